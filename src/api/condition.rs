@@ -1,0 +1,1 @@
+//! Condition types and reasons (they are API), and how a condition is set.

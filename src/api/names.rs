@@ -1,0 +1,149 @@
+//! Names and labels on the Docker host. They are k3d's, so that k3d, Tilt, Skaffold and people's habits keep
+//! working; ownership is told by [`UID`] and [`MANAGER`] alone.
+
+use sha2::{Digest, Sha256};
+
+use super::local_cluster::NodeRole;
+
+/// Label: the UID of the object that owns the container, network or volume.
+pub const UID: &str = "localcluster.dev/uid";
+/// Label: the management cluster that the owner lives in, told by the UID of its `kube-system` namespace.
+pub const MANAGER: &str = "localcluster.dev/manager";
+/// Label: the hash of the intent that a container was made from.
+pub const SPEC_HASH: &str = "localcluster.dev/spec-hash";
+/// Label: `namespace/name` of the owner, for people who look at the host.
+pub const OWNER: &str = "localcluster.dev/owner";
+/// Label: the host port of the API, from which status can be rebuilt.
+pub const API_PORT: &str = "localcluster.dev/api-port";
+/// k3d's label on everything.
+pub const APP: &str = "app";
+/// k3d's label: what a container is (`server`, `agent`, `loadbalancer`, `registry`).
+pub const ROLE: &str = "k3d.role";
+/// k3d's label: the cluster's name.
+pub const CLUSTER: &str = "k3d.cluster";
+
+/// The longest cluster name: K3s node names and k3d's own limit leave this much.
+pub const MAX_CLUSTER_NAME: usize = 32;
+/// The longest name of a container that is a host name too.
+pub const MAX_HOSTNAME: usize = 63;
+
+/// The cluster's name on the Docker host: `name` in namespace `default`, `<namespace>-<name>` elsewhere, cut to 32
+/// characters with 8 hex digits of a hash, so that long names stay distinct.
+pub fn cluster(namespace: &str, name: &str, explicit: Option<&str>) -> String {
+    match explicit {
+        Some(n) => n.to_owned(),
+        None => shorten(&scoped(namespace, name), MAX_CLUSTER_NAME),
+    }
+}
+
+/// A registry's container and DNS name.
+pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
+    match explicit {
+        Some(n) => n.to_owned(),
+        None => shorten(&format!("k3d-{}", scoped(namespace, name)), MAX_HOSTNAME),
+    }
+}
+
+fn scoped(namespace: &str, name: &str) -> String {
+    if namespace == "default" { name.to_owned() } else { format!("{namespace}-{name}") }
+}
+
+/// The names of a LocalCluster's Docker objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNames {
+    /// The cluster's name on the Docker host.
+    pub cluster: String,
+}
+
+impl ClusterNames {
+    /// Of the cluster with this name.
+    pub fn new(cluster: impl Into<String>) -> Self {
+        Self { cluster: cluster.into() }
+    }
+
+    /// The container, host and Node name of a node.
+    pub fn node(&self, role: NodeRole, index: usize) -> String {
+        format!("{}{index}", self.node_prefix(role))
+    }
+
+    /// What the names of all nodes of a role begin with.
+    pub fn node_prefix(&self, role: NodeRole) -> String {
+        let role = match role {
+            NodeRole::Server => "server",
+            NodeRole::Agent => "agent",
+        };
+        format!("k3d-{}-{role}-", self.cluster)
+    }
+
+    /// Role and index of a node by its name, where it is one of this cluster's.
+    pub fn parse_node(&self, name: &str) -> Option<(NodeRole, usize)> {
+        [NodeRole::Server, NodeRole::Agent].into_iter().find_map(|role| {
+            let index = name.strip_prefix(&self.node_prefix(role))?;
+            let parsed: usize = index.parse().ok()?;
+            // "01" and "+1" parse too, but are no names of ours.
+            (parsed.to_string() == index).then_some((role, parsed))
+        })
+    }
+
+    /// The load balancer's container.
+    pub fn load_balancer(&self) -> String {
+        format!("k3d-{}-serverlb", self.cluster)
+    }
+
+    /// The network.
+    pub fn network(&self) -> String {
+        format!("k3d-{}", self.cluster)
+    }
+}
+
+/// The name of a node's volume of a kind such as `state`.
+pub fn volume(node: &str, kind: &str) -> String {
+    format!("{node}-{kind}")
+}
+
+/// `name` cut to `max` bytes, ending in 8 hex digits of its hash, where it is longer.
+fn shorten(name: &str, max: usize) -> String {
+    if name.len() <= max {
+        return name.to_owned();
+    }
+    let hash = hex(&Sha256::digest(name.as_bytes())[..4]);
+    let keep = name[..max - hash.len() - 1].trim_end_matches(['-', '.']);
+    format!("{keep}-{hash}")
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_object_in_two_namespaces_differ() {
+        assert_eq!(cluster("default", "dev", None), "dev");
+        assert_eq!(cluster("team-a", "dev", None), "team-a-dev");
+        assert_eq!(cluster("team-a", "dev", Some("x")), "x");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_distinct() {
+        let long = "a".repeat(63);
+        let cut = cluster("default", &long, None);
+        assert_eq!(cut.len(), MAX_CLUSTER_NAME);
+        assert_ne!(cut, cluster("default", &"a".repeat(62), None));
+        let names = ClusterNames::new(cut);
+        assert!(names.node(NodeRole::Server, 31).len() <= MAX_HOSTNAME);
+        assert!(names.load_balancer().len() <= MAX_HOSTNAME);
+    }
+
+    #[test]
+    fn only_own_node_names_parse() {
+        let n = ClusterNames::new("dev");
+        assert_eq!(n.parse_node("k3d-dev-agent-3"), Some((NodeRole::Agent, 3)));
+        assert_eq!(n.parse_node("k3d-dev-agent-03"), None);
+        assert_eq!(n.parse_node("k3d-dev2-agent-3"), None);
+        assert_eq!(n.parse_node("k3d-dev-agent-x"), None);
+    }
+}

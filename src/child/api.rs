@@ -1,0 +1,55 @@
+//! What the operator asks of a created cluster's API, in its own words, so that tests can stand in for it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+
+use crate::plan::observed::ChildState;
+
+/// How a created cluster is reached.
+#[derive(Clone)]
+pub struct Access {
+    /// The admin kubeconfig that K3s wrote (its server URL is not used).
+    pub kubeconfig: String,
+    /// The addresses to try, best first.
+    pub candidates: Vec<SocketAddr>,
+    /// The name in the serving certificate that proves the other side, whatever the address.
+    pub tls_server_name: String,
+}
+
+/// A call that failed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// No candidate answered as this cluster's API. It may be starting.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The API answered with a refusal.
+    #[error("{0}")]
+    Api(String),
+}
+
+/// A created cluster's API.
+#[async_trait]
+pub trait ChildApi: Send + Sync {
+    /// What the cluster is now. Fails when its `/readyz` does not answer `ok`.
+    async fn observe(&self) -> Result<ChildState, Error>;
+    /// Marks a Node as drained by this operator since `now`, closes it for new Pods and asks all Pods that can move
+    /// to leave it. To be called again until none is left.
+    async fn drain(&self, node: &str, now: Timestamp) -> Result<(), Error>;
+    /// Takes the mark and the closure of [`ChildApi::drain`] back.
+    async fn uncordon(&self, node: &str) -> Result<(), Error>;
+    /// Deletes a Node and the Secret with its password, so that a new node of the same name can join at once.
+    /// Success when both are gone already.
+    async fn delete_node(&self, node: &str) -> Result<(), Error>;
+    /// Ends when the connection does; an item for every change of a Node that matters.
+    async fn changes(&self) -> Result<BoxStream<'static, ()>, Error>;
+}
+
+/// Makes a [`ChildApi`] of an [`Access`].
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// Finds the first candidate that proves to be the cluster, within `limit`.
+    async fn connect(&self, access: &Access, limit: Duration) -> Result<Arc<dyn ChildApi>, Error>;
+}

@@ -1,0 +1,15 @@
+//! A Kubernetes operator that makes K3s clusters and image registries on a Docker host, declaratively.
+//!
+//! A reconcile is a straight line; everything that decides is pure, everything that acts is dumb:
+//!
+//! ```text
+//! CR ──validate──▶ Valid ──desired──▶ Desired ───┐
+//! refs (Secrets, Registries) ──resolve───────────┤
+//! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod child;
+pub mod docker;
+pub mod plan;

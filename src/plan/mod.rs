@@ -1,0 +1,4 @@
+//! The pure core: from what is wanted and what there is to what has to be done.
+
+pub mod desired;
+pub mod observed;
