@@ -1,0 +1,166 @@
+# The management cluster: one node of the node image, with the Docker socket.
+# shellcheck shell=bash
+
+port_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# snapshot: all that Docker has, a line each, so that `world down` can tell what it leaves behind.
+snapshot() {
+	{
+		docker ps -a --no-trunc --format 'container {{.ID}} {{.Names}}'
+		docker network ls --no-trunc --format 'network {{.ID}} {{.Name}}'
+		docker volume ls --format 'volume {{.Name}}'
+	} | LC_ALL=C sort
+}
+
+running() { [ "$(docker inspect -f '{{.State.Running}}' "$mgmt" 2>/dev/null)" = true ]; }
+node_ready() {
+	[ "$(k get node "$mgmt" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ] &&
+		# The controller that makes it is slower than the node; without it no Pod can be created.
+		k get serviceaccount default
+}
+
+write_kubeconfig() {
+	local port
+	port=$(docker port "$mgmt" 6443/tcp | head -1)
+	docker exec "$mgmt" cat /etc/rancher/k3s/k3s.yaml >"$kubeconfig.new" 2>/dev/null || return 1
+	[ -s "$kubeconfig.new" ] || return 1
+	sed "s|https://127.0.0.1:6443|https://127.0.0.1:${port##*:}|" "$kubeconfig.new" >"$kubeconfig"
+	rm "$kubeconfig.new"
+	chmod 600 "$kubeconfig"
+}
+
+world_up() {
+	known
+	if [ -n "$(docker ps -aq --filter "name=^$mgmt\$")" ]; then
+		[ "$(docker inspect -f '{{.Config.Image}}' "$mgmt")" = "$node_image" ] ||
+			die "$mgmt runs another image; first: world down"
+		running || docker start "$mgmt" >/dev/null
+	else
+		snapshot >"$state/before"
+		trap 'failed_up' EXIT
+		local port=$api_port
+		until port_free "$port"; do port=$((port + 1)); done
+		say "starting the management cluster $mgmt ($node_image, API on 127.0.0.1:$port)"
+		docker network inspect "$world" >/dev/null 2>&1 ||
+			docker network create --label "$label" --subnet "$subnet" "$world" >/dev/null
+		# shellcheck disable=SC2046
+		docker run -d --name "$mgmt" --hostname "$mgmt" --label "$label" --privileged --network "$world" \
+			--restart unless-stopped --tmpfs /run --tmpfs /var/run -v "$socket:/var/run/docker.sock" \
+			-p "127.0.0.1:$port:6443" "$node_image" \
+			server --disable=traefik,metrics-server,servicelb $(cgroup_args) >/dev/null
+	fi
+	up_or_dead() { { write_kubeconfig && node_ready; } || ! running; }
+	within 180 up_or_dead || true
+	node_ready >/dev/null 2>&1 || {
+		docker logs --tail 30 "$mgmt" >&2
+		die "the management cluster did not come up"
+	}
+	# The label by which all that an operator in this cluster makes in Docker can be found again.
+	k get namespace kube-system -o 'jsonpath={.metadata.uid}' >"$state/manager"
+	trap - EXIT
+	write_env
+	say "management cluster is Ready; kubeconfig: $kubeconfig"
+}
+
+failed_up() {
+	say "cleaning up after the failure"
+	world_down
+}
+
+world_load() {
+	local image=${1:?usage: world load IMAGE}
+	say "loading $image into $mgmt"
+	docker image inspect "$image" >/dev/null 2>&1 || die "Docker has no image $image"
+	docker save "$image" |
+		docker exec -i "$mgmt" ctr -a /run/k3s/containerd/containerd.sock -n k8s.io images import - >"$state/load.log" 2>&1 || {
+		cat "$state/load.log" >&2
+		die "cannot load $image"
+	}
+}
+
+# world_install: deploy/, with what only this world knows, through an overlay made here.
+world_install() {
+	known
+	docker image inspect "$operator_image" >/dev/null 2>&1 || die "Docker has no $operator_image; first: make image"
+	# A tag of its own for each build, so that a new build is a new rollout.
+	local tag overlay=$state/overlay name
+	tag=world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
+	name=localcluster-operator
+	docker tag "$operator_image" "$name:$tag"
+	world_load "$name:$tag"
+	docker rmi "$name:$tag" >/dev/null
+	mkdir -p "$overlay"
+	cat >"$overlay/kustomization.yaml" <<-END
+		apiVersion: kustomize.config.k8s.io/v1beta1
+		kind: Kustomization
+		resources: [$(realpath --relative-to="$overlay" "$root/deploy")]
+		images: [{name: $name, newName: docker.io/library/$name, newTag: $tag}]
+		patches:
+		- target: {kind: Deployment, name: $name}
+		  patch: |
+		    - {op: add, path: /spec/template/spec/securityContext/supplementalGroups, value: [$(stat -c %g "$socket")]}
+		    - {op: add, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}
+	END
+	local setting
+	for setting in LOCALCLUSTER_NODE_IMAGE_REPOSITORY="$node_repository" LOCALCLUSTER_DEFAULT_VERSION="$version" \
+		LOCALCLUSTER_LOAD_BALANCER_IMAGE="$lb_image" LOCALCLUSTER_REGISTRY_IMAGE="$registry_image"; do
+		echo "    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: ${setting%%=*}, value: \"${setting#*=}\"}}"
+	done >>"$overlay/kustomization.yaml"
+	say "kubectl apply -k deploy/ (image $name:$tag)"
+	k apply --server-side --force-conflicts -k "$overlay" >"$state/install.log" 2>&1 || {
+		cat "$state/install.log" >&2
+		die "cannot apply deploy/"
+	}
+	k wait --for=condition=Established --timeout=30s crd/localclusters.localcluster.dev crd/registries.localcluster.dev >/dev/null
+	k -n localcluster-system rollout status --timeout=120s "deployment/$name" >"$state/install.log" 2>&1 || {
+		cat "$state/install.log" >&2
+		k -n localcluster-system describe pods >&2
+		k -n localcluster-system logs --tail=50 "deployment/$name" >&2 || true
+		die "the operator's Deployment is not available"
+	}
+	say "the operator runs: $(k -n localcluster-system get pods -o 'jsonpath={.items[0].metadata.name}')"
+}
+
+# remove_all FILTER: containers with their anonymous volumes, volumes and networks with a label.
+remove_all() {
+	docker ps -aq --filter "label=$1" | xargs -r docker rm -fv >/dev/null
+	docker volume ls -q --filter "label=$1" | xargs -r docker volume rm >/dev/null
+	docker network ls -q --filter "label=$1" | xargs -r docker network rm >/dev/null
+}
+
+# owned LABEL: what of it is in Docker, by name.
+owned() {
+	docker ps -a --filter "label=$1" --format 'container {{.Names}}'
+	docker volume ls --filter "label=$1" --format 'volume {{.Name}}'
+	docker network ls --filter "label=$1" --format 'network {{.Name}}'
+}
+
+world_down() {
+	trap - EXIT
+	if docker_answers; then
+		# Not in one go: an operator that still runs would put right what is taken away.
+		docker ps -aq --filter "label=$label" | xargs -r docker rm -fv >/dev/null
+		if [ -s "$state/manager" ]; then
+			local left manager
+			manager=localcluster.dev/manager=$(cat "$state/manager")
+			left=$(owned "$manager")
+			[ -z "$left" ] || say "the management cluster still had, and takes with it: ${left//$'\n'/, }"
+			remove_all "$manager"
+		fi
+		remove_all "$label"
+		say "management cluster is gone"
+		rm -f "$state/manager" "$kubeconfig"
+	fi
+	[ "${1-}" != --docker ] || stop_daemon
+}
+
+# world_verify: fails when Docker has anything that it had not before `world up`, or lacks anything.
+world_verify() {
+	[ -e "$state/before" ] || die "no record of what Docker had before: world up did not run here"
+	if snapshot | diff "$state/before" - >"$state/difference"; then
+		say "Docker has exactly what it had before: $(wc -l <"$state/before") containers, networks and volumes"
+	else
+		grep '^[<>]' "$state/difference" | sed 's/^</missing:/; s/^>/left behind:/' >&2
+		die "Docker has not what it had before"
+	fi
+}

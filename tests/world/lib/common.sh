@@ -1,0 +1,72 @@
+# Names, paths and small helpers that every part of the world uses.
+# shellcheck shell=bash
+
+root=$(cd "$here/../.." && pwd)
+# What one world knows about itself: addresses, pids, logs. Safe to delete after `world down --docker`.
+state=${WORLD_STATE:-$root/target/world}
+# What is slow to make and good for every clone: packages, programs, saved images.
+cache=${WORLD_CACHE:-$HOME/.cache/localcluster-operator}
+# Prefix of every name in Docker, so that two worlds can share one engine.
+world=${WORLD_NAME:-lco-world}
+label=localcluster.dev/world=$world
+mgmt=$world-mgmt
+# Outside the operator's pool (172.31.0.0/16), Docker's own pools and K3s's 10.42/10.43.
+subnet=${WORLD_SUBNET:-10.231.231.0/24}
+# First API port to try: outside the operator's range (20000-29999) and the kernel's (32768 and up).
+api_port=${WORLD_API_PORT:-16443}
+version=${WORLD_NODE_VERSION:-v1.36.3+k3s1}
+version_2=${WORLD_NODE_VERSION_2:-v1.36.4+k3s1}
+operator_image=${OPERATOR_IMAGE:-localcluster-operator:dev}
+
+DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
+export DOCKER_HOST
+socket=${DOCKER_HOST#unix://}
+
+mkdir -p "$state" "$cache"
+state=$(cd "$state" && pwd)
+cache=$(cd "$cache" && pwd)
+kubeconfig=$state/mgmt.kubeconfig
+PATH=$PATH:$cache/bin
+
+say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
+die() {
+	printf '[%4ds] ERROR: %s\n' "$SECONDS" "$*" >&2
+	exit 1
+}
+
+# within SECONDS COMMAND... runs COMMAND until it succeeds; fails when the time is over.
+within() {
+	local deadline=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $deadline ] || return 1
+		sleep 0.3
+	done
+}
+
+# locked: one `world` at a time changes things. The lock goes with the process.
+locked() {
+	exec 9>"$state/lock"
+	if ! flock -n 9; then
+		say "another world command is running here; waiting for it"
+		flock 9
+	fi
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# packages PACKAGE... installs Debian packages.
+packages() {
+	have apt-get || die "missing: $*. Install them; only on Debian does the world do it itself."
+	[ "$(id -u)" = 0 ] || die "missing: $*. Run as root, or: apt-get install --no-install-recommends $*"
+	say "installing $*"
+	{
+		apt-get update -q
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+	} >"$state/apt.log" 2>&1 || {
+		tail -20 "$state/apt.log" >&2
+		die "apt-get could not install $*"
+	}
+}
+
+k() { kubectl --kubeconfig "$kubeconfig" "$@"; }
