@@ -7,7 +7,8 @@ port_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 snapshot() {
 	{
 		docker ps -a --no-trunc --format 'container {{.ID}} {{.Names}}'
-		docker network ls --no-trunc --format 'network {{.ID}} {{.Name}}'
+		# Not Docker's own three: the default bridge gets a new id whenever the engine starts.
+		docker network ls --no-trunc --filter type=custom --format 'network {{.ID}} {{.Name}}'
 		docker volume ls --format 'volume {{.Name}}'
 	} | LC_ALL=C sort
 }
@@ -60,6 +61,17 @@ world_up() {
 	trap - EXIT
 	write_env
 	say "management cluster is Ready; kubeconfig: $kubeconfig"
+}
+
+# world_with COMMAND...: runs it with a management cluster, which is taken down again afterwards
+# unless it was there before (or KEEP is set).
+world_with() {
+	[ $# -gt 0 ] || die "usage: world with COMMAND..."
+	if ! running; then
+		[ -n "${KEEP-}" ] || trap '"$here/world" down' EXIT
+	fi
+	"$here/world" up
+	"$@"
 }
 
 failed_up() {
@@ -135,17 +147,24 @@ owned() {
 	docker network ls --filter "label=$1" --format 'network {{.Name}}'
 }
 
+# manager_id: the operator's mark on all that it makes in Docker, from the cluster itself where it
+# still answers: another clone may have started it.
+manager_id() {
+	timeout 20 docker exec "$mgmt" kubectl get namespace kube-system -o 'jsonpath={.metadata.uid}' 2>/dev/null ||
+		cat "$state/manager" 2>/dev/null
+}
+
 world_down() {
 	trap - EXIT
 	if docker_answers; then
+		local manager left
+		manager=$(manager_id) || true
 		# Not in one go: an operator that still runs would put right what is taken away.
 		docker ps -aq --filter "label=$label" | xargs -r docker rm -fv >/dev/null
-		if [ -s "$state/manager" ]; then
-			local left manager
-			manager=localcluster.dev/manager=$(cat "$state/manager")
-			left=$(owned "$manager")
-			[ -z "$left" ] || say "the management cluster still had, and takes with it: ${left//$'\n'/, }"
-			remove_all "$manager"
+		if [ -n "$manager" ]; then
+			left=$(owned "localcluster.dev/manager=$manager")
+			[ -z "$left" ] || say "left over from its operator, now removed: ${left//$'\n'/, }"
+			remove_all "localcluster.dev/manager=$manager"
 		fi
 		remove_all "$label"
 		say "management cluster is gone"

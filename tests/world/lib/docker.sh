@@ -51,6 +51,8 @@ start_daemon() {
 		args+=(--add-runtime "wrap=$wrapper" --default-runtime wrap)
 		say "this machine has no CAP_SYS_RESOURCE: privileged containers are started without it"
 	fi
+	# Left by an engine that was killed: its number may be another process's by now.
+	daemon_pid >/dev/null || rm -f "$state/dockerd.pid"
 	say "starting dockerd; log: $state/dockerd.log"
 	# Without the lock's descriptor, which would otherwise be held for as long as the engine lives.
 	setsid dockerd "${args[@]}" >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
