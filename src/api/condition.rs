@@ -1,1 +1,358 @@
 //! Condition types and reasons (they are API), and how a condition is set.
+//!
+//! Types have positive polarity and are there from the first status on, apart from the abnormal-true ones, which say
+//! so. Who writes a status writes all of its conditions and `observedGeneration` in one patch, and writes none when
+//! nothing changed: [`set`] leaves an unchanged condition byte for byte as it was.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The longest message that a condition gets. Engines answer with whole pages of text at times, and a status is
+/// copied to every watcher.
+pub const MAX_MESSAGE: usize = 1024;
+
+/// Condition types.
+pub mod types {
+    /// The sum: everything that was asked for is there and usable. Its reason and message are those of the first
+    /// condition that fails.
+    pub const READY: &str = "Ready";
+    /// The spec is valid and can be had on this host.
+    pub const ACCEPTED: &str = "Accepted";
+    /// All objects that the spec refers to are there and usable.
+    pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// The Docker engine answers.
+    pub const DOCKER_REACHABLE: &str = "DockerReachable";
+    /// LocalCluster: its Docker network is there.
+    pub const NETWORK_READY: &str = "NetworkReady";
+    /// LocalCluster: all servers are Ready Nodes at the wanted version, and the API answers.
+    pub const CONTROL_PLANE_READY: &str = "ControlPlaneReady";
+    /// LocalCluster: all agents are Ready Nodes at the wanted version.
+    pub const AGENTS_READY: &str = "AgentsReady";
+    /// LocalCluster: the load balancer runs, with all published ports.
+    pub const LOAD_BALANCER_READY: &str = "LoadBalancerReady";
+    /// LocalCluster: all registries that it uses answer.
+    pub const REGISTRIES_READY: &str = "RegistriesReady";
+    /// LocalCluster: the kubeconfig Secret is there, and the cluster's API answers through it.
+    pub const KUBECONFIG_READY: &str = "KubeconfigReady";
+    /// Registry: its container runs.
+    pub const CONTAINER_READY: &str = "ContainerReady";
+    /// Registry: it answers requests.
+    pub const REACHABLE: &str = "Reachable";
+    /// Registry, neither good nor bad: LocalClusters use it, so it is not taken away yet when it is deleted.
+    pub const IN_USE: &str = "InUse";
+    /// Abnormal-true: the operator is at work, or waits for something that comes by itself. Never together with
+    /// [`STALLED`].
+    pub const RECONCILING: &str = "Reconciling";
+    /// Abnormal-true: nothing goes on until a person changes something. Never together with [`RECONCILING`].
+    pub const STALLED: &str = "Stalled";
+    /// Abnormal-true: the annotation `localcluster.dev/paused` keeps the operator's hands off.
+    pub const PAUSED: &str = "Paused";
+}
+
+/// Condition reasons.
+pub mod reasons {
+    // Good news.
+
+    /// What the condition is about is as the spec wants it.
+    pub const READY: &str = "Ready";
+    /// The spec is valid.
+    pub const ACCEPTED: &str = "Accepted";
+    /// All references lead somewhere.
+    pub const RESOLVED: &str = "Resolved";
+    /// It answers.
+    pub const REACHABLE: &str = "Reachable";
+    /// Nothing is left to do.
+    pub const SETTLED: &str = "Settled";
+    /// Nothing waits for a person.
+    pub const NOT_STALLED: &str = "NotStalled";
+    /// It does not apply to this object, so it can't fail: no agents, no registries, no references.
+    pub const NOT_NEEDED: &str = "NotNeeded";
+
+    // On the way.
+
+    /// It can't be judged yet, since something before it is not done.
+    pub const PENDING: &str = "Pending";
+    /// The operator is at work.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Something is being made.
+    pub const CREATING: &str = "Creating";
+    /// Containers are being replaced, since the spec changed.
+    pub const UPDATING: &str = "Updating";
+    /// Agents are being added or taken away.
+    pub const SCALING: &str = "Scaling";
+    /// Pods are leaving a node that is to go.
+    pub const DRAINING: &str = "Draining";
+    /// The object is being deleted.
+    pub const DELETING: &str = "Deleting";
+    /// An image is being pulled.
+    pub const IMAGE_PULLING: &str = "ImagePulling";
+    /// A node's container runs; its Node is not ready yet.
+    pub const NODE_STARTING: &str = "NodeStarting";
+    /// The cluster can't make Pods yet: the service account `default` is missing.
+    pub const SERVICE_ACCOUNT_MISSING: &str = "ServiceAccountMissing";
+
+    // Trouble that can pass by itself.
+
+    /// The Docker engine does not answer.
+    pub const DOCKER_UNAVAILABLE: &str = "DockerUnavailable";
+    /// The Docker engine refused a call.
+    pub const DOCKER_ERROR: &str = "DockerError";
+    /// The management cluster's API refused a call.
+    pub const API_ERROR: &str = "APIError";
+    /// The created cluster's API does not answer.
+    pub const API_NOT_ANSWERING: &str = "APINotAnswering";
+    /// An image can't be pulled.
+    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+    /// A Node exists and is not Ready.
+    pub const NODE_NOT_READY: &str = "NodeNotReady";
+    /// A node has no container, or no Node.
+    pub const NODE_MISSING: &str = "NodeMissing";
+    /// A container is not there.
+    pub const CONTAINER_MISSING: &str = "ContainerMissing";
+    /// A container does not run.
+    pub const CONTAINER_NOT_RUNNING: &str = "ContainerNotRunning";
+    /// The registry does not answer.
+    pub const NOT_ANSWERING: &str = "NotAnswering";
+    /// The network is not there.
+    pub const NETWORK_MISSING: &str = "NetworkMissing";
+    /// A Registry of the list is not ready.
+    pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
+
+    // Trouble that a person has to end.
+
+    /// The spec says something that can't be; the message tells what to write instead.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// A container, network or volume of this name belongs to somebody else. It is not touched.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// A host port is taken.
+    pub const PORT_CONFLICT: &str = "PortConflict";
+    /// The subnet overlaps with another network's.
+    pub const SUBNET_CONFLICT: &str = "SubnetConflict";
+    /// The operator's pool has no free subnet, or the subnet no free address.
+    pub const ADDRESS_POOL_EXHAUSTED: &str = "AddressPoolExhausted";
+    /// A Secret that the spec names is not there.
+    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
+    /// A Secret is there without what is needed of it, or belongs to somebody else.
+    pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// A Registry that the spec names is not there.
+    pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
+    /// The join token's Secret has another value than the cluster was made with.
+    pub const TOKEN_CHANGED: &str = "TokenChanged";
+    /// The Docker host can't run K3s nodes; the message tells what is missing.
+    pub const HOST_UNSUPPORTED: &str = "HostUnsupported";
+
+    // Of conditions that are neither good nor bad.
+
+    /// LocalClusters use the Registry; the message names them.
+    pub const IN_USE: &str = "InUse";
+    /// No LocalCluster uses the Registry.
+    pub const NOT_IN_USE: &str = "NotInUse";
+    /// The object is paused.
+    pub const PAUSED: &str = "Paused";
+    /// The object is not paused.
+    pub const NOT_PAUSED: &str = "NotPaused";
+
+    /// All of them, for the documentation and for tests.
+    pub const ALL: &[&str] = &[
+        READY,
+        ACCEPTED,
+        RESOLVED,
+        REACHABLE,
+        SETTLED,
+        NOT_STALLED,
+        NOT_NEEDED,
+        PENDING,
+        PROGRESSING,
+        CREATING,
+        UPDATING,
+        SCALING,
+        DRAINING,
+        DELETING,
+        IMAGE_PULLING,
+        NODE_STARTING,
+        SERVICE_ACCOUNT_MISSING,
+        DOCKER_UNAVAILABLE,
+        DOCKER_ERROR,
+        API_ERROR,
+        API_NOT_ANSWERING,
+        IMAGE_PULL_FAILED,
+        NODE_NOT_READY,
+        NODE_MISSING,
+        CONTAINER_MISSING,
+        CONTAINER_NOT_RUNNING,
+        NOT_ANSWERING,
+        NETWORK_MISSING,
+        REGISTRY_NOT_READY,
+        INVALID_SPEC,
+        NAME_CONFLICT,
+        PORT_CONFLICT,
+        SUBNET_CONFLICT,
+        ADDRESS_POOL_EXHAUSTED,
+        SECRET_NOT_FOUND,
+        SECRET_INVALID,
+        REGISTRY_NOT_FOUND,
+        TOKEN_CHANGED,
+        HOST_UNSUPPORTED,
+        IN_USE,
+        NOT_IN_USE,
+        PAUSED,
+        NOT_PAUSED,
+    ];
+}
+
+/// What a condition says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody can tell now.
+    Unknown,
+}
+
+impl Status {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<bool> for Status {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Sets the condition of type `type_`, and only that. The time of its last transition changes only when its status
+/// does; a condition that was not there is put at the end, so that the order is stable. Whether anything changed.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    status: impl Into<Status>,
+    reason: &str,
+    message: &str,
+    observed_generation: i64,
+    now: Timestamp,
+) -> bool {
+    // Whole seconds, as it is written: what was set is what will be read back.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let mut new = Condition {
+        last_transition_time: Time(now),
+        message: bounded(message),
+        observed_generation: Some(observed_generation),
+        reason: reason.to_owned(),
+        status: status.into().as_str().to_owned(),
+        type_: type_.to_owned(),
+    };
+    let Some(old) = conditions.iter_mut().find(|c| c.type_ == type_) else {
+        conditions.push(new);
+        return true;
+    };
+    if old.status == new.status {
+        new.last_transition_time = old.last_transition_time.clone();
+    }
+    let changed = *old != new;
+    *old = new;
+    changed
+}
+
+/// The condition of this type.
+pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the condition of this type is there and True.
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    get(conditions, type_).is_some_and(|c| c.status == Status::True.as_str())
+}
+
+/// `message` within [`MAX_MESSAGE`] bytes.
+fn bounded(message: &str) -> String {
+    let message = message.trim();
+    if message.len() <= MAX_MESSAGE {
+        return message.to_owned();
+    }
+    const MARK: &str = "…";
+    let mut end = MAX_MESSAGE - MARK.len();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_transition_is_a_change_of_status_only() {
+        let mut c = Vec::new();
+        assert!(set(&mut c, types::READY, false, reasons::CREATING, "making it", 1, at(10)));
+        assert!(set(&mut c, types::READY, Status::False, reasons::NODE_STARTING, "", 2, at(20)));
+        let ready = get(&c, types::READY).unwrap();
+        assert_eq!(
+            (ready.last_transition_time.0, ready.observed_generation, ready.reason.as_str()),
+            (at(10), Some(2), reasons::NODE_STARTING)
+        );
+        assert!(!is_true(&c, types::READY));
+
+        assert!(set(&mut c, types::READY, true, reasons::READY, "", 2, at(30)));
+        assert_eq!(get(&c, types::READY).unwrap().last_transition_time.0, at(30));
+        assert!(is_true(&c, types::READY));
+    }
+
+    #[test]
+    fn setting_the_same_changes_nothing() {
+        let mut c = Vec::new();
+        set(&mut c, types::READY, Status::Unknown, reasons::DOCKER_UNAVAILABLE, "gone", 1, at(1));
+        let before = c.clone();
+        assert!(!set(&mut c, types::READY, Status::Unknown, reasons::DOCKER_UNAVAILABLE, "gone", 1, at(99)));
+        assert_eq!(c, before);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_first_setting() {
+        let mut c = Vec::new();
+        for (n, type_) in [types::ACCEPTED, types::READY, types::ACCEPTED].into_iter().enumerate() {
+            set(&mut c, type_, n == 2, reasons::PENDING, "", 1, at(0));
+        }
+        assert_eq!(c.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), [types::ACCEPTED, types::READY]);
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        let mut c = Vec::new();
+        set(&mut c, types::READY, false, reasons::DOCKER_ERROR, &"é".repeat(4000), 1, at(0));
+        let message = &c[0].message;
+        assert!(message.len() <= MAX_MESSAGE && message.ends_with('…'), "{}", message.len());
+    }
+
+    #[test]
+    fn reasons_are_distinct_camel_case_words() {
+        // The pattern that the API server wants of `reason`.
+        let word = |r: &str| {
+            r.starts_with(|c: char| c.is_ascii_uppercase()) && r.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        assert!(reasons::ALL.iter().all(|r| word(r)));
+        assert_eq!(reasons::ALL.iter().collect::<BTreeSet<_>>().len(), reasons::ALL.len());
+    }
+}

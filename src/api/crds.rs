@@ -1,8 +1,6 @@
 //! The CustomResourceDefinitions, as the API server gets them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -14,6 +12,18 @@ pub fn all() -> Vec<(String, CustomResourceDefinition)> {
         .map(finish)
         .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
         .into()
+}
+
+/// The definitions as YAML files: name and content.
+pub fn files() -> Vec<(String, String)> {
+    let header = "# Generated from src/api by `localcluster-operator crds`; don't edit.\n";
+    all()
+        .into_iter()
+        .map(|(name, crd)| {
+            let yaml = serde_saphyr::to_string(&crd).expect("a definition of our own can be written");
+            (name, format!("{header}{yaml}"))
+        })
+        .collect()
 }
 
 /// Adds what the derive macro can't say (kube-rs/kube#1239): the default of `status`, by which tools that judge
