@@ -11,5 +11,10 @@
 
 pub mod api;
 pub mod child;
+pub mod config;
+pub mod controller;
 pub mod docker;
+pub mod metrics;
 pub mod plan;
+pub mod server;
+pub mod telemetry;

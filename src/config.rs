@@ -1,0 +1,276 @@
+//! The operator's settings: flags, each with an environment variable, parsed once into plain values.
+//!
+//! Every refusal says what to write instead, since the reader is looking at a Pod that does not start.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use ipnet::Ipv4Net;
+
+/// Everything that `run` can be told.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The Docker Engine to make clusters on: unix://<path of its socket>
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_DOCKER_HOST",
+        default_value = "unix:///var/run/docker.sock",
+        value_name = "URL",
+        value_parser = docker_host
+    )]
+    pub docker_host: DockerHost,
+
+    /// The image of K3s nodes, without a tag: the tag is the cluster's version
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_NODE_IMAGE_REPOSITORY",
+        default_value = "docker.io/rancher/k3s",
+        value_name = "REPOSITORY",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub node_image_repository: String,
+
+    /// The K3s version of clusters that name none
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_DEFAULT_VERSION",
+        default_value = "v1.36.2+k3s1",
+        value_name = "VERSION",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub default_version: String,
+
+    /// The nginx image that holds each cluster's ports
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_LOAD_BALANCER_IMAGE",
+        default_value = "docker.io/library/nginx:1.29",
+        value_name = "IMAGE",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub load_balancer_image: String,
+
+    /// The image of registries
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_REGISTRY_IMAGE",
+        default_value = "docker.io/library/registry:3",
+        value_name = "IMAGE",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub registry_image: String,
+
+    /// The IPv4 network that every cluster gets a /24 of
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_NETWORK_POOL",
+        default_value = "172.31.0.0/16",
+        value_name = "CIDR",
+        value_parser = network_pool
+    )]
+    pub network_pool: Ipv4Net,
+
+    /// The host ports to choose from where an object names none
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_PORT_RANGE",
+        default_value = "20000-29999",
+        value_name = "FIRST-LAST",
+        value_parser = port_range
+    )]
+    pub port_range: RangeInclusive<u16>,
+
+    /// The DNS servers that nodes ask. Docker's own, 127.0.0.11, can't be reached from Pods
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_NODE_DNS",
+        default_value = "1.1.1.1,8.8.8.8",
+        value_name = "IP,IP",
+        value_delimiter = ',',
+        value_parser = dns_server
+    )]
+    pub node_dns: Vec<IpAddr>,
+
+    /// The node that this process runs on. A container of that name on the engine is taken for that node, and the
+    /// load balancers join its network to be reached from here
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub node_name: Option<String>,
+
+    /// The namespace of the Lease that keeps a second operator waiting
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "localcluster-system",
+        value_name = "NAMESPACE",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub namespace: String,
+
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, env = "LOCALCLUSTER_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
+    pub http_listen: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, env = "LOCALCLUSTER_LOG_FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
+
+    /// Which log lines are written, in the syntax of tracing's EnvFilter: info, or localcluster_operator=debug,warn
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub log_filter: String,
+
+    /// How often every object is looked at without a reason, in seconds
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_RESYNC",
+        default_value = "300",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
+    pub resync: Duration,
+}
+
+/// The address of a Docker Engine. Only local sockets: bind mounts and the addresses on Docker's networks mean
+/// something on its own host only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerHost(PathBuf);
+
+impl DockerHost {
+    /// The path of the engine's socket.
+    pub fn socket(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for DockerHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix://{}", self.0.display())
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn docker_host(s: &str) -> Result<DockerHost, String> {
+    match s.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => Ok(DockerHost(path.into())),
+        _ => Err("only the socket of a local engine can be used: write unix://<absolute path>, for example \
+                  unix:///var/run/docker.sock"
+            .into()),
+    }
+}
+
+fn network_pool(s: &str) -> Result<Ipv4Net, String> {
+    const WRITE: &str = "write an IPv4 network of /8 to /24, for example 172.31.0.0/16";
+    let net: Ipv4Net = s.parse().map_err(|_| WRITE.to_owned())?;
+    if !(8..=24).contains(&net.prefix_len()) {
+        return Err(WRITE.into());
+    }
+    // A pool that is not what was meant would collide with networks that nobody thinks of.
+    if net != net.trunc() {
+        return Err(format!(
+            "{} is not the first address of a /{1}: write {2}",
+            net.addr(),
+            net.prefix_len(),
+            net.trunc()
+        ));
+    }
+    Ok(net)
+}
+
+fn port_range(s: &str) -> Result<RangeInclusive<u16>, String> {
+    const WRITE: &str = "write FIRST-LAST, two ports from 1 to 65535, for example 20000-29999";
+    let (first, last) = s.split_once('-').ok_or(WRITE)?;
+    match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(WRITE.into()),
+    }
+}
+
+fn dns_server(s: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = s
+        .trim()
+        .parse()
+        .map_err(|_| "write IP addresses with commas between, for example 1.1.1.1,8.8.8.8")?;
+    if ip.is_loopback() {
+        return Err("Pods can't reach a DNS server on a loopback address: write the address of one on the network, for \
+             example 1.1.1.1"
+            .into());
+    }
+    Ok(ip)
+}
+
+fn seconds(s: &str) -> Result<Duration, String> {
+    match s.parse::<u32>() {
+        Ok(n) if n > 0 => Ok(Duration::from_secs(n.into())),
+        _ => Err("write a number of seconds from 1, for example 300".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools() {
+        assert_eq!(network_pool("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(network_pool("172.31.4.0/24"), Ok("172.31.4.0/24".parse().unwrap()));
+        assert!(network_pool("172.31.5.0/16").unwrap_err().ends_with("write 172.31.0.0/16"));
+        for bad in ["", "172.31.0.0", "10.0.0.0/7", "10.0.0.0/25", "fd00::/16"] {
+            assert!(network_pool(bad).unwrap_err().contains("for example 172.31.0.0/16"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(port_range("20000-29999"), Ok(20000..=29999));
+        assert_eq!(port_range("1-65535"), Ok(1..=65535));
+        assert_eq!(port_range("80-80"), Ok(80..=80));
+        for bad in ["", "-", "80", "0-10", "10-9", "1-65536", "a-b", "1-2-3"] {
+            assert!(port_range(bad).unwrap_err().contains("20000-29999"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn docker_hosts() {
+        let host = docker_host("unix:///run/user/1000/docker.sock").unwrap();
+        assert_eq!(host.socket(), Path::new("/run/user/1000/docker.sock"));
+        assert_eq!(host.to_string(), "unix:///run/user/1000/docker.sock");
+        for bad in [
+            "",
+            "/var/run/docker.sock",
+            "unix://",
+            "unix://docker.sock",
+            "tcp://1.2.3.4:2375",
+            "ssh://me@host",
+        ] {
+            assert!(docker_host(bad).unwrap_err().contains("unix:///var/run/docker.sock"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dns_servers_are_reachable_from_pods() {
+        assert_eq!(dns_server(" 1.1.1.1"), Ok("1.1.1.1".parse().unwrap()));
+        assert_eq!(dns_server("2606:4700:4700::1111"), Ok("2606:4700:4700::1111".parse().unwrap()));
+        for bad in ["127.0.0.11", "::1", "dns.google", ""] {
+            assert!(dns_server(bad).unwrap_err().contains("1.1.1.1"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn resync_is_not_zero() {
+        assert_eq!(seconds("5"), Ok(Duration::from_secs(5)));
+        assert!(seconds("0").is_err() && seconds("-1").is_err() && seconds("1m").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! How long an object that failed waits. kube has one delay for a whole controller only, by which one broken object
+//! would hold up all others.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The bounds of the delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// After the first failure. Doubled by each further one.
+    pub first: Duration,
+    /// At most.
+    pub last: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), last: Duration::from_secs(5 * 60) }
+    }
+}
+
+/// Delays of many objects, by key.
+#[derive(Debug, Default)]
+pub struct Backoff<K> {
+    limits: Limits,
+    failing: Mutex<HashMap<K, Failing>>,
+}
+
+impl<K: Eq + Hash> Backoff<K> {
+    /// With these bounds.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, failing: Mutex::default() }
+    }
+
+    /// Notes a failure and answers how long to wait from `now` on. `jitter` (0 to 1) takes up to a fifth off, so that
+    /// what failed together does not come back together.
+    pub fn failed(&self, key: K, now: Instant, jitter: f64) -> Duration {
+        let mut failing = self.lock();
+        let next = Failing::next(failing.get(&key), self.limits, now, jitter);
+        failing.insert(key, next);
+        next.due.saturating_duration_since(now)
+    }
+
+    /// Forgets an object: it succeeded, or it is gone. Tells whether it had been failing.
+    pub fn cleared(&self, key: &K) -> bool {
+        self.lock().remove(key).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Failing>> {
+        // Each change is one insert or remove: a panic elsewhere leaves nothing half done.
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An object that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failing {
+    /// How often it failed with the delay before observed.
+    times: u32,
+    /// When to try again.
+    due: Instant,
+}
+
+impl Failing {
+    /// The state after one more failure at `now`. One before the delay is over comes from another trigger and says
+    /// nothing new: raising the delay by it would make a chatty object wait for minutes within a second.
+    fn next(previous: Option<&Self>, limits: Limits, now: Instant, jitter: f64) -> Self {
+        let times = match previous {
+            Some(early) if now < early.due => return *early,
+            Some(previous) => previous.times.saturating_add(1),
+            None => 0,
+        };
+        let delay = 2u32
+            .checked_pow(times)
+            .and_then(|factor| limits.first.checked_mul(factor))
+            .map_or(limits.last, |delay| delay.min(limits.last));
+        Self { times, due: now + delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0) }
+    }
+}
+
+/// A random number from 0 to 1. The standard library seeds its hashers well enough for this.
+pub fn jitter() -> f64 {
+    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { first: Duration::from_secs(1), last: Duration::from_secs(10) };
+
+    fn secs(n: f64) -> Duration {
+        Duration::from_secs_f64(n)
+    }
+
+    #[test]
+    fn doubles_up_to_the_cap_for_ever() {
+        let backoff = Backoff::new(LIMITS);
+        let mut now = Instant::now();
+        let delays: Vec<_> = (0..40)
+            .map(|_| {
+                let delay = backoff.failed("a", now, 0.0);
+                now += delay;
+                delay.as_secs()
+            })
+            .collect();
+        assert_eq!(delays[..6], [1, 2, 4, 8, 10, 10]);
+        assert_eq!(delays[39], 10);
+    }
+
+    #[test]
+    fn a_failure_before_the_delay_is_over_raises_nothing_and_keeps_the_appointment() {
+        let backoff = Backoff::new(LIMITS);
+        let start = Instant::now();
+        assert_eq!(backoff.failed("a", start, 0.0), secs(1.0));
+        assert_eq!(backoff.failed("a", start + secs(0.25), 0.0), secs(0.75));
+        assert_eq!(backoff.failed("a", start + secs(0.5), 0.0), secs(0.5));
+        assert_eq!(backoff.failed("a", start + secs(1.0), 0.0), secs(2.0));
+    }
+
+    #[test]
+    fn success_starts_over() {
+        let backoff = Backoff::new(LIMITS);
+        let start = Instant::now();
+        backoff.failed("a", start, 0.0);
+        backoff.failed("a", start + secs(5.0), 0.0);
+        assert!(backoff.cleared(&"a"));
+        assert!(!backoff.cleared(&"a"));
+        assert_eq!(backoff.failed("a", start + secs(5.0), 0.0), secs(1.0));
+    }
+
+    #[test]
+    fn objects_do_not_wait_for_each_other() {
+        let backoff = Backoff::new(LIMITS);
+        let start = Instant::now();
+        backoff.failed("a", start, 0.0);
+        backoff.failed("a", start + secs(1.0), 0.0);
+        assert_eq!(backoff.failed("b", start + secs(1.0), 0.0), secs(1.0));
+    }
+
+    #[test]
+    fn jitter_only_shortens() {
+        let now = Instant::now();
+        assert_eq!(Backoff::new(LIMITS).failed("a", now, 1.0), secs(0.8));
+        assert_eq!(Backoff::new(LIMITS).failed("a", now, 7.0), secs(0.8));
+        assert!((0.0..=1.0).contains(&super::jitter()));
+    }
+}

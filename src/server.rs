@@ -1,0 +1,170 @@
+//! What the kubelet and Prometheus ask: `/healthz`, `/readyz` and `/metrics`.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+
+/// What readiness is made of, set by those who know and read by the server. Begins as not ready.
+#[derive(Debug, Default)]
+pub struct Health {
+    watches: AtomicBool,
+    docker: AtomicBool,
+    role: AtomicU8,
+}
+
+/// What this process is among the operator's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// It has not asked for the Lease yet.
+    Starting = 0,
+    /// Another process holds the Lease. This one waits and watches nothing.
+    Standby = 1,
+    /// It holds the Lease.
+    Leader = 2,
+}
+
+impl Health {
+    /// Sets whether the watches of both kinds have delivered all objects.
+    pub fn set_watches(&self, ready: bool) {
+        self.watches.store(ready, Ordering::Relaxed);
+    }
+
+    /// Sets whether the Docker Engine answers.
+    pub fn set_docker(&self, reachable: bool) {
+        self.docker.store(reachable, Ordering::Relaxed);
+    }
+
+    /// Sets the role.
+    pub fn set_role(&self, role: Role) {
+        self.role.store(role as u8, Ordering::Relaxed);
+    }
+
+    /// Why this process is not ready; empty when it is. A standby is ready without watches: it starts them when it
+    /// becomes the leader.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let role = self.role.load(Ordering::Relaxed);
+        let mut missing = Vec::new();
+        if role == Role::Starting as u8 {
+            missing.push("the Lease was not read yet");
+        }
+        if !self.docker.load(Ordering::Relaxed) {
+            missing.push("the Docker Engine does not answer");
+        }
+        if role == Role::Leader as u8 && !self.watches.load(Ordering::Relaxed) {
+            missing.push("LocalClusters and Registries were not read yet");
+        }
+        missing
+    }
+}
+
+/// Serves on `listener` until `stop` completes and open requests are answered.
+pub async fn serve(
+    listener: TcpListener,
+    health: Arc<Health>,
+    metrics: Metrics,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(health, metrics)).with_graceful_shutdown(stop).await
+}
+
+fn router(health: Arc<Health>, metrics: Metrics) -> Router {
+    Router::new()
+        // Answers as long as the runtime runs. It must not look at Docker or the API: restarting this process heals
+        // neither.
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz).with_state(health))
+        .route("/metrics", get(show).with_state(metrics))
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    let missing = health.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
+    }
+}
+
+async fn show(State(metrics): State<Metrics>) -> Response {
+    match metrics.encode() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn ask(router: &Router, path: &str) -> (u16, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn alive_at_once_and_ready_when_nothing_is_missing() {
+        let health = Arc::new(Health::default());
+        let router = router(health.clone(), Metrics::new());
+        assert_eq!(ask(&router, "/healthz").await.0, 200);
+
+        let (status, body) = ask(&router, "/readyz").await;
+        assert_eq!(status, 503);
+        assert_eq!(body, "not ready: the Lease was not read yet; the Docker Engine does not answer\n");
+
+        health.set_role(Role::Standby);
+        health.set_docker(true);
+        assert_eq!(ask(&router, "/readyz").await.0, 200);
+
+        health.set_role(Role::Leader);
+        let (status, body) = ask(&router, "/readyz").await;
+        assert_eq!((status, body.contains("Registries were not read")), (503, true));
+
+        health.set_watches(true);
+        assert_eq!(ask(&router, "/readyz").await, (200, "ok\n".to_owned()));
+
+        health.set_docker(false);
+        assert_eq!(ask(&router, "/readyz").await.0, 503);
+    }
+
+    #[tokio::test]
+    async fn metrics_end_as_openmetrics_must() {
+        let router = router(Arc::default(), Metrics::new());
+        let (status, body) = ask(&router, "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(body.ends_with("# EOF\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn stops_when_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stopped = serve(listener, Arc::default(), Metrics::new(), async {}).await;
+        assert!(stopped.is_ok());
+    }
+}
