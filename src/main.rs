@@ -1,1 +1,117 @@
-fn main() {}
+//! The binary: settings in, one readable line out when it fails.
+
+use std::{
+    error::Error,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use localcluster_operator::{api::crds, config::Config, controller, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Makes K3s clusters and image registries on a Docker host, as LocalCluster and Registry objects say
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the operator
+    Run(Box<Config>),
+    /// Prints the CustomResourceDefinitions, as they belong into the API server
+    Crds(Crds),
+}
+
+#[derive(Args)]
+struct Crds {
+    /// Write a file for each of them into this directory instead
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    output: Option<PathBuf>,
+    /// Write nothing, and fail where the files in this directory differ
+    #[arg(long, value_name = "DIR")]
+    check: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(config) => run(*config),
+        Command::Crds(Crds { output: Some(dir), .. }) => write_crds(&dir),
+        Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
+        Command::Crds(Crds { output: None, check: None }) => print_crds(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<()> {
+    telemetry::init(config.log_format, &config.log_filter)?;
+    let stop = CancellationToken::new();
+    // Both are registered before anything starts, so that no signal can kill the process half-way.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+        on_signal.cancel();
+    });
+    Ok(controller::run(config, stop).await?)
+}
+
+/// The file names and contents of all definitions.
+fn rendered() -> Result<Vec<(String, String)>> {
+    crds::all().into_iter().map(|(file, crd)| Ok((file, serde_saphyr::to_string(&crd)?))).collect()
+}
+
+fn print_crds() -> Result<()> {
+    let mut out = io::stdout().lock();
+    for (_, yaml) in rendered()? {
+        writeln!(out, "---\n{}", yaml.trim_end())?;
+    }
+    Ok(())
+}
+
+fn write_crds(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    for (file, yaml) in rendered()? {
+        let path = dir.join(file);
+        fs::write(&path, yaml).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn check_crds(dir: &Path) -> Result<()> {
+    let mut differ = Vec::new();
+    for (file, yaml) in rendered()? {
+        let path = dir.join(file);
+        if fs::read_to_string(&path).ok() != Some(yaml) {
+            differ.push(path.display().to_string());
+        }
+    }
+    if differ.is_empty() {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(format!(
+        "not as the code says: {}. Write them with: localcluster-operator crds --output {dir}",
+        differ.join(", ")
+    )
+    .into())
+}

@@ -1,0 +1,104 @@
+//! The binary as a person or a Pod meets it.
+
+use assert_cmd::Command;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+/// The binary with none of its variables set by the environment that the tests run in.
+fn operator(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("localcluster-operator").unwrap();
+    command.env_clear().args(args);
+    command
+}
+
+fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+/// What a run that must fail says on stderr.
+fn refusal(command: &mut Command) -> String {
+    let assert = command.assert().failure();
+    assert!(assert.get_output().stdout.is_empty());
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+#[test]
+fn help_names_every_variable() {
+    let help = stdout(&mut operator(&["run", "--help"]));
+    for variable in [
+        "LOCALCLUSTER_DOCKER_HOST",
+        "LOCALCLUSTER_NODE_IMAGE_REPOSITORY",
+        "LOCALCLUSTER_DEFAULT_VERSION",
+        "LOCALCLUSTER_LOAD_BALANCER_IMAGE",
+        "LOCALCLUSTER_REGISTRY_IMAGE",
+        "LOCALCLUSTER_NETWORK_POOL",
+        "LOCALCLUSTER_PORT_RANGE",
+        "LOCALCLUSTER_NODE_DNS",
+        "LOCALCLUSTER_HTTP_LISTEN",
+        "LOCALCLUSTER_LOG_FORMAT",
+        "LOCALCLUSTER_RESYNC",
+        "NODE_NAME",
+        "POD_NAMESPACE",
+        "RUST_LOG",
+    ] {
+        assert!(help.contains(&format!("[env: {variable}=")), "{variable} is not in\n{help}");
+    }
+}
+
+#[test]
+fn refusals_say_what_to_write() {
+    for (flag, variable, bad, told) in [
+        ("--port-range", "LOCALCLUSTER_PORT_RANGE", "30000-20000", "write FIRST-LAST"),
+        (
+            "--network-pool",
+            "LOCALCLUSTER_NETWORK_POOL",
+            "172.31.0.0/28",
+            "write an IPv4 network of /8 to /24",
+        ),
+        ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "write 172.31.0.0/16"),
+        ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker:2375", "write unix://<absolute path>"),
+        (
+            "--node-dns",
+            "LOCALCLUSTER_NODE_DNS",
+            "1.1.1.1,127.0.0.11",
+            "write the address of one on the network",
+        ),
+        ("--resync", "LOCALCLUSTER_RESYNC", "0", "write a number of seconds"),
+    ] {
+        let by_flag = refusal(&mut operator(&["run", flag, bad]));
+        assert!(by_flag.contains(flag) && by_flag.contains(told), "{by_flag}");
+        let by_variable = refusal(operator(&["run"]).env(variable, bad));
+        assert!(by_variable.contains(flag) && by_variable.contains(told), "{by_variable}");
+    }
+}
+
+#[test]
+fn a_bad_log_filter_is_one_line() {
+    let told = refusal(&mut operator(&["run", "--log-filter", "info,["]));
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("error: the log filter \"info,[\""), "{told}");
+}
+
+#[test]
+fn printed_crds_are_what_the_api_server_takes() {
+    let yaml = stdout(&mut operator(&["crds"]));
+    let crds: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();
+    let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
+    assert_eq!(kinds, ["LocalCluster", "Registry"]);
+}
+
+#[test]
+fn check_names_the_files_that_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    stdout(&mut operator(&["crds", "--output", path]));
+    stdout(&mut operator(&["crds", "--check", path]));
+
+    std::fs::write(dir.path().join("registries.yaml"), "kind: Other\n").unwrap();
+    let told = refusal(&mut operator(&["crds", "--check", path]));
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("registries.yaml") && !told.contains("localclusters.yaml"), "{told}");
+
+    std::fs::remove_file(dir.path().join("localclusters.yaml")).unwrap();
+    let told = refusal(&mut operator(&["crds", "--check", path]));
+    assert!(told.contains("registries.yaml") && told.contains("localclusters.yaml"), "{told}");
+}
