@@ -36,10 +36,11 @@ world_docker() {
 
 start_daemon() {
 	local args=(--host "$DOCKER_HOST" --pidfile "$state/dockerd.pid")
-	# A second engine beside one that runs already needs everything of its own.
+	# A second engine beside one that runs already needs everything of its own, and must leave the
+	# firewall alone: a starting engine throws away the rules of the other.
 	if [ -n "${WORLD_DOCKER_DIR-}" ]; then
 		mkdir -p "$WORLD_DOCKER_DIR"
-		args+=(--data-root "$WORLD_DOCKER_DIR/data" --exec-root "$WORLD_DOCKER_DIR/exec" --bridge none)
+		args+=(--data-root "$WORLD_DOCKER_DIR/data" --exec-root "$WORLD_DOCKER_DIR/exec" --bridge none --iptables=false)
 	fi
 	if lacks_sys_resource; then
 		# In the cache: it must be there for as long as the engine has containers.

@@ -123,8 +123,21 @@ world_images() {
 		build_node "$version"
 		[ -z "$second" ] || build_node "$version_2"
 		build_small
+		# Earlier builds of the same tags.
+		docker image prune -f --filter label=standin.source-hash >/dev/null
 	fi
+	have kubectl || kubectl_from_image
 	write_env
+}
+
+# Debian's kubectl is years old; the node image has the cluster's own.
+kubectl_from_image() {
+	say "taking kubectl from the node image"
+	local id
+	id=$(docker create "$node_image")
+	mkdir -p "$cache/bin"
+	docker cp -q "$id:/bin/k3s" "$cache/bin/kubectl"
+	docker rm -v "$id" >/dev/null
 }
 
 # write_env: what tests, the Makefile and the other subcommands need to know.
