@@ -14,6 +14,8 @@ pub mod child;
 pub mod config;
 pub mod controller;
 pub mod docker;
+#[cfg(test)]
+mod fake_api;
 pub mod metrics;
 pub mod plan;
 pub mod server;

@@ -1,0 +1,156 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake_api::FakeApi;
+
+const NODE: &str = "/api/v1/nodes/n";
+const EARLY: &str = "2026-11-25T00:00:00Z";
+const LATE: &str = "2026-11-25T00:01:00Z";
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A cluster with a Node `n`, a Pod `app` and a Pod of a DaemonSet on it, and a Pod elsewhere.
+fn cluster() -> (FakeApi, KubeChild) {
+    let api = FakeApi::default();
+    api.put(NODE, json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.42.0.0/24"}}));
+    let daemon =
+        json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u", "controller": true}]);
+    put_pod(&api, "app", "n", json!([]));
+    put_pod(&api, "daemon", "n", daemon);
+    put_pod(&api, "elsewhere", "m", json!([]));
+    let child = KubeChild::new(api.client());
+    (api, child)
+}
+
+fn put_pod(api: &FakeApi, name: &str, node: &str, owners: Value) {
+    let metadata = json!({"name": name, "namespace": "team", "ownerReferences": owners});
+    api.put(&pod_path(name), json!({"metadata": metadata, "spec": {"nodeName": node, "containers": []}}));
+}
+
+fn pod_path(name: &str) -> String {
+    format!("/api/v1/namespaces/team/pods/{name}")
+}
+
+#[tokio::test]
+async fn drain_marks_once_and_moves_only_what_can_move() {
+    let (api, child) = cluster();
+    child.drain("n", time(EARLY)).await.unwrap();
+
+    let node = api.get(NODE).unwrap();
+    assert_eq!(node["metadata"]["annotations"][DRAINING_SINCE], EARLY);
+    assert_eq!(node["spec"], json!({"podCIDR": "10.42.0.0/24", "unschedulable": true}));
+    assert_eq!(api.take_writes(), [format!("PATCH {NODE}"), format!("POST {}/eviction", pod_path("app"))]);
+
+    child.drain("n", time(LATE)).await.unwrap();
+    assert_eq!(api.take_writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn drain_closes_a_node_that_was_opened_meanwhile_and_keeps_the_time() {
+    let (api, child) = cluster();
+    api.put(NODE, json!({"metadata": {"name": "n", "annotations": {DRAINING_SINCE: EARLY}}}));
+    child.drain("n", time(LATE)).await.unwrap();
+    let node = api.get(NODE).unwrap();
+    assert_eq!(node["metadata"]["annotations"][DRAINING_SINCE], EARLY);
+    assert_eq!(node["spec"]["unschedulable"], true);
+}
+
+#[tokio::test]
+async fn what_a_disruption_budget_keeps_is_counted_and_asked_again() {
+    let (api, child) = cluster();
+    api.refuse(&format!("POST {}", pod_path("app")), 429);
+    child.drain("n", time(EARLY)).await.unwrap();
+    let seen = child.observe().await.unwrap();
+    assert_eq!(seen.nodes["n"].pods_to_evict, 1);
+    assert_eq!(seen.nodes["n"].draining_since, Some(time(EARLY)));
+
+    api.heal();
+    child.drain("n", time(LATE)).await.unwrap();
+    assert_eq!(child.observe().await.unwrap().nodes["n"].pods_to_evict, 0);
+}
+
+#[tokio::test]
+async fn one_eviction_that_fails_keeps_none_of_the_others() {
+    let (api, child) = cluster();
+    put_pod(&api, "broken", "n", json!([]));
+    put_pod(&api, "zz", "n", json!([]));
+    api.refuse(&format!("POST {}", pod_path("broken")), 403);
+    let told = child.drain("n", time(EARLY)).await.unwrap_err();
+    assert_eq!(told, Error::Api("403 told to be 403".to_owned()));
+    assert_eq!([api.get(&pod_path("app")), api.get(&pod_path("zz"))], [None, None]);
+}
+
+#[tokio::test]
+async fn uncordon_takes_back_what_drain_did() {
+    let (api, child) = cluster();
+    child.drain("n", time(EARLY)).await.unwrap();
+    child.uncordon("n").await.unwrap();
+    let node = api.get(NODE).unwrap();
+    assert_eq!(node["metadata"]["annotations"], json!({}));
+    assert_eq!(node["spec"], json!({"podCIDR": "10.42.0.0/24"}));
+}
+
+#[tokio::test]
+async fn a_cordon_of_a_person_stays() {
+    let (api, child) = cluster();
+    api.put(NODE, json!({"metadata": {"name": "n"}, "spec": {"unschedulable": true}}));
+    child.uncordon("n").await.unwrap();
+    assert_eq!(api.get(NODE).unwrap()["spec"]["unschedulable"], true);
+    let seen = child.observe().await.unwrap();
+    assert_eq!((seen.nodes["n"].schedulable, seen.nodes["n"].draining_since), (false, None));
+}
+
+#[tokio::test]
+async fn what_is_gone_is_done() {
+    let (api, child) = cluster();
+    let password = "/api/v1/namespaces/kube-system/secrets/n.node-password.k3s";
+    api.put(password, json!({"metadata": {"name": "n.node-password.k3s"}}));
+    for _ in 0..2 {
+        child.delete_node("n").await.unwrap();
+        assert_eq!([api.get(NODE), api.get(password)], [None, None]);
+    }
+    child.drain("n", time(EARLY)).await.unwrap();
+    child.uncordon("n").await.unwrap();
+}
+
+#[tokio::test]
+async fn pods_can_start_with_the_service_account() {
+    let (api, child) = cluster();
+    assert!(!child.observe().await.unwrap().pods_can_start);
+    api.put("/api/v1/namespaces/default/serviceaccounts/default", json!({"metadata": {"name": "default"}}));
+    assert!(child.observe().await.unwrap().pods_can_start);
+}
+
+#[tokio::test]
+async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
+    let (api, child) = cluster();
+    api.refuse("GET /readyz", 503);
+    assert!(matches!(child.observe().await, Err(Error::Unreachable(_))));
+    api.heal();
+    api.refuse("GET /api/v1/nodes", 403);
+    assert_eq!(child.observe().await, Err(Error::Api("403 told to be 403".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_never_answered_ends() {
+    let (api, child) = cluster();
+    api.hang("GET /api/v1/nodes");
+    assert_eq!(child.observe().await, Err(Error::Unreachable("no answer within 5 s".to_owned())));
+    assert!(child.drain("n", time(EARLY)).await.is_err());
+}
+
+#[tokio::test]
+async fn changes_end_with_the_connection() {
+    let (api, child) = cluster();
+    api.refuse("GET /api/v1/nodes", 500);
+    assert_eq!(child.changes().await.unwrap().next().await, None);
+}
+
+#[test]
+fn of_readyz_only_the_checks_that_fail_are_told() {
+    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check failed";
+    assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
+    assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
+}

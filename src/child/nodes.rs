@@ -1,0 +1,244 @@
+//! What is read from Nodes and Pods. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, NodeCondition, Pod},
+};
+use kube::{ResourceExt, runtime::watcher::Event};
+
+use crate::plan::observed;
+
+/// Annotation of a Node: since when this operator drains it, in RFC 3339.
+pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
+
+/// Since when this operator drains a Node. A mark that can't be read is none, so that the next drain writes it anew.
+pub fn draining_since(node: &Node) -> Option<Timestamp> {
+    node.annotations().get(DRAINING_SINCE)?.parse().ok()
+}
+
+/// Whether a Node takes new Pods.
+pub fn schedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true)
+}
+
+/// The Nodes as the planner sees them, with the Leases of their kubelets and, for those that are drained, the number
+/// of Pods to evict.
+pub fn observe(
+    nodes: &[Node],
+    leases: &[Lease],
+    pods_to_evict: &BTreeMap<String, usize>,
+) -> BTreeMap<String, observed::Node> {
+    nodes
+        .iter()
+        .map(|node| {
+            let name = node.name_any();
+            let lease = leases.iter().find(|lease| lease.name_any() == name);
+            let condition = ready_condition(node);
+            let ready = condition.is_some_and(|c| c.status == "True");
+            let observed = observed::Node {
+                ready,
+                message: if ready { String::new() } else { why_not(condition) },
+                version: version(node).to_owned(),
+                renewed: lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0),
+                schedulable: schedulable(node),
+                draining_since: draining_since(node),
+                pods_to_evict: pods_to_evict.get(&name).copied().unwrap_or_default(),
+            };
+            (name, observed)
+        })
+        .collect()
+}
+
+fn ready_condition(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+}
+
+fn why_not(condition: Option<&NodeCondition>) -> String {
+    condition
+        .and_then(|c| c.message.clone().or(c.reason.clone()))
+        .filter(|words| !words.is_empty())
+        .unwrap_or_else(|| "its kubelet has not reported yet".to_owned())
+}
+
+fn version(node: &Node) -> &str {
+    node.status.as_ref().and_then(|s| s.node_info.as_ref()).map_or("", |info| &info.kubelet_version)
+}
+
+/// Whether a Pod must leave a Node that is drained. Those that would come back at once (of DaemonSets), that the
+/// kubelet alone can end (mirrors of its own manifests) or that have ended need not.
+pub fn must_leave(pod: &Pod) -> bool {
+    let of_daemon_set =
+        pod.owner_references().iter().any(|o| o.controller == Some(true) && o.kind == "DaemonSet");
+    let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    !of_daemon_set && !mirror && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Remembers of each Node what a plan depends on, to tell a change from a kubelet's mere sign of life.
+#[derive(Debug, Default)]
+pub struct Changes(HashMap<String, Digest>);
+
+#[derive(Debug, PartialEq)]
+struct Digest {
+    ready: bool,
+    version: String,
+    schedulable: bool,
+    draining: bool,
+    going: bool,
+}
+
+impl Changes {
+    /// Notes an event of a watch and tells whether it is worth a look.
+    pub fn note(&mut self, event: Event<Node>) -> bool {
+        match event {
+            Event::Init => {
+                self.0.clear();
+                false
+            }
+            Event::InitApply(node) => {
+                self.apply(&node);
+                false
+            }
+            // Once per list: something may have changed between the last look and this list.
+            Event::InitDone => true,
+            Event::Apply(node) => self.apply(&node),
+            Event::Delete(node) => self.0.remove(&node.name_any()).is_some(),
+        }
+    }
+
+    fn apply(&mut self, node: &Node) -> bool {
+        let digest = Digest {
+            ready: ready_condition(node).is_some_and(|c| c.status == "True"),
+            version: version(node).to_owned(),
+            schedulable: schedulable(node),
+            draining: draining_since(node).is_some(),
+            going: node.metadata.deletion_timestamp.is_some(),
+        };
+        let changed = self.0.get(&node.name_any()) != Some(&digest);
+        self.0.insert(node.name_any(), digest);
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node(name: &str, ready: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "resourceVersion": "1"},
+            "status": {
+                "conditions": [
+                    {"type": "MemoryPressure", "status": "False"},
+                    {"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "cni plugin not initialized"},
+                ],
+                "nodeInfo": {
+                    "kubeletVersion": "v1.36.2+k3s1", "architecture": "", "bootID": "", "containerRuntimeVersion": "",
+                    "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+                    "systemUUID": "",
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn drained(mut node: Node, since: &str) -> Node {
+        node.annotations_mut().insert(DRAINING_SINCE.to_owned(), since.to_owned());
+        node.spec.get_or_insert_default().unschedulable = Some(true);
+        node
+    }
+
+    fn pod(extra: Value) -> Pod {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": []}});
+        for (key, value) in extra.as_object().unwrap() {
+            if key == "metadata" {
+                pod[key].as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+            } else {
+                pod[key] = value.clone();
+            }
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn nodes_are_told_with_their_leases() {
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": {"name": "a"}, "spec": {"renewTime": "2026-11-25T01:02:03.500000Z"},
+        }))
+        .unwrap();
+        let nodes = [node("a", "True"), drained(node("b", "Unknown"), "2026-11-25T00:00:00Z")];
+        let seen = observe(&nodes, &[lease], &BTreeMap::from([("b".to_owned(), 3)]));
+
+        assert_eq!(seen["a"].renewed, Some("2026-11-25T01:02:03.5Z".parse().unwrap()));
+        assert_eq!(seen["a"].version, "v1.36.2+k3s1");
+        assert!(seen["a"].ready && seen["a"].schedulable && seen["a"].message.is_empty());
+        assert_eq!((seen["a"].draining_since, seen["a"].pods_to_evict), (None, 0));
+
+        assert!(!seen["b"].ready && !seen["b"].schedulable);
+        assert_eq!(seen["b"].message, "cni plugin not initialized");
+        assert_eq!(seen["b"].renewed, None);
+        assert_eq!(seen["b"].draining_since, Some("2026-11-25T00:00:00Z".parse().unwrap()));
+        assert_eq!(seen["b"].pods_to_evict, 3);
+    }
+
+    #[test]
+    fn a_node_without_any_condition_is_not_ready() {
+        let bare: Node = serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap();
+        let seen = observe(&[bare], &[], &BTreeMap::new());
+        assert!(!seen["new"].ready && seen["new"].schedulable);
+        assert_eq!(seen["new"].message, "its kubelet has not reported yet");
+    }
+
+    #[test]
+    fn which_pods_must_leave() {
+        let owner = |kind: &str, controller: bool| {
+            json!({"metadata": {"ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u", "controller": controller}
+            ]}})
+        };
+        for (must, what) in [
+            (true, json!({})),
+            (true, json!({"status": {"phase": "Running"}})),
+            (true, json!({"status": {"phase": "Pending"}})),
+            (true, json!({"metadata": {"deletionTimestamp": "2026-11-25T00:00:00Z"}})),
+            (true, owner("ReplicaSet", true)),
+            (true, owner("DaemonSet", false)),
+            (false, owner("DaemonSet", true)),
+            (false, json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})),
+            (false, json!({"status": {"phase": "Succeeded"}})),
+            (false, json!({"status": {"phase": "Failed"}})),
+        ] {
+            assert_eq!(must_leave(&pod(what.clone())), must, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_changes_that_matter_are_told() {
+        let mut changes = Changes::default();
+        assert!(!changes.note(Event::Init));
+        assert!(!changes.note(Event::InitApply(node("a", "True"))));
+        assert!(changes.note(Event::InitDone));
+
+        let mut sign_of_life = node("a", "True");
+        sign_of_life.metadata.resource_version = Some("2".to_owned());
+        assert!(!changes.note(Event::Apply(sign_of_life)));
+        assert!(changes.note(Event::Apply(node("a", "False"))), "not ready");
+        assert!(changes.note(Event::Apply(drained(node("a", "False"), "2026-11-25T00:00:00Z"))), "drained");
+        assert!(changes.note(Event::Apply(node("b", "False"))), "appeared");
+        let mut newer = node("b", "False");
+        newer.status.as_mut().unwrap().node_info.as_mut().unwrap().kubelet_version =
+            "v1.37.0+k3s1".to_owned();
+        assert!(changes.note(Event::Apply(newer.clone())), "other version");
+        let mut going = newer.clone();
+        going.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        assert!(changes.note(Event::Apply(going.clone())), "to be deleted");
+        assert!(changes.note(Event::Delete(going)), "gone");
+        assert!(!changes.note(Event::Delete(node("never-seen", "True"))));
+    }
+}

@@ -1,0 +1,197 @@
+//! A Kubernetes API in memory, for tests of what talks to one: objects by path, resource versions, merge patches,
+//! evictions, and failures on demand. It knows no schema.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use axum::http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+
+/// The API. A clone is the same one.
+#[derive(Clone, Default)]
+pub struct FakeApi(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    /// `METHOD path` of every call.
+    calls: Vec<String>,
+    /// What a call begins with, and the status that it is refused with.
+    refusals: Vec<(String, u16)>,
+    /// What calls that are never answered begin with.
+    hanging: Option<String>,
+}
+
+impl FakeApi {
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Stores an object.
+    pub fn put(&self, path: &str, object: Value) {
+        self.0.lock().unwrap().store(path, object);
+    }
+
+    /// The object at a path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.0.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// Refuses all calls that begin with this, such as `PUT /apis`, until [`FakeApi::heal`].
+    pub fn refuse(&self, call: &str, status: u16) {
+        self.0.lock().unwrap().refusals.push((call.to_owned(), status));
+    }
+
+    /// Never answers calls that begin with this, until [`FakeApi::heal`].
+    pub fn hang(&self, call: &str) {
+        self.0.lock().unwrap().hanging = Some(call.to_owned());
+    }
+
+    /// Refuses and withholds nothing any more.
+    pub fn heal(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.refusals.clear();
+        state.hanging = None;
+    }
+
+    /// The calls since the last time, in order, those that only read left out.
+    pub fn take_writes(&self) -> Vec<String> {
+        let calls = std::mem::take(&mut self.0.lock().unwrap().calls);
+        calls.into_iter().filter(|call| !call.starts_with("GET ")).collect()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let call = format!("{} {}", head.method, head.uri.path());
+        let hangs = self.0.lock().unwrap().hanging.as_ref().is_some_and(|begin| call.starts_with(begin));
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.0.lock().unwrap();
+        let refused =
+            state.refusals.iter().find(|(begin, _)| call.starts_with(begin)).map(|(_, status)| *status);
+        state.calls.push(call);
+        let (status, answer) = match refused {
+            Some(status) => refusal(status),
+            None => state.act(&head.method, head.uri.path(), head.uri.query().unwrap_or_default(), body),
+        };
+        let text = match answer {
+            Value::String(text) => text,
+            json => json.to_string(),
+        };
+        Response::builder().status(status).body(Body::from(text.into_bytes())).unwrap()
+    }
+}
+
+impl State {
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(path.to_owned(), object.clone());
+        object
+    }
+
+    fn act(&mut self, method: &Method, path: &str, query: &str, body: Value) -> (u16, Value) {
+        if path == "/readyz" {
+            return (200, json!("ok"));
+        }
+        if let Some(pod) = path.strip_suffix("/eviction") {
+            return self
+                .objects
+                .remove(pod)
+                .map_or(refusal(404), |_| (201, json!({"kind": "Status", "status": "Success"})));
+        }
+        let found = self.objects.get(path).cloned();
+        match (method.as_str(), found) {
+            ("GET", Some(object)) => (200, object),
+            ("GET", None) => self.list(path, query).map_or(refusal(404), |list| (200, list)),
+            ("POST", _) => {
+                let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+                if self.objects.contains_key(&path) { refusal(409) } else { (201, self.store(&path, body)) }
+            }
+            ("PUT", Some(old)) => {
+                let given = &body["metadata"]["resourceVersion"];
+                let stale = !given.is_null() && *given != old["metadata"]["resourceVersion"];
+                if stale { refusal(409) } else { (200, self.store(path, body)) }
+            }
+            ("PATCH", Some(mut object)) => {
+                merge(&mut object, body);
+                (200, self.store(path, object))
+            }
+            ("DELETE", Some(object)) => {
+                self.objects.remove(path);
+                (200, object)
+            }
+            (_, _) => refusal(404),
+        }
+    }
+
+    /// The objects of a collection, of all namespaces where the path has none.
+    fn list(&self, path: &str, query: &str) -> Option<Value> {
+        let (base, plural) = path.rsplit_once('/')?;
+        if !matches!(plural, "leases" | "nodes" | "pods" | "secrets") {
+            return None;
+        }
+        let node = query.split('&').find_map(|q| q.strip_prefix("fieldSelector=spec.nodeName%3D"));
+        let in_collection = |at: &str| {
+            let Some((collection, _)) = at.rsplit_once('/') else { return false };
+            collection == path
+                || collection.starts_with(&format!("{base}/namespaces/"))
+                    && collection.ends_with(&format!("/{plural}"))
+        };
+        let items: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(at, object)| in_collection(at) && node.is_none_or(|n| object["spec"]["nodeName"] == n))
+            .map(|(_, object)| object)
+            .collect();
+        Some(
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+        )
+    }
+}
+
+fn refusal(status: u16) -> (u16, Value) {
+    let reason = match status {
+        404 => "NotFound",
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        _ => "Refused",
+    };
+    let told = json!({
+        "kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": format!("told to be {status}"),
+    });
+    (status, told)
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(&key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
