@@ -14,18 +14,6 @@ pub fn all() -> Vec<(String, CustomResourceDefinition)> {
         .into()
 }
 
-/// The definitions as YAML files: name and content.
-pub fn files() -> Vec<(String, String)> {
-    let header = "# Generated from src/api by `localcluster-operator crds`; don't edit.\n";
-    all()
-        .into_iter()
-        .map(|(name, crd)| {
-            let yaml = serde_saphyr::to_string(&crd).expect("a definition of our own can be written");
-            (name, format!("{header}{yaml}"))
-        })
-        .collect()
-}
-
 /// Adds what the derive macro can't say (kube-rs/kube#1239): the default of `status`, by which tools that judge
 /// objects by kstatus never take a brand-new one for ready.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {

@@ -8,6 +8,7 @@ pub mod crds;
 pub mod local_cluster;
 pub mod names;
 pub mod registry;
+pub mod rules;
 
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
