@@ -8,6 +8,8 @@ CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
 IMAGE ?= localcluster-operator:dev
 # The cargo profile of the image: dist builds in a third of release's time.
 PROFILE ?= dist
+# While dependencies change: make LOCKED= …
+LOCKED ?= --locked
 # Static, so that the image needs no base.
 HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
@@ -29,7 +31,7 @@ fmt:
 	cargo fmt --check
 
 clippy:
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
 
 deny: $(DENY)
 	$(DENY) --locked check --hide-inclusion-graph licenses bans sources
@@ -41,7 +43,7 @@ $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(DENY_VERSION)
 
 crds-check:
-	cargo run --locked -q -- crds --check crds
+	cargo run $(LOCKED) -q -- crds --check crds
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
@@ -50,7 +52,7 @@ shellcheck:
 	else echo "shellcheck: not installed; not checked"; fi
 
 crds: ## write crds/ anew from the code
-	cargo run --locked -q -- crds --output crds
+	cargo run $(LOCKED) -q -- crds --output crds
 
 test: ## all tests, on Docker and real clusters
 	$(WORLD) docker
@@ -60,10 +62,10 @@ test: ## all tests, on Docker and real clusters
 	$(MAKE) --no-print-directory e2e
 
 unit: ## the tests that need no Docker
-	cargo test --locked --lib --bins $(addprefix --test ,$(UNIT_TESTS))
+	cargo test $(LOCKED) --lib --bins $(addprefix --test ,$(UNIT_TESTS))
 
 e2e: world image ## the tests that need Docker and a management cluster
-	$(WORLD) with bash -ec '$(WORLD) load $(IMAGE); $(if $(LIVE_TESTS),cargo test --locked $(addprefix --test ,$(LIVE_TESTS)))'
+	$(WORLD) with bash -ec '$(WORLD) load $(IMAGE); $(if $(LIVE_TESTS),cargo test $(LOCKED) $(addprefix --test ,$(LIVE_TESTS)))'
 
 world: ## Docker and the images; `tests/world/world` does the rest by hand
 	$(WORLD) docker
@@ -74,7 +76,7 @@ world-down: ## remove the management cluster and all that is left over
 
 image: ## the operator's image, localcluster-operator:dev
 	$(WORLD) docker
-	cargo build --locked --profile $(PROFILE) --bin localcluster-operator $(STATIC)
+	cargo build $(LOCKED) --profile $(PROFILE) --bin localcluster-operator $(STATIC)
 	rm -rf target/image && mkdir -p target/image
 	cp Dockerfile target/$(HOST_TRIPLE)/$(PROFILE)/localcluster-operator target/image/
 	docker build -q -t $(IMAGE) target/image
