@@ -133,6 +133,11 @@ world_install() {
 	say "the operator runs: $(k -n localcluster-system get pods -o 'jsonpath={.items[0].metadata.name}')"
 }
 
+world_uninstall() {
+	[ ! -e "$state/overlay/kustomization.yaml" ] || k delete -k "$state/overlay" --ignore-not-found --timeout=120s >/dev/null
+	say "the operator is gone from the management cluster, with its kinds"
+}
+
 # remove_all FILTER: containers with their anonymous volumes, volumes and networks with a label.
 remove_all() {
 	docker ps -aq --filter "label=$1" | xargs -r docker rm -fv >/dev/null

@@ -24,7 +24,7 @@ names() { # names true|false: sets the image names, of the stand-ins or the real
 	else
 		node_repository=docker.io/rancher/k3s
 		busybox_image=docker.io/library/busybox:1.37
-		lb_image=docker.io/library/nginx:1.29-alpine
+		lb_image=docker.io/library/nginx:1.29
 		registry_image=docker.io/library/registry:3
 	fi
 	http_image=standin/http:1
