@@ -1,4 +1,9 @@
 //! The Docker Engine: the [`engine::Engine`] seam and, behind it, the only code that knows bollard.
 
+pub mod archive;
+pub mod bollard;
+pub mod convert;
 pub mod engine;
 pub mod error;
+pub mod events;
+pub mod fault;

@@ -1,0 +1,138 @@
+//! Tar archives: the form in which files go into and come out of containers.
+
+use std::{
+    io::{self, Read},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::plan::desired::FileSpec;
+
+/// One archive of these files, owned by root, to be unpacked at `/`.
+///
+/// It has no entries for directories: an entry would set mode and owner of a directory that the image or a volume
+/// already has (`/tmp` would lose its sticky bit). The engine makes missing parents itself, 0755 and owned by root.
+///
+/// Modification times are now and not a constant, since K3s looks at a changed manifest only when its time differs.
+pub fn pack(files: &[FileSpec]) -> Vec<u8> {
+    pack_at(files, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()))
+}
+
+fn pack_at(files: &[FileSpec], mtime: u64) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(file.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(mtime);
+        header.set_size(file.content.len() as u64);
+        archive
+            .append_data(&mut header, relative(&file.path), file.content.as_slice())
+            .expect("memory takes every write and the path is plain");
+    }
+    archive.into_inner().expect("memory takes every write")
+}
+
+/// The path as an archive has to have it: relative and without any step up, so that no file lands elsewhere.
+fn relative(path: &str) -> String {
+    let parts = path.split(['/', '\0']).filter(|part| !matches!(*part, "" | "." | ".."));
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// The content of the file that an archive is made of. `None` when its first entry is something else: the engine
+/// answers a directory or a symbolic link as such.
+pub fn single(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut archive = tar::Archive::new(archive);
+    let Some(entry) = archive.entries()?.next() else { return Ok(None) };
+    let mut entry = entry?;
+    if entry.header().entry_type() != tar::EntryType::Regular {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    entry.read_to_end(&mut content)?;
+    // The reader takes the end of the archive for the end of the file.
+    if content.len() as u64 != entry.size() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::desired::FileChange;
+
+    fn file(path: &str, mode: u32, content: &[u8]) -> FileSpec {
+        FileSpec { path: path.into(), mode, content: content.into(), change: FileChange::Replace }
+    }
+
+    fn listing(archive: &[u8]) -> Vec<String> {
+        tar::Archive::new(archive)
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut content = String::new();
+                entry.read_to_string(&mut content).unwrap();
+                let header = entry.header();
+                format!(
+                    "{:?} {} {:o} {}:{} {} {content}",
+                    header.entry_type(),
+                    entry.path().unwrap().display(),
+                    header.mode().unwrap(),
+                    header.uid().unwrap(),
+                    header.gid().unwrap(),
+                    header.mtime().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn files_keep_their_modes_and_no_directory_is_touched() {
+        let archive =
+            pack_at(&[file("/etc/rancher/k3s/registries.yaml", 0o600, b"a"), file("/tmp/b", 0o644, b"")], 7);
+        assert_eq!(
+            listing(&archive),
+            ["Regular etc/rancher/k3s/registries.yaml 600 0:0 7 a", "Regular tmp/b 644 0:0 7 "]
+        );
+    }
+
+    #[test]
+    fn a_path_longer_than_a_tar_header_survives() {
+        let path = format!("/var/{}/x", "long/".repeat(40));
+        let listing = listing(&pack_at(&[file(&path, 0o644, b"c")], 0));
+        assert_eq!(listing.len(), 1);
+        assert!(listing[0].contains("long/long/x 644"), "{listing:?}");
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_root() {
+        assert_eq!(relative("/../../etc//./passwd\0"), "etc/passwd");
+    }
+
+    #[test]
+    fn the_one_file_of_an_archive_is_read() {
+        assert_eq!(single(&pack(&[file("/x", 0o600, b"secret")])).unwrap().unwrap(), b"secret");
+        assert_eq!(single(&pack(&[file("/x", 0o600, b"")])).unwrap().unwrap(), b"");
+    }
+
+    #[test]
+    fn links_directories_and_nothing_are_no_file() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        archive.append_link(&mut header, "link", "target").unwrap();
+        assert_eq!(single(&archive.into_inner().unwrap()).unwrap(), None);
+        assert_eq!(single(&[0; 1024]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_cut_archive_is_an_error() {
+        let archive = pack(&[file("/x", 0o600, &[1; 2000])]);
+        assert!(single(&archive[..1000]).is_err());
+        assert!(single(b"no archive at all").is_err());
+    }
+}

@@ -1,0 +1,389 @@
+//! The [`Engine`] that is a real one, by bollard.
+//!
+//! bollard 0.21 puts no API version into its paths, so that every engine serves it at its own newest version; 0.22
+//! does, and will need a negotiation here (`tests/docker_wire.rs` fails then).
+//!
+//! bollard logs bodies, credentials among them, through the `log` crate. They must not be bridged to `tracing`.
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error as Failure,
+    models::{NetworkConnectRequest, NetworkDisconnectRequest},
+    query_parameters::{
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
+        KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
+        UploadToContainerOptionsBuilder,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    archive, convert,
+    engine::{Container, ContainerDetail, Engine, EngineInfo, Event, Network, RegistryAuth, Result, Volume},
+    error::Error,
+    events, fault,
+};
+use crate::plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec};
+
+/// How many calls are under way at once: bollard opens a connection for each.
+const CALLS: usize = 8;
+/// More than any file that is read back has.
+const FILE_LIMIT: usize = 8 << 20;
+/// More than anyone wants to see of a log.
+const LOG_LIMIT: usize = 1 << 20;
+
+/// How long calls may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Any call that is not told otherwise, body included.
+    pub quick: Duration,
+    /// What stopping a container may take beyond its grace period.
+    pub stop: Duration,
+    /// The silence between two records of a pull.
+    pub pull: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { quick: Duration::from_secs(30), stop: Duration::from_secs(10), pull: Duration::from_secs(120) }
+    }
+}
+
+/// A Docker Engine behind a Unix socket.
+///
+/// Making one needs no engine. While there is none every call fails with [`Error::Unavailable`], and as soon as there
+/// is one calls work: each has its own connection.
+pub struct BollardEngine {
+    socket: String,
+    timeouts: Timeouts,
+    calls: Arc<Semaphore>,
+    /// Made when it is first needed, since bollard makes no client for a socket that does not exist.
+    client: OnceLock<Docker>,
+}
+
+impl BollardEngine {
+    /// The engine at `unix:///path`.
+    pub fn connect(host: &str) -> Result<Self> {
+        match host.strip_prefix("unix://") {
+            Some(socket) if socket.starts_with('/') => Ok(Self {
+                socket: socket.to_owned(),
+                timeouts: Timeouts::default(),
+                calls: Arc::new(Semaphore::new(CALLS)),
+                client: OnceLock::new(),
+            }),
+            _ => Err(Error::Invalid(format!("{host:?} is no Docker host: it has to be unix:///path"))),
+        }
+    }
+
+    /// With other timeouts.
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    fn client(&self) -> Result<Docker> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        // bollard's own timeout ends at the answer's headers; ours are around it.
+        const NO_TIMEOUT: u64 = 365 * 24 * 3600;
+        let client = Docker::connect_with_unix(&self.socket, NO_TIMEOUT, API_DEFAULT_VERSION)
+            .map_err(|failure| fault::error("connect", failure))?
+            .with_request_modifier(url_safe_auth);
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// One call within its time and within the limit of calls. `failed` tells what its failure means.
+    async fn call_or<T, F>(
+        &self,
+        what: &str,
+        limit: Duration,
+        call: impl FnOnce(Docker) -> F,
+        failed: impl FnOnce(&str, Failure) -> Error,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
+        let client = self.client()?;
+        let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
+        match timeout(limit, call(client)).await {
+            Ok(answer) => answer.map_err(|failure| failed(what, failure)),
+            Err(_) => Err(Error::Timeout(format!("{what} took longer than {limit:?}"))),
+        }
+    }
+
+    async fn call<T, F>(&self, what: &str, call: impl FnOnce(Docker) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
+        self.call_or(what, self.timeouts.quick, call, fault::error).await
+    }
+
+    /// Follows a pull to its end.
+    async fn follow_pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        let mut options = CreateImageOptionsBuilder::default().from_image(reference);
+        if let Some(tag) = convert::missing_tag(reference) {
+            options = options.tag(tag);
+        }
+        let client = self.client()?;
+        let records = client.create_image(Some(options.build()), None, auth.map(convert::credentials));
+        let mut records = std::pin::pin!(records);
+        let limit = self.timeouts.pull;
+        loop {
+            match timeout(limit, records.next()).await {
+                Ok(Some(Ok(_))) => {}
+                Ok(None) => return Ok(()),
+                Ok(Some(Err(failure))) => {
+                    let secrets = auth.map(|auth| {
+                        [auth.password.as_str(), auth.identity_token.as_deref().unwrap_or_default()]
+                    });
+                    let failure = fault::without(failure, secrets.into_iter().flatten());
+                    return Err(fault::pull_error("pull", failure));
+                }
+                Err(_) => {
+                    return Err(Error::Timeout(format!(
+                        "the pull of {reference} made no progress for {limit:?}"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// bollard encodes credentials in plain Base64 where the engine reads the alphabet for URLs. The engine takes what it
+/// can't read for no credentials, so that some passwords would just not be sent.
+fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut("X-Registry-Auth") {
+        let text = value.to_str().unwrap_or_default().replace('+', "-").replace('/', "_");
+        if let Ok(safe) = text.parse() {
+            *value = safe;
+            value.set_sensitive(true);
+        }
+    }
+    request
+}
+
+#[async_trait]
+impl Engine for BollardEngine {
+    async fn info(&self) -> Result<EngineInfo> {
+        self.call("info", |docker| async move { docker.info().await }).await.map(convert::info)
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let list = self
+            .call("list of containers", |docker| async move { docker.list_containers(Some(options)).await });
+        Ok(list.await?.into_iter().map(convert::container).collect())
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
+        let found = self.call("inspection", |docker| async move {
+            fault::found(docker.inspect_container(id, None).await)
+        });
+        Ok(found.await?.map(convert::detail))
+    }
+
+    async fn networks(&self) -> Result<Vec<Network>> {
+        let list = self.call("list of networks", |docker| async move { docker.list_networks(None).await });
+        Ok(list.await?.into_iter().map(convert::network).collect())
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        let list = self.call("list of volumes", |docker| async move {
+            docker.list_volumes(None::<ListVolumesOptions>).await
+        });
+        Ok(list.await?.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<String>> {
+        let found = self.call("inspection of an image", |docker| async move {
+            fault::found(docker.inspect_image(reference).await)
+        });
+        Ok(found.await?.and_then(|image| image.id))
+    }
+
+    async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        let pulled = self.follow_pull(reference, auth).await;
+        // Only the image counts. bollard takes a record whose line end came in two pieces for a broken stream, and a
+        // record of an unknown kind of error for progress.
+        match (self.image(reference).await, pulled) {
+            (Ok(Some(_)), _) => Ok(()),
+            (_, Err(error)) => Err(error),
+            (Ok(None), Ok(())) => {
+                Err(Error::Pull(format!("the pull of {reference} ended without the image")))
+            }
+            (Err(error), Ok(())) => Err(error),
+        }
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        let body = convert::network_body(spec);
+        let call = |docker: Docker| async move { docker.create_network(body).await };
+        let made = self.call_or("making a network", self.timeouts.quick, call, fault::create_error).await?;
+        Ok(made.id)
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        self.call("removing a network", |docker| async move {
+            fault::met(docker.remove_network(id).await, |status, _| status == 404)
+        })
+        .await
+    }
+
+    async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
+        let body = NetworkConnectRequest {
+            container: container.to_owned(),
+            endpoint_config: Some(convert::endpoint(network, endpoint)),
+        };
+        self.call("connecting to a network", |docker| async move {
+            fault::met(docker.connect_network(network, body).await, |status, words| {
+                status == 403 && words.contains("already exists in network")
+            })
+        })
+        .await
+    }
+
+    async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
+        let body = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+        self.call("disconnecting from a network", |docker| async move {
+            fault::met(docker.disconnect_network(network, body).await, |status, words| {
+                status == 404 || words.contains("is not connected to")
+            })
+        })
+        .await
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        let body = convert::volume_body(spec);
+        let call = |docker: Docker| async move { docker.create_volume(body).await };
+        self.call_or("making a volume", self.timeouts.quick, call, fault::create_error).await?;
+        Ok(())
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.call("removing a volume", |docker| async move {
+            let removed = docker.remove_volume(name, None::<RemoveVolumeOptions>).await;
+            fault::met(removed, |status, _| status == 404)
+        })
+        .await
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
+        // Not kept: the engine behind the socket may be another one tomorrow.
+        let cgroup_v1 = spec.privileged && self.info().await?.cgroup_v1;
+        let body = convert::container_body(spec, network, cgroup_v1);
+        let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
+        let call = |docker: Docker| async move {
+            let made = docker.create_container(Some(options), body).await;
+            made.map_err(|failure| fault::without(failure, spec.env.values().map(String::as_str)))
+        };
+        let made = self.call_or("making a container", self.timeouts.quick, call, fault::create_error).await?;
+        Ok(made.id)
+    }
+
+    async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        self.call("upload", |docker| async move {
+            docker.upload_to_container(container, Some(options), bollard::body_full(archive.into())).await
+        })
+        .await
+    }
+
+    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let read = self.call("reading a file", |docker| async move {
+            let mut chunks = docker.download_from_container(container, Some(options));
+            let mut bytes = Vec::new();
+            while let Some(chunk) = fault::found(chunks.try_next().await)?.flatten() {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() > FILE_LIMIT {
+                    break;
+                }
+            }
+            Ok(bytes)
+        });
+        let bytes = read.await?;
+        if bytes.len() > FILE_LIMIT {
+            return Err(Error::Invalid(format!("{path} has more than {FILE_LIMIT} bytes")));
+        }
+        archive::single(&bytes).map_err(|error| Error::Engine(format!("reading {path}: {error}")))
+    }
+
+    async fn start(&self, container: &str) -> Result<()> {
+        // That it runs already (304) is no failure to bollard.
+        self.call("start", |docker| async move { docker.start_container(container, None).await }).await
+    }
+
+    async fn stop(&self, container: &str, grace: u32) -> Result<()> {
+        let options = StopContainerOptionsBuilder::default().t(grace.try_into().unwrap_or(i32::MAX)).build();
+        let limit = self.timeouts.stop + Duration::from_secs(grace.into());
+        let call = |docker: Docker| async move {
+            // What is gone is not stopped but at rest all the same; what already stopped (304) is no failure to
+            // bollard.
+            fault::met(docker.stop_container(container, Some(options)).await, |status, _| status == 404)
+        };
+        self.call_or("stop", limit, call, fault::error).await
+    }
+
+    async fn unpause(&self, container: &str) -> Result<()> {
+        self.call("unpause", |docker| async move {
+            fault::met(docker.unpause_container(container).await, |_, words| words.contains("is not paused"))
+        })
+        .await
+    }
+
+    async fn signal(&self, container: &str, signal: &str) -> Result<()> {
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        self.call("signal", |docker| async move {
+            // What does not run reads everything anew when it starts.
+            fault::met(docker.kill_container(container, Some(options)).await, |status, words| {
+                matches!(status, 409 | 500) && words.contains("is not running")
+            })
+        })
+        .await
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        self.call("removing a container", |docker| async move {
+            fault::met(docker.remove_container(container, Some(options)).await, |status, _| status == 404)
+        })
+        .await
+    }
+
+    async fn logs(&self, container: &str, lines: u32) -> Result<Vec<String>> {
+        let tail = lines.to_string();
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
+        let read = self.call("logs", |docker| async move {
+            let mut records = docker.logs(container, Some(options));
+            let mut bytes = Vec::new();
+            while let Some(record) = records.try_next().await? {
+                bytes.extend_from_slice(&record.into_bytes());
+                if bytes.len() > LOG_LIMIT {
+                    break;
+                }
+            }
+            Ok(bytes)
+        });
+        Ok(convert::last_lines(&read.await?, lines))
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {
+        // The connection is made when the stream is first polled. What happens until then is replayed, so that a
+        // caller that looks at everything after this call misses nothing. It also shows that there is an engine.
+        let info = self.call("info", |docker| async move { docker.info().await }).await?;
+        let since = info.system_time.as_deref().and_then(events::since);
+        // bollard's timeout is about the headers only, which is right for once. It is in whole seconds.
+        let limit = self.timeouts.quick.max(Duration::from_secs(1));
+        Ok(events::stream(&self.client()?.with_timeout(limit), since))
+    }
+}

@@ -1,0 +1,342 @@
+//! Between our own words and bollard's models. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+};
+
+use bollard::{
+    auth::DockerCredentials,
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+        ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, HostConfig,
+        HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
+        NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap, PortSummary, RestartPolicy,
+        RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest,
+    },
+};
+
+use super::engine::{
+    Attachment, Container, ContainerDetail, EngineInfo, Network, Published, RegistryAuth, State, Volume,
+};
+use crate::plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec};
+
+/// The body that makes a container. Its one endpoint is on the network with this id: an engine before API 1.44 takes
+/// no second one.
+pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
+    ContainerCreateBody {
+        hostname: Some(spec.name.clone()),
+        image: Some(spec.image.clone()),
+        cmd: some(spec.command.clone()),
+        env: some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(map(&spec.labels)),
+        // A binding alone publishes nothing: the engine leaves out a port that is not exposed too.
+        exposed_ports: some(spec.ports.iter().map(key).collect()),
+        host_config: Some(host_config(spec, network, cgroup_v1)),
+        networking_config: network.map(|id| NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(id.to_owned(), endpoint(id, &spec.endpoint))])),
+        }),
+        ..Default::default()
+    }
+}
+
+fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> HostConfig {
+    HostConfig {
+        network_mode: network.map(str::to_owned),
+        privileged: Some(spec.privileged),
+        // K3s is process 1 and reaps children itself; the engine may be set to put an init before everything.
+        init: Some(false),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+            maximum_retry_count: None,
+        }),
+        // A privileged container is in the host's namespace by default. On cgroup v1 it has to be.
+        cgroupns_mode: (spec.privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
+        }),
+        mounts: some(spec.mounts.iter().map(volume_mount).collect()),
+        tmpfs: (!spec.tmpfs.is_empty())
+            .then(|| spec.tmpfs.iter().map(|directory| (directory.clone(), String::new())).collect()),
+        port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
+        memory: spec.memory,
+        nano_cpus: spec.nano_cpus,
+        extra_hosts: some(
+            spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
+        ),
+        ..Default::default()
+    }
+}
+
+fn volume_mount((directory, volume): (&String, &String)) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.clone()),
+        target: Some(directory.clone()),
+        ..Default::default()
+    }
+}
+
+fn bindings(ports: &[Published]) -> PortMap {
+    let mut bindings = PortMap::new();
+    for port in ports {
+        let binding =
+            PortBinding { host_ip: Some(port.host_ip.clone()), host_port: Some(port.host_port.to_string()) };
+        bindings.entry(key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn key(port: &Published) -> String {
+    format!("{}/{}", port.port, port.protocol)
+}
+
+/// A place on the network with this id. The id is part of the settings, though the documentation calls it an output:
+/// with it a listing tells the network before the first start, and the engine does not look for the network by its
+/// name, which may be ambiguous.
+pub fn endpoint(network: &str, endpoint: &Endpoint) -> EndpointSettings {
+    EndpointSettings {
+        network_id: Some(network.to_owned()),
+        ipam_config: endpoint
+            .ip
+            .map(|ip| EndpointIpamConfig { ipv4_address: Some(ip.to_string()), ..Default::default() }),
+        aliases: some(endpoint.aliases.clone()),
+        ..Default::default()
+    }
+}
+
+/// The body that makes a network.
+pub fn network_body(spec: &NetworkSpec) -> NetworkCreateRequest {
+    NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".into()),
+        ipam: Some(Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(spec.subnet.to_string()),
+                gateway: Some(spec.gateway.to_string()),
+                ip_range: Some(spec.ip_range.to_string()),
+                auxiliary_addresses: None,
+            }]),
+            ..Default::default()
+        }),
+        labels: Some(map(&spec.labels)),
+        ..Default::default()
+    }
+}
+
+/// The body that makes a volume.
+pub fn volume_body(spec: &VolumeSpec) -> VolumeCreateRequest {
+    VolumeCreateRequest {
+        name: Some(spec.name.clone()),
+        labels: Some(map(&spec.labels)),
+        ..Default::default()
+    }
+}
+
+/// Credentials as the engine wants them. An identity token stands instead of the password.
+pub fn credentials(auth: &RegistryAuth) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(auth.username.clone()),
+        password: auth.identity_token.is_none().then(|| auth.password.clone()),
+        identitytoken: auth.identity_token.clone(),
+        serveraddress: Some(auth.server.clone()),
+        ..Default::default()
+    }
+}
+
+/// The tag that has to be named beside a reference in a pull: without any tag the engine pulls all of them.
+pub fn missing_tag(reference: &str) -> Option<&'static str> {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    (!name.contains([':', '@'])).then_some("latest")
+}
+
+/// What an engine is.
+pub fn info(info: SystemInfo) -> EngineInfo {
+    EngineInfo {
+        id: info.id.unwrap_or_default(),
+        version: info.server_version.unwrap_or_default(),
+        // Engines that don't tell know v1 only.
+        cgroup_v1: info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2),
+    }
+}
+
+/// A container of a listing.
+pub fn container(summary: ContainerSummary) -> Container {
+    let id = summary.id.unwrap_or_default();
+    let name = summary.names.unwrap_or_default().first().map(|name| bare(name)).unwrap_or_default();
+    let networks = summary.network_settings.and_then(|settings| settings.networks);
+    Container {
+        image: summary.image.unwrap_or_default(),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        state: summary.state.map_or(State::Created, summary_state),
+        networks: attachments(&id, &name, networks),
+        ports: sorted(summary.ports.unwrap_or_default().into_iter().filter_map(published).collect()),
+        id,
+        name,
+    }
+}
+
+/// A container of an inspection.
+pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
+    let id = response.id.unwrap_or_default();
+    let name = bare(&response.name.unwrap_or_default());
+    let state = response.state.unwrap_or_default();
+    let config = response.config.unwrap_or_default();
+    let settings = response.network_settings.unwrap_or_default();
+    let status = state.status.map_or(State::Created, detail_state);
+    let ended = matches!(status, State::Exited | State::Dead | State::Restarting | State::Removing);
+    let mounts = response.mounts.unwrap_or_default().into_iter();
+    let mut volumes: Vec<String> = mounts
+        .filter(|mount| mount.typ.as_deref() == Some("volume"))
+        .filter_map(|mount| mount.name)
+        .collect();
+    volumes.sort();
+    ContainerDetail {
+        container: Container {
+            image: config.image.unwrap_or_default(),
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            state: status,
+            networks: attachments(&id, &name, settings.networks),
+            ports: port_map(settings.ports),
+            id,
+            name,
+        },
+        // The engine writes the year 1 for "never".
+        started_at: state
+            .started_at
+            .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+            .filter(|time| time.as_second() > 0),
+        exit_code: state.exit_code.filter(|_| ended),
+        error: state.error.filter(|error| !error.is_empty()),
+        wanted_ports: port_map(response.host_config.and_then(|host| host.port_bindings)),
+        volumes,
+    }
+}
+
+/// A network of a listing.
+pub fn network(network: bollard::models::Network) -> Network {
+    let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    Network {
+        id: network.id.unwrap_or_default(),
+        name: network.name.unwrap_or_default(),
+        labels: network.labels.unwrap_or_default().into_iter().collect(),
+        subnets: configs.into_iter().filter_map(|config| config.subnet?.parse().ok()).collect(),
+        driver: network.driver.unwrap_or_default(),
+        created: network.created.unwrap_or_default(),
+    }
+}
+
+/// A volume of a listing.
+pub fn volume(volume: bollard::models::Volume) -> Volume {
+    Volume { name: volume.name, labels: volume.labels.into_iter().collect() }
+}
+
+/// The last lines of a log, oldest first.
+pub fn last_lines(log: &[u8], lines: u32) -> Vec<String> {
+    let text = String::from_utf8_lossy(log);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines as usize)..].iter().map(|line| line.to_string()).collect()
+}
+
+fn summary_state(state: ContainerSummaryStateEnum) -> State {
+    match state {
+        ContainerSummaryStateEnum::EMPTY | ContainerSummaryStateEnum::CREATED => State::Created,
+        ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::STOPPING => State::Running,
+        ContainerSummaryStateEnum::PAUSED => State::Paused,
+        ContainerSummaryStateEnum::RESTARTING => State::Restarting,
+        ContainerSummaryStateEnum::EXITED => State::Exited,
+        ContainerSummaryStateEnum::REMOVING => State::Removing,
+        ContainerSummaryStateEnum::DEAD => State::Dead,
+    }
+}
+
+fn detail_state(state: ContainerStateStatusEnum) -> State {
+    match state {
+        ContainerStateStatusEnum::EMPTY | ContainerStateStatusEnum::CREATED => State::Created,
+        ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING => State::Running,
+        ContainerStateStatusEnum::PAUSED => State::Paused,
+        ContainerStateStatusEnum::RESTARTING => State::Restarting,
+        ContainerStateStatusEnum::EXITED => State::Exited,
+        ContainerStateStatusEnum::REMOVING => State::Removing,
+        ContainerStateStatusEnum::DEAD => State::Dead,
+    }
+}
+
+/// The attachments by network id. One without an id is none: the engine keeps such an entry of a connect that failed,
+/// and of a container of somebody else's that was never started.
+fn attachments(
+    id: &str,
+    name: &str,
+    networks: Option<HashMap<String, EndpointSettings>>,
+) -> BTreeMap<String, Attachment> {
+    let attachment = |(network_name, settings): (String, EndpointSettings)| {
+        let network = settings.network_id.filter(|id| !id.is_empty())?;
+        let mut aliases = settings.aliases.unwrap_or_default();
+        // Before API 1.45 the engine adds the container's short id and, on a later connect, its host name.
+        aliases.retain(|alias| alias != name && (alias.len() != 12 || !id.starts_with(alias.as_str())));
+        Some((
+            network,
+            Attachment {
+                network_name,
+                ip: settings.ip_address.as_deref().and_then(address),
+                pinned: settings.ipam_config.and_then(|ipam| ipam.ipv4_address).as_deref().and_then(address),
+                aliases,
+            },
+        ))
+    };
+    networks.unwrap_or_default().into_iter().filter_map(attachment).collect()
+}
+
+fn address(text: &str) -> Option<Ipv4Addr> {
+    text.parse().ok()
+}
+
+fn published(port: PortSummary) -> Option<Published> {
+    Some(Published {
+        host_ip: host_ip(port.ip),
+        host_port: port.public_port?,
+        port: port.private_port,
+        protocol: port.typ.map(|protocol| protocol.to_string()).unwrap_or_else(|| "tcp".into()),
+    })
+}
+
+fn port_map(ports: Option<PortMap>) -> Vec<Published> {
+    let mut published = Vec::new();
+    for (key, bindings) in ports.unwrap_or_default() {
+        let (port, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
+        let Ok(port) = port.parse() else { continue };
+        for binding in bindings.unwrap_or_default() {
+            let host_port = binding.host_port.and_then(|port| port.parse().ok()).unwrap_or(0);
+            published.push(Published {
+                host_ip: host_ip(binding.host_ip),
+                host_port,
+                port,
+                protocol: protocol.to_owned(),
+            });
+        }
+    }
+    sorted(published)
+}
+
+fn host_ip(ip: Option<String>) -> String {
+    ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.to_string())
+}
+
+fn sorted(mut ports: Vec<Published>) -> Vec<Published> {
+    ports.sort();
+    ports
+}
+
+fn bare(name: &str) -> String {
+    name.strip_prefix('/').unwrap_or(name).to_owned()
+}
+
+fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    labels.clone().into_iter().collect()
+}
+
+/// `None` for nothing, so that the engine takes the image's own.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

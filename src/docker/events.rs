@@ -1,0 +1,164 @@
+//! What happens on the engine: from bollard's records to ours.
+
+use std::collections::BTreeMap;
+
+use bollard::{
+    Docker,
+    models::{EventMessage, EventMessageTypeEnum},
+    query_parameters::EventsOptionsBuilder,
+};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+
+use super::{
+    engine::{Event, Result, Subject},
+    error::Error,
+    fault,
+};
+
+/// The events since this moment of the engine's clock. The last item is always an error that says why there are no
+/// more, so that an end can't be taken for silence.
+///
+/// Filtered by type, since a record of a type that bollard does not know ends the stream; not by label, since records
+/// of networks have none.
+pub fn stream(docker: &Docker, since: Option<String>) -> BoxStream<'static, Result<Event>> {
+    let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume"])]);
+    let mut options = EventsOptionsBuilder::default().filters(&types);
+    if let Some(since) = &since {
+        options = options.since(since);
+    }
+    let records = docker.events(Some(options.build()));
+    let events = records.filter_map(|record| async {
+        match record {
+            Ok(message) => event(message).map(Ok),
+            Err(error) => Some(Err(fault::error("events", error))),
+        }
+    });
+    let end = stream::once(async { Err(Error::Unavailable("the stream of events ended".into())) });
+    let mut over = false;
+    events
+        .chain(end)
+        // After the first error nothing comes that could be trusted.
+        .take_while(move |item| {
+            let go_on = !over;
+            over |= item.is_err();
+            async move { go_on }
+        })
+        .boxed()
+}
+
+/// A moment as an engine writes it (RFC 3339), in the form that it takes in `since`.
+pub fn since(time: &str) -> Option<String> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Some(format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()))
+}
+
+/// One record; `None` for what nobody here cares about.
+fn event(message: EventMessage) -> Option<Event> {
+    let action = message.action?;
+    let actor = message.actor?;
+    let id = actor.id?;
+    let mut attributes: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect();
+    let subject = match message.typ? {
+        EventMessageTypeEnum::CONTAINER if of_container(&action) => {
+            attributes.retain(|name, _| !matches!(name.as_str(), "image" | "name"));
+            return Some(Event { subject: Subject::Container(id), action, labels: attributes });
+        }
+        EventMessageTypeEnum::NETWORK if of_network(&action) => Subject::Network {
+            id,
+            name: attributes.remove("name").unwrap_or_default(),
+            container: attributes.remove("container"),
+        },
+        EventMessageTypeEnum::VOLUME if of_volume(&action) => Subject::Volume(id),
+        _ => return None,
+    };
+    Some(Event { subject, action, labels: BTreeMap::new() })
+}
+
+/// What changes something that a plan looks at. Much else happens, and some of it we cause by merely looking: reading
+/// a file makes `archive-path` of the container, and `mount` and `unmount` of each of its volumes. Taking that for news
+/// would make every look cause the next one. Health checks make three `exec_*` each.
+fn of_container(action: &str) -> bool {
+    let known = [
+        "create", "start", "die", "died", "stop", "kill", "oom", "pause", "unpause", "restart", "rename",
+        "update", "destroy", "remove",
+    ];
+    known.contains(&action) || action.starts_with("health_status")
+}
+
+fn of_network(action: &str) -> bool {
+    matches!(action, "create" | "connect" | "disconnect" | "destroy" | "remove")
+}
+
+fn of_volume(action: &str) -> bool {
+    matches!(action, "create" | "destroy" | "remove")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(json: &str) -> Option<Event> {
+        event(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_container_brings_its_labels() {
+        let event = record(
+            r#"{"Type":"container","Action":"die","Actor":{"ID":"c1","Attributes":{"image":"i","name":"n","exitCode":"1","owner":"o"}}}"#,
+        );
+        let labels = [("exitCode", "1"), ("owner", "o")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(
+            event,
+            Some(Event {
+                subject: Subject::Container("c1".into()),
+                action: "die".into(),
+                labels: labels.into()
+            })
+        );
+    }
+
+    #[test]
+    fn a_network_tells_who_was_disconnected() {
+        let event = record(
+            r#"{"Type":"network","Action":"disconnect","Actor":{"ID":"n1","Attributes":{"container":"c1","name":"net","type":"bridge"}}}"#,
+        );
+        let subject = Subject::Network { id: "n1".into(), name: "net".into(), container: Some("c1".into()) };
+        assert_eq!(event, Some(Event { subject, action: "disconnect".into(), labels: BTreeMap::new() }));
+    }
+
+    #[test]
+    fn looking_is_no_news() {
+        for (kind, action) in [
+            ("container", "exec_create: sh -c true"),
+            ("container", "exec_die"),
+            ("container", "archive-path"),
+            ("container", "extract-to-dir"),
+            ("container", "top"),
+            ("volume", "mount"),
+            ("volume", "unmount"),
+            ("image", "pull"),
+        ] {
+            let json =
+                format!(r#"{{"Type":"{kind}","Action":"{action}","Actor":{{"ID":"x","Attributes":{{}}}}}}"#);
+            assert_eq!(record(&json), None, "{kind} {action}");
+        }
+    }
+
+    #[test]
+    fn health_and_volumes_are_news() {
+        let json = r#"{"Type":"container","Action":"health_status: healthy","Actor":{"ID":"x"}}"#;
+        assert_eq!(record(json).unwrap().action, "health_status: healthy");
+        let json = r#"{"Type":"volume","Action":"destroy","Actor":{"ID":"v"}}"#;
+        assert_eq!(record(json).unwrap().subject, Subject::Volume("v".into()));
+    }
+
+    #[test]
+    fn since_is_in_seconds_and_nanoseconds() {
+        assert_eq!(since("2026-11-25T03:10:28.5Z").as_deref(), Some("1795576228.500000000"));
+        assert_eq!(since("2026-11-25T05:10:28.000000001+02:00").as_deref(), Some("1795576228.000000001"));
+        assert_eq!(since("never"), None);
+    }
+}
