@@ -1,0 +1,387 @@
+//! The real Docker Engine at /var/run/docker.sock. These tests fail where there is none; they never skip.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+use futures::StreamExt;
+use localcluster_operator::{
+    docker::{
+        archive,
+        engine::{Attachment, Engine, Event, State, Subject},
+        error::Error,
+    },
+    plan::desired::{Endpoint, FileChange, FileSpec},
+};
+
+#[path = "support/docker_live.rs"]
+mod support;
+use support::{World, docker, image, listener, publish};
+
+/// The address `last` of the subnet of a test's network.
+fn pin(network: &localcluster_operator::plan::desired::NetworkSpec, last: u8) -> Option<Ipv4Addr> {
+    let [a, b, c, _] = network.subnet.network().octets();
+    Some(Ipv4Addr::new(a, b, c, last))
+}
+
+#[tokio::test]
+async fn the_engine_tells_what_it_is() {
+    let info = World::new("info").engine.info().await.unwrap();
+    assert_eq!(info.id, docker(&["info", "-f", "{{.ID}}"]));
+    assert_eq!(info.version, docker(&["info", "-f", "{{.ServerVersion}}"]));
+    assert_eq!(info.cgroup_v1, docker(&["info", "-f", "{{.CgroupVersion}}"]) == "1");
+}
+
+#[tokio::test]
+async fn a_container_is_made_as_asked_and_runs() {
+    let world = World::new("life");
+    let (network, network_id) = world.network("net").await;
+    let volume = world.volume("bin").await;
+    let (guard, port) = listener();
+    drop(guard);
+
+    let mut spec = world.spec("c");
+    spec.env = BTreeMap::from([("GREETING".into(), "hello".into())]);
+    spec.privileged = true;
+    spec.tmpfs = vec!["/run".into()];
+    // The image's own /bin has to be in the new volume, or there is nothing to run.
+    spec.mounts = BTreeMap::from([("/bin".into(), volume.clone())]);
+    spec.endpoint = Endpoint { ip: pin(&network, 5), aliases: vec!["srv".into()] };
+    spec.ports = publish(port);
+    spec.memory = Some(64 << 20);
+    spec.nano_cpus = Some(500_000_000);
+    spec.extra_hosts = BTreeMap::from([("elsewhere".into(), "10.1.2.3".into())]);
+    let id = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
+
+    let made = world.listed(&id).await;
+    assert_eq!((made.name, made.image, made.state), (spec.name.clone(), image(), State::Created));
+    assert_eq!(made.labels.get("lco-live"), spec.labels.get("lco-live"));
+    assert_eq!(made.ports, []);
+    let attachment = &made.networks[&network_id];
+    assert_eq!((attachment.pinned, attachment.ip), (pin(&network, 5), None), "known before the first start");
+
+    let detail = world.engine.inspect(&id).await.unwrap().unwrap();
+    assert_eq!((detail.started_at, detail.exit_code, detail.error), (None, None, None));
+    assert_eq!(detail.wanted_ports, spec.ports);
+    assert_eq!(detail.volumes, [volume]);
+
+    world.engine.start(&id).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    let detail = world.engine.inspect(&spec.name).await.unwrap().unwrap();
+    assert!(detail.started_at.is_some());
+    assert_eq!(detail.container.state, State::Running);
+    assert_eq!(detail.container.ports, spec.ports);
+    assert_eq!(
+        detail.container.networks[&network_id],
+        Attachment {
+            network_name: network.name.clone(),
+            ip: pin(&network, 5),
+            pinned: pin(&network, 5),
+            aliases: vec!["srv".into()]
+        }
+    );
+    assert!(world.listed(&id).await.ports.contains(&spec.ports[0]));
+
+    let host = docker(&["inspect", &id, "-f", "{{json .HostConfig}}"]);
+    let host: serde_json::Value = serde_json::from_str(&host).unwrap();
+    let cgroupns = if world.engine.info().await.unwrap().cgroup_v1 { "host" } else { "private" };
+    for (pointer, want) in [
+        ("/Privileged", serde_json::json!(true)),
+        ("/Init", serde_json::json!(false)),
+        ("/RestartPolicy/Name", "unless-stopped".into()),
+        (
+            "/LogConfig",
+            serde_json::json!({"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}),
+        ),
+        ("/CgroupnsMode", cgroupns.into()),
+        ("/Memory", (64 << 20).into()),
+        ("/NanoCpus", 500_000_000.into()),
+    ] {
+        assert_eq!(host.pointer(pointer), Some(&want), "{pointer}");
+    }
+    let script = "hostname; echo $GREETING; grep elsewhere /etc/hosts; grep -c ' /run tmpfs' /proc/mounts";
+    let seen = docker(&["exec", &id, "sh", "-c", script]);
+    assert_eq!(seen.replace(['\t', ' '], "~"), format!("{}\nhello\n10.1.2.3~elsewhere\n1", spec.name));
+}
+
+#[tokio::test]
+async fn files_go_in_with_their_modes_and_come_back() {
+    let world = World::new("files");
+    let volume = world.volume("state").await;
+    let mut spec = world.spec("c");
+    spec.mounts = BTreeMap::from([("/var/state".into(), volume)]);
+    let id = world.engine.create_container(&spec, None).await.unwrap();
+    let file = |path: &str, mode, content: &[u8]| FileSpec {
+        path: path.into(),
+        mode,
+        content: content.into(),
+        change: FileChange::Keep,
+    };
+    let files = [file("/var/state/deep/secret", 0o600, b"token"), file("/tmp/plain", 0o644, b"")];
+    world.engine.upload(&id, archive::pack(&files)).await.unwrap();
+
+    let read = async |path: &str| world.engine.read_file(&id, path).await.unwrap();
+    assert_eq!(read("/var/state/deep/secret").await.unwrap(), b"token", "before the first start");
+    world.engine.start(&id).await.unwrap();
+    assert_eq!(read("/var/state/deep/secret").await.unwrap(), b"token");
+    assert_eq!(read("/tmp/plain").await.unwrap(), b"");
+    for none in ["/var/state/deep", "/nothing"] {
+        assert_eq!(read(none).await, None, "{none}");
+    }
+    assert_eq!(world.engine.read_file(&world.name("nobody"), "/x").await.unwrap(), None);
+
+    let paths = "/var/state/deep /var/state/deep/secret /tmp";
+    let stat = docker(&["exec", &id, "sh", "-c", &format!("stat -c '%a %u:%g' {paths}")]);
+    assert_eq!(
+        stat, "755 0:0\n600 0:0\n1777 0:0",
+        "missing parents are made, those that exist are left alone"
+    );
+}
+
+#[tokio::test]
+async fn what_is_reached_already_is_success() {
+    let world = World::new("again");
+    let (network, first) = world.network("one").await;
+    let (_, second) = world.network("two").await;
+    let mut spec = world.spec("c");
+    spec.endpoint.ip = pin(&network, 7);
+    let engine = &world.engine;
+    let id = engine.create_container(&spec, Some(&first)).await.unwrap();
+    engine.start(&id).await.unwrap();
+
+    let place = Endpoint { ip: None, aliases: vec!["other".into()] };
+    engine.connect(&second, &id, &place).await.unwrap();
+    engine.connect(&second, &id, &place).await.unwrap();
+    assert_eq!(world.listed(&id).await.networks.len(), 2);
+    let detail = engine.inspect(&id).await.unwrap().unwrap();
+    assert_eq!(detail.container.networks[&second].aliases, ["other"]);
+    engine.disconnect(&second, &id).await.unwrap();
+    engine.disconnect(&second, &id).await.unwrap();
+    assert_eq!(world.listed(&id).await.networks.into_keys().collect::<Vec<_>>(), [first.clone()]);
+    engine.remove_network(&second).await.unwrap();
+    engine.remove_network(&second).await.unwrap();
+    engine.disconnect(&second, &id).await.unwrap();
+
+    docker(&["pause", &id]);
+    assert_eq!(world.listed(&id).await.state, State::Paused);
+    engine.unpause(&id).await.unwrap();
+    engine.unpause(&id).await.unwrap();
+    engine.signal(&id, "SIGHUP").await.unwrap();
+    // The shell answers a signal as soon as its `wait` ends, and then only waits for the next.
+    let hung_up = async {
+        while !engine.logs(&id, 10).await.unwrap().contains(&"hangup".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), hung_up).await.expect("the signal arrives");
+    assert_eq!(engine.logs(&id, 1).await.unwrap(), ["hangup"]);
+
+    engine.stop(&id, 20).await.unwrap();
+    engine.stop(&id, 20).await.unwrap();
+    let detail = engine.inspect(&id).await.unwrap().unwrap();
+    assert_eq!((detail.container.state, detail.exit_code), (State::Exited, Some(7)));
+    assert_eq!(detail.container.networks[&first].pinned, pin(&network, 7), "still known when stopped");
+    engine.signal(&id, "SIGHUP").await.unwrap();
+    engine.remove_container(&id).await.unwrap();
+    engine.remove_container(&id).await.unwrap();
+    engine.stop(&id, 1).await.unwrap();
+    assert_eq!(engine.inspect(&id).await.unwrap(), None);
+
+    let volume = world.volume("v").await;
+    world.volume("v").await;
+    assert!(engine.volumes().await.unwrap().iter().any(|v| v.name == volume && v.labels == world.labels()));
+    engine.remove_volume(&volume).await.unwrap();
+    engine.remove_volume(&volume).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_apart() {
+    let world = World::new("port");
+    let (_, network) = world.network("net").await;
+    let (held, port) = listener();
+    let mut spec = world.spec("first");
+    spec.ports = publish(port);
+    let first = world.engine.create_container(&spec, Some(&network)).await.unwrap();
+    let error = world.engine.start(&first).await.unwrap_err();
+    assert!(matches!(&error, Error::PortTaken(words) if words.contains(&port.to_string())), "{error:?}");
+    let detail = world.engine.inspect(&first).await.unwrap().unwrap();
+    assert!(detail.error.is_some_and(|words| words.contains(&port.to_string())));
+
+    drop(held);
+    world.engine.start(&first).await.unwrap();
+    spec.name = world.name("second");
+    let second = world.engine.create_container(&spec, Some(&network)).await.unwrap();
+    let error = world.engine.start(&second).await.unwrap_err();
+    assert!(matches!(&error, Error::PortTaken(words) if words.contains(&port.to_string())), "{error:?}");
+}
+
+#[tokio::test]
+async fn taken_names_and_addresses_are_told_apart() {
+    let world = World::new("taken");
+    let (network, network_id) = world.network("net").await;
+    let mut spec = world.spec("c");
+    spec.endpoint.ip = pin(&network, 9);
+    let first = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
+    let error = world.engine.create_container(&spec, Some(&network_id)).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(words) if words.contains(&spec.name)), "{error:?}");
+
+    let mut overlap = network.clone();
+    overlap.name = world.name("overlap");
+    let error = world.engine.create_network(&overlap).await.unwrap_err();
+    assert!(matches!(error, Error::Address(_)), "{error:?}");
+
+    world.engine.start(&first).await.unwrap();
+    spec.name = world.name("same-address");
+    let second = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
+    let error = world.engine.start(&second).await.unwrap_err();
+    assert!(matches!(error, Error::Address(_)), "{error:?}");
+
+    let outside = Endpoint { ip: Some(Ipv4Addr::new(192, 0, 2, 1)), aliases: Vec::new() };
+    let (_, other) = world.network("other").await;
+    let error = world.engine.connect(&other, &first, &outside).await.unwrap_err();
+    assert!(matches!(error, Error::Address(_)), "{error:?}");
+    assert!(
+        !world.listed(&first).await.networks.contains_key(&other),
+        "a failed connect leaves no attachment"
+    );
+}
+
+#[tokio::test]
+async fn what_is_in_use_is_busy_and_what_is_missing_not_found() {
+    let world = World::new("busy");
+    let (_, network) = world.network("net").await;
+    let volume = world.volume("v").await;
+    let mut spec = world.spec("c");
+    spec.mounts = BTreeMap::from([("/v".into(), volume.clone())]);
+    let id = world.engine.create_container(&spec, Some(&network)).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    let error = world.engine.remove_network(&network).await.unwrap_err();
+    assert!(matches!(error, Error::Busy(_)), "{error:?}");
+    let error = world.engine.remove_volume(&volume).await.unwrap_err();
+    assert!(matches!(error, Error::Busy(_)), "{error:?}");
+
+    let nobody = world.name("nobody");
+    let error = world.engine.start(&nobody).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound(_)), "{error:?}");
+    spec.name = nobody;
+    spec.image = world.name("no-such-image");
+    assert_eq!(world.engine.image(&spec.image).await.unwrap(), None);
+    let error = world.engine.create_container(&spec, None).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound(_)), "{error:?}");
+}
+
+/// An engine before API 1.44 makes a second network of one name, and finds neither by it.
+#[tokio::test]
+async fn a_duplicate_of_a_networks_name_does_no_harm() {
+    let world = World::new("twin");
+    let (network, first) = world.network("net").await;
+    let mut spec = world.spec("c");
+    spec.endpoint.ip = pin(&network, 5);
+    let id = world.engine.create_container(&spec, Some(&first)).await.unwrap();
+    let mut twin = None;
+    for third in 0..=u8::MAX {
+        match world.engine.create_network(&world.network_spec("net", third)).await {
+            Ok(id) => twin = Some(id),
+            // An engine since 1.44, which makes none.
+            Err(Error::Conflict(_)) => return,
+            Err(Error::Address(_)) => continue,
+            Err(error) => panic!("{error:?}"),
+        }
+        break;
+    }
+    let twin = twin.expect("a subnet is free");
+    let all = world.engine.networks().await.unwrap();
+    let twins: Vec<_> = all.iter().filter(|other| other.name == network.name).collect();
+    assert_eq!(twins.len(), 2);
+    assert!(twins.iter().all(|twin| twin.driver == "bridge" && twin.labels == world.labels()));
+    assert!(twins.iter().any(|twin| twin.id == first && twin.subnets == [network.subnet]));
+
+    world.engine.start(&id).await.unwrap();
+    assert_eq!(world.listed(&id).await.networks[&first].ip, pin(&network, 5));
+    world.engine.remove_network(&twin).await.unwrap();
+}
+
+#[tokio::test]
+async fn anonymous_volumes_go_with_their_container() {
+    let world = World::new("anon");
+    let named = world.volume("named").await;
+    let mount = format!("{named}:/named");
+    let id = docker(&["create", "--name", &world.name("c"), "-v", "/anon", "-v", &mount, &image(), "true"]);
+    let detail = world.engine.inspect(&id).await.unwrap().unwrap();
+    assert_eq!(detail.volumes.len(), 2);
+    let anonymous = detail.volumes.into_iter().find(|volume| *volume != named).unwrap();
+    world.engine.remove_container(&id).await.unwrap();
+    let left: Vec<_> = world.engine.volumes().await.unwrap().into_iter().map(|volume| volume.name).collect();
+    assert!(!left.contains(&anonymous));
+    assert!(left.contains(&named), "one that has a name stays");
+}
+
+#[tokio::test]
+async fn events_are_seen_but_looking_makes_none() {
+    let world = World::new("events");
+    let mut events = world.engine.events().await.unwrap();
+    // Nobody has polled the stream yet: what happens meanwhile has to be in it all the same.
+    let (network, network_id) = world.network("net").await;
+    let volume = world.volume("v").await;
+    let mut spec = world.spec("c");
+    spec.mounts = BTreeMap::from([("/v".into(), volume.clone())]);
+    let id = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    world.engine.read_file(&id, "/etc/hosts").await.unwrap();
+    docker(&["exec", &id, "true"]);
+    world.engine.remove_container(&id).await.unwrap();
+    world.engine.remove_network(&network_id).await.unwrap();
+    world.engine.remove_volume(&volume).await.unwrap();
+
+    let mut seen = Vec::new();
+    let collect = async {
+        loop {
+            let event: Event = events.next().await.expect("the stream goes on").unwrap();
+            let what = match &event.subject {
+                Subject::Container(subject) if *subject == id => {
+                    assert_eq!(event.labels.get("lco-live"), spec.labels.get("lco-live"));
+                    "container"
+                }
+                Subject::Network { id: subject, name, container } if *subject == network_id => {
+                    assert_eq!(*name, network.name);
+                    let attached = matches!(event.action.as_str(), "connect" | "disconnect");
+                    assert_eq!(container.as_deref(), attached.then_some(id.as_str()));
+                    "network"
+                }
+                Subject::Volume(subject) if *subject == volume => "volume",
+                _ => continue,
+            };
+            seen.push(format!("{what} {}", event.action));
+            if seen.last().unwrap() == "volume destroy" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), collect).await.expect("the last event comes");
+    seen.sort();
+    // Making the container makes its volume once more, which changes nothing.
+    seen.dedup();
+    assert_eq!(
+        seen,
+        [
+            "container create",
+            "container destroy",
+            "container die",
+            "container kill",
+            "container start",
+            "network connect",
+            "network create",
+            "network destroy",
+            "network disconnect",
+            "volume create",
+            "volume destroy",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_image_that_can_not_be_had_is_a_pull_error() {
+    let world = World::new("pull");
+    // Nothing listens there, so that no registry is asked.
+    let error = world.engine.pull("127.0.0.1:1/lco-live/none:1", None).await.unwrap_err();
+    assert!(matches!(error, Error::Pull(_)), "{error:?}");
+    assert!(world.engine.image(&image()).await.unwrap().is_some());
+}

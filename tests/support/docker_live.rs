@@ -1,0 +1,149 @@
+//! A corner of the real Docker Engine that cleans up after itself.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, TcpListener},
+    process::Command,
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use ipnet::Ipv4Net;
+use localcluster_operator::{
+    api::local_cluster::NodeRole,
+    docker::{
+        bollard::BollardEngine,
+        engine::{Container, Engine, Published},
+        error::Error,
+    },
+    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, Role, VolumeSpec},
+};
+
+/// The engine and a prefix for the names of all that one test makes there.
+pub struct World {
+    pub engine: BollardEngine,
+    prefix: String,
+}
+
+impl World {
+    pub fn new(test: &str) -> Self {
+        let engine = BollardEngine::connect("unix:///var/run/docker.sock").unwrap();
+        Self { engine, prefix: format!("lco-live-{}-{test}-", std::process::id()) }
+    }
+
+    /// The name of a thing of this test.
+    pub fn name(&self, thing: &str) -> String {
+        format!("{}{thing}", self.prefix)
+    }
+
+    /// A network on the next /24 that is free, and its id.
+    pub async fn network(&self, thing: &str) -> (NetworkSpec, String) {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let start = std::process::id() as u8;
+        for _ in 0..=u8::MAX {
+            let third = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let spec = self.network_spec(thing, third);
+            match self.engine.create_network(&spec).await {
+                Ok(id) => return (spec, id),
+                Err(Error::Address(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        panic!("no subnet is free in 10.213.0.0/16");
+    }
+
+    pub fn network_spec(&self, thing: &str, third: u8) -> NetworkSpec {
+        let address = |last| Ipv4Addr::new(10, 213, third, last);
+        NetworkSpec {
+            name: self.name(thing),
+            subnet: Ipv4Net::new(address(0), 24).unwrap(),
+            gateway: address(1),
+            ip_range: Ipv4Net::new(address(128), 25).unwrap(),
+            labels: self.labels(),
+        }
+    }
+
+    pub async fn volume(&self, thing: &str) -> String {
+        let spec = VolumeSpec { name: self.name(thing), labels: self.labels() };
+        self.engine.create_volume(&spec).await.unwrap();
+        spec.name
+    }
+
+    /// A container that waits to be stopped, and goes at once when it is.
+    pub fn spec(&self, thing: &str) -> ContainerSpec {
+        let script =
+            "trap 'exit 7' TERM; trap 'echo hangup' HUP; echo ready; while :; do sleep 1 & wait $!; done";
+        ContainerSpec {
+            name: self.name(thing),
+            role: Role::Node(NodeRole::Server),
+            image: image(),
+            command: ["/bin/sh", "-c", script].map(String::from).into(),
+            env: BTreeMap::new(),
+            labels: self.labels(),
+            privileged: false,
+            tmpfs: Vec::new(),
+            mounts: BTreeMap::new(),
+            endpoint: Endpoint::default(),
+            ports: Vec::new(),
+            memory: None,
+            nano_cpus: None,
+            extra_hosts: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("lco-live".to_owned(), self.prefix.clone())])
+    }
+
+    pub async fn listed(&self, id: &str) -> Container {
+        let all = self.engine.containers().await.unwrap();
+        all.into_iter().find(|container| container.id == id).expect("the container is listed")
+    }
+
+    fn ids(&self, list: &[&str]) -> Vec<String> {
+        let filter = format!("name={}", self.prefix);
+        let out = Command::new("docker").args(list).args(["--filter", &filter]).output();
+        let Ok(out) = out else { return Vec::new() };
+        String::from_utf8_lossy(&out.stdout).split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for World {
+    /// By the command line, which works in a panic too.
+    fn drop(&mut self) {
+        for (list, remove) in [
+            (&["ps", "-aq", "--no-trunc"][..], &["rm", "-fv"][..]),
+            (&["network", "ls", "-q", "--no-trunc"], &["network", "rm"]),
+            (&["volume", "ls", "-q"], &["volume", "rm"]),
+        ] {
+            let ids = self.ids(list);
+            if !ids.is_empty() {
+                let _ = Command::new("docker").args(remove).args(ids).output();
+            }
+        }
+    }
+}
+
+/// A small image with a shell that is on the engine.
+pub fn image() -> String {
+    std::env::var("WORLD_BUSYBOX_IMAGE").unwrap_or_else(|_| "standin/busybox:1.35".into())
+}
+
+/// What the docker command line prints.
+pub fn docker(args: &[&str]) -> String {
+    let out = Command::new("docker").args(args).output().expect("the docker command line is there");
+    assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// A listener on a host port that nobody else has.
+pub fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// The publication of a host port as port 80 of a container.
+pub fn publish(host_port: u16) -> Vec<Published> {
+    vec![Published { host_ip: "0.0.0.0".into(), host_port, port: 80, protocol: "tcp".into() }]
+}
