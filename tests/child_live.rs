@@ -1,0 +1,288 @@
+//! The created cluster's API, against a real API server: the management cluster of `tests/world/world up`.
+//!
+//! Nodes are invented for these tests; the cluster's own Node is only looked at.
+
+use std::{env, fs, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::join_all};
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{Node, Pod, Secret},
+        policy::v1::PodDisruptionBudget,
+    },
+};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use localcluster_operator::child::{
+    api::{Access, ChildApi, Connect, Error},
+    connect::KubeConnector,
+    nodes::DRAINING_SINCE,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The cluster. There is no test without one: a test that passes since nothing was there to fail proves nothing.
+struct World {
+    kubeconfig: String,
+    addr: SocketAddr,
+    client: Client,
+}
+
+impl World {
+    async fn find() -> Self {
+        let path = env::var("WORLD_KUBECONFIG").unwrap_or_else(|_| "target/world/mgmt.kubeconfig".to_owned());
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let kubeconfig = fs::read_to_string(&path).unwrap_or_else(|e| {
+            panic!(
+                "no cluster to test with ({}: {e}): run tests/world/world up, or set WORLD_KUBECONFIG",
+                path.display()
+            )
+        });
+        let parsed = Kubeconfig::from_yaml(&kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.unwrap();
+        let addr = config.cluster_url.authority().unwrap().as_str().parse().unwrap();
+        Self { kubeconfig, addr, client: Client::try_from(config).unwrap() }
+    }
+
+    fn access(&self, candidates: &[SocketAddr]) -> Access {
+        Access {
+            kubeconfig: self.kubeconfig.clone(),
+            candidates: candidates.to_vec(),
+            tls_server_name: "kubernetes".to_owned(),
+        }
+    }
+
+    async fn child(&self) -> Arc<dyn ChildApi> {
+        KubeConnector.connect(&self.access(&[self.addr]), LIMIT).await.unwrap()
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    fn budgets(&self) -> Api<PodDisruptionBudget> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), "kube-system")
+    }
+
+    /// Runs a test with an invented Node, and removes all that it is called after, whatever happens.
+    async fn with_node(&self, name: &str, test: impl AsyncFnOnce()) {
+        self.clean(name).await;
+        let node = object(json!({"metadata": {"name": name}}));
+        self.nodes().create(&PostParams::default(), &node).await.unwrap();
+        let ended = AssertUnwindSafe(test()).catch_unwind().await;
+        self.clean(name).await;
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn clean(&self, name: &str) {
+        let now = DeleteParams::default().grace_period(0);
+        let password = format!("{name}.node-password.k3s");
+        let _ = self.budgets().delete(name, &now).await;
+        let _ = self.pods().delete(name, &now).await;
+        let _ = self.secrets().delete(&password, &now).await;
+        let _ = self.nodes().delete(name, &now).await;
+    }
+
+    /// Makes a Pod on the Node of its own name.
+    async fn create_pod(&self, name: &str) {
+        let pod = object(json!({
+            "metadata": {"name": name, "labels": {"test": name}},
+            "spec": {
+                "nodeName": name,
+                // Nobody is there to end it.
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "none", "image": "none.invalid/none"}],
+            },
+        }));
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+        // No budget protects a Pod that has not started.
+        let running = json!({"status": {"phase": "Running"}});
+        self.pods().patch_status(name, &PatchParams::default(), &Patch::Strategic(&running)).await.unwrap();
+    }
+}
+
+fn object<T: serde::de::DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).unwrap()
+}
+
+async fn refused(access: &Access) -> String {
+    match KubeConnector.connect(access, LIMIT).await.err() {
+        Some(Error::Unreachable(words)) => words,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An address where nothing listens.
+async fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn observes() {
+    let world = World::find().await;
+    let seen = world.child().await.observe().await.unwrap();
+    assert!(seen.pods_can_start);
+    let node = seen.nodes.values().find(|node| node.ready).expect("a Node that is ready");
+    assert!(node.version.contains("+k3s"), "{node:?}");
+    assert_eq!((node.draining_since, node.pods_to_evict), (None, 0));
+    // The kubelet renews every 10 s; the rest is for two clocks and a busy machine.
+    let age = Timestamp::now().duration_since(node.renewed.expect("a Lease")).as_secs();
+    assert!(age < 60, "renewed {age} s ago");
+}
+
+#[tokio::test]
+async fn another_clusters_ca_is_refused() {
+    let world = World::find().await;
+    let value = |key: &str| {
+        let line = world.kubeconfig.lines().find(|line| line.trim_start().starts_with(key)).unwrap();
+        line.split_once(": ").unwrap().1.to_owned()
+    };
+    let mut access = world.access(&[world.addr]);
+    // The clients' CA: as real as the servers', but not the one.
+    access.kubeconfig =
+        world.kubeconfig.replace(&value("certificate-authority-data"), &value("client-certificate-data"));
+    let told = refused(&access).await;
+    assert!(told.contains(&world.addr.to_string()) && told.contains("certificate"), "{told}");
+}
+
+#[tokio::test]
+async fn another_clusters_name_is_refused() {
+    let world = World::find().await;
+    let mut access = world.access(&[world.addr]);
+    access.tls_server_name = "k3d-other-serverlb".to_owned();
+    let told = refused(&access).await;
+    assert!(told.contains("certificate"), "{told}");
+}
+
+#[tokio::test]
+async fn finds_the_one_that_answers() {
+    let world = World::find().await;
+    // Accepts connections and says nothing, like a load balancer whose servers are down.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let candidates = [closed().await, mute.local_addr().unwrap(), world.addr];
+    let child = KubeConnector.connect(&world.access(&candidates), LIMIT).await.unwrap();
+    assert!(!child.observe().await.unwrap().nodes.is_empty());
+}
+
+#[tokio::test]
+async fn tells_of_every_address_why_it_failed() {
+    let world = World::find().await;
+    let candidates = [closed().await, closed().await];
+    let told = refused(&world.access(&candidates)).await;
+    for addr in candidates {
+        assert!(told.contains(&format!("{addr}: Connection refused")), "{told}");
+    }
+    assert_eq!(refused(&world.access(&[])).await, "there is no address to try yet");
+}
+
+#[tokio::test]
+async fn drains_and_takes_it_back() {
+    let world = World::find().await;
+    let name = "lco-child-test-node-drain";
+    world
+        .with_node(name, async || {
+            world.create_pod(name).await;
+            let budget = object(json!({
+                "metadata": {"name": name},
+                "spec": {"minAvailable": 1, "selector": {"matchLabels": {"test": name}}},
+            }));
+            world.budgets().create(&PostParams::default(), &budget).await.unwrap();
+
+            let child = world.child().await;
+            let since: Timestamp = "2026-11-25T01:02:03Z".parse().unwrap();
+            child.drain(name, since).await.unwrap();
+            let node = child.observe().await.unwrap().nodes.remove(name).unwrap();
+            assert_eq!((node.draining_since, node.schedulable), (Some(since), false));
+            assert_eq!(node.pods_to_evict, 1, "the budget keeps it");
+            assert!(!node.ready && !node.message.is_empty());
+
+            world.budgets().delete(name, &DeleteParams::default()).await.unwrap();
+            child.drain(name, Timestamp::now()).await.unwrap();
+            let node = child.observe().await.unwrap().nodes.remove(name).unwrap();
+            assert_eq!((node.draining_since, node.pods_to_evict), (Some(since), 0));
+            assert!(world.pods().get_opt(name).await.unwrap().is_none());
+
+            child.uncordon(name).await.unwrap();
+            let node = world.nodes().get(name).await.unwrap();
+            assert!(!node.metadata.annotations.unwrap_or_default().contains_key(DRAINING_SINCE));
+            assert_eq!(node.spec.unwrap_or_default().unschedulable, None);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn deletes_a_node_with_its_password() {
+    let world = World::find().await;
+    let name = "lco-child-test-node-delete";
+    world
+        .with_node(name, async || {
+            let password = format!("{name}.node-password.k3s");
+            let mut secret: Secret = object(json!({"metadata": {"name": password}, "immutable": true}));
+            secret.data = Some([("hash".to_owned(), ByteString(b"$1:x".to_vec()))].into());
+            world.secrets().create(&PostParams::default(), &secret).await.unwrap();
+
+            let child = world.child().await;
+            // The second finds nothing left, as after an answer that got lost.
+            for _ in 0..2 {
+                child.delete_node(name).await.unwrap();
+                assert!(world.nodes().get_opt(name).await.unwrap().is_none());
+                assert!(world.secrets().get_opt(&password).await.unwrap().is_none());
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tells_of_changes() {
+    let world = World::find().await;
+    let name = "lco-child-test-node-changes";
+    world
+        .with_node(name, async || {
+            let child = world.child().await;
+            let mut changes = child.changes().await.unwrap();
+            let mut next = async |what: &str| {
+                let item = tokio::time::timeout(LIMIT, changes.next()).await;
+                assert_eq!(item, Ok(Some(())), "{what}");
+            };
+            next("what there is").await;
+
+            let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            world
+                .nodes()
+                .patch_status(name, &PatchParams::default(), &Patch::Strategic(&ready))
+                .await
+                .unwrap();
+            next("ready").await;
+            child.drain(name, Timestamp::now()).await.unwrap();
+            next("drained").await;
+            child.delete_node(name).await.unwrap();
+            next("gone").await;
+        })
+        .await;
+}
+
+/// Many at once, since a controller observes many clusters: nothing may be shared that makes them wait.
+#[tokio::test]
+async fn many_look_at_once() {
+    let world = World::find().await;
+    let child = world.child().await;
+    let seen = join_all((0..20).map(|_| child.observe())).await;
+    assert!(seen.iter().all(Result::is_ok), "{seen:?}");
+}
