@@ -51,10 +51,24 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, as far as it does not tell them itself.
+fn one_line(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !told.contains(&words) {
+            told = format!("{told}: {words}");
+        }
+        cause = error.source();
+    }
+    told.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::main]
