@@ -55,9 +55,7 @@ crds: ## write crds/ anew from the code
 	cargo run $(LOCKED) -q -- crds --output crds
 
 test: ## all tests, on Docker and real clusters
-	$(WORLD) docker
-	$(WORLD) images --second
-	$(MAKE) --no-print-directory unit
+	$(MAKE) --no-print-directory world unit
 	$(WORLD) check
 	$(MAKE) --no-print-directory e2e
 
@@ -65,11 +63,12 @@ unit: ## the tests that need no Docker
 	cargo test $(LOCKED) --lib --bins $(addprefix --test ,$(UNIT_TESTS))
 
 e2e: world image ## the tests that need Docker and a management cluster
+	$(WORLD) images --second
 	$(WORLD) with bash -ec '$(WORLD) load $(IMAGE); $(if $(LIVE_TESTS),cargo test $(LOCKED) $(addprefix --test ,$(LIVE_TESTS)))'
 
 world: ## Docker and the images; `tests/world/world` does the rest by hand
 	$(WORLD) docker
-	$(WORLD) images --second
+	$(WORLD) images
 
 world-down: ## remove the management cluster and all that is left over
 	$(WORLD) down --docker

@@ -32,10 +32,13 @@ write_kubeconfig() {
 
 world_up() {
 	known
-	if [ -n "$(docker ps -aq --filter "name=^$mgmt\$")" ]; then
+	if [ -n "$(docker ps -aq --filter "name=^$mgmt\$")" ] && ! running; then
+		say "$mgmt is not running: making it anew"
+		world_down
+	fi
+	if running; then
 		[ "$(docker inspect -f '{{.Config.Image}}' "$mgmt")" = "$node_image" ] ||
 			die "$mgmt runs another image; first: world down"
-		running || docker start "$mgmt" >/dev/null
 	else
 		snapshot >"$state/before"
 		trap 'failed_up' EXIT
@@ -153,10 +156,15 @@ owned() {
 }
 
 # manager_id: the operator's mark on all that it makes in Docker, from the cluster itself where it
-# still answers: another clone may have started it.
+# runs: another clone may have started it.
 manager_id() {
-	timeout 20 docker exec "$mgmt" kubectl get namespace kube-system -o 'jsonpath={.metadata.uid}' 2>/dev/null ||
+	asked() { id=$(docker exec "$mgmt" kubectl get namespace kube-system -o 'jsonpath={.metadata.uid}') && [ -n "$id" ]; }
+	local id
+	if running && within 30 asked; then
+		echo "$id"
+	else
 		cat "$state/manager" 2>/dev/null
+	fi
 }
 
 world_down() {
@@ -171,6 +179,7 @@ world_down() {
 			[ -z "$left" ] || say "left over from its operator, now removed: ${left//$'\n'/, }"
 			remove_all "localcluster.dev/manager=$manager"
 		fi
+		[ "${1-}" != --all ] || remove_all localcluster.dev/manager
 		remove_all "$label"
 		say "management cluster is gone"
 		rm -f "$state/manager" "$kubeconfig"

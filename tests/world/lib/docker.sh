@@ -11,10 +11,15 @@ lacks_sys_resource() {
 	(((0x$bounding >> 24 & 1) == 0))
 }
 
-daemon_pid() { # of the dockerd that this world started, if it still runs
+# pid_of NAME FILE prints the pid in FILE, if such a process still runs. A killed one may stay as a
+# zombie for as long as the machine is up where nothing collects orphans.
+pid_of() {
 	local pid
-	pid=$(cat "$state/dockerd.pid" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] && echo "$pid"
+	pid=$(cat "$2" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && ! is_zombie "$pid" && echo "$pid"
 }
+is_zombie() { grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null; }
+
+daemon_pid() { pid_of dockerd "$state/dockerd.pid"; } # of the dockerd that this world started
 
 world_docker() {
 	local missing=() tool package
@@ -52,8 +57,12 @@ start_daemon() {
 		args+=(--add-runtime "wrap=$wrapper" --default-runtime wrap)
 		say "this machine has no CAP_SYS_RESOURCE: privileged containers are started without it"
 	fi
-	# Left by an engine that was killed: its number may be another process's by now.
+	# Left by an engine that was killed: dockerd takes any process of that number, zombies too, for
+	# itself or for its containerd, and gives up.
+	local run=/var/run/docker
+	[ -z "${WORLD_DOCKER_DIR-}" ] || run=$WORLD_DOCKER_DIR/exec
 	daemon_pid >/dev/null || rm -f "$state/dockerd.pid"
+	pid_of containerd "$run/containerd/containerd.pid" >/dev/null || rm -f "$run/containerd/containerd.pid"
 	say "starting dockerd; log: $state/dockerd.log"
 	# Without the lock's descriptor, which would otherwise be held for as long as the engine lives.
 	setsid dockerd "${args[@]}" >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
@@ -73,7 +82,7 @@ stop_daemon() {
 		say "no dockerd of this world is running"
 		return
 	fi
-	stopped() { [ ! -e "/proc/$pid" ] || [ "$(cut -d' ' -f3 "/proc/$pid/stat")" = Z ]; }
+	stopped() { [ ! -e "/proc/$pid" ] || is_zombie "$pid"; }
 	kill "$pid"
 	within 60 stopped || die "dockerd (pid $pid) does not stop"
 	rm -f "$state/dockerd.pid"
