@@ -66,14 +66,16 @@ world_up() {
 	say "management cluster is Ready; kubeconfig: $kubeconfig"
 }
 
-# world_with COMMAND...: runs it with a management cluster, which is taken down again afterwards
-# unless it was there before (or KEEP is set).
+# world_with COMMAND...: runs it with a management cluster and WORLD_* in its environment. The cluster
+# is taken down again afterwards unless it was there before (or KEEP is set).
 world_with() {
 	[ $# -gt 0 ] || die "usage: world with COMMAND..."
 	if ! running; then
 		[ -n "${KEEP-}" ] || trap '"$here/world" down' EXIT
 	fi
 	"$here/world" up
+	local line
+	while read -r line; do export "${line?}"; done <"$state/env"
 	"$@"
 }
 
