@@ -1,21 +1,650 @@
 //! The CustomResourceDefinitions: the files in `crds/` are what the code says, and a real API server takes and enforces
-//! them.
+//! them with the words that the code has for it.
+//!
+//! The API server is the management cluster of `tests/world/world up`; `WORLD_KUBECONFIG` names another.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
 
-use localcluster_operator::api::crds;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::ResourceExt;
+use localcluster_operator::{
+    api::{
+        LocalCluster, Registry, crds,
+        rules::{self, text},
+    },
+    plan::validate,
+};
+use serde_json::{Value, json};
 
-/// `UPDATE_CRDS=1 cargo test --test crds golden` writes the files anew.
+const LC: &str = "LocalCluster";
+const REGISTRY: &str = "Registry";
+
+/// Specs that have to be refused: kind, spec, what the refusal says.
+#[rustfmt::skip]
+const BAD: &[(&str, &str, &str)] = &[
+    (LC, "{version: v1.36.2-k3s1}", text::VERSION),
+    (LC, "{version: 1.36.2+k3s1}", text::VERSION),
+    (LC, "{version: v1.36+k3s1}", text::VERSION),
+    (LC, "{version: latest}", text::VERSION),
+    (LC, "{version: v1.36.2+k3s1, image: 'rancher/k3s:v1.36.2-k3s1'}", text::VERSION_OR_IMAGE),
+    (LC, "{image: rancher/k3s}", text::IMAGE),
+    (LC, "{image: 'localhost:5000/k3s'}", text::IMAGE),
+    (LC, "{image: 'rancher/K3s:v1'}", text::IMAGE),
+    (LC, "{image: 'rancher/k3s: v1'}", text::IMAGE),
+    (LC, "{image: 'rancher/k3s@sha256:12'}", text::IMAGE),
+    (LC, "{image: 'https://rancher/k3s:v1'}", text::IMAGE),
+    (LC, "{image: ''}", text::IMAGE),
+    (LC, "{imagePullSecret: {name: Reg_cred}}", text::OBJECT_NAME),
+    (LC, "{imagePullSecret: {}}", "Required value"),
+    (LC, "{clusterName: Dev}", text::CLUSTER_NAME),
+    (LC, "{clusterName: dev-}", text::CLUSTER_NAME),
+    (LC, "{clusterName: de.v}", text::CLUSTER_NAME),
+    (LC, "{clusterName: ''}", text::CLUSTER_NAME),
+    (LC, "{clusterName: a23456789012345678901234567890123}", "Too long"),
+    (LC, "{servers: {count: 0}}", text::ONE_SERVER),
+    (LC, "{servers: {count: 3}}", text::ONE_SERVER),
+    (LC, "{agents: {count: 33}}", "less than or equal to 32"),
+    (LC, "{agents: {count: -1}}", "greater than or equal to 0"),
+    (LC, "{agents: {count: '2'}}", "must be of type integer"),
+    (LC, "{servers: {args: [traefik]}}", text::ARG),
+    (LC, "{servers: {args: ['--disable traefik']}}", text::ARG),
+    (LC, "{servers: {args: ['-v=3']}}", text::ARG),
+    (LC, "{servers: {args: ['--Disable=traefik']}}", text::ARG),
+    (LC, "{servers: {args: ['--disable', 'traefik']}}", text::ARG),
+    (LC, "{servers: {args: ['--']}}", text::ARG),
+    (LC, "{servers: {args: ['']}}", text::ARG),
+    (LC, r#"{servers: {args: ["--v=3\n--token=x"]}}"#, text::ARG),
+    (LC, "{servers: {args: ['--token=abc']}}", "name a Secret in spec.token"),
+    (LC, "{servers: {args: ['--node-label=a=b']}}", "use labels"),
+    (LC, "{servers: {args: ['--tls-san=example.test']}}", "spec.api.sans"),
+    (LC, "{agents: {args: ['--server=https://example.test:6443']}}", "leave it out"),
+    (LC, "{agents: {args: ['--disable=traefik']}}", rules::SERVER_FLAGS.instead),
+    (LC, "{agents: {args: ['--embedded-registry']}}", rules::SERVER_FLAGS.instead),
+    (LC, "{agents: {args: ['--etcd-arg=x=y']}}", rules::SERVER_FLAGS.instead),
+    (LC, "{servers: {env: [{name: 1A}]}}", text::ENV_NAME),
+    (LC, "{servers: {env: [{name: A-B}]}}", text::ENV_NAME),
+    (LC, "{servers: {env: [{name: ''}]}}", text::ENV_NAME),
+    (LC, "{servers: {env: [{value: x}]}}", "Required value"),
+    (LC, "{servers: {env: [{name: A, value: '1'}, {name: A, value: '2'}]}}", "Duplicate value"),
+    (LC, "{agents: {env: [{name: K3S_TOKEN, value: x}]}}", "name a Secret in spec.token"),
+    (LC, "{agents: {env: [{name: K3S_URL, value: x}]}}", "leave it out"),
+    (LC, "{agents: {env: [{name: LD_PRELOAD, value: x}]}}", "use an image of your own"),
+    (LC, "{agents: {labels: {a/b/c: x}}}", text::LABEL_KEY),
+    (LC, "{agents: {labels: {-a: x}}}", text::LABEL_KEY),
+    (LC, "{agents: {labels: {Example.com/a: x}}}", text::LABEL_KEY),
+    (LC, "{agents: {labels: {tier: a b}}}", text::LABEL_VALUE),
+    (LC, "{agents: {labels: {tier: a-}}}", text::LABEL_VALUE),
+    (LC, "{agents: {labels: {kubernetes.io/hostname: x}}}", "K3s sets these labels"),
+    (LC, "{agents: {taints: ['a=b']}}", text::TAINT),
+    (LC, "{agents: {taints: ['a=b:Never']}}", text::TAINT),
+    (LC, "{agents: {taints: [':NoSchedule']}}", text::TAINT),
+    (LC, "{agents: {taints: ['a=b:NoSchedule', 'a:NoSchedule']}}", text::TAINT_TWICE),
+    (LC, "{agents: {taints: ['a=b:NoSchedule', 'a=b:NoSchedule']}}", "Duplicate value"),
+    (LC, "{agents: {memory: 2GB}}", text::MEMORY),
+    (LC, "{agents: {memory: 2gi}}", text::MEMORY),
+    (LC, "{agents: {memory: '0'}}", text::MEMORY),
+    (LC, "{agents: {memory: 5Mi}}", text::MEMORY),
+    (LC, "{agents: {memory: '2'}}", text::MEMORY),
+    (LC, "{agents: {memory: -1Gi}}", text::MEMORY),
+    (LC, "{agents: {memory: 2000Ti}}", text::MEMORY),
+    (LC, "{agents: {memory: 999999999999999Ti}}", text::MEMORY),
+    (LC, "{agents: {memory: 2}}", "must be of type string"),
+    (LC, "{agents: {cpus: '0'}}", text::CPUS),
+    (LC, "{agents: {cpus: '0.001'}}", text::CPUS),
+    (LC, "{agents: {cpus: 500m}}", text::CPUS),
+    (LC, "{agents: {cpus: '1,5'}}", text::CPUS),
+    (LC, "{agents: {cpus: '-1'}}", text::CPUS),
+    (LC, "{agents: {cpus: '2000'}}", text::CPUS),
+    (LC, "{token: {key: token}}", "Required value"),
+    (LC, "{token: {secretName: 'my token'}}", text::OBJECT_NAME),
+    (LC, "{token: {secretName: t, key: 'a/b'}}", text::SECRET_KEY),
+    (LC, "{network: {subnet: 172.31.16.1/24}}", text::SUBNET),
+    (LC, "{network: {subnet: 172.30.0.0/15}}", text::SUBNET),
+    (LC, "{network: {subnet: 172.31.0.0/26}}", text::SUBNET),
+    (LC, "{network: {subnet: 172.31.0.0}}", text::SUBNET),
+    (LC, "{network: {subnet: 'fd00::/64'}}", text::SUBNET),
+    (LC, "{network: {subnet: 172.31.016.0/24}}", text::SUBNET),
+    (LC, "{network: {subnet: ''}}", text::SUBNET),
+    (LC, "{network: {subnet: 10.42.0.0/24}}", text::SUBNET_RANGE),
+    (LC, "{network: {subnet: 10.43.0.0/16}}", text::SUBNET_RANGE),
+    (LC, "{network: {subnet: 127.0.0.0/24}}", text::SUBNET_RANGE),
+    (LC, "{network: {subnet: 239.0.0.0/24}}", text::SUBNET_RANGE),
+    (LC, "{api: {hostIP: '::1'}}", text::HOST_IP),
+    (LC, "{api: {hostIP: localhost}}", text::HOST_IP),
+    (LC, "{api: {hostIP: 256.1.1.1}}", text::HOST_IP),
+    (LC, "{api: {hostIP: 127.0.0.01}}", text::HOST_IP),
+    (LC, "{api: {hostIP: ''}}", text::HOST_IP),
+    (LC, "{api: {hostPort: 0}}", "greater than or equal to 1"),
+    (LC, "{api: {hostPort: 65536}}", "less than or equal to 65535"),
+    (LC, "{api: {sans: ['a b']}}", text::SAN),
+    (LC, "{api: {sans: ['K3s.example.test']}}", text::SAN),
+    (LC, "{api: {sans: ['a,b']}}", text::SAN),
+    (LC, "{api: {sans: ['']}}", text::SAN),
+    (LC, "{api: {sans: [a, a]}}", "Duplicate value"),
+    (LC, "{ports: [{port: 80}]}", "Required value"),
+    (LC, "{ports: [{name: http}]}", "Required value"),
+    (LC, "{ports: [{name: HTTP, port: 80}]}", text::PORT_NAME),
+    (LC, "{ports: [{name: http, port: 0}]}", "greater than or equal to 1"),
+    (LC, "{ports: [{name: http, port: 65536}]}", "less than or equal to 65535"),
+    (LC, "{ports: [{name: http, port: 80, hostPort: 0}]}", "greater than or equal to 1"),
+    (LC, "{ports: [{name: http, port: 80, hostIP: nowhere}]}", text::HOST_IP),
+    (LC, "{ports: [{name: http, port: 80, protocol: SCTP}]}", "Unsupported value"),
+    (LC, "{ports: [{name: http, port: 80, nodes: Some}]}", "Unsupported value"),
+    (LC, "{ports: [{name: api, port: 6443}]}", text::API_PORT),
+    (LC, "{ports: [{name: a, port: 80}, {name: a, port: 81}]}", "Duplicate value"),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}", text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080, hostIP: 0.0.0.0}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{api: {hostPort: 8080}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
+    (LC, "{api: {hostPort: 8080, hostIP: 0.0.0.0}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
+    (LC, "{registries: {use: [{name: r}, {name: r}]}}", "Duplicate value"),
+    (LC, "{registries: {use: [{name: 'localhost:5000'}]}}", text::OBJECT_NAME),
+    (LC, "{registries: {use: [{}]}}", "Required value"),
+    (LC, "{agent: {count: 1}}", "unknown field"),
+    (REGISTRY, "{image: registry}", text::IMAGE),
+    (REGISTRY, "{hostname: 'registry:5000'}", text::HOSTNAME),
+    (REGISTRY, "{hostname: Registry.localhost}", text::HOSTNAME),
+    (REGISTRY, "{hostname: localhost}", text::HOSTNAME),
+    (REGISTRY, "{hostname: a234567890123456789012345678901234567890123456789012345678901234}", "Too long"),
+    (REGISTRY, "{hostIP: 'localhost'}", text::HOST_IP),
+    (REGISTRY, "{hostPort: 70000}", "less than or equal to 65535"),
+    (REGISTRY, "{memory: much}", text::MEMORY),
+    (REGISTRY, "{storage: {volumeName: /srv/registry}}", text::VOLUME_NAME),
+    (REGISTRY, "{storage: {volumeName: x}}", text::VOLUME_NAME),
+    (REGISTRY, "{env: [{name: REGISTRY_STORAGE_DELETE_ENABLED, value: 'true'}]}", "use spec.deleteEnabled"),
+    (REGISTRY, "{env: [{name: REGISTRY_AUTH_HTPASSWD_PATH, value: x}]}", "no place for secrets"),
+    (REGISTRY, "{env: [{name: LD_PRELOAD, value: x}]}", "use an image of your own"),
+    (REGISTRY, "{env: [{name: 'a b'}]}", text::ENV_NAME),
+];
+
+/// What the API server says of its own: types, bounds and duplicates.
+const SCHEMA_SAYS: &[&str] = &[
+    "Duplicate value",
+    "Required value",
+    "Too long",
+    "Unsupported value",
+    "greater than or equal to 0",
+    "greater than or equal to 1",
+    "less than or equal to 32",
+    "less than or equal to 65535",
+    "metadata.name",
+    "must be of type integer",
+    "must be of type string",
+    "unknown field",
+];
+
+/// Names that have to be refused: kind, name, what the refusal says.
+const BAD_NAMES: &[(&str, &str, &str)] = &[
+    (LC, "my.cluster", text::NAME),
+    (LC, "a234567890123456789012345678901234567890123456789012345678901234", text::NAME),
+    (LC, "My-cluster", "metadata.name"),
+    (REGISTRY, "a234567890123456789012345678901234567890123456789012345678901234", text::REGISTRY_NAME),
+];
+
+/// What has to be taken: kind, name, spec.
+#[rustfmt::skip]
+const GOOD: &[(&str, &str, &str)] = &[
+    (LC, "dev", "{}"),
+    (LC, "0", "{}"),
+    (LC, "a23456789012345678901234567890123456789012345678901234567890123", "{agents: {count: 32}}"),
+    (LC, "nulls", "{version: null, image: null, agents: null, servers: {count: null, memory: null}, api: {hostIP: null, \
+        hostPort: null}, network: {subnet: null}, ports: null, token: null}"),
+    (LC, "pool-of-settings-only", "{servers: {memory: 2Gi}}"),
+    (LC, "full", "{
+        version: v1.36.2-rc1+k3s12, clusterName: full-2, imagePullSecret: {name: reg.cred},
+        servers: {count: 1, args: ['--disable=traefik', '--disable=servicelb', '--secrets-encryption', \
+            '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3'], \
+            env: [{name: HTTP_PROXY, value: 'http://proxy:3128'}, {name: K3S_DEBUG, value: 'true'}, {name: _a}], \
+            labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
+            topology.kubernetes.io/zone: z.1}, \
+            taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
+            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, cpus: '1.5'},
+        agents: {count: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
+            memory: '536870912', cpus: '2'},
+        token: {secretName: my-token, key: the.key},
+        network: {subnet: 172.31.16.0/24},
+        api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1']},
+        ports: [{name: http, port: 80, hostPort: 80}, {name: https, port: 443}, \
+            {name: dns, port: 53, hostPort: 80, protocol: UDP, nodes: Servers}, \
+            {name: dns-tcp, port: 53, hostPort: 8053, hostIP: 127.0.0.2, nodes: Agents}, \
+            {name: other, port: 80, hostPort: 8053, hostIP: 127.0.0.3}, {name: api-udp, port: 6443, protocol: UDP}],
+        registries: {use: [{name: registry.localhost}, {name: two}]}}"),
+    (LC, "by-image", "{image: 'registry.example:5000/some/k3s:v1.36.2-k3s1', network: {subnet: 10.44.0.0/16}}"),
+    (LC, "by-digest", "{image: 'rancher/k3s:v1@sha256:\
+        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}"),
+    (LC, "by-short-image", "{image: 'k3s:dev', network: {subnet: 192.168.7.128/25}}"),
+    (REGISTRY, "registry", "{}"),
+    (REGISTRY, "registry.localhost", "{hostname: k3d-registry.localhost, image: 'docker.io/library/registry:3', \
+        hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x}, deleteEnabled: true, \
+        env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512Mi}"),
+];
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: localcluster.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: \"{name}\"\n  \
+         annotations: {{localcluster.dev/paused: \"true\"}}\nspec: {spec}\n"
+    )
+}
+
 #[test]
-fn golden_files_are_what_the_code_says() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+fn files_are_what_the_code_says() {
     for (name, crd) in crds::all() {
-        let content = serde_saphyr::to_string(&crd).unwrap();
-        let path = dir.join(&name);
-        if std::env::var_os("UPDATE_CRDS").is_some() {
-            fs::write(&path, &content).unwrap();
-        }
-        let file = fs::read_to_string(&path).unwrap_or_default();
-        assert!(file == content, "crds/{name} is out of date: UPDATE_CRDS=1 cargo test --test crds golden");
+        let file = fs::read_to_string(root().join("crds").join(&name)).unwrap_or_default();
+        let same = file == serde_saphyr::to_string(&crd).unwrap();
+        assert!(same, "crds/{name} is out of date: cargo run -- crds --output crds");
     }
+}
+
+#[test]
+fn everything_is_described_and_of_a_format_that_api_servers_know() {
+    fn walk(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        if !matches!(schema.format.as_deref(), None | Some("int32" | "int64" | "date-time")) {
+            found.push(format!("{path}: format {:?}", schema.format));
+        }
+        for (name, property) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            // These three are Kubernetes' own, at the top.
+            let own = !matches!(path.as_str(), ".apiVersion" | ".kind" | ".metadata");
+            if own && property.description.as_ref().is_none_or(|d| d.trim().is_empty()) {
+                found.push(format!("{path}: no description"));
+            }
+            walk(&path, property, found);
+        }
+        match &schema.items {
+            Some(JSONSchemaPropsOrArray::Schema(item)) => walk(&format!("{path}[]"), item, found),
+            Some(JSONSchemaPropsOrArray::Schemas(_)) => {
+                found.push(format!("{path}: items of several schemas"))
+            }
+            None => {}
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(value)) = &schema.additional_properties {
+            walk(&format!("{path}{{}}"), value, found);
+        }
+    }
+    for (_, crd) in crds::all() {
+        let mut found = Vec::new();
+        for version in &crd.spec.versions {
+            let schema = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).unwrap();
+            walk("", schema, &mut found);
+        }
+        assert!(found.is_empty(), "{}: {found:#?}", crd.name_any());
+    }
+}
+
+/// The problems that the operator itself finds; `None` where the object can't even be read.
+fn problems(object: &str) -> Option<Vec<String>> {
+    let value: Value = serde_saphyr::from_str(object).unwrap();
+    if value["kind"] == LC {
+        let lc: LocalCluster = serde_json::from_value(value).ok()?;
+        Some(validate::local_cluster("default", &lc.name_any(), &lc.spec).err().unwrap_or_default())
+    } else {
+        let registry: Registry = serde_json::from_value(value).ok()?;
+        Some(validate::registry("default", &registry.name_any(), &registry.spec).err().unwrap_or_default())
+    }
+}
+
+/// The API server fills in what a spec leaves out.
+fn with_defaults(kind: &str, spec: &str) -> String {
+    let mut spec: Value = serde_saphyr::from_str(spec).unwrap();
+    prune_nulls(&mut spec);
+    if kind == LC && spec["servers"]["count"].is_null() {
+        spec["servers"]["count"] = json!(1);
+    }
+    spec.to_string()
+}
+
+fn prune_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, v| !v.is_null());
+        map.values_mut().for_each(prune_nulls);
+    }
+}
+
+#[test]
+fn the_operator_says_the_same_about_objects_that_are_older_than_a_rule() {
+    let rows = BAD.iter().map(|(kind, spec, says)| (object(kind, "dev", &with_defaults(kind, spec)), says));
+    let names =
+        BAD_NAMES.iter().map(|(kind, name, says)| (object(kind, name, &with_defaults(kind, "{}")), says));
+    for (object, says) in rows.chain(names).filter(|(_, says)| !SCHEMA_SAYS.contains(says)) {
+        let found = problems(&object);
+        let told = found.as_ref().is_some_and(|f| f.iter().any(|p| p.contains(says)));
+        assert!(told, "{object}wants {says:?}, found {found:#?}");
+    }
+    for (kind, name, spec) in GOOD {
+        let object = object(kind, name, &with_defaults(kind, spec));
+        assert_eq!(problems(&object), Some(Vec::new()), "{object}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The API server, with the definitions applied, and a namespace that goes with it.
+struct Server {
+    kubeconfig: PathBuf,
+    namespace: String,
+}
+
+struct Output {
+    ok: bool,
+    stdout: String,
+    stderr: String,
+}
+
+impl Server {
+    fn new(name: &str) -> Self {
+        let default = root().join("target/world/mgmt.kubeconfig");
+        let kubeconfig = env::var_os("WORLD_KUBECONFIG").map_or(default, PathBuf::from);
+        assert!(
+            kubeconfig.exists(),
+            "there is no management cluster to test with ({}): run tests/world/world up",
+            kubeconfig.display()
+        );
+        let namespace = format!("crds-{name}-{}", std::process::id());
+        let server = Self { kubeconfig, namespace };
+        static APPLIED: OnceLock<()> = OnceLock::new();
+        APPLIED.get_or_init(|| {
+            let dir = root().join("crds");
+            server.must(&["apply", "--server-side", "--force-conflicts", "-k", dir.to_str().unwrap()]);
+            for (_, crd) in crds::all() {
+                let crd = format!("crd/{}", crd.name_any());
+                server.must(&["wait", "--for=condition=Established", "--timeout=60s", &crd]);
+            }
+        });
+        server.must(&["create", "namespace", &server.namespace]);
+        server
+    }
+
+    fn run(&self, args: &[&str], input: &str) -> Output {
+        let mut child = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--namespace", &self.namespace])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl has to be installed");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Output { ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    fn must(&self, args: &[&str]) -> String {
+        self.must_with(args, "")
+    }
+
+    fn must_with(&self, args: &[&str], input: &str) -> String {
+        let output = self.run(args, input);
+        assert!(output.ok, "kubectl {}\n{input}\n{}", args.join(" "), output.stderr);
+        output.stdout
+    }
+
+    fn must_refuse(&self, args: &[&str], input: &str, says: &str) -> String {
+        let output = self.run(args, input);
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!output.ok, "taken, instead of {says:?}: kubectl {}\n{input}", args.join(" "));
+        assert!(
+            words(&unescaped(&output.stderr)).contains(&words(says)),
+            "kubectl {}\n{input}\nwants {says:?}, got {}",
+            args.join(" "),
+            output.stderr
+        );
+        output.stderr
+    }
+
+    fn get(&self, what: &str) -> Value {
+        serde_json::from_str(&self.must(&["get", what, "-o", "json"])).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without waiting: the namespace goes by itself, since paused objects hold nothing.
+        let _ = self.run(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"], "");
+    }
+}
+
+/// Some refusals quote the message.
+fn unescaped(text: &str) -> String {
+    text.replace("\\\"", "\"")
+}
+
+#[test]
+fn bad_input_is_refused_with_what_to_write_instead() {
+    let server = Server::new("bad");
+    let create = &["create", "--dry-run=server", "-f", "-"];
+    for (kind, spec, says) in BAD {
+        server.must_refuse(create, &object(kind, "dev", spec), says);
+    }
+    for (kind, name, says) in BAD_NAMES {
+        server.must_refuse(create, &object(kind, name, "{}"), says);
+    }
+}
+
+#[test]
+fn every_flag_and_variable_of_the_tables_is_refused() {
+    let server = Server::new("tables");
+    let create = &["create", "--dry-run=server", "-f", "-"];
+    let example = |name: &str| name.replace('*', "x");
+    for refused in rules::FLAGS {
+        let args: Vec<_> = refused
+            .names
+            .iter()
+            .flat_map(|n| [format!("--{}=x", example(n)), format!("--{}", example(n))])
+            .collect();
+        let spec = json!({"servers": {"args": args}}).to_string();
+        let errors = server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
+        for i in 0..args.len() {
+            assert!(errors.contains(&format!("args[{i}]")), "{}: {errors}", args[i]);
+        }
+    }
+    for name in rules::SERVER_FLAGS.names {
+        let spec = json!({"agents": {"args": [format!("--{}=x", example(name))]}}).to_string();
+        server.must_refuse(create, &object(LC, "dev", &spec), rules::SERVER_FLAGS.instead);
+    }
+    let tables = [(LC, rules::NODE_ENV), (REGISTRY, rules::REGISTRY_ENV)];
+    for (kind, refused) in tables.iter().flat_map(|(kind, table)| table.iter().map(move |r| (kind, r))) {
+        let env: Vec<_> = refused.names.iter().map(|n| json!({"name": example(n)})).collect();
+        let spec = if *kind == LC { json!({"agents": {"env": env}}) } else { json!({"env": env}) };
+        let errors = server.must_refuse(create, &object(kind, "dev", &spec.to_string()), refused.instead);
+        for i in 0..env.len() {
+            assert!(errors.contains(&format!("env[{i}]")), "{}: {errors}", env[i]);
+        }
+    }
+    for name in rules::NODE_LABELS.iter().flat_map(|r| r.names) {
+        let spec = json!({"agents": {"labels": {*name: "x"}}}).to_string();
+        server.must_refuse(create, &object(LC, "dev", &spec), rules::NODE_LABELS[0].instead);
+    }
+}
+
+#[test]
+fn lists_and_texts_are_bounded() {
+    let server = Server::new("bounds");
+    let create = &["create", "--dry-run=server", "-f", "-"];
+    let many = |n: usize, item: &dyn Fn(usize) -> Value| Value::from((0..n).map(item).collect::<Vec<_>>());
+    let named = |i: usize| json!({"name": format!("a{i}")});
+    let port = |i: usize| json!({"name": format!("a{i}"), "port": 80});
+    let labels = |n: usize| Value::Object((0..n).map(|i| (format!("a{i}"), json!("x"))).collect());
+    for (n, spec) in [
+        (64, &(|n| json!({"servers": {"args": many(n, &|_| json!("--v=3"))}})) as &dyn Fn(usize) -> Value),
+        (64, &|n| json!({"servers": {"env": many(n, &named)}})),
+        (64, &|n| json!({"servers": {"labels": labels(n)}})),
+        (32, &|n| json!({"servers": {"taints": many(n, &|i| json!(format!("a{i}:NoSchedule")))}})),
+        (64, &|n| json!({"ports": many(n, &port)})),
+        (32, &|n| json!({"api": {"sans": many(n, &|i| json!(format!("a{i}")))}})),
+        (16, &|n| json!({"registries": {"use": many(n, &named)}})),
+    ] {
+        server.must_with(create, &object(LC, "dev", &spec(n).to_string()));
+        server.must_refuse(create, &object(LC, "dev", &spec(n + 1).to_string()), "Too many");
+    }
+    let long = |spec: Value| server.must_refuse(create, &object(LC, "dev", &spec.to_string()), "Too long");
+    long(json!({"servers": {"args": [format!("--v={}", "3".repeat(1024))]}}));
+    long(json!({"servers": {"env": [{"name": "A", "value": "x".repeat(4097)}]}}));
+}
+
+#[test]
+fn good_input_is_taken_and_defaults_are_shown() {
+    let server = Server::new("good");
+    for (kind, name, spec) in GOOD {
+        server.must_with(&["create", "--dry-run=server", "-f", "-"], &object(kind, name, spec));
+    }
+    for name in ["dev", "nulls"] {
+        let (kind, _, spec) = GOOD.iter().find(|(_, n, _)| *n == name).unwrap();
+        server.must_with(&["create", "-f", "-"], &object(kind, name, spec));
+        let lc = server.get(&format!("lc/{name}"));
+        let shown = json!({
+            "agents": {"count": 0},
+            "api": {"hostIP": "127.0.0.1"},
+            "network": {},
+            "registries": {},
+            "servers": {"count": 1}
+        });
+        assert_eq!(lc["spec"], shown, "{name}");
+        fresh(&lc);
+    }
+    let spec = "{servers: {memory: 2Gi}, token: {secretName: t}, ports: [{name: http, port: 80}]}";
+    server.must_with(&["create", "-f", "-"], &object(LC, "partly", spec));
+    let spec = server.get("lc/partly")["spec"].clone();
+    assert_eq!(spec["servers"], json!({"count": 1, "memory": "2Gi"}));
+    assert_eq!(spec["token"], json!({"secretName": "t", "key": "token"}));
+    let port = json!({"name": "http", "port": 80, "hostIP": "127.0.0.1", "protocol": "TCP", "nodes": "All"});
+    assert_eq!(spec["ports"], json!([port]));
+
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
+    let registry = server.get("lreg/registry");
+    let shown = json!({"deleteEnabled": false, "hostIP": "127.0.0.1", "storage": {"retain": false}});
+    assert_eq!(registry["spec"], shown);
+    fresh(&registry);
+    let all: BTreeSet<_> =
+        server.must(&["get", "localdev", "-o", "name"]).lines().map(ToOwned::to_owned).collect();
+    assert!(
+        all.contains("localcluster.localcluster.dev/dev")
+            && all.contains("registry.localcluster.dev/registry")
+    );
+}
+
+/// Nobody takes the object for ready before the operator has seen it.
+fn fresh(object: &Value) {
+    let status = &object["status"];
+    // An operator that runs meanwhile says at least that the object is paused.
+    assert!(status["observedGeneration"] == -1 || !status["conditions"].is_null(), "{status}");
+}
+
+#[test]
+fn the_default_of_status_never_stands_in_the_way() {
+    let server = Server::new("status");
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
+    let patch = |body: &str| {
+        server.must(&["patch", "lreg/registry", "--subresource=status", "--type=merge", "-p", body])
+    };
+    patch(r#"{"status": {"observedGeneration": 1, "hostPort": 5000, "usedBy": ["a/b"]}}"#);
+    let status = server.get("lreg/registry")["status"].clone();
+    assert_eq!((&status["observedGeneration"], &status["hostPort"]), (&json!(1), &json!(5000)));
+    patch(r#"{"status": {"hostPort": null}}"#);
+    assert!(server.get("lreg/registry")["status"]["hostPort"].is_null());
+    patch(r#"{"status": null}"#);
+    fresh(&server.get("lreg/registry"));
+}
+
+#[test]
+fn what_can_not_change_is_refused_and_the_rest_is_taken() {
+    let server = Server::new("edits");
+    let set = "{clusterName: other, token: {secretName: t}, network: {subnet: 172.31.16.0/24}}";
+    server.must_with(&["create", "-f", "-"], &object(LC, "set", set));
+    server.must_with(&["create", "-f", "-"], &object(LC, "unset", "{}"));
+    let set = "{hostname: my-registry, storage: {volumeName: images}}";
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "set", set));
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "unset", "{}"));
+
+    let args = |what, patch| ["patch", what, "--dry-run=server", "--type=merge", "-p", patch];
+    let never = "can't be set, changed or removed later";
+    for (what, patch) in [
+        ("lc/set", r#"{"spec": {"clusterName": "another"}}"#),
+        ("lc/set", r#"{"spec": {"clusterName": null}}"#),
+        ("lc/unset", r#"{"spec": {"clusterName": "unset"}}"#),
+        ("lc/set", r#"{"spec": {"token": {"secretName": "u"}}}"#),
+        ("lc/set", r#"{"spec": {"token": {"key": "k"}}}"#),
+        ("lc/set", r#"{"spec": {"token": null}}"#),
+        ("lc/unset", r#"{"spec": {"token": {"secretName": "t"}}}"#),
+        ("lc/set", r#"{"spec": {"network": {"subnet": "172.31.17.0/24"}}}"#),
+        ("lc/set", r#"{"spec": {"network": {"subnet": null}}}"#),
+        ("lc/set", r#"{"spec": {"network": null}}"#),
+        ("lc/unset", r#"{"spec": {"network": {"subnet": "172.31.17.0/24"}}}"#),
+        ("lreg/set", r#"{"spec": {"hostname": "another"}}"#),
+        ("lreg/set", r#"{"spec": {"hostname": null}}"#),
+        ("lreg/unset", r#"{"spec": {"hostname": "k3d-unset"}}"#),
+        ("lreg/set", r#"{"spec": {"storage": {"volumeName": "another"}}}"#),
+        ("lreg/set", r#"{"spec": {"storage": {"volumeName": null}}}"#),
+        ("lreg/set", r#"{"spec": {"storage": null}}"#),
+        ("lreg/unset", r#"{"spec": {"storage": {"volumeName": "images"}}}"#),
+    ] {
+        let says = server.must_refuse(&args(what, patch), "", never);
+        assert!(says.contains("make a new"), "{says}");
+    }
+    for (what, patch) in [
+        ("lc/unset", r#"{"spec": {"version": "v1.36.3+k3s1"}}"#),
+        (
+            "lc/unset",
+            r#"{"spec": {"agents": {"count": 3, "args": ["--v=2"], "labels": {"a": "b"}, "memory": "1Gi"}}}"#,
+        ),
+        ("lc/unset", r#"{"spec": {"api": {"hostIP": "0.0.0.0", "hostPort": 6443, "sans": ["a"]}}}"#),
+        ("lc/unset", r#"{"spec": {"ports": [{"name": "http", "port": 80}]}}"#),
+        ("lc/unset", r#"{"spec": {"registries": {"use": [{"name": "registry"}]}}}"#),
+        ("lc/set", r#"{"metadata": {"labels": {"a": "b"}}}"#),
+        ("lreg/set", r#"{"spec": {"storage": {"retain": true}, "hostPort": 5001, "deleteEnabled": true}}"#),
+    ] {
+        server.must(&args(what, patch));
+    }
+}
+
+#[test]
+fn agents_are_scaled_by_kubectl() {
+    let server = Server::new("scale");
+    server.must_with(&["create", "-f", "-"], &object(LC, "dev", "{}"));
+    server.must(&["scale", "lc/dev", "--replicas=3"]);
+    assert_eq!(server.get("lc/dev")["spec"]["agents"]["count"], 3);
+    server.must_refuse(&["scale", "lc/dev", "--replicas=33"], "", "less than or equal to 32");
+    let status = r#"{"status": {"agents": {"desired": 3, "replicas": 2, "ready": 1}, "selector": "a=b"}}"#;
+    server.must(&["patch", "lc/dev", "--subresource=status", "--type=merge", "-p", status]);
+    let path =
+        format!("/apis/localcluster.dev/v1alpha1/namespaces/{}/localclusters/dev/scale", server.namespace);
+    let scale: Value = serde_json::from_str(&server.must(&["get", "--raw", &path])).unwrap();
+    assert_eq!(scale["spec"], json!({"replicas": 3}));
+    assert_eq!(scale["status"], json!({"replicas": 2, "selector": "a=b"}));
+}
+
+#[test]
+fn kubectl_get_and_explain_tell_what_people_ask() {
+    let server = Server::new("columns");
+    server.must_with(&["create", "-f", "-"], &object(LC, "dev", "{}"));
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
+    let header = |args: &[&str]| {
+        let table = server.must(args);
+        table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(header(&["get", "lc"]), "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT AGE");
+    assert_eq!(
+        header(&["get", "lc", "-o", "wide"]),
+        "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT AGE IMAGE NETWORK MESSAGE"
+    );
+    assert_eq!(header(&["get", "lreg"]), "NAME READY HOST CLUSTER USED-BY AGE");
+
+    let agents = server.must(&["explain", "lc.spec.agents"]);
+    for words in ["one at a time", "nothing restarts", "Default:", "no secrets", "2Gi", "the others go on"] {
+        assert!(agents.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {agents}");
+    }
+    assert!(server.must(&["explain", "lreg.spec.storage.retain"]).contains("deleted"));
 }

@@ -1,6 +1,8 @@
 //! The CustomResourceDefinitions, as the API server gets them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -14,20 +16,38 @@ pub fn all() -> Vec<(String, CustomResourceDefinition)> {
         .into()
 }
 
-/// Adds what the derive macro can't say (kube-rs/kube#1239): the default of `status`, by which tools that judge
-/// objects by kstatus never take a brand-new one for ready.
+/// Adds what the derive macro can't say: the default of `status` (kube-rs/kube#1239), by which tools that judge
+/// objects by kstatus never take a brand-new one for ready; that nothing is nullable, so that a field set to null is a
+/// field left out, for rules and defaults too; and paragraphs without the line breaks of the source, which `kubectl
+/// explain` would print among its own.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        let status = version
-            .schema
-            .as_mut()
-            .and_then(|s| s.open_api_v3_schema.as_mut())
-            .and_then(|s| s.properties.as_mut())
-            .and_then(|p| p.get_mut("status"));
-        if let Some(status) = status {
-            status.nullable = None;
+        let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        tidy(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }
     }
     crd
+}
+
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        let paragraphs: Vec<_> = description.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
+    }
+    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+        tidy(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(tidy),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
+        tidy(value);
+    }
 }

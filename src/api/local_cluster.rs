@@ -7,9 +7,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::registry::EnvVar;
+use super::{registry::EnvVar, schema};
 
 /// What the cluster is to be.
+///
+/// All fields can be changed at any time unless they say otherwise. What a change replaces is replaced on its volumes
+/// and addresses, so the cluster keeps its data.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "localcluster.dev",
@@ -22,6 +25,7 @@ use super::registry::EnvVar;
     derive = "Default",
     status = "LocalClusterStatus",
     doc = "A K3s cluster whose nodes are containers on the Docker host.",
+    validation = schema::local_cluster_name(),
     scale(
         spec_replicas_path = ".spec.agents.count",
         status_replicas_path = ".status.agents.replicas",
@@ -52,37 +56,70 @@ use super::registry::EnvVar;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = schema::version_or_image(),
+    validation = schema::immutable(
+        "clusterName",
+        "it is in the names of all containers, networks and volumes; make a new LocalCluster instead"
+    ),
+    validation = schema::immutable(
+        "token",
+        "the cluster was made with it, and nodes that have joined know no other; make a new LocalCluster instead"
+    ),
+    validation = schema::api_host_port()
+)]
 pub struct LocalClusterSpec {
-    /// The K3s version, as K3s writes it: `v1.36.2+k3s1`. Default: the version the operator was set up with.
+    /// The K3s version, as K3s writes it: `v1.36.2+k3s1`, or `v1.36.2-rc1+k3s1`. Default: the version that the
+    /// operator was set up with. Not together with `image`. A change replaces the nodes with ones of the other
+    /// version, the server first, then the agents one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = schema::version())]
     pub version: Option<String>,
-    /// The full reference of the node image, instead of `version`.
+    /// The full reference of the node image, with a tag or a digest, instead of `version`:
+    /// `registry.example/k3s:v1.36.2-k3s1`. A change replaces the nodes, the server first, then the agents one at a
+    /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// A Secret of type kubernetes.io/dockerconfigjson in this namespace, for pulling the node image.
+    /// A Secret of type kubernetes.io/dockerconfigjson in this namespace, for pulling the node image. Pods in the
+    /// cluster pull with their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_secret: Option<LocalRef>,
-    /// The cluster's name on the Docker host. Default: the object's name, with the namespace before it unless
-    /// that is `default`. It can't be changed.
+    /// The cluster's name on the Docker host: nodes are called `k3d-<clusterName>-server-0` and so on. A DNS label of
+    /// at most 32 characters. Default: the object's name, with the namespace before it (`<namespace>-<name>`) unless
+    /// that is `default`, cut to 32 characters. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = schema::cluster_name())]
     pub cluster_name: Option<String>,
-    /// The nodes that run the control plane.
+    /// The nodes that run the control plane, and workloads too unless tainted. Only one is supported yet.
     #[serde(default = "NodePool::one")]
+    #[schemars(transform = schema::servers)]
+    #[x_kube(validation = schema::one_server())]
     pub servers: NodePool,
-    /// The nodes that only run workloads. `kubectl scale` drives their `count`.
+    /// The nodes that only run workloads. `kubectl scale lc <name> --replicas=3` sets their `count`.
     #[serde(default)]
+    #[x_kube(validation = schema::server_flags())]
     pub agents: NodePool,
-    /// The secret by which nodes join. Default: one is made and kept in the Secret `<name>-token`.
+    /// The secret by which nodes join, as a key of a Secret in this namespace. Default: one is made at random and kept
+    /// in the Secret `<name>-token`. It can't be set, changed or removed after creation, and the value in the Secret
+    /// must stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretKeyRef>,
     /// The cluster's Docker network.
     #[serde(default)]
     pub network: NetworkSpec,
-    /// Where the Kubernetes API is reached.
+    /// Where the Kubernetes API is reached. A change of address or port replaces the load balancer; a change of
+    /// `sans` replaces the server's container.
     #[serde(default)]
     pub api: ApiSpec,
-    /// Ports of the nodes that are published on the Docker host, through the cluster's load balancer.
+    /// Ports of the nodes that are published on the Docker host, through the cluster's load balancer. At most 64. A
+    /// change replaces only the load balancer; nodes and their workloads go on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = schema::host_ports(), merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<PortSpec>,
     /// The image registries that the nodes pull from.
     #[serde(default)]
@@ -93,26 +130,46 @@ pub struct LocalClusterSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePool {
-    /// How many nodes.
+    /// How many nodes: 1 server (more are not supported yet), 0 to 32 agents. Default: 1 for servers, 0 for agents. A
+    /// change adds nodes, or drains and removes those with the highest numbers; the others go on.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 32))]
     pub count: i32,
-    /// Further K3s arguments, word for word.
+    /// Further arguments of K3s, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
+    /// `--kubelet-arg=max-pods=50`. Flags that the operator sets itself are refused, and so are flags of servers for
+    /// agents. At most 64. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)), transform = schema::args)]
     pub args: Vec<String>,
-    /// Environment variables of the node containers. Anyone who can inspect containers reads them: no secrets.
+    /// Environment variables of the node containers, such as HTTP_PROXY. Anyone who can inspect containers reads them:
+    /// no secrets. At most 64. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), transform = schema::node_env)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Labels of the Nodes.
+    /// Labels of the Nodes. At most 64. A change is made on the Nodes as they run, and nothing restarts; a label that
+    /// is taken out is taken off them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = schema::labels)]
     pub labels: BTreeMap<String, String>,
-    /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`. K3s sets them when a node first registers.
+    /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`, the effect being NoSchedule, PreferNoSchedule or
+    /// NoExecute. At most 32. A change is made on the Nodes; a taint that is taken out is taken off them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 384)), transform = schema::taints)]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub taints: Vec<String>,
-    /// Memory limit of each node container, a quantity: `2Gi`.
+    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`.
+    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Default: no limit. A change
+    /// replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28))]
+    #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
-    /// CPU limit of each node container, in cores: `"1.5"`.
+    /// CPU limit of each node container, in cores as a decimal number in quotes: `"1.5"`. Default: no limit. A change
+    /// replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 14))]
+    #[x_kube(validation = schema::cpus())]
     pub cpus: Option<String>,
 }
 
@@ -126,6 +183,8 @@ impl NodePool {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LocalRef {
     /// The object's name.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::object_name())]
     pub name: String,
 }
 
@@ -134,9 +193,13 @@ pub struct LocalRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::object_name())]
     pub secret_name: String,
-    /// The key in it.
+    /// The key in the Secret's data.
     #[serde(default = "SecretKeyRef::default_key")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::secret_key())]
     pub key: String,
 }
 
@@ -148,9 +211,16 @@ impl SecretKeyRef {
 
 /// The cluster's Docker network.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = schema::immutable(
+    "subnet",
+    "all nodes have their addresses in it; make a new LocalCluster instead"
+))]
 pub struct NetworkSpec {
-    /// An IPv4 subnet, /16 to /25. Default: a free /24 of the operator's pool. It can't be changed.
+    /// The IPv4 subnet of the nodes, /16 to /25, by its first address: `172.31.16.0/24`. Default: a free /24 of the
+    /// operator's pool; see `status.network`. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 18))]
+    #[x_kube(validation = schema::subnet(), validation = schema::subnet_range())]
     pub subnet: Option<String>,
 }
 
@@ -158,14 +228,21 @@ pub struct NetworkSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiSpec {
-    /// The host address that the API's port is bound to.
+    /// The IPv4 address of the Docker host that the API's port is bound to. By default only the host itself can
+    /// connect; 0.0.0.0 lets in whoever reaches the host.
     #[serde(rename = "hostIP", default = "loopback")]
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The host port. Default: a free one, allocated once and kept; see `status.apiPort`.
+    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.apiPort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
-    /// Further names and addresses in the API's serving certificate.
+    /// Further DNS names and IP addresses in the API's serving certificate, for clients that reach it by them. At most
+    /// 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 253)), transform = schema::sans)]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub sans: Vec<String>,
 }
 
@@ -183,21 +260,30 @@ pub(crate) fn loopback() -> String {
 /// A published port.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::not_the_api())]
 pub struct PortSpec {
-    /// A name, unique in the list.
+    /// A name, unique in the list: a DNS label of at most 63 characters. An allocated host port is kept under it.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = schema::port_name())]
     pub name: String,
-    /// The port of the nodes.
+    /// The port of the nodes, 1 to 65535: one of a Service of type LoadBalancer (80 for Traefik's HTTP), a NodePort,
+    /// or a hostPort of a Pod. Not 6443/TCP, which is the API.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// The port of the Docker host. Default: a free one, allocated once and kept; see `status.ports`.
+    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
-    /// The host address that the port is bound to.
+    /// The IPv4 address of the Docker host that the port is bound to. By default only the host itself can connect;
+    /// 0.0.0.0 lets in whoever reaches the host.
     #[serde(rename = "hostIP", default = "loopback")]
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The transport.
+    /// The transport: TCP or UDP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The nodes that connections are spread over.
+    /// The nodes that connections are spread over: All, Servers or Agents.
     #[serde(default)]
     pub nodes: NodeSet,
 }
@@ -239,9 +325,11 @@ pub enum NodeSet {
 /// The image registries that the nodes pull from.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RegistriesSpec {
-    /// Registry objects of this namespace.
+    /// Registry objects of this namespace. What was pushed to one of them can be pulled by the name it was pushed
+    /// under. At most 16. A change replaces the node containers one at a time.
     #[serde(rename = "use", default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub used: Vec<LocalRef>,
 }
 

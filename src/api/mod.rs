@@ -9,6 +9,7 @@ pub mod local_cluster;
 pub mod names;
 pub mod registry;
 pub mod rules;
+mod schema;
 
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};

@@ -5,9 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::local_cluster::loopback;
+use super::{local_cluster::loopback, schema};
 
 /// What the registry is to be.
+///
+/// All fields can be changed at any time unless they say otherwise. A change replaces the container; the images stay.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "localcluster.dev",
@@ -21,6 +23,7 @@ use super::local_cluster::loopback;
     derive = "Default",
     status = "RegistryStatus",
     doc = "An image registry that runs as a container on the Docker host.",
+    validation = schema::registry_name(),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -32,31 +35,51 @@ use super::local_cluster::loopback;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::immutable(
+    "hostname",
+    "clusters and pushed images know the registry by it; make a new Registry instead"
+))]
 pub struct RegistrySpec {
-    /// The registry's image. Default: the image the operator was set up with.
+    /// The registry's image, with a tag or a digest: `docker.io/library/registry:3`. Default: the image that the
+    /// operator was set up with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// The name of the container, which is its DNS name in clusters. Default: `k3d-<name>`, with the namespace
-    /// before the name unless that is `default`. It can't be changed.
+    /// The name of the container, which is its DNS name in the clusters that use it: `registry.localhost`. At most 63
+    /// characters. Default: `k3d-<name>`, with the namespace before the name (`k3d-<namespace>-<name>`) unless that is
+    /// `default`. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = schema::hostname())]
     pub hostname: Option<String>,
-    /// The host address that the registry's port is bound to.
+    /// The IPv4 address of the Docker host that the registry's port is bound to. By default only the host itself can
+    /// connect; 0.0.0.0 lets in whoever reaches the host, to a registry without passwords.
     #[serde(rename = "hostIP", default = "loopback")]
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The host port. Default: a free one, allocated once and kept; see `status.hostPort`.
+    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
     /// Where the images are kept.
     #[serde(default)]
     pub storage: StorageSpec,
-    /// Whether the registry lets clients delete images.
+    /// Whether clients may delete images.
     #[serde(default)]
     pub delete_enabled: bool,
-    /// Environment variables of the container. Anyone who can inspect containers reads them: no secrets.
+    /// Environment variables of the container, such as REGISTRY_LOG_LEVEL. Anyone who can inspect containers reads
+    /// them: no secrets. At most 64. Variables that the operator sets itself are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), transform = schema::registry_env)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Memory limit of the container, a quantity: `512Mi`.
+    /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`.
+    /// Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28))]
+    #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
 }
 
@@ -78,22 +101,33 @@ impl Default for RegistrySpec {
 /// Where the images are kept.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::immutable(
+    "volumeName",
+    "the images would be left behind in the old volume; make a new Registry instead"
+))]
 pub struct StorageSpec {
-    /// Whether the volume stays when the object is deleted; a Registry with the same hostname takes it up again.
+    /// Whether the volume that the operator made stays when the object is deleted; a Registry with the same hostname
+    /// takes it up again. What counts is the value at the time of deletion.
     #[serde(default)]
     pub retain: bool,
-    /// A Docker volume that exists already. It is never removed.
+    /// A Docker volume that exists already, instead of one that the operator makes. It is never removed. It can't be
+    /// set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::volume_name())]
     pub volume_name: Option<String>,
 }
 
 /// An environment variable.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {
-    /// Its name.
+    /// Its name, at most 128 characters.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = schema::env_name())]
     pub name: String,
-    /// Its value.
+    /// Its value, at most 4096 characters.
     #[serde(default)]
+    #[schemars(length(max = 4096))]
     pub value: String,
 }
 

@@ -17,6 +17,11 @@ impl Refused {
         self.names.iter().any(|n| n.strip_suffix('*').map_or(name == *n, |begin| name.starts_with(begin)))
     }
 
+    /// An alternation of all names, in which a `*` stands for any text without `=`.
+    pub fn regex(&self) -> String {
+        self.names.iter().map(|n| n.replace('.', r"\.").replace('*', "[^=]*")).collect::<Vec<_>>().join("|")
+    }
+
     /// The sentence, with `dashes` before each name.
     pub fn message(&self, dashes: &str) -> String {
         let names: Vec<_> = self.names.iter().map(|n| format!("{dashes}{n}")).collect();
@@ -175,21 +180,21 @@ pub const REGISTRY_ENV: &[Refused] = &[
     PROCESS_ENV,
 ];
 
-/// Node labels of Kubernetes' own domains that a kubelet may give itself, beside those of [`KUBELET_DOMAINS`].
-/// `kubernetes.io/hostname`, `os` and `arch` may be given as well, but only as the kubelet sets them anyway.
-pub const KUBELET_LABELS: &[&str] = &[
-    "beta.kubernetes.io/instance-type",
-    "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-];
-
-/// Domains (and all below) in which a kubelet may give itself any label.
-pub const KUBELET_DOMAINS: &[&str] = &["node.kubernetes.io", "kubelet.kubernetes.io"];
-
-/// Domains (and all below) that belong to Kubernetes.
-pub const KUBERNETES_DOMAINS: &[&str] = &["kubernetes.io", "k8s.io"];
+/// Labels that no pool may give. All others are the user's: the operator sets them through the cluster's API, so what
+/// kubelets may not give themselves, such as `node-role.kubernetes.io/worker`, is fine too.
+pub const NODE_LABELS: &[Refused] = &[refused(
+    &[
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "node-role.kubernetes.io/control-plane",
+        "node-role.kubernetes.io/master",
+        "node-role.kubernetes.io/etcd",
+    ],
+    "K3s sets these labels and depends on them; leave it out",
+)];
 
 /// Where no node can be: this network, what K3s gives Pods and Services unless told otherwise (10.42.0.0/16 and
 /// 10.43.0.0/16), loopback, link-local, multicast and beyond.
@@ -222,9 +227,6 @@ pub mod text {
          DNS name before it: example.com/tier";
     pub const LABEL_VALUE: &str =
         "write label values as Kubernetes does, at most 63 letters, digits, hyphens, underscores and dots";
-    pub const LABEL_DOMAIN: &str = "a kubelet may not set these labels of kubernetes.io and k8s.io on its own Node: \
-         use a key of another domain, or one below node.kubernetes.io/; roles (node-role.kubernetes.io/…) are set \
-         with kubectl label in the cluster";
     pub const TAINT: &str =
         "write key=value:Effect or key:Effect, the effect being NoSchedule, PreferNoSchedule or NoExecute";
     pub const TAINT_TWICE: &str =
@@ -255,6 +257,40 @@ pub mod text {
     pub const VOLUME_NAME: &str = "write the name of a Docker volume: at least two letters, digits, underscores, dots \
          and hyphens, with a letter or digit in front";
     pub const TWICE: &str = "a name may be there only once: remove the second one";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[
+        VERSION,
+        VERSION_OR_IMAGE,
+        IMAGE,
+        NAME,
+        REGISTRY_NAME,
+        CLUSTER_NAME,
+        ONE_SERVER,
+        AGENTS,
+        ARG,
+        ENV_NAME,
+        LABEL_KEY,
+        LABEL_VALUE,
+        TAINT,
+        TAINT_TWICE,
+        MEMORY,
+        CPUS,
+        SUBNET,
+        SUBNET_RANGE,
+        HOST_IP,
+        PORT,
+        SAN,
+        PORT_NAME,
+        API_PORT,
+        HOST_PORT_TWICE,
+        API_HOST_PORT,
+        OBJECT_NAME,
+        SECRET_KEY,
+        HOSTNAME,
+        VOLUME_NAME,
+        TWICE,
+    ];
 }
 
 /// Regular expressions, to be matched as a whole. RE2 (the API server's) and Rust agree on all that is used here.

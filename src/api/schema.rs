@@ -1,0 +1,253 @@
+//! The CEL rules of the schema, made from the tables of [`rules`](super::rules).
+//!
+//! They need the IP, CIDR and quantity libraries of Kubernetes 1.31 and later. Every string, list and map that a rule
+//! looks at is bounded, else the API server refuses the definition for what the rule might cost.
+
+use kube::core::{Message, Reason, Rule, validate};
+use schemars::Schema;
+
+use super::rules::{self, Refused, pattern, text};
+
+/// A rule with a message.
+fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule::new(cel).message(Message::Message(message.into()))
+}
+
+/// A rule that the whole of `self` has this shape.
+fn shape(pattern: &str, message: &str) -> Rule {
+    rule(format!("self.matches({})", whole(pattern)), message)
+}
+
+/// A regular expression as a CEL literal.
+fn whole(pattern: &str) -> String {
+    format!("r'^({pattern})$'")
+}
+
+/// Adds rules to a schema.
+fn add(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
+    for rule in rules {
+        validate(schema, rule).expect("a rule can be written");
+    }
+}
+
+/// Adds rules to the items of a list, so that a refusal names the item.
+fn add_to_items(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
+    let items = schema.get_mut("items").expect("this is a list");
+    let mut item = Schema::try_from(items.take()).expect("items have a schema");
+    add(&mut item, rules);
+    *items = item.into();
+}
+
+/// `field` stays as it was at creation, set or not.
+pub fn immutable(field: &str, why: &str) -> Rule {
+    rule(
+        format!(
+            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+        ),
+        format!("{field} can't be set, changed or removed later: {why}"),
+    )
+    .field_path(format!(".{field}"))
+    .reason(Reason::FieldValueForbidden)
+}
+
+pub fn local_cluster_name() -> Rule {
+    rule(
+        format!("self.metadata.name.size() <= 63 && self.metadata.name.matches({})", whole(pattern::LABEL)),
+        text::NAME,
+    )
+}
+
+pub fn registry_name() -> Rule {
+    rule("self.metadata.name.size() <= 63", text::REGISTRY_NAME)
+}
+
+pub fn version() -> Rule {
+    shape(pattern::VERSION, text::VERSION)
+}
+
+pub fn version_or_image() -> Rule {
+    rule("!has(self.version) || !has(self.image)", text::VERSION_OR_IMAGE)
+}
+
+pub fn image() -> Rule {
+    shape(pattern::IMAGE, text::IMAGE)
+}
+
+pub fn cluster_name() -> Rule {
+    shape(pattern::LABEL, text::CLUSTER_NAME)
+}
+
+pub fn port_name() -> Rule {
+    shape(pattern::LABEL, text::PORT_NAME)
+}
+
+pub fn object_name() -> Rule {
+    shape(pattern::DNS, text::OBJECT_NAME)
+}
+
+pub fn secret_key() -> Rule {
+    shape(pattern::SECRET_KEY, text::SECRET_KEY)
+}
+
+pub fn hostname() -> Rule {
+    rule(format!("self != 'localhost' && self.matches({})", whole(pattern::DNS)), text::HOSTNAME)
+}
+
+pub fn volume_name() -> Rule {
+    shape(pattern::VOLUME_NAME, text::VOLUME_NAME)
+}
+
+pub fn host_ip() -> Rule {
+    rule("isIP(self) && ip(self).family() == 4", text::HOST_IP)
+}
+
+pub fn memory() -> Rule {
+    rule(
+        format!(
+            "self.matches({}) && quantity(self).compareTo(quantity('6Mi')) >= 0 && \
+             quantity(self).compareTo(quantity('1024Ti')) <= 0",
+            whole(pattern::MEMORY)
+        ),
+        text::MEMORY,
+    )
+}
+
+pub fn cpus() -> Rule {
+    rule(
+        format!("self.matches({}) && double(self) >= 0.01 && double(self) <= 1024.0", whole(pattern::CPUS)),
+        text::CPUS,
+    )
+}
+
+pub fn subnet() -> Rule {
+    rule(
+        "isCIDR(self) && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 16 && \
+         cidr(self).prefixLength() <= 25 && cidr(self).masked() == cidr(self)",
+        text::SUBNET,
+    )
+}
+
+pub fn subnet_range() -> Rule {
+    let ranges: Vec<_> = rules::NO_SUBNET.iter().map(|r| format!("'{r}'")).collect();
+    // What is no subnet breaks the other rule only.
+    rule(
+        format!(
+            "!isCIDR(self) || cidr(self).ip().family() != 4 || !([{}].exists(r, cidr(r).containsIP(cidr(self).ip())))",
+            ranges.join(", ")
+        ),
+        text::SUBNET_RANGE,
+    )
+}
+
+pub fn one_server() -> Rule {
+    rule("self.count == 1", text::ONE_SERVER).field_path(".count")
+}
+
+/// A pool of servers has a node unless told otherwise, other than one of agents.
+pub fn servers(schema: &mut Schema) {
+    schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
+}
+
+pub fn server_flags() -> Rule {
+    let server = &rules::SERVER_FLAGS;
+    rule(
+        format!("!has(self.args) || !self.args.exists(a, a.matches(r'^--({})(=|$)'))", server.regex()),
+        format!("{} ({})", server.instead, server.names.join(", ")),
+    )
+    .field_path(".args")
+}
+
+/// Rules of each argument.
+pub fn args(schema: &mut Schema) {
+    let refused = |r: &Refused| rule(format!("!self.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
+    add_to_items(
+        schema,
+        [shape(pattern::ARG, text::ARG)].into_iter().chain(rules::FLAGS.iter().map(refused)),
+    );
+}
+
+fn env(schema: &mut Schema, table: &[Refused]) {
+    let refused = |r: &Refused| {
+        rule(format!("!self.name.matches({})", whole(&r.regex())), r.message("")).field_path(".name")
+    };
+    add_to_items(schema, table.iter().map(refused));
+}
+
+/// Rules of each environment variable of a node.
+pub fn node_env(schema: &mut Schema) {
+    env(schema, rules::NODE_ENV);
+}
+
+/// Rules of each environment variable of a registry.
+pub fn registry_env(schema: &mut Schema) {
+    env(schema, rules::REGISTRY_ENV);
+}
+
+pub fn env_name() -> Rule {
+    shape(pattern::ENV_NAME, text::ENV_NAME)
+}
+
+/// Bounds and rules of the labels.
+pub fn labels(schema: &mut Schema) {
+    schema.insert("maxProperties".into(), 64.into());
+    schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = 63.into();
+    let key = rule(
+        format!("self.all(k, k.matches({}) && k.split('/')[0].size() <= 253)", whole(pattern::LABEL_KEY)),
+        text::LABEL_KEY,
+    );
+    let value =
+        rule(format!("self.all(k, self[k].matches({}))", whole(pattern::LABEL_VALUE)), text::LABEL_VALUE);
+    let refused =
+        |r: &Refused| rule(format!("!self.exists(k, k.matches({}))", whole(&r.regex())), r.message(""));
+    add(schema, [key, value].into_iter().chain(rules::NODE_LABELS.iter().map(refused)));
+}
+
+/// Rules of the taints, of each and between them.
+pub fn taints(schema: &mut Schema) {
+    add_to_items(schema, [shape(pattern::TAINT, text::TAINT)]);
+    let id =
+        |t: &str| format!("{t}.split('=')[0].split(':')[0] + ' ' + {t}.substring({t}.lastIndexOf(':') + 1)");
+    add(
+        schema,
+        [rule(format!("self.all(t, self.exists_one(u, {} == {}))", id("u"), id("t")), text::TAINT_TWICE)],
+    );
+}
+
+/// Rules of each further name of the serving certificate.
+pub fn sans(schema: &mut Schema) {
+    add_to_items(schema, [rule(format!("isIP(self) || self.matches({})", whole(pattern::DNS)), text::SAN)]);
+}
+
+pub fn not_the_api() -> Rule {
+    rule("self.port != 6443 || self.protocol != 'TCP'", text::API_PORT).field_path(".port")
+}
+
+/// Two host ports that can't both be bound; an address of 0.0.0.0 stands for every other.
+fn clash(a: &str, b: &str) -> String {
+    format!(
+        "has({a}.hostPort) && has({b}.hostPort) && {a}.hostPort == {b}.hostPort && \
+         ({a}.hostIP == {b}.hostIP || {a}.hostIP == '0.0.0.0' || {b}.hostIP == '0.0.0.0')"
+    )
+}
+
+// Without the reason "duplicate", for which the API server leaves the message out.
+pub fn host_ports() -> Rule {
+    rule(
+        format!(
+            "self.all(p, !has(p.hostPort) || self.exists_one(q, p.protocol == q.protocol && {}))",
+            clash("p", "q")
+        ),
+        text::HOST_PORT_TWICE,
+    )
+}
+
+pub fn api_host_port() -> Rule {
+    rule(
+        format!(
+            "!has(self.ports) || !self.ports.exists(p, p.protocol == 'TCP' && {})",
+            clash("p", "self.api")
+        ),
+        text::API_HOST_PORT,
+    )
+    .field_path(".ports")
+}
