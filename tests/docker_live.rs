@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
+use axum::http::{HeaderMap, StatusCode};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt;
 use localcluster_operator::{
     docker::{
         archive,
-        engine::{Attachment, Engine, Event, State, Subject},
+        engine::{Attachment, Engine, Event, RegistryAuth, State, Subject},
         error::Error,
     },
     plan::desired::{Endpoint, FileChange, FileSpec},
@@ -14,13 +16,7 @@ use localcluster_operator::{
 
 #[path = "support/docker_live.rs"]
 mod support;
-use support::{World, docker, image, listener, publish};
-
-/// The address `last` of the subnet of a test's network.
-fn pin(network: &localcluster_operator::plan::desired::NetworkSpec, last: u8) -> Option<Ipv4Addr> {
-    let [a, b, c, _] = network.subnet.network().octets();
-    Some(Ipv4Addr::new(a, b, c, last))
-}
+use support::{World, docker, image, listener, pin, publish};
 
 #[tokio::test]
 async fn the_engine_tells_what_it_is() {
@@ -134,6 +130,21 @@ async fn files_go_in_with_their_modes_and_come_back() {
         stat, "755 0:0\n600 0:0\n1777 0:0",
         "missing parents are made, those that exist are left alone"
     );
+}
+
+#[tokio::test]
+async fn a_network_can_be_joined_before_the_first_start() {
+    let world = World::new("join");
+    let (_, first) = world.network("one").await;
+    let (network, second) = world.network("two").await;
+    let id = world.engine.create_container(&world.spec("c"), Some(&first)).await.unwrap();
+    let place = Endpoint { ip: pin(&network, 6), aliases: Vec::new() };
+    world.engine.connect(&second, &id, &place).await.unwrap();
+    assert_eq!(world.listed(&id).await.networks[&second].pinned, pin(&network, 6));
+    world.engine.start(&id).await.unwrap();
+    let networks = world.listed(&id).await.networks;
+    assert_eq!(networks[&second].ip, pin(&network, 6));
+    assert!(networks[&first].ip.is_some());
 }
 
 #[tokio::test]
@@ -384,4 +395,30 @@ async fn an_image_that_can_not_be_had_is_a_pull_error() {
     let error = world.engine.pull("127.0.0.1:1/lco-live/none:1", None).await.unwrap_err();
     assert!(matches!(error, Error::Pull(_)), "{error:?}");
     assert!(world.engine.image(&image()).await.unwrap().is_some());
+}
+
+/// bollard's own encoding of this password is one that the engine takes for no credentials at all.
+#[tokio::test]
+async fn credentials_reach_the_registry() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let registry = listener.local_addr().unwrap();
+    let (seen, mut logins) = tokio::sync::mpsc::unbounded_channel();
+    let app = axum::Router::new().fallback(move |headers: HeaderMap| async move {
+        if let Some(login) = headers.get("authorization") {
+            let _ = seen.send(login.to_str().unwrap().to_owned());
+        }
+        (StatusCode::UNAUTHORIZED, [("www-authenticate", "Basic realm=\"lco-live\"")])
+    });
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let auth = RegistryAuth {
+        server: registry.to_string(),
+        username: "me".into(),
+        password: "??>>~~".into(),
+        identity_token: None,
+    };
+    let world = World::new("login");
+    let error = world.engine.pull(&format!("{registry}/none:1"), Some(&auth)).await.unwrap_err();
+    server.abort();
+    assert!(matches!(error, Error::Pull(_)), "{error:?}");
+    assert_eq!(logins.recv().await.unwrap(), format!("Basic {}", STANDARD.encode("me:??>>~~")));
 }

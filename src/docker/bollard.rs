@@ -159,8 +159,8 @@ impl BollardEngine {
     }
 }
 
-/// bollard encodes credentials in plain Base64 where the engine reads the alphabet for URLs. The engine takes what it
-/// can't read for no credentials, so that some passwords would just not be sent.
+/// bollard encodes credentials in plain Base64 where the engine reads the alphabet for URLs (bollard#169, moby#33434).
+/// The engine takes what it can't read for no credentials, so that some passwords would just not be sent.
 fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
     if let Some(value) = request.headers_mut().get_mut("X-Registry-Auth") {
         let text = value.to_str().unwrap_or_default().replace('+', "-").replace('/', "_");

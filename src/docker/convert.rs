@@ -340,3 +340,6 @@ fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,10 @@ pub fn error(what: &str, error: Bollard) -> Error {
         Bollard::HyperLegacyError { err } => Error::Unavailable(chain(&err)),
         Bollard::HyperResponseError { err } => Error::Unavailable(chain(&err)),
         Bollard::IOError { err } => Error::Unavailable(chain(&err)),
-        // Serde quotes the value it stumbles over, which may be secret; that of an enum is not.
-        Bollard::JsonDataError { message, .. } if message.starts_with("unknown variant") => {
+        // Serde quotes the value it stumbles over, which may be secret. That of an enum and a field's name are not.
+        Bollard::JsonDataError { message, .. }
+            if message.starts_with("unknown variant") || message.starts_with("missing field") =>
+        {
             Error::Engine(format!("{what}: the answer can't be read: {message}"))
         }
         Bollard::JsonDataError { column, .. } => {

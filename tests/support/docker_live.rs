@@ -147,3 +147,9 @@ pub fn listener() -> (TcpListener, u16) {
 pub fn publish(host_port: u16) -> Vec<Published> {
     vec![Published { host_ip: "0.0.0.0".into(), host_port, port: 80, protocol: "tcp".into() }]
 }
+
+/// The address `last` of the subnet of a test's network.
+pub fn pin(network: &NetworkSpec, last: u8) -> Option<Ipv4Addr> {
+    let [a, b, c, _] = network.subnet.network().octets();
+    Some(Ipv4Addr::new(a, b, c, last))
+}

@@ -1,0 +1,359 @@
+//! With records as engines really write them.
+
+use serde_json::json;
+
+use super::*;
+use crate::{api::local_cluster::NodeRole, plan::desired::Role};
+
+fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn port(host_ip: &str, host_port: u16, port: u16, protocol: &str) -> Published {
+    Published { host_ip: host_ip.into(), host_port, port, protocol: protocol.into() }
+}
+
+fn node() -> ContainerSpec {
+    ContainerSpec {
+        name: "lab-server-0".into(),
+        role: Role::Node(NodeRole::Server),
+        image: "rancher/k3s:v1.34.1-k3s1".into(),
+        command: vec!["server".into(), "--cluster-init".into()],
+        env: strings(&[("K3S_DEBUG", "a=b"), ("K3S_A", "")]),
+        labels: strings(&[("owner", "me")]),
+        privileged: true,
+        tmpfs: vec!["/run".into(), "/var/run".into()],
+        mounts: strings(&[("/var/lib/rancher/k3s", "lab-server-0-state")]),
+        endpoint: Endpoint { ip: Some("172.31.0.5".parse().unwrap()), aliases: vec!["server".into()] },
+        ports: vec![
+            port("0.0.0.0", 20000, 6443, "tcp"),
+            port("127.0.0.1", 20001, 6443, "tcp"),
+            port("0.0.0.0", 20002, 53, "udp"),
+        ],
+        memory: Some(1 << 30),
+        nano_cpus: Some(1_500_000_000),
+        extra_hosts: strings(&[("registry.example", "172.31.0.2")]),
+        files: Vec::new(),
+    }
+}
+
+#[test]
+fn a_node_is_made_with_all_that_it_is_given() {
+    let mut body = serde_json::to_value(container_body(&node(), Some("f00d"), false)).unwrap();
+    assert_eq!(
+        body.as_object_mut().unwrap().remove("HostConfig").unwrap(),
+        json!({
+            "NetworkMode": "f00d",
+            "Privileged": true,
+            "CgroupnsMode": "private",
+            "Init": false,
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+            "Mounts": [{"Type": "volume", "Source": "lab-server-0-state", "Target": "/var/lib/rancher/k3s"}],
+            "Tmpfs": {"/run": "", "/var/run": ""},
+            "PortBindings": {
+                "6443/tcp": [
+                    {"HostIp": "0.0.0.0", "HostPort": "20000"},
+                    {"HostIp": "127.0.0.1", "HostPort": "20001"},
+                ],
+                "53/udp": [{"HostIp": "0.0.0.0", "HostPort": "20002"}],
+            },
+            "Memory": 1_073_741_824,
+            "NanoCpus": 1_500_000_000,
+            "ExtraHosts": ["registry.example:172.31.0.2"],
+        })
+    );
+    assert_eq!(
+        body,
+        json!({
+            "Hostname": "lab-server-0",
+            "Image": "rancher/k3s:v1.34.1-k3s1",
+            "Cmd": ["server", "--cluster-init"],
+            "Env": ["K3S_A=", "K3S_DEBUG=a=b"],
+            "Labels": {"owner": "me"},
+            "ExposedPorts": {"6443/tcp": {}, "53/udp": {}},
+            "NetworkingConfig": {"EndpointsConfig": {"f00d": {
+                "NetworkID": "f00d",
+                "IPAMConfig": {"IPv4Address": "172.31.0.5"},
+                "Aliases": ["server"],
+            }}},
+        })
+    );
+}
+
+#[test]
+fn what_is_not_given_is_left_to_the_engine() {
+    let spec = ContainerSpec {
+        command: Vec::new(),
+        env: BTreeMap::new(),
+        privileged: false,
+        tmpfs: Vec::new(),
+        mounts: BTreeMap::new(),
+        endpoint: Endpoint::default(),
+        ports: Vec::new(),
+        memory: None,
+        nano_cpus: None,
+        extra_hosts: BTreeMap::new(),
+        ..node()
+    };
+    assert_eq!(
+        serde_json::to_value(container_body(&spec, None, false)).unwrap(),
+        json!({
+            "Hostname": "lab-server-0",
+            "Image": "rancher/k3s:v1.34.1-k3s1",
+            "Labels": {"owner": "me"},
+            "HostConfig": {
+                "Privileged": false,
+                "Init": false,
+                "RestartPolicy": {"Name": "unless-stopped"},
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+            },
+        })
+    );
+}
+
+#[test]
+fn the_cgroup_namespace_is_private_only_where_that_works() {
+    let mode = |spec: &ContainerSpec, v1| container_body(spec, None, v1).host_config.unwrap().cgroupns_mode;
+    assert_eq!(mode(&node(), true), None);
+    assert_eq!(mode(&ContainerSpec { privileged: false, ..node() }, false), None);
+    assert_eq!(mode(&node(), false), Some(HostConfigCgroupnsModeEnum::PRIVATE));
+}
+
+#[test]
+fn networks_and_volumes_are_made_as_asked() {
+    let spec = NetworkSpec {
+        name: "lab".into(),
+        subnet: "172.31.0.0/24".parse().unwrap(),
+        gateway: "172.31.0.1".parse().unwrap(),
+        ip_range: "172.31.0.128/25".parse().unwrap(),
+        labels: strings(&[("owner", "me")]),
+    };
+    assert_eq!(
+        serde_json::to_value(network_body(&spec)).unwrap(),
+        json!({
+            "Name": "lab",
+            "Driver": "bridge",
+            "IPAM": {"Config": [
+                {"Subnet": "172.31.0.0/24", "IPRange": "172.31.0.128/25", "Gateway": "172.31.0.1"},
+            ]},
+            "Labels": {"owner": "me"},
+        })
+    );
+    let spec = VolumeSpec { name: "state".into(), labels: strings(&[("owner", "me")]) };
+    assert_eq!(
+        serde_json::to_value(volume_body(&spec)).unwrap(),
+        json!({"Name": "state", "Labels": {"owner": "me"}})
+    );
+}
+
+#[test]
+fn an_identity_token_goes_instead_of_the_password() {
+    let mut auth = RegistryAuth {
+        server: "r.example".into(),
+        username: "u".into(),
+        password: "p".into(),
+        identity_token: None,
+    };
+    let of = |auth: &RegistryAuth| (credentials(auth).password, credentials(auth).identitytoken);
+    assert_eq!(of(&auth), (Some("p".into()), None));
+    auth.identity_token = Some("t".into());
+    assert_eq!(of(&auth), (None, Some("t".into())));
+}
+
+#[test]
+fn a_reference_without_a_tag_means_latest() {
+    for (reference, tag) in [
+        ("busybox", Some("latest")),
+        ("busybox:1.35", None),
+        ("localhost:5000/a/b", Some("latest")),
+        ("localhost:5000/a/b:c", None),
+        ("busybox@sha256:0123", None),
+        ("busybox:1.35@sha256:0123", None),
+    ] {
+        assert_eq!(missing_tag(reference), tag, "{reference}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_tell_has_cgroup_v1() {
+    for (version, v1) in [(json!("1"), true), (json!("2"), false), (json!(null), true)] {
+        let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version});
+        let expected = EngineInfo { id: "A:B".into(), version: "20.10.24".into(), cgroup_v1: v1 };
+        assert_eq!(info(serde_json::from_value(json).unwrap()), expected);
+    }
+}
+
+fn listed(json: serde_json::Value) -> Container {
+    container(serde_json::from_value(json).unwrap())
+}
+
+#[test]
+fn a_running_container_is_listed_with_its_places_and_ports() {
+    let container = listed(json!({
+        "Id": "2e84d1491df61d4123f2be6f51c7d66290aef2da555f6b524532ebd1cd5c3ec1",
+        "Names": ["/lab-lb"],
+        "Image": "nginx:1.29",
+        "Labels": {"owner": "me"},
+        "State": "running",
+        "Ports": [
+            {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+            {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+            {"PrivatePort": 443, "Type": "tcp"},
+        ],
+        "HostConfig": {"NetworkMode": "c9e2"},
+        "NetworkSettings": {"Networks": {
+            "lab": {
+                "IPAMConfig": {"IPv4Address": "10.213.250.5"}, "Links": null, "Aliases": null,
+                "NetworkID": "c9e2", "EndpointID": "58ad", "Gateway": "10.213.250.1",
+                "IPAddress": "10.213.250.5", "IPPrefixLen": 24, "MacAddress": "02:42:0a:d5:fa:81",
+            },
+            "bridge": {"IPAMConfig": null, "NetworkID": "d00d", "IPAddress": "172.17.0.2"},
+        }},
+    }));
+    let place = |name: &str, ip: &str, pinned: Option<&str>| Attachment {
+        network_name: name.into(),
+        ip: Some(ip.parse().unwrap()),
+        pinned: pinned.map(|ip| ip.parse().unwrap()),
+        aliases: Vec::new(),
+    };
+    assert_eq!(
+        container,
+        Container {
+            id: "2e84d1491df61d4123f2be6f51c7d66290aef2da555f6b524532ebd1cd5c3ec1".into(),
+            name: "lab-lb".into(),
+            image: "nginx:1.29".into(),
+            labels: strings(&[("owner", "me")]),
+            state: State::Running,
+            networks: BTreeMap::from([
+                ("c9e2".into(), place("lab", "10.213.250.5", Some("10.213.250.5"))),
+                ("d00d".into(), place("bridge", "172.17.0.2", None)),
+            ]),
+            ports: vec![port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")],
+        }
+    );
+}
+
+/// 20.10 keeps the asked address of a connect that it refused, without an id of the network.
+#[test]
+fn a_place_without_a_networks_id_is_none() {
+    let container = listed(json!({
+        "Id": "c", "Names": ["/c"], "State": "created", "Ports": [],
+        "NetworkSettings": {"Networks": {"lab": {"IPAMConfig": {"IPv4Address": "10.2.2.3"}, "NetworkID": ""}}},
+    }));
+    assert_eq!(container.networks, BTreeMap::new());
+}
+
+#[test]
+fn nothing_that_is_missing_breaks_a_listing() {
+    for empty in [json!({}), json!({"Ports": null, "Labels": null, "Names": null, "NetworkSettings": null})] {
+        assert_eq!(listed(empty), Container::default());
+    }
+}
+
+#[test]
+fn every_state_is_known() {
+    for (text, state) in [
+        ("", State::Created),
+        ("created", State::Created),
+        ("running", State::Running),
+        ("stopping", State::Running),
+        ("paused", State::Paused),
+        ("restarting", State::Restarting),
+        ("exited", State::Exited),
+        ("removing", State::Removing),
+        ("dead", State::Dead),
+    ] {
+        assert_eq!(listed(json!({"State": text})).state, state, "{text}");
+        assert_eq!(inspected(json!({"State": {"Status": text}})).container.state, state, "{text}");
+    }
+}
+
+fn inspected(json: serde_json::Value) -> ContainerDetail {
+    detail(serde_json::from_value(json).unwrap())
+}
+
+#[test]
+fn an_inspection_tells_what_was_asked_for() {
+    let id = "3ac6e701b57118232665301e8e6d1ba676d61fb8f1e37fb275a8351a98fd5435";
+    let detail = inspected(json!({
+        "Id": id,
+        "Name": "/lab-lb",
+        "Image": "sha256:1",
+        "State": {
+            "Status": "exited", "Running": false, "ExitCode": 128, "Error": "Address already in use",
+            "StartedAt": "2026-11-25T03:10:28.543601545Z", "FinishedAt": "0001-01-01T00:00:00Z",
+        },
+        "Config": {"Image": "nginx:1.29", "Labels": {"owner": "me"}, "ExposedPorts": {"80/tcp": {}}},
+        "HostConfig": {"PortBindings": {
+            "80/tcp": [{"HostIp": "", "HostPort": "8080"}], "53/udp": [{"HostPort": ""}], "443/tcp": null,
+        }},
+        "Mounts": [
+            {"Type": "volume", "Name": "b", "Destination": "/b"},
+            {"Type": "volume", "Name": "a", "Destination": "/a"},
+            {"Type": "bind", "Source": "/etc", "Destination": "/e"},
+        ],
+        "NetworkSettings": {
+            "Ports": {"80/tcp": null},
+            "Networks": {"lab": {
+                "IPAMConfig": {"IPv4Address": "10.213.250.5"}, "NetworkID": "c9e2", "IPAddress": "",
+                "Aliases": ["srv", "3ac6e701b571", "lab-lb", "abc"], "GwPriority": 0, "DNSNames": null,
+            }},
+        },
+    }));
+    let container = &detail.container;
+    assert_eq!((container.name.as_str(), container.image.as_str()), ("lab-lb", "nginx:1.29"));
+    assert_eq!(container.ports, [], "null is how an engine writes nothing");
+    assert_eq!(container.networks["c9e2"].ip, None);
+    assert_eq!(container.networks["c9e2"].aliases, ["srv", "abc"], "without those of the engine");
+    assert_eq!(detail.started_at.unwrap().as_second(), 1_795_576_228);
+    assert_eq!((detail.exit_code, detail.error.as_deref()), (Some(128), Some("Address already in use")));
+    assert_eq!(detail.wanted_ports, [port("0.0.0.0", 0, 53, "udp"), port("0.0.0.0", 8080, 80, "tcp")]);
+    assert_eq!(detail.volumes, ["a", "b"]);
+}
+
+#[test]
+fn what_never_ran_or_runs_has_no_exit_code() {
+    let never = inspected(json!({
+        "State": {"Status": "created", "ExitCode": 0, "Error": "", "StartedAt": "0001-01-01T00:00:00Z"},
+    }));
+    assert_eq!((never.started_at, never.exit_code, never.error), (None, None, None));
+    let running = inspected(json!({"State": {"Status": "running", "ExitCode": 0}}));
+    assert_eq!(running.exit_code, None);
+}
+
+#[test]
+fn networks_of_all_drivers_are_told() {
+    let all: Vec<bollard::models::Network> = serde_json::from_value(json!([
+        {
+            "Name": "lab", "Id": "c9e2", "Created": "2026-11-25T03:10:28.5Z", "Driver": "bridge",
+            "IPAM": {"Driver": "default", "Options": null, "Config": [
+                {"Subnet": "172.31.0.0/24", "Gateway": "172.31.0.1"}, {"Subnet": "fd00::/64"},
+            ]},
+            "Labels": {"owner": "me"},
+        },
+        {"Name": "host", "Id": "d00d", "Driver": "host", "IPAM": {"Config": []}, "Labels": null},
+        {"Name": "none", "Id": "e00e", "Driver": "null", "IPAM": null},
+    ]))
+    .unwrap();
+    let all: Vec<_> = all.into_iter().map(network).collect();
+    assert_eq!(
+        all[0],
+        Network {
+            id: "c9e2".into(),
+            name: "lab".into(),
+            labels: strings(&[("owner", "me")]),
+            subnets: vec!["172.31.0.0/24".parse().unwrap()],
+            driver: "bridge".into(),
+            created: "2026-11-25T03:10:28.5Z".into(),
+        }
+    );
+    assert!(all[1..].iter().all(|network| network.subnets.is_empty()));
+}
+
+#[test]
+fn the_last_lines_of_a_log_are_kept() {
+    assert_eq!(last_lines(b"a\nb\r\nc", 2), ["b", "c"]);
+    assert_eq!(last_lines(b"a\xff\n", 5), ["a\u{fffd}"]);
+    assert_eq!(last_lines(b"", 5), [""; 0]);
+}

@@ -1,0 +1,376 @@
+//! bollard against a scripted daemon: what engines do that a test can't make a real one do at will.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use futures::{StreamExt, future};
+use localcluster_operator::{
+    docker::{
+        bollard::BollardEngine,
+        engine::{Engine, Subject},
+        error::{Error, Kind},
+    },
+    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+};
+
+#[path = "support/docker_wire.rs"]
+mod support;
+use support::{Daemon, Reply, Seen, auth, engine, error, json, pieces, spec};
+
+const INFO: &str =
+    r#"{"ID":"A:B","ServerVersion":"29.1.0","CgroupVersion":"2","SystemTime":"2026-11-25T03:10:28.5Z"}"#;
+const IMAGE: &str = r#"{"Id":"sha256:1"}"#;
+const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c\",\"Attributes\":{\"owner\":\"o\"}}}\n";
+
+/// A daemon that has no image, answers a pull with this and inspections of the image with that.
+fn pulling(pull: impl Fn() -> Reply + Send + Sync + 'static, present: bool) -> (Daemon, BollardEngine) {
+    Daemon::with_engine(move |seen| match seen.call.as_str() {
+        "POST /images/create" => pull(),
+        "GET /images/r.example/i:1/json" if present => json(200, IMAGE),
+        _ => error(404, "No such image: r.example/i:1"),
+    })
+}
+
+#[tokio::test]
+async fn an_error_record_in_a_pull_that_began_well_is_an_error() {
+    let record = "{\"status\":\"Pulling\"}\r\n{\"errorDetail\":{\"message\":\"manifest unknown\"},\"error\":\"manifest unknown\"}\r\n";
+    let (_daemon, engine) = pulling(move || Reply::Pieces(pieces([record])), false);
+    assert_eq!(engine.pull("r.example/i:1", None).await, Err(Error::Pull("manifest unknown".into())));
+}
+
+#[tokio::test]
+async fn a_pull_is_judged_by_the_image() {
+    // The line end in two pieces, which bollard 0.21 takes for a broken stream.
+    let split = || Reply::Pieces(pieces(["{\"status\":\"Pulling\"}\r\n", "{\"status\":\"Done\"}", "\r\n"]));
+    let (daemon, engine) = pulling(split, true);
+    assert_eq!(engine.pull("r.example/i:1", None).await, Ok(()));
+    assert_eq!(daemon.calls(), ["POST /images/create", "GET /images/r.example/i:1/json"]);
+
+    let (_daemon, engine) = pulling(|| error(500, "the registry is on fire"), true);
+    assert_eq!(engine.pull("r.example/i:1", None).await, Ok(()), "somebody else brought it meanwhile");
+
+    // Podman's errors have no detail, and pass bollard as progress.
+    let podman = || Reply::Pieces(pieces(["{\"error\":\"denied\"}\n"]));
+    let (_daemon, engine) = pulling(podman, false);
+    let failure = engine.pull("r.example/i:1", None).await.unwrap_err();
+    assert!(matches!(failure, Error::Pull(_)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_pull_is_bounded_by_silence() {
+    for reply in [|| Reply::Hang(pieces(["{\"status\":\"Pulling\"}\r\n"])), || Reply::Silence] {
+        let (_daemon, engine) = pulling(reply, false);
+        let failure = engine.pull("r.example/i:1", None).await.unwrap_err();
+        assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pull_that_is_cut_off_is_tried_again() {
+    let (_daemon, engine) = pulling(|| Reply::Cut(pieces(["{\"status\":\"Pulling\"}\r\n"])), false);
+    assert_eq!(engine.pull("r.example/i:1", None).await.unwrap_err().kind(), Kind::Transient);
+}
+
+#[tokio::test]
+async fn a_pull_names_one_tag_and_sends_credentials_that_the_engine_can_read() {
+    let (daemon, engine) = Daemon::with_engine(|_| json(200, IMAGE));
+    for (reference, query) in [
+        ("r.example:5000/i", "fromImage=r.example%3A5000%2Fi&tag=latest&platform="),
+        ("r.example:5000/i:1", "fromImage=r.example%3A5000%2Fi%3A1&platform="),
+        ("i@sha256:ab", "fromImage=i%40sha256%3Aab&platform="),
+    ] {
+        engine.pull(reference, Some(&auth())).await.unwrap();
+        let seen = daemon.seen();
+        let pull = seen.iter().rfind(|seen| seen.call == "POST /images/create").unwrap();
+        assert_eq!(pull.query, query);
+        let sent = URL_SAFE.decode(pull.auth.as_ref().unwrap()).expect("the alphabet for URLs");
+        let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(sent["password"], auth().password);
+        assert_eq!((&sent["username"], &sent["serveraddress"]), (&"u".into(), &"r.example".into()));
+    }
+}
+
+#[tokio::test]
+async fn events_end_with_the_reason() {
+    let unknown = "{\"Type\":\"machine\",\"Action\":\"start\",\"Actor\":{\"ID\":\"m\"}}\n";
+    let broken = "{\"Type\":7}\n";
+    for (last, kind) in [(unknown, "Engine"), (broken, "Engine"), ("", "Unavailable")] {
+        let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
+            "GET /info" => json(200, INFO),
+            _ => Reply::Pieces(pieces([START, last, START])),
+        });
+        let events: Vec<_> = engine.events().await.unwrap().collect().await;
+        let (end, events) = events.split_last().unwrap();
+        let first = events[0].as_ref().unwrap();
+        assert_eq!(first.subject, Subject::Container("c".into()));
+        assert_eq!(first.labels, BTreeMap::from([("owner".into(), "o".into())]));
+        assert!(events.iter().all(Result::is_ok), "nothing comes after an error: {events:?}");
+        let end = end.as_ref().unwrap_err();
+        assert!(format!("{end:?}").starts_with(kind), "{end:?}");
+
+        let asked = daemon.seen().pop().unwrap();
+        assert_eq!(asked.call, "GET /events");
+        assert!(asked.query.contains("since=1795576228.500000000"), "{}", asked.query);
+        let types = ["container", "network", "volume"];
+        assert!(types.iter().all(|kind| asked.query.contains(kind)), "{}", asked.query);
+    }
+}
+
+#[tokio::test]
+async fn events_last_through_silence_but_not_without_an_answer() {
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "GET /info" => json(200, INFO),
+        _ => Reply::Silence,
+    });
+    let end = engine.events().await.unwrap().next().await.unwrap();
+    assert!(matches!(end, Err(Error::Timeout(_))), "{end:?}");
+
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "GET /info" => json(200, INFO),
+        _ => Reply::Hang(pieces([START])),
+    });
+    let mut events = engine.events().await.unwrap();
+    events.next().await.unwrap().unwrap();
+    // Longer than any other call may take.
+    let silence = std::time::Duration::from_millis(1500);
+    assert!(tokio::time::timeout(silence, events.next()).await.is_err(), "the stream goes on");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_a_timeout() {
+    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Silence);
+    assert!(matches!(engine.info().await, Err(Error::Timeout(_))));
+    assert!(matches!(engine.stop("c", 0).await, Err(Error::Timeout(_))));
+    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Hang(pieces(["[{\"Id\":"])));
+    assert!(matches!(engine.containers().await, Err(Error::Timeout(_))), "the body counts too");
+    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Cut(pieces(["[{\"Id\":"])));
+    assert!(matches!(engine.containers().await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn an_engine_may_come_later_go_and_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let engine = engine(&socket);
+    let failure = engine.info().await.unwrap_err();
+    assert!(matches!(&failure, Error::Unavailable(words) if words.contains("docker.sock")), "{failure:?}");
+    assert!(engine.events().await.is_err());
+    assert!(matches!(engine.pull("r.example/i:1", None).await, Err(Error::Unavailable(_))));
+
+    let mut daemon = Daemon::at(&socket, |_| json(200, INFO));
+    assert_eq!(engine.info().await.unwrap().version, "29.1.0");
+    daemon.crash().await;
+    let failure = engine.info().await.unwrap_err();
+    assert!(matches!(&failure, Error::Unavailable(words) if words.contains("refused")), "{failure:?}");
+    drop(daemon);
+    assert!(matches!(engine.info().await, Err(Error::Unavailable(_))));
+    let _daemon = Daemon::at(&socket, |_| json(200, INFO));
+    engine.info().await.unwrap();
+}
+
+#[test]
+fn only_a_unix_socket_is_a_host() {
+    for host in ["tcp://127.0.0.1:2375", "/var/run/docker.sock", "unix://docker.sock", ""] {
+        assert!(matches!(BollardEngine::connect(host), Err(Error::Invalid(_))), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn goals_that_are_met_are_success() {
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "POST /containers/c/start" | "POST /containers/c/stop" => json(304, ""),
+        "POST /networks/n/connect" => error(403, "endpoint with name c already exists in network n"),
+        "POST /networks/n/disconnect" => error(403, "container c is not connected to network n"),
+        "POST /containers/c/unpause" => error(500, "Container c is not paused"),
+        "POST /containers/c/kill" => error(409, "container c is not running"),
+        _ => error(404, "no such thing"),
+    });
+    engine.start("c").await.unwrap();
+    engine.stop("c", 0).await.unwrap();
+    engine.connect("n", "c", &Endpoint::default()).await.unwrap();
+    engine.disconnect("n", "c").await.unwrap();
+    engine.unpause("c").await.unwrap();
+    engine.signal("c", "SIGHUP").await.unwrap();
+    engine.remove_container("x").await.unwrap();
+    engine.remove_network("x").await.unwrap();
+    engine.remove_volume("x").await.unwrap();
+    engine.disconnect("x", "c").await.unwrap();
+    assert_eq!(engine.inspect("x").await, Ok(None));
+    assert_eq!(engine.image("x").await, Ok(None));
+    assert_eq!(engine.read_file("x", "/x").await, Ok(None));
+    for missing in [
+        engine.start("x").await,
+        engine.connect("x", "c", &Endpoint::default()).await,
+        engine.upload("x", Vec::new()).await,
+        engine.signal("x", "SIGHUP").await,
+        engine.create_container(&spec(), None).await.map(drop),
+    ] {
+        assert!(matches!(missing, Err(Error::NotFound(_))), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_status_has_one_meaning_for_each_call() {
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "POST /containers/create" => error(409, "Conflict. The container name \"/c\" is already in use"),
+        "POST /networks/create" => error(409, "network with name n already exists"),
+        "DELETE /containers/c" => error(409, "removal of container c is already in progress"),
+        "POST /containers/c/start" => error(409, "container is marked for removal and cannot be started"),
+        _ => error(500, "what?"),
+    });
+    let network = NetworkSpec {
+        name: "n".into(),
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: "10.0.0.1".parse().unwrap(),
+        ip_range: "10.0.0.128/25".parse().unwrap(),
+        labels: BTreeMap::new(),
+    };
+    assert!(matches!(engine.create_container(&spec(), None).await, Err(Error::Conflict(_))));
+    assert!(matches!(engine.create_network(&network).await, Err(Error::Conflict(_))));
+    assert!(matches!(engine.remove_container("c").await, Err(Error::Busy(_))));
+    assert!(matches!(engine.start("c").await, Err(Error::Busy(_))));
+    assert!(matches!(engine.remove_volume("v").await, Err(Error::Engine(_))));
+}
+
+#[tokio::test]
+async fn no_secret_is_in_an_error() {
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "POST /containers/create" => error(400, "invalid environment variable: =hunter2-secret"),
+        "POST /images/create" => {
+            Reply::Pieces(pieces(["{\"errorDetail\":{\"message\":\"u:hunter2-??>>~~ is denied\"}}\r\n"]))
+        }
+        "GET /containers/c/json" => json(200, r#"{"Config":{"Env":"TOKEN=hunter2"}}"#),
+        _ => error(404, "No such image"),
+    });
+    let failures = [
+        engine.create_container(&spec(), None).await.unwrap_err(),
+        engine.pull("r.example/i:1", Some(&auth())).await.unwrap_err(),
+        engine.inspect("c").await.unwrap_err(),
+    ];
+    for failure in &failures {
+        assert!(!format!("{failure:?} {failure}").contains("hunter2"), "{failure:?}");
+    }
+    assert_eq!(failures[1], Error::Pull("u:*** is denied".into()), "the rest is told");
+    assert!(!format!("{:?}", auth()).contains("hunter2"));
+}
+
+/// Docker 29 refuses API versions before 1.44; Docker 20.10 those after 1.41. Without a version in the path each
+/// serves its own.
+#[tokio::test]
+async fn no_call_names_an_api_version() {
+    let old = "client version 1.41 is too old. Minimum supported API version is 1.44";
+    let (daemon, engine) = Daemon::with_engine(move |seen| {
+        let (_, path) = seen.call.split_once(' ').unwrap();
+        match seen.call.as_str() {
+            _ if path.starts_with("/v") && !path.starts_with("/volumes") => error(400, old),
+            "GET /containers/json" | "GET /networks" => json(200, "[]"),
+            "GET /events" => Reply::Pieces(Vec::new()),
+            "GET /images/i:1/json" => json(200, IMAGE),
+            "GET /volumes" => json(200, r#"{"Volumes":null,"Warnings":null}"#),
+            "POST /volumes/create" => json(
+                201,
+                r#"{"Name":"v","Driver":"local","Mountpoint":"/","Labels":null,"Scope":"local","Options":null}"#,
+            ),
+            "POST /containers/create" => json(201, r#"{"Id":"c","Warnings":null}"#),
+            "GET /containers/c/archive" | "GET /containers/c/logs" => Reply::Pieces(Vec::new()),
+            _ => json(200, INFO),
+        }
+    });
+    engine.info().await.unwrap();
+    engine.containers().await.unwrap();
+    engine.networks().await.unwrap();
+    engine.volumes().await.unwrap();
+    engine.inspect("c").await.unwrap();
+    engine.image("i:1").await.unwrap();
+    engine.create_volume(&VolumeSpec { name: "v".into(), labels: BTreeMap::new() }).await.unwrap();
+    engine.create_container(&ContainerSpec { privileged: true, ..spec() }, Some("n")).await.unwrap();
+    engine.connect("n", "c", &Endpoint::default()).await.unwrap();
+    engine.disconnect("n", "c").await.unwrap();
+    engine.upload("c", b"archive".to_vec()).await.unwrap();
+    engine.read_file("c", "/x").await.unwrap();
+    engine.start("c").await.unwrap();
+    engine.stop("c", 3).await.unwrap();
+    engine.unpause("c").await.unwrap();
+    engine.signal("c", "SIGHUP").await.unwrap();
+    engine.logs("c", 3).await.unwrap();
+    engine.remove_container("c").await.unwrap();
+    engine.remove_network("n").await.unwrap();
+    engine.remove_volume("v").await.unwrap();
+    engine.pull("i:1", None).await.unwrap();
+    drop(engine.events().await.unwrap().next().await);
+
+    let seen = daemon.seen();
+    let of = |call: &str| {
+        seen.iter().find(|seen| seen.call == call).unwrap_or_else(|| panic!("no {call}: {seen:?}"))
+    };
+    assert_eq!(of("GET /containers/json").query, "all=true&size=false");
+    assert_eq!(of("POST /containers/c/stop").query, "t=3");
+    assert_eq!(of("DELETE /containers/c").query, "v=true&force=true&link=false");
+    assert_eq!(of("PUT /containers/c/archive").query, "path=%2F");
+    assert_eq!(of("PUT /containers/c/archive").body, "archive");
+    let body: serde_json::Value = serde_json::from_slice(&of("POST /containers/create").body).unwrap();
+    assert_eq!(body.pointer("/HostConfig/CgroupnsMode"), Some(&"private".into()), "this host has cgroup v2");
+}
+
+#[tokio::test]
+async fn no_more_than_eight_calls_are_under_way() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    // Answers come only when eight calls are there, so that the limit is reached for certain.
+    let full = Arc::new(tokio::sync::Barrier::new(8));
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let (counter, maximum) = (running.clone(), most.clone());
+    let app = axum::Router::new().fallback(move || {
+        let (running, most, full) = (counter.clone(), maximum.clone(), full.clone());
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            full.wait().await;
+            // A ninth, if it may come, comes while the eight are still here.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+            INFO
+        }
+    });
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let engine = BollardEngine::connect(&format!("unix://{}", socket.display())).unwrap();
+    let answers = future::join_all((0..24).map(|_| engine.info())).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(most.load(Ordering::SeqCst), 8);
+    server.abort();
+}
+
+#[tokio::test]
+async fn logs_are_lines_in_order() {
+    fn frame(stream: u8, text: &str) -> Vec<u8> {
+        let length = (text.len() as u32).to_be_bytes();
+        [&[stream, 0, 0, 0][..], &length, text.as_bytes()].concat()
+    }
+    let frames = [frame(1, "one\n"), frame(2, "two "), frame(2, "parts\r\n"), frame(1, "three")];
+    let asked: Arc<Mutex<Option<Seen>>> = Arc::default();
+    let log = asked.clone();
+    let (_daemon, engine) = Daemon::with_engine(move |seen| {
+        *log.lock().unwrap() = Some(seen.clone());
+        Reply::Pieces(frames.clone().into())
+    });
+    assert_eq!(engine.logs("c", 10).await.unwrap(), ["one", "two parts", "three"]);
+    assert_eq!(engine.logs("c", 2).await.unwrap(), ["two parts", "three"]);
+    assert!(asked.lock().unwrap().take().unwrap().query.contains("tail=2"));
+}
+
+/// Podman's own states are not Docker's. The listing can't be read then, which has to be said.
+#[tokio::test]
+async fn an_unknown_state_is_named() {
+    let (_daemon, engine) = Daemon::with_engine(|_| json(200, r#"[{"Id":"c","State":"stopped"}]"#));
+    let failure = engine.containers().await.unwrap_err();
+    assert!(matches!(&failure, Error::Engine(words) if words.contains("`stopped`")), "{failure:?}");
+}
