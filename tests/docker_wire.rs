@@ -6,13 +6,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use futures::{StreamExt, future};
 use localcluster_operator::{
     docker::{
-        bollard::BollardEngine,
+        bollard::{BollardEngine, Timeouts},
         engine::{Engine, Subject},
         error::{Error, Kind},
     },
@@ -25,6 +26,8 @@ use support::{Daemon, Reply, Seen, auth, engine, error, json, pieces, spec};
 
 const INFO: &str =
     r#"{"ID":"A:B","ServerVersion":"29.1.0","CgroupVersion":"2","SystemTime":"2026-11-25T03:10:28.5Z"}"#;
+/// Long enough to see that something waits. What has to succeed waits longer, however busy the machine is.
+const BLINK: Duration = Duration::from_millis(200);
 const IMAGE: &str = r#"{"Id":"sha256:1"}"#;
 const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c\",\"Attributes\":{\"owner\":\"o\"}}}\n";
 
@@ -66,6 +69,7 @@ async fn a_pull_is_judged_by_the_image() {
 async fn a_pull_is_bounded_by_silence() {
     for reply in [|| Reply::Hang(pieces(["{\"status\":\"Pulling\"}\r\n"])), || Reply::Silence] {
         let (_daemon, engine) = pulling(reply, false);
+        let engine = engine.with_timeouts(Timeouts { pull: BLINK, ..Timeouts::default() });
         let failure = engine.pull("r.example/i:1", None).await.unwrap_err();
         assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
     }
@@ -124,10 +128,12 @@ async fn events_end_with_the_reason() {
 
 #[tokio::test]
 async fn events_last_through_silence_but_not_without_an_answer() {
+    let limits = Timeouts { quick: Duration::from_secs(2), ..Timeouts::default() };
     let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
         "GET /info" => json(200, INFO),
         _ => Reply::Silence,
     });
+    let engine = engine.with_timeouts(limits);
     let end = engine.events().await.unwrap().next().await.unwrap();
     assert!(matches!(end, Err(Error::Timeout(_))), "{end:?}");
 
@@ -135,20 +141,28 @@ async fn events_last_through_silence_but_not_without_an_answer() {
         "GET /info" => json(200, INFO),
         _ => Reply::Hang(pieces([START])),
     });
+    let engine = engine.with_timeouts(limits);
     let mut events = engine.events().await.unwrap();
     events.next().await.unwrap().unwrap();
     // Longer than any other call may take.
-    let silence = std::time::Duration::from_millis(1500);
-    assert!(tokio::time::timeout(silence, events.next()).await.is_err(), "the stream goes on");
+    assert!(tokio::time::timeout(limits.quick + BLINK, events.next()).await.is_err(), "the stream goes on");
 }
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_a_timeout() {
+    let limits = Timeouts { quick: BLINK, stop: BLINK, ..Timeouts::default() };
+    for reply in [|| Reply::Silence, || Reply::Hang(pieces(["[{\"Id\":"]))] {
+        let (_daemon, engine) = Daemon::with_engine(move |_| reply());
+        let failure = engine.with_timeouts(limits).containers().await.unwrap_err();
+        assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
+    }
     let (_daemon, engine) = Daemon::with_engine(|_| Reply::Silence);
-    assert!(matches!(engine.info().await, Err(Error::Timeout(_))));
-    assert!(matches!(engine.stop("c", 0).await, Err(Error::Timeout(_))));
-    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Hang(pieces(["[{\"Id\":"])));
-    assert!(matches!(engine.containers().await, Err(Error::Timeout(_))), "the body counts too");
+    let failure = engine.with_timeouts(limits).stop("c", 0).await.unwrap_err();
+    assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_engine() {
     let (_daemon, engine) = Daemon::with_engine(|_| Reply::Cut(pieces(["[{\"Id\":"])));
     assert!(matches!(engine.containers().await, Err(Error::Unavailable(_))));
 }
