@@ -447,8 +447,8 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
             .collect();
         let spec = json!({"servers": {"args": args}}).to_string();
         let errors = server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
-        for i in 0..args.len() {
-            assert!(errors.contains(&format!("args[{i}]")), "{}: {errors}", args[i]);
+        for (i, arg) in args.iter().enumerate() {
+            assert!(errors.contains(&format!("args[{i}]")), "{arg}: {errors}");
         }
     }
     for name in rules::SERVER_FLAGS.names {
@@ -460,8 +460,8 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
         let env: Vec<_> = refused.names.iter().map(|n| json!({"name": example(n)})).collect();
         let spec = if *kind == LC { json!({"agents": {"env": env}}) } else { json!({"env": env}) };
         let errors = server.must_refuse(create, &object(kind, "dev", &spec.to_string()), refused.instead);
-        for i in 0..env.len() {
-            assert!(errors.contains(&format!("env[{i}]")), "{}: {errors}", env[i]);
+        for (i, var) in env.iter().enumerate() {
+            assert!(errors.contains(&format!("env[{i}]")), "{var}: {errors}");
         }
     }
     for name in rules::NODE_LABELS.iter().flat_map(|r| r.names) {
@@ -490,6 +490,29 @@ fn lists_and_texts_are_bounded() {
         server.must_with(create, &object(LC, "dev", &spec(n).to_string()));
         server.must_refuse(create, &object(LC, "dev", &spec(n + 1).to_string()), "Too many");
     }
+    // All at once: what rules cost to run is bounded too.
+    let name = |i: usize, n: usize| format!("{}{i}", "a".repeat(n - 2));
+    let pool = |count| {
+        json!({
+            "count": count,
+            "args": many(64, &|_| json!(format!("--v={}", "3".repeat(1020)))),
+            "env": many(64, &|i| json!({"name": name(i, 128), "value": "x".repeat(4096)})),
+            "labels": Value::Object(
+                (0..64).map(|i| (format!("{}/{}", ["b"; 126].join("."), name(i, 63)), json!("x".repeat(63)))).collect()
+            ),
+            "taints": many(32, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63)))),
+        })
+    };
+    let most = json!({
+        "image": format!("{}:v1", "a".repeat(509)),
+        "servers": pool(1),
+        "agents": pool(32),
+        "api": {"sans": many(32, &|i| json!(format!("{}.{}", ["b"; 120].join("."), name(i, 12))))},
+        "ports": many(64, &|i| json!({"name": name(i, 63), "port": 80, "hostPort": 8000 + i})),
+        "registries": {"use": many(16, &|i| json!({"name": name(i, 63)}))},
+    });
+    server.must_with(create, &object(LC, "dev", &most.to_string()));
+
     let long = |spec: Value| server.must_refuse(create, &object(LC, "dev", &spec.to_string()), "Too long");
     long(json!({"servers": {"args": [format!("--v={}", "3".repeat(1024))]}}));
     long(json!({"servers": {"env": [{"name": "A", "value": "x".repeat(4097)}]}}));
@@ -647,4 +670,25 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         assert!(agents.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {agents}");
     }
     assert!(server.must(&["explain", "lreg.spec.storage.retain"]).contains("deleted"));
+}
+
+#[test]
+fn the_base_and_the_samples_are_taken() {
+    let server = Server::new("deploy");
+    let render = |dir: &str| server.must(&["kustomize", root().join(dir).to_str().unwrap()]);
+    // In a namespace that exists, since a dry run makes none.
+    let base = render("deploy").replace("localcluster-system", &server.namespace);
+    let apply =
+        &["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let taken = server.run(apply, &base);
+    assert!(taken.ok && taken.stderr.is_empty(), "{}{}", taken.stdout, taken.stderr);
+    for what in
+        ["deployment.apps/localcluster-operator", "clusterrole", "customresourcedefinition", "service/"]
+    {
+        assert!(taken.stdout.contains(what), "{what}: {}", taken.stdout);
+    }
+    let samples =
+        render("deploy/samples").replace("namespace: default", &format!("namespace: {}", server.namespace));
+    let taken = server.must_with(apply, &samples);
+    assert_eq!(taken.lines().count(), 2, "{taken}");
 }

@@ -101,7 +101,7 @@ pub struct LocalClusterSpec {
     pub servers: NodePool,
     /// The nodes that only run workloads. `kubectl scale lc <name> --replicas=3` sets their `count`.
     #[serde(default)]
-    #[x_kube(validation = schema::server_flags())]
+    #[schemars(transform = schema::agents)]
     pub agents: NodePool,
     /// The secret by which nodes join, as a key of a Secret in this namespace. Default: one is made at random and kept
     /// in the Secret `<name>-token`. It can't be set, changed or removed after creation, and the value in the Secret

@@ -148,13 +148,16 @@ pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
 }
 
-pub fn server_flags() -> Rule {
+/// Agents get no flags that only servers know.
+pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
-    rule(
-        format!("!has(self.args) || !self.args.exists(a, a.matches(r'^--({})(=|$)'))", server.regex()),
-        format!("{} ({})", server.instead, server.names.join(", ")),
-    )
-    .field_path(".args")
+    let args = schema.pointer_mut("/properties/args").expect("a pool has arguments");
+    let mut list = Schema::try_from(args.take()).expect("arguments have a schema");
+    add_to_items(
+        &mut list,
+        [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)],
+    );
+    *args = list.into();
 }
 
 /// Rules of each argument.
