@@ -16,7 +16,10 @@ pub mod controller;
 pub mod docker;
 #[cfg(test)]
 mod fake_api;
+pub mod k3s;
+pub mod lease;
 pub mod metrics;
 pub mod plan;
 pub mod server;
+pub mod status;
 pub mod telemetry;

@@ -138,6 +138,8 @@ pub mod reasons {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// A Registry that the spec names is not there.
     pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
+    /// The Docker volume that the spec names is not there.
+    pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
     /// The join token's Secret has another value than the cluster was made with.
     pub const TOKEN_CHANGED: &str = "TokenChanged";
     /// The Docker host can't run K3s nodes; the message tells what is missing.
@@ -193,6 +195,7 @@ pub mod reasons {
         SECRET_NOT_FOUND,
         SECRET_INVALID,
         REGISTRY_NOT_FOUND,
+        VOLUME_NOT_FOUND,
         TOKEN_CHANGED,
         HOST_UNSUPPORTED,
         IN_USE,

@@ -15,6 +15,8 @@ pub const SPEC_HASH: &str = "localcluster.dev/spec-hash";
 pub const OWNER: &str = "localcluster.dev/owner";
 /// Label: the host port of the API, from which status can be rebuilt.
 pub const API_PORT: &str = "localcluster.dev/api-port";
+/// Label: the subnet of the cluster, from which a network that was removed is made again.
+pub const SUBNET: &str = "localcluster.dev/subnet";
 /// k3d's label on everything.
 pub const APP: &str = "app";
 /// k3d's label: what a container is (`server`, `agent`, `loadbalancer`, `registry`).

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::plan::observed::ChildState;
+use crate::plan::{observed::ChildState, steps::NodeConfig};
 
 /// How a created cluster is reached.
 #[derive(Clone)]
@@ -40,6 +40,9 @@ pub trait ChildApi: Send + Sync {
     async fn drain(&self, node: &str, now: Timestamp) -> Result<(), Error>;
     /// Takes the mark and the closure of [`ChildApi::drain`] back.
     async fn uncordon(&self, node: &str) -> Result<(), Error>;
+    /// Gives a Node these labels and taints, and takes those away that an earlier call gave and that are no longer
+    /// among them. All others stay.
+    async fn configure(&self, node: &str, config: &NodeConfig) -> Result<(), Error>;
     /// Deletes a Node and the Secret with its password, so that a new node of the same name can join at once.
     /// Success when both are gone already.
     async fn delete_node(&self, node: &str) -> Result<(), Error>;

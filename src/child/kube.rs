@@ -25,7 +25,7 @@ use super::{
     api::{ChildApi, Error},
     nodes::{self, Changes, DRAINING_SINCE},
 };
-use crate::plan::observed::ChildState;
+use crate::plan::{observed::ChildState, steps::NodeConfig};
 
 /// How long a call may take. A server without its quorum accepts calls and never answers them.
 const CALL: Duration = Duration::from_secs(5);
@@ -126,6 +126,12 @@ impl ChildApi for KubeChild {
         let patched =
             bounded(self.nodes().patch(node, &PatchParams::default(), &Patch::Merge(&patch))).await?;
         unless_gone(patched.map(drop))
+    }
+
+    async fn configure(&self, node: &str, config: &NodeConfig) -> Result<(), Error> {
+        let Some(found) = call(self.nodes().get_opt(node)).await? else { return Ok(()) };
+        let patch = Patch::Merge(nodes::configure(&found, config));
+        call(self.nodes().patch(node, &PatchParams::default(), &patch)).await.map(drop)
     }
 
     async fn delete_node(&self, node: &str) -> Result<(), Error> {

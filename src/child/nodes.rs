@@ -5,14 +5,63 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, NodeCondition, Pod},
+    core::v1::{Node, NodeCondition, Pod, Taint},
 };
 use kube::{ResourceExt, runtime::watcher::Event};
+use serde_json::{Value, json};
 
-use crate::plan::observed;
+use crate::plan::{observed, steps::NodeConfig};
 
 /// Annotation of a Node: since when this operator drains it, in RFC 3339.
 pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
+
+/// Annotation of a Node: the labels and taints that this operator gave it, so that those taken out of the spec can be
+/// told from other people's.
+pub const CONFIGURED: &str = "localcluster.dev/configured";
+
+/// What this operator gave a Node.
+pub fn configured(node: &Node) -> Option<NodeConfig> {
+    serde_json::from_str(node.annotations().get(CONFIGURED)?).ok()
+}
+
+/// A taint as `key=value:Effect` or `key:Effect`.
+pub fn taint_text(taint: &Taint) -> String {
+    match taint.value.as_deref().filter(|v| !v.is_empty()) {
+        Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
+        None => format!("{}:{}", taint.key, taint.effect),
+    }
+}
+
+fn taint(text: &str) -> Option<Taint> {
+    let (rest, effect) = text.rsplit_once(':')?;
+    let (key, value) = match rest.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (rest, None),
+    };
+    Some(Taint { key: key.to_owned(), value, effect: effect.to_owned(), ..Taint::default() })
+}
+
+/// The merge patch that gives a Node its labels and taints.
+pub fn configure(node: &Node, config: &NodeConfig) -> Value {
+    let before = configured(node).unwrap_or_default();
+    let mut labels: BTreeMap<&str, Option<&str>> =
+        before.labels.keys().map(|key| (key.as_str(), None)).collect();
+    labels.extend(config.labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))));
+    // Taints are one list that many write: what is not ours is sent back as it came, under the version it was read
+    // at, so that a change in between is refused rather than undone.
+    let ours = |t: &Taint| before.taints.contains(&taint_text(t)) || config.taints.contains(&taint_text(t));
+    let kept = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).filter(|t| !ours(t)).cloned();
+    let taints: Vec<Taint> = kept.chain(config.taints.iter().filter_map(|t| taint(t))).collect();
+    let text = serde_json::to_string(config).expect("plain values always serialize");
+    json!({
+        "metadata": {
+            "annotations": {CONFIGURED: text},
+            "labels": labels,
+            "resourceVersion": node.metadata.resource_version,
+        },
+        "spec": {"taints": taints},
+    })
+}
 
 /// Since when this operator drains a Node. A mark that can't be read is none, so that the next drain writes it anew.
 pub fn draining_since(node: &Node) -> Option<Timestamp> {
@@ -46,6 +95,9 @@ pub fn observe(
                 schedulable: schedulable(node),
                 draining_since: draining_since(node),
                 pods_to_evict: pods_to_evict.get(&name).copied().unwrap_or_default(),
+                labels: node.labels().clone(),
+                taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
+                configured: configured(node),
             };
             (name, observed)
         })
@@ -88,6 +140,8 @@ struct Digest {
     schedulable: bool,
     draining: bool,
     going: bool,
+    labels: BTreeMap<String, String>,
+    taints: Vec<String>,
 }
 
 impl Changes {
@@ -116,6 +170,8 @@ impl Changes {
             schedulable: schedulable(node),
             draining: draining_since(node).is_some(),
             going: node.metadata.deletion_timestamp.is_some(),
+            labels: node.labels().clone(),
+            taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
         };
         let changed = self.0.get(&node.name_any()) != Some(&digest);
         self.0.insert(node.name_any(), digest);
@@ -125,8 +181,6 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn node(name: &str, ready: &str) -> Node {
@@ -192,6 +246,26 @@ mod tests {
         let seen = observe(&[bare], &[], &BTreeMap::new());
         assert!(!seen["new"].ready && seen["new"].schedulable);
         assert_eq!(seen["new"].message, "its kubelet has not reported yet");
+    }
+
+    #[test]
+    fn only_own_labels_and_taints_are_taken_away() {
+        let mut node = node("a", "True");
+        let config = |label: &str, taint: &str| NodeConfig {
+            labels: BTreeMap::from([(label.to_owned(), "1".to_owned())]),
+            taints: vec![taint.to_owned()],
+        };
+        let text = serde_json::to_string(&config("old", "old=x:NoSchedule")).unwrap();
+        node.annotations_mut().insert(CONFIGURED.to_owned(), text);
+        node.spec.get_or_insert_default().taints =
+            Some(vec![taint("theirs:NoExecute").unwrap(), taint("old=x:NoSchedule").unwrap()]);
+        let patch = configure(&node, &config("new", "new:NoSchedule"));
+        assert_eq!(patch["metadata"]["labels"], json!({"old": null, "new": "1"}));
+        let taints: Vec<Taint> = serde_json::from_value(patch["spec"]["taints"].clone()).unwrap();
+        assert_eq!(taints.iter().map(taint_text).collect::<Vec<_>>(), ["theirs:NoExecute", "new:NoSchedule"]);
+        let kept: NodeConfig =
+            serde_json::from_str(patch["metadata"]["annotations"][CONFIGURED].as_str().unwrap()).unwrap();
+        assert_eq!(kept, config("new", "new:NoSchedule"));
     }
 
     #[test]

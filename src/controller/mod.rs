@@ -1,20 +1,17 @@
-//! The shell round the pure core: watches, executes and reports.
+//! The shell round the pure core: watches, reconciles and reports.
 
 pub mod backoff;
+pub mod context;
+pub mod execute;
+pub mod kube_io;
+pub mod local_cluster;
+pub mod observe;
+pub mod probe;
+pub mod pulls;
+pub mod registry;
+pub mod report;
+pub mod resolve;
+pub mod triggers;
+mod wiring;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::config::Config;
-
-/// The operator could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// This build has nothing to run.
-    #[error("this build has no controllers")]
-    NoControllers,
-}
-
-/// Runs the operator until `stop` is cancelled.
-pub async fn run(_config: Config, _stop: CancellationToken) -> Result<(), Error> {
-    Err(Error::NoControllers)
-}
+pub use wiring::{Error, run};

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
 
 use crate::{api::local_cluster::NodeRole, docker::engine::Published};
 
@@ -97,6 +98,13 @@ pub struct FileSpec {
     pub content: Vec<u8>,
     /// What a change of its content means.
     pub change: FileChange,
+}
+
+impl FileSpec {
+    /// The hash of its content.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.content).into()
+    }
 }
 
 impl fmt::Debug for FileSpec {

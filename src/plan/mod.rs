@@ -1,5 +1,18 @@
 //! The pure core: from what is wanted and what there is to what has to be done.
+//!
+//! Nothing here reads a clock, the environment or chance, and nothing talks to Docker or Kubernetes: all of that
+//! comes in as arguments. A plan never needs the observation to be exact; from any half-done state, planning again
+//! leads to the same end.
 
+pub mod addresses;
+pub mod cluster;
+pub mod containers;
 pub mod desired;
+pub mod failures;
+pub mod hash;
+pub mod local_cluster;
+pub mod nodes;
 pub mod observed;
+pub mod registry;
+pub mod steps;
 pub mod validate;

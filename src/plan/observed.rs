@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::docker::engine::{ContainerDetail, EngineInfo, Network, Volume, Container};
+use super::steps::NodeConfig;
+use crate::docker::engine::{Container, ContainerDetail, EngineInfo, Network, Volume};
 
 /// Everything that one plan looks at.
 #[derive(Clone, Debug, Default)]
@@ -80,4 +81,10 @@ pub struct Node {
     pub draining_since: Option<Timestamp>,
     /// While it is drained: how many Pods are still to go.
     pub pods_to_evict: usize,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints, as `key=value:Effect` or `key:Effect`.
+    pub taints: Vec<String>,
+    /// The labels and taints that this operator gave it last; `None` when none yet.
+    pub configured: Option<NodeConfig>,
 }

@@ -1,0 +1,461 @@
+//! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::try_join_all};
+use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
+use sha2::{Digest, Sha256};
+
+use super::{
+    context::Context,
+    execute::{self, Report},
+    kube_io::{self, Error},
+    observe, report, resolve,
+};
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus,
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+        names,
+    },
+    child::api::{Access, ChildApi},
+    docker::error::Error as DockerError,
+    k3s::{self, kubeconfig},
+    plan::{
+        cluster::{self, Allocation, Desired, Refs},
+        containers::Owner,
+        failures,
+        local_cluster::{self, Inputs, management_network, teardown},
+        observed::{Child, Observed},
+        steps::{Action, Plan, Problem},
+        validate,
+    },
+    status::{self, ClusterView, Moment},
+};
+
+/// How many times one reconcile looks and acts before it lets others have their turn.
+const PASSES: usize = 6;
+
+/// The owner labels of a cluster.
+pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
+    Owner {
+        uid: cluster.uid().unwrap_or_default(),
+        manager: ctx.manager.clone(),
+        object: format!("{}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any()),
+    }
+}
+
+/// Brings what there is to what the object wants, as far as it goes now.
+pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let mut previous = cluster.status.clone().unwrap_or_default();
+    for _ in 0..PASSES {
+        match pass(cluster, &mut previous, ctx).await? {
+            Outcome::Again => {}
+            Outcome::Next(next) => return Ok(next),
+        }
+    }
+    Ok(Next::requeue(report::SOON))
+}
+
+enum Outcome {
+    /// Something was done: look again.
+    Again,
+    /// Nothing more can be done now.
+    Next(Next),
+}
+
+/// One look and the acts that follow from it.
+async fn pass(
+    cluster: &LocalCluster,
+    previous: &mut LocalClusterStatus,
+    ctx: &Arc<Context>,
+) -> Result<Outcome, Error> {
+    let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
+    let owner = owner(cluster, ctx);
+    let namespace = cluster.namespace().unwrap_or_default();
+    let blocked = async |previous: &mut LocalClusterStatus, problems: &[Problem], unknown: &str| {
+        let next = status::cluster_blocked(previous, problems, unknown, moment);
+        write(cluster, previous, next, ctx).await?;
+        Ok::<_, Error>(Outcome::Next(report::next(ctx, &owner.uid, problems)))
+    };
+
+    let valid = match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
+        Ok(valid) => valid,
+        Err(messages) => {
+            let problem = report::stalled(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+            blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+            return Ok(Outcome::Next(Next::await_change()));
+        }
+    };
+    let mut observed = match observe::engine(&*ctx.engine, &owner).await {
+        Ok(observed) => observed,
+        Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await,
+    };
+    ctx.health.set_docker(true);
+
+    let mut plan = Plan::default();
+    let Some(refs) = resolve::refs(ctx, cluster, &valid, &observed, &mut plan).await? else {
+        return blocked(previous, &plan.problems, types::NETWORK_READY).await;
+    };
+    let refused = ctx.memory.refused(&owner.uid);
+    let allocated =
+        cluster::allocate(&mut plan, &valid, &owner, &ctx.settings, &observed, previous, &refused);
+    let Some(allocation) = allocated else {
+        return blocked(previous, &plan.problems, types::REGISTRIES_READY).await;
+    };
+    let desired =
+        cluster::desired(&valid, &owner, &ctx.settings, &refs, &allocation, observed.engine.cgroup_v1);
+    let seen = details(ctx, &mut observed, &desired).await;
+    if let Err(error) = seen {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
+    let Seen { credentials, child } = child(ctx, &owner, &mut observed, &desired, &allocation).await;
+
+    let inputs = Inputs {
+        owner: &owner,
+        observed: &observed,
+        refs: &refs,
+        node_name: ctx.settings.node_name.as_deref(),
+        now: moment.now,
+    };
+    local_cluster::plan(&mut plan, &desired, &inputs);
+    start_pulls(ctx, cluster, &valid, &mut plan).await?;
+    let secret =
+        kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials).await?;
+
+    let first_look = previous.observed_generation != Some(moment.generation);
+    if first_look || plan.steps.is_empty() {
+        let view =
+            view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
+        let next = status::cluster(previous, &view, moment);
+        write(cluster, previous, next, ctx).await?;
+    }
+    if plan.steps.is_empty() {
+        return Ok(Outcome::Next(report::next(ctx, &owner.uid, &plan.problems)));
+    }
+
+    let done = execute::execute(&plan.steps, &*ctx.engine, child.as_deref(), moment.now, &ctx.metrics).await;
+    report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
+    let problems = problems(ctx, &owner, &plan, &done, &valid, &allocation, previous);
+    let Some(problems) = problems else {
+        // A drain asks again and again; nothing else is worth another look at once.
+        let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
+        if busy && done.failed.is_empty() {
+            return Ok(Outcome::Again);
+        }
+        let view =
+            view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
+        let next = status::cluster(previous, &view, moment);
+        write(cluster, previous, next, ctx).await?;
+        return Ok(Outcome::Next(Next::requeue(report::SOON)));
+    };
+    let all: Vec<Problem> = problems.into_iter().chain(plan.problems).collect();
+    let view = view(&valid, &owner, &allocation, &desired, &refs, &observed, &all, secret.as_deref());
+    let next = status::cluster(previous, &view, moment);
+    write(cluster, previous, next, ctx).await?;
+    Ok(Outcome::Next(report::next(ctx, &owner.uid, &all)))
+}
+
+#[allow(clippy::too_many_arguments)] // the parts of a view, each from another stage
+fn view<'a>(
+    valid: &'a validate::Valid,
+    owner: &'a Owner,
+    allocation: &'a Allocation,
+    desired: &'a Desired,
+    refs: &'a Refs,
+    observed: &'a Observed,
+    problems: &'a [Problem],
+    kubeconfig_secret: Option<&'a str>,
+) -> ClusterView<'a> {
+    ClusterView { valid, owner, allocation, desired, refs, observed, problems, kubeconfig_secret }
+}
+
+/// What the failed steps mean; `None` when nothing failed, or only because the picture was out of date.
+fn problems(
+    ctx: &Context,
+    owner: &Owner,
+    plan: &Plan,
+    done: &Report,
+    valid: &validate::Valid,
+    allocation: &Allocation,
+    previous: &LocalClusterStatus,
+) -> Option<Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut retry = false;
+    for (index, error) in &done.failed {
+        let action = &plan.steps[*index].action;
+        tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
+        match error {
+            execute::Error::Docker(error) => {
+                // A port that was chosen here and never handed out is exchanged for another.
+                let chosen =
+                    (previous.api_port.is_none() && valid.api_port.is_none()).then_some(allocation.api_port);
+                let more = valid.ports.iter().zip(&allocation.ports).filter_map(|(port, allocated)| {
+                    let known = previous.ports.iter().any(|p| p.name == port.name);
+                    (port.host_port.is_none() && !known).then_some(allocated.host_port)
+                });
+                let refused = failures::refused_ports(error, chosen.into_iter().chain(more));
+                if !refused.is_empty() {
+                    ctx.memory.refuse(&owner.uid, &refused);
+                    retry = true;
+                    continue;
+                }
+                problems.extend(failures::docker(action, error, Some(&valid.names)));
+            }
+            execute::Error::Child(error) => {
+                ctx.memory.drop_child(&owner.uid);
+                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
+            }
+            execute::Error::NoChild => {
+                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
+            }
+            execute::Error::NotMade(_) => {}
+        }
+    }
+    if problems.is_empty() || (retry && problems.iter().all(|p| !p.stalled)) { None } else { Some(problems) }
+}
+
+/// Images and files, once it is known which are wanted.
+async fn details(ctx: &Context, observed: &mut Observed, desired: &Desired) -> Result<(), DockerError> {
+    let specs: Vec<_> = desired.servers.iter().chain(&desired.agents).map(|n| &n.container).collect();
+    let images: std::collections::BTreeSet<&str> =
+        specs.iter().map(|s| s.image.as_str()).chain([desired.load_balancer.image.as_str()]).collect();
+    let states = images
+        .into_iter()
+        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
+    observed.images = try_join_all(states).await?.into_iter().collect();
+    observe::files(&*ctx.engine, observed, &[&desired.load_balancer]).await
+}
+
+struct Seen {
+    credentials: Option<kubeconfig::Credentials>,
+    child: Option<Arc<dyn ChildApi>>,
+}
+
+/// Asks the created cluster's own API, by the kubeconfig that its server wrote.
+async fn child(
+    ctx: &Arc<Context>,
+    owner: &Owner,
+    observed: &mut Observed,
+    desired: &Desired,
+    allocation: &Allocation,
+) -> Seen {
+    let nothing = Seen { credentials: None, child: None };
+    let server = desired.names.node(NodeRole::Server, 0);
+    let Some(detail) = observed.own.values().find(|d| d.container.name == server && d.started_at.is_some())
+    else {
+        return nothing;
+    };
+    let file = match ctx.engine.read_file(&detail.container.id, k3s::KUBECONFIG_FILE).await {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(None) => return nothing,
+        Err(error) => {
+            observed.child = Child::Unreachable(format!("reading the kubeconfig: {error}"));
+            return nothing;
+        }
+    };
+    let Some(credentials) = kubeconfig::parse(&file) else { return nothing };
+    let access = Access {
+        kubeconfig: file,
+        candidates: candidates(ctx, observed, desired, allocation),
+        tls_server_name: desired.load_balancer.name.clone(),
+    };
+    let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
+    let asked = async {
+        let child = ctx.child(&owner.uid, &access, &key).await?;
+        let state = child.observe().await?;
+        Ok::<_, crate::child::api::Error>((child, state))
+    };
+    match asked.await {
+        Ok((child, state)) => {
+            observed.child = Child::Reachable(state);
+            watch(ctx, owner, &key, child.clone());
+            Seen { credentials: Some(credentials), child: Some(child) }
+        }
+        Err(error) => {
+            ctx.memory.drop_child(&owner.uid);
+            observed.child = Child::Unreachable(error.to_string());
+            Seen { credentials: Some(credentials), child: None }
+        }
+    }
+}
+
+/// Where the API may be reached from here, best first: from a Pod whose Node is a container of the same engine, only
+/// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
+fn candidates(
+    ctx: &Context,
+    observed: &Observed,
+    desired: &Desired,
+    allocation: &Allocation,
+) -> Vec<SocketAddr> {
+    let mut candidates = Vec::new();
+    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
+    let own =
+        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.clone());
+    let shared =
+        management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
+    if let (Some(balancer), Some(shared)) = (balancer, shared)
+        && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
+    {
+        candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
+    }
+    candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));
+    if let Some(api) = desired.load_balancer.ports.first()
+        && let Ok(ip) = api.host_ip.parse::<std::net::Ipv4Addr>()
+    {
+        let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST } else { ip };
+        candidates.push(SocketAddr::from((ip, api.host_port)));
+    }
+    candidates
+}
+
+/// Has the cluster looked at when one of its Nodes changes. One watch at a time, which ends with its connection.
+fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
+    if !ctx.memory.begin_watch(&owner.uid, key) {
+        return;
+    }
+    let (ctx, owner, key) = (ctx.clone(), owner.clone(), key.to_owned());
+    tokio::spawn(async move {
+        if let (Ok(mut changes), Some((namespace, name))) =
+            (child.changes().await, owner.object.split_once('/'))
+        {
+            while changes.next().await.is_some() {
+                ctx.triggers.cluster(namespace, name);
+            }
+            ctx.memory.end_watch(&owner.uid, &key);
+            ctx.triggers.cluster(namespace, name);
+        } else {
+            ctx.memory.end_watch(&owner.uid, &key);
+        }
+    });
+}
+
+/// Starts the pulls that the plan asks for.
+async fn start_pulls(
+    ctx: &Arc<Context>,
+    cluster: &LocalCluster,
+    valid: &validate::Valid,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    let node_image = cluster::image(valid, &ctx.settings);
+    let namespace = cluster.namespace().unwrap_or_default();
+    for image in plan.pulls.clone() {
+        let mut auth = None;
+        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| image == node_image) {
+            auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
+            if auth.is_none() {
+                continue;
+            }
+        }
+        let (triggers, namespace, name) = (ctx.triggers.clone(), namespace.clone(), cluster.name_any());
+        ctx.pulls.start(&image, auth, Box::new(move || triggers.cluster(&namespace, &name)));
+    }
+    Ok(())
+}
+
+/// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
+async fn kubeconfig_secret(
+    ctx: &Context,
+    cluster: &LocalCluster,
+    plan: &mut Plan,
+    previous: &LocalClusterStatus,
+    desired: &Desired,
+    allocation: &Allocation,
+    credentials: Option<kubeconfig::Credentials>,
+) -> Result<Option<String>, Error> {
+    let name = format!("{}-kubeconfig", cluster.name_any());
+    let Some(credentials) = credentials else {
+        plan.waits(types::KUBECONFIG_READY, reasons::PENDING, "the servers have not written it yet");
+        return Ok(previous.kubeconfig_secret.clone());
+    };
+    let host = status::host_url(&cluster.spec.api.host_ip, allocation.api_port.into());
+    let render = |server: &str| {
+        kubeconfig::render(&credentials, &desired.names.cluster, server, &desired.load_balancer.name)
+            .into_bytes()
+    };
+    let data = BTreeMap::from([
+        ("value".to_owned(), render(&status::network_url(allocation))),
+        ("kubeconfig".to_owned(), render(&host)),
+    ]);
+    let mut secret = resolve::secret_of(cluster, &name, data);
+    secret.labels_mut().insert("cluster.x-k8s.io/cluster-name".into(), cluster.name_any());
+    secret.labels_mut().insert("reconcile.fluxcd.io/watch".into(), "Enabled".into());
+    let namespace = cluster.namespace().unwrap_or_default();
+    let existing = kube_io::secret(&ctx.client, &namespace, &name).await?;
+    if let Some(existing) = &existing {
+        let ours = existing.owner_references().iter().any(|o| Some(&o.uid) == cluster.metadata.uid.as_ref());
+        if !ours {
+            let message = format!(
+                "the Secret {name} belongs to somebody else and is left alone: rename or delete it, or give the \
+                 cluster another name"
+            );
+            plan.stalls(types::KUBECONFIG_READY, reasons::SECRET_INVALID, message);
+            return Ok(None);
+        }
+        let labelled = secret.labels().iter().all(|(k, v)| existing.labels().get(k) == Some(v));
+        if existing.data == secret.data && labelled {
+            return Ok(Some(name));
+        }
+    }
+    kube_io::apply_secret(&ctx.client, &secret).await?;
+    let what = if existing.is_some() { "Update" } else { "Create" };
+    report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Secret {name}"));
+    Ok(Some(name))
+}
+
+/// Writes the status where it differs, and keeps it as the last one written.
+async fn write(
+    cluster: &LocalCluster,
+    previous: &mut LocalClusterStatus,
+    next: LocalClusterStatus,
+    ctx: &Context,
+) -> Result<(), Error> {
+    if *previous == next {
+        return Ok(());
+    }
+    kube_io::write_status(&ctx.client, cluster, &next).await?;
+    report::turned(ctx, &cluster.object_ref(&()), &previous.conditions, &next.conditions);
+    *previous = next;
+    Ok(())
+}
+
+/// Takes away everything that the object made. `None`: all of it is gone.
+pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
+    let owner = owner(cluster, ctx);
+    let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
+    let mut previous = cluster.status.clone().unwrap_or_default();
+    for _ in 0..PASSES {
+        let observed = match observe::engine(&*ctx.engine, &owner).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                let mut problem = report::docker(ctx, &error);
+                problem.message = format!("the deletion waits for Docker: {}", problem.message);
+                let next = status::cluster_blocked(
+                    &previous,
+                    std::slice::from_ref(&problem),
+                    types::NETWORK_READY,
+                    moment,
+                );
+                write(cluster, &mut previous, next, ctx).await?;
+                return Ok(Some(report::next(ctx, &owner.uid, &[problem])));
+            }
+        };
+        ctx.health.set_docker(true);
+        let mut plan = Plan::default();
+        teardown(&mut plan, &owner, &observed, |_| false);
+        if plan.is_settled() {
+            ctx.memory.forget(&owner.uid);
+            return Ok(None);
+        }
+        let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
+        report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
+        let failed: Vec<Problem> = report::failures(&plan.steps, &done);
+        if !failed.is_empty() {
+            let next = status::cluster_blocked(&previous, &failed, types::NETWORK_READY, moment);
+            write(cluster, &mut previous, next, ctx).await?;
+            return Ok(Some(report::next(ctx, &owner.uid, &failed)));
+        }
+    }
+    Ok(Some(Next::requeue(Duration::from_millis(500))))
+}

@@ -1,0 +1,127 @@
+//! What a reconcile tells: problems, Events, and when to look again.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::runtime::{
+    controller::Action as Next,
+    events::{Event, EventType},
+};
+
+use super::{
+    backoff::jitter,
+    context::Context,
+    execute::{self, Report},
+};
+use crate::{
+    api::condition::{self, reasons, types},
+    docker::error::Error as DockerError,
+    plan::{
+        failures,
+        steps::{Problem, Step},
+    },
+};
+
+/// How soon to look again while something is under way that nobody tells of.
+pub const SOON: Duration = Duration::from_millis(250);
+/// The longest such wait.
+const LATER: Duration = Duration::from_secs(5);
+/// How often to look whether a person has acted, where no watch tells.
+const STALLED: Duration = Duration::from_secs(15);
+
+/// A problem that needs a person.
+pub fn stalled(condition: &'static str, reason: &'static str, message: String) -> Problem {
+    Problem { condition, reason, message, stalled: true }
+}
+
+/// The problem that a failed look at Docker is.
+pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
+    let away = matches!(error, DockerError::Unavailable(_) | DockerError::Timeout(_));
+    if away {
+        ctx.health.set_docker(false);
+    }
+    let reason = if away { reasons::DOCKER_UNAVAILABLE } else { reasons::DOCKER_ERROR };
+    Problem { condition: types::DOCKER_REACHABLE, reason, message: error.to_string(), stalled: false }
+}
+
+/// The problems of failed Docker steps of an object without nodes.
+pub fn failures(steps: &[Step], done: &Report) -> Vec<Problem> {
+    let of = |(index, error): &(usize, execute::Error)| match error {
+        execute::Error::Docker(error) => failures::docker(&steps[*index].action, error, None),
+        execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
+    };
+    done.failed.iter().filter_map(of).collect()
+}
+
+/// When to look again at an object with these problems.
+pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
+    if problems.is_empty() {
+        ctx.memory.settled(uid);
+        return Next::requeue(ctx.resync.mul_f64(1.0 - jitter() / 10.0));
+    }
+    let failed =
+        problems.iter().any(|p| p.condition == types::DOCKER_REACHABLE || p.reason == reasons::DOCKER_ERROR);
+    if failed {
+        return Next::requeue(
+            ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(STALLED),
+        );
+    }
+    if problems.iter().any(|p| p.stalled) {
+        return Next::requeue(STALLED.mul_f64(1.0 - jitter() / 5.0));
+    }
+    // Quick at first, since a user waits; slower the longer it lasts.
+    Next::requeue((ctx.memory.unsettled_for(uid) / 20).clamp(SOON, LATER))
+}
+
+/// Tells of everything that was done to the host.
+pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Report) {
+    for step in done.done.iter().map(|i| &steps[*i]) {
+        tracing::info!(kind = object.kind, namespace = object.namespace, name = object.name, step = %step.action, why = step.why, "done");
+        if !step.why.is_empty() {
+            event(ctx, object, step.action.kind(), &format!("{}: {}", step.action, step.why));
+        }
+    }
+}
+
+/// Writes an Event in the background: it must neither delay nor fail anything. kube's recorder counts Events of one
+/// reason and action as one, whatever their note, so the note is part of the action.
+pub fn event(ctx: &Context, object: &ObjectReference, reason: &str, note: &str) {
+    publish(ctx, object, EventType::Normal, reason, note);
+}
+
+fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
+    let note: String = note.chars().take(1000).collect();
+    let action: String = note.chars().take(120).collect();
+    let event = Event { type_, reason: reason.into(), note: Some(note), action, secondary: None };
+    let (recorder, object) = (ctx.recorder.clone(), object.clone());
+    tokio::spawn(async move {
+        if let Ok(Err(error)) =
+            tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &object)).await
+        {
+            tracing::debug!(%error, "an Event was not written");
+        }
+    });
+}
+
+/// Tells of a condition that now fails for a reason that it did not have before, and of having become ready.
+pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
+    let Some(ready) = condition::get(after, types::READY) else { return };
+    let was = condition::get(before, types::READY);
+    if ready.status == "True" {
+        if was.is_none_or(|w| w.status != "True") {
+            event(ctx, object, reasons::READY, "everything is as desired");
+        }
+        return;
+    }
+    let progress = condition::is_true(after, types::RECONCILING)
+        && !matches!(
+            ready.reason.as_str(),
+            reasons::DOCKER_UNAVAILABLE
+                | reasons::DOCKER_ERROR
+                | reasons::SECRET_NOT_FOUND
+                | reasons::REGISTRY_NOT_FOUND
+        );
+    if !progress && was.is_none_or(|w| w.reason != ready.reason || w.message != ready.message) {
+        publish(ctx, object, EventType::Warning, &ready.reason, &ready.message);
+    }
+}

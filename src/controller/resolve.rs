@@ -1,0 +1,249 @@
+//! Follows a LocalCluster's references: its token, its registries, its pull secret.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt};
+use serde::Deserialize;
+
+use super::{
+    context::Context,
+    kube_io::{self, Error},
+};
+use crate::{
+    api::{
+        LocalCluster,
+        condition::{self, reasons, types},
+        names,
+    },
+    docker::engine::RegistryAuth,
+    k3s,
+    plan::{
+        cluster::{Refs, UsedRegistry},
+        containers::Owner,
+        observed::Observed,
+        steps::Plan,
+        validate::Valid,
+    },
+};
+
+/// The label of everything that the operator makes in the management cluster.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
+
+/// Follows all references. `None`: something is missing without which nothing can be done; the plan says what.
+pub async fn refs(
+    ctx: &Context,
+    cluster: &LocalCluster,
+    valid: &Valid,
+    observed: &Observed,
+    plan: &mut Plan,
+) -> Result<Option<Refs>, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let registries = registries(ctx, &namespace, valid, plan);
+    let token = token(ctx, cluster, valid, observed, plan).await?;
+    Ok(match (registries, token) {
+        (Some(registries), Some(token)) => Some(Refs { token, registries }),
+        _ => None,
+    })
+}
+
+fn registries(ctx: &Context, namespace: &str, valid: &Valid, plan: &mut Plan) -> Option<Vec<UsedRegistry>> {
+    let mut used = Vec::new();
+    let mut missing = false;
+    for name in &valid.registries {
+        let Some(registry) = ctx.registry(namespace, name) else {
+            missing = true;
+            let message = format!("there is no Registry {name} in namespace {namespace}");
+            // It may come a moment later, applied together with this object.
+            plan.waits(types::RESOLVED_REFS, reasons::REGISTRY_NOT_FOUND, message);
+            continue;
+        };
+        let status = registry.status.unwrap_or_default();
+        let ready = condition::get(&status.conditions, types::READY);
+        let generation = registry.metadata.generation;
+        used.push(UsedRegistry {
+            name: name.clone(),
+            owner: Owner {
+                uid: registry.metadata.uid.unwrap_or_default(),
+                manager: ctx.manager.clone(),
+                object: format!("{namespace}/{name}"),
+            },
+            hostname: names::registry(namespace, name, registry.spec.hostname.as_deref()),
+            host_port: status.host_port.and_then(|p| u16::try_from(p).ok()),
+            ready: ready.is_some_and(|c| c.status == "True") && status.observed_generation == generation,
+            message: ready.map(|c| c.message.clone()).unwrap_or_default(),
+        });
+    }
+    (!missing).then_some(used)
+}
+
+/// The join secret. The servers' own file is the truth as long as there is one: K3s encrypts its data with it.
+async fn token(
+    ctx: &Context,
+    cluster: &LocalCluster,
+    valid: &Valid,
+    observed: &Observed,
+    plan: &mut Plan,
+) -> Result<Option<Vec<u8>>, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let server = valid.names.node(crate::api::local_cluster::NodeRole::Server, 0);
+    let mut in_use = None;
+    if let Some(detail) = observed.own.values().find(|d| d.container.name == server) {
+        match ctx.engine.read_file(&detail.container.id, k3s::TOKEN_FILE).await {
+            Ok(content) => in_use = content.filter(|c| !c.is_empty()),
+            Err(error) => {
+                plan.waits(
+                    types::DOCKER_REACHABLE,
+                    reasons::DOCKER_ERROR,
+                    format!("reading the join token: {error}"),
+                );
+                return Ok(None);
+            }
+        }
+    }
+    let own = format!("{}-token", cluster.name_any());
+    let (name, key) = match &valid.token {
+        Some(token) => (token.secret_name.as_str(), token.key.as_str()),
+        None => (own.as_str(), "token"),
+    };
+    let secret = kube_io::secret(&ctx.client, &namespace, name).await?;
+    let given = match &secret {
+        Some(secret) => {
+            match kube_io::data(secret, key).map(|d| d.trim_ascii().to_vec()).filter(|d| !d.is_empty()) {
+                Some(given) => Some(given),
+                None => {
+                    let message = format!("the Secret {name} has no key {key} with a token in it");
+                    plan.waits(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+                    return Ok(in_use);
+                }
+            }
+        }
+        None => None,
+    };
+    match (given, in_use) {
+        (Some(given), Some(in_use)) if given != in_use => {
+            let message = format!(
+                "the Secret {name} has another token than the cluster was made with, and K3s can't read its data \
+                 with it: put the old one back, or delete the cluster and make it anew"
+            );
+            plan.stalls(types::RESOLVED_REFS, reasons::TOKEN_CHANGED, message);
+            Ok(Some(in_use))
+        }
+        (Some(given), _) => Ok(Some(given)),
+        (None, in_use) if valid.token.is_some() => {
+            let message = format!("there is no Secret {name} in namespace {namespace} with the join token");
+            plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
+            Ok(in_use)
+        }
+        (None, in_use) => {
+            let token = match in_use {
+                Some(token) => token,
+                None => generate()?,
+            };
+            let secret = secret_of(cluster, name, BTreeMap::from([(key.to_owned(), token.clone())]));
+            // Somebody was faster: the next look finds what they made.
+            Ok(kube_io::create_secret(&ctx.client, &secret).await?.then_some(token))
+        }
+    }
+}
+
+fn generate() -> Result<Vec<u8>, Error> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
+    Ok(names::hex(&bytes).into_bytes())
+}
+
+/// A Secret that goes with the cluster.
+pub fn secret_of(cluster: &LocalCluster, name: &str, data: BTreeMap<String, Vec<u8>>) -> Secret {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
+    let owner = cluster.controller_owner_ref(&()).unwrap_or_default();
+    kube_io::owned_secret(owner, &namespace, name, labels, data)
+}
+
+/// The credentials for pulling the node image; `None`: the plan says why there are none.
+pub async fn pull_auth(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    image: &str,
+    plan: &mut Plan,
+) -> Result<Option<RegistryAuth>, Error> {
+    let Some(secret) = kube_io::secret(&ctx.client, namespace, name).await? else {
+        let message =
+            format!("there is no Secret {name} in namespace {namespace} for pulling the node image");
+        plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
+        return Ok(None);
+    };
+    let auth = kube_io::data(&secret, ".dockerconfigjson").and_then(|json| auth_for(json, image));
+    if auth.is_none() {
+        let message = format!(
+            "the Secret {name} has no credentials for {}: it must be of type kubernetes.io/dockerconfigjson",
+            registry_of(image)
+        );
+        plan.waits(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+    }
+    Ok(auth)
+}
+
+/// The registry of an image reference, as Docker reads it.
+fn registry_of(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => "docker.io",
+    }
+}
+
+/// The entry for an image's registry in a Docker configuration file.
+fn auth_for(json: &[u8], image: &str) -> Option<RegistryAuth> {
+    #[derive(Deserialize)]
+    struct File {
+        auths: BTreeMap<String, Entry>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Entry {
+        username: String,
+        password: String,
+        auth: String,
+        identitytoken: Option<String>,
+    }
+    let file: File = serde_json::from_slice(json).ok()?;
+    let registry = registry_of(image);
+    // `docker login` writes Docker Hub as https://index.docker.io/v1/.
+    let host = |key: &str| {
+        let key = key.trim_start_matches("https://").trim_start_matches("http://");
+        let host = key.split('/').next().unwrap_or_default();
+        if matches!(host, "index.docker.io" | "registry-1.docker.io") {
+            "docker.io".to_owned()
+        } else {
+            host.to_owned()
+        }
+    };
+    let (server, entry) = file.auths.into_iter().find(|(key, _)| host(key) == registry)?;
+    let (mut username, mut password) = (entry.username, entry.password);
+    if username.is_empty() && !entry.auth.is_empty() {
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(entry.auth).ok()?).ok()?;
+        let (u, p) = decoded.split_once(':')?;
+        (username, password) = (u.to_owned(), p.to_owned());
+    }
+    let usable = !username.is_empty() || entry.identitytoken.is_some();
+    usable.then_some(RegistryAuth { server, username, password, identity_token: entry.identitytoken })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_found_by_the_images_registry() {
+        let json = br#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpwOnc="},
+            "reg.example:5000": {"username": "a", "password": "b"}}}"#;
+        let found = |image| auth_for(json, image).map(|a| (a.username, a.password));
+        assert_eq!(found("rancher/k3s:v1"), Some(("u".into(), "p:w".into())));
+        assert_eq!(found("docker.io/rancher/k3s"), Some(("u".into(), "p:w".into())));
+        assert_eq!(found("reg.example:5000/k3s:v1"), Some(("a".into(), "b".into())));
+        assert_eq!(found("other.example/k3s"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! How objects come to be looked at again when something outside of the management cluster happens.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::context::{ClusterGuard, Context, RegistryGuard};
+use crate::{
+    api::{condition, names},
+    docker::engine::{Event, Subject},
+};
+
+/// Names objects to be looked at.
+#[derive(Clone)]
+pub struct Triggers {
+    clusters: UnboundedSender<ObjectRef<ClusterGuard>>,
+    registries: UnboundedSender<ObjectRef<RegistryGuard>>,
+}
+
+/// Where the names arrive.
+pub struct Triggered {
+    /// LocalClusters.
+    pub clusters: UnboundedReceiver<ObjectRef<ClusterGuard>>,
+    /// Registries.
+    pub registries: UnboundedReceiver<ObjectRef<RegistryGuard>>,
+}
+
+impl Triggers {
+    /// Both ends.
+    pub fn new() -> (Self, Triggered) {
+        let (clusters, clusters_in) = unbounded_channel();
+        let (registries, registries_in) = unbounded_channel();
+        (Self { clusters, registries }, Triggered { clusters: clusters_in, registries: registries_in })
+    }
+
+    /// Has a LocalCluster looked at. A closed channel means that the process is about to end.
+    pub fn cluster(&self, namespace: &str, name: &str) {
+        self.clusters.send(ObjectRef::new(name).within(namespace)).ok();
+    }
+
+    /// Has a Registry looked at.
+    pub fn registry(&self, namespace: &str, name: &str) {
+        self.registries.send(ObjectRef::new(name).within(namespace)).ok();
+    }
+}
+
+/// Has all objects looked at: after a connection to Docker, since whatever happened without one was missed.
+pub fn everything(ctx: &Context) {
+    select(ctx, |_| true);
+}
+
+/// Has those objects looked at that are not Ready: what a stranger gave up may be what they wait for.
+fn unready(ctx: &Context) {
+    select(ctx, |conditions| !condition::is_true(conditions, condition::types::READY));
+}
+
+fn select(
+    ctx: &Context,
+    wanted: impl Fn(&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> bool,
+) {
+    for guard in ctx.clusters.state() {
+        if let Ok(c) = &guard.0
+            && wanted(c.status.as_ref().map_or(&[], |s| &s.conditions))
+        {
+            ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
+        }
+    }
+    for guard in ctx.registries.state() {
+        if let Ok(r) = &guard.0
+            && wanted(r.status.as_ref().map_or(&[], |s| &s.conditions))
+        {
+            ctx.triggers.registries.send(ObjectRef::from_obj(&*guard)).ok();
+        }
+    }
+}
+
+/// Has those objects looked at that an event may concern.
+pub async fn event(ctx: &Arc<Context>, event: Event) {
+    match event.subject {
+        Subject::Container(_) => {
+            if !owner(ctx, &event.labels) && matches!(event.action.as_str(), "die" | "destroy" | "rename") {
+                unready(ctx);
+            }
+        }
+        Subject::Network { id, name, container } => {
+            for guard in ctx.clusters.state() {
+                let Ok(c) = &guard.0 else { continue };
+                let network = c.status.as_ref().and_then(|s| s.network.as_ref());
+                if network.is_some_and(|n| n.name == name || id.starts_with(&n.id)) {
+                    ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
+                }
+            }
+            // One of ours may have lost a network that is not: the one of the management cluster's Node.
+            if let Some(container) = container
+                && event.action == "disconnect"
+                && let Ok(Some(detail)) = ctx.engine.inspect(&container).await
+            {
+                owner(ctx, &detail.container.labels);
+            }
+            if event.action == "destroy" {
+                unready(ctx);
+            }
+        }
+        Subject::Volume(_) => {
+            if event.action == "destroy" {
+                unready(ctx);
+            }
+        }
+    }
+}
+
+/// Has the owner of these labels looked at; whether there is one.
+fn owner(ctx: &Context, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    if labels.get(names::MANAGER) != Some(&ctx.manager) {
+        return false;
+    }
+    let Some((namespace, name)) = labels.get(names::OWNER).and_then(|o| o.split_once('/')) else {
+        return false;
+    };
+    if labels.get(names::ROLE).is_some_and(|r| r == "registry") {
+        ctx.triggers.registry(namespace, name);
+        // Those that use it tell of it in their own status.
+        for user in ctx.users(namespace, name) {
+            if let Some((namespace, name)) = user.split_once('/') {
+                ctx.triggers.cluster(namespace, name);
+            }
+        }
+    } else {
+        ctx.triggers.cluster(namespace, name);
+    }
+    true
+}

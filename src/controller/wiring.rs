@@ -1,0 +1,417 @@
+//! Puts everything together: one Lease, two controllers, one stream of Docker events.
+
+use std::{
+    future::ready,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{
+        Controller, Predicate, WatchStreamExt,
+        controller::{Action as Next, Config as ControllerConfig, Error as ControllerError},
+        events::{Recorder, Reporter},
+        predicates,
+        reflector::{ObjectRef, store::Writer},
+        watcher,
+    },
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    backoff::jitter,
+    context::{ClusterGuard, Context, Memory, RegistryGuard},
+    kube_io, local_cluster,
+    pulls::Pulls,
+    registry,
+    triggers::{self, Triggered, Triggers},
+};
+use crate::{
+    api::{LocalCluster, PAUSED_ANNOTATION},
+    child::connect::KubeConnector,
+    config::Config,
+    docker::{bollard::BollardEngine, engine::Engine},
+    lease::{Elector, Lost},
+    metrics::Metrics,
+    plan::cluster::Settings,
+    server::{self, Health},
+    status::{self, Moment},
+};
+
+/// The operator could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no way to the management cluster.
+    #[error("no Kubernetes API to work with: {0}")]
+    Kube(String),
+    /// A call without which nothing can begin failed.
+    #[error(transparent)]
+    Call(#[from] kube_io::Error),
+    /// The Docker engine's address can't be used.
+    #[error("Docker: {0}")]
+    Docker(#[from] crate::docker::error::Error),
+    /// Another process leads.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The address for probes and metrics can't be used.
+    #[error("can't listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, std::io::Error),
+}
+
+/// How many objects of a kind are worked on at once. The engine itself is asked by at most eight calls at a time.
+const CONCURRENCY: u16 = 8;
+/// Docker tells of one restart in five records within half a second.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Runs the operator until `stop` is cancelled.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let metrics = Metrics::new();
+    let health = Arc::new(Health::default());
+    let listener =
+        TcpListener::bind(config.http_listen).await.map_err(|e| Error::Listen(config.http_listen, e))?;
+    tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stop.clone().cancelled_owned()));
+
+    let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
+    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(&config.docker_host.to_string())?);
+    if engine.info().await.is_ok() {
+        health.set_docker(true);
+    }
+    let me = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("process-{}", std::process::id()));
+    let elector = Elector::new(client.clone(), &config.namespace, "localcluster-operator", &me);
+    let roles = (health.clone(), metrics.clone());
+    let on_role = move |role: server::Role| {
+        roles.0.set_role(role);
+        roles.1.set_leader(role == server::Role::Leader);
+    };
+    let work = || lead(config, client, engine, metrics, health, stop.clone());
+    elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// The work of the one process that holds the Lease.
+async fn lead(
+    config: Config,
+    client: Client,
+    engine: Arc<dyn Engine>,
+    metrics: Metrics,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let manager = kube_io::manager(&client).await?;
+    let (triggers, triggered) = Triggers::new();
+    let cluster_writer = Writer::<ClusterGuard>::default();
+    let registry_writer = Writer::<RegistryGuard>::default();
+    let reporter =
+        Reporter { controller: "localcluster-operator".into(), instance: std::env::var("HOSTNAME").ok() };
+    let ctx = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        pulls: Pulls::new(engine.clone(), metrics.clone()),
+        settings: settings(&config),
+        resync: config.resync,
+        client,
+        engine,
+        connector: Arc::new(KubeConnector),
+        manager,
+        triggers,
+        clusters: cluster_writer.as_reader(),
+        registries: registry_writer.as_reader(),
+        memory: Memory::default(),
+        metrics,
+        health,
+        now: Timestamp::now,
+    });
+    controllers(ctx, cluster_writer, registry_writer, triggered, stop).await;
+    Ok(())
+}
+
+/// Both controllers over whatever the context holds, until `stop` is cancelled and what runs is done.
+pub async fn controllers(
+    ctx: Arc<Context>,
+    cluster_writer: Writer<ClusterGuard>,
+    registry_writer: Writer<RegistryGuard>,
+    triggered: Triggered,
+    stop: CancellationToken,
+) {
+    let clusters = watched(&ctx, "LocalCluster", cluster_writer);
+    let registries = watched(&ctx, "Registry", registry_writer);
+
+    // A Registry tells which clusters use it, and a cluster waits for its registries.
+    let tell = ctx.clone();
+    let clusters = clusters
+        .predicate_filter(
+            predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
+            Default::default(),
+        )
+        .inspect_ok(move |cluster| {
+            let namespace = cluster.namespace();
+            for registry in tell.registries.state().iter().filter(|r| r.namespace() == namespace) {
+                tell.triggers.registry(&namespace.clone().unwrap_or_default(), &registry.name_any());
+            }
+        });
+    let tell = ctx.clone();
+    let registries = registries
+        .inspect_ok(move |registry| {
+            let namespace = registry.namespace().unwrap_or_default();
+            for user in tell.users(&namespace, &registry.name_any()) {
+                if let Some((namespace, name)) = user.split_once('/') {
+                    tell.triggers.cluster(namespace, name);
+                }
+            }
+        })
+        .predicate_filter(
+            predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
+            Default::default(),
+        );
+    let secrets = Api::<PartialObjectMeta<Secret>>::all(ctx.client.clone());
+    let secrets = swallow(
+        &ctx,
+        "Secret",
+        watcher(secrets, watcher::Config::default()).default_backoff().touched_objects(),
+    );
+    let of_secret = ctx.clone();
+
+    let settings = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let cluster_controller = Controller::for_stream(clusters, ctx.clusters.clone())
+        .with_config(settings.clone())
+        .watches_stream(secrets, move |secret| users_of_secret(&of_secret, &secret))
+        .reconcile_on(UnboundedReceiverStream::new(triggered.clusters))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(
+            reconcile_cluster,
+            |object, error, ctx| failed("LocalCluster", &*object, error, &ctx),
+            ctx.clone(),
+        )
+        .for_each(|result| ready(tell_result(result)));
+    let registry_controller = Controller::for_stream(registries, ctx.registries.clone())
+        .with_config(settings)
+        .reconcile_on(UnboundedReceiverStream::new(triggered.registries))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(reconcile_registry, |object, error, ctx| failed("Registry", &*object, error, &ctx), ctx.clone())
+        .for_each(|result| ready(tell_result(result)));
+    let stores = async {
+        let both = tokio::join!(ctx.clusters.wait_until_ready(), ctx.registries.wait_until_ready());
+        if both.0.is_ok() && both.1.is_ok() {
+            ctx.health.set_watches(true);
+        }
+    };
+    let events = stop.run_until_cancelled(docker_events(ctx.clone()));
+    tokio::join!(cluster_controller, registry_controller, stores, events.map(drop));
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        node_image_repository: config.node_image_repository.clone(),
+        default_version: config.default_version.clone(),
+        load_balancer_image: config.load_balancer_image.clone(),
+        registry_image: config.registry_image.clone(),
+        network_pool: config.network_pool,
+        port_range: config.port_range.clone(),
+        node_dns: config.node_dns.iter().map(ToString::to_string).collect(),
+        node_name: config.node_name.clone(),
+    }
+}
+
+/// All objects of a kind as they change, kept in `writer`'s store.
+fn watched<K>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+    writer: Writer<K>,
+) -> BoxStream<'static, Result<K, watcher::Error>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let api = Api::<K>::all(ctx.client.clone());
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects();
+    swallow(ctx, name, stream)
+}
+
+/// Keeps a watch's errors from the controller, whose one backoff would hold up all other triggers too
+/// (kube-rs/kube#763). The watch itself waits before it tries again.
+fn swallow<K: Send + 'static>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+    stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> BoxStream<'static, Result<K, watcher::Error>> {
+    let metrics = ctx.metrics.clone();
+    let told = stream.filter_map(move |result| {
+        if let Err(error) = &result {
+            tracing::warn!(watch = name, %error, "a watch failed and goes on");
+            metrics.watch_error(name);
+        }
+        ready(result.ok().map(Ok))
+    });
+    told.boxed()
+}
+
+/// The clusters that a Secret belongs to or that refer to it.
+fn users_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<ClusterGuard>> {
+    let (namespace, name) = (secret.namespace(), secret.name_any());
+    let uses = |cluster: &LocalCluster| {
+        let own = cluster.name_any();
+        let refers = cluster.spec.token.iter().map(|t| t.secret_name.as_str());
+        let refers = refers.chain(cluster.spec.image_pull_secret.iter().map(|s| s.name.as_str()));
+        [format!("{own}-kubeconfig"), format!("{own}-token")].contains(&name)
+            || refers.into_iter().any(|r| r == name)
+    };
+    let clusters = ctx.clusters.state();
+    let used = clusters.iter().filter(|c| c.namespace() == namespace && c.0.as_ref().is_ok_and(uses));
+    used.map(|c| ObjectRef::from_obj(&**c)).collect()
+}
+
+/// Follows what happens on the engine for ever. Records may be lost while there is no connection, so that all
+/// objects are looked at after each new one.
+async fn docker_events(ctx: Arc<Context>) {
+    const FIRST: Duration = Duration::from_millis(500);
+    const LAST: Duration = Duration::from_secs(10);
+    let mut delay = FIRST;
+    loop {
+        match ctx.engine.events().await {
+            Ok(mut events) => {
+                ctx.health.set_docker(true);
+                delay = FIRST;
+                triggers::everything(&ctx);
+                while let Some(event) = events.next().await {
+                    match event {
+                        Ok(event) => triggers::event(&ctx, event).await,
+                        Err(error) => {
+                            tracing::warn!(%error, "the stream of Docker events broke");
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "no Docker events"),
+        }
+        if ctx.engine.info().await.is_err() {
+            ctx.health.set_docker(false);
+            triggers::everything(&ctx);
+        }
+        tokio::time::sleep(delay.mul_f64(1.0 - jitter() / 5.0)).await;
+        delay = (delay * 2).min(LAST);
+    }
+}
+
+async fn reconcile_cluster(guard: Arc<ClusterGuard>, ctx: Arc<Context>) -> Result<Next, kube_io::Error> {
+    let began = Instant::now();
+    let cluster = match &guard.0 {
+        Ok(cluster) => cluster,
+        Err(invalid) => return Ok(undecodable("LocalCluster", &invalid.metadata, &invalid.error)),
+    };
+    if is_paused(cluster) {
+        let mut status = cluster.status.clone().unwrap_or_default();
+        status::paused(&mut status.conditions, moment(cluster, &ctx));
+        if cluster.status.as_ref() != Some(&status) {
+            kube_io::write_status(&ctx.client, cluster, &status).await?;
+        }
+        return Ok(Next::await_change());
+    }
+    let next = if cluster.metadata.deletion_timestamp.is_some() {
+        match local_cluster::cleanup(cluster, &ctx).await? {
+            Some(next) => next,
+            None => {
+                kube_io::set_finalizer(&ctx.client, cluster, false).await?;
+                Next::await_change()
+            }
+        }
+    } else {
+        kube_io::set_finalizer(&ctx.client, cluster, true).await?;
+        local_cluster::apply(cluster, &ctx).await?
+    };
+    ctx.metrics.reconciled("LocalCluster", began.elapsed(), None);
+    Ok(next)
+}
+
+async fn reconcile_registry(guard: Arc<RegistryGuard>, ctx: Arc<Context>) -> Result<Next, kube_io::Error> {
+    let began = Instant::now();
+    let object = match &guard.0 {
+        Ok(object) => object,
+        Err(invalid) => return Ok(undecodable("Registry", &invalid.metadata, &invalid.error)),
+    };
+    if is_paused(object) {
+        let mut status = object.status.clone().unwrap_or_default();
+        status::paused(&mut status.conditions, moment(object, &ctx));
+        if object.status.as_ref() != Some(&status) {
+            kube_io::write_status(&ctx.client, object, &status).await?;
+        }
+        return Ok(Next::await_change());
+    }
+    let next = if object.metadata.deletion_timestamp.is_some() {
+        match registry::cleanup(object, &ctx).await? {
+            Some(next) => next,
+            None => {
+                kube_io::set_finalizer(&ctx.client, object, false).await?;
+                Next::await_change()
+            }
+        }
+    } else {
+        kube_io::set_finalizer(&ctx.client, object, true).await?;
+        registry::apply(object, &ctx).await?
+    };
+    ctx.metrics.reconciled("Registry", began.elapsed(), None);
+    Ok(next)
+}
+
+fn is_paused(object: &impl ResourceExt) -> bool {
+    object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true")
+}
+
+fn moment(object: &impl ResourceExt, ctx: &Context) -> Moment {
+    Moment { generation: object.meta().generation.unwrap_or_default(), now: (ctx.now)() }
+}
+
+/// An object that this version can't read: a newer one knows fields that this one refuses. Nothing is done to it.
+fn undecodable(
+    kind: &'static str,
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    error: &str,
+) -> Next {
+    tracing::error!(
+        kind,
+        namespace = metadata.namespace,
+        name = metadata.name,
+        error,
+        "the object can't be read"
+    );
+    Next::await_change()
+}
+
+fn failed(kind: &'static str, object: &impl ResourceExt, error: &kube_io::Error, ctx: &Context) -> Next {
+    ctx.metrics.reconciled(kind, Duration::ZERO, Some("kubernetes"));
+    if error.is_stale() {
+        tracing::debug!(kind, namespace = object.namespace(), name = object.name_any(), %error, "out of date");
+        return Next::requeue(super::report::SOON);
+    }
+    let delay = ctx.memory.backoff.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
+    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, ?delay, "will try again");
+    Next::requeue(delay)
+}
+
+fn tell_result<K: kube::Resource>(
+    result: Result<(ObjectRef<K>, Next), ControllerError<kube_io::Error, watcher::Error>>,
+) where
+    K::DynamicType: std::fmt::Debug,
+{
+    match result {
+        // After a deletion, and for triggers that name what is gone: normal.
+        Err(ControllerError::ObjectNotFound(_)) | Ok(_) => {}
+        // Told by `failed` already.
+        Err(ControllerError::ReconcilerFailed(..)) => {}
+        Err(error) => tracing::warn!(%error, "a trigger failed"),
+    }
+}

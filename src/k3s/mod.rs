@@ -1,0 +1,34 @@
+//! What K3s and the load balancer read: pure rendering, tested against golden files.
+
+pub mod args;
+pub mod kubeconfig;
+pub mod load_balancer;
+pub mod registries;
+pub mod versions;
+
+/// The directories of a node that outlive its container, each with the kind of its volume. The image declares all but
+/// `/etc/rancher` as volumes; that one holds the node's password, without which a node of the same name is refused
+/// (k3s-io/k3s#802).
+pub const NODE_VOLUMES: [(&str, &str); 5] = [
+    ("state", "/var/lib/rancher/k3s"),
+    ("etc", "/etc/rancher"),
+    ("kubelet", "/var/lib/kubelet"),
+    ("cni", "/var/lib/cni"),
+    ("log", "/var/log"),
+];
+
+/// The kind of the volume that holds the datastore or, on agents, containerd.
+pub const STATE_VOLUME: &str = "state";
+/// The kind of the volume that holds the node's password.
+pub const ETC_VOLUME: &str = "etc";
+
+/// The join secret's file in a node.
+pub const TOKEN_FILE: &str = "/etc/rancher/k3s/token";
+/// The registry configuration that K3s reads when it starts.
+pub const REGISTRIES_FILE: &str = "/etc/rancher/k3s/registries.yaml";
+/// The resolvers that kubelet hands to Pods.
+pub const RESOLV_CONF_FILE: &str = "/etc/rancher/k3s/resolv.conf";
+/// The admin kubeconfig that a server writes.
+pub const KUBECONFIG_FILE: &str = "/etc/rancher/k3s/k3s.yaml";
+/// The port of the supervisor and the Kubernetes API.
+pub const API_PORT: u16 = 6443;

@@ -1,0 +1,91 @@
+//! K3s versions and image tags: `v1.36.2+k3s1` is the tag `v1.36.2-k3s1`, since a tag can't hold a `+`.
+
+use std::cmp::Ordering;
+
+/// The tag of a version's image.
+pub fn tag(version: &str) -> String {
+    version.replace('+', "-")
+}
+
+/// The version of a node image by its reference's tag; `None` where the tag is not one of K3s's.
+pub fn of_image(reference: &str) -> Option<String> {
+    let name = reference.split('@').next()?;
+    let tag = name.rsplit('/').next()?.split_once(':')?.1;
+    let (base, build) = tag.rsplit_once("-k3s")?;
+    let build: String = build.chars().take_while(char::is_ascii_digit).collect();
+    let version = format!("{base}+k3s{build}");
+    Version::parse(&version).map(|_| version)
+}
+
+/// A version that can be compared. The build number counts, other than in semantic versioning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Major, minor, patch.
+    pub numbers: [u64; 3],
+    /// `rc1` and the like; a version without comes after those with.
+    pub pre: Option<String>,
+    /// The number after `+k3s`.
+    pub build: u64,
+}
+
+impl Version {
+    /// Of `v1.36.2+k3s1` or `v1.36.2-rc1+k3s1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (core, build) = text.strip_prefix('v')?.split_once("+k3s")?;
+        let (numbers, pre) = match core.split_once('-') {
+            Some((n, p)) => (n, Some(p.to_owned())),
+            None => (core, None),
+        };
+        let mut parts = numbers.split('.').map(|p| p.parse().ok());
+        let numbers = [parts.next()??, parts.next()??, parts.next()??];
+        if parts.next().is_some() {
+            return None;
+        }
+        Some(Self { numbers, pre, build: build.parse().ok()? })
+    }
+
+    /// Whether its kubelet refuses hosts with cgroup v1 unless told otherwise (Kubernetes 1.35 and later).
+    pub fn refuses_cgroup_v1(&self) -> bool {
+        (self.numbers[0], self.numbers[1]) >= (1, 35)
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let pre = |v: &Self| (v.pre.is_none(), v.pre.clone());
+        (self.numbers, pre(self), self.build).cmp(&(other.numbers, pre(other), other.build))
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_and_versions_convert() {
+        assert_eq!(tag("v1.36.2+k3s1"), "v1.36.2-k3s1");
+        for (image, version) in [
+            ("docker.io/rancher/k3s:v1.36.2-k3s1", Some("v1.36.2+k3s1")),
+            ("localhost:5000/k3s:v1.36.1-rc1-k3s2-amd64@sha256:00", Some("v1.36.1-rc1+k3s2")),
+            ("rancher/k3s:latest", None),
+            ("localhost:5000/k3s", None),
+        ] {
+            assert_eq!(of_image(image).as_deref(), version, "{image}");
+        }
+    }
+
+    #[test]
+    fn respins_and_candidates_are_ordered() {
+        let mut v = ["v1.36.2+k3s10", "v1.36.2+k3s2", "v1.36.2-rc1+k3s1", "v1.9.0+k3s1"]
+            .map(|t| Version::parse(t).unwrap());
+        v.sort();
+        assert_eq!(v.map(|v| (v.numbers[1], v.build)), [(9, 1), (36, 1), (36, 2), (36, 10)]);
+        assert!(Version::parse("v1.36+k3s1").is_none() && Version::parse("1.36.2+k3s1").is_none());
+    }
+}

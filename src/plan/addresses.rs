@@ -1,0 +1,134 @@
+//! Subnets, addresses and host ports: chosen once, then kept for life.
+//!
+//! Every own container has a pinned address in the lower half of its cluster's subnet; Docker gives strangers
+//! addresses of the upper half. A K3s server whose address changes never comes back (k3s-io/k3s#2732, k3d#550), and
+//! Docker gives a stopped container's address to the next one that asks.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use crate::{api::local_cluster::NodeRole, docker::engine::Network};
+
+/// Offsets into the subnet. 0 is the network's own address and 1 the host's.
+const LOAD_BALANCER: u32 = 2;
+const SERVERS: u32 = 10;
+const AGENTS: u32 = 20;
+const REGISTRIES: u32 = 52;
+
+/// The addresses of a cluster's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The subnet, /16 to /25.
+    pub subnet: Ipv4Net,
+}
+
+impl Addresses {
+    fn at(self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.subnet.network()) + offset)
+    }
+
+    /// The Docker host's address.
+    pub fn gateway(self) -> Ipv4Addr {
+        self.at(1)
+    }
+
+    /// The load balancer's address.
+    pub fn load_balancer(self) -> Ipv4Addr {
+        self.at(LOAD_BALANCER)
+    }
+
+    /// A node's address.
+    pub fn node(self, role: NodeRole, index: usize) -> Ipv4Addr {
+        let index = u32::try_from(index).expect("node counts are bounded by the API");
+        self.at(index + if role == NodeRole::Server { SERVERS } else { AGENTS })
+    }
+
+    /// The upper half, from which Docker serves containers that are not ours.
+    pub fn strangers(self) -> Ipv4Net {
+        let prefix = self.subnet.prefix_len() + 1;
+        self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
+    }
+
+    /// The first address for a registry that is not in `taken`; `None` when all are.
+    pub fn free_registry(self, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let end = u32::from(self.strangers().network()) - u32::from(self.subnet.network());
+        (REGISTRIES..end).map(|o| self.at(o)).find(|ip| !taken.contains(ip))
+    }
+}
+
+/// The first /24 of `pool` that overlaps no network of the engine.
+pub fn free_subnet(pool: Ipv4Net, networks: &[Network]) -> Option<Ipv4Net> {
+    let prefix = pool.prefix_len().max(24);
+    let mut candidates = pool.subnets(prefix).ok()?;
+    candidates.find(|c| overlapping(*c, networks).is_none())
+}
+
+/// A network of the engine that overlaps `subnet`.
+pub fn overlapping(subnet: Ipv4Net, networks: &[Network]) -> Option<&Network> {
+    networks.iter().find(|n| n.subnets.iter().any(|s| s.contains(&subnet) || subnet.contains(s)))
+}
+
+/// A free port of `range`, searched from a place that `seed` determines, so that an object tends to get the same
+/// port again and different objects rarely meet. Only Docker's answer tells what is really free: the operator's Pod
+/// can't probe the host.
+pub fn free_port(range: &RangeInclusive<u16>, seed: &str, taken: &BTreeSet<u16>) -> Option<u16> {
+    let (first, size) =
+        (u32::from(*range.start()), u32::from(*range.end()).checked_sub(u32::from(*range.start()))? + 1);
+    let digest = Sha256::digest(seed.as_bytes());
+    let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) % size;
+    (0..size)
+        .map(|i| u16::try_from(first + (start + i) % size).expect("within a range of u16"))
+        .find(|p| !taken.contains(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(s: &str) -> Ipv4Net {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn pinned_addresses_never_meet_nor_lie_among_strangers() {
+        for subnet in ["172.31.0.0/24", "10.0.0.0/16", "10.0.0.128/25"] {
+            let a = Addresses { subnet: net(subnet) };
+            let mut all = BTreeSet::from([a.gateway(), a.load_balancer()]);
+            all.extend((0..5).map(|i| a.node(NodeRole::Server, i)));
+            all.extend((0..32).map(|i| a.node(NodeRole::Agent, i)));
+            while let Some(ip) = a.free_registry(&all) {
+                assert!(all.insert(ip));
+                if all.len() > 60 {
+                    break;
+                }
+            }
+            assert!(all.len() >= 39 + 12);
+            assert!(all.iter().all(|ip| a.subnet.contains(ip) && !a.strangers().contains(ip)), "{subnet}");
+        }
+    }
+
+    #[test]
+    fn subnets_avoid_all_networks_of_the_engine() {
+        let taken = |s: &str| Network { subnets: vec![net(s)], ..Network::default() };
+        assert_eq!(free_subnet(net("172.31.0.0/16"), &[]), Some(net("172.31.0.0/24")));
+        assert_eq!(free_subnet(net("172.31.0.0/16"), &[taken("172.31.0.0/20")]), Some(net("172.31.16.0/24")));
+        assert_eq!(
+            free_subnet(net("172.31.0.0/23"), &[taken("172.31.0.0/24"), taken("172.31.1.8/29")]),
+            None
+        );
+    }
+
+    #[test]
+    fn ports_wrap_round_and_run_out() {
+        let range = 100..=102;
+        let first = free_port(&range, "a", &BTreeSet::new()).unwrap();
+        assert_eq!(free_port(&range, "a", &BTreeSet::new()), Some(first));
+        let mut taken = BTreeSet::new();
+        while let Some(p) = free_port(&range, "a", &taken) {
+            assert!(range.contains(&p) && taken.insert(p));
+        }
+        assert_eq!(taken.len(), 3);
+    }
+}

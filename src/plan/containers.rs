@@ -1,0 +1,396 @@
+//! How one container is brought to run as desired: shared by nodes, load balancers and registries.
+
+use std::collections::BTreeMap;
+
+use super::{
+    desired::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
+    hash,
+    observed::{ImageState, Observed},
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+        names,
+    },
+    docker::engine::{Attachment, Container, ContainerDetail, State},
+};
+
+/// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The object's UID.
+    pub uid: String,
+    /// The management cluster's id.
+    pub manager: String,
+    /// `namespace/name`, for people.
+    pub object: String,
+}
+
+impl Owner {
+    /// Whether these are the labels of something that the object owns.
+    pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
+    }
+
+    /// The labels of everything that the object owns.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (names::UID.to_owned(), self.uid.clone()),
+            (names::MANAGER.to_owned(), self.manager.clone()),
+            (names::OWNER.to_owned(), self.object.clone()),
+        ])
+    }
+}
+
+/// How a container stands, compared with what is desired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs as desired; whether what is in it works is another question.
+    Running,
+    /// Steps are planned that will make it so; the last one's index.
+    Changing(usize),
+    /// It was made from another intent and has to be replaced.
+    Outdated,
+    /// Something is in the way; the plan's problems say what.
+    Blocked,
+}
+
+/// What a container is planned with.
+pub struct Site<'a> {
+    /// The owner of everything that is planned.
+    pub owner: &'a Owner,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The id of the network that containers are made on; `None` for Docker's default network.
+    pub network: Option<&'a str>,
+}
+
+/// The condition that speaks of a container of this role.
+pub fn condition_of(role: Role) -> &'static str {
+    match role {
+        Role::Node(NodeRole::Server) => types::CONTROL_PLANE_READY,
+        Role::Node(NodeRole::Agent) => types::AGENTS_READY,
+        Role::LoadBalancer => types::LOAD_BALANCER_READY,
+        Role::Registry => types::CONTAINER_READY,
+    }
+}
+
+impl Site<'_> {
+    /// The own container of this name.
+    pub fn own(&self, name: &str) -> Option<&ContainerDetail> {
+        self.observed.own.values().find(|d| d.container.name == name)
+    }
+
+    /// A container of this name that somebody else owns.
+    pub fn foreign(&self, name: &str) -> Option<&Container> {
+        self.observed.containers.iter().find(|c| c.name == name && !self.owner.owns(&c.labels))
+    }
+
+    /// Whether the image is there; if not, has it fetched and says so.
+    pub fn has_image(&self, plan: &mut Plan, spec: &ContainerSpec) -> bool {
+        let condition = condition_of(spec.role);
+        match self.observed.images.get(&spec.image) {
+            Some(ImageState::Present) => return true,
+            Some(ImageState::Failed(message)) => {
+                // The registry's answer may change by itself (a tag that is pushed later, a network that comes
+                // back), so it is asked again, with backoff; yet mostly a person has mistyped something.
+                plan.stalls(
+                    condition,
+                    reasons::IMAGE_PULL_FAILED,
+                    format!("pulling {}: {message}", spec.image),
+                );
+            }
+            Some(ImageState::Pulling) => {
+                plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
+            }
+            Some(ImageState::Absent) | None => {
+                if !plan.pulls.contains(&spec.image) {
+                    plan.pulls.push(spec.image.clone());
+                }
+                plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
+            }
+        }
+        false
+    }
+
+    /// Plans what brings the container to run, its replacement excepted. `further` are networks that it is to be on
+    /// besides the one it is made on. It is not started for the first time while `hold` gives a reason.
+    pub fn converge(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        further: &[(String, Endpoint)],
+        hold: Option<(&'static str, String)>,
+    ) -> Standing {
+        let condition = condition_of(spec.role);
+        let Some(detail) = self.own(&spec.name) else {
+            if let Some(foreign) = self.foreign(&spec.name) {
+                plan.stalls(condition, reasons::NAME_CONFLICT, taken("container", &spec.name, &foreign.id));
+                return Standing::Blocked;
+            }
+            if !self.has_image(plan, spec) {
+                return Standing::Blocked;
+            }
+            let made = self.create(plan, spec, &[], "it did not exist");
+            return self.finish(
+                plan,
+                spec,
+                Target { name: spec.name.clone(), id: None },
+                further,
+                hold,
+                made,
+            );
+        };
+        let container = &detail.container;
+        if !hash::matches(container.labels.get(names::SPEC_HASH).map(String::as_str), spec, self.network) {
+            return Standing::Outdated;
+        }
+        let target = Target { name: spec.name.clone(), id: Some(container.id.clone()) };
+        match container.state {
+            State::Removing => {
+                plan.waits(condition, reasons::CONTAINER_MISSING, format!("{} is being removed", spec.name));
+                Standing::Blocked
+            }
+            State::Dead => {
+                plan.waits(condition, reasons::CONTAINER_MISSING, format!("{} is half removed", spec.name));
+                Standing::Changing(plan.step(
+                    Action::RemoveContainer { container: target },
+                    &[],
+                    "it was half removed",
+                ))
+            }
+            State::Created if detail.started_at.is_none() => {
+                if let Some((reason, message)) = hold {
+                    plan.waits(condition, reason, message);
+                    return Standing::Blocked;
+                }
+                let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
+                let uploaded = plan.step(files, &[], "");
+                plan.waits(condition, reasons::CREATING, format!("{} is being made", spec.name));
+                self.finish(plan, spec, target, further, None, uploaded)
+            }
+            State::Created | State::Exited => {
+                let last = self.attach(plan, spec, detail, further, None);
+                let why = match detail.exit_code {
+                    Some(code) => format!("it had stopped (exit code {code})"),
+                    None => "it had stopped".to_owned(),
+                };
+                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
+                let start = Action::Start { container: target };
+                Standing::Changing(plan.step(start, &last.into_iter().collect::<Vec<_>>(), why))
+            }
+            State::Paused => {
+                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, format!("{} is paused", spec.name));
+                Standing::Changing(plan.step(Action::Unpause { container: target }, &[], "it was paused"))
+            }
+            State::Restarting => {
+                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
+                Standing::Blocked
+            }
+            State::Running => self.keep(plan, spec, detail, further),
+        }
+    }
+
+    /// What a running container may still need: its place on the network, its files.
+    fn keep(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        detail: &ContainerDetail,
+        further: &[(String, Endpoint)],
+    ) -> Standing {
+        let condition = condition_of(spec.role);
+        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let place = self.network.and_then(|n| detail.container.networks.get(n));
+        if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
+            // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
+            // flannel come back only with a restart.
+            plan.waits(
+                condition,
+                reasons::CONTAINER_NOT_RUNNING,
+                format!("{} is off its network", spec.name),
+            );
+            let stop = plan.step(Action::Stop { container: target.clone(), grace: GRACE }, &[], "");
+            let last = self.attach(plan, spec, detail, further, Some(stop)).unwrap_or(stop);
+            return Standing::Changing(plan.step(
+                Action::Start { container: target },
+                &[last],
+                "it was off its network",
+            ));
+        }
+        let mut last = None;
+        for (network, endpoint) in missing(detail, further) {
+            let connect = Action::Connect { network, container: target.clone(), endpoint };
+            last = Some(plan.step(connect, &[], "it was off a network"));
+        }
+        let stale: Vec<FileSpec> = spec
+            .files
+            .iter()
+            .filter(|f| f.change == FileChange::Hangup && !self.same(detail, f))
+            .cloned()
+            .collect();
+        if !stale.is_empty() {
+            // The last file of such a spec says that the signal was given, so it goes in after the signal.
+            let (marker, content) = stale.split_last().expect("it is not empty");
+            let mut after = Vec::new();
+            if !content.is_empty() {
+                let files = Action::Upload { container: target.clone(), files: content.to_vec() };
+                after.push(plan.step(files, &[], "its configuration changed"));
+            }
+            let signal = Action::Signal { container: target.clone(), signal: "SIGHUP" };
+            let signalled = plan.step(signal, &after, "");
+            let files = Action::Upload { container: target, files: vec![marker.clone()] };
+            last = Some(plan.step(files, &[signalled], ""));
+        }
+        match last {
+            Some(step) => {
+                plan.waits(condition, reasons::UPDATING, format!("{} is being updated", spec.name));
+                Standing::Changing(step)
+            }
+            None => Standing::Running,
+        }
+    }
+
+    fn same(&self, detail: &ContainerDetail, file: &FileSpec) -> bool {
+        let seen = self.observed.files.get(&(detail.container.id.clone(), file.path.clone()));
+        matches!(seen, Some(Some(hash)) if *hash == file.sha256())
+    }
+
+    /// Plans the making of a container with its files, after `after`.
+    pub fn create(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
+        let mut spec = spec.clone();
+        spec.labels.insert(names::SPEC_HASH.into(), hash::of(&spec, self.network));
+        let name = spec.name.clone();
+        let files = spec.files.clone();
+        plan.waits(condition_of(spec.role), reasons::CREATING, format!("{name} is being made"));
+        let create =
+            Action::CreateContainer { spec: Box::new(spec), network: self.network.map(str::to_owned) };
+        let made = plan.step(create, after, why);
+        if files.is_empty() {
+            return made;
+        }
+        plan.step(Action::Upload { container: Target { name, id: None }, files }, &[made], "")
+    }
+
+    /// Plans the connections and the first start of a container that was just made, after step `made`.
+    pub fn finish(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        target: Target,
+        further: &[(String, Endpoint)],
+        hold: Option<(&'static str, String)>,
+        made: usize,
+    ) -> Standing {
+        let detail = target.id.as_ref().and_then(|id| self.observed.own.get(id));
+        let wanting = match detail {
+            Some(detail) => missing(detail, further),
+            None => further.to_vec(),
+        };
+        let mut ready = made;
+        for (network, endpoint) in wanting {
+            let connect = Action::Connect { network, container: target.clone(), endpoint };
+            ready = plan.step(connect, &[ready], "");
+        }
+        if let Some((reason, message)) = hold {
+            plan.waits(condition_of(spec.role), reason, message);
+            return Standing::Blocked;
+        }
+        Standing::Changing(plan.step(Action::Start { container: target }, &[ready], ""))
+    }
+
+    /// Plans what puts a stopped container back on its networks, and answers the last step.
+    fn attach(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        detail: &ContainerDetail,
+        further: &[(String, Endpoint)],
+        after: Option<usize>,
+    ) -> Option<usize> {
+        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let mut last = after;
+        let chain = |last: Option<usize>| last.into_iter().collect::<Vec<_>>();
+        if let Some(network) = self.network {
+            let place = detail.container.networks.get(network);
+            if !place.is_some_and(|p| right_place(p, &spec.endpoint, false)) {
+                if place.is_some() {
+                    let off = Action::Disconnect { network: network.to_owned(), container: target.clone() };
+                    last = Some(plan.step(off, &chain(last), ""));
+                }
+                let on = Action::Connect {
+                    network: network.to_owned(),
+                    container: target.clone(),
+                    endpoint: spec.endpoint.clone(),
+                };
+                last = Some(plan.step(on, &chain(last), "it was off its network"));
+            }
+        }
+        for (network, endpoint) in missing(detail, further) {
+            let connect = Action::Connect { network, container: target.clone(), endpoint };
+            last = Some(plan.step(connect, &chain(last), "it was off a network"));
+        }
+        last
+    }
+
+    /// Plans the replacement of a container by one of another intent, on the same volumes and address, after
+    /// `after`. Only for one whose new image is there.
+    pub fn replace(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        further: &[(String, Endpoint)],
+        after: &[usize],
+        why: &str,
+    ) -> Standing {
+        let Some(detail) = self.own(&spec.name) else { return Standing::Blocked };
+        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let stop = plan.step(Action::Stop { container: target.clone(), grace: GRACE }, after, "");
+        let removed = plan.step(Action::RemoveContainer { container: target }, &[stop], "");
+        let made = self.create(plan, spec, &[removed], why);
+        self.finish(plan, spec, Target { name: spec.name.clone(), id: None }, further, None, made)
+    }
+}
+
+/// How long a container may take to stop, in seconds. K3s answers SIGTERM within a second or two.
+pub const GRACE: u32 = 15;
+
+/// What is said of a name that somebody else has.
+pub fn taken(what: &str, name: &str, id: &str) -> String {
+    let id = short(id);
+    format!(
+        "a {what} named {name} ({id}) exists on this Docker host and belongs to somebody else; it is left alone. \
+         Remove or rename it, or give this object another name"
+    )
+}
+
+/// The first 12 digits of an id, as Docker's own tables show it.
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {
+    let mut message = format!("{} does not run", spec.name);
+    if let Some(code) = detail.exit_code {
+        message.push_str(&format!(" (exit code {code})"));
+    }
+    if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
+        message.push_str(&format!(": {error}"));
+    }
+    message
+}
+
+/// The further networks that a container is not on.
+fn missing(detail: &ContainerDetail, further: &[(String, Endpoint)]) -> Vec<(String, Endpoint)> {
+    further.iter().filter(|(network, _)| !detail.container.networks.contains_key(network)).cloned().collect()
+}
+
+/// Whether a container is where it has to be on a network. An address is there only while it runs; Docker adds names
+/// of its own.
+pub fn right_place(place: &Attachment, endpoint: &Endpoint, running: bool) -> bool {
+    (endpoint.ip.is_none() || place.pinned == endpoint.ip)
+        && (!running || endpoint.ip.is_none() || place.ip == endpoint.ip)
+        && endpoint.aliases.iter().all(|a| place.aliases.contains(a))
+}

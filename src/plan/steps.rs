@@ -1,0 +1,159 @@
+//! A plan: what has to be done, in an order that can be cut short anywhere, and why the object is not as desired.
+
+use std::fmt;
+
+use super::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec};
+
+/// What has to be done, and what stands in the way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What to do, in topological order.
+    pub steps: Vec<Step>,
+    /// Images to fetch in the background. Steps that need them come in a later plan.
+    pub pulls: Vec<String>,
+    /// Why the object is not as desired; empty and no steps: it is.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing to do. It carries all that is needed to do it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// The steps, by index, that must have succeeded before; always smaller than the step's own index.
+    pub after: Vec<usize>,
+    /// Why, in words for the Event; empty for steps that are parts of another one.
+    pub why: String,
+}
+
+/// A change of the Docker host or of the created cluster.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // the names say it; see `Engine` and `ChildApi` for the meaning of each
+pub enum Action {
+    CreateNetwork(NetworkSpec),
+    RemoveNetwork { id: String, name: String },
+    CreateVolume(VolumeSpec),
+    RemoveVolume { name: String },
+    CreateContainer { spec: Box<ContainerSpec>, network: Option<String> },
+    Upload { container: Target, files: Vec<FileSpec> },
+    Connect { network: String, container: Target, endpoint: Endpoint },
+    Disconnect { network: String, container: Target },
+    Start { container: Target },
+    Stop { container: Target, grace: u32 },
+    Unpause { container: Target },
+    Signal { container: Target, signal: &'static str },
+    RemoveContainer { container: Target },
+    Drain { node: String },
+    Uncordon { node: String },
+    Configure { node: String, config: NodeConfig },
+    DeleteNode { node: String },
+}
+
+/// The labels and taints of a Node that come from the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct NodeConfig {
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Taints, as `key=value:Effect` or `key:Effect`.
+    pub taints: Vec<String>,
+}
+
+/// A container to act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its id; `None` for the one that an earlier step of the plan makes.
+    pub id: Option<String>,
+}
+
+impl Action {
+    /// The name of the action, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateNetwork(_) => "CreateNetwork",
+            Self::RemoveNetwork { .. } => "RemoveNetwork",
+            Self::CreateVolume(_) => "CreateVolume",
+            Self::RemoveVolume { .. } => "RemoveVolume",
+            Self::CreateContainer { .. } => "CreateContainer",
+            Self::Upload { .. } => "Upload",
+            Self::Connect { .. } => "Connect",
+            Self::Disconnect { .. } => "Disconnect",
+            Self::Start { .. } => "Start",
+            Self::Stop { .. } => "Stop",
+            Self::Unpause { .. } => "Unpause",
+            Self::Signal { .. } => "Signal",
+            Self::RemoveContainer { .. } => "RemoveContainer",
+            Self::Drain { .. } => "Drain",
+            Self::Uncordon { .. } => "Uncordon",
+            Self::Configure { .. } => "Configure",
+            Self::DeleteNode { .. } => "DeleteNode",
+        }
+    }
+
+    /// The name of what is acted on.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::CreateNetwork(spec) => &spec.name,
+            Self::CreateVolume(spec) => &spec.name,
+            Self::CreateContainer { spec, .. } => &spec.name,
+            Self::RemoveNetwork { name, .. } | Self::RemoveVolume { name } => name,
+            Self::Upload { container, .. }
+            | Self::Connect { container, .. }
+            | Self::Disconnect { container, .. }
+            | Self::Start { container }
+            | Self::Stop { container, .. }
+            | Self::Unpause { container }
+            | Self::Signal { container, .. }
+            | Self::RemoveContainer { container } => &container.name,
+            Self::Drain { node }
+            | Self::Uncordon { node }
+            | Self::Configure { node, .. }
+            | Self::DeleteNode { node } => node,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    /// A line such as `Start k3d-dev-agent-0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.subject())
+    }
+}
+
+/// Why the object is not as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The type of the condition that is not met.
+    pub condition: &'static str,
+    /// The condition's reason.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+    /// Whether a person must act.
+    pub stalled: bool,
+}
+
+impl Plan {
+    /// Adds a step and answers its index.
+    pub fn step(&mut self, action: Action, after: &[usize], why: impl Into<String>) -> usize {
+        self.steps.push(Step { action, after: after.to_vec(), why: why.into() });
+        self.steps.len() - 1
+    }
+
+    /// Adds a problem that goes by itself.
+    pub fn waits(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+        self.problems.push(Problem { condition, reason, message: message.into(), stalled: false });
+    }
+
+    /// Adds a problem that only a person can solve.
+    pub fn stalls(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+        self.problems.push(Problem { condition, reason, message: message.into(), stalled: true });
+    }
+
+    /// Whether there is nothing to do and nothing to wait for.
+    pub fn is_settled(&self) -> bool {
+        self.steps.is_empty() && self.pulls.is_empty() && self.problems.is_empty()
+    }
+}

@@ -1,0 +1,366 @@
+//! Status from what was seen: pure, and complete each time, since server-side apply drops what is not sent.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::{
+    api::{
+        LocalClusterStatus, RegistryStatus,
+        condition::{self, Status, reasons, types},
+        local_cluster::{
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus,
+            UsedRegistryStatus,
+        },
+        names,
+    },
+    docker::engine::State,
+    k3s::{API_PORT, registries::Mirrored},
+    plan::{
+        cluster::{Allocation, Desired, NodeSpec, Refs},
+        containers::{Owner, short},
+        hash,
+        nodes::unready,
+        observed::{Child, Observed},
+        registry,
+        steps::Problem,
+        validate::{Valid, ValidRegistry},
+    },
+};
+
+/// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
+const CLUSTER: [&str; 9] = [
+    types::ACCEPTED,
+    types::RESOLVED_REFS,
+    types::DOCKER_REACHABLE,
+    types::NETWORK_READY,
+    types::REGISTRIES_READY,
+    types::LOAD_BALANCER_READY,
+    types::CONTROL_PLANE_READY,
+    types::AGENTS_READY,
+    types::KUBECONFIG_READY,
+];
+
+/// The same for a Registry.
+const REGISTRY: [&str; 5] = [
+    types::ACCEPTED,
+    types::RESOLVED_REFS,
+    types::DOCKER_REACHABLE,
+    types::CONTAINER_READY,
+    types::REACHABLE,
+];
+
+/// When and for which generation a status is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The object's generation.
+    pub generation: i64,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Sets all conditions of an object of which the problems are known. `unknown`: the conditions from this type on
+/// can't be judged, since the plan did not get that far.
+fn judge(
+    conditions: &mut Vec<Condition>,
+    all: &[&'static str],
+    problems: &[Problem],
+    unknown: Option<&str>,
+    moment: Moment,
+) {
+    let Moment { generation, now } = moment;
+    let cut = unknown.and_then(|u| all.iter().position(|t| *t == u)).unwrap_or(all.len());
+    for (index, type_) in all.iter().enumerate() {
+        let mut own = problems.iter().filter(|p| p.condition == *type_);
+        // What needs a person is said first: the rest mostly follows from it.
+        let worst = own.clone().find(|p| p.stalled).or_else(|| own.next());
+        match worst {
+            Some(p) => {
+                condition::set(conditions, type_, Status::False, p.reason, &p.message, generation, now)
+            }
+            None if index >= cut => {
+                let message = "not judged until what it depends on is done";
+                condition::set(conditions, type_, Status::Unknown, reasons::PENDING, message, generation, now)
+            }
+            None => condition::set(conditions, type_, Status::True, reasons::READY, "", generation, now),
+        };
+    }
+    let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled));
+    let failing =
+        all.iter().filter_map(|t| condition::get(conditions, t)).find(|c| c.status != "True").cloned();
+    let elsewhere = problems.iter().find(|p| !all.contains(&p.condition));
+    let (status, reason, message) = match (stalled, failing, elsewhere) {
+        (Some(p), ..) => (Status::False, p.reason.to_owned(), p.message.clone()),
+        (None, Some(c), _) => (Status::False, c.reason, c.message),
+        (None, None, Some(p)) => (Status::False, p.reason.to_owned(), p.message.clone()),
+        (None, None, None) => (Status::True, reasons::READY.to_owned(), String::new()),
+    };
+    condition::set(conditions, types::READY, status, &reason, &message, generation, now);
+    let ready = status == Status::True;
+    if stalled.is_some() {
+        condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
+        condition::set(conditions, types::STALLED, true, &reason, &message, generation, now);
+    } else {
+        let (why, what) =
+            if ready { (reasons::SETTLED, String::new()) } else { (reasons::PROGRESSING, message) };
+        condition::set(conditions, types::RECONCILING, !ready, why, &what, generation, now);
+        condition::set(conditions, types::STALLED, false, reasons::NOT_STALLED, "", generation, now);
+    }
+    condition::set(conditions, types::PAUSED, false, reasons::NOT_PAUSED, "", generation, now);
+}
+
+/// Says of an object that it is paused. Everything else stays as it was, the generation too: nobody looked.
+pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
+    let message = "the annotation localcluster.dev/paused keeps the operator's hands off, from deletion too";
+    condition::set(conditions, types::PAUSED, true, reasons::PAUSED, message, moment.generation, moment.now);
+    condition::set(conditions, types::RECONCILING, false, reasons::PAUSED, "", moment.generation, moment.now);
+}
+
+/// A LocalCluster of which nothing is known but its problems: invalid, without Docker, without what it refers to.
+/// `unknown` as the first condition that can't be judged.
+pub fn cluster_blocked(
+    previous: &LocalClusterStatus,
+    problems: &[Problem],
+    unknown: &str,
+    moment: Moment,
+) -> LocalClusterStatus {
+    let mut status = previous.clone();
+    status.observed_generation = Some(moment.generation);
+    judge(&mut status.conditions, &CLUSTER, problems, Some(unknown), moment);
+    status
+}
+
+/// The same for a Registry.
+pub fn registry_blocked(
+    previous: &RegistryStatus,
+    problems: &[Problem],
+    unknown: &str,
+    moment: Moment,
+) -> RegistryStatus {
+    let mut status = previous.clone();
+    status.observed_generation = Some(moment.generation);
+    judge(&mut status.conditions, &REGISTRY, problems, Some(unknown), moment);
+    status
+}
+
+/// What a LocalCluster's status is made of.
+pub struct ClusterView<'a> {
+    /// The valid spec.
+    pub valid: &'a Valid,
+    /// Its owner labels.
+    pub owner: &'a Owner,
+    /// What was allocated.
+    pub allocation: &'a Allocation,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What the spec refers to.
+    pub refs: &'a Refs,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The plan's problems and the failures of its steps.
+    pub problems: &'a [Problem],
+    /// The name of the kubeconfig Secret, once it is there.
+    pub kubeconfig_secret: Option<&'a str>,
+}
+
+/// The status of a LocalCluster.
+pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
+    let ClusterView { valid, owner, allocation, desired, refs, observed, problems, kubeconfig_secret } =
+        *view;
+    let mut conditions = previous.conditions.clone();
+    judge(&mut conditions, &CLUSTER, problems, None, moment);
+
+    let nodes: Vec<NodeStatus> = desired
+        .servers
+        .iter()
+        .map(|s| (NodeRole::Server, s))
+        .chain(desired.agents.iter().map(|a| (NodeRole::Agent, a)))
+        .map(|(role, spec)| node(role, spec, desired, observed))
+        .chain(leaving(desired, observed))
+        .collect();
+    let pool = |role| {
+        let of_role = || nodes.iter().filter(|n| n.role == role);
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        PoolStatus {
+            desired: count(if role == NodeRole::Server {
+                desired.servers.len()
+            } else {
+                desired.agents.len()
+            }),
+            replicas: count(of_role().filter(|n| n.container.is_some()).count()),
+            ready: count(of_role().filter(|n| n.phase == NodePhase::Ready).count()),
+        }
+    };
+
+    // Ports are told once they are Docker's word: before that, another number may still be chosen.
+    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
+    let holds = balancer.is_some_and(|d| {
+        d.container.state == State::Running
+            && desired.load_balancer.ports.iter().all(|p| d.wanted_ports.contains(p))
+    });
+    let api_port = if holds {
+        Some(HostPort { host_ip: valid.api_ip.to_string(), host_port: allocation.api_port.into() })
+    } else {
+        previous.api_port.clone()
+    };
+    let ports = if holds {
+        let pairs = valid.ports.iter().zip(&allocation.ports);
+        pairs
+            .map(|(port, allocated)| PortStatus {
+                name: port.name.clone(),
+                host_ip: port.host_ip.to_string(),
+                host_port: allocated.host_port.into(),
+                port: port.port.into(),
+                protocol: port.protocol,
+            })
+            .collect()
+    } else {
+        previous.ports.clone()
+    };
+    let endpoints = api_port
+        .as_ref()
+        .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
+    let network = observed.networks.iter().find(|n| owner.owns(&n.labels)).map(|n| NetworkStatus {
+        name: n.name.clone(),
+        id: short(&n.id).to_owned(),
+        subnet: desired.network.subnet.to_string(),
+    });
+    LocalClusterStatus {
+        observed_generation: Some(moment.generation),
+        conditions,
+        version: nodes.iter().find_map(|n| n.version.clone()).or_else(|| previous.version.clone()),
+        image: desired.servers.first().map(|s| s.container.image.clone()),
+        endpoint: endpoints.as_ref().map(|e| e.host.clone()),
+        endpoints,
+        kubeconfig_secret: kubeconfig_secret.map(str::to_owned),
+        api_port,
+        ports,
+        network: network.or_else(|| previous.network.clone()),
+        servers: Some(pool(NodeRole::Server)),
+        agents: Some(pool(NodeRole::Agent)),
+        selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
+        nodes,
+        registries: refs
+            .registries
+            .iter()
+            .map(|r| {
+                let mirrored =
+                    r.host_port.map(|host_port| Mirrored { hostname: r.hostname.clone(), host_port });
+                UsedRegistryStatus {
+                    name: r.name.clone(),
+                    host: r.host_port.map(|p| format!("localhost:{p}")),
+                    cluster: format!("{}:{}", r.hostname, crate::k3s::registries::REGISTRY_PORT),
+                    mirrors: mirrored.map(|m| m.names().to_vec()).unwrap_or_default(),
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The URL of the API on the Docker host. An address that stands for all is no address to connect to.
+pub fn host_url(host_ip: &str, port: i32) -> String {
+    let host = if host_ip == "0.0.0.0" { "127.0.0.1" } else { host_ip };
+    format!("https://{host}:{port}")
+}
+
+/// The URL of the API on the cluster's network.
+pub fn network_url(allocation: &Allocation) -> String {
+    format!("https://{}:{API_PORT}", allocation.addresses.load_balancer())
+}
+
+fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
+    let name = &spec.container.name;
+    let detail = observed.own.values().find(|d| d.container.name == *name);
+    let seen = match &observed.child {
+        Child::Reachable(state) => state.nodes.get(name),
+        Child::Unreachable(_) | Child::Unknown => None,
+    };
+    let network =
+        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.as_str());
+    let phase = match (detail, seen) {
+        (None, _) => NodePhase::Pending,
+        (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,
+        (Some(d), _)
+            if !hash::matches(
+                d.container.labels.get(names::SPEC_HASH).map(String::as_str),
+                &spec.container,
+                network,
+            ) =>
+        {
+            NodePhase::Outdated
+        }
+        (Some(d), Some(n)) if unready(n, d, desired.version.as_deref()).is_none() => NodePhase::Ready,
+        (Some(_), _) => NodePhase::Starting,
+    };
+    NodeStatus {
+        name: name.clone(),
+        role,
+        phase,
+        ip: spec.container.endpoint.ip.map(|ip| ip.to_string()),
+        version: seen.map(|n| n.version.clone()).filter(|v| !v.is_empty()),
+        container: detail.map(|d| short(&d.container.id).to_owned()),
+    }
+}
+
+/// Nodes that are no longer wanted and still there.
+fn leaving<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = NodeStatus> + 'a {
+    observed.own.values().filter_map(|d| {
+        let (role, index) = desired.names.parse_node(&d.container.name)?;
+        let wanted = if role == NodeRole::Server { desired.servers.len() } else { desired.agents.len() };
+        (index >= wanted).then(|| NodeStatus {
+            name: d.container.name.clone(),
+            role,
+            phase: NodePhase::Removing,
+            ip: None,
+            version: None,
+            container: Some(short(&d.container.id).to_owned()),
+        })
+    })
+}
+
+/// What a Registry's status is made of.
+pub struct RegistryView<'a> {
+    /// The valid spec.
+    pub valid: &'a ValidRegistry,
+    /// What is wanted.
+    pub desired: &'a registry::Desired,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The plan's problems and the failures of its steps.
+    pub problems: &'a [Problem],
+    /// The LocalClusters that use it, as `namespace/name`.
+    pub used_by: Vec<String>,
+}
+
+/// The status of a Registry.
+pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
+    let RegistryView { valid, desired, observed, problems, used_by } = view;
+    let mut conditions = previous.conditions.clone();
+    judge(&mut conditions, &REGISTRY, problems, None, moment);
+    in_use(&mut conditions, &used_by, moment);
+    let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
+    let holds = detail.is_some_and(|d| {
+        d.container.state == State::Running && d.wanted_ports.iter().any(|p| p.host_port == desired.host_port)
+    });
+    let host_port = if holds { Some(i32::from(desired.host_port)) } else { previous.host_port };
+    RegistryStatus {
+        observed_generation: Some(moment.generation),
+        conditions,
+        host: host_port.map(|p| format!("localhost:{p}")),
+        cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
+        host_port,
+        used_by,
+        volume: Some(registry::volume_name(valid)),
+        container: detail.map(|d| short(&d.container.id).to_owned()),
+    }
+}
+
+/// Sets the condition `InUse`.
+pub fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
+    let Moment { generation, now } = moment;
+    if used_by.is_empty() {
+        condition::set(conditions, types::IN_USE, false, reasons::NOT_IN_USE, "", generation, now);
+    } else {
+        let message = format!("used by {}", used_by.join(", "));
+        condition::set(conditions, types::IN_USE, true, reasons::IN_USE, &message, generation, now);
+    }
+}
