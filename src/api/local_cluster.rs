@@ -111,8 +111,8 @@ pub struct LocalClusterSpec {
     /// The cluster's Docker network.
     #[serde(default)]
     pub network: NetworkSpec,
-    /// Where the Kubernetes API is reached. A change of address or port replaces the load balancer; a change of
-    /// `sans` replaces the server's container.
+    /// Where the Kubernetes API is reached. A change of `hostPort` replaces the load balancer; a change of `hostIP` or
+    /// `sans`, which are in the serving certificate, replaces the server's container too.
     #[serde(default)]
     pub api: ApiSpec,
     /// Ports of the nodes that are published on the Docker host, through the cluster's load balancer. At most 64. A
@@ -153,7 +153,8 @@ pub struct NodePool {
     #[schemars(transform = schema::labels)]
     pub labels: BTreeMap<String, String>,
     /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`, the effect being NoSchedule, PreferNoSchedule or
-    /// NoExecute. At most 32. A change is made on the Nodes; a taint that is taken out is taken off them.
+    /// NoExecute. At most 32. A change replaces the pool's node containers one at a time; a taint that is taken out is
+    /// taken off the Nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 384)), transform = schema::taints)]
     #[x_kube(merge_strategy = ListMerge::Set)]

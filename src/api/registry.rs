@@ -59,7 +59,9 @@ pub struct RegistrySpec {
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`.
+    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`. A
+    /// change also replaces the node containers of the clusters that use the registry, one at a time, since K3s reads
+    /// the names of registries when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,

@@ -194,15 +194,20 @@ pub fn env_name() -> Rule {
 pub fn labels(schema: &mut Schema) {
     schema.insert("maxProperties".into(), 64.into());
     schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = 63.into();
-    let key = rule(
-        format!("self.all(k, k.matches({}) && k.split('/')[0].size() <= 253)", whole(pattern::LABEL_KEY)),
-        text::LABEL_KEY,
+    // A map has one path for all of its keys, so the message names the one that is wrong.
+    let no_key = |bad: String, message: &str| {
+        let naming = Message::Expression(format!("self.filter(k, {bad})[0] + ': {message}'"));
+        Rule::new(format!("!self.exists(k, {bad})")).message(naming)
+    };
+    let key = format!("!k.matches({}) || k.split('/')[0].size() > 253", whole(pattern::LABEL_KEY));
+    let value = format!("!self[k].matches({})", whole(pattern::LABEL_VALUE));
+    let refused = |r: &Refused| no_key(format!("k.matches({})", whole(&r.regex())), r.instead);
+    add(
+        schema,
+        [no_key(key, text::LABEL_KEY), no_key(value, text::LABEL_VALUE)]
+            .into_iter()
+            .chain(rules::NODE_LABELS.iter().map(refused)),
     );
-    let value =
-        rule(format!("self.all(k, self[k].matches({}))", whole(pattern::LABEL_VALUE)), text::LABEL_VALUE);
-    let refused =
-        |r: &Refused| rule(format!("!self.exists(k, k.matches({}))", whole(&r.regex())), r.message(""));
-    add(schema, [key, value].into_iter().chain(rules::NODE_LABELS.iter().map(refused)));
 }
 
 /// Rules of the taints, of each and between them.
