@@ -16,7 +16,7 @@ use kube::{
     },
 };
 
-use super::{backoff::Backoff, pulls::Pulls, triggers::Triggers};
+use super::{backoff::Backoff, files::Files, pulls::Pulls, triggers::Triggers};
 use crate::{
     api::{LocalCluster, Registry},
     child::api::{Access, ChildApi, Connect},
@@ -45,6 +45,8 @@ pub struct Context {
     pub manager: String,
     /// Image pulls.
     pub pulls: Pulls,
+    /// Files of containers.
+    pub files: Files,
     /// How to have objects looked at again.
     pub triggers: Triggers,
     /// All LocalClusters.

@@ -49,13 +49,13 @@ pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
 /// Brings what there is to what the object wants, as far as it goes now.
 pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, Error> {
     let mut previous = cluster.status.clone().unwrap_or_default();
-    for _ in 0..PASSES {
-        match pass(cluster, &mut previous, ctx).await? {
+    for number in 1..=PASSES {
+        match pass(cluster, &mut previous, ctx, number == PASSES).await? {
             Outcome::Again => {}
             Outcome::Next(next) => return Ok(next),
         }
     }
-    Ok(Next::requeue(report::SOON))
+    Ok(report::waiting(ctx, &cluster.uid().unwrap_or_default()))
 }
 
 enum Outcome {
@@ -65,11 +65,12 @@ enum Outcome {
     Next(Next),
 }
 
-/// One look and the acts that follow from it.
+/// One look and the acts that follow from it. After the `last` one in a row, the status tells how far it got.
 async fn pass(
     cluster: &LocalCluster,
     previous: &mut LocalClusterStatus,
     ctx: &Arc<Context>,
+    last: bool,
 ) -> Result<Outcome, Error> {
     let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
     let owner = owner(cluster, ctx);
@@ -125,7 +126,7 @@ async fn pass(
         kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials).await?;
 
     let first_look = previous.observed_generation != Some(moment.generation);
-    if first_look || plan.steps.is_empty() {
+    if first_look || last || plan.steps.is_empty() {
         let view =
             view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
         let next = status::cluster(previous, &view, moment);
@@ -136,6 +137,12 @@ async fn pass(
     }
 
     let done = execute::execute(&plan.steps, &*ctx.engine, child.as_deref(), moment.now, &ctx.metrics).await;
+    // Whatever was done to a container may have changed its files.
+    for detail in observed.own.values() {
+        if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
+            ctx.files.forget(&detail.container.id);
+        }
+    }
     report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
     let problems = problems(ctx, &owner, &plan, &done, &valid, &allocation, previous);
     let Some(problems) = problems else {
@@ -148,7 +155,7 @@ async fn pass(
             view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
-        return Ok(Outcome::Next(Next::requeue(report::SOON)));
+        return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
     };
     let all: Vec<Problem> = problems.into_iter().chain(plan.problems).collect();
     let view = view(&valid, &owner, &allocation, &desired, &refs, &observed, &all, secret.as_deref());
@@ -225,7 +232,7 @@ async fn details(ctx: &Context, observed: &mut Observed, desired: &Desired) -> R
         .into_iter()
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
-    observe::files(&*ctx.engine, observed, &[&desired.load_balancer]).await
+    observe::files(&ctx.files, observed, &[&desired.load_balancer]).await
 }
 
 struct Seen {
@@ -247,7 +254,7 @@ async fn child(
     else {
         return nothing;
     };
-    let file = match ctx.engine.read_file(&detail.container.id, k3s::KUBECONFIG_FILE).await {
+    let file = match ctx.files.read(detail, k3s::KUBECONFIG_FILE).await {
         Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Ok(None) => return nothing,
         Err(error) => {

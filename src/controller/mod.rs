@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod context;
 pub mod execute;
+pub mod files;
 pub mod kube_io;
 pub mod local_cluster;
 pub mod observe;

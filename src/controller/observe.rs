@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use sha2::{Digest, Sha256};
 
+use super::files::Files;
 use crate::{
     api::names,
     docker::{
@@ -49,19 +50,20 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
 }
 
 /// The hashes of those files of running containers that may be changed under them.
-pub async fn files(engine: &dyn Engine, observed: &mut Observed, specs: &[&ContainerSpec]) -> Result<()> {
+pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSpec]) -> Result<()> {
     let mut wanted = Vec::new();
     for spec in specs {
         let Some(detail) = observed.own.values().find(|d| d.container.name == spec.name) else { continue };
         if detail.container.state == State::Running {
             let live = spec.files.iter().filter(|f| f.change == FileChange::Hangup);
-            wanted.extend(live.map(|f| (detail.container.id.clone(), f.path.clone())));
+            wanted.extend(live.map(|f| (detail, f.path.clone())));
         }
     }
-    let read = wanted.into_iter().map(|(id, path)| async move {
-        let content = engine.read_file(&id, &path).await?;
-        Ok::<_, Error>(((id, path), content.map(|c| Sha256::digest(c).into())))
+    let read = wanted.into_iter().map(|(detail, path)| async move {
+        let content = files.read(detail, &path).await?;
+        Ok::<_, Error>(((detail.container.id.clone(), path), content.map(|c| Sha256::digest(c).into())))
     });
-    observed.files = try_join_all(read).await?.into_iter().collect();
+    let read: Vec<_> = try_join_all(read).await?;
+    observed.files = read.into_iter().collect();
     Ok(())
 }

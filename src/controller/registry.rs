@@ -44,19 +44,21 @@ fn owner(registry: &Registry, ctx: &Context) -> Owner {
 /// Brings what there is to what the object wants, as far as it goes now.
 pub async fn apply(registry: &Registry, ctx: &Arc<Context>) -> Result<Next, Error> {
     let mut previous = registry.status.clone().unwrap_or_default();
-    for _ in 0..PASSES {
-        if let Some(next) = pass(registry, &mut previous, ctx).await? {
+    for number in 1..=PASSES {
+        if let Some(next) = pass(registry, &mut previous, ctx, number == PASSES).await? {
             return Ok(next);
         }
     }
-    Ok(Next::requeue(report::SOON))
+    Ok(report::waiting(ctx, &registry.uid().unwrap_or_default()))
 }
 
-/// One look and the acts that follow from it; `None`: look again.
+/// One look and the acts that follow from it; `None`: look again. After the `last` one in a row, the status tells how
+/// far it got.
 async fn pass(
     object: &Registry,
     previous: &mut RegistryStatus,
     ctx: &Arc<Context>,
+    last: bool,
 ) -> Result<Option<Next>, Error> {
     let moment = Moment { generation: object.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
     let owner = owner(object, ctx);
@@ -109,7 +111,7 @@ async fn pass(
     let mut problems = Vec::new();
     let first_look = previous.observed_generation != Some(moment.generation);
     if !plan.steps.is_empty() {
-        if first_look {
+        if first_look || last {
             let view = view(ctx, object, &valid, &desired, &observed, &plan.problems);
             let next = status::registry(previous, view, moment);
             write(object, previous, next, ctx).await?;

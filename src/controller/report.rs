@@ -69,7 +69,12 @@ pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
     if problems.iter().any(|p| p.stalled) {
         return Next::requeue(STALLED.mul_f64(1.0 - jitter() / 5.0));
     }
-    // Quick at first, since a user waits; slower the longer it lasts.
+    waiting(ctx, uid)
+}
+
+/// When to look again at an object that something is under way for: soon at first, since a user waits, and less often
+/// the longer it lasts.
+pub fn waiting(ctx: &Context, uid: &str) -> Next {
     Next::requeue((ctx.memory.unsettled_for(uid) / 20).clamp(SOON, LATER))
 }
 

@@ -90,7 +90,7 @@ async fn token(
     let server = valid.names.node(crate::api::local_cluster::NodeRole::Server, 0);
     let mut in_use = None;
     if let Some(detail) = observed.own.values().find(|d| d.container.name == server) {
-        match ctx.engine.read_file(&detail.container.id, k3s::TOKEN_FILE).await {
+        match ctx.files.read(detail, k3s::TOKEN_FILE).await {
             Ok(content) => in_use = content.filter(|c| !c.is_empty()),
             Err(error) => {
                 plan.waits(

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backoff::jitter,
     context::{ClusterGuard, Context, Memory, RegistryGuard},
+    files::Files,
     kube_io, local_cluster,
     pulls::Pulls,
     registry,
@@ -112,6 +113,7 @@ async fn lead(
     let ctx = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         pulls: Pulls::new(engine.clone(), metrics.clone()),
+        files: Files::new(engine.clone(), config.resync),
         settings: settings(&config),
         resync: config.resync,
         client,
@@ -143,17 +145,25 @@ pub async fn controllers(
 
     // A Registry tells which clusters use it, and a cluster waits for its registries.
     let tell = ctx.clone();
+    let tell_registries = move |cluster: &ClusterGuard| {
+        let namespace = cluster.namespace();
+        for registry in tell.registries.state().iter().filter(|r| r.namespace() == namespace) {
+            tell.triggers.registry(&namespace.clone().unwrap_or_default(), &registry.name_any());
+        }
+    };
+    let tell_of_deletion = tell_registries.clone();
     let clusters = clusters
+        // The last event of an object looks just like the one before, so that the predicates would drop it.
+        .inspect_ok(move |cluster| {
+            if kube::Resource::meta(cluster).deletion_timestamp.is_some() {
+                tell_of_deletion(cluster);
+            }
+        })
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
             Default::default(),
         )
-        .inspect_ok(move |cluster| {
-            let namespace = cluster.namespace();
-            for registry in tell.registries.state().iter().filter(|r| r.namespace() == namespace) {
-                tell.triggers.registry(&namespace.clone().unwrap_or_default(), &registry.name_any());
-            }
-        });
+        .inspect_ok(tell_registries);
     let tell = ctx.clone();
     let registries = registries
         .inspect_ok(move |registry| {

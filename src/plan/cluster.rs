@@ -156,31 +156,28 @@ pub fn allocate(
         .chain(valid.ports.iter().filter_map(|p| p.host_port))
         .collect();
     // A port that once worked is kept even when somebody else has it now: people have it in their configuration.
-    let mut allocate = |plan: &mut Plan,
-                        wanted: Option<u16>,
-                        known: Option<i32>,
-                        made: Option<u16>,
-                        seed: &str| {
-        let known = known.and_then(|p| u16::try_from(p).ok());
-        let made = made.filter(|p| !refused.contains(p));
-        let port = wanted.or(known).or(made).or_else(|| {
-            let seed = format!("{}/{seed}", owner.uid);
-            addresses::free_port(&settings.port_range, &seed, &taken)
-        });
-        if let Some(port) = port {
-            taken.insert(port);
-        } else {
-            let (first, last) = (settings.port_range.start(), settings.port_range.end());
-            plan.stalls(
+    let mut allocate =
+        |plan: &mut Plan, wanted: Option<u16>, known: Option<i32>, made: Option<u16>, seed: &str| {
+            let known = known.and_then(|p| u16::try_from(p).ok());
+            let made = made.filter(|p| !refused.contains(p));
+            let port = wanted.or(known).or(made).or_else(|| {
+                let seed = format!("{}/{seed}", owner.uid);
+                addresses::free_port(&settings.port_range, &seed, &taken)
+            });
+            if let Some(port) = port {
+                taken.insert(port);
+            } else {
+                let (first, last) = (settings.port_range.start(), settings.port_range.end());
+                plan.stalls(
                 types::LOAD_BALANCER_READY,
                 reasons::PORT_CONFLICT,
                 format!(
                     "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
                 ),
             );
-        }
-        port
-    };
+            }
+            port
+        };
     let made = |listen: u16, protocol: Protocol| {
         let ports = &balancer?.wanted_ports;
         ports.iter().find(|p| p.port == listen && p.protocol == protocol.docker()).map(|p| p.host_port)

@@ -214,7 +214,8 @@ fn registries(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, network: 
             continue;
         };
         taken.insert(ip);
-        let endpoint = Endpoint { ip: Some(ip), aliases: vec![registry.hostname.clone()] };
+        // Docker resolves the container's name, which is the registry's, on every network but the default one.
+        let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
         if place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running)) {
             continue;
         }

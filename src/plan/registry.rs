@@ -169,7 +169,7 @@ fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Sit
     for (network, place) in &old.container.networks {
         let Some(ip) = place.pinned else { continue };
         if observed.networks.iter().any(|n| n.id == *network) {
-            let endpoint = Endpoint { ip: Some(ip), aliases: vec![spec.name.clone()] };
+            let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
             let container = super::steps::Target { name: spec.name.clone(), id: None };
             plan.step(Action::Connect { network: network.clone(), container, endpoint }, &[started], "");
         }
