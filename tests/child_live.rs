@@ -18,10 +18,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use localcluster_operator::child::{
-    api::{Access, ChildApi, Connect, Error},
-    connect::KubeConnector,
-    nodes::DRAINING_SINCE,
+use localcluster_operator::{
+    child::{
+        api::{Access, ChildApi, Connect, Error},
+        connect::KubeConnector,
+        nodes::DRAINING_SINCE,
+    },
+    plan::steps::NodeConfig,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -223,6 +226,37 @@ async fn drains_and_takes_it_back() {
             let node = world.nodes().get(name).await.unwrap();
             assert!(!node.metadata.annotations.unwrap_or_default().contains_key(DRAINING_SINCE));
             assert_eq!(node.spec.unwrap_or_default().unschedulable, None);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn gives_and_takes_labels_and_taints() {
+    let world = World::find().await;
+    let name = "lco-child-test-node-configure";
+    world
+        .with_node(name, async || {
+            let child = world.child().await;
+            let config = NodeConfig {
+                labels: [("lco-test".to_owned(), "1".to_owned())].into(),
+                taints: vec!["lco-test=x:PreferNoSchedule".to_owned()],
+            };
+            // The API server's controllers taint a Node without a kubelet at the same time, and a version that was
+            // overtaken is refused; the caller's next look brings it right.
+            let configure = async |config: &NodeConfig| {
+                while let Err(error) = child.configure(name, config).await {
+                    assert!(matches!(&error, Error::Api(words) if words.starts_with("409")), "{error}");
+                }
+                child.observe().await.unwrap().nodes.remove(name).unwrap()
+            };
+            let seen = configure(&config).await;
+            assert_eq!(seen.labels.get("lco-test").map(String::as_str), Some("1"));
+            assert!(seen.taints.contains(&config.taints[0]), "{seen:?}");
+            assert_eq!(seen.configured, Some(config.clone()));
+
+            let seen = configure(&NodeConfig::default()).await;
+            assert_eq!(seen.labels.get("lco-test"), None);
+            assert!(!seen.taints.contains(&config.taints[0]), "{seen:?}");
         })
         .await;
 }

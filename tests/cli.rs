@@ -79,6 +79,16 @@ fn a_bad_log_filter_is_one_line() {
 }
 
 #[test]
+fn without_kubernetes_it_ends_with_one_line() {
+    let home = tempfile::tempdir().unwrap();
+    let told = refusal(
+        operator(&["run", "--http-listen", "127.0.0.1:0", "--log-filter", "off"]).env("HOME", home.path()),
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.starts_with("error: no Kubernetes API to work with: "), "{told}");
+}
+
+#[test]
 fn printed_crds_are_what_the_api_server_takes() {
     let yaml = stdout(&mut operator(&["crds"]));
     let crds: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();

@@ -103,6 +103,32 @@ async fn a_cordon_of_a_person_stays() {
 }
 
 #[tokio::test]
+async fn labels_and_taints_are_given_and_taken_back() {
+    let (api, child) = cluster();
+    api.put(
+        NODE,
+        json!({
+            "metadata": {"name": "n", "labels": {"theirs": "1"}},
+            "spec": {"taints": [{"key": "theirs", "effect": "NoExecute"}]},
+        }),
+    );
+    let config = NodeConfig {
+        labels: BTreeMap::from([("ours".to_owned(), "1".to_owned())]),
+        taints: vec!["ours=x:NoSchedule".to_owned()],
+    };
+    child.configure("n", &config).await.unwrap();
+    let seen = child.observe().await.unwrap().nodes.remove("n").unwrap();
+    assert_eq!(seen.labels.keys().collect::<Vec<_>>(), ["ours", "theirs"]);
+    assert_eq!(seen.taints, ["theirs:NoExecute", "ours=x:NoSchedule"]);
+    assert_eq!(seen.configured, Some(config));
+
+    child.configure("n", &NodeConfig::default()).await.unwrap();
+    let seen = child.observe().await.unwrap().nodes.remove("n").unwrap();
+    assert_eq!(seen.labels.keys().collect::<Vec<_>>(), ["theirs"]);
+    assert_eq!(seen.taints, ["theirs:NoExecute"]);
+}
+
+#[tokio::test]
 async fn what_is_gone_is_done() {
     let (api, child) = cluster();
     let password = "/api/v1/namespaces/kube-system/secrets/n.node-password.k3s";
