@@ -81,7 +81,7 @@ fn judge(
                 let message = "not judged until what it depends on is done";
                 condition::set(conditions, type_, Status::Unknown, reasons::PENDING, message, generation, now)
             }
-            None => condition::set(conditions, type_, Status::True, reasons::READY, "", generation, now),
+            None => condition::set(conditions, type_, Status::True, good(type_), "", generation, now),
         };
     }
     let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled));
@@ -106,6 +106,16 @@ fn judge(
         condition::set(conditions, types::STALLED, false, reasons::NOT_STALLED, "", generation, now);
     }
     condition::set(conditions, types::PAUSED, false, reasons::NOT_PAUSED, "", generation, now);
+}
+
+/// The reason of a condition that holds.
+fn good(type_: &str) -> &'static str {
+    match type_ {
+        types::ACCEPTED => reasons::ACCEPTED,
+        types::RESOLVED_REFS => reasons::RESOLVED,
+        types::DOCKER_REACHABLE | types::REACHABLE => reasons::REACHABLE,
+        _ => reasons::READY,
+    }
 }
 
 /// Says of an object that it is paused. Everything else stays as it was, the generation too: nobody looked.
@@ -158,16 +168,27 @@ pub struct ClusterView<'a> {
     pub observed: &'a Observed,
     /// The plan's problems and the failures of its steps.
     pub problems: &'a [Problem],
+    /// The first condition that the plan could not judge.
+    pub unjudged: Option<&'static str>,
     /// The name of the kubeconfig Secret, once it is there.
     pub kubeconfig_secret: Option<&'a str>,
 }
 
 /// The status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
-    let ClusterView { valid, owner, allocation, desired, refs, observed, problems, kubeconfig_secret } =
-        *view;
+    let ClusterView {
+        valid,
+        owner,
+        allocation,
+        desired,
+        refs,
+        observed,
+        problems,
+        unjudged,
+        kubeconfig_secret,
+    } = *view;
     let mut conditions = previous.conditions.clone();
-    judge(&mut conditions, &CLUSTER, problems, None, moment);
+    judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
 
     let nodes: Vec<NodeStatus> = desired
         .servers

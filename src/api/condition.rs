@@ -67,8 +67,6 @@ pub mod reasons {
     pub const SETTLED: &str = "Settled";
     /// Nothing waits for a person.
     pub const NOT_STALLED: &str = "NotStalled";
-    /// It does not apply to this object, so it can't fail: no agents, no registries, no references.
-    pub const NOT_NEEDED: &str = "NotNeeded";
 
     // On the way.
 
@@ -99,24 +97,18 @@ pub mod reasons {
     pub const DOCKER_UNAVAILABLE: &str = "DockerUnavailable";
     /// The Docker engine refused a call.
     pub const DOCKER_ERROR: &str = "DockerError";
-    /// The management cluster's API refused a call.
-    pub const API_ERROR: &str = "APIError";
     /// The created cluster's API does not answer.
     pub const API_NOT_ANSWERING: &str = "APINotAnswering";
     /// An image can't be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// A Node exists and is not Ready.
     pub const NODE_NOT_READY: &str = "NodeNotReady";
-    /// A node has no container, or no Node.
-    pub const NODE_MISSING: &str = "NodeMissing";
     /// A container is not there.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
     /// A container does not run.
     pub const CONTAINER_NOT_RUNNING: &str = "ContainerNotRunning";
     /// The registry does not answer.
     pub const NOT_ANSWERING: &str = "NotAnswering";
-    /// The network is not there.
-    pub const NETWORK_MISSING: &str = "NetworkMissing";
     /// A Registry of the list is not ready.
     pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
 
@@ -142,8 +134,6 @@ pub mod reasons {
     pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
     /// The join token's Secret has another value than the cluster was made with.
     pub const TOKEN_CHANGED: &str = "TokenChanged";
-    /// The Docker host can't run K3s nodes; the message tells what is missing.
-    pub const HOST_UNSUPPORTED: &str = "HostUnsupported";
 
     // Of conditions that are neither good nor bad.
 
@@ -164,7 +154,6 @@ pub mod reasons {
         REACHABLE,
         SETTLED,
         NOT_STALLED,
-        NOT_NEEDED,
         PENDING,
         PROGRESSING,
         CREATING,
@@ -177,15 +166,12 @@ pub mod reasons {
         SERVICE_ACCOUNT_MISSING,
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
-        API_ERROR,
         API_NOT_ANSWERING,
         IMAGE_PULL_FAILED,
         NODE_NOT_READY,
-        NODE_MISSING,
         CONTAINER_MISSING,
         CONTAINER_NOT_RUNNING,
         NOT_ANSWERING,
-        NETWORK_MISSING,
         REGISTRY_NOT_READY,
         INVALID_SPEC,
         NAME_CONFLICT,
@@ -197,7 +183,6 @@ pub mod reasons {
         REGISTRY_NOT_FOUND,
         VOLUME_NOT_FOUND,
         TOKEN_CHANGED,
-        HOST_UNSUPPORTED,
         IN_USE,
         NOT_IN_USE,
         PAUSED,

@@ -18,7 +18,7 @@ use kube::{
 
 use super::{backoff::Backoff, files::Files, pulls::Pulls, triggers::Triggers};
 use crate::{
-    api::{LocalCluster, Registry},
+    api::{LocalCluster, Registry, condition},
     child::api::{Access, ChildApi, Connect},
     docker::engine::Engine,
     metrics::Metrics,
@@ -160,6 +160,17 @@ impl Context {
         let child = self.connector.connect(access, Duration::from_secs(3)).await?;
         self.memory.with(uid, |o| o.child = Some((key.to_owned(), child.clone())));
         Ok(child)
+    }
+
+    /// Counts the clusters that are ready and those that are not.
+    pub fn count_clusters(&self) {
+        let clusters = self.clusters.state();
+        let is_ready = |guard: &ClusterGuard| {
+            let status = guard.0.as_ref().ok().and_then(|c| c.status.as_ref());
+            status.is_some_and(|s| condition::is_true(&s.conditions, condition::types::READY))
+        };
+        let ready = clusters.iter().filter(|guard| is_ready(guard)).count();
+        self.metrics.set_clusters(ready, clusters.len() - ready);
     }
 
     /// The Registry of this name.

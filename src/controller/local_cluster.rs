@@ -127,8 +127,17 @@ async fn pass(
 
     let first_look = previous.observed_generation != Some(moment.generation);
     if first_look || last || plan.steps.is_empty() {
-        let view =
-            view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
+        let view = view(
+            &valid,
+            &owner,
+            &allocation,
+            &desired,
+            &refs,
+            &observed,
+            &plan.problems,
+            plan.unjudged,
+            secret.as_deref(),
+        );
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
     }
@@ -151,14 +160,24 @@ async fn pass(
         if busy && done.failed.is_empty() {
             return Ok(Outcome::Again);
         }
-        let view =
-            view(&valid, &owner, &allocation, &desired, &refs, &observed, &plan.problems, secret.as_deref());
+        let view = view(
+            &valid,
+            &owner,
+            &allocation,
+            &desired,
+            &refs,
+            &observed,
+            &plan.problems,
+            plan.unjudged,
+            secret.as_deref(),
+        );
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
         return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
     };
     let all: Vec<Problem> = problems.into_iter().chain(plan.problems).collect();
-    let view = view(&valid, &owner, &allocation, &desired, &refs, &observed, &all, secret.as_deref());
+    let view =
+        view(&valid, &owner, &allocation, &desired, &refs, &observed, &all, plan.unjudged, secret.as_deref());
     let next = status::cluster(previous, &view, moment);
     write(cluster, previous, next, ctx).await?;
     Ok(Outcome::Next(report::next(ctx, &owner.uid, &all)))
@@ -173,9 +192,10 @@ fn view<'a>(
     refs: &'a Refs,
     observed: &'a Observed,
     problems: &'a [Problem],
+    unjudged: Option<&'static str>,
     kubeconfig_secret: Option<&'a str>,
 ) -> ClusterView<'a> {
-    ClusterView { valid, owner, allocation, desired, refs, observed, problems, kubeconfig_secret }
+    ClusterView { valid, owner, allocation, desired, refs, observed, problems, unjudged, kubeconfig_secret }
 }
 
 /// What the failed steps mean; `None` when nothing failed, or only because the picture was out of date.

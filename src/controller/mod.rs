@@ -9,6 +9,7 @@ pub mod local_cluster;
 pub mod observe;
 pub mod probe;
 pub mod pulls;
+pub mod reconcile;
 pub mod registry;
 pub mod report;
 pub mod resolve;

@@ -83,16 +83,7 @@ async fn pass(
     ctx.health.set_docker(true);
     let mut plan = Plan::default();
     let refused = ctx.memory.refused(&owner.uid);
-    let desired = registry::desired(
-        &mut plan,
-        &valid,
-        &owner,
-        &ctx.settings.registry_image,
-        &ctx.settings.port_range,
-        &observed,
-        previous,
-        &refused,
-    );
+    let desired = registry::desired(&mut plan, &valid, &owner, &ctx.settings, &observed, previous, &refused);
     let Some(desired) = desired else { return blocked(previous, &plan.problems, types::REACHABLE).await };
     let image = &desired.container.image;
     match ctx.pulls.state(image).await {

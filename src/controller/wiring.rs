@@ -1,10 +1,6 @@
 //! Puts everything together: one Lease, two controllers, one stream of Docker events.
 
-use std::{
-    future::ready,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
@@ -29,13 +25,13 @@ use super::{
     backoff::jitter,
     context::{ClusterGuard, Context, Memory, RegistryGuard},
     files::Files,
-    kube_io, local_cluster,
+    kube_io,
     pulls::Pulls,
-    registry,
+    reconcile::{failed, reconcile},
     triggers::{self, Triggered, Triggers},
 };
 use crate::{
-    api::{LocalCluster, PAUSED_ANNOTATION},
+    api::{LocalCluster, Registry},
     child::connect::KubeConnector,
     config::Config,
     docker::{bollard::BollardEngine, engine::Engine},
@@ -43,7 +39,6 @@ use crate::{
     metrics::Metrics,
     plan::cluster::Settings,
     server::{self, Health},
-    status::{self, Moment},
 };
 
 /// The operator could not go on.
@@ -80,7 +75,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stop.clone().cancelled_owned()));
 
     let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
-    let engine: Arc<dyn Engine> = Arc::new(BollardEngine::connect(&config.docker_host.to_string())?);
+    let engine: Arc<dyn Engine> =
+        Arc::new(BollardEngine::connect(&config.docker_host.to_string())?.with_metrics(metrics.clone()));
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }
@@ -192,18 +188,14 @@ pub async fn controllers(
         .watches_stream(secrets, move |secret| users_of_secret(&of_secret, &secret))
         .reconcile_on(UnboundedReceiverStream::new(triggered.clusters))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(
-            reconcile_cluster,
-            |object, error, ctx| failed("LocalCluster", &*object, error, &ctx),
-            ctx.clone(),
-        )
-        .for_each(|result| ready(tell_result(result)));
+        .run(reconcile::<LocalCluster>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
+        .for_each(tell_result);
     let registry_controller = Controller::for_stream(registries, ctx.registries.clone())
         .with_config(settings)
         .reconcile_on(UnboundedReceiverStream::new(triggered.registries))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(reconcile_registry, |object, error, ctx| failed("Registry", &*object, error, &ctx), ctx.clone())
-        .for_each(|result| ready(tell_result(result)));
+        .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
+        .for_each(tell_result);
     let stores = async {
         let both = tokio::join!(ctx.clusters.wait_until_ready(), ctx.registries.wait_until_ready());
         if both.0.is_ok() && both.1.is_ok() {
@@ -317,102 +309,7 @@ async fn docker_events(ctx: Arc<Context>) {
     }
 }
 
-async fn reconcile_cluster(guard: Arc<ClusterGuard>, ctx: Arc<Context>) -> Result<Next, kube_io::Error> {
-    let began = Instant::now();
-    let cluster = match &guard.0 {
-        Ok(cluster) => cluster,
-        Err(invalid) => return Ok(undecodable("LocalCluster", &invalid.metadata, &invalid.error)),
-    };
-    if is_paused(cluster) {
-        let mut status = cluster.status.clone().unwrap_or_default();
-        status::paused(&mut status.conditions, moment(cluster, &ctx));
-        if cluster.status.as_ref() != Some(&status) {
-            kube_io::write_status(&ctx.client, cluster, &status).await?;
-        }
-        return Ok(Next::await_change());
-    }
-    let next = if cluster.metadata.deletion_timestamp.is_some() {
-        match local_cluster::cleanup(cluster, &ctx).await? {
-            Some(next) => next,
-            None => {
-                kube_io::set_finalizer(&ctx.client, cluster, false).await?;
-                Next::await_change()
-            }
-        }
-    } else {
-        kube_io::set_finalizer(&ctx.client, cluster, true).await?;
-        local_cluster::apply(cluster, &ctx).await?
-    };
-    ctx.metrics.reconciled("LocalCluster", began.elapsed(), None);
-    Ok(next)
-}
-
-async fn reconcile_registry(guard: Arc<RegistryGuard>, ctx: Arc<Context>) -> Result<Next, kube_io::Error> {
-    let began = Instant::now();
-    let object = match &guard.0 {
-        Ok(object) => object,
-        Err(invalid) => return Ok(undecodable("Registry", &invalid.metadata, &invalid.error)),
-    };
-    if is_paused(object) {
-        let mut status = object.status.clone().unwrap_or_default();
-        status::paused(&mut status.conditions, moment(object, &ctx));
-        if object.status.as_ref() != Some(&status) {
-            kube_io::write_status(&ctx.client, object, &status).await?;
-        }
-        return Ok(Next::await_change());
-    }
-    let next = if object.metadata.deletion_timestamp.is_some() {
-        match registry::cleanup(object, &ctx).await? {
-            Some(next) => next,
-            None => {
-                kube_io::set_finalizer(&ctx.client, object, false).await?;
-                Next::await_change()
-            }
-        }
-    } else {
-        kube_io::set_finalizer(&ctx.client, object, true).await?;
-        registry::apply(object, &ctx).await?
-    };
-    ctx.metrics.reconciled("Registry", began.elapsed(), None);
-    Ok(next)
-}
-
-fn is_paused(object: &impl ResourceExt) -> bool {
-    object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true")
-}
-
-fn moment(object: &impl ResourceExt, ctx: &Context) -> Moment {
-    Moment { generation: object.meta().generation.unwrap_or_default(), now: (ctx.now)() }
-}
-
-/// An object that this version can't read: a newer one knows fields that this one refuses. Nothing is done to it.
-fn undecodable(
-    kind: &'static str,
-    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    error: &str,
-) -> Next {
-    tracing::error!(
-        kind,
-        namespace = metadata.namespace,
-        name = metadata.name,
-        error,
-        "the object can't be read"
-    );
-    Next::await_change()
-}
-
-fn failed(kind: &'static str, object: &impl ResourceExt, error: &kube_io::Error, ctx: &Context) -> Next {
-    ctx.metrics.reconciled(kind, Duration::ZERO, Some("kubernetes"));
-    if error.is_stale() {
-        tracing::debug!(kind, namespace = object.namespace(), name = object.name_any(), %error, "out of date");
-        return Next::requeue(super::report::SOON);
-    }
-    let delay = ctx.memory.backoff.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
-    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, ?delay, "will try again");
-    Next::requeue(delay)
-}
-
-fn tell_result<K: kube::Resource>(
+async fn tell_result<K: kube::Resource>(
     result: Result<(ObjectRef<K>, Next), ControllerError<kube_io::Error, watcher::Error>>,
 ) where
     K::DynamicType: std::fmt::Debug,

@@ -8,7 +8,7 @@
 use std::{
     future::Future,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -32,7 +32,10 @@ use super::{
     error::Error,
     events, fault,
 };
-use crate::plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec};
+use crate::{
+    metrics::Metrics,
+    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+};
 
 /// How many calls are under way at once: bollard opens a connection for each.
 const CALLS: usize = 8;
@@ -66,6 +69,7 @@ pub struct BollardEngine {
     socket: String,
     timeouts: Timeouts,
     calls: Arc<Semaphore>,
+    metrics: Metrics,
     /// Made when it is first needed, since bollard makes no client for a socket that does not exist.
     client: OnceLock<Docker>,
 }
@@ -78,6 +82,7 @@ impl BollardEngine {
                 socket: socket.to_owned(),
                 timeouts: Timeouts::default(),
                 calls: Arc::new(Semaphore::new(CALLS)),
+                metrics: Metrics::new(),
                 client: OnceLock::new(),
             }),
             _ => Err(Error::Invalid(format!("{host:?} is no Docker host: it has to be unix:///path"))),
@@ -87,6 +92,12 @@ impl BollardEngine {
     /// With other timeouts.
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
+        self
+    }
+
+    /// Counting its calls there.
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -105,7 +116,7 @@ impl BollardEngine {
     /// One call within its time and within the limit of calls. `failed` tells what its failure means.
     async fn call_or<T, F>(
         &self,
-        what: &str,
+        what: &'static str,
         limit: Duration,
         call: impl FnOnce(Docker) -> F,
         failed: impl FnOnce(&str, Failure) -> Error,
@@ -115,13 +126,16 @@ impl BollardEngine {
     {
         let client = self.client()?;
         let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
-        match timeout(limit, call(client)).await {
+        let began = Instant::now();
+        let answer = match timeout(limit, call(client)).await {
             Ok(answer) => answer.map_err(|failure| failed(what, failure)),
             Err(_) => Err(Error::Timeout(format!("{what} took longer than {limit:?}"))),
-        }
+        };
+        self.metrics.docker_call(what, answer.as_ref().map_or_else(Error::name, |_| "ok"), began.elapsed());
+        answer
     }
 
-    async fn call<T, F>(&self, what: &str, call: impl FnOnce(Docker) -> F) -> Result<T>
+    async fn call<T, F>(&self, what: &'static str, call: impl FnOnce(Docker) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, Failure>>,
     {

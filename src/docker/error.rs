@@ -35,26 +35,20 @@ pub enum Error {
     Engine(String),
 }
 
-/// What is to be done about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A person or another program must act first.
-    Permanent,
-    /// It goes by waiting a little.
-    Wait,
-    /// It may go by trying again, with backoff.
-    Transient,
-}
-
 impl Error {
-    /// What is to be done about it.
-    pub fn kind(&self) -> Kind {
+    /// Its name, for metrics.
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Conflict(_) | Self::PortTaken(_) | Self::Address(_) | Self::Invalid(_) | Self::Pull(_) => {
-                Kind::Permanent
-            }
-            Self::Busy(_) => Kind::Wait,
-            Self::Unavailable(_) | Self::Timeout(_) | Self::NotFound(_) | Self::Engine(_) => Kind::Transient,
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout(_) => "timeout",
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::PortTaken(_) => "port_taken",
+            Self::Address(_) => "address",
+            Self::Busy(_) => "busy",
+            Self::Invalid(_) => "invalid",
+            Self::Pull(_) => "pull",
+            Self::Engine(_) => "engine",
         }
     }
 }

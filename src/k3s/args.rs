@@ -3,6 +3,9 @@
 use super::{API_PORT, REGISTRIES_FILE, RESOLV_CONF_FILE, TOKEN_FILE};
 use crate::api::local_cluster::NodeRole;
 
+/// Has a kubelet run on a host with cgroup v1 (kubernetes/website#53082).
+pub const CGROUP_V1: &str = "--kubelet-arg=fail-cgroupv1=false";
+
 /// What the command line of a node depends on.
 #[derive(Clone, Debug)]
 pub struct NodeArgs<'a> {
@@ -40,7 +43,7 @@ pub fn command(node: &NodeArgs<'_>) -> Vec<String> {
     // Docker's own resolver, 127.0.0.11, works only inside of the node container; K3s refuses it for Pods.
     args.push(format!("--resolv-conf={RESOLV_CONF_FILE}"));
     if node.cgroup_v1 {
-        args.push("--kubelet-arg=fail-cgroupv1=false".to_owned());
+        args.push(CGROUP_V1.to_owned());
     }
     args.extend(node.taints.iter().map(|t| format!("--node-taint={t}")));
     args.extend_from_slice(node.extra);

@@ -36,7 +36,7 @@ pub fn render(forwards: &[Forward]) -> String {
     for forward in forwards.iter().filter(|f| !f.nodes.is_empty()) {
         let Forward { listen, protocol, port, nodes } = forward;
         let name = format!("{}_{listen}", protocol.docker());
-        write!(out, "  upstream {name} {{\n").expect("writing to a String never fails");
+        writeln!(out, "  upstream {name} {{").expect("writing to a String never fails");
         for node in nodes {
             writeln!(out, "    server {node}:{port} max_fails=1 fail_timeout=2s;").expect("as above");
         }

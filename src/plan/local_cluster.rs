@@ -38,6 +38,7 @@ pub struct Inputs<'a> {
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
     let Some(network) = network(plan, desired, owner, observed) else {
+        plan.unjudged = Some(types::REGISTRIES_READY);
         // Images and volumes need no network, and pulls are what takes longest.
         let site = Site { owner, observed, network: None };
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {

@@ -19,7 +19,7 @@ use crate::{
         local_cluster::NodeRole,
     },
     docker::engine::{ContainerDetail, State},
-    k3s,
+    k3s::{self, args::CGROUP_V1},
 };
 
 /// How long Pods may take to leave a node before it goes all the same.
@@ -101,7 +101,12 @@ fn converge(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'
     if !site.has_image(plan, spec) {
         return Standing::Blocked;
     }
-    let created = site.create(plan, spec, &before, "it did not exist");
+    let why = if spec.command.iter().any(|arg| arg == CGROUP_V1) {
+        "it did not exist; its kubelet is told to run on cgroup v1, which it refuses by itself"
+    } else {
+        "it did not exist"
+    };
+    let created = site.create(plan, spec, &before, why);
     site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold, created)
 }
 

@@ -1,12 +1,10 @@
 //! The plan for a Registry: its volume and its container, which every cluster that uses it connects to its network.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     addresses,
+    cluster::Settings,
     containers::{Owner, Site, Standing, taken},
     desired::{ContainerSpec, Endpoint, Role, VolumeSpec},
     local_cluster::management_network,
@@ -51,12 +49,12 @@ pub fn desired(
     plan: &mut Plan,
     valid: &ValidRegistry,
     owner: &Owner,
-    default_image: &str,
-    port_range: &RangeInclusive<u16>,
+    settings: &Settings,
     observed: &Observed,
     previous: &RegistryStatus,
     refused: &BTreeSet<u16>,
 ) -> Option<Desired> {
+    let port_range = &settings.port_range;
     let made = observed.own.values().find(|d| d.container.name == valid.hostname);
     let made =
         made.and_then(|d| d.wanted_ports.first()).map(|p| p.host_port).filter(|p| !refused.contains(p));
@@ -95,7 +93,7 @@ pub fn desired(
         container: ContainerSpec {
             name: valid.hostname.clone(),
             role: Role::Registry,
-            image: valid.image.clone().unwrap_or_else(|| default_image.to_owned()),
+            image: valid.image.clone().unwrap_or_else(|| settings.registry_image.clone()),
             command: Vec::new(),
             env,
             labels,

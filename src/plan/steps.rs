@@ -13,6 +13,8 @@ pub struct Plan {
     pub pulls: Vec<String>,
     /// Why the object is not as desired; empty and no steps: it is.
     pub problems: Vec<Problem>,
+    /// The first condition that can't be judged yet, since the plan did not get that far.
+    pub unjudged: Option<&'static str>,
 }
 
 /// One thing to do. It carries all that is needed to do it.

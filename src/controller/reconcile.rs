@@ -1,0 +1,159 @@
+//! What the reconciles of both kinds share: pause, finalizer, deletion and failure.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, error_boundary::DeserializeGuard},
+    runtime::controller::Action as Next,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    backoff::jitter,
+    context::Context,
+    kube_io::{self, Error},
+    local_cluster, registry, report,
+};
+use crate::{
+    api::{LocalCluster, LocalClusterStatus, PAUSED_ANNOTATION, Registry, RegistryStatus},
+    status::{self, Moment},
+};
+
+/// A kind that the operator reconciles.
+pub trait Managed:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + DeserializeOwned
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Its status.
+    type Status: Clone + Default + PartialEq + Serialize + Send + Sync;
+    /// Its name, for logs and metrics.
+    const KIND: &'static str;
+
+    /// The object's status.
+    fn status(&self) -> Option<&Self::Status>;
+    /// A status's conditions.
+    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
+    /// Brings what there is to what the object wants.
+    fn apply(&self, ctx: &Arc<Context>) -> impl Future<Output = Result<Next, Error>> + Send;
+    /// Takes away what the object made; `None` when all of it is gone.
+    fn cleanup(&self, ctx: &Arc<Context>) -> impl Future<Output = Result<Option<Next>, Error>> + Send;
+}
+
+impl Managed for LocalCluster {
+    type Status = LocalClusterStatus;
+    const KIND: &'static str = "LocalCluster";
+
+    fn status(&self) -> Option<&LocalClusterStatus> {
+        self.status.as_ref()
+    }
+
+    fn conditions(status: &mut LocalClusterStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
+    async fn apply(&self, ctx: &Arc<Context>) -> Result<Next, Error> {
+        local_cluster::apply(self, ctx).await
+    }
+
+    async fn cleanup(&self, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
+        local_cluster::cleanup(self, ctx).await
+    }
+}
+
+impl Managed for Registry {
+    type Status = RegistryStatus;
+    const KIND: &'static str = "Registry";
+
+    fn status(&self) -> Option<&RegistryStatus> {
+        self.status.as_ref()
+    }
+
+    fn conditions(status: &mut RegistryStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
+    async fn apply(&self, ctx: &Arc<Context>) -> Result<Next, Error> {
+        registry::apply(self, ctx).await
+    }
+
+    async fn cleanup(&self, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
+        registry::cleanup(self, ctx).await
+    }
+}
+
+/// One reconcile.
+pub async fn reconcile<K: Managed>(
+    guard: Arc<DeserializeGuard<K>>,
+    ctx: Arc<Context>,
+) -> Result<Next, Error> {
+    let began = Instant::now();
+    let object = match &guard.0 {
+        Ok(object) => object,
+        Err(invalid) => {
+            // A newer version of the operator knows fields that this one can't read. Nothing is done to it.
+            let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+            tracing::error!(
+                kind = K::KIND,
+                namespace,
+                name,
+                error = invalid.error,
+                "the object can't be read"
+            );
+            return Ok(Next::await_change());
+        }
+    };
+    let result = of(object, &ctx).await;
+    let error = result.as_ref().err().filter(|e| !e.is_stale()).map(|_| "kubernetes");
+    ctx.metrics.reconciled(K::KIND, began.elapsed(), error);
+    ctx.count_clusters();
+    result
+}
+
+/// One reconcile of an object that could be read.
+pub async fn of<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
+        let mut next = object.status().cloned().unwrap_or_default();
+        let generation = object.meta().generation.unwrap_or_default();
+        status::paused(K::conditions(&mut next), Moment { generation, now: (ctx.now)() });
+        if object.status() != Some(&next) {
+            kube_io::write_status(&ctx.client, object, &next).await?;
+        }
+        return Ok(Next::await_change());
+    }
+    if object.meta().deletion_timestamp.is_none() {
+        // Before the first thing is made, or a deletion in between would leave it behind.
+        kube_io::set_finalizer(&ctx.client, object, true).await?;
+        return object.apply(ctx).await;
+    }
+    match object.cleanup(ctx).await? {
+        Some(next) => Ok(next),
+        None => {
+            kube_io::set_finalizer(&ctx.client, object, false).await?;
+            Ok(Next::await_change())
+        }
+    }
+}
+
+/// When to try again after a failure.
+pub fn failed<K: Managed>(object: &DeserializeGuard<K>, error: &Error, ctx: &Context) -> Next {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    if error.is_stale() {
+        tracing::debug!(kind = K::KIND, namespace, name, %error, "out of date");
+        return Next::requeue(report::SOON);
+    }
+    let delay: Duration =
+        ctx.memory.backoff.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
+    tracing::warn!(kind = K::KIND, namespace, name, %error, ?delay, "will try again");
+    Next::requeue(delay)
+}
