@@ -78,7 +78,7 @@ async fn a_pull_is_bounded_by_silence() {
 #[tokio::test]
 async fn a_pull_that_is_cut_off_is_tried_again() {
     let (_daemon, engine) = pulling(|| Reply::Cut(pieces(["{\"status\":\"Pulling\"}\r\n"])), false);
-    assert_eq!(engine.pull("r.example/i:1", None).await.unwrap_err().name(), "engine");
+    assert_eq!(engine.pull("r.example/i:1", None).await.unwrap_err().name(), "unavailable");
 }
 
 #[tokio::test]
