@@ -19,9 +19,9 @@ pub enum Error {
     Twice,
 }
 
-/// What the Kubernetes client says of every answer from 500 up. A created cluster that starts answers 503 for a
+/// What the Kubernetes client says of answers from 500 up and of cut connections. A created cluster that starts does both for a
 /// while: nothing is wrong, and what is wrong comes back as an error that is told with its context.
-const NOISE: &str = "kube_client::client::builder=off";
+const NOISE: &str = "kube_client::client=off";
 
 /// Sets up the process's log. To be called once.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use crate::{
         names,
     },
     child::api::{Access, ChildApi},
-    docker::error::Error as DockerError,
+    docker::{engine::State, error::Error as DockerError},
     k3s::{self, kubeconfig},
     plan::{
         cluster::{self, Allocation, Desired, Refs},
@@ -269,6 +269,9 @@ async fn child(
     allocation: &Allocation,
 ) -> Seen {
     let nothing = Seen { credentials: None, child: None };
+    let runs = |name: &str| {
+        observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
+    };
     let server = desired.names.node(NodeRole::Server, 0);
     let Some(detail) = observed.own.values().find(|d| d.container.name == server && d.started_at.is_some())
     else {
@@ -283,6 +286,11 @@ async fn child(
         }
     };
     let Some(credentials) = kubeconfig::parse(&file) else { return nothing };
+    // The way to the API is known to be closed: waiting for answers would only hold up the repair.
+    if let Some(closed) = [&desired.load_balancer.name, &server].into_iter().find(|name| !runs(name)) {
+        observed.child = Child::Unreachable(format!("{closed} does not run"));
+        return Seen { credentials: Some(credentials), child: None };
+    }
     let access = Access {
         kubeconfig: file,
         candidates: candidates(ctx, observed, desired, allocation),
