@@ -16,7 +16,7 @@ use crate::{
     docker::engine::State,
     k3s::{API_PORT, registries::Mirrored},
     plan::{
-        cluster::{Allocation, Desired, NodeSpec, Refs},
+        cluster::{Allocation, Desired, NodeSpec, Refs, image_of},
         containers::{Owner, short},
         hash,
         nodes::unready,
@@ -249,7 +249,11 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         observed_generation: Some(moment.generation),
         conditions,
         version: nodes.iter().find_map(|n| n.version.clone()).or_else(|| previous.version.clone()),
-        image: desired.servers.first().map(|s| s.container.image.clone()),
+        image: desired
+            .servers
+            .first()
+            .and_then(|s| image_of(observed, &s.container.name))
+            .or_else(|| previous.image.clone()),
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),
         endpoints,
         kubeconfig_secret: kubeconfig_secret.map(str::to_owned),

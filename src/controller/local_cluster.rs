@@ -37,6 +37,9 @@ use crate::{
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
 
+/// How long a refused choice of a subnet is put down to others who chose the same.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The owner labels of a cluster.
 pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
     Owner {
@@ -105,9 +108,8 @@ async fn pass(
     let Some(allocation) = allocated else {
         return blocked(previous, &plan.problems, types::REGISTRIES_READY).await;
     };
-    let desired =
-        cluster::desired(&valid, &owner, &ctx.settings, &refs, &allocation, observed.engine.cgroup_v1);
-    let seen = details(ctx, &mut observed, &desired).await;
+    let desired = cluster::desired(&valid, &owner, &ctx.settings, &refs, &allocation, &observed);
+    let seen = details(ctx, &mut observed, &desired, &refs.token).await;
     if let Err(error) = seen {
         return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
     }
@@ -121,7 +123,7 @@ async fn pass(
         now: moment.now,
     };
     local_cluster::plan(&mut plan, &desired, &inputs);
-    start_pulls(ctx, cluster, &valid, &mut plan).await?;
+    start_pulls(ctx, cluster, &valid, &observed, &mut plan).await?;
     let secret =
         kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials).await?;
 
@@ -228,6 +230,14 @@ fn problems(
                     retry = true;
                     continue;
                 }
+                // Two clusters that are made at once may choose the same subnet: the slower one looks again.
+                let subnet =
+                    matches!(action, Action::CreateNetwork(_)) && matches!(error, DockerError::Address(_));
+                let chosen = valid.subnet.is_none() && previous.network.is_none();
+                if subnet && chosen && ctx.memory.unsettled_for(&owner.uid) < PATIENCE {
+                    retry = true;
+                    continue;
+                }
                 problems.extend(failures::docker(action, error, Some(&valid.names)));
             }
             execute::Error::Child(error) => {
@@ -244,15 +254,36 @@ fn problems(
 }
 
 /// Images and files, once it is known which are wanted.
-async fn details(ctx: &Context, observed: &mut Observed, desired: &Desired) -> Result<(), DockerError> {
+async fn details(
+    ctx: &Context,
+    observed: &mut Observed,
+    desired: &Desired,
+    token: &[u8],
+) -> Result<(), DockerError> {
     let specs: Vec<_> = desired.servers.iter().chain(&desired.agents).map(|n| &n.container).collect();
     let images: std::collections::BTreeSet<&str> =
         specs.iter().map(|s| s.image.as_str()).chain([desired.load_balancer.image.as_str()]).collect();
+    last_words(ctx, observed, token).await?;
     let states = images
         .into_iter()
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::files(&ctx.files, observed, &[&desired.load_balancer]).await
+}
+
+/// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
+async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
+    let token = String::from_utf8_lossy(token);
+    for detail in observed.own.values_mut() {
+        let failed = detail.container.state == State::Restarting
+            || (detail.container.state == State::Exited
+                && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
+        if failed && detail.error.as_deref().unwrap_or_default().is_empty() {
+            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
+            detail.error = k3s::log::last_words(&lines).filter(|words| !words.contains(&*token));
+        }
+    }
+    Ok(())
 }
 
 struct Seen {
@@ -371,9 +402,10 @@ async fn start_pulls(
     ctx: &Arc<Context>,
     cluster: &LocalCluster,
     valid: &validate::Valid,
+    observed: &Observed,
     plan: &mut Plan,
 ) -> Result<(), Error> {
-    let node_image = cluster::image(valid, &ctx.settings);
+    let node_image = cluster::image(valid, &ctx.settings, observed);
     let namespace = cluster.namespace().unwrap_or_default();
     for image in plan.pulls.clone() {
         let mut auth = None;

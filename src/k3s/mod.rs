@@ -3,6 +3,7 @@
 pub mod args;
 pub mod kubeconfig;
 pub mod load_balancer;
+pub mod log;
 pub mod registries;
 pub mod versions;
 

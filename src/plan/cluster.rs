@@ -258,12 +258,13 @@ pub fn desired(
     settings: &Settings,
     refs: &Refs,
     allocation: &Allocation,
-    cgroup_v1: bool,
+    observed: &Observed,
 ) -> Desired {
-    let image = image(valid, settings);
+    let image = image(valid, settings, observed);
     let version = versions::of_image(&image);
     let refuses = version.as_deref().and_then(Version::parse).is_none_or(|v| v.refuses_cgroup_v1());
-    let build = Build { valid, owner, settings, refs, allocation, image, cgroup_v1: cgroup_v1 && refuses };
+    let cgroup_v1 = observed.engine.cgroup_v1 && refuses;
+    let build = Build { valid, owner, settings, refs, allocation, observed, image, cgroup_v1 };
     let Addresses { subnet } = allocation.addresses;
     Desired {
         names: valid.names.clone(),
@@ -282,12 +283,19 @@ pub fn desired(
     }
 }
 
-/// The node image of a cluster.
-pub fn image(valid: &Valid, settings: &Settings) -> String {
-    valid.image.clone().unwrap_or_else(|| {
-        let version = valid.version.as_deref().unwrap_or(&settings.default_version);
-        format!("{}:{}", settings.node_image_repository, versions::tag(version))
-    })
+/// The node image of a cluster. One that names neither version nor image keeps the image that it was made with, so
+/// that an operator with another default changes nothing that is there.
+pub fn image(valid: &Valid, settings: &Settings, observed: &Observed) -> String {
+    let of_version = |v: &str| format!("{}:{}", settings.node_image_repository, versions::tag(v));
+    let named = valid.image.clone().or_else(|| valid.version.as_deref().map(of_version));
+    named
+        .or_else(|| image_of(observed, &valid.names.node(NodeRole::Server, 0)))
+        .unwrap_or_else(|| of_version(&settings.default_version))
+}
+
+/// The image that an own container was made from.
+pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
+    observed.own.values().find(|d| d.container.name == container).map(|d| d.container.image.clone())
 }
 
 struct Build<'a> {
@@ -296,6 +304,7 @@ struct Build<'a> {
     settings: &'a Settings,
     refs: &'a Refs,
     allocation: &'a Allocation,
+    observed: &'a Observed,
     image: String,
     cgroup_v1: bool,
 }
@@ -437,10 +446,13 @@ impl Build<'_> {
         });
         let mut labels = self.labels(Some("loadbalancer"));
         labels.insert(names::API_PORT.into(), self.allocation.api_port.to_string());
+        let name = self.valid.names.load_balancer();
         ContainerSpec {
-            name: self.valid.names.load_balancer(),
             role: Role::LoadBalancer,
-            image: self.settings.load_balancer_image.clone(),
+            // Kept for the same reason as the node image.
+            image: image_of(self.observed, &name)
+                .unwrap_or_else(|| self.settings.load_balancer_image.clone()),
+            name,
             command: Vec::new(),
             env: BTreeMap::new(),
             labels,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     addresses,
-    cluster::Settings,
+    cluster::{Settings, image_of},
     containers::{Owner, Site, Standing, taken},
     desired::{ContainerSpec, Endpoint, Role, VolumeSpec},
     local_cluster::management_network,
@@ -93,7 +93,11 @@ pub fn desired(
         container: ContainerSpec {
             name: valid.hostname.clone(),
             role: Role::Registry,
-            image: valid.image.clone().unwrap_or_else(|| settings.registry_image.clone()),
+            image: valid
+                .image
+                .clone()
+                .or_else(|| image_of(observed, &valid.hostname))
+                .unwrap_or_else(|| settings.registry_image.clone()),
             command: Vec::new(),
             env,
             labels,
