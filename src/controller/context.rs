@@ -136,11 +136,13 @@ impl Memory {
 
     /// The watch with this key ended.
     pub fn end_watch(&self, uid: &str, key: &str) {
-        self.with(uid, |o| {
-            if o.watched.as_deref() == Some(key) {
-                o.watched = None;
-            }
-        });
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        // The object may be gone and forgotten by now.
+        if let Some(object) = objects.get_mut(uid)
+            && object.watched.as_deref() == Some(key)
+        {
+            object.watched = None;
+        }
     }
 }
 
