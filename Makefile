@@ -13,8 +13,7 @@ PROFILE ?= dist
 LOCKED ?= --locked
 # Static, so that the image needs no base.
 HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]' \
-	$(if $(filter dist,$(PROFILE)),--config 'profile.dist.lto="off"')
+STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 # These need the test world (Docker, images, a management cluster); every other file in tests/ runs anywhere.
 LIVE := %_live e2e

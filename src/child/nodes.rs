@@ -91,7 +91,11 @@ pub fn observe(
                 ready,
                 message: if ready { String::new() } else { why_not(condition) },
                 version: version(node).to_owned(),
-                renewed: lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0),
+                // A new kubelet tells its Node's state at once and makes its Lease up to seven seconds later.
+                renewed: condition
+                    .and_then(|c| c.last_heartbeat_time.as_ref())
+                    .map(|time| time.0)
+                    .max(lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0)),
                 schedulable: schedulable(node),
                 draining_since: draining_since(node),
                 pods_to_evict: pods_to_evict.get(&name).copied().unwrap_or_default(),
@@ -238,6 +242,25 @@ mod tests {
         assert_eq!(seen["b"].renewed, None);
         assert_eq!(seen["b"].draining_since, Some("2026-11-25T00:00:00Z".parse().unwrap()));
         assert_eq!(seen["b"].pods_to_evict, 3);
+    }
+
+    #[test]
+    fn a_sign_of_life_is_the_later_of_lease_and_heartbeat() {
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": {"name": "a"}, "spec": {"renewTime": "2026-11-25T01:02:03.500000Z"},
+        }))
+        .unwrap();
+        for (heartbeat, renewed) in [
+            ("2026-11-25T01:02:09Z", "2026-11-25T01:02:09Z"),
+            ("2026-11-25T01:02:01Z", "2026-11-25T01:02:03.5Z"),
+        ] {
+            let mut node = node("a", "True");
+            let conditions = node.status.as_mut().unwrap().conditions.as_mut().unwrap();
+            conditions[1].last_heartbeat_time =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(heartbeat.parse().unwrap()));
+            let seen = observe(&[node], std::slice::from_ref(&lease), &BTreeMap::new());
+            assert_eq!(seen["a"].renewed, Some(renewed.parse().unwrap()));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), last: Duration::from_secs(5 * 60) }
+        Self { first: Duration::from_secs(1), last: Duration::from_secs(30) }
     }
 }
 

@@ -71,8 +71,10 @@ pub struct Context {
 #[derive(Default)]
 pub struct Memory {
     objects: Mutex<HashMap<String, Object>>,
-    /// Delays after failures.
+    /// Delays after failures of Docker.
     pub backoff: Backoff<String>,
+    /// Delays after failures of the management cluster's API.
+    pub api: Backoff<String>,
 }
 
 #[derive(Default)]
@@ -118,6 +120,7 @@ impl Memory {
     pub fn forget(&self, uid: &str) {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.cleared(&uid.to_owned());
+        self.api.cleared(&uid.to_owned());
     }
 
     /// Forgets the client of a created cluster, which did not answer.

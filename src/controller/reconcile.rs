@@ -117,6 +117,9 @@ pub async fn reconcile<K: Managed>(
     let error = result.as_ref().err().filter(|e| !e.is_stale()).map(|_| "kubernetes");
     ctx.metrics.reconciled(K::KIND, began.elapsed(), error);
     ctx.count_clusters();
+    if result.is_ok() {
+        ctx.memory.api.cleared(&object.uid().unwrap_or_default());
+    }
     result
 }
 
@@ -152,8 +155,7 @@ pub fn failed<K: Managed>(object: &DeserializeGuard<K>, error: &Error, ctx: &Con
         tracing::debug!(kind = K::KIND, namespace, name, %error, "out of date");
         return Next::requeue(report::SOON);
     }
-    let delay: Duration =
-        ctx.memory.backoff.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
+    let delay: Duration = ctx.memory.api.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
     tracing::warn!(kind = K::KIND, namespace, name, %error, ?delay, "will try again");
     Next::requeue(delay)
 }

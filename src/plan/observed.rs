@@ -72,7 +72,7 @@ pub struct Node {
     pub message: String,
     /// Its kubelet's version.
     pub version: String,
-    /// The last time that its kubelet said it was alive (the Lease in kube-node-lease). A Ready condition outlives
+    /// The last time that its kubelet said it was alive (its Lease, or its report of Ready). A Ready condition outlives
     /// its kubelet by 40 s and more; this does not.
     pub renewed: Option<Timestamp>,
     /// Whether it takes new Pods.

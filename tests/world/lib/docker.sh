@@ -21,7 +21,18 @@ is_zombie() { grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null; }
 
 daemon_pid() { pid_of dockerd "$state/dockerd.pid"; } # of the dockerd that this world started
 
+# Every kubelet, containerd and CoreDNS takes inotify instances of one user's, 128 by default: with some ten nodes a
+# kubelet ends with "too many open files" (kind documents the same as a known issue).
+raise_limits() {
+	local limit=/proc/sys/fs/inotify/max_user_instances
+	if [ -w $limit ] && [ "$(cat $limit)" -lt 8192 ]; then
+		echo 8192 >$limit
+		say "raised fs.inotify.max_user_instances to 8192"
+	fi
+}
+
 world_docker() {
+	raise_limits
 	local missing=() tool package
 	for tool in docker:docker.io jq:jq iptables:iptables skopeo:skopeo openssl:openssl curl:curl flock:util-linux; do
 		package=${tool#*:}
