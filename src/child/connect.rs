@@ -67,8 +67,8 @@ fn config(addr: SocketAddr, identity: &Identity, tls_server_name: &str) -> Resul
     config.root_cert = Some(identity.authority.clone());
     config.tls_server_name = Some(tls_server_name.to_owned());
     config.auth_info = AuthInfo {
-        client_certificate_data: Some(identity.certificate.clone()),
-        client_key_data: Some(identity.key.clone().into()),
+        client_certificate_data: Some(identity.admin.certificate.clone()),
+        client_key_data: Some(identity.admin.key.clone().into()),
         ..AuthInfo::default()
     };
     config.connect_timeout = Some(CONNECT);

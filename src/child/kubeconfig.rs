@@ -1,20 +1,15 @@
-//! What is taken from the kubeconfig that K3s wrote.
-//!
-//! The file comes out of a container that others can write to, so nothing but the certificates and the key is taken:
-//! kube's own reader would also run the commands (`exec`) and open the files that a kubeconfig can name.
+//! Who a created cluster is, and how to prove to be its admin.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Deserialize;
+
+use crate::k3s::kubeconfig::{self, Credentials};
 
 /// A kubeconfig without what is needed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Not a kubeconfig at all. K3s may be writing it right now.
-    #[error("the kubeconfig can't be read: {0}")]
-    Unreadable(String),
-    /// A part is missing.
-    #[error("the kubeconfig has no {0}")]
-    Missing(&'static str),
+    /// The file is not as it should be.
+    #[error(transparent)]
+    File(#[from] kubeconfig::Error),
     /// The CA is not what it should be.
     #[error("the kubeconfig's certificate-authority-data is not base64 of PEM certificates")]
     Authority,
@@ -25,64 +20,14 @@ pub enum Error {
 pub struct Identity {
     /// The certificates in DER that the cluster's own certificate must be signed by.
     pub authority: Vec<Vec<u8>>,
-    /// The admin's certificate: base64 of PEM, as in the file.
-    pub certificate: String,
-    /// The admin's key: base64 of PEM, as in the file.
-    pub key: String,
+    /// The admin's certificate and key.
+    pub admin: Credentials,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct File {
-    current_context: String,
-    contexts: Vec<Named<Context>>,
-    clusters: Vec<Named<Cluster>>,
-    users: Vec<Named<User>>,
-}
-
-#[derive(Deserialize)]
-struct Named<T> {
-    name: String,
-    #[serde(alias = "context", alias = "cluster", alias = "user")]
-    of: T,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    cluster: String,
-    user: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Cluster {
-    certificate_authority_data: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct User {
-    client_certificate_data: Option<String>,
-    client_key_data: Option<String>,
-}
-
-/// Reads the current context's identity.
+/// Reads it from K3s's kubeconfig.
 pub fn parse(yaml: &str) -> Result<Identity, Error> {
-    let file: File =
-        serde_saphyr::from_str(yaml).map_err(|e| Error::Unreadable(first_line(&e.to_string())))?;
-    let context = named(file.contexts, &file.current_context).ok_or(Error::Missing("current context"))?;
-    let cluster = named(file.clusters, &context.cluster).ok_or(Error::Missing("cluster of its context"))?;
-    let user = named(file.users, &context.user).ok_or(Error::Missing("user of its context"))?;
-    let authority = cluster.certificate_authority_data.ok_or(Error::Missing("certificate-authority-data"))?;
-    Ok(Identity {
-        authority: certificates(&authority).ok_or(Error::Authority)?,
-        certificate: user.client_certificate_data.ok_or(Error::Missing("client-certificate-data"))?,
-        key: user.client_key_data.ok_or(Error::Missing("client-key-data"))?,
-    })
-}
-
-fn named<T>(list: Vec<Named<T>>, name: &str) -> Option<T> {
-    list.into_iter().find(|entry| entry.name == name).map(|entry| entry.of)
+    let admin = kubeconfig::parse(yaml)?;
+    Ok(Identity { authority: certificates(&admin.ca).ok_or(Error::Authority)?, admin })
 }
 
 /// The certificates in base64 of PEM, as DER; `None` when there is none or one is broken.
@@ -98,11 +43,6 @@ fn certificates(data: &str) -> Option<Vec<Vec<u8>>> {
         })
         .collect();
     ders.filter(|ders| !ders.is_empty())
-}
-
-/// A parser's message without the excerpt of the file that follows it: the excerpt may hold the key.
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -125,15 +65,7 @@ mod tests {
     fn what_k3s_writes() {
         let identity = parse(&file(&PEM.repeat(2))).unwrap();
         assert_eq!(identity.authority, [[1, 2, 3], [1, 2, 3]]);
-        assert_eq!((identity.certificate.as_str(), identity.key.as_str()), ("Y2VydA==", "a2V5"));
-    }
-
-    #[test]
-    fn half_a_file_is_an_error() {
-        let whole = file(PEM);
-        for end in 0..whole.len() - "client-key-data: a2V5\n".len() {
-            assert!(parse(&whole[..end]).is_err(), "{}", &whole[..end]);
-        }
+        assert_eq!((identity.admin.certificate.as_str(), identity.admin.key.as_str()), ("Y2VydA==", "a2V5"));
     }
 
     #[test]
@@ -145,11 +77,5 @@ mod tests {
         ] {
             assert_eq!(parse(&file(bad)).err(), Some(Error::Authority), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn errors_show_nothing_of_the_file() {
-        let told = parse("users: [secret-key-here").err().unwrap().to_string();
-        assert!(!told.contains("secret") && told.lines().count() == 1, "{told}");
     }
 }

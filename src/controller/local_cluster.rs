@@ -1,33 +1,33 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::try_join_all};
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 use super::{
     context::Context,
+    credentials,
     execute::{self, Report},
     kube_io::{self, Error},
-    observe, report, resolve,
+    observe,
+    reach::{self, Seen},
+    report, resolve,
 };
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus,
         condition::{reasons, types},
-        local_cluster::NodeRole,
-        names,
     },
-    child::api::{Access, ChildApi},
     docker::{engine::State, error::Error as DockerError},
-    k3s::{self, kubeconfig},
+    k3s::{self},
     plan::{
         cluster::{self, Allocation, Desired, Refs},
         containers::Owner,
         failures,
-        local_cluster::{self, Inputs, management_network, teardown},
-        observed::{Child, Observed},
+        local_cluster::{self, Inputs, teardown},
+        observed::Observed,
         steps::{Action, Plan, Problem},
         validate,
     },
@@ -113,7 +113,7 @@ async fn pass(
     if let Err(error) = seen {
         return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
     }
-    let Seen { credentials, child } = child(ctx, &owner, &mut observed, &desired, &allocation).await;
+    let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &desired, &allocation).await;
 
     let inputs = Inputs {
         owner: &owner,
@@ -125,7 +125,8 @@ async fn pass(
     local_cluster::plan(&mut plan, &desired, &inputs);
     start_pulls(ctx, cluster, &valid, &observed, &mut plan).await?;
     let secret =
-        kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials).await?;
+        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials)
+            .await?;
 
     let first_look = previous.observed_generation != Some(moment.generation);
     if first_look || last || plan.steps.is_empty() {
@@ -286,117 +287,6 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
     Ok(())
 }
 
-struct Seen {
-    credentials: Option<kubeconfig::Credentials>,
-    child: Option<Arc<dyn ChildApi>>,
-}
-
-/// Asks the created cluster's own API, by the kubeconfig that its server wrote.
-async fn child(
-    ctx: &Arc<Context>,
-    owner: &Owner,
-    observed: &mut Observed,
-    desired: &Desired,
-    allocation: &Allocation,
-) -> Seen {
-    let nothing = Seen { credentials: None, child: None };
-    let runs = |name: &str| {
-        observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
-    };
-    let server = desired.names.node(NodeRole::Server, 0);
-    let Some(detail) = observed.own.values().find(|d| d.container.name == server && d.started_at.is_some())
-    else {
-        return nothing;
-    };
-    let file = match ctx.files.read(detail, k3s::KUBECONFIG_FILE).await {
-        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(None) => return nothing,
-        Err(error) => {
-            observed.child = Child::Unreachable(format!("reading the kubeconfig: {error}"));
-            return nothing;
-        }
-    };
-    let Some(credentials) = kubeconfig::parse(&file) else { return nothing };
-    // The way to the API is known to be closed: waiting for answers would only hold up the repair.
-    if let Some(closed) = [&desired.load_balancer.name, &server].into_iter().find(|name| !runs(name)) {
-        observed.child = Child::Unreachable(format!("{closed} does not run"));
-        return Seen { credentials: Some(credentials), child: None };
-    }
-    let access = Access {
-        kubeconfig: file,
-        candidates: candidates(ctx, observed, desired, allocation),
-        tls_server_name: desired.load_balancer.name.clone(),
-    };
-    let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
-    let asked = async {
-        let child = ctx.child(&owner.uid, &access, &key).await?;
-        let state = child.observe().await?;
-        Ok::<_, crate::child::api::Error>((child, state))
-    };
-    match asked.await {
-        Ok((child, state)) => {
-            observed.child = Child::Reachable(state);
-            watch(ctx, owner, &key, child.clone());
-            Seen { credentials: Some(credentials), child: Some(child) }
-        }
-        Err(error) => {
-            ctx.memory.drop_child(&owner.uid);
-            observed.child = Child::Unreachable(error.to_string());
-            Seen { credentials: Some(credentials), child: None }
-        }
-    }
-}
-
-/// Where the API may be reached from here, best first: from a Pod whose Node is a container of the same engine, only
-/// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
-fn candidates(
-    ctx: &Context,
-    observed: &Observed,
-    desired: &Desired,
-    allocation: &Allocation,
-) -> Vec<SocketAddr> {
-    let mut candidates = Vec::new();
-    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
-    let own =
-        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.clone());
-    let shared =
-        management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
-    if let (Some(balancer), Some(shared)) = (balancer, shared)
-        && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
-    {
-        candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
-    }
-    candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));
-    if let Some(api) = desired.load_balancer.ports.first()
-        && let Ok(ip) = api.host_ip.parse::<std::net::Ipv4Addr>()
-    {
-        let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST } else { ip };
-        candidates.push(SocketAddr::from((ip, api.host_port)));
-    }
-    candidates
-}
-
-/// Has the cluster looked at when one of its Nodes changes. One watch at a time, which ends with its connection.
-fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
-    if !ctx.memory.begin_watch(&owner.uid, key) {
-        return;
-    }
-    let (ctx, owner, key) = (ctx.clone(), owner.clone(), key.to_owned());
-    tokio::spawn(async move {
-        if let (Ok(mut changes), Some((namespace, name))) =
-            (child.changes().await, owner.object.split_once('/'))
-        {
-            while changes.next().await.is_some() {
-                ctx.triggers.cluster(namespace, name);
-            }
-            ctx.memory.end_watch(&owner.uid, &key);
-            ctx.triggers.cluster(namespace, name);
-        } else {
-            ctx.memory.end_watch(&owner.uid, &key);
-        }
-    });
-}
-
 /// Starts the pulls that the plan asks for.
 async fn start_pulls(
     ctx: &Arc<Context>,
@@ -419,56 +309,6 @@ async fn start_pulls(
         ctx.pulls.start(&image, auth, Box::new(move || triggers.cluster(&namespace, &name)));
     }
     Ok(())
-}
-
-/// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
-async fn kubeconfig_secret(
-    ctx: &Context,
-    cluster: &LocalCluster,
-    plan: &mut Plan,
-    previous: &LocalClusterStatus,
-    desired: &Desired,
-    allocation: &Allocation,
-    credentials: Option<kubeconfig::Credentials>,
-) -> Result<Option<String>, Error> {
-    let name = format!("{}-kubeconfig", cluster.name_any());
-    let Some(credentials) = credentials else {
-        plan.waits(types::KUBECONFIG_READY, reasons::PENDING, "the servers have not written it yet");
-        return Ok(previous.kubeconfig_secret.clone());
-    };
-    let host = status::host_url(&cluster.spec.api.host_ip, allocation.api_port.into());
-    let render = |server: &str| {
-        kubeconfig::render(&credentials, &desired.names.cluster, server, &desired.load_balancer.name)
-            .into_bytes()
-    };
-    let data = BTreeMap::from([
-        ("value".to_owned(), render(&status::network_url(allocation))),
-        ("kubeconfig".to_owned(), render(&host)),
-    ]);
-    let mut secret = resolve::secret_of(cluster, &name, data);
-    secret.labels_mut().insert("cluster.x-k8s.io/cluster-name".into(), cluster.name_any());
-    secret.labels_mut().insert("reconcile.fluxcd.io/watch".into(), "Enabled".into());
-    let namespace = cluster.namespace().unwrap_or_default();
-    let existing = kube_io::secret(&ctx.client, &namespace, &name).await?;
-    if let Some(existing) = &existing {
-        let ours = existing.owner_references().iter().any(|o| Some(&o.uid) == cluster.metadata.uid.as_ref());
-        if !ours {
-            let message = format!(
-                "the Secret {name} belongs to somebody else and is left alone: rename or delete it, or give the \
-                 cluster another name"
-            );
-            plan.stalls(types::KUBECONFIG_READY, reasons::SECRET_INVALID, message);
-            return Ok(None);
-        }
-        let labelled = secret.labels().iter().all(|(k, v)| existing.labels().get(k) == Some(v));
-        if existing.data == secret.data && labelled {
-            return Ok(Some(name));
-        }
-    }
-    kube_io::apply_secret(&ctx.client, &secret).await?;
-    let what = if existing.is_some() { "Update" } else { "Create" };
-    report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Secret {name}"));
-    Ok(Some(name))
 }
 
 /// Writes the status where it differs, and keeps it as the last one written.

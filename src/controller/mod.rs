@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod context;
+pub mod credentials;
 pub mod execute;
 pub mod files;
 pub mod kube_io;
@@ -9,6 +10,7 @@ pub mod local_cluster;
 pub mod observe;
 pub mod probe;
 pub mod pulls;
+pub mod reach;
 pub mod reconcile;
 pub mod registry;
 pub mod report;

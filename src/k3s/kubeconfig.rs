@@ -1,4 +1,7 @@
 //! The admin kubeconfig: read as K3s wrote it, written as users get it.
+//!
+//! The file comes out of a container that others can write to, so nothing but the certificates and the key is taken:
+//! kube's own reader would also run the commands (`exec`) and open the files that a kubeconfig can name.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,42 +23,73 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// A kubeconfig without what is needed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// Not a kubeconfig at all. K3s may be writing it right now.
+    #[error("the kubeconfig can't be read: {0}")]
+    Unreadable(String),
+    /// A part is missing.
+    #[error("the kubeconfig has no {0}")]
+    Missing(&'static str),
+}
+
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct File {
-    clusters: Vec<NamedCluster>,
-    users: Vec<NamedUser>,
+    current_context: String,
+    contexts: Vec<Named<Context>>,
+    clusters: Vec<Named<Cluster>>,
+    users: Vec<Named<User>>,
 }
 
 #[derive(Deserialize)]
-struct NamedCluster {
-    cluster: Cluster,
+struct Named<T> {
+    name: String,
+    #[serde(alias = "context", alias = "cluster", alias = "user")]
+    of: T,
 }
 
 #[derive(Deserialize)]
+struct Context {
+    cluster: String,
+    user: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Cluster {
-    #[serde(rename = "certificate-authority-data")]
-    ca: String,
+    certificate_authority_data: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct NamedUser {
-    user: User,
-}
-
-#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct User {
-    #[serde(rename = "client-certificate-data")]
-    certificate: String,
-    #[serde(rename = "client-key-data")]
-    key: String,
+    client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
 }
 
-/// The credentials in K3s's file; `None` while it is not whole.
-pub fn parse(text: &str) -> Option<Credentials> {
-    let file: File = serde_saphyr::from_str(text).ok()?;
-    let user = file.users.into_iter().next()?.user;
-    let ca = file.clusters.into_iter().next()?.cluster.ca;
-    Some(Credentials { ca, certificate: user.certificate, key: user.key })
+/// The credentials of the file's current context.
+pub fn parse(yaml: &str) -> Result<Credentials, Error> {
+    let file: File =
+        serde_saphyr::from_str(yaml).map_err(|e| Error::Unreadable(first_line(&e.to_string())))?;
+    let context = named(file.contexts, &file.current_context).ok_or(Error::Missing("current context"))?;
+    let cluster = named(file.clusters, &context.cluster).ok_or(Error::Missing("cluster of its context"))?;
+    let user = named(file.users, &context.user).ok_or(Error::Missing("user of its context"))?;
+    Ok(Credentials {
+        ca: cluster.certificate_authority_data.ok_or(Error::Missing("certificate-authority-data"))?,
+        certificate: user.client_certificate_data.ok_or(Error::Missing("client-certificate-data"))?,
+        key: user.client_key_data.ok_or(Error::Missing("client-key-data"))?,
+    })
+}
+
+fn named<T>(list: Vec<Named<T>>, name: &str) -> Option<T> {
+    list.into_iter().find(|entry| entry.name == name).map(|entry| entry.of)
+}
+
+/// A parser's message without the excerpt of the file that follows it: the excerpt may hold the key.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
 }
 
 /// A self-contained kubeconfig for `server`. The certificate is checked against the load balancer's name, so that
@@ -121,8 +155,15 @@ users:
     }
 
     #[test]
-    fn half_a_file_is_none() {
-        assert!(parse(&FROM_K3S[..FROM_K3S.len() / 2]).is_none());
-        assert!(parse("").is_none());
+    fn half_a_file_is_an_error() {
+        for end in 0..FROM_K3S.len() - "client-key-data: S0VZ\n".len() {
+            assert!(parse(&FROM_K3S[..end]).is_err(), "{}", &FROM_K3S[..end]);
+        }
+    }
+
+    #[test]
+    fn errors_show_nothing_of_the_file() {
+        let told = parse("users: [secret-key-here").err().unwrap().to_string();
+        assert!(!told.contains("secret") && told.lines().count() == 1, "{told}");
     }
 }

@@ -1,0 +1,134 @@
+//! The way to a created cluster's API, and what it tells.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::context::Context;
+use crate::{
+    api::{local_cluster::NodeRole, names},
+    child::api::{Access, ChildApi},
+    docker::engine::State,
+    k3s::{self, kubeconfig},
+    plan::{
+        cluster::{Allocation, Desired},
+        containers::Owner,
+        local_cluster::management_network,
+        observed::{Child, Observed},
+    },
+};
+
+/// What was seen of a created cluster.
+pub struct Seen {
+    /// The admin's credentials.
+    pub credentials: Option<kubeconfig::Credentials>,
+    /// Its API, where it answers.
+    pub child: Option<Arc<dyn ChildApi>>,
+}
+
+/// Asks the created cluster's own API, by the kubeconfig that its server wrote.
+pub async fn child(
+    ctx: &Arc<Context>,
+    owner: &Owner,
+    observed: &mut Observed,
+    desired: &Desired,
+    allocation: &Allocation,
+) -> Seen {
+    let nothing = Seen { credentials: None, child: None };
+    let runs = |name: &str| {
+        observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
+    };
+    let server = desired.names.node(NodeRole::Server, 0);
+    let Some(detail) = observed.own.values().find(|d| d.container.name == server && d.started_at.is_some())
+    else {
+        return nothing;
+    };
+    let file = match ctx.files.read(detail, k3s::KUBECONFIG_FILE).await {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(None) => return nothing,
+        Err(error) => {
+            observed.child = Child::Unreachable(format!("reading the kubeconfig: {error}"));
+            return nothing;
+        }
+    };
+    let Ok(credentials) = kubeconfig::parse(&file) else { return nothing };
+    // The way to the API is known to be closed: waiting for answers would only hold up the repair.
+    if let Some(closed) = [&desired.load_balancer.name, &server].into_iter().find(|name| !runs(name)) {
+        observed.child = Child::Unreachable(format!("{closed} does not run"));
+        return Seen { credentials: Some(credentials), child: None };
+    }
+    let access = Access {
+        kubeconfig: file,
+        candidates: candidates(ctx, observed, desired, allocation),
+        tls_server_name: desired.load_balancer.name.clone(),
+    };
+    let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
+    let asked = async {
+        let child = ctx.child(&owner.uid, &access, &key).await?;
+        let state = child.observe().await?;
+        Ok::<_, crate::child::api::Error>((child, state))
+    };
+    match asked.await {
+        Ok((child, state)) => {
+            observed.child = Child::Reachable(state);
+            watch(ctx, owner, &key, child.clone());
+            Seen { credentials: Some(credentials), child: Some(child) }
+        }
+        Err(error) => {
+            ctx.memory.drop_child(&owner.uid);
+            observed.child = Child::Unreachable(error.to_string());
+            Seen { credentials: Some(credentials), child: None }
+        }
+    }
+}
+
+/// Where the API may be reached from here, best first: from a Pod whose Node is a container of the same engine, only
+/// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
+fn candidates(
+    ctx: &Context,
+    observed: &Observed,
+    desired: &Desired,
+    allocation: &Allocation,
+) -> Vec<SocketAddr> {
+    let mut candidates = Vec::new();
+    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
+    let own =
+        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.clone());
+    let shared =
+        management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
+    if let (Some(balancer), Some(shared)) = (balancer, shared)
+        && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
+    {
+        candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
+    }
+    candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));
+    if let Some(api) = desired.load_balancer.ports.first()
+        && let Ok(ip) = api.host_ip.parse::<std::net::Ipv4Addr>()
+    {
+        let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST } else { ip };
+        candidates.push(SocketAddr::from((ip, api.host_port)));
+    }
+    candidates
+}
+
+/// Has the cluster looked at when one of its Nodes changes. One watch at a time, which ends with its connection.
+fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
+    if !ctx.memory.begin_watch(&owner.uid, key) {
+        return;
+    }
+    let (ctx, owner, key) = (ctx.clone(), owner.clone(), key.to_owned());
+    tokio::spawn(async move {
+        if let (Ok(mut changes), Some((namespace, name))) =
+            (child.changes().await, owner.object.split_once('/'))
+        {
+            while changes.next().await.is_some() {
+                ctx.triggers.cluster(namespace, name);
+            }
+            ctx.memory.end_watch(&owner.uid, &key);
+            ctx.triggers.cluster(namespace, name);
+        } else {
+            ctx.memory.end_watch(&owner.uid, &key);
+        }
+    });
+}
