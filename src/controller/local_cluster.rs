@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::try_join_all};
+use futures::future::try_join_all;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
-use sha2::Digest;
 
 use super::{
     context::Context,
