@@ -212,7 +212,7 @@ impl Site<'_> {
                 reasons::CONTAINER_NOT_RUNNING,
                 format!("{} is off its network", spec.name),
             );
-            let stop = plan.step(Action::Stop { container: target.clone(), grace: GRACE }, &[], "");
+            let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, &[], "");
             let last = self.attach(plan, spec, detail, further, Some(stop)).unwrap_or(stop);
             return Standing::Changing(plan.step(
                 Action::Start { container: target },
@@ -347,7 +347,7 @@ impl Site<'_> {
     ) -> Standing {
         let Some(detail) = self.own(&spec.name) else { return Standing::Blocked };
         let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
-        let stop = plan.step(Action::Stop { container: target.clone(), grace: GRACE }, after, "");
+        let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, after, "");
         let removed = plan.step(Action::RemoveContainer { container: target }, &[stop], "");
         let made = self.create(plan, spec, &[removed], why);
         self.finish(plan, spec, Target { name: spec.name.clone(), id: None }, further, None, made)
@@ -356,6 +356,15 @@ impl Site<'_> {
 
 /// How long a container may take to stop, in seconds. K3s answers SIGTERM within a second or two.
 pub const GRACE: u32 = 15;
+
+/// How long this container may take to stop. nginx's own stop signal waits for all connections, and those of a watch
+/// last for ever.
+fn grace(spec: &ContainerSpec) -> u32 {
+    match spec.role {
+        Role::LoadBalancer => 0,
+        Role::Node(_) | Role::Registry => GRACE,
+    }
+}
 
 /// What is said of a name that somebody else has.
 pub fn taken(what: &str, name: &str, id: &str) -> String {
