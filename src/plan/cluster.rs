@@ -155,46 +155,56 @@ pub fn allocate(
         .chain(valid.api_port)
         .chain(valid.ports.iter().filter_map(|p| p.host_port))
         .collect();
-    // A port that once worked is kept even when somebody else has it now: people have it in their configuration.
-    let mut allocate =
-        |plan: &mut Plan, wanted: Option<u16>, known: Option<i32>, made: Option<u16>, seed: &str| {
-            let known = known.and_then(|p| u16::try_from(p).ok());
-            let made = made.filter(|p| !refused.contains(p));
-            let port = wanted.or(known).or(made).or_else(|| {
-                let seed = format!("{}/{seed}", owner.uid);
-                addresses::free_port(&settings.port_range, &seed, &taken)
-            });
-            if let Some(port) = port {
-                taken.insert(port);
-            } else {
-                let (first, last) = (settings.port_range.start(), settings.port_range.end());
-                plan.stalls(
+    // Nothing is given twice: first what the spec names, then what worked before, then what is free. A port that once
+    // worked is kept even when somebody else has it now: people have it in their configuration.
+    let mut given: BTreeSet<(Protocol, u16)> =
+        valid.api_port.map(|p| (Protocol::Tcp, p)).into_iter().collect();
+    given.extend(valid.ports.iter().filter_map(|p| Some((p.protocol, p.host_port?))));
+    let mut keep = |protocol: Protocol, wanted: Option<u16>, known: Option<i32>| {
+        let known = known.and_then(|p| u16::try_from(p).ok());
+        wanted.or_else(|| known.filter(|p| given.insert((protocol, *p))))
+    };
+    let api = keep(Protocol::Tcp, valid.api_port, previous.api_port.as_ref().map(|p| p.host_port));
+    let kept: Vec<Option<u16>> = valid
+        .ports
+        .iter()
+        .map(|port| {
+            let known = previous.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
+            keep(port.protocol, port.host_port, known.map(|p| p.host_port))
+        })
+        .collect();
+    taken.extend(given.iter().map(|(_, p)| *p));
+    let made = |listen: u16, protocol: Protocol| {
+        let ports = &balancer?.wanted_ports;
+        ports.iter().find(|p| p.port == listen && p.protocol == protocol.docker()).map(|p| p.host_port)
+    };
+    let mut allocate = |plan: &mut Plan, kept: Option<u16>, protocol: Protocol, listen: u16, seed: &str| {
+        let made =
+            made(listen, protocol).filter(|p| !refused.contains(p) && !given.contains(&(protocol, *p)));
+        let port = kept.or(made).or_else(|| {
+            let seed = format!("{}/{seed}", owner.uid);
+            addresses::free_port(&settings.port_range, &seed, &taken)
+        });
+        if let Some(port) = port {
+            taken.insert(port);
+            given.insert((protocol, port));
+        } else {
+            let (first, last) = (settings.port_range.start(), settings.port_range.end());
+            plan.stalls(
                 types::LOAD_BALANCER_READY,
                 reasons::PORT_CONFLICT,
                 format!(
                     "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
                 ),
             );
-            }
-            port
-        };
-    let made = |listen: u16, protocol: Protocol| {
-        let ports = &balancer?.wanted_ports;
-        ports.iter().find(|p| p.port == listen && p.protocol == protocol.docker()).map(|p| p.host_port)
+        }
+        port
     };
-    let known = previous.api_port.as_ref().map(|p| p.host_port);
-    let api_port = allocate(plan, valid.api_port, known, made(k3s::API_PORT, Protocol::Tcp), "api")?;
+    let api_port = allocate(plan, api, Protocol::Tcp, k3s::API_PORT, "api")?;
     let mut listening: BTreeSet<(Protocol, u16)> = BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]);
     let mut ports = Vec::new();
-    for port in &valid.ports {
-        let known = previous.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
-        let host_port = allocate(
-            plan,
-            port.host_port,
-            known.map(|p| p.host_port),
-            made(port.port, port.protocol),
-            &port.name,
-        )?;
+    for (port, kept) in valid.ports.iter().zip(kept) {
+        let host_port = allocate(plan, kept, port.protocol, port.port, &port.name)?;
         // Two host ports may lead to one port of the nodes; the second listens under its host port's number.
         let listen = if listening.contains(&(port.protocol, port.port)) { host_port } else { port.port };
         listening.insert((port.protocol, listen));
