@@ -116,12 +116,14 @@ impl Site<'_> {
     }
 
     /// Plans what brings the container to run, its replacement excepted. `further` are networks that it is to be on
-    /// besides the one it is made on. It is not started for the first time while `hold` gives a reason.
+    /// besides the one it is made on; `before` are the steps that make its volumes, since Docker makes a missing one
+    /// itself, without labels. It is not started for the first time while `hold` gives a reason.
     pub fn converge(
         &self,
         plan: &mut Plan,
         spec: &ContainerSpec,
         further: &[(String, Endpoint)],
+        before: &[usize],
         hold: Option<(&'static str, String)>,
     ) -> Standing {
         let condition = condition_of(spec.role);
@@ -133,7 +135,7 @@ impl Site<'_> {
             if !self.has_image(plan, spec) {
                 return Standing::Blocked;
             }
-            let made = self.create(plan, spec, &[], "it did not exist");
+            let made = self.create(plan, spec, before, "it did not exist");
             return self.finish(
                 plan,
                 spec,
@@ -166,8 +168,9 @@ impl Site<'_> {
                     plan.waits(condition, reason, message);
                     return Standing::Blocked;
                 }
+                let off = self.detach(plan, detail, None);
                 let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
-                let uploaded = plan.step(files, &[], "");
+                let uploaded = plan.step(files, &off.into_iter().collect::<Vec<_>>(), "");
                 plan.waits(condition, reasons::CREATING, format!("{} is being made", spec.name));
                 self.finish(plan, spec, target, further, None, uploaded)
             }
@@ -225,23 +228,21 @@ impl Site<'_> {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
             last = Some(plan.step(connect, &[], "it was off a network"));
         }
-        let stale: Vec<FileSpec> = spec
-            .files
-            .iter()
-            .filter(|f| f.change == FileChange::Hangup && !self.same(detail, f))
-            .cloned()
-            .collect();
-        if !stale.is_empty() {
-            // The last file of such a spec says that the signal was given, so it goes in after the signal.
-            let (marker, content) = stale.split_last().expect("it is not empty");
+        let live: Vec<&FileSpec> = spec.files.iter().filter(|f| f.change == FileChange::Hangup).collect();
+        // The last file of such a spec says that the signal was given, so it goes in after the signal.
+        if let Some((marker, content)) = live.split_last()
+            && live.iter().any(|f| !self.same(detail, f))
+        {
+            let stale: Vec<FileSpec> =
+                content.iter().filter(|f| !self.same(detail, f)).map(|f| (*f).clone()).collect();
             let mut after = Vec::new();
-            if !content.is_empty() {
-                let files = Action::Upload { container: target.clone(), files: content.to_vec() };
+            if !stale.is_empty() {
+                let files = Action::Upload { container: target.clone(), files: stale };
                 after.push(plan.step(files, &[], "its configuration changed"));
             }
             let signal = Action::Signal { container: target.clone(), signal: "SIGHUP" };
             let signalled = plan.step(signal, &after, "");
-            let files = Action::Upload { container: target, files: vec![marker.clone()] };
+            let files = Action::Upload { container: target, files: vec![(*marker).clone()] };
             last = Some(plan.step(files, &[signalled], ""));
         }
         match last {
@@ -301,6 +302,23 @@ impl Site<'_> {
         Standing::Changing(plan.step(Action::Start { container: target }, &[ready], ""))
     }
 
+    /// Plans what takes a stopped container off networks that are gone, without which it can't be started; answers
+    /// the last step. Docker knows such a place by the network's name alone.
+    fn detach(&self, plan: &mut Plan, detail: &ContainerDetail, after: Option<usize>) -> Option<usize> {
+        let target = Target { name: detail.container.name.clone(), id: Some(detail.container.id.clone()) };
+        let mut last = after;
+        for (network, place) in &detail.container.networks {
+            if detail.container.state == State::Running
+                || self.observed.networks.iter().any(|n| n.id == *network)
+            {
+                continue;
+            }
+            let off = Action::Disconnect { network: place.network_name.clone(), container: target.clone() };
+            last = Some(plan.step(off, &last.into_iter().collect::<Vec<_>>(), "the network is gone"));
+        }
+        last
+    }
+
     /// Plans what puts a stopped container back on its networks, and answers the last step.
     fn attach(
         &self,
@@ -311,7 +329,7 @@ impl Site<'_> {
         after: Option<usize>,
     ) -> Option<usize> {
         let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
-        let mut last = after;
+        let mut last = self.detach(plan, detail, after);
         let chain = |last: Option<usize>| last.into_iter().collect::<Vec<_>>();
         if let Some(network) = self.network {
             let place = detail.container.networks.get(network);

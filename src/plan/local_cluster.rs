@@ -46,7 +46,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         }
         if reset(plan, desired, inputs).is_none() {
             for node in desired.servers.iter().chain(&desired.agents) {
-                volumes(plan, node, owner, observed);
+                volumes(plan, node, owner, observed, &[]);
             }
         }
         return;
@@ -99,8 +99,15 @@ fn network<'a>(
     None
 }
 
-/// Plans a node's missing volumes; answers the steps, or `None` where a name is somebody else's.
-pub fn volumes(plan: &mut Plan, node: &NodeSpec, owner: &Owner, observed: &Observed) -> Option<Vec<usize>> {
+/// Plans a node's missing volumes after the steps `after`; answers the steps, or `None` where a name is somebody
+/// else's.
+pub fn volumes(
+    plan: &mut Plan,
+    node: &NodeSpec,
+    owner: &Owner,
+    observed: &Observed,
+    after: &[usize],
+) -> Option<Vec<usize>> {
     let condition = super::containers::condition_of(node.container.role);
     let mut steps = Vec::new();
     for spec in &node.volumes {
@@ -110,7 +117,7 @@ pub fn volumes(plan: &mut Plan, node: &NodeSpec, owner: &Owner, observed: &Obser
                 plan.stalls(condition, reasons::NAME_CONFLICT, taken("volume", &spec.name, &spec.name));
                 return None;
             }
-            None => steps.push(plan.step(Action::CreateVolume(spec.clone()), &[], "")),
+            None => steps.push(plan.step(Action::CreateVolume(spec.clone()), after, "")),
         }
     }
     Some(steps)
@@ -172,7 +179,7 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             .into_iter()
             .map(|id| (id, Endpoint::default()))
             .collect();
-    if site.converge(plan, spec, &further, None) == Standing::Outdated && site.has_image(plan, spec) {
+    if site.converge(plan, spec, &further, &[], None) == Standing::Outdated && site.has_image(plan, spec) {
         site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
 }

@@ -25,6 +25,10 @@ use crate::{
 /// How long Pods may take to leave a node before it goes all the same.
 const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long a node may take from its container's start to its first report. A kubelet whose Node is deleted under it
+/// never makes another one, and one whose password is lost is refused for ever; both take much less when all is well.
+const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
+
 /// Plans all nodes of the cluster.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let mut settled = true;
@@ -81,7 +85,7 @@ fn converge(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'
     let spec = &node.container;
     let hold = hold(inputs.refs);
     if site.own(&spec.name).is_some() || site.foreign(&spec.name).is_some() {
-        return site.converge(plan, spec, &[], hold);
+        return site.converge(plan, spec, &[], &[], hold);
     }
     if let Some((reason, message)) = hold.clone()
         && inputs.refs.registries.iter().any(|r| r.host_port.is_none())
@@ -92,11 +96,13 @@ fn converge(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'
         return Standing::Blocked;
     }
     // A node whose password is lost is refused under its old name (k3s-io/k3s#802), so that name is freed first.
-    let mut before = Vec::new();
+    let mut before: Vec<usize> = Vec::new();
     if node_of(inputs, &spec.name).is_some() && !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed) {
         before.push(plan.step(Action::DeleteNode { node: spec.name.clone() }, &[], "its password is lost"));
     }
-    let Some(made) = volumes(plan, node, inputs.owner, inputs.observed) else { return Standing::Blocked };
+    // Once the volume is there, nothing tells any more that the password was lost: it is made after.
+    let made = volumes(plan, node, inputs.owner, inputs.observed, &before);
+    let Some(made) = made else { return Standing::Blocked };
     before.extend(made);
     if !site.has_image(plan, spec) {
         return Standing::Blocked;
@@ -116,7 +122,17 @@ fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_
     let condition = condition_of(spec.container.role);
     let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { return };
     let Some(state) = child(inputs) else { return };
-    let Some(node) = state.nodes.get(name) else {
+    let silent = |node: Option<&Node>| {
+        detail.started_at.is_some_and(|started| {
+            inputs.now >= started + REPORT_LIMIT
+                && node.is_none_or(|n| n.renewed.is_none_or(|renewed| renewed < started))
+        })
+    };
+    let node = state.nodes.get(name);
+    if silent(node) {
+        rejoin(plan, name, detail, node.is_some());
+    }
+    let Some(node) = node else {
         plan.waits(condition, reasons::NODE_STARTING, format!("{name} has not registered as a Node yet"));
         return;
     };
@@ -133,6 +149,18 @@ fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_
         plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
         plan.waits(condition, reasons::UPDATING, format!("{name} is closed for Pods"));
     }
+}
+
+/// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
+/// container restarted.
+fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: bool) {
+    let container = Target { name: name.to_owned(), id: Some(detail.container.id.clone()) };
+    // The Node first: when this is the server, nobody answers once it is stopped.
+    let delete = Action::DeleteNode { node: name.to_owned() };
+    let deleted: Vec<usize> = if registered { vec![plan.step(delete, &[], "")] } else { Vec::new() };
+    let grace = super::containers::GRACE;
+    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, &deleted, "");
+    plan.step(Action::Start { container }, &[stopped], "it did not join the cluster");
 }
 
 /// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a

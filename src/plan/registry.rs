@@ -155,7 +155,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observ
     let further: Vec<(String, Endpoint)> =
         management_network(observed, node_name, "").into_iter().map(|id| (id, Endpoint::default())).collect();
     let spec = &desired.container;
-    match site.converge(plan, spec, &further, None) {
+    match site.converge(plan, spec, &further, &after, None) {
         Standing::Outdated if site.has_image(plan, spec) => {
             let standing = site.replace(plan, spec, &further, &[], "its spec changed");
             rejoin(plan, spec, observed, &site, standing);
