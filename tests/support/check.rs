@@ -1,0 +1,157 @@
+//! What must hold of every plan, and how two worlds are compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use localcluster_operator::{
+    api::names,
+    docker::engine::State,
+    plan::{
+        containers::Owner,
+        observed::Observed,
+        registry::VOLUME_OF,
+        steps::{Action, Plan, Target},
+    },
+};
+
+use super::world::World;
+
+/// The invariants of a plan: steps come after what they wait for, and touch nothing but what is the owner's.
+pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
+    let mut made = BTreeSet::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        assert!(step.after.iter().all(|a| *a < index), "{index} {step:?}");
+        let labels = |t: &Target| {
+            let id = t.id.as_ref()?;
+            Some(&observed.containers.iter().find(|c| c.id == *id).expect("it was seen").labels)
+        };
+        let own = |t: &Target| match labels(t) {
+            Some(labels) => owner.owns(labels),
+            None => made.contains(&t.name),
+        };
+        let network =
+            |id: &str| observed.networks.iter().find(|n| n.id == id).is_some_and(|n| owner.owns(&n.labels));
+        let volume = |name: &str| {
+            observed.volumes.iter().find(|v| v.name == name).is_some_and(|v| {
+                owner.owns(&v.labels)
+                    || v.labels.contains_key(VOLUME_OF) && v.labels[names::MANAGER] == owner.manager
+            })
+        };
+        let sound = match &step.action {
+            Action::CreateNetwork(spec) => owner.owns(&spec.labels),
+            Action::CreateVolume(spec) => owner.owns(&spec.labels),
+            Action::CreateContainer { spec, .. } => {
+                let fresh = made.insert(spec.name.clone());
+                fresh && owner.owns(&spec.labels) && spec.name.len() <= 63
+            }
+            Action::RemoveNetwork { id, .. } => network(id),
+            Action::RemoveVolume { name } => volume(name),
+            Action::Upload { container, .. }
+            | Action::Start { container }
+            | Action::Stop { container, .. }
+            | Action::Unpause { container }
+            | Action::Signal { container, .. }
+            | Action::RemoveContainer { container } => own(container),
+            // A cluster's own network and a registry's container, or the other way round.
+            Action::Connect { network: id, container, .. } => network(id) || own(container),
+            Action::Disconnect { network: id, container } => network(id) || own(container),
+            Action::Drain { .. } | Action::Uncordon { .. } => true,
+            Action::Configure { .. } | Action::DeleteNode { .. } => true,
+        };
+        assert!(sound, "not ours: {} {step:?}", step.action);
+    }
+}
+
+/// Nothing is doubled: names, addresses, host ports.
+pub fn world(world: &World) {
+    let mut names = BTreeSet::new();
+    let mut addresses: BTreeSet<(&String, Ipv4Addr)> = BTreeSet::new();
+    let mut ports = BTreeSet::new();
+    for c in world.containers.values() {
+        assert!(names.insert(&c.name), "two containers {}", c.name);
+        for (network, place) in &c.networks {
+            if let Some(ip) = place.ip {
+                assert!(addresses.insert((network, ip)), "{ip} twice");
+            }
+        }
+        if c.state == State::Running {
+            for p in c.wanted_ports.iter() {
+                assert!(ports.insert((&p.host_ip, p.host_port, &p.protocol)), "port {} twice", p.host_port);
+            }
+        }
+    }
+    for (id, n) in world.networks.iter().filter(|(_, n)| n.labels.contains_key(names::UID)) {
+        for (other, m) in world.networks.iter().filter(|(other, _)| *other != id) {
+            assert!(!n.subnet.contains(&m.subnet), "{id} and {other} overlap");
+        }
+    }
+}
+
+/// Where two normal worlds differ.
+pub fn differences(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<String> {
+    let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+    let differing = keys.into_iter().filter(|k| a.get(*k) != b.get(*k));
+    differing.map(|k| format!("{k}\n  {:?}\n  {:?}", a.get(k), b.get(k))).collect()
+}
+
+impl World {
+    /// The world without what may differ between two ways to the same end: ids, times, passwords, incarnations.
+    pub fn normal(&self) -> BTreeMap<String, String> {
+        let network = |id: &String| self.networks.get(id).map_or("gone", |n| n.name.as_str()).to_owned();
+        let mut all = BTreeMap::new();
+        for c in self.containers.values() {
+            let mut labels = (*c.labels).clone();
+            labels.remove(names::SPEC_HASH);
+            let places: BTreeMap<_, _> = c.networks.iter().map(|(n, p)| (network(n), p)).collect();
+            let text = format!(
+                "{} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?}",
+                c.image,
+                c.command,
+                c.mounts,
+                c.wanted_ports,
+                c.state,
+                c.loaded.as_ref().map(|l| String::from_utf8_lossy(l).into_owned()),
+                c.serving,
+            );
+            all.insert(format!("container {}", c.name), text);
+        }
+        for n in self.networks.values() {
+            all.insert(format!("network {}", n.name), format!("{} {:?}", n.subnet, n.labels));
+        }
+        for (name, v) in &self.volumes {
+            let text = format!("{:?} {} {}", v.labels, v.incarnation.is_some(), v.password.is_some());
+            all.insert(format!("volume {name}"), text);
+        }
+        for cluster in self.clusters.values() {
+            for (name, n) in &cluster.nodes {
+                let text = format!("{} {:?} {:?} {:?}", n.ready, n.draining, n.labels, n.taints);
+                all.insert(format!("node {name}"), text);
+            }
+        }
+        all
+    }
+
+    /// The world in few lines.
+    pub fn brief(&self) -> String {
+        let containers = self.containers.iter().map(|(id, c)| {
+            let since = c.started.map(|s| self.clock - s);
+            let places: Vec<_> = c.networks.iter().map(|(n, p)| format!("{n} {:?}", p.ip)).collect();
+            format!("{id} {:?} since {since:?} serving {} on {places:?} {:?}", c.state, c.serving, c.error)
+        });
+        let networks = self.networks.iter().map(|(id, n)| format!("network {id} {}", n.subnet));
+        let volumes = self.volumes.iter().map(|(name, v)| {
+            let ours = v.labels.contains_key(names::UID);
+            format!("volume {name} ours {ours} incarnation {:?} password {:?}", v.incarnation, v.password)
+        });
+        let nodes =
+            self.clusters.iter().map(|(i, c)| format!("cluster {i} {:?} {:#?}", c.passwords, c.nodes));
+        containers.chain(networks).chain(volumes).chain(nodes).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What has to survive interference with the outside only: the servers' data.
+    pub fn incarnations(&self) -> BTreeSet<u8> {
+        self.clusters.keys().copied().collect()
+    }
+}

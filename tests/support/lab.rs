@@ -1,0 +1,537 @@
+//! The pure core at work on the model: what the controllers do, step by step, without a runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use localcluster_operator::{
+    api::{
+        LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
+        condition::{self, types},
+        local_cluster::NodeRole,
+        names,
+    },
+    docker::error::Error,
+    k3s::KUBECONFIG_FILE,
+    plan::{
+        cluster::{self, Allocation, Desired, Refs, Settings, UsedRegistry},
+        containers::Owner,
+        failures,
+        local_cluster::{self, Inputs, teardown},
+        observed::Observed,
+        registry::{self, VOLUME_OF},
+        steps::{Action, Plan, Problem, Step, Target},
+        validate::{self, Valid, ValidRegistry},
+    },
+    status::{self, ClusterView, Moment, RegistryView},
+};
+
+use super::world::World;
+
+pub const MANAGER: &str = "manager";
+const TOKEN: &[u8] = b"token";
+
+/// A LocalCluster or a Registry as the management cluster has it, with what the operator remembers of it.
+#[derive(Clone, Debug)]
+pub struct Object<S, T> {
+    pub namespace: String,
+    pub name: String,
+    pub spec: S,
+    pub status: T,
+    pub generation: i64,
+    pub refused: BTreeSet<u16>,
+    pub deleted: bool,
+}
+
+pub type ClusterObject = Object<LocalClusterSpec, LocalClusterStatus>;
+pub type RegistryObject = Object<RegistrySpec, RegistryStatus>;
+
+impl<S, T: Default> Object<S, T> {
+    pub fn new(namespace: &str, name: &str, spec: S) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            spec,
+            status: T::default(),
+            generation: 1,
+            refused: BTreeSet::new(),
+            deleted: false,
+        }
+    }
+
+    pub fn edit(&mut self, change: impl FnOnce(&mut S)) {
+        change(&mut self.spec);
+        self.generation += 1;
+    }
+
+    pub fn owner(&self, kind: &str) -> Owner {
+        Owner {
+            uid: format!("{kind}-{}-{}", self.namespace, self.name),
+            manager: MANAGER.into(),
+            object: format!("{}/{}", self.namespace, self.name),
+        }
+    }
+
+    /// Loses what only a process remembers, and the last status too, as when it dies before it is written.
+    pub fn forget(&mut self) {
+        self.refused.clear();
+        self.status = T::default();
+    }
+
+    fn moment(&self, world: &World) -> Moment {
+        Moment { generation: self.generation, now: world.now() }
+    }
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Docker(Error),
+    Child(String),
+    NotMade,
+}
+
+/// Ids of containers that the running plan made, by name.
+pub type Made = BTreeMap<String, String>;
+
+impl World {
+    /// Does what a step says, as the executor does it.
+    pub fn act(&mut self, action: &Action, made: &mut Made) -> Result<(), Failure> {
+        let id = |made: &Made, t: &Target| {
+            t.id.clone().or_else(|| made.get(&t.name).cloned()).ok_or(Failure::NotMade)
+        };
+        let gone = |r: Result<(), Error>| match r {
+            Err(Error::NotFound(_)) => Ok(()),
+            other => other,
+        };
+        let child = |r: Result<(), String>| r.map_err(Failure::Child);
+        let docker = match action {
+            Action::CreateNetwork(spec) => self.create_network(spec).map(drop),
+            Action::RemoveNetwork { id, .. } => gone(self.remove_network(id)),
+            Action::CreateVolume(spec) => self.create_volume(spec),
+            Action::RemoveVolume { name } => gone(self.remove_volume(name)),
+            Action::CreateContainer { spec, network } => self
+                .create_container(spec, network.as_deref())
+                .map(|id| drop(made.insert(spec.name.clone(), id))),
+            Action::Upload { container, files } => self.upload(&id(made, container)?, files),
+            Action::Connect { network, container, endpoint } => {
+                self.connect(network, &id(made, container)?, endpoint)
+            }
+            Action::Disconnect { network, container } => {
+                gone(self.disconnect(network, &id(made, container)?))
+            }
+            Action::Start { container } => self.start(&id(made, container)?),
+            Action::Stop { container, .. } => gone(self.end(&id(made, container)?, 0)),
+            Action::Unpause { container } => self.unpause(&id(made, container)?),
+            Action::Signal { container, .. } => self.hangup(&id(made, container)?),
+            Action::RemoveContainer { container } => gone(self.remove_container(&id(made, container)?)),
+            Action::Drain { node } => return child(self.drain(node)),
+            Action::Uncordon { node } => return child(self.uncordon(node)),
+            Action::Configure { node, config } => return child(self.configure(node, config)),
+            Action::DeleteNode { node } => return child(self.delete_node(node)),
+        };
+        docker.map_err(Failure::Docker)
+    }
+}
+
+/// What a look at a cluster gives.
+pub struct Look {
+    pub plan: Plan,
+    pub owner: Owner,
+    pub observed: Observed,
+    pub whole: Option<Whole>,
+}
+
+/// What there is once everything could be resolved.
+pub struct Whole {
+    pub valid: Valid,
+    pub refs: Refs,
+    pub allocation: Allocation,
+    pub desired: Desired,
+}
+
+/// A world with objects.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    pub world: World,
+    pub clusters: Vec<ClusterObject>,
+    pub registries: Vec<RegistryObject>,
+    pub settings: Settings,
+    /// Rules the order in which steps that are ready are done, and the order in which Docker lists things.
+    pub chance: Chance,
+    /// Agents that worked until the operator stopped them, and don't work again yet.
+    pub disturbed: BTreeSet<String>,
+}
+
+/// A little determinate chance.
+#[derive(Clone, Debug, Default)]
+pub struct Chance(pub u64);
+
+impl Chance {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n.max(1)
+    }
+
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for i in (1..list.len()).rev() {
+            list.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        node_image_repository: "rancher/k3s".into(),
+        default_version: "v1.36.2+k3s1".into(),
+        load_balancer_image: "nginx:1".into(),
+        registry_image: "registry:3".into(),
+        network_pool: "172.31.0.0/16".parse().unwrap(),
+        port_range: 20000..=20099,
+        node_dns: vec!["1.1.1.1".into()],
+        node_name: None,
+    }
+}
+
+/// The smallest valid spec.
+pub fn spec(agents: i32) -> LocalClusterSpec {
+    let mut spec = LocalClusterSpec::default();
+    spec.servers.count = 1;
+    spec.agents.count = agents;
+    spec
+}
+
+impl Lab {
+    pub fn new(clusters: Vec<ClusterObject>, registries: Vec<RegistryObject>) -> Self {
+        Self {
+            world: World::default(),
+            clusters,
+            registries,
+            settings: settings(),
+            chance: Chance::default(),
+            disturbed: BTreeSet::new(),
+        }
+    }
+
+    fn refs(&self, namespace: &str, valid: &Valid) -> Option<Refs> {
+        let used = valid.registries.iter().map(|name| {
+            let r = self.registries.iter().find(|r| r.namespace == namespace && r.name == *name)?;
+            Some(UsedRegistry {
+                name: name.clone(),
+                owner: r.owner("registry"),
+                hostname: names::registry(namespace, name, r.spec.hostname.as_deref()),
+                host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
+                ready: condition::is_true(&r.status.conditions, types::READY)
+                    && r.status.observed_generation == Some(r.generation),
+                message: String::new(),
+            })
+        });
+        Some(Refs { token: TOKEN.to_vec(), registries: used.collect::<Option<_>>()? })
+    }
+
+    /// What a controller would plan for a cluster now.
+    pub fn look(&mut self, index: usize) -> Look {
+        let object = &self.clusters[index];
+        let owner = object.owner("cluster");
+        let mut observed = self.world.observe(&owner);
+        self.chance.shuffle(&mut observed.containers);
+        self.chance.shuffle(&mut observed.networks);
+        self.chance.shuffle(&mut observed.volumes);
+        self.look_at(index, observed)
+    }
+
+    /// The same for a given picture.
+    pub fn look_at(&self, index: usize, observed: Observed) -> Look {
+        let object = &self.clusters[index];
+        let owner = object.owner("cluster");
+        let mut plan = Plan::default();
+        if object.deleted {
+            teardown(&mut plan, &owner, &observed, |_| false);
+            return Look { plan, owner, observed, whole: None };
+        }
+        let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
+        let refs = self.refs(&object.namespace, &valid);
+        let allocation = cluster::allocate(
+            &mut plan,
+            &valid,
+            &owner,
+            &self.settings,
+            &observed,
+            &object.status,
+            &object.refused,
+        );
+        let (Some(refs), Some(allocation)) = (refs, allocation) else {
+            if plan.problems.is_empty() {
+                plan.waits(types::RESOLVED_REFS, "RegistryNotFound", "");
+            }
+            return Look { plan, owner, observed, whole: None };
+        };
+        let desired = cluster::desired(&valid, &owner, &self.settings, &refs, &allocation, false);
+        let inputs = Inputs {
+            owner: &owner,
+            observed: &observed,
+            refs: &refs,
+            node_name: self.settings.node_name.as_deref(),
+            now: self.world.now(),
+        };
+        local_cluster::plan(&mut plan, &desired, &inputs);
+        let server = desired.names.node(NodeRole::Server, 0);
+        if self.world.read(&server, KUBECONFIG_FILE).is_none() {
+            plan.waits(types::KUBECONFIG_READY, "Pending", "");
+        }
+        Look { plan, owner, observed, whole: Some(Whole { valid, refs, allocation, desired }) }
+    }
+
+    /// One pass over a cluster: look, act, tell. At most `limit` steps are done before the process dies. What was
+    /// done, in order.
+    pub fn pass(&mut self, index: usize, limit: usize) -> Vec<Step> {
+        let look = self.look(index);
+        super::check::plan(&look.plan, &look.owner, &look.observed);
+        for image in &look.plan.pulls {
+            drop(self.world.pull(image));
+        }
+        let wanted: BTreeSet<String> = look
+            .whole
+            .iter()
+            .flat_map(|w| w.desired.agents.iter().map(|a| a.container.name.clone()))
+            .collect();
+        let (done, failed) = self.execute(&look.plan.steps, limit, &wanted);
+        if done.len() >= limit {
+            return done.into_iter().map(|i| look.plan.steps[i].clone()).collect();
+        }
+        let mut problems = self.failures(index, &look, &failed);
+        problems.extend(look.plan.problems.iter().cloned());
+        let object = &mut self.clusters[index];
+        let moment = object.moment(&self.world);
+        object.status = match &look.whole {
+            Some(w) => {
+                let view = ClusterView {
+                    valid: &w.valid,
+                    owner: &look.owner,
+                    allocation: &w.allocation,
+                    desired: &w.desired,
+                    refs: &w.refs,
+                    observed: &look.observed,
+                    problems: &problems,
+                    unjudged: look.plan.unjudged,
+                    kubeconfig_secret: None,
+                };
+                status::cluster(&object.status, &view, moment)
+            }
+            None => status::cluster_blocked(&object.status, &problems, types::NETWORK_READY, moment),
+        };
+        done.into_iter().map(|i| look.plan.steps[i].clone()).collect()
+    }
+
+    /// Does steps in an order that chance picks among those that are ready.
+    fn execute(
+        &mut self,
+        steps: &[Step],
+        limit: usize,
+        wanted: &BTreeSet<String>,
+    ) -> (Vec<usize>, Vec<(usize, Failure)>) {
+        let (mut done, mut failed, mut made) = (Vec::new(), Vec::new(), Made::new());
+        let mut waiting: BTreeSet<usize> = (0..steps.len()).collect();
+        while done.len() < limit {
+            let ready: Vec<usize> = waiting
+                .iter()
+                .copied()
+                .filter(|i| steps[*i].after.iter().all(|a| done.contains(a)))
+                .collect();
+            if ready.is_empty() {
+                break;
+            }
+            let next = ready[self.chance.below(ready.len())];
+            waiting.remove(&next);
+            self.disturb(&steps[next].action, wanted);
+            match self.world.act(&steps[next].action, &mut made) {
+                Ok(()) => done.push(next),
+                Err(failure) => failed.push((next, failure)),
+            }
+        }
+        (done, failed)
+    }
+
+    /// Notes an agent that works and is about to be stopped: at most one at a time may be.
+    fn disturb(&mut self, action: &Action, wanted: &BTreeSet<String>) {
+        self.disturbed = std::mem::take(&mut self.disturbed)
+            .into_iter()
+            .filter(|n| wanted.contains(n) && !self.world.works(n))
+            .collect();
+        if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action
+            && wanted.contains(&container.name)
+            && self.world.works(&container.name)
+        {
+            self.disturbed.insert(container.name.clone());
+            assert!(self.disturbed.len() <= 1, "{:?} are all down by us", self.disturbed);
+        }
+    }
+
+    fn failures(&mut self, index: usize, look: &Look, failed: &[(usize, Failure)]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (i, failure) in failed {
+            let action = &look.plan.steps[*i].action;
+            let names = look.whole.as_ref().map(|w| &w.valid.names);
+            match failure {
+                Failure::Docker(error) => {
+                    let object = &mut self.clusters[index];
+                    let ports = look.whole.iter().flat_map(|w| {
+                        let api = (object.status.api_port.is_none() && w.valid.api_port.is_none())
+                            .then_some(w.allocation.api_port);
+                        let more = w.valid.ports.iter().zip(&w.allocation.ports).filter_map(|(p, a)| {
+                            let known = object.status.ports.iter().any(|k| k.name == p.name);
+                            (p.host_port.is_none() && !known).then_some(a.host_port)
+                        });
+                        api.into_iter().chain(more)
+                    });
+                    let refused = failures::refused_ports(error, ports);
+                    if refused.is_empty() {
+                        problems.extend(failures::docker(action, error, names));
+                    }
+                    object.refused.extend(refused);
+                }
+                Failure::Child(message) => problems.push(failures::child(action, message, names)),
+                Failure::NotMade => {}
+            }
+        }
+        problems
+    }
+
+    /// What a controller would plan for a Registry now; `None` while clusters use one that is deleted.
+    pub fn look_registry(
+        &mut self,
+        index: usize,
+    ) -> Option<(Plan, Observed, ValidRegistry, Option<registry::Desired>)> {
+        let object = &self.registries[index];
+        let owner = object.owner("registry");
+        let mut observed = self.world.observe(&owner);
+        self.chance.shuffle(&mut observed.containers);
+        self.chance.shuffle(&mut observed.volumes);
+        let valid = validate::registry(&object.namespace, &object.name, &object.spec).unwrap();
+        let mut plan = Plan::default();
+        if object.deleted {
+            let uses = |c: &ClusterObject| {
+                c.namespace == object.namespace
+                    && c.spec.registries.used.iter().any(|r| r.name == object.name)
+                    && !(c.deleted && self.world.empty_of(&c.owner("cluster")))
+            };
+            if self.clusters.iter().any(uses) {
+                return None;
+            }
+            let retained = valid.retain || valid.volume_name.is_some();
+            teardown(&mut plan, &owner, &observed, |_| retained);
+            let containers: Vec<usize> = (0..plan.steps.len()).collect();
+            for v in observed.volumes.iter().filter(|v| {
+                !retained
+                    && v.name == valid.hostname
+                    && !owner.owns(&v.labels)
+                    && v.labels.get(names::MANAGER) == Some(&owner.manager)
+                    && v.labels.get(VOLUME_OF) == Some(&valid.hostname)
+            }) {
+                plan.step(Action::RemoveVolume { name: v.name.clone() }, &containers, "");
+            }
+            return Some((plan, observed, valid, None));
+        }
+        let desired = registry::desired(
+            &mut plan,
+            &valid,
+            &owner,
+            &self.settings,
+            &observed,
+            &object.status,
+            &object.refused,
+        );
+        if let Some(desired) = &desired {
+            registry::plan(&mut plan, desired, &owner, &observed, None);
+        }
+        Some((plan, observed, valid, desired))
+    }
+
+    pub fn pass_registry(&mut self, index: usize, limit: usize) -> Vec<Step> {
+        let Some((plan, observed, valid, desired)) = self.look_registry(index) else { return Vec::new() };
+        super::check::plan(&plan, &self.registries[index].owner("registry"), &observed);
+        for image in &plan.pulls {
+            drop(self.world.pull(image));
+        }
+        let (done, failed) = self.execute(&plan.steps, limit, &BTreeSet::new());
+        let steps = done.iter().map(|i| plan.steps[*i].clone()).collect();
+        if done.len() >= limit {
+            return steps;
+        }
+        let object = &mut self.registries[index];
+        let Some(desired) = desired else { return steps };
+        let mut problems = plan.problems.clone();
+        for (i, failure) in &failed {
+            let Failure::Docker(error) = failure else { continue };
+            let chosen = valid.host_port.is_none() && object.status.host_port.is_none();
+            let refused = failures::refused_ports(error, chosen.then_some(desired.host_port).into_iter());
+            if refused.is_empty() {
+                problems.extend(failures::docker(&plan.steps[*i].action, error, None));
+            }
+            object.refused.extend(refused);
+        }
+        // The controller looks again after steps that went well, and only then tells.
+        if plan.steps.is_empty() || !problems.is_empty() {
+            let view = RegistryView {
+                valid: &valid,
+                desired: &desired,
+                observed: &observed,
+                problems: &problems,
+                used_by: Vec::new(),
+            };
+            object.status = status::registry(&object.status, view, object.moment(&self.world));
+        }
+        steps
+    }
+
+    /// One pass over every object, and a tick. What was done.
+    pub fn round(&mut self) -> Vec<Step> {
+        let mut done = Vec::new();
+        for i in 0..self.registries.len() {
+            done.extend(self.pass_registry(i, usize::MAX));
+        }
+        for i in 0..self.clusters.len() {
+            done.extend(self.pass(i, usize::MAX));
+        }
+        self.world.tick();
+        done
+    }
+
+    /// Whether nothing is left to do and nothing to wait for.
+    pub fn settled(&mut self) -> bool {
+        (0..self.clusters.len()).all(|i| self.look(i).plan.is_settled())
+            && (0..self.registries.len())
+                .all(|i| self.look_registry(i).is_none_or(|(plan, ..)| plan.is_settled()))
+    }
+
+    /// Rounds until everything is settled; how many.
+    pub fn settle(&mut self, most: usize) -> usize {
+        for n in 0..most {
+            if self.settled() {
+                return n;
+            }
+            self.round();
+        }
+        let plans: Vec<_> = (0..self.clusters.len()).map(|i| self.look(i).plan).collect();
+        let told: Vec<_> = plans.iter().flat_map(|p| &p.problems).collect();
+        let steps: Vec<_> = plans.iter().flat_map(|p| &p.steps).map(|s| s.action.to_string()).collect();
+        panic!("not settled after {most} rounds: {told:#?} {steps:#?} {}", self.world.brief())
+    }
+}
+
+impl World {
+    /// Whether nothing on the engine belongs to this owner.
+    pub fn empty_of(&self, owner: &Owner) -> bool {
+        !self.containers.values().any(|c| owner.owns(&c.labels))
+            && !self.networks.values().any(|n| owner.owns(&n.labels))
+            && !self.volumes.values().any(|v| owner.owns(&v.labels))
+    }
+
+    /// Whether a node serves its cluster now.
+    pub fn works(&mut self, node: &str) -> bool {
+        let up = self.named(node).is_some_and(|c| {
+            c.state == localcluster_operator::docker::engine::State::Running
+                && c.serving
+                && c.networks.values().any(|p| p.ip.is_some())
+        });
+        up && self.node(node).is_ok_and(|n| n.ready)
+    }
+}

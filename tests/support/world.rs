@@ -1,0 +1,445 @@
+//! A Docker engine as a plain value, with the engine's own semantics where the planner depends on them: what is taken,
+//! what is in use, what survives what. A value can be cloned, compared and hashed, so that whole state spaces can be
+//! explored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use ipnet::Ipv4Net;
+use localcluster_operator::{
+    docker::{
+        engine::{Published, State},
+        error::Error,
+    },
+    k3s::load_balancer::CONFIG_FILE,
+    plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
+};
+
+use super::k3s::Cluster;
+
+pub type Labels = BTreeMap<String, String>;
+pub type Bytes = Arc<[u8]>;
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// How long a tick takes, in seconds.
+pub const TICK: i64 = 30;
+/// The time at the beginning, in seconds of the epoch.
+pub const BEGIN: i64 = 1_700_000_000;
+/// Docker's default network.
+pub const BRIDGE: &str = "bridge~0";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub clock: i64,
+    /// By id.
+    pub containers: BTreeMap<String, Container>,
+    /// By id.
+    pub networks: BTreeMap<String, Network>,
+    /// By name.
+    pub volumes: BTreeMap<String, Volume>,
+    pub images: BTreeSet<String>,
+    /// Images that no registry has.
+    pub unknown_images: BTreeSet<String>,
+    /// Host ports that processes hold which are no containers.
+    pub held_ports: BTreeSet<u16>,
+    /// Whether two networks may have one name, as with engines before API 1.44.
+    pub duplicates: bool,
+    /// The created clusters, by incarnation.
+    pub clusters: BTreeMap<u8, Cluster>,
+    /// How many containers or networks of a name were made. Small, so that state spaces stay finite.
+    pub made: BTreeMap<String, u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    pub command: Arc<[String]>,
+    pub labels: Arc<Labels>,
+    /// Volume names by directory.
+    pub mounts: Arc<BTreeMap<String, String>>,
+    pub wanted_ports: Arc<[Published]>,
+    pub state: State,
+    /// By network id. A stopped container keeps its place on a network that is gone.
+    pub networks: BTreeMap<String, Place>,
+    /// Files outside of volumes.
+    pub files: BTreeMap<String, Bytes>,
+    pub started: Option<i64>,
+    pub exit_code: Option<i64>,
+    pub error: Option<String>,
+    /// The configuration that nginx read last.
+    pub loaded: Option<Bytes>,
+    /// K3s: whether the API is served, or the cluster was joined, since the last start.
+    pub serving: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The network's name, which outlives the network.
+    pub name: String,
+    pub pinned: Option<Ipv4Addr>,
+    pub aliases: Vec<String>,
+    /// While it runs.
+    pub ip: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    pub name: String,
+    pub labels: Arc<Labels>,
+    pub subnet: Ipv4Net,
+    pub ip_range: Ipv4Net,
+    pub created: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Volume {
+    pub labels: Arc<Labels>,
+    /// By absolute path in the container that it is mounted in.
+    pub files: BTreeMap<String, Bytes>,
+    /// In a node's state volume: the incarnation of the cluster that it belongs to.
+    pub incarnation: Option<u8>,
+    /// In a node's etc volume: the node's password.
+    pub password: Option<u8>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let bridge = Network {
+            name: "bridge".into(),
+            labels: Arc::default(),
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            ip_range: "172.17.0.0/16".parse().unwrap(),
+            created: 0,
+        };
+        Self {
+            clock: BEGIN,
+            containers: BTreeMap::new(),
+            networks: BTreeMap::from([(BRIDGE.to_owned(), bridge)]),
+            volumes: BTreeMap::new(),
+            images: BTreeSet::new(),
+            unknown_images: BTreeSet::new(),
+            held_ports: BTreeSet::new(),
+            duplicates: false,
+            clusters: BTreeMap::new(),
+            made: BTreeMap::new(),
+        }
+    }
+}
+
+fn missing<T>(what: &str) -> Result<T> {
+    Err(Error::NotFound(format!("No such object: {what}")))
+}
+
+impl World {
+    /// The id of a container, by id or name.
+    pub fn id(&self, key: &str) -> Option<String> {
+        if self.containers.contains_key(key) {
+            return Some(key.to_owned());
+        }
+        self.containers.iter().find(|(_, c)| c.name == key).map(|(id, _)| id.clone())
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Container> {
+        self.containers.values().find(|c| c.name == name)
+    }
+
+    pub fn container(&mut self, key: &str) -> Result<&mut Container> {
+        match self.id(key) {
+            Some(id) => Ok(self.containers.get_mut(&id).unwrap()),
+            None => missing(key),
+        }
+    }
+
+    fn fresh_id(&mut self, name: &str) -> String {
+        let number = self.made.entry(name.to_owned()).or_default();
+        loop {
+            let id = format!("{name}~{number}");
+            *number = (*number + 1) % 4;
+            if !self.containers.contains_key(&id) && !self.networks.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    pub fn pull(&mut self, image: &str) -> Result<()> {
+        if self.unknown_images.contains(image) {
+            return Err(Error::Pull(format!("manifest for {image} not found: manifest unknown")));
+        }
+        self.images.insert(image.to_owned());
+        Ok(())
+    }
+
+    pub fn create_network(&mut self, spec: &NetworkSpec) -> Result<String> {
+        if !self.duplicates && self.networks.values().any(|n| n.name == spec.name) {
+            return Err(Error::Conflict(format!("network with name {} already exists", spec.name)));
+        }
+        let overlaps = |n: &Network| n.subnet.contains(&spec.subnet) || spec.subnet.contains(&n.subnet);
+        if self.networks.values().any(overlaps) {
+            return Err(Error::Address("Pool overlaps with other one on this address space".into()));
+        }
+        let id = self.fresh_id(&spec.name);
+        let network = Network {
+            name: spec.name.clone(),
+            labels: Arc::new(spec.labels.clone()),
+            subnet: spec.subnet,
+            ip_range: spec.ip_range,
+            created: self.clock,
+        };
+        self.networks.insert(id.clone(), network);
+        Ok(id)
+    }
+
+    pub fn remove_network(&mut self, id: &str) -> Result<()> {
+        if !self.networks.contains_key(id) {
+            return missing(id);
+        }
+        // Endpoints are active while their containers run; what is stopped does not keep a network.
+        if self.containers.values().any(|c| c.is_up() && c.networks.contains_key(id)) {
+            return Err(Error::Busy(format!("network {id} has active endpoints")));
+        }
+        self.networks.remove(id);
+        Ok(())
+    }
+
+    pub fn create_volume(&mut self, spec: &VolumeSpec) -> Result<()> {
+        let labels = Arc::new(spec.labels.clone());
+        self.volumes.entry(spec.name.clone()).or_insert_with(|| Volume { labels, ..Volume::default() });
+        Ok(())
+    }
+
+    pub fn remove_volume(&mut self, name: &str) -> Result<()> {
+        if !self.volumes.contains_key(name) {
+            return missing(name);
+        }
+        if self.containers.values().any(|c| c.mounts.values().any(|v| v == name)) {
+            return Err(Error::Busy(format!("remove {name}: volume is in use")));
+        }
+        self.volumes.remove(name);
+        Ok(())
+    }
+
+    pub fn create_container(&mut self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
+        if self.named(&spec.name).is_some() {
+            return Err(Error::Conflict(format!("The container name \"/{}\" is already in use", spec.name)));
+        }
+        if !self.images.contains(&spec.image) {
+            return Err(Error::NotFound(format!("No such image: {}", spec.image)));
+        }
+        let id = self.fresh_id(&spec.name);
+        for volume in spec.mounts.values() {
+            self.volumes.entry(volume.clone()).or_default();
+        }
+        let network = network.unwrap_or(BRIDGE).to_owned();
+        let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();
+        let place =
+            Place { name, pinned: spec.endpoint.ip, aliases: spec.endpoint.aliases.clone(), ip: None };
+        let container = Container {
+            name: spec.name.clone(),
+            image: spec.image.clone(),
+            command: spec.command.clone().into(),
+            labels: Arc::new(spec.labels.clone()),
+            mounts: Arc::new(spec.mounts.clone()),
+            wanted_ports: spec.ports.clone().into(),
+            state: State::Created,
+            networks: BTreeMap::from([(network, place)]),
+            files: BTreeMap::new(),
+            started: None,
+            exit_code: None,
+            error: None,
+            loaded: None,
+            serving: false,
+        };
+        self.containers.insert(id.clone(), container);
+        Ok(id)
+    }
+
+    pub fn upload(&mut self, key: &str, files: &[FileSpec]) -> Result<()> {
+        for file in files {
+            self.write(key, &file.path, &file.content)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a file where it belongs: into the volume that is mounted over it, if any.
+    pub fn write(&mut self, key: &str, path: &str, content: &[u8]) -> Result<()> {
+        let container = self.container(key)?;
+        match container.volume_of(path) {
+            Some(volume) => {
+                self.volumes.entry(volume).or_default().files.insert(path.to_owned(), content.into());
+            }
+            None => drop(container.files.insert(path.to_owned(), content.into())),
+        }
+        Ok(())
+    }
+
+    pub fn read(&self, key: &str, path: &str) -> Option<Bytes> {
+        let container = self.containers.get(&self.id(key)?)?;
+        match container.volume_of(path) {
+            Some(volume) => self.volumes.get(&volume)?.files.get(path).cloned(),
+            None => container.files.get(path).cloned(),
+        }
+    }
+
+    pub fn start(&mut self, key: &str) -> Result<()> {
+        let Some(id) = self.id(key) else { return missing(key) };
+        let container = &self.containers[&id];
+        match container.state {
+            State::Running => return Ok(()),
+            State::Paused => return Err(Error::Busy("cannot start a paused container".into())),
+            _ => {}
+        }
+        let failure = self.hindrance(&id);
+        if let Some(error) = failure {
+            self.containers.get_mut(&id).unwrap().error = Some(error.to_string());
+            return Err(error);
+        }
+        let networks: Vec<String> = container.networks.keys().cloned().collect();
+        for network in networks {
+            let ip = self.address(&network, &id);
+            self.containers.get_mut(&id).unwrap().networks.get_mut(&network).unwrap().ip = ip;
+        }
+        let loaded = self.read(&id, CONFIG_FILE);
+        // After the report of the last tick, never at the same time.
+        let started = self.clock + 1;
+        let container = self.containers.get_mut(&id).unwrap();
+        container.state = State::Running;
+        container.started = Some(started);
+        (container.exit_code, container.error) = (None, None);
+        (container.loaded, container.serving) = (loaded, false);
+        Ok(())
+    }
+
+    /// What keeps a container from being started.
+    fn hindrance(&self, id: &str) -> Option<Error> {
+        let container = &self.containers[id];
+        for (network, place) in &container.networks {
+            if !self.networks.contains_key(network) {
+                return Some(Error::NotFound(format!("network {network} not found")));
+            }
+            if place.pinned.is_some_and(|ip| self.addresses(network, id).contains(&ip)) {
+                return Some(Error::Address("Address already in use".into()));
+            }
+        }
+        let taken = container.wanted_ports.iter().find(|p| self.port_taken(p, id))?;
+        let Published { host_ip, host_port, .. } = taken;
+        Some(Error::PortTaken(format!("Bind for {host_ip}:{host_port} failed: port is already allocated")))
+    }
+
+    fn port_taken(&self, port: &Published, but: &str) -> bool {
+        let clash = |p: &Published| {
+            p.host_port == port.host_port
+                && p.protocol == port.protocol
+                && (p.host_ip == port.host_ip || p.host_ip == "0.0.0.0" || port.host_ip == "0.0.0.0")
+        };
+        let others = self.containers.iter().filter(|(id, c)| *id != but && c.is_up());
+        self.held_ports.contains(&port.host_port)
+            || others.flat_map(|(_, c)| c.wanted_ports.iter()).any(clash)
+    }
+
+    /// The addresses that others have on a network.
+    fn addresses(&self, network: &str, but: &str) -> BTreeSet<Ipv4Addr> {
+        let others = self.containers.iter().filter(|(id, _)| *id != but);
+        others.filter_map(|(_, c)| c.networks.get(network)?.ip).collect()
+    }
+
+    /// The address that a container gets on a network.
+    fn address(&self, network: &str, id: &str) -> Option<Ipv4Addr> {
+        let pinned = self.containers[id].networks.get(network)?.pinned;
+        let taken = self.addresses(network, id);
+        pinned.or_else(|| self.networks[network].ip_range.hosts().skip(1).find(|ip| !taken.contains(ip)))
+    }
+
+    /// Ends a container's process.
+    pub fn end(&mut self, key: &str, code: i64) -> Result<()> {
+        let container = self.container(key)?;
+        if container.is_up() {
+            container.state = State::Exited;
+            container.exit_code = Some(code);
+            container.serving = false;
+            container.networks.values_mut().for_each(|place| place.ip = None);
+        }
+        Ok(())
+    }
+
+    pub fn pause(&mut self, key: &str) -> Result<()> {
+        let container = self.container(key)?;
+        if container.state == State::Running {
+            container.state = State::Paused;
+        }
+        Ok(())
+    }
+
+    pub fn unpause(&mut self, key: &str) -> Result<()> {
+        let container = self.container(key)?;
+        if container.state == State::Paused {
+            container.state = State::Running;
+        }
+        Ok(())
+    }
+
+    /// SIGHUP. What does not run reads everything anew when it starts.
+    pub fn hangup(&mut self, key: &str) -> Result<()> {
+        let loaded = self.read(key, CONFIG_FILE);
+        let container = self.container(key)?;
+        if container.is_up() {
+            container.loaded = loaded;
+        }
+        Ok(())
+    }
+
+    pub fn remove_container(&mut self, key: &str) -> Result<()> {
+        let Some(id) = self.id(key) else { return missing(key) };
+        self.containers.remove(&id);
+        Ok(())
+    }
+
+    pub fn connect(&mut self, network: &str, key: &str, endpoint: &Endpoint) -> Result<()> {
+        let Some(id) = self.id(key) else { return missing(key) };
+        if !self.networks.contains_key(network) {
+            return missing(network);
+        }
+        if self.containers[&id].networks.contains_key(network) {
+            return Ok(());
+        }
+        let up = self.containers[&id].is_up();
+        if up && endpoint.ip.is_some_and(|ip| self.addresses(network, &id).contains(&ip)) {
+            return Err(Error::Address("Address already in use".into()));
+        }
+        let name = self.networks[network].name.clone();
+        let container = self.containers.get_mut(&id).unwrap();
+        // Docker keeps places by name: this one takes that on a network of the same name that is gone.
+        container.networks.retain(|_, p| p.name != name);
+        let place = Place { name, pinned: endpoint.ip, aliases: endpoint.aliases.clone(), ip: None };
+        container.networks.insert(network.to_owned(), place);
+        let ip = if up { self.address(network, &id) } else { None };
+        self.containers.get_mut(&id).unwrap().networks.get_mut(network).unwrap().ip = ip;
+        Ok(())
+    }
+
+    /// By the network's id or name. What is stopped can leave a network that is gone, but only by its name.
+    pub fn disconnect(&mut self, network: &str, key: &str) -> Result<()> {
+        let name = self.networks.get(network).map_or(network, |n| n.name.as_str()).to_owned();
+        let known = self.networks.values().any(|n| n.name == name);
+        let container = self.container(key)?;
+        if !known && container.is_up() {
+            return missing(network);
+        }
+        container.networks.retain(|_, p| p.name != name);
+        Ok(())
+    }
+}
+
+impl Container {
+    /// Whether it has a process.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused)
+    }
+
+    fn volume_of(&self, path: &str) -> Option<String> {
+        self.mounts.iter().find(|(dir, _)| path.starts_with(&format!("{dir}/"))).map(|(_, v)| v.clone())
+    }
+}
