@@ -33,9 +33,21 @@ const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let mut settled = true;
     let mut outdated = Vec::new();
+    // Whether there is something that agents can join, or will be by this plan. Agents without are taken for those
+    // of a cluster that is lost, and removed.
+    let mut rooted = false;
     for node in desired.servers.iter().chain(&desired.agents) {
+        let server = node.container.role == Role::Node(NodeRole::Server);
+        if !server && !rooted {
+            plan.waits(types::AGENTS_READY, reasons::PENDING, "agents are made when a server can be");
+            break;
+        }
         let before = plan.problems.len();
-        if converge(plan, node, inputs, site) == Standing::Outdated {
+        let standing = converge(plan, node, inputs, site);
+        rooted |= server
+            && (standing != Standing::Blocked
+                || has_volume(&node.volumes, k3s::STATE_VOLUME, inputs.observed));
+        if standing == Standing::Outdated {
             outdated.push(node);
         } else {
             judge(plan, desired, node, inputs, site);

@@ -264,7 +264,7 @@ impl Lab {
             }
             return Look { plan, owner, observed, whole: None };
         };
-        let desired = cluster::desired(&valid, &owner, &self.settings, &refs, &allocation, false);
+        let desired = cluster::desired(&valid, &owner, &self.settings, &refs, &allocation, &observed);
         let inputs = Inputs {
             owner: &owner,
             observed: &observed,
