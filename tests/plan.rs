@@ -55,7 +55,7 @@ fn delete(lab: &mut Lab) {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(100))]
 
     /// The heart of it: eventually stable reconciliation, strangers untouched, nothing doubled, nothing left.
     #[test]
