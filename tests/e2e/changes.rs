@@ -1,0 +1,184 @@
+//! Edits of a running cluster change what they must, and nothing else.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    cluster::{container, nodes_are_ready, witnesses},
+    live::{Kubectl, docker, eventually, holds, http_get, try_docker, world},
+    live_scene::{LIMIT, Scene, is_ready},
+};
+
+fn patch(scene: &Scene, spec: &str) {
+    scene.run(&["patch", "lc", "c", "--type=merge", "-p", &format!(r#"{{"spec": {spec}}}"#)]);
+}
+
+/// The containers that an edit started anew.
+fn restarted(scene: &Scene, edit: impl FnOnce()) -> BTreeSet<String> {
+    let before = scene.picture();
+    edit();
+    scene.ready("lc/c");
+    let after = scene.picture();
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    for (name, is) in &after {
+        assert_eq!(is.networks, before[name].networks, "{name} has other addresses");
+    }
+    after.into_iter().filter(|(name, is)| is.started != before[name].started).map(|(name, _)| name).collect()
+}
+
+/// What of a node is in Docker and in the cluster.
+fn traces(scene: &Scene, child: &Kubectl, agent: &str) -> Vec<String> {
+    let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={agent}-")]);
+    let containers = docker(&["ps", "-aq", "--filter", &format!("name=^{agent}$")]);
+    let password = format!("secret/{agent}.node-password.k3s");
+    let nodes =
+        [&["get", "node", agent, "-o", "name"][..], &["-n", "kube-system", "get", &password, "-o", "name"]];
+    let known = nodes.iter().filter_map(|args| child.attempt(args).ok());
+    let status = scene.get("lc/c")["status"]["nodes"].as_array().cloned().unwrap_or_default();
+    let told = status.iter().filter(|n| n["name"] == agent).map(|_| "the status tells of it".to_owned());
+    volumes.lines().chain(containers.lines()).map(str::to_owned).chain(known).chain(told).collect()
+}
+
+pub fn agents_up_and_down(scene: &Scene) {
+    let child = scene.child("c");
+    let version = scene.get("lc/c")["status"]["version"].as_str().expect("it is told").to_owned();
+    let scale = |count: usize| {
+        scene.run(&["scale", "lc", "c", &format!("--replicas={count}")]);
+        scene.ready("lc/c");
+        nodes_are_ready(&child, count + 1, &version).unwrap_or_else(|e| panic!("{e}"));
+        let status = &scene.get("lc/c")["status"]["agents"];
+        assert_eq!((&status["replicas"], &status["ready"]), (&Value::from(count), &Value::from(count)));
+    };
+    scale(3);
+    scale(1);
+    for agent in ["agent-1", "agent-2"].map(|a| container(scene, a)) {
+        let left = traces(scene, &child, &agent);
+        assert!(left.is_empty(), "of {agent} there is still {left:?}");
+    }
+    child.run(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+    witnesses(scene);
+    scale(3);
+    scale(2);
+}
+
+pub fn labels_and_taints_need_no_restart(scene: &Scene) {
+    let child = scene.child("c");
+    let seen = || {
+        let node = child.json(&["node", &container(scene, "agent-0")]).unwrap_or_else(|e| panic!("{e}"));
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        (
+            node["metadata"]["labels"]["e2e/tier"].clone(),
+            taints.iter().map(|t| t["key"].clone()).collect::<Vec<_>>(),
+        )
+    };
+    let changed = restarted(scene, || {
+        patch(
+            scene,
+            r#"{"agents": {"labels": {"e2e/tier": "work"}, "taints": ["e2e=yes:PreferNoSchedule"]}}"#,
+        );
+    });
+    assert_eq!(changed, BTreeSet::new());
+    assert_eq!(seen(), ("work".into(), vec!["e2e".into()]));
+    let changed = restarted(scene, || patch(scene, r#"{"agents": {"labels": null, "taints": null}}"#));
+    assert_eq!(changed, BTreeSet::new());
+    assert_eq!(seen(), (Value::Null, vec![]));
+}
+
+pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
+    let agents = BTreeSet::from(["agent-0", "agent-1"].map(|a| container(scene, a)));
+    let ended = AtomicBool::new(false);
+    let changed = thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let mut fewest = usize::MAX;
+            let mut available = u64::MAX;
+            while !ended.load(Ordering::Relaxed) {
+                let picture = scene.picture();
+                fewest =
+                    fewest.min(agents.iter().filter(|a| picture.get(*a).is_some_and(|s| s.running)).count());
+                if let Ok(hello) = scene.child("c").json(&["deployment", "hello"]) {
+                    available = available.min(hello["status"]["availableReplicas"].as_u64().unwrap_or(0));
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+            (fewest, available)
+        });
+        let edit = || {
+            let env = r#"[{"name": "E2E", "value": "1"}]"#;
+            patch(scene, &format!(r#"{{"agents": {{"memory": "1Gi", "cpus": "1.5", "env": {env}}}}}"#));
+        };
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restarted(scene, edit)));
+        ended.store(true, Ordering::Relaxed);
+        let (fewest, available) = running.join().expect("it only looks");
+        assert_eq!(fewest, 1, "so many agents ran at the worst moment");
+        assert!(available >= 1, "the PodDisruptionBudget was not kept");
+        changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert_eq!(changed, agents);
+    for agent in &agents {
+        let config = docker(&[
+            "inspect",
+            "-f",
+            "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.Config.Env}}",
+            agent,
+        ]);
+        assert!(config.starts_with("1073741824 1500000000 ") && config.contains("E2E=1"), "{config}");
+        let node = scene.child("c").json(&["node", agent]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(node["spec"]["unschedulable"], Value::Null, "{agent} is still closed");
+    }
+    witnesses(scene);
+}
+
+pub fn ports_replace_the_load_balancer_only(scene: &Scene) {
+    let kept = scene.get("lc/c")["status"]["ports"][0].clone();
+    let balancer = BTreeSet::from([container(scene, "serverlb")]);
+    let ports = |list: &str| format!(r#"{{"ports": [{{"name": "web", "port": 30080}}{list}]}}"#);
+    let changed = restarted(scene, || {
+        patch(scene, &ports(r#", {"name": "more", "port": 30080, "nodes": "Agents"}"#));
+    });
+    assert_eq!(changed, balancer);
+    let told = scene.get("lc/c")["status"]["ports"].clone();
+    let find = |name: &str| told.as_array().and_then(|l| l.iter().find(|p| p["name"] == name)).cloned();
+    assert_eq!(find("web"), Some(kept), "a port that was not edited changed");
+    let port = find("more").expect("the new port is told")["hostPort"].as_u64().expect("it has a number");
+    eventually(60, "the new port leads to the application", || http_get(port, "/"));
+    let changed = restarted(scene, || patch(scene, &ports("")));
+    assert_eq!(changed, balancer);
+    assert!(http_get(port, "/").is_err(), "the port that was taken out still answers");
+    witnesses(scene);
+}
+
+pub fn server_args_keep_the_data(scene: &Scene) {
+    let server = BTreeSet::from([container(scene, "server-0")]);
+    let args = r#""--disable=traefik,metrics-server,servicelb""#;
+    let edit = |more: &str| patch(scene, &format!(r#"{{"servers": {{"args": [{args}{more}]}}}}"#));
+    let changed = restarted(scene, || edit(r#", "--kube-apiserver-arg=event-ttl=2h""#));
+    assert_eq!(changed, server);
+    let args = docker(&["inspect", "-f", "{{.Args}}", &container(scene, "server-0")]);
+    assert!(args.contains("event-ttl=2h"), "{args}");
+    witnesses(scene);
+    // As it was, without waiting for another start: the next test waits for what it needs.
+    edit("");
+    scene.ready("lc/c");
+}
+
+pub fn version_goes_up(scene: &Scene) {
+    let (image, version) = (world("NODE_IMAGE_2"), world("NODE_VERSION_2"));
+    let there = try_docker(&["image", "inspect", &image]);
+    assert!(there.is_ok(), "Docker has no {image}: run tests/world/world images --second");
+    let nodes = BTreeSet::from(["agent-0", "agent-1", "server-0"].map(|n| container(scene, n)));
+    let changed = restarted(scene, || patch(scene, &format!(r#"{{"version": "{version}"}}"#)));
+    assert_eq!(changed, nodes);
+    nodes_are_ready(&scene.child("c"), 3, &version).unwrap_or_else(|e| panic!("{e}"));
+    eventually(LIMIT, "the status tells the version", || {
+        let lc = scene.try_get("lc/c")?;
+        is_ready(&lc)?;
+        holds(lc["status"]["version"] == version.as_str(), || lc["status"]["version"].to_string())
+    });
+    witnesses(scene);
+}

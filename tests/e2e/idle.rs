@@ -1,0 +1,47 @@
+//! Nothing to do means that nothing is done.
+
+use std::{thread, time::Duration};
+
+use crate::{
+    cluster::{objects, settle},
+    live::{docker, now},
+    live_scene::{Scene, name},
+};
+
+/// How long nothing happens.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// What must not change: each object of the namespace with its resourceVersion.
+fn versions(scene: &Scene) -> String {
+    let columns = "custom-columns=K:.kind,N:.metadata.name,V:.metadata.resourceVersion";
+    scene.run(&["get", "lc,lreg,secrets", "-o", columns])
+}
+
+pub fn second_apply_writes_nothing(scene: &Scene) {
+    settle(scene);
+    let (objects_before, containers_before) = (versions(scene), scene.picture());
+    // kubectl may say "configured": it takes lists whose entries have defaults for changed. The API server knows better.
+    scene.k.apply(&objects(&scene.namespace));
+    scene.ready("lc/c");
+    settle(scene);
+    assert_eq!(versions(scene), objects_before);
+    assert_eq!(scene.picture(), containers_before);
+}
+
+pub fn two_idle_minutes(scene: &Scene) {
+    settle(scene);
+    let (objects_before, containers_before) = (versions(scene), scene.picture());
+    let ids: Vec<String> = scene.containers().iter().map(|c| name(c).to_owned()).collect();
+    let since = now();
+    thread::sleep(IDLE); // the one place where time itself is what is tested
+    let until = now();
+    assert_eq!(versions(scene), objects_before, "the operator wrote");
+    assert_eq!(scene.picture(), containers_before, "a container changed");
+    let format = "{{.Type}} {{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}}";
+    let happened = docker(&["events", "--since", &since, "--until", &until, "--format", format]);
+    let network = format!("k3d-{}-c", scene.namespace);
+    let ours = |line: &&str| line.contains(&network) || ids.iter().any(|id| line.contains(id.as_str()));
+    // A file that is read tells of itself, and changes nothing.
+    let changed: Vec<&str> = happened.lines().filter(ours).filter(|l| !l.contains("archive-path")).collect();
+    assert!(changed.is_empty(), "Docker was told to do something: {changed:#?}");
+}

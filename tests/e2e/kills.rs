@@ -1,0 +1,138 @@
+//! The operator is killed at any moment and goes on where it was, with nothing made twice and nothing left over.
+
+use std::{
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    cluster::{nodes_are_ready, objects},
+    live::{eventually, holds, idle_image, install, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_proxy::{Kill, Proxy},
+    live_scene::{LIMIT, Scene},
+};
+
+pub const GROUP: Group = Group {
+    name: "kills",
+    setup: || {
+        install();
+        Scene::new("kill")
+    },
+    tests: &[("at_random_moments", at_random_moments), ("at_every_docker_call", at_every_docker_call)],
+};
+
+/// How often the operator is killed at random.
+const KILLS: u32 = 20;
+
+fn at_random_moments(scene: &Scene) {
+    let seed = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        now.as_micros() as u64
+    });
+    println!("to repeat: E2E_SEED={seed}");
+    let mut random = seed;
+    let operator = Operator::new(&world("DOCKER_HOST"), &[], Victim::default());
+    scene.k.apply(&objects(&scene.namespace));
+    for _ in 0..KILLS {
+        operator.start();
+        // Knuth's MMIX generator; its upper bits are the random ones.
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        thread::sleep(Duration::from_millis((random >> 33) % 2000));
+        assert!(operator.kill());
+    }
+    operator.start();
+    scene.ready("lc/c");
+    nodes_are_ready(&scene.child("c"), 3, &world("NODE_VERSION")).unwrap_or_else(|e| panic!("{e}"));
+    no_duplicates(scene, 5);
+    scene.run(&["delete", "lc,lreg", "--all", "--timeout=120s"]);
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// All that is there is there once.
+fn no_duplicates(scene: &Scene, containers: usize) {
+    let all = scene.in_docker();
+    let of = |kind: &str| all.iter().filter(|l| l.starts_with(kind)).count();
+    let nodes = containers - 2;
+    assert_eq!((of("container"), of("network"), of("volume")), (containers, 1, nodes * 5 + 1), "{all:#?}");
+}
+
+/// The containers of one round: registry, load balancer, server, agent. K3s has no part in this.
+fn round(scene: &Scene) {
+    let image = idle_image();
+    scene.apply("Registry", "r", "{}");
+    scene.apply(
+        "LocalCluster",
+        "c",
+        &format!(
+            "{{image: \"{image}\", servers: {{count: 1}}, agents: {{count: 1}}, registries: {{use: [{{name: r}}]}}}}"
+        ),
+    );
+}
+
+fn complete(scene: &Scene) -> Result<(), String> {
+    let picture = scene.picture();
+    holds(picture.len() == 4, || format!("{:?}", picture.keys()))?;
+    for (name, seen) in &picture {
+        let network = format!("k3d-{}-c", scene.namespace);
+        holds(seen.running && seen.networks.contains_key(&network), || format!("{name}: {seen:?}"))?;
+    }
+    Ok(())
+}
+
+fn at_every_docker_call(scene: &Scene) {
+    idle_image();
+    let victim = Victim::default();
+    let proxy = Proxy::new(victim.clone());
+    let operator = Operator::new(&proxy.docker_host(), &[], victim);
+    let mut number = 1;
+    loop {
+        // Both kinds alternate, and so that each call meets one of them in creation and the other in deletion.
+        let kinds = if number % 2 == 0 { [Kill::Before, Kill::After] } else { [Kill::After, Kill::Before] };
+        round(scene);
+        let created = killed_once(&proxy, &operator, number, kinds[0], || complete(scene));
+        no_duplicates(scene, 4);
+
+        scene.run(&["delete", "lc,lreg", "--all", "--wait=false"]);
+        let deleted = killed_once(&proxy, &operator, number, kinds[1], || {
+            let left = scene.attempt(&["get", "lc,lreg", "-o", "name"])?;
+            holds(left.is_empty(), || left)
+        });
+        scene
+            .is_gone(&[])
+            .unwrap_or_else(|e| panic!("killed {:?} call {number} of a deletion: {e}", kinds[1]));
+        if !created && !deleted {
+            break;
+        }
+        number += 1;
+    }
+    println!("killed at each of {} calls", number - 1);
+    assert!(number > 20, "that can't have been all calls");
+}
+
+/// Runs the operator with one kill ahead until `done`; whether it was killed.
+fn killed_once(
+    proxy: &Proxy,
+    operator: &Operator,
+    number: usize,
+    when: Kill,
+    mut done: impl FnMut() -> Result<(), String>,
+) -> bool {
+    proxy.arm(number, when);
+    operator.start();
+    // It is killed, or there are not so many calls.
+    let struck = eventually(LIMIT, &format!("kill {when:?} call {number}"), || {
+        if !proxy.is_armed() {
+            return Ok(true);
+        }
+        done().map(|()| false)
+    });
+    let told = proxy.disarm();
+    if struck {
+        operator.start();
+        eventually(LIMIT, &format!("all is done after a kill {when:?} {:?}", told.get(number - 1)), done);
+    }
+    operator.kill();
+    struck
+}

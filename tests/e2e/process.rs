@@ -1,0 +1,101 @@
+//! What needs an operator with other settings, or with a Docker that comes and goes.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    live::{eventually, holds, install},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_proxy::Proxy,
+    live_scene::{Scene, condition},
+    trouble::{becomes_true, delete, idle_cluster},
+};
+
+pub const GROUP: Group = Group {
+    name: "process",
+    setup: || {
+        install();
+        Scene::new("proc")
+    },
+    tests: &[
+        ("address_pool_exhausted", address_pool_exhausted),
+        ("docker_goes_and_comes", docker_goes_and_comes),
+        ("stuck_objects_cost_little", stuck_objects_cost_little),
+    ],
+};
+
+fn address_pool_exhausted(scene: &Scene) {
+    let victim = Victim::default();
+    let proxy = Proxy::new(victim.clone());
+    let operator = Operator::new(&proxy.docker_host(), &["--network-pool=10.249.3.0/24"], victim);
+    operator.start();
+    scene.apply("LocalCluster", "first", &idle_cluster(""));
+    becomes_true(scene, "lc/first", "NetworkReady");
+    scene.apply("LocalCluster", "second", &idle_cluster(""));
+    let message = scene.reason("lc/second", "Ready", "AddressPoolExhausted");
+    assert!(message.contains("10.249.3.0/24"), "{message}");
+    becomes_true(scene, "lc/second", "Stalled");
+    delete(scene, "lc/first");
+    becomes_true(scene, "lc/second", "NetworkReady");
+    delete(scene, "lc/second");
+}
+
+fn docker_goes_and_comes(scene: &Scene) {
+    let victim = Victim::default();
+    let mut proxy = Proxy::new(victim.clone());
+    let operator = Operator::new(&proxy.docker_host(), &[], victim);
+    operator.start();
+    scene.apply("Registry", "stays", "{}");
+    scene.apply("Registry", "goes", "{}");
+    scene.ready("lreg/stays");
+    scene.ready("lreg/goes");
+    let before = scene.picture();
+
+    proxy.close();
+    let message = scene.reason("lreg/stays", "Ready", "DockerUnavailable");
+    assert!(!message.is_empty());
+    scene.run(&["delete", "lreg/goes", "--wait=false"]);
+    eventually(60, "the deletion says what it waits for", || {
+        let ready = condition(&scene.try_get("lreg/goes")?, "Ready")?;
+        let message = ready["message"].as_str().unwrap_or_default();
+        holds(message.contains("the deletion waits for Docker"), || ready.to_string())
+    });
+    scene.apply("Registry", "comes", "{}");
+    scene.reason("lreg/comes", "Ready", "DockerUnavailable");
+
+    proxy.open();
+    scene.ready("lreg/stays");
+    scene.ready("lreg/comes");
+    scene.run(&["wait", "--for=delete", "lreg/goes", "--timeout=60s"]);
+    let after = scene.picture();
+    let stays = format!("k3d-{}-stays", scene.namespace);
+    assert_eq!(after[&stays], before[&stays]);
+    scene.run(&["delete", "lreg", "--all", "--timeout=120s"]);
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// An object that can't go on is looked at now and then, and not in a hot loop.
+fn stuck_objects_cost_little(scene: &Scene) {
+    const WINDOW: Duration = Duration::from_secs(30);
+    let victim = Victim::default();
+    let proxy = Proxy::new(victim.clone());
+    let operator = Operator::new(&proxy.docker_host(), &[], victim);
+    operator.start();
+    scene.apply("LocalCluster", "image", "{image: \"localhost:1/e2e/none:1\"}");
+    scene.apply("LocalCluster", "secret", &idle_cluster("token: {secretName: never}"));
+    // Containers that run, with no K3s in them: its API is waited for.
+    scene.apply("LocalCluster", "silent", &idle_cluster(""));
+    scene.reason("lc/image", "Ready", "ImagePullFailed");
+    scene.reason("lc/secret", "Ready", "SecretNotFound");
+    scene.reason("lc/silent", "Ready", "APINotAnswering");
+    let (began, before) = (Instant::now(), proxy.calls());
+    thread::sleep(WINDOW); // a rate is what is measured
+    let calls = proxy.calls() - before;
+    let per_minute = calls as f64 * 60.0 / began.elapsed().as_secs_f64();
+    println!("three stuck objects: {per_minute:.0} Docker calls a minute");
+    assert!(per_minute < 600.0, "{per_minute:.0} Docker calls a minute");
+    scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
+}

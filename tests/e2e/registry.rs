@@ -1,0 +1,99 @@
+//! A registry keeps what was pushed, and does not go while a cluster needs it.
+
+use crate::{
+    cluster::push,
+    live::{Foreign, docker, eventually, holds, inspect, install, try_docker},
+    live_harness::Group,
+    live_scene::{LIMIT, Scene},
+    trouble::{delete, idle_cluster},
+};
+
+pub const GROUP: Group = Group {
+    name: "registry",
+    setup: || {
+        install();
+        Scene::new("reg")
+    },
+    tests: &[
+        ("content_survives", content_survives),
+        ("existing_volume_is_used_and_left", existing_volume_is_used_and_left),
+        ("in_use_is_not_deleted", in_use_is_not_deleted),
+    ],
+};
+
+/// Whether an image can be pulled from the registry.
+fn has(scene: &Scene, name: &str) -> Result<(), String> {
+    let registry = scene.try_get("lreg/r")?;
+    let host = registry["status"]["host"].as_str().ok_or("it tells no host")?;
+    let image = format!("{host}/e2e/{name}:1");
+    let pulled = try_docker(&["pull", "-q", &image]);
+    let _ = try_docker(&["rmi", &image]);
+    pulled.map(drop)
+}
+
+fn content_survives(scene: &Scene) {
+    let container = format!("k3d-{}-r", scene.namespace);
+    scene.apply("Registry", "r", "{storage: {retain: true}}");
+    scene.ready("lreg/r");
+    push(scene, "kept");
+    for hurt in [&["stop", &container][..], &["rm", "-fv", &container]] {
+        docker(hurt);
+        eventually(LIMIT, &format!("it is back after {hurt:?}"), || has(scene, "kept"));
+    }
+
+    delete(scene, "lreg/r");
+    assert!(inspect(&container).is_none());
+    scene.is_gone(&[&container]).unwrap_or_else(|e| panic!("more than the volume is left: {e}"));
+    docker(&["volume", "inspect", &container]);
+    scene.apply("Registry", "r", "{storage: {retain: true}}");
+    scene.ready("lreg/r");
+    has(scene, "kept").expect("what was retained is there for the next Registry of this name");
+
+    scene.apply("Registry", "r", "{storage: {retain: false}}");
+    scene.ready("lreg/r");
+    delete(scene, "lreg/r");
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+fn existing_volume_is_used_and_left(scene: &Scene) {
+    let name = format!("e2e-volume-{}", scene.namespace);
+    let spec = format!("{{storage: {{volumeName: {name}}}}}");
+    scene.apply("Registry", "r", &spec);
+    scene.reason("lreg/r", "Ready", "VolumeNotFound");
+    let volume = Foreign::create("volume", &[], &name);
+    scene.ready("lreg/r");
+    push(scene, "kept");
+    let before = volume.state();
+    delete(scene, "lreg/r");
+    assert_eq!(volume.state(), before);
+    scene.apply("Registry", "r", &spec);
+    scene.ready("lreg/r");
+    has(scene, "kept").expect("what is in the volume is there");
+    delete(scene, "lreg/r");
+}
+
+fn in_use_is_not_deleted(scene: &Scene) {
+    scene.apply("Registry", "r", "{}");
+    for name in ["one", "two"] {
+        scene.apply("LocalCluster", name, &idle_cluster("registries: {use: [{name: r}]}"));
+    }
+    scene.ready("lreg/r");
+    let used_by = |names: &[&str]| {
+        eventually(30, &format!("the status tells that {names:?} use it"), || {
+            let told = scene.try_get("lreg/r")?["status"]["usedBy"].clone();
+            let wanted: Vec<String> = names.iter().map(|n| format!("{}/{n}", scene.namespace)).collect();
+            holds(told == serde_json::json!(wanted), || told.to_string())
+        });
+    };
+    used_by(&["one", "two"]);
+    scene.run(&["delete", "lreg/r", "--wait=false"]);
+    let message = scene.reason("lreg/r", "InUse", "InUse");
+    assert!(message.contains("/one") && message.contains("/two"), "{message}");
+    let container = format!("k3d-{}-r", scene.namespace);
+    delete(scene, "lc/one");
+    used_by(&["two"]);
+    assert_eq!(inspect(&container).expect("it is still there")["State"]["Running"], true);
+    delete(scene, "lc/two");
+    scene.run(&["wait", "--for=delete", "lreg/r", "--timeout=60s"]);
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+}

@@ -1,0 +1,227 @@
+//! The test world as a person meets it: kubectl, docker, and the management cluster that `tests/world/world` made.
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// How often a condition is asked for that nothing tells of.
+const POLL: Duration = Duration::from_millis(200);
+/// Where the operator runs in the management cluster.
+pub const SYSTEM: &str = "localcluster-system";
+/// The operator's Deployment.
+pub const DEPLOYMENT: &str = "deployment/localcluster-operator";
+
+/// A setting that `world with` exports.
+pub fn world(name: &str) -> String {
+    env::var(format!("WORLD_{name}")).unwrap_or_else(|_| {
+        panic!(
+            "no test world (WORLD_{name} is not set): run `make e2e`, or with an operator image already there \
+             `tests/world/world with cargo test --test e2e`"
+        )
+    })
+}
+
+/// The label value that marks all that this management cluster's operator makes in Docker.
+pub fn manager() -> &'static str {
+    static MANAGER: OnceLock<String> = OnceLock::new();
+    MANAGER.get_or_init(|| {
+        Kubectl::management().run(&["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"])
+    })
+}
+
+/// Runs a command; what it prints, or what it complains about.
+pub fn command(program: &str, args: &[&str], input: &str) -> Result<String, String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{program}: {e}"))?;
+    // It may end without reading.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    let out = child.wait_with_output().map_err(|e| format!("{program}: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
+    if out.status.success() {
+        Ok(text)
+    } else {
+        let said = String::from_utf8_lossy(&out.stderr);
+        Err(format!("{program} {}: {}{text}", args.join(" "), said.trim_end()))
+    }
+}
+
+/// The docker command line; its failure fails the test.
+pub fn docker(args: &[&str]) -> String {
+    try_docker(args).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The docker command line.
+pub fn try_docker(args: &[&str]) -> Result<String, String> {
+    let host = world("DOCKER_HOST");
+    command("docker", &[&["--host", &host], args].concat(), "")
+}
+
+/// `docker inspect` of what is there.
+pub fn inspect(name: &str) -> Option<Value> {
+    let text = try_docker(&["container", "inspect", name]).ok()?;
+    serde_json::from_str::<Vec<Value>>(&text).ok()?.into_iter().next()
+}
+
+/// kubectl with one kubeconfig.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    /// For the management cluster.
+    pub fn management() -> Self {
+        Self { kubeconfig: world("KUBECONFIG").into() }
+    }
+
+    /// With this kubeconfig.
+    pub fn new(kubeconfig: PathBuf) -> Self {
+        Self { kubeconfig }
+    }
+
+    /// Runs it; its failure fails the test.
+    pub fn run(&self, args: &[&str]) -> String {
+        self.attempt(args).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Runs it.
+    pub fn attempt(&self, args: &[&str]) -> Result<String, String> {
+        self.input(args, "")
+    }
+
+    /// `kubectl apply` of this.
+    pub fn apply(&self, yaml: &str) -> String {
+        // What begins with a brace is taken for JSON.
+        self.input(&["apply", "-f", "-"], &format!("---\n{yaml}")).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+    }
+
+    /// Runs it with something to read.
+    pub fn input(&self, args: &[&str], input: &str) -> Result<String, String> {
+        let path = self.kubeconfig.to_str().expect("the path is UTF-8");
+        command("kubectl", &[&["--kubeconfig", path], args].concat(), input)
+    }
+
+    /// `kubectl get … -o json`.
+    pub fn json(&self, args: &[&str]) -> Result<Value, String> {
+        let text = self.attempt(&[&["get", "-o", "json"], args].concat())?;
+        serde_json::from_str(&text).map_err(|e| format!("{args:?}: {e}"))
+    }
+}
+
+/// Asks until the answer is there; at the end of the time, the last reason why not fails the test.
+pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(why) if Instant::now() > deadline => panic!("not within {seconds} s: {what}: {why}"),
+            Err(_) => thread::sleep(POLL),
+        }
+    }
+}
+
+/// `Ok` when it holds.
+pub fn holds(condition: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(why()) }
+}
+
+/// The body of an HTTP answer from a port of this machine.
+pub fn http_get(port: u64, path: &str) -> Result<String, String> {
+    let addr = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).map_err(|e| e.to_string())?));
+    let limit = Duration::from_secs(2);
+    let told = |e: std::io::Error| format!("port {port}: {e}");
+    let mut stream = TcpStream::connect_timeout(&addr, limit).map_err(told)?;
+    stream.set_read_timeout(Some(limit)).map_err(told)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(told)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(told)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(format!("port {port}: {answer:?}"))?;
+    holds(head.contains(" 200 "), || format!("port {port}: {head}"))?;
+    Ok(body.trim().to_owned())
+}
+
+/// Has the operator of the newest image run in the management cluster, by what deploy/ holds. Once.
+pub fn install() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/world");
+        let said = command(script, &["install"], "").unwrap_or_else(|e| panic!("{e}"));
+        println!("{said}");
+    });
+}
+
+/// A file for this run, which `world down` may take with it.
+pub fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(dir).expect("cargo's directory for temporary files can be made");
+    dir.join(format!("e2e-{}-{name}", std::process::id()))
+}
+
+/// The time of the Docker engine, in a form that `docker events` and Kubernetes understand.
+pub fn now() -> String {
+    docker(&["info", "-f", "{{.SystemTime}}"])
+}
+
+/// An image whose containers start at once and do nothing: for tests that are about containers and not about K3s.
+pub fn idle_image() -> &'static str {
+    const NAME: &str = "localhost/e2e-idle:1";
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let (base, host) = (world("BUSYBOX_IMAGE"), world("DOCKER_HOST"));
+        let run = r#"ENTRYPOINT ["sh", "-c", "trap 'exit 0' TERM; sleep 2147483 & wait"]"#;
+        let args = ["--host", &host, "build", "-q", "-t", NAME, "-"];
+        command("docker", &args, &format!("FROM {base}\n{run}\n")).unwrap_or_else(|e| panic!("{e}"));
+    });
+    NAME
+}
+
+/// Something in Docker that is not the operator's, for as long as this lives.
+pub struct Foreign {
+    kind: &'static str,
+    name: String,
+}
+
+impl Foreign {
+    /// Made by `docker KIND create ARGS`, of which the last one is its name.
+    pub fn create(kind: &'static str, args: &[&str], name: &str) -> Self {
+        docker(&[&[kind, "create"], args, &[name]].concat());
+        Self { kind, name: name.to_owned() }
+    }
+
+    /// A container that waits, made with these arguments of `docker run`.
+    pub fn container(args: &[&str], name: &str) -> Self {
+        docker(&[&["run", "-d", "--name", name], args, &[idle_image()]].concat());
+        Self { kind: "container", name: name.to_owned() }
+    }
+
+    /// What tells whether somebody touched it.
+    pub fn state(&self) -> String {
+        let format = if self.kind == "container" {
+            "{{.Id}} {{.State.StartedAt}} {{.State.Status}}"
+        } else {
+            "{{json .}}"
+        };
+        docker(&[self.kind, "inspect", "-f", format, &self.name])
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let force: &[&str] = if self.kind == "container" { &["-fv"] } else { &[] };
+        let _ = try_docker(&[&[self.kind, "rm"], force, &[self.name.as_str()]].concat());
+    }
+}

@@ -1,0 +1,77 @@
+//! Runs the tests one after the other, in groups that share a scene: a cluster takes half a minute to make, and there
+//! are two cores. libtest has no place for what many tests share and one teardown proves.
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Instant,
+};
+
+use super::live_scene::Scene;
+
+/// Tests that share a scene.
+pub struct Group {
+    pub name: &'static str,
+    /// Makes what the tests need.
+    pub setup: fn() -> Scene,
+    /// In this order. Each leaves the scene as it found it, so that any of them can be run alone.
+    pub tests: &'static [(&'static str, fn(&Scene))],
+}
+
+/// Runs the tests whose `group::name` contains one of the arguments, or all.
+pub fn main(groups: &[Group]) -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let mut outcome = Outcome::default();
+    let began = Instant::now();
+    for group in groups {
+        let full = |test: &str| format!("{}::{test}", group.name);
+        let tests: Vec<_> = group.tests.iter().filter(|(test, _)| wanted(&full(test))).collect();
+        if args.iter().any(|a| a == "--list") {
+            tests.iter().for_each(|(test, _)| println!("{}: test", full(test)));
+            continue;
+        }
+        if tests.is_empty() {
+            continue;
+        }
+        let mut scene = None;
+        outcome.run(&full("setup"), || scene = Some((group.setup)()), || {});
+        let Some(scene) = scene else { continue };
+        for (test, run) in tests {
+            outcome.run(&full(test), || run(&scene), || scene.explain());
+        }
+        outcome.run(&full("nothing_is_left"), || scene.end(), || scene.explain());
+    }
+    println!(
+        "\n{} passed, {} failed, in {} s",
+        outcome.passed,
+        outcome.failed.len(),
+        began.elapsed().as_secs()
+    );
+    outcome.failed.iter().for_each(|name| println!("failed: {name}"));
+    if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Outcome {
+    fn run(&mut self, name: &str, test: impl FnOnce(), explain: impl FnOnce()) {
+        let began = Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(test));
+        let seconds = began.elapsed().as_secs_f32();
+        if ended.is_ok() {
+            println!("test {name} ... ok ({seconds:.1} s)");
+            self.passed += 1;
+        } else {
+            explain();
+            println!("test {name} ... FAILED ({seconds:.1} s)");
+            self.failed.push(name.to_owned());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The operator as a process of this machine, in place of the Pod, so that it can be killed and its Docker cut off.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use super::live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, scratch, world};
+
+/// The process that is to be killed, where there is one.
+pub type Victim = Arc<Mutex<Option<Child>>>;
+
+/// Keeps the Pod away. Dropped, it comes back.
+pub struct Operator {
+    docker_host: String,
+    args: Vec<String>,
+    victim: Victim,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Takes the Pod's place, with Docker reached by `docker_host`. Nothing runs yet.
+    pub fn new(docker_host: &str, args: &[&str], victim: Victim) -> Self {
+        let k = Kubectl::management();
+        k.run(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
+        eventually(60, "the operator's Pod is gone", || {
+            let pods = k.attempt(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
+            holds(pods.is_empty(), || pods)
+        });
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let log = scratch(&format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let args = args.iter().map(|a| (*a).to_owned()).collect();
+        Self { docker_host: docker_host.to_owned(), args, victim, log }
+    }
+
+    /// Starts it.
+    pub fn start(&self) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("the log can be written");
+        let child = Command::new(env!("CARGO_BIN_EXE_localcluster-operator"))
+            .arg("run")
+            .args(&self.args)
+            .env_remove("NODE_NAME")
+            .env("KUBECONFIG", world("KUBECONFIG"))
+            // By this it is the same one after each start, as a Pod's container is.
+            .env("HOSTNAME", "e2e-process")
+            .env("POD_NAMESPACE", SYSTEM)
+            .env("LOCALCLUSTER_HTTP_LISTEN", "127.0.0.1:0")
+            .env("LOCALCLUSTER_DOCKER_HOST", &self.docker_host)
+            .env("LOCALCLUSTER_NODE_IMAGE_REPOSITORY", world("NODE_IMAGE_REPOSITORY"))
+            .env("LOCALCLUSTER_DEFAULT_VERSION", world("NODE_VERSION"))
+            .env("LOCALCLUSTER_LOAD_BALANCER_IMAGE", world("LB_IMAGE"))
+            .env("LOCALCLUSTER_REGISTRY_IMAGE", world("REGISTRY_IMAGE"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be opened twice"))
+            .stderr(log)
+            .spawn()
+            .expect("the operator can be started");
+        *self.victim.lock().unwrap() = Some(child);
+    }
+
+    /// Kills it as the kernel does when memory runs out; whether it still ran.
+    pub fn kill(&self) -> bool {
+        kill(&self.victim)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// SIGKILL; whether there was a process.
+pub fn kill(victim: &Victim) -> bool {
+    let Some(mut child) = victim.lock().unwrap_or_else(|e| e.into_inner()).take() else { return false };
+    let _ = child.kill();
+    let _ = child.wait();
+    true
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+        let k = Kubectl::management();
+        // What held the Lease is gone, and nobody need wait for its end.
+        let _ = k.attempt(&["-n", SYSTEM, "delete", "lease", "localcluster-operator"]);
+        let _ = k.attempt(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=1"]);
+        let _ = k.attempt(&["-n", SYSTEM, "rollout", "status", DEPLOYMENT, "--timeout=60s"]);
+    }
+}

@@ -1,0 +1,262 @@
+//! One test's corner of the world: a namespace, what its objects make in Docker, and the proof that it is gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::Mutex,
+};
+
+use serde_json::Value;
+
+use super::live::{
+    DEPLOYMENT, Kubectl, SYSTEM, docker, eventually, holds, inspect, manager, scratch, try_docker,
+};
+
+/// How long anything may take on a busy machine.
+pub const LIMIT: u64 = 240;
+
+/// A namespace of the management cluster. Dropped, it takes all that was made in it away.
+pub struct Scene {
+    /// kubectl for the management cluster.
+    pub k: Kubectl,
+    /// The namespace.
+    pub namespace: String,
+    /// Volumes that containers of this scene used, since anonymous ones have no labels to be found by.
+    volumes: Mutex<BTreeSet<String>>,
+}
+
+/// What one container is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub id: String,
+    pub started: String,
+    pub running: bool,
+    /// Address by network.
+    pub networks: BTreeMap<String, String>,
+    /// What is published, as `80/tcp 127.0.0.1:8080`.
+    pub ports: BTreeSet<String>,
+}
+
+impl Scene {
+    /// With a namespace that nobody else has, also when this test runs twice at a time.
+    pub fn new(tag: &str) -> Self {
+        let namespace = format!("e2e-{:x}-{tag}", std::process::id() & 0xffff);
+        let k = Kubectl::management();
+        k.run(&["create", "namespace", &namespace]);
+        Self { k, namespace, volumes: Mutex::default() }
+    }
+
+    /// kubectl in the namespace; its failure fails the test.
+    pub fn run(&self, args: &[&str]) -> String {
+        self.k.run(&[&["-n", &self.namespace], args].concat())
+    }
+
+    /// kubectl in the namespace.
+    pub fn attempt(&self, args: &[&str]) -> Result<String, String> {
+        self.k.attempt(&[&["-n", &self.namespace], args].concat())
+    }
+
+    /// Applies objects of the operator's two kinds, each given as `name` and the YAML of its spec.
+    pub fn apply(&self, kind: &str, name: &str, spec: &str) -> String {
+        self.k.apply(&format!(
+            "{{apiVersion: localcluster.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}, namespace: {}}}, \
+             spec: {spec}}}",
+            self.namespace
+        ))
+    }
+
+    /// `kubectl wait` for Ready.
+    pub fn ready(&self, object: &str) {
+        let timeout = format!("--timeout={LIMIT}s");
+        self.run(&["wait", "--for=condition=Ready", object, &timeout]);
+    }
+
+    /// An object as JSON.
+    pub fn get(&self, object: &str) -> Value {
+        self.try_get(object).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// An object as JSON.
+    pub fn try_get(&self, object: &str) -> Result<Value, String> {
+        self.k.json(&["-n", &self.namespace, object])
+    }
+
+    /// Waits until a condition of an object has a reason, and answers its message.
+    pub fn reason(&self, object: &str, type_: &str, reason: &str) -> String {
+        eventually(LIMIT, &format!("{object} has {type_} with reason {reason}"), || {
+            let seen = self.try_get(object)?;
+            let condition = condition(&seen, type_)?;
+            holds(condition["reason"] == reason, || condition.to_string())?;
+            Ok(condition["message"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// kubectl for a cluster of this namespace, by the kubeconfig that its Secret has under `kubeconfig`.
+    pub fn child(&self, cluster: &str) -> Kubectl {
+        let path = scratch(&format!("{}-{cluster}.kubeconfig", self.namespace));
+        fs::write(&path, self.kubeconfig(cluster, "kubeconfig")).expect("the file can be written");
+        Kubectl::new(path)
+    }
+
+    /// A kubeconfig from a cluster's Secret.
+    pub fn kubeconfig(&self, cluster: &str, key: &str) -> String {
+        let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+        self.run(&["get", "secret", &format!("{cluster}-kubeconfig"), "-o", &template])
+    }
+
+    /// The notes of all Events of the namespace that were seen since `since`.
+    pub fn events(&self, since: &str) -> Vec<String> {
+        let list = self.k.json(&["-n", &self.namespace, "events.events.k8s.io"]).unwrap_or_default();
+        let after = |e: &Value| {
+            let seen = e["series"]["lastObservedTime"].as_str().or(e["eventTime"].as_str());
+            // Times of one form: the first 19 characters are date and time in UTC.
+            seen.is_some_and(|seen| seen.get(..19) >= since.get(..19))
+        };
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let notes = items.iter().filter(|e| after(e)).map(|e| {
+            let text = |key: &str| e[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {}", text("reason"), text("note"))
+        });
+        notes.collect()
+    }
+
+    /// `docker inspect` of all containers that this namespace's objects own.
+    pub fn containers(&self) -> Vec<Value> {
+        let filter = format!("label=localcluster.dev/manager={}", manager());
+        let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]);
+        let all: Vec<Value> = ids.split_whitespace().filter_map(inspect).collect();
+        let mine: Vec<Value> = all.into_iter().filter(|c| self.owns(&c["Config"]["Labels"])).collect();
+        let mounts = mine.iter().flat_map(|c| c["Mounts"].as_array().into_iter().flatten());
+        let names = mounts.filter_map(|m| m["Name"].as_str().map(str::to_owned));
+        self.volumes.lock().unwrap_or_else(|e| e.into_inner()).extend(names);
+        mine
+    }
+
+    fn owns(&self, labels: &Value) -> bool {
+        let owner = labels["localcluster.dev/owner"].as_str();
+        owner.is_some_and(|o| o.starts_with(&format!("{}/", self.namespace)))
+    }
+
+    /// All containers by name.
+    pub fn picture(&self) -> BTreeMap<String, Seen> {
+        self.containers().iter().map(|c| (name(c).to_owned(), seen(c))).collect()
+    }
+
+    /// What of this namespace is in Docker, a line each.
+    pub fn in_docker(&self) -> Vec<String> {
+        let mut left: Vec<String> =
+            self.containers().iter().map(|c| format!("container {}", name(c))).collect();
+        let filter = format!("label=localcluster.dev/manager={}", manager());
+        for kind in ["network", "volume"] {
+            for one in docker(&[kind, "ls", "-q", "--filter", &filter]).split_whitespace() {
+                let Ok(text) = try_docker(&[kind, "inspect", one]) else { continue };
+                let Ok(found) = serde_json::from_str::<Value>(&text) else { continue };
+                if self.owns(&found[0]["Labels"]) {
+                    left.push(format!("{kind} {}", found[0]["Name"].as_str().unwrap_or(one)));
+                }
+            }
+        }
+        left
+    }
+
+    /// Whether nothing of this namespace is in Docker, the volumes without labels included.
+    pub fn is_gone(&self, kept: &[&str]) -> Result<(), String> {
+        let mut left = self.in_docker();
+        let volumes = docker(&["volume", "ls", "-q"]);
+        let noted = self.volumes.lock().unwrap_or_else(|e| e.into_inner());
+        left.extend(volumes.lines().filter(|v| noted.contains(*v)).map(|v| format!("volume {v}")));
+        let names = docker(&["ps", "-a", "--format", "{{.Names}}"]);
+        let prefix = format!("k3d-{}", self.namespace);
+        left.extend(names.lines().filter(|n| n.starts_with(&prefix)).map(|n| format!("container {n}")));
+        left.retain(|l| !kept.iter().any(|k| l.ends_with(k)));
+        holds(left.is_empty(), || format!("left in Docker: {left:?}"))
+    }
+
+    /// Deletes all objects and proves that nothing of them is left.
+    pub fn end(&self) {
+        self.containers();
+        let timeout = format!("--timeout={LIMIT}s");
+        self.run(&["delete", "lc,lreg", "--all", &timeout]);
+        self.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+        // Owner references take the Secrets away.
+        eventually(60, "the Secrets are gone", || {
+            let secrets = self.run(&["get", "secrets", "-l", "app.kubernetes.io/managed-by", "-o", "name"]);
+            holds(secrets.is_empty(), || secrets)
+        });
+    }
+
+    /// Prints what may explain a failure.
+    pub fn explain(&self) {
+        let print = |what: Result<String, String>| eprintln!("{}", what.unwrap_or_else(|e| e));
+        print(self.attempt(&["get", "lc,lreg", "-o", "wide"]));
+        print(self.attempt(&["get", "events", "--sort-by=.metadata.creationTimestamp"]));
+        print(self.k.attempt(&["-n", SYSTEM, "logs", "--tail=40", DEPLOYMENT]));
+        print(try_docker(&["ps", "-a", "--filter", &format!("name={}", self.namespace)]));
+    }
+}
+
+impl Drop for Scene {
+    /// After a failure too: by the operator where it still works, else by hand.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
+        let _ = self.attempt(&["annotate", "lc,lreg", "--all", "localcluster.dev/paused-"]);
+        let _ = self.attempt(&["delete", "lc,lreg", "--all", "--timeout=60s"]);
+        for kind in ["lc", "lreg"] {
+            for object in self.attempt(&["get", kind, "-o", "name"]).unwrap_or_default().lines() {
+                let nothing = r#"{"metadata": {"finalizers": null}}"#;
+                let _ = self.attempt(&["patch", object, "--type=merge", "-p", nothing]);
+            }
+        }
+        for left in self.in_docker() {
+            let (kind, name) = left.split_once(' ').expect("a kind and a name");
+            let _ = match kind {
+                "container" => try_docker(&["rm", "-fv", name]),
+                _ => try_docker(&[kind, "rm", name]),
+            };
+        }
+        let _ = self.k.attempt(&["delete", "namespace", &self.namespace, "--timeout=60s"]);
+    }
+}
+
+/// A container's name, of what `docker inspect` says.
+pub fn name(container: &Value) -> &str {
+    container["Name"].as_str().unwrap_or_default().trim_start_matches('/')
+}
+
+/// What of `docker inspect` users notice.
+pub fn seen(container: &Value) -> Seen {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let networks = container["NetworkSettings"]["Networks"].as_object().cloned().unwrap_or_default();
+    let bound = container["HostConfig"]["PortBindings"].as_object().cloned().unwrap_or_default();
+    let ports = bound.iter().flat_map(|(port, hosts)| {
+        let hosts = hosts.as_array().cloned().unwrap_or_default();
+        hosts.into_iter().map(move |h| format!("{port} {}:{}", text(&h["HostIp"]), text(&h["HostPort"])))
+    });
+    Seen {
+        id: text(&container["Id"]),
+        started: text(&container["State"]["StartedAt"]),
+        running: container["State"]["Status"] == "running",
+        // Its address on Docker's default network is not pinned, and nothing uses it.
+        networks: networks
+            .iter()
+            .filter(|(n, _)| n.starts_with("k3d-"))
+            .map(|(n, place)| (n.clone(), text(&place["IPAddress"])))
+            .collect(),
+        ports: ports.collect(),
+    }
+}
+
+/// A condition of an object.
+pub fn condition(object: &Value, type_: &str) -> Result<Value, String> {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.clone().find(|c| c["type"] == type_).cloned().ok_or(format!("no condition {type_} yet"))
+}
+
+/// Whether an object is Ready for its newest generation.
+pub fn is_ready(object: &Value) -> Result<(), String> {
+    let ready = condition(object, "Ready")?;
+    let current = ready["observedGeneration"] == object["metadata"]["generation"];
+    holds(ready["status"] == "True" && current, || ready.to_string())
+}
