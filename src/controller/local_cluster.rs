@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus,
-        condition::{reasons, types},
+        condition::{self, reasons, types},
     },
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
@@ -128,7 +128,9 @@ async fn pass(
             .await?;
 
     let first_look = previous.observed_generation != Some(moment.generation);
-    if first_look || last || plan.steps.is_empty() {
+    // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
+    let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
+    if first_look || no_longer || last || plan.steps.is_empty() {
         let view = view(
             &valid,
             &owner,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         LocalCluster, Registry, RegistryStatus,
-        condition::{reasons, types},
+        condition::{self, reasons, types},
         names,
     },
     docker::engine::State,
@@ -102,7 +102,9 @@ async fn pass(
     let mut problems = Vec::new();
     let first_look = previous.observed_generation != Some(moment.generation);
     if !plan.steps.is_empty() {
-        if first_look || last {
+        // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
+        let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
+        if first_look || no_longer || last {
             let view = view(ctx, object, &valid, &desired, &observed, &plan.problems);
             let next = status::registry(previous, view, moment);
             write(object, previous, next, ctx).await?;

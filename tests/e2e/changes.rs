@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{container, nodes_are_ready, witnesses},
-    live::{Kubectl, docker, eventually, holds, http_get, try_docker, world},
+    live::{Kubectl, docker, eventually, holds, http_get, pause, try_docker, world},
     live_scene::{LIMIT, Scene, is_ready},
 };
 
@@ -104,7 +104,7 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
                 if let Ok(hello) = scene.child("c").json(&["deployment", "hello"]) {
                     available = available.min(hello["status"]["availableReplicas"].as_u64().unwrap_or(0));
                 }
-                thread::sleep(Duration::from_millis(100));
+                pause(Duration::from_millis(100));
             }
             (fewest, available)
         });

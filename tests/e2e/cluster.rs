@@ -1,11 +1,11 @@
 //! The main job: a cluster and a registry by `kubectl apply`, and what their users do with them. Everything else that
 //! needs a whole cluster is tested on this one too.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use crate::{
     changes, drift, idle,
-    live::{Kubectl, command, docker, eventually, holds, http_get, install, world},
+    live::{Kubectl, command, docker, eventually, holds, http_get, install, pause, world},
     live_harness::Group,
     live_scene::{LIMIT, Scene, is_ready},
     secrets,
@@ -79,7 +79,12 @@ fn setup() -> Scene {
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
 
     let image = push(&scene, "hello");
-    child.run(&["create", "deployment", "hello", &format!("--image={image}"), "--replicas=2"]);
+    // Its shell does not hear of SIGTERM, and nobody wants to wait half a minute for that.
+    child.apply(&format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: hello}}, spec: {{replicas: 2, selector: \
+         {{matchLabels: {{app: hello}}}}, template: {{metadata: {{labels: {{app: hello}}}}, spec: \
+         {{terminationGracePeriodSeconds: 1, containers: [{{name: hello, image: \"{image}\"}}]}}}}}}}}"
+    ));
     child.apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: hello}}, spec: {{type: NodePort, \
          selector: {{app: hello}}, ports: [{{port: 80, nodePort: {NODE_PORT}}}]}}}}"
@@ -206,7 +211,7 @@ pub fn settle(scene: &Scene) {
     let version = || scene.get("lc/c")["metadata"]["resourceVersion"].clone();
     let mut before = version();
     eventually(LIMIT, "the status no longer changes", || {
-        thread::sleep(Duration::from_secs(3));
+        pause(Duration::from_secs(3));
         let now = version();
         let same = now == before;
         before = now;

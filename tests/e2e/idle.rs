@@ -1,10 +1,10 @@
 //! Nothing to do means that nothing is done.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use crate::{
     cluster::{objects, settle},
-    live::{docker, now},
+    live::{docker, now, pause},
     live_scene::{Scene, name},
 };
 
@@ -33,7 +33,7 @@ pub fn two_idle_minutes(scene: &Scene) {
     let (objects_before, containers_before) = (versions(scene), scene.picture());
     let ids: Vec<String> = scene.containers().iter().map(|c| name(c).to_owned()).collect();
     let since = now();
-    thread::sleep(IDLE); // the one place where time itself is what is tested
+    pause(IDLE); // the one place where time itself is what is tested
     let until = now();
     assert_eq!(versions(scene), objects_before, "the operator wrote");
     assert_eq!(scene.picture(), containers_before, "a container changed");

@@ -1,13 +1,10 @@
 //! The operator is killed at any moment and goes on where it was, with nothing made twice and nothing left over.
 
-use std::{
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     cluster::{nodes_are_ready, objects},
-    live::{eventually, holds, idle_image, install, world},
+    live::{eventually, holds, idle_image, install, pause, world},
     live_harness::Group,
     live_operator::{Operator, Victim},
     live_proxy::{Kill, Proxy},
@@ -39,7 +36,7 @@ fn at_random_moments(scene: &Scene) {
         operator.start();
         // Knuth's MMIX generator; its upper bits are the random ones.
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        thread::sleep(Duration::from_millis((random >> 33) % 2000));
+        pause(Duration::from_millis((random >> 33) % 2000));
         assert!(operator.kill());
     }
     operator.start();

@@ -1,12 +1,9 @@
 //! What needs an operator with other settings, or with a Docker that comes and goes.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
-    live::{eventually, holds, install},
+    live::{eventually, holds, install, pause},
     live_harness::Group,
     live_operator::{Operator, Victim},
     live_proxy::Proxy,
@@ -92,7 +89,7 @@ fn stuck_objects_cost_little(scene: &Scene) {
     scene.reason("lc/secret", "Ready", "SecretNotFound");
     scene.reason("lc/silent", "Ready", "APINotAnswering");
     let (began, before) = (Instant::now(), proxy.calls());
-    thread::sleep(WINDOW); // a rate is what is measured
+    pause(WINDOW); // a rate is what is measured
     let calls = proxy.calls() - before;
     let per_minute = calls as f64 * 60.0 / began.elapsed().as_secs_f64();
     println!("three stuck objects: {per_minute:.0} Docker calls a minute");

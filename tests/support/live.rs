@@ -122,6 +122,12 @@ impl Kubectl {
     }
 }
 
+/// Lets time pass. There is no async runtime in these tests that it could block.
+#[allow(clippy::disallowed_methods)]
+pub fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Asks until the answer is there; at the end of the time, the last reason why not fails the test.
 pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
@@ -129,7 +135,7 @@ pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T
         match ask() {
             Ok(answer) => return answer,
             Err(why) if Instant::now() > deadline => panic!("not within {seconds} s: {what}: {why}"),
-            Err(_) => thread::sleep(POLL),
+            Err(_) => pause(POLL),
         }
     }
 }

@@ -10,13 +10,16 @@ use std::{
 
 use super::live_scene::Scene;
 
+/// A test and its name.
+pub type Test = (&'static str, fn(&Scene));
+
 /// Tests that share a scene.
 pub struct Group {
     pub name: &'static str,
     /// Makes what the tests need.
     pub setup: fn() -> Scene,
     /// In this order. Each leaves the scene as it found it, so that any of them can be run alone.
-    pub tests: &'static [(&'static str, fn(&Scene))],
+    pub tests: &'static [Test],
 }
 
 /// Runs the tests whose `group::name` contains one of the arguments, or all.
