@@ -118,7 +118,9 @@ pub fn render(credentials: &Credentials, cluster: &str, server: &str, tls_server
         users: [serde_json::json!({"name": user, "user": {
             "client-certificate-data": credentials.certificate, "client-key-data": credentials.key}})],
     };
-    serde_saphyr::to_string(&out).expect("plain values always serialize")
+    // Each value on the line of its key, as scripts that look for one expect; by default long ones are folded.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(&out, options).expect("plain values always serialize")
 }
 
 #[cfg(test)]
@@ -152,6 +154,14 @@ users:
         assert_eq!(parse(&text).unwrap(), credentials);
         insta::assert_snapshot!(text);
         assert_eq!(format!("{credentials:?}"), "Credentials { .. }");
+    }
+
+    #[test]
+    fn long_values_stay_on_the_lines_of_their_keys() {
+        let key = "S0VZ".repeat(400);
+        let credentials = Credentials { ca: "Q0E=".into(), certificate: "Q0VSVA==".into(), key };
+        let text = render(&credentials, "dev", "https://127.0.0.1:20001", "k3d-dev-serverlb");
+        assert!(text.contains(&format!("client-key-data: {}\n", credentials.key)), "{text}");
     }
 
     #[test]

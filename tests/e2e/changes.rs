@@ -67,27 +67,16 @@ pub fn agents_up_and_down(scene: &Scene) {
     scale(2);
 }
 
-pub fn labels_and_taints_need_no_restart(scene: &Scene) {
+pub fn labels_need_no_restart(scene: &Scene) {
     let child = scene.child("c");
     let seen = || {
         let node = child.json(&["node", &container(scene, "agent-0")]).unwrap_or_else(|e| panic!("{e}"));
-        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        (
-            node["metadata"]["labels"]["e2e/tier"].clone(),
-            taints.iter().map(|t| t["key"].clone()).collect::<Vec<_>>(),
-        )
+        node["metadata"]["labels"]["e2e/tier"].clone()
     };
-    let changed = restarted(scene, || {
-        patch(
-            scene,
-            r#"{"agents": {"labels": {"e2e/tier": "work"}, "taints": ["e2e=yes:PreferNoSchedule"]}}"#,
-        );
-    });
-    assert_eq!(changed, BTreeSet::new());
-    assert_eq!(seen(), ("work".into(), vec!["e2e".into()]));
-    let changed = restarted(scene, || patch(scene, r#"{"agents": {"labels": null, "taints": null}}"#));
-    assert_eq!(changed, BTreeSet::new());
-    assert_eq!(seen(), (Value::Null, vec![]));
+    let changed = restarted(scene, || patch(scene, r#"{"agents": {"labels": {"e2e/tier": "work"}}}"#));
+    assert_eq!((changed, seen()), (BTreeSet::new(), "work".into()));
+    let changed = restarted(scene, || patch(scene, r#"{"agents": {"labels": null}}"#));
+    assert_eq!((changed, seen()), (BTreeSet::new(), Value::Null));
 }
 
 pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
@@ -110,7 +99,8 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         });
         let edit = || {
             let env = r#"[{"name": "E2E", "value": "1"}]"#;
-            patch(scene, &format!(r#"{{"agents": {{"memory": "1Gi", "cpus": "1.5", "env": {env}}}}}"#));
+            let more = r#""memory": "1Gi", "cpus": "1.5", "taints": ["e2e=yes:PreferNoSchedule"]"#;
+            patch(scene, &format!(r#"{{"agents": {{"env": {env}, {more}}}}}"#));
         };
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restarted(scene, edit)));
         ended.store(true, Ordering::Relaxed);
@@ -130,6 +120,8 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         assert!(config.starts_with("1073741824 1500000000 ") && config.contains("E2E=1"), "{config}");
         let node = scene.child("c").json(&["node", agent]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(node["spec"]["unschedulable"], Value::Null, "{agent} is still closed");
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        assert!(taints.iter().any(|t| t["key"] == "e2e"), "{taints:?}");
     }
     witnesses(scene);
 }

@@ -33,7 +33,7 @@ pub const GROUP: Group = Group {
         ("drift_network_and_containers_removed_while_paused", drift::everything_but_data_removed),
         ("drift_api_hangs", drift::api_hangs),
         ("agents_up_and_down", changes::agents_up_and_down),
-        ("labels_and_taints_need_no_restart", changes::labels_and_taints_need_no_restart),
+        ("labels_need_no_restart", changes::labels_need_no_restart),
         ("agents_are_replaced_one_at_a_time", changes::agents_are_replaced_one_at_a_time),
         ("ports_replace_the_load_balancer_only", changes::ports_replace_the_load_balancer_only),
         ("server_args_keep_the_data", changes::server_args_keep_the_data),
