@@ -5,8 +5,10 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// The bounds of the delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use jiff::Timestamp;
 use kube::{
@@ -16,7 +18,7 @@ use kube::{
     },
 };
 
-use super::{backoff::Backoff, files::Files, pulls::Pulls, triggers::Triggers};
+use super::{backoff::Backoff, files::Files, probe::Probe, pulls::Pulls, triggers::Triggers};
 use crate::{
     api::{LocalCluster, Registry, condition},
     child::api::{Access, ChildApi, Connect},
@@ -39,6 +41,8 @@ pub struct Context {
     pub engine: Arc<dyn Engine>,
     /// The way to created clusters.
     pub connector: Arc<dyn Connect>,
+    /// How registries are asked whether they answer.
+    pub probe: Arc<dyn Probe>,
     /// What the operator was set up with.
     pub settings: Settings,
     /// The id of the management cluster.

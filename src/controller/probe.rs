@@ -1,7 +1,8 @@
-//! Asks an HTTP server whether it answers.
+//! Asks an HTTP server whether it answers: a seam, so that tests can stand in for the registries.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::{
@@ -12,8 +13,24 @@ use hyper_util::{
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The status code of a GET request, or why there is none.
-pub async fn get(url: &str) -> Result<u16, String> {
+/// Something that asks.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// The status code of a GET request, or why there is none.
+    async fn get(&self, url: &str) -> Result<u16, String>;
+}
+
+/// By HTTP.
+pub struct Http;
+
+#[async_trait]
+impl Probe for Http {
+    async fn get(&self, url: &str) -> Result<u16, String> {
+        get(url).await
+    }
+}
+
+async fn get(url: &str) -> Result<u16, String> {
     let url = url.parse().map_err(|e| format!("{url}: {e}"))?;
     // No pool: a kept connection would say that a registry answers which no longer accepts new ones.
     let client: Client<HttpConnector, Empty<Bytes>> =

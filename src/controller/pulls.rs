@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::backoff::{Backoff, Limits, jitter};
 use crate::{
@@ -26,8 +28,8 @@ pub struct Pulls {
 }
 
 enum Pull {
-    /// It runs; these are told when it ends.
-    Running(Vec<Wake>),
+    /// It runs; these are told when it ends. With the words that the last one failed with.
+    Running(Vec<Wake>, Option<String>),
     /// It failed with these words; the next try is due then.
     Failed(String, Instant),
 }
@@ -48,13 +50,16 @@ impl Pulls {
     /// How an image stands.
     pub async fn state(&self, image: &str) -> Result<ImageState> {
         if self.engine.image(image).await?.is_some() {
-            self.lock().retain(|name, pull| name != image || matches!(pull, Pull::Running(_)));
+            self.lock().retain(|name, pull| name != image || matches!(pull, Pull::Running(..)));
             return Ok(ImageState::Present);
         }
         Ok(match self.lock().get(image) {
-            Some(Pull::Running(_)) => ImageState::Pulling,
-            Some(Pull::Failed(message, due)) if Instant::now() < *due => ImageState::Failed(message.clone()),
-            Some(Pull::Failed(..)) | None => ImageState::Absent,
+            Some(Pull::Running(_, None)) => ImageState::Pulling,
+            // Another try is no news before it ends, or the status would go to and fro.
+            Some(Pull::Failed(message, _) | Pull::Running(_, Some(message))) => {
+                ImageState::Failed(message.clone())
+            }
+            None => ImageState::Absent,
         })
     }
 
@@ -62,18 +67,23 @@ impl Pulls {
     pub fn due(&self, image: &str) -> Option<Instant> {
         match self.lock().get(image) {
             Some(Pull::Failed(_, due)) => Some(*due),
-            Some(Pull::Running(_)) | None => None,
+            Some(Pull::Running(..)) | None => None,
         }
     }
 
-    /// Starts the pull of an image unless it runs already; `wake` is called when it ends.
+    /// Starts the pull of an image unless it runs already, or failed a moment ago; `wake` is called when it ends.
     pub fn start(&self, image: &str, auth: Option<RegistryAuth>, wake: Wake) {
         let mut state = self.lock();
-        if let Some(Pull::Running(waiting)) = state.get_mut(image) {
-            waiting.push(wake);
-            return;
-        }
-        state.insert(image.to_owned(), Pull::Running(vec![wake]));
+        let failed = match state.get_mut(image) {
+            Some(Pull::Running(waiting, _)) => {
+                waiting.push(wake);
+                return;
+            }
+            Some(Pull::Failed(_, due)) if Instant::now() < *due => return,
+            Some(Pull::Failed(message, _)) => Some(std::mem::take(message)),
+            None => None,
+        };
+        state.insert(image.to_owned(), Pull::Running(vec![wake], failed));
         drop(state);
         let (this, image) = (self.clone(), image.to_owned());
         tokio::spawn(async move {
@@ -94,7 +104,7 @@ impl Pulls {
                 }
             };
             drop(state);
-            if let Some(Pull::Running(waiting)) = before {
+            if let Some(Pull::Running(waiting, _)) = before {
                 waiting.into_iter().for_each(|wake| wake());
             }
         });

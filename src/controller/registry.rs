@@ -158,7 +158,7 @@ async fn probe(ctx: &Context, observed: &Observed, valid: &ValidRegistry, plan: 
     addresses.sort_by_key(|(id, _)| Some(id.as_str()) != shared.as_deref());
     let mut last = "it has no address".to_owned();
     for (_, ip) in addresses {
-        match super::probe::get(&format!("http://{ip}:{REGISTRY_PORT}/v2/")).await {
+        match ctx.probe.get(&format!("http://{ip}:{REGISTRY_PORT}/v2/")).await {
             Ok(200) => return,
             Ok(code) => last = format!("it answers /v2/ with {code}"),
             Err(error) => last = error,

@@ -1,12 +1,13 @@
 //! What a reconcile tells: problems, Events, and when to look again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::{
     controller::Action as Next,
     events::{Event, EventType},
 };
+use tokio::time::Instant;
 
 use super::{
     backoff::jitter,

@@ -91,24 +91,26 @@ impl Site<'_> {
     /// Whether the image is there; if not, has it fetched and says so.
     pub fn has_image(&self, plan: &mut Plan, spec: &ContainerSpec) -> bool {
         let condition = condition_of(spec.role);
+        // A failed pull is asked for as well: whoever pulls knows when the next try is due.
+        let wanted = match self.observed.images.get(&spec.image) {
+            Some(ImageState::Failed(_) | ImageState::Absent) | None => !plan.pulls.contains(&spec.image),
+            Some(ImageState::Present | ImageState::Pulling) => false,
+        };
+        if wanted {
+            plan.pulls.push(spec.image.clone());
+        }
         match self.observed.images.get(&spec.image) {
             Some(ImageState::Present) => return true,
             Some(ImageState::Failed(message)) => {
                 // The registry's answer may change by itself (a tag that is pushed later, a network that comes
-                // back), so it is asked again, with backoff; yet mostly a person has mistyped something.
+                // back), yet mostly a person has mistyped something.
                 plan.stalls(
                     condition,
                     reasons::IMAGE_PULL_FAILED,
                     format!("pulling {}: {message}", spec.image),
                 );
             }
-            Some(ImageState::Pulling) => {
-                plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
-            }
-            Some(ImageState::Absent) | None => {
-                if !plan.pulls.contains(&spec.image) {
-                    plan.pulls.push(spec.image.clone());
-                }
+            Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
             }
         }

@@ -38,7 +38,7 @@ pub enum ImageState {
     Absent,
     /// It is being pulled.
     Pulling,
-    /// The last pull failed, with these words. It is tried again when the backoff is over.
+    /// The last pull failed, with these words. It is tried again when its backoff is over.
     Failed(String),
 }
 
