@@ -55,8 +55,10 @@ impl From<&NodeConfig> for Configured {
 /// The kubeconfig of a cluster's incarnation: another CA each.
 pub fn kubeconfig(incarnation: u8) -> String {
     format!(
-        "clusters:\n- cluster:\n    certificate-authority-data: CA{incarnation}\n    server: https://127.0.0.1:6443\n\
-         users:\n- user:\n    client-certificate-data: CERT\n    client-key-data: KEY\n"
+        "apiVersion: v1\nkind: Config\ncurrent-context: default\n\
+         clusters:\n- cluster:\n    certificate-authority-data: CA{incarnation}\n    server: https://127.0.0.1:6443\n  name: default\n\
+         contexts:\n- context:\n    cluster: default\n    user: default\n  name: default\n\
+         users:\n- name: default\n  user:\n    client-certificate-data: CERT\n    client-key-data: KEY\n"
     )
 }
 

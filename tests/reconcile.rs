@@ -1,0 +1,392 @@
+//! The reconciles themselves, over fakes of Docker, of the created clusters and of the management cluster's API:
+//! whatever call fails in whatever way, the end is the same.
+
+mod support;
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use localcluster_operator::{api::condition::reasons, docker::engine::Published};
+use serde_json::{Value, json};
+use support::{
+    check,
+    fake_api::{path, secret},
+    faults::{FAULTS, Fault, SIDES, Side},
+    interfere::Outside,
+    lab,
+    rig::{Rig, condition},
+};
+
+const ENOUGH: usize = 40;
+
+fn cluster(agents: i32, change: impl FnOnce(&mut Value)) -> Value {
+    let mut spec = json!({"servers": {"count": 1}, "agents": {"count": agents}, "registries": {"use": [{"name": "images"}]}});
+    change(&mut spec);
+    json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": "LocalCluster", "metadata": {"name": "dev"}, "spec": spec})
+}
+
+fn put(rig: &Rig, agents: i32, change: impl FnOnce(&mut Value)) {
+    rig.api.put(&path("localclusters", "dev"), cluster(agents, change));
+}
+
+fn put_registry(rig: &Rig) {
+    let object = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "images"}, "spec": {}});
+    rig.api.put(&path("registries", "images"), object);
+}
+
+fn delete(rig: &Rig) {
+    rig.api.delete(&path("localclusters", "dev"));
+    rig.api.delete(&path("registries", "images"));
+}
+
+/// A world with a stranger in it, and both objects applied.
+fn applied(agents: i32) -> Rig {
+    let rig = Rig::new(lab::settings());
+    rig.world(|w| {
+        w.foreign("stranger", &[published(9000)]);
+        w.volumes.entry("strange".into()).or_default();
+    });
+    put_registry(&rig);
+    put(&rig, agents, |_| {});
+    rig
+}
+
+fn published(host_port: u16) -> Published {
+    Published { host_ip: "127.0.0.1".into(), host_port, port: 80, protocol: "tcp".into() }
+}
+
+/// The end of a scenario: the world without what may differ, and what else has to be there.
+fn end(rig: &Rig) -> BTreeMap<String, String> {
+    let mut end = rig.world(|w| w.normal());
+    for name in ["dev-token", "dev-kubeconfig"] {
+        end.insert(format!("secret {name}"), rig.api.get(&secret(name)).is_some().to_string());
+    }
+    for object in rig.api.all("localclusters").into_iter().chain(rig.api.all("registries")) {
+        let name = object["metadata"]["name"].to_string();
+        end.insert(format!("object {name}"), format!("{:?}", condition(&object, "Ready")));
+    }
+    assert_eq!(rig.api.sins(), [] as [String; 0]);
+    end
+}
+
+/// What happens in the runs that are repeated with faults.
+#[derive(Clone, Copy, Debug)]
+enum Scenario {
+    Create,
+    ScaleUp,
+    ScaleDown,
+    Arguments,
+    Ports,
+    Repair,
+    Delete,
+    DeleteHalfMade,
+}
+
+const SCENARIOS: [Scenario; 8] = [
+    Scenario::Create,
+    Scenario::ScaleUp,
+    Scenario::ScaleDown,
+    Scenario::Arguments,
+    Scenario::Ports,
+    Scenario::Repair,
+    Scenario::Delete,
+    Scenario::DeleteHalfMade,
+];
+
+impl Scenario {
+    /// Brings about the state before it.
+    async fn before(self) -> Rig {
+        let mut rig = applied(if matches!(self, Self::ScaleDown | Self::Arguments) { 2 } else { 1 });
+        match self {
+            Self::Create => {}
+            Self::DeleteHalfMade => {
+                rig.round().await;
+                rig.round().await;
+            }
+            _ => rig.settle(ENOUGH).await,
+        }
+        rig
+    }
+
+    /// Does it.
+    fn act(self, rig: &Rig) {
+        match self {
+            Self::Create => {}
+            Self::ScaleUp => put(rig, 2, |_| {}),
+            Self::ScaleDown => put(rig, 1, |_| {}),
+            Self::Arguments => put(rig, 2, |s| s["agents"]["args"] = json!(["--kubelet-arg=max-pods=50"])),
+            Self::Ports => {
+                put(rig, 1, |s| s["ports"] = json!([{"name": "web", "port": 80, "hostPort": 8080}]))
+            }
+            Self::Repair => rig.world(|w| {
+                for act in [
+                    Outside::RemoveWithVolumes("k3d-dev-agent-0".into()),
+                    Outside::Kill("k3d-dev-serverlb".into()),
+                    Outside::Remove("k3d-images".into()),
+                ] {
+                    assert!(w.interfere(&act));
+                }
+            }),
+            Self::Delete | Self::DeleteHalfMade => delete(rig),
+        }
+    }
+}
+
+/// A call that goes wrong.
+type Wrong = (Side, usize, Fault);
+
+/// Runs a scenario with one call going wrong; the end, and the calls that each side got.
+async fn run(scenario: Scenario, mut rig: Rig, wrong: Option<Wrong>) -> (BTreeMap<String, String>, Calls) {
+    if let Some((side, number, fault)) = wrong {
+        rig.faults.plan(side, number, fault);
+    }
+    scenario.act(&rig);
+    rig.settle(ENOUGH).await;
+    // A call may have gone wrong after all was Ready.
+    rig.settle(ENOUGH).await;
+    check::world(&rig.world.lock().unwrap());
+    (end(&rig), SIDES.map(|s| rig.faults.calls(s)))
+}
+
+type Calls = [Vec<(String, bool)>; 3];
+
+/// How a call goes wrong: with FAULTS=all in the environment in every way, else in one way of each sort in turn,
+/// which takes a third of the time.
+fn faults(number: usize, writes: bool) -> Vec<Fault> {
+    let all = std::env::var("FAULTS").is_ok_and(|f| f == "all");
+    let (lost, answered): (Vec<_>, Vec<_>) = FAULTS.into_iter().partition(|f| *f == Fault::Lost);
+    let turn = number % answered.len();
+    let chosen = answered.into_iter().enumerate().filter(|(i, _)| all || *i == turn).map(|(_, f)| f);
+    // Of what only reads, a lost reply is no reply.
+    chosen.chain(lost.into_iter().filter(|_| writes)).collect()
+}
+
+async fn every_call_may_fail(scenario: Scenario) {
+    let before = scenario.before().await;
+    let (clean, calls) = run(scenario, before.copy(), None).await;
+    let mut runs = 0;
+    for side in SIDES {
+        for (number, (call, writes)) in calls[side as usize].iter().enumerate() {
+            for fault in faults(number, *writes) {
+                let (end, _) = run(scenario, before.copy(), Some((side, number, fault))).await;
+                let differences = check::differences(&clean, &end);
+                assert!(
+                    differences.is_empty(),
+                    "{scenario:?} {side:?} {number} {call} {fault:?}: {}",
+                    differences.join("\n")
+                );
+                runs += 1;
+            }
+        }
+    }
+    println!("{scenario:?}: {runs} runs, calls {:?}", calls.map(|c| c.len()));
+}
+
+macro_rules! faults {
+    ($($name:ident: $scenario:expr;)*) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            every_call_may_fail($scenario).await;
+        }
+    )*};
+}
+
+mod faults_in {
+    use super::{Scenario, every_call_may_fail};
+
+    faults! {
+        create: Scenario::Create;
+        scale_up: Scenario::ScaleUp;
+        scale_down: Scenario::ScaleDown;
+        arguments: Scenario::Arguments;
+        ports: Scenario::Ports;
+        repair: Scenario::Repair;
+        delete: Scenario::Delete;
+        delete_half_made: Scenario::DeleteHalfMade;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn scenarios_end_as_they_should() {
+    for scenario in SCENARIOS {
+        let (end, _) = run(scenario, scenario.before().await, None).await;
+        let containers = end.keys().filter(|k| k.starts_with("container k3d-")).count();
+        let wanted = match scenario {
+            Scenario::Create | Scenario::ScaleDown | Scenario::Ports | Scenario::Repair => 4,
+            Scenario::ScaleUp | Scenario::Arguments => 5,
+            Scenario::Delete | Scenario::DeleteHalfMade => 0,
+        };
+        assert_eq!(containers, wanted, "{scenario:?}");
+        assert!(end.contains_key("container stranger") && end.contains_key("volume strange"));
+    }
+}
+
+/// A process that dies and comes back with an empty memory after every round of every scenario.
+#[tokio::test(start_paused = true)]
+async fn restarts_change_nothing() {
+    for scenario in SCENARIOS {
+        let (clean, _) = run(scenario, scenario.before().await, None).await;
+        let mut rig = scenario.before().await;
+        scenario.act(&rig);
+        for _ in 0..ENOUGH {
+            rig = rig.restart();
+            rig.round().await;
+        }
+        let differences = check::differences(&clean, &end(&rig));
+        assert!(differences.is_empty(), "{scenario:?}: {}", differences.join("\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_means_idle() {
+    let mut rig = applied(2);
+    rig.settle(ENOUGH).await;
+    rig.round().await;
+    rig.faults.take_writes();
+    let versions: Vec<_> = rig.api.all("").iter().map(|o| o["metadata"]["resourceVersion"].clone()).collect();
+    let events = rig.api.all("events").len();
+    for _ in 0..10 {
+        rig.round().await;
+    }
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
+    assert_eq!(rig.api.all("events").len(), events);
+    let after: Vec<_> = rig.api.all("").iter().map(|o| o["metadata"]["resourceVersion"].clone()).collect();
+    assert_eq!(versions, after);
+    // The same again is no change either.
+    put(&rig, 2, |_| {});
+    rig.round().await;
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
+}
+
+/// Has something in the way, checks what is told of it, takes it away, and checks that all is well.
+async fn bad_luck(
+    settings: impl FnOnce(&mut localcluster_operator::plan::cluster::Settings),
+    hinder: impl FnOnce(&Rig),
+    type_: &str,
+    reason: &str,
+    heal: impl FnOnce(&Rig),
+) {
+    let mut with = lab::settings();
+    settings(&mut with);
+    let mut rig = Rig::new(with);
+    put_registry(&rig);
+    put(&rig, 1, |_| {});
+    hinder(&rig);
+    let strangers = rig.world(|w| w.strangers());
+    for _ in 0..8 {
+        rig.round().await;
+    }
+    assert_eq!(rig.told(type_), ("False".to_owned(), reason.to_owned()), "{}", rig.world(|w| w.brief()));
+    assert_eq!(rig.told("Ready"), ("False".to_owned(), reason.to_owned()));
+    // No hot loop: what is tried again is tried by one step a round, not by many.
+    rig.faults.take_writes();
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    let tried = rig.faults.take_writes();
+    assert!(tried.len() <= 4 * 3, "{tried:#?}");
+    assert_eq!(rig.world(|w| w.strangers()), strangers);
+    heal(&rig);
+    rig.settle(ENOUGH).await;
+    end(&rig);
+    delete(&rig);
+    rig.settle(ENOUGH).await;
+    assert!(rig.world(|w| w.containers.keys().all(|id| id.starts_with("foreign-"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_luck_is_told_and_heals() {
+    let image = "rancher/k3s:v1.36.2-k3s1";
+    let leave = |rig: &Rig| rig.world(|w| w.strangers_leave());
+    let nothing = |_: &mut localcluster_operator::plan::cluster::Settings| {};
+    bad_luck(
+        nothing,
+        |r| assert!(r.world(|w| w.unknown_images.insert(image.into()))),
+        "ControlPlaneReady",
+        reasons::IMAGE_PULL_FAILED,
+        |r| r.world(|w| w.unknown_images.clear()),
+    )
+    .await;
+    for container in [true, false] {
+        let hold = move |r: &Rig| {
+            put(r, 1, |s| s["api"]["hostPort"] = json!(16443));
+            r.world(|w| {
+                if container {
+                    w.foreign("other", &[published(16443)]);
+                } else {
+                    w.held_ports.insert(16443);
+                }
+            });
+        };
+        bad_luck(nothing, hold, "LoadBalancerReady", reasons::PORT_CONFLICT, leave).await;
+    }
+    for (act, type_) in [
+        (Outside::ForeignContainer("k3d-dev-server-0".into()), "ControlPlaneReady"),
+        (Outside::ForeignContainer("k3d-dev-agent-0".into()), "AgentsReady"),
+        (Outside::ForeignContainer("k3d-dev-serverlb".into()), "LoadBalancerReady"),
+        (Outside::ForeignVolume("k3d-dev-agent-0-etc".into()), "AgentsReady"),
+        (Outside::ForeignNetwork("k3d-dev".into()), "NetworkReady"),
+    ] {
+        let hinder = |r: &Rig| assert!(r.world(|w| w.interfere(&act)));
+        bad_luck(nothing, hinder, type_, reasons::NAME_CONFLICT, leave).await;
+    }
+    let token = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "data": {"token": "dG9rZW4="}});
+    bad_luck(
+        nothing,
+        |r| put(r, 1, |s| s["token"] = json!({"secretName": "mine"})),
+        "ResolvedRefs",
+        reasons::SECRET_NOT_FOUND,
+        |r| r.api.put(&secret("mine"), token),
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| r.api.delete(&path("registries", "images")),
+        "ResolvedRefs",
+        reasons::REGISTRY_NOT_FOUND,
+        put_registry,
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| r.faults.away.store(true, Ordering::Relaxed),
+        "DockerReachable",
+        reasons::DOCKER_UNAVAILABLE,
+        |r| r.faults.away.store(false, Ordering::Relaxed),
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| {
+            put(r, 1, |s| s["network"]["subnet"] = json!("10.99.0.0/24"));
+            r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())));
+        },
+        "NetworkReady",
+        reasons::SUBNET_CONFLICT,
+        leave,
+    )
+    .await;
+    bad_luck(
+        |s| s.network_pool = "10.99.0.0/24".parse().unwrap(),
+        |r| assert!(r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())))),
+        "NetworkReady",
+        reasons::ADDRESS_POOL_EXHAUSTED,
+        leave,
+    )
+    .await;
+}
+
+/// While Docker is away a deletion waits, says so, and finishes by itself.
+#[tokio::test(start_paused = true)]
+async fn deletion_waits_for_docker() {
+    let mut rig = applied(1);
+    rig.settle(ENOUGH).await;
+    rig.faults.away.store(true, Ordering::Relaxed);
+    delete(&rig);
+    for _ in 0..3 {
+        rig.round().await;
+    }
+    assert_eq!(rig.told("DockerReachable").1, reasons::DOCKER_UNAVAILABLE);
+    rig.faults.away.store(false, Ordering::Relaxed);
+    rig.settle(ENOUGH).await;
+    assert!(end(&rig).keys().all(|k| !k.starts_with("object")));
+}

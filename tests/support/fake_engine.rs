@@ -1,0 +1,268 @@
+//! A Docker engine and the APIs of created clusters, over one world.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use jiff::Timestamp;
+use localcluster_operator::{
+    child::api::{Access, ChildApi, Connect, Error as ChildError},
+    controller::probe::Probe,
+    docker::{
+        engine::{
+            Container, ContainerDetail, Engine, EngineInfo, Event, Network, RegistryAuth, Result, State,
+            Volume,
+        },
+        error::Error,
+    },
+    plan::{
+        desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+        observed::ChildState,
+        steps::NodeConfig,
+    },
+};
+
+use super::{
+    faults::{Fault, Faults, Side},
+    observe,
+    world::World,
+};
+
+#[derive(Clone)]
+pub struct Fake {
+    pub world: Arc<Mutex<World>>,
+    pub faults: Arc<Faults>,
+}
+
+impl Fake {
+    fn read<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.call(call, false, f)
+    }
+
+    fn write<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.call(call, true, f)
+    }
+
+    fn call<T>(&self, call: &str, writes: bool, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        if self.faults.is_away() {
+            return Err(Error::Unavailable("connection refused".into()));
+        }
+        let fault = self.faults.gate(Side::Docker, call.to_owned(), writes);
+        let mut world = self.world.lock().unwrap();
+        match fault {
+            None => f(&mut world),
+            Some(Fault::NotFound) => Err(Error::NotFound("no such thing".into())),
+            Some(Fault::Conflict) if call.starts_with("create") => {
+                Err(Error::Conflict("name is taken".into()))
+            }
+            Some(Fault::Conflict) => Err(Error::Busy("in progress".into())),
+            Some(Fault::Refused) => Err(Error::Engine("server error".into())),
+            Some(Fault::Timeout) => Err(Error::Timeout(call.into())),
+            Some(Fault::Lost) => {
+                drop(f(&mut world));
+                Err(Error::Timeout(call.into()))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Fake {
+    async fn info(&self) -> Result<EngineInfo> {
+        self.read("info", |_| Ok(EngineInfo { id: "engine".into(), version: "29".into(), cgroup_v1: false }))
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>> {
+        self.read("containers", |w| Ok(w.containers.iter().map(|(id, c)| w.listed(id, c)).collect()))
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
+        self.read("inspect", |w| Ok(w.id(id).map(|id| w.detail(&id, &w.containers[&id]))))
+    }
+
+    async fn networks(&self) -> Result<Vec<Network>> {
+        self.read("networks", |w| Ok(w.networks.iter().map(|(id, n)| observe::network(id, n)).collect()))
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        self.read("volumes", |w| {
+            let volume = |(name, v): (&String, &super::world::Volume)| Volume {
+                name: name.clone(),
+                labels: (*v.labels).clone(),
+            };
+            Ok(w.volumes.iter().map(volume).collect())
+        })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<String>> {
+        self.read("image", |w| Ok(w.images.get(reference).cloned()))
+    }
+
+    async fn pull(&self, reference: &str, _: Option<&RegistryAuth>) -> Result<()> {
+        self.write(&format!("pull {reference}"), |w| w.pull(reference))
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        self.write(&format!("create network {}", spec.name), |w| w.create_network(spec))
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        self.write(&format!("remove network {id}"), |w| w.remove_network(id))
+    }
+
+    async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
+        self.write(&format!("connect {network} {container}"), |w| w.connect(network, container, endpoint))
+    }
+
+    async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
+        self.write(&format!("disconnect {network} {container}"), |w| w.disconnect(network, container))
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
+        self.write(&format!("create volume {}", spec.name), |w| w.create_volume(spec))
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.write(&format!("remove volume {name}"), |w| w.remove_volume(name))
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
+        self.write(&format!("create container {}", spec.name), |w| w.create_container(spec, network))
+    }
+
+    async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
+        self.write(&format!("upload {container}"), |w| {
+            for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let path = format!("/{}", entry.path().unwrap().display());
+                let mut content = Vec::new();
+                std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+                w.write(container, &path, &content)?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        self.read("read file", |w| Ok(w.read(container, path).map(|c| c.to_vec())))
+    }
+
+    async fn start(&self, container: &str) -> Result<()> {
+        self.write(&format!("start {container}"), |w| w.start(container))
+    }
+
+    async fn stop(&self, container: &str, _: u32) -> Result<()> {
+        self.write(&format!("stop {container}"), |w| w.end(container, 0))
+    }
+
+    async fn unpause(&self, container: &str) -> Result<()> {
+        self.write(&format!("unpause {container}"), |w| w.unpause(container))
+    }
+
+    async fn signal(&self, container: &str, _: &str) -> Result<()> {
+        self.write(&format!("signal {container}"), |w| w.hangup(container))
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<()> {
+        self.write(&format!("remove container {container}"), |w| w.remove_container(container))
+    }
+
+    async fn logs(&self, _: &str, _: u32) -> Result<Vec<String>> {
+        self.read("logs", |_| Ok(Vec::new()))
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {
+        Ok(futures::stream::pending().boxed())
+    }
+}
+
+/// The API of one created cluster.
+struct FakeChild {
+    fake: Fake,
+    cluster: String,
+    kubeconfig: String,
+}
+
+impl FakeChild {
+    fn call<T>(
+        &self,
+        call: &str,
+        writes: bool,
+        f: impl FnOnce(&mut World) -> std::result::Result<T, String>,
+    ) -> std::result::Result<T, ChildError> {
+        let fault = self.fake.faults.gate(Side::Child, call.to_owned(), writes);
+        let mut world = self.fake.world.lock().unwrap();
+        let reached = world.reach(&self.cluster, &self.kubeconfig).map_err(ChildError::Unreachable);
+        let answer = |world: &mut World| {
+            reached?;
+            f(world).map_err(ChildError::Api)
+        };
+        match fault {
+            None => answer(&mut world),
+            Some(Fault::Timeout) => Err(ChildError::Unreachable("no answer".into())),
+            Some(Fault::Lost) => {
+                drop(answer(&mut world));
+                Err(ChildError::Unreachable("no answer".into()))
+            }
+            Some(fault) => Err(ChildError::Api(format!("{fault:?}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl ChildApi for FakeChild {
+    async fn observe(&self) -> std::result::Result<ChildState, ChildError> {
+        self.call("observe", false, |w| w.state(&self.cluster, &self.kubeconfig))
+    }
+
+    async fn drain(&self, node: &str, _: Timestamp) -> std::result::Result<(), ChildError> {
+        self.call("drain", true, |w| w.drain(node))
+    }
+
+    async fn uncordon(&self, node: &str) -> std::result::Result<(), ChildError> {
+        self.call("uncordon", true, |w| w.uncordon(node))
+    }
+
+    async fn configure(&self, node: &str, config: &NodeConfig) -> std::result::Result<(), ChildError> {
+        self.call("configure", true, |w| w.configure(node, config))
+    }
+
+    async fn delete_node(&self, node: &str) -> std::result::Result<(), ChildError> {
+        self.call("delete node", true, |w| w.delete_node(node))
+    }
+
+    async fn changes(&self) -> std::result::Result<BoxStream<'static, ()>, ChildError> {
+        Ok(futures::stream::pending().boxed())
+    }
+}
+
+#[async_trait]
+impl Connect for Fake {
+    async fn connect(
+        &self,
+        access: &Access,
+        _: Duration,
+    ) -> std::result::Result<Arc<dyn ChildApi>, ChildError> {
+        let name = access.tls_server_name.strip_prefix("k3d-").and_then(|n| n.strip_suffix("-serverlb"));
+        let cluster = name.expect("a load balancer's name").to_owned();
+        let kubeconfig = access.kubeconfig.clone();
+        let child = FakeChild { fake: self.clone(), cluster, kubeconfig };
+        child.call("connect", false, |_| Ok(()))?;
+        Ok(Arc::new(child))
+    }
+}
+
+#[async_trait]
+impl Probe for Fake {
+    async fn get(&self, url: &str) -> std::result::Result<u16, String> {
+        let world = self.world.lock().unwrap();
+        let listens = world.containers.values().any(|c| {
+            let at = |ip: std::net::Ipv4Addr| url.contains(&format!("//{ip}:"));
+            c.state == State::Running && c.networks.values().any(|p| p.ip.is_some_and(at))
+        });
+        if listens { Ok(200) } else { Err("connection refused".into()) }
+    }
+}

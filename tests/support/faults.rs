@@ -1,0 +1,79 @@
+//! Failures on demand: the k-th call to one of the three sides goes wrong.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Who is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Docker,
+    Child,
+    Kube,
+}
+
+pub const SIDES: [Side; 3] = [Side::Docker, Side::Child, Side::Kube];
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    NotFound,
+    Conflict,
+    Refused,
+    /// Nothing is done, and no answer comes.
+    Timeout,
+    /// It is done, and no answer comes.
+    Lost,
+}
+
+pub const FAULTS: [Fault; 5] =
+    [Fault::NotFound, Fault::Conflict, Fault::Refused, Fault::Timeout, Fault::Lost];
+
+#[derive(Default)]
+pub struct Faults {
+    state: Mutex<State>,
+    /// Whether Docker is away altogether.
+    pub away: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Each with whether it changes something.
+    calls: [Vec<(String, bool)>; 3],
+    writes: Vec<String>,
+    planned: Option<(Side, usize, Fault)>,
+}
+
+impl Faults {
+    /// Has the call with this number, counted from the beginning, go wrong.
+    pub fn plan(&self, side: Side, number: usize, fault: Fault) {
+        self.state.lock().unwrap().planned = Some((side, number, fault));
+    }
+
+    /// Counts a call; how it goes wrong, if it does.
+    pub fn gate(&self, side: Side, call: String, writes: bool) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        if writes {
+            state.writes.push(format!("{side:?} {call}"));
+        }
+        let calls = &mut state.calls[side as usize];
+        calls.push((call, writes));
+        let number = calls.len() - 1;
+        state.planned.filter(|(s, n, _)| *s == side && *n == number).map(|(.., fault)| fault)
+    }
+
+    /// All calls to a side so far, each with whether it changes something.
+    pub fn calls(&self, side: Side) -> Vec<(String, bool)> {
+        self.state.lock().unwrap().calls[side as usize].clone()
+    }
+
+    /// What was changed since the last time.
+    pub fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().writes)
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+}

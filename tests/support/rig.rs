@@ -1,0 +1,186 @@
+//! The operator's reconciles over the fakes, driven round by round.
+
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::runtime::{
+    events::{Recorder, Reporter},
+    reflector::store::Writer,
+    watcher::Event,
+};
+use localcluster_operator::{
+    api::{LocalCluster, Registry},
+    controller::{
+        context::{ClusterGuard, Context, Memory, RegistryGuard},
+        files::Files,
+        pulls::Pulls,
+        reconcile,
+        triggers::{Triggered, Triggers},
+    },
+    metrics::Metrics,
+    plan::cluster::Settings,
+};
+use serde_json::Value;
+
+use super::{
+    fake_api::{FakeApi, path},
+    fake_engine::Fake,
+    faults::Faults,
+    lab,
+    world::{BEGIN, TICK, World},
+};
+
+thread_local! {
+    /// The time of the test that runs on this thread.
+    static CLOCK: Cell<i64> = const { Cell::new(BEGIN) };
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(CLOCK.get()).unwrap()
+}
+
+pub struct Rig {
+    pub world: Arc<Mutex<World>>,
+    pub faults: Arc<Faults>,
+    pub api: FakeApi,
+    pub ctx: Arc<Context>,
+    clusters: Writer<ClusterGuard>,
+    registries: Writer<RegistryGuard>,
+    _triggered: Triggered,
+}
+
+impl Rig {
+    pub fn new(settings: Settings) -> Self {
+        let world = Arc::new(Mutex::new(World::default()));
+        let faults = Arc::new(Faults::default());
+        let api = FakeApi::new(world.clone(), faults.clone());
+        CLOCK.set(BEGIN);
+        Self::over(world, faults, api, settings)
+    }
+
+    /// A new process of the operator over copies of everything.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new(self.ctx.settings.clone());
+        copy.world(|w| w.clone_from(&self.world.lock().unwrap()));
+        copy.api.restore(self.api.snapshot());
+        CLOCK.set(copy.world(|w| w.clock));
+        copy
+    }
+
+    /// A new process of the operator, with an empty memory.
+    pub fn restart(self) -> Self {
+        Self::over(self.world, self.faults, self.api, self.ctx.settings.clone())
+    }
+
+    fn over(world: Arc<Mutex<World>>, faults: Arc<Faults>, api: FakeApi, settings: Settings) -> Self {
+        let fake = Arc::new(Fake { world: world.clone(), faults: faults.clone() });
+        let (triggers, triggered) = Triggers::new();
+        let clusters = Writer::<ClusterGuard>::default();
+        let registries = Writer::<RegistryGuard>::default();
+        let client = api.client();
+        let metrics = Metrics::new();
+        let ctx = Context {
+            recorder: Recorder::new(client.clone(), Reporter::from("test")),
+            client,
+            engine: fake.clone(),
+            connector: fake.clone(),
+            probe: fake.clone(),
+            settings,
+            manager: lab::MANAGER.into(),
+            pulls: Pulls::new(fake.clone(), metrics.clone()),
+            files: Files::new(fake, Duration::from_secs(300)),
+            triggers,
+            clusters: clusters.as_reader(),
+            registries: registries.as_reader(),
+            memory: Memory::default(),
+            metrics,
+            health: Arc::default(),
+            resync: Duration::from_secs(300),
+            now,
+        };
+        Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, _triggered: triggered }
+    }
+
+    pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
+        f(&mut self.world.lock().unwrap())
+    }
+
+    /// What the watches do.
+    fn sync(&mut self) {
+        let parsed: Vec<ClusterGuard> =
+            self.api.all("localclusters").into_iter().map(|o| serde_json::from_value(o).unwrap()).collect();
+        self.clusters.apply_watcher_event(&Event::Init);
+        parsed.into_iter().for_each(|o| self.clusters.apply_watcher_event(&Event::InitApply(o)));
+        self.clusters.apply_watcher_event(&Event::InitDone);
+        let parsed: Vec<RegistryGuard> =
+            self.api.all("registries").into_iter().map(|o| serde_json::from_value(o).unwrap()).collect();
+        self.registries.apply_watcher_event(&Event::Init);
+        parsed.into_iter().for_each(|o| self.registries.apply_watcher_event(&Event::InitApply(o)));
+        self.registries.apply_watcher_event(&Event::InitDone);
+    }
+
+    /// One reconcile of every object. Failures are tried again in the next round.
+    pub async fn reconcile(&mut self) {
+        for object in self.api.all("registries") {
+            self.sync();
+            let object: Registry = serde_json::from_value(object).unwrap();
+            drop(reconcile::of(&object, &self.ctx).await);
+        }
+        for object in self.api.all("localclusters") {
+            self.sync();
+            let object: LocalCluster = serde_json::from_value(object).unwrap();
+            drop(reconcile::of(&object, &self.ctx).await);
+        }
+        // Pulls and Events are tasks of their own.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn round(&mut self) {
+        self.reconcile().await;
+        self.world(World::tick);
+        CLOCK.set(self.world(|w| w.clock));
+        tokio::time::advance(Duration::from_secs(TICK.unsigned_abs())).await;
+    }
+
+    /// Rounds until all objects are Ready or gone.
+    pub async fn settle(&mut self, most: usize) {
+        for _ in 0..most {
+            self.round().await;
+            if self.settled() {
+                return;
+            }
+        }
+        let told: Vec<_> = self.objects().iter().map(|o| o["status"]["conditions"].to_string()).collect();
+        panic!("not settled: {told:#?}\n{}", self.world(|w| w.brief()));
+    }
+
+    fn objects(&self) -> Vec<Value> {
+        self.api.all("registries").into_iter().chain(self.api.all("localclusters")).collect()
+    }
+
+    pub fn settled(&self) -> bool {
+        self.objects().iter().all(|o| {
+            o["metadata"]["deletionTimestamp"].is_null()
+                && o["status"]["observedGeneration"] == o["metadata"]["generation"]
+                && condition(o, "Ready").0 == "True"
+        })
+    }
+
+    /// Status and reason of a condition of the cluster `dev`.
+    pub fn told(&self, type_: &str) -> (String, String) {
+        self.api.get(&path("localclusters", "dev")).map(|o| condition(&o, type_)).unwrap_or_default()
+    }
+}
+
+pub fn condition(object: &Value, type_: &str) -> (String, String) {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let found = conditions.iter().find(|c| c["type"] == type_);
+    found.map(|c| (text(&c["status"]), text(&c["reason"]))).unwrap_or_default()
+}
