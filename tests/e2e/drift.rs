@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{container, witnesses},
-    live::{command, docker, eventually, holds, inspect, now, try_docker},
+    live::{command, docker, eventually, holds, inspect, now, try_docker, world},
     live_scene::{LIMIT, Scene, Seen, is_ready},
 };
 
@@ -107,6 +107,17 @@ pub fn disconnected(scene: &Scene) {
         // The registry comes back without a restart: nothing in it is bound to the interface.
         let hurt: &[&str] = if *name == registry { &[] } else { &[name] };
         heals(scene, hurt, &[name], || drop(docker(&["network", "disconnect", &network, name])));
+    }
+    // By this network the operator's Pod reaches them; its addresses are nobody's.
+    let management = world("NETWORK");
+    for name in [&balancer, &registry] {
+        heals(scene, &[], &[name], || {
+            docker(&["network", "disconnect", &management, name]);
+            eventually(60, "it is back on the operator's network", || {
+                let networks = inspect(name).ok_or("it is gone")?["NetworkSettings"]["Networks"].clone();
+                holds(networks.get(&management).is_some(), || networks.to_string())
+            });
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! What needs an operator with other settings, or with a Docker that comes and goes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::{
     live::{eventually, holds, install, pause},
@@ -74,9 +74,9 @@ fn docker_goes_and_comes(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// An object that can't go on is looked at now and then, and not in a hot loop.
+/// An object that can't go on is looked at often at first, since somebody waits for it, and then less and less.
 fn stuck_objects_cost_little(scene: &Scene) {
-    const WINDOW: Duration = Duration::from_secs(30);
+    const WINDOW: Duration = Duration::from_secs(20);
     let victim = Victim::default();
     let proxy = Proxy::new(victim.clone());
     let operator = Operator::new(&proxy.docker_host(), &[], victim);
@@ -88,11 +88,14 @@ fn stuck_objects_cost_little(scene: &Scene) {
     scene.reason("lc/image", "Ready", "ImagePullFailed");
     scene.reason("lc/secret", "Ready", "SecretNotFound");
     scene.reason("lc/silent", "Ready", "APINotAnswering");
-    let (began, before) = (Instant::now(), proxy.calls());
-    pause(WINDOW); // a rate is what is measured
-    let calls = proxy.calls() - before;
-    let per_minute = calls as f64 * 60.0 / began.elapsed().as_secs_f64();
-    println!("three stuck objects: {per_minute:.0} Docker calls a minute");
-    assert!(per_minute < 600.0, "{per_minute:.0} Docker calls a minute");
+    let calls: Vec<usize> = (0..3)
+        .map(|_| {
+            let before = proxy.calls();
+            pause(WINDOW); // a rate is what is measured
+            proxy.calls() - before
+        })
+        .collect();
+    println!("three stuck objects: Docker calls in {} s each: {calls:?}", WINDOW.as_secs());
+    assert!(calls[2] < calls[0] / 2 && calls[2] < 200, "{calls:?}");
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
 }
