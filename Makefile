@@ -16,7 +16,7 @@ HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 # These need the test world (Docker, images, a management cluster); every other file in tests/ runs anywhere.
-LIVE := %_live e2e
+LIVE := %_live crds e2e
 LIVE_TESTS := $(filter $(LIVE),$(basename $(notdir $(wildcard tests/*.rs))))
 UNIT_TESTS := $(filter-out $(LIVE),$(basename $(notdir $(wildcard tests/*.rs))))
 
