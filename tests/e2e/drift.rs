@@ -167,17 +167,19 @@ pub fn everything_but_data_removed(scene: &Scene) {
 
 /// A server that runs and does not answer is told of, and left alone.
 pub fn api_hangs(scene: &Scene) {
-    let server = inspect(&container(scene, "server-0")).expect("the server is there");
-    let pid = server["State"]["Pid"].to_string();
+    // PID 1 may be a mere parent of what serves.
+    let processes = docker(&["top", &container(scene, "server-0"), "-o", "pid,args"]);
+    let serving = processes.lines().filter(|l| l.contains("k3s") && l.contains("server"));
+    let pids: Vec<&str> = serving.filter_map(|l| l.split_whitespace().next()).collect();
+    let signal =
+        |signal| command("kill", &[&[signal][..], &pids].concat(), "").unwrap_or_else(|e| panic!("{e}"));
     heals(scene, &[], &[], || {
-        command("kill", &["-STOP", &pid], "").unwrap_or_else(|e| panic!("{e}"));
+        signal("-STOP");
         // Somebody changes something meanwhile.
-        let look = |value: &str| scene.run(&["annotate", "lc", "c", &format!("e2e={value}"), "--overwrite"]);
-        look("look");
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            scene.reason("lc/c", "Ready", "APINotAnswering")
-        }));
-        command("kill", &["-CONT", &pid], "").unwrap_or_else(|e| panic!("{e}"));
+        scene.run(&["annotate", "lc", "c", &format!("e2e={}", now()), "--overwrite"]);
+        let told = || scene.reason("lc/c", "Ready", "APINotAnswering");
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(told));
+        signal("-CONT");
         waited.expect("the status tells of it");
     });
 }
