@@ -165,6 +165,38 @@ impl World {
         }
     }
 
+    /// The same world as if it were the beginning: how long ago something was counts, up to a while, and when it was
+    /// does not. So equal situations are equal values, and there is an end to them.
+    pub fn canonical(&mut self) {
+        const WHILE: i64 = 300;
+        let past = self.clock - BEGIN;
+        let shift = |t: i64| (t - past).max(BEGIN - WHILE);
+        let starts: BTreeMap<String, i64> =
+            self.containers.values().filter_map(|c| Some((c.name.clone(), c.started?))).collect();
+        for container in self.containers.values_mut() {
+            container.started = container.started.map(shift);
+        }
+        for cluster in self.clusters.values_mut() {
+            for (name, node) in &mut cluster.nodes {
+                let silent = starts.get(name).is_some_and(|started| node.renewed < *started);
+                node.renewed = shift(node.renewed);
+                if silent {
+                    node.renewed = node.renewed.min(shift(starts[name]) - 1);
+                }
+                node.draining = node.draining.map(shift);
+            }
+        }
+        for network in self.networks.values_mut() {
+            network.created = shift(network.created);
+        }
+        self.clock = BEGIN;
+        // No plan refers to containers that are gone; to networks, the containers on them do.
+        let networks: BTreeSet<String> = self.networks.values().map(|n| n.name.clone()).collect();
+        let places: BTreeSet<String> =
+            self.containers.values().flat_map(|c| c.networks.values().map(|p| p.name.clone())).collect();
+        self.made.retain(|name, _| networks.contains(name) || places.contains(name));
+    }
+
     pub fn pull(&mut self, image: &str) -> Result<()> {
         if self.unknown_images.contains(image) {
             return Err(Error::Pull(format!("manifest for {image} not found: manifest unknown")));
