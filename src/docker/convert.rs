@@ -11,8 +11,8 @@ use bollard::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
         ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, HostConfig,
         HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
-        NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap, PortSummary, RestartPolicy,
-        RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest,
+        MountVolumeOptions, NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap, PortSummary,
+        RestartPolicy, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest,
     },
 };
 
@@ -56,7 +56,7 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> 
             typ: Some("json-file".into()),
             config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
         }),
-        mounts: some(spec.mounts.iter().map(volume_mount).collect()),
+        mounts: some(spec.mounts.iter().map(|mount| volume_mount(mount, &spec.volume_labels)).collect()),
         tmpfs: (!spec.tmpfs.is_empty())
             .then(|| spec.tmpfs.iter().map(|directory| (directory.clone(), String::new())).collect()),
         port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
@@ -69,11 +69,12 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> 
     }
 }
 
-fn volume_mount((directory, volume): (&String, &String)) -> Mount {
+fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<String, String>) -> Mount {
     Mount {
         typ: Some(MountType::VOLUME),
         source: Some(volume.clone()),
         target: Some(directory.clone()),
+        volume_options: Some(MountVolumeOptions { labels: Some(map(labels)), ..Default::default() }),
         ..Default::default()
     }
 }

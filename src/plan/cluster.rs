@@ -374,6 +374,7 @@ impl Build<'_> {
             labels,
             privileged: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],
+            volume_labels: self.labels(None),
             mounts: k3s::NODE_VOLUMES
                 .iter()
                 .map(|(kind, path)| ((*path).to_owned(), names::volume(&name, kind)))
@@ -469,6 +470,7 @@ impl Build<'_> {
             privileged: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
+            volume_labels: BTreeMap::new(),
             endpoint: self.endpoint(addresses.load_balancer()),
             ports,
             memory: None,

@@ -62,6 +62,9 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<String>,
     /// Volume names by the directory that they are mounted at.
     pub mounts: BTreeMap<String, String>,
+    /// The labels of those volumes. Docker makes a volume that is missing together with the container: without these
+    /// it would be nobody's.
+    pub volume_labels: BTreeMap<String, String>,
     /// Its place on the network that it is made on.
     pub endpoint: Endpoint,
     /// The host ports that it publishes.

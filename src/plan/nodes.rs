@@ -226,15 +226,23 @@ fn replace(plan: &mut Plan, outdated: &[&NodeSpec], settled: bool, inputs: &Inpu
         }
         return;
     }
-    let mut may_disturb = settled;
+    let works = |name: &str, detail: &ContainerDetail| {
+        detail.container.state == State::Running
+            && node_of(inputs, name).is_some_and(|n| unready(n, detail, None).is_none())
+    };
+    // One that an earlier plan stopped half-way counts too: it comes back before the next one goes.
+    let all_work = outdated.iter().all(|node| {
+        let name = &node.container.name;
+        site.own(name).is_some_and(|detail| works(name, detail))
+    });
+    let mut may_disturb = settled && all_work;
     for node in outdated {
         if blocked(plan, node) {
             continue;
         }
         let name = &node.container.name;
         let Some(detail) = site.own(name) else { continue };
-        let works = detail.container.state == State::Running
-            && node_of(inputs, name).is_some_and(|n| unready(n, detail, None).is_none());
+        let works = works(name, detail);
         let on_network = site.network.is_none_or(|n| detail.container.networks.contains_key(n));
         if !works && (child(inputs).is_some() || !on_network) {
             site.replace(plan, &node.container, &[], &[], why);

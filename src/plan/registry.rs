@@ -104,6 +104,7 @@ pub fn desired(
             privileged: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::from([(DATA.to_owned(), volume.clone())]),
+            volume_labels: if valid.volume_name.is_none() { volume_labels.clone() } else { BTreeMap::new() },
             endpoint: Endpoint::default(),
             ports: vec![Published {
                 host_ip: valid.host_ip.to_string(),

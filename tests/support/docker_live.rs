@@ -82,6 +82,7 @@ impl World {
             privileged: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
+            volume_labels: Default::default(),
             endpoint: Endpoint::default(),
             ports: Vec::new(),
             memory: None,

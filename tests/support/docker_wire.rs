@@ -166,6 +166,7 @@ pub fn spec() -> ContainerSpec {
         privileged: false,
         tmpfs: Vec::new(),
         mounts: BTreeMap::new(),
+        volume_labels: Default::default(),
         endpoint: Endpoint::default(),
         ports: Vec::new(),
         memory: None,

@@ -263,7 +263,8 @@ impl World {
         }
         let id = self.fresh_id(&spec.name);
         for volume in spec.mounts.values() {
-            self.volumes.entry(volume.clone()).or_default();
+            let made = || Volume { labels: Arc::new(spec.volume_labels.clone()), ..Volume::default() };
+            self.volumes.entry(volume.clone()).or_insert_with(made);
         }
         let network = network.unwrap_or(BRIDGE).to_owned();
         let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();

@@ -24,6 +24,7 @@ fn node() -> ContainerSpec {
         privileged: true,
         tmpfs: vec!["/run".into(), "/var/run".into()],
         mounts: strings(&[("/var/lib/rancher/k3s", "lab-server-0-state")]),
+        volume_labels: strings(&[("owner", "me")]),
         endpoint: Endpoint { ip: Some("172.31.0.5".parse().unwrap()), aliases: vec!["server".into()] },
         ports: vec![
             port("0.0.0.0", 20000, 6443, "tcp"),
@@ -49,7 +50,8 @@ fn a_node_is_made_with_all_that_it_is_given() {
             "Init": false,
             "RestartPolicy": {"Name": "unless-stopped"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
-            "Mounts": [{"Type": "volume", "Source": "lab-server-0-state", "Target": "/var/lib/rancher/k3s"}],
+            "Mounts": [{"Type": "volume", "Source": "lab-server-0-state", "Target": "/var/lib/rancher/k3s",
+                "VolumeOptions": {"Labels": {"owner": "me"}}}],
             "Tmpfs": {"/run": "", "/var/run": ""},
             "PortBindings": {
                 "6443/tcp": [
@@ -89,6 +91,7 @@ fn what_is_not_given_is_left_to_the_engine() {
         privileged: false,
         tmpfs: Vec::new(),
         mounts: BTreeMap::new(),
+        volume_labels: Default::default(),
         endpoint: Endpoint::default(),
         ports: Vec::new(),
         memory: None,
