@@ -210,7 +210,12 @@ impl Foreign {
 
     /// A container that waits, made with these arguments of `docker run`.
     pub fn container(args: &[&str], name: &str) -> Self {
-        docker(&[&["run", "-d", "--name", name], args, &[idle_image()]].concat());
+        Self::of_image(idle_image(), args, name)
+    }
+
+    /// A container of this image, made with these arguments of `docker run`.
+    pub fn of_image(image: &str, args: &[&str], name: &str) -> Self {
+        docker(&[&["run", "-d", "--name", name], args, &[image]].concat());
         Self { kind: "container", name: name.to_owned() }
     }
 
