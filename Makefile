@@ -1,7 +1,7 @@
 # What can be done here. `make` lists it. All of it works from a clean clone on a fresh Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit world e2e image demo demo-down bench world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e image demo demo-down bench explore soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -17,8 +17,10 @@ STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-C
 
 # These need the test world (Docker, images, a management cluster); every other file in tests/ runs anywhere.
 LIVE := %_live crds e2e
-LIVE_TESTS := $(filter $(LIVE),$(basename $(notdir $(wildcard tests/*.rs))))
-UNIT_TESTS := $(filter-out $(LIVE),$(basename $(notdir $(wildcard tests/*.rs))))
+TESTS := $(filter-out soak,$(basename $(notdir $(wildcard tests/*.rs))))
+LIVE_TESTS := $(filter $(LIVE),$(TESTS))
+UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
+LONG := exhaustive plan reconcile
 
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -40,32 +42,62 @@ deny: $(DENY)
 		$(DENY) --locked check --disable-fetch advisories; \
 	else echo "advisories: the database cannot be fetched here; not checked"; fi
 
+# Unoptimized, as it runs for a second and takes minutes to optimize.
 $(DENY):
-	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(DENY_VERSION)
+	cargo install cargo-deny --debug --version $(DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(DENY_VERSION)
+
+# The program as the tests build it: `cargo run` unites other features, and compiles most dependencies once more for it.
+CRDS := cargo test $(LOCKED) -q --no-run --test cli && target/debug/localcluster-operator crds
 
 crds-check:
-	cargo run $(LOCKED) -q -- crds --check crds
+	$(CRDS) --check crds
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo bench lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo bench bench-registries bench-drift bench-life bench-many e2e lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
 crds: ## write crds/ anew from the code
-	cargo run $(LOCKED) -q -- crds --output crds
+	$(CRDS) --output crds
 
+# What takes minutes of the processor runs beside the end to end tests, which mostly wait, and only when nobody else
+# has anything to do: those measure how fast things are.
 test: ## all tests, on Docker and real clusters
-	$(MAKE) --no-print-directory world unit
-	$(WORLD) check
-	$(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory world
+	@mkdir -p target
+	@echo 'the node image is checked meanwhile, which is mostly waiting'
+	@$(WORLD) check >target/node-check.log 2>&1 & check=$$!; \
+	failed=; \
+	nice $(MAKE) --no-print-directory unit-build unit-short image || failed=1; \
+	wait $$check || failed=1; \
+	cat target/node-check.log; \
+	[ -z "$$failed" ]
+	@chrt --idle 0 $(MAKE) --no-print-directory unit-long >target/unit-long.log 2>&1 & long=$$!; \
+	failed=; \
+	$(MAKE) --no-print-directory e2e || failed=1; \
+	wait $$long || failed=1; \
+	cat target/unit-long.log; \
+	[ -z "$$failed" ]
 
-unit: ## the tests that need no Docker
-	cargo test $(LOCKED) --lib --bins $(addprefix --test ,$(UNIT_TESTS))
+# Of the properties the same cases each time, so that a change is judged by what it changes.
+unit-short unit-long: export PROPTEST_RNG_SEED ?= 1
+
+unit: unit-short unit-long ## the tests that need no Docker
+
+unit-build:
+	cargo test $(LOCKED) --no-run --lib --bins $(addprefix --test ,$(UNIT_TESTS))
+
+unit-short:
+	cargo test $(LOCKED) --lib --bins $(addprefix --test ,$(filter-out $(LONG),$(UNIT_TESTS)))
+
+unit-long:
+	cargo test $(LOCKED) $(addprefix --test ,$(LONG))
 
 e2e: world image ## the tests that need Docker and a management cluster
 	$(WORLD) images --second
-	$(WORLD) with bash -ec '$(WORLD) load $(IMAGE); $(if $(LIVE_TESTS),cargo test $(LOCKED) $(addprefix --test ,$(LIVE_TESTS)))'
+	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
+	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
 
 world: ## Docker and the images; `tests/world/world` does the rest by hand
 	$(WORLD) docker
@@ -89,5 +121,17 @@ demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a
 demo-down: ## remove the demo; Docker then has what it had before
 	tests/world/demo down
 
-bench: world image ## from apply to Ready, against the bare `docker run` of the same image
-	$(WORLD) with tests/world/bench
+bench: world image ## what is done and repaired how fast, next to K3s's own time; pushing and pulling 200 MB
+	$(WORLD) images --second
+	$(WORLD) with bash -ec 'for bench in bench bench-life bench-drift bench-registries bench-many; do tests/world/$$bench; done'
+
+explore: export PROPTEST_CASES ?= 1000
+explore: ## other cases of the properties, and more of them each time: PROPTEST_CASES=1000
+	cargo test $(LOCKED) --test plan --test registries_file --no-fail-fast
+
+# The engine is restarted too, with all that runs on it.
+soak: export DOCKER_RESTART ?= 1
+soak: world image ## an hour of whatever can happen to a cluster: SEED=…, MINUTES=60, DOCKER_RESTART=0
+	$(WORLD) images --second
+	cargo test $(LOCKED) --no-run --test soak
+	$(WORLD) with cargo test $(LOCKED) --test soak

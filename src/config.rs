@@ -12,6 +12,9 @@ use std::{
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use ipnet::Ipv4Net;
+use jiff::SignedDuration;
+
+use crate::plan::expiry;
 
 /// Everything that `run` can be told.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,28 @@ pub struct Config {
     )]
     pub node_dns: Vec<IpAddr>,
 
+    /// The directories of the Docker host that specs may mount something below of; by default none. May be given
+    /// several times. Whoever may make objects can read and write everything below
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_ALLOW_HOST_PATH",
+        value_name = "PATH,PATH",
+        value_delimiter = ',',
+        value_parser = host_path
+    )]
+    pub allow_host_path: Vec<String>,
+
+    /// How long a Node may be NotReady while its container runs, before it is restarted; still NotReady after twice that
+    /// time, it is replaced. In hours, minutes and seconds; never turns it off
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_NODE_REPAIR_AFTER",
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = repair_after
+    )]
+    pub node_repair_after: RepairAfter,
+
     /// The node that this process runs on. A container of that name on the engine is taken for that node, and the
     /// load balancers join its network to be reached from here
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -124,13 +149,13 @@ pub struct Config {
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     pub log_filter: String,
 
-    /// How often every object is looked at without a reason, in seconds
+    /// How often every object is looked at without a reason. In hours, minutes and seconds, or a number of seconds
     #[arg(
         long,
         env = "LOCALCLUSTER_RESYNC",
-        default_value = "300",
-        value_name = "SECONDS",
-        value_parser = seconds
+        default_value = "5m",
+        value_name = "DURATION",
+        value_parser = resync
     )]
     pub resync: Duration,
 }
@@ -152,6 +177,10 @@ impl fmt::Display for DockerHost {
         write!(f, "unix://{}", self.0.display())
     }
 }
+
+/// How long a Node may be NotReady before its node is repaired; `None` for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairAfter(pub Option<SignedDuration>);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -211,11 +240,46 @@ fn dns_server(s: &str) -> Result<IpAddr, String> {
     Ok(ip)
 }
 
-fn seconds(s: &str) -> Result<Duration, String> {
-    match s.parse::<u32>() {
-        Ok(n) if n > 0 => Ok(Duration::from_secs(n.into())),
-        _ => Err("write a number of seconds from 1, for example 300".into()),
+fn host_path(s: &str) -> Result<String, String> {
+    let plain = |path: &str| {
+        path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|p| !matches!(p, "" | "." | "..")))
+    };
+    match s.trim() {
+        "/" => {
+            Err("that would be the whole host: write the absolute paths of directories, for example /srv"
+                .into())
+        }
+        path if plain(path) => Ok(path.to_owned()),
+        _ => Err(
+            "write absolute paths of directories, without /./, /../, // and a slash at the end, with commas \
+                  between, for example /srv,/data/registries"
+                .into(),
+        ),
     }
+}
+
+fn repair_after(s: &str) -> Result<RepairAfter, String> {
+    match s.trim() {
+        "0" | "never" => Ok(RepairAfter(None)),
+        // So that a doubled wait is still a time.
+        time => expiry::parse(time)
+            .filter(|t| *t <= SignedDuration::from_hours(1000))
+            .map(Some)
+            .map(RepairAfter)
+            .ok_or(
+                "write hours, minutes and seconds, at most 1000h, for example 5m or 1h30m; or never"
+                    .to_owned(),
+            ),
+    }
+}
+
+fn resync(s: &str) -> Result<Duration, String> {
+    let number = s.trim().parse::<u32>().ok().map(|n| Duration::from_secs(n.into()));
+    let time = || Duration::try_from(expiry::parse(s.trim())?).ok();
+    number
+        .or_else(time)
+        .filter(|t| (1..=86_400).contains(&t.as_secs()))
+        .ok_or("write hours, minutes and seconds, at least 1s and at most 24h, for example 5m".to_owned())
 }
 
 #[cfg(test)]
@@ -269,8 +333,32 @@ mod tests {
     }
 
     #[test]
+    fn host_paths_are_plain() {
+        for good in ["/srv", "/srv/a.b/c", " /srv"] {
+            assert_eq!(host_path(good), Ok(good.trim().to_owned()));
+        }
+        for bad in ["", "/", "srv", "/srv/", "//srv", "/srv/..", "/srv/./a", "/srv//a"] {
+            assert!(host_path(bad).unwrap_err().contains("for example /srv"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn repairs_are_after_a_time_or_never() {
+        let after = |s| repair_after(s).unwrap().0;
+        assert_eq!(after("5m"), Some(SignedDuration::from_mins(5)));
+        assert_eq!(after("1h1s"), Some(SignedDuration::from_secs(3601)));
+        assert_eq!((after("0"), after("never"), after(" never")), (None, None, None));
+        for bad in ["", "5", "0s", "-5m", "5min", "always", "1001h"] {
+            assert!(repair_after(bad).unwrap_err().contains("for example 5m"), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn resync_is_not_zero() {
-        assert_eq!(seconds("5"), Ok(Duration::from_secs(5)));
-        assert!(seconds("0").is_err() && seconds("-1").is_err() && seconds("1m").is_err());
+        assert_eq!(resync("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(resync("1h5m"), Ok(Duration::from_secs(3900)));
+        for bad in ["0", "0s", "-1", "25h", "", "often"] {
+            assert!(resync(bad).unwrap_err().contains("for example 5m"), "{bad:?}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! A Kubernetes API in memory, for tests of what talks to one: objects by path, resource versions, merge patches,
-//! evictions, and failures on demand. It knows no schema.
+//! server-side apply of a ConfigMap's data, evictions, and failures on demand. It knows no schema.
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +49,11 @@ impl FakeApi {
         self.0.lock().unwrap().objects.get(path).cloned()
     }
 
+    /// Takes an object away, whatever its finalizers.
+    pub fn remove(&self, path: &str) {
+        self.0.lock().unwrap().objects.remove(path);
+    }
+
     /// Refuses all calls that begin with this, such as `PUT /apis`, until [`FakeApi::heal`].
     pub fn refuse(&self, call: &str, status: u16) {
         self.0.lock().unwrap().refusals.push((call.to_owned(), status));
@@ -87,6 +92,9 @@ impl FakeApi {
         state.calls.push(call);
         let (status, answer) = match refused {
             Some(status) => refusal(status),
+            None if head.headers.get("content-type").is_some_and(|t| t == "application/apply-patch+yaml") => {
+                state.apply(head.uri.path(), head.uri.query().unwrap_or_default(), body)
+            }
             None => state.act(&head.method, head.uri.path(), head.uri.query().unwrap_or_default(), body),
         };
         let text = match answer {
@@ -132,12 +140,56 @@ impl State {
                 merge(&mut object, body);
                 (200, self.store(path, object))
             }
-            ("DELETE", Some(object)) => {
+            ("DELETE", Some(mut object)) => {
+                if object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) {
+                    object["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:00:00Z");
+                    return (200, self.store(path, object));
+                }
                 self.objects.remove(path);
                 (200, object)
             }
             (_, _) => refusal(404),
         }
+    }
+
+    /// Server-side apply as far as the keys of `data` go, each of which belongs to those who wrote it.
+    fn apply(&mut self, path: &str, query: &str, body: Value) -> (u16, Value) {
+        let manager = query.split('&').find_map(|q| q.strip_prefix("fieldManager=")).unwrap();
+        let force = query.split('&').any(|q| q == "force=true");
+        let mut object = self.objects.get(path).cloned().unwrap_or_else(|| json!({"data": {}}));
+        let mut fields: BTreeMap<String, Value> = object["metadata"]["managedFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|f| (f["manager"].as_str().unwrap().to_owned(), f["fieldsV1"]["f:data"].clone()))
+            .collect();
+        let before = fields.remove(manager).unwrap_or_default();
+        for key in before.as_object().into_iter().flat_map(|m| m.keys()) {
+            if fields.values().all(|f| f[key].is_null()) {
+                object["data"].as_object_mut().unwrap().remove(&key["f:".len()..]);
+            }
+        }
+        let mut own = json!({});
+        for (key, value) in body["data"].as_object().cloned().unwrap_or_default() {
+            let field = format!("f:{key}");
+            for other in fields.values_mut().filter(|f| !f[&field].is_null() && object["data"][&key] != value)
+            {
+                if !force {
+                    return refusal(409);
+                }
+                other.as_object_mut().unwrap().remove(&field);
+            }
+            own[field] = json!({});
+            object["data"][key] = value;
+        }
+        fields.insert(manager.to_owned(), own);
+        fields.retain(|_, f| f.as_object().is_some_and(|f| !f.is_empty()));
+        merge(&mut object["metadata"], body["metadata"].clone());
+        object["metadata"]["managedFields"] = fields
+            .into_iter()
+            .map(|(manager, f)| json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:data": f}}))
+            .collect();
+        (200, self.store(path, object))
     }
 
     /// The objects of a collection, of all namespaces where the path has none.
@@ -147,6 +199,7 @@ impl State {
             return None;
         }
         let node = query.split('&').find_map(|q| q.strip_prefix("fieldSelector=spec.nodeName%3D"));
+        let label = query.split('&').find_map(|q| q.strip_prefix("labelSelector=")?.split_once("%3D"));
         let in_collection = |at: &str| {
             let Some((collection, _)) = at.rsplit_once('/') else { return false };
             collection == path
@@ -157,6 +210,7 @@ impl State {
             .objects
             .iter()
             .filter(|(at, object)| in_collection(at) && node.is_none_or(|n| object["spec"]["nodeName"] == n))
+            .filter(|(_, object)| label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value))
             .map(|(_, object)| object)
             .collect();
         Some(

@@ -8,27 +8,28 @@ use crate::{
         LocalClusterStatus, RegistryStatus,
         condition::{self, Status, reasons, types},
         local_cluster::{
-            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus,
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus,
             UsedRegistryStatus,
         },
         names,
+        registry::GarbageCollectionStatus,
     },
     docker::engine::State,
-    k3s::{API_PORT, registries::Mirrored},
+    k3s::API_PORT,
     plan::{
         cluster::{Allocation, Desired, NodeSpec, Refs, image_of},
-        containers::{Owner, short},
-        hash,
+        containers::{Owner, outdated, short},
         nodes::unready,
-        observed::{Child, Observed},
-        registry,
+        observed::Observed,
+        ports, registries, registry,
+        repair::{Record, Repairs},
         steps::Problem,
         validate::{Valid, ValidRegistry},
     },
 };
 
 /// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
-const CLUSTER: [&str; 9] = [
+const CLUSTER: [&str; 11] = [
     types::ACCEPTED,
     types::RESOLVED_REFS,
     types::DOCKER_REACHABLE,
@@ -37,6 +38,8 @@ const CLUSTER: [&str; 9] = [
     types::LOAD_BALANCER_READY,
     types::CONTROL_PLANE_READY,
     types::AGENTS_READY,
+    types::IMAGES_READY,
+    types::MANIFESTS_READY,
     types::KUBECONFIG_READY,
 ];
 
@@ -134,6 +137,10 @@ pub fn cluster_blocked(
     moment: Moment,
 ) -> LocalClusterStatus {
     let mut status = previous.clone();
+    // Of another spec they are counted anew.
+    if status.observed_generation != Some(moment.generation) {
+        status.nodes.iter_mut().for_each(|n| n.repairs = None);
+    }
     status.observed_generation = Some(moment.generation);
     judge(&mut status.conditions, &CLUSTER, problems, Some(unknown), moment);
     status
@@ -170,6 +177,12 @@ pub struct ClusterView<'a> {
     pub problems: &'a [Problem],
     /// The first condition that the plan could not judge.
     pub unjudged: Option<&'static str>,
+    /// The server that etcd was reset to by this plan.
+    pub reset: Option<&'a str>,
+    /// The server that etcd was reset to by the annotation as it is.
+    pub quorum_reset: Option<&'a str>,
+    /// The repairs of nodes.
+    pub repairs: &'a Record,
     /// The name of the kubeconfig Secret, once it is there.
     pub kubeconfig_secret: Option<&'a str>,
 }
@@ -185,6 +198,9 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         observed,
         problems,
         unjudged,
+        reset,
+        quorum_reset,
+        repairs,
         kubeconfig_secret,
     } = *view;
     let mut conditions = previous.conditions.clone();
@@ -195,7 +211,10 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         .iter()
         .map(|s| (NodeRole::Server, s))
         .chain(desired.agents.iter().map(|a| (NodeRole::Agent, a)))
-        .map(|(role, spec)| node(role, spec, desired, observed))
+        .map(|(role, spec)| NodeStatus {
+            repairs: repairs.get(&spec.container.name).map(Repairs::told),
+            ..node(role, spec, desired, observed)
+        })
         .chain(leaving(desired, observed))
         .collect();
     let pool = |role| {
@@ -218,25 +237,13 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         d.container.state == State::Running
             && desired.load_balancer.ports.iter().all(|p| d.wanted_ports.contains(p))
     });
-    let api_port = if holds {
+    // One that somebody else has is kept for when it is free again.
+    let api_port = if holds && allocation.api_held.is_none() {
         Some(HostPort { host_ip: valid.api_ip.to_string(), host_port: allocation.api_port.into() })
     } else {
         previous.api_port.clone()
     };
-    let ports = if holds {
-        let pairs = valid.ports.iter().zip(&allocation.ports);
-        pairs
-            .map(|(port, allocated)| PortStatus {
-                name: port.name.clone(),
-                host_ip: port.host_ip.to_string(),
-                host_port: allocated.host_port.into(),
-                port: port.port.into(),
-                protocol: port.protocol,
-            })
-            .collect()
-    } else {
-        previous.ports.clone()
-    };
+    let ports = if holds { ports::told(valid, allocation) } else { previous.ports.clone() };
     let endpoints = api_port
         .as_ref()
         .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
@@ -245,9 +252,21 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         id: short(&n.id).to_owned(),
         subnet: desired.network.subnet.to_string(),
     });
+    if valid.stopped && problems.is_empty() {
+        stopped(&mut conditions, moment);
+    } else {
+        let Moment { generation, now } = moment;
+        condition::set(&mut conditions, types::STOPPED, false, reasons::NOT_STOPPED, "", generation, now);
+    }
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
+        voters: match reset {
+            Some(only) => vec![only.to_owned()],
+            None => voters(desired, observed, previous),
+        },
+        quorum_reset: quorum_reset.map(str::to_owned),
+        expires_at: previous.expires_at.clone(),
         version: nodes.iter().find_map(|n| n.version.clone()).or_else(|| previous.version.clone()),
         image: desired
             .servers
@@ -264,21 +283,54 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         agents: Some(pool(NodeRole::Agent)),
         selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
         nodes,
-        registries: refs
-            .registries
-            .iter()
-            .map(|r| {
-                let mirrored =
-                    r.host_port.map(|host_port| Mirrored { hostname: r.hostname.clone(), host_port });
-                UsedRegistryStatus {
-                    name: r.name.clone(),
-                    host: r.host_port.map(|p| format!("localhost:{p}")),
-                    cluster: format!("{}:{}", r.hostname, crate::k3s::registries::REGISTRY_PORT),
-                    mirrors: mirrored.map(|m| m.names().to_vec()).unwrap_or_default(),
-                }
-            })
-            .collect(),
+        registries: used_registries(valid, refs),
     }
+}
+
+/// The servers that vote in etcd, as they were last seen, and those that may by the time that it is read: a container
+/// that was started joins as soon as it can.
+fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus) -> Vec<String> {
+    let Some(state) = observed.child.state() else { return previous.voters.clone() };
+    let server = |name: &str| desired.names.parse_server(name).is_some();
+    let votes = state.nodes.iter().filter(|(name, n)| server(name) && n.voter == Some(true) && !n.left);
+    let joins = observed.own.values().filter(|d| {
+        let labels = &d.container.labels;
+        d.started_at.is_some() && labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
+    });
+    let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
+    let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
+    all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// Says of a cluster that it is stopped, as it is to be. There is no `Ready` then: who waits for it goes on waiting, and
+/// who asks whether the object is settled, as kstatus does, finds nothing that says otherwise.
+fn stopped(conditions: &mut Vec<Condition>, moment: Moment) {
+    let Moment { generation, now } = moment;
+    conditions.retain(|c| c.type_ != types::READY);
+    let message = "the cluster is stopped, since spec.state is Stopped";
+    for type_ in [types::LOAD_BALANCER_READY, types::CONTROL_PLANE_READY, types::AGENTS_READY] {
+        condition::set(conditions, type_, Status::False, reasons::STOPPED, message, generation, now);
+    }
+    condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
+    condition::set(conditions, types::STOPPED, true, reasons::STOPPED, message, generation, now);
+}
+
+/// Registry objects in use, then containers of others.
+fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
+    let names = refs.registries.iter().map(|r| &r.name);
+    let names = names.chain(valid.registries.containers.iter().map(|c| &c.name));
+    let mirrored = registries::mirrored(&valid.registries, refs);
+    let mut seen = std::collections::BTreeSet::new();
+    names
+        .zip(mirrored)
+        .filter(|(_, m)| seen.insert(m.address()))
+        .map(|(name, mirrored)| UsedRegistryStatus {
+            name: name.clone(),
+            host: mirrored.host_port.map(|p| format!("localhost:{p}")),
+            cluster: mirrored.address(),
+            mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
+        })
+        .collect()
 }
 
 /// The URL of the API on the Docker host. An address that stands for all is no address to connect to.
@@ -295,24 +347,13 @@ pub fn network_url(allocation: &Allocation) -> String {
 fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
     let name = &spec.container.name;
     let detail = observed.own.values().find(|d| d.container.name == *name);
-    let seen = match &observed.child {
-        Child::Reachable(state) => state.nodes.get(name),
-        Child::Unreachable(_) | Child::Unknown => None,
-    };
+    let seen = observed.node(name);
     let network =
         observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.as_str());
     let phase = match (detail, seen) {
         (None, _) => NodePhase::Pending,
         (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,
-        (Some(d), _)
-            if !hash::matches(
-                d.container.labels.get(names::SPEC_HASH).map(String::as_str),
-                &spec.container,
-                network,
-            ) =>
-        {
-            NodePhase::Outdated
-        }
+        (Some(d), _) if outdated(observed, d, &spec.container, network) => NodePhase::Outdated,
         (Some(d), Some(n)) if unready(n, d, desired.version.as_deref()).is_none() => NodePhase::Ready,
         (Some(_), _) => NodePhase::Starting,
     };
@@ -323,6 +364,7 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
         ip: spec.container.endpoint.ip.map(|ip| ip.to_string()),
         version: seen.map(|n| n.version.clone()).filter(|v| !v.is_empty()),
         container: detail.map(|d| short(&d.container.id).to_owned()),
+        repairs: None,
     }
 }
 
@@ -338,6 +380,7 @@ fn leaving<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<It
             ip: None,
             version: None,
             container: Some(short(&d.container.id).to_owned()),
+            repairs: None,
         })
     })
 }
@@ -354,11 +397,13 @@ pub struct RegistryView<'a> {
     pub problems: &'a [Problem],
     /// The LocalClusters that use it, as `namespace/name`.
     pub used_by: Vec<String>,
+    /// What came of a garbage collection that was seen to have ended.
+    pub collected: Option<GarbageCollectionStatus>,
 }
 
 /// The status of a Registry.
 pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
-    let RegistryView { valid, desired, observed, problems, used_by } = view;
+    let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
     let mut conditions = previous.conditions.clone();
     judge(&mut conditions, &REGISTRY, problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
@@ -374,8 +419,11 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
         host_port,
         used_by,
-        volume: Some(registry::volume_name(valid)),
+        volume: registry::volume_name(valid),
+        host_path: valid.host_path.clone(),
+        proxies: valid.proxy.as_ref().map(|p| p.upstream.clone()),
         container: detail.map(|d| short(&d.container.id).to_owned()),
+        garbage_collection: collected.or_else(|| previous.garbage_collection.clone()),
     }
 }
 

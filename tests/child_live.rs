@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::{
-        core::v1::{Node, Pod, Secret},
+        core::v1::{ConfigMap, Node, Pod, Secret},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -24,7 +24,12 @@ use localcluster_operator::{
         connect::KubeConnector,
         nodes::DRAINING_SINCE,
     },
-    plan::steps::NodeConfig,
+    plan::{
+        desired::{ClusterConfigMap, ConfigKey},
+        inside,
+        observed::Held,
+        steps::NodeConfig,
+    },
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -283,8 +288,72 @@ async fn deletes_a_node_with_its_password() {
         .await;
 }
 
+/// The ConfigMaps are there once, and a watch hears of whatever is done to them.
+static CONFIG: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+fn config_map(key: ConfigKey, content: Option<&str>) -> ClusterConfigMap {
+    let (claimed, readers) = (key == inside::DNS, (key == inside::DNS).then_some("k8s-app=kube-dns"));
+    ClusterConfigMap { key, content: content.map(str::to_owned), claimed, readers }
+}
+
+#[tokio::test]
+async fn keeps_keys_of_config_maps() {
+    let _alone = CONFIG.lock().await;
+    let world = World::find().await;
+    let child = world.child().await;
+    let maps = |key: ConfigKey| Api::<ConfigMap>::namespaced(world.client.clone(), key.namespace);
+    for key in inside::KEYS {
+        let _ = maps(key).delete(key.name, &DeleteParams::default()).await;
+    }
+    let mut changes = child.changes().await.unwrap();
+    let mut next = async |what: &str| {
+        assert_eq!(tokio::time::timeout(LIMIT, changes.next()).await, Ok(Some(())), "{what}");
+    };
+    for _ in 0..3 {
+        next("what there is").await;
+    }
+    for key in inside::KEYS {
+        let ours = |content: &str| Some(Held { content: content.to_owned(), ours: true });
+        let seen = async || child.observe().await.unwrap().config.remove(&key);
+        assert_eq!(seen().await, None);
+        for content in ["# one\n", "# two\n"] {
+            child.set_config(&config_map(key, Some(content))).await.unwrap();
+            assert_eq!(seen().await, ours(content));
+            next(content).await;
+        }
+        // Somebody adds a key: the ConfigMap is no longer ours to delete.
+        let other = json!({"data": {"other": "theirs"}});
+        maps(key).patch(key.name, &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
+        child.set_config(&config_map(key, None)).await.unwrap();
+        let left = maps(key).get(key.name).await.unwrap().data.unwrap();
+        assert_eq!(left.into_iter().collect::<Vec<_>>(), [("other".to_owned(), "theirs".to_owned())]);
+        maps(key).delete(key.name, &DeleteParams::default()).await.unwrap();
+
+        // Alone it goes with its key; the second time nothing is left to do.
+        child.set_config(&config_map(key, Some("# one\n"))).await.unwrap();
+        for _ in 0..2 {
+            child.set_config(&config_map(key, None)).await.unwrap();
+            assert!(maps(key).get_opt(key.name).await.unwrap().is_none());
+        }
+
+        // Somebody writes ours.
+        child.set_config(&config_map(key, Some("# one\n"))).await.unwrap();
+        let theirs = json!({"data": {key.key: "# theirs\n"}});
+        maps(key).patch(key.name, &PatchParams::default(), &Patch::Merge(&theirs)).await.unwrap();
+        assert_eq!(seen().await, Some(Held { content: "# theirs\n".to_owned(), ours: false }));
+        let taken = child.set_config(&config_map(key, Some("# two\n"))).await;
+        if key == inside::DNS {
+            assert_eq!((taken, seen().await), (Ok(()), ours("# two\n")));
+        } else {
+            assert!(matches!(&taken, Err(Error::Api(words)) if words.starts_with("409")), "{taken:?}");
+        }
+        maps(key).delete(key.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn tells_of_changes() {
+    let _alone = CONFIG.lock().await;
     let world = World::find().await;
     let name = "lco-child-test-node-changes";
     world
@@ -295,7 +364,10 @@ async fn tells_of_changes() {
                 let item = tokio::time::timeout(LIMIT, changes.next()).await;
                 assert_eq!(item, Ok(Some(())), "{what}");
             };
-            next("what there is").await;
+            // Of the Nodes and of two ConfigMaps.
+            for _ in 0..3 {
+                next("what there is").await;
+            }
 
             let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
             world

@@ -33,6 +33,8 @@ fn help_names_every_variable() {
         "LOCALCLUSTER_NETWORK_POOL",
         "LOCALCLUSTER_PORT_RANGE",
         "LOCALCLUSTER_NODE_DNS",
+        "LOCALCLUSTER_ALLOW_HOST_PATH",
+        "LOCALCLUSTER_NODE_REPAIR_AFTER",
         "LOCALCLUSTER_HTTP_LISTEN",
         "LOCALCLUSTER_LOG_FORMAT",
         "LOCALCLUSTER_RESYNC",
@@ -62,7 +64,8 @@ fn refusals_say_what_to_write() {
             "1.1.1.1,127.0.0.11",
             "write the address of one on the network",
         ),
-        ("--resync", "LOCALCLUSTER_RESYNC", "0", "write a number of seconds"),
+        ("--node-repair-after", "LOCALCLUSTER_NODE_REPAIR_AFTER", "300", "for example 5m or 1h30m"),
+        ("--resync", "LOCALCLUSTER_RESYNC", "0", "write hours, minutes and seconds"),
     ] {
         let by_flag = refusal(&mut operator(&["run", flag, bad]));
         assert!(by_flag.contains(flag) && by_flag.contains(told), "{by_flag}");

@@ -50,12 +50,18 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{clusterName: de.v}", text::CLUSTER_NAME),
     (LC, "{clusterName: ''}", text::CLUSTER_NAME),
     (LC, "{clusterName: a23456789012345678901234567890123}", "Too long"),
-    (LC, "{servers: {count: 0}}", text::ONE_SERVER),
-    (LC, "{servers: {count: 3}}", text::ONE_SERVER),
+    (LC, "{servers: {count: 0}}", text::SERVERS),
+    (LC, "{servers: {count: 2}}", text::SERVERS),
+    (LC, "{servers: {count: 7}}", text::SERVERS),
     (LC, "{agents: {count: 33}}", "less than or equal to 32"),
     (LC, "{agents: {count: -1}}", "greater than or equal to 0"),
     (LC, "{agents: {count: '2'}}", "must be of type integer"),
+    (LC, "{agents: {maxUnavailable: 0}}", text::MAX_UNAVAILABLE),
+    (LC, "{agents: {maxUnavailable: 33}}", text::MAX_UNAVAILABLE),
+    (LC, "{agents: {maxUnavailable: 25%}}", "must be of type integer"),
+    (LC, "{servers: {maxUnavailable: 1}}", "unknown field"),
     (LC, "{servers: {args: [traefik]}}", text::ARG),
+    (LC, "{servers: {args: [--disable-default-registry-endpoint]}}", "use spec.registries.defaultEndpoint"),
     (LC, "{servers: {args: ['--disable traefik']}}", text::ARG),
     (LC, "{servers: {args: ['-v=3']}}", text::ARG),
     (LC, "{servers: {args: ['--Disable=traefik']}}", text::ARG),
@@ -104,6 +110,35 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{agents: {cpus: '1,5'}}", text::CPUS),
     (LC, "{agents: {cpus: '-1'}}", text::CPUS),
     (LC, "{agents: {cpus: '2000'}}", text::CPUS),
+    (LC, "{agents: {ulimits: [{name: files, soft: 1}]}}", text::ULIMIT_NAME),
+    (LC, "{agents: {ulimits: [{name: nproc, soft: 2, hard: 1}]}}", text::ULIMIT_ORDER),
+    (LC, "{agents: {ulimits: [{name: nproc, soft: -1, hard: 1}]}}", text::ULIMIT_ORDER),
+    (LC, "{agents: {ulimits: [{name: nofile, soft: -1}]}}", text::ULIMIT_NOFILE),
+    (LC, "{agents: {ulimits: [{name: nofile, soft: 1, hard: -1}]}}", text::ULIMIT_NOFILE),
+    (LC, "{agents: {ulimits: [{name: nproc, soft: -2}]}}", "greater than or equal to -1"),
+    (LC, "{agents: {ulimits: [{name: nproc}]}}", "Required value"),
+    (LC, "{agents: {ulimits: [{name: nproc, soft: 1}, {name: nproc, soft: 2}]}}", "Duplicate value"),
+    (LC, "{agents: {volumes: [{hostPath: srv, mountPath: /data}]}}", text::HOST_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /srv/../etc, mountPath: /data}]}}", text::HOST_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /, mountPath: /data}]}}", text::HOST_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: data}]}}", text::MOUNT_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /}]}}", text::MOUNT_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a/../b}]}}", text::MOUNT_PATH),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /etc}]}}", "hide what the node needs"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /var/lib/rancher/k3s/server/db}]}}", "K3s keeps its state there"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /run/x}]}}", "file systems of its own there"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /etc/hosts}]}}", "Docker mounts its own file"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /usr/bin/x}]}}", "use an image of your own"),
+    (LC, "{agents: {volumes: [{hostPath: /srv}]}}", "Required value"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a}, {hostPath: /srv/b, mountPath: /a/b}]}}", text::MOUNTS_APART),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a}, {hostPath: /srv/b, mountPath: /a}]}}", "Duplicate value"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a}]}, files: [{path: /a/b, inline: x}]}", text::FILE_IN_VOLUME),
+    (LC, "{servers: {volumes: [{hostPath: /srv, mountPath: /a}]}, files: [{path: /a, inline: x}]}", text::FILE_IN_VOLUME),
+    (LC, "{agents: {gpus: '0'}}", text::GPUS),
+    (LC, "{agents: {gpus: '129'}}", text::GPUS),
+    (LC, "{agents: {gpus: any}}", text::GPUS),
+    (LC, "{agents: {gpus: ''}}", text::GPUS),
+    (LC, "{agents: {gpus: 1}}", "must be of type string"),
     (LC, "{token: {key: token}}", "Required value"),
     (LC, "{token: {secretName: 'my token'}}", text::OBJECT_NAME),
     (LC, "{token: {secretName: t, key: 'a/b'}}", text::SECRET_KEY),
@@ -130,6 +165,13 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{api: {sans: ['a,b']}}", text::SAN),
     (LC, "{api: {sans: ['']}}", text::SAN),
     (LC, "{api: {sans: [a, a]}}", "Duplicate value"),
+    (LC, "{ttl: 0s}", text::LIFETIME),
+    (LC, "{ttl: 0h0m}", text::LIFETIME),
+    (LC, "{ttl: ''}", text::LIFETIME),
+    (LC, "{ttl: 2d}", text::LIFETIME),
+    (LC, "{ttl: 30m1h}", text::LIFETIME),
+    (LC, "{ttl: '8'}", text::LIFETIME),
+    (LC, "{ttl: 8}", "must be of type string"),
     (LC, "{ports: [{port: 80}]}", "Required value"),
     (LC, "{ports: [{name: http}]}", "Required value"),
     (LC, "{ports: [{name: HTTP, port: 80}]}", text::PORT_NAME),
@@ -140,6 +182,19 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{ports: [{name: http, port: 80, protocol: SCTP}]}", "Unsupported value"),
     (LC, "{ports: [{name: http, port: 80, nodes: Some}]}", "Unsupported value"),
     (LC, "{ports: [{name: api, port: 6443}]}", text::API_PORT),
+    (LC, "{ports: [{name: a, port: 80, endPort: 79, hostPort: 80}]}", text::END_PORT),
+    (LC, "{ports: [{name: a, port: 80, endPort: 90}]}", text::HOST_RANGE),
+    (LC, "{ports: [{name: a, port: 80, endPort: 90, hostPort: 65530}]}", text::HOST_RANGE),
+    (LC, "{ports: [{name: a, port: 80, endPort: 65536, hostPort: 80}]}", "less than or equal to 65535"),
+    (LC, "{ports: [{name: a, port: 6440, endPort: 6450, hostPort: 7000}]}", text::API_PORT),
+    (LC, "{ports: [{name: a, port: 8000, endPort: 8128, hostPort: 8000}]}", text::PORTS_IN_ALL),
+    (LC, "{ports: [{name: a, port: 8000, endPort: 8063, hostPort: 8000}, {name: b, port: 80, endPort: 144, hostPort: 9000}]}",
+        text::PORTS_IN_ALL),
+    (LC, "{ports: [{name: a, port: 80, endPort: 90, hostPort: 8080}, {name: b, port: 80, hostPort: 8090}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8085}, {name: b, port: 80, endPort: 90, hostPort: 8080, hostIP: 0.0.0.0}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{api: {hostPort: 8085}, ports: [{name: a, port: 80, endPort: 90, hostPort: 8080}]}", text::API_HOST_PORT),
     (LC, "{ports: [{name: a, port: 80}, {name: a, port: 81}]}", "Duplicate value"),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}", text::HOST_PORT_TWICE),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080, hostIP: 0.0.0.0}]}",
@@ -149,6 +204,69 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{registries: {use: [{name: r}, {name: r}]}}", "Duplicate value"),
     (LC, "{registries: {use: [{name: 'localhost:5000'}]}}", text::OBJECT_NAME),
     (LC, "{registries: {use: [{}]}}", "Required value"),
+    (LC, "{registries: {use: [{name: r, namespace: Shared}]}}", text::NAMESPACE),
+    (LC, "{registries: {create: {hostname: localhost}}}", text::HOSTNAME),
+    (LC, "{registries: {create: {memory: much}}}", text::MEMORY),
+    (LC, "{registries: {containers: [{name: 'r:5000'}]}}", text::HOSTNAME),
+    (LC, "{registries: {containers: [{name: r, port: 0}]}}", "greater than or equal to 1"),
+    (LC, "{registries: {containers: [{name: r}, {name: r}]}}", "Duplicate value"),
+    (LC, "{registries: {mirrors: [{registry: 'https://docker.io'}]}}", text::MIRRORED),
+    (LC, "{registries: {mirrors: [{registry: docker.io/library}]}}", text::MIRRORED),
+    (LC, "{registries: {mirrors: [{registry: index.docker.io}]}}", text::MIRRORED),
+    (LC, "{registries: {mirrors: [{registry: registry-1.docker.io}]}}", text::MIRRORED),
+    (LC, "{registries: {mirrors: [{registry: a}, {registry: a}]}}", "Duplicate value"),
+    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['ftp://b']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['http://[::1]:5000']}]}}", text::ENDPOINT),
+    (LC, "{registries: {configs: [{host: 'https://a:5443'}]}}", text::CONFIG_HOST),
+    (LC, "{registries: {configs: [{host: index.docker.io}]}}", text::CONFIG_HOST),
+    (LC, "{registries: {configs: [{host: a, auth: {}}]}}", "Required value"),
+    (LC, "{registries: {configs: [{host: a, auth: {secretName: A}}]}}", text::OBJECT_NAME),
+    (LC, "{registries: {configs: [{host: a, tls: {caSecretName: a, caConfigMapName: b}}]}}", text::ONE_CA),
+    (LC, "{registries: {configs: [{host: a, tls: {clientSecretName: A}}]}}", text::OBJECT_NAME),
+    (LC, "{registries: {config: {}}}", text::ONE_SOURCE),
+    (LC, "{registries: {config: {inline: '', secretName: a}}}", text::ONE_SOURCE),
+    (LC, "{registries: {config: {inline: '', key: a}}}", text::ONE_SOURCE),
+    (LC, "{preloadImages: [nginx]}", text::PRELOAD_IMAGE),
+    (LC, "{preloadImages: ['nginx@sha256:0000000000000000000000000000000000000000000000000000000000000000']}", text::PRELOAD_IMAGE),
+    (LC, "{preloadImages: ['https://example.test/nginx:1']}", text::PRELOAD_IMAGE),
+    (LC, "{preloadImages: ['nginx:1', 'nginx:1']}", "Duplicate value"),
+    (LC, "{preloadImages: [1]}", "must be of type string"),
+    (LC, "{manifests: [{name: a}]}", text::ONE_CONTENT),
+    (LC, "{manifests: [{name: a, inline: x, configMap: {name: a, key: b}}]}", text::ONE_CONTENT),
+    (LC, "{manifests: [{name: A, inline: x}]}", text::MANIFEST_NAME),
+    (LC, "{manifests: [{name: a.b, inline: x}]}", text::MANIFEST_NAME),
+    (LC, "{manifests: [{name: a2345678901234567890123456789012345678901, inline: x}]}", "Too long"),
+    (LC, "{manifests: [{name: a, inline: x}, {name: a, inline: y}]}", "Duplicate value"),
+    (LC, "{manifests: [{name: a, secret: {name: A, key: k}}]}", text::OBJECT_NAME),
+    (LC, "{manifests: [{inline: x}]}", "Required value"),
+    (LC, "{files: [{path: /a}]}", text::ONE_CONTENT),
+    (LC, "{files: [{path: /a, inline: x, secret: {name: a, key: b}}]}", text::ONE_CONTENT),
+    (LC, "{files: [{path: a, inline: x}]}", text::FILE_PATH),
+    (LC, "{files: [{path: /a/../b, inline: x}]}", text::FILE_PATH),
+    (LC, "{files: [{path: /a//b, inline: x}]}", text::FILE_PATH),
+    (LC, "{files: [{path: /a, inline: x}, {path: /a, inline: y}]}", "Duplicate value"),
+    (LC, "{files: [{path: /etc/rancher/k3s/registries.yaml, inline: x}]}", "use spec.registries"),
+    (LC, "{files: [{path: /etc/rancher/k3s/config.yaml.d/a.yaml, inline: x}]}", "use args of the pool"),
+    (LC, "{files: [{path: /var/lib/rancher/k3s/server/token, inline: x}]}", "K3s keeps its state there"),
+    (LC, "{files: [{path: /run/x, inline: x}]}", "no file system that lasts"),
+    (LC, "{files: [{path: /etc/hosts, inline: x}]}", "Docker mounts its own file"),
+    (LC, "{files: [{path: /bin/k3s, inline: x}]}", "use an image of your own"),
+    (LC, "{files: [{path: /a, secret: {name: a}}]}", "Required value"),
+    (LC, "{hostAliases: [{ip: 10.0.0, hostnames: [db]}]}", text::ALIAS_IP),
+    (LC, "{hostAliases: [{ip: 10.0.0.05, hostnames: [db]}]}", text::ALIAS_IP),
+    (LC, "{hostAliases: [{ip: '::ffff:10.0.0.5', hostnames: [db]}]}", text::ALIAS_IP),
+    (LC, "{hostAliases: [{hostnames: [db]}]}", "Required value"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: []}]}", "at least 1"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [DB]}]}", text::ALIAS_NAME),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: ['*.db']}]}", text::ALIAS_NAME),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [localhost]}]}", "to itself"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [host.k3d.internal]}]}", "the Docker host"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [kubernetes.default.svc.cluster.local]}]}", text::ALIAS_DOMAIN),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [db, db]}]}", "Duplicate value"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [a]}, {ip: 10.0.0.5, hostnames: [b]}]}", "Duplicate value"),
+    (LC, "{hostAliases: [{ip: 10.0.0.5, hostnames: [db]}, {ip: '2001:db8::5', hostnames: [a, db]}]}", text::ALIAS_TWICE),
+    (LC, "{registries: {containers: [{name: r}]}, hostAliases: [{ip: 10.0.0.5, hostnames: [r]}]}",
+        text::ALIAS_OF_CONTAINER),
     (LC, "{agent: {count: 1}}", "unknown field"),
     (REGISTRY, "{image: registry}", text::IMAGE),
     (REGISTRY, "{hostname: 'registry:5000'}", text::HOSTNAME),
@@ -160,8 +278,40 @@ const BAD: &[(&str, &str, &str)] = &[
     (REGISTRY, "{memory: much}", text::MEMORY),
     (REGISTRY, "{storage: {volumeName: /srv/registry}}", text::VOLUME_NAME),
     (REGISTRY, "{storage: {volumeName: x}}", text::VOLUME_NAME),
+    (REGISTRY, "{storage: {hostPath: srv}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: /}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: /srv/}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: //srv}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: /srv/../etc}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: /srv/./a}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: '/srv/a:b'}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: ''}}", text::HOST_PATH),
+    (REGISTRY, "{storage: {hostPath: /srv, retain: true}}", text::HOST_PATH_ALONE),
+    (REGISTRY, "{storage: {hostPath: /srv, volumeName: images}}", text::HOST_PATH_ALONE),
+    (REGISTRY, "{proxy: {}}", "Required value"),
+    (REGISTRY, "{proxy: {remoteURL: quay.io}}", text::REMOTE_URL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io/'}}", text::REMOTE_URL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io/v2'}}", text::REMOTE_URL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://user:pass@quay.io'}}", text::REMOTE_URL),
+    (REGISTRY, "{proxy: {remoteURL: 'ftp://quay.io'}}", text::REMOTE_URL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io', ttl: 7d}}", text::TTL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io', ttl: 1m1h}}", text::TTL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io', ttl: ''}}", text::TTL),
+    (REGISTRY, "{proxy: {remoteURL: 'https://quay.io', credentialsSecret: 'a b'}}", text::OBJECT_NAME),
+    (REGISTRY, "{auth: {}}", "Required value"),
+    (REGISTRY, "{auth: {htpasswdSecret: Users}}", text::OBJECT_NAME),
+    (REGISTRY, "{auth: {htpasswdSecret: users, clientSecret: 'a/b'}}", text::OBJECT_NAME),
+    (REGISTRY, "{tls: {}}", "Required value"),
+    (REGISTRY, "{tls: {secretName: Tls}}", text::OBJECT_NAME),
+    (REGISTRY, "{tls: {secretName: tls, caSecretName: ''}}", text::OBJECT_NAME),
+    (REGISTRY, "{allowedNamespaces: [Team]}", text::ALLOWED_NAMESPACE),
+    (REGISTRY, "{allowedNamespaces: ['team-*']}", text::ALLOWED_NAMESPACE),
+    (REGISTRY, "{allowedNamespaces: [a, a]}", "Duplicate value"),
     (REGISTRY, "{env: [{name: REGISTRY_STORAGE_DELETE_ENABLED, value: 'true'}]}", "use spec.deleteEnabled"),
-    (REGISTRY, "{env: [{name: REGISTRY_AUTH_HTPASSWD_PATH, value: x}]}", "no place for secrets"),
+    (REGISTRY, "{env: [{name: REGISTRY_AUTH_HTPASSWD_PATH, value: x}]}", "use spec.auth"),
+    (REGISTRY, "{env: [{name: REGISTRY_PROXY_PASSWORD, value: x}]}", "use spec.proxy"),
+    (REGISTRY, "{env: [{name: REGISTRY_HTTP_TLS_KEY, value: x}]}", "use spec.tls"),
+    (REGISTRY, "{env: [{name: REGISTRY_HTTP_SECRET, value: x}]}", "no place for secrets"),
     (REGISTRY, "{env: [{name: LD_PRELOAD, value: x}]}", "use an image of your own"),
     (REGISTRY, "{env: [{name: 'a b'}]}", text::ENV_NAME),
 ];
@@ -172,6 +322,8 @@ const SCHEMA_SAYS: &[&str] = &[
     "Required value",
     "Too long",
     "Unsupported value",
+    "at least 1",
+    "greater than or equal to -1",
     "greater than or equal to 0",
     "greater than or equal to 1",
     "less than or equal to 32",
@@ -200,7 +352,7 @@ const GOOD: &[(&str, &str, &str)] = &[
         hostPort: null}, network: {subnet: null}, ports: null, token: null}"),
     (LC, "pool-of-settings-only", "{servers: {memory: 2Gi}}"),
     (LC, "full", "{
-        version: v1.36.2-rc1+k3s12, clusterName: full-2, imagePullSecret: {name: reg.cred},
+        version: v1.36.2-rc1+k3s12, clusterName: full-2, ttl: 0h90m, imagePullSecret: {name: reg.cred},
         servers: {count: 1, args: ['--disable=traefik', '--disable=servicelb', '--secrets-encryption', \
             '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3'], \
             env: [{name: HTTP_PROXY, value: 'http://proxy:3128'}, {name: K3S_DEBUG, value: 'true'}, {name: _a}], \
@@ -208,24 +360,48 @@ const GOOD: &[(&str, &str, &str)] = &[
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
             'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, cpus: '1.5'},
-        agents: {count: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
-            memory: '536870912', cpus: '2'},
+        agents: {count: 2, maxUnavailable: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
+            memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
+            {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
+            volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
+            {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
         token: {secretName: my-token, key: the.key},
         network: {subnet: 172.31.16.0/24},
         api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1']},
         ports: [{name: http, port: 80, hostPort: 80}, {name: https, port: 443}, \
+            {name: range, port: 30000, endPort: 30063, hostPort: 7000}, {name: one, port: 90, endPort: 90, hostPort: 7064}, \
+            {name: range-udp, port: 6440, endPort: 6450, hostPort: 7060, protocol: UDP}, \
             {name: dns, port: 53, hostPort: 80, protocol: UDP, nodes: Servers}, \
             {name: dns-tcp, port: 53, hostPort: 8053, hostIP: 127.0.0.2, nodes: Agents}, \
             {name: other, port: 80, hostPort: 8053, hostIP: 127.0.0.3}, {name: api-udp, port: 6443, protocol: UDP}],
-        registries: {use: [{name: registry.localhost}, {name: two}]}}"),
+        registries: {use: [{name: registry.localhost}, {name: two}, {name: two, namespace: shared}], \
+            create: {hostPort: 5051}, containers: [{name: registry.other, port: 5001, hostPort: 12345}], \
+            mirrors: [{registry: docker.io, endpoints: ['http://cache:5000', 'mirror.example', 'https://harbor/v2/p'], \
+            rewrites: [{pattern: '^library/(.*)', replacement: 'mirror/$1'}]}, {registry: '*'}, \
+            {registry: 'a.example:5000', endpoints: ['https://a.example:5443']}], \
+            configs: [{host: 'a.example:5443', auth: {secretName: a}, tls: {caSecretName: a, clientSecretName: b}}, \
+            {host: docker.io, auth: {secretName: a}}, \
+            {host: b, tls: {caConfigMapName: c}}], \
+            config: {secretName: regs, key: my.yaml}, defaultEndpoint: false}, \
+        files: [{path: /etc/ssl/certs/corp.pem, configMap: {name: c, key: ca.pem}, nodes: All}, \
+            {path: /opt/.x/a-b_c@d, secret: {name: s, key: k}, nodes: Agents}, {path: /x, inline: 'a'}], \
+        preloadImages: ['nginx:1.29', 'localhost:5000/a/b_c:V1.2-x', 'registry.example/app:1'], \
+        manifests: [{name: a-1, inline: 'kind: A'}, {name: b, secret: {name: s, key: k}}, {name: c, configMap: {name: m, key: k.yaml}}], \
+        hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}]}"),
     (LC, "by-image", "{image: 'registry.example:5000/some/k3s:v1.36.2-k3s1', network: {subnet: 10.44.0.0/16}}"),
     (LC, "by-digest", "{image: 'rancher/k3s:v1@sha256:\
         0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}"),
-    (LC, "by-short-image", "{image: 'k3s:dev', network: {subnet: 192.168.7.128/25}}"),
+    (LC, "by-short-image", "{image: 'k3s:dev', network: {subnet: 192.168.7.128/25}, \
+        registries: {configs: [{host: '*', tls: {insecureSkipVerify: true}}]}}"),
     (REGISTRY, "registry", "{}"),
     (REGISTRY, "registry.localhost", "{hostname: k3d-registry.localhost, image: 'docker.io/library/registry:3', \
         hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x}, deleteEnabled: true, \
         env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512Mi}"),
+    (REGISTRY, "cache", "{proxy: {remoteURL: 'https://registry-1.docker.io', credentialsSecret: hub, ttl: 168h}, \
+        storage: {hostPath: /srv/registry}, auth: {htpasswdSecret: users, clientSecret: login}, \
+        tls: {secretName: tls, caSecretName: ca}, allowedNamespaces: ['*', team-a], localRegistryHosting: false}"),
+    (REGISTRY, "nulls", "{proxy: null, auth: null, tls: null, storage: {hostPath: null, retain: false}, \
+        allowedNamespaces: null}"),
 ];
 
 fn object(kind: &str, name: &str, spec: &str) -> String {
@@ -486,6 +662,14 @@ fn lists_and_texts_are_bounded() {
         (64, &|n| json!({"ports": many(n, &port)})),
         (32, &|n| json!({"api": {"sans": many(n, &|i| json!(format!("a{i}")))}})),
         (16, &|n| json!({"registries": {"use": many(n, &named)}})),
+        (
+            32,
+            &|n| json!({"hostAliases": many(n, &|i| json!({"ip": format!("10.0.0.{i}"), "hostnames": [format!("a{i}")]}))}),
+        ),
+        (
+            16,
+            &|n| json!({"hostAliases": [{"ip": "10.0.0.5", "hostnames": many(n, &|i| json!(format!("a{i}")))}]}),
+        ),
     ] {
         server.must_with(create, &object(LC, "dev", &spec(n).to_string()));
         server.must_refuse(create, &object(LC, "dev", &spec(n + 1).to_string()), "Too many");
@@ -501,6 +685,10 @@ fn lists_and_texts_are_bounded() {
                 (0..64).map(|i| (format!("{}/{}", ["b"; 126].join("."), name(i, 63)), json!("x".repeat(63)))).collect()
             ),
             "taints": many(32, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63)))),
+            "volumes": many(16, &|i| json!({
+                "hostPath": format!("/{}", "h".repeat(1023)),
+                "mountPath": format!("/m/{}", name(i, 250)),
+            })),
         })
     };
     let most = json!({
@@ -509,7 +697,25 @@ fn lists_and_texts_are_bounded() {
         "agents": pool(32),
         "api": {"sans": many(32, &|i| json!(format!("{}.{}", ["b"; 120].join("."), name(i, 12))))},
         "ports": many(64, &|i| json!({"name": name(i, 63), "port": 80, "hostPort": 8000 + i})),
-        "registries": {"use": many(16, &|i| json!({"name": name(i, 63)}))},
+        "registries": {
+            "use": many(16, &|i| json!({"name": name(i, 63), "namespace": "n".repeat(63)})),
+            "create": {"env": many(64, &|i| json!({"name": name(i, 128), "value": "x".repeat(4096)}))},
+            "containers": many(16, &|i| json!({"name": name(i, 63)})),
+            "mirrors": many(32, &|i| json!({
+                "registry": format!("{}:5000", name(i, 250)),
+                "endpoints": many(8, &|_| json!(format!("https://{}", "e".repeat(260)))),
+                "rewrites": many(16, &|_| json!({"pattern": "p".repeat(255), "replacement": "r".repeat(255)})),
+            })),
+            "configs": many(32, &|i| json!({"host": format!("{}:5000", name(i, 250))})),
+            "config": {"inline": "#".repeat(65536)},
+        },
+        "files": many(32, &|i| json!({"path": format!("/{}", name(i, 250)), "inline": "x".repeat(4096)})),
+        "manifests": many(32, &|i| json!({"name": name(i, 40), "inline": "x".repeat(4096)})),
+        "preloadImages": many(32, &|i| json!(format!("{}:1", name(i, 253)))),
+        "hostAliases": many(32, &|i| json!({
+            "ip": format!("2001:db8::{i}"),
+            "hostnames": many(16, &|j| json!(format!("{}.a{i}-{j}", ["b"; 120].join(".")))),
+        })),
     });
     server.must_with(create, &object(LC, "dev", &most.to_string()));
 
@@ -532,8 +738,9 @@ fn good_input_is_taken_and_defaults_are_shown() {
             "agents": {"count": 0},
             "api": {"hostIP": "127.0.0.1"},
             "network": {},
-            "registries": {},
-            "servers": {"count": 1}
+            "registries": {"defaultEndpoint": true},
+            "servers": {"count": 1},
+            "state": "Running"
         });
         assert_eq!(lc["spec"], shown, "{name}");
         fresh(&lc);
@@ -548,7 +755,12 @@ fn good_input_is_taken_and_defaults_are_shown() {
 
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
     let registry = server.get("lreg/registry");
-    let shown = json!({"deleteEnabled": false, "hostIP": "127.0.0.1", "storage": {"retain": false}});
+    let shown = json!({
+        "deleteEnabled": false,
+        "hostIP": "127.0.0.1",
+        "localRegistryHosting": true,
+        "storage": {"retain": false}
+    });
     assert_eq!(registry["spec"], shown);
     fresh(&registry);
     let all: BTreeSet<_> =
@@ -591,6 +803,7 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
     let set = "{hostname: my-registry, storage: {volumeName: images}}";
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "set", set));
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "unset", "{}"));
+    server.must_with(&["create", "-f", "-"], &object(REGISTRY, "host", "{storage: {hostPath: /srv/a}}"));
 
     let args = |what, patch| ["patch", what, "--dry-run=server", "--type=merge", "-p", patch];
     let never = "can't be set, changed or removed later";
@@ -613,6 +826,9 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
         ("lreg/set", r#"{"spec": {"storage": {"volumeName": null}}}"#),
         ("lreg/set", r#"{"spec": {"storage": null}}"#),
         ("lreg/unset", r#"{"spec": {"storage": {"volumeName": "images"}}}"#),
+        ("lreg/host", r#"{"spec": {"storage": {"hostPath": "/srv/b"}}}"#),
+        ("lreg/host", r#"{"spec": {"storage": {"hostPath": null}}}"#),
+        ("lreg/unset", r#"{"spec": {"storage": {"hostPath": "/srv/a"}}}"#),
     ] {
         let says = server.must_refuse(&args(what, patch), "", never);
         assert!(says.contains("make a new"), "{says}");
@@ -628,6 +844,8 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
         ("lc/unset", r#"{"spec": {"registries": {"use": [{"name": "registry"}]}}}"#),
         ("lc/set", r#"{"metadata": {"labels": {"a": "b"}}}"#),
         ("lreg/set", r#"{"spec": {"storage": {"retain": true}, "hostPort": 5001, "deleteEnabled": true}}"#),
+        ("lreg/host", r#"{"spec": {"auth": {"htpasswdSecret": "users"}, "tls": {"secretName": "tls"}}}"#),
+        ("lreg/set", r#"{"spec": {"proxy": {"remoteURL": "https://quay.io"}, "allowedNamespaces": ["*"]}}"#),
     ] {
         server.must(&args(what, patch));
     }
@@ -658,12 +876,12 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         let table = server.must(args);
         table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(header(&["get", "lc"]), "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT AGE");
+    assert_eq!(header(&["get", "lc"]), "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE");
     assert_eq!(
         header(&["get", "lc", "-o", "wide"]),
-        "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT AGE IMAGE NETWORK MESSAGE"
+        "NAME READY REASON STATE VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE IMAGE NETWORK MESSAGE"
     );
-    assert_eq!(header(&["get", "lreg"]), "NAME READY HOST CLUSTER USED-BY AGE");
+    assert_eq!(header(&["get", "lreg"]), "NAME READY HOST CLUSTER CACHES USED-BY AGE");
 
     let agents = server.must(&["explain", "lc.spec.agents"]);
     for words in ["one at a time", "nothing restarts", "Default:", "no secrets", "2Gi", "the others go on"] {

@@ -1,6 +1,10 @@
 //! The real Docker Engine at /var/run/docker.sock. These tests fail where there is none; they never skip.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -8,7 +12,7 @@ use futures::StreamExt;
 use localcluster_operator::{
     docker::{
         archive,
-        engine::{Attachment, Engine, Event, RegistryAuth, State, Subject},
+        engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
         error::Error,
     },
     plan::desired::{Endpoint, FileChange, FileSpec},
@@ -24,6 +28,7 @@ async fn the_engine_tells_what_it_is() {
     assert_eq!(info.id, docker(&["info", "-f", "{{.ID}}"]));
     assert_eq!(info.version, docker(&["info", "-f", "{{.ServerVersion}}"]));
     assert_eq!(info.cgroup_v1, docker(&["info", "-f", "{{.CgroupVersion}}"]) == "1");
+    assert_eq!(format!("{} {}", info.memory, info.cpus), docker(&["info", "-f", "{{.MemTotal}} {{.NCPU}}"]));
 }
 
 #[tokio::test]
@@ -96,6 +101,51 @@ async fn a_container_is_made_as_asked_and_runs() {
     let script = "hostname; echo $GREETING; grep elsewhere /etc/hosts; grep -c ' /run tmpfs' /proc/mounts";
     let seen = docker(&["exec", &id, "sh", "-c", script]);
     assert_eq!(seen.replace(['\t', ' '], "~"), format!("{}\nhello\n10.1.2.3~elsewhere\n1", spec.name));
+}
+
+#[tokio::test]
+async fn a_running_container_takes_commands_and_another_restart_policy() {
+    let world = World::new("update");
+    let id = world.engine.create_container(&world.spec("c"), None).await.unwrap();
+    let exec = async |command: &[&str]| {
+        let command: Vec<String> = command.iter().map(|c| (*c).to_owned()).collect();
+        world.engine.exec(&id, &command).await
+    };
+    assert!(matches!(exec(&["true"]).await, Err(Error::Busy(_))), "it does not run yet");
+    world.engine.start(&id).await.unwrap();
+
+    let ended = exec(&["sh", "-c", "echo out; echo err >&2; exit 3"]).await.unwrap();
+    assert_eq!(ended.code, 3);
+    assert_eq!(ended.output.split_whitespace().collect::<BTreeSet<_>>(), BTreeSet::from(["err", "out"]));
+    let missing = exec(&["/no/such/program"]).await;
+    assert!(missing.is_err() || missing.is_ok_and(|ended| ended.code != 0), "a program that is not there");
+
+    world.engine.update(&id, &Update { restart: Some(false) }).await.unwrap();
+    world.engine.update(&id, &Update::default()).await.unwrap();
+    let told = docker(&["inspect", &id, "-f", "{{.HostConfig.RestartPolicy.Name}} {{.State.Running}}"]);
+    assert_eq!(told, "no true");
+}
+
+#[tokio::test]
+async fn an_image_is_read_by_a_command() {
+    let world = World::new("pipe");
+    let id = world.engine.create_container(&world.spec("c"), None).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    let pipe = async |image: &str, script: &str| {
+        let command = ["sh", "-c", script].map(String::from);
+        world.engine.pipe_image(image, &id, &command).await
+    };
+    // Whole, whether the command waits for the end of the stream or for that of the archive.
+    let ended = pipe(&image(), "cat >/tmp/image.tar; tar -tf /tmp/image.tar; exit 4").await.unwrap();
+    assert_eq!(ended.code, 4);
+    assert!(ended.output.lines().any(|l| l == "manifest.json"), "{}", ended.output);
+    let ended = pipe(&image(), "tar -xOf - manifest.json").await.unwrap();
+    assert!(ended.code == 0 && ended.output.contains(&image()), "{ended:?}");
+    // One that reads nothing is no reason to wait.
+    let ended = pipe(&image(), "echo no >&2; exit 3").await.unwrap();
+    assert_eq!((ended.code, ended.output.trim()), (3, "no"));
+    let none = pipe("localhost/nobody-has:1", "cat >/dev/null").await;
+    assert!(matches!(none, Err(Error::NotFound(_))), "{none:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE, prelude::BASE64_STANDARD};
 use futures::{StreamExt, future};
 use localcluster_operator::{
     docker::{
@@ -17,7 +17,7 @@ use localcluster_operator::{
         engine::{Engine, Subject},
         error::Error,
     },
-    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+    plan::desired::{Bind, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
 };
 
 #[path = "support/docker_wire.rs"]
@@ -218,6 +218,7 @@ async fn goals_that_are_met_are_success() {
     assert_eq!(engine.inspect("x").await, Ok(None));
     assert_eq!(engine.image("x").await, Ok(None));
     assert_eq!(engine.read_file("x", "/x").await, Ok(None));
+    assert_eq!(engine.path_info("x", "/x").await, Ok(None));
     for missing in [
         engine.start("x").await,
         engine.connect("x", "c", &Endpoint::default()).await,
@@ -292,6 +293,7 @@ async fn no_call_names_an_api_version() {
                 r#"{"Name":"v","Driver":"local","Mountpoint":"/","Labels":null,"Scope":"local","Options":null}"#,
             ),
             "POST /containers/create" => json(201, r#"{"Id":"c","Warnings":null}"#),
+            "HEAD /containers/c/archive" => Reply::Header("X-Docker-Container-Path-Stat", stat(1 << 31, "")),
             "GET /containers/c/archive" | "GET /containers/c/logs" => Reply::Pieces(Vec::new()),
             _ => json(200, INFO),
         }
@@ -308,6 +310,7 @@ async fn no_call_names_an_api_version() {
     engine.disconnect("n", "c").await.unwrap();
     engine.upload("c", b"archive".to_vec()).await.unwrap();
     engine.read_file("c", "/x").await.unwrap();
+    engine.path_info("c", "/x").await.unwrap();
     engine.start("c").await.unwrap();
     engine.stop("c", 3).await.unwrap();
     engine.unpause("c").await.unwrap();
@@ -387,4 +390,43 @@ async fn an_unknown_state_is_named() {
     let (_daemon, engine) = Daemon::with_engine(|_| json(200, r#"[{"Id":"c","State":"stopped"}]"#));
     let failure = engine.containers().await.unwrap_err();
     assert!(matches!(&failure, Error::Engine(words) if words.contains("`stopped`")), "{failure:?}");
+}
+
+/// The mode is Go's, which differs from that of the system.
+fn stat(mode: u32, link: &str) -> String {
+    let stat = serde_json::json!({"name": "x", "size": 1, "mode": mode, "mtime": "2026-11-25T09:51:33Z", "linkTarget": link});
+    BASE64_STANDARD.encode(stat.to_string())
+}
+
+#[tokio::test]
+async fn a_path_is_a_directory_a_link_or_something_else() {
+    let (daemon, engine) = Daemon::with_engine(|seen| {
+        let stat = match seen.query.as_str() {
+            "path=%2Fdir" => stat(2_147_484_141, ""),
+            "path=%2Flink" => stat(134_218_239, "/etc"),
+            "path=%2Ffile" => stat(420, ""),
+            _ => return json(404, ""),
+        };
+        Reply::Header("X-Docker-Container-Path-Stat", stat)
+    });
+    let info = async |path| engine.path_info("c", path).await.unwrap().map(|i| (i.is_dir, i.is_symlink));
+    assert_eq!(info("/dir").await, Some((true, false)));
+    assert_eq!(info("/link").await, Some((false, true)));
+    assert_eq!(info("/file").await, Some((false, false)));
+    assert_eq!(info("/none").await, None);
+    assert!(daemon.calls().iter().all(|call| call == "HEAD /containers/c/archive"));
+}
+
+/// Docker makes a missing directory for one of `Binds`, never for one of `Mounts`.
+#[tokio::test]
+async fn a_directory_of_the_host_is_a_mount_and_what_runs_once_is_not_started_again() {
+    let (daemon, engine) = Daemon::with_engine(|_| json(201, r#"{"Id":"c","Warnings":null}"#));
+    let bind = Bind { source: "/srv/x".into(), read_only: true };
+    let binds = BTreeMap::from([("/data".to_owned(), bind)]);
+    engine.create_container(&ContainerSpec { binds, once: true, ..spec() }, None).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&daemon.seen()[0].body).unwrap();
+    let mount = serde_json::json!({"Type": "bind", "Source": "/srv/x", "Target": "/data", "ReadOnly": true});
+    assert_eq!(body["HostConfig"]["Mounts"], serde_json::json!([mount]));
+    assert!(body["HostConfig"]["Binds"].is_null());
+    assert_eq!(body["HostConfig"]["RestartPolicy"]["Name"], "no");
 }

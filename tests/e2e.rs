@@ -8,28 +8,78 @@ use std::process::ExitCode;
 mod changes;
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/contents.rs"]
+mod contents;
+#[path = "e2e/contents_manifests.rs"]
+mod contents_manifests;
 #[path = "e2e/deletion.rs"]
 mod deletion;
+#[path = "e2e/dns.rs"]
+mod dns;
 #[path = "e2e/drift.rs"]
 mod drift;
+#[path = "e2e/expiry.rs"]
+mod expiry;
+#[path = "e2e/ha.rs"]
+mod ha;
+#[path = "e2e/host_aliases.rs"]
+mod host_aliases;
 #[path = "e2e/idle.rs"]
 mod idle;
 #[path = "e2e/kills.rs"]
 mod kills;
+#[path = "e2e/life.rs"]
+mod life;
+#[path = "e2e/life_ports.rs"]
+mod life_ports;
+#[path = "e2e/life_token.rs"]
+mod life_token;
 #[path = "support/live.rs"]
 mod live;
+#[path = "support/live_cluster.rs"]
+mod live_cluster;
 #[path = "support/live_harness.rs"]
 mod live_harness;
 #[path = "support/live_operator.rs"]
 mod live_operator;
+#[path = "support/live_probe.rs"]
+mod live_probe;
 #[path = "support/live_proxy.rs"]
 mod live_proxy;
+#[path = "support/live_pulls.rs"]
+mod live_pulls;
+#[path = "support/live_registries.rs"]
+mod live_registries;
 #[path = "support/live_scene.rs"]
 mod live_scene;
+#[path = "e2e/pools.rs"]
+mod pools;
 #[path = "e2e/process.rs"]
 mod process;
+#[path = "e2e/registries.rs"]
+mod registries;
+#[path = "e2e/registries_auth.rs"]
+mod registries_auth;
+#[path = "e2e/registries_cache.rs"]
+mod registries_cache;
+#[path = "e2e/registries_containers.rs"]
+mod registries_containers;
+#[path = "e2e/registries_file.rs"]
+mod registries_file;
+#[path = "e2e/registries_live.rs"]
+mod registries_live;
+#[path = "e2e/registries_made.rs"]
+mod registries_made;
+#[path = "e2e/registries_shared.rs"]
+mod registries_shared;
+#[path = "e2e/registries_storage.rs"]
+mod registries_storage;
+#[path = "e2e/registries_tls.rs"]
+mod registries_tls;
 #[path = "e2e/registry.rs"]
 mod registry;
+#[path = "e2e/repair.rs"]
+mod repair;
 #[path = "e2e/rights.rs"]
 mod rights;
 #[path = "e2e/secrets.rs"]
@@ -37,14 +87,41 @@ mod secrets;
 #[path = "e2e/trouble.rs"]
 mod trouble;
 
+/// What measures how fast something is, on a machine of which two halves of the tests share two cores.
+const ALONE: &[&str] = &[
+    "ha::one_becomes_three",
+    "ha::a_server_dies",
+    "ha::data_of_one_is_lost",
+    "ha::upgrade_one_by_one",
+    "ha::three_become_five_and_one_again",
+    "registries::authority_changes_without_a_restart",
+    "registries::own_certificate_changes_without_a_restart",
+    "registries::changes_take_two_seconds",
+    "life::ports_come_and_go_in_two_seconds",
+    "life::the_api_moves_to_another_port",
+];
+
 fn main() -> ExitCode {
-    live_harness::main(&[
-        cluster::GROUP,
-        trouble::GROUP,
-        registry::GROUP,
-        deletion::GROUP,
-        rights::GROUP,
-        kills::GROUP,
-        process::GROUP,
-    ])
+    live_harness::main(
+        &[
+            cluster::GROUP,
+            ha::GROUP,
+            trouble::GROUP,
+            registry::GROUP,
+            dns::GROUP,
+            contents::GROUP,
+            pools::GROUP,
+            registries::GROUP,
+            registries_shared::GROUP,
+            registries_storage::GROUP,
+            deletion::GROUP,
+            expiry::GROUP,
+            life::GROUP,
+            repair::GROUP,
+            rights::GROUP,
+            kills::GROUP,
+            process::GROUP,
+        ],
+        ALONE,
+    )
 }

@@ -144,6 +144,12 @@ impl Small {
         (0..agents).map(|i| format!("k3d-dev-agent-{i}")).collect()
     }
 
+    /// How many of them may be replaced at a time.
+    fn most(&self) -> usize {
+        let spec = self.lab.clusters.first().map(|c| &c.spec);
+        spec.and_then(|s| s.agents.max_unavailable).map_or(1, |n| usize::try_from(n).unwrap())
+    }
+
     /// Does one step, and notes what must not happen by it.
     fn step(&self, state: &mut State, index: usize) {
         let mut running = state.running.take().unwrap();
@@ -156,10 +162,10 @@ impl Small {
         {
             state.disturbed.insert(container.name.clone());
         }
-        if state.disturbed.len() > 1 {
+        if state.disturbed.len() > self.most() {
             state.sin = Some(format!("{:?} are down by us", state.disturbed));
         }
-        match state.world.act(&action, &mut running.made) {
+        match state.world.act(&action, "dev", &mut running.made) {
             Ok(()) => running.done.insert(index),
             Err(_) => running.failed.insert(index),
         };
@@ -182,17 +188,16 @@ impl Small {
             }
             seen.push(print);
             let mut lab = self.with(&world);
-            let settled = lab.settled();
             let done = if lab.clusters.is_empty() {
                 lab.pass_registry(0, usize::MAX)
             } else {
                 lab.pass(0, usize::MAX)
             };
             lab.world.tick();
-            if settled && done.is_empty() {
+            if done.is_empty() {
                 let mut next = lab.world.clone();
                 next.canonical();
-                if next == world {
+                if next == world && self.with(&world).settled() {
                     self.good.lock().unwrap().extend(seen);
                     return true;
                 }

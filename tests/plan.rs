@@ -6,8 +6,20 @@ mod support;
 use std::collections::BTreeMap;
 
 use localcluster_operator::{
-    api::{LocalClusterSpec, RegistrySpec, local_cluster::NodeRole, names, names::ClusterNames},
-    plan::steps::Step,
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        host_alias::HostAlias,
+        local_cluster::{ClusterState, NodeRole},
+        names,
+        names::ClusterNames,
+    },
+    k3s::{HOSTS_DIR, dns, images},
+    plan::{
+        inside,
+        observed::Held,
+        steps::{Action, Step},
+        validate::CERTIFICATES,
+    },
 };
 use proptest::{prelude::*, test_runner::Config};
 use support::{
@@ -46,11 +58,114 @@ fn quiet(lab: &mut Lab) -> bool {
     done.is_empty() && lab.settled()
 }
 
+/// Every node's containerd has the credentials and hosts that are wanted, and no others.
+fn told_of_registries(lab: &mut Lab) -> Result<(), TestCaseError> {
+    let desired = lab.look(0).whole.unwrap().desired;
+    let wanted = desired.registries.as_ref().unwrap();
+    let certificates = wanted.files.iter().filter(|f| f.path.starts_with(CERTIFICATES));
+    let hosts = wanted.merged.hosts(true).into_iter();
+    let mut hosts: BTreeMap<String, String> =
+        hosts.map(|(dir, text)| (format!("{HOSTS_DIR}/{dir}/hosts.toml"), text)).collect();
+    hosts.extend(certificates.map(|f| (f.path.clone(), String::from_utf8(f.content.clone()).unwrap())));
+    for node in desired.nodes() {
+        let id = lab.world.id(&node.container.name).unwrap();
+        let told = lab.world.registries_of(&id);
+        prop_assert_eq!(&told, &(wanted.merged.auth(), hosts.clone()), "{}", node.container.name);
+    }
+    Ok(())
+}
+
+/// Every node's containerd has the images that are wanted, as the Docker host has them now.
+fn has_images(lab: &mut Lab) -> Result<(), TestCaseError> {
+    let desired = lab.look(0).whole.unwrap().desired;
+    for node in desired.nodes() {
+        let held = lab.world.images_of(&lab.world.id(&node.container.name).unwrap());
+        for image in &desired.preload {
+            prop_assert_eq!(
+                held.get(&images::canonical(image)).cloned(),
+                lab.world.image_id(image),
+                "{} in {}",
+                image,
+                node.container.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The cluster has the objects of the manifests that are wanted, and no others.
+fn has_objects(lab: &mut Lab) -> Result<(), TestCaseError> {
+    let refs = lab.look(0).whole.unwrap().refs;
+    let wanted = refs.manifests.iter().flat_map(|m| m.content.as_ref().unwrap().objects.clone()).collect();
+    let there: Vec<_> = lab.world.clusters.values().map(|c| &c.objects).collect();
+    prop_assert_eq!(there, vec![&wanted]);
+    Ok(())
+}
+
+/// All of the servers that are wanted serve, and vote where there are several, and nothing is left to do.
+fn whole(lab: &mut Lab, count: i32) -> Result<(), TestCaseError> {
+    lab.settle(ENOUGH);
+    let count = usize::try_from(count).unwrap();
+    let cluster = lab.world.clusters.values().next().unwrap();
+    let votes = cluster.members.values().filter(|votes| **votes).count();
+    prop_assert_eq!(votes, if cluster.etcd { count } else { 0 });
+    prop_assert!(quiet(lab));
+    Ok(())
+}
+
 fn delete(lab: &mut Lab) {
     lab.clusters.iter_mut().for_each(|c| c.deleted = true);
     lab.registries.iter_mut().for_each(|r| r.deleted = true);
     for _ in 0..4 {
         lab.round();
+    }
+}
+
+proptest! {
+    // Lives of five servers are long.
+    #![proptest_config(cases(30))]
+
+    /// Servers come and go, and whatever happens to them, we never take a voter away that the others need (which the
+    /// lab looks at in each step). Where others have taken the data of most, what is left is kept.
+    #[test]
+    fn servers_stay_a_majority(
+        counts in prop::collection::vec((prop_oneof![Just(1), Just(3), Just(5)], 0..12usize, script::events()), 1..4),
+        chance in any::<u64>(),
+    ) {
+        let mut lab = script::lab(support::lab::spec(1), chance);
+        for (count, rounds, events) in &counts {
+            lab.clusters[0].edit(|s| s.servers.count = *count);
+            for _ in 0..*rounds {
+                lab.round();
+            }
+            for event in events.iter().filter(|e| !matches!(e, Event::Edit(_))) {
+                script::happen(&mut lab, event);
+            }
+        }
+        lab.world.strangers_leave();
+        for _ in 0..ENOUGH {
+            lab.round();
+        }
+        let plan = lab.look(0).plan;
+        if lab.world.clusters.keys().any(|incarnation| !lab.world.quorum(*incarnation)) {
+            prop_assert!(!plan.problems.is_empty());
+            let removes = plan.steps.iter().any(|s| matches!(s.action, Action::RemoveVolume { .. }));
+            prop_assert!(!removes, "what is left is removed");
+            let wanted = 0..usize::try_from(counts.last().unwrap().0).unwrap();
+            let mut wanted = wanted.map(|i| format!("k3d-dev-server-{i}"));
+            let left = |s: &String| lab.world.volumes.contains_key(&format!("{s}-state"));
+            let voters = lab.clusters[0].status.voters.clone();
+            let survivor = wanted.find(|s| left(s) && voters.contains(s));
+            let told = plan.problems.iter().any(|p| p.reason == "QuorumLost");
+            if let Some(survivor) = survivor.filter(|_| told) {
+                lab.clusters[0].request = Some(survivor);
+                whole(&mut lab, counts.last().unwrap().0)?;
+            }
+        } else {
+            whole(&mut lab, counts.last().unwrap().0)?;
+        }
+        delete(&mut lab);
+        prop_assert!(lab.world.empty_of(&lab.clusters[0].owner("cluster")));
     }
 }
 
@@ -76,6 +191,9 @@ proptest! {
         lab.world.strangers_leave();
         lab.settle(ENOUGH);
         check::world(&lab.world);
+        told_of_registries(&mut lab)?;
+        has_images(&mut lab)?;
+        has_objects(&mut lab)?;
         prop_assert!(quiet(&mut lab));
         delete(&mut lab);
         prop_assert!(lab.world.empty_of(&lab.clusters[0].owner("cluster")), "{:#?}", lab.world);
@@ -108,8 +226,8 @@ proptest! {
         whole.settle(ENOUGH);
         cut_short.pass_registry(0, cut);
         cut_short.pass(0, cut);
-        cut_short.clusters[0].refused.clear();
-        cut_short.registries[0].refused.clear();
+        cut_short.clusters[0].refused = Default::default();
+        cut_short.registries[0].refused = Default::default();
         cut_short.settle(ENOUGH);
         same(&whole.world.normal(), &cut_short.world.normal())?;
     }
@@ -117,19 +235,23 @@ proptest! {
     /// An edit that is taken back leaves no trace. Host ports are the exception: one that was told is kept; and so is
     /// the version that runs, where none is named.
     #[test]
-    fn there_and_back(a in specs(), mut b in specs(), rounds in 0..30usize, chance in any::<u64>()) {
+    fn there_and_back(a in specs(), mut b in specs(), rounds in 0..30usize, chance in any::<u64>(), (before, between) in (0..64u8, 0..64u8)) {
         b.api.host_port = a.api.host_port;
         b.image.clone_from(&a.image);
         let mut a = a;
         a.ports.iter_mut().chain(&mut b.ports).for_each(|p| p.host_port = None);
         let mut lab = script::lab(a.clone(), chance);
+        let inputs = script::inputs(before);
+        lab.inputs = inputs.clone();
         lab.settle(ENOUGH);
         let before = lab.world.normal();
+        lab.inputs = script::inputs(between);
         lab.clusters[0].edit(|s| *s = b);
         for _ in 0..rounds {
             lab.round();
         }
         lab.clusters[0].edit(|s| *s = a);
+        lab.inputs = inputs;
         lab.settle(ENOUGH);
         same(&lab.world.normal(), &before)?;
     }
@@ -196,7 +318,7 @@ proptest! {
                 }
                 Event::Crash(n, _) => drop(lab.pass_registry(0, usize::from(*n))),
                 Event::Edit(_) => lab.registries[0].edit(|s| s.delete_enabled = !s.delete_enabled),
-                Event::Rounds(_) | Event::Stranger(..) => drop(lab.round()),
+                Event::Rounds(_) | Event::Stranger(..) | Event::Inputs(_) => drop(lab.round()),
             }
         }
         if given {
@@ -250,8 +372,10 @@ proptest! {
 }
 
 /// A plan as text: each step with what it waits for, then what is in the way.
-fn text(lab: &mut Lab) -> String {
-    let plan = lab.look(0).plan;
+fn text(lab: &Lab) -> String {
+    // Not shuffled: what happened before would decide about the order.
+    let observed = lab.world.observe(&lab.clusters[0].owner("cluster"));
+    let plan = lab.look_at(0, observed).plan;
     let mut out = String::new();
     for (i, step) in plan.steps.iter().enumerate() {
         let after: Vec<_> = step.after.iter().map(ToString::to_string).collect();
@@ -268,16 +392,21 @@ fn text(lab: &mut Lab) -> String {
 fn settled(spec: LocalClusterSpec) -> Lab {
     let mut lab = script::lab(spec, 0);
     lab.settle(ENOUGH);
+    // However many steps it took: what follows is listed in the same order.
+    lab.chance = Chance(0);
     lab
 }
 
 #[test]
 fn creation_in_full() {
     let mut spec = support::lab::spec(1);
-    spec.registries.used.push(localcluster_operator::api::local_cluster::LocalRef { name: "images".into() });
+    spec.registries.used.push(localcluster_operator::api::local_cluster::RegistryRef {
+        name: "images".into(),
+        ..Default::default()
+    });
     let mut lab = script::lab(spec, 0);
     lab.pass_registry(0, 0);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 CreateNetwork k3d-dev (it did not exist)
     1 CreateVolume k3d-dev-server-0-state
     2 CreateVolume k3d-dev-server-0-etc
@@ -295,18 +424,24 @@ fn creation_in_full() {
     KubeconfigReady Pending:
     ");
     lab.pass(0, usize::MAX);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 CreateContainer k3d-dev-serverlb (it did not exist)
     1 Upload k3d-dev-serverlb after 0
     2 Start k3d-dev-serverlb after 1
+    3 CreateContainer k3d-dev-server-0 (it did not exist)
+    4 Upload k3d-dev-server-0 after 3
+    5 CreateContainer k3d-dev-agent-0 (it did not exist)
+    6 Upload k3d-dev-agent-0 after 5
     RegistriesReady RegistryNotReady: the Registry images is not ready:
     LoadBalancerReady Creating: k3d-dev-serverlb is being made
+    ControlPlaneReady Creating: k3d-dev-server-0 is being made
     ControlPlaneReady RegistryNotReady: it starts when the Registry images is ready
+    AgentsReady Creating: k3d-dev-agent-0 is being made
     AgentsReady RegistryNotReady: it starts when the Registry images is ready
     KubeconfigReady Pending:
     ");
     lab.pass(0, usize::MAX);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     RegistriesReady RegistryNotReady: the Registry images is not ready:
     ControlPlaneReady RegistryNotReady: it starts when the Registry images is ready
     AgentsReady RegistryNotReady: it starts when the Registry images is ready
@@ -315,14 +450,12 @@ fn creation_in_full() {
     lab.pass_registry(0, usize::MAX);
     lab.pass_registry(0, usize::MAX);
     lab.pass_registry(0, usize::MAX);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Connect k3d-images (the cluster uses the Registry images)
-    1 CreateContainer k3d-dev-server-0 (it did not exist)
-    2 Upload k3d-dev-server-0 after 1
-    3 Start k3d-dev-server-0 after 2
-    4 CreateContainer k3d-dev-agent-0 (it did not exist)
-    5 Upload k3d-dev-agent-0 after 4
-    6 Start k3d-dev-agent-0 after 5
+    1 Upload k3d-dev-server-0
+    2 Start k3d-dev-server-0 after 1
+    3 Upload k3d-dev-agent-0
+    4 Start k3d-dev-agent-0 after 3
     RegistriesReady RegistryNotReady: the Registry images is being connected
     ControlPlaneReady Creating: k3d-dev-server-0 is being made
     AgentsReady Creating: k3d-dev-agent-0 is being made
@@ -330,33 +463,488 @@ fn creation_in_full() {
     ");
 }
 
+/// What is kept inside the cluster follows the registries, comes back, and is somebody else's where they wrote it.
+#[test]
+fn names_and_hosting_follow_the_registries() {
+    let mut spec = support::lab::spec(0);
+    let images = || localcluster_operator::api::local_cluster::RegistryRef {
+        name: "images".into(),
+        ..Default::default()
+    };
+    spec.registries.used.push(images());
+    let mut lab = settled(spec);
+    let kept = |lab: &Lab, key| lab.world.clusters[&0].config.get(&key).map(|held| held.content.clone());
+    let address = |lab: &Lab| {
+        let container = lab.world.named("k3d-images").unwrap();
+        container.networks.values().find(|p| p.name == "k3d-dev").unwrap().ip.unwrap()
+    };
+    let names = dns::parse(&kept(&lab, inside::DNS).unwrap());
+    assert_eq!(
+        names,
+        [
+            ("host.k3d.internal".to_owned(), [172, 31, 0, 1].into()),
+            ("k3d-images".to_owned(), address(&lab).into())
+        ]
+        .into()
+    );
+    let port = lab.registries[0].status.host_port.unwrap();
+    assert!(kept(&lab, inside::REGISTRY_HOSTING).unwrap().contains(&format!("host: \"localhost:{port}\"")));
+
+    let before = lab.world.normal();
+    lab.world.interfere(&Outside::DeleteConfig);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 SetConfig coredns-custom (it did not exist)
+    1 SetConfig local-registry-hosting (it did not exist)
+    RegistriesReady Updating: kube-system/coredns-custom in the cluster is being brought up to date
+    RegistriesReady Updating: kube-public/local-registry-hosting in the cluster is being brought up to date
+    ");
+    lab.settle(ENOUGH);
+    assert_eq!(lab.world.normal(), before);
+
+    lab.clusters[0].edit(|s| s.registries.used.clear());
+    lab.settle(ENOUGH);
+    assert_eq!(kept(&lab, inside::REGISTRY_HOSTING), None);
+    assert_eq!(dns::parse(&kept(&lab, inside::DNS).unwrap()).len(), 1);
+
+    let theirs = Held { content: "theirs".into(), ours: false };
+    lab.world.clusters.get_mut(&0).unwrap().config.insert(inside::REGISTRY_HOSTING, theirs);
+    lab.clusters[0].edit(|s| s.registries.used.push(images()));
+    lab.settle(ENOUGH);
+    assert_eq!(kept(&lab, inside::REGISTRY_HOSTING).as_deref(), Some("theirs"));
+    assert_eq!(lab.look(0).plan.notes.len(), 1);
+}
+
+/// Addresses too are kept, in whatever order the registries come back.
+#[test]
+fn registries_that_are_made_anew_get_their_addresses_back() {
+    let mut spec = support::lab::spec(0);
+    for name in ["images", "more"] {
+        let name = name.into();
+        spec.registries
+            .used
+            .push(localcluster_operator::api::local_cluster::RegistryRef { name, ..Default::default() });
+    }
+    let mut lab = script::lab(spec, 0);
+    lab.registries.push(Object::new("default", "more", RegistrySpec::default()));
+    lab.settle(ENOUGH);
+    let addresses = |lab: &Lab| {
+        ["k3d-images", "k3d-more"].map(|name| {
+            let places = lab.world.named(name).unwrap().networks.values();
+            places.filter(|p| p.name == "k3d-dev").map(|p| p.ip).next().unwrap()
+        })
+    };
+    let before = addresses(&lab);
+    for name in ["k3d-images", "k3d-more"] {
+        lab.world.interfere(&Outside::Remove(name.into()));
+    }
+    // The second one is faster this time.
+    lab.pass_registry(1, usize::MAX);
+    lab.pass_registry(1, usize::MAX);
+    lab.pass(0, usize::MAX);
+    lab.settle(ENOUGH);
+    assert_eq!(addresses(&lab), before);
+}
+
+/// What is planned until a further server votes, and until it is gone again.
+/// As when the disks of two of three servers have died.
+fn lose_most(lab: &mut Lab) {
+    for server in ["k3d-dev-server-1", "k3d-dev-server-2"] {
+        lab.world.interfere(&Outside::RemoveWithVolumes(server.into()));
+    }
+    lab.world.tick();
+}
+
+/// However far a server has come with joining when it is not wanted any more: etcd must not keep a member of it, which
+/// nobody could take out afterwards.
+#[test]
+fn servers_that_join_can_be_taken_away_at_any_time() {
+    for rounds in 1..15 {
+        let mut lab = settled(support::lab::spec(0));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        for _ in 0..rounds {
+            lab.round();
+        }
+        lab.clusters[0].edit(|s| s.servers.count = 1);
+        lab.settle(ENOUGH);
+        assert_eq!(members(&lab), ["k3d-dev-server-0"], "after {rounds} rounds");
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        lab.settle(ENOUGH);
+    }
+}
+
+/// Its Node stays, as it is the last one that votes.
+#[test]
+fn the_last_voter_is_let_in_when_its_password_is_lost() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    lab.settle(ENOUGH);
+    assert!(lab.world.clusters.values().all(|c| c.etcd));
+    let name = "k3d-dev-server-0";
+    assert!(lab.world.interfere(&Outside::Remove(name.into())));
+    assert!(lab.world.interfere(&Outside::RemoveVolume(format!("{name}-etc"))));
+    lab.settle(ENOUGH);
+}
+
+/// A cluster of three servers, without agents.
+fn three() -> Lab {
+    let mut lab = settled(support::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    lab
+}
+
+/// The servers that are members of etcd.
+fn members(lab: &Lab) -> Vec<&str> {
+    lab.world.clusters.values().flat_map(|c| c.members.keys()).map(String::as_str).collect()
+}
+
+/// The rounds until a server that joins is a member of etcd, which it is before its Node is there.
+fn rounds_until_it_votes_unseen(lab: &mut Lab, name: &str) {
+    for _ in 0..ENOUGH {
+        if members(lab).contains(&name) {
+            break;
+        }
+        lab.round();
+    }
+    assert!(members(lab).contains(&name));
+    assert!(lab.world.clusters.values().all(|c| !c.nodes.contains_key(name)));
+}
+
+/// The rounds until an act of this kind is planned for this server.
+fn rounds_until(lab: &mut Lab, kind: &str, subject: &str) {
+    for _ in 0..ENOUGH {
+        let plan = lab.look(0).plan;
+        if plan.steps.iter().any(|s| s.action.kind() == kind && s.action.subject().starts_with(subject)) {
+            return;
+        }
+        lab.round();
+    }
+    panic!("{kind} {subject} is never planned");
+}
+
+/// The other one has been told to leave, and is the only one left that votes.
+#[test]
+fn a_server_whose_node_is_deleted_as_the_last_other_one_leaves_joins_that_one() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    rounds_until(&mut lab, "LeaveEtcd", "k3d-dev-server-1");
+    let done = lab.pass(0, 1);
+    assert!(matches!(&done[..], [Step { action: Action::SetRestart { .. }, .. }]), "{done:?}");
+    assert!(lab.world.interfere(&Outside::DeleteNode("k3d-dev-server-0".into())));
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+}
+
+#[test]
+fn a_server_that_joins_anew_can_be_left_with_half_of_its_data() {
+    for (limit, chance) in (0..10).flat_map(|limit| (0..4).map(move |chance| (limit, chance))) {
+        let mut lab = three();
+        let name = "k3d-dev-server-0";
+        assert!(lab.world.interfere(&Outside::DeleteNode(name.into())));
+        rounds_until(&mut lab, "RemoveVolume", name);
+        lab.chance.0 = chance;
+        lab.pass(0, limit);
+        lab.settle(ENOUGH);
+    }
+}
+
+/// It may vote, and its Node, by which it leaves, is made when it runs.
+#[test]
+fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {
+    let mut lab = settled(support::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    let name = "k3d-dev-server-2";
+    rounds_until_it_votes_unseen(&mut lab, name);
+    assert!(lab.world.interfere(&Outside::Stop(name.into())));
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+}
+
+/// It votes without a Node, is replaced for another spec, and not started again before fewer are wanted.
+#[test]
+fn a_server_that_joins_is_not_replaced_before_it_tells_that_it_votes() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 5);
+    let name = "k3d-dev-server-4";
+    rounds_until_it_votes_unseen(&mut lab, name);
+    script::happen(&mut lab, &Event::Inputs(2));
+    // As far as a replacement would be made, and not started.
+    lab.pass(0, 3);
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    assert!(!members(&lab).contains(&name));
+}
+
+/// What the nodes are replaced for is taken back while servers join.
+#[test]
+fn servers_that_join_are_replaced_when_they_have_joined() {
+    for rounds in 1..15 {
+        let mut lab = script::lab(support::lab::spec(1), 0);
+        lab.round();
+        lab.round();
+        script::happen(&mut lab, &Event::Inputs(2));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        for _ in 0..rounds {
+            lab.round();
+        }
+        script::happen(&mut lab, &Event::Inputs(0));
+        // That the others agree without it is looked at in each step.
+        lab.settle(ENOUGH);
+    }
+}
+
+#[test]
+fn servers_in_full() {
+    let mut lab = settled(support::lab::spec(0));
+    let story = |lab: &mut Lab| {
+        let mut lines = Vec::new();
+        for _ in 0..ENOUGH {
+            if lab.settled() {
+                break;
+            }
+            lines.extend(lab.look(0).plan.problems.first().map(|p| format!("{}: {}", p.reason, p.message)));
+            let steps = lab.pass(0, usize::MAX);
+            lines.extend(
+                steps.iter().filter(|s| !s.why.is_empty()).map(|s| format!("  {} ({})", s.action, s.why)),
+            );
+            lab.world.tick();
+        }
+        lines.dedup();
+        lines.join("\n")
+    };
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Joining: k3d-dev-server-1 joins when k3d-dev-server-0 votes in etcd
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Creating: k3d-dev-server-1 is being made
+      CreateContainer k3d-dev-server-1 (it did not exist)
+    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      CreateContainer k3d-dev-server-2 (it did not exist)
+      Upload k3d-dev-serverlb (its configuration changed)
+    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+    let three = lab.clone();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Updating: k3d-dev-serverlb is being updated
+      Drain k3d-dev-server-2 (it is to go)
+      Upload k3d-dev-serverlb (its configuration changed)
+    ScalingServers: k3d-dev-server-2 is being taken away
+      LeaveEtcd k3d-dev-server-2 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-2 is being taken away
+      DeleteNode k3d-dev-server-2 (the cluster has fewer servers now)
+      RemoveContainer k3d-dev-server-2 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      Drain k3d-dev-server-1 (it is to go)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      LeaveEtcd k3d-dev-server-1 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      DeleteNode k3d-dev-server-1 (the cluster has fewer servers now)
+      RemoveContainer k3d-dev-server-1 (the cluster has fewer servers now)
+    ");
+
+    lab = three.clone();
+    lab.clusters[0].edit(|s| s.image = Some("rancher/k3s:v1.36.3-k3s1".into()));
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Upgrading: k3d-dev-server-0 is to get the image rancher/k3s:v1.36.3-k3s1
+      Drain k3d-dev-server-0 (it is to go)
+    Updating: k3d-dev-serverlb is being updated
+      Exec k3d-dev-server-0 (before the upgrade)
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Updating: k3d-dev-server-0 is closed for Pods
+      Uncordon k3d-dev-server-0 (it takes Pods again)
+      Drain k3d-dev-server-1 (it is to go)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-1 (its spec changed)
+    Updating: k3d-dev-server-1 is closed for Pods
+      Drain k3d-dev-server-2 (it is to go)
+      Uncordon k3d-dev-server-1 (it takes Pods again)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-2 (its spec changed)
+    Updating: k3d-dev-server-2 is closed for Pods
+      Uncordon k3d-dev-server-2 (it takes Pods again)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+
+    lab = three.clone();
+    lose_most(&mut lab);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or give up what only they knew, by the annotation localcluster.dev/reset-quorum=k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+
+    lab.clusters[0].request = Some("k3d-dev-server-1".into());
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or have the annotation localcluster.dev/reset-quorum, which says k3d-dev-server-1, say one of k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+    lab.clusters[0].request = Some("k3d-dev-server-0".into());
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Updating: k3d-dev-serverlb is being updated
+      CreateContainer k3d-dev-server-0 (it is to reset etcd)
+      Upload k3d-dev-serverlb (its configuration changed)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    Joining: k3d-dev-server-1 joins when the cluster's API answers
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Updating: k3d-dev-serverlb is being updated
+      DeleteNode k3d-dev-server-1 (its data is lost)
+      Upload k3d-dev-serverlb (its configuration changed)
+      DeleteNode k3d-dev-server-2 (its data is lost)
+    Creating: k3d-dev-server-1 is being made
+      CreateContainer k3d-dev-server-1 (it did not exist)
+    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-2 (it did not exist)
+    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+    assert_eq!(lab.clusters[0].status.quorum_reset.as_deref(), Some("k3d-dev-server-0"));
+    // The annotation that stays does nothing when it happens again.
+    lose_most(&mut lab);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or take the annotation localcluster.dev/reset-quorum away, which was carried out once, and have it say one of k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+
+    lab = three;
+    lab.clusters[0].edit(|s| s.state = ClusterState::Stopped);
+    // The one that leads etcd waits for another that it hands that to.
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Stop k3d-dev-server-0 (the cluster is to be stopped)
+    1 Stop k3d-dev-server-1 after 0 (the cluster is to be stopped)
+    2 Stop k3d-dev-server-2 after 1 (the cluster is to be stopped)
+    3 Stop k3d-dev-serverlb after 2 (the cluster is to be stopped)
+    ControlPlaneReady Stopping: k3d-dev-server-0 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-server-1 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-server-2 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-serverlb is being stopped
+    ");
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Stopping: k3d-dev-server-0 is being stopped
+      Stop k3d-dev-server-0 (the cluster is to be stopped)
+      Stop k3d-dev-server-1 (the cluster is to be stopped)
+      Stop k3d-dev-server-2 (the cluster is to be stopped)
+      Stop k3d-dev-serverlb (the cluster is to be stopped)
+    ");
+    for server in 0..3 {
+        let name = format!("k3d-dev-server-{server}");
+        assert_eq!(
+            lab.world.named(&name).unwrap().state,
+            localcluster_operator::docker::engine::State::Exited
+        );
+    }
+    assert!(quiet(&mut lab));
+    lab.clusters[0].edit(|s| s.state = ClusterState::Running);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    ContainerNotRunning: k3d-dev-serverlb does not run (exit code 0)
+      Start k3d-dev-server-2 (it had stopped (exit code 0))
+      Start k3d-dev-server-0 (it had stopped (exit code 0))
+      Start k3d-dev-server-1 (it had stopped (exit code 0))
+      Start k3d-dev-serverlb (it had stopped (exit code 0))
+    ");
+}
+
+/// The API does not answer then, and the servers may serve all the same.
+#[test]
+fn no_server_is_replaced_because_the_load_balancer_is_off_its_network() {
+    let mut spec = support::lab::spec(0);
+    spec.servers.count = 3;
+    let mut lab = settled(spec);
+    for _ in 0..10 {
+        lab.round();
+    }
+    lab.inputs = script::inputs(4);
+    lab.world.interfere(&Outside::Disconnect("k3d-dev-serverlb".into()));
+    let plan = lab.look(0).plan;
+    let subjects = plan.steps.iter().map(|s| s.action.subject()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(subjects, ["k3d-dev-serverlb"].into(), "{:#?}", plan.steps);
+    lab.settle(ENOUGH);
+}
+
+#[test]
+fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
+    let mut lab = settled(support::lab::spec(2));
+    let names = |lab: &Lab| {
+        let kept = lab.world.clusters[&0].config.get(&inside::DNS).unwrap();
+        dns::parse(&kept.content).into_iter().map(|(name, ip)| format!("{name} {ip}")).collect::<Vec<_>>()
+    };
+    let containers = |lab: &Lab| {
+        let of = |name: &str| lab.world.id(&format!("k3d-dev-{name}")).unwrap();
+        ["server-0", "agent-0", "agent-1", "serverlb"].map(of)
+    };
+    let alias = |ip: &str| HostAlias { ip: ip.into(), hostnames: vec!["db.internal".into()] };
+    let mut before = containers(&lab);
+    for ip in ["10.0.0.5", "2001:db8::5"] {
+        lab.clusters[0].edit(|s| s.host_aliases = vec![alias(ip)]);
+        lab.settle(ENOUGH);
+        assert_eq!(names(&lab), [format!("db.internal {ip}"), "host.k3d.internal 172.31.0.1".into()]);
+        let after = containers(&lab);
+        let replaced = [0, 1, 2, 3].map(|i| before[i] != after[i]);
+        assert_eq!(replaced, [true, true, true, false], "{before:?} {after:?}");
+        before = after;
+    }
+    lab.clusters[0].edit(|s| s.host_aliases.clear());
+    lab.settle(ENOUGH);
+    assert_eq!(names(&lab), ["host.k3d.internal 172.31.0.1"]);
+}
+
 #[test]
 fn changes_in_full() {
     let mut lab = settled(support::lab::spec(2));
     let settled = lab.clone();
     lab.clusters[0].edit(|s| s.agents.count = 1);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Drain k3d-dev-agent-1 (it is to go)
     AgentsReady Scaling: k3d-dev-agent-1 is being taken away
     AgentsReady Draining: k3d-dev-agent-1 is being drained: 0 Pods have to go
     ");
     lab.pass(0, usize::MAX);
     lab.world.tick();
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Stop k3d-dev-agent-1
     1 DeleteNode k3d-dev-agent-1 after 0 (the cluster has fewer agents now)
     2 RemoveContainer k3d-dev-agent-1 after 1 (the cluster has fewer agents now)
-    3 RemoveVolume k3d-dev-agent-1-etc after 2
-    4 RemoveVolume k3d-dev-agent-1-cni after 2
-    5 RemoveVolume k3d-dev-agent-1-state after 2
+    3 RemoveVolume k3d-dev-agent-1-cni after 2
+    4 RemoveVolume k3d-dev-agent-1-etc after 2
+    5 RemoveVolume k3d-dev-agent-1-kubelet after 2
     6 RemoveVolume k3d-dev-agent-1-log after 2
-    7 RemoveVolume k3d-dev-agent-1-kubelet after 2
+    7 RemoveVolume k3d-dev-agent-1-state after 2
     AgentsReady Scaling: k3d-dev-agent-1 is being taken away
     ");
 
     lab = settled.clone();
     lab.clusters[0].edit(|s| s.agents.args.push("--kubelet-arg=max-pods=50".into()));
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Drain k3d-dev-agent-0 (it is to go)
     AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
     AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed
@@ -364,7 +952,7 @@ fn changes_in_full() {
     ");
     lab.pass(0, usize::MAX);
     lab.world.tick();
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Stop k3d-dev-agent-0
     1 RemoveContainer k3d-dev-agent-0 after 0
     2 CreateContainer k3d-dev-agent-0 after 1 (its spec changed)
@@ -377,7 +965,7 @@ fn changes_in_full() {
 
     lab = settled.clone();
     lab.clusters[0].edit(|s| s.ports.push(script::port("web", 80, Some(8080), Default::default())));
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Stop k3d-dev-serverlb
     1 RemoveContainer k3d-dev-serverlb after 0
     2 CreateContainer k3d-dev-serverlb after 1 (its published ports or its image changed)
@@ -388,12 +976,12 @@ fn changes_in_full() {
 
     lab = settled.clone();
     lab.world.interfere(&Outside::RemoveNetwork("k3d-dev".into()));
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 CreateNetwork k3d-dev (it did not exist)
     NetworkReady Creating: the network k3d-dev is being made
     ");
     lab.pass(0, usize::MAX);
-    insta::assert_snapshot!(text(&mut lab), @r"
+    insta::assert_snapshot!(text(&lab), @r"
     0 Stop k3d-dev-serverlb
     1 RemoveContainer k3d-dev-serverlb after 0
     2 CreateContainer k3d-dev-serverlb after 1 (its published ports or its image changed)
@@ -415,28 +1003,28 @@ fn changes_in_full() {
     lab = settled;
     lab.world.interfere(&Outside::Visitor("k3d-dev".into()));
     lab.clusters[0].deleted = true;
-    insta::assert_snapshot!(text(&mut lab), @r"
-    0 RemoveContainer k3d-dev-serverlb (its object was deleted)
-    1 RemoveContainer k3d-dev-agent-0 (its object was deleted)
-    2 RemoveContainer k3d-dev-agent-1 (its object was deleted)
-    3 RemoveContainer k3d-dev-server-0 (its object was deleted)
+    insta::assert_snapshot!(text(&lab), @r"
+    0 RemoveContainer k3d-dev-agent-0 (its object was deleted)
+    1 RemoveContainer k3d-dev-agent-1 (its object was deleted)
+    2 RemoveContainer k3d-dev-server-0 (its object was deleted)
+    3 RemoveContainer k3d-dev-serverlb (its object was deleted)
     4 Disconnect visitor (the cluster's network is removed)
-    5 RemoveNetwork k3d-dev after 1,2,3,0,4 (its object was deleted)
-    6 RemoveVolume k3d-dev-server-0-log after 1,2,3,0 (its object was deleted)
-    7 RemoveVolume k3d-dev-agent-1-log after 1,2,3,0 (its object was deleted)
-    8 RemoveVolume k3d-dev-agent-1-kubelet after 1,2,3,0 (its object was deleted)
-    9 RemoveVolume k3d-dev-agent-0-etc after 1,2,3,0 (its object was deleted)
-    10 RemoveVolume k3d-dev-server-0-etc after 1,2,3,0 (its object was deleted)
-    11 RemoveVolume k3d-dev-server-0-cni after 1,2,3,0 (its object was deleted)
-    12 RemoveVolume k3d-dev-server-0-state after 1,2,3,0 (its object was deleted)
-    13 RemoveVolume k3d-dev-server-0-kubelet after 1,2,3,0 (its object was deleted)
-    14 RemoveVolume k3d-dev-agent-0-kubelet after 1,2,3,0 (its object was deleted)
-    15 RemoveVolume k3d-dev-agent-1-cni after 1,2,3,0 (its object was deleted)
-    16 RemoveVolume k3d-dev-agent-0-cni after 1,2,3,0 (its object was deleted)
-    17 RemoveVolume k3d-dev-agent-1-etc after 1,2,3,0 (its object was deleted)
-    18 RemoveVolume k3d-dev-agent-1-state after 1,2,3,0 (its object was deleted)
-    19 RemoveVolume k3d-dev-agent-0-state after 1,2,3,0 (its object was deleted)
-    20 RemoveVolume k3d-dev-agent-0-log after 1,2,3,0 (its object was deleted)
+    5 RemoveNetwork k3d-dev after 0,1,2,3,4 (its object was deleted)
+    6 RemoveVolume k3d-dev-agent-0-cni after 0,1,2,3 (its object was deleted)
+    7 RemoveVolume k3d-dev-agent-0-etc after 0,1,2,3 (its object was deleted)
+    8 RemoveVolume k3d-dev-agent-0-kubelet after 0,1,2,3 (its object was deleted)
+    9 RemoveVolume k3d-dev-agent-0-log after 0,1,2,3 (its object was deleted)
+    10 RemoveVolume k3d-dev-agent-0-state after 0,1,2,3 (its object was deleted)
+    11 RemoveVolume k3d-dev-agent-1-cni after 0,1,2,3 (its object was deleted)
+    12 RemoveVolume k3d-dev-agent-1-etc after 0,1,2,3 (its object was deleted)
+    13 RemoveVolume k3d-dev-agent-1-kubelet after 0,1,2,3 (its object was deleted)
+    14 RemoveVolume k3d-dev-agent-1-log after 0,1,2,3 (its object was deleted)
+    15 RemoveVolume k3d-dev-agent-1-state after 0,1,2,3 (its object was deleted)
+    16 RemoveVolume k3d-dev-server-0-cni after 0,1,2,3 (its object was deleted)
+    17 RemoveVolume k3d-dev-server-0-etc after 0,1,2,3 (its object was deleted)
+    18 RemoveVolume k3d-dev-server-0-kubelet after 0,1,2,3 (its object was deleted)
+    19 RemoveVolume k3d-dev-server-0-log after 0,1,2,3 (its object was deleted)
+    20 RemoveVolume k3d-dev-server-0-state after 0,1,2,3 (its object was deleted)
     Ready Deleting: removing 21 Docker objects
     ");
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{api::condition::reasons, docker::engine::Published};
 use serde_json::{Value, json};
 use support::{
@@ -14,6 +15,7 @@ use support::{
     interfere::Outside,
     lab,
     rig::{Rig, condition},
+    world::TICK,
 };
 
 const ENOUGH: usize = 40;
@@ -29,8 +31,43 @@ fn put(rig: &Rig, agents: i32, change: impl FnOnce(&mut Value)) {
 }
 
 fn put_registry(rig: &Rig) {
-    let object = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": "Registry", "metadata": {"name": "images"}, "spec": {}});
+    put_registry_with(rig, json!({}), json!({}));
+}
+
+fn put_registry_with(rig: &Rig, annotations: Value, spec: Value) {
+    let object = json!({
+        "apiVersion": "localcluster.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": "images", "annotations": annotations}, "spec": spec,
+    });
     rig.api.put(&path("registries", "images"), object);
+}
+
+fn put_secret(rig: &Rig, name: &str, data: &[(&str, &str)]) {
+    let data: BTreeMap<_, _> = data.iter().map(|(k, v)| (k, BASE64_STANDARD.encode(v))).collect();
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data});
+    rig.api.put(&secret(name), object);
+}
+
+/// The Secrets of a registry with a user of this password, and HTTPS. The model's hash of a password ends in it.
+fn put_secrets(rig: &Rig, password: &str) {
+    put_secret(rig, "users", &[("htpasswd", &format!("user:$2y$05${password:x>53}\n"))]);
+    put_secret(rig, "login", &[("username", "user"), ("password", password)]);
+    let (certificate, key) = ("-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----");
+    put_secret(rig, "tls", &[("tls.crt", certificate), ("tls.key", key)]);
+}
+
+fn secured() -> Value {
+    json!({"auth": {"htpasswdSecret": "users", "clientSecret": "login"}, "tls": {"secretName": "tls"}})
+}
+
+/// The cluster with an image and manifests of these ConfigMaps.
+fn fill(rig: &Rig, manifests: &[(&str, &[&str])]) {
+    let map = |name: &&str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n---\n");
+    let manifest = |(name, objects): &(&str, &[&str])| json!({"name": name, "inline": objects.iter().map(map).collect::<String>()});
+    put(rig, 1, |s| {
+        s["preloadImages"] = json!(["app:1"]);
+        s["manifests"] = manifests.iter().map(manifest).collect();
+    });
 }
 
 fn delete(rig: &Rig) {
@@ -57,12 +94,21 @@ fn published(host_port: u16) -> Published {
 /// The end of a scenario: the world without what may differ, and what else has to be there.
 fn end(rig: &Rig) -> BTreeMap<String, String> {
     let mut end = rig.world(|w| w.normal());
+    rig.world(|w| {
+        for (id, container) in &w.containers {
+            end.insert(format!("images {}", container.name), format!("{:?}", w.images_of(id)));
+        }
+        let objects: Vec<_> = w.clusters.values().map(|c| &c.objects).collect();
+        end.insert("applied".into(), format!("{objects:?}"));
+    });
     for name in ["dev-token", "dev-kubeconfig"] {
         end.insert(format!("secret {name}"), rig.api.get(&secret(name)).is_some().to_string());
     }
     for object in rig.api.all("localclusters").into_iter().chain(rig.api.all("registries")) {
         let name = object["metadata"]["name"].to_string();
         end.insert(format!("object {name}"), format!("{:?}", condition(&object, "Ready")));
+        let collected = object["status"]["garbageCollection"]["message"].to_string();
+        end.insert(format!("collected {name}"), collected);
     }
     assert_eq!(rig.api.sins(), [] as [String; 0]);
     end
@@ -77,17 +123,32 @@ enum Scenario {
     Arguments,
     Ports,
     Repair,
+    /// The registry gets users and HTTPS.
+    Secure,
+    /// Its users change.
+    Users,
+    /// Its garbage is collected.
+    Collect,
+    /// The cluster gets an image and manifests.
+    Fill,
+    /// They change: an image that was made anew, an object less, a manifest less.
+    Refill,
     Delete,
     DeleteHalfMade,
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 13] = [
     Scenario::Create,
     Scenario::ScaleUp,
     Scenario::ScaleDown,
     Scenario::Arguments,
     Scenario::Ports,
     Scenario::Repair,
+    Scenario::Secure,
+    Scenario::Users,
+    Scenario::Collect,
+    Scenario::Fill,
+    Scenario::Refill,
     Scenario::Delete,
     Scenario::DeleteHalfMade,
 ];
@@ -98,6 +159,16 @@ impl Scenario {
         let mut rig = applied(if matches!(self, Self::ScaleDown | Self::Arguments) { 2 } else { 1 });
         match self {
             Self::Create => {}
+            Self::Users => {
+                put_secrets(&rig, "first");
+                put_registry_with(&rig, json!({}), secured());
+                rig.settle(ENOUGH).await;
+                rig.settle(ENOUGH).await;
+            }
+            Self::Refill => {
+                fill(&rig, &[("one", &["a", "b"]), ("two", &["c"])]);
+                rig.settle(ENOUGH).await;
+            }
             Self::DeleteHalfMade => {
                 rig.round().await;
                 rig.round().await;
@@ -126,6 +197,19 @@ impl Scenario {
                     assert!(w.interfere(&act));
                 }
             }),
+            Self::Secure => {
+                put_secrets(rig, "first");
+                put_registry_with(rig, json!({}), secured());
+            }
+            Self::Users => put_secrets(rig, "second"),
+            Self::Collect => {
+                put_registry_with(rig, json!({"localcluster.dev/garbage-collect": "now"}), json!({}));
+            }
+            Self::Fill => fill(rig, &[("one", &["a", "b"])]),
+            Self::Refill => {
+                rig.world(|w| assert!(w.interfere(&Outside::Rebuild)));
+                fill(rig, &[("one", &["a"])]);
+            }
             Self::Delete | Self::DeleteHalfMade => delete(rig),
         }
     }
@@ -200,6 +284,11 @@ mod faults_in {
         arguments: Scenario::Arguments;
         ports: Scenario::Ports;
         repair: Scenario::Repair;
+        secure: Scenario::Secure;
+        users: Scenario::Users;
+        collect: Scenario::Collect;
+        fill: Scenario::Fill;
+        refill: Scenario::Refill;
         delete: Scenario::Delete;
         delete_half_made: Scenario::DeleteHalfMade;
     }
@@ -212,11 +301,101 @@ async fn scenarios_end_as_they_should() {
         let containers = end.keys().filter(|k| k.starts_with("container k3d-")).count();
         let wanted = match scenario {
             Scenario::Create | Scenario::ScaleDown | Scenario::Ports | Scenario::Repair => 4,
+            Scenario::Secure | Scenario::Users | Scenario::Collect => 4,
+            Scenario::Fill | Scenario::Refill => 4,
             Scenario::ScaleUp | Scenario::Arguments => 5,
             Scenario::Delete | Scenario::DeleteHalfMade => 0,
         };
         assert_eq!(containers, wanted, "{scenario:?}");
+        if matches!(scenario, Scenario::Refill) {
+            for node in ["images k3d-dev-server-0", "images k3d-dev-agent-0"] {
+                assert_eq!(end[node], r#"{"docker.io/library/app:1": "sha256:app:1-1"}"#, "{node}");
+            }
+            let left = &end["applied"];
+            assert_eq!(left.matches("name: ").count(), 1, "{left}");
+        }
         assert!(end.contains_key("container stranger") && end.contains_key("volume strange"));
+    }
+}
+
+/// Whether the registry asks for a password, and the list of users in its container.
+fn registry_files(rig: &Rig) -> (bool, String) {
+    rig.world(|w| {
+        let id = w.id("k3d-images").unwrap();
+        let read = |path: &str| w.read(&id, path).map(|c| String::from_utf8_lossy(&c).into_owned());
+        let config = read("/etc/localcluster/registry.yml").unwrap();
+        (config.contains("htpasswd:"), read("/etc/localcluster/htpasswd").unwrap_or_default())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_change_under_the_running_registry_and_a_certificate_with_another_one() {
+    let mut rig = Scenario::Users.before().await;
+    let id = rig.world(|w| w.id("k3d-images"));
+    assert!(registry_files(&rig).0 && registry_files(&rig).1.ends_with("first\n"));
+    put_secrets(&rig, "second");
+    rig.round().await;
+    rig.settle(ENOUGH).await;
+    assert!(registry_files(&rig).1.ends_with("second\n"));
+    assert_eq!(rig.world(|w| w.id("k3d-images")), id, "it is the same container");
+    put_secret(
+        &rig,
+        "tls",
+        &[("tls.crt", "-----BEGIN CERTIFICATE-----\nnew"), ("tls.key", "PRIVATE KEY-----")],
+    );
+    rig.round().await;
+    rig.settle(ENOUGH).await;
+    assert_ne!(rig.world(|w| w.id("k3d-images")), id);
+    end(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_registrys_secrets_is_told() {
+    let told =
+        |rig: &Rig, type_: &str| condition(&rig.api.get(&path("registries", "images")).unwrap(), type_);
+    let refs = |reason: &str| ("False".to_owned(), reason.to_owned());
+    let mut rig = Rig::new(lab::settings());
+    put_registry_with(&rig, json!({}), secured());
+    rig.round().await;
+    assert_eq!(told(&rig, "ResolvedRefs"), refs(reasons::SECRET_NOT_FOUND));
+    put_secrets(&rig, "first");
+    put_secret(&rig, "users", &[("htpasswd", "user:plain-password")]);
+    rig.round().await;
+    assert_eq!(told(&rig, "ResolvedRefs"), refs(reasons::SECRET_INVALID));
+    assert!(!rig.api.get(&path("registries", "images")).unwrap().to_string().contains("plain-password"));
+    put_secrets(&rig, "first");
+    rig.settle(ENOUGH).await;
+    put_secret(&rig, "login", &[("username", "user"), ("password", "other")]);
+    rig.round().await;
+    rig.round().await;
+    assert_eq!(told(&rig, "Reachable"), refs(reasons::CREDENTIALS_REFUSED));
+    assert_eq!(told(&rig, "Stalled").0, "True");
+    put_secrets(&rig, "other");
+    rig.settle(ENOUGH).await;
+    assert_eq!(told(&rig, "Reachable").0, "True");
+}
+
+/// Nothing of a Secret is anywhere but in the files and in the Secret itself.
+#[tokio::test(start_paused = true)]
+async fn secrets_are_nowhere_else() {
+    let mut rig = applied(1);
+    put_secrets(&rig, "registry-password");
+    put_secret(&rig, "hub", &[("username", "hub-user-name"), ("password", "hub-password")]);
+    let mut spec = secured();
+    spec["proxy"] = json!({"remoteURL": "https://registry-1.docker.io", "credentialsSecret": "hub"});
+    put_registry_with(&rig, json!({"localcluster.dev/garbage-collect": "1"}), spec);
+    rig.settle(ENOUGH).await;
+    rig.settle(ENOUGH).await;
+    let objects: Vec<_> = rig.api.all("").into_iter().filter(|o| o["kind"] != "Secret").collect();
+    assert!(objects.iter().any(|o| o["status"]["proxies"] == "docker.io"));
+    let mut told = format!("{objects:?}");
+    rig.world(|w| {
+        let containers = w.containers.values();
+        containers
+            .for_each(|c| told += &format!("{:?} {:?} {:?} {:?}", c.name, c.labels, c.command, c.error));
+    });
+    for secret in ["registry-password", "hub-password", "hub-user-name", "$2y$"] {
+        assert!(!told.contains(secret), "{secret} is in {told}");
     }
 }
 
@@ -375,6 +554,27 @@ async fn bad_luck_is_told_and_heals() {
     .await;
 }
 
+/// Others may be faster again and again, and by as much as a busy engine takes: that is nobody's mistake.
+#[tokio::test(start_paused = true)]
+async fn a_subnet_that_others_were_faster_with_is_exchanged() {
+    let mut rig = Rig::new(lab::settings());
+    let pool: Vec<_> = lab::settings().network_pool.subnets(24).unwrap().collect();
+    let (last, others) = pool.split_last().unwrap();
+    rig.world(|w| w.unseen.extend(others));
+    put_registry(&rig);
+    put(&rig, 1, |_| {});
+    for _ in 0..others.len() {
+        if rig.told("Ready").0 == "True" {
+            break;
+        }
+        rig.round().await;
+        assert_ne!(rig.told("NetworkReady").1, reasons::SUBNET_CONFLICT);
+    }
+    rig.settle(ENOUGH).await;
+    let object = rig.api.get(&path("localclusters", "dev")).unwrap();
+    assert_eq!(object["status"]["network"]["subnet"], last.to_string());
+}
+
 /// While Docker is away a deletion waits, says so, and finishes by itself.
 #[tokio::test(start_paused = true)]
 async fn deletion_waits_for_docker() {
@@ -389,4 +589,37 @@ async fn deletion_waits_for_docker() {
     rig.faults.away.store(false, Ordering::Relaxed);
     rig.settle(ENOUGH).await;
     assert!(end(&rig).keys().all(|k| !k.starts_with("object")));
+}
+
+/// A server that does not answer from inside either is restarted. One that does is left alone, however long the
+/// operator can't reach it.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_is_told_from_one_that_is_not_reached() {
+    let server = "k3d-dev-server-0";
+    let mut rig = applied(1);
+    rig.settle(ENOUGH).await;
+    let started = |r: &Rig| r.world(|w| w.named(server).unwrap().started);
+    let before = started(&rig);
+
+    rig.faults.unreachable.store(true, Ordering::Relaxed);
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.told("ControlPlaneReady").1, reasons::API_NOT_ANSWERING);
+    assert_eq!(started(&rig), before, "it was restarted");
+    rig.faults.unreachable.store(false, Ordering::Relaxed);
+    rig.settle(ENOUGH).await;
+
+    rig.world(|w| w.interfere(&Outside::Hang(server.into())));
+    let mut rounds = 0;
+    while started(&rig) == before {
+        rig.round().await;
+        rounds += 1;
+        assert!(rounds < 40, "it was not restarted");
+    }
+    // The time of before counts no longer: it answered in between.
+    let after = lab::settings().node_repair_after.unwrap().as_secs();
+    assert!(rounds * TICK > after, "after {rounds} rounds");
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.events("Start").iter().filter(|e| e.contains("it does not answer")).count(), 1);
 }

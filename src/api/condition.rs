@@ -34,6 +34,10 @@ pub mod types {
     pub const LOAD_BALANCER_READY: &str = "LoadBalancerReady";
     /// LocalCluster: all registries that it uses answer.
     pub const REGISTRIES_READY: &str = "RegistriesReady";
+    /// LocalCluster: the images of `spec.preloadImages` are in all nodes.
+    pub const IMAGES_READY: &str = "ImagesReady";
+    /// LocalCluster: all objects of `spec.manifests` are in the cluster, and none that was taken out of them.
+    pub const MANIFESTS_READY: &str = "ManifestsReady";
     /// LocalCluster: the kubeconfig Secret is there, and the cluster's API answers through it.
     pub const KUBECONFIG_READY: &str = "KubeconfigReady";
     /// Registry: its container runs.
@@ -49,6 +53,8 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// Abnormal-true: the annotation `localcluster.dev/paused` keeps the operator's hands off.
     pub const PAUSED: &str = "Paused";
+    /// LocalCluster, neither good nor bad: it is stopped, as its spec wants it. There is no `Ready` then.
+    pub const STOPPED: &str = "Stopped";
 }
 
 /// Condition reasons.
@@ -72,6 +78,8 @@ pub mod reasons {
 
     /// It can't be judged yet, since something before it is not done.
     pub const PENDING: &str = "Pending";
+    /// Other clusters start first.
+    pub const QUEUED: &str = "Queued";
     /// The operator is at work.
     pub const PROGRESSING: &str = "Progressing";
     /// Something is being made.
@@ -80,12 +88,22 @@ pub mod reasons {
     pub const UPDATING: &str = "Updating";
     /// Agents are being added or taken away.
     pub const SCALING: &str = "Scaling";
+    /// Servers are being added or taken away.
+    pub const SCALING_SERVERS: &str = "ScalingServers";
+    /// A server becomes a voting member of etcd.
+    pub const JOINING: &str = "Joining";
+    /// Nodes are being replaced by ones of another image.
+    pub const UPGRADING: &str = "Upgrading";
+    /// The cluster's containers are being stopped.
+    pub const STOPPING: &str = "Stopping";
     /// Pods are leaving a node that is to go.
     pub const DRAINING: &str = "Draining";
     /// The object is being deleted.
     pub const DELETING: &str = "Deleting";
     /// An image is being pulled.
     pub const IMAGE_PULLING: &str = "ImagePulling";
+    /// An image of the Docker host is being put into a node.
+    pub const IMAGE_IMPORTING: &str = "ImageImporting";
     /// A node's container runs; its Node is not ready yet.
     pub const NODE_STARTING: &str = "NodeStarting";
     /// The cluster can't make Pods yet: the service account `default` is missing.
@@ -101,14 +119,20 @@ pub mod reasons {
     pub const API_NOT_ANSWERING: &str = "APINotAnswering";
     /// An image can't be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+    /// An image of the Docker host does not get into a node.
+    pub const IMAGE_IMPORT_FAILED: &str = "ImageImportFailed";
     /// A Node exists and is not Ready.
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A container is not there.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
+    /// The registry is stopped for a moment, while what no image needs is removed.
+    pub const GARBAGE_COLLECTING: &str = "GarbageCollecting";
     /// A container does not run.
     pub const CONTAINER_NOT_RUNNING: &str = "ContainerNotRunning";
     /// The registry does not answer.
     pub const NOT_ANSWERING: &str = "NotAnswering";
+    /// K3s has not applied a manifest yet, or what it applied was deleted by somebody.
+    pub const MANIFEST_NOT_APPLIED: &str = "ManifestNotApplied";
     /// A Registry of the list is not ready.
     pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
 
@@ -130,10 +154,40 @@ pub mod reasons {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// A Registry that the spec names is not there.
     pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
+    /// A ConfigMap that the spec names is not there.
+    pub const CONFIG_MAP_NOT_FOUND: &str = "ConfigMapNotFound";
+    /// A ConfigMap is there without what is needed of it.
+    pub const CONFIG_MAP_INVALID: &str = "ConfigMapInvalid";
+    /// A Registry of another namespace does not allow this one to use it.
+    pub const NOT_ALLOWED: &str = "NotAllowed";
+    /// A manifest can't be applied: it is no YAML, or an object in it lacks its name or kind.
+    pub const MANIFEST_INVALID: &str = "ManifestInvalid";
+    /// The user's registries file says something that K3s would ignore or choke on.
+    pub const REGISTRIES_INVALID: &str = "RegistriesInvalid";
     /// The Docker volume that the spec names is not there.
     pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
-    /// The join token's Secret has another value than the cluster was made with.
-    pub const TOKEN_CHANGED: &str = "TokenChanged";
+    /// The directory of the host that the spec names is not there.
+    pub const HOST_PATH_NOT_FOUND: &str = "HostPathNotFound";
+    /// The directory of the host that the spec names may not be mounted.
+    pub const HOST_PATH_NOT_ALLOWED: &str = "HostPathNotAllowed";
+    /// The Docker engine can't give a container the GPUs that the spec asks for.
+    pub const GPU_UNAVAILABLE: &str = "GPUUnavailable";
+    /// The registry's certificate does not let clusters trust it.
+    pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
+    /// The registry refuses the credentials that clusters are to log in with.
+    pub const CREDENTIALS_REFUSED: &str = "CredentialsRefused";
+    /// The version is below the one that runs.
+    pub const DOWNGRADE_REFUSED: &str = "DowngradeRefused";
+    /// The version is more than one minor version above the one that runs.
+    pub const UPGRADE_REFUSED: &str = "UpgradeRefused";
+    /// Most of the servers' data is lost, so that etcd can't agree on anything.
+    pub const QUORUM_LOST: &str = "QuorumLost";
+    /// etcd is being reset, with one server as its only member.
+    pub const RESETTING_QUORUM: &str = "ResettingQuorum";
+    /// K3s did not reset etcd.
+    pub const QUORUM_RESET_FAILED: &str = "QuorumResetFailed";
+    /// A node was repaired several times, and its Node is still not Ready.
+    pub const REPAIR_GIVEN_UP: &str = "RepairGivenUp";
 
     // Of conditions that are neither good nor bad.
 
@@ -145,6 +199,10 @@ pub mod reasons {
     pub const PAUSED: &str = "Paused";
     /// The object is not paused.
     pub const NOT_PAUSED: &str = "NotPaused";
+    /// The cluster is stopped, as its spec wants it.
+    pub const STOPPED: &str = "Stopped";
+    /// The cluster is to run.
+    pub const NOT_STOPPED: &str = "NotStopped";
 
     /// All of them, for the documentation and for tests.
     pub const ALL: &[&str] = &[
@@ -155,23 +213,32 @@ pub mod reasons {
         SETTLED,
         NOT_STALLED,
         PENDING,
+        QUEUED,
         PROGRESSING,
         CREATING,
         UPDATING,
         SCALING,
+        SCALING_SERVERS,
+        JOINING,
+        UPGRADING,
+        STOPPING,
         DRAINING,
         DELETING,
         IMAGE_PULLING,
+        IMAGE_IMPORTING,
         NODE_STARTING,
         SERVICE_ACCOUNT_MISSING,
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
         API_NOT_ANSWERING,
         IMAGE_PULL_FAILED,
+        IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,
         CONTAINER_MISSING,
         CONTAINER_NOT_RUNNING,
+        GARBAGE_COLLECTING,
         NOT_ANSWERING,
+        MANIFEST_NOT_APPLIED,
         REGISTRY_NOT_READY,
         INVALID_SPEC,
         NAME_CONFLICT,
@@ -181,12 +248,29 @@ pub mod reasons {
         SECRET_NOT_FOUND,
         SECRET_INVALID,
         REGISTRY_NOT_FOUND,
+        CONFIG_MAP_NOT_FOUND,
+        CONFIG_MAP_INVALID,
+        NOT_ALLOWED,
+        MANIFEST_INVALID,
+        REGISTRIES_INVALID,
         VOLUME_NOT_FOUND,
-        TOKEN_CHANGED,
+        HOST_PATH_NOT_FOUND,
+        HOST_PATH_NOT_ALLOWED,
+        GPU_UNAVAILABLE,
+        CERTIFICATE_INVALID,
+        CREDENTIALS_REFUSED,
+        DOWNGRADE_REFUSED,
+        UPGRADE_REFUSED,
+        QUORUM_LOST,
+        RESETTING_QUORUM,
+        QUORUM_RESET_FAILED,
+        REPAIR_GIVEN_UP,
         IN_USE,
         NOT_IN_USE,
         PAUSED,
         NOT_PAUSED,
+        STOPPED,
+        NOT_STOPPED,
     ];
 }
 

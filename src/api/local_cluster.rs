@@ -1,13 +1,25 @@
 //! The kind `LocalCluster`: a K3s cluster of containers on the Docker host.
 
+mod contents;
+mod registries;
+mod status;
+
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{registry::EnvVar, schema};
+pub use contents::*;
+pub use registries::*;
+pub use status::*;
+
+use super::{
+    host_alias::HostAlias,
+    node_host::{HostVolume, Ulimit},
+    registry::EnvVar,
+    schema,
+};
 
 /// What the cluster is to be.
 ///
@@ -41,10 +53,12 @@ use super::{registry::EnvVar, schema};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state", priority = 1),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Servers", type_ = "integer", json_path = ".status.servers.ready"),
     printcolumn(name = "Agents", type_ = "integer", json_path = ".status.agents.ready"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     printcolumn(name = "Network", type_ = "string", json_path = ".status.network.subnet", priority = 1),
@@ -66,19 +80,22 @@ use super::{registry::EnvVar, schema};
         "token",
         "the cluster was made with it, and nodes that have joined know no other; make a new LocalCluster instead"
     ),
-    validation = schema::api_host_port()
+    validation = schema::api_host_port(),
+    validation = schema::alias_of_container(),
+    validation = schema::file_in_volume("servers"),
+    validation = schema::file_in_volume("agents")
 )]
 pub struct LocalClusterSpec {
     /// The K3s version, as K3s writes it: `v1.36.2+k3s1`, or `v1.36.2-rc1+k3s1`. Default: the version that the
     /// operator was set up with. Not together with `image`. A change replaces the nodes with ones of the other
-    /// version, the server first, then the agents one at a time.
+    /// version, the servers first, one at a time, then the agents, `agents.maxUnavailable` at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::version())]
     pub version: Option<String>,
     /// The full reference of the node image, with a tag or a digest, instead of `version`:
-    /// `registry.example/k3s:v1.36.2-k3s1`. A change replaces the nodes, the server first, then the agents one at a
-    /// time.
+    /// `registry.example/k3s:v1.36.2-k3s1`. A change replaces the nodes, the servers first, one at a time, then the
+    /// agents, `agents.maxUnavailable` at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
@@ -87,6 +104,11 @@ pub struct LocalClusterSpec {
     /// cluster pull with their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_secret: Option<LocalRef>,
+    /// Running, or Stopped: all of its containers are stopped, and its data, ports and addresses are kept. While it is
+    /// stopped, nothing of it is started, repaired or changed; what was changed meanwhile takes effect when it runs
+    /// again.
+    #[serde(default)]
+    pub state: ClusterState,
     /// The cluster's name on the Docker host: nodes are called `k3d-<clusterName>-server-0` and so on. A DNS label of
     /// at most 32 characters. Default: the object's name, with the namespace before it (`<namespace>-<name>`) unless
     /// that is `default`, cut to 32 characters. It can't be set, changed or removed after creation.
@@ -94,18 +116,19 @@ pub struct LocalClusterSpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::cluster_name())]
     pub cluster_name: Option<String>,
-    /// The nodes that run the control plane, and workloads too unless tainted. Only one is supported yet.
+    /// The nodes that run the control plane, and workloads too unless tainted: 1, 3 or 5.
     #[serde(default = "NodePool::one")]
     #[schemars(transform = schema::servers)]
-    #[x_kube(validation = schema::one_server())]
+    #[x_kube(validation = schema::server_count())]
     pub servers: NodePool,
     /// The nodes that only run workloads. `kubectl scale lc <name> --replicas=3` sets their `count`.
     #[serde(default)]
     #[schemars(transform = schema::agents)]
     pub agents: NodePool,
     /// The secret by which nodes join, as a key of a Secret in this namespace. Default: one is made at random and kept
-    /// in the Secret `<name>-token`. It can't be set, changed or removed after creation, and the value in the Secret
-    /// must stay.
+    /// in the Secret `<name>-token`. The field can't be set, changed or removed after creation; another value in the
+    /// Secret (letters, digits, `-`, `_` and `.`) takes the place of the one before: the server exchanges it, and the
+    /// nodes are replaced one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretKeyRef>,
     /// The cluster's Docker network.
@@ -115,26 +138,84 @@ pub struct LocalClusterSpec {
     /// `sans`, which are in the serving certificate, replaces the server's container too.
     #[serde(default)]
     pub api: ApiSpec,
-    /// Ports of the nodes that are published on the Docker host, through the cluster's load balancer. At most 64. A
-    /// change replaces only the load balancer; nodes and their workloads go on.
+    /// Ports of the nodes that are published on the Docker host, through the cluster's load balancer. At most 64
+    /// entries, and 128 ports in all. A change replaces only the load balancer, which ends the connections through
+    /// it; nodes and their workloads go on. A host port that something else holds is left out until it is free, and
+    /// all others are published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = schema::host_ports(), merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = schema::host_ports(), validation = schema::ports_in_all(), merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<PortSpec>,
     /// The image registries that the nodes pull from.
     #[serde(default)]
     pub registries: RegistriesSpec,
+    /// Files that are put into the nodes, such as certificates. At most 32. A change replaces the node containers one
+    /// at a time, except that of a file which a registries file names (`ca_file` and the like): it is exchanged in the
+    /// running nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["path".into()]))]
+    pub files: Vec<FileEntry>,
+    /// Images of the Docker host that are put into the containerd of every node, each by its full name with a tag, as
+    /// Pods name it: `nginx:1.29`. One that the host does not have is pulled there, without credentials. One that is
+    /// another one on the host later, or that a node lost, is put there again; one that is taken out of the list stays
+    /// in the nodes. At most 32. A change is made in the running nodes, and nothing restarts; the cluster is Ready when
+    /// all nodes have all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 255)), transform = schema::preload_images)]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub preload_images: Vec<String>,
+    /// Kubernetes manifests that K3s applies in the cluster. At most 32. A change takes effect in the running cluster
+    /// within half a minute, and nothing restarts; objects that are taken out of a manifest, or whose manifest is taken
+    /// out of the list, are deleted. The cluster is Ready when all of their objects are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub manifests: Vec<ManifestEntry>,
+    /// Names that nodes and Pods resolve to given addresses, in front of what DNS says. At most 32 addresses. A change
+    /// replaces the node containers one at a time; Pods see it within a minute and a half, when CoreDNS has read it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = schema::alias_twice(), merge_strategy = ListMerge::Map(vec!["ip".into()]))]
+    pub host_aliases: Vec<HostAlias>,
+    /// The cluster deletes itself, with all that is in it, this long after its creation, in hours, minutes and
+    /// seconds: `8h`, `1h30m`, `90s`. An Event of reason Expiring tells before, and `status.expiresAt` when. The
+    /// annotation `localcluster.dev/hold`, with any value but `false`, prevents it; a cluster of which the time is
+    /// over goes at once when it is taken away. Default: none, the cluster stays. A change counts from the creation
+    /// too, so that one that is shorter than the cluster's age deletes it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = schema::lifetime())]
+    pub ttl: Option<String>,
+}
+
+/// Whether a cluster runs.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterState {
+    /// It runs.
+    #[default]
+    Running,
+    /// Its containers are stopped, with its data, ports and addresses kept.
+    Stopped,
 }
 
 /// Nodes of one kind.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePool {
-    /// How many nodes: 1 server (more are not supported yet), 0 to 32 agents. Default: 1 for servers, 0 for agents. A
-    /// change adds nodes, or drains and removes those with the highest numbers; the others go on.
+    /// How many nodes: 1, 3 or 5 servers, 0 to 32 agents. Default: 1 for servers, 0 for agents. One server keeps its
+    /// data in SQLite. Three and five keep it in etcd, and the cluster goes on while one, or two, of them are lost; the
+    /// first time that there is more than one, the first server restarts once to move its data. A change adds nodes, or
+    /// drains and removes those with the highest numbers, servers one at a time; the others go on.
     #[serde(default)]
     #[schemars(range(min = 0, max = 32))]
     pub count: i32,
+    /// How many agents may be out of service at the same time while they are replaced, for another version or another
+    /// change of their spec: 1 to 32. Those that do not work anyway count. Default: 1. Servers are always replaced one
+    /// at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::max_unavailable())]
+    pub max_unavailable: Option<i32>,
     /// Further arguments of K3s, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
     /// `--kubelet-arg=max-pods=50`. Flags that the operator sets itself are refused, and so are flags of servers for
     /// agents. At most 64. A change replaces the pool's node containers one at a time.
@@ -160,18 +241,39 @@ pub struct NodePool {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub taints: Vec<String>,
     /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`.
-    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Default: no limit. A change
-    /// replaces the pool's node containers one at a time.
+    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. What the host has beyond it is
+    /// reserved, so that the Node's allocatable memory is the limit, unless `args` have a --kubelet-arg=system-reserved
+    /// of their own. Default: no limit. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 28))]
     #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
-    /// CPU limit of each node container, in cores as a decimal number in quotes: `"1.5"`. Default: no limit. A change
-    /// replaces the pool's node containers one at a time.
+    /// CPU limit of each node container, in cores as a decimal number in quotes: `"1.5"`. The Node's allocatable CPUs
+    /// are the limit, as with `memory`. Default: no limit. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 14))]
     #[x_kube(validation = schema::cpus())]
     pub cpus: Option<String>,
+    /// Limits of the processes in each node container (`ulimit`), by name. Pods inherit the hard ones. Default: those
+    /// of the Docker engine. At most 15. A change replaces the pool's node containers one at a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 15))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub ulimits: Vec<Ulimit>,
+    /// Directories of the Docker host in each node container, below what the operator allows (`--allow-host-path`, by
+    /// default nothing). All nodes of the pool share them, and nothing in them is ever removed. At most 16. A change
+    /// replaces the pool's node containers one at a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = schema::mounts_apart(), merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]
+    pub volumes: Vec<HostVolume>,
+    /// GPUs of the Docker host in each node container, as `docker run --gpus`: `all`, or how many in quotes, `"1"`. The
+    /// Docker host needs NVIDIA's container toolkit, and the node image NVIDIA's container runtime, which K3s's own has
+    /// not. Default: none. A change replaces the pool's node containers one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    #[x_kube(validation = schema::gpus())]
+    pub gpus: Option<String>,
 }
 
 impl NodePool {
@@ -261,7 +363,7 @@ pub(crate) fn loopback() -> String {
 /// A published port.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = schema::not_the_api())]
+#[x_kube(validation = schema::not_the_api(), validation = schema::port_range(), validation = schema::host_range())]
 pub struct PortSpec {
     /// A name, unique in the list: a DNS label of at most 63 characters. An allocated host port is kept under it.
     #[schemars(length(max = 63))]
@@ -271,6 +373,11 @@ pub struct PortSpec {
     /// or a hostPort of a Pod. Not 6443/TCP, which is the API.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// The last port of a range that begins with `port`, as in a NetworkPolicy. `hostPort` then begins a range of the
+    /// same length, and has to be given. Default: `port` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub end_port: Option<i32>,
     /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
@@ -321,199 +428,4 @@ pub enum NodeSet {
     Servers,
     /// The nodes of `spec.agents`.
     Agents,
-}
-
-/// The image registries that the nodes pull from.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RegistriesSpec {
-    /// Registry objects of this namespace. What was pushed to one of them can be pulled by the name it was pushed
-    /// under. At most 16. A change replaces the node containers one at a time.
-    #[serde(rename = "use", default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub used: Vec<LocalRef>,
-}
-
-/// What the cluster is now.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LocalClusterStatus {
-    /// The generation of the spec that this status speaks of; -1 before the operator has seen the object.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// The state in detail; `Ready` sums it up.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-    /// The K3s version that the servers run, as their Nodes tell it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The node image in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The API's URL on the Docker host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// The API's URLs by the place they are reached from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoints: Option<Endpoints>,
-    /// The Secret in this namespace that holds the kubeconfig.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubeconfig_secret: Option<String>,
-    /// The API's port on the Docker host, kept for the cluster's life.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_port: Option<HostPort>,
-    /// The published ports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub ports: Vec<PortStatus>,
-    /// The Docker network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<NetworkStatus>,
-    /// How many servers are wanted and ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub servers: Option<PoolStatus>,
-    /// How many agents are wanted, exist and are ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agents: Option<PoolStatus>,
-    /// The label selector of the scale subresource.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
-    /// The nodes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub nodes: Vec<NodeStatus>,
-    /// The registries that the nodes pull from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub registries: Vec<UsedRegistryStatus>,
-}
-
-/// The API's URLs.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Endpoints {
-    /// From the Docker host.
-    pub host: String,
-    /// From containers on the cluster's Docker network.
-    pub network: String,
-}
-
-/// A port of the Docker host.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HostPort {
-    /// The address it is bound to.
-    #[serde(rename = "hostIP")]
-    pub host_ip: String,
-    /// Its number.
-    pub host_port: i32,
-}
-
-/// A published port.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PortStatus {
-    /// As in `spec.ports`.
-    pub name: String,
-    /// The address on the Docker host.
-    #[serde(rename = "hostIP")]
-    pub host_ip: String,
-    /// The port on the Docker host.
-    pub host_port: i32,
-    /// The port of the nodes.
-    pub port: i32,
-    /// The transport.
-    pub protocol: Protocol,
-}
-
-/// The cluster's Docker network.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NetworkStatus {
-    /// Its name.
-    pub name: String,
-    /// Its Docker id.
-    pub id: String,
-    /// Its subnet.
-    pub subnet: String,
-}
-
-/// How many nodes of a pool.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PoolStatus {
-    /// By the spec.
-    pub desired: i32,
-    /// With a container.
-    pub replicas: i32,
-    /// Ready as Kubernetes Nodes, at the wanted version.
-    pub ready: i32,
-}
-
-/// A node.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeStatus {
-    /// The name of its container and of its Node.
-    pub name: String,
-    /// What it is for.
-    pub role: NodeRole,
-    /// Where it stands.
-    pub phase: NodePhase,
-    /// Its address on the cluster's network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip: Option<String>,
-    /// The version its kubelet runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The id of its container, its first 12 digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-}
-
-/// What a node is for.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub enum NodeRole {
-    /// Runs the control plane.
-    #[default]
-    Server,
-    /// Only runs workloads.
-    Agent,
-}
-
-/// Where a node stands.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NodePhase {
-    /// It has no container yet.
-    #[default]
-    Pending,
-    /// Its container does not run.
-    NotRunning,
-    /// Its container runs; its Node is not ready yet.
-    Starting,
-    /// Its Node is ready at the wanted version.
-    Ready,
-    /// It is to be replaced, since its spec changed.
-    Outdated,
-    /// It is being taken away.
-    Removing,
-}
-
-/// A registry that the nodes pull from.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UsedRegistryStatus {
-    /// The name of the Registry object.
-    pub name: String,
-    /// Push here from the Docker host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Its name and port on the cluster's network.
-    pub cluster: String,
-    /// The registry names that images may be pulled under.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mirrors: Vec<String>,
 }

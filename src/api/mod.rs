@@ -5,11 +5,14 @@
 
 pub mod condition;
 pub mod crds;
+pub mod host_alias;
 pub mod local_cluster;
 pub mod names;
+pub mod node_host;
 pub mod registry;
 pub mod rules;
 mod schema;
+pub mod uses;
 
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
@@ -20,5 +23,12 @@ pub const GROUP: &str = "localcluster.dev";
 pub const VERSION: &str = "v1alpha1";
 /// With the value `"true"`: the operator touches nothing of this object, its deletion included.
 pub const PAUSED_ANNOTATION: &str = "localcluster.dev/paused";
+/// On a LocalCluster, with any value but `"false"`: it is not deleted when its time to live is over.
+pub const HOLD_ANNOTATION: &str = "localcluster.dev/hold";
+/// On a LocalCluster whose servers' data is lost but for a minority: the server, by its name, that goes on with its data
+/// alone. The operator's container that carries it out has it as a label.
+pub const RESET_QUORUM_ANNOTATION: &str = "localcluster.dev/reset-quorum";
+/// On a Registry, with any new value: stops it for a moment and removes the blobs that no image refers to.
+pub const GARBAGE_COLLECT_ANNOTATION: &str = "localcluster.dev/garbage-collect";
 /// The finalizer that keeps an object until everything it made on the Docker host is gone.
 pub const FINALIZER: &str = "localcluster.dev/docker";

@@ -15,6 +15,10 @@ pub const SPEC_HASH: &str = "localcluster.dev/spec-hash";
 pub const OWNER: &str = "localcluster.dev/owner";
 /// Label: the host port of the API, from which status can be rebuilt.
 pub const API_PORT: &str = "localcluster.dev/api-port";
+/// Label: where a server keeps the cluster's data; [`ETCD`], or missing for SQLite. Once in etcd it stays there.
+pub const DATASTORE: &str = "localcluster.dev/datastore";
+/// The value of [`DATASTORE`] that there is.
+pub const ETCD: &str = "etcd";
 /// Label: the subnet of the cluster, from which a network that was removed is made again.
 pub const SUBNET: &str = "localcluster.dev/subnet";
 /// k3d's label on everything.
@@ -44,6 +48,11 @@ pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
         Some(n) => n.to_owned(),
         None => shorten(&format!("k3d-{}", scoped(namespace, name)), MAX_HOSTNAME),
     }
+}
+
+/// The name of the Registry object that a LocalCluster makes for itself.
+pub fn own_registry(cluster: &str) -> String {
+    shorten(&format!("{cluster}-registry"), MAX_HOSTNAME)
 }
 
 fn scoped(namespace: &str, name: &str) -> String {
@@ -85,6 +94,11 @@ impl ClusterNames {
             // "01" and "+1" parse too, but are no names of ours.
             (parsed.to_string() == index).then_some((role, parsed))
         })
+    }
+
+    /// The index of a server by its name, where it is one of this cluster's.
+    pub fn parse_server(&self, name: &str) -> Option<usize> {
+        self.parse_node(name).and_then(|(role, index)| (role == NodeRole::Server).then_some(index))
     }
 
     /// The load balancer's container.

@@ -67,6 +67,7 @@ pub const FLAGS: &[Refused] = &[
         &["write-kubeconfig*", "o"],
         "the operator puts the kubeconfig into a Secret, see status.kubeconfigSecret",
     ),
+    refused(&["disable-default-registry-endpoint"], "use spec.registries.defaultEndpoint"),
     refused(&["node-label"], "use labels of the same pool"),
     refused(&["node-taint"], "use taints of the same pool"),
     refused(&["tls-san"], "use spec.api.sans"),
@@ -156,10 +157,10 @@ pub const NODE_ENV: &[Refused] = &[
 pub const REGISTRY_ENV: &[Refused] = &[
     refused(&["REGISTRY_STORAGE_DELETE_ENABLED"], "use spec.deleteEnabled"),
     refused(
-        &["REGISTRY_HTTP_ADDR", "REGISTRY_HTTP_NET", "REGISTRY_HTTP_PREFIX", "REGISTRY_HTTP_TLS_*"],
-        "the registry has to answer plain HTTP on port 5000, where clusters and the published port expect it; leave it \
-         out",
+        &["REGISTRY_HTTP_ADDR", "REGISTRY_HTTP_NET", "REGISTRY_HTTP_PREFIX"],
+        "the registry has to answer on port 5000, where clusters and the published port expect it; leave it out",
     ),
+    refused(&["REGISTRY_HTTP_TLS*"], "use spec.tls"),
     refused(
         &[
             "REGISTRY_STORAGE",
@@ -171,10 +172,20 @@ pub const REGISTRY_ENV: &[Refused] = &[
             "REGISTRY_STORAGE_SWIFT_*",
             "REGISTRY_STORAGE_OSS_*",
         ],
-        "images are kept in a Docker volume, see spec.storage; leave it out",
+        "images are kept in a Docker volume or a directory of the host, see spec.storage; leave it out",
     ),
     refused(
-        &["REGISTRY_PROXY_*", "REGISTRY_AUTH*", "REGISTRY_HTTP_SECRET"],
+        &["REGISTRY_PROXY*"],
+        "use spec.proxy, since environment variables are no place for secrets: anyone who can inspect containers reads \
+         them",
+    ),
+    refused(
+        &["REGISTRY_AUTH*"],
+        "use spec.auth, since environment variables are no place for secrets: anyone who can inspect containers reads \
+         them",
+    ),
+    refused(
+        &["REGISTRY_HTTP_SECRET"],
         "environment variables are no place for secrets, as anyone who can inspect containers reads them; leave it out",
     ),
     PROCESS_ENV,
@@ -196,6 +207,104 @@ pub const NODE_LABELS: &[Refused] = &[refused(
     "K3s sets these labels and depends on them; leave it out",
 )];
 
+/// Paths in nodes that are not the user's to write.
+pub const FILES: &[Refused] = &[
+    refused(
+        &["/etc/rancher/k3s/registries.yaml", "/etc/rancher/k3s/registries.d*"],
+        "the operator writes it; use spec.registries",
+    ),
+    refused(
+        &[
+            "/etc/rancher/k3s/token",
+            "/etc/rancher/k3s/resolv.conf",
+            "/etc/rancher/k3s/k3s.yaml",
+            "/etc/rancher/node/*",
+        ],
+        "the operator or K3s writes it; use another path",
+    ),
+    refused(&["/etc/rancher/k3s/config.yaml*"], "to set flags of K3s, use args of the pool"),
+    refused(
+        &[
+            "/var/lib/rancher/k3s/data/*",
+            "/var/lib/rancher/k3s/server/cred/*",
+            "/var/lib/rancher/k3s/server/db/*",
+            "/var/lib/rancher/k3s/server/tls/*",
+            "/var/lib/rancher/k3s/server/agent-token",
+            "/var/lib/rancher/k3s/server/node-token",
+            "/var/lib/rancher/k3s/server/token",
+            "/var/lib/rancher/k3s/agent/containerd/*",
+            "/var/lib/rancher/k3s/agent/etc/containerd/certs.d/*",
+            "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+            "/var/lib/kubelet/*",
+        ],
+        "K3s keeps its state there; use another path",
+    ),
+    refused(
+        &["/dev/*", "/proc/*", "/run/*", "/sys/*", "/var/run/*"],
+        "that is no file system that lasts; use another path",
+    ),
+    refused(
+        &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"],
+        "Docker mounts its own file there; use another path",
+    ),
+    refused(
+        &["/bin/*", "/sbin/*", "/usr/bin/*", "/usr/sbin/*"],
+        "it decides which code the node runs; use an image of your own for that",
+    ),
+];
+
+/// Directories in nodes that nothing of the host may be mounted at.
+pub const MOUNTS: &[Refused] = &[
+    refused(
+        &[
+            "/etc",
+            "/etc/rancher*",
+            "/lib",
+            "/lib64",
+            "/usr",
+            "/usr/lib",
+            "/usr/local",
+            "/var",
+            "/var/lib",
+            "/var/lib/rancher",
+            "/var/lib/rancher/k3s",
+            "/var/log",
+        ],
+        "that would hide what the node needs; use a path of its own, such as /data",
+    ),
+    refused(
+        &[
+            "/var/lib/cni*",
+            "/var/lib/kubelet*",
+            "/var/lib/rancher/k3s/agent*",
+            "/var/lib/rancher/k3s/data*",
+            "/var/lib/rancher/k3s/server*",
+        ],
+        "K3s keeps its state there; use another path, such as /data",
+    ),
+    refused(
+        &["/dev", "/dev/*", "/proc", "/proc/*", "/run", "/run/*", "/sys", "/sys/*", "/var/run", "/var/run/*"],
+        "the node has file systems of its own there; use another path, such as /data",
+    ),
+    refused(
+        &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"],
+        "Docker mounts its own file there; use another path",
+    ),
+    refused(
+        &["/bin", "/bin/*", "/sbin", "/sbin/*", "/usr/bin", "/usr/bin/*", "/usr/sbin", "/usr/sbin/*"],
+        "it decides which code the node runs; use an image of your own for that",
+    ),
+];
+
+/// Names that are not the user's to give an address.
+pub const ALIASES: &[Refused] = &[
+    refused(&["localhost"], "every node and every Pod is that to itself; use another name"),
+    refused(&["host.k3d.internal"], "the operator gives it to the Docker host; use another name"),
+];
+
+/// The domain of Services and Pods in every cluster.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// Where no node can be: this network, what K3s gives Pods and Services unless told otherwise (10.42.0.0/16 and
 /// 10.43.0.0/16), loopback, link-local, multicast and beyond.
 pub const NO_SUBNET: &[&str] = &["0.0.0.0/8", "10.42.0.0/15", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"];
@@ -206,6 +315,9 @@ pub const MEMORY: (i64, i64) = (6 << 20, 1 << 50);
 /// The fewest and most cores, in billionths.
 pub const NANO_CPUS: (i64, i64) = (10_000_000, 1024 * 1_000_000_000);
 
+/// The most ports that a cluster publishes, ranges counted by their ports.
+pub const MAX_PORTS: usize = 128;
+
 /// The sentences that both the schema and the operator say.
 pub mod text {
     pub const VERSION: &str = "write the version as K3s does, with a plus sign: v1.36.2+k3s1";
@@ -213,14 +325,20 @@ pub mod text {
         "version and image exclude each other: remove one, as an image has its version";
     pub const IMAGE: &str =
         "write a full image reference with a tag or a digest: registry.example/k3s:v1.36.2-k3s1";
+    pub const PRELOAD_IMAGE: &str = "write an image of the Docker host with a tag and without a digest, as Pods name \
+         it: nginx:1.29, registry.example:5000/team/app:1.2";
+    pub const MANIFEST_NAME: &str = "write at most 40 lower-case letters, digits and hyphens, with a letter or digit at \
+         both ends";
     pub const NAME: &str = "metadata.name of a LocalCluster becomes part of host names and labels: use at most 63 \
          lower-case letters, digits and hyphens, no dots";
     pub const REGISTRY_NAME: &str =
         "metadata.name of a Registry becomes part of a host name: use at most 63 characters";
     pub const CLUSTER_NAME: &str =
         "write at most 32 lower-case letters, digits and hyphens, with a letter or digit at both ends";
-    pub const ONE_SERVER: &str = "only one server is supported yet: set servers.count to 1";
+    pub const SERVERS: &str = "write 1, 3 or 5: servers agree by majority, so that an even number can lose no more of them than one less";
     pub const AGENTS: &str = "write a number of agents from 0 to 32";
+    pub const MAX_UNAVAILABLE: &str =
+        "write how many agents may be out of service at the same time, from 1 to 32";
     pub const ARG: &str = "write each argument as one item, --flag or --flag=value, with two hyphens";
     pub const ENV_NAME: &str = "write letters, digits and underscores, with no digit in front: HTTP_PROXY";
     pub const LABEL_KEY: &str = "write label keys as Kubernetes does, a name of at most 63 characters with an optional \
@@ -246,6 +364,12 @@ pub mod text {
         "write at most 63 lower-case letters, digits and hyphens, with a letter or digit at both ends";
     pub const API_PORT: &str =
         "6443/TCP is the Kubernetes API, which is always published: use spec.api.hostPort";
+    pub const END_PORT: &str =
+        "write the last port of the range, not less than port; leave endPort out for one port";
+    pub const HOST_RANGE: &str = "a range of ports needs hostPort, the first of as many ports of the Docker host, the \
+         last of them at most 65535: {port: 8000, endPort: 8010, hostPort: 8000}";
+    pub const PORTS_IN_ALL: &str = "these are more than 128 ports in all: write shorter ranges, as for each port the \
+         Docker host runs a process of its own";
     pub const HOST_PORT_TWICE: &str = "two ports have the same hostPort on the same address: change one of them, or \
          leave hostPort out for a free one";
     pub const API_HOST_PORT: &str =
@@ -256,6 +380,46 @@ pub mod text {
         "write a DNS name of at most 63 characters in lower case, other than localhost";
     pub const VOLUME_NAME: &str = "write the name of a Docker volume: at least two letters, digits, underscores, dots \
          and hyphens, with a letter or digit in front";
+    pub const HOST_PATH: &str = "write the absolute path of a directory of the Docker host, without /./, /../, // and a \
+         slash at the end: /srv/registry";
+    pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: remove them, as what is in a directory of the host is never removed";
+    pub const REMOTE_URL: &str = "write the URL of a registry without a path: https://registry-1.docker.io for Docker \
+         Hub, https://quay.io";
+    pub const TTL: &str = "write hours, minutes and seconds, in this order: 168h, 1h30m, 0s for ever";
+    pub const LIFETIME: &str = "write hours, minutes and seconds, in this order and more than nothing: 8h, 1h30m, 90s; \
+         leave it out for a cluster that stays";
+    pub const ALLOWED_NAMESPACE: &str = "write the name of a namespace, or * for all";
+    pub const NAMESPACE: &str = "write the name of a namespace, or leave it out for this one";
+    pub const MIRRORED: &str = "write a registry as image names begin, without a scheme or a path: docker.io (not \
+         index.docker.io), registry.example:5000, or * for all that have no entry";
+    pub const CONFIG_HOST: &str = "write the host of an endpoint, with its port where the URL has one and without a \
+         scheme: registry.example:5443; for Docker Hub docker.io";
+    pub const ENDPOINT: &str = "write a URL: https://mirror.example, or http://cache:5000 for plain HTTP";
+    pub const ONE_CA: &str = "caSecretName and caConfigMapName exclude each other: remove one";
+    pub const ONE_SOURCE: &str =
+        "write one of inline, secretName and configMapName, and key only with one of the last two";
+    pub const ONE_CONTENT: &str = "write one of inline, secret and configMap";
+    pub const FILE_PATH: &str = "write an absolute path of letters, digits and -_.+@, without steps such as ..: /etc/ssl/certs/corp.pem";
+    pub const ALIAS_IP: &str = "write an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
+    pub const ALIAS_NAME: &str = "write a DNS name in lower case: db.internal";
+    pub const ALIAS_DOMAIN: &str =
+        "names in cluster.local are those of the cluster's own Services and Pods: use another one";
+    pub const ALIAS_TWICE: &str = "a name can have only one address: remove it from all hostnames but one";
+    pub const ALIAS_OF_CONTAINER: &str = "a hostname of hostAliases is also in registries.containers, which gives it \
+         its address: remove it from one of them";
+    pub const ULIMIT_NAME: &str = "write the name of a limit as docker run --ulimit has it: core, cpu, data, fsize, \
+         locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack";
+    pub const ULIMIT_ORDER: &str =
+        "hard may not be less than soft: raise it, or leave it out to have it equal (-1 is without a limit)";
+    pub const ULIMIT_NOFILE: &str =
+        "no process can open files without a limit: write a number, such as 1048576";
+    pub const MOUNT_PATH: &str =
+        "write an absolute path of letters, digits and -_.+@, without steps such as ..: /data";
+    pub const MOUNTS_APART: &str =
+        "a mountPath may be neither there twice nor in another one: change one of them";
+    pub const FILE_IN_VOLUME: &str = "a path of files is in a volume, so that the file would be written into the \
+         host's directory: use another path, or put the file there yourself";
+    pub const GPUS: &str = "write all, or a number of GPUs from 1 to 128 in quotes: \"1\"";
     pub const TWICE: &str = "a name may be there only once: remove the second one";
 
     /// All of them.
@@ -263,11 +427,14 @@ pub mod text {
         VERSION,
         VERSION_OR_IMAGE,
         IMAGE,
+        PRELOAD_IMAGE,
+        MANIFEST_NAME,
         NAME,
         REGISTRY_NAME,
         CLUSTER_NAME,
-        ONE_SERVER,
+        SERVERS,
         AGENTS,
+        MAX_UNAVAILABLE,
         ARG,
         ENV_NAME,
         LABEL_KEY,
@@ -283,12 +450,41 @@ pub mod text {
         SAN,
         PORT_NAME,
         API_PORT,
+        END_PORT,
+        HOST_RANGE,
+        PORTS_IN_ALL,
         HOST_PORT_TWICE,
         API_HOST_PORT,
         OBJECT_NAME,
         SECRET_KEY,
         HOSTNAME,
         VOLUME_NAME,
+        HOST_PATH,
+        HOST_PATH_ALONE,
+        REMOTE_URL,
+        TTL,
+        LIFETIME,
+        ALLOWED_NAMESPACE,
+        NAMESPACE,
+        MIRRORED,
+        CONFIG_HOST,
+        ENDPOINT,
+        ONE_CA,
+        ONE_SOURCE,
+        ONE_CONTENT,
+        FILE_PATH,
+        ALIAS_IP,
+        ALIAS_NAME,
+        ALIAS_DOMAIN,
+        ALIAS_TWICE,
+        ALIAS_OF_CONTAINER,
+        ULIMIT_NAME,
+        ULIMIT_ORDER,
+        ULIMIT_NOFILE,
+        MOUNT_PATH,
+        MOUNTS_APART,
+        FILE_IN_VOLUME,
+        GPUS,
         TWICE,
     ];
 }
@@ -302,6 +498,12 @@ pub mod pattern {
         r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?",
         r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
         r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64})"
+    );
+    /// [`IMAGE`] without a digest, by which Docker gives out no name for what it saves.
+    pub const TAGGED_IMAGE: &str = concat!(
+        r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?",
+        r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
+        r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
     );
     pub const ARG: &str = "--[a-z0-9][-a-z0-9]*(=.*)?";
     pub const ENV_NAME: &str = "[A-Za-z_][A-Za-z0-9_]*";
@@ -320,6 +522,16 @@ pub mod pattern {
     pub const CPUS: &str = r"[0-9]{1,4}(\.[0-9]{1,9})?";
     pub const SECRET_KEY: &str = "[-._a-zA-Z0-9]+";
     pub const VOLUME_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]+";
+    pub const HOST_PATH: &str = "(/[-A-Za-z0-9_.@+=~]+)+";
+    pub const REMOTE_URL: &str = r"https?://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?";
+    pub const TTL: &str = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?";
+    pub const HOST: &str = r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?";
+    pub const FILE_PATH: &str = r"(/\.?[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+";
+    pub const GPUS: &str = "all|[1-9][0-9]?|1[01][0-9]|12[0-8]";
+    pub const ULIMIT: &str =
+        "core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack";
+    pub const ENDPOINT: &str =
+        r"(https?://)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/]*)?";
 
     /// All of them.
     pub const ALL: &[&str] = &[
@@ -327,6 +539,7 @@ pub mod pattern {
         DNS,
         VERSION,
         IMAGE,
+        TAGGED_IMAGE,
         ARG,
         ENV_NAME,
         LABEL_KEY,
@@ -336,5 +549,13 @@ pub mod pattern {
         CPUS,
         SECRET_KEY,
         VOLUME_NAME,
+        HOST_PATH,
+        REMOTE_URL,
+        TTL,
+        HOST,
+        FILE_PATH,
+        GPUS,
+        ULIMIT,
+        ENDPOINT,
     ];
 }

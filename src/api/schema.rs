@@ -73,6 +73,15 @@ pub fn image() -> Rule {
     shape(pattern::IMAGE, text::IMAGE)
 }
 
+/// Rules of each image that is to be in all nodes.
+pub fn preload_images(schema: &mut Schema) {
+    add_to_items(schema, [shape(pattern::TAGGED_IMAGE, text::PRELOAD_IMAGE)]);
+}
+
+pub fn manifest_name() -> Rule {
+    shape(pattern::LABEL, text::MANIFEST_NAME)
+}
+
 pub fn cluster_name() -> Rule {
     shape(pattern::LABEL, text::CLUSTER_NAME)
 }
@@ -93,8 +102,182 @@ pub fn hostname() -> Rule {
     rule(format!("self != 'localhost' && self.matches({})", whole(pattern::DNS)), text::HOSTNAME)
 }
 
+pub fn namespace() -> Rule {
+    rule(format!("self == '' || self.matches({})", whole(pattern::LABEL)), text::NAMESPACE)
+}
+
+pub fn mirrored() -> Rule {
+    rule(
+        format!(
+            "self == '*' || (self.matches({}) && !(self in ['index.docker.io', 'registry-1.docker.io']))",
+            whole(pattern::HOST)
+        ),
+        text::MIRRORED,
+    )
+}
+
+pub fn config_host() -> Rule {
+    rule(
+        format!("self == '*' || (self.matches({}) && self != 'index.docker.io')", whole(pattern::HOST)),
+        text::CONFIG_HOST,
+    )
+}
+
+/// Rules of each endpoint of a mirror.
+pub fn endpoints(schema: &mut Schema) {
+    add_to_items(schema, [shape(pattern::ENDPOINT, text::ENDPOINT)]);
+}
+
+pub fn one_ca() -> Rule {
+    rule("!has(self.caSecretName) || !has(self.caConfigMapName)", text::ONE_CA)
+}
+
+pub fn one_source() -> Rule {
+    rule(
+        "[has(self.inline), has(self.secretName), has(self.configMapName)].filter(b, b).size() == 1 && \
+         (!has(self.key) || !has(self.inline))",
+        text::ONE_SOURCE,
+    )
+}
+
+pub fn one_content() -> Rule {
+    rule(
+        "[has(self.inline), has(self.secret), has(self.configMap)].filter(b, b).size() == 1",
+        text::ONE_CONTENT,
+    )
+}
+
+/// Rules of a file's path.
+pub fn file_path(schema: &mut Schema) {
+    let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
+    add(
+        schema,
+        [shape(pattern::FILE_PATH, text::FILE_PATH)].into_iter().chain(rules::FILES.iter().map(refused)),
+    );
+}
+
+pub fn alias_ip() -> Rule {
+    rule("isIP(self)", text::ALIAS_IP)
+}
+
+/// Rules of each name of an address.
+pub fn alias_names(schema: &mut Schema) {
+    let domain = rules::CLUSTER_DOMAIN;
+    let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
+    add_to_items(
+        schema,
+        [
+            shape(pattern::DNS, text::ALIAS_NAME),
+            rule(format!("self != '{domain}' && !self.endsWith('.{domain}')"), text::ALIAS_DOMAIN),
+        ]
+        .into_iter()
+        .chain(rules::ALIASES.iter().map(refused)),
+    );
+}
+
+pub fn alias_twice() -> Rule {
+    rule("self.all(a, a.hostnames.all(h, self.exists_one(b, h in b.hostnames)))", text::ALIAS_TWICE)
+}
+
+pub fn alias_of_container() -> Rule {
+    rule(
+        "!has(self.hostAliases) || !has(self.registries.containers) || !self.registries.containers.exists(c, \
+         self.hostAliases.exists(a, c.name in a.hostnames))",
+        text::ALIAS_OF_CONTAINER,
+    )
+    .field_path(".hostAliases")
+}
+
+pub fn ulimit_name() -> Rule {
+    shape(pattern::ULIMIT, text::ULIMIT_NAME)
+}
+
+pub fn ulimit_order() -> Rule {
+    rule(
+        "!has(self.hard) || self.hard == -1 || (self.soft != -1 && self.soft <= self.hard)",
+        text::ULIMIT_ORDER,
+    )
+    .field_path(".hard")
+}
+
+pub fn ulimit_nofile() -> Rule {
+    rule(
+        "self.name != 'nofile' || (self.soft != -1 && !(has(self.hard) && self.hard == -1))",
+        text::ULIMIT_NOFILE,
+    )
+}
+
+/// Rules of where something of the host is mounted.
+pub fn mount_path(schema: &mut Schema) {
+    let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
+    add(
+        schema,
+        [shape(pattern::FILE_PATH, text::MOUNT_PATH)].into_iter().chain(rules::MOUNTS.iter().map(refused)),
+    );
+}
+
+pub fn mounts_apart() -> Rule {
+    rule(
+        "self.all(v, self.exists_one(w, v.mountPath == w.mountPath || v.mountPath.startsWith(w.mountPath + '/')))",
+        text::MOUNTS_APART,
+    )
+}
+
+/// No file is put into a volume of this pool.
+pub fn file_in_volume(pool: &str) -> Rule {
+    rule(
+        format!(
+            "!has(self.files) || !has(self.{pool}.volumes) || !self.{pool}.volumes.exists(v, self.files.exists(f, \
+             f.path == v.mountPath || f.path.startsWith(v.mountPath + '/')))"
+        ),
+        text::FILE_IN_VOLUME,
+    )
+    .field_path(".files")
+}
+
+pub fn gpus() -> Rule {
+    shape(pattern::GPUS, text::GPUS)
+}
+
 pub fn volume_name() -> Rule {
     shape(pattern::VOLUME_NAME, text::VOLUME_NAME)
+}
+
+pub fn host_path() -> Rule {
+    rule(
+        format!(
+            "self.matches({}) && !self.split('/').exists(p, p == '.' || p == '..')",
+            whole(pattern::HOST_PATH)
+        ),
+        text::HOST_PATH,
+    )
+}
+
+pub fn host_path_alone() -> Rule {
+    rule(
+        "!has(self.hostPath) || (!has(self.volumeName) && !(has(self.retain) && self.retain))",
+        text::HOST_PATH_ALONE,
+    )
+}
+
+pub fn remote_url() -> Rule {
+    shape(pattern::REMOTE_URL, text::REMOTE_URL)
+}
+
+pub fn ttl() -> Rule {
+    rule(format!("self != '' && self.matches({})", whole(pattern::TTL)), text::TTL)
+}
+
+pub fn lifetime() -> Rule {
+    rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::LIFETIME)
+}
+
+/// Rules of each namespace that may use a registry.
+pub fn allowed_namespaces(schema: &mut Schema) {
+    add_to_items(
+        schema,
+        [rule(format!("self == '*' || self.matches({})", whole(pattern::LABEL)), text::ALLOWED_NAMESPACE)],
+    );
 }
 
 pub fn host_ip() -> Rule {
@@ -139,13 +322,19 @@ pub fn subnet_range() -> Rule {
     )
 }
 
-pub fn one_server() -> Rule {
-    rule("self.count == 1", text::ONE_SERVER).field_path(".count")
+pub fn server_count() -> Rule {
+    rule("self.count in [1, 3, 5]", text::SERVERS).field_path(".count")
 }
 
-/// A pool of servers has a node unless told otherwise, other than one of agents.
+pub fn max_unavailable() -> Rule {
+    rule("self >= 1 && self <= 32", text::MAX_UNAVAILABLE)
+}
+
+/// A pool of servers has a node unless told otherwise, other than one of agents, and is replaced one at a time.
 pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
+    let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
+    properties.remove("maxUnavailable").expect("it is a field of pools");
 }
 
 /// Agents get no flags that only servers know.
@@ -226,15 +415,42 @@ pub fn sans(schema: &mut Schema) {
     add_to_items(schema, [rule(format!("isIP(self) || self.matches({})", whole(pattern::DNS)), text::SAN)]);
 }
 
+/// The last port of a range, of the nodes and of the host.
+const END: &str = "(has(self.endPort) ? self.endPort : self.port)";
+
 pub fn not_the_api() -> Rule {
-    rule("self.port != 6443 || self.protocol != 'TCP'", text::API_PORT).field_path(".port")
+    rule(format!("self.port > 6443 || {END} < 6443 || self.protocol != 'TCP'"), text::API_PORT)
+        .field_path(".port")
 }
 
-/// Two host ports that can't both be bound; an address of 0.0.0.0 stands for every other.
-fn clash(a: &str, b: &str) -> String {
+pub fn port_range() -> Rule {
+    rule("!has(self.endPort) || self.endPort >= self.port", text::END_PORT)
+}
+
+pub fn host_range() -> Rule {
+    rule(
+        format!("!has(self.endPort) || (has(self.hostPort) && self.hostPort + ({END} - self.port) <= 65535)"),
+        text::HOST_RANGE,
+    )
+}
+
+pub fn ports_in_all() -> Rule {
+    rule(format!("self.map(p, {} + 1).sum() <= {}", further("p"), rules::MAX_PORTS), text::PORTS_IN_ALL)
+}
+
+/// How many ports a range has after its first one.
+fn further(port: &str) -> String {
+    format!("(has({port}.endPort) && {port}.endPort > {port}.port ? {port}.endPort - {port}.port : 0)")
+}
+
+/// Two host ranges, one of a port and another of which this is the length after the first, that can't both be bound;
+/// an address of 0.0.0.0 stands for every other.
+fn clash(port: &str, other: &str, length: &str) -> String {
     format!(
-        "has({a}.hostPort) && has({b}.hostPort) && {a}.hostPort == {b}.hostPort && \
-         ({a}.hostIP == {b}.hostIP || {a}.hostIP == '0.0.0.0' || {b}.hostIP == '0.0.0.0')"
+        "has({port}.hostPort) && has({other}.hostPort) && {port}.hostPort <= {other}.hostPort + {length} && \
+         {other}.hostPort <= {port}.hostPort + {} && \
+         ({port}.hostIP == {other}.hostIP || {port}.hostIP == '0.0.0.0' || {other}.hostIP == '0.0.0.0')",
+        further(port)
     )
 }
 
@@ -243,7 +459,7 @@ pub fn host_ports() -> Rule {
     rule(
         format!(
             "self.all(p, !has(p.hostPort) || self.exists_one(q, p.protocol == q.protocol && {}))",
-            clash("p", "q")
+            clash("p", "q", &further("q"))
         ),
         text::HOST_PORT_TWICE,
     )
@@ -253,7 +469,7 @@ pub fn api_host_port() -> Rule {
     rule(
         format!(
             "!has(self.ports) || !self.ports.exists(p, p.protocol == 'TCP' && {})",
-            clash("p", "self.api")
+            clash("p", "self.api", "0")
         ),
         text::API_HOST_PORT,
     )

@@ -1,12 +1,20 @@
 //! What the operator asks of a created cluster's API, in its own words, so that tests can stand in for it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::plan::{observed::ChildState, steps::NodeConfig};
+use crate::{
+    k3s::manifests::ObjectRef,
+    plan::{desired::ClusterConfigMap, manifests::Found, observed::ChildState, steps::NodeConfig},
+};
 
 /// How a created cluster is reached.
 #[derive(Clone)]
@@ -44,9 +52,22 @@ pub trait ChildApi: Send + Sync {
     /// among them. All others stay.
     async fn configure(&self, node: &str, config: &NodeConfig) -> Result<(), Error>;
     /// Deletes a Node and the Secret with its password, so that a new node of the same name can join at once.
-    /// Success when both are gone already.
+    /// Success when both are gone, now or already.
     async fn delete_node(&self, node: &str) -> Result<(), Error>;
-    /// Ends when the connection does; an item for every change of a Node that matters.
+    /// Deletes the Secret with a Node's password, so that a node that lost its own is let in with another one. Success
+    /// when it is gone, now or already.
+    async fn forget_password(&self, node: &str) -> Result<(), Error>;
+    /// Has K3s take a server out of etcd while it runs. Success when it is on its way, or its Node is gone.
+    async fn leave_etcd(&self, node: &str) -> Result<(), Error>;
+    /// Gives a key of a ConfigMap its content, or takes the key away, and with it a ConfigMap that nobody else has
+    /// anything in. Tells the Pods that read it. Refused when the key is somebody else's and not claimed.
+    async fn set_config(&self, wanted: &ClusterConfigMap) -> Result<(), Error>;
+    /// Those of these objects that are there. One of a kind that the cluster has not is not there.
+    async fn there(&self, objects: &BTreeSet<ObjectRef>) -> Result<BTreeMap<ObjectRef, Found>, Error>;
+    /// Has the object with this UID deleted, and what it owns after it. Success when it is gone already.
+    async fn delete_object(&self, object: &ObjectRef, uid: &str) -> Result<(), Error>;
+    /// Ends when the connection does; an item for every change of a Node that matters, and of a ConfigMap that this
+    /// operator keeps.
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error>;
 }
 

@@ -1,34 +1,55 @@
 //! A created cluster's API, asked by kube.
 
-use std::{collections::BTreeMap, error::Error as _, future::Future, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error as _,
+    future::Future,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{
-    StreamExt,
+    Stream, StreamExt,
     future::{join_all, ready, try_join_all},
-    stream::BoxStream,
+    stream::{BoxStream, once, select_all},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, Pod, Secret, ServiceAccount},
+    core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount},
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, EvictParams, GetParams, ListParams, Patch, PatchParams, Request},
+    api::{DeleteParams, EvictParams, GetParams, ListParams, Patch, PatchParams, Preconditions, Request},
+    core::PartialObjectMeta,
     runtime::watcher::{self, watcher},
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     api::{ChildApi, Error},
-    nodes::{self, Changes, DRAINING_SINCE},
+    config::{self, FIELD_MANAGER, TOLD_OF},
+    nodes::{self, Changes, DRAINING_SINCE, LEAVE},
+    objects::Kinds,
 };
-use crate::plan::{observed::ChildState, steps::NodeConfig};
+use crate::{
+    k3s::manifests::ObjectRef,
+    plan::{
+        desired::{ClusterConfigMap, ConfigKey},
+        inside,
+        manifests::Found,
+        observed::{ChildState, Held},
+        steps::NodeConfig,
+    },
+};
 
 /// How long a call may take. A server without its quorum accepts calls and never answers them.
 const CALL: Duration = Duration::from_secs(5);
+
+/// How long K3s may take to let a deleted Node go, and how often it is looked whether it has.
+const GOES: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How long one watch lasts before it is asked for anew.
 pub(super) const WATCH: Duration = Duration::from_secs(60);
@@ -37,12 +58,13 @@ pub(super) const WATCH: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct KubeChild {
     client: Client,
+    kinds: Kinds,
 }
 
 impl KubeChild {
     /// By a client of that cluster, which must not retry by itself.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, kinds: Kinds::default() }
     }
 
     /// Fails unless the API serves.
@@ -56,11 +78,53 @@ impl KubeChild {
         Api::all(self.client.clone())
     }
 
+    fn config_maps(&self, namespace: &str) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn held(&self, key: ConfigKey) -> Result<Option<(ConfigKey, Held)>, Error> {
+        let found = call(self.config_maps(key.namespace).get_opt(key.name)).await?;
+        Ok(found.and_then(|map| Some((key, config::held(&map, key)?))))
+    }
+
+    /// Has the kubelets bring a ConfigMap of this version to its readers. Without it they do so a minute later.
+    async fn tell(&self, namespace: &str, readers: &str, version: &str) -> Result<(), Error> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let found = call(pods.list_metadata(&ListParams::default().labels(readers))).await?;
+        let patch = json!({"metadata": {"annotations": {TOLD_OF: version}}});
+        let told = found.iter().map(async |pod| {
+            let name = pod.name_any();
+            unless_gone(
+                bounded(pods.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)))
+                    .await?
+                    .map(drop),
+            )
+        });
+        join_all(told).await.into_iter().collect()
+    }
+
     /// The Pods that must leave a Node.
     async fn pods_to_evict(&self, node: &str) -> Result<Vec<Pod>, Error> {
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let pods = call(Api::<Pod>::all(self.client.clone()).list(&on_node)).await?;
         Ok(pods.items.into_iter().filter(nodes::must_leave).collect())
+    }
+
+    /// Waits until a Node that was deleted is gone. K3s takes a server out of etcd and forgets the password before it
+    /// lets its Node go, by finalizers (k3s-io/k3s#2669). Whoever joined under that name before would go with it.
+    async fn let_go(&self, node: &Node) -> Result<(), Error> {
+        let (name, uid) = (node.name_any(), node.uid());
+        let gone = async {
+            while call(self.nodes().get_metadata_opt(&name)).await?.is_some_and(|found| found.uid() == uid) {
+                sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        timeout(GOES, gone).await.unwrap_or_else(|_| {
+            let finalizers = node.finalizers().join(", ");
+            let limit = GOES.as_secs();
+            Err(Error::Api(format!("the Node is still there {limit} s after its deletion: {finalizers}")))
+        })
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Error> {
@@ -78,13 +142,17 @@ impl KubeChild {
 impl ChildApi for KubeChild {
     async fn observe(&self) -> Result<ChildState, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-node-lease");
+        let servers = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
+        let of_servers = ListParams::default().labels(nodes::API_SERVERS);
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
         let (nodes_api, all) = (self.nodes(), ListParams::default());
-        let ((), nodes, leases, account) = tokio::try_join!(
+        let ((), nodes, leases, servers, account, config) = tokio::try_join!(
             self.ready(),
             call(nodes_api.list(&all)),
             call(leases.list(&all)),
+            call(servers.list(&of_servers)),
             call(accounts.get_metadata_opt("default")),
+            try_join_all(inside::KEYS.map(|key| self.held(key))),
         )?;
         let drained = nodes.iter().filter(|node| nodes::draining_since(node).is_some()).map(|node| async {
             let pods = self.pods_to_evict(&node.name_any()).await?;
@@ -92,8 +160,9 @@ impl ChildApi for KubeChild {
         });
         let pods_to_evict: BTreeMap<_, _> = try_join_all(drained).await?.into_iter().collect();
         Ok(ChildState {
-            nodes: nodes::observe(&nodes.items, &leases.items, &pods_to_evict),
+            nodes: nodes::observe(&nodes.items, &leases.items, &servers.items, &pods_to_evict),
             pods_can_start: account.is_some(),
+            config: config.into_iter().flatten().collect(),
         })
     }
 
@@ -135,37 +204,103 @@ impl ChildApi for KubeChild {
     }
 
     async fn delete_node(&self, node: &str) -> Result<(), Error> {
-        let deleted = bounded(self.nodes().delete(node, &DeleteParams::default())).await?;
-        unless_gone(deleted.map(drop))?;
+        match bounded(self.nodes().delete(node, &DeleteParams::default())).await? {
+            Ok(deleted) => {
+                if let Some(going) = deleted.left() {
+                    self.let_go(&going).await?;
+                }
+            }
+            refused => unless_gone(refused.map(drop))?,
+        }
+        self.forget_password(node).await
+    }
+
+    async fn forget_password(&self, node: &str) -> Result<(), Error> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), "kube-system");
         let password = format!("{node}.node-password.k3s");
         let deleted = bounded(secrets.delete(&password, &DeleteParams::default())).await?;
         unless_gone(deleted.map(drop))
     }
 
+    async fn leave_etcd(&self, node: &str) -> Result<(), Error> {
+        let patch = json!({"metadata": {"annotations": {LEAVE: "true"}}});
+        let patched =
+            bounded(self.nodes().patch(node, &PatchParams::default(), &Patch::Merge(&patch))).await?;
+        unless_gone(patched.map(drop))
+    }
+
+    async fn set_config(&self, wanted: &ClusterConfigMap) -> Result<(), Error> {
+        let ConfigKey { namespace, name, .. } = wanted.key;
+        let maps = self.config_maps(namespace);
+        let params = PatchParams { force: wanted.claimed, ..PatchParams::apply(FIELD_MANAGER) };
+        if wanted.content.is_none() {
+            let Some(found) = call(maps.get_opt(name)).await? else { return Ok(()) };
+            if config::alone(&found, wanted.key) {
+                // Only as it was seen: somebody may be putting something in.
+                let preconditions =
+                    Preconditions { uid: found.uid(), resource_version: found.resource_version() };
+                let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                return unless_gone(bounded(maps.delete(name, &params)).await?.map(drop));
+            }
+        }
+        let patch = Patch::Apply(config::applied(wanted.key, wanted.content.as_deref()));
+        let written = call(maps.patch(name, &params, &patch)).await?;
+        if let Some(readers) = wanted.readers {
+            let version = written.resource_version().unwrap_or_default();
+            if let Err(error) = self.tell(namespace, readers, &version).await {
+                tracing::debug!(namespace, name, %error, "the Pods that read it were not told");
+            }
+        }
+        Ok(())
+    }
+
+    async fn there(&self, objects: &BTreeSet<ObjectRef>) -> Result<BTreeMap<ObjectRef, Found>, Error> {
+        self.kinds.there(&self.client, objects).await
+    }
+
+    async fn delete_object(&self, object: &ObjectRef, uid: &str) -> Result<(), Error> {
+        self.kinds.delete(&self.client, object, uid).await
+    }
+
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error> {
-        let config = watcher::Config::default().timeout(WATCH.as_secs() as u32);
-        let changes = watcher(self.nodes(), config)
-            // The watcher would try again for ever; the caller looks for another way to the cluster instead.
-            .scan(Changes::default(), |changes, event| ready(event.ok().map(|event| changes.note(event))))
-            .filter_map(|changed| ready(changed.then_some(())));
-        Ok(changes.boxed())
+        let config = || watcher::Config::default().timeout(WATCH.as_secs() as u32);
+        // The watchers would try again for ever; the caller looks for another way to the cluster instead.
+        let nodes = watcher(self.nodes(), config())
+            .scan(Changes::default(), |changes, event| ready(event.ok().map(|event| changes.note(event))));
+        let mut all = vec![ended(nodes)];
+        for ConfigKey { namespace, name, .. } in inside::KEYS {
+            let only = config().fields(&format!("metadata.name={name}"));
+            let maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(self.client.clone(), namespace);
+            let changes = watcher(maps, only);
+            all.push(ended(
+                changes.scan((), |(), event| ready(event.ok().map(|event| config::changed(&event)))),
+            ));
+        }
+        let changes = select_all(all).take_while(|event| ready(event.is_some()));
+        Ok(changes.filter_map(|changed| ready((changed == Some(true)).then_some(()))).boxed())
     }
 }
 
+/// A stream that says when it ends.
+fn ended(stream: impl Stream<Item = bool> + Send + 'static) -> BoxStream<'static, Option<bool>> {
+    stream.map(Some).chain(once(ready(None))).boxed()
+}
+
 /// The answer of a call in time, whatever it is.
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, Error> {
+pub(super) async fn bounded<T>(
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<kube::Result<T>, Error> {
     timeout(CALL, call)
         .await
         .map_err(|_| Error::Unreachable(format!("no answer within {} s", CALL.as_secs())))
 }
 
 /// What a call in time answers.
-async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     bounded(call).await?.map_err(|e| words(&e))
 }
 
-fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
+pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other.map_err(|e| words(&e)),
@@ -174,7 +309,7 @@ fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
 
 /// An error in words for people. A server that is starting or has lost its quorum refuses everything with 5xx: that
 /// is no refusal of this one call.
-fn words(error: &kube::Error) -> Error {
+pub(super) fn words(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
             let told = format!("{} {}", status.code, reason(&status.message));

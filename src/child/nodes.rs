@@ -19,6 +19,28 @@ pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
 /// told from other people's.
 pub const CONFIGURED: &str = "localcluster.dev/configured";
 
+/// Annotation of a server's Node: the name of its member of etcd. K3s writes it.
+const MEMBER: &str = "etcd.k3s.cattle.io/node-name";
+/// Annotation of a server's Node: K3s takes the server out of etcd.
+pub const LEAVE: &str = "etcd.k3s.cattle.io/remove";
+/// Annotation of a server's Node: K3s has taken this member out of etcd.
+const LEFT: &str = "etcd.k3s.cattle.io/removed-node-name";
+
+/// Whether a Node's server was taken out of etcd. One that joined again is another member.
+fn left(node: &Node) -> bool {
+    let (member, left) = (node.annotations().get(MEMBER), node.annotations().get(LEFT));
+    left.is_some() && (member.is_none() || member == left)
+}
+
+fn leaving(node: &Node) -> bool {
+    node.annotations().get(LEAVE).is_some_and(|v| v == "true")
+}
+
+/// Whether a Node's server votes in etcd, as K3s tells it.
+fn voter(node: &Node) -> Option<bool> {
+    condition(node, "EtcdIsVoter").map(|c| c.status == "True")
+}
+
 /// What this operator gave a Node.
 pub fn configured(node: &Node) -> Option<NodeConfig> {
     serde_json::from_str(node.annotations().get(CONFIGURED)?).ok()
@@ -73,11 +95,16 @@ pub fn schedulable(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true)
 }
 
-/// The Nodes as the planner sees them, with the Leases of their kubelets and, for those that are drained, the number
+/// The Leases by which kube-apiservers say that they are up, in `kube-system` (Kubernetes' feature APIServerIdentity, on
+/// by default since 1.26).
+pub const API_SERVERS: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
+
+/// The Nodes as the planner sees them, with the Leases of their kubelets and API servers and, for those that are drained, the number
 /// of Pods to evict.
 pub fn observe(
     nodes: &[Node],
     leases: &[Lease],
+    servers: &[Lease],
     pods_to_evict: &BTreeMap<String, usize>,
 ) -> BTreeMap<String, observed::Node> {
     nodes
@@ -85,20 +112,27 @@ pub fn observe(
         .map(|node| {
             let name = node.name_any();
             let lease = leases.iter().find(|lease| lease.name_any() == name);
+            let server = servers.iter().filter(|l| l.labels().get("kubernetes.io/hostname") == Some(&name));
+            let renewed = |lease: &Lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0);
             let condition = ready_condition(node);
             let ready = condition.is_some_and(|c| c.status == "True");
             let observed = observed::Node {
                 ready,
+                since: condition.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
                 message: if ready { String::new() } else { why_not(condition) },
                 version: version(node).to_owned(),
                 // A new kubelet tells its Node's state at once and makes its Lease up to seven seconds later.
                 renewed: condition
                     .and_then(|c| c.last_heartbeat_time.as_ref())
                     .map(|time| time.0)
-                    .max(lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0)),
+                    .max(lease.and_then(renewed)),
+                api_renewed: server.filter_map(renewed).max(),
                 schedulable: schedulable(node),
                 draining_since: draining_since(node),
                 pods_to_evict: pods_to_evict.get(&name).copied().unwrap_or_default(),
+                voter: voter(node),
+                leaving: leaving(node),
+                left: left(node),
                 labels: node.labels().clone(),
                 taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
                 configured: configured(node),
@@ -109,7 +143,11 @@ pub fn observe(
 }
 
 fn ready_condition(node: &Node) -> Option<&NodeCondition> {
-    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
+    condition(node, "Ready")
+}
+
+fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
 }
 
 fn why_not(condition: Option<&NodeCondition>) -> String {
@@ -144,6 +182,7 @@ struct Digest {
     schedulable: bool,
     draining: bool,
     going: bool,
+    member: (Option<bool>, bool, bool),
     labels: BTreeMap<String, String>,
     taints: Vec<String>,
 }
@@ -174,6 +213,7 @@ impl Changes {
             schedulable: schedulable(node),
             draining: draining_since(node).is_some(),
             going: node.metadata.deletion_timestamp.is_some(),
+            member: (voter(node), leaving(node), left(node)),
             labels: node.labels().clone(),
             taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
         };
@@ -230,7 +270,14 @@ mod tests {
         }))
         .unwrap();
         let nodes = [node("a", "True"), drained(node("b", "Unknown"), "2026-11-25T00:00:00Z")];
-        let seen = observe(&nodes, &[lease], &BTreeMap::from([("b".to_owned(), 3)]));
+        let server: Lease = serde_json::from_value(json!({
+            "metadata": {"name": "apiserver-x", "labels": {"kubernetes.io/hostname": "a"}},
+            "spec": {"renewTime": "2026-11-25T01:02:05.000000Z"},
+        }))
+        .unwrap();
+        let seen = observe(&nodes, &[lease], &[server], &BTreeMap::from([("b".to_owned(), 3)]));
+        let up = "2026-11-25T01:02:05Z".parse().unwrap();
+        assert_eq!((seen["a"].api_renewed, seen["b"].api_renewed), (Some(up), None));
 
         assert_eq!(seen["a"].renewed, Some("2026-11-25T01:02:03.5Z".parse().unwrap()));
         assert_eq!(seen["a"].version, "v1.36.2+k3s1");
@@ -258,7 +305,7 @@ mod tests {
             let conditions = node.status.as_mut().unwrap().conditions.as_mut().unwrap();
             conditions[1].last_heartbeat_time =
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(heartbeat.parse().unwrap()));
-            let seen = observe(&[node], std::slice::from_ref(&lease), &BTreeMap::new());
+            let seen = observe(&[node], std::slice::from_ref(&lease), &[], &BTreeMap::new());
             assert_eq!(seen["a"].renewed, Some(renewed.parse().unwrap()));
         }
     }
@@ -266,7 +313,7 @@ mod tests {
     #[test]
     fn a_node_without_any_condition_is_not_ready() {
         let bare: Node = serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap();
-        let seen = observe(&[bare], &[], &BTreeMap::new());
+        let seen = observe(&[bare], &[], &[], &BTreeMap::new());
         assert!(!seen["new"].ready && seen["new"].schedulable);
         assert_eq!(seen["new"].message, "its kubelet has not reported yet");
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use jiff::Timestamp;
 use kube::{
@@ -18,13 +18,19 @@ use kube::{
     },
 };
 
-use super::{backoff::Backoff, files::Files, probe::Probe, pulls::Pulls, triggers::Triggers};
+use super::{
+    backoff::Backoff, files::Files, preload::Preloads, probe::Probe, pulls::Pulls, triggers::Triggers,
+    turns::Turns,
+};
 use crate::{
-    api::{LocalCluster, Registry, condition},
+    api::{
+        LocalCluster, Registry, condition,
+        uses::{refers, uses},
+    },
     child::api::{Access, ChildApi, Connect},
     docker::engine::Engine,
     metrics::Metrics,
-    plan::cluster::Settings,
+    plan::{cluster::Settings, ports::Binding, refused::Refused},
     server::Health,
 };
 
@@ -49,6 +55,10 @@ pub struct Context {
     pub manager: String,
     /// Image pulls.
     pub pulls: Pulls,
+    /// Which clusters start.
+    pub turns: Turns,
+    /// Images on their way into nodes.
+    pub preloads: Preloads,
     /// Files of containers.
     pub files: Files,
     /// How to have objects looked at again.
@@ -71,6 +81,9 @@ pub struct Context {
     pub now: fn() -> Timestamp,
 }
 
+/// How often host ports that something else has are tried again.
+const TRY_PORTS: Duration = Duration::from_secs(10);
+
 /// What is remembered of objects.
 #[derive(Default)]
 pub struct Memory {
@@ -83,14 +96,34 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Object {
-    /// Host ports that were chosen for it and that Docker refused.
-    refused: BTreeSet<u16>,
+    /// What was chosen for it and what Docker refused.
+    refused: Refused,
     /// Since when it is not settled.
     unsettled: Option<Instant>,
     /// The client of its created cluster, with what it was made of.
     child: Option<(String, Arc<dyn ChildApi>)>,
-    /// What the running watch of its Nodes was started with.
+    /// Since when its created cluster has not answered.
+    silent: Option<Timestamp>,
+    /// What the running watch of its created cluster was started with.
     watched: Option<String>,
+    /// What people were told of it last, and need not be told again.
+    noted: BTreeSet<String>,
+    /// Host ports that Docker would not bind, since something else has them; `None` before the first look.
+    taken: Option<BTreeSet<Binding>>,
+    /// When those were last tried.
+    tried: Option<Instant>,
+    /// When it is looked at for its end, and the task that sees to it.
+    alarm: Option<(Timestamp, AbortHandle)>,
+    /// What people were told of it once and for all.
+    said: BTreeSet<String>,
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if let Some((_, task)) = self.alarm.take() {
+            task.abort();
+        }
+    }
 }
 
 impl Memory {
@@ -99,14 +132,67 @@ impl Memory {
         f(objects.entry(uid.to_owned()).or_default())
     }
 
-    /// Host ports that Docker refused.
-    pub fn refused(&self, uid: &str) -> BTreeSet<u16> {
+    /// What Docker refused.
+    pub fn refused(&self, uid: &str) -> Refused {
         self.with(uid, |o| o.refused.clone())
     }
 
-    /// Notes host ports that Docker refused.
-    pub fn refuse(&self, uid: &str, ports: &[u16]) {
-        self.with(uid, |o| o.refused.extend(ports));
+    /// Notes what Docker refuses.
+    pub fn refuse(&self, uid: &str, note: impl FnOnce(&mut Refused) -> bool) -> bool {
+        self.with(uid, |o| note(&mut o.refused))
+    }
+
+    /// Host ports that something else has; at the first look those that `before` tells of.
+    pub fn taken(&self, uid: &str, before: impl FnOnce() -> BTreeSet<Binding>) -> BTreeSet<Binding> {
+        self.with(uid, |o| o.taken.get_or_insert_with(before).clone())
+    }
+
+    /// Notes the host ports that something else has.
+    pub fn set_taken(&self, uid: &str, taken: BTreeSet<Binding>) {
+        self.with(uid, |o| o.taken = Some(taken));
+    }
+
+    /// Whether it is time to try them again; it is noted that they are.
+    pub fn try_ports(&self, uid: &str) -> bool {
+        self.with(uid, |o| {
+            let due = o.tried.is_none_or(|at| at.elapsed() >= TRY_PORTS);
+            if due {
+                o.tried = Some(Instant::now());
+            }
+            due
+        })
+    }
+
+    /// Those of the notes that were not there at the last look.
+    pub fn news(&self, uid: &str, notes: &[String]) -> Vec<String> {
+        self.with(uid, |o| {
+            let before = std::mem::replace(&mut o.noted, notes.iter().cloned().collect());
+            o.noted.difference(&before).cloned().collect()
+        })
+    }
+
+    /// Has the task that `start` starts see to it that the object is looked at at this time, unless one does already.
+    pub fn alarm(&self, uid: &str, at: Timestamp, start: impl FnOnce() -> AbortHandle) {
+        self.with(uid, |o| {
+            // One that has rung rang too early, as clocks go, or what was due could not be done.
+            if o.alarm.as_ref().is_none_or(|(set, task)| *set != at || task.is_finished())
+                && let Some((_, before)) = o.alarm.replace((at, start()))
+            {
+                before.abort();
+            }
+        });
+    }
+
+    /// The object has no end to be looked at for.
+    pub fn no_alarm(&self, uid: &str) {
+        if let Some((_, task)) = self.with(uid, |o| o.alarm.take()) {
+            task.abort();
+        }
+    }
+
+    /// Whether people have to be told this still; it is noted that they were.
+    pub fn say_once(&self, uid: &str, note: &str) -> bool {
+        self.with(uid, |o| o.said.insert(note.to_owned()))
     }
 
     /// How long the object has not been settled; begins to count with the first call.
@@ -125,6 +211,16 @@ impl Memory {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.cleared(&uid.to_owned());
         self.api.cleared(&uid.to_owned());
+    }
+
+    /// Since when the created cluster has not answered, which it does not now either.
+    pub fn silent_since(&self, uid: &str, now: Timestamp) -> Timestamp {
+        self.with(uid, |o| *o.silent.get_or_insert(now))
+    }
+
+    /// The created cluster answers, or there is none to ask.
+    pub fn answered(&self, uid: &str) {
+        self.with(uid, |o| o.silent = None);
     }
 
     /// Forgets the client of a created cluster, which did not answer.
@@ -189,17 +285,31 @@ impl Context {
     }
 
     /// The LocalClusters that use a Registry, as `namespace/name`.
-    pub fn users(&self, namespace: &str, registry: &str) -> Vec<String> {
-        let mut users: Vec<String> = self
+    pub fn users(&self, namespace: &str, name: &str) -> Vec<String> {
+        self.clusters_of(namespace, name, uses)
+    }
+
+    /// The LocalClusters that name a Registry, with its consent or without.
+    pub fn referrers(&self, namespace: &str, name: &str) -> Vec<String> {
+        self.clusters_of(namespace, name, refers)
+    }
+
+    fn clusters_of(
+        &self,
+        namespace: &str,
+        name: &str,
+        relation: fn(&LocalCluster, &Registry) -> bool,
+    ) -> Vec<String> {
+        let Some(registry) = self.registry(namespace, name) else { return Vec::new() };
+        let mut found: Vec<String> = self
             .clusters
             .state()
             .iter()
             .filter_map(|guard| guard.0.as_ref().ok().cloned())
-            .filter(|c| c.metadata.namespace.as_deref() == Some(namespace))
-            .filter(|c| c.spec.registries.used.iter().any(|r| r.name == registry))
-            .filter_map(|c| Some(format!("{namespace}/{}", c.metadata.name?)))
+            .filter(|c| relation(c, &registry))
+            .filter_map(|c| Some(format!("{}/{}", c.metadata.namespace?, c.metadata.name?)))
             .collect();
-        users.sort();
-        users
+        found.sort();
+        found
     }
 }

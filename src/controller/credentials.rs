@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::{
@@ -14,13 +15,17 @@ use crate::{
         LocalCluster, LocalClusterStatus,
         condition::{reasons, types},
     },
-    k3s::kubeconfig,
+    k3s::{certificate, kubeconfig},
     plan::{
         cluster::{Allocation, Desired},
         steps::Plan,
     },
     status,
 };
+
+/// How long before its end people are told of a certificate that nobody renewed. K3s renews at a start what has less
+/// than 120 days left.
+const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
 pub async fn kubeconfig_secret(
@@ -37,6 +42,11 @@ pub async fn kubeconfig_secret(
         plan.waits(types::KUBECONFIG_READY, reasons::PENDING, "the servers have not written it yet");
         return Ok(previous.kubeconfig_secret.clone());
     };
+    if let Some(note) = ends_soon(&credentials.certificate, (ctx.now)(), desired)
+        && ctx.memory.say_once(&cluster.uid().unwrap_or_default(), &note)
+    {
+        report::warning(ctx, &cluster.object_ref(&()), "CertificateExpiring", &note);
+    }
     let host = status::host_url(&cluster.spec.api.host_ip, allocation.api_port.into());
     let render = |server: &str| {
         kubeconfig::render(&credentials, &desired.names.cluster, server, &desired.load_balancer.name)
@@ -70,4 +80,15 @@ pub async fn kubeconfig_secret(
     let what = if existing.is_some() { "Update" } else { "Create" };
     report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Secret {name}"));
     Ok(Some(name))
+}
+
+/// What is said of an admin certificate whose end is near. A server that is started renews it, and what it writes then
+/// comes into the Secret by itself; nothing else renews it, and a restart is not the operator's to choose the time of.
+fn ends_soon(certificate: &str, now: Timestamp, desired: &Desired) -> Option<String> {
+    let end = certificate::end(certificate).filter(|end| end.duration_since(now) < NEAR)?;
+    let server = &desired.servers.first()?.container.name;
+    Some(format!(
+        "the certificate in the kubeconfig ends at {end}: K3s renews it when it starts, so restart the server when it \
+         suits you, by `docker restart {server}`"
+    ))
 }

@@ -10,7 +10,11 @@ use jiff::Timestamp;
 
 use crate::{
     child::api::{self as child, ChildApi},
-    docker::{archive, engine::Engine, error},
+    docker::{
+        archive,
+        engine::{Engine, Update},
+        error,
+    },
     metrics::Metrics,
     plan::steps::{Action, Step, Target},
 };
@@ -117,10 +121,34 @@ impl World<'_> {
             Action::RemoveContainer { container } => {
                 gone(engine.remove_container(&self.id(container)?).await)?
             }
+            Action::SetRestart { container, restart } => {
+                engine.update(&self.id(container)?, &Update { restart: Some(*restart) }).await?;
+            }
+            Action::Exec { container, command } => {
+                let ended = engine.exec(&self.id(container)?, command).await?;
+                if ended.code != 0 {
+                    let said = ended.output.trim().lines().next_back().unwrap_or_default();
+                    let words = format!("`{}` ended with code {}: {said}", command.join(" "), ended.code);
+                    return Err(error::Error::Engine(words).into());
+                }
+            }
             Action::Drain { node } => self.child()?.drain(node, self.now).await?,
             Action::Uncordon { node } => self.child()?.uncordon(node).await?,
             Action::Configure { node, config } => self.child()?.configure(node, config).await?,
             Action::DeleteNode { node } => self.child()?.delete_node(node).await?,
+            Action::ForgetPassword { node } => self.child()?.forget_password(node).await?,
+            Action::LeaveEtcd { node } => self.child()?.leave_etcd(node).await?,
+            Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
+            Action::RemoveFiles { container, paths } => {
+                let command: Vec<String> =
+                    ["rm", "-f", "--"].iter().map(|a| (*a).to_owned()).chain(paths.iter().cloned()).collect();
+                let ended = engine.exec(&self.id(container)?, &command).await?;
+                if ended.code != 0 {
+                    let words = format!("rm: exit code {}: {}", ended.code, ended.output.trim());
+                    return Err(error::Error::Engine(words).into());
+                }
+            }
+            Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! other calls of a look together.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,6 +16,11 @@ use crate::docker::engine::{ContainerDetail, Engine, Result};
 /// How soon a file that was not there is looked for again.
 const MISSING: Duration = Duration::from_millis(500);
 
+/// How long after its start a container may still be about to write a file of its own anew, and how often that is
+/// looked for meanwhile.
+const STARTING: Duration = Duration::from_secs(60);
+const YOUNG: Duration = Duration::from_secs(2);
+
 /// What was read of the files of containers.
 pub struct Files {
     engine: Arc<dyn Engine>,
@@ -27,7 +32,20 @@ pub struct Files {
 #[derive(Default)]
 struct Read {
     started: Option<Timestamp>,
+    /// Since when that start is known.
+    since: Option<Instant>,
     files: HashMap<String, (Instant, Option<Vec<u8>>)>,
+    trees: HashMap<String, (Instant, BTreeMap<String, Vec<u8>>)>,
+}
+
+impl Read {
+    /// A container that was started again has other files, as far as anybody knows.
+    fn renew(&mut self, container: &ContainerDetail) {
+        if self.started != container.started_at {
+            let since = Some(Instant::now());
+            *self = Self { started: container.started_at, since, ..Self::default() };
+        }
+    }
 }
 
 impl Files {
@@ -38,13 +56,32 @@ impl Files {
 
     /// A file's content; `None` when it is not there.
     pub async fn read(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
+        self.read_for(container, path, |_, _| self.trusted).await
+    }
+
+    /// The content of a file that the container itself writes when it starts: what is there right after a start may be
+    /// that of the last one.
+    pub async fn written(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
+        let limit = |since: Option<Instant>, at: Instant| {
+            let young = since.is_some_and(|since| at.saturating_duration_since(since) < STARTING);
+            if young { YOUNG } else { self.trusted }
+        };
+        self.read_for(container, path, limit).await
+    }
+
+    /// A file's content, as long as `limit` says for a read at some time, of a container whose start is known since
+    /// another.
+    async fn read_for(
+        &self,
+        container: &ContainerDetail,
+        path: &str,
+        limit: impl Fn(Option<Instant>, Instant) -> Duration,
+    ) -> Result<Option<Vec<u8>>> {
         let id = &container.container.id;
         if let Some(known) = self.with(id, |read| {
-            if read.started != container.started_at {
-                *read = Read { started: container.started_at, ..Read::default() };
-            }
+            read.renew(container);
             let (at, content) = read.files.get(path)?;
-            let limit = if content.is_some() { self.trusted } else { MISSING };
+            let limit = if content.is_some() { limit(read.since, *at) } else { MISSING };
             (at.elapsed() < limit).then(|| content.clone())
         }) {
             return Ok(known);
@@ -53,6 +90,22 @@ impl Files {
         let content = self.engine.read_file(id, path).await?;
         self.with(id, |read| read.files.insert(path.to_owned(), (at, content.clone())));
         Ok(content)
+    }
+
+    /// The files below a directory.
+    pub async fn tree(&self, container: &ContainerDetail, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+        let id = &container.container.id;
+        if let Some(known) = self.with(id, |read| {
+            read.renew(container);
+            let (at, tree) = read.trees.get(path)?;
+            (at.elapsed() < self.trusted).then(|| tree.clone())
+        }) {
+            return Ok(known);
+        }
+        let at = Instant::now();
+        let tree = self.engine.read_tree(id, path).await?;
+        self.with(id, |read| read.trees.insert(path.to_owned(), (at, tree.clone())));
+        Ok(tree)
     }
 
     /// Forgets what was read of a container: it was written to, or is gone.

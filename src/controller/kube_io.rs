@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future, time::Duration};
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{Namespace, Secret},
+    api::core::v1::{ConfigMap, Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -114,6 +114,55 @@ pub async fn apply_secret(client: &Client, secret: &Secret) -> Result<(), Error>
     let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
     let params = PatchParams::apply(FIELD_MANAGER).force();
     bounded(api.patch(&secret.name_any(), &params, &Patch::Apply(secret))).await?;
+    Ok(())
+}
+
+/// A ConfigMap; `None` when there is none.
+pub async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
+    bounded(Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name)).await
+}
+
+/// Applies an object, given as JSON.
+pub async fn apply<K>(api: &Api<K>, name: &str, object: &serde_json::Value) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    bounded(api.patch(name, &params, &Patch::Apply(object))).await?;
+    Ok(())
+}
+
+/// Has an object deleted, and no other of its name. Success when it is gone already.
+pub async fn delete<K>(client: &Client, object: &K) -> Result<(), Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    match delete_if(client, object, Preconditions { uid: object.uid(), resource_version: None }).await {
+        Err(error) if error.is_stale() => Ok(()),
+        other => other,
+    }
+}
+
+/// Has an object deleted as it was read: one that was changed since is not, which is a stale error.
+pub async fn delete_unchanged<K>(client: &Client, object: &K) -> Result<(), Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    delete_if(
+        client,
+        object,
+        Preconditions { uid: object.uid(), resource_version: object.resource_version() },
+    )
+    .await
+}
+
+async fn delete_if<K>(client: &Client, object: &K, as_read: Preconditions) -> Result<(), Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let params = DeleteParams { preconditions: Some(as_read), ..DeleteParams::background() };
+    bounded(api.delete(&object.name_any(), &params)).await?;
     Ok(())
 }
 

@@ -9,35 +9,37 @@ use super::{
     context::Context,
     credentials,
     execute::{self, Report},
+    expiry, hang,
     kube_io::{self, Error},
-    observe,
+    manifests, observe, ports,
+    pulls::Wake,
     reach::{self, Seen},
     report, resolve,
 };
 use crate::{
     api::{
-        LocalCluster, LocalClusterStatus,
+        LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::{self, reasons, types},
     },
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
-        cluster::{self, Allocation, Desired, Refs},
+        cluster::{self, Allocation, Desired},
         containers::Owner,
         failures,
         local_cluster::{self, Inputs, teardown},
         observed::Observed,
+        quorum_reset,
+        refused::Refused,
+        repair,
         steps::{Action, Plan, Problem},
-        validate,
+        turns, validate,
     },
     status::{self, ClusterView, Moment},
 };
 
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
-
-/// How long a refused choice of a subnet is put down to others who chose the same.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The owner labels of a cluster.
 pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
@@ -101,52 +103,116 @@ async fn pass(
     let Some(refs) = resolve::refs(ctx, cluster, &valid, &observed, &mut plan).await? else {
         return blocked(previous, &plan.problems, types::NETWORK_READY).await;
     };
+    // What is there is kept up; nothing is begun.
+    if refs.inputs.is_none() && observed.own.is_empty() {
+        return blocked(previous, &plan.problems, types::NETWORK_READY).await;
+    }
     let refused = ctx.memory.refused(&owner.uid);
     let allocated =
         cluster::allocate(&mut plan, &valid, &owner, &ctx.settings, &observed, previous, &refused);
-    let Some(allocation) = allocated else {
+    let Some(mut allocation) = allocated else {
         return blocked(previous, &plan.problems, types::REGISTRIES_READY).await;
     };
-    let desired = cluster::desired(&valid, &owner, &ctx.settings, &refs, &allocation, &observed);
+    ports::judge(ctx, &owner, &valid, &observed, previous, &mut plan, &mut allocation).await;
+    let Seen { credentials, child } = match valid.stopped {
+        true => Seen { credentials: None, child: None },
+        false => reach::child(ctx, &owner, &mut observed, &valid, &allocation).await,
+    };
+    hang::observe(ctx, &owner, &valid, &mut observed).await;
+    let settings = &ctx.settings;
+    let basis = cluster::Basis {
+        valid: &valid,
+        owner: &owner,
+        settings,
+        refs: &refs,
+        allocation: &allocation,
+        observed: &observed,
+        previous,
+        now: moment.now,
+    };
+    let desired = cluster::desired(&mut plan, basis);
     let seen = details(ctx, &mut observed, &desired, &refs.token).await;
     if let Err(error) = seen {
         return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
     }
-    let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &desired, &allocation).await;
+    if let Err(error) = observe::trees(&ctx.files, &mut observed, &desired).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
 
+    let looked = manifests::observe(&ctx.files, child.as_deref(), &mut observed, &desired, &refs).await;
+    if let Err(error) = looked {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
+    if let Err(error) = ctx.preloads.observe(&ctx.pulls, &mut observed, &desired).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
+
+    let done = previous.quorum_reset.clone();
+    let asked = cluster.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str);
+    let reset = quorum_reset::Request { asked, done: done.as_deref() };
+    let repairs = repair::remembered(previous, moment.generation);
     let inputs = Inputs {
         owner: &owner,
         observed: &observed,
         refs: &refs,
         node_name: ctx.settings.node_name.as_deref(),
+        voters: &previous.voters,
+        reset,
+        repairs: &repairs,
+        repair_after: ctx.settings.node_repair_after,
         now: moment.now,
     };
     local_cluster::plan(&mut plan, &desired, &inputs);
-    start_pulls(ctx, cluster, &valid, &observed, &mut plan).await?;
-    let secret =
+    for note in ctx.memory.news(&owner.uid, &plan.notes) {
+        report::event(ctx, &cluster.object_ref(&()), "NotOurs", &note);
+    }
+    if turns::works(&observed) {
+        ctx.turns.done(&owner.uid);
+    }
+    let begins = turns::begins(&plan, &desired, &observed, &previous.conditions);
+    let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
+    if begins && !ctx.turns.take(&owner.uid, most, wake(ctx, cluster)) {
+        turns::wait(&mut plan);
+    }
+    start_pulls(ctx, cluster, &valid, &desired, &mut plan).await?;
+    for import in &plan.imports {
+        ctx.preloads.start(import, wake(ctx, cluster));
+    }
+    let secret = if valid.stopped {
+        previous.kubeconfig_secret.clone()
+    } else {
         credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials)
-            .await?;
+            .await?
+    };
 
+    let view = ClusterView {
+        valid: &valid,
+        owner: &owner,
+        allocation: &allocation,
+        desired: &desired,
+        refs: &refs,
+        observed: &observed,
+        problems: &plan.problems,
+        unjudged: plan.unjudged,
+        reset: plan.reset.as_deref(),
+        quorum_reset: reset.told(&plan),
+        repairs: &plan.repairs,
+        kubeconfig_secret: secret.as_deref(),
+    };
     let first_look = previous.observed_generation != Some(moment.generation);
     // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
     let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
-    if first_look || no_longer || last || plan.steps.is_empty() {
-        let view = view(
-            &valid,
-            &owner,
-            &allocation,
-            &desired,
-            &refs,
-            &observed,
-            &plan.problems,
-            plan.unjudged,
-            secret.as_deref(),
-        );
+    // A repair is counted before it is begun: an operator that is killed by it must not forget it.
+    let counted = plan.repairs != repairs;
+    if first_look || no_longer || counted || last || plan.steps.is_empty() {
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
     }
     if plan.steps.is_empty() {
-        return Ok(Outcome::Next(report::next(ctx, &owner.uid, &plan.problems)));
+        let next = report::next(ctx, &owner.uid, &plan.problems);
+        // What is settled is otherwise looked at seldom.
+        let again = plan.again.filter(|_| plan.problems.is_empty());
+        return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, moment.now))));
     }
 
     let done = execute::execute(&plan.steps, &*ctx.engine, child.as_deref(), moment.now, &ctx.metrics).await;
@@ -157,6 +223,9 @@ async fn pass(
         }
     }
     report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
+    if begins && !done.failed.is_empty() {
+        ctx.turns.done(&owner.uid);
+    }
     let problems = problems(ctx, &owner, &plan, &done, &valid, &allocation, previous);
     let Some(problems) = problems else {
         // A drain asks again and again; nothing else is worth another look at once.
@@ -164,42 +233,14 @@ async fn pass(
         if busy && done.failed.is_empty() {
             return Ok(Outcome::Again);
         }
-        let view = view(
-            &valid,
-            &owner,
-            &allocation,
-            &desired,
-            &refs,
-            &observed,
-            &plan.problems,
-            plan.unjudged,
-            secret.as_deref(),
-        );
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
         return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
     };
-    let all: Vec<Problem> = problems.into_iter().chain(plan.problems).collect();
-    let view =
-        view(&valid, &owner, &allocation, &desired, &refs, &observed, &all, plan.unjudged, secret.as_deref());
-    let next = status::cluster(previous, &view, moment);
+    let all: Vec<Problem> = problems.into_iter().chain(plan.problems.iter().cloned()).collect();
+    let next = status::cluster(previous, &ClusterView { problems: &all, ..view }, moment);
     write(cluster, previous, next, ctx).await?;
     Ok(Outcome::Next(report::next(ctx, &owner.uid, &all)))
-}
-
-#[allow(clippy::too_many_arguments)] // the parts of a view, each from another stage
-fn view<'a>(
-    valid: &'a validate::Valid,
-    owner: &'a Owner,
-    allocation: &'a Allocation,
-    desired: &'a Desired,
-    refs: &'a Refs,
-    observed: &'a Observed,
-    problems: &'a [Problem],
-    unjudged: Option<&'static str>,
-    kubeconfig_secret: Option<&'a str>,
-) -> ClusterView<'a> {
-    ClusterView { valid, owner, allocation, desired, refs, observed, problems, unjudged, kubeconfig_secret }
 }
 
 /// What the failed steps mean; `None` when nothing failed, or only because the picture was out of date.
@@ -219,24 +260,10 @@ fn problems(
         tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
         match error {
             execute::Error::Docker(error) => {
-                // A port that was chosen here and never handed out is exchanged for another.
-                let chosen =
-                    (previous.api_port.is_none() && valid.api_port.is_none()).then_some(allocation.api_port);
-                let more = valid.ports.iter().zip(&allocation.ports).filter_map(|(port, allocated)| {
-                    let known = previous.ports.iter().any(|p| p.name == port.name);
-                    (port.host_port.is_none() && !known).then_some(allocated.host_port)
-                });
-                let refused = failures::refused_ports(error, chosen.into_iter().chain(more));
-                if !refused.is_empty() {
-                    ctx.memory.refuse(&owner.uid, &refused);
-                    retry = true;
-                    continue;
-                }
-                // Two clusters that are made at once may choose the same subnet: the slower one looks again.
-                let subnet =
-                    matches!(action, Action::CreateNetwork(_)) && matches!(error, DockerError::Address(_));
-                let chosen = valid.subnet.is_none() && previous.network.is_none();
-                if subnet && chosen && ctx.memory.unsettled_for(&owner.uid) < PATIENCE {
+                let note =
+                    |refused: &mut Refused| refused.of_cluster(action, error, valid, allocation, previous);
+                // The plan that follows does without a port that something else has.
+                if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, owner, error, valid, allocation) {
                     retry = true;
                     continue;
                 }
@@ -262,15 +289,18 @@ async fn details(
     desired: &Desired,
     token: &[u8],
 ) -> Result<(), DockerError> {
-    let specs: Vec<_> = desired.servers.iter().chain(&desired.agents).map(|n| &n.container).collect();
-    let images: std::collections::BTreeSet<&str> =
-        specs.iter().map(|s| s.image.as_str()).chain([desired.load_balancer.image.as_str()]).collect();
+    let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
+    let images: std::collections::BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
     last_words(ctx, observed, token).await?;
     let states = images
         .into_iter()
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
-    observe::files(&ctx.files, observed, &[&desired.load_balancer]).await
+    observe::credentials(&ctx.files, observed, desired).await?;
+    if let Some(look) = &desired.mounts.look {
+        observe::host_paths(&*ctx.engine, observed, look).await?;
+    }
+    observe::files(&ctx.files, observed, &specs).await
 }
 
 /// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
@@ -280,7 +310,13 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
         let failed = detail.container.state == State::Restarting
             || (detail.container.state == State::Exited
                 && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
-        if failed && detail.error.as_deref().unwrap_or_default().is_empty() {
+        if detail.container.state == State::Exited
+            && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
+        {
+            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
+            let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
+            observed.logs.insert(detail.container.id.clone(), lines);
+        } else if failed && detail.error.as_deref().unwrap_or_default().is_empty() {
             let lines = ctx.engine.logs(&detail.container.id, 100).await?;
             detail.error = k3s::log::last_words(&lines).filter(|words| !words.contains(&*token));
         }
@@ -293,32 +329,40 @@ async fn start_pulls(
     ctx: &Arc<Context>,
     cluster: &LocalCluster,
     valid: &validate::Valid,
-    observed: &Observed,
+    desired: &Desired,
     plan: &mut Plan,
 ) -> Result<(), Error> {
-    let node_image = cluster::image(valid, &ctx.settings, observed);
+    let node_image = desired.servers.first().map(|s| s.container.image.as_str());
     let namespace = cluster.namespace().unwrap_or_default();
     for image in plan.pulls.clone() {
         let mut auth = None;
-        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| image == node_image) {
+        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
+        {
             auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
             if auth.is_none() {
                 continue;
             }
         }
-        let (triggers, namespace, name) = (ctx.triggers.clone(), namespace.clone(), cluster.name_any());
-        ctx.pulls.start(&image, auth, Box::new(move || triggers.cluster(&namespace, &name)));
+        ctx.pulls.start(&image, auth, wake(ctx, cluster));
     }
     Ok(())
+}
+
+/// Has the cluster looked at again when something in the background ends.
+fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
+    let (triggers, name) = (ctx.triggers.clone(), cluster.name_any());
+    let namespace = cluster.namespace().unwrap_or_default();
+    Box::new(move || triggers.cluster(&namespace, &name))
 }
 
 /// Writes the status where it differs, and keeps it as the last one written.
 async fn write(
     cluster: &LocalCluster,
     previous: &mut LocalClusterStatus,
-    next: LocalClusterStatus,
+    mut next: LocalClusterStatus,
     ctx: &Context,
 ) -> Result<(), Error> {
+    next.expires_at = expiry::told(cluster);
     if *previous == next {
         return Ok(());
     }
@@ -354,6 +398,7 @@ pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Optio
         teardown(&mut plan, &owner, &observed, |_| false);
         if plan.is_settled() {
             ctx.memory.forget(&owner.uid);
+            ctx.turns.done(&owner.uid);
             return Ok(None);
         }
         let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;

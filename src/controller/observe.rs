@@ -12,10 +12,16 @@ use crate::{
         engine::{Container, ContainerDetail, Engine, Result, State},
         error::Error,
     },
+    k3s::{self, registries},
     plan::{
-        containers::Owner,
+        cluster::Desired,
+        containers::{Owner, outdated},
         desired::{ContainerSpec, FileChange},
+        host_path::{self, Look},
+        nodes::works,
         observed::Observed,
+        registries::DIRECTORIES,
+        registry::{config::Secrets, log},
     },
 };
 
@@ -24,10 +30,13 @@ use crate::{
 pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
     let (info, mut containers, networks, volumes) =
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
-    // A listing leaves out the names on a network, which matter for the owner's containers and for registries.
+    // A listing leaves out the names on a network, which matter for the owner's containers and for registries, those
+    // of others too: all that is on the owner's network.
+    let network = networks.iter().find(|n| owner.owns(&n.labels)).map(|n| n.id.clone());
     let registry = |c: &Container| {
-        c.labels.get(names::MANAGER) == Some(&owner.manager)
-            && c.labels.get(names::ROLE).is_some_and(|role| role == "registry")
+        network.as_ref().is_some_and(|n| c.networks.contains_key(n))
+            || (c.labels.get(names::MANAGER) == Some(&owner.manager)
+                && c.labels.get(names::ROLE).is_some_and(|role| role == "registry"))
     };
     let inspecting: FuturesUnordered<_> = containers
         .iter()
@@ -49,15 +58,13 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
     Ok(Observed { engine: info, containers, own, networks, volumes, ..Observed::default() })
 }
 
-/// The hashes of those files of running containers that may be changed under them.
+/// The hashes of those files of containers that are compared with what is desired.
 pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSpec]) -> Result<()> {
     let mut wanted = Vec::new();
     for spec in specs {
         let Some(detail) = observed.own.values().find(|d| d.container.name == spec.name) else { continue };
-        if detail.container.state == State::Running {
-            let live = spec.files.iter().filter(|f| f.change == FileChange::Hangup);
-            wanted.extend(live.map(|f| (detail, f.path.clone())));
-        }
+        let compared = spec.files.iter().filter(|f| is_compared(f.change, detail));
+        wanted.extend(compared.map(|f| (detail, f.path.clone())));
     }
     let read = wanted.into_iter().map(|(detail, path)| async move {
         let content = files.read(detail, &path).await?;
@@ -66,4 +73,110 @@ pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSp
     let read: Vec<_> = try_join_all(read).await?;
     observed.files = read.into_iter().collect();
     Ok(())
+}
+
+/// What nodes that were started have in their registries files, as far as it is of credentials.
+pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
+    let started = nodes(observed, desired).filter(|d| d.started_at.is_some());
+    let read = started.map(|detail| async move {
+        let content = files.read(detail, k3s::REGISTRIES_FILE).await?.unwrap_or_default();
+        let file = registries::parse_rendered(&String::from_utf8_lossy(&content)).unwrap_or_default();
+        Ok::<_, Error>((detail.container.id.clone(), file.auth()))
+    });
+    let read: Vec<_> = try_join_all(read).await?;
+    observed.registries = read.into_iter().collect();
+    Ok(())
+}
+
+/// What containerd is told of registries, in nodes that work: in one that is starting, K3s is about to write it anew.
+pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
+    let read = working(observed, desired).map(|detail| async move {
+        let trees = DIRECTORIES.map(|path| files.tree(detail, path));
+        let tree = try_join_all(trees).await?.into_iter().flatten().collect();
+        Ok::<_, Error>((detail.container.id.clone(), tree))
+    });
+    let read: Vec<_> = try_join_all(read).await?;
+    observed.trees = read.into_iter().collect();
+    Ok(())
+}
+
+/// The containers of nodes that work, by the word of the cluster's API.
+pub fn working<'a>(
+    observed: &'a Observed,
+    desired: &'a Desired,
+) -> impl Iterator<Item = &'a ContainerDetail> {
+    nodes(observed, desired).filter(|d| works(observed, d))
+}
+
+/// The containers of nodes that are wanted.
+fn nodes<'a>(observed: &'a Observed, desired: &'a Desired) -> impl Iterator<Item = &'a ContainerDetail> {
+    let named = |d: &&ContainerDetail| desired.nodes().any(|n| n.container.name == d.container.name);
+    observed.own.values().filter(named)
+}
+
+/// What paths of the host are, by the container that was made to look at them, where it is there already.
+pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Look) -> Result<()> {
+    let detail = observed.own.values().find(|d| d.container.name == look.looker.name);
+    let Some(detail) = detail.filter(|d| d.container.state == State::Created) else { return Ok(()) };
+    // One that was made for another directory sees something else.
+    if outdated(observed, detail, &look.looker, None) {
+        return Ok(());
+    }
+    let id = detail.container.id.clone();
+    for (path, prefix) in &look.paths {
+        let mut seen = Vec::new();
+        for (inside, outside) in host_path::parts(prefix, path) {
+            let info = engine.path_info(&id, &inside).await?;
+            let goes_on = info.is_some_and(|i| i.is_dir && !i.is_symlink);
+            seen.push((outside, info));
+            // What is behind a link is not looked at.
+            if !goes_on {
+                break;
+            }
+        }
+        observed.host_paths.insert(path.clone(), host_path::judge(&seen));
+    }
+    Ok(())
+}
+
+/// What a registry said before it ended by itself, and what its garbage collection said, where that ended.
+pub async fn registry_logs(
+    engine: &dyn Engine,
+    observed: &mut Observed,
+    secrets: &Secrets,
+    registry: &str,
+    collector: &str,
+) -> Result<()> {
+    let mut logs = BTreeMap::new();
+    for detail in observed.own.values_mut() {
+        let name = &detail.container.name;
+        let id = detail.container.id.clone();
+        let ended = matches!(detail.container.state, State::Exited | State::Restarting);
+        let failed = ended && detail.exit_code.is_some_and(|code| !matches!(code, 0 | 137 | 143));
+        if name == collector && ended {
+            // Its count is followed by two lines for each blob; where it failed, the end tells why.
+            let lines = engine.logs(&id, if failed { 50 } else { 100_000 }).await?;
+            logs.insert(id, lines.into_iter().filter(|line| !secrets.are_in(line)).collect());
+        } else if name == registry && failed && detail.error.as_deref().unwrap_or_default().is_empty() {
+            let lines = engine.logs(&id, 100).await?;
+            let lines: Vec<String> = lines.into_iter().filter(|line| !secrets.are_in(line)).collect();
+            detail.error = log::last_words(&lines);
+        }
+    }
+    observed.logs = logs;
+    Ok(())
+}
+
+/// Whether a file of this container can be read and is worth the read.
+fn is_compared(change: FileChange, detail: &ContainerDetail) -> bool {
+    match change {
+        FileChange::Replace | FileChange::Keep => false,
+        FileChange::Hangup => detail.container.state == State::Running,
+        FileChange::Recreate | FileChange::Live => match detail.container.state {
+            State::Running | State::Paused | State::Restarting | State::Exited => true,
+            // Its files go in before its first start, whatever is there by then.
+            State::Created => detail.started_at.is_some(),
+            State::Removing | State::Dead => false,
+        },
+    }
 }

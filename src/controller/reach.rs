@@ -1,21 +1,29 @@
 //! The way to a created cluster's API, and what it tells.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::context::Context;
 use crate::{
-    api::{local_cluster::NodeRole, names},
+    api::names,
     child::api::{Access, ChildApi},
-    docker::engine::State,
+    docker::{
+        engine::{ContainerDetail, State},
+        error::Error as DockerError,
+    },
     k3s::{self, kubeconfig},
     plan::{
-        cluster::{Allocation, Desired},
+        cluster::Allocation,
         containers::Owner,
         local_cluster::management_network,
         observed::{Child, Observed},
+        servers,
+        validate::Valid,
     },
 };
 
@@ -32,20 +40,21 @@ pub async fn child(
     ctx: &Arc<Context>,
     owner: &Owner,
     observed: &mut Observed,
-    desired: &Desired,
+    valid: &Valid,
     allocation: &Allocation,
 ) -> Seen {
     let nothing = Seen { credentials: None, child: None };
     let runs = |name: &str| {
         observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
     };
-    let server = desired.names.node(NodeRole::Server, 0);
-    let Some(detail) = observed.own.values().find(|d| d.container.name == server && d.started_at.is_some())
-    else {
-        return nothing;
-    };
-    let file = match ctx.files.read(detail, k3s::KUBECONFIG_FILE).await {
-        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+    let servers = servers::existing(&valid.names, owner, observed, &[]);
+    let mut started: Vec<&ContainerDetail> =
+        servers.values().filter_map(|s| s.detail).filter(|d| d.started_at.is_some()).collect();
+    started.sort_by_key(|d| d.container.state != State::Running);
+    let Some(first) = started.first() else { return nothing };
+    let (server, balancer) = (first.container.name.clone(), valid.names.load_balancer());
+    let file = match kubeconfig_file(ctx, &started).await {
+        Ok(Some(file)) => file,
         Ok(None) => return nothing,
         Err(error) => {
             observed.child = Child::Unreachable(format!("reading the kubeconfig: {error}"));
@@ -54,14 +63,14 @@ pub async fn child(
     };
     let Ok(credentials) = kubeconfig::parse(&file) else { return nothing };
     // The way to the API is known to be closed: waiting for answers would only hold up the repair.
-    if let Some(closed) = [&desired.load_balancer.name, &server].into_iter().find(|name| !runs(name)) {
+    if let Some(closed) = [&balancer, &server].into_iter().find(|name| !runs(name)) {
         observed.child = Child::Unreachable(format!("{closed} does not run"));
         return Seen { credentials: Some(credentials), child: None };
     }
     let access = Access {
         kubeconfig: file,
-        candidates: candidates(ctx, observed, desired, allocation),
-        tls_server_name: desired.load_balancer.name.clone(),
+        candidates: candidates(ctx, observed, valid, allocation),
+        tls_server_name: balancer,
     };
     let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
     let asked = async {
@@ -83,18 +92,27 @@ pub async fn child(
     }
 }
 
+/// The kubeconfig of the first of these servers that has written one. Any server's will do, as they have one CA; one
+/// that joins, or does not get that far, has none.
+async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<Option<String>, DockerError> {
+    for server in servers {
+        if let Some(bytes) = ctx.files.written(server, k3s::KUBECONFIG_FILE).await? {
+            return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    Ok(None)
+}
+
 /// Where the API may be reached from here, best first: from a Pod whose Node is a container of the same engine, only
 /// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
-fn candidates(
-    ctx: &Context,
-    observed: &Observed,
-    desired: &Desired,
-    allocation: &Allocation,
-) -> Vec<SocketAddr> {
+fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
-    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
-    let own =
-        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.clone());
+    let balancer = observed.own.values().find(|d| d.container.name == valid.names.load_balancer());
+    let own = observed
+        .networks
+        .iter()
+        .find(|n| n.subnets.contains(&allocation.addresses.subnet))
+        .map(|n| n.id.clone());
     let shared =
         management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
     if let (Some(balancer), Some(shared)) = (balancer, shared)
@@ -103,16 +121,12 @@ fn candidates(
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }
     candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));
-    if let Some(api) = desired.load_balancer.ports.first()
-        && let Ok(ip) = api.host_ip.parse::<std::net::Ipv4Addr>()
-    {
-        let ip = if ip.is_unspecified() { std::net::Ipv4Addr::LOCALHOST } else { ip };
-        candidates.push(SocketAddr::from((ip, api.host_port)));
-    }
+    let ip = if valid.api_ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { valid.api_ip };
+    candidates.push(SocketAddr::from((ip, allocation.api_port)));
     candidates
 }
 
-/// Has the cluster looked at when one of its Nodes changes. One watch at a time, which ends with its connection.
+/// Has the cluster looked at when one of its Nodes changes, or what is kept in it. One watch at a time, which ends with its connection.
 fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
     if !ctx.memory.begin_watch(&owner.uid, key) {
         return;

@@ -15,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     backoff::jitter,
     context::Context,
+    expiry,
     kube_io::{self, Error},
     local_cluster, registry, report,
 };
@@ -61,6 +62,9 @@ impl Managed for LocalCluster {
     }
 
     async fn apply(&self, ctx: &Arc<Context>) -> Result<Next, Error> {
+        if expiry::run(self, ctx).await? {
+            return Ok(Next::await_change());
+        }
         local_cluster::apply(self, ctx).await
     }
 

@@ -1,29 +1,33 @@
 //! The reconcile of a Registry.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
 
 use super::{
     context::Context,
     execute,
     kube_io::{self, Error, bounded},
-    observe, report,
+    observe,
+    probe::{Question, Trouble},
+    registry_refs, report,
 };
 use crate::{
     api::{
-        LocalCluster, Registry, RegistryStatus,
+        GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus,
         condition::{self, reasons, types},
         names,
+        uses::uses,
     },
-    docker::engine::State,
-    k3s::registries::REGISTRY_PORT,
+    docker::{engine::State, error::Error as DockerError},
     plan::{
         containers::Owner,
         failures,
         local_cluster::{management_network, teardown},
         observed::Observed,
-        registry::{self, VOLUME_OF},
+        refused::Refused,
+        registry::{self, Desired, Inputs, VOLUME_OF, collection, config::Secrets, host_path},
         steps::{Action, Plan, Problem},
         validate::{self, ValidRegistry},
     },
@@ -82,72 +86,128 @@ async fn pass(
     };
     ctx.health.set_docker(true);
     let mut plan = Plan::default();
-    let refused = ctx.memory.refused(&owner.uid);
-    let desired = registry::desired(&mut plan, &valid, &owner, &ctx.settings, &observed, previous, &refused);
-    let Some(desired) = desired else { return blocked(previous, &plan.problems, types::REACHABLE).await };
-    let image = &desired.container.image;
-    match ctx.pulls.state(image).await {
-        Ok(state) => drop(observed.images.insert(image.clone(), state)),
-        Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await,
+    let Some(secrets) = registry_refs::secrets(ctx, &namespace, &valid, &mut plan).await? else {
+        return blocked(previous, &plan.problems, types::CONTAINER_READY).await;
+    };
+    let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
+    let subject = Subject {
+        valid: &valid,
+        secrets: &secrets,
+        owner: &owner,
+        previous: &previous.clone(),
+        refused: &ctx.memory.refused(&owner.uid).ports,
+        request: annotation.and_then(|value| collection::request(value)),
+        now: moment.now,
+    };
+    let Some(desired) = registry::desired(&mut plan, &subject.inputs(ctx, &observed)) else {
+        return blocked(previous, &plan.problems, types::CONTAINER_READY).await;
+    };
+    if let Err(error) = details(ctx, &subject, &mut observed, &desired).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await;
     }
-    registry::plan(&mut plan, &desired, &owner, &observed, ctx.settings.node_name.as_deref());
+    let collected = registry::plan(&mut plan, &desired, &subject.inputs(ctx, &observed));
     for image in &plan.pulls {
         let (triggers, namespace, name) = (ctx.triggers.clone(), namespace.clone(), object.name_any());
         ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
     }
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == types::CONTAINER_READY) {
-        probe(ctx, &observed, &valid, &mut plan).await;
+        probe(ctx, &observed, &valid, &secrets, &mut plan).await;
     }
+    let view = |problems| RegistryView {
+        valid: &valid,
+        desired: &desired,
+        observed: &observed,
+        problems,
+        used_by: ctx.users(&namespace, &object.name_any()),
+        collected: collected.clone(),
+    };
 
     let mut problems = Vec::new();
     let first_look = previous.observed_generation != Some(moment.generation);
     if !plan.steps.is_empty() {
         // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
         let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
-        if first_look || no_longer || last {
-            let view = view(ctx, object, &valid, &desired, &observed, &plan.problems);
-            let next = status::registry(previous, view, moment);
+        // What came of a garbage collection is told before what it was told by goes.
+        if first_look || no_longer || last || collected.is_some() {
+            let next = status::registry(previous, view(&plan.problems), moment);
             write(object, previous, next, ctx).await?;
         }
         let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
+        // Whatever was done to a container may have changed its files.
+        observed.own.keys().for_each(|id| ctx.files.forget(id));
         report::events(ctx, &object.object_ref(&()), &plan.steps, &done);
         for (index, error) in &done.failed {
             let action = &plan.steps[*index].action;
             tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
             let execute::Error::Docker(error) = error else { continue };
-            let chosen = valid.host_port.is_none() && previous.host_port.is_none();
-            let refused = failures::refused_ports(error, chosen.then_some(desired.host_port).into_iter());
-            if refused.is_empty() {
+            let note =
+                |refused: &mut Refused| refused.of_registry(error, &valid, desired.host_port, previous);
+            if !ctx.memory.refuse(&owner.uid, note) {
                 problems.extend(failures::docker(action, error, None));
-            } else {
-                ctx.memory.refuse(&owner.uid, &refused);
             }
         }
         if problems.is_empty() {
             return Ok(None);
         }
     }
-    problems.extend(plan.problems);
-    let view = view(ctx, object, &valid, &desired, &observed, &problems);
-    let next = status::registry(previous, view, moment);
+    problems.extend(plan.problems.iter().cloned());
+    let next = status::registry(previous, view(&problems), moment);
     write(object, previous, next, ctx).await?;
     Ok(Some(report::next(ctx, &owner.uid, &problems)))
 }
 
-fn view<'a>(
-    ctx: &Context,
-    object: &Registry,
+/// What a plan is made of, besides what there is.
+struct Subject<'a> {
     valid: &'a ValidRegistry,
-    desired: &'a registry::Desired,
-    observed: &'a Observed,
-    problems: &'a [Problem],
-) -> RegistryView<'a> {
-    let used_by = ctx.users(&object.namespace().unwrap_or_default(), &object.name_any());
-    RegistryView { valid, desired, observed, problems, used_by }
+    secrets: &'a Secrets,
+    owner: &'a Owner,
+    previous: &'a RegistryStatus,
+    refused: &'a BTreeSet<u16>,
+    request: Option<String>,
+    now: Timestamp,
 }
 
-/// Asks the registry itself whether it answers.
-async fn probe(ctx: &Context, observed: &Observed, valid: &ValidRegistry, plan: &mut Plan) {
+impl Subject<'_> {
+    fn inputs<'a>(&'a self, ctx: &'a Context, observed: &'a Observed) -> Inputs<'a> {
+        Inputs {
+            valid: self.valid,
+            secrets: self.secrets,
+            owner: self.owner,
+            settings: &ctx.settings,
+            observed,
+            previous: self.previous,
+            refused: self.refused,
+            request: self.request.as_deref(),
+            now: self.now,
+        }
+    }
+}
+
+/// Image, files, logs and the directory of the host, once it is known which are wanted.
+async fn details(
+    ctx: &Context,
+    subject: &Subject<'_>,
+    observed: &mut Observed,
+    desired: &Desired,
+) -> Result<(), DockerError> {
+    let image = &desired.container.image;
+    observed.images.insert(image.clone(), ctx.pulls.state(image).await?);
+    observe::files(&ctx.files, observed, &[&desired.container]).await?;
+    if let Some(look) = host_path::look(desired, &subject.inputs(ctx, observed)) {
+        observe::host_paths(&*ctx.engine, observed, &look).await?;
+    }
+    let collector = collection::collector(desired, &subject.inputs(ctx, observed), "").name;
+    observe::registry_logs(&*ctx.engine, observed, subject.secrets, &desired.container.name, &collector).await
+}
+
+/// Asks the registry itself whether it answers, and whether it lets in those that it has to and nobody else.
+async fn probe(
+    ctx: &Context,
+    observed: &Observed,
+    valid: &ValidRegistry,
+    secrets: &Secrets,
+    plan: &mut Plan,
+) {
     let Some(detail) = observed.own.values().find(|d| d.container.name == valid.hostname) else { return };
     if detail.container.state != State::Running {
         return;
@@ -156,19 +216,55 @@ async fn probe(ctx: &Context, observed: &Observed, valid: &ValidRegistry, plan: 
     let mut addresses: Vec<_> =
         detail.container.networks.iter().filter_map(|(id, p)| Some((id, p.ip?))).collect();
     addresses.sort_by_key(|(id, _)| Some(id.as_str()) != shared.as_deref());
-    let mut last = "it has no address".to_owned();
+    let hostname = &valid.hostname;
+    let ca = secrets.tls.as_ref().map(|tls| tls.ca.as_slice());
+    let wanted = if secrets.htpasswd.is_some() { 401 } else { 200 };
+    let mut last = (reasons::NOT_ANSWERING, format!("{hostname} does not answer: it has no address"));
     for (_, ip) in addresses {
-        match ctx.probe.get(&format!("http://{ip}:{REGISTRY_PORT}/v2/")).await {
-            Ok(200) => return,
-            Ok(code) => last = format!("it answers /v2/ with {code}"),
-            Err(error) => last = error,
-        }
+        let mut question = Question { ip, hostname, ca, login: None };
+        last = match ctx.probe.ask(&question).await {
+            Ok(code) if code == wanted => {
+                question.login = secrets.client.as_ref();
+                if question.login.is_none() {
+                    return;
+                }
+                match ctx.probe.ask(&question).await {
+                    Ok(200) => return,
+                    Ok(401) => (reasons::CREDENTIALS_REFUSED, refused(valid)),
+                    other => (reasons::NOT_ANSWERING, format!("{hostname} does not answer: {}", told(other))),
+                }
+            }
+            Err(Trouble::Certificate(words)) => {
+                let message = format!(
+                    "the certificate in the Secret {} can't be trusted as {hostname} by its CA: {words}",
+                    valid.tls.as_ref().map_or("", |tls| tls.secret_name.as_str())
+                );
+                (reasons::CERTIFICATE_INVALID, message)
+            }
+            other => (reasons::NOT_ANSWERING, format!("{hostname} does not answer: {}", told(other))),
+        };
     }
-    plan.waits(
-        types::REACHABLE,
-        reasons::NOT_ANSWERING,
-        format!("{} does not answer: {last}", valid.hostname),
-    );
+    match last {
+        (reasons::NOT_ANSWERING, message) => plan.waits(types::REACHABLE, reasons::NOT_ANSWERING, message),
+        (reason, message) => plan.stalls(types::REACHABLE, reason, message),
+    }
+}
+
+fn told(answer: Result<u16, Trouble>) -> String {
+    match answer {
+        Ok(code) => format!("it answers /v2/ with {code}"),
+        Err(Trouble::Silent(words) | Trouble::Certificate(words)) => words,
+    }
+}
+
+fn refused(valid: &ValidRegistry) -> String {
+    let auth = valid.auth.as_ref();
+    let client = auth.and_then(|a| a.client_secret.as_deref()).unwrap_or_default();
+    let users = auth.map_or("", |a| a.htpasswd_secret.as_str());
+    format!(
+        "the registry refuses the username and password in the Secret {client}: put what `htpasswd -Bbn USERNAME \
+         PASSWORD` prints for them into the key htpasswd of the Secret {users}"
+    )
 }
 
 async fn write(
@@ -194,14 +290,15 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
     let mut previous = object.status.clone().unwrap_or_default();
 
     // Asked of the API itself: a watch may be a moment late, and this can't be taken back.
-    let clusters = Api::<LocalCluster>::namespaced(ctx.client.clone(), &namespace);
+    let clusters = Api::<LocalCluster>::all(ctx.client.clone());
     let clusters = bounded(clusters.list(&ListParams::default())).await?;
     let name = object.name_any();
-    let users: Vec<String> = clusters
+    let mut users: Vec<String> = clusters
         .iter()
-        .filter(|c| c.spec.registries.used.iter().any(|r| r.name == name))
-        .map(|c| format!("{namespace}/{}", c.name_any()))
+        .filter(|c| uses(c, object))
+        .map(|c| format!("{}/{}", c.namespace().unwrap_or_default(), c.name_any()))
         .collect();
+    users.sort();
     if !users.is_empty() {
         let mut next = previous.clone();
         next.used_by.clone_from(&users);
@@ -210,7 +307,8 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
         return Ok(Some(Next::requeue(ctx.resync)));
     }
     let hostname = names::registry(&namespace, &name, object.spec.hostname.as_deref());
-    let retained = object.spec.storage.retain || object.spec.storage.volume_name.is_some();
+    let storage = &object.spec.storage;
+    let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();
     for _ in 0..PASSES {
         let observed = match observe::engine(&*ctx.engine, &owner).await {
             Ok(observed) => observed,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::{
     controller::Action as Next,
@@ -67,10 +68,17 @@ pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
             ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(STALLED),
         );
     }
-    if problems.iter().any(|p| p.stalled) {
+    // What goes on beside it is followed as closely as ever.
+    if problems.iter().all(|p| p.stalled) {
         return Next::requeue(STALLED.mul_f64(1.0 - jitter() / 5.0));
     }
     waiting(ctx, uid)
+}
+
+/// When to look again at a settled object of which something is due at this time, which may be long after.
+pub fn at(ctx: &Context, time: Timestamp, now: Timestamp) -> Next {
+    let wait = Duration::try_from(time.duration_since(now)).unwrap_or_default();
+    Next::requeue(wait.clamp(SOON, ctx.resync))
 }
 
 /// When to look again at an object that something is under way for: soon at first, since a user waits, and less often
@@ -93,6 +101,11 @@ pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Re
 /// reason and action as one, whatever their note, so the note is part of the action.
 pub fn event(ctx: &Context, object: &ObjectReference, reason: &str, note: &str) {
     publish(ctx, object, EventType::Normal, reason, note);
+}
+
+/// The same, of what needs attention.
+pub fn warning(ctx: &Context, object: &ObjectReference, reason: &str, note: &str) {
+    publish(ctx, object, EventType::Warning, reason, note);
 }
 
 fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
@@ -128,6 +141,6 @@ pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], aft
                 | reasons::REGISTRY_NOT_FOUND
         );
     if !progress && was.is_none_or(|w| w.reason != ready.reason || w.message != ready.message) {
-        publish(ctx, object, EventType::Warning, &ready.reason, &ready.message);
+        warning(ctx, object, &ready.reason, &ready.message);
     }
 }

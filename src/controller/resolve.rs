@@ -11,27 +11,25 @@ use super::{
     context::Context,
     kube_io::{self, Error},
 };
+mod manifests;
+mod registries;
+
 use crate::{
     api::{
         LocalCluster,
-        condition::{self, reasons, types},
+        condition::{reasons, types},
         names,
     },
-    docker::engine::RegistryAuth,
+    docker::engine::{ContainerDetail, RegistryAuth},
     k3s,
-    plan::{
-        cluster::{Refs, UsedRegistry},
-        containers::Owner,
-        observed::Observed,
-        steps::Plan,
-        validate::Valid,
-    },
+    plan::{cluster::Refs, observed::Observed, steps::Plan, validate::Valid},
 };
 
 /// The label of everything that the operator makes in the management cluster.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
 
-/// Follows all references. `None`: something is missing without which nothing can be done; the plan says what.
+/// Follows all references. `None`: the token is missing, without which nothing can be done; the plan says why. What
+/// else is missing only keeps nodes from being made or changed.
 pub async fn refs(
     ctx: &Context,
     cluster: &LocalCluster,
@@ -39,59 +37,31 @@ pub async fn refs(
     observed: &Observed,
     plan: &mut Plan,
 ) -> Result<Option<Refs>, Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let registries = registries(ctx, &namespace, valid, plan);
+    let (registries, inputs) = registries::resolve(ctx, cluster, valid, plan).await?;
     let token = token(ctx, cluster, valid, observed, plan).await?;
-    Ok(match (registries, token) {
-        (Some(registries), Some(token)) => Some(Refs { token, registries }),
-        _ => None,
-    })
+    let namespace = cluster.namespace().unwrap_or_default();
+    let manifests = manifests::resolve(ctx, &namespace, valid, plan).await?;
+    Ok(token.map(|(token, next_token)| Refs { token, next_token, registries, manifests, inputs }))
 }
 
-fn registries(ctx: &Context, namespace: &str, valid: &Valid, plan: &mut Plan) -> Option<Vec<UsedRegistry>> {
-    let mut used = Vec::new();
-    let mut missing = false;
-    for name in &valid.registries {
-        let Some(registry) = ctx.registry(namespace, name) else {
-            missing = true;
-            let message = format!("there is no Registry {name} in namespace {namespace}");
-            // It may come a moment later, applied together with this object.
-            plan.waits(types::RESOLVED_REFS, reasons::REGISTRY_NOT_FOUND, message);
-            continue;
-        };
-        let status = registry.status.unwrap_or_default();
-        let ready = condition::get(&status.conditions, types::READY);
-        let generation = registry.metadata.generation;
-        used.push(UsedRegistry {
-            name: name.clone(),
-            owner: Owner {
-                uid: registry.metadata.uid.unwrap_or_default(),
-                manager: ctx.manager.clone(),
-                object: format!("{namespace}/{name}"),
-            },
-            hostname: names::registry(namespace, name, registry.spec.hostname.as_deref()),
-            host_port: status.host_port.and_then(|p| u16::try_from(p).ok()),
-            ready: ready.is_some_and(|c| c.status == "True") && status.observed_generation == generation,
-            message: ready.map(|c| c.message.clone()).unwrap_or_default(),
-        });
-    }
-    (!missing).then_some(used)
-}
-
-/// The join secret. The servers' own file is the truth as long as there is one: K3s encrypts its data with it.
+/// The join secret, and the one that is to take its place. K3s encrypts its data with it, so that what a server works
+/// with is the truth as long as there is one.
 async fn token(
     ctx: &Context,
     cluster: &LocalCluster,
     valid: &Valid,
     observed: &Observed,
     plan: &mut Plan,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Error> {
     let namespace = cluster.namespace().unwrap_or_default();
-    let server = valid.names.node(crate::api::local_cluster::NodeRole::Server, 0);
     let mut in_use = None;
-    if let Some(detail) = observed.own.values().find(|d| d.container.name == server) {
-        match ctx.files.read(detail, k3s::TOKEN_FILE).await {
-            Ok(content) => in_use = content.filter(|c| !c.is_empty()),
+    let server = |d: &&ContainerDetail| valid.names.parse_server(&d.container.name).is_some();
+    for detail in observed.own.values().filter(server) {
+        if in_use.is_some() {
+            break;
+        }
+        match token_in(ctx, detail).await {
+            Ok(token) => in_use = token,
             Err(error) => {
                 plan.waits(
                     types::DOCKER_REACHABLE,
@@ -107,6 +77,7 @@ async fn token(
         Some(token) => (token.secret_name.as_str(), token.key.as_str()),
         None => (own.as_str(), "token"),
     };
+    let kept = |token: Option<Vec<u8>>| token.map(|token| (token, None));
     let secret = kube_io::secret(&ctx.client, &namespace, name).await?;
     let given = match &secret {
         Some(secret) => {
@@ -115,7 +86,7 @@ async fn token(
                 None => {
                     let message = format!("the Secret {name} has no key {key} with a token in it");
                     plan.waits(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
-                    return Ok(in_use);
+                    return Ok(kept(in_use));
                 }
             }
         }
@@ -123,18 +94,21 @@ async fn token(
     };
     match (given, in_use) {
         (Some(given), Some(in_use)) if given != in_use => {
+            if k3s::token::is_bare(&given) {
+                return Ok(Some((in_use, Some(given))));
+            }
             let message = format!(
-                "the Secret {name} has another token than the cluster was made with, and K3s can't read its data \
-                 with it: put the old one back, or delete the cluster and make it anew"
+                "the Secret {name} has a token that the cluster can't change to: write letters, digits, hyphens, \
+                 underscores and dots only"
             );
-            plan.stalls(types::RESOLVED_REFS, reasons::TOKEN_CHANGED, message);
-            Ok(Some(in_use))
+            plan.stalls(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+            Ok(kept(Some(in_use)))
         }
-        (Some(given), _) => Ok(Some(given)),
+        (Some(given), _) => Ok(kept(Some(given))),
         (None, in_use) if valid.token.is_some() => {
             let message = format!("there is no Secret {name} in namespace {namespace} with the join token");
             plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
-            Ok(in_use)
+            Ok(kept(in_use))
         }
         (None, in_use) => {
             let token = match in_use {
@@ -143,9 +117,26 @@ async fn token(
             };
             let secret = secret_of(cluster, name, BTreeMap::from([(key.to_owned(), token.clone())]));
             // Somebody was faster: the next look finds what they made.
-            Ok(kube_io::create_secret(&ctx.client, &secret).await?.then_some(token))
+            Ok(kept(kube_io::create_secret(&ctx.client, &secret).await?.then_some(token)))
         }
     }
+}
+
+/// The token that a server's data is of: what K3s wrote beside it, else what it was given before it first ran.
+async fn token_in(
+    ctx: &Context,
+    server: &ContainerDetail,
+) -> Result<Option<Vec<u8>>, crate::docker::error::Error> {
+    let written = ctx.files.read(server, k3s::SERVER_TOKEN_FILE).await?;
+    let given = ctx.files.read(server, k3s::TOKEN_FILE).await?.filter(|given| !given.is_empty());
+    let written = written.as_deref().and_then(k3s::token::secret_of);
+    // A whole token was given by the user, whose secret is the same.
+    if let (Some(given), Some(written)) = (&given, written)
+        && k3s::token::secret_of(given) == Some(written)
+    {
+        return Ok(Some(given.clone()));
+    }
+    Ok(written.map(<[u8]>::to_vec).or(given))
 }
 
 fn generate() -> Result<Vec<u8>, Error> {
@@ -176,7 +167,8 @@ pub async fn pull_auth(
         plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
         return Ok(None);
     };
-    let auth = kube_io::data(&secret, ".dockerconfigjson").and_then(|json| auth_for(json, image));
+    let auth =
+        kube_io::data(&secret, ".dockerconfigjson").and_then(|json| docker_login(json, registry_of(image)));
     if auth.is_none() {
         let message = format!(
             "the Secret {name} has no credentials for {}: it must be of type kubernetes.io/dockerconfigjson",
@@ -195,8 +187,8 @@ fn registry_of(image: &str) -> &str {
     }
 }
 
-/// The entry for an image's registry in a Docker configuration file.
-fn auth_for(json: &[u8], image: &str) -> Option<RegistryAuth> {
+/// The entry for a registry in a Docker configuration file; for `""` the first one.
+pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
     #[derive(Deserialize)]
     struct File {
         auths: BTreeMap<String, Entry>,
@@ -210,7 +202,6 @@ fn auth_for(json: &[u8], image: &str) -> Option<RegistryAuth> {
         identitytoken: Option<String>,
     }
     let file: File = serde_json::from_slice(json).ok()?;
-    let registry = registry_of(image);
     // `docker login` writes Docker Hub as https://index.docker.io/v1/.
     let host = |key: &str| {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
@@ -221,7 +212,9 @@ fn auth_for(json: &[u8], image: &str) -> Option<RegistryAuth> {
             host.to_owned()
         }
     };
-    let (server, entry) = file.auths.into_iter().find(|(key, _)| host(key) == registry)?;
+    let wanted = host(registry);
+    let (server, entry) =
+        file.auths.into_iter().find(|(key, _)| registry.is_empty() || host(key) == wanted)?;
     let (mut username, mut password) = (entry.username, entry.password);
     if username.is_empty() && !entry.auth.is_empty() {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(entry.auth).ok()?).ok()?;
@@ -240,7 +233,7 @@ mod tests {
     fn credentials_are_found_by_the_images_registry() {
         let json = br#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpwOnc="},
             "reg.example:5000": {"username": "a", "password": "b"}}}"#;
-        let found = |image| auth_for(json, image).map(|a| (a.username, a.password));
+        let found = |image| docker_login(json, registry_of(image)).map(|a| (a.username, a.password));
         assert_eq!(found("rancher/k3s:v1"), Some(("u".into(), "p:w".into())));
         assert_eq!(found("docker.io/rancher/k3s"), Some(("u".into(), "p:w".into())));
         assert_eq!(found("reg.example:5000/k3s:v1"), Some(("a".into(), "b".into())));

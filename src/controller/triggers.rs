@@ -79,8 +79,19 @@ fn select(
 pub async fn event(ctx: &Arc<Context>, event: Event) {
     match event.subject {
         Subject::Container(_) => {
-            if !owner(ctx, &event.labels) && matches!(event.action.as_str(), "die" | "destroy" | "rename") {
+            if owner(ctx, &event.labels) {
+                return;
+            }
+            if matches!(event.action.as_str(), "die" | "destroy" | "rename") {
                 unready(ctx);
+            }
+            // It may be a registry that a cluster uses.
+            if matches!(event.action.as_str(), "create" | "start" | "die" | "destroy" | "rename") {
+                for guard in ctx.clusters.state() {
+                    if guard.0.as_ref().is_ok_and(|c| !c.spec.registries.containers.is_empty()) {
+                        ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
+                    }
+                }
             }
         }
         Subject::Network { id, name, container } => {
@@ -118,7 +129,8 @@ fn owner(ctx: &Context, labels: &std::collections::BTreeMap<String, String>) -> 
     let Some((namespace, name)) = labels.get(names::OWNER).and_then(|o| o.split_once('/')) else {
         return false;
     };
-    if labels.get(names::ROLE).is_some_and(|r| r == "registry") {
+    // Also what helps a registry for a moment: `registry-gc`, `registry-path`.
+    if labels.get(names::ROLE).is_some_and(|r| r.starts_with("registry")) {
         ctx.triggers.registry(namespace, name);
         // Those that use it tell of it in their own status.
         for user in ctx.users(namespace, name) {

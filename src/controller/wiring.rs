@@ -4,7 +4,7 @@ use std::{future::ready, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
@@ -25,13 +25,17 @@ use super::{
     backoff::jitter,
     context::{ClusterGuard, Context, Memory, RegistryGuard},
     files::Files,
-    kube_io, probe,
+    kube_io,
+    preload::Preloads,
+    probe,
     pulls::Pulls,
     reconcile::{failed, reconcile},
+    references,
     triggers::{self, Triggered, Triggers},
+    turns::Turns,
 };
 use crate::{
-    api::{LocalCluster, Registry},
+    api::{LocalCluster, Registry, uses::refers},
     child::connect::KubeConnector,
     config::Config,
     docker::{bollard::BollardEngine, engine::Engine},
@@ -109,6 +113,8 @@ async fn lead(
     let ctx = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         pulls: Pulls::new(engine.clone(), metrics.clone()),
+        turns: Turns::default(),
+        preloads: Preloads::new(engine.clone(), config.resync),
         files: Files::new(engine.clone(), config.resync),
         settings: settings(&config),
         resync: config.resync,
@@ -143,9 +149,18 @@ pub async fn controllers(
     // A Registry tells which clusters use it, and a cluster waits for its registries.
     let tell = ctx.clone();
     let tell_registries = move |cluster: &ClusterGuard| {
-        let namespace = cluster.namespace();
-        for registry in tell.registries.state().iter().filter(|r| r.namespace() == namespace) {
-            tell.triggers.registry(&namespace.clone().unwrap_or_default(), &registry.name_any());
+        let namespace = cluster.namespace().unwrap_or_default();
+        let user = format!("{namespace}/{}", cluster.name_any());
+        let concerned = |registry: &Registry| {
+            // Those that it no longer uses too, which their own status tells.
+            let told = registry.status.as_ref().is_some_and(|s| s.used_by.contains(&user));
+            told || cluster.0.as_ref().is_ok_and(|c| refers(c, registry))
+        };
+        for registry in tell.registries.state() {
+            let own = registry.namespace().unwrap_or_default();
+            if own == namespace || registry.0.as_ref().is_ok_and(concerned) {
+                tell.triggers.registry(&own, &registry.name_any());
+            }
         }
     };
     let tell_of_deletion = tell_registries.clone();
@@ -165,7 +180,7 @@ pub async fn controllers(
     let registries = registries
         .inspect_ok(move |registry| {
             let namespace = registry.namespace().unwrap_or_default();
-            for user in tell.users(&namespace, &registry.name_any()) {
+            for user in tell.referrers(&namespace, &registry.name_any()) {
                 if let Some((namespace, name)) = user.split_once('/') {
                     tell.triggers.cluster(namespace, name);
                 }
@@ -175,24 +190,26 @@ pub async fn controllers(
             predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
             Default::default(),
         );
-    let secrets = Api::<PartialObjectMeta<Secret>>::all(ctx.client.clone());
-    let secrets = swallow(
-        &ctx,
-        "Secret",
-        watcher(secrets, watcher::Config::default()).default_backoff().touched_objects(),
-    );
+    let secrets = metadata::<Secret>(&ctx, "Secret");
     let of_secret = ctx.clone();
+    let maps = metadata::<ConfigMap>(&ctx, "ConfigMap");
+    let of_map = ctx.clone();
+    // A watch of its own: a stream that two controllers share ends for both when one of them lags behind.
+    let registry_secrets = metadata::<Secret>(&ctx, "Secret");
+    let of_registry_secret = ctx.clone();
 
     let settings = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
     let cluster_controller = Controller::for_stream(clusters, ctx.clusters.clone())
         .with_config(settings.clone())
         .watches_stream(secrets, move |secret| users_of_secret(&of_secret, &secret))
+        .watches_stream(maps, move |map| users_of_config_map(&of_map, &map))
         .reconcile_on(UnboundedReceiverStream::new(triggered.clusters))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile::<LocalCluster>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
         .for_each(tell_result);
     let registry_controller = Controller::for_stream(registries, ctx.registries.clone())
         .with_config(settings)
+        .watches_stream(registry_secrets, move |secret| registries_of_secret(&of_registry_secret, &secret))
         .reconcile_on(UnboundedReceiverStream::new(triggered.registries))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
@@ -217,6 +234,8 @@ fn settings(config: &Config) -> Settings {
         port_range: config.port_range.clone(),
         node_dns: config.node_dns.iter().map(ToString::to_string).collect(),
         node_name: config.node_name.clone(),
+        allowed_host_paths: config.allow_host_path.clone(),
+        node_repair_after: config.node_repair_after.0,
     }
 }
 
@@ -244,6 +263,23 @@ where
     swallow(ctx, name, stream)
 }
 
+/// The metadata of all objects of a kind as they change.
+fn metadata<K>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+) -> BoxStream<'static, Result<PartialObjectMeta<K>, watcher::Error>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let api = Api::<PartialObjectMeta<K>>::all(ctx.client.clone());
+    swallow(ctx, name, watcher(api, watcher::Config::default()).default_backoff().touched_objects())
+}
+
 /// Keeps a watch's errors from the controller, whose one backoff would hold up all other triggers too
 /// (kube-rs/kube#763). The watch itself waits before it tries again.
 fn swallow<K: Send + 'static>(
@@ -265,16 +301,42 @@ fn swallow<K: Send + 'static>(
 /// The clusters that a Secret belongs to or that refer to it.
 fn users_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<ClusterGuard>> {
     let (namespace, name) = (secret.namespace(), secret.name_any());
-    let uses = |cluster: &LocalCluster| {
+    let registries = ctx.registries.state();
+    let through: Vec<&Registry> =
+        registries.iter().filter_map(|r| r.0.as_ref().ok()).filter(|r| has_secret(r, secret)).collect();
+    clusters_that(ctx, |cluster| {
         let own = cluster.name_any();
-        let refers = cluster.spec.token.iter().map(|t| t.secret_name.as_str());
-        let refers = refers.chain(cluster.spec.image_pull_secret.iter().map(|s| s.name.as_str()));
-        [format!("{own}-kubeconfig"), format!("{own}-token")].contains(&name)
-            || refers.into_iter().any(|r| r == name)
-    };
+        let itself = cluster.namespace() == namespace
+            && ([format!("{own}-kubeconfig"), format!("{own}-token")].contains(&name)
+                || references::secrets(&cluster.spec).contains(&name.as_str()));
+        itself || through.iter().any(|registry| refers(cluster, registry))
+    })
+}
+
+/// The clusters that refer to a ConfigMap.
+fn users_of_config_map(ctx: &Context, map: &PartialObjectMeta<ConfigMap>) -> Vec<ObjectRef<ClusterGuard>> {
+    let (namespace, name) = (map.namespace(), map.name_any());
+    clusters_that(ctx, |c| {
+        c.namespace() == namespace && references::config_maps(&c.spec).contains(&name.as_str())
+    })
+}
+
+fn clusters_that(ctx: &Context, uses: impl Fn(&LocalCluster) -> bool) -> Vec<ObjectRef<ClusterGuard>> {
     let clusters = ctx.clusters.state();
-    let used = clusters.iter().filter(|c| c.namespace() == namespace && c.0.as_ref().is_ok_and(uses));
+    let used = clusters.iter().filter(|c| c.0.as_ref().is_ok_and(&uses));
     used.map(|c| ObjectRef::from_obj(&**c)).collect()
+}
+
+/// The registries that refer to a Secret.
+fn registries_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<RegistryGuard>> {
+    let registries = ctx.registries.state();
+    let used = registries.iter().filter(|r| r.0.as_ref().is_ok_and(|r| has_secret(r, secret)));
+    used.map(|r| ObjectRef::from_obj(&**r)).collect()
+}
+
+fn has_secret(registry: &Registry, secret: &PartialObjectMeta<Secret>) -> bool {
+    let name = secret.name_any();
+    registry.namespace() == secret.namespace() && registry.spec.secrets().any(|s| s == name)
 }
 
 /// Follows what happens on the engine for ever. Records may be lost while there is no connection, so that all

@@ -1,8 +1,9 @@
 //! Tar archives: the form in which files go into and come out of containers.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::plan::desired::FileSpec;
@@ -12,14 +13,19 @@ use crate::plan::desired::FileSpec;
 /// It has no entries for directories: an entry would set mode and owner of a directory that the image or a volume
 /// already has (`/tmp` would lose its sticky bit). The engine makes missing parents itself, 0755 and owned by root.
 ///
-/// Modification times are now and not a constant, since K3s looks at a changed manifest only when its time differs.
+/// Modification times are now and not a constant, since K3s looks at a changed manifest, and a registry at a changed
+/// list of users, only when its time differs.
 pub fn pack(files: &[FileSpec]) -> Vec<u8> {
-    pack_at(files, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()))
+    pack_at(files, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-fn pack_at(files: &[FileSpec], mtime: u64) -> Vec<u8> {
+fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
+    // A header has whole seconds only, and a second change within one would go unseen by whoever looks at the time.
+    let exact = format!("{}.{:09}", age.as_secs(), age.subsec_nanos());
+    let mtime = age.as_secs();
     for file in files {
+        archive.append_pax_extensions([("mtime", exact.as_bytes())]).expect("memory takes every write");
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(file.mode);
@@ -58,6 +64,27 @@ pub fn single(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// The regular files of the archive of the directory `path`, by absolute path. An archive's names begin with the
+/// directory's own.
+pub fn tree(archive: &[u8], path: &str) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type() != tar::EntryType::Regular {
+            continue;
+        }
+        let name = entry.path()?.display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        if content.len() as u64 != entry.size() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        files.insert(format!("{parent}/{name}"), content);
+    }
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,8 +118,10 @@ mod tests {
 
     #[test]
     fn files_keep_their_modes_and_no_directory_is_touched() {
-        let archive =
-            pack_at(&[file("/etc/rancher/k3s/registries.yaml", 0o600, b"a"), file("/tmp/b", 0o644, b"")], 7);
+        let archive = pack_at(
+            &[file("/etc/rancher/k3s/registries.yaml", 0o600, b"a"), file("/tmp/b", 0o644, b"")],
+            Duration::from_secs(7),
+        );
         assert_eq!(
             listing(&archive),
             ["Regular etc/rancher/k3s/registries.yaml 600 0:0 7 a", "Regular tmp/b 644 0:0 7 "]
@@ -100,9 +129,18 @@ mod tests {
     }
 
     #[test]
+    fn times_have_fractions() {
+        let archive = pack_at(&[file("/x", 0o600, b"a")], Duration::new(7, 42));
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+        let mut extensions = entry.pax_extensions().unwrap().unwrap().map(Result::unwrap);
+        assert_eq!(extensions.next().unwrap().value(), Ok("7.000000042"));
+    }
+
+    #[test]
     fn a_path_longer_than_a_tar_header_survives() {
         let path = format!("/var/{}/x", "long/".repeat(40));
-        let listing = listing(&pack_at(&[file(&path, 0o644, b"c")], 0));
+        let listing = listing(&pack_at(&[file(&path, 0o644, b"c")], Duration::ZERO));
         assert_eq!(listing.len(), 1);
         assert!(listing[0].contains("long/long/x 644"), "{listing:?}");
     }
@@ -116,6 +154,22 @@ mod tests {
     fn the_one_file_of_an_archive_is_read() {
         assert_eq!(single(&pack(&[file("/x", 0o600, b"secret")])).unwrap().unwrap(), b"secret");
         assert_eq!(single(&pack(&[file("/x", 0o600, b"")])).unwrap().unwrap(), b"");
+    }
+
+    #[test]
+    fn a_directory_is_read_by_absolute_paths() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        archive.append_data(&mut header, "certs.d/a:5000", io::empty()).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        archive.append_data(&mut header, "certs.d/a:5000/hosts.toml", b"x".as_slice()).unwrap();
+        let bytes = archive.into_inner().unwrap();
+        let files = tree(&bytes, "/etc/certs.d").unwrap();
+        assert_eq!(files, BTreeMap::from([("/etc/certs.d/a:5000/hosts.toml".to_owned(), b"x".to_vec())]));
+        assert_eq!(tree(&[], "/etc/certs.d").unwrap(), BTreeMap::new());
     }
 
     #[test]

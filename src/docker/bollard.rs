@@ -6,6 +6,7 @@
 //! bollard logs bodies, credentials among them, through the `log` crate. They must not be bridged to `tracing`.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -15,12 +16,13 @@ use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error as Failure,
-    models::{NetworkConnectRequest, NetworkDisconnectRequest},
+    exec::{StartExecOptions, StartExecResults},
+    models::{ExecConfig, NetworkConnectRequest, NetworkDisconnectRequest},
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
-        KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder, RemoveVolumeOptions, StopContainerOptionsBuilder,
-        UploadToContainerOptionsBuilder,
+        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+        DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+        ListVolumesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+        StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -28,9 +30,12 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     archive, convert,
-    engine::{Container, ContainerDetail, Engine, EngineInfo, Event, Network, RegistryAuth, Result, Volume},
+    engine::{
+        Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
+        Result, Update, Volume,
+    },
     error::Error,
-    events, fault,
+    events, fault, pipe,
 };
 use crate::{
     metrics::Metrics,
@@ -49,15 +54,29 @@ const LOG_LIMIT: usize = 1 << 20;
 pub struct Timeouts {
     /// Any call that is not told otherwise, body included.
     pub quick: Duration,
+    /// The start of a container: on a host with too much to do, as when many clusters come up at once, more than half a
+    /// minute.
+    pub start: Duration,
     /// What stopping a container may take beyond its grace period.
     pub stop: Duration,
     /// The silence between two records of a pull.
     pub pull: Duration,
+    /// A command in a container.
+    pub command: Duration,
+    /// The silence of a command that reads an image, once it has all of it.
+    pub unpack: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { quick: Duration::from_secs(30), stop: Duration::from_secs(10), pull: Duration::from_secs(120) }
+        Self {
+            quick: Duration::from_secs(30),
+            start: Duration::from_secs(120),
+            stop: Duration::from_secs(10),
+            pull: Duration::from_secs(120),
+            command: Duration::from_secs(60),
+            unpack: Duration::from_secs(600),
+        }
     }
 }
 
@@ -184,6 +203,29 @@ fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardReques
         }
     }
     request
+}
+
+impl BollardEngine {
+    /// The archive of a path in a container; empty when there is no such path.
+    async fn download(&self, container: &str, path: &str) -> Result<Vec<u8>> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let read = self.call("reading a file", |docker| async move {
+            let mut chunks = docker.download_from_container(container, Some(options));
+            let mut bytes = Vec::new();
+            while let Some(chunk) = fault::found(chunks.try_next().await)?.flatten() {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() > FILE_LIMIT {
+                    break;
+                }
+            }
+            Ok(bytes)
+        });
+        let bytes = read.await?;
+        if bytes.len() > FILE_LIMIT {
+            return Err(Error::Invalid(format!("{path} has more than {FILE_LIMIT} bytes")));
+        }
+        Ok(bytes)
+    }
 }
 
 #[async_trait]
@@ -313,28 +355,27 @@ impl Engine for BollardEngine {
     }
 
     async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let read = self.call("reading a file", |docker| async move {
-            let mut chunks = docker.download_from_container(container, Some(options));
-            let mut bytes = Vec::new();
-            while let Some(chunk) = fault::found(chunks.try_next().await)?.flatten() {
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() > FILE_LIMIT {
-                    break;
-                }
-            }
-            Ok(bytes)
-        });
-        let bytes = read.await?;
-        if bytes.len() > FILE_LIMIT {
-            return Err(Error::Invalid(format!("{path} has more than {FILE_LIMIT} bytes")));
-        }
+        let bytes = self.download(container, path).await?;
         archive::single(&bytes).map_err(|error| Error::Engine(format!("reading {path}: {error}")))
+    }
+
+    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+        let bytes = self.download(container, path).await?;
+        archive::tree(&bytes, path).map_err(|error| Error::Engine(format!("reading {path}: {error}")))
+    }
+
+    async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        let found = self.call("looking at a path", |docker| async move {
+            fault::found(docker.get_container_archive_info(container, Some(options)).await)
+        });
+        Ok(found.await?.map(|stat| convert::path_info(stat.file_mode)))
     }
 
     async fn start(&self, container: &str) -> Result<()> {
         // That it runs already (304) is no failure to bollard.
-        self.call("start", |docker| async move { docker.start_container(container, None).await }).await
+        let call = |docker: Docker| async move { docker.start_container(container, None).await };
+        self.call_or("start", self.timeouts.start, call, fault::error).await
     }
 
     async fn stop(&self, container: &str, grace: u32) -> Result<()> {
@@ -364,6 +405,58 @@ impl Engine for BollardEngine {
             })
         })
         .await
+    }
+
+    async fn update(&self, container: &str, change: &Update) -> Result<()> {
+        let body = convert::update_body(change);
+        self.call("update", |docker| async move { docker.update_container(container, body).await }).await
+    }
+
+    async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
+        let config = ExecConfig {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..Default::default()
+        };
+        let call = |docker: Docker| async move {
+            let exec = docker.create_exec(container, config).await?.id;
+            let mut bytes = Vec::new();
+            // The stream ends with the command.
+            if let StartExecResults::Attached { mut output, .. } =
+                docker.start_exec(&exec, None::<StartExecOptions>).await?
+            {
+                while let Some(record) = output.try_next().await? {
+                    if bytes.len() < LOG_LIMIT {
+                        bytes.extend_from_slice(&record.into_bytes());
+                    }
+                }
+            }
+            let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
+            Ok(Ended { code, output: String::from_utf8_lossy(&bytes).into_owned() })
+        };
+        self.call_or("command in a container", self.timeouts.command, call, fault::error).await
+    }
+
+    async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..Default::default()
+        };
+        // Not one of the calls of which only some are under way at once: it lasts as long as a pull.
+        let client = self.client()?;
+        let exec = self.call("command in a container", |docker| async move {
+            Ok(docker.create_exec(container, config).await?.id)
+        });
+        let exec = exec.await?;
+        let output = pipe::image(&client, reference, &exec, &self.timeouts).await?;
+        let ended = self.call("command in a container", |docker| async move {
+            Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
+        });
+        Ok(Ended { code: ended.await?, output })
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {

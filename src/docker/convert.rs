@@ -9,17 +9,19 @@ use bollard::{
     auth::DockerCredentials,
     models::{
         ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-        ContainerSummaryStateEnum, EndpointIpamConfig, EndpointSettings, HostConfig,
-        HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
+        ContainerSummaryStateEnum, ContainerUpdateBody, DeviceRequest, EndpointIpamConfig, EndpointSettings,
+        HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
         MountVolumeOptions, NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap, PortSummary,
-        RestartPolicy, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest,
+        ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum,
+        VolumeCreateRequest,
     },
 };
 
 use super::engine::{
-    Attachment, Container, ContainerDetail, EngineInfo, Network, Published, RegistryAuth, State, Volume,
+    Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, Published, RegistryAuth, State,
+    Update, Volume,
 };
-use crate::plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec};
+use crate::plan::desired::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, VolumeSpec};
 
 /// The body that makes a container. Its one endpoint is on the network with this id: an engine before API 1.44 takes
 /// no second one.
@@ -27,7 +29,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     ContainerCreateBody {
         hostname: Some(spec.name.clone()),
         image: Some(spec.image.clone()),
-        cmd: some(spec.command.clone()),
+        cmd: some(spec.command.iter().chain(&spec.host_args).cloned().collect()),
         env: some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(map(&spec.labels)),
         // A binding alone publishes nothing: the engine leaves out a port that is not exposed too.
@@ -46,27 +48,44 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> 
         privileged: Some(spec.privileged),
         // K3s is process 1 and reaps children itself; the engine may be set to put an init before everything.
         init: Some(false),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-            maximum_retry_count: None,
-        }),
+        restart_policy: Some(restart_policy(!spec.once)),
         // A privileged container is in the host's namespace by default. On cgroup v1 it has to be.
         cgroupns_mode: (spec.privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".into()),
             config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
         }),
-        mounts: some(spec.mounts.iter().map(|mount| volume_mount(mount, &spec.volume_labels)).collect()),
+        mounts: some(
+            spec.mounts
+                .iter()
+                .map(|mount| volume_mount(mount, &spec.volume_labels))
+                .chain(spec.binds.iter().map(bind_mount))
+                .collect(),
+        ),
         tmpfs: (!spec.tmpfs.is_empty())
             .then(|| spec.tmpfs.iter().map(|directory| (directory.clone(), String::new())).collect()),
         port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
         memory: spec.memory,
         nano_cpus: spec.nano_cpus,
+        device_requests: spec.gpus.map(|gpus| vec![device_request(gpus)]),
+        ulimits: some(spec.ulimits.iter().map(ulimit).collect()),
         extra_hosts: some(
             spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
         ),
         ..Default::default()
     }
+}
+
+fn restart_policy(restart: bool) -> RestartPolicy {
+    RestartPolicy {
+        name: Some(if restart { RestartPolicyNameEnum::UNLESS_STOPPED } else { RestartPolicyNameEnum::NO }),
+        maximum_retry_count: None,
+    }
+}
+
+/// The body that changes a container.
+pub fn update_body(change: &Update) -> ContainerUpdateBody {
+    ContainerUpdateBody { restart_policy: change.restart.map(restart_policy), ..Default::default() }
 }
 
 fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<String, String>) -> Mount {
@@ -77,6 +96,30 @@ fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<Strin
         volume_options: Some(MountVolumeOptions { labels: Some(map(labels)), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// As a mount and not as one of `binds`, for which the engine makes a directory that is missing.
+fn bind_mount((directory, bind): (&String, &Bind)) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(bind.source.clone()),
+        target: Some(directory.clone()),
+        read_only: Some(bind.read_only),
+        ..Default::default()
+    }
+}
+
+/// What `docker run --gpus` asks for. Which driver that is, is the engine's business.
+fn device_request(gpus: Gpus) -> DeviceRequest {
+    DeviceRequest {
+        count: Some(gpus.count()),
+        capabilities: Some(vec![vec!["gpu".into()]]),
+        ..Default::default()
+    }
+}
+
+fn ulimit((name, limit): (&String, &Limit)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
 }
 
 fn bindings(ports: &[Published]) -> PortMap {
@@ -159,6 +202,8 @@ pub fn info(info: SystemInfo) -> EngineInfo {
         version: info.server_version.unwrap_or_default(),
         // Engines that don't tell know v1 only.
         cgroup_v1: info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2),
+        memory: info.mem_total.unwrap_or_default(),
+        cpus: info.ncpu.unwrap_or_default(),
     }
 }
 
@@ -193,6 +238,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         .filter_map(|mount| mount.name)
         .collect();
     volumes.sort();
+    let host = response.host_config.unwrap_or_default();
+    let policy = host.restart_policy.and_then(|policy| policy.name);
     ContainerDetail {
         container: Container {
             image: config.image.unwrap_or_default(),
@@ -203,14 +250,18 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
             id,
             name,
         },
+        created_at: response.created.and_then(|time| time.parse::<jiff::Timestamp>().ok()),
         // The engine writes the year 1 for "never".
         started_at: state
             .started_at
             .and_then(|time| time.parse::<jiff::Timestamp>().ok())
             .filter(|time| time.as_second() > 0),
+        started_again: response.restart_count.and_then(|n| n.try_into().ok()).unwrap_or_default(),
         exit_code: state.exit_code.filter(|_| ended),
         error: state.error.filter(|error| !error.is_empty()),
-        wanted_ports: port_map(response.host_config.and_then(|host| host.port_bindings)),
+        wanted_ports: port_map(host.port_bindings),
+        restarts: policy
+            .is_some_and(|p| !matches!(p, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)),
         volumes,
     }
 }
@@ -226,6 +277,11 @@ pub fn network(network: bollard::models::Network) -> Network {
         driver: network.driver.unwrap_or_default(),
         created: network.created.unwrap_or_default(),
     }
+}
+
+/// What a path is, by the mode that the engine tells: Go's own bits, on every system.
+pub fn path_info(mode: u32) -> PathInfo {
+    PathInfo { is_dir: mode & (1 << 31) != 0, is_symlink: mode & (1 << 27) != 0 }
 }
 
 /// A volume of a listing.

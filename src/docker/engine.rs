@@ -55,6 +55,11 @@ pub trait Engine: Send + Sync {
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()>;
     /// The content of one regular file; `None` when there is none.
     async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>>;
+    /// The regular files below a directory of a container, by absolute path; none when there is no such directory.
+    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>>;
+    /// What a path in a container is, running or not; `None` when there is nothing. The last component is not
+    /// followed where it is a symbolic link, the others are.
+    async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>>;
     /// Starts a container.
     async fn start(&self, container: &str) -> Result<()>;
     /// Stops a container: SIGTERM (or its own stop signal), and SIGKILL after the grace period in seconds.
@@ -63,6 +68,13 @@ pub trait Engine: Send + Sync {
     async fn unpause(&self, container: &str) -> Result<()>;
     /// Sends a signal such as `SIGHUP` to a container's first process.
     async fn signal(&self, container: &str, signal: &str) -> Result<()>;
+    /// Changes what can be changed of a container as it is, running or not.
+    async fn update(&self, container: &str, change: &Update) -> Result<()>;
+    /// Runs a command in a running container, with the rights of its own process, and waits for its end.
+    async fn exec(&self, container: &str, command: &[String]) -> Result<Ended>;
+    /// Runs a command in a running container that reads the archive of an image of this engine from its standard
+    /// input, and waits for its end. Bounded by silence, not by its whole length.
+    async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended>;
     /// Removes a container, running or not, with its anonymous volumes.
     async fn remove_container(&self, container: &str) -> Result<()>;
     /// The last lines that a container wrote, oldest first.
@@ -81,6 +93,10 @@ pub struct EngineInfo {
     pub version: String,
     /// Whether the host runs cgroup v1.
     pub cgroup_v1: bool,
+    /// The host's memory in bytes; 0 where that is not known.
+    pub memory: i64,
+    /// The host's processors; 0 where that is not known.
+    pub cpus: i64,
 }
 
 /// A container as a listing tells of it.
@@ -107,16 +123,47 @@ pub struct Container {
 pub struct ContainerDetail {
     /// What a listing tells.
     pub container: Container,
+    /// When it was made.
+    pub created_at: Option<jiff::Timestamp>,
     /// When it was last started, in RFC 3339; `None` when never.
     pub started_at: Option<jiff::Timestamp>,
+    /// How often the engine started it again, because it had ended by itself, since somebody else did.
+    pub started_again: u32,
     /// How its first process last ended, while it is not running.
     pub exit_code: Option<i64>,
     /// What the engine said when it last failed to start.
     pub error: Option<String>,
     /// The host ports it asks for, running or not.
     pub wanted_ports: Vec<Published>,
+    /// Whether the engine starts it again when it ends by itself.
+    pub restarts: bool,
     /// The volumes mounted, by name.
     pub volumes: Vec<String>,
+}
+
+/// What can be changed of a container as it is. `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Whether the engine starts it again when it ends by itself.
+    pub restart: Option<bool>,
+}
+
+/// How a command ended that was run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: i64,
+    /// What it wrote, stdout and stderr in one.
+    pub output: String,
+}
+
+/// What a path in a container is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathInfo {
+    /// A directory.
+    pub is_dir: bool,
+    /// A symbolic link, wherever it leads.
+    pub is_symlink: bool,
 }
 
 /// The state of a container.
@@ -137,6 +184,13 @@ pub enum State {
     Removing,
     /// Half removed.
     Dead,
+}
+
+impl State {
+    /// Whether there is something to stop.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
 }
 
 /// A container's place on a network.

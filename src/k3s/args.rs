@@ -3,6 +3,8 @@
 use super::{API_PORT, REGISTRIES_FILE, RESOLV_CONF_FILE, TOKEN_FILE};
 use crate::api::local_cluster::NodeRole;
 
+/// Has a server forget all other members of etcd and end.
+pub const CLUSTER_RESET: &str = "--cluster-reset";
 /// Has a kubelet run on a host with cgroup v1 (kubernetes/website#53082).
 pub const CGROUP_V1: &str = "--kubelet-arg=fail-cgroupv1=false";
 
@@ -17,6 +19,8 @@ pub struct NodeArgs<'a> {
     pub sans: &'a [String],
     /// Taints at the Node's first registration.
     pub taints: &'a [String],
+    /// Whether a registry itself is asked after its mirrors.
+    pub default_endpoint: bool,
     /// Whether kubelet has to be told to run on cgroup v1.
     pub cgroup_v1: bool,
     /// The user's arguments, word for word, last: where K3s takes one value, the last one counts.
@@ -42,6 +46,9 @@ pub fn command(node: &NodeArgs<'_>) -> Vec<String> {
     args.push(format!("--private-registry={REGISTRIES_FILE}"));
     // Docker's own resolver, 127.0.0.11, works only inside of the node container; K3s refuses it for Pods.
     args.push(format!("--resolv-conf={RESOLV_CONF_FILE}"));
+    if !node.default_endpoint {
+        args.push("--disable-default-registry-endpoint".to_owned());
+    }
     if node.cgroup_v1 {
         args.push(CGROUP_V1.to_owned());
     }
@@ -63,6 +70,7 @@ mod tests {
             load_balancer: "k3d-dev-serverlb",
             sans: &sans,
             taints: &[],
+            default_endpoint: true,
             cgroup_v1: true,
             extra: &extra,
         };
@@ -77,14 +85,21 @@ mod tests {
         --disable=traefik
         ");
         let taints = ["dedicated=gpu:NoSchedule".to_owned()];
-        let agent =
-            NodeArgs { role: NodeRole::Agent, taints: &taints, cgroup_v1: false, extra: &[], ..server };
+        let agent = NodeArgs {
+            role: NodeRole::Agent,
+            taints: &taints,
+            default_endpoint: false,
+            cgroup_v1: false,
+            extra: &[],
+            ..server
+        };
         insta::assert_snapshot!(command(&agent).join("\n"), @r"
         agent
         --server=https://k3d-dev-serverlb:6443
         --token-file=/etc/rancher/k3s/token
         --private-registry=/etc/rancher/k3s/registries.yaml
         --resolv-conf=/etc/rancher/k3s/resolv.conf
+        --disable-default-registry-endpoint
         --node-taint=dedicated=gpu:NoSchedule
         ");
     }

@@ -16,6 +16,12 @@ pub fn last_words(lines: &[String]) -> Option<String> {
     Some(message.chars().take(MAX).collect())
 }
 
+/// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.
+pub fn was_reset(lines: &[String]) -> bool {
+    const SAID: [&str; 2] = ["cluster membership has been reset", "please remove the cluster-reset flag"];
+    lines.iter().any(|line| SAID.iter().any(|said| line.contains(said)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +44,19 @@ mod tests {
             Some("Error: flag provided but not defined: -foo")
         );
         assert_eq!(said(&["I1125 fine"]), None);
+    }
+
+    #[test]
+    fn a_reset_is_told_then_and_when_it_is_asked_for_again() {
+        let said =
+            |line: &str| was_reset(&["level=info msg=\"ETCD server is now running\"".into(), line.into()]);
+        assert!(said(
+            "level=info msg=\"Managed etcd cluster membership has been reset, restart without --cluster-reset flag now.\""
+        ));
+        assert!(said(
+            "level=fatal msg=\"Managed etcd cluster membership was previously reset, please remove the cluster-reset flag \
+             and start k3s normally.\""
+        ));
+        assert!(!said("level=fatal msg=\"Error: --server is to be empty with --cluster-reset\""));
     }
 }

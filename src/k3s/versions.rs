@@ -50,6 +50,18 @@ impl Version {
     }
 }
 
+impl std::fmt::Display for Version {
+    /// As K3s writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [major, minor, patch] = self.numbers;
+        write!(f, "v{major}.{minor}.{patch}")?;
+        if let Some(pre) = &self.pre {
+            write!(f, "-{pre}")?;
+        }
+        write!(f, "+k3s{}", self.build)
+    }
+}
+
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
         let pre = |v: &Self| (v.pre.is_none(), v.pre.clone());

@@ -51,6 +51,11 @@ impl Addresses {
         self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
     }
 
+    /// Whether this is an address that registries are given.
+    pub fn is_registry(self, ip: Ipv4Addr) -> bool {
+        self.subnet.contains(&ip) && !self.strangers().contains(&ip) && ip >= self.at(REGISTRIES)
+    }
+
     /// The first address for a registry that is not in `taken`; `None` when all are.
     pub fn free_registry(self, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         let end = u32::from(self.strangers().network()) - u32::from(self.subnet.network());
@@ -58,11 +63,30 @@ impl Addresses {
     }
 }
 
-/// The first /24 of `pool` that overlaps no network of the engine.
-pub fn free_subnet(pool: Ipv4Net, networks: &[Network]) -> Option<Ipv4Net> {
+/// The first /24 of `pool` that overlaps no network of the engine. Once the engine has refused some to this object,
+/// which others took a moment before, it is one that `seed` determines: those who lost at the same time would meet at
+/// the first one again.
+pub fn free_subnet(
+    pool: Ipv4Net,
+    networks: &[Network],
+    refused: &BTreeSet<Ipv4Net>,
+    seed: &str,
+) -> Option<Ipv4Net> {
     let prefix = pool.prefix_len().max(24);
-    let mut candidates = pool.subnets(prefix).ok()?;
-    candidates.find(|c| overlapping(*c, networks).is_none())
+    let free = |c: &Ipv4Net| overlapping(*c, networks).is_none() && !refused.contains(c);
+    let mut candidates = pool.subnets(prefix).ok()?.filter(free);
+    if refused.is_empty() {
+        return candidates.next();
+    }
+    let all: Vec<_> = candidates.collect();
+    let place = place(seed, u32::try_from(all.len()).ok()?)?;
+    all.get(usize::try_from(place).ok()?).copied()
+}
+
+/// One of the numbers below `size`, which `seed` determines; `None` when there are none.
+fn place(seed: &str, size: u32) -> Option<u32> {
+    let digest = Sha256::digest(seed.as_bytes());
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).checked_rem(size)
 }
 
 /// A network of the engine that overlaps `subnet`.
@@ -76,8 +100,7 @@ pub fn overlapping(subnet: Ipv4Net, networks: &[Network]) -> Option<&Network> {
 pub fn free_port(range: &RangeInclusive<u16>, seed: &str, taken: &BTreeSet<u16>) -> Option<u16> {
     let (first, size) =
         (u32::from(*range.start()), u32::from(*range.end()).checked_sub(u32::from(*range.start()))? + 1);
-    let digest = Sha256::digest(seed.as_bytes());
-    let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) % size;
+    let start = place(seed, size)?;
     (0..size)
         .map(|i| u16::try_from(first + (start + i) % size).expect("within a range of u16"))
         .find(|p| !taken.contains(p))
@@ -112,12 +135,20 @@ mod tests {
     #[test]
     fn subnets_avoid_all_networks_of_the_engine() {
         let taken = |s: &str| Network { subnets: vec![net(s)], ..Network::default() };
+        let (none, seed) = (BTreeSet::new(), "uid");
+        let free_subnet = |pool, networks: &[Network]| super::free_subnet(pool, networks, &none, seed);
         assert_eq!(free_subnet(net("172.31.0.0/16"), &[]), Some(net("172.31.0.0/24")));
         assert_eq!(free_subnet(net("172.31.0.0/16"), &[taken("172.31.0.0/20")]), Some(net("172.31.16.0/24")));
         assert_eq!(
             free_subnet(net("172.31.0.0/23"), &[taken("172.31.0.0/24"), taken("172.31.1.8/29")]),
             None
         );
+        // Who lost one to others does not run after them.
+        let (pool, refused) = (net("172.31.0.0/16"), BTreeSet::from([net("172.31.0.0/24")]));
+        let next: BTreeSet<_> =
+            (0..20).map(|uid| super::free_subnet(pool, &[], &refused, &uid.to_string()).unwrap()).collect();
+        assert!(next.len() > 15 && next.is_disjoint(&refused), "{next:?}");
+        assert_eq!(super::free_subnet(net("172.31.0.0/24"), &[], &refused, seed), None);
     }
 
     #[test]

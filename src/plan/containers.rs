@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// The object's UID.
     pub uid: String,
@@ -70,10 +70,10 @@ pub struct Site<'a> {
 /// The condition that speaks of a container of this role.
 pub fn condition_of(role: Role) -> &'static str {
     match role {
-        Role::Node(NodeRole::Server) => types::CONTROL_PLANE_READY,
+        Role::Node(NodeRole::Server) | Role::NodeHelper => types::CONTROL_PLANE_READY,
         Role::Node(NodeRole::Agent) => types::AGENTS_READY,
         Role::LoadBalancer => types::LOAD_BALANCER_READY,
-        Role::Registry => types::CONTAINER_READY,
+        Role::Registry | Role::RegistryHelper => types::CONTAINER_READY,
     }
 }
 
@@ -81,6 +81,11 @@ impl Site<'_> {
     /// The own container of this name.
     pub fn own(&self, name: &str) -> Option<&ContainerDetail> {
         self.observed.own.values().find(|d| d.container.name == name)
+    }
+
+    /// Whether a container has a place on the network that it is to be on.
+    pub fn is_placed(&self, detail: &ContainerDetail) -> bool {
+        self.network.is_none_or(|n| detail.container.networks.contains_key(n))
     }
 
     /// A container of this name that somebody else owns.
@@ -148,10 +153,10 @@ impl Site<'_> {
             );
         };
         let container = &detail.container;
-        if !hash::matches(container.labels.get(names::SPEC_HASH).map(String::as_str), spec, self.network) {
+        if outdated(self.observed, detail, spec, self.network) {
             return Standing::Outdated;
         }
-        let target = Target { name: spec.name.clone(), id: Some(container.id.clone()) };
+        let target = Target::of(container);
         match container.state {
             State::Removing => {
                 plan.waits(condition, reasons::CONTAINER_MISSING, format!("{} is being removed", spec.name));
@@ -177,7 +182,12 @@ impl Site<'_> {
                 self.finish(plan, spec, target, further, None, uploaded)
             }
             State::Created | State::Exited => {
-                let last = self.attach(plan, spec, detail, further, None);
+                let mut last = self.attach(plan, spec, detail, further, None);
+                let live = self.stale_files(detail, spec);
+                if !live.is_empty() {
+                    let files = Action::Upload { container: target.clone(), files: live };
+                    last = Some(plan.step(files, &last.into_iter().collect::<Vec<_>>(), FILES_CHANGED));
+                }
                 let why = match detail.exit_code {
                     Some(code) => format!("it had stopped (exit code {code})"),
                     None => "it had stopped".to_owned(),
@@ -207,7 +217,7 @@ impl Site<'_> {
         further: &[(String, Endpoint)],
     ) -> Standing {
         let condition = condition_of(spec.role);
-        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let target = Target::of(&detail.container);
         let place = self.network.and_then(|n| detail.container.networks.get(n));
         if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
             // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
@@ -226,14 +236,23 @@ impl Site<'_> {
             ));
         }
         let mut last = None;
+        if detail.restarts == spec.once {
+            let restart = Action::SetRestart { container: target.clone(), restart: !spec.once };
+            last = Some(plan.step(restart, &[], ""));
+        }
         for (network, endpoint) in missing(detail, further) {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
             last = Some(plan.step(connect, &[], "it was off a network"));
         }
-        let live: Vec<&FileSpec> = spec.files.iter().filter(|f| f.change == FileChange::Hangup).collect();
+        let live = self.stale_files(detail, spec);
+        if !live.is_empty() {
+            let files = Action::Upload { container: target.clone(), files: live };
+            last = Some(plan.step(files, &[], FILES_CHANGED));
+        }
+        let hangup: Vec<&FileSpec> = spec.files.iter().filter(|f| f.change == FileChange::Hangup).collect();
         // The last file of such a spec says that the signal was given, so it goes in after the signal.
-        if let Some((marker, content)) = live.split_last()
-            && live.iter().any(|f| !self.same(detail, f))
+        if let Some((marker, content)) = hangup.split_last()
+            && hangup.iter().any(|f| !self.same(detail, f))
         {
             let stale: Vec<FileSpec> =
                 content.iter().filter(|f| !self.same(detail, f)).map(|f| (*f).clone()).collect();
@@ -259,6 +278,12 @@ impl Site<'_> {
     fn same(&self, detail: &ContainerDetail, file: &FileSpec) -> bool {
         let seen = self.observed.files.get(&(detail.container.id.clone(), file.path.clone()));
         matches!(seen, Some(Some(hash)) if *hash == file.sha256())
+    }
+
+    /// The files that are put into the container as it is, since they differ there.
+    fn stale_files(&self, detail: &ContainerDetail, spec: &ContainerSpec) -> Vec<FileSpec> {
+        let live = spec.files.iter().filter(|f| f.change == FileChange::Live);
+        live.filter(|f| differs(self.observed, detail, f)).cloned().collect()
     }
 
     /// Plans the making of a container with its files, after `after`.
@@ -307,7 +332,7 @@ impl Site<'_> {
     /// Plans what takes a stopped container off networks that are gone, without which it can't be started; answers
     /// the last step. Docker knows such a place by the network's name alone.
     fn detach(&self, plan: &mut Plan, detail: &ContainerDetail, after: Option<usize>) -> Option<usize> {
-        let target = Target { name: detail.container.name.clone(), id: Some(detail.container.id.clone()) };
+        let target = Target::of(&detail.container);
         let mut last = after;
         for (network, place) in &detail.container.networks {
             if detail.container.state == State::Running
@@ -330,7 +355,7 @@ impl Site<'_> {
         further: &[(String, Endpoint)],
         after: Option<usize>,
     ) -> Option<usize> {
-        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let target = Target::of(&detail.container);
         let mut last = self.detach(plan, detail, after);
         let chain = |last: Option<usize>| last.into_iter().collect::<Vec<_>>();
         if let Some(network) = self.network {
@@ -366,7 +391,7 @@ impl Site<'_> {
         why: &str,
     ) -> Standing {
         let Some(detail) = self.own(&spec.name) else { return Standing::Blocked };
-        let target = Target { name: spec.name.clone(), id: Some(detail.container.id.clone()) };
+        let target = Target::of(&detail.container);
         let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, after, "");
         let removed = plan.step(Action::RemoveContainer { container: target }, &[stop], "");
         let made = self.create(plan, spec, &[removed], why);
@@ -374,15 +399,39 @@ impl Site<'_> {
     }
 }
 
-/// How long a container may take to stop, in seconds. K3s answers SIGTERM within a second or two.
-pub const GRACE: u32 = 15;
+/// The reason that Events give for an upload.
+const FILES_CHANGED: &str = "the content of its files changed";
+
+/// Whether a container has to be replaced to become as desired: it was made from another intent, or a file that its
+/// process reads only at its start has another content now.
+pub fn outdated(
+    observed: &Observed,
+    detail: &ContainerDetail,
+    spec: &ContainerSpec,
+    network: Option<&str>,
+) -> bool {
+    let label = detail.container.labels.get(names::SPEC_HASH).map(String::as_str);
+    !hash::matches(label, spec, network)
+        || spec.files.iter().any(|f| f.change == FileChange::Recreate && differs(observed, detail, f))
+}
+
+/// Whether a file was read back and is another one, or none. One that was not read is left alone: what can't be told
+/// is no reason to replace anything.
+fn differs(observed: &Observed, detail: &ContainerDetail, file: &FileSpec) -> bool {
+    let seen = observed.files.get(&(detail.container.id.clone(), file.path.clone()));
+    seen.is_some_and(|hash| *hash != Some(file.sha256()))
+}
+
+/// How long a container may take to stop, in seconds. K3s needs a second or two; but one that leads etcd hands that over
+/// first (k3s-io/k3s#12913), for which etcd takes up to 5 s and two of its election timeouts, of 5 s each in K3s.
+pub const GRACE: u32 = 30;
 
 /// How long this container may take to stop. nginx's own stop signal waits for all connections, and those of a watch
 /// last for ever.
 fn grace(spec: &ContainerSpec) -> u32 {
     match spec.role {
         Role::LoadBalancer => 0,
-        Role::Node(_) | Role::Registry => GRACE,
+        Role::Node(_) | Role::NodeHelper | Role::Registry | Role::RegistryHelper => GRACE,
     }
 }
 
@@ -423,3 +472,6 @@ pub fn right_place(place: &Attachment, endpoint: &Endpoint, running: bool) -> bo
         && (!running || endpoint.ip.is_none() || place.ip == endpoint.ip)
         && endpoint.aliases.iter().all(|a| place.aliases.contains(a))
 }
+
+#[cfg(test)]
+mod tests;

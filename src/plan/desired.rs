@@ -1,5 +1,5 @@
-//! What is to exist on the Docker host, as plain values. A container's [`ContainerSpec`] is complete: whoever runs a
-//! step decides nothing.
+//! What is to exist on the Docker host and in the created cluster, as plain values. A container's [`ContainerSpec`] is
+//! complete: whoever runs a step decides nothing.
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
@@ -52,6 +52,9 @@ pub struct ContainerSpec {
     pub image: String,
     /// The arguments; empty for the image's own.
     pub command: Vec<String>,
+    /// Further arguments, which follow from what the host is. They are not part of the hash: a host with more memory
+    /// replaces nothing.
+    pub host_args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
@@ -65,6 +68,10 @@ pub struct ContainerSpec {
     /// The labels of those volumes. Docker makes a volume that is missing together with the container: without these
     /// it would be nobody's.
     pub volume_labels: BTreeMap<String, String>,
+    /// Directories of the host by the directory that they are mounted at. Docker makes none that is missing.
+    pub binds: BTreeMap<String, Bind>,
+    /// Whether it is left alone when its process has ended, instead of being started again.
+    pub once: bool,
     /// Its place on the network that it is made on.
     pub endpoint: Endpoint,
     /// The host ports that it publishes.
@@ -73,10 +80,84 @@ pub struct ContainerSpec {
     pub memory: Option<i64>,
     /// CPU limit in billionths of a core.
     pub nano_cpus: Option<i64>,
+    /// Limits of its processes, by name.
+    pub ulimits: BTreeMap<String, Limit>,
+    /// GPUs of the host.
+    pub gpus: Option<Gpus>,
     /// Names that are added to its hosts file.
     pub extra_hosts: BTreeMap<String, String>,
     /// Files that are put in before the first start.
     pub files: Vec<FileSpec>,
+    /// The paths of those files that the user gave, known even while their contents are not: without one of them a
+    /// container is another one.
+    pub given_files: Vec<String>,
+}
+
+impl ContainerSpec {
+    /// A container of an image with its own command and nothing else, with no rights and no labels.
+    pub fn bare(name: impl Into<String>, role: Role, image: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            role,
+            image: image.into(),
+            command: Vec::new(),
+            host_args: Vec::new(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            privileged: false,
+            tmpfs: Vec::new(),
+            mounts: BTreeMap::new(),
+            volume_labels: BTreeMap::new(),
+            binds: BTreeMap::new(),
+            once: false,
+            endpoint: Endpoint::default(),
+            ports: Vec::new(),
+            memory: None,
+            nano_cpus: None,
+            ulimits: BTreeMap::new(),
+            gpus: None,
+            extra_hosts: BTreeMap::new(),
+            files: Vec::new(),
+            given_files: Vec::new(),
+        }
+    }
+}
+
+/// A limit of processes, in its own unit; -1 for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What processes begin with.
+    pub soft: i64,
+    /// How far they may raise it.
+    pub hard: i64,
+}
+
+/// GPUs of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gpus {
+    /// All that there are.
+    All,
+    /// So many, of the engine's choice.
+    Count(u8),
+}
+
+impl Gpus {
+    /// As the engine counts them: -1 for all.
+    pub fn count(self) -> i64 {
+        match self {
+            Self::All => -1,
+            Self::Count(n) => n.into(),
+        }
+    }
+}
+
+/// A directory of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Its absolute path on the host.
+    pub source: String,
+    /// Whether the container can only read it.
+    pub read_only: bool,
 }
 
 /// What a container is for.
@@ -88,6 +169,10 @@ pub enum Role {
     LoadBalancer,
     /// An image registry.
     Registry,
+    /// What helps a registry for a moment: it collects its garbage, or looks at a directory of the host for it.
+    RegistryHelper,
+    /// What looks at directories of the host for nodes that mount them.
+    NodeHelper,
 }
 
 /// A file in a container.
@@ -122,8 +207,40 @@ impl fmt::Debug for FileSpec {
 pub enum FileChange {
     /// The container is replaced: its process reads the file only when it starts. The content is part of the hash.
     Replace,
-    /// Nothing: the content is secret, so no hash of it is stored, and it must not change in the container's life.
+    /// Nothing: the file is there for a moment only.
     Keep,
     /// The running container gets the new file and SIGHUP.
     Hangup,
+    /// The container is replaced, as with [`Replace`](Self::Replace), for a file whose content is or may become
+    /// secret: no hash of it is stored. What is in the container is read back and compared, running or not; one whose
+    /// file can't be read yet (it was never started) gets all of its files anew anyway.
+    Recreate,
+    /// The container gets the new file, and its process notices by itself: it reads the file anew whenever it needs
+    /// it. Secret or not, the content is read back and compared, and no hash of it is stored.
+    Live,
+}
+
+/// A key of a ConfigMap in the created cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfigKey {
+    /// The ConfigMap's namespace.
+    pub namespace: &'static str,
+    /// The ConfigMap's name.
+    pub name: &'static str,
+    /// The key in its data.
+    pub key: &'static str,
+}
+
+/// What one key of a ConfigMap in the created cluster is to hold. Its other keys are other people's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfigMap {
+    /// Which.
+    pub key: ConfigKey,
+    /// The content; `None`: there is to be no such key, and no ConfigMap when nothing else is in it.
+    pub content: Option<String>,
+    /// Whether the key's very name makes it ours, whoever wrote it last. Otherwise what others wrote is theirs.
+    pub claimed: bool,
+    /// The labels of the Pods of that namespace that mount it, as a selector. Kubelets bring them a change at once,
+    /// and not when they next look, when they are told of it.
+    pub readers: Option<&'static str>,
 }

@@ -1,8 +1,11 @@
 //! What a failed step means for the object: which condition it fails, for which reason, and who has to act.
 
+use ipnet::Ipv4Net;
+
 use super::{
     containers::condition_of,
     desired::Role,
+    manifests::INVENTORY,
     steps::{Action, Problem},
 };
 use crate::{
@@ -37,12 +40,26 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             (reasons::PORT_CONFLICT, message, true)
         }
         Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), true),
-        Error::Address(m) if matches!(action, Action::CreateNetwork(_)) => (
+        Error::Address(m) if refused_subnet(action, error).is_some() => (
             reasons::SUBNET_CONFLICT,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
             true,
         ),
         Error::Pull(m) => (reasons::IMAGE_PULL_FAILED, format!("{subject}: {m}"), true),
+        Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
+            let path = m.rsplit(": ").next().unwrap_or_default();
+            let message = format!(
+                "{subject}: there is no directory {path} on the Docker host: make it with `mkdir -p {path}`"
+            );
+            (reasons::HOST_PATH_NOT_FOUND, message, true)
+        }
+        Error::Invalid(m) | Error::Engine(m) if m.contains("could not select device driver") => {
+            let message = format!(
+                "{subject}: the Docker engine has no driver for GPUs ({m}): install NVIDIA's container toolkit on the \
+                 Docker host and restart Docker, or take gpus out of the spec"
+            );
+            (reasons::GPU_UNAVAILABLE, message, true)
+        }
         Error::Invalid(m) => (reasons::DOCKER_ERROR, format!("{action}: {m}"), true),
         Error::Address(m) | Error::Engine(m) | Error::Timeout(m) => {
             (reasons::DOCKER_ERROR, format!("{action}: {m}"), false)
@@ -66,6 +83,8 @@ fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => types::NETWORK_READY,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),
+        Action::RemoveFiles { .. } | Action::DeleteObject { .. } => types::MANIFESTS_READY,
+        Action::SetConfig(map) if map.key == INVENTORY => types::MANIFESTS_READY,
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();
@@ -82,6 +101,14 @@ fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
     }
 }
 
+/// The subnet that the engine refused, since another network has it or a part of it.
+pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
+    match (action, error) {
+        (Action::CreateNetwork(network), Error::Address(_)) => Some(network.subnet),
+        _ => None,
+    }
+}
+
 /// Which of `ports` the engine's answer names as taken.
 pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16> {
     let Error::PortTaken(message) = error else { return Vec::new() };
@@ -92,6 +119,20 @@ pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::steps::Target;
+
+    #[test]
+    fn a_host_without_gpus_needs_a_person() {
+        let container = Target { name: "k3d-dev-agent-0".into(), id: None };
+        // As Docker 20.10 says it.
+        let said = "could not select device driver \"\" with capabilities: [[gpu]]";
+        let names = ClusterNames::new("dev");
+        let problem =
+            docker(&Action::Start { container }, &Error::Engine(said.into()), Some(&names)).unwrap();
+        assert_eq!((problem.condition, problem.reason), (types::AGENTS_READY, reasons::GPU_UNAVAILABLE));
+        assert!(problem.stalled && problem.message.contains(said), "{problem:?}");
+        assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
+    }
 
     #[test]
     fn the_taken_port_is_found_in_the_engines_words() {

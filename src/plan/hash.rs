@@ -8,7 +8,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::desired::{ContainerSpec, FileChange};
+use super::desired::{ContainerSpec, FileChange, Gpus};
 use crate::api::names;
 
 const VERSION: &str = "v1-";
@@ -27,8 +27,20 @@ pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
         ports: Vec<String>,
         memory: Option<i64>,
         nano_cpus: Option<i64>,
+        // Absent where there are none, so that containers from before there were any keep their hash.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        ulimits: Vec<(&'a String, i64, i64)>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gpus: Option<i64>,
         hosts: Vec<(&'a String, &'a String)>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        binds: Vec<(&'a String, &'a String, bool)>,
         files: Vec<(&'a str, u32, String)>,
+        // The one label that counts: a server moves its data only when it starts.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        datastore: Option<&'a String>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        given_files: &'a [String],
     }
     let mut ports: Vec<_> = spec
         .ports
@@ -47,13 +59,18 @@ pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
         ports,
         memory: spec.memory,
         nano_cpus: spec.nano_cpus,
+        ulimits: spec.ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
+        gpus: spec.gpus.map(Gpus::count),
         hosts: spec.extra_hosts.iter().collect(),
+        binds: spec.binds.iter().map(|(target, bind)| (target, &bind.source, bind.read_only)).collect(),
         files: spec
             .files
             .iter()
             .filter(|f| f.change == FileChange::Replace)
             .map(|f| (f.path.as_str(), f.mode, names::hex(&Sha256::digest(&f.content))))
             .collect(),
+        datastore: spec.labels.get(names::DATASTORE),
+        given_files: &spec.given_files,
     };
     let json = serde_json::to_vec(&intent).expect("plain values always serialize");
     format!("{VERSION}{}", names::hex(&Sha256::digest(json)[..16]))
@@ -66,5 +83,35 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
         Some(l) if l.starts_with(VERSION) => l == of(spec, network),
         Some(_) => true,
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::desired::{Limit, Role};
+
+    fn bare() -> ContainerSpec {
+        ContainerSpec::bare("c", Role::Registry, "i:1")
+    }
+
+    /// Containers of operators that knew fewer fields must not be replaced for it.
+    #[test]
+    fn what_is_not_asked_for_is_not_in_it() {
+        assert_eq!(of(&bare(), None), "v1-d69c16f54a3b37508cc2bd42df913c1a");
+        let host = ContainerSpec { host_args: vec!["--kubelet-arg=x".into()], ..bare() };
+        assert_eq!(of(&host, None), of(&bare(), None), "what the host is, is nobody's intent");
+    }
+
+    #[test]
+    fn what_is_asked_for_is() {
+        let limit = |soft, hard| ContainerSpec {
+            ulimits: [("nofile".to_owned(), Limit { soft, hard })].into(),
+            ..bare()
+        };
+        let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };
+        let all = [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1))];
+        let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
+        assert_eq!(hashes.len(), all.len());
     }
 }

@@ -1,23 +1,25 @@
 //! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     cluster::{Desired, NodeSpec, Refs},
-    containers::{Owner, Site, Standing, right_place, short, taken},
+    connections,
+    containers::{GRACE, Owner, Site, Standing, short, taken},
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    nodes,
-    observed::Observed,
+    inside, manifests, mounts, nodes,
+    observed::{Child, Observed},
+    preload, quorum_reset, repair, rotation,
+    servers::{self, Servers},
     steps::{Action, Plan, Target},
 };
 use crate::{
     api::{
         condition::{reasons, types},
         local_cluster::NodeRole,
-        names,
     },
     docker::engine::{Container, Network, State},
-    k3s,
+    k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
 /// What a plan is made of, besides what is desired.
@@ -30,13 +32,25 @@ pub struct Inputs<'a> {
     pub refs: &'a Refs,
     /// The name of the management cluster's Node that the operator runs on.
     pub node_name: Option<&'a str>,
-    /// The time, which only bounds how long Pods may take to leave a node.
+    /// The servers that voted in etcd when that could last be told.
+    pub voters: &'a [String],
+    /// The reset of etcd that a user asks for.
+    pub reset: quorum_reset::Request<'a>,
+    /// The repairs of nodes so far.
+    pub repairs: &'a repair::Record,
+    /// How long a Node may be NotReady before its node is repaired; `None` for ever.
+    pub repair_after: Option<jiff::SignedDuration>,
+    /// The time, which only bounds how long something may take.
     pub now: jiff::Timestamp,
 }
 
 /// What has to be done so that there is what is desired.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
+    plan.repairs = repair::begin(desired, inputs);
+    if desired.stopped {
+        return stop(plan, desired, inputs);
+    }
     let Some(network) = network(plan, desired, owner, observed) else {
         plan.unjudged = Some(types::REGISTRIES_READY);
         // Images and volumes need no network, and pulls are what takes longest.
@@ -45,15 +59,18 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
             site.has_image(plan, spec);
         }
         if reset(plan, desired, inputs).is_none() {
-            for node in desired.servers.iter().chain(&desired.agents) {
+            // Further servers join one at a time, and what has a volume counts as one that has data.
+            let servers = servers::existing(&desired.names, owner, observed, inputs.voters);
+            let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
+            for node in first.chain(&desired.agents) {
                 volumes(plan, node, owner, observed, &[]);
             }
         }
         return;
     };
     let site = Site { owner, observed, network: Some(&network.id) };
-    registries(plan, desired, inputs, network);
-    balancer(plan, desired, inputs, &site);
+    let addresses = connections::plan(plan, desired, inputs, network);
+    let told = balancer(plan, desired, inputs, &site);
     if reset(plan, desired, inputs).is_some() {
         plan.waits(
             types::CONTROL_PLANE_READY,
@@ -67,7 +84,54 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         );
         return;
     }
-    nodes::plan(plan, desired, inputs, &site);
+    let servers = Servers::new(desired, inputs, &site);
+    if quorum_reset::plan(plan, desired, inputs, &site, &servers) {
+        return;
+    }
+    nodes::plan(plan, desired, inputs, &site, servers, &told);
+    preload::plan(plan, desired, inputs, &site);
+    manifests::plan(plan, desired, inputs, &site);
+    mounts::plan(plan, desired, inputs, &site);
+    if let Child::Reachable(state) = &observed.child {
+        let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
+            Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }
+        });
+        let gateway = desired.addresses.gateway();
+        let aliases = &desired.host_aliases;
+        let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
+        inside::plan(plan, &wanted, state);
+    }
+    rotation::plan(plan, desired, inputs);
+}
+
+/// Plans what stops all of the cluster's containers: agents before servers, so that their last reports arrive, and the
+/// load balancer last. Servers go one after another: the one that leads etcd hands that over as it stops, and waits up
+/// to 15 seconds for one that is stopping too. Whoever connects what runs no longer is not asked.
+fn stop(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
+    let mut up: Vec<_> =
+        inputs.observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
+    up.sort_by(|a, b| a.name.cmp(&b.name));
+    let role = |name: &str| desired.names.parse_node(name).map(|(role, _)| role);
+    let mut last: Vec<usize> = Vec::new();
+    for wanted in [Some(NodeRole::Agent), Some(NodeRole::Server), None] {
+        let mut stopped = Vec::new();
+        for container in up.iter().filter(|c| role(&c.name) == wanted) {
+            let target = Target::of(container);
+            let grace = if wanted.is_some() { GRACE } else { 0 };
+            let step =
+                plan.step(Action::Stop { container: target, grace }, &last, "the cluster is to be stopped");
+            if wanted == Some(NodeRole::Server) {
+                last = vec![step];
+            } else {
+                stopped.push(step);
+            }
+            let message = format!("{} is being stopped", container.name);
+            plan.waits(types::CONTROL_PLANE_READY, reasons::STOPPING, message);
+        }
+        if !stopped.is_empty() {
+            last = stopped;
+        }
+    }
 }
 
 /// The cluster's network; `None` while it has to be made.
@@ -135,10 +199,7 @@ pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool 
 /// there is nothing to remove.
 fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> {
     let Inputs { owner, observed, .. } = *inputs;
-    let lost = desired.servers.iter().all(|s| {
-        !has_volume(&s.volumes, k3s::STATE_VOLUME, observed)
-            && !observed.own.values().any(|d| d.container.name == s.container.name)
-    });
+    let lost = servers::existing(&desired.names, owner, observed, inputs.voters).is_empty();
     let prefix = desired.names.node_prefix(NodeRole::Agent);
     let agents: Vec<&Container> =
         observed.own.values().map(|d| &d.container).filter(|c| c.name.starts_with(&prefix)).collect();
@@ -151,7 +212,7 @@ fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> 
     let removed: Vec<usize> = agents
         .iter()
         .map(|c| {
-            let container = Target { name: c.name.clone(), id: Some(c.id.clone()) };
+            let container = Target::of(c);
             plan.step(Action::RemoveContainer { container }, &[], why)
         })
         .collect();
@@ -171,88 +232,33 @@ pub fn management_network(observed: &Observed, node_name: Option<&str>, own_netw
     reachable.next().map(|(id, _)| id.clone())
 }
 
-/// Plans the load balancer. It is replaced at once when its ports change: it holds nothing, and no node notices.
-fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+/// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
+/// nothing, and no node notices.
+fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
     let spec = &desired.load_balancer;
     let further: Vec<(String, Endpoint)> =
         management_network(inputs.observed, inputs.node_name, site.network.unwrap_or_default())
             .into_iter()
             .map(|id| (id, Endpoint::default()))
             .collect();
-    if site.converge(plan, spec, &further, &[], None) == Standing::Outdated && site.has_image(plan, spec) {
-        site.replace(plan, spec, &further, &[], "its published ports or its image changed");
+    let mut standing = site.converge(plan, spec, &further, &[], None);
+    if standing == Standing::Outdated && site.has_image(plan, spec) {
+        standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
-}
-
-/// Plans the connections of the registries in use, and the disconnection of those no longer in use.
-fn registries(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, network: &Network) {
-    let Inputs { observed, refs, .. } = *inputs;
-    let attached: Vec<(&Container, _)> =
-        observed.containers.iter().filter_map(|c| Some((c, c.networks.get(&network.id)?))).collect();
-    let mut taken: BTreeSet<_> = attached.iter().filter_map(|(_, p)| p.pinned.or(p.ip)).collect();
-    let mut used = BTreeSet::new();
-    for registry in &refs.registries {
-        if !registry.ready {
-            plan.waits(
-                types::REGISTRIES_READY,
-                reasons::REGISTRY_NOT_READY,
-                format!("the Registry {} is not ready: {}", registry.name, registry.message),
-            );
-        }
-        let Some(container) = observed
-            .containers
-            .iter()
-            .find(|c| c.name == registry.hostname && registry.owner.owns(&c.labels))
-        else {
-            if registry.ready {
-                let message = format!("the container of the Registry {} is missing", registry.name);
-                plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
-            }
-            continue;
-        };
-        used.insert(container.id.clone());
-        let place = container.networks.get(&network.id);
-        let pinned = place.and_then(|p| p.pinned).filter(|ip| desired.addresses.subnet.contains(ip));
-        let Some(ip) = pinned.or_else(|| desired.addresses.free_registry(&taken)) else {
-            plan.stalls(
-                types::REGISTRIES_READY,
-                reasons::ADDRESS_POOL_EXHAUSTED,
-                format!("the subnet {} has no address left for registries", desired.addresses.subnet),
-            );
-            continue;
-        };
-        taken.insert(ip);
-        // Docker resolves the container's name, which is the registry's, on every network but the default one.
-        let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
-        if place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running)) {
-            continue;
-        }
-        let target = Target { name: container.name.clone(), id: Some(container.id.clone()) };
-        let mut after = Vec::new();
-        if place.is_some() {
-            let off = Action::Disconnect { network: network.id.clone(), container: target.clone() };
-            after.push(plan.step(off, &[], ""));
-        }
-        let on = Action::Connect { network: network.id.clone(), container: target, endpoint };
-        plan.step(on, &after, format!("the cluster uses the Registry {}", registry.name));
-        let message = format!("the Registry {} is being connected", registry.name);
-        plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
-    }
-    for (container, _) in attached {
-        let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
-        let managed = container.labels.get(names::MANAGER) == Some(&inputs.owner.manager);
-        if registry && managed && !used.contains(&container.id) {
-            let target = Target { name: container.name.clone(), id: Some(container.id.clone()) };
-            let off = Action::Disconnect { network: network.id.clone(), container: target };
-            plan.step(off, &[], "the cluster no longer uses it");
-        }
+    match standing {
+        Standing::Changing(last) => vec![last],
+        Standing::Running | Standing::Outdated | Standing::Blocked => Vec::new(),
     }
 }
 
 /// Why nodes must not be started for the first time yet.
 pub fn hold(refs: &Refs) -> Option<(&'static str, String)> {
-    let waiting = refs.registries.iter().find(|r| !r.ready || r.host_port.is_none())?;
-    Some((reasons::REGISTRY_NOT_READY, format!("it starts when the Registry {} is ready", waiting.name)))
+    if let Some(waiting) = refs.registries.iter().find(|r| !r.ready || r.host_port.is_none()) {
+        let message = format!("it starts when the Registry {} is ready", waiting.name);
+        return Some((reasons::REGISTRY_NOT_READY, message));
+    }
+    let message = "it starts when all that its registries and files refer to is there";
+    refs.inputs.is_none().then(|| (reasons::PENDING, message.to_owned()))
 }
 
 /// Plans the removal of everything that `owner` owns, told by labels alone, from whatever state. Networks are freed
@@ -265,7 +271,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
             plan.waits(types::READY, reasons::DELETING, format!("{} is being removed", container.name));
             continue;
         }
-        let target = Target { name: container.name.clone(), id: Some(container.id.clone()) };
+        let target = Target::of(container);
         gone.insert(&container.id, plan.step(Action::RemoveContainer { container: target }, &[], why));
     }
     let containers: Vec<usize> = gone.values().copied().collect();
@@ -273,7 +279,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
         let mut after = containers.clone();
         for stranger in &observed.containers {
             if stranger.networks.contains_key(&network.id) && !owner.owns(&stranger.labels) {
-                let container = Target { name: stranger.name.clone(), id: Some(stranger.id.clone()) };
+                let container = Target::of(stranger);
                 let off = Action::Disconnect { network: network.id.clone(), container };
                 after.push(plan.step(off, &[], "the cluster's network is removed"));
             }

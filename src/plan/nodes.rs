@@ -1,7 +1,8 @@
 //! The plan for a cluster's nodes: their containers, and their place in the created cluster.
 //!
-//! Servers go before agents, since a kubelet must not be newer than its API server. Agents are replaced one at a
-//! time, each drained before; a node that does not work anyway is replaced at once.
+//! Servers go before agents, since a kubelet must not be newer than its API server. Nodes are replaced one at a time,
+//! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
+//! once.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +11,9 @@ use super::{
     containers::{Site, Standing, condition_of},
     desired::Role,
     local_cluster::{Inputs, has_volume, hold, volumes},
-    observed::{Child, ChildState, Node},
+    observed::{Child, Node, Observed},
+    registries, repair,
+    servers::Servers,
     steps::{Action, NodeConfig, Plan, Target},
 };
 use crate::{
@@ -27,31 +30,56 @@ const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long a node may take from its container's start to its first report. A kubelet whose Node is deleted under it
 /// never makes another one, and one whose password is lost is refused for ever; both take much less when all is well.
-const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
+pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
+
+/// What Events say of a node that has to join anew.
+pub const NOT_JOINED: &str = "it did not join the cluster";
 
 /// Plans all nodes of the cluster.
-pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+/// `after` are the steps that tell the load balancer which servers to use.
+pub fn plan(
+    plan: &mut Plan,
+    desired: &Desired,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    mut servers: Servers<'_>,
+    after: &[usize],
+) {
     let mut settled = true;
     let mut outdated = Vec::new();
+    let mut current = Vec::new();
+    // Agents that are out of service already.
+    let mut down = 0;
     // Whether there is something that agents can join, or will be by this plan. Agents without are taken for those
     // of a cluster that is lost, and removed.
     let mut rooted = false;
-    for node in desired.servers.iter().chain(&desired.agents) {
+    for node in desired.nodes() {
         let server = node.container.role == Role::Node(NodeRole::Server);
         if !server && !rooted {
             plan.waits(types::AGENTS_READY, reasons::PENDING, "agents are made when a server can be");
             break;
         }
         let before = plan.problems.len();
-        let standing = converge(plan, node, inputs, site);
+        if server && servers.is_expelled(plan, node) {
+            settled = false;
+            continue;
+        }
+        let standing = converge(plan, desired, node, inputs, site, &mut servers);
         rooted |= server
             && (standing != Standing::Blocked
                 || has_volume(&node.volumes, k3s::STATE_VOLUME, inputs.observed));
         if standing == Standing::Outdated {
             outdated.push(node);
-        } else {
-            judge(plan, desired, node, inputs, site);
-            settled &= plan.problems.len() == before;
+            down += usize::from(!server && !works_now(node, inputs, site));
+            continue;
+        }
+        if !matches!(standing, Standing::Changing(_)) {
+            current.push(node);
+        }
+        judge(plan, desired, node, inputs, site, &servers);
+        if plan.problems.len() > before {
+            settled &= !server;
+            down += usize::from(!server);
         }
     }
     match &inputs.observed.child {
@@ -64,6 +92,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         }
         Child::Unreachable(why) => {
             settled = false;
+            for detail in current.iter().filter_map(|n| site.own(&n.container.name)) {
+                if let Some(message) = repair::given_up(plan, &detail.container.name, detail, inputs) {
+                    plan.stalls(types::CONTROL_PLANE_READY, reasons::REPAIR_GIVEN_UP, message);
+                }
+            }
             // Said of the API only when the container itself is as desired: else that is the cause.
             if !plan.problems.iter().any(|p| p.condition == types::CONTROL_PLANE_READY) {
                 plan.waits(types::CONTROL_PLANE_READY, reasons::API_NOT_ANSWERING, why.clone());
@@ -77,39 +110,56 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             }
         }
     }
-    replace(plan, &outdated, settled, inputs, site);
+    let room = if settled { desired.max_unavailable.saturating_sub(down) } else { 0 };
+    replace(plan, &outdated, room, inputs, site, &servers, after);
+    repair::plan(plan, &current, inputs, site, &servers);
+    servers.shrink(plan, after);
     remove(plan, desired, inputs, site);
 }
 
-fn child<'a>(inputs: &'a Inputs<'_>) -> Option<&'a ChildState> {
-    match &inputs.observed.child {
-        Child::Reachable(state) => Some(state),
-        Child::Unreachable(_) | Child::Unknown => None,
-    }
-}
-
-fn node_of<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a Node> {
-    child(inputs)?.nodes.get(name)
-}
-
 /// Plans one node's volumes and container, its replacement excepted.
-fn converge(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> Standing {
+fn converge(
+    plan: &mut Plan,
+    desired: &Desired,
+    node: &NodeSpec,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    servers: &mut Servers<'_>,
+) -> Standing {
     let spec = &node.container;
     let hold = hold(inputs.refs);
-    if site.own(&spec.name).is_some() || site.foreign(&spec.name).is_some() {
+    // Set while it is not known what goes into a new container.
+    let unknown = hold.clone().filter(|_| inputs.refs.inputs.is_none());
+    if let Some(detail) = site.own(&spec.name) {
+        if registries::has_other_credentials(desired, detail, inputs) {
+            return Standing::Outdated;
+        }
+        // One that was started has what it needs.
+        if let Some((reason, message)) = unknown.filter(|_| detail.started_at.is_none()) {
+            plan.waits(condition_of(spec.role), reason, message);
+            return Standing::Blocked;
+        }
+        if detail.started_at.is_none() && !servers.may_begin(plan, &spec.name) {
+            return Standing::Blocked;
+        }
         return site.converge(plan, spec, &[], &[], hold);
     }
-    if let Some((reason, message)) = hold.clone()
-        && inputs.refs.registries.iter().any(|r| r.host_port.is_none())
-    {
-        // What goes into registries.yaml is not known yet.
+    if site.foreign(&spec.name).is_some() {
+        return site.converge(plan, spec, &[], &[], hold);
+    }
+    if let Some((reason, message)) = unknown {
         plan.waits(condition_of(spec.role), reason, message);
         site.has_image(plan, spec);
         return Standing::Blocked;
     }
+    if !node.mounts.allow(plan, node, site) || !servers.may_begin(plan, &spec.name) {
+        return Standing::Blocked;
+    }
     // A node whose password is lost is refused under its old name (k3s-io/k3s#802), so that name is freed first.
     let mut before: Vec<usize> = Vec::new();
-    if node_of(inputs, &spec.name).is_some() && !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed) {
+    if inputs.observed.node(&spec.name).is_some()
+        && !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed)
+    {
         before.push(plan.step(Action::DeleteNode { node: spec.name.clone() }, &[], "its password is lost"));
     }
     // Once the volume is there, nothing tells any more that the password was lost: it is made after.
@@ -129,11 +179,18 @@ fn converge(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'
 }
 
 /// Says what is missing for a node to be ready, once its container is as desired.
-fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) {
+fn judge(
+    plan: &mut Plan,
+    desired: &Desired,
+    spec: &NodeSpec,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    servers: &Servers<'_>,
+) {
     let name = &spec.container.name;
     let condition = condition_of(spec.container.role);
     let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { return };
-    let Some(state) = child(inputs) else { return };
+    let Some(state) = inputs.observed.child.state() else { return };
     let silent = |node: Option<&Node>| {
         detail.started_at.is_some_and(|started| {
             inputs.now >= started + REPORT_LIMIT
@@ -141,8 +198,16 @@ fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_
         })
     };
     let node = state.nodes.get(name);
-    if silent(node) {
-        rejoin(plan, name, detail, node.is_some());
+    if silent(node) && !plan.repairs.contains_key(name) {
+        match node.filter(|n| servers.is_one_of_several(n)) {
+            // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
+            Some(_) => servers.expel(plan, name, detail),
+            None => rejoin(plan, name, detail, node),
+        }
+    }
+    if let Some(message) = repair::given_up(plan, name, detail, inputs) {
+        plan.stalls(condition, reasons::REPAIR_GIVEN_UP, message);
+        return;
     }
     let Some(node) = node else {
         plan.waits(condition, reasons::NODE_STARTING, format!("{name} has not registered as a Node yet"));
@@ -152,11 +217,15 @@ fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_
         plan.waits(condition, reason, format!("{name} {message}"));
         return;
     }
+    if spec.container.role == Role::Node(NodeRole::Server) {
+        servers.judge(plan, node, name);
+    }
     if !is_configured(node, &spec.config) {
         let configure = Action::Configure { node: name.clone(), config: spec.config.clone() };
         plan.step(configure, &[], "its labels or taints differ");
         plan.waits(condition, reasons::UPDATING, format!("{name} gets its labels and taints"));
     }
+    registries::refresh(plan, desired, detail, inputs);
     if node.draining_since.is_some() {
         plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
         plan.waits(condition, reasons::UPDATING, format!("{name} is closed for Pods"));
@@ -164,15 +233,24 @@ fn judge(plan: &mut Plan, desired: &Desired, spec: &NodeSpec, inputs: &Inputs<'_
 }
 
 /// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
-/// container restarted.
-fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: bool) {
-    let container = Target { name: name.to_owned(), id: Some(detail.container.id.clone()) };
-    // The Node first: when this is the server, nobody answers once it is stopped.
-    let delete = Action::DeleteNode { node: name.to_owned() };
-    let deleted: Vec<usize> = if registered { vec![plan.step(delete, &[], "")] } else { Vec::new() };
+/// container restarted. The Node of the last voter is never let go, as etcd can't lose its only member: it is let in
+/// with another password.
+fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: Option<&Node>) {
+    // That first: when this is the server, nobody answers once it is stopped.
+    let let_in = registered.map(|node| {
+        let (node, votes) = (name.to_owned(), node.voter.is_some());
+        let forget = if votes { Action::ForgetPassword { node } } else { Action::DeleteNode { node } };
+        plan.step(forget, &[], "")
+    });
+    restart(plan, detail, let_in.as_slice(), NOT_JOINED);
+}
+
+/// Plans the restart of a node's container, after the steps `after`.
+pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
+    let container = Target::of(&detail.container);
     let grace = super::containers::GRACE;
-    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, &deleted, "");
-    plan.step(Action::Start { container }, &[stopped], "it did not join the cluster");
+    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, after, "");
+    plan.step(Action::Start { container }, &[stopped], why);
 }
 
 /// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a
@@ -196,6 +274,16 @@ pub fn unready(
     }
 }
 
+/// Whether a node works: its container runs and its Node is Ready, at whatever version.
+pub fn works(observed: &Observed, detail: &ContainerDetail) -> bool {
+    detail.container.state == State::Running
+        && observed.node(&detail.container.name).is_some_and(|n| unready(n, detail, None).is_none())
+}
+
+fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
+    site.own(&node.container.name).is_some_and(|detail| works(inputs.observed, detail))
+}
+
 /// Whether a Node has the labels and taints of the spec, and no longer those that were taken out of it.
 fn is_configured(node: &Node, config: &NodeConfig) -> bool {
     let none = NodeConfig::default();
@@ -204,51 +292,57 @@ fn is_configured(node: &Node, config: &NodeConfig) -> bool {
         && config.taints.iter().all(|t| node.taints.contains(t))
 }
 
-/// Plans the replacement of nodes that were made from another spec.
-fn replace(plan: &mut Plan, outdated: &[&NodeSpec], settled: bool, inputs: &Inputs<'_>, site: &Site<'_>) {
-    let is_server = |node: &&NodeSpec| node.container.role == Role::Node(NodeRole::Server);
-    let servers = outdated.iter().copied().find(|n| is_server(n));
+/// Whether no container of a node may be made now; says why.
+pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
+    if let Some((reason, message)) = hold(inputs.refs) {
+        plan.waits(condition_of(node.container.role), reason, message);
+        return true;
+    }
+    !site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, site)
+}
+
+/// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
+fn replace(
+    plan: &mut Plan,
+    outdated: &[&NodeSpec],
+    mut room: usize,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    servers: &Servers<'_>,
+    after: &[usize],
+) {
     for node in outdated {
-        let message = format!("{} is to be replaced, since its spec changed", node.container.name);
-        plan.waits(condition_of(node.container.role), reasons::UPDATING, message);
+        let NodeSpec { container, .. } = node;
+        let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
+        let (reason, what) = if other {
+            (reasons::UPGRADING, format!("{} is to get the image {}", container.name, container.image))
+        } else {
+            (reasons::UPDATING, format!("{} is to be replaced, since its spec changed", container.name))
+        };
+        plan.waits(condition_of(container.role), reason, what);
     }
     let why = "its spec changed";
-    let blocked = |plan: &mut Plan, node: &NodeSpec| {
-        if let Some((reason, message)) = hold(inputs.refs) {
-            plan.waits(condition_of(node.container.role), reason, message);
-            return true;
-        }
-        !site.has_image(plan, &node.container)
-    };
-    if let Some(server) = servers {
-        if !blocked(plan, server) {
-            site.replace(plan, &server.container, &[], &[], why);
-        }
+    if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
         return;
     }
-    let works = |name: &str, detail: &ContainerDetail| {
-        detail.container.state == State::Running
-            && node_of(inputs, name).is_some_and(|n| unready(n, detail, None).is_none())
+    // One that is being drained has its place already.
+    let drains = |node: &NodeSpec| {
+        inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
     };
-    // One that an earlier plan stopped half-way counts too: it comes back before the next one goes.
-    let all_work = outdated.iter().all(|node| {
-        let name = &node.container.name;
-        site.own(name).is_some_and(|detail| works(name, detail))
-    });
-    let mut may_disturb = settled && all_work;
-    for node in outdated {
-        if blocked(plan, node) {
+    let (drained_now, others): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
+        outdated.iter().copied().partition(|node| drains(node));
+    for node in drained_now.into_iter().chain(others) {
+        if blocked(plan, node, inputs, site) {
             continue;
         }
         let name = &node.container.name;
         let Some(detail) = site.own(name) else { continue };
-        let works = works(name, detail);
-        let on_network = site.network.is_none_or(|n| detail.container.networks.contains_key(n));
-        if !works && (child(inputs).is_some() || !on_network) {
+        let works = works(inputs.observed, detail);
+        if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
             site.replace(plan, &node.container, &[], &[], why);
-        } else if may_disturb && works {
-            may_disturb = false;
-            if drained(plan, name, inputs) {
+        } else if room > 0 && works {
+            room -= 1;
+            if drained(plan, name, types::AGENTS_READY, inputs) {
                 site.replace(plan, &node.container, &[], &[], why);
             }
         }
@@ -256,8 +350,8 @@ fn replace(plan: &mut Plan, outdated: &[&NodeSpec], settled: bool, inputs: &Inpu
 }
 
 /// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
-fn drained(plan: &mut Plan, name: &str, inputs: &Inputs<'_>) -> bool {
-    let Some(node) = node_of(inputs, name) else { return true };
+pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &Inputs<'_>) -> bool {
+    let Some(node) = inputs.observed.node(name) else { return true };
     if let Some(since) = node.draining_since {
         let over: Timestamp = since + DRAIN_LIMIT;
         if node.pods_to_evict == 0 || inputs.now >= over {
@@ -265,7 +359,7 @@ fn drained(plan: &mut Plan, name: &str, inputs: &Inputs<'_>) -> bool {
         }
     }
     let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
-    plan.waits(types::AGENTS_READY, reasons::DRAINING, message);
+    plan.waits(condition, reasons::DRAINING, message);
     let why = if node.draining_since.is_none() { "it is to go" } else { "" };
     plan.step(Action::Drain { node: name.to_owned() }, &[], why);
     false
@@ -280,7 +374,16 @@ fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'
     let mut names: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
     let own = inputs.observed.own.values().map(|d| &d.container.name);
     names.extend(own.filter(|n| surplus(n)).cloned());
-    names.extend(child(inputs).into_iter().flat_map(|c| c.nodes.keys()).filter(|n| surplus(n)).cloned());
+    names.extend(
+        inputs
+            .observed
+            .child
+            .state()
+            .into_iter()
+            .flat_map(|c| c.nodes.keys())
+            .filter(|n| surplus(n))
+            .cloned(),
+    );
     let volumes: Vec<_> = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)).collect();
     for volume in &volumes {
         let node = volume.name.rsplit_once('-').map(|(node, _)| node);
@@ -288,31 +391,49 @@ fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'
     }
     for name in names {
         plan.waits(types::AGENTS_READY, reasons::SCALING, format!("{name} is being taken away"));
-        let Some(state) = child(inputs) else {
+        if inputs.observed.child.state().is_none() {
             let message = format!("{name} is taken away when the cluster's API answers");
             plan.waits(types::AGENTS_READY, reasons::SCALING, message);
             continue;
-        };
+        }
         let detail = site.own(&name);
-        let node = state.nodes.get(&name);
-        let works = detail.is_some_and(|d| {
-            d.container.state == State::Running && node.is_some_and(|n| unready(n, d, None).is_none())
-        });
-        if works && !drained(plan, &name, inputs) {
+        let works = detail.is_some_and(|d| works(inputs.observed, d));
+        if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
             continue;
         }
-        let why = "the cluster has fewer agents now";
-        let mut last: Vec<usize> = Vec::new();
-        let target = detail.map(|d| Target { name: name.clone(), id: Some(d.container.id.clone()) });
-        // Stopped before its Node is deleted: a running kubelet would register it again.
-        if let Some(container) = target.clone() {
-            last = vec![plan.step(Action::Stop { container, grace: super::containers::GRACE }, &last, "")];
-        }
-        last = vec![plan.step(Action::DeleteNode { node: name.clone() }, &last, why)];
-        if let Some(container) = target {
-            last = vec![plan.step(Action::RemoveContainer { container }, &last, why)];
-        }
-        for volume in volumes.iter().filter(|v| v.name.rsplit_once('-').is_some_and(|(n, _)| n == name)) {
+        take_away(plan, &name, "the cluster has fewer agents now", inputs, site);
+    }
+}
+
+/// Plans the removal of a node: its Node with its password (and with it a server that does not run from etcd), its
+/// container and its volumes.
+pub fn take_away(plan: &mut Plan, name: &str, why: &str, inputs: &Inputs<'_>, site: &Site<'_>) {
+    let target = site.own(name).map(|d| Target::of(&d.container));
+    let mut last: Vec<usize> = Vec::new();
+    // Stopped before its Node is deleted: a running kubelet would register it again.
+    if let Some(container) = target {
+        last = vec![plan.step(Action::Stop { container, grace: super::containers::GRACE }, &last, "")];
+    }
+    last = vec![plan.step(Action::DeleteNode { node: name.to_owned() }, &last, why)];
+    discard(plan, name, &last, why, inputs, site);
+}
+
+/// Plans the removal of a node's container and volumes, after the steps `after`.
+pub fn discard(
+    plan: &mut Plan,
+    name: &str,
+    after: &[usize],
+    why: &str,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+) {
+    let mut last = after.to_vec();
+    if let Some(detail) = site.own(name) {
+        let container = Target::of(&detail.container);
+        last = vec![plan.step(Action::RemoveContainer { container }, &last, why)];
+    }
+    for volume in inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)) {
+        if volume.name.rsplit_once('-').is_some_and(|(node, _)| node == name) {
             plan.step(Action::RemoveVolume { name: volume.name.clone() }, &last, "");
         }
     }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::steps::NodeConfig;
-use crate::docker::engine::{Container, ContainerDetail, EngineInfo, Network, Volume};
+use super::{desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
+use crate::{
+    docker::engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+    k3s::registries::Auth,
+};
 
 /// Everything that one plan looks at.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +28,43 @@ pub struct Observed {
     pub images: BTreeMap<String, ImageState>,
     /// SHA-256 of files that are read back, by container id and path; `None` where the file is missing.
     pub files: BTreeMap<(String, String), Option<[u8; 32]>>,
+    /// The regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container id and path.
+    pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// The registry credentials in the nodes' registries files, by container id and host.
+    pub registries: BTreeMap<String, BTreeMap<String, Auth>>,
+    /// What is known of the images that are to be in all nodes.
+    pub preload: Preload,
+    /// What is known of manifests.
+    pub manifests: manifests::Seen,
+    /// The last lines of containers that ended, by id, where they are of interest.
+    pub logs: BTreeMap<String, Vec<String>>,
+    /// The directories of the host that were looked at, by path.
+    pub host_paths: BTreeMap<String, HostPath>,
     /// The created cluster's API.
     pub child: Child,
+    /// The servers, by name, whose own API does not answer inside of them either, with since when nobody answers. They
+    /// are asked when that has lasted.
+    pub hung: BTreeMap<String, Timestamp>,
+}
+
+impl Observed {
+    /// A Node of the created cluster.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.child.state()?.nodes.get(name)
+    }
+}
+
+/// A path of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPath {
+    /// A directory, and so is everything above it.
+    Directory,
+    /// This part of it is not there.
+    Missing(String),
+    /// This part of it is a symbolic link.
+    Link(String),
+    /// This part of it is something else than a directory.
+    NoDirectory(String),
 }
 
 /// Whether an image can be used.
@@ -54,6 +92,16 @@ pub enum Child {
     Reachable(ChildState),
 }
 
+impl Child {
+    /// What it tells, where it answered.
+    pub fn state(&self) -> Option<&ChildState> {
+        match self {
+            Self::Reachable(state) => Some(state),
+            Self::Unknown | Self::Unreachable(_) => None,
+        }
+    }
+}
+
 /// What the created cluster's API tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChildState {
@@ -61,6 +109,17 @@ pub struct ChildState {
     pub nodes: BTreeMap<String, Node>,
     /// Whether a Pod can be made: the default service account of namespace `default` exists.
     pub pods_can_start: bool,
+    /// Those keys of ConfigMaps that are there of [`super::inside::KEYS`].
+    pub config: BTreeMap<ConfigKey, Held>,
+}
+
+/// What a key of a ConfigMap holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The content.
+    pub content: String,
+    /// Whether this operator was the last to write it.
+    pub ours: bool,
 }
 
 /// A Node.
@@ -68,6 +127,8 @@ pub struct ChildState {
 pub struct Node {
     /// Its condition Ready is True.
     pub ready: bool,
+    /// Since when it is, or is not.
+    pub since: Option<Timestamp>,
     /// Why it is not.
     pub message: String,
     /// Its kubelet's version.
@@ -75,6 +136,8 @@ pub struct Node {
     /// The last time that its kubelet said it was alive (its Lease, or its report of Ready). A Ready condition outlives
     /// its kubelet by 40 s and more; this does not.
     pub renewed: Option<Timestamp>,
+    /// The last time that its server's kube-apiserver said it was up; `None` where it never did.
+    pub api_renewed: Option<Timestamp>,
     /// Whether it takes new Pods.
     pub schedulable: bool,
     /// Since when this operator drains it; `None` when it does not. A cordon that a person set has no such mark.
@@ -83,6 +146,12 @@ pub struct Node {
     pub pods_to_evict: usize,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether its server votes in etcd; `None` where there is no etcd, or nobody has told yet.
+    pub voter: Option<bool>,
+    /// Whether K3s was asked to take its server out of etcd.
+    pub leaving: bool,
+    /// Whether K3s has taken its server out of etcd, which it was asked for.
+    pub left: bool,
     /// Its taints, as `key=value:Effect` or `key:Effect`.
     pub taints: Vec<String>,
     /// The labels and taints that this operator gave it last; `None` when none yet.

@@ -2,58 +2,143 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::{
     addresses,
     cluster::{Settings, image_of},
-    containers::{Owner, Site, Standing, taken},
-    desired::{ContainerSpec, Endpoint, Role, VolumeSpec},
+    containers::{Owner, Site, Standing, outdated, taken},
+    desired::{Bind, ContainerSpec, Endpoint, Role, VolumeSpec},
+    host_path::{allowed, refusal},
     local_cluster::management_network,
     observed::Observed,
-    steps::{Action, Plan},
+    steps::{Action, Plan, Target},
     validate::ValidRegistry,
 };
 use crate::{
     api::{
         RegistryStatus,
         condition::{reasons, types},
-        names,
+        names::{self, MAX_HOSTNAME},
+        registry::GarbageCollectionStatus,
     },
-    docker::engine::Published,
+    docker::engine::{Published, State},
     k3s::registries::REGISTRY_PORT,
 };
 
-/// Where a registry keeps its images.
-const DATA: &str = "/var/lib/registry";
+pub mod collection;
+pub mod config;
+pub mod host_path;
+pub mod log;
+
+use collection::Course;
+use config::{CONFIG_FILE, DATA, Secrets};
 
 /// Label of a registry's volume: the host name of the registry, by which a retained volume is taken up again.
 pub const VOLUME_OF: &str = "localcluster.dev/registry";
+
+/// What a Registry's plan is made of.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The valid spec.
+    pub valid: &'a ValidRegistry,
+    /// What the Secrets hold that it refers to.
+    pub secrets: &'a Secrets,
+    /// Its owner labels.
+    pub owner: &'a Owner,
+    /// What the operator was set up with.
+    pub settings: &'a Settings,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The last status.
+    pub previous: &'a RegistryStatus,
+    /// Host ports that were chosen and that Docker refused.
+    pub refused: &'a BTreeSet<u16>,
+    /// The garbage collection that the annotation asks for, see [`collection::request`].
+    pub request: Option<&'a str>,
+    /// The time.
+    pub now: Timestamp,
+}
 
 /// What a Registry wants.
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// Its container.
     pub container: ContainerSpec,
-    /// Its volume; `None` where the user named an existing one.
+    /// Its volume; `None` where the user named an existing one, or a directory of the host.
     pub volume: Option<VolumeSpec>,
+    /// Its directory of the host, instead of a volume.
+    pub host_path: Option<String>,
     /// Its port on the Docker host.
     pub host_port: u16,
 }
 
-/// The name of the volume.
-pub fn volume_name(valid: &ValidRegistry) -> String {
-    valid.volume_name.clone().unwrap_or_else(|| valid.hostname.clone())
+/// The name of the volume; `None` where the images are in a directory of the host.
+pub fn volume_name(valid: &ValidRegistry) -> Option<String> {
+    let named = || valid.volume_name.clone().unwrap_or_else(|| valid.hostname.clone());
+    valid.host_path.is_none().then(named)
+}
+
+/// The name of a container that helps the registry `hostname` for a moment.
+fn helper_name(hostname: &str, what: &str) -> String {
+    // It is the container's host name too.
+    let room = MAX_HOSTNAME - what.len() - 1;
+    format!("{}-{what}", hostname.get(..room).unwrap_or(hostname).trim_end_matches(['.', '-']))
 }
 
 /// What the Registry wants; `None`: the plan's problems say why that can't be told.
-pub fn desired(
-    plan: &mut Plan,
-    valid: &ValidRegistry,
-    owner: &Owner,
-    settings: &Settings,
-    observed: &Observed,
-    previous: &RegistryStatus,
-    refused: &BTreeSet<u16>,
-) -> Option<Desired> {
+pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
+    let Inputs { valid, owner, settings, observed, .. } = *inputs;
+    if let Some(path) = &valid.host_path
+        && allowed(path, &settings.allowed_host_paths).is_none()
+    {
+        plan.problems.push(refusal("spec.storage.hostPath", path, &settings.allowed_host_paths));
+        return None;
+    }
+    let host_port = host_port(plan, inputs)?;
+    let mut labels = owner.labels();
+    labels.insert(names::APP.into(), "k3d".into());
+    labels.insert(names::ROLE.into(), "registry".into());
+    labels.insert("k3s.registry.port.external".into(), host_port.to_string());
+    labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
+    let mut volume_labels = owner.labels();
+    volume_labels.insert(names::APP.into(), "k3d".into());
+    volume_labels.insert(VOLUME_OF.into(), valid.hostname.clone());
+    let volume = volume_name(valid);
+    let ours = valid.volume_name.is_none() && valid.host_path.is_none();
+    let image = valid
+        .image
+        .clone()
+        .or_else(|| image_of(observed, &valid.hostname))
+        .unwrap_or_else(|| settings.registry_image.clone());
+    let bind = |source: &String| (DATA.to_owned(), Bind { source: source.clone(), read_only: false });
+    Some(Desired {
+        container: ContainerSpec {
+            command: vec![CONFIG_FILE.into()],
+            env: valid.env.clone(),
+            labels,
+            mounts: volume.iter().map(|volume| (DATA.to_owned(), volume.clone())).collect(),
+            volume_labels: if ours { volume_labels.clone() } else { BTreeMap::new() },
+            binds: valid.host_path.iter().map(bind).collect(),
+            ports: vec![Published {
+                host_ip: valid.host_ip.to_string(),
+                host_port,
+                port: REGISTRY_PORT,
+                protocol: "tcp".into(),
+            }],
+            memory: valid.memory,
+            files: config::files(valid, inputs.secrets),
+            ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
+        },
+        volume: volume.filter(|_| ours).map(|name| VolumeSpec { name, labels: volume_labels }),
+        host_path: valid.host_path.clone(),
+        host_port,
+    })
+}
+
+/// The host port: the user's, the one that was told before, or a free one.
+fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
+    let Inputs { valid, owner, settings, observed, previous, refused, .. } = *inputs;
     let port_range = &settings.port_range;
     let made = observed.own.values().find(|d| d.container.name == valid.hostname);
     let made =
@@ -67,69 +152,70 @@ pub fn desired(
         .collect();
     let known = previous.host_port.and_then(|p| u16::try_from(p).ok());
     let port = valid.host_port.or(known).or(made);
-    let Some(host_port) = port.or_else(|| addresses::free_port(port_range, &owner.uid, &taken)) else {
+    let port = port.or_else(|| addresses::free_port(port_range, &owner.uid, &taken));
+    if port.is_none() {
         let (first, last) = (port_range.start(), port_range.end());
         plan.stalls(
             types::CONTAINER_READY,
             reasons::PORT_CONFLICT,
             format!("no host port from {first} to {last} is free: set spec.hostPort, or widen --port-range"),
         );
-        return None;
-    };
-    let mut labels = owner.labels();
-    labels.insert(names::APP.into(), "k3d".into());
-    labels.insert(names::ROLE.into(), "registry".into());
-    labels.insert("k3s.registry.port.external".into(), host_port.to_string());
-    labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
-    let mut env = valid.env.clone();
-    if valid.delete_enabled {
-        env.insert("REGISTRY_STORAGE_DELETE_ENABLED".into(), "true".into());
     }
-    let mut volume_labels = owner.labels();
-    volume_labels.insert(names::APP.into(), "k3d".into());
-    volume_labels.insert(VOLUME_OF.into(), valid.hostname.clone());
-    let volume = volume_name(valid);
-    Some(Desired {
-        container: ContainerSpec {
-            name: valid.hostname.clone(),
-            role: Role::Registry,
-            image: valid
-                .image
-                .clone()
-                .or_else(|| image_of(observed, &valid.hostname))
-                .unwrap_or_else(|| settings.registry_image.clone()),
-            command: Vec::new(),
-            env,
-            labels,
-            privileged: false,
-            tmpfs: Vec::new(),
-            mounts: BTreeMap::from([(DATA.to_owned(), volume.clone())]),
-            volume_labels: if valid.volume_name.is_none() { volume_labels.clone() } else { BTreeMap::new() },
-            endpoint: Endpoint::default(),
-            ports: vec![Published {
-                host_ip: valid.host_ip.to_string(),
-                host_port,
-                port: REGISTRY_PORT,
-                protocol: "tcp".into(),
-            }],
-            memory: valid.memory,
-            nano_cpus: None,
-            extra_hosts: BTreeMap::new(),
-            files: Vec::new(),
-        },
-        volume: valid.volume_name.is_none().then_some(VolumeSpec { name: volume, labels: volume_labels }),
-        host_port,
-    })
+    port
 }
 
-/// What has to be done so that there is what is desired.
-pub fn plan(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observed, node_name: Option<&str>) {
+/// What has to be done so that there is what is desired. Answers what came of a garbage collection, which has to be
+/// told before any of the steps is done.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<GarbageCollectionStatus> {
+    let Inputs { owner, observed, .. } = *inputs;
     let site = Site { owner, observed, network: None };
-    let mut after = Vec::new();
-    let name = &desired.container.mounts[DATA];
+    let collected = match collection::plan(plan, desired, &site, inputs) {
+        Course::Free(collected) => collected,
+        Course::Busy => return None,
+    };
+    let Some(after) = volume(plan, desired, owner, observed) else { return collected };
+    let further: Vec<(String, Endpoint)> =
+        management_network(observed, inputs.settings.node_name.as_deref(), "")
+            .into_iter()
+            .map(|id| (id, Endpoint::default()))
+            .collect();
+    let spec = &desired.container;
+    let own = site.own(&spec.name);
+    let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));
+    if kept {
+        // A garbage collection that is about to begin needs it still.
+        if site.own(&helper_name(&spec.name, "gc")).is_some() || !begins(inputs) {
+            host_path::forget(plan, desired, &site);
+        }
+    } else if own.is_none_or(|d| !matches!(d.container.state, State::Removing | State::Dead))
+        && site.foreign(&spec.name).is_none()
+        && !host_path::is_sound(plan, desired, &site, inputs)
+    {
+        return collected;
+    }
+    match site.converge(plan, spec, &further, &after, None) {
+        Standing::Outdated if site.has_image(plan, spec) => {
+            let standing = site.replace(plan, spec, &further, &[], "its spec changed");
+            rejoin(plan, spec, observed, &site, standing);
+        }
+        Standing::Running | Standing::Changing(_) | Standing::Outdated | Standing::Blocked => {}
+    }
+    collected
+}
+
+/// Whether a garbage collection is asked for and not done.
+fn begins(inputs: &Inputs<'_>) -> bool {
+    let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
+    inputs.request.is_some_and(|request| Some(request) != done) && inputs.valid.proxy.is_none()
+}
+
+/// Plans the volume; answers the steps that make it, or `None` where something is in the way.
+fn volume(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observed) -> Option<Vec<usize>> {
+    // Without a volume the images are in a directory of the host.
+    let Some(name) = desired.container.mounts.get(DATA) else { return Some(Vec::new()) };
     let existing = observed.volumes.iter().find(|v| v.name == *name);
     match (&desired.volume, existing) {
-        (Some(spec), None) => after.push(plan.step(Action::CreateVolume(spec.clone()), &[], "")),
+        (Some(spec), None) => Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
         // A volume that an earlier Registry of this host name retained is taken up again.
         (Some(spec), Some(volume)) => {
             let retained = volume.labels.get(names::MANAGER) == Some(&owner.manager)
@@ -140,28 +226,19 @@ pub fn plan(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observ
                     taken("volume", &spec.name, &spec.name)
                 );
                 plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, message);
-                return;
+                return None;
             }
+            Some(Vec::new())
         }
-        (None, Some(_)) => {}
+        (None, Some(_)) => Some(Vec::new()),
         (None, None) => {
             let message = format!(
                 "there is no Docker volume {name}: make it with `docker volume create {name}`, or take \
                  spec.storage.volumeName away to have one made"
             );
             plan.stalls(types::CONTAINER_READY, reasons::VOLUME_NOT_FOUND, message);
-            return;
+            None
         }
-    }
-    let further: Vec<(String, Endpoint)> =
-        management_network(observed, node_name, "").into_iter().map(|id| (id, Endpoint::default())).collect();
-    let spec = &desired.container;
-    match site.converge(plan, spec, &further, &after, None) {
-        Standing::Outdated if site.has_image(plan, spec) => {
-            let standing = site.replace(plan, spec, &further, &[], "its spec changed");
-            rejoin(plan, spec, observed, &site, standing);
-        }
-        Standing::Running | Standing::Changing(_) | Standing::Outdated | Standing::Blocked => {}
     }
 }
 
@@ -173,7 +250,7 @@ fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Sit
         let Some(ip) = place.pinned else { continue };
         if observed.networks.iter().any(|n| n.id == *network) {
             let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
-            let container = super::steps::Target { name: spec.name.clone(), id: None };
+            let container = Target { name: spec.name.clone(), id: None };
             plan.step(Action::Connect { network: network.clone(), container, endpoint }, &[started], "");
         }
     }

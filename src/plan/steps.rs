@@ -2,7 +2,14 @@
 
 use std::fmt;
 
-use super::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec};
+use jiff::Timestamp;
+
+use super::{
+    desired::{ClusterConfigMap, ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
+    preload::Import,
+    repair::Record,
+};
+use crate::{docker::engine::Container, k3s::manifests::ObjectRef};
 
 /// What has to be done, and what stands in the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,10 +18,20 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Images to fetch in the background. Steps that need them come in a later plan.
     pub pulls: Vec<String>,
+    /// Images to put into nodes in the background.
+    pub imports: Vec<Import>,
     /// Why the object is not as desired; empty and no steps: it is.
     pub problems: Vec<Problem>,
     /// The first condition that can't be judged yet, since the plan did not get that far.
     pub unjudged: Option<&'static str>,
+    /// The server that is etcd's only member now, since it was reset.
+    pub reset: Option<String>,
+    /// What people should know and need not act on, for an Event.
+    pub notes: Vec<String>,
+    /// The repairs of nodes, with those that are planned: to be in the status before they are done.
+    pub repairs: Record,
+    /// When to look again at the latest, where nothing is under way that is looked at often anyway.
+    pub again: Option<Timestamp>,
 }
 
 /// One thing to do. It carries all that is needed to do it.
@@ -33,22 +50,86 @@ pub struct Step {
 #[allow(missing_docs)] // the names say it; see `Engine` and `ChildApi` for the meaning of each
 pub enum Action {
     CreateNetwork(NetworkSpec),
-    RemoveNetwork { id: String, name: String },
+    RemoveNetwork {
+        id: String,
+        name: String,
+    },
     CreateVolume(VolumeSpec),
-    RemoveVolume { name: String },
-    CreateContainer { spec: Box<ContainerSpec>, network: Option<String> },
-    Upload { container: Target, files: Vec<FileSpec> },
-    Connect { network: String, container: Target, endpoint: Endpoint },
-    Disconnect { network: String, container: Target },
-    Start { container: Target },
-    Stop { container: Target, grace: u32 },
-    Unpause { container: Target },
-    Signal { container: Target, signal: &'static str },
-    RemoveContainer { container: Target },
-    Drain { node: String },
-    Uncordon { node: String },
-    Configure { node: String, config: NodeConfig },
-    DeleteNode { node: String },
+    RemoveVolume {
+        name: String,
+    },
+    CreateContainer {
+        spec: Box<ContainerSpec>,
+        network: Option<String>,
+    },
+    Upload {
+        container: Target,
+        files: Vec<FileSpec>,
+    },
+    Connect {
+        network: String,
+        container: Target,
+        endpoint: Endpoint,
+    },
+    Disconnect {
+        network: String,
+        container: Target,
+    },
+    Start {
+        container: Target,
+    },
+    Stop {
+        container: Target,
+        grace: u32,
+    },
+    Unpause {
+        container: Target,
+    },
+    Signal {
+        container: Target,
+        signal: &'static str,
+    },
+    RemoveContainer {
+        container: Target,
+    },
+    /// Whether the engine starts it again when it ends by itself.
+    SetRestart {
+        container: Target,
+        restart: bool,
+    },
+    /// Run a command in it, which has to end well.
+    Exec {
+        container: Target,
+        command: Vec<String>,
+    },
+    Drain {
+        node: String,
+    },
+    Uncordon {
+        node: String,
+    },
+    Configure {
+        node: String,
+        config: NodeConfig,
+    },
+    DeleteNode {
+        node: String,
+    },
+    ForgetPassword {
+        node: String,
+    },
+    LeaveEtcd {
+        node: String,
+    },
+    SetConfig(ClusterConfigMap),
+    RemoveFiles {
+        container: Target,
+        paths: Vec<String>,
+    },
+    DeleteObject {
+        object: ObjectRef,
+        uid: String,
+    },
 }
 
 /// The labels and taints of a Node that come from the spec.
@@ -70,6 +151,13 @@ pub struct Target {
     pub id: Option<String>,
 }
 
+impl Target {
+    /// A container that is there.
+    pub fn of(container: &Container) -> Self {
+        Self { name: container.name.clone(), id: Some(container.id.clone()) }
+    }
+}
+
 impl Action {
     /// The name of the action, for metrics.
     pub fn kind(&self) -> &'static str {
@@ -87,10 +175,17 @@ impl Action {
             Self::Unpause { .. } => "Unpause",
             Self::Signal { .. } => "Signal",
             Self::RemoveContainer { .. } => "RemoveContainer",
+            Self::SetRestart { .. } => "SetRestart",
+            Self::Exec { .. } => "Exec",
             Self::Drain { .. } => "Drain",
             Self::Uncordon { .. } => "Uncordon",
             Self::Configure { .. } => "Configure",
             Self::DeleteNode { .. } => "DeleteNode",
+            Self::ForgetPassword { .. } => "ForgetPassword",
+            Self::LeaveEtcd { .. } => "LeaveEtcd",
+            Self::SetConfig(_) => "SetConfig",
+            Self::RemoveFiles { .. } => "RemoveFiles",
+            Self::DeleteObject { .. } => "DeleteObject",
         }
     }
 
@@ -108,11 +203,18 @@ impl Action {
             | Self::Stop { container, .. }
             | Self::Unpause { container }
             | Self::Signal { container, .. }
+            | Self::SetRestart { container, .. }
+            | Self::Exec { container, .. }
+            | Self::RemoveFiles { container, .. }
             | Self::RemoveContainer { container } => &container.name,
             Self::Drain { node }
             | Self::Uncordon { node }
             | Self::Configure { node, .. }
+            | Self::LeaveEtcd { node }
+            | Self::ForgetPassword { node }
             | Self::DeleteNode { node } => node,
+            Self::SetConfig(wanted) => wanted.key.name,
+            Self::DeleteObject { object, .. } => &object.name,
         }
     }
 }
@@ -120,7 +222,10 @@ impl Action {
 impl fmt::Display for Action {
     /// A line such as `Start k3d-dev-agent-0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), self.subject())
+        match self {
+            Self::DeleteObject { object, .. } => write!(f, "{} {object}", self.kind()),
+            other => write!(f, "{} {}", other.kind(), other.subject()),
+        }
     }
 }
 
@@ -156,6 +261,7 @@ impl Plan {
 
     /// Whether there is nothing to do and nothing to wait for.
     pub fn is_settled(&self) -> bool {
-        self.steps.is_empty() && self.pulls.is_empty() && self.problems.is_empty()
+        let background = self.pulls.is_empty() && self.imports.is_empty();
+        self.steps.is_empty() && background && self.problems.is_empty()
     }
 }

@@ -12,10 +12,28 @@ use std::{
 use ipnet::Ipv4Net;
 use regex::Regex;
 
+mod contents;
+mod host_aliases;
+mod node_host;
+mod ports;
+mod quantity;
+mod registries;
+mod registry;
+
+pub use contents::ValidManifest;
+pub use ports::ValidPort;
+pub use registries::*;
+pub use registry::{ValidProxy, ValidRegistry, registry};
+
+use super::{
+    desired::{Bind, Gpus, Limit},
+    expiry,
+    registries::named,
+};
 use crate::api::{
-    LocalClusterSpec, RegistrySpec,
-    local_cluster::{NodePool, NodeSet, Protocol, SecretKeyRef},
-    names::{self, ClusterNames, MAX_CLUSTER_NAME, MAX_HOSTNAME},
+    LocalClusterSpec,
+    local_cluster::{ClusterState, NodePool, SecretKeyRef},
+    names::{self, ClusterNames, MAX_CLUSTER_NAME},
     registry::EnvVar,
     rules::{self, Refused, pattern, text},
 };
@@ -29,6 +47,8 @@ pub struct Valid {
     pub version: Option<String>,
     /// The node image, where the spec names one; there is no version then.
     pub image: Option<String>,
+    /// Whether it is to be stopped.
+    pub stopped: bool,
     /// The Secret for pulling the node image.
     pub image_pull_secret: Option<String>,
     /// The servers.
@@ -47,8 +67,24 @@ pub struct Valid {
     pub sans: Vec<String>,
     /// The published ports.
     pub ports: Vec<ValidPort>,
-    /// The names of the Registry objects in use.
-    pub registries: Vec<String>,
+    /// What the nodes pull from.
+    pub registries: ValidRegistries,
+    /// Files that go into the nodes.
+    pub files: Vec<ValidFile>,
+    /// The images of the Docker host that are to be in all nodes.
+    pub preload_images: Vec<String>,
+    /// The manifests that K3s is to apply.
+    pub manifests: Vec<ValidManifest>,
+    /// The addresses of names that nodes and Pods resolve.
+    pub host_aliases: BTreeMap<String, IpAddr>,
+}
+
+impl Valid {
+    /// The paths of the files that the spec puts into nodes, and that a registries file may name.
+    pub fn paths(&self) -> BTreeSet<String> {
+        let given = self.files.iter().map(|f| f.path.clone());
+        given.chain(named(&self.registries.typed).into_iter().map(str::to_owned)).collect()
+    }
 }
 
 /// Nodes of one kind.
@@ -56,6 +92,8 @@ pub struct Valid {
 pub struct ValidPool {
     /// How many.
     pub count: usize,
+    /// How many of them may be out of service while they are replaced.
+    pub max_unavailable: usize,
     /// Further K3s arguments.
     pub args: Vec<String>,
     /// Environment variables.
@@ -68,46 +106,12 @@ pub struct ValidPool {
     pub memory: Option<i64>,
     /// CPU limit in billionths of a core.
     pub nano_cpus: Option<i64>,
-}
-
-/// A published port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidPort {
-    /// Its name.
-    pub name: String,
-    /// The port of the nodes.
-    pub port: u16,
-    /// The host port, where the spec names one.
-    pub host_port: Option<u16>,
-    /// The host address.
-    pub host_ip: Ipv4Addr,
-    /// The transport.
-    pub protocol: Protocol,
-    /// The nodes behind it.
-    pub nodes: NodeSet,
-}
-
-/// A Registry's spec, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ValidRegistry {
-    /// The container's name, which is its DNS name in clusters.
-    pub hostname: String,
-    /// The image, where the spec names one.
-    pub image: Option<String>,
-    /// The host address.
-    pub host_ip: Ipv4Addr,
-    /// The host port, where the spec names one.
-    pub host_port: Option<u16>,
-    /// Whether the volume outlives the object.
-    pub retain: bool,
-    /// A volume of the user's, which is never removed.
-    pub volume_name: Option<String>,
-    /// Whether clients may delete images.
-    pub delete_enabled: bool,
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
-    /// Memory limit in bytes.
-    pub memory: Option<i64>,
+    /// Limits of processes, by name.
+    pub ulimits: BTreeMap<String, Limit>,
+    /// Directories of the host, by where they are in the nodes.
+    pub volumes: BTreeMap<String, Bind>,
+    /// GPUs of the host.
+    pub gpus: Option<Gpus>,
 }
 
 /// What is wrong with a spec, each as `path: what to write instead`.
@@ -135,8 +139,10 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         c.shape("spec.token.key", &token.key, pattern::SECRET_KEY, 253, text::SECRET_KEY);
     }
 
-    c.check(spec.servers.count == 1, "spec.servers.count", text::ONE_SERVER);
+    c.check(matches!(spec.servers.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
     c.check((0..=32).contains(&spec.agents.count), "spec.agents.count", text::AGENTS);
+    let places = spec.agents.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
+    c.check(places, "spec.agents.maxUnavailable", text::MAX_UNAVAILABLE);
     let servers = c.pool("spec.servers", &spec.servers);
     let agents = c.pool("spec.agents", &spec.agents);
     for (i, arg) in spec.agents.args.iter().enumerate() {
@@ -157,16 +163,21 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         }
     }
     let ports = c.ports(spec, api_ip, api_port);
-    let registries: Vec<_> = spec.registries.used.iter().map(|r| r.name.clone()).collect();
-    for (i, name) in registries.iter().enumerate() {
-        c.shape(&format!("spec.registries.use[{i}].name"), name, pattern::DNS, 253, text::OBJECT_NAME);
-    }
-    c.distinct("spec.registries.use", &registries);
+    let registries = c.registries(namespace, name, spec);
+    let files = c.files(&spec.files);
+    c.images(&spec.preload_images);
+    let manifests = c.manifests(&spec.manifests);
+    c.files_apart(spec);
+    let names = ClusterNames::new(names::cluster(namespace, name, spec.cluster_name.as_deref()));
+    let host_aliases = c.host_aliases(spec, &names);
+    let lives = spec.ttl.as_deref().is_none_or(|ttl| expiry::parse(ttl).is_some());
+    c.check(lives, "spec.ttl", text::LIFETIME);
 
     c.done(Valid {
-        names: ClusterNames::new(names::cluster(namespace, name, spec.cluster_name.as_deref())),
+        names,
         version: spec.version.clone(),
         image: spec.image.clone(),
+        stopped: spec.state == ClusterState::Stopped,
         image_pull_secret: spec.image_pull_secret.as_ref().map(|r| r.name.clone()),
         servers,
         agents,
@@ -177,37 +188,10 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         sans: spec.api.sans.clone(),
         ports,
         registries,
-    })
-}
-
-/// Parses a Registry's spec.
-pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<ValidRegistry, Problems> {
-    let mut c = Checker::default();
-    c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);
-    if let Some(i) = &spec.image {
-        c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
-    }
-    if let Some(h) = &spec.hostname {
-        c.shape("spec.hostname", h, pattern::DNS, MAX_HOSTNAME, text::HOSTNAME);
-        c.check(h != "localhost", "spec.hostname", text::HOSTNAME);
-    }
-    if let Some(v) = &spec.storage.volume_name {
-        c.shape("spec.storage.volumeName", v, pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
-    }
-    let host_ip = c.host_ip("spec.hostIP", &spec.host_ip);
-    let host_port = spec.host_port.map(|p| c.port("spec.hostPort", p));
-    let env = c.env("spec.env", &spec.env, rules::REGISTRY_ENV);
-    let memory = c.memory("spec.memory", spec.memory.as_deref());
-    c.done(ValidRegistry {
-        hostname: names::registry(namespace, name, spec.hostname.as_deref()),
-        image: spec.image.clone(),
-        host_ip,
-        host_port,
-        retain: spec.storage.retain,
-        volume_name: spec.storage.volume_name.clone(),
-        delete_enabled: spec.delete_enabled,
-        env,
-        memory,
+        files,
+        preload_images: spec.preload_images.clone(),
+        manifests,
+        host_aliases,
     })
 }
 
@@ -261,12 +245,16 @@ impl Checker {
         }
         ValidPool {
             count: pool.count.try_into().unwrap_or(0),
+            max_unavailable: pool.max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
             args: pool.args.clone(),
             env: self.env(&format!("{path}.env"), &pool.env, rules::NODE_ENV),
             labels: pool.labels.clone(),
             taints: pool.taints.clone(),
             memory: self.memory(&format!("{path}.memory"), pool.memory.as_deref()),
             nano_cpus: self.nano_cpus(&format!("{path}.cpus"), pool.cpus.as_deref()),
+            ulimits: self.ulimits(&format!("{path}.ulimits"), &pool.ulimits),
+            volumes: self.volumes(&format!("{path}.volumes"), &pool.volumes),
+            gpus: self.gpus(&format!("{path}.gpus"), pool.gpus.as_deref()),
         }
     }
 
@@ -287,19 +275,6 @@ impl Checker {
         env.iter().map(|v| (v.name.clone(), v.value.clone())).collect()
     }
 
-    fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
-        let memory = memory?;
-        let bytes = bytes(memory).filter(|b| (rules::MEMORY.0..=rules::MEMORY.1).contains(b));
-        self.check(bytes.is_some(), path, text::MEMORY);
-        bytes
-    }
-
-    fn nano_cpus(&mut self, path: &str, cpus: Option<&str>) -> Option<i64> {
-        let nano = nano_cpus(cpus?).filter(|n| (rules::NANO_CPUS.0..=rules::NANO_CPUS.1).contains(n));
-        self.check(nano.is_some(), path, text::CPUS);
-        nano
-    }
-
     fn subnet(&mut self, path: &str, subnet: &str) -> Option<Ipv4Net> {
         // Written back it has to be the same: ipnet takes 172.31.016.0 too, which some read as octal.
         let sound =
@@ -311,52 +286,6 @@ impl Checker {
         };
         self.check(!net.as_ref().is_some_and(taken), path, text::SUBNET_RANGE);
         net
-    }
-
-    fn host_ip(&mut self, path: &str, ip: &str) -> Ipv4Addr {
-        let parsed = ip.parse();
-        self.check(parsed.is_ok(), path, text::HOST_IP);
-        parsed.unwrap_or(Ipv4Addr::LOCALHOST)
-    }
-
-    fn port(&mut self, path: &str, port: i32) -> u16 {
-        let parsed = u16::try_from(port).ok().filter(|p| *p > 0);
-        self.check(parsed.is_some(), path, text::PORT);
-        parsed.unwrap_or(1)
-    }
-
-    fn ports(&mut self, spec: &LocalClusterSpec, api_ip: Ipv4Addr, api_port: Option<u16>) -> Vec<ValidPort> {
-        let mut ports: Vec<ValidPort> = Vec::new();
-        for (i, p) in spec.ports.iter().enumerate() {
-            let path = format!("spec.ports[{i}]");
-            self.shape(&format!("{path}.name"), &p.name, pattern::LABEL, 63, text::PORT_NAME);
-            let port = ValidPort {
-                name: p.name.clone(),
-                port: self.port(&format!("{path}.port"), p.port),
-                host_port: p.host_port.map(|h| self.port(&format!("{path}.hostPort"), h)),
-                host_ip: self.host_ip(&format!("{path}.hostIP"), &p.host_ip),
-                protocol: p.protocol,
-                nodes: p.nodes,
-            };
-            let tcp = port.protocol == Protocol::Tcp;
-            self.check(!(tcp && port.port == 6443), &path, text::API_PORT);
-            let clashes = |ip: Ipv4Addr, other: Option<u16>| {
-                other.is_some()
-                    && other == port.host_port
-                    && (ip == port.host_ip || ip.is_unspecified() || port.host_ip.is_unspecified())
-            };
-            self.check(
-                !(tcp && clashes(api_ip, api_port)),
-                format_args!("{path}.hostPort"),
-                text::API_HOST_PORT,
-            );
-            let twice = ports.iter().any(|o| o.protocol == port.protocol && clashes(o.host_ip, o.host_port));
-            self.check(!twice, format_args!("{path}.hostPort"), text::HOST_PORT_TWICE);
-            ports.push(port);
-        }
-        let names: Vec<_> = ports.iter().map(|p| p.name.clone()).collect();
-        self.distinct("spec.ports", &names);
-        ports
     }
 }
 
@@ -375,45 +304,11 @@ fn is(pattern: &'static str, value: &str) -> bool {
     COMPILED.get(pattern).is_some_and(|regex| regex.is_match(value))
 }
 
-/// The bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
-fn bytes(quantity: &str) -> Option<i64> {
-    if !is(pattern::MEMORY, quantity) {
-        return None;
-    }
-    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: i128 = match &quantity[digits.len()..] {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    const NANO: i128 = 1_000_000_000;
-    let nano = billionths(digits)?.checked_mul(unit)?;
-    ((nano + NANO - 1) / NANO).try_into().ok()
-}
-
-/// The billionths of cores such as `1.5`.
-fn nano_cpus(cpus: &str) -> Option<i64> {
-    if is(pattern::CPUS, cpus) { billionths(cpus)?.try_into().ok() } else { None }
-}
-
-/// A decimal number in billionths.
-fn billionths(decimal: &str) -> Option<i128> {
-    let (whole, part) = decimal.split_once('.').unwrap_or((decimal, ""));
-    let part: i128 = format!("{part:0<9}").parse().ok()?;
-    Some(whole.parse::<i128>().ok()? * 1_000_000_000 + part)
-}
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problems(change: impl FnOnce(&mut LocalClusterSpec)) -> Problems {
+    pub fn problems(change: impl FnOnce(&mut LocalClusterSpec)) -> Problems {
         let mut spec = sound();
         change(&mut spec);
         local_cluster("default", "dev", &spec).err().unwrap_or_default()
@@ -424,49 +319,6 @@ mod tests {
             servers: NodePool { count: 1, ..NodePool::default() },
             agents: NodePool { count: 2, ..NodePool::default() },
             ..LocalClusterSpec::default()
-        }
-    }
-
-    #[test]
-    fn quantities_become_bytes() {
-        for (text, want) in [
-            ("2Gi", Some(2 << 30)),
-            ("1.5Gi", Some(3 << 29)),
-            ("512Mi", Some(512 << 20)),
-            ("1024Ki", Some(1 << 20)),
-            ("1Ti", Some(1 << 40)),
-            ("1k", Some(1_000)),
-            ("2M", Some(2_000_000)),
-            ("1.5G", Some(1_500_000_000)),
-            ("1T", Some(1_000_000_000_000)),
-            ("536870912", Some(536_870_912)),
-            ("0.1", Some(1)),
-            ("999999999999999Ti", None),
-            ("2 Gi", None),
-            ("2gi", None),
-            ("2GB", None),
-            ("-1", None),
-            ("1.", None),
-            (".5Gi", None),
-            ("", None),
-            ("1e3", None),
-        ] {
-            assert_eq!(bytes(text), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn cores_become_billionths() {
-        for (text, want) in [
-            ("1.5", Some(1_500_000_000)),
-            ("2", Some(2_000_000_000)),
-            ("0.000000001", Some(1)),
-            ("0.0000000001", None),
-            ("500m", None),
-            ("-1", None),
-            ("", None),
-        ] {
-            assert_eq!(nano_cpus(text), want, "{text}");
         }
     }
 
@@ -489,7 +341,7 @@ mod tests {
     #[test]
     fn every_problem_is_told_with_its_path() {
         let found = problems(|s| {
-            s.servers.count = 3;
+            s.servers.count = 2;
             s.agents.args = vec!["--token=x".into(), "traefik".into(), "--disable=traefik".into()];
             s.network.subnet = Some("172.31.16.1/24".into());
         });
@@ -502,27 +354,6 @@ mod tests {
         ];
         assert_eq!(found.len(), begin.len(), "{found:?}");
         assert!(found.iter().zip(begin).all(|(f, b)| f.starts_with(b)), "{found:?}");
-    }
-
-    #[test]
-    fn a_host_port_is_given_once_per_address() {
-        let port = |name: &str, ip: &str, host_port| crate::api::local_cluster::PortSpec {
-            name: name.into(),
-            port: 80,
-            host_port,
-            host_ip: ip.into(),
-            protocol: Protocol::Tcp,
-            nodes: NodeSet::All,
-        };
-        let clash = |a, b| !problems(|s| s.ports = vec![a, b]).is_empty();
-        assert!(clash(port("a", "127.0.0.1", Some(80)), port("b", "0.0.0.0", Some(80))));
-        assert!(!clash(port("a", "127.0.0.1", Some(80)), port("b", "127.0.0.2", Some(80))));
-        assert!(!clash(port("a", "127.0.0.1", None), port("b", "127.0.0.1", None)));
-        let api = problems(|s| {
-            s.api.host_port = Some(80);
-            s.ports = vec![port("a", "0.0.0.0", Some(80))];
-        });
-        assert_eq!(api, [format!("spec.ports[0].hostPort: {}", text::API_HOST_PORT)]);
     }
 
     #[test]

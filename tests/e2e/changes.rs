@@ -105,7 +105,8 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restarted(scene, edit)));
         ended.store(true, Ordering::Relaxed);
         let (fewest, available) = running.join().expect("it only looks");
-        assert_eq!(fewest, 1, "so many agents ran at the worst moment");
+        // A look may miss the moment, but never sees two of them down.
+        assert!(fewest >= 1, "no agent ran at the worst moment");
         assert!(available >= 1, "the PodDisruptionBudget was not kept");
         changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
@@ -123,6 +124,27 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
         assert!(taints.iter().any(|t| t["key"] == "e2e"), "{taints:?}");
     }
+    witnesses(scene);
+}
+
+pub fn max_unavailable_agents_are_replaced_at_once(scene: &Scene) {
+    let agents = ["agent-0", "agent-1"].map(|a| container(scene, a));
+    let edit = || {
+        patch(scene, r#"{"agents": {"maxUnavailable": 2, "env": [{"name": "E2E", "value": "2"}]}}"#);
+        eventually(60, "both are closed for Pods at the same time", || {
+            let nodes = scene.child("c").json(&["nodes"])?["items"].as_array().cloned().unwrap_or_default();
+            let closed: BTreeSet<&str> = nodes
+                .iter()
+                .filter(|n| n["spec"]["unschedulable"] == true)
+                .filter_map(|n| n["metadata"]["name"].as_str())
+                .collect();
+            holds(closed == agents.iter().map(String::as_str).collect(), || format!("{closed:?}"))
+        });
+    };
+    assert_eq!(restarted(scene, edit), BTreeSet::from(agents.clone()));
+    nodes_are_ready(&scene.child("c"), 3, &world("NODE_VERSION")).unwrap_or_else(|e| panic!("{e}"));
+    let changed = restarted(scene, || patch(scene, r#"{"agents": {"maxUnavailable": null}}"#));
+    assert_eq!(changed, BTreeSet::new(), "it is no part of a container");
     witnesses(scene);
 }
 

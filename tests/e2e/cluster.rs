@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+pub use crate::live_cluster::{container, nodes_are_ready, push};
 use crate::{
     changes, drift, idle,
-    live::{Kubectl, command, docker, eventually, holds, http_get, install, pause, world},
+    live::{Kubectl, command, eventually, holds, http_get, install, pause, world},
     live_harness::Group,
     live_scene::{LIMIT, Scene, is_ready},
     secrets,
@@ -35,6 +36,7 @@ pub const GROUP: Group = Group {
         ("agents_up_and_down", changes::agents_up_and_down),
         ("labels_need_no_restart", changes::labels_need_no_restart),
         ("agents_are_replaced_one_at_a_time", changes::agents_are_replaced_one_at_a_time),
+        ("max_unavailable_agents_are_replaced_at_once", changes::max_unavailable_agents_are_replaced_at_once),
         ("ports_replace_the_load_balancer_only", changes::ports_replace_the_load_balancer_only),
         ("server_args_keep_the_data", changes::server_args_keep_the_data),
         ("secrets_are_nowhere_else", secrets::nowhere_else),
@@ -78,7 +80,19 @@ fn setup() -> Scene {
     nodes_are_ready(&child, 3, &world("NODE_VERSION")).expect("the Nodes are Ready");
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
 
-    let image = push(&scene, "hello");
+    application(&scene, &child);
+    child.apply(
+        "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: hello}, \
+         spec: {minAvailable: 1, selector: {matchLabels: {app: hello}}}}",
+    );
+    child.run(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+    witnesses(&scene);
+    scene
+}
+
+/// Has the cluster run a small web server of two Pods, from an image of its registry, behind the published port.
+pub fn application(scene: &Scene, child: &Kubectl) {
+    let image = push(scene, "hello");
     // Its shell does not hear of SIGTERM, and nobody wants to wait half a minute for that.
     child.apply(&format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: hello}}, spec: {{replicas: 2, selector: \
@@ -89,45 +103,6 @@ fn setup() -> Scene {
         "{{apiVersion: v1, kind: Service, metadata: {{name: hello}}, spec: {{type: NodePort, \
          selector: {{app: hello}}, ports: [{{port: 80, nodePort: {NODE_PORT}}}]}}}}"
     ));
-    child.apply(
-        "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: hello}, \
-         spec: {minAvailable: 1, selector: {matchLabels: {app: hello}}}}",
-    );
-    child.run(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
-    witnesses(&scene);
-    scene
-}
-
-/// The name of a container of the cluster.
-pub fn container(scene: &Scene, short: &str) -> String {
-    format!("k3d-{}-c-{short}", scene.namespace)
-}
-
-/// Pushes a small web server to the registry, and answers its name there.
-pub fn push(scene: &Scene, name: &str) -> String {
-    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
-    let image = format!("{host}/e2e/{name}:1");
-    docker(&["tag", &world("HTTP_IMAGE"), &image]);
-    let pushed = std::panic::catch_unwind(|| docker(&["push", "-q", &image]));
-    docker(&["rmi", &image]);
-    pushed.expect("the push succeeds");
-    image
-}
-
-/// Whether a cluster has this many Nodes, all Ready and of this version.
-pub fn nodes_are_ready(child: &Kubectl, count: usize, version: &str) -> Result<(), String> {
-    let list = child.json(&["nodes"])?;
-    let nodes = list["items"].as_array().cloned().unwrap_or_default();
-    holds(nodes.len() == count, || format!("{} Nodes and not {count}", nodes.len()))?;
-    for node in &nodes {
-        let name = &node["metadata"]["name"];
-        let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.clone().any(|c| c["type"] == "Ready" && c["status"] == "True");
-        holds(ready, || format!("{name} is not Ready"))?;
-        let runs = &node["status"]["nodeInfo"]["kubeletVersion"];
-        holds(runs == version, || format!("{name} runs {runs}"))?;
-    }
-    Ok(())
 }
 
 /// What was written into the cluster before is there, and the application answers through the published port.

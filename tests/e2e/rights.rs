@@ -18,12 +18,13 @@ pub const GROUP: Group = Group {
 };
 
 /// All that is allowed in any namespace: resource, names of objects, verbs.
-const EVERYWHERE: [&str; 7] = [
+const EVERYWHERE: [&str; 8] = [
+    "configmaps [] [get list watch]",
     "events.events.k8s.io [] [create patch]",
-    "localclusters.localcluster.dev [] [get list watch patch]",
+    "localclusters.localcluster.dev [] [get list watch patch delete]",
     "localclusters.localcluster.dev/status [] [patch]",
     "namespaces [kube-system] [get]",
-    "registries.localcluster.dev [] [get list watch patch]",
+    "registries.localcluster.dev [] [get list watch patch create delete]",
     "registries.localcluster.dev/status [] [patch]",
     "secrets [] [get list watch create patch]",
 ];
@@ -45,7 +46,7 @@ fn of_the_service_account(scene: &Scene) {
     };
     assert_eq!(allowed(&scene.namespace), EVERYWHERE);
     let mut at_home = EVERYWHERE.to_vec();
-    at_home.insert(1, AT_HOME);
+    at_home.insert(2, AT_HOME);
     assert_eq!(allowed(SYSTEM), at_home);
     // And it is enough: whatever was tried in this run so far was allowed.
     let log = scene.k.run(&["-n", SYSTEM, "logs", DEPLOYMENT]);

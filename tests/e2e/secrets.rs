@@ -1,8 +1,9 @@
 //! What is secret is in Secrets and in files of nodes, and nowhere that people look.
 
 use crate::{
-    live::{DEPLOYMENT, Kubectl, SYSTEM, docker},
-    live_scene::Scene,
+    live::{DEPLOYMENT, Kubectl, SYSTEM, command, docker, docker_logs, inspect_all, world},
+    live_registries::secrets,
+    live_scene::{Scene, name},
 };
 
 pub fn nowhere_else(scene: &Scene) {
@@ -19,6 +20,71 @@ pub fn nowhere_else(scene: &Scene) {
             assert!(!text.contains(secret), "{what} is in {place}");
         }
     }
+}
+
+/// None of the secrets that any test has made for a registry so far is anywhere: not in what Docker tells of any
+/// container, be it the operator's or not, nor in its log. In containers they are in files that only root reads.
+pub fn of_registries(scene: &Scene) {
+    let secrets = secrets();
+    assert!(secrets.len() > 2, "no test has noted a secret: {}", secrets.len());
+    let scenes = scene.all();
+    let mut places: Vec<_> = scenes.iter().flat_map(|scene| places(scene)).collect();
+    for kind in ["container", "volume", "network"] {
+        places.push(("docker inspect of everything", inspect_all(kind)));
+    }
+    let all = docker(&["ps", "-aq"]);
+    places.extend(all.split_whitespace().map(|id| ("a container's log", docker_logs(id))));
+    places.push(("docker events", docker(&["events", "--since=1h", "--until=0s", "--format={{json .}}"])));
+    for scene in &scenes {
+        for cluster in
+            scene.run(&["get", "lc", "-o", "jsonpath={.items[*].metadata.name}"]).split_whitespace()
+        {
+            let child = scene.child(cluster);
+            for kinds in ["events", "configmaps", "nodes,pods"] {
+                places.push(("the cluster itself", child.run(&["get", kinds, "-A", "-o", "yaml"])));
+            }
+        }
+    }
+    for (place, text) in &places {
+        for (what, secret) in &secrets {
+            assert!(!text.contains(secret), "{what} is in {place}");
+        }
+    }
+    let containers = scenes.iter().flat_map(|scene| scene.containers());
+    let found: usize = containers.map(|c| only_root_reads(name(&c), &secrets)).sum();
+    println!(
+        "        {} secrets in {} texts: none; {found} files with some, of mode 600",
+        secrets.len(),
+        places.len()
+    );
+    assert!(found > 0, "no file has any: they were not looked for in the right places");
+}
+
+/// How many of a container's files have secrets in them; each must be for root alone. What K3s makes of its registries
+/// file, containerd's own configuration, is K3s's to protect.
+fn only_root_reads(container: &str, secrets: &[(String, String)]) -> usize {
+    let patterns: Vec<&str> = secrets.iter().map(|(_, secret)| secret.as_str()).collect();
+    let not = [
+        "/proc",
+        "/sys",
+        "/run",
+        "/tmp",
+        "/var/lib/rancher/k3s/agent",
+        "/var/lib/kubelet",
+        "/var/lib/registry",
+    ];
+    let prune: String = not.iter().map(|dir| format!("-path {dir} -prune -o ")).collect();
+    let script = format!(
+        "cat >/tmp/e2e-patterns; find / {prune} -type f -size -64k -exec grep -lFf /tmp/e2e-patterns {{}} + 2>/dev/null \
+         | while read f; do stat -c '%a %U %n' \"$f\"; done; rm /tmp/e2e-patterns"
+    );
+    let args = ["--host", &world("DOCKER_HOST"), "exec", "-i", container, "sh", "-c", &script];
+    // A load balancer of the operator's may be of an image without a shell, and has none of these.
+    let Ok(found) = command("docker", &args, &patterns.join("\n")) else { return 0 };
+    for line in found.lines() {
+        assert!(line.starts_with("600 root ") || line.starts_with("400 root "), "{container}: {line}");
+    }
+    found.lines().count()
 }
 
 /// Everything that can be read without the right to read Secrets.

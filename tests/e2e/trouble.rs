@@ -1,12 +1,13 @@
 //! Bad input and bad luck: each has a condition that says what to do, and heals by itself when the cause goes.
 
-use std::{fs, net::TcpListener};
+use std::net::TcpListener;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
-    live::{Foreign, docker, eventually, holds, idle_image, inspect, install, scratch, try_docker, world},
+    live::{Foreign, docker, eventually, free_port, holds, idle_image, inspect, install},
     live_harness::Group,
+    live_registries::{Dir, FIRST, Login, NOBODY, Setup, Upstream, push_from},
     live_scene::{LIMIT, Scene, condition},
     secrets,
 };
@@ -58,11 +59,6 @@ fn stalls(scene: &Scene, object: &str, reason: &str, words: &str) {
         scene.run(&["get", "events", "--field-selector=type=Warning", "-o", "jsonpath={.items[*].reason}"])
     };
     eventually(30, "an Event warns", || holds(warned().contains(reason), warned));
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-    listener.local_addr().expect("it listens").port()
 }
 
 fn image_unknown(scene: &Scene) {
@@ -165,51 +161,32 @@ fn secret_missing(scene: &Scene) {
     scene.run(&["get", "secret", "later"]);
 }
 
-/// A Docker configuration with a login for one registry.
-fn login(registry: &str, user: &str, password: &str) -> String {
-    let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
-    format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"{auth}\"}}}}}}")
-}
-
 fn node_image_behind_a_password(scene: &Scene) {
-    // The password of user u is p.
-    const USERS: &str = "u:$2y$10$EgXIeOXYhgda/iyIl1RgO.TJbpTjoeKmparEFSN/BZ4rYQVPqffUq\n";
-    let (dir, port) = (scratch("login"), free_port().to_string());
-    fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("users"), USERS).unwrap();
-    let (mount, publish) = (format!("{}:/auth:ro", dir.display()), format!("127.0.0.1:{port}:5000"));
-    let auth = [
-        "REGISTRY_AUTH=htpasswd",
-        "REGISTRY_AUTH_HTPASSWD_REALM=r",
-        "REGISTRY_AUTH_HTPASSWD_PATH=/auth/users",
-    ];
-    let args = ["-v", &mount, "-p", &publish, "-e", auth[0], "-e", auth[1], "-e", auth[2]];
-    let name = format!("{}-private", scene.namespace);
-    let _private = Foreign::of_image(&world("REGISTRY_IMAGE"), &args, &name);
-
-    let registry = format!("localhost:{port}");
+    let private = Upstream::start(
+        &format!("{}-private", scene.namespace),
+        &Setup { users: &[FIRST], ..Setup::default() },
+    );
+    let registry = private.host();
     let image = format!("{registry}/e2e/node:1");
-    fs::write(dir.join("config.json"), login(&registry, "u", "p")).unwrap();
-    docker(&["tag", idle_image(), &image]);
-    let config = dir.display().to_string();
-    eventually(30, "the image is pushed", || try_docker(&["--config", &config, "push", "-q", &image]));
-    docker(&["rmi", &image]);
+    let dir = Dir::new("node");
+    dir.write("Dockerfile", &format!("FROM {}\n", idle_image()));
+    push_from(&dir, &image, Some(&FIRST)).unwrap_or_else(|e| panic!("{e}"));
 
     let spec = format!("{{image: \"{image}\", servers: {{count: 1}}, imagePullSecret: {{name: login}}}}");
     scene.apply("LocalCluster", "private", &spec);
     scene.reason("lc/private", "Ready", "SecretNotFound");
-    let secret = |password: &str| {
-        let login = BASE64_STANDARD.encode(login(&registry, "u", password));
+    let secret = |login: Login| {
+        let login = BASE64_STANDARD.encode(login.docker_config(&registry));
         let name = format!("{{name: login, namespace: {}}}", scene.namespace);
         scene.k.apply(&format!(
             "{{apiVersion: v1, kind: Secret, metadata: {name}, type: kubernetes.io/dockerconfigjson, \
              data: {{.dockerconfigjson: {login}}}}}"
         ));
     };
-    secret("wrong-password");
+    secret(NOBODY);
     let message = scene.reason("lc/private", "Ready", "ImagePullFailed");
-    assert!(message.contains(&image) && !message.contains("wrong-password"), "{message}");
-    secret("p");
+    assert!(message.contains(&image) && !message.contains(NOBODY.password()), "{message}");
+    secret(FIRST);
     let server = format!("k3d-{}-private-server-0", scene.namespace);
     eventually(LIMIT, "the server is made of the image", || {
         let found = inspect(&server).ok_or("no container")?;

@@ -10,7 +10,8 @@ use localcluster_operator::{
     docker::engine::State,
     plan::{
         containers::Owner,
-        observed::Observed,
+        manifests::INVENTORY,
+        observed::{Child, Observed},
         registry::VOLUME_OF,
         steps::{Action, Plan, Target},
     },
@@ -53,12 +54,32 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             | Action::Stop { container, .. }
             | Action::Unpause { container }
             | Action::Signal { container, .. }
+            | Action::SetRestart { container, .. }
+            | Action::Exec { container, .. }
+            | Action::RemoveFiles { container, .. }
             | Action::RemoveContainer { container } => own(container),
             // A cluster's own network and a registry's container, or the other way round.
             Action::Connect { network: id, container, .. } => network(id) || own(container),
             Action::Disconnect { network: id, container } => network(id) || own(container),
             Action::Drain { .. } | Action::Uncordon { .. } => true,
-            Action::Configure { .. } | Action::DeleteNode { .. } => true,
+            Action::Configure { .. } | Action::DeleteNode { .. } | Action::LeaveEtcd { .. } => true,
+            Action::ForgetPassword { .. } => true,
+            // Only what a manifest asked for once: the list is written before anything else is done.
+            Action::DeleteObject { object, .. } => match &observed.child {
+                Child::Reachable(state) => {
+                    let held = state.config.get(&INVENTORY).map(|h| h.content.as_str()).unwrap_or_default();
+                    let listed = held.contains(&format!("\"name\":\"{}\"", object.name));
+                    listed
+                        || step.after.iter().any(|i| matches!(&plan.steps[*i].action, Action::SetConfig(_)))
+                }
+                Child::Unknown | Child::Unreachable(_) => false,
+            },
+            Action::SetConfig(wanted) => match &observed.child {
+                Child::Reachable(state) => {
+                    wanted.claimed || state.config.get(&wanted.key).is_none_or(|h| h.ours)
+                }
+                Child::Unknown | Child::Unreachable(_) => false,
+            },
         };
         assert!(sound, "not ours: {} {step:?}", step.action);
     }
@@ -101,18 +122,25 @@ impl World {
     pub fn normal(&self) -> BTreeMap<String, String> {
         let network = |id: &String| self.networks.get(id).map_or("gone", |n| n.name.as_str()).to_owned();
         let mut all = BTreeMap::new();
-        for c in self.containers.values() {
+        for (id, c) in &self.containers {
+            let node = matches!(c.command.first().map(String::as_str), Some("server" | "agent"));
+            let told = node.then(|| self.registries_of(id));
+            // What it was started with is only of interest as far as it still counts.
+            let loaded = c.loaded.as_ref().filter(|_| !node);
             let mut labels = (*c.labels).clone();
             labels.remove(names::SPEC_HASH);
+            // Once in etcd, the data stays there.
+            labels.remove(names::DATASTORE);
             let places: BTreeMap<_, _> = c.networks.iter().map(|(n, p)| (network(n), p)).collect();
             let text = format!(
-                "{} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?}",
+                "{} {} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?} {told:?}",
                 c.image,
+                c.restart,
                 c.command,
                 c.mounts,
                 c.wanted_ports,
                 c.state,
-                c.loaded.as_ref().map(|l| String::from_utf8_lossy(l).into_owned()),
+                loaded.map(|l| String::from_utf8_lossy(l).into_owned()),
                 c.serving,
             );
             all.insert(format!("container {}", c.name), text);
@@ -130,6 +158,9 @@ impl World {
                 // configured the Node for the first time, stays, since nothing tells who it is from.
                 let text = format!("{} {:?} {:?}", n.ready, n.draining, n.labels);
                 all.insert(format!("node {name}"), text);
+            }
+            for (key, held) in &cluster.config {
+                all.insert(format!("config {}", key.name), format!("{held:?}"));
             }
         }
         all

@@ -15,7 +15,7 @@ use localcluster_operator::{
         engine::{Container, Engine, Published},
         error::Error,
     },
-    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, Role, VolumeSpec},
+    plan::desired::{ContainerSpec, NetworkSpec, Role, VolumeSpec},
 };
 
 /// The engine and a prefix for the names of all that one test makes there.
@@ -73,22 +73,9 @@ impl World {
         let script =
             "trap 'exit 7' TERM; trap 'echo hangup' HUP; echo ready; while :; do sleep 1 & wait $!; done";
         ContainerSpec {
-            name: self.name(thing),
-            role: Role::Node(NodeRole::Server),
-            image: image(),
             command: ["/bin/sh", "-c", script].map(String::from).into(),
-            env: BTreeMap::new(),
             labels: self.labels(),
-            privileged: false,
-            tmpfs: Vec::new(),
-            mounts: BTreeMap::new(),
-            volume_labels: Default::default(),
-            endpoint: Endpoint::default(),
-            ports: Vec::new(),
-            memory: None,
-            nano_cpus: None,
-            extra_hosts: BTreeMap::new(),
-            files: Vec::new(),
+            ..ContainerSpec::bare(self.name(thing), Role::Node(NodeRole::Server), image())
         }
     }
 

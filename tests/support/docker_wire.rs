@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 use localcluster_operator::{
     api::local_cluster::NodeRole,
     docker::{bollard::BollardEngine, engine::RegistryAuth},
-    plan::desired::{ContainerSpec, Endpoint, Role},
+    plan::desired::{ContainerSpec, Role},
 };
 use tokio::{net::UnixListener, task::JoinHandle};
 
@@ -35,6 +35,8 @@ pub struct Seen {
 pub enum Reply {
     /// A status and a body.
     Json(u16, String),
+    /// 200 and this header.
+    Header(&'static str, String),
     /// 200 and a body in these very pieces, that then ends.
     Pieces(Vec<Vec<u8>>),
     /// 200 and a body in these very pieces, that then goes on in silence.
@@ -137,6 +139,7 @@ async fn answer(reply: Reply) -> Response {
     let items = |pieces: Vec<Vec<u8>>| stream::iter(pieces.into_iter().map(|piece| Ok(Bytes::from(piece))));
     match reply {
         Reply::Json(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+        Reply::Header(name, value) => ([(name, value)], "").into_response(),
         // Each piece becomes a chunk of the body of its own, which is how it arrives at bollard's decoder.
         Reply::Pieces(pieces) => Body::from_stream(items(pieces).map(unfailing)).into_response(),
         Reply::Hang(pieces) => {
@@ -157,22 +160,8 @@ fn unfailing(piece: std::io::Result<Bytes>) -> std::io::Result<Bytes> {
 /// A container with a secret in its environment.
 pub fn spec() -> ContainerSpec {
     ContainerSpec {
-        name: "c".into(),
-        role: Role::Node(NodeRole::Server),
-        image: "i:1".into(),
-        command: Vec::new(),
         env: BTreeMap::from([("TOKEN".into(), "hunter2-secret".into())]),
-        labels: BTreeMap::new(),
-        privileged: false,
-        tmpfs: Vec::new(),
-        mounts: BTreeMap::new(),
-        volume_labels: Default::default(),
-        endpoint: Endpoint::default(),
-        ports: Vec::new(),
-        memory: None,
-        nano_cpus: None,
-        extra_hosts: BTreeMap::new(),
-        files: Vec::new(),
+        ..ContainerSpec::bare("c", Role::Node(NodeRole::Server), "i:1")
     }
 }
 

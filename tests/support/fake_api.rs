@@ -9,6 +9,7 @@ use std::{
 
 use axum::http::{Method, Request, Response};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use kube::{Client, client::Body};
 use localcluster_operator::api::names;
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ impl FakeApi {
 
     /// What a user does with `kubectl apply`.
     pub fn put(&self, path: &str, object: Value) {
+        let now = Timestamp::from_second(self.world.lock().unwrap().clock).unwrap();
         let mut state = self.state.lock().unwrap();
         let mut object = object;
         let old = state.objects.get(path).cloned();
@@ -79,29 +81,27 @@ impl FakeApi {
                 }
                 object["status"] = old["status"].clone();
             }
-            None => object["metadata"]["uid"] = json!(format!("uid-{}", state.version)),
+            None => {
+                object["metadata"]["uid"] = json!(format!("uid-{}", state.version));
+                object["metadata"]["creationTimestamp"] = json!(now);
+            }
         }
         state.store(path, object);
     }
 
     /// What a user does with `kubectl delete`.
     pub fn delete(&self, path: &str) {
-        let mut state = self.state.lock().unwrap();
-        let Some(mut object) = state.objects.remove(path) else { return };
-        if object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) {
-            object["metadata"]["deletionTimestamp"] = json!("2023-11-14T22:13:20Z");
-            state.store(path, object);
-        }
+        self.state.lock().unwrap().delete(path);
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// All objects of a kind.
+    /// All objects of a kind, of all kinds where it is empty.
     pub fn all(&self, kind: &str) -> Vec<Value> {
         let state = self.state.lock().unwrap();
-        let of_kind = format!("/{kind}/");
+        let of_kind = if kind.is_empty() { "/".to_owned() } else { format!("/{kind}/") };
         state.objects.iter().filter(|(p, _)| p.contains(&of_kind)).map(|(_, o)| o.clone()).collect()
     }
 
@@ -144,10 +144,11 @@ impl FakeApi {
         let found = state.objects.get(whole).cloned();
         match (method.as_str(), found) {
             ("GET", Some(object)) => (200, object),
+            // Of all namespaces.
             ("GET", None) if ["/localclusters", "/registries"].iter().any(|k| path.ends_with(k)) => {
-                let begin = format!("{path}/");
+                let kind = format!("/{}/", path.rsplit('/').next().unwrap());
                 let items: Vec<_> =
-                    state.objects.iter().filter(|(p, _)| p.starts_with(&begin)).map(|(_, o)| o).collect();
+                    state.objects.iter().filter(|(p, _)| p.contains(&kind)).map(|(_, o)| o).collect();
                 (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
             }
             ("POST", _) => {
@@ -156,6 +157,17 @@ impl FakeApi {
                     return refusal(409);
                 }
                 (201, state.store(&path, body))
+            }
+            ("DELETE", Some(object)) => {
+                let as_read = |key: &str| {
+                    let wanted = &body["preconditions"][key];
+                    wanted.is_null() || *wanted == object["metadata"][key]
+                };
+                if !as_read("uid") || !as_read("resourceVersion") {
+                    return refusal(409);
+                }
+                state.delete(path);
+                (200, object)
             }
             ("PATCH", Some(mut object)) if path != whole => {
                 let uid = &body["metadata"]["uid"];
@@ -208,6 +220,15 @@ impl State {
         object
     }
 
+    /// With finalizers it stays until they are gone.
+    fn delete(&mut self, path: &str) {
+        let Some(mut object) = self.objects.remove(path) else { return };
+        if object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) {
+            object["metadata"]["deletionTimestamp"] = json!("2023-11-14T22:13:20Z");
+            self.store(path, object);
+        }
+    }
+
     /// Ready means that all of it is there.
     fn judge(&mut self, object: &Value, world: &World) {
         let none = Vec::new();
@@ -220,9 +241,11 @@ impl State {
         let mut missing = Vec::new();
         if object["kind"] == "LocalCluster" {
             let agents = object["spec"]["agents"]["count"].as_u64().unwrap_or(0);
+            let servers = object["spec"]["servers"]["count"].as_u64().unwrap_or(1);
             let nodes = (0..agents).map(|i| format!("k3d-{name}-agent-{i}"));
+            let nodes = nodes.chain((0..servers).map(|i| format!("k3d-{name}-server-{i}")));
             let mut world = world.clone();
-            missing.extend(nodes.chain([format!("k3d-{name}-server-0")]).filter(|n| !world.works(n)));
+            missing.extend(nodes.filter(|n| !world.works(n)));
             if world.named(&format!("k3d-{name}-serverlb")).is_none_or(|c| !c.is_up()) {
                 missing.push("load balancer".into());
             }

@@ -1,7 +1,8 @@
 //! A Docker engine and the APIs of created clusters, over one world.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,16 +11,18 @@ use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use localcluster_operator::{
     child::api::{Access, ChildApi, Connect, Error as ChildError},
-    controller::probe::Probe,
+    controller::probe::{Probe, Question, Trouble},
     docker::{
         engine::{
-            Container, ContainerDetail, Engine, EngineInfo, Event, Network, RegistryAuth, Result, State,
-            Volume,
+            Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
+            Result, State, Update, Volume,
         },
         error::Error,
     },
+    k3s::manifests::ObjectRef,
     plan::{
-        desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+        desired::{ClusterConfigMap, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+        manifests::Found,
         observed::ChildState,
         steps::NodeConfig,
     },
@@ -72,7 +75,9 @@ impl Fake {
 #[async_trait]
 impl Engine for Fake {
     async fn info(&self) -> Result<EngineInfo> {
-        self.read("info", |_| Ok(EngineInfo { id: "engine".into(), version: "29".into(), cgroup_v1: false }))
+        self.read("info", |_| {
+            Ok(EngineInfo { id: "engine".into(), version: "29".into(), cpus: 2, ..EngineInfo::default() })
+        })
     }
 
     async fn containers(&self) -> Result<Vec<Container>> {
@@ -98,7 +103,7 @@ impl Engine for Fake {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
-        self.read("image", |w| Ok(w.images.get(reference).cloned()))
+        self.read("image", |w| Ok(w.image_id(reference)))
     }
 
     async fn pull(&self, reference: &str, _: Option<&RegistryAuth>) -> Result<()> {
@@ -150,6 +155,14 @@ impl Engine for Fake {
         self.read("read file", |w| Ok(w.read(container, path).map(|c| c.to_vec())))
     }
 
+    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.read("read tree", |w| Ok(w.tree(container, path)))
+    }
+
+    async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
+        self.read("path info", |w| Ok(w.path_info(container, path)))
+    }
+
     async fn start(&self, container: &str) -> Result<()> {
         self.write(&format!("start {container}"), |w| w.start(container))
     }
@@ -166,12 +179,24 @@ impl Engine for Fake {
         self.write(&format!("signal {container}"), |w| w.hangup(container))
     }
 
+    async fn update(&self, container: &str, change: &Update) -> Result<()> {
+        self.write(&format!("update {container}"), |w| w.update(container, change))
+    }
+
+    async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
+        self.write(&format!("exec {container}"), |w| w.exec(container, command))
+    }
+
+    async fn pipe_image(&self, reference: &str, container: &str, _: &[String]) -> Result<Ended> {
+        self.write(&format!("pipe image {reference} {container}"), |w| w.pipe_image(reference, container))
+    }
+
     async fn remove_container(&self, container: &str) -> Result<()> {
         self.write(&format!("remove container {container}"), |w| w.remove_container(container))
     }
 
-    async fn logs(&self, _: &str, _: u32) -> Result<Vec<String>> {
-        self.read("logs", |_| Ok(Vec::new()))
+    async fn logs(&self, container: &str, _: u32) -> Result<Vec<String>> {
+        self.read("logs", |w| Ok(w.log(container)))
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {
@@ -194,6 +219,9 @@ impl FakeChild {
         f: impl FnOnce(&mut World) -> std::result::Result<T, String>,
     ) -> std::result::Result<T, ChildError> {
         let fault = self.fake.faults.gate(Side::Child, call.to_owned(), writes);
+        if self.fake.faults.unreachable.load(Ordering::Relaxed) {
+            return Err(ChildError::Unreachable("no route to host".into()));
+        }
         let mut world = self.fake.world.lock().unwrap();
         let reached = world.reach(&self.cluster, &self.kubeconfig).map_err(ChildError::Unreachable);
         let answer = |world: &mut World| {
@@ -234,6 +262,29 @@ impl ChildApi for FakeChild {
         self.call("delete node", true, |w| w.delete_node(node))
     }
 
+    async fn forget_password(&self, node: &str) -> std::result::Result<(), ChildError> {
+        self.call("forget password", true, |w| w.forget_password(node))
+    }
+
+    async fn leave_etcd(&self, node: &str) -> std::result::Result<(), ChildError> {
+        self.call("leave etcd", true, |w| w.leave_etcd(node))
+    }
+
+    async fn set_config(&self, wanted: &ClusterConfigMap) -> std::result::Result<(), ChildError> {
+        self.call("set config", true, |w| w.set_config(&self.cluster, wanted))
+    }
+
+    async fn there(
+        &self,
+        objects: &BTreeSet<ObjectRef>,
+    ) -> std::result::Result<BTreeMap<ObjectRef, Found>, ChildError> {
+        self.call("there", false, |w| w.there(&self.cluster, objects))
+    }
+
+    async fn delete_object(&self, object: &ObjectRef, _: &str) -> std::result::Result<(), ChildError> {
+        self.call("delete object", true, |w| w.delete_object(&self.cluster, object))
+    }
+
     async fn changes(&self) -> std::result::Result<BoxStream<'static, ()>, ChildError> {
         Ok(futures::stream::pending().boxed())
     }
@@ -257,12 +308,29 @@ impl Connect for Fake {
 
 #[async_trait]
 impl Probe for Fake {
-    async fn get(&self, url: &str) -> std::result::Result<u16, String> {
+    async fn ask(&self, question: &Question<'_>) -> std::result::Result<u16, Trouble> {
         let world = self.world.lock().unwrap();
-        let listens = world.containers.values().any(|c| {
-            let at = |ip: std::net::Ipv4Addr| url.contains(&format!("//{ip}:"));
-            c.state == State::Running && c.networks.values().any(|p| p.ip.is_some_and(at))
+        let listens = world.containers.iter().find(|(_, c)| {
+            c.state == State::Running && c.networks.values().any(|p| p.ip == Some(question.ip))
         });
-        if listens { Ok(200) } else { Err("connection refused".into()) }
+        let Some((id, container)) = listens else { return Err(Trouble::Silent("connection refused".into())) };
+        assert_eq!(container.name, question.hostname);
+        let read = |path: &str| world.read(id, path).map(|c| String::from_utf8_lossy(&c).into_owned());
+        let config = read("/etc/localcluster/registry.yml").expect("a registry has a configuration");
+        if config.contains("tls:") != question.ca.is_some() {
+            return Err(Trouble::Silent("the other end speaks another protocol".into()));
+        }
+        if !config.contains("htpasswd:") {
+            return Ok(200);
+        }
+        // The model's hash of a password is the password.
+        let users = read("/etc/localcluster/htpasswd").expect("the users are there");
+        let known = question.login.is_some_and(|l| {
+            users.lines().any(|line| {
+                line.split_once(':')
+                    .is_some_and(|(name, hash)| name == l.username && hash.ends_with(&l.password))
+            })
+        });
+        Ok(if known { 200 } else { 401 })
     }
 }

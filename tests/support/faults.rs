@@ -35,6 +35,8 @@ pub struct Faults {
     state: Mutex<State>,
     /// Whether Docker is away altogether.
     pub away: AtomicBool,
+    /// Whether the way to the created clusters' APIs is closed.
+    pub unreachable: AtomicBool,
 }
 
 #[derive(Default)]

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use localcluster_operator::{
     api::names,
     docker::engine::{Published, State},
-    k3s::load_balancer::CONFIG_FILE,
+    k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
     plan::desired::Endpoint,
 };
 
+use super::k3s::KUBELET_VOLUME;
 use super::world::{Container, Network, Place, World};
 
 /// One act. Names are names, whoever they belong to.
@@ -20,11 +21,25 @@ pub enum Outside {
     RemoveWithVolumes(String),
     Pause(String),
     Disconnect(String),
+    /// The kubelet of a node hangs.
+    Freeze(String),
+    /// A server hangs as a whole.
+    Hang(String),
+    /// What a kubelet keeps in its volume is spoilt.
+    Break(String),
     /// Stops what is on it and removes it.
     RemoveNetwork(String),
     RemoveVolume(String),
     Tamper(String),
     DeleteNode(String),
+    /// Takes all that is kept inside the clusters away.
+    DeleteConfig,
+    /// The images are made anew on the engine under their names.
+    Rebuild,
+    /// Removes the images of the node with this volume.
+    RemoveImages(String),
+    /// Somebody deletes all objects of manifests from the clusters.
+    DeleteObjects,
     ForeignContainer(String),
     ForeignNetwork(String),
     ForeignVolume(String),
@@ -44,6 +59,11 @@ impl World {
             if c.is_up() {
                 all.extend([Outside::Kill(n()), Outside::Pause(n()), Outside::Disconnect(n())]);
             }
+            // Of two servers that hang, neither is touched: nobody can tell which of them the others need.
+            let agent = c.command.first().is_some_and(|a| a == "agent");
+            if c.state == State::Running && agent && !c.frozen {
+                all.push(Outside::Freeze(n()));
+            }
             if c.loaded.is_some() {
                 all.push(Outside::Tamper(n()));
             }
@@ -59,6 +79,16 @@ impl World {
         for cluster in self.clusters.values() {
             all.extend(cluster.nodes.keys().map(|n| Outside::DeleteNode(n.clone())));
         }
+        if self.clusters.values().any(|cluster| !cluster.config.is_empty()) {
+            all.push(Outside::DeleteConfig);
+        }
+        if self.clusters.values().any(|cluster| !cluster.objects.is_empty()) {
+            all.push(Outside::DeleteObjects);
+        }
+        let preloaded = self.volumes.iter().filter(|(_, v)| !v.images.is_empty()).map(|(name, _)| name);
+        for volume in preloaded {
+            all.extend([Outside::Rebuild, Outside::RemoveImages(volume.clone())]);
+        }
         all
     }
 
@@ -70,6 +100,7 @@ impl World {
             Outside::Kill(name) => drop(self.end(name, 137)),
             Outside::Remove(name) => drop(self.remove_container(name)),
             Outside::RemoveWithVolumes(name) => {
+                self.lose_joiner(name);
                 let mounts = self.named(name).map(|c| c.mounts.clone()).unwrap_or_default();
                 drop(self.remove_container(name));
                 for volume in mounts.values() {
@@ -81,6 +112,15 @@ impl World {
                 if let Ok(container) = self.container(name) {
                     container.networks.retain(|n, _| n.starts_with("bridge"));
                 }
+            }
+            Outside::Freeze(name) => self.container(name).into_iter().for_each(|c| c.frozen = true),
+            Outside::Hang(name) => {
+                let clock = self.clock;
+                self.container(name).into_iter().for_each(|c| (c.frozen, c.hung) = (true, Some(clock)));
+            }
+            Outside::Break(name) => {
+                let volume = self.volumes.get_mut(&format!("{name}-{KUBELET_VOLUME}"));
+                volume.into_iter().for_each(|v| v.broken = true);
             }
             Outside::RemoveNetwork(name) => {
                 let ids: Vec<String> =
@@ -100,13 +140,28 @@ impl World {
                     drop(self.remove_network(&id));
                 }
             }
-            Outside::RemoveVolume(name) => drop(self.remove_volume(name)),
+            Outside::RemoveVolume(name) => {
+                if self.remove_volume(name).is_ok()
+                    && let Some(server) = name.strip_suffix(&format!("-{STATE_VOLUME}"))
+                {
+                    self.lose_joiner(server);
+                }
+            }
             Outside::Tamper(name) => {
                 if let Ok(c) = self.container(name) {
                     c.files.insert(CONFIG_FILE.into(), Arc::from(*b"tampered"));
                 }
             }
             Outside::DeleteNode(name) => drop(self.delete_node(name)),
+            Outside::DeleteConfig => self.clusters.values_mut().for_each(|c| c.config.clear()),
+            Outside::DeleteObjects => self.clusters.values_mut().for_each(|c| c.objects.clear()),
+            Outside::Rebuild => {
+                let images = self.images.clone();
+                images.into_iter().for_each(|i| *self.rebuilt.entry(i).or_default() ^= 1);
+            }
+            Outside::RemoveImages(volume) => {
+                self.volumes.get_mut(volume).into_iter().for_each(|v| v.images.clear());
+            }
             Outside::ForeignContainer(name) => drop(self.foreign(name, &[])),
             Outside::ForeignNetwork(name) => {
                 if !self.networks.values().any(|n| n.name == *name) {
@@ -153,11 +208,17 @@ impl World {
                 Place { name: "bridge".into(), ..Place::default() },
             )]),
             files: BTreeMap::new(),
+            binds: Default::default(),
+            created: None,
             started: Some(self.clock),
+            started_again: 0,
             exit_code: None,
             error: None,
+            restart: true,
             loaded: None,
             serving: false,
+            frozen: false,
+            hung: None,
         };
         self.containers.insert(format!("foreign-{name}"), container);
         true

@@ -8,12 +8,28 @@ use std::{
 
 use localcluster_operator::{
     api::names,
-    docker::engine::State,
-    k3s::{ETC_VOLUME, KUBECONFIG_FILE, STATE_VOLUME, TOKEN_FILE, versions},
-    plan::steps::NodeConfig,
+    docker::engine::{Ended, State},
+    k3s::{
+        ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
+        SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
+        hosts_toml::HEADER,
+        manifests::{self, ObjectRef},
+        registries::{self, Auth},
+        versions,
+    },
+    plan::{
+        desired::{ClusterConfigMap, ConfigKey},
+        manifests::Found,
+        observed::Held,
+        steps::NodeConfig,
+        validate::CERTIFICATES,
+    },
 };
 
-use super::world::{Bytes, Container, TICK, World};
+use super::world::{Bytes, CERTIFICATE, Container, TICK, World};
+
+/// Stands for what a server says in its log that was reset.
+const RESET: &str = "/reset";
 
 /// What a server's datastore holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,19 +40,42 @@ pub struct Cluster {
     pub passwords: BTreeMap<String, u8>,
     /// The default service account.
     pub service_account: bool,
+    /// Whether the data is in etcd, where other servers can join.
+    pub etcd: bool,
+    /// The members of etcd, and whether they vote.
+    pub members: BTreeMap<String, bool>,
+    /// Keys of ConfigMaps.
+    pub config: BTreeMap<ConfigKey, Held>,
+    /// Objects of manifests.
+    pub objects: BTreeSet<ObjectRef>,
+    /// The manifests that the server has applied since it was started, by path.
+    pub applied: BTreeMap<String, Bytes>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Node {
     pub ready: bool,
+    /// Since when it is, or is not.
+    pub since: i64,
     pub renewed: i64,
     pub version: String,
     pub draining: Option<i64>,
+    /// Whether its server is to be taken out of etcd, and was.
+    pub leaving: bool,
+    pub left: bool,
     /// Pods that a drain has to move.
     pub pods: u8,
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<String>,
     pub configured: Option<Configured>,
+}
+
+impl Node {
+    fn turn(&mut self, ready: bool, clock: i64) {
+        if self.ready != ready {
+            (self.ready, self.since) = (ready, clock);
+        }
+    }
 }
 
 /// [`NodeConfig`], to be hashed.
@@ -52,13 +91,16 @@ impl From<&NodeConfig> for Configured {
     }
 }
 
+/// The volume of the kubelet's own state.
+pub const KUBELET_VOLUME: &str = "kubelet";
+
 /// The kubeconfig of a cluster's incarnation: another CA each.
 pub fn kubeconfig(incarnation: u8) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: default\n\
          clusters:\n- cluster:\n    certificate-authority-data: CA{incarnation}\n    server: https://127.0.0.1:6443\n  name: default\n\
          contexts:\n- context:\n    cluster: default\n    user: default\n  name: default\n\
-         users:\n- name: default\n  user:\n    client-certificate-data: CERT\n    client-key-data: KEY\n"
+         users:\n- name: default\n  user:\n    client-certificate-data: {CERTIFICATE}\n    client-key-data: KEY\n"
     )
 }
 
@@ -72,6 +114,10 @@ impl World {
     /// One step of K3s's own progress on all nodes, and the passing of time.
     pub fn tick(&mut self) {
         self.clock += TICK;
+        self.containers.values_mut().filter(|c| c.state == State::Running && c.collects()).for_each(|c| {
+            (c.state, c.exit_code) = (State::Exited, Some(0));
+            c.networks.values_mut().for_each(|place| place.ip = None);
+        });
         let nodes: Vec<(String, bool)> = self
             .containers
             .iter()
@@ -85,12 +131,16 @@ impl World {
         for cluster in self.clusters.values_mut() {
             cluster.service_account |= !cluster.nodes.is_empty();
         }
+        for (id, _) in &nodes {
+            self.read_registries(id);
+        }
         for (id, _) in nodes.iter().filter(|(_, server)| *server) {
             self.serve(id);
         }
+        self.vote();
         let mut alive = BTreeSet::new();
         for (id, server) in &nodes {
-            if *server || self.join(id) {
+            if (*server || self.join(id)) && !self.containers[id].frozen {
                 alive.insert(self.containers[id].name.clone());
             }
         }
@@ -98,6 +148,45 @@ impl World {
             self.report(name);
         }
         self.forget(&alive);
+    }
+
+    /// Once after its start, K3s reads its registries file, and makes containerd's files of it anew.
+    fn read_registries(&mut self, id: &str) {
+        if self.containers[id].loaded.is_some() {
+            return;
+        }
+        let file = self.read(id, REGISTRIES_FILE).unwrap_or_default();
+        let text = String::from_utf8_lossy(&file).into_owned();
+        let parsed = registries::parse_rendered(&text).unwrap_or_default();
+        self.containers.get_mut(id).unwrap().loaded = Some(file);
+        let generated = |path: &String, content: &Bytes| {
+            path.starts_with(HOSTS_DIR) && content.starts_with(HEADER.as_bytes())
+        };
+        if let Some(state) = volume(&self.containers[id], STATE_VOLUME) {
+            self.volumes.entry(state).or_default().files.retain(|path, content| !generated(path, content));
+        }
+        for (dir, text) in parsed.hosts(true) {
+            self.write(id, &format!("{HOSTS_DIR}/{dir}/hosts.toml"), text.as_bytes()).unwrap();
+        }
+    }
+
+    /// What a node's containerd does about registries: the credentials it was started with, and where it looks.
+    pub fn registries_of(&self, id: &str) -> (BTreeMap<String, Auth>, BTreeMap<String, String>) {
+        let loaded = self.containers[id].loaded.clone().unwrap_or_default();
+        let parsed = registries::parse_rendered(&String::from_utf8_lossy(&loaded)).unwrap_or_default();
+        let mut hosts = BTreeMap::new();
+        for (path, content) in self.tree(id, HOSTS_DIR) {
+            let dir = path.trim_start_matches(HOSTS_DIR).trim_matches('/').trim_end_matches("/hosts.toml");
+            if content != registries::neutral_hosts(dir).as_bytes() {
+                hosts.insert(path.clone(), String::from_utf8(content).unwrap());
+            }
+        }
+        for (path, content) in self.tree(id, CERTIFICATES) {
+            if !content.is_empty() {
+                hosts.insert(path.clone(), String::from_utf8(content).unwrap());
+            }
+        }
+        (parsed.auth(), hosts)
     }
 
     /// A server forms its cluster, or goes on with the one in its volume.
@@ -110,25 +199,199 @@ impl World {
             return;
         };
         let known = self.volumes[&state].incarnation;
+        let name = container.name.clone();
+        let told = self.read(id, JOIN_FILE).unwrap_or_default();
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let etcd = told.contains("cluster-init: true");
+        if self.containers[id].resets() {
+            return self.reset(id, &name, known, told.contains("server:"));
+        }
+        if let (None, Some((_, host))) = (known, told.split_once("server: https://")) {
+            let ip: Ipv4Addr = host.split(':').next().unwrap().parse().unwrap();
+            self.join_etcd(id, &name, &state, &token, ip);
+            return;
+        }
         let incarnation = known.unwrap_or_else(|| {
             let used: BTreeSet<u8> = self.volumes.values().filter_map(|v| v.incarnation).collect();
             (0..).find(|i| !used.contains(i)).unwrap()
         });
         if known.is_none() {
-            self.clusters.insert(incarnation, Cluster { token: Some(token.clone()), ..Cluster::default() });
+            let members = if etcd { BTreeMap::from([(name.clone(), true)]) } else { BTreeMap::new() };
+            let cluster = Cluster { token: Some(token.clone()), etcd, members, ..Cluster::default() };
+            self.clusters.insert(incarnation, cluster);
             self.volumes.get_mut(&state).unwrap().incarnation = Some(incarnation);
         }
-        if self.clusters[&incarnation].token.as_ref() != Some(&token) {
+        let cluster = self.clusters.get_mut(&incarnation).unwrap();
+        if etcd && !cluster.etcd {
+            cluster.etcd = true;
+            cluster.members.insert(name.clone(), true);
+        }
+        if cluster.etcd && !cluster.members.contains_key(&name) {
+            // It was removed: with its data it does not start.
+            self.end(id, 1).unwrap();
+            return;
+        }
+        if !self.quorum(incarnation) {
+            self.containers.get_mut(id).unwrap().serving = false;
+            return;
+        }
+        if !self.containers[id].serving && self.clusters[&incarnation].token.as_ref() != Some(&token) {
             // The data is encrypted with another token: it exits.
             self.end(id, 1).unwrap();
             return;
         }
-        self.write(id, KUBECONFIG_FILE, kubeconfig(incarnation).as_bytes()).unwrap();
+        let file = kubeconfig(incarnation).replace(CERTIFICATE, &self.certificate);
+        self.write(id, KUBECONFIG_FILE, file.as_bytes()).unwrap();
+        self.write_token(id, incarnation);
         let first = !self.containers[id].serving;
         self.containers.get_mut(id).unwrap().serving = true;
         if first {
+            self.clusters.get_mut(&incarnation).unwrap().applied.clear();
             self.register(incarnation, id);
         }
+        self.deploy(incarnation, id);
+    }
+
+    /// What a server says that was run with `--cluster-reset`.
+    pub fn reset_log(&self, id: &str) -> Vec<String> {
+        match (self.containers[id].exit_code, self.read(id, RESET)) {
+            (_, Some(_)) => vec!["Managed etcd cluster membership has been reset".into()],
+            (Some(1), None) => vec!["level=fatal msg=\"Error: there is no data in etcd\"".into()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// `--cluster-reset`: the server is etcd's only member, and ends.
+    fn reset(&mut self, id: &str, name: &str, incarnation: Option<u8>, joins: bool) {
+        let cluster = incarnation.and_then(|i| self.clusters.get_mut(&i)).filter(|c| c.etcd && !joins);
+        let Some(cluster) = cluster else { return self.end(id, 1).unwrap() };
+        cluster.members = BTreeMap::from([(name.to_owned(), true)]);
+        self.write(id, RESET, b"").unwrap();
+        self.end(id, 0).unwrap();
+    }
+
+    /// A server applies what is new in its manifests, and deletes nothing.
+    fn deploy(&mut self, incarnation: u8, id: &str) {
+        let files = self.tree(id, manifests::DIRECTORY);
+        let cluster = self.clusters.get_mut(&incarnation).unwrap();
+        for (path, content) in files {
+            let content: Bytes = content.into();
+            if cluster.applied.get(&path) != Some(&content) {
+                let parsed = manifests::parse(&content).expect("what is put there can be applied");
+                cluster.objects.extend(parsed.objects);
+                cluster.applied.insert(path, content);
+            }
+        }
+    }
+
+    /// Those of these objects that are there.
+    pub fn there(
+        &self,
+        cluster: &str,
+        asked: &BTreeSet<ObjectRef>,
+    ) -> Result<BTreeMap<ObjectRef, Found>, String> {
+        let incarnation = self.incarnation(cluster).ok_or("connection refused")?;
+        let there = self.clusters[&incarnation].objects.intersection(asked);
+        Ok(there.map(|o| (o.clone(), Found { uid: o.to_string(), going: false })).collect())
+    }
+
+    pub fn delete_object(&mut self, cluster: &str, object: &ObjectRef) -> Result<(), String> {
+        let incarnation = self.incarnation(cluster).ok_or("connection refused")?;
+        self.clusters.get_mut(&incarnation).unwrap().objects.remove(object);
+        Ok(())
+    }
+
+    /// A server without data joins the one at this address, as a learner at first.
+    fn join_etcd(&mut self, id: &str, name: &str, state: &str, token: &Bytes, ip: Ipv4Addr) {
+        self.containers.get_mut(id).unwrap().serving = false;
+        let host = self.containers.values().find(|c| {
+            c.state == State::Running && c.serving && c.networks.values().any(|p| p.ip == Some(ip))
+        });
+        let incarnation = host
+            .and_then(|c| volume(c, STATE_VOLUME))
+            .and_then(|v| self.volumes[&v].incarnation)
+            .filter(|i| self.quorum(*i));
+        let Some(incarnation) = incarnation else { return self.end(id, 1).unwrap() };
+        let cluster = self.clusters.get_mut(&incarnation).unwrap();
+        let learner = cluster.members.values().any(|votes| !votes);
+        if !cluster.etcd || cluster.token.as_ref() != Some(token) || cluster.members.contains_key(name) {
+            return self.end(id, 1).unwrap();
+        }
+        if !learner {
+            cluster.members.insert(name.to_owned(), false);
+            self.volumes.get_mut(state).unwrap().incarnation = Some(incarnation);
+        }
+    }
+
+    /// Whether most of a cluster's voters are up.
+    pub fn quorum(&self, incarnation: u8) -> bool {
+        let cluster = &self.clusters[&incarnation];
+        let voters: Vec<&String> =
+            cluster.members.iter().filter(|(_, votes)| **votes).map(|(n, _)| n).collect();
+        let up = voters.iter().filter(|name| {
+            self.named(name).is_some_and(|c| {
+                let state = volume(c, STATE_VOLUME).and_then(|v| self.volumes.get(&v)?.incarnation);
+                // The others know it by the address that it was made with.
+                c.state == State::Running
+                    && c.networks.values().any(|p| p.ip.is_some() && p.ip == p.pinned)
+                    && state == Some(incarnation)
+            })
+        });
+        !cluster.etcd || up.count() * 2 > voters.len()
+    }
+
+    /// Learners become voters, and who was asked to go is taken out.
+    fn vote(&mut self) {
+        for incarnation in self.clusters.keys().copied().collect::<Vec<_>>() {
+            if !self.quorum(incarnation) {
+                continue;
+            }
+            let up: BTreeSet<String> = self
+                .containers
+                .values()
+                .filter(|c| c.state == State::Running)
+                .map(|c| c.name.clone())
+                .collect();
+            let cluster = self.clusters.get_mut(&incarnation).unwrap();
+            // One that does not get on is removed, without its having a Node.
+            cluster.members.retain(|name, votes| *votes || up.contains(name));
+            // Its Node comes after: K3s starts the API when it votes.
+            for votes in cluster.members.values_mut() {
+                *votes = true;
+            }
+            for (name, node) in &mut cluster.nodes {
+                if node.leaving && cluster.members.iter().any(|(other, votes)| *votes && other != name) {
+                    cluster.members.remove(name);
+                    (node.leaving, node.left) = (false, true);
+                }
+            }
+        }
+    }
+
+    /// What a server writes of the token that its data is of.
+    fn write_token(&mut self, id: &str, incarnation: u8) {
+        let token = self.clusters[&incarnation].token.clone().unwrap_or_default();
+        let whole = [b"K10ca::server:", &*token, b"\n"].concat();
+        self.write(id, SERVER_TOKEN_FILE, &whole).unwrap();
+    }
+
+    /// `k3s token rotate`, as the operator runs it: from the one file's content to the other's.
+    pub fn rotate_token(&mut self, id: &str) -> Ended {
+        let state = volume(&self.containers[id], STATE_VOLUME);
+        let known = state.and_then(|s| self.volumes[&s].incarnation).filter(|_| self.containers[id].serving);
+        let old = self.read(id, TOKEN_FILE);
+        let new = self.read(id, NEXT_TOKEN_FILE).filter(|new| !new.is_empty());
+        let (Some(incarnation), Some(new)) = (known, new) else {
+            return Ended { code: 1, output: "connection refused".into() };
+        };
+        let token = &mut self.clusters.get_mut(&incarnation).unwrap().token;
+        if *token != old && token.as_ref() != Some(&new) {
+            return Ended { code: 1, output: "Unauthorized".into() };
+        }
+        *token = Some(new);
+        self.write_token(id, incarnation);
+        self.write(id, NEXT_TOKEN_FILE, b"").unwrap();
+        Ended::default()
     }
 
     /// An agent joins; whether its kubelet can report.
@@ -176,6 +439,7 @@ impl World {
         let version = versions::of_image(&container.image).unwrap_or_default();
         let node = cluster.nodes.entry(container.name.clone()).or_insert_with(|| Node {
             renewed: clock,
+            since: clock,
             pods: 1,
             taints: container
                 .command
@@ -195,13 +459,14 @@ impl World {
         let container = self.named(name).unwrap();
         let etc = volume(container, ETC_VOLUME).unwrap();
         let password = self.volumes[&etc].password;
+        let broken = volume(container, KUBELET_VOLUME).is_some_and(|v| self.volumes[&v].broken);
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
         if cluster.passwords.get(name).copied() != password {
             return;
         }
         let Some(node) = cluster.nodes.get_mut(name) else { return };
         // It is made in one tick and ready in the next.
-        node.ready |= node.renewed < clock;
+        node.turn(!broken && (node.ready || node.renewed < clock), clock);
         node.renewed = clock;
         match node.draining {
             Some(_) => node.pods = node.pods.saturating_sub(1),
@@ -212,6 +477,7 @@ impl World {
 
     /// Nodes whose kubelet does not report become NotReady; clusters that no volume holds are gone.
     fn forget(&mut self, alive: &BTreeSet<String>) {
+        let clock = self.clock;
         let held: BTreeSet<u8> = self.volumes.values().filter_map(|v| v.incarnation).collect();
         self.clusters.retain(|i, _| held.contains(i));
         let serving: BTreeSet<u8> = self
@@ -223,7 +489,7 @@ impl World {
         for (incarnation, cluster) in &mut self.clusters {
             if serving.contains(incarnation) {
                 for (name, node) in &mut cluster.nodes {
-                    node.ready &= alive.contains(name);
+                    node.turn(node.ready && alive.contains(name), clock);
                 }
             }
         }
@@ -231,23 +497,37 @@ impl World {
 
     /// The incarnation of a cluster whose server serves.
     pub fn incarnation(&self, cluster: &str) -> Option<u8> {
-        let server = self.named(&format!("k3d-{cluster}-server-0"))?;
-        let serves = server.serving && server.state == State::Running;
-        let state = volume(server, STATE_VOLUME)?;
-        serves.then(|| self.volumes.get(&state)?.incarnation).flatten()
+        let of = |server: &Container| {
+            let state = volume(server, STATE_VOLUME)?;
+            let serves = server.serving && server.state == State::Running;
+            serves.then(|| self.volumes.get(&state)?.incarnation).flatten()
+        };
+        self.servers(cluster).find_map(of).filter(|incarnation| self.quorum(*incarnation))
+    }
+
+    /// The containers of a cluster's servers.
+    fn servers<'a>(&'a self, cluster: &str) -> impl Iterator<Item = &'a Container> + use<'a> {
+        let prefix = format!("k3d-{cluster}-server-");
+        self.containers.values().filter(move |c| c.name.starts_with(&prefix))
+    }
+
+    /// A kubeconfig that one of a cluster's servers wrote.
+    fn kubeconfig_of(&self, cluster: &str) -> Result<String, String> {
+        let mut files = self.servers(cluster).filter_map(|c| self.read(&c.name, KUBECONFIG_FILE));
+        Ok(String::from_utf8_lossy(&files.next().ok_or("no kubeconfig")?).into_owned())
     }
 
     /// Whether a load balancer on one of these networks leads to the cluster's server.
     fn forwards(&self, balancer: &str, cluster: &str, networks: &BTreeSet<String>) -> bool {
-        let server = self.named(&format!("k3d-{cluster}-server-0"));
-        let (Some(balancer), Some(server)) = (self.named(balancer), server) else { return false };
+        let Some(balancer) = self.named(balancer) else { return false };
         let Some(config) = balancer.loaded.as_ref().map(|c| String::from_utf8_lossy(c)) else { return false };
         let leads = |ip: Ipv4Addr| config.contains(&format!("server {ip}:6443 "));
         balancer.state == State::Running
             && networks.iter().any(|n| balancer.networks.get(n).is_some_and(|p| p.ip.is_some()))
-            && server
-                .networks
-                .iter()
+            && self
+                .servers(cluster)
+                .filter(|s| s.serving && s.hung.is_none())
+                .flat_map(|s| s.networks.iter())
                 .any(|(n, p)| balancer.networks.contains_key(n) && p.ip.is_some_and(leads))
     }
 
@@ -259,7 +539,7 @@ impl World {
         if !self.forwards(&names.load_balancer(), cluster, &networks) {
             return Err("no way to the API".into());
         }
-        if file != kubeconfig(incarnation) {
+        if file.replace(&*self.certificate, CERTIFICATE) != kubeconfig(incarnation) {
             return Err("certificate signed by unknown authority".into());
         }
         Ok(incarnation)
@@ -268,9 +548,7 @@ impl World {
     /// A Node of the cluster that a node belongs to, for calls to its API.
     pub fn node(&mut self, name: &str) -> Result<&mut Node, String> {
         let cluster = cluster_of(name).ok_or("no node")?;
-        let server = format!("k3d-{cluster}-server-0");
-        let file = self.read(&server, KUBECONFIG_FILE).ok_or("no kubeconfig")?;
-        let incarnation = self.reach(cluster, &String::from_utf8_lossy(&file))?;
+        let incarnation = self.reach(cluster, &self.kubeconfig_of(cluster)?)?;
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
         cluster.nodes.get_mut(name).ok_or_else(|| format!("nodes {name} not found"))
     }
@@ -298,16 +576,62 @@ impl World {
         Ok(())
     }
 
-    pub fn delete_node(&mut self, name: &str) -> Result<(), String> {
-        match self.node(name) {
-            Ok(_) => {}
-            Err(gone) if gone.ends_with("not found") => {}
-            Err(error) => return Err(error),
+    pub fn set_config(&mut self, cluster: &str, wanted: &ClusterConfigMap) -> Result<(), String> {
+        let incarnation = self.reach(cluster, &self.kubeconfig_of(cluster)?)?;
+        let config = &mut self.clusters.get_mut(&incarnation).unwrap().config;
+        let theirs = config.get(&wanted.key).is_some_and(|held| !held.ours);
+        match &wanted.content {
+            Some(_) if theirs && !wanted.claimed => return Err("409 somebody else's".into()),
+            Some(content) => {
+                drop(config.insert(wanted.key, Held { content: content.clone(), ours: true }));
+            }
+            None if theirs => {}
+            None => drop(config.remove(&wanted.key)),
         }
+        Ok(())
+    }
+
+    /// The Node, where the API answers and has it.
+    fn known(&mut self, name: &str) -> Result<Option<&mut Node>, String> {
+        match self.node(name) {
+            Ok(node) => Ok(Some(node)),
+            Err(gone) if gone.ends_with("not found") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn delete_node(&mut self, name: &str) -> Result<(), String> {
+        let there = self.known(name)?.is_some();
+        self.forget_password(name)?;
         let incarnation = self.incarnation(cluster_of(name).unwrap()).unwrap();
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
         cluster.nodes.remove(name);
-        cluster.passwords.remove(name);
+        // By its Node only, and not the last one that votes.
+        if there && cluster.members.iter().any(|(other, votes)| *votes && other != name) {
+            cluster.members.remove(name);
+        }
+        Ok(())
+    }
+
+    pub fn forget_password(&mut self, name: &str) -> Result<(), String> {
+        self.known(name)?;
+        let incarnation = self.incarnation(cluster_of(name).unwrap()).unwrap();
+        self.clusters.get_mut(&incarnation).unwrap().passwords.remove(name);
+        Ok(())
+    }
+
+    /// A server that has become a voter and has no Node yet loses its data. Nothing that K3s offers takes its member
+    /// out of etcd then, so this is not asked of the operator: it is as if a person had done so.
+    pub fn lose_joiner(&mut self, name: &str) {
+        for cluster in self.clusters.values_mut().filter(|c| !c.nodes.contains_key(name)) {
+            cluster.members.remove(name);
+        }
+    }
+
+    pub fn leave_etcd(&mut self, name: &str) -> Result<(), String> {
+        if let Some(node) = self.known(name)? {
+            node.leaving = !node.left;
+        }
         Ok(())
     }
 }

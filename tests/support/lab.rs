@@ -2,24 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use localcluster_operator::{
     api::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
         condition::{self, types},
-        local_cluster::NodeRole,
+        local_cluster::{ClusterState, NodeRole},
         names,
+        registry::GarbageCollectionStatus,
     },
-    docker::error::Error,
-    k3s::KUBECONFIG_FILE,
+    docker::{engine::Update, error::Error},
+    k3s::{KUBECONFIG_FILE, manifests},
     plan::{
-        cluster::{self, Allocation, Desired, Refs, Settings, UsedRegistry},
+        cluster::{self, Allocation, Desired, NodeInputs, Refs, Settings, UsedRegistry},
         containers::Owner,
         failures,
         local_cluster::{self, Inputs, teardown},
+        manifests::{Manifest, asked},
         observed::Observed,
-        registry::{self, VOLUME_OF},
+        ports::{self, Binding},
+        quorum_reset,
+        refused::Refused,
+        registry::{self, VOLUME_OF, config::Secrets},
+        repair,
         steps::{Action, Plan, Problem, Step, Target},
-        validate::{self, Valid, ValidRegistry},
+        validate::{self, Text, Valid, ValidRegistry},
     },
     status::{self, ClusterView, Moment, RegistryView},
 };
@@ -37,8 +44,12 @@ pub struct Object<S, T> {
     pub spec: S,
     pub status: T,
     pub generation: i64,
-    pub refused: BTreeSet<u16>,
+    pub refused: Refused,
+    /// Host ports that something else has.
+    pub taken: BTreeSet<Binding>,
     pub deleted: bool,
+    /// The garbage collection, or the reset of etcd, that is asked for.
+    pub request: Option<String>,
 }
 
 pub type ClusterObject = Object<LocalClusterSpec, LocalClusterStatus>;
@@ -52,8 +63,10 @@ impl<S, T: Default> Object<S, T> {
             spec,
             status: T::default(),
             generation: 1,
-            refused: BTreeSet::new(),
+            refused: Refused::default(),
+            taken: BTreeSet::new(),
             deleted: false,
+            request: None,
         }
     }
 
@@ -72,7 +85,8 @@ impl<S, T: Default> Object<S, T> {
 
     /// Loses what only a process remembers, and the last status too, as when it dies before it is written.
     pub fn forget(&mut self) {
-        self.refused.clear();
+        self.refused = Refused::default();
+        self.taken.clear();
         self.status = T::default();
     }
 
@@ -92,9 +106,15 @@ pub enum Failure {
 /// Ids of containers that the running plan made, by name.
 pub type Made = BTreeMap<String, String>;
 
+impl ClusterObject {
+    fn reset(&self) -> quorum_reset::Request<'_> {
+        quorum_reset::Request { asked: self.request.as_deref(), done: self.status.quorum_reset.as_deref() }
+    }
+}
+
 impl World {
-    /// Does what a step says, as the executor does it.
-    pub fn act(&mut self, action: &Action, made: &mut Made) -> Result<(), Failure> {
+    /// Does what a step of the plan for this cluster says, as the executor does it.
+    pub fn act(&mut self, action: &Action, cluster: &str, made: &mut Made) -> Result<(), Failure> {
         let id = |made: &Made, t: &Target| {
             t.id.clone().or_else(|| made.get(&t.name).cloned()).ok_or(Failure::NotMade)
         };
@@ -123,14 +143,29 @@ impl World {
             Action::Unpause { container } => self.unpause(&id(made, container)?),
             Action::Signal { container, .. } => self.hangup(&id(made, container)?),
             Action::RemoveContainer { container } => gone(self.remove_container(&id(made, container)?)),
+            Action::SetRestart { container, restart } => {
+                self.update(&id(made, container)?, &Update { restart: Some(*restart) })
+            }
+            Action::Exec { container, command } => self.exec(&id(made, container)?, command).map(drop),
+            Action::LeaveEtcd { node } => return child(self.leave_etcd(node)),
             Action::Drain { node } => return child(self.drain(node)),
             Action::Uncordon { node } => return child(self.uncordon(node)),
             Action::Configure { node, config } => return child(self.configure(node, config)),
             Action::DeleteNode { node } => return child(self.delete_node(node)),
+            Action::ForgetPassword { node } => return child(self.forget_password(node)),
+            Action::SetConfig(wanted) => return child(self.set_config(cluster, wanted)),
+            Action::RemoveFiles { container, paths } => {
+                let command = [&["rm".to_owned()][..], paths].concat();
+                self.exec(&id(made, container)?, &command).map(drop)
+            }
+            Action::DeleteObject { object, .. } => return child(self.delete_object(cluster, object)),
         };
         docker.map_err(Failure::Docker)
     }
 }
+
+/// What a Registry wants, and what came of a garbage collection.
+pub type Wanted = (registry::Desired, Option<GarbageCollectionStatus>);
 
 /// What a look at a cluster gives.
 pub struct Look {
@@ -155,6 +190,8 @@ pub struct Lab {
     pub clusters: Vec<ClusterObject>,
     pub registries: Vec<RegistryObject>,
     pub settings: Settings,
+    /// What goes into the nodes of all clusters from Secrets.
+    pub inputs: NodeInputs,
     /// Rules the order in which steps that are ready are done, and the order in which Docker lists things.
     pub chance: Chance,
     /// Agents that worked until the operator stopped them, and don't work again yet.
@@ -188,6 +225,8 @@ pub fn settings() -> Settings {
         port_range: 20000..=20099,
         node_dns: vec!["1.1.1.1".into()],
         node_name: None,
+        allowed_host_paths: vec!["/srv".into()],
+        node_repair_after: Some(SignedDuration::from_mins(2)),
     }
 }
 
@@ -206,29 +245,45 @@ impl Lab {
             clusters,
             registries,
             settings: settings(),
+            inputs: NodeInputs::default(),
             chance: Chance::default(),
             disturbed: BTreeSet::new(),
         }
     }
 
-    fn refs(&self, namespace: &str, valid: &Valid) -> Option<Refs> {
-        let used = valid.registries.iter().map(|name| {
-            let r = self.registries.iter().find(|r| r.namespace == namespace && r.name == *name)?;
+    fn refs(&self, valid: &Valid) -> Option<Refs> {
+        let used = valid.registries.used.iter().map(|key| {
+            let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
             Some(UsedRegistry {
-                name: name.clone(),
+                name: key.name.clone(),
                 owner: r.owner("registry"),
-                hostname: names::registry(namespace, name, r.spec.hostname.as_deref()),
+                hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
                 ready: condition::is_true(&r.status.conditions, types::READY)
                     && r.status.observed_generation == Some(r.generation),
-                message: String::new(),
+                hosting: r.spec.local_registry_hosting,
+                ..UsedRegistry::default()
             })
         });
-        Some(Refs { token: TOKEN.to_vec(), registries: used.collect::<Option<_>>()? })
+        let inputs = Some(self.inputs.clone());
+        let manifests = valid.manifests.iter().map(|m| {
+            let Text::Inline(text) = &m.content else { panic!("only inline here") };
+            Manifest { name: m.name.clone(), content: manifests::parse(text.as_bytes()).ok() }
+        });
+        let manifests = manifests.collect();
+        Some(Refs {
+            token: TOKEN.to_vec(),
+            next_token: None,
+            registries: used.collect::<Option<_>>()?,
+            manifests,
+            inputs,
+        })
     }
 
     /// What a controller would plan for a cluster now.
     pub fn look(&mut self, index: usize) -> Look {
+        // They are tried again.
+        self.clusters[index].taken.retain(|(_, _, port)| self.world.held_ports.contains(port));
         let object = &self.clusters[index];
         let owner = object.owner("cluster");
         let mut observed = self.world.observe(&owner);
@@ -243,12 +298,13 @@ impl Lab {
         let object = &self.clusters[index];
         let owner = object.owner("cluster");
         let mut plan = Plan::default();
+        let mut observed = observed;
         if object.deleted {
             teardown(&mut plan, &owner, &observed, |_| false);
             return Look { plan, owner, observed, whole: None };
         }
         let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
-        let refs = self.refs(&object.namespace, &valid);
+        let refs = self.refs(&valid);
         let allocation = cluster::allocate(
             &mut plan,
             &valid,
@@ -258,23 +314,45 @@ impl Lab {
             &object.status,
             &object.refused,
         );
-        let (Some(refs), Some(allocation)) = (refs, allocation) else {
+        let (Some(refs), Some(mut allocation)) = (refs, allocation) else {
             if plan.problems.is_empty() {
                 plan.waits(types::RESOLVED_REFS, "RegistryNotFound", "");
             }
             return Look { plan, owner, observed, whole: None };
         };
-        let desired = cluster::desired(&valid, &owner, &self.settings, &refs, &allocation, &observed);
+        ports::judge(&mut plan, &valid, &mut allocation, &owner, &observed, &object.taken);
+        let (settings, previous) = (&self.settings, &object.status);
+        let basis = cluster::Basis {
+            valid: &valid,
+            owner: &owner,
+            settings,
+            refs: &refs,
+            allocation: &allocation,
+            observed: &observed,
+            previous,
+            now: self.world.now(),
+        };
+        let desired = cluster::desired(&mut plan, basis);
+        let asked = asked(&refs.manifests, &observed);
+        observed.manifests.objects = self.world.there(&valid.names.cluster, &asked).ok();
+        if let Some(look) = &desired.mounts.look {
+            self.world.look(&mut observed, look);
+        }
+        let repairs = repair::remembered(previous, object.generation);
         let inputs = Inputs {
             owner: &owner,
             observed: &observed,
             refs: &refs,
             node_name: self.settings.node_name.as_deref(),
+            voters: &previous.voters,
+            reset: object.reset(),
+            repairs: &repairs,
+            repair_after: settings.node_repair_after,
             now: self.world.now(),
         };
         local_cluster::plan(&mut plan, &desired, &inputs);
         let server = desired.names.node(NodeRole::Server, 0);
-        if self.world.read(&server, KUBECONFIG_FILE).is_none() {
+        if !desired.stopped && self.world.read(&server, KUBECONFIG_FILE).is_none() {
             plan.waits(types::KUBECONFIG_READY, "Pending", "");
         }
         Look { plan, owner, observed, whole: Some(Whole { valid, refs, allocation, desired }) }
@@ -288,19 +366,37 @@ impl Lab {
         for image in &look.plan.pulls {
             drop(self.world.pull(image));
         }
+        for import in &look.plan.imports {
+            drop(self.world.import(&import.image, import.container.id.as_ref().unwrap(), &import.id));
+        }
         let wanted: BTreeSet<String> = look
             .whole
             .iter()
             .flat_map(|w| w.desired.agents.iter().map(|a| a.container.name.clone()))
             .collect();
-        let (done, failed) = self.execute(&look.plan.steps, limit, &wanted);
+        let cluster = look.whole.as_ref().map(|w| w.valid.names.cluster.clone()).unwrap_or_default();
+        let object = &self.clusters[index];
+        let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
+        // Before anything is done, as the controller writes it.
+        if look.plan.repairs != repair::remembered(&object.status, object.generation) {
+            self.tell(index, &look, &look.plan.problems);
+        }
+        let (done, failed) = self.execute(&look.plan.steps, &cluster, limit, &wanted, most);
         if done.len() >= limit {
             return done.into_iter().map(|i| look.plan.steps[i].clone()).collect();
         }
         let mut problems = self.failures(index, &look, &failed);
         problems.extend(look.plan.problems.iter().cloned());
+        self.tell(index, &look, &problems);
+        done.into_iter().map(|i| look.plan.steps[i].clone()).collect()
+    }
+
+    /// Writes the status.
+    fn tell(&mut self, index: usize, look: &Look, problems: &[Problem]) {
         let object = &mut self.clusters[index];
         let moment = object.moment(&self.world);
+        let quorum_reset = object.reset().told(&look.plan).map(str::to_owned);
+        let quorum_reset = quorum_reset.as_deref();
         object.status = match &look.whole {
             Some(w) => {
                 let view = ClusterView {
@@ -310,23 +406,27 @@ impl Lab {
                     desired: &w.desired,
                     refs: &w.refs,
                     observed: &look.observed,
-                    problems: &problems,
+                    problems,
                     unjudged: look.plan.unjudged,
+                    reset: look.plan.reset.as_deref(),
+                    quorum_reset,
+                    repairs: &look.plan.repairs,
                     kubeconfig_secret: None,
                 };
                 status::cluster(&object.status, &view, moment)
             }
-            None => status::cluster_blocked(&object.status, &problems, types::NETWORK_READY, moment),
+            None => status::cluster_blocked(&object.status, problems, types::NETWORK_READY, moment),
         };
-        done.into_iter().map(|i| look.plan.steps[i].clone()).collect()
     }
 
     /// Does steps in an order that chance picks among those that are ready.
     fn execute(
         &mut self,
         steps: &[Step],
+        cluster: &str,
         limit: usize,
         wanted: &BTreeSet<String>,
+        most: usize,
     ) -> (Vec<usize>, Vec<(usize, Failure)>) {
         let (mut done, mut failed, mut made) = (Vec::new(), Vec::new(), Made::new());
         let mut waiting: BTreeSet<usize> = (0..steps.len()).collect();
@@ -341,8 +441,12 @@ impl Lab {
             }
             let next = ready[self.chance.below(ready.len())];
             waiting.remove(&next);
-            self.disturb(&steps[next].action, wanted);
-            match self.world.act(&steps[next].action, &mut made) {
+            let goes = |name: &str| {
+                let removes = |s: &Step| matches!(&s.action, Action::RemoveContainer { container } if container.name == name);
+                steps.iter().any(removes)
+            };
+            self.disturb(&steps[next].action, wanted, most, goes);
+            match self.world.act(&steps[next].action, cluster, &mut made) {
                 Ok(()) => done.push(next),
                 Err(failure) => failed.push((next, failure)),
             }
@@ -350,8 +454,14 @@ impl Lab {
         (done, failed)
     }
 
-    /// Notes an agent that works and is about to be stopped: at most one at a time may be.
-    fn disturb(&mut self, action: &Action, wanted: &BTreeSet<String>) {
+    /// Notes an agent that works and is about to be stopped: only so many at a time may be.
+    fn disturb(
+        &mut self,
+        action: &Action,
+        wanted: &BTreeSet<String>,
+        most: usize,
+        goes: impl Fn(&str) -> bool,
+    ) {
         self.disturbed = std::mem::take(&mut self.disturbed)
             .into_iter()
             .filter(|n| wanted.contains(n) && !self.world.works(n))
@@ -361,7 +471,32 @@ impl Lab {
             && self.world.works(&container.name)
         {
             self.disturbed.insert(container.name.clone());
-            assert!(self.disturbed.len() <= 1, "{:?} are all down by us", self.disturbed);
+            assert!(self.disturbed.len() <= most, "{:?} are all down by us", self.disturbed);
+        }
+        if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action {
+            self.keeps_quorum(&container.name, goes(&container.name));
+        }
+    }
+
+    /// A voter that works is only ever stopped while the others can agree without it. One whose Node somebody deleted
+    /// has to be started again, unless it `goes`.
+    fn keeps_quorum(&self, name: &str, goes: bool) {
+        let clusters =
+            || self.clusters.iter().filter(|c| !c.deleted && c.spec.state == ClusterState::Running);
+        for (incarnation, cluster) in &self.world.clusters {
+            let voters: Vec<_> = cluster.members.iter().filter(|(_, votes)| **votes).collect();
+            let works = goes || cluster.nodes.contains_key(name);
+            if !works
+                || voters.len() < 2
+                || !cluster.members.contains_key(name)
+                || !self.world.quorum(*incarnation)
+            {
+                continue;
+            }
+            let mut after = self.world.clone();
+            drop(after.end(name, 0));
+            let ours = clusters().any(|c| name.starts_with(&format!("k3d-{}-", c.name)));
+            assert!(!ours || after.quorum(*incarnation), "without {name} there is no majority");
         }
     }
 
@@ -373,20 +508,16 @@ impl Lab {
             match failure {
                 Failure::Docker(error) => {
                     let object = &mut self.clusters[index];
-                    let ports = look.whole.iter().flat_map(|w| {
-                        let api = (object.status.api_port.is_none() && w.valid.api_port.is_none())
-                            .then_some(w.allocation.api_port);
-                        let more = w.valid.ports.iter().zip(&w.allocation.ports).filter_map(|(p, a)| {
-                            let known = object.status.ports.iter().any(|k| k.name == p.name);
-                            (p.host_port.is_none() && !known).then_some(a.host_port)
-                        });
-                        api.into_iter().chain(more)
+                    let whole = look.whole.as_ref();
+                    let another = whole.is_some_and(|w| {
+                        object.refused.of_cluster(action, error, &w.valid, &w.allocation, &object.status)
                     });
-                    let refused = failures::refused_ports(error, ports);
-                    if refused.is_empty() {
+                    let taken = whole.map(|w| ports::refused(error, &w.valid, &w.allocation));
+                    let taken = taken.filter(|_| !another).unwrap_or_default();
+                    if taken.is_empty() && !another {
                         problems.extend(failures::docker(action, error, names));
                     }
-                    object.refused.extend(refused);
+                    object.taken.extend(taken);
                 }
                 Failure::Child(message) => problems.push(failures::child(action, message, names)),
                 Failure::NotMade => {}
@@ -396,10 +527,7 @@ impl Lab {
     }
 
     /// What a controller would plan for a Registry now; `None` while clusters use one that is deleted.
-    pub fn look_registry(
-        &mut self,
-        index: usize,
-    ) -> Option<(Plan, Observed, ValidRegistry, Option<registry::Desired>)> {
+    pub fn look_registry(&mut self, index: usize) -> Option<(Plan, Observed, ValidRegistry, Option<Wanted>)> {
         let object = &self.registries[index];
         let owner = object.owner("registry");
         let mut observed = self.world.observe(&owner);
@@ -430,17 +558,30 @@ impl Lab {
             }
             return Some((plan, observed, valid, None));
         }
-        let desired = registry::desired(
-            &mut plan,
-            &valid,
-            &owner,
-            &self.settings,
-            &observed,
-            &object.status,
-            &object.refused,
-        );
-        if let Some(desired) = &desired {
-            registry::plan(&mut plan, desired, &owner, &observed, None);
+        let mut desired = None;
+        let (secrets, now) = (Secrets::default(), self.world.now());
+        // Twice: what is looked at in detail depends on what is wanted.
+        for detailed in [false, true] {
+            let seen = observed.clone();
+            let inputs = registry::Inputs {
+                valid: &valid,
+                secrets: &secrets,
+                owner: &owner,
+                settings: &self.settings,
+                observed: &seen,
+                previous: &object.status,
+                refused: &object.refused.ports,
+                request: object.request.as_deref(),
+                now,
+            };
+            plan = Plan::default();
+            let Some(wanted) = registry::desired(&mut plan, &inputs) else { break };
+            if detailed {
+                let collected = registry::plan(&mut plan, &wanted, &inputs);
+                desired = Some((wanted, collected));
+            } else {
+                self.world.details(&mut observed, &wanted, &inputs);
+            }
         }
         Some((plan, observed, valid, desired))
     }
@@ -451,22 +592,30 @@ impl Lab {
         for image in &plan.pulls {
             drop(self.world.pull(image));
         }
-        let (done, failed) = self.execute(&plan.steps, limit, &BTreeSet::new());
+        if let Some((_, Some(collected))) = &desired {
+            self.registries[index].status.garbage_collection = Some(collected.clone());
+        }
+        let (done, failed) = self.execute(&plan.steps, "", limit, &BTreeSet::new(), 1);
         let steps = done.iter().map(|i| plan.steps[*i].clone()).collect();
         if done.len() >= limit {
             return steps;
         }
         let object = &mut self.registries[index];
-        let Some(desired) = desired else { return steps };
+        let Some((desired, _)) = desired else {
+            if !object.deleted {
+                let moment = object.moment(&self.world);
+                let next =
+                    status::registry_blocked(&object.status, &plan.problems, types::CONTAINER_READY, moment);
+                object.status = next;
+            }
+            return steps;
+        };
         let mut problems = plan.problems.clone();
         for (i, failure) in &failed {
             let Failure::Docker(error) = failure else { continue };
-            let chosen = valid.host_port.is_none() && object.status.host_port.is_none();
-            let refused = failures::refused_ports(error, chosen.then_some(desired.host_port).into_iter());
-            if refused.is_empty() {
+            if !object.refused.of_registry(error, &valid, desired.host_port, &object.status) {
                 problems.extend(failures::docker(&plan.steps[*i].action, error, None));
             }
-            object.refused.extend(refused);
         }
         // The controller looks again after steps that went well, and only then tells.
         if plan.steps.is_empty() || !problems.is_empty() {
@@ -476,6 +625,7 @@ impl Lab {
                 observed: &observed,
                 problems: &problems,
                 used_by: Vec::new(),
+                collected: None,
             };
             object.status = status::registry(&object.status, view, object.moment(&self.world));
         }

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -13,8 +13,11 @@ use std::{
 
 use serde_json::Value;
 
-/// How often a condition is asked for that nothing tells of.
+/// How often a condition is asked for that nothing tells of. Less often later: a kubectl or docker each time is up to
+/// half a core, which the clusters lack that are waited for.
 const POLL: Duration = Duration::from_millis(200);
+const POLL_LATER: Duration = Duration::from_millis(500);
+const LATER: Duration = Duration::from_secs(5);
 /// Where the operator runs in the management cluster.
 pub const SYSTEM: &str = "localcluster-system";
 /// The operator's Deployment.
@@ -70,10 +73,32 @@ pub fn try_docker(args: &[&str]) -> Result<String, String> {
     command("docker", &[&["--host", &host], args].concat(), "")
 }
 
+/// What a container has printed.
+pub fn docker_logs(name: &str) -> String {
+    let out = Command::new("docker").args(["--host", &world("DOCKER_HOST"), "logs", name]).output();
+    out.map(|o| format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr)))
+        .unwrap_or_default()
+}
+
 /// `docker inspect` of what is there.
 pub fn inspect(name: &str) -> Option<Value> {
     let text = try_docker(&["container", "inspect", name]).ok()?;
     serde_json::from_str::<Vec<Value>>(&text).ok()?.into_iter().next()
+}
+
+/// `docker inspect` of all that the engine has of a kind. What goes meanwhile, as other tests share the engine, is left
+/// out; any other failure fails the test.
+pub fn inspect_all(kind: &str) -> String {
+    let list = if kind == "container" { vec!["ps", "-aq"] } else { vec![kind, "ls", "-q"] };
+    let listed = || docker(&list);
+    let of = |id: &str| match try_docker(&[kind, "inspect", id]) {
+        Ok(text) => text,
+        Err(e) => {
+            assert!(!listed().lines().any(|line| line == id), "{e}");
+            String::new()
+        }
+    };
+    listed().lines().map(of).collect::<Vec<_>>().join("\n")
 }
 
 /// kubectl with one kubeconfig.
@@ -130,12 +155,14 @@ pub fn pause(time: Duration) {
 
 /// Asks until the answer is there; at the end of the time, the last reason why not fails the test.
 pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let began = Instant::now();
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(why) if Instant::now() > deadline => panic!("not within {seconds} s: {what}: {why}"),
-            Err(_) => pause(POLL),
+            Err(why) if began.elapsed() > Duration::from_secs(seconds) => {
+                panic!("not within {seconds} s: {what}: {why}")
+            }
+            Err(_) => pause(if began.elapsed() < LATER { POLL } else { POLL_LATER }),
         }
     }
 }
@@ -147,17 +174,40 @@ pub fn holds(condition: bool, why: impl FnOnce() -> String) -> Result<(), String
 
 /// The body of an HTTP answer from a port of this machine.
 pub fn http_get(port: u64, path: &str) -> Result<String, String> {
+    let answer = http("GET", port, path, "")?;
+    holds(answer.status == 200, || format!("port {port}: {}", answer.head))?;
+    Ok(answer.body.trim().to_owned())
+}
+
+/// What a port of this machine answered.
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// A request to a port of this machine, with further lines of its head.
+pub fn http(method: &str, port: u64, path: &str, head: &str) -> Result<Answer, String> {
     let addr = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).map_err(|e| e.to_string())?));
     let limit = Duration::from_secs(2);
     let told = |e: std::io::Error| format!("port {port}: {e}");
     let mut stream = TcpStream::connect_timeout(&addr, limit).map_err(told)?;
     stream.set_read_timeout(Some(limit)).map_err(told)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(told)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(told)?;
+    let length = if method == "GET" || method == "HEAD" { "" } else { "Content-Length: 0\r\n" };
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{length}{head}\r\n").map_err(told)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(told)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(format!("port {port}: {answer:?}"))?;
-    holds(head.contains(" 200 "), || format!("port {port}: {head}"))?;
-    Ok(body.trim().to_owned())
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let status = status.ok_or(format!("port {port}: {head}"))?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+/// A port of this machine that nobody has at this moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.local_addr().expect("it listens").port()
 }
 
 /// Has the operator of the newest image run in the management cluster, by what deploy/ holds. Once.
@@ -172,9 +222,14 @@ pub fn install() {
 
 /// A file for this run, which `world down` may take with it.
 pub fn scratch(name: &str) -> PathBuf {
+    shared_file(&format!("e2e-{}-{name}", std::process::id()))
+}
+
+/// A file that all runs of the tests in this checkout share.
+pub fn shared_file(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(dir).expect("cargo's directory for temporary files can be made");
-    dir.join(format!("e2e-{}-{name}", std::process::id()))
+    dir.join(name)
 }
 
 /// The time of the Docker engine, in a form that `docker events` and Kubernetes understand.
@@ -215,7 +270,12 @@ impl Foreign {
 
     /// A container of this image, made with these arguments of `docker run`.
     pub fn of_image(image: &str, args: &[&str], name: &str) -> Self {
-        docker(&[&["run", "-d", "--name", name], args, &[image]].concat());
+        Self::program(image, args, name, &[])
+    }
+
+    /// A container of this image that runs this, made with these arguments of `docker run`.
+    pub fn program(image: &str, args: &[&str], name: &str, command: &[&str]) -> Self {
+        docker(&[&["run", "-d", "--name", name], args, &[image], command].concat());
         Self { kind: "container", name: name.to_owned() }
     }
 

@@ -3,12 +3,13 @@
 
 use std::{
     env,
+    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     time::Instant,
 };
 
-use super::live_scene::Scene;
+use super::{live::shared_file, live_scene::Scene};
 
 /// A test and its name.
 pub type Test = (&'static str, fn(&Scene));
@@ -22,8 +23,11 @@ pub struct Group {
     pub tests: &'static [Test],
 }
 
-/// Runs the tests whose `group::name` contains one of the arguments, or all.
-pub fn main(groups: &[Group]) -> ExitCode {
+/// Runs the tests whose `group::name` contains one of the arguments, or all. Those of `alone` measure how fast something
+/// is: no test of another run of this program runs at the same time.
+pub fn main(groups: &[Group], alone: &[&str]) -> ExitCode {
+    let names = || groups.iter().flat_map(|g| g.tests.iter().map(|(test, _)| format!("{}::{test}", g.name)));
+    alone.iter().for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
     let args: Vec<String> = env::args().skip(1).collect();
     let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
@@ -40,11 +44,18 @@ pub fn main(groups: &[Group]) -> ExitCode {
             continue;
         }
         let mut scene = None;
-        outcome.run(&full("setup"), || scene = Some((group.setup)()), || {});
+        {
+            let _room = Room::shared();
+            outcome.run(&full("setup"), || scene = Some((group.setup)()), || {});
+        }
         let Some(scene) = scene else { continue };
         for (test, run) in tests {
-            outcome.run(&full(test), || run(&scene), || scene.explain());
+            let name = full(test);
+            let room = if alone.contains(&name.as_str()) { Room::alone() } else { Room::shared() };
+            outcome.run(&name, || run(&scene), || scene.explain());
+            drop(room);
         }
+        let _room = Room::shared();
         outcome.run(&full("nothing_is_left"), || scene.end(), || scene.explain());
     }
     println!(
@@ -55,6 +66,35 @@ pub fn main(groups: &[Group]) -> ExitCode {
     );
     outcome.failed.iter().for_each(|name| println!("failed: {name}"));
     if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The machine, which runs of this program share by locks on files that go with the process.
+struct Room {
+    /// Held by whoever runs alone or waits for that, so that those who share can't keep it out for ever.
+    _door: Option<File>,
+    _room: File,
+}
+
+impl Room {
+    fn shared() -> Self {
+        let (door, room) = Self::files();
+        door.lock().expect("a file can be locked");
+        room.lock_shared().expect("a file can be locked");
+        Self { _door: None, _room: room }
+    }
+
+    fn alone() -> Self {
+        let (door, room) = Self::files();
+        door.lock().expect("a file can be locked");
+        room.lock().expect("a file can be locked");
+        Self { _door: Some(door), _room: room }
+    }
+
+    fn files() -> (File, File) {
+        let open =
+            |name| File::create(shared_file(name)).expect("cargo's directory for temporary files is ours");
+        (open("e2e-door.lock"), open("e2e-room.lock"))
+    }
 }
 
 #[derive(Default)]

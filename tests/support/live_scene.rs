@@ -1,6 +1,7 @@
 //! One test's corner of the world: a namespace, what its objects make in Docker, and the proof that it is gone.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     fs,
     sync::Mutex,
@@ -23,6 +24,10 @@ pub struct Scene {
     pub namespace: String,
     /// Volumes that containers of this scene used, since anonymous ones have no labels to be found by.
     volumes: Mutex<BTreeSet<String>>,
+    /// What its tests share besides.
+    stage: Option<Box<dyn Any + Send + Sync>>,
+    /// Another namespace, whose objects use some of this one's.
+    guest: Option<Box<Scene>>,
 }
 
 /// What one container is like.
@@ -43,7 +48,37 @@ impl Scene {
         let namespace = format!("e2e-{:x}-{tag}", std::process::id() & 0xffff);
         let k = Kubectl::management();
         k.run(&["create", "namespace", &namespace]);
-        Self { k, namespace, volumes: Mutex::default() }
+        Self { k, namespace, volumes: Mutex::default(), stage: None, guest: None }
+    }
+
+    /// With what its tests share besides, which goes when it goes.
+    pub fn with(self, stage: impl Any + Send + Sync) -> Self {
+        // Not by `..self`: it has a Drop.
+        let mut scene = self;
+        scene.stage = Some(Box::new(stage));
+        scene
+    }
+
+    /// With another namespace, whose objects use some of this one's and go before them.
+    pub fn with_guest(self, guest: Scene) -> Self {
+        let mut scene = self;
+        scene.guest = Some(Box::new(guest));
+        scene
+    }
+
+    /// This namespace and the other one, where there is one.
+    pub fn all(&self) -> Vec<&Scene> {
+        [self].into_iter().chain(self.guest.as_deref()).collect()
+    }
+
+    /// The other namespace.
+    pub fn guest(&self) -> &Scene {
+        self.guest.as_ref().expect("the setup of the group made it")
+    }
+
+    /// What its tests share besides.
+    pub fn stage<T: Any>(&self) -> &T {
+        self.stage.as_ref().and_then(|s| s.downcast_ref()).expect("the setup of the group made it")
     }
 
     /// kubectl in the namespace; its failure fails the test.
@@ -63,6 +98,28 @@ impl Scene {
              spec: {spec}}}",
             self.namespace
         ))
+    }
+
+    /// Merges this, in JSON, into the spec of an object.
+    pub fn patch(&self, object: &str, spec: &str) {
+        self.run(&["patch", object, "--type=merge", "-p", &format!("{{\"spec\": {spec}}}")]);
+    }
+
+    /// Applies a Secret with these keys.
+    pub fn secret(&self, name: &str, type_: &str, data: &[(&str, &str)]) {
+        self.keys("Secret", name, &format!(", type: \"{type_}\", stringData"), data);
+    }
+
+    /// Applies a ConfigMap with these keys.
+    pub fn config_map(&self, name: &str, data: &[(&str, &str)]) {
+        self.keys("ConfigMap", name, ", data", data);
+    }
+
+    fn keys(&self, kind: &str, name: &str, rest: &str, data: &[(&str, &str)]) {
+        let data: BTreeMap<&str, &str> = data.iter().copied().collect();
+        let metadata = format!("{{name: {name}, namespace: {}}}", self.namespace);
+        let data = serde_json::json!(data);
+        self.k.apply(&format!("{{apiVersion: v1, kind: {kind}, metadata: {metadata}{rest}: {data}}}"));
     }
 
     /// `kubectl wait` for Ready.
@@ -174,6 +231,7 @@ impl Scene {
 
     /// Deletes all objects and proves that nothing of them is left.
     pub fn end(&self) {
+        self.guest.iter().for_each(|guest| guest.end());
         self.containers();
         let timeout = format!("--timeout={LIMIT}s");
         self.run(&["delete", "lc,lreg", "--all", &timeout]);
@@ -187,6 +245,7 @@ impl Scene {
 
     /// Prints what may explain a failure.
     pub fn explain(&self) {
+        self.guest.iter().for_each(|guest| guest.explain());
         let print = |what: Result<String, String>| eprintln!("{}", what.unwrap_or_else(|e| e));
         print(self.attempt(&["get", "lc,lreg", "-o", "wide"]));
         print(self.attempt(&["get", "events", "--sort-by=.metadata.creationTimestamp"]));
@@ -198,6 +257,7 @@ impl Scene {
 impl Drop for Scene {
     /// After a failure too: by the operator where it still works, else by hand.
     fn drop(&mut self) {
+        drop(self.guest.take());
         if std::thread::panicking() {
             self.explain();
         }

@@ -6,16 +6,26 @@ use jiff::Timestamp;
 use localcluster_operator::{
     api::names,
     docker::engine::{self, Attachment, ContainerDetail, EngineInfo, State},
-    k3s::{KUBECONFIG_FILE, load_balancer},
+    k3s::{KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
     plan::{
-        containers::Owner,
+        containers::{Owner, outdated},
+        host_path::{self, Look},
+        manifests::Seen,
+        nodes::unready,
         observed::{Child, ChildState, ImageState, Node, Observed},
+        preload::Preload,
+        registries::DIRECTORIES,
+        registry,
         steps::NodeConfig,
+        validate::certificate,
     },
 };
 use sha2::{Digest, Sha256};
 
 use super::world::{Container, Network, World};
+
+/// The host that has a certificate in the tests.
+pub const HOST: &str = "reg.example:5443";
 
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -42,8 +52,48 @@ impl World {
                 }
             }
         }
+        let mut credentials = BTreeMap::new();
+        let mut trees = BTreeMap::new();
+        let mut seen = Seen::default();
+        let ids = self.images.iter().filter_map(|i| Some((i.clone(), self.image_id(i)?)));
+        let mut preload = Preload { ids: ids.collect(), ..Preload::default() };
+        let child = self.child(&own);
+        let hung = own
+            .values()
+            .filter(|d| matches!(child, Child::Unreachable(_)) && d.container.state == State::Running)
+            .filter_map(|d| Some((d.container.name.clone(), at(self.containers[&d.container.id].hung?))))
+            .collect();
+        let resets = self.containers.iter().filter(|(_, c)| c.resets() && c.state == State::Exited);
+        let logs = resets.map(|(id, _)| (id.clone(), self.log(id))).collect();
+        for (id, detail) in &own {
+            let c = &self.containers[id];
+            if !matches!(c.command.first().map(String::as_str), Some("server" | "agent"))
+                || c.started.is_none()
+            {
+                continue;
+            }
+            let hash = |path: &str| self.read(id, path).map(|content| Sha256::digest(&*content).into());
+            for path in [REGISTRIES_FILE.to_owned(), certificate(HOST, "ca.crt")] {
+                files.insert((id.clone(), path.clone()), hash(&path));
+            }
+            let file = self.read(id, REGISTRIES_FILE).unwrap_or_default();
+            let parsed = registries::parse_rendered(&String::from_utf8_lossy(&file)).unwrap_or_default();
+            credentials.insert(id.clone(), parsed.auth());
+            let Child::Reachable(state) = &child else { continue };
+            let works = state.nodes.get(&c.name).is_some_and(|n| unready(n, detail, None).is_none());
+            if c.state == State::Running && works {
+                let tree = DIRECTORIES.iter().flat_map(|d| self.tree(id, d)).collect();
+                trees.insert(id.clone(), tree);
+                if c.command.first().is_some_and(|a| a == "server") {
+                    let tree = self.tree(id, manifests::DIRECTORY);
+                    let own = tree.into_iter().filter(|(path, _)| manifests::name_of(path).is_some());
+                    seen.files.insert(id.clone(), own.collect());
+                }
+                preload.nodes.insert(id.clone(), Ok(self.images_of(id)));
+            }
+        }
         Observed {
-            engine: EngineInfo { id: "engine".into(), version: "29".into(), cgroup_v1: false },
+            engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
             volumes: self
                 .volumes
@@ -51,10 +101,59 @@ impl World {
                 .map(|(name, v)| engine::Volume { name: name.clone(), labels: (*v.labels).clone() })
                 .collect(),
             images: failed.chain(images).collect(),
-            child: self.child(&own),
+            child,
             containers,
             own,
             files,
+            trees,
+            registries: credentials,
+            preload,
+            manifests: seen,
+            logs,
+            host_paths: BTreeMap::new(),
+            hung,
+        }
+    }
+
+    /// What a node's containerd was given from the engine.
+    pub fn images_of(&self, id: &str) -> BTreeMap<String, String> {
+        let mounts = self.containers[id].mounts.values();
+        let images = mounts.filter_map(|v| self.volumes.get(v)).flat_map(|v| v.images.iter());
+        images.filter_map(|(name, id)| Some((name.clone(), id.clone()?))).collect()
+    }
+
+    /// What is looked at of a registry once it is known what is wanted.
+    pub fn details(
+        &self,
+        observed: &mut Observed,
+        desired: &registry::Desired,
+        inputs: &registry::Inputs<'_>,
+    ) {
+        for (id, detail) in &observed.own {
+            if detail.container.name == desired.container.name && detail.started_at.is_some() {
+                for file in &desired.container.files {
+                    let hash = self.read(id, &file.path).map(|content| Sha256::digest(&*content).into());
+                    observed.files.insert((id.clone(), file.path.clone()), hash);
+                }
+            }
+            if detail.container.state == State::Exited {
+                observed.logs.insert(id.clone(), self.log(id));
+            }
+        }
+        if let Some(look) = registry::host_path::look(desired, inputs) {
+            self.look(observed, &look);
+        }
+    }
+
+    /// What the directories of the host are, where there is a container to look at them.
+    pub fn look(&self, observed: &mut Observed, look: &Look) {
+        let detail = observed.own.values().find(|d| d.container.name == look.looker.name);
+        let Some(detail) = detail.filter(|d| !outdated(observed, d, &look.looker, None)) else { return };
+        let id = detail.container.id.clone();
+        for (path, prefix) in &look.paths {
+            let parts = host_path::parts(prefix, path);
+            let infos: Vec<_> = parts.into_iter().map(|(i, o)| (o, self.path_info(&id, &i))).collect();
+            observed.host_paths.insert(path.clone(), host_path::judge(&infos));
         }
     }
 
@@ -77,20 +176,23 @@ impl World {
     pub fn detail(&self, id: &str, c: &Container) -> ContainerDetail {
         ContainerDetail {
             container: self.listed(id, c),
+            created_at: c.created.map(at),
             started_at: c.started.map(at),
+            started_again: c.started_again,
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),
+            restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
         }
     }
 
     fn child(&self, own: &BTreeMap<String, ContainerDetail>) -> Child {
-        let server = own.values().find(|d| {
+        let servers = own.values().filter(|d| {
             d.container.labels.get(names::ROLE).is_some_and(|r| r == "server") && d.started_at.is_some()
         });
-        let Some(server) = server else { return Child::Unknown };
-        let Some(file) = self.read(&server.container.id, KUBECONFIG_FILE) else { return Child::Unknown };
+        let mut files = servers.filter_map(|d| Some((d, self.read(&d.container.id, KUBECONFIG_FILE)?)));
+        let Some((server, file)) = files.next() else { return Child::Unknown };
         match self.state(&server.container.labels[names::CLUSTER], &String::from_utf8_lossy(&file)) {
             Ok(state) => Child::Reachable(state),
             Err(why) => Child::Unreachable(why),
@@ -101,11 +203,16 @@ impl World {
     pub fn state(&self, cluster: &str, kubeconfig: &str) -> Result<ChildState, String> {
         let incarnation = self.reach(cluster, kubeconfig)?;
         let cluster = &self.clusters[&incarnation];
-        let node = |n: &super::k3s::Node| Node {
+        let node = |name: &String, n: &super::k3s::Node| Node {
+            voter: cluster.members.get(name).copied().filter(|_| cluster.etcd),
+            leaving: n.leaving,
+            left: n.left,
             ready: n.ready,
+            since: Some(at(n.since)),
             message: if n.ready { String::new() } else { "kubelet is silent".into() },
             version: n.version.clone(),
             renewed: Some(at(n.renewed)),
+            api_renewed: name.contains("-server-").then(|| at(n.renewed)),
             schedulable: n.draining.is_none(),
             draining_since: n.draining.map(at),
             pods_to_evict: if n.draining.is_some() { n.pods.into() } else { 0 },
@@ -117,8 +224,9 @@ impl World {
                 .map(|c| NodeConfig { labels: c.labels.clone(), taints: c.taints.clone() }),
         };
         Ok(ChildState {
-            nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(n))).collect(),
+            nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
+            config: cluster.config.clone(),
         })
     }
 }

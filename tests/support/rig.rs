@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use kube::runtime::{
     events::{Recorder, Reporter},
@@ -17,9 +18,11 @@ use localcluster_operator::{
     controller::{
         context::{ClusterGuard, Context, Memory, RegistryGuard},
         files::Files,
+        preload::Preloads,
         pulls::Pulls,
         reconcile,
         triggers::{Triggered, Triggers},
+        turns::Turns,
     },
     metrics::Metrics,
     plan::cluster::Settings,
@@ -50,7 +53,7 @@ pub struct Rig {
     pub ctx: Arc<Context>,
     clusters: Writer<ClusterGuard>,
     registries: Writer<RegistryGuard>,
-    _triggered: Triggered,
+    triggered: Triggered,
 }
 
 impl Rig {
@@ -92,6 +95,8 @@ impl Rig {
             settings,
             manager: lab::MANAGER.into(),
             pulls: Pulls::new(fake.clone(), metrics.clone()),
+            turns: Turns::default(),
+            preloads: Preloads::new(fake.clone(), Duration::from_secs(300)),
             files: Files::new(fake, Duration::from_secs(300)),
             triggers,
             clusters: clusters.as_reader(),
@@ -102,7 +107,7 @@ impl Rig {
             resync: Duration::from_secs(300),
             now,
         };
-        Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, _triggered: triggered }
+        Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, triggered }
     }
 
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
@@ -141,11 +146,45 @@ impl Rig {
         }
     }
 
+    /// One reconcile of every cluster, all at the same time.
+    pub async fn reconcile_together(&mut self) {
+        self.sync();
+        let clusters: Vec<LocalCluster> = self
+            .api
+            .all("localclusters")
+            .into_iter()
+            .map(|object| serde_json::from_value(object).unwrap())
+            .collect();
+        drop(join_all(clusters.iter().map(|cluster| reconcile::of(cluster, &self.ctx))).await);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Rounds until all objects are Ready or gone, once what was changed just now has been seen.
+    pub async fn settle_after_a_round(&mut self, most: usize) {
+        self.round().await;
+        self.settle(most).await;
+    }
+
     pub async fn round(&mut self) {
         self.reconcile().await;
+        self.pass().await;
+    }
+
+    /// Lets time go by.
+    pub async fn pass(&mut self) {
         self.world(World::tick);
         CLOCK.set(self.world(|w| w.clock));
         tokio::time::advance(Duration::from_secs(TICK.unsigned_abs())).await;
+    }
+
+    /// Looks at a cluster, as it was before `meanwhile`.
+    pub async fn look_at_then(&mut self, name: &str, meanwhile: impl FnOnce(&Self)) {
+        let read: LocalCluster =
+            serde_json::from_value(self.api.get(&path("localclusters", name)).unwrap()).unwrap();
+        meanwhile(self);
+        drop(reconcile::of(&read, &self.ctx).await);
     }
 
     /// Rounds until all objects are Ready or gone.
@@ -158,6 +197,17 @@ impl Rig {
         }
         let told: Vec<_> = self.objects().iter().map(|o| o["status"]["conditions"].to_string()).collect();
         panic!("not settled: {told:#?}\n{}", self.world(|w| w.brief()));
+    }
+
+    /// The clusters that something asked to have looked at since the last call.
+    pub fn triggered(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.triggered.clusters.try_recv().ok()).map(|object| object.name).collect()
+    }
+
+    /// The notes of all Events of this reason.
+    pub fn events(&self, reason: &str) -> Vec<String> {
+        let events = self.api.all("events").into_iter().filter(|e| e["reason"] == reason);
+        events.map(|e| e["note"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     fn objects(&self) -> Vec<Value> {

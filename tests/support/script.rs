@@ -2,14 +2,21 @@
 
 use localcluster_operator::api::{
     LocalClusterSpec, RegistrySpec,
-    local_cluster::{LocalRef, NodeSet, PortSpec, Protocol},
+    host_alias::HostAlias,
+    local_cluster::{ManifestEntry, NodeSet, PortSpec, Protocol, RegistryRef},
+    node_host::HostVolume,
     registry::EnvVar,
+};
+use localcluster_operator::{
+    k3s::registries::{Auth, HostConfig, Mirror, Tls},
+    plan::{cluster::NodeInputs, validate::certificate},
 };
 use proptest::prelude::*;
 
 use super::{
     interfere::Outside,
     lab::{ClusterObject, Lab, Object, RegistryObject, spec},
+    observe::HOST,
 };
 
 /// Something that happens.
@@ -23,6 +30,30 @@ pub enum Event {
     Crash(u8, bool),
     Rounds(u8),
     Edit(Box<LocalClusterSpec>),
+    /// What the spec refers to changes: one of a few contents.
+    Inputs(u8),
+}
+
+/// What goes into nodes: a mirror or not, credentials or none, a certificate or not.
+pub fn inputs(pick: u8) -> NodeInputs {
+    let mut inputs = NodeInputs::default();
+    if pick & 1 != 0 {
+        let mirror = Mirror { endpoints: vec!["http://cache:5000".into()], ..Mirror::default() };
+        inputs.config.mirrors.insert("docker.io".into(), mirror);
+    }
+    let password = ["", "a", "b", ""][usize::from(pick >> 1 & 3)];
+    if !password.is_empty() {
+        let text = |t: &str| Some(t.to_owned());
+        let auth = Auth { username: text("u"), password: text(password), ..Auth::default() };
+        inputs.credentials.insert(HOST.into(), auth);
+    }
+    if pick & 8 != 0 {
+        let path = certificate(HOST, "ca.crt");
+        let tls = Tls { ca_file: Some(path.clone()), ..Tls::default() };
+        inputs.config.configs.insert(HOST.into(), HostConfig { auth: None, tls: Some(tls) });
+        inputs.certificates.insert(path, (0o644, vec![b'0' + (pick >> 4)]));
+    }
+    inputs
 }
 
 /// A port.
@@ -30,6 +61,7 @@ pub fn port(name: &str, port: i32, host_port: Option<i32>, protocol: Protocol) -
     PortSpec {
         name: name.into(),
         port,
+        end_port: None,
         host_port,
         host_ip: "127.0.0.1".into(),
         protocol,
@@ -47,9 +79,30 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
         ],
         0..3,
     );
-    let pool = (0..2u8, any::<bool>(), any::<bool>(), any::<bool>());
-    (0..4i32, pool, ports, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(agents, (args, labels, taints, env), mut ports, registry, api, image)| {
+    let manifest = |name: &str, objects: &[&str]| {
+        let text = objects
+            .iter()
+            .map(|o| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {o}}}\n---\n"));
+        ManifestEntry { name: name.into(), inline: Some(text.collect()), secret: None, config_map: None }
+    };
+    let manifests = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => Just(vec![manifest("one", &["a", "b"])]),
+        1 => Just(vec![manifest("one", &["b"]), manifest("two", &["a", "c"])]),
+        1 => Just(vec![manifest("two", &["c"])]),
+    ];
+    let pool = (0..2u8, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let inside = (any::<bool>(), manifests);
+    (0..4i32, pool, ports, any::<bool>(), any::<bool>(), any::<bool>(), inside).prop_map(
+        |(
+            agents,
+            (args, labels, taints, env, host),
+            mut ports,
+            registry,
+            api,
+            image,
+            (preload, manifests),
+        )| {
             let mut spec = spec(agents);
             if args == 1 {
                 spec.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
@@ -64,14 +117,28 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
             if env {
                 spec.agents.env.push(EnvVar { name: "HTTP_PROXY".into(), value: "http://p".into() });
             }
+            if host {
+                let volume = HostVolume {
+                    host_path: "/srv/images".into(),
+                    mount_path: "/data".into(),
+                    ..HostVolume::default()
+                };
+                spec.agents.volumes.push(volume);
+                spec.host_aliases
+                    .push(HostAlias { ip: "10.0.0.5".into(), hostnames: vec!["db.internal".into()] });
+            }
             ports.sort_by(|a, b| a.name.cmp(&b.name));
             ports.dedup_by(|a, b| a.name == b.name);
             spec.ports = ports;
             if registry {
-                spec.registries.used.push(LocalRef { name: "images".into() });
+                spec.registries.used.push(RegistryRef { name: "images".into(), ..Default::default() });
             }
             spec.api.host_port = api.then_some(16443);
-            spec.image = image.then(|| "example/k3s:v1.35.1-k3s1".into());
+            if preload {
+                spec.preload_images = vec!["app:1".into(), "registry.example/app:2".into()];
+            }
+            spec.manifests = manifests;
+            spec.image = image.then(|| "example/k3s:v1.36.2-k3s1".into());
             spec
         },
     )
@@ -84,6 +151,7 @@ pub fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => (0..12u8, any::<bool>()).prop_map(|(n, lost)| Event::Crash(n, lost)),
         3 => (1..8u8).prop_map(Event::Rounds),
         1 => specs().prop_map(|s| Event::Edit(Box::new(s))),
+        1 => (0..64u8).prop_map(Event::Inputs),
     ];
     prop::collection::vec(event, 0..10)
 }
@@ -129,6 +197,7 @@ pub fn happen(lab: &mut Lab, event: &Event) {
             }
         }
         Event::Rounds(n) => (0..*n).for_each(|_| drop(lab.round())),
+        Event::Inputs(pick) => lab.inputs = inputs(*pick),
         Event::Edit(spec) => lab.clusters[0].edit(|s| *s = (**spec).clone()),
     }
 }

@@ -10,11 +10,12 @@ use std::{
 
 use ipnet::Ipv4Net;
 use localcluster_operator::{
+    api::names,
     docker::{
-        engine::{Published, State},
+        engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::load_balancer::CONFIG_FILE,
+    k3s::{args::CLUSTER_RESET, images, load_balancer::CONFIG_FILE},
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -28,6 +29,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub const TICK: i64 = 30;
 /// The time at the beginning, in seconds of the epoch.
 pub const BEGIN: i64 = 1_700_000_000;
+/// Where a node's containerd keeps its images.
+const STATE_DIR: &str = "/var/lib/rancher/k3s/agent";
+/// What stands for the admin's certificate.
+pub const CERTIFICATE: &str = "CERT";
 /// Docker's default network.
 pub const BRIDGE: &str = "bridge~0";
 
@@ -41,14 +46,24 @@ pub struct World {
     /// By name.
     pub volumes: BTreeMap<String, Volume>,
     pub images: BTreeSet<String>,
+    /// How often an image of the engine was made anew under its name.
+    pub rebuilt: BTreeMap<String, u8>,
     /// Images that no registry has.
     pub unknown_images: BTreeSet<String>,
+    /// Subnets that somebody took since the look, or that the engine does not tell of.
+    pub unseen: BTreeSet<Ipv4Net>,
     /// Host ports that processes hold which are no containers.
     pub held_ports: BTreeSet<u16>,
+    /// Directories of the host.
+    pub host_directories: Arc<BTreeSet<String>>,
+    /// Symbolic links of the host.
+    pub host_links: Arc<BTreeSet<String>>,
     /// Whether two networks may have one name, as with engines before API 1.44.
     pub duplicates: bool,
     /// The created clusters, by incarnation.
     pub clusters: BTreeMap<u8, Cluster>,
+    /// What servers write as the admin's certificate when they start.
+    pub certificate: Arc<str>,
     /// How many containers or networks of a name were made. Small, so that state spaces stay finite.
     pub made: BTreeMap<String, u8>,
 }
@@ -61,19 +76,31 @@ pub struct Container {
     pub labels: Arc<Labels>,
     /// Volume names by directory.
     pub mounts: Arc<BTreeMap<String, String>>,
+    /// Directories of the host by directory.
+    pub binds: Arc<BTreeMap<String, String>>,
     pub wanted_ports: Arc<[Published]>,
     pub state: State,
     /// By network id. A stopped container keeps its place on a network that is gone.
     pub networks: BTreeMap<String, Place>,
     /// Files outside of volumes.
     pub files: BTreeMap<String, Bytes>,
+    /// When a server that keeps its data in etcd was made; nothing depends on it for others.
+    pub created: Option<i64>,
     pub started: Option<i64>,
+    /// How often it was started again because it had ended by itself.
+    pub started_again: u32,
     pub exit_code: Option<i64>,
     pub error: Option<String>,
+    /// Whether the engine starts it again when it ends by itself.
+    pub restart: bool,
     /// The configuration that nginx read last.
     pub loaded: Option<Bytes>,
     /// K3s: whether the API is served, or the cluster was joined, since the last start.
     pub serving: bool,
+    /// K3s: whether the kubelet hangs, until the next start.
+    pub frozen: bool,
+    /// K3s: since when a server hangs as a whole, until the next start.
+    pub hung: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -102,8 +129,12 @@ pub struct Volume {
     pub files: BTreeMap<String, Bytes>,
     /// In a node's state volume: the incarnation of the cluster that it belongs to.
     pub incarnation: Option<u8>,
+    /// In a node's state volume: containerd's images, with the label that tells their id on the engine.
+    pub images: BTreeMap<String, Option<String>>,
     /// In a node's etc volume: the node's password.
     pub password: Option<u8>,
+    /// In a node's kubelet volume: something keeps the Node from being Ready.
+    pub broken: bool,
 }
 
 impl Default for World {
@@ -121,10 +152,15 @@ impl Default for World {
             networks: BTreeMap::from([(BRIDGE.to_owned(), bridge)]),
             volumes: BTreeMap::new(),
             images: BTreeSet::new(),
+            rebuilt: BTreeMap::new(),
             unknown_images: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             held_ports: BTreeSet::new(),
+            host_directories: Arc::new(["/srv", "/srv/images"].map(String::from).into()),
+            host_links: Arc::default(),
             duplicates: false,
             clusters: BTreeMap::new(),
+            certificate: CERTIFICATE.into(),
             made: BTreeMap::new(),
         }
     }
@@ -174,6 +210,7 @@ impl World {
         let starts: BTreeMap<String, i64> =
             self.containers.values().filter_map(|c| Some((c.name.clone(), c.started?))).collect();
         for container in self.containers.values_mut() {
+            container.created = container.created.map(shift);
             container.started = container.started.map(shift);
         }
         for cluster in self.clusters.values_mut() {
@@ -184,6 +221,8 @@ impl World {
                     node.renewed = node.renewed.min(shift(starts[name]) - 1);
                 }
                 node.draining = node.draining.map(shift);
+                // Nothing is counted here that a Ready one would end.
+                node.since = if node.ready { BEGIN - WHILE } else { shift(node.since) };
             }
         }
         for network in self.networks.values_mut() {
@@ -210,7 +249,7 @@ impl World {
             return Err(Error::Conflict(format!("network with name {} already exists", spec.name)));
         }
         let overlaps = |n: &Network| n.subnet.contains(&spec.subnet) || spec.subnet.contains(&n.subnet);
-        if self.networks.values().any(overlaps) {
+        if self.networks.values().any(overlaps) || self.unseen.contains(&spec.subnet) {
             return Err(Error::Address("Pool overlaps with other one on this address space".into()));
         }
         let id = self.fresh_id(&spec.name);
@@ -261,6 +300,12 @@ impl World {
         if !self.images.contains(&spec.image) {
             return Err(Error::NotFound(format!("No such image: {}", spec.image)));
         }
+        if let Some(bind) = spec.binds.values().find(|b| !self.host_directories.contains(&b.source)) {
+            return Err(Error::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                bind.source
+            )));
+        }
         let id = self.fresh_id(&spec.name);
         for volume in spec.mounts.values() {
             let made = || Volume { labels: Arc::new(spec.volume_labels.clone()), ..Volume::default() };
@@ -276,15 +321,21 @@ impl World {
             command: spec.command.clone().into(),
             labels: Arc::new(spec.labels.clone()),
             mounts: Arc::new(spec.mounts.clone()),
+            binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
             wanted_ports: spec.ports.clone().into(),
             state: State::Created,
             networks: BTreeMap::from([(network, place)]),
             files: BTreeMap::new(),
+            created: spec.labels.contains_key(names::DATASTORE).then_some(self.clock),
             started: None,
+            started_again: 0,
             exit_code: None,
             error: None,
+            restart: !spec.once,
             loaded: None,
             serving: false,
+            frozen: false,
+            hung: None,
         };
         self.containers.insert(id.clone(), container);
         Ok(id)
@@ -317,6 +368,55 @@ impl World {
         }
     }
 
+    /// The files below a directory.
+    pub fn tree(&self, key: &str, path: &str) -> BTreeMap<String, Vec<u8>> {
+        let Some(container) = self.id(key).and_then(|id| self.containers.get(&id)) else {
+            return BTreeMap::new();
+        };
+        let begin = format!("{path}/");
+        let volumes = container.mounts.values().filter_map(|v| self.volumes.get(v));
+        let files = volumes.flat_map(|v| v.files.iter()).chain(container.files.iter());
+        files.filter(|(p, _)| p.starts_with(&begin)).map(|(p, c)| (p.clone(), c.to_vec())).collect()
+    }
+
+    /// What a path in a container is, where it is in a directory of the host.
+    pub fn path_info(&self, key: &str, path: &str) -> Option<PathInfo> {
+        let container = self.containers.get(&self.id(key)?)?;
+        let (to, from) = container.binds.iter().find(|(to, _)| path.starts_with(to.as_str()))?;
+        let outside = format!("{from}{}", &path[to.len()..]);
+        let is_symlink = self.host_links.contains(&outside);
+        let is_dir = self.host_directories.contains(&outside);
+        (is_dir || is_symlink).then_some(PathInfo { is_dir, is_symlink })
+    }
+
+    /// The output of a container: only that of a garbage collection and of a reset of etcd is of interest.
+    pub fn log(&self, key: &str) -> Vec<String> {
+        let id = self.id(key);
+        let collects = id.as_ref().is_some_and(|id| self.containers[id].collects());
+        let line = "3 blobs marked, 2 blobs and 0 manifests eligible for deletion";
+        match id {
+            _ if collects => vec!["images".into(), line.into()],
+            Some(id) if self.containers[&id].resets() => self.reset_log(&id),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A garbage collection has the data for itself.
+    fn check_data(&self, id: &str) {
+        let me = &self.containers[id];
+        let data =
+            |c: &Container| c.mounts.get("/var/lib/registry").or(c.binds.get("/var/lib/registry")).cloned();
+        for other in self.containers.iter().filter(|(other, c)| *other != id && c.is_up()).map(|(_, c)| c) {
+            let shared = data(me).is_some() && data(me) == data(other);
+            assert!(
+                !(shared && (me.collects() || other.collects())),
+                "{} and {} at once",
+                me.name,
+                other.name
+            );
+        }
+    }
+
     pub fn start(&mut self, key: &str) -> Result<()> {
         let Some(id) = self.id(key) else { return missing(key) };
         let container = &self.containers[&id];
@@ -330,6 +430,7 @@ impl World {
             self.containers.get_mut(&id).unwrap().error = Some(error.to_string());
             return Err(error);
         }
+        self.check_data(&id);
         let networks: Vec<String> = container.networks.keys().cloned().collect();
         for network in networks {
             let ip = self.address(&network, &id);
@@ -343,6 +444,7 @@ impl World {
         container.started = Some(started);
         (container.exit_code, container.error) = (None, None);
         (container.loaded, container.serving) = (loaded, false);
+        (container.frozen, container.hung) = (false, None);
         Ok(())
     }
 
@@ -424,6 +526,77 @@ impl World {
         Ok(())
     }
 
+    pub fn update(&mut self, key: &str, change: &Update) -> Result<()> {
+        let container = self.container(key)?;
+        container.restart = change.restart.unwrap_or(container.restart);
+        Ok(())
+    }
+
+    /// A command in a container: `rm` in its state, and those of `ctr` about images.
+    pub fn exec(&mut self, key: &str, command: &[String]) -> Result<Ended> {
+        let container = self.container(key)?;
+        if container.state != State::Running {
+            return Err(Error::Busy(format!("Container {key} is not running")));
+        }
+        if command.iter().any(|a| a == "/readyz") {
+            return Ok(Ended { code: i64::from(container.hung.is_some()), output: String::new() });
+        }
+        if command.iter().any(|a| a.contains("k3s token rotate")) {
+            let id = self.id(key).unwrap();
+            return Ok(self.rotate_token(&id));
+        }
+        let Some(volume) = container.volume_of(STATE_DIR) else { return Ok(Ended::default()) };
+        if command[0] == "rm" {
+            self.volumes.entry(volume).or_default().files.retain(|path, _| !command.contains(path));
+            return Ok(Ended::default());
+        }
+        let images = &mut self.volumes.entry(volume).or_default().images;
+        if command == images::list() {
+            let line = |(name, id): (&String, &Option<String>)| match id {
+                Some(id) => format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id} \n", images::ID_LABEL),
+                None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
+            };
+            return Ok(Ended { code: 0, output: images.iter().map(line).collect() });
+        }
+        // All that is labelled is labelled with its id.
+        if let Some((name, id)) = command.iter().find_map(|arg| {
+            let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
+            Some((command[command.len() - 3].clone(), id.to_owned()))
+        }) {
+            let Some(label) = images.get_mut(&name) else {
+                return Ok(Ended { code: 1, output: format!("ctr: image {name}: not found\n") });
+            };
+            *label = Some(id);
+        }
+        Ok(Ended::default())
+    }
+
+    /// The id of an image of the engine.
+    pub fn image_id(&self, reference: &str) -> Option<String> {
+        let times = self.rebuilt.get(reference).copied().unwrap_or_default();
+        self.images.contains(reference).then(|| format!("sha256:{reference}-{times}"))
+    }
+
+    /// An image of the engine goes into a node's containerd.
+    pub fn pipe_image(&mut self, reference: &str, key: &str) -> Result<Ended> {
+        if !self.images.contains(reference) {
+            return missing(reference);
+        }
+        let container = self.container(key)?;
+        let (State::Running, Some(volume)) = (container.state, container.volume_of(STATE_DIR)) else {
+            return Err(Error::Busy(format!("Container {key} is not running")));
+        };
+        // Labels stay, whatever comes in under the name.
+        self.volumes.entry(volume).or_default().images.entry(images::canonical(reference)).or_default();
+        Ok(Ended::default())
+    }
+
+    /// All that puts an image into a node.
+    pub fn import(&mut self, reference: &str, key: &str, id: &str) -> Result<()> {
+        self.pipe_image(reference, key)?;
+        self.exec(key, &images::label(reference, id)).map(drop)
+    }
+
     pub fn remove_container(&mut self, key: &str) -> Result<()> {
         let Some(id) = self.id(key) else { return missing(key) };
         self.containers.remove(&id);
@@ -470,6 +643,16 @@ impl Container {
     /// Whether it has a process.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused)
+    }
+
+    /// Whether it is a garbage collection of a registry.
+    pub fn collects(&self) -> bool {
+        self.command.first().is_some_and(|c| c == "garbage-collect")
+    }
+
+    /// Whether it is a server that makes itself etcd's only member.
+    pub fn resets(&self) -> bool {
+        self.command.iter().any(|arg| arg == CLUSTER_RESET)
     }
 
     fn volume_of(&self, path: &str) -> Option<String> {

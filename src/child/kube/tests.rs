@@ -128,17 +128,55 @@ async fn labels_and_taints_are_given_and_taken_back() {
     assert_eq!(seen.taints, ["theirs:NoExecute"]);
 }
 
+const PASSWORD: &str = "/api/v1/namespaces/kube-system/secrets/n.node-password.k3s";
+
+/// The cluster, with the Secret that K3s makes for its Node.
+fn with_password() -> (FakeApi, KubeChild) {
+    let (api, child) = cluster();
+    api.put(PASSWORD, json!({"metadata": {"name": "n.node-password.k3s"}}));
+    (api, child)
+}
+
 #[tokio::test]
 async fn what_is_gone_is_done() {
-    let (api, child) = cluster();
-    let password = "/api/v1/namespaces/kube-system/secrets/n.node-password.k3s";
-    api.put(password, json!({"metadata": {"name": "n.node-password.k3s"}}));
+    let (api, child) = with_password();
     for _ in 0..2 {
         child.delete_node("n").await.unwrap();
-        assert_eq!([api.get(NODE), api.get(password)], [None, None]);
+        assert_eq!([api.get(NODE), api.get(PASSWORD)], [None, None]);
     }
     child.drain("n", time(EARLY)).await.unwrap();
     child.uncordon("n").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forgotten_password_leaves_the_node() {
+    let (api, child) = with_password();
+    for _ in 0..2 {
+        child.forget_password("n").await.unwrap();
+        assert!(api.get(NODE).is_some() && api.get(PASSWORD).is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
+    let (api, child) = cluster();
+    let node =
+        json!({"metadata": {"name": "n", "finalizers": ["wrangler.cattle.io/managed-etcd-controller"]}});
+    api.put(NODE, node);
+    let refused = child.delete_node("n").await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the Node is still there 10 s after its deletion: wrangler.cattle.io/managed-etcd-controller"
+    );
+
+    let k3s = async {
+        sleep(2 * LOOK).await;
+        assert!(api.get(NODE).unwrap()["metadata"]["deletionTimestamp"].is_string());
+        api.remove(NODE);
+    };
+    let (deleted, ()) = tokio::join!(child.delete_node("n"), k3s);
+    deleted.unwrap();
+    assert_eq!(api.get(NODE), None);
 }
 
 #[tokio::test]
@@ -147,6 +185,93 @@ async fn pods_can_start_with_the_service_account() {
     assert!(!child.observe().await.unwrap().pods_can_start);
     api.put("/api/v1/namespaces/default/serviceaccounts/default", json!({"metadata": {"name": "default"}}));
     assert!(child.observe().await.unwrap().pods_can_start);
+}
+
+fn dns(content: &str) -> ClusterConfigMap {
+    let content = Some(content.to_owned());
+    ClusterConfigMap { key: inside::DNS, content, claimed: true, readers: Some("k8s-app=kube-dns") }
+}
+
+fn hosting(content: Option<&str>) -> ClusterConfigMap {
+    let content = content.map(str::to_owned);
+    ClusterConfigMap { key: inside::REGISTRY_HOSTING, content, claimed: false, readers: None }
+}
+
+const CUSTOM: &str = "/api/v1/namespaces/kube-system/configmaps/coredns-custom";
+const HOSTING: &str = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting";
+
+/// A ConfigMap that somebody wrote.
+fn theirs(key: &str, content: &str) -> Value {
+    let fields = json!({"f:data": {format!("f:{key}"): {}}});
+    json!({
+        "metadata": {"managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": fields}]},
+        "data": {key: content},
+    })
+}
+
+#[tokio::test]
+async fn a_key_is_ours_and_the_others_stay() {
+    let (api, child) = cluster();
+    api.put(CUSTOM, theirs("theirs.server", "x"));
+    child.set_config(&dns("one")).await.unwrap();
+    child.set_config(&dns("two")).await.unwrap();
+    assert_eq!(
+        api.get(CUSTOM).unwrap()["data"],
+        json!({"theirs.server": "x", "localcluster.override": "two"})
+    );
+    let seen = child.observe().await.unwrap().config;
+    assert_eq!(seen, [(inside::DNS, Held { content: "two".into(), ours: true })].into());
+}
+
+#[tokio::test]
+async fn who_reads_a_config_map_is_told_of_each_change() {
+    let (api, child) = cluster();
+    let pod = |name: &str| format!("/api/v1/namespaces/kube-system/pods/{name}");
+    for (name, app) in [("coredns", "kube-dns"), ("traefik", "traefik")] {
+        let metadata = json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": app}});
+        api.put(&pod(name), json!({"metadata": metadata, "spec": {"containers": []}}));
+    }
+    let told = || api.get(&pod("coredns")).unwrap()["metadata"]["annotations"][TOLD_OF].clone();
+    child.set_config(&dns("one")).await.unwrap();
+    let first = told();
+    assert!(first.is_string());
+    // Taken away by hand and put back: a kubelet that saw it go has to be told too.
+    child.set_config(&dns("one")).await.unwrap();
+    assert_ne!(told(), first);
+    assert_eq!(api.get(&pod("traefik")).unwrap()["metadata"]["annotations"], Value::Null);
+
+    api.refuse("GET /api/v1/namespaces/kube-system/pods", 500);
+    child.set_config(&dns("two")).await.expect("it is written, and arrives a minute later");
+}
+
+#[tokio::test]
+async fn a_config_map_of_ours_goes_with_its_key() {
+    let (api, child) = cluster();
+    child.set_config(&hosting(Some("one"))).await.unwrap();
+    assert!(api.get(HOSTING).is_some());
+    for _ in 0..2 {
+        child.set_config(&hosting(None)).await.unwrap();
+        assert_eq!(api.get(HOSTING), None);
+    }
+
+    api.put(HOSTING, theirs("localRegistryHosting.v2", "x"));
+    child.set_config(&hosting(Some("one"))).await.unwrap();
+    child.set_config(&hosting(None)).await.unwrap();
+    assert_eq!(api.get(HOSTING).unwrap()["data"], json!({"localRegistryHosting.v2": "x"}));
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_is_taken_over_only_where_it_bears_our_name() {
+    let (api, child) = cluster();
+    api.put(CUSTOM, theirs("localcluster.override", "theirs"));
+    api.put(HOSTING, theirs("localRegistryHosting.v1", "theirs"));
+    assert!(child.observe().await.unwrap().config.values().all(|held| !held.ours));
+    child.set_config(&dns("ours")).await.unwrap();
+    let refused = child.set_config(&hosting(Some("ours"))).await;
+    assert_eq!(refused, Err(Error::Api("409 told to be 409".to_owned())));
+    let seen = child.observe().await.unwrap().config;
+    assert_eq!(seen[&inside::DNS], Held { content: "ours".into(), ours: true });
+    assert_eq!(seen[&inside::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false });
 }
 
 #[tokio::test]

@@ -15,10 +15,8 @@ fn port(host_ip: &str, host_port: u16, port: u16, protocol: &str) -> Published {
 
 fn node() -> ContainerSpec {
     ContainerSpec {
-        name: "lab-server-0".into(),
-        role: Role::Node(NodeRole::Server),
-        image: "rancher/k3s:v1.34.1-k3s1".into(),
         command: vec!["server".into(), "--cluster-init".into()],
+        host_args: vec!["--kubelet-arg=system-reserved=cpu=1m".into()],
         env: strings(&[("K3S_DEBUG", "a=b"), ("K3S_A", "")]),
         labels: strings(&[("owner", "me")]),
         privileged: true,
@@ -33,9 +31,18 @@ fn node() -> ContainerSpec {
         ],
         memory: Some(1 << 30),
         nano_cpus: Some(1_500_000_000),
-        extra_hosts: strings(&[("registry.example", "172.31.0.2")]),
-        files: Vec::new(),
+        ulimits: BTreeMap::from([("nofile".into(), Limit { soft: 1024, hard: 4096 })]),
+        extra_hosts: strings(&[("registry.example", "172.31.0.2"), ("six.example", "2001:db8::5")]),
+        ..ContainerSpec::bare("lab-server-0", Role::Node(NodeRole::Server), "rancher/k3s:v1.34.1-k3s1")
     }
+}
+
+#[test]
+fn an_update_says_nothing_of_what_stays() {
+    let body = |change| serde_json::to_value(update_body(&change)).unwrap();
+    assert_eq!(body(Update::default()), json!({}));
+    assert_eq!(body(Update { restart: Some(false) }), json!({"RestartPolicy": {"Name": "no"}}));
+    assert_eq!(body(Update { restart: Some(true) }), json!({"RestartPolicy": {"Name": "unless-stopped"}}));
 }
 
 #[test]
@@ -62,7 +69,8 @@ fn a_node_is_made_with_all_that_it_is_given() {
             },
             "Memory": 1_073_741_824,
             "NanoCpus": 1_500_000_000,
-            "ExtraHosts": ["registry.example:172.31.0.2"],
+            "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 4096}],
+            "ExtraHosts": ["registry.example:172.31.0.2", "six.example:2001:db8::5"],
         })
     );
     assert_eq!(
@@ -70,7 +78,7 @@ fn a_node_is_made_with_all_that_it_is_given() {
         json!({
             "Hostname": "lab-server-0",
             "Image": "rancher/k3s:v1.34.1-k3s1",
-            "Cmd": ["server", "--cluster-init"],
+            "Cmd": ["server", "--cluster-init", "--kubelet-arg=system-reserved=cpu=1m"],
             "Env": ["K3S_A=", "K3S_DEBUG=a=b"],
             "Labels": {"owner": "me"},
             "ExposedPorts": {"6443/tcp": {}, "53/udp": {}},
@@ -84,21 +92,20 @@ fn a_node_is_made_with_all_that_it_is_given() {
 }
 
 #[test]
-fn what_is_not_given_is_left_to_the_engine() {
-    let spec = ContainerSpec {
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        privileged: false,
-        tmpfs: Vec::new(),
-        mounts: BTreeMap::new(),
-        volume_labels: Default::default(),
-        endpoint: Endpoint::default(),
-        ports: Vec::new(),
-        memory: None,
-        nano_cpus: None,
-        extra_hosts: BTreeMap::new(),
-        ..node()
+fn gpus_are_asked_for_as_by_docker_run() {
+    let asked = |gpus| {
+        let body = container_body(&ContainerSpec { gpus, ..node() }, None, false);
+        serde_json::to_value(body.host_config.unwrap().device_requests).unwrap()
     };
+    assert_eq!(asked(Some(Gpus::All)), json!([{"Count": -1, "Capabilities": [["gpu"]]}]));
+    assert_eq!(asked(Some(Gpus::Count(2))), json!([{"Count": 2, "Capabilities": [["gpu"]]}]));
+    assert_eq!(asked(None), json!(null));
+}
+
+#[test]
+fn what_is_not_given_is_left_to_the_engine() {
+    let ContainerSpec { name, role, image, labels, .. } = node();
+    let spec = ContainerSpec { labels, ..ContainerSpec::bare(name, role, image) };
     assert_eq!(
         serde_json::to_value(container_body(&spec, None, false)).unwrap(),
         json!({
@@ -181,8 +188,15 @@ fn a_reference_without_a_tag_means_latest() {
 #[test]
 fn an_engine_that_does_not_tell_has_cgroup_v1() {
     for (version, v1) in [(json!("1"), true), (json!("2"), false), (json!(null), true)] {
-        let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version});
-        let expected = EngineInfo { id: "A:B".into(), version: "20.10.24".into(), cgroup_v1: v1 };
+        let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version,
+            "MemTotal": 8_589_934_592_i64, "NCPU": 4});
+        let expected = EngineInfo {
+            id: "A:B".into(),
+            version: "20.10.24".into(),
+            cgroup_v1: v1,
+            memory: 8 << 30,
+            cpus: 4,
+        };
         assert_eq!(info(serde_json::from_value(json).unwrap()), expected);
     }
 }

@@ -22,7 +22,7 @@ node_ready() {
 
 write_kubeconfig() {
 	local port
-	port=$(docker port "$mgmt" 6443/tcp | head -1)
+	port=$(docker port "$mgmt" 6443/tcp | sed -n 1p)
 	docker exec "$mgmt" cat /etc/rancher/k3s/k3s.yaml >"$kubeconfig.new" 2>/dev/null || return 1
 	[ -s "$kubeconfig.new" ] || return 1
 	sed "s|https://127.0.0.1:6443|https://127.0.0.1:${port##*:}|" "$kubeconfig.new" >"$kubeconfig"
@@ -51,7 +51,7 @@ world_up() {
 		docker run -d --name "$mgmt" --hostname "$mgmt" --label "$label" --privileged --network "$world" \
 			--restart unless-stopped --tmpfs /run --tmpfs /var/run -v "$socket:/var/run/docker.sock" \
 			-p "127.0.0.1:$port:6443" "$node_image" \
-			server --disable=traefik,metrics-server,servicelb $(cgroup_args) >/dev/null
+			server --disable=traefik,metrics-server,servicelb "$keep_images" $(cgroup_args) >/dev/null
 	fi
 	up_or_dead() { { write_kubeconfig && node_ready; } || ! running; }
 	within 180 up_or_dead || true
@@ -99,9 +99,9 @@ world_load() {
 world_install() {
 	known
 	docker image inspect "$operator_image" >/dev/null 2>&1 || die "Docker has no $operator_image; first: make image"
-	# A tag of its own for each build, so that a new build is a new rollout.
+	# A tag of its own for each build, so that a new build is a new rollout, and for each world, which takes it away again.
 	local tag overlay=$state/overlay name
-	tag=world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
+	tag=$world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
 	name=localcluster-operator
 	docker tag "$operator_image" "$name:$tag"
 	world_load "$name:$tag"

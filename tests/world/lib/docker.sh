@@ -76,7 +76,7 @@ start_daemon() {
 	pid_of containerd "$run/containerd/containerd.pid" >/dev/null || rm -f "$run/containerd/containerd.pid"
 	say "starting dockerd; log: $state/dockerd.log"
 	# Without the lock's descriptor, which would otherwise be held for as long as the engine lives.
-	setsid dockerd "${args[@]}" >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
+	setsid dockerd "${args[@]}" >>"$state/dockerd.log" 2>&1 </dev/null 9>&- &
 	local child=$!
 	up_or_dead() { docker_answers || ! kill -0 "$child" 2>/dev/null; }
 	within 90 up_or_dead || true
@@ -98,4 +98,18 @@ stop_daemon() {
 	within 60 stopped || die "dockerd (pid $pid) does not stop"
 	rm -f "$state/dockerd.pid"
 	say "dockerd stopped"
+}
+
+# world_restart_docker: as an upgrade of Docker does it. All containers stop, and what has a restart policy starts again.
+world_restart_docker() {
+	if daemon_pid >/dev/null; then
+		stop_daemon
+		start_daemon
+	elif have systemctl && systemctl is-active -q docker; then
+		systemctl restart docker
+		within 90 docker_answers || die "dockerd does not answer on $DOCKER_HOST"
+	else
+		die "the engine on $DOCKER_HOST was not started by this world, nor by systemd"
+	fi
+	within 180 node_ready || die "the management cluster did not come back with Docker"
 }

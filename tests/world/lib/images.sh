@@ -28,6 +28,7 @@ names() { # names true|false: sets the image names, of the stand-ins or the real
 		registry_image=docker.io/library/registry:3
 	fi
 	http_image=standin/http:1
+	token_image=standin/token:1
 	node_image=$node_repository:${version/+/-}
 	node_image_2=$node_repository:${version_2/+/-}
 	tars=$cache/images
@@ -53,7 +54,7 @@ run_logged() {
 build_node() { # build_node VERSION
 	local hash
 	hash=$(cd "$here/node-image" && find . -type f \( -name '*.go' -o -name go.mod -o -name go.sum -o -name '*.tsv' \
-		-o -path './manifests/*' -o -name build -o -name rootfs.sh \) ! -name '*_test.go' ! -path './out/*' |
+		-o -path './manifests/*' -o -name build -o -name rootfs.sh \) ! -name '*_test.go' ! -path './out/*' ! -path './test-images/*' |
 		LC_ALL=C sort | { mapfile -t files && source_hash "${files[@]}"; })
 	if is_built_from "$node_repository:${1/+/-}" "$hash"; then
 		say "node image $node_repository:${1/+/-} is there (sources $hash)"
@@ -70,11 +71,11 @@ build_small() {
 	local hash image there=1
 	hash=$(cd "$here/node-image" && find test-images build-images rootfs.sh -type f | LC_ALL=C sort |
 		{ mapfile -t files && source_hash "${files[@]}"; })
-	for image in "$busybox_image" "$lb_image" "$registry_image" "$http_image"; do
+	for image in "$busybox_image" "$lb_image" "$registry_image" "$http_image" "$token_image"; do
 		is_built_from "$image" "$hash" || there=0
 	done
 	if [ $there = 0 ] || [ ! -s "$tars/.$hash" ]; then
-		say "building nginx, registry, busybox and http images of Debian packages"
+		say "building nginx, registry, busybox and http images of Debian packages, and a token server"
 		mkdir -p "$tars"
 		SOURCE_HASH=$hash DEBS=$cache/node-image/debs "$here/node-image/build-images" "$tars" >"$state/images.log" 2>&1 || {
 			tail -20 "$state/images.log" >&2
@@ -82,7 +83,7 @@ build_small() {
 		}
 		echo "$hash" >"$tars/.$hash"
 	fi
-	say "nginx, registry, busybox and http images are there (sources $hash)"
+	say "nginx, registry, busybox, http and token images are there (sources $hash)"
 }
 
 pull() {
@@ -107,6 +108,15 @@ make_http() {
 	docker save -o "$tars/busybox.tar" "$busybox_image"
 }
 
+# A token server is our own in both cases. It needs nothing but Go, Debian's too.
+make_token() {
+	have go || packages golang-go
+	DEBS=$cache/node-image/debs "$here/node-image/build-images" "$tars" token >"$state/images.log" 2>&1 || {
+		tail -20 "$state/images.log" >&2
+		die "build-images failed; log: $state/images.log"
+	}
+}
+
 world_images() {
 	local second=
 	[ "${1-}" != --second ] || second=1
@@ -117,6 +127,7 @@ world_images() {
 		pull "$node_image" "$lb_image" "$registry_image" "$busybox_image"
 		[ -z "$second" ] || pull "$node_image_2"
 		make_http
+		make_token
 	else
 		names true
 		say "images cannot be pulled here: using STAND-INS instead of rancher/k3s, nginx and registry"
@@ -156,6 +167,7 @@ write_env() {
 		WORLD_BUSYBOX_TAR=$tars/busybox.tar
 		WORLD_HTTP_IMAGE=$http_image
 		WORLD_HTTP_TAR=$tars/http.tar
+		WORLD_TOKEN_IMAGE=$token_image
 		WORLD_NETWORK=$world
 		WORLD_SUBNET=$subnet
 		WORLD_MGMT_NODE=$mgmt
@@ -173,6 +185,9 @@ known() {
 	[ -r "$state/env" ] || die "the images are not there yet; first: world images"
 	names "$(sed -n 's/^WORLD_STANDIN=//p' "$state/env")"
 }
+
+# Images that were loaded and not pulled must stay, however full the disk is: nobody can bring them back.
+keep_images="--kubelet-arg=image-gc-high-threshold=100"
 
 # v1.35 and later refuse a cgroup v1 machine unless told otherwise.
 cgroup_args() { [ "$(docker info -f '{{.CgroupVersion}}')" = 2 ] || echo --kubelet-arg=fail-cgroupv1=false; }

@@ -1,0 +1,76 @@
+//! The Registry object that a LocalCluster makes for itself, by `spec.registries.create`.
+
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::{
+    context::Context,
+    kube_io::{self, Error},
+    report, resolve,
+};
+use crate::{
+    api::{
+        LocalCluster, Registry,
+        condition::{reasons, types},
+        names,
+        uses::is_owned,
+    },
+    plan::steps::Plan,
+};
+
+/// Makes the cluster's own Registry, keeps it as the spec says, or takes it away when the spec no longer has it. It
+/// goes with the cluster by its owner reference.
+pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Result<(), Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let name = names::own_registry(&cluster.name_any());
+    let existing = ctx.registry(&namespace, &name);
+    let ours = existing.as_ref().is_some_and(|r| is_owned(cluster, r));
+    let Some(spec) = &cluster.spec.registries.create else {
+        if let Some(registry) = existing.filter(|r| ours && r.metadata.deletion_timestamp.is_none()) {
+            kube_io::delete(&ctx.client, &registry).await?;
+            report::event(ctx, &cluster.object_ref(&()), "Delete", &format!("Delete Registry {name}"));
+        }
+        return Ok(());
+    };
+    if let Some(registry) = &existing {
+        if !ours {
+            let message = format!(
+                "the Registry {name} exists and is not this cluster's own: name it in spec.registries.use instead, or \
+                 rename one of the two"
+            );
+            plan.stalls(types::RESOLVED_REFS, reasons::NAME_CONFLICT, message);
+            return Ok(());
+        }
+        if registry.spec == *spec {
+            return Ok(());
+        }
+    }
+    let mut labels = serde_json::Map::new();
+    labels.insert(resolve::MANAGED_BY.0.to_owned(), resolve::MANAGED_BY.1.into());
+    let object = json!({
+        "apiVersion": Registry::api_version(&()),
+        "kind": Registry::kind(&()),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "ownerReferences": [cluster.controller_owner_ref(&())],
+        },
+        "spec": spec,
+    });
+    let api = Api::<Registry>::namespaced(ctx.client.clone(), &namespace);
+    match kube_io::apply(&api, &name, &object).await {
+        Ok(()) => {
+            let what = if existing.is_some() { "Update" } else { "Create" };
+            report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Registry {name}"));
+            Ok(())
+        }
+        // The API server says what is wrong, such as a field that can't be changed.
+        Err(Error::Kube(e)) if matches!(&*e, kube::Error::Api(s) if s.code == 422) => {
+            let message = format!("spec.registries.create: {e}");
+            plan.stalls(types::ACCEPTED, reasons::INVALID_SPEC, message);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}

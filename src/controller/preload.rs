@@ -1,0 +1,217 @@
+//! Images on their way from the Docker host into nodes, in the background, and what the nodes have of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    backoff::{Backoff, Limits, jitter},
+    observe,
+    pulls::{Pulls, Wake},
+};
+use crate::{
+    docker::{
+        engine::{ContainerDetail, Ended, Engine, Result},
+        error::Error,
+    },
+    k3s::images,
+    plan::{
+        cluster::Desired,
+        observed::Observed,
+        preload::{Import, ImportState},
+    },
+};
+
+/// How long a failed import waits for the next try.
+const LIMITS: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
+/// How many images are on their way at once: more would only share the disk.
+const AT_ONCE: usize = 3;
+
+/// The images of one engine's nodes.
+#[derive(Clone)]
+pub struct Preloads {
+    engine: Arc<dyn Engine>,
+    /// How long a list is trusted, while nobody here changes it and the container is not restarted.
+    trusted: Duration,
+    state: Arc<Mutex<State>>,
+    backoff: Arc<Backoff<Key>>,
+    turns: Arc<Semaphore>,
+}
+
+/// A container's id and an image's reference.
+type Key = (String, String);
+/// Ids on the Docker host by containerd's names.
+type Images = BTreeMap<String, String>;
+
+#[derive(Default)]
+struct State {
+    lists: HashMap<String, List>,
+    imports: HashMap<Key, Way>,
+}
+
+struct List {
+    started: Option<Timestamp>,
+    at: Instant,
+    images: Images,
+}
+
+enum Way {
+    /// It is on its way; with the words that the last try failed with.
+    Running(Option<String>),
+    /// It failed with these words; the next try is due then.
+    Failed(String, Instant),
+}
+
+impl Preloads {
+    /// Of this engine.
+    pub fn new(engine: Arc<dyn Engine>, trusted: Duration) -> Self {
+        Self {
+            engine,
+            trusted,
+            state: Arc::default(),
+            backoff: Arc::new(Backoff::new(LIMITS)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the host and the nodes that work have of the images that are wanted, and what is under way.
+    pub async fn observe(&self, pulls: &Pulls, observed: &mut Observed, desired: &Desired) -> Result<()> {
+        if desired.preload.is_empty() {
+            return Ok(());
+        }
+        let host = desired.preload.iter().map(|image| async move {
+            let id = self.engine.image(image).await?;
+            let state = if id.is_none() { Some(pulls.state(image).await?) } else { None };
+            Ok::<_, Error>((image.clone(), id, state))
+        });
+        for (image, id, state) in try_join_all(host).await? {
+            observed.preload.ids.extend(id.map(|id| (image.clone(), id)));
+            observed.images.extend(state.map(|state| (image, state)));
+        }
+        let working: Vec<&ContainerDetail> = observe::working(observed, desired).collect();
+        let lists = working.into_iter().map(|detail| async move {
+            Ok::<_, Error>((detail.container.id.clone(), self.list(detail).await?))
+        });
+        observed.preload.nodes = try_join_all(lists).await?.into_iter().collect();
+        let state = self.lock();
+        let imports = state.imports.iter().filter(|((id, _), _)| observed.own.contains_key(id));
+        observed.preload.imports = imports
+            .map(|(key, way)| {
+                let state = match way {
+                    // Another try is no news before it ends, or the status would go to and fro.
+                    Way::Failed(why, _) | Way::Running(Some(why)) => ImportState::Failed(why.clone()),
+                    Way::Running(None) => ImportState::Running,
+                };
+                (key.clone(), state)
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// What a node's containerd has, or why it does not tell.
+    async fn list(&self, detail: &ContainerDetail) -> Result<std::result::Result<Images, String>> {
+        let id = &detail.container.id;
+        let known = self.lock().lists.get(id).and_then(|list| {
+            let fresh = list.started == detail.started_at && list.at.elapsed() < self.trusted;
+            fresh.then(|| list.images.clone())
+        });
+        if let Some(known) = known {
+            return Ok(Ok(known));
+        }
+        let at = Instant::now();
+        match self.ask(id).await {
+            Ok(images) => {
+                let list = List { started: detail.started_at, at, images: images.clone() };
+                let mut state = self.lock();
+                // Those of containers that are gone.
+                state.lists.retain(|_, list| list.at.elapsed() < self.trusted * 2);
+                state.lists.insert(id.clone(), list);
+                Ok(Ok(images))
+            }
+            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => Err(error),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    async fn ask(&self, container: &str) -> Result<Images> {
+        let ended = self.engine.exec(container, &images::list()).await?;
+        succeeded(ended).map(|output| images::listed(&output))
+    }
+
+    /// Starts to put an image into a node, unless that is under way or failed a moment ago; `wake` is called at the
+    /// end.
+    pub fn start(&self, import: &Import, wake: Wake) {
+        let Some(id) = import.container.id.clone() else { return };
+        let key = (id, import.image.clone());
+        let mut state = self.lock();
+        let failed = match state.imports.get_mut(&key) {
+            Some(Way::Running(_)) => return,
+            Some(Way::Failed(_, due)) if Instant::now() < *due => return,
+            Some(Way::Failed(why, _)) => Some(std::mem::take(why)),
+            None => None,
+        };
+        state.imports.insert(key.clone(), Way::Running(failed));
+        drop(state);
+        let (this, import) = (self.clone(), import.clone());
+        tokio::spawn(async move {
+            let done = this.bring(&key.0, &import).await;
+            let (image, node) = (&import.image, &import.container.name);
+            let mut state = this.lock();
+            // Whatever happened, what was known is out of date.
+            state.lists.remove(&key.0);
+            match done {
+                Ok(()) => {
+                    tracing::info!(image, node, "the image is in the node");
+                    this.backoff.cleared(&key);
+                    state.imports.remove(&key);
+                }
+                // The node is gone, and nobody will ask for it again.
+                Err(Error::NotFound(why)) if why.contains("No such container") => {
+                    this.backoff.cleared(&key);
+                    state.imports.remove(&key);
+                }
+                Err(error) => {
+                    tracing::warn!(image, node, %error, "the image did not get into the node");
+                    let now = Instant::now();
+                    let due = now + this.backoff.failed(key.clone(), now, jitter());
+                    state.imports.insert(key, Way::Failed(error.to_string(), due));
+                }
+            }
+            drop(state);
+            wake();
+        });
+    }
+
+    /// Puts an image into a node, and has containerd tell that it is there.
+    async fn bring(&self, container: &str, import: &Import) -> Result<()> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
+        let Import { image, id, .. } = import;
+        tracing::info!(image, node = import.container.name, "putting the image into the node");
+        succeeded(self.engine.pipe_image(image, container, &images::import()).await?)?;
+        succeeded(self.engine.exec(container, &images::label(image, id)).await?)?;
+        let name = images::canonical(image);
+        if self.ask(container).await?.get(&name) != Some(id) {
+            return Err(Error::Engine(format!("containerd does not tell of {name} after its import")));
+        }
+        Ok(())
+    }
+}
+
+/// What a command wrote, where it did not fail.
+fn succeeded(ended: Ended) -> Result<String> {
+    if ended.code == 0 {
+        return Ok(ended.output);
+    }
+    let last = ended.output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    Err(Error::Engine(format!("exit code {}: {}", ended.code, last.trim())))
+}

@@ -1,0 +1,46 @@
+//! Follows `spec.manifests` to what they say.
+
+use super::{
+    super::{context::Context, kube_io::Error},
+    registries::Look,
+};
+use crate::{
+    api::condition::{reasons, types},
+    k3s::manifests,
+    plan::{
+        manifests::Manifest,
+        steps::Plan,
+        validate::{Text, Valid},
+    },
+};
+
+/// All manifests of the spec. One that is not there, or can't be applied, has no content, and the plan tells why: what
+/// of it is in the cluster stays as it is.
+pub async fn resolve(
+    ctx: &Context,
+    namespace: &str,
+    valid: &Valid,
+    plan: &mut Plan,
+) -> Result<Vec<Manifest>, Error> {
+    let mut all = Vec::new();
+    for manifest in &valid.manifests {
+        let what = format!("the manifest {}", manifest.name);
+        let text = Look::new(ctx, plan).text(namespace, &manifest.content, &what).await?;
+        let content = text.and_then(|text| {
+            let parsed = manifests::parse(&text);
+            parsed
+                .map_err(|why| {
+                    let place = match &manifest.content {
+                        Text::Inline(_) => String::new(),
+                        Text::Secret(r) => format!(" (the key {} of Secret {})", r.key, r.name),
+                        Text::ConfigMap(r) => format!(" (the key {} of ConfigMap {})", r.key, r.name),
+                    };
+                    let message = format!("{what}{place} can't be applied: {why}");
+                    plan.stalls(types::MANIFESTS_READY, reasons::MANIFEST_INVALID, message);
+                })
+                .ok()
+        });
+        all.push(Manifest { name: manifest.name.clone(), content });
+    }
+    Ok(all)
+}

@@ -1,0 +1,339 @@
+//! Follows what goes into the nodes: Registry objects with their certificates and credentials, the Secrets and
+//! ConfigMaps of `spec.registries` and `spec.files`.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::ResourceExt;
+
+use super::super::{
+    context::Context,
+    kube_io::{self, Error},
+    own_registry, registry_refs,
+};
+use super::docker_login;
+use crate::{
+    api::{
+        LocalCluster, Registry,
+        condition::{self, reasons, types},
+        local_cluster::KeyRef,
+        names,
+        uses::allows,
+    },
+    k3s::registries::{self, Auth, Registries},
+    plan::{
+        cluster::{NodeInputs, Refs, UsedRegistry},
+        containers::Owner,
+        host_aliases,
+        registries::of_nodes as node_registries,
+        steps::Plan,
+        validate::{RegistryKey, Text, Valid, certificate},
+    },
+};
+
+/// The registries in use that are there, and what goes into the nodes; `None` where some of it is missing, of which the
+/// plan then tells.
+pub async fn resolve(
+    ctx: &Context,
+    cluster: &LocalCluster,
+    valid: &Valid,
+    plan: &mut Plan,
+) -> Result<(Vec<UsedRegistry>, Option<NodeInputs>), Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    own_registry::keep(ctx, cluster, plan).await?;
+    let mut look = Look::new(ctx, plan);
+    let mut used = Vec::new();
+    for key in &valid.registries.used {
+        match look.registry(&namespace, key).await? {
+            Some(registry) => used.push(registry),
+            None => look.whole = false,
+        }
+    }
+    let inputs = look.inputs(&namespace, valid).await?;
+    let refs = Refs { registries: used, ..Refs::default() };
+    for message in host_aliases::taken(&valid.host_aliases, &refs.registries) {
+        look.whole = false;
+        look.plan.stalls(types::ACCEPTED, reasons::INVALID_SPEC, message);
+    }
+    if look.whole {
+        // Each part may be sound and the whole not: a password without a name, rewrites without an endpoint.
+        let merged = node_registries(valid, &refs, &inputs).merged;
+        for problem in registries::check(&merged, &|_| true) {
+            look.whole = false;
+            let message = format!("spec.registries, all together: {problem}");
+            look.plan.stalls(types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, message);
+        }
+    }
+    let whole = look.whole;
+    Ok((refs.registries, whole.then_some(inputs)))
+}
+
+/// Reads what is referred to, and notes what is missing.
+pub(super) struct Look<'a> {
+    ctx: &'a Context,
+    plan: &'a mut Plan,
+    whole: bool,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(ctx: &'a Context, plan: &'a mut Plan) -> Self {
+        Self { ctx, plan, whole: true }
+    }
+}
+
+impl Look<'_> {
+    fn missing(&mut self, reason: &'static str, message: String) {
+        self.whole = false;
+        // It may come a moment later, applied together with this object.
+        self.plan.waits(types::RESOLVED_REFS, reason, message);
+    }
+
+    async fn registry(&mut self, namespace: &str, key: &RegistryKey) -> Result<Option<UsedRegistry>, Error> {
+        let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
+            let message = format!("there is no Registry {} in namespace {}", key.name, key.namespace);
+            self.missing(reasons::REGISTRY_NOT_FOUND, message);
+            return Ok(None);
+        };
+        if !allows(&registry, namespace) {
+            let message = format!(
+                "the Registry {}/{} does not allow namespace {namespace}: add it to its spec.allowedNamespaces",
+                key.namespace, key.name
+            );
+            self.plan.stalls(types::RESOLVED_REFS, reasons::NOT_ALLOWED, message);
+            return Ok(None);
+        }
+        let (ca, auth) = (self.ca(&registry).await?, self.login(&registry).await?);
+        let status = registry.status.clone().unwrap_or_default();
+        let ready = condition::get(&status.conditions, types::READY);
+        let generation = registry.metadata.generation;
+        let object = format!("{}/{}", key.namespace, key.name);
+        Ok(Some(UsedRegistry {
+            name: if key.namespace == namespace { key.name.clone() } else { object.clone() },
+            owner: Owner {
+                uid: registry.uid().unwrap_or_default(),
+                manager: self.ctx.manager.clone(),
+                object,
+            },
+            hostname: names::registry(&key.namespace, &key.name, registry.spec.hostname.as_deref()),
+            host_port: status.host_port.and_then(|p| u16::try_from(p).ok()),
+            tls: registry.spec.tls.is_some(),
+            ca,
+            auth,
+            upstream: registry.spec.proxy.as_ref().and_then(|p| registries::upstream_of(&p.remote_url).ok()),
+            hosting: registry.spec.local_registry_hosting,
+            ready: ready.is_some_and(|c| c.status == "True") && status.observed_generation == generation,
+            message: ready.map(|c| c.message.clone()).unwrap_or_default(),
+        }))
+    }
+
+    /// Whom to trust at a Registry that serves HTTPS.
+    async fn ca(&mut self, registry: &Registry) -> Result<Option<Vec<u8>>, Error> {
+        let Some(tls) = &registry.spec.tls else { return Ok(None) };
+        let namespace = registry.namespace().unwrap_or_default();
+        let name = tls.ca_secret_name.as_ref().unwrap_or(&tls.secret_name);
+        let Some(secret) = self.secret(&namespace, name, "the certificate of a Registry").await? else {
+            return Ok(None);
+        };
+        let ca = registry_refs::ca(&secret, tls.ca_secret_name.is_some());
+        if ca.is_none() {
+            let message = format!("the Secret {namespace}/{name} has no key ca.crt with certificates in it");
+            self.missing(reasons::SECRET_INVALID, message);
+        }
+        Ok(ca)
+    }
+
+    /// How to log in to a Registry.
+    async fn login(&mut self, registry: &Registry) -> Result<Option<Auth>, Error> {
+        let Some(name) = registry.spec.auth.as_ref().and_then(|a| a.client_secret.as_ref()) else {
+            return Ok(None);
+        };
+        let namespace = registry.namespace().unwrap_or_default();
+        self.auth(&namespace, name, "").await
+    }
+
+    async fn inputs(&mut self, namespace: &str, valid: &Valid) -> Result<NodeInputs, Error> {
+        let mut inputs = NodeInputs::default();
+        for host in &valid.registries.hosts {
+            if let Some(name) = &host.auth
+                && let Some(auth) = self.auth(namespace, name, &host.host).await?
+            {
+                inputs.credentials.insert(host.host.clone(), auth);
+            }
+            if let Some(ca) = &host.ca
+                && let Some(content) = self.text(namespace, ca, "certificate authorities").await?
+            {
+                inputs.certificates.insert(certificate(&host.host, "ca.crt"), (0o644, content));
+            }
+            if let Some(name) = &host.client {
+                for (kind, key, mode) in [("client.crt", "tls.crt", 0o644), ("client.key", "tls.key", 0o600)]
+                {
+                    let source = Text::Secret(KeyRef { name: name.clone(), key: key.into() });
+                    if let Some(content) = self.text(namespace, &source, "the nodes' own certificate").await?
+                    {
+                        inputs.certificates.insert(certificate(&host.host, kind), (mode, content));
+                    }
+                }
+            }
+        }
+        for file in &valid.files {
+            if let Some(content) = self.text(namespace, &file.content, &file.path).await? {
+                inputs.files.insert(file.path.clone(), content);
+            }
+        }
+        if let Some(source) = &valid.registries.config
+            && let Some(content) = self.text(namespace, source, "the registries file").await?
+        {
+            inputs.config = self.config(source, &content, valid);
+        }
+        Ok(inputs)
+    }
+
+    /// The user's own registries file.
+    fn config(&mut self, source: &Text, content: &[u8], valid: &Valid) -> Registries {
+        let paths = valid.paths();
+        let parsed = match std::str::from_utf8(content) {
+            Ok(text) => registries::parse(text, &|path| paths.contains(path)),
+            Err(_) => Err(vec!["it is no UTF-8 text".to_owned()]),
+        };
+        parsed.unwrap_or_else(|problems| {
+            self.whole = false;
+            let (condition, reason, place) = match source {
+                Text::Inline(_) => {
+                    (types::ACCEPTED, reasons::INVALID_SPEC, "spec.registries.config.inline".to_owned())
+                }
+                Text::Secret(r) => {
+                    let place = format!("the key {} of Secret {}", r.key, r.name);
+                    (types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, place)
+                }
+                Text::ConfigMap(r) => {
+                    let place = format!("the key {} of ConfigMap {}", r.key, r.name);
+                    (types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, place)
+                }
+            };
+            self.plan.stalls(condition, reason, format!("{place}: {}", problems.join("; ")));
+            Registries::default()
+        })
+    }
+
+    /// A text; `None` where it is not there.
+    pub(super) async fn text(
+        &mut self,
+        namespace: &str,
+        source: &Text,
+        what: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        match source {
+            Text::Inline(text) => Ok(Some(text.clone().into_bytes())),
+            Text::Secret(r) => {
+                let Some(secret) = self.secret(namespace, &r.name, what).await? else { return Ok(None) };
+                let content = kube_io::data(&secret, &r.key).map(<[u8]>::to_vec);
+                if content.is_none() {
+                    let message = format!("the Secret {} has no key {} with {what}", r.name, r.key);
+                    self.missing(reasons::SECRET_INVALID, message);
+                }
+                Ok(content)
+            }
+            Text::ConfigMap(r) => {
+                let Some(map) = kube_io::config_map(&self.ctx.client, namespace, &r.name).await? else {
+                    let message =
+                        format!("there is no ConfigMap {} in namespace {namespace} with {what}", r.name);
+                    self.missing(reasons::CONFIG_MAP_NOT_FOUND, message);
+                    return Ok(None);
+                };
+                let content = of_config_map(map, &r.key);
+                if content.is_none() {
+                    let message = format!("the ConfigMap {} has no key {} with {what}", r.name, r.key);
+                    self.missing(reasons::CONFIG_MAP_INVALID, message);
+                }
+                Ok(content)
+            }
+        }
+    }
+
+    async fn secret(&mut self, namespace: &str, name: &str, what: &str) -> Result<Option<Secret>, Error> {
+        let secret = kube_io::secret(&self.ctx.client, namespace, name).await?;
+        if secret.is_none() {
+            let message = format!("there is no Secret {name} in namespace {namespace} with {what}");
+            self.missing(reasons::SECRET_NOT_FOUND, message);
+        }
+        Ok(secret)
+    }
+
+    async fn auth(&mut self, namespace: &str, name: &str, host: &str) -> Result<Option<Auth>, Error> {
+        let Some(secret) = self.secret(namespace, name, "credentials").await? else { return Ok(None) };
+        let auth = credentials(&secret, host);
+        if auth.is_none() {
+            let message = format!(
+                "the Secret {name} has no credentials{}: write username and password, auth, identity_token, or a \
+                 .dockerconfigjson with an entry for that host",
+                if host.is_empty() { String::new() } else { format!(" for {host}") }
+            );
+            self.missing(reasons::SECRET_INVALID, message);
+        }
+        Ok(auth)
+    }
+}
+
+/// The credentials in a Secret, of whatever form.
+fn credentials(secret: &Secret, host: &str) -> Option<Auth> {
+    let text = |key: &str| {
+        let text = String::from_utf8(kube_io::data(secret, key)?.to_vec()).ok()?;
+        // A file that was made with an editor ends in a newline, which no password does.
+        Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|t| !t.is_empty())
+    };
+    if let Some(json) = kube_io::data(secret, ".dockerconfigjson") {
+        let login = docker_login(json, host)?;
+        return Some(match login.identity_token {
+            Some(token) => Auth { identity_token: Some(token), ..Auth::default() },
+            None => {
+                Auth { username: Some(login.username), password: Some(login.password), ..Auth::default() }
+            }
+        });
+    }
+    let auth = Auth {
+        username: text("username"),
+        password: text("password"),
+        auth: text("auth"),
+        identity_token: text("identity_token"),
+    };
+    let pair = auth.username.is_some() && auth.password.is_some();
+    (pair || auth.auth.is_some() || auth.identity_token.is_some()).then_some(auth)
+}
+
+fn of_config_map(map: ConfigMap, key: &str) -> Option<Vec<u8>> {
+    let binary = map.binary_data.unwrap_or_default().remove(key).map(|b| b.0);
+    map.data.unwrap_or_default().remove(key).map(String::into_bytes).or(binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    fn secret(data: &[(&str, &str)]) -> Secret {
+        let data: BTreeMap<_, _> =
+            data.iter().map(|(k, v)| ((*k).to_owned(), ByteString(v.as_bytes().to_vec()))).collect();
+        Secret { data: Some(data), ..Secret::default() }
+    }
+
+    #[test]
+    fn credentials_have_many_forms() {
+        let found = |data: &[(&str, &str)]| {
+            credentials(&secret(data), "reg:5000").map(|a| (a.username, a.password, a.auth, a.identity_token))
+        };
+        let some = |t: &str| Some(t.to_owned());
+        assert_eq!(
+            found(&[("username", "u"), ("password", "p\n")]),
+            Some((some("u"), some("p"), None, None))
+        );
+        assert_eq!(found(&[("auth", "dTpw")]), Some((None, None, some("dTpw"), None)));
+        assert_eq!(found(&[("identity_token", "t")]), Some((None, None, None, some("t"))));
+        let json = r#"{"auths": {"reg:5000": {"auth": "dTpw"}}}"#;
+        assert_eq!(found(&[(".dockerconfigjson", json)]), Some((some("u"), some("p"), None, None)));
+        let other = r#"{"auths": {"other": {"auth": "dTpw"}}}"#;
+        assert_eq!(found(&[(".dockerconfigjson", other)]), None);
+        assert_eq!(found(&[("username", "u")]), None);
+        assert_eq!(found(&[]), None);
+    }
+}

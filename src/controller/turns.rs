@@ -1,0 +1,126 @@
+//! Whose turn it is to start: so many clusters at a time, in the order in which they asked.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::pulls::Wake;
+
+/// How long a turn lasts for a cluster that does not get ready, and a place in the queue for one that asks no more.
+const LONGEST: Duration = Duration::from_secs(90);
+
+/// Who starts and who waits, by UID.
+#[derive(Default)]
+pub struct Turns(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    starting: HashMap<String, Instant>,
+    /// The first one first.
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    uid: String,
+    asked: Instant,
+    wake: Option<Wake>,
+}
+
+impl State {
+    fn forget_old(&mut self) {
+        self.starting.retain(|_, began| began.elapsed() < LONGEST);
+        self.waiting.retain(|w| w.asked.elapsed() < LONGEST);
+    }
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this one may start while `most` may at a time. Otherwise it is woken when it may.
+    pub fn take(&self, uid: &str, most: usize, wake: Wake) -> bool {
+        let mut state = self.lock();
+        state.forget_old();
+        if state.starting.contains_key(uid) {
+            return true;
+        }
+        let asked = Instant::now();
+        let place = state.waiting.iter().position(|w| w.uid == uid);
+        let place = place.unwrap_or_else(|| {
+            state.waiting.push(Waiting { uid: uid.to_owned(), asked, wake: None });
+            state.waiting.len() - 1
+        });
+        (state.waiting[place].asked, state.waiting[place].wake) = (asked, Some(wake));
+        if state.starting.len() + place >= most {
+            return false;
+        }
+        state.waiting.remove(place);
+        state.starting.insert(uid.to_owned(), asked);
+        true
+    }
+
+    /// This one has started, or does not any more: the next one is woken.
+    pub fn done(&self, uid: &str) {
+        let mut state = self.lock();
+        state.waiting.retain(|w| w.uid != uid);
+        if state.starting.remove(uid).is_some() {
+            state.forget_old();
+            if let Some(wake) = state.waiting.first_mut().and_then(|next| next.wake.take()) {
+                wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_at_a_time_in_the_order_in_which_they_asked() {
+        let turns = Turns::default();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let take = |uid: &str| {
+            let woken = woken.clone();
+            let wake = move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            };
+            turns.take(uid, 2, Box::new(wake))
+        };
+        assert!(take("a") && take("b") && take("a"));
+        assert!(!take("c") && !take("d"));
+        turns.done("nobody");
+        assert_eq!(woken.load(Ordering::Relaxed), 0);
+        turns.done("a");
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert!(!take("d"), "c was first");
+        assert!(take("c") && !take("d"));
+        // One that is deleted while it waits keeps nobody waiting.
+        assert!(!take("e"));
+        turns.done("d");
+        turns.done("b");
+        assert!(take("e"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_gets_ready_has_its_turn_once() {
+        let turns = Turns::default();
+        let take = |uid: &str| turns.take(uid, 1, Box::new(|| ()));
+        assert!(take("stuck") && !take("gone") && !take("next"));
+        tokio::time::advance(LONGEST / 2).await;
+        assert!(!take("next"));
+        tokio::time::advance(LONGEST / 2).await;
+        assert!(take("next"), "who waits before it asks no more");
+        assert!(!take("stuck"));
+    }
+}

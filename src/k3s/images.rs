@@ -1,0 +1,114 @@
+//! Images in a node's containerd: their names there, and the commands of `ctr` by which they get there and are told.
+//!
+//! K3s's own `crictl` and `ctr` are in every node; `ctr` alone reads an image from its standard input.
+
+use std::collections::BTreeMap;
+
+use super::CONTAINERD_SOCKET;
+
+/// The label that tells which image of the Docker host one in containerd was made from, by its id there.
+pub const ID_LABEL: &str = "localcluster.dev/image-id";
+/// What keeps the kubelet from removing an image when disk space runs out. K3s takes it away at its next start only
+/// from images that have a label of its own besides.
+const PINNED: &str = "io.cri-containerd.pinned=pinned";
+
+/// The name that containerd has for an image reference with a tag: in full, as Docker and Kubernetes understand it.
+pub fn canonical(reference: &str) -> String {
+    let (domain, rest) = match reference.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.contains(|c: char| c.is_ascii_uppercase()) =>
+        {
+            (first, rest)
+        }
+        _ => ("docker.io", reference),
+    };
+    let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+    let library = if domain == "docker.io" && !rest.contains('/') { "library/" } else { "" };
+    format!("{domain}/{library}{rest}")
+}
+
+fn ctr(args: &[&str]) -> Vec<String> {
+    let begin = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images"];
+    begin.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
+}
+
+/// Reads the archive of an image, as `docker save` writes it, from standard input.
+pub fn import() -> Vec<String> {
+    ctr(&["import", "-"])
+}
+
+/// Notes on an image that it was made from the one with this id, and keeps it from the kubelet's garbage collection.
+pub fn label(reference: &str, id: &str) -> Vec<String> {
+    ctr(&["label", &canonical(reference), PINNED, &format!("{ID_LABEL}={id}")])
+}
+
+/// Lists all images.
+pub fn list() -> Vec<String> {
+    ctr(&["list"])
+}
+
+/// The images of such a list that were put there from the Docker host: ids there by containerd's name.
+pub fn listed(output: &str) -> BTreeMap<String, String> {
+    let id = |labels: &str| {
+        let mut labels = labels.split(',');
+        labels.find_map(|l| Some(l.strip_prefix(ID_LABEL)?.strip_prefix('=')?.to_owned()))
+    };
+    // The name is in the first column and the labels are in the last one.
+    let line = |line: &str| {
+        let mut columns = line.split_whitespace();
+        Some((columns.next()?.to_owned(), id(columns.next_back()?)?))
+    };
+    output.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_containerd_has_them() {
+        for (reference, name) in [
+            ("nginx:1.29", "docker.io/library/nginx:1.29"),
+            ("standin/http:1", "docker.io/standin/http:1"),
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("index.docker.io/a/b:1", "docker.io/a/b:1"),
+            ("localhost/idle:1", "localhost/idle:1"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b:1"),
+            ("registry.example/app:1", "registry.example/app:1"),
+            ("quay.io/a/b/c:v1.2", "quay.io/a/b/c:v1.2"),
+            ("HOST/app:1", "HOST/app:1"),
+        ] {
+            assert_eq!(canonical(reference), name);
+        }
+    }
+
+    #[test]
+    fn only_what_came_from_the_host_is_told() {
+        let list = "\
+REF                                TYPE                                                 DIGEST        SIZE    PLATFORMS   LABELS                                                          
+docker.io/library/nginx:1.29       application/vnd.docker.distribution.manifest.v2+json sha256:aaaa   2.0 MiB linux/amd64 io.cri-containerd.image=managed,io.cri-containerd.pinned=pinned,localcluster.dev/image-id=sha256:cc
+docker.io/rancher/mirrored-pause:3 application/vnd.oci.image.index.v1+json              sha256:bbbb   0.7 MiB linux/amd64 io.cri-containerd.image=managed,io.cri-containerd.pinned=pinned 
+docker.io/library/plain:1          application/vnd.oci.image.index.v1+json              sha256:dddd   1.0 KiB linux/amd64 -                                                               
+";
+        let wanted = BTreeMap::from([("docker.io/library/nginx:1.29".to_owned(), "sha256:cc".to_owned())]);
+        assert_eq!(listed(list), wanted);
+        assert_eq!(listed(""), BTreeMap::new());
+    }
+
+    #[test]
+    fn the_commands_in_full() {
+        let line = |command: Vec<String>| command.join(" ");
+        let ctr = "ctr --address /run/k3s/containerd/containerd.sock --namespace k8s.io images";
+        assert_eq!(line(import()), format!("{ctr} import -"));
+        assert_eq!(line(list()), format!("{ctr} list"));
+        assert_eq!(
+            line(label("nginx:1", "sha256:cc")),
+            format!(
+                "{ctr} label docker.io/library/nginx:1 io.cri-containerd.pinned=pinned \
+                 localcluster.dev/image-id=sha256:cc"
+            )
+        );
+    }
+}

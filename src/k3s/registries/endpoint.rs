@@ -1,0 +1,137 @@
+//! An endpoint's URL as K3s understands it.
+
+use std::{net::IpAddr, sync::LazyLock};
+
+use regex::Regex;
+
+use crate::api::rules::pattern;
+
+/// Docker Hub as image names begin.
+pub(crate) const DOCKER_HUB: &str = "docker.io";
+/// The host that serves it.
+pub(crate) const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+
+static HOST: LazyLock<Regex> = LazyLock::new(|| whole(pattern::HOST));
+static PATH: LazyLock<Regex> = LazyLock::new(|| whole("(/[-A-Za-z0-9._~/]*)?"));
+
+fn whole(pattern: &str) -> Regex {
+    Regex::new(&format!("^(?:{pattern})$")).expect("the patterns are constants")
+}
+
+/// Where images are pulled from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// `http` or `https`.
+    scheme: &'static str,
+    /// The host, with its port where the URL has one.
+    host: String,
+    path: String,
+}
+
+impl Endpoint {
+    /// Reads a URL; without a scheme it is HTTPS, except that the node itself is asked by HTTP on odd ports.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Some("http"), rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Some("https"), rest),
+            Some(_) => return None,
+            None => (None, text),
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if !is_host(host) || !PATH.is_match(path) {
+            return None;
+        }
+        let odd_port = port(host).is_some_and(|p| p != 443);
+        let scheme = scheme.unwrap_or(if is_this_node(name(host)) && odd_port { "http" } else { "https" });
+        Some(Self { scheme, host: host.into(), path: path.into() })
+    }
+
+    /// What is asked after all mirrors of a registry.
+    pub fn default_of(registry: &str) -> Option<Self> {
+        Self::parse(registry).filter(|e| e.host == registry)
+    }
+
+    /// The URL as K3s writes it.
+    pub fn url(&self) -> String {
+        let host = if self.host == DOCKER_HUB { DOCKER_HUB_HOST } else { &self.host };
+        let path = if self.overrides_path() { &self.path } else { "/v2" };
+        format!("{}://{host}{path}", self.scheme)
+    }
+
+    /// Whether the API is not at the usual path.
+    pub fn overrides_path(&self) -> bool {
+        !matches!(self.path.as_str(), "" | "/" | "/v2")
+    }
+
+    /// The host with its port, as `configs` names it.
+    pub fn host(&self) -> &str {
+        if self.host == DOCKER_HUB_HOST { DOCKER_HUB } else { &self.host }
+    }
+}
+
+/// Whether `text` is a host or `host:port`.
+pub(crate) fn is_host(text: &str) -> bool {
+    HOST.is_match(text) && (!text.contains(':') || port(text).is_some_and(|p| p != 0))
+}
+
+/// The host without its port.
+pub(crate) fn name(host: &str) -> &str {
+    host.split_once(':').map_or(host, |(name, _)| name)
+}
+
+/// The port of a host that names one.
+pub(crate) fn port(host: &str) -> Option<u16> {
+    host.split_once(':')?.1.parse().ok()
+}
+
+fn is_this_node(name: &str) -> bool {
+    name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_as_k3s_reads_them() {
+        for (text, url, host) in [
+            ("registry.example", "https://registry.example/v2", "registry.example"),
+            ("https://registry.example", "https://registry.example/v2", "registry.example"),
+            ("https://registry.example/", "https://registry.example/v2", "registry.example"),
+            ("https://registry.example/v2", "https://registry.example/v2", "registry.example"),
+            ("https://registry.example/v2/", "https://registry.example/v2/", "registry.example"),
+            ("HTTP://r:80/harbor/v2/p", "http://r:80/harbor/v2/p", "r:80"),
+            ("docker.io", "https://registry-1.docker.io/v2", "docker.io"),
+            ("https://registry-1.docker.io", "https://registry-1.docker.io/v2", "docker.io"),
+            ("registry-1.docker.io:443", "https://registry-1.docker.io:443/v2", "registry-1.docker.io:443"),
+            ("1.2.3.4:443", "https://1.2.3.4:443/v2", "1.2.3.4:443"),
+            ("localhost", "https://localhost/v2", "localhost"),
+            ("localhost:443", "https://localhost:443/v2", "localhost:443"),
+            ("localhost:80", "http://localhost:80/v2", "localhost:80"),
+            ("localhost:5000", "http://localhost:5000/v2", "localhost:5000"),
+            ("127.0.0.2:5000", "http://127.0.0.2:5000/v2", "127.0.0.2:5000"),
+            ("https://localhost:5000", "https://localhost:5000/v2", "localhost:5000"),
+            ("registry.localhost:5000", "https://registry.localhost:5000/v2", "registry.localhost:5000"),
+        ] {
+            let read = Endpoint::parse(text).unwrap();
+            assert_eq!((read.url().as_str(), read.host()), (url, host), "{text}");
+        }
+        for text in [
+            "",
+            "ftp://r",
+            "http://",
+            "https://u:p@r",
+            "r?x",
+            "r/#",
+            "[::1]:5000",
+            "r:",
+            "r:0",
+            "r:65536",
+            "a b",
+        ] {
+            assert_eq!(Endpoint::parse(text), None, "{text}");
+        }
+        assert_eq!(Endpoint::default_of("r/v2"), None);
+        assert_eq!(Endpoint::default_of("http://r"), None);
+    }
+}

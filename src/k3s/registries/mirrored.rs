@@ -1,0 +1,231 @@
+//! The registries and pull-through caches that clusters use, and the names under which they answer.
+
+use super::{DOCKER_HUB, Registries, endpoint};
+
+/// A registry on the cluster's network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mirrored {
+    /// Its container's name, which resolves on the cluster's network.
+    pub hostname: String,
+    /// The port that it listens on in its container.
+    pub port: u16,
+    /// Its port on the Docker host, where it is known.
+    pub host_port: Option<u16>,
+    /// How it is talked to.
+    pub scheme: Scheme,
+    /// The registry that it is a pull-through cache of, as image names begin.
+    pub upstream: Option<String>,
+}
+
+/// How a registry is talked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+impl Mirrored {
+    /// Its name and port on the cluster's network.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.hostname, self.port)
+    }
+
+    /// The registry names under which its images can be pulled: what was pushed as any of them, from the host or
+    /// from a container, can be pulled as any of them.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec![self.address()];
+        if let Some(port) = self.host_port {
+            for name in [format!("{}:{port}", self.hostname), format!("localhost:{port}")] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Where the nodes find it. `http` is told by the URL alone; K3s takes HTTPS for everything else.
+    pub fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.address())
+    }
+}
+
+/// The mirrors of all of them. Where two claim a name, it is the first one's. The caches of a registry are asked in the
+/// order of the list, and before the registry, should that be one of the list too.
+pub fn of_registries(list: &[Mirrored]) -> Registries {
+    let mut all = Registries::default();
+    for registry in list {
+        for name in registry.names() {
+            let mirror = all.mirrors.entry(name).or_default();
+            if mirror.endpoints.is_empty() {
+                mirror.endpoints.push(registry.endpoint());
+            }
+        }
+    }
+    for cache in list.iter().rev() {
+        let Some(upstream) = &cache.upstream else { continue };
+        let endpoints = &mut all.mirrors.entry(upstream.clone()).or_default().endpoints;
+        endpoints.retain(|e| *e != cache.endpoint());
+        endpoints.insert(0, cache.endpoint());
+    }
+    all
+}
+
+/// The registry, as image names begin, that is behind a pull-through cache's `remoteURL`. The error tells what to write
+/// instead.
+pub fn upstream_of(remote_url: &str) -> Result<String, String> {
+    const SHAPE: &str = "a cache stands for a whole registry: write https://host[:port]";
+    let (scheme, rest) = remote_url.split_once("://").ok_or(SHAPE)?;
+    let default_port = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return Err(SHAPE.into()),
+    };
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    if !endpoint::is_host(host) {
+        return Err(if host.starts_with('[') {
+            "K3s can't handle IPv6 addresses here: write a name that leads there".into()
+        } else if host.contains('@') {
+            format!("{SHAPE}, and put the login into credentialsSecret")
+        } else {
+            SHAPE.into()
+        });
+    }
+    let host = host.to_ascii_lowercase();
+    let host = match endpoint::port(&host) {
+        Some(port) if port == default_port => endpoint::name(&host),
+        _ => &host,
+    };
+    Ok(match host {
+        "registry-1.docker.io" | "index.docker.io" => DOCKER_HUB.into(),
+        other => other.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(hostname: &str, host_port: Option<u16>) -> Mirrored {
+        Mirrored { hostname: hostname.into(), port: 5000, host_port, scheme: Scheme::Http, upstream: None }
+    }
+
+    fn cache(hostname: &str, upstream: &str) -> Mirrored {
+        Mirrored { upstream: Some(upstream.into()), ..registry(hostname, None) }
+    }
+
+    /// k3d-io/k3d#763 and #192: what was pushed to localhost:5050 could not be pulled as that.
+    #[test]
+    fn k3d_22_every_name_leads_to_the_registry() {
+        insta::assert_snapshot!(of_registries(&[registry("k3d-registry", Some(5050))]).render(), @r#"
+        # Written by localcluster-operator.
+        mirrors:
+          "k3d-registry:5000":
+            endpoint:
+              - "http://k3d-registry:5000"
+          "k3d-registry:5050":
+            endpoint:
+              - "http://k3d-registry:5000"
+          "localhost:5050":
+            endpoint:
+              - "http://k3d-registry:5000"
+        "#);
+        insta::assert_snapshot!(of_registries(&[]).render(), @r"
+        # Written by localcluster-operator.
+        mirrors: {}
+        ");
+    }
+
+    #[test]
+    fn names_are_there_once_and_only_when_known() {
+        assert_eq!(registry("r", None).names(), ["r:5000"]);
+        assert_eq!(registry("r", Some(5000)).names(), ["r:5000", "localhost:5000"]);
+        assert_eq!(registry("r", Some(1)).names(), ["r:5000", "r:1", "localhost:1"]);
+        let secure = Mirrored { scheme: Scheme::Https, port: 443, ..registry("r", None) };
+        assert_eq!(secure.endpoint(), "https://r:443");
+    }
+
+    #[test]
+    fn the_first_one_wins_a_name() {
+        let all = of_registries(&[registry("a", Some(5050)), registry("b", Some(5050))]);
+        assert_eq!(all.mirrors["localhost:5050"].endpoints, ["http://a:5000"]);
+        assert_eq!(all.mirrors["b:5050"].endpoints, ["http://b:5000"]);
+    }
+
+    /// k3d-io/k3d#1419 and #1070: a cache was made that no cluster used.
+    #[test]
+    fn k3d_12_a_cache_is_used_for_what_it_caches() {
+        let upstream = upstream_of("https://registry-1.docker.io").unwrap();
+        let all = of_registries(&[cache("hub", &upstream)]);
+        assert_eq!(all.mirrors["docker.io"].endpoints, ["http://hub:5000"]);
+        assert_eq!(all.mirrors["hub:5000"].endpoints, ["http://hub:5000"]);
+    }
+
+    /// k3d-io/k3d#1346 and #1214: a registry and several caches in one cluster.
+    #[test]
+    fn k3d_13_a_registry_and_several_caches() {
+        let all = of_registries(&[
+            cache("hub", "docker.io"),
+            registry("mine", Some(5050)),
+            cache("quay", "quay.io"),
+            cache("hub2", "docker.io"),
+            cache("near", "mine:5000"),
+        ]);
+        assert_eq!(all.mirrors["docker.io"].endpoints, ["http://hub:5000", "http://hub2:5000"]);
+        assert_eq!(all.mirrors["quay.io"].endpoints, ["http://quay:5000"]);
+        assert_eq!(all.mirrors["mine:5000"].endpoints, ["http://near:5000", "http://mine:5000"]);
+        assert_eq!(all.mirrors["localhost:5050"].endpoints, ["http://mine:5000"]);
+    }
+
+    #[test]
+    fn the_registry_behind_a_remote_url() {
+        for (url, registry) in [
+            ("https://registry-1.docker.io", "docker.io"),
+            ("https://index.docker.io/", "docker.io"),
+            ("https://docker.io", "docker.io"),
+            ("https://registry-1.docker.io:443", "docker.io"),
+            ("https://Quay.io/", "quay.io"),
+            ("https://quay.io:443", "quay.io"),
+            ("https://quay.io:80", "quay.io:80"),
+            ("http://r:80", "r"),
+            ("http://r:443/", "r:443"),
+            ("http://k3d-up:5000", "k3d-up:5000"),
+            ("https://10.0.0.1:8443", "10.0.0.1:8443"),
+        ] {
+            assert_eq!(upstream_of(url).as_deref(), Ok(registry), "{url}");
+        }
+        for url in [
+            "",
+            "quay.io",
+            "ftp://quay.io",
+            "HTTPS://quay.io",
+            "https://",
+            "https:///",
+            "https://quay.io//",
+            "https://quay.io/v2",
+            "https://quay.io/?a",
+            "https://quay.io?a=b",
+            "https://quay.io#a",
+            "https://u:p@quay.io",
+            "https://[::1]:5000",
+            "https://quay.io:0",
+            "https://quay.io:99999",
+            "https://quay.io ",
+        ] {
+            let told = upstream_of(url).unwrap_err();
+            assert!(told.contains("write") && !told.contains("u:p"), "{url}: {told}");
+        }
+    }
+}

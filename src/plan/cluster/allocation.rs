@@ -1,0 +1,162 @@
+//! What the spec of a LocalCluster leaves open: its subnet and host ports, which are kept once they were given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+
+use super::{AllocatedPort, Allocation, Settings};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{reasons, types},
+        local_cluster::Protocol,
+        names,
+    },
+    k3s,
+    plan::{
+        addresses::{self, Addresses},
+        containers::Owner,
+        observed::Observed,
+        refused::Refused,
+        steps::Plan,
+        validate::{Valid, ValidPort},
+    },
+};
+
+/// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
+pub fn allocate(
+    plan: &mut Plan,
+    valid: &Valid,
+    owner: &Owner,
+    settings: &Settings,
+    observed: &Observed,
+    previous: &LocalClusterStatus,
+    refused: &Refused,
+) -> Option<Allocation> {
+    let subnet = subnet(plan, valid, owner, settings, observed, previous, &refused.subnets)?;
+    let refused = &refused.ports;
+    let balancer = observed.own.values().find(|d| d.container.name == valid.names.load_balancer());
+    let mut taken: BTreeSet<u16> = observed
+        .containers
+        .iter()
+        .filter(|c| !owner.owns(&c.labels))
+        .flat_map(|c| c.ports.iter().map(|p| p.host_port))
+        .chain(refused.iter().copied())
+        .chain(valid.api_port)
+        .chain(valid.ports.iter().flat_map(ValidPort::host_ports))
+        .collect();
+    // Nothing is given twice: first what the spec names, then what worked before, then what is free. A port that once
+    // worked is kept even when somebody else has it now: people have it in their configuration.
+    let mut given: BTreeSet<(Protocol, u16)> =
+        valid.api_port.map(|p| (Protocol::Tcp, p)).into_iter().collect();
+    given.extend(valid.ports.iter().flat_map(|p| p.host_ports().map(|h| (p.protocol, h))));
+    let mut keep = |protocol: Protocol, wanted: Option<u16>, known: Option<i32>| {
+        let known = known.and_then(|p| u16::try_from(p).ok());
+        wanted.or_else(|| known.filter(|p| given.insert((protocol, *p))))
+    };
+    let api = keep(Protocol::Tcp, valid.api_port, previous.api_port.as_ref().map(|p| p.host_port));
+    let kept: Vec<Option<u16>> = valid
+        .ports
+        .iter()
+        .map(|port| {
+            let known = previous.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
+            keep(port.protocol, port.host_port, known.map(|p| p.host_port))
+        })
+        .collect();
+    taken.extend(given.iter().map(|(_, p)| *p));
+    let made = |listen: u16, protocol: Protocol| {
+        let ports = &balancer?.wanted_ports;
+        ports.iter().find(|p| p.port == listen && p.protocol == protocol.docker()).map(|p| p.host_port)
+    };
+    let mut allocate = |plan: &mut Plan, kept: Option<u16>, protocol: Protocol, listen: u16, seed: &str| {
+        let made =
+            made(listen, protocol).filter(|p| !refused.contains(p) && !given.contains(&(protocol, *p)));
+        let port = kept.or(made).or_else(|| {
+            let seed = format!("{}/{seed}", owner.uid);
+            addresses::free_port(&settings.port_range, &seed, &taken)
+        });
+        if let Some(port) = port {
+            taken.insert(port);
+            given.insert((protocol, port));
+        } else {
+            let (first, last) = (settings.port_range.start(), settings.port_range.end());
+            plan.stalls(
+                types::LOAD_BALANCER_READY,
+                reasons::PORT_CONFLICT,
+                format!(
+                    "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
+                ),
+            );
+        }
+        port
+    };
+    let api_port = allocate(plan, api, Protocol::Tcp, k3s::API_PORT, "api")?;
+    let mut listening: BTreeSet<(Protocol, u16)> = BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]);
+    // Two host ports may lead to one port of the nodes; the second listens under its host port's number, or another.
+    let mut listen = |port: &ValidPort, host_port: u16| {
+        let all = |first: u16| (first..=u16::MAX).take(usize::from(port.further) + 1);
+        let free = |first: &u16| {
+            all(*first).count() > usize::from(port.further)
+                && all(*first).all(|p| !listening.contains(&(port.protocol, p)))
+        };
+        let first = [port.port, host_port].into_iter().chain(1..=u16::MAX).find(free)?;
+        listening.extend(all(first).map(|p| (port.protocol, p)));
+        Some(first)
+    };
+    let mut ports = Vec::new();
+    for (port, kept) in valid.ports.iter().zip(kept) {
+        let host_port = allocate(plan, kept, port.protocol, port.port, &port.name)?;
+        let listen = listen(port, host_port)?;
+        ports.push(AllocatedPort { name: port.name.clone(), host_port, listen, held: BTreeMap::new() });
+    }
+    Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
+}
+
+/// The cluster's subnet: that of its network, else the last one known, else the spec's, else a free one.
+fn subnet(
+    plan: &mut Plan,
+    valid: &Valid,
+    owner: &Owner,
+    settings: &Settings,
+    observed: &Observed,
+    previous: &LocalClusterStatus,
+    refused: &BTreeSet<Ipv4Net>,
+) -> Option<Ipv4Net> {
+    let own = |labels: &BTreeMap<String, String>| owner.owns(labels);
+    let existing = observed.networks.iter().find(|n| own(&n.labels)).and_then(|n| n.subnets.first().copied());
+    if let Some(subnet) = existing {
+        return Some(subnet);
+    }
+    let remembered = previous.network.as_ref().and_then(|n| n.subnet.parse().ok());
+    let labelled = observed.own.values().find_map(|d| d.container.labels.get(names::SUBNET)?.parse().ok());
+    let Some(subnet) = valid.subnet.or(remembered).or(labelled) else {
+        let free = addresses::free_subnet(settings.network_pool, &observed.networks, refused, &owner.uid);
+        if free.is_none() {
+            plan.stalls(
+                types::NETWORK_READY,
+                reasons::ADDRESS_POOL_EXHAUSTED,
+                format!(
+                    "no /24 of the pool {} is free: delete a cluster, widen --network-pool, or set \
+                     spec.network.subnet to a subnet outside of it",
+                    settings.network_pool
+                ),
+            );
+        }
+        return free;
+    };
+    if let Some(other) = addresses::overlapping(subnet, &observed.networks) {
+        let other_subnets: Vec<_> = other.subnets.iter().map(ToString::to_string).collect();
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::SUBNET_CONFLICT,
+            format!(
+                "the subnet {subnet} overlaps with {} of the Docker network {}: remove that network, or make the \
+                 cluster anew with another spec.network.subnet",
+                other_subnets.join(", "),
+                other.name
+            ),
+        );
+        return None;
+    }
+    Some(subnet)
+}

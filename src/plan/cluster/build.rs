@@ -1,0 +1,320 @@
+//! The containers of a LocalCluster as they are to be.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{Allocation, Desired, NodeSpec, Refs, Settings, image, image_of};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::types,
+        local_cluster::{NodeRole, NodeSet, Protocol},
+        names,
+    },
+    docker::engine::Published,
+    k3s::{
+        self,
+        args::{self, NodeArgs},
+        load_balancer::{self, Forward},
+        reserved::{self, Limits},
+        versions::{self, Version},
+    },
+    plan::{
+        addresses::Addresses,
+        containers::Owner,
+        desired::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Role, VolumeSpec},
+        host_aliases,
+        mounts::Mounts,
+        observed::Observed,
+        registries::{self, NodeRegistries},
+        servers,
+        steps::{NodeConfig, Plan},
+        validate::{Valid, ValidFile, ValidPool},
+    },
+};
+
+/// What a cluster's containers are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    /// What its spec wants.
+    pub valid: &'a Valid,
+    /// Its owner labels.
+    pub owner: &'a Owner,
+    /// What the operator was set up with.
+    pub settings: &'a Settings,
+    /// What the spec refers to.
+    pub refs: &'a Refs,
+    /// What was allocated to it.
+    pub allocation: &'a Allocation,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// What was told of it last.
+    pub previous: &'a LocalClusterStatus,
+    /// The time, which only bounds how long something may take.
+    pub now: Timestamp,
+}
+
+/// Everything that the cluster wants. Says in the plan which version it can't have.
+pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
+    let Basis { valid, owner, settings, refs, allocation, observed, previous, now: _ } = basis;
+    let (image, refusal) = image(valid, settings, observed, previous);
+    if let Some((reason, message)) = refusal {
+        plan.stalls(types::CONTROL_PLANE_READY, reason, message);
+    }
+    let existing = servers::existing(&valid.names, owner, observed, &previous.voters);
+    let etcd = servers::in_etcd(valid.servers.count, &existing);
+    let version = versions::of_image(&image);
+    let refuses = version.as_deref().and_then(Version::parse).is_none_or(|v| v.refuses_cgroup_v1());
+    let cgroup_v1 = observed.engine.cgroup_v1 && refuses;
+    let registries = refs.inputs.as_ref().map(|inputs| registries::of_nodes(valid, refs, inputs));
+    let mounts = Mounts::new(valid, owner, &image, &settings.allowed_host_paths);
+    let build = Build {
+        basis,
+        image,
+        cgroup_v1,
+        registries: &registries,
+        existing: &existing,
+        etcd,
+        mounts: &mounts,
+    };
+    let Addresses { subnet } = allocation.addresses;
+    Desired {
+        names: valid.names.clone(),
+        network: NetworkSpec {
+            name: valid.names.network(),
+            subnet,
+            gateway: allocation.addresses.gateway(),
+            ip_range: allocation.addresses.strangers(),
+            labels: build.labels(None),
+        },
+        addresses: allocation.addresses,
+        servers: (0..valid.servers.count).map(|i| build.node(NodeRole::Server, &valid.servers, i)).collect(),
+        agents: (0..valid.agents.count).map(|i| build.node(NodeRole::Agent, &valid.agents, i)).collect(),
+        max_unavailable: valid.agents.max_unavailable,
+        load_balancer: build.load_balancer(),
+        strangers: valid.registries.containers.iter().map(|c| c.name.clone()).collect(),
+        preload: valid.preload_images.clone(),
+        version,
+        registries,
+        stopped: valid.stopped,
+        host_aliases: valid.host_aliases.clone(),
+        mounts: mounts.clone(),
+    }
+}
+
+struct Build<'a> {
+    basis: Basis<'a>,
+    image: String,
+    cgroup_v1: bool,
+    registries: &'a Option<NodeRegistries>,
+    existing: &'a BTreeMap<usize, servers::Server<'a>>,
+    etcd: bool,
+    mounts: &'a Arc<Mounts>,
+}
+
+impl Build<'_> {
+    fn labels(&self, role: Option<&str>) -> BTreeMap<String, String> {
+        let mut labels = self.basis.owner.labels();
+        labels.insert(names::APP.into(), "k3d".into());
+        labels.insert(names::CLUSTER.into(), self.basis.valid.names.cluster.clone());
+        if let Some(role) = role {
+            labels.insert(names::ROLE.into(), role.into());
+            labels.insert(names::SUBNET.into(), self.basis.allocation.addresses.subnet.to_string());
+        }
+        labels
+    }
+
+    fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
+        let name = self.basis.valid.names.node(role, index);
+        let mut sans = self.basis.valid.sans.clone();
+        sans.push(self.basis.valid.api_ip.to_string());
+        sans.push(self.basis.allocation.addresses.load_balancer().to_string());
+        let command = args::command(&NodeArgs {
+            role,
+            load_balancer: &self.basis.valid.names.load_balancer(),
+            sans: &sans,
+            taints: &pool.taints,
+            default_endpoint: self.basis.valid.registries.default_endpoint,
+            cgroup_v1: self.cgroup_v1,
+            extra: &pool.args,
+        });
+        let limits = Limits { memory: pool.memory, nano_cpus: pool.nano_cpus };
+        let engine = &self.basis.observed.engine;
+        let resolvers: String =
+            self.basis.settings.node_dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
+        let file = |path: &str, mode, content: Vec<u8>, change| FileSpec {
+            path: path.into(),
+            mode,
+            content,
+            change,
+        };
+        let mut labels = self.labels(Some(match role {
+            NodeRole::Server => "server",
+            NodeRole::Agent => "agent",
+        }));
+        if role == NodeRole::Server && self.etcd {
+            labels.insert(names::DATASTORE.into(), names::ETCD.into());
+        }
+        let volumes = k3s::NODE_VOLUMES
+            .iter()
+            .map(|(kind, _)| VolumeSpec { name: names::volume(&name, kind), labels: self.labels(None) })
+            .collect();
+        let container = ContainerSpec {
+            role: Role::Node(role),
+            image: self.image.clone(),
+            command,
+            host_args: reserved::argument(limits, engine.memory, engine.cpus, &pool.args)
+                .into_iter()
+                .collect(),
+            env: pool.env.clone(),
+            labels,
+            privileged: true,
+            tmpfs: vec!["/run".into(), "/var/run".into()],
+            volume_labels: self.labels(None),
+            binds: pool.volumes.clone(),
+            once: false,
+            mounts: k3s::NODE_VOLUMES
+                .iter()
+                .map(|(kind, path)| ((*path).to_owned(), names::volume(&name, kind)))
+                .collect(),
+            endpoint: self.endpoint(self.basis.allocation.addresses.node(role, index)),
+            ports: Vec::new(),
+            memory: pool.memory,
+            nano_cpus: pool.nano_cpus,
+            ulimits: pool.ulimits.clone(),
+            gpus: pool.gpus,
+            extra_hosts: host_aliases::of_nodes(
+                &self.basis.valid.host_aliases,
+                self.basis.allocation.addresses.gateway(),
+            ),
+            files: [
+                file(k3s::TOKEN_FILE, 0o600, self.basis.refs.token.clone(), FileChange::Recreate),
+                file(k3s::RESOLV_CONF_FILE, 0o644, resolvers.into_bytes(), FileChange::Replace),
+            ]
+            .into_iter()
+            .chain((role == NodeRole::Server).then(|| {
+                let join = self.join(index).into_bytes();
+                file(k3s::JOIN_FILE, 0o600, join, FileChange::Keep)
+            }))
+            .chain(self.files(role))
+            .chain(self.registries.iter().flat_map(|r| r.files.clone()))
+            .collect(),
+            given_files: self.given(role).map(|f| f.path.clone()).collect(),
+            name,
+        };
+        let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
+        NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
+    }
+
+    fn join(&self, index: usize) -> String {
+        let voter = |other: usize| {
+            let name = self.basis.valid.names.node(NodeRole::Server, other);
+            self.basis.observed.node(&name).is_some_and(|n| n.voter == Some(true))
+        };
+        servers::join_file(index, self.etcd, self.basis.allocation.addresses, self.existing, voter)
+    }
+
+    /// The user's own files for nodes of this role.
+    fn given(&self, role: NodeRole) -> impl Iterator<Item = &ValidFile> {
+        self.basis.valid.files.iter().filter(move |f| match f.nodes {
+            NodeSet::All => true,
+            NodeSet::Servers => role == NodeRole::Server,
+            NodeSet::Agents => role == NodeRole::Agent,
+        })
+    }
+
+    fn files(&self, role: NodeRole) -> impl Iterator<Item = FileSpec> {
+        let live = self.registries.as_ref().map(|r| registries::named(&r.merged)).unwrap_or_default();
+        let inputs = self.basis.refs.inputs.as_ref();
+        self.given(role).filter_map(move |given| {
+            Some(FileSpec {
+                path: given.path.clone(),
+                mode: given.mode(),
+                content: inputs?.files.get(&given.path)?.clone(),
+                change: if live.contains(given.path.as_str()) {
+                    FileChange::Live
+                } else {
+                    FileChange::Recreate
+                },
+            })
+        })
+    }
+
+    fn endpoint(&self, ip: Ipv4Addr) -> Endpoint {
+        Endpoint { ip: Some(ip), aliases: Vec::new() }
+    }
+
+    fn load_balancer(&self) -> ContainerSpec {
+        let addresses = self.basis.allocation.addresses;
+        let nodes = |role, pool: &ValidPool| (0..pool.count).map(move |i| addresses.node(role, i));
+        let servers: Vec<_> = nodes(NodeRole::Server, &self.basis.valid.servers).collect();
+        let agents: Vec<_> = nodes(NodeRole::Agent, &self.basis.valid.agents).collect();
+        let count = self.basis.valid.servers.count;
+        let serving = servers::serving(count, self.etcd, self.existing, self.basis.observed, self.basis.now);
+        let mut forwards = vec![Forward {
+            listen: k3s::API_PORT,
+            protocol: Protocol::Tcp,
+            port: k3s::API_PORT,
+            nodes: serving.into_iter().map(|i| addresses.node(NodeRole::Server, i)).collect(),
+        }];
+        let nodes_of = |set| match set {
+            NodeSet::All => servers.iter().chain(&agents).copied().collect(),
+            NodeSet::Servers => servers.clone(),
+            NodeSet::Agents => agents.clone(),
+        };
+        let api = Published {
+            host_ip: self.basis.valid.api_ip.to_string(),
+            host_port: self.basis.allocation.api_port,
+            port: k3s::API_PORT,
+            protocol: Protocol::Tcp.docker().into(),
+        };
+        let mut ports: Vec<Published> =
+            self.basis.allocation.api_held.is_none().then_some(api).into_iter().collect();
+        for (port, allocated) in self.basis.valid.ports.iter().zip(&self.basis.allocation.ports) {
+            for i in 0..=port.further {
+                let (listen, host_port) = (allocated.listen + i, allocated.host_port + i);
+                forwards.push(Forward {
+                    listen,
+                    protocol: port.protocol,
+                    port: port.port + i,
+                    nodes: nodes_of(port.nodes),
+                });
+                if !allocated.held.contains_key(&host_port) {
+                    ports.push(Published {
+                        host_ip: port.host_ip.to_string(),
+                        host_port,
+                        port: listen,
+                        protocol: port.protocol.docker().into(),
+                    });
+                }
+            }
+        }
+        let config = load_balancer::render(&forwards).into_bytes();
+        let mut files = vec![FileSpec {
+            path: load_balancer::CONFIG_FILE.into(),
+            mode: 0o644,
+            content: config,
+            change: FileChange::Hangup,
+        }];
+        files.push(FileSpec {
+            path: load_balancer::APPLIED_FILE.into(),
+            mode: 0o644,
+            content: names::hex(&files[0].sha256()).into_bytes(),
+            change: FileChange::Hangup,
+        });
+        let mut labels = self.labels(Some("loadbalancer"));
+        labels.insert(names::API_PORT.into(), self.basis.allocation.api_port.to_string());
+        let name = self.basis.valid.names.load_balancer();
+        // Kept for the same reason as the node image.
+        let image = image_of(self.basis.observed, &name)
+            .unwrap_or_else(|| self.basis.settings.load_balancer_image.clone());
+        ContainerSpec {
+            labels,
+            endpoint: self.endpoint(addresses.load_balancer()),
+            ports,
+            files,
+            ..ContainerSpec::bare(name, Role::LoadBalancer, image)
+        }
+    }
+}

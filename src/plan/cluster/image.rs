@@ -1,0 +1,69 @@
+//! The node image of a LocalCluster: which one it names or has, and why it can't have another.
+
+use super::Settings;
+use crate::{
+    api::{LocalClusterStatus, condition::reasons, local_cluster::NodeRole},
+    k3s::versions::{self, Version},
+    plan::{observed::Observed, validate::Valid},
+};
+
+/// The node image of a cluster, and why it is not the one that the spec names, where it is not.
+///
+/// One that names neither version nor image keeps the image that it was made with, so that an operator with another
+/// default changes nothing that is there. One that names a version that the cluster can't have keeps it too.
+pub fn image(
+    valid: &Valid,
+    settings: &Settings,
+    observed: &Observed,
+    previous: &LocalClusterStatus,
+) -> (String, Option<(&'static str, String)>) {
+    let of_version = |v: &str| format!("{}:{}", settings.node_image_repository, versions::tag(v));
+    let named = valid.image.clone().or_else(|| valid.version.as_deref().map(of_version));
+    let has = image_of(observed, &valid.names.node(NodeRole::Server, 0)).or_else(|| previous.image.clone());
+    let Some(named) = named else {
+        return (has.unwrap_or_else(|| of_version(&settings.default_version)), None);
+    };
+    let refusal = versions::of_image(&named)
+        .and_then(|v| Version::parse(&v))
+        .zip(running(valid, observed, previous))
+        .and_then(|(wanted, running)| refusal(&wanted, &running));
+    match (refusal, has) {
+        (Some(refusal), Some(has)) => (has, Some(refusal)),
+        (None, _) | (_, None) => (named, None),
+    }
+}
+
+/// The version that the servers run, by what their Nodes tell or told last. Of several, the lowest: an upgrade that got
+/// stuck can be taken back.
+fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) -> Option<Version> {
+    let server = |name: &str| valid.names.parse_server(name).is_some();
+    let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
+    let told = nodes.filter(|(name, _)| server(name)).filter_map(|(_, node)| Version::parse(&node.version));
+    let known = previous.nodes.iter().filter(|n| server(&n.name)).filter_map(|n| n.version.as_deref());
+    told.min().or_else(|| known.filter_map(Version::parse).min())
+}
+
+/// Why a cluster of one version can't have another.
+fn refusal(wanted: &Version, running: &Version) -> Option<(&'static str, String)> {
+    if wanted < running {
+        let message = format!(
+            "the cluster runs {running}, and its data can't be read by {wanted}: set the version back to {running} or a \
+             later one, or make a new cluster"
+        );
+        return Some((reasons::DOWNGRADE_REFUSED, message));
+    }
+    let next = running.numbers[1] + 1;
+    (wanted.numbers[0] == running.numbers[0] && wanted.numbers[1] > next).then(|| {
+        let message = format!(
+            "the cluster runs {running}, and Kubernetes is upgraded one minor version at a time: go to a version of \
+             v{}.{next} first, and then to {wanted}",
+            running.numbers[0]
+        );
+        (reasons::UPGRADE_REFUSED, message)
+    })
+}
+
+/// The image that an own container was made from.
+pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
+    observed.own.values().find(|d| d.container.name == container).map(|d| d.container.image.clone())
+}

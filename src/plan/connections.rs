@@ -1,0 +1,159 @@
+//! Which containers, besides the cluster's own, are on its network: the registries in use.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::{
+    cluster::Desired,
+    containers::right_place,
+    desired::Endpoint,
+    inside,
+    local_cluster::Inputs,
+    observed::Observed,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names,
+    },
+    docker::engine::{Attachment, Container, Network, State},
+    k3s::dns,
+};
+
+/// Plans the connections of the registries in use, and the disconnection of those no longer in use. Answers the
+/// registries' names on the network, each with the address that it has there or will have by this plan.
+pub fn plan(
+    plan: &mut Plan,
+    desired: &Desired,
+    inputs: &Inputs<'_>,
+    network: &Network,
+) -> BTreeMap<String, Option<Ipv4Addr>> {
+    let observed = inputs.observed;
+    let attached: Vec<(&Container, &Attachment)> =
+        observed.containers.iter().filter_map(|c| Some((c, c.networks.get(&network.id)?))).collect();
+    let mut table = Table {
+        desired,
+        network,
+        taken: attached.iter().filter_map(|(_, p)| p.pinned.or(p.ip)).collect(),
+        used: BTreeSet::new(),
+        addresses: BTreeMap::new(),
+        told: told(desired, observed, inputs),
+    };
+    for registry in &inputs.refs.registries {
+        table.addresses.insert(registry.hostname.clone(), None);
+        if !registry.ready {
+            let message = format!("the Registry {} is not ready: {}", registry.name, registry.message);
+            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
+        }
+        let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
+        match observed.containers.iter().find(its) {
+            Some(container) => table.connect(plan, container, &format!("the Registry {}", registry.name)),
+            None if registry.ready => {
+                let message = format!("the container of the Registry {} is missing", registry.name);
+                plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
+            }
+            None => {}
+        }
+    }
+    for name in &desired.strangers {
+        table.addresses.entry(name.clone()).or_default();
+        let Some(container) = observed.containers.iter().find(|c| c.name == *name) else {
+            let message = format!(
+                "there is no container {name} on this Docker host: start it, or take it out of \
+                 spec.registries.containers"
+            );
+            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_FOUND, message);
+            continue;
+        };
+        if container.state != State::Running {
+            let message = format!("the container {name} does not run: `docker start {name}`");
+            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
+        }
+        table.connect(plan, container, &format!("the registry in container {name}"));
+    }
+    for (container, place) in attached {
+        let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
+        let managed = container.labels.get(names::MANAGER) == Some(&inputs.owner.manager);
+        // Docker gives addresses to strangers from the other half: one of these is of our own choice.
+        let placed = place.pinned.or(place.ip).is_some_and(|ip| desired.addresses.is_registry(ip));
+        let ours = inputs.owner.owns(&container.labels);
+        if !ours && ((registry && managed) || placed) && !table.used.contains(&container.id) {
+            let target = Target::of(container);
+            let off = Action::Disconnect { network: network.id.clone(), container: target };
+            plan.step(off, &[], "the cluster no longer uses it");
+        }
+    }
+    table.addresses
+}
+
+/// The addresses that CoreDNS was told for the registries in use. Containers that are made anew get theirs back, in
+/// whatever order they come: CoreDNS takes half a minute for another one.
+fn told(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
+    let Some(state) = observed.child.state() else { return BTreeMap::new() };
+    let held = state.config.get(&inside::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
+    let registries = inputs.refs.registries.iter().map(|r| &r.hostname);
+    let used: BTreeSet<&String> = registries.chain(&desired.strangers).collect();
+    let ours = |(name, ip): (String, IpAddr)| match ip {
+        IpAddr::V4(ip) if used.contains(&name) && desired.addresses.is_registry(ip) => Some((name, ip)),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    held.into_iter().filter_map(ours).collect()
+}
+
+struct Table<'a> {
+    desired: &'a Desired,
+    network: &'a Network,
+    taken: BTreeSet<Ipv4Addr>,
+    used: BTreeSet<String>,
+    addresses: BTreeMap<String, Option<Ipv4Addr>>,
+    told: BTreeMap<String, Ipv4Addr>,
+}
+
+impl Table<'_> {
+    /// An address for a registry: the one that it had, else one that nobody has and nobody is known by.
+    fn free(&self, name: &str) -> Option<Ipv4Addr> {
+        if let Some(had) = self.told.get(name).filter(|ip| !self.taken.contains(ip)) {
+            return Some(*had);
+        }
+        let known: BTreeSet<Ipv4Addr> = self.taken.iter().chain(self.told.values()).copied().collect();
+        let addresses = self.desired.addresses;
+        addresses.free_registry(&known).or_else(|| addresses.free_registry(&self.taken))
+    }
+
+    fn connect(&mut self, plan: &mut Plan, container: &Container, what: &str) {
+        if !self.used.insert(container.id.clone()) {
+            return;
+        }
+        let addresses = self.desired.addresses;
+        let place = container.networks.get(&self.network.id);
+        let pinned = place.and_then(|p| p.pinned).filter(|ip| addresses.is_registry(*ip));
+        let Some(ip) = pinned.or_else(|| self.free(&container.name)) else {
+            let message = format!("the subnet {} has no address left for registries", addresses.subnet);
+            plan.stalls(types::REGISTRIES_READY, reasons::ADDRESS_POOL_EXHAUSTED, message);
+            return;
+        };
+        self.taken.insert(ip);
+        self.addresses.insert(container.name.clone(), Some(ip));
+        // Docker resolves the container's name, which is the registry's, on every network but the default one.
+        let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
+        if place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running)) {
+            return;
+        }
+        let target = Target::of(container);
+        let mut after = Vec::new();
+        if place.is_some() {
+            let off = Action::Disconnect { network: self.network.id.clone(), container: target.clone() };
+            after.push(plan.step(off, &[], ""));
+        }
+        let on = Action::Connect { network: self.network.id.clone(), container: target, endpoint };
+        plan.step(on, &after, format!("the cluster uses {what}"));
+        plan.waits(
+            types::REGISTRIES_READY,
+            reasons::REGISTRY_NOT_READY,
+            format!("{what} is being connected"),
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The user's names for addresses, `spec.hostAliases`: in the hosts files of nodes, and against names that are taken.
+//! Pods get them by CoreDNS, see [`inside`](super::inside).
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::cluster::UsedRegistry;
+use crate::k3s::dns;
+
+/// What is added to the hosts files of nodes, the Docker host among it. Docker writes them anew at each start.
+pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
+    let aliases = aliases.iter().map(|(name, address)| (name.clone(), address.to_string()));
+    aliases.chain([(dns::HOST.to_owned(), gateway.to_string())]).collect()
+}
+
+/// What is said of names that registries in use have: they lead to the registries' containers. Only the Registry
+/// objects tell of them, so that the schema can't.
+pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) -> Vec<String> {
+    let taken = registries.iter().filter(|r| aliases.contains_key(&r.hostname));
+    taken
+        .map(|r| {
+            format!(
+                "spec.hostAliases: {} is the name of the Registry {}, which leads to its container: take it out",
+                r.hostname, r.name
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aliases(names: &[(&str, &str)]) -> BTreeMap<String, IpAddr> {
+        names.iter().map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_docker_host_is_always_among_them() {
+        let hosts = of_nodes(
+            &aliases(&[("db.internal", "10.0.0.5"), ("six", "2001:db8::5")]),
+            Ipv4Addr::new(172, 31, 0, 1),
+        );
+        let lines: Vec<_> = hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
+        assert_eq!(lines, ["db.internal:10.0.0.5", "host.k3d.internal:172.31.0.1", "six:2001:db8::5"]);
+    }
+
+    #[test]
+    fn a_registrys_name_is_the_registrys() {
+        let used = UsedRegistry { name: "r".into(), hostname: "k3d-r".into(), ..UsedRegistry::default() };
+        assert_eq!(taken(&aliases(&[("k3d-x", "10.0.0.5")]), std::slice::from_ref(&used)), [""; 0]);
+        let said = taken(&aliases(&[("k3d-r", "10.0.0.5")]), &[used]);
+        assert!(said.len() == 1 && said[0].contains("k3d-r is the name of the Registry r"), "{said:?}");
+    }
+}

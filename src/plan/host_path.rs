@@ -1,0 +1,237 @@
+//! Directories of the host that containers mount: which ones may be, and whether they are what they say.
+//!
+//! The operator has no view of the host's file system, and a symbolic link below an allowed directory would lead out of
+//! it. So the engine is asked, by a container that is made and never started: the allowed directories are mounted into
+//! it, and each part of the rest of a path is looked at. That is done before each making of a container that mounts
+//! the path. Who can write into a directory on the way can still put a link there later; the documentation says so.
+
+use std::collections::BTreeMap;
+
+use super::{
+    containers::{Site, outdated, taken},
+    desired::{Bind, ContainerSpec, Role},
+    observed::HostPath,
+    steps::{Action, Plan, Problem, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    docker::engine::{PathInfo, State},
+};
+
+/// Where the host's directories are in the container that looks.
+const MOUNTED: &str = "/host";
+
+/// The allowed directory that `path` is in, the longest of several.
+pub fn allowed<'a>(path: &str, allowed: &'a [String]) -> Option<&'a str> {
+    let within = |prefix: &&String| {
+        path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    allowed.iter().filter(within).max_by_key(|prefix| prefix.len()).map(String::as_str)
+}
+
+/// The problem that a path is which may not be mounted. `field` is where the spec names it.
+pub fn refusal(field: &str, path: &str, allowed: &[String]) -> Problem {
+    let instead = if allowed.is_empty() {
+        "allows none (start it with --allow-host-path to allow some)".to_owned()
+    } else {
+        format!("allows only what is in {} (--allow-host-path)", allowed.join(", "))
+    };
+    Problem {
+        condition: types::ACCEPTED,
+        reason: reasons::HOST_PATH_NOT_ALLOWED,
+        message: format!("{field}: {path} may not be mounted, since the operator {instead}"),
+        stalled: true,
+    }
+}
+
+/// What has to be looked at: paths in the container that looks, with what they are on the host, from the top.
+pub fn parts(prefix: &str, path: &str) -> Vec<(String, String)> {
+    let mut parts = vec![prefix.to_owned()];
+    for part in path[prefix.len()..].split('/').filter(|p| !p.is_empty()) {
+        parts.push(format!("{}/{part}", parts.last().expect("the first one is there")));
+    }
+    parts.into_iter().map(|outside| (format!("{MOUNTED}{outside}"), outside)).collect()
+}
+
+/// What a path is, by its parts from the top.
+pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
+    for (part, info) in parts {
+        match info {
+            None => return HostPath::Missing(part.clone()),
+            Some(info) if info.is_symlink => return HostPath::Link(part.clone()),
+            Some(info) if !info.is_dir => return HostPath::NoDirectory(part.clone()),
+            Some(_) => {}
+        }
+    }
+    HostPath::Directory
+}
+
+/// A look at directories of the host.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The container that looks.
+    pub looker: ContainerSpec,
+    /// The directories, each with the allowed one that it is in.
+    pub paths: BTreeMap<String, String>,
+}
+
+impl Look {
+    /// At those of `paths` that are allowed, by a container with this name, role, image and labels; `None` where there
+    /// are none.
+    pub fn new<'a>(
+        (name, role, image): (String, Role, &str),
+        labels: BTreeMap<String, String>,
+        paths: impl IntoIterator<Item = &'a str>,
+        allowed_paths: &[String],
+    ) -> Option<Self> {
+        let paths: BTreeMap<String, String> = paths
+            .into_iter()
+            .filter_map(|path| Some((path.to_owned(), allowed(path, allowed_paths)?.to_owned())))
+            .collect();
+        let bind = |prefix: &String| {
+            let bind = Bind { source: prefix.clone(), read_only: true };
+            (format!("{MOUNTED}{prefix}"), bind)
+        };
+        let binds = paths.values().map(bind).collect();
+        let looker = ContainerSpec { labels, binds, once: true, ..ContainerSpec::bare(name, role, image) };
+        (!paths.is_empty()).then_some(Self { looker, paths })
+    }
+
+    /// Whether `path`, one of its paths, is what it says, so that a container that mounts it may be made; if not, plans
+    /// to find out or says what is wrong, as `condition`. `instead` is what to do about a symbolic link.
+    pub fn is_sound(
+        &self,
+        plan: &mut Plan,
+        path: &str,
+        condition: &'static str,
+        instead: &str,
+        site: &Site<'_>,
+    ) -> bool {
+        match site.observed.host_paths.get(path) {
+            Some(HostPath::Directory) => return true,
+            Some(HostPath::Missing(part)) => {
+                let message = format!(
+                    "there is no directory {part} on the Docker host: make it with `mkdir -p {path}`"
+                );
+                plan.stalls(condition, reasons::HOST_PATH_NOT_FOUND, message);
+                return false;
+            }
+            Some(HostPath::NoDirectory(part)) => {
+                let message = format!("{part} on the Docker host is no directory: make {path} one");
+                plan.stalls(condition, reasons::HOST_PATH_NOT_FOUND, message);
+                return false;
+            }
+            Some(HostPath::Link(part)) => {
+                let message = format!(
+                    "{part} on the Docker host is a symbolic link, which could lead out of what the operator allows: \
+                     {instead}"
+                );
+                plan.stalls(condition, reasons::HOST_PATH_NOT_ALLOWED, message);
+                return false;
+            }
+            None => {}
+        }
+        self.look(plan, path, condition, site);
+        false
+    }
+
+    fn look(&self, plan: &mut Plan, path: &str, condition: &'static str, site: &Site<'_>) {
+        let looker = &self.looker;
+        let looking = format!("looking at {path} on the Docker host");
+        // Several paths, and several containers that mount them, ask for the one that looks.
+        let planned = |plan: &Plan| plan.steps.iter().any(|s| s.action.subject() == looker.name);
+        match site.own(&looker.name) {
+            Some(detail) => {
+                let container = &detail.container;
+                let other = outdated(site.observed, detail, looker, None);
+                if other && container.state != State::Removing && !planned(plan) {
+                    let target = Target::of(container);
+                    plan.step(Action::RemoveContainer { container: target }, &[], "");
+                }
+                plan.waits(condition, reasons::CREATING, looking);
+            }
+            None => {
+                if let Some(foreign) = site.foreign(&looker.name) {
+                    let message = taken("container", &looker.name, &foreign.id);
+                    plan.stalls(condition, reasons::NAME_CONFLICT, message);
+                } else if site.has_image(plan, looker) {
+                    plan.waits(condition, reasons::CREATING, looking);
+                    if !planned(plan) {
+                        site.create(plan, looker, &[], "");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Plans the removal of the container that looked, once nothing is to be made any more.
+pub fn forget(plan: &mut Plan, name: &str, site: &Site<'_>) {
+    if let Some(detail) = site.own(name).filter(|d| d.container.state != State::Removing) {
+        let container = Target::of(&detail.container);
+        plan.step(Action::RemoveContainer { container }, &[], "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIR: Option<PathInfo> = Some(PathInfo { is_dir: true, is_symlink: false });
+    const LINK: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: true });
+    const FILE: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: false });
+
+    #[test]
+    fn only_what_is_in_an_allowed_directory() {
+        let prefixes = ["/srv".to_owned(), "/srv/deep".to_owned(), "/data".to_owned()];
+        assert_eq!(allowed("/srv/a", &prefixes), Some("/srv"));
+        assert_eq!(allowed("/srv", &prefixes), Some("/srv"));
+        assert_eq!(allowed("/srv/deep/a/b", &prefixes), Some("/srv/deep"));
+        for path in ["/srvx", "/etc", "/srv2/a", "/dat"] {
+            assert_eq!(allowed(path, &prefixes), None, "{path}");
+        }
+        assert_eq!(allowed("/srv/a", &[]), None);
+        assert!(refusal("spec.x", "/etc", &[]).message.starts_with("spec.x: /etc may not be mounted"));
+        assert!(refusal("spec.x", "/etc", &[]).message.contains("--allow-host-path"));
+        assert!(refusal("spec.x", "/etc", &prefixes).message.contains("/srv, /srv/deep, /data"));
+    }
+
+    #[test]
+    fn every_part_is_looked_at() {
+        let pairs = |list: Vec<(String, String)>| {
+            list.into_iter().map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>()
+        };
+        assert_eq!(pairs(parts("/srv", "/srv")), ["/host/srv /srv"]);
+        assert_eq!(
+            pairs(parts("/srv", "/srv/a/b")),
+            ["/host/srv /srv", "/host/srv/a /srv/a", "/host/srv/a/b /srv/a/b"]
+        );
+    }
+
+    #[test]
+    fn one_container_looks_at_all_that_is_allowed() {
+        let prefixes = ["/srv".to_owned(), "/data".to_owned()];
+        let container = || ("looks".to_owned(), Role::RegistryHelper, "image:1");
+        let look = Look::new(container(), BTreeMap::new(), ["/srv/a", "/srv/b", "/data", "/etc"], &prefixes)
+            .unwrap();
+        assert_eq!(look.paths.keys().collect::<Vec<_>>(), ["/data", "/srv/a", "/srv/b"]);
+        let binds: Vec<_> =
+            look.looker.binds.iter().map(|(to, b)| (to.as_str(), b.source.as_str())).collect();
+        assert_eq!(binds, [("/host/data", "/data"), ("/host/srv", "/srv")]);
+        assert!(look.looker.once && look.looker.binds.values().all(|b| b.read_only));
+        assert!(Look::new(container(), BTreeMap::new(), ["/etc"], &prefixes).is_none());
+    }
+
+    #[test]
+    fn a_link_anywhere_on_the_way_counts() {
+        let judged = |infos: &[Option<PathInfo>]| {
+            let parts: Vec<_> = infos.iter().enumerate().map(|(i, info)| (format!("/{i}"), *info)).collect();
+            judge(&parts)
+        };
+        assert_eq!(judged(&[DIR, DIR]), HostPath::Directory);
+        assert_eq!(judged(&[DIR, LINK, DIR]), HostPath::Link("/1".into()));
+        assert_eq!(judged(&[DIR, DIR, LINK]), HostPath::Link("/2".into()));
+        assert_eq!(judged(&[DIR, FILE]), HostPath::NoDirectory("/1".into()));
+        assert_eq!(judged(&[DIR, None, LINK]), HostPath::Missing("/1".into()));
+    }
+}

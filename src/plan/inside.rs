@@ -1,0 +1,228 @@
+//! What the operator keeps inside a created cluster by its API: ConfigMaps that tell Pods and tools of the registries,
+//! the Docker host and `spec.hostAliases`.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use super::{
+    desired::{ClusterConfigMap, ConfigKey},
+    manifests,
+    observed::{ChildState, Held},
+    steps::{Action, Plan},
+};
+use crate::{
+    api::condition::{reasons, types},
+    k3s::{
+        dns,
+        registry_hosting::{self, Advertised},
+    },
+};
+
+/// What CoreDNS reads besides what K3s gives it.
+pub const DNS: ConfigKey = ConfigKey { namespace: dns::NAMESPACE, name: dns::CONFIG_MAP, key: dns::KEY };
+/// What tools read to find the registry.
+pub const REGISTRY_HOSTING: ConfigKey = ConfigKey {
+    namespace: registry_hosting::NAMESPACE,
+    name: registry_hosting::CONFIG_MAP,
+    key: registry_hosting::KEY,
+};
+/// All keys that are kept, and so looked at.
+pub const KEYS: [ConfigKey; 3] = [DNS, REGISTRY_HOSTING, manifests::INVENTORY];
+
+/// What the keys are to hold. `registries` are the names of all registries in use, each with its address on the
+/// cluster's network where it has one now. `aliases` are the user's names. `advertised` is the registry that tools are
+/// told of.
+pub fn wanted(
+    gateway: Ipv4Addr,
+    registries: &BTreeMap<String, Option<Ipv4Addr>>,
+    aliases: &BTreeMap<String, IpAddr>,
+    advertised: Option<&Advertised>,
+    state: &ChildState,
+) -> Vec<ClusterConfigMap> {
+    // A registry whose container is missing comes back, mostly where it was. CoreDNS takes half a minute for each
+    // change, so its name is not taken away for that while.
+    let before = state.config.get(&DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
+    let known = registries.iter().filter_map(|(name, address)| {
+        Some((name.clone(), address.map(IpAddr::V4).or_else(|| before.get(name).copied())?))
+    });
+    // A registry's own name wins, though such an alias is refused as soon as the registry is known.
+    let aliases = aliases.iter().map(|(name, address)| (name.clone(), *address));
+    let mut names: BTreeMap<String, IpAddr> = aliases.chain(known).collect();
+    names.insert(dns::HOST.to_owned(), gateway.into());
+    let mut all = vec![ClusterConfigMap {
+        key: DNS,
+        content: Some(dns::render(&names)),
+        claimed: true,
+        readers: Some(dns::PODS),
+    }];
+    let hosting =
+        |content| ClusterConfigMap { key: REGISTRY_HOSTING, content, claimed: false, readers: None };
+    match advertised {
+        None => all.push(hosting(None)),
+        // Until its port is known again, what was told of it stays.
+        Some(registry) => {
+            all.extend(registry_hosting::render(registry).map(|content| hosting(Some(content))))
+        }
+    }
+    all
+}
+
+/// Plans what makes the cluster hold it.
+pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
+    for map in wanted {
+        let held = state.config.get(&map.key);
+        if held.map(|h| &h.content) == map.content.as_ref() {
+            continue;
+        }
+        let ConfigKey { namespace, name, key } = map.key;
+        if held.is_some_and(|h: &Held| !h.ours) && !map.claimed {
+            if map.content.is_some() {
+                plan.notes.push(format!(
+                    "{key} of the cluster's ConfigMap {namespace}/{name} was written by somebody else and is left as it \
+                     is: delete the ConfigMap to have it written anew"
+                ));
+            }
+            continue;
+        }
+        let why = match (held, &map.content) {
+            (None, _) => "it did not exist",
+            (_, None) => "the cluster uses no registry any more",
+            (Some(_), Some(_)) => "it was out of date",
+        };
+        plan.step(Action::SetConfig(map.clone()), &[], why);
+        let message = format!("{namespace}/{name} in the cluster is being brought up to date");
+        plan.waits(types::REGISTRIES_READY, reasons::UPDATING, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
+
+    fn ip(last: u8) -> Option<Ipv4Addr> {
+        Some(Ipv4Addr::new(172, 31, 0, last))
+    }
+
+    fn registries(of: &[(&str, Option<Ipv4Addr>)]) -> BTreeMap<String, Option<Ipv4Addr>> {
+        of.iter().map(|(name, ip)| ((*name).to_owned(), *ip)).collect()
+    }
+
+    fn none() -> BTreeMap<String, IpAddr> {
+        BTreeMap::new()
+    }
+
+    fn advertised(host_port: Option<u16>) -> Advertised {
+        Advertised { hostname: "k3d-r".into(), port: 5000, host_port }
+    }
+
+    /// The cluster once everything that was planned is done.
+    fn done(state: &ChildState, wanted: &[ClusterConfigMap]) -> ChildState {
+        let mut state = state.clone();
+        for map in wanted {
+            match &map.content {
+                Some(c) => drop(state.config.insert(map.key, Held { content: c.clone(), ours: true })),
+                None => drop(state.config.remove(&map.key)),
+            }
+        }
+        state
+    }
+
+    fn planned(wanted: &[ClusterConfigMap], state: &ChildState) -> Plan {
+        let mut plan = Plan::default();
+        super::plan(&mut plan, wanted, state);
+        plan
+    }
+
+    #[test]
+    fn what_is_missing_is_written_and_then_nothing_is_left_to_do() {
+        let state = ChildState::default();
+        let all = wanted(
+            GATEWAY,
+            &registries(&[("k3d-r", ip(52))]),
+            &none(),
+            Some(&advertised(Some(5050))),
+            &state,
+        );
+        let plan = planned(&all, &state);
+        let acts: Vec<_> = plan.steps.iter().map(|s| s.action.to_string()).collect();
+        assert_eq!(acts, ["SetConfig coredns-custom", "SetConfig local-registry-hosting"]);
+        assert_eq!(plan.problems[0].reason, reasons::UPDATING);
+        assert!(!plan.problems[0].stalled);
+        let state = done(&state, &all);
+        assert!(planned(&all, &state).is_settled());
+        assert_eq!(
+            dns::parse(&state.config[&DNS].content).keys().collect::<Vec<_>>(),
+            ["host.k3d.internal", "k3d-r"]
+        );
+    }
+
+    #[test]
+    fn without_a_registry_tools_are_told_of_none() {
+        let state = done(
+            &ChildState::default(),
+            &wanted(
+                GATEWAY,
+                &registries(&[("k3d-r", ip(52))]),
+                &none(),
+                Some(&advertised(Some(5050))),
+                &ChildState::default(),
+            ),
+        );
+        let all = wanted(GATEWAY, &BTreeMap::new(), &none(), None, &state);
+        let after = done(&state, &all);
+        assert!(!after.config.contains_key(&REGISTRY_HOSTING));
+        assert!(!after.config[&DNS].content.contains("k3d-r "));
+        assert!(planned(&all, &after).is_settled());
+    }
+
+    #[test]
+    fn a_registry_that_is_away_for_a_while_keeps_what_was_told_of_it() {
+        let known = registries(&[("k3d-r", ip(52))]);
+        let all = wanted(GATEWAY, &known, &none(), Some(&advertised(Some(5050))), &ChildState::default());
+        let state = done(&ChildState::default(), &all);
+        let away = registries(&[("k3d-r", None), ("k3d-new", None)]);
+        let all = wanted(GATEWAY, &away, &none(), Some(&advertised(None)), &state);
+        assert!(planned(&all, &state).is_settled());
+    }
+
+    #[test]
+    fn aliases_come_change_and_go_and_give_way_to_registries() {
+        let told = |aliases: &[(&str, &str)], state: &ChildState| {
+            let aliases =
+                aliases.iter().map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap())).collect();
+            let known = registries(&[("k3d-r", ip(52))]);
+            let all = wanted(GATEWAY, &known, &aliases, None, state);
+            assert_eq!(planned(&all, state).steps.len(), 1, "it is told in one step");
+            done(state, &all)
+        };
+        let names = |state: &ChildState| {
+            let parsed = dns::parse(&state.config[&DNS].content);
+            parsed.iter().map(|(name, ip)| format!("{name} {ip}")).collect::<Vec<_>>()
+        };
+        let state =
+            told(&[("db.internal", "10.0.0.5"), ("six.internal", "2001:db8::5")], &ChildState::default());
+        let others = ["host.k3d.internal 172.31.0.1", "k3d-r 172.31.0.52"];
+        assert_eq!(names(&state), ["db.internal 10.0.0.5", others[0], others[1], "six.internal 2001:db8::5"]);
+        let state = told(&[("db.internal", "10.0.0.6"), ("k3d-r", "10.0.0.7")], &state);
+        assert_eq!(names(&state), ["db.internal 10.0.0.6", others[0], others[1]]);
+        assert_eq!(names(&told(&[], &state)), others);
+    }
+
+    #[test]
+    fn what_others_wrote_is_theirs_but_for_what_bears_our_name() {
+        let theirs = Held { content: "theirs".into(), ours: false };
+        let state =
+            ChildState { config: KEYS.map(|key| (key, theirs.clone())).into(), ..ChildState::default() };
+        for registry in [Some(advertised(Some(5050))), None] {
+            let all = wanted(GATEWAY, &BTreeMap::new(), &none(), registry.as_ref(), &state);
+            let plan = planned(&all, &state);
+            let acts: Vec<_> = plan.steps.iter().map(|s| s.action.to_string()).collect();
+            assert_eq!(acts, ["SetConfig coredns-custom"]);
+            assert_eq!(plan.notes.len(), usize::from(registry.is_some()));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Manifests that K3s applies, and what becomes of their objects.
+//!
+//! K3s applies what is in a file and deletes nothing. So that what is taken out of a manifest, or goes with it, is
+//! deleted whatever happens in between, the cluster itself holds the list of all objects that were ever asked for: an
+//! object is on it before it is in a file, and is taken off it when it is seen to be gone. The list lives and dies with
+//! the cluster's data, as the objects do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    cluster::Desired,
+    containers::Site,
+    desired::{ClusterConfigMap, ConfigKey, FileChange, FileSpec},
+    local_cluster::Inputs,
+    observed::{Child, ChildState, Observed},
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    k3s::manifests::{self, ObjectRef, Parsed, Written},
+};
+
+/// Where the cluster holds the list.
+pub const INVENTORY: ConfigKey =
+    ConfigKey { namespace: "kube-system", name: "localcluster-manifests", key: "inventory.json" };
+
+/// How long K3s may go on with a file that it has read: it may make an object anew that was just deleted.
+const SETTLED: SignedDuration = SignedDuration::from_secs(20);
+/// How long K3s may take to apply a file, until it is written once more; twice as long each time.
+const AGAIN: SignedDuration = SignedDuration::from_secs(45);
+/// The longest such time.
+const SELDOM: SignedDuration = SignedDuration::from_mins(10);
+
+/// Namespaces that are the cluster's own, whoever names them.
+const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// A manifest of the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// Its content; `None` while it is not there or can't be applied.
+    pub content: Option<Parsed>,
+}
+
+/// What is known of manifests in the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The operator's files in servers that work, by container id and path.
+    pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Those of [`asked`] that are there; `None`: nobody could tell.
+    pub objects: Option<BTreeMap<ObjectRef, Found>>,
+    /// Why nobody could.
+    pub trouble: Option<String>,
+}
+
+/// An object that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub going: bool,
+}
+
+/// The list that the cluster holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Inventory {
+    /// Since when some of the objects are to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropping: Option<Timestamp>,
+    /// All objects that manifests asked for and that are not seen to be gone.
+    objects: BTreeSet<ObjectRef>,
+}
+
+impl Inventory {
+    /// What the cluster holds. What can't be read is none: the files tell what is in them now.
+    fn of(state: &ChildState) -> Self {
+        let held = state.config.get(&INVENTORY);
+        held.and_then(|h| serde_json::from_str(&h.content).ok()).unwrap_or_default()
+    }
+
+    fn action(&self) -> Action {
+        let text = serde_json::to_string(self).expect("plain values always serialize");
+        let content = (!self.objects.is_empty()).then_some(text);
+        Action::SetConfig(ClusterConfigMap { key: INVENTORY, content, claimed: true, readers: None })
+    }
+}
+
+/// The objects that are to be there.
+fn wanted(refs: &[Manifest]) -> BTreeSet<ObjectRef> {
+    refs.iter().filter_map(|m| m.content.as_ref()).flat_map(|c| c.objects.iter().cloned()).collect()
+}
+
+/// All objects that anything here tells of, by which [`Seen::objects`] is asked for.
+pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
+    let mut all = wanted(refs);
+    if let Child::Reachable(state) = &observed.child {
+        all.extend(Inventory::of(state).objects);
+    }
+    for content in observed.manifests.files.values().flat_map(BTreeMap::values) {
+        let parsed = manifests::parse(manifests::written(content).text.as_bytes());
+        all.extend(parsed.into_iter().flat_map(|p| p.objects));
+    }
+    all
+}
+
+/// What has to be done about files, and whether all servers could be looked at.
+#[derive(Default)]
+struct Files {
+    writes: Vec<(Target, FileSpec)>,
+    removes: Vec<(Target, Vec<String>)>,
+    /// Whether K3s will apply another content than before.
+    moves: bool,
+    /// Servers that do not work now.
+    unseen: Vec<String>,
+}
+
+fn files(
+    desired: &Desired,
+    refs: &[Manifest],
+    missing: &BTreeSet<ObjectRef>,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+) -> Files {
+    let mut todo = Files::default();
+    for server in &desired.servers {
+        let name = &server.container.name;
+        let seen =
+            site.own(name).and_then(|d| Some((d, inputs.observed.manifests.files.get(&d.container.id)?)));
+        let Some((detail, seen)) = seen else {
+            todo.unseen.push(name.clone());
+            continue;
+        };
+        let target = || Target::of(&detail.container);
+        for manifest in refs {
+            let Some(content) = &manifest.content else { continue };
+            let path = manifests::path(&manifest.name);
+            let before = seen.get(&path).map(|c| manifests::written(c));
+            let same = before.as_ref().filter(|w| w.text == content.text);
+            let times = match same {
+                None => 1,
+                // Deleted by somebody, or refused: K3s tries by itself only what has changed.
+                Some(w) if !content.objects.is_disjoint(missing) && is_due(w, inputs.now) => {
+                    w.times.saturating_add(1)
+                }
+                Some(_) => continue,
+            };
+            todo.moves |= same.is_none();
+            let written = Written { text: &content.text, times, at: Some(inputs.now) };
+            let content = manifests::render(&written);
+            todo.writes.push((target(), FileSpec { path, mode: 0o600, content, change: FileChange::Live }));
+        }
+        let stale =
+            |path: &String| manifests::name_of(path).is_some_and(|name| refs.iter().all(|m| m.name != name));
+        let stale: Vec<String> = seen.keys().filter(|p| stale(p)).cloned().collect();
+        if !stale.is_empty() {
+            todo.moves = true;
+            todo.removes.push((target(), stale));
+        }
+    }
+    todo
+}
+
+fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
+    let patience = (AGAIN * (1 << written.times.saturating_sub(1).min(8))).min(SELDOM);
+    written.at.is_none_or(|at| now >= at + patience)
+}
+
+/// Plans what brings the manifests and their objects to what is wanted.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+    let refs = inputs.refs.manifests.as_slice();
+    let seen = &inputs.observed.manifests;
+    let (Child::Reachable(state), Some(objects)) = (&inputs.observed.child, &seen.objects) else {
+        let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
+        if let Some(why) = seen.trouble.as_ref().filter(|_| held || !refs.is_empty()) {
+            let message = format!("nobody tells which objects of manifests are there: {why}");
+            plan.waits(types::MANIFESTS_READY, reasons::API_NOT_ANSWERING, message);
+        } else if !refs.is_empty() {
+            let message = "manifests are applied when the cluster's API answers";
+            plan.waits(types::MANIFESTS_READY, reasons::PENDING, message);
+        }
+        return;
+    };
+    let inventory = Inventory::of(state);
+    let wanted = wanted(refs);
+    let known = asked(refs, inputs.observed);
+    let is_there = |o: &ObjectRef| objects.get(o).is_some_and(|f| !f.going);
+    let missing: BTreeSet<ObjectRef> = wanted.iter().filter(|o| !is_there(o)).cloned().collect();
+    // While one of the manifests is unknown, nobody can tell what is no longer in it.
+    let whole = refs.iter().all(|m| m.content.is_some());
+    let dropped: Vec<&ObjectRef> = known.difference(&wanted).filter(|_| whole).collect();
+    let leaving = leaving(&dropped, &wanted, objects);
+    let todo = files(desired, refs, &missing, inputs, site);
+
+    // First the list, or what a file says now would be forgotten with it.
+    let covered = known.is_subset(&inventory.objects);
+    let since = inventory.dropping;
+    let fresh = since.is_some_and(|s| inputs.now < s + SETTLED / 2);
+    let dropping = !dropped.is_empty();
+    let mut before = Vec::new();
+    if !covered || (dropping && (since.is_none() || (todo.moves && !fresh))) {
+        let dropping = if dropping { Some(inputs.now) } else { since };
+        let objects = known.union(&inventory.objects).cloned().collect();
+        before.push(plan.step(Inventory { dropping, objects }.action(), &[], ""));
+        updating(plan);
+    }
+    let mut changed = before.clone();
+    for (container, file) in todo.writes {
+        let name = manifests::name_of(&file.path).unwrap_or_default();
+        let why = format!("its manifest {name} is to be applied");
+        changed.push(plan.step(Action::Upload { container, files: vec![file] }, &before, why));
+        updating(plan);
+    }
+    for (container, paths) in todo.removes {
+        let why = "a manifest was taken out of the spec";
+        changed.push(plan.step(Action::RemoveFiles { container, paths }, &before, why));
+        updating(plan);
+    }
+    for (object, found) in &leaving {
+        let message = format!("{object} is being deleted, since no manifest has it any more");
+        plan.waits(types::MANIFESTS_READY, reasons::DELETING, message);
+        if !found.going {
+            let delete = Action::DeleteObject { object: (*object).clone(), uid: found.uid.clone() };
+            plan.step(delete, &changed, "no manifest has it any more");
+        }
+    }
+    tell_missing(plan, refs, &missing);
+    for name in &todo.unseen {
+        if !known.is_empty() {
+            let message = format!("{name} gets its manifests when it is Ready");
+            plan.waits(types::MANIFESTS_READY, reasons::PENDING, message);
+        }
+    }
+    let rest = changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && whole;
+    if rest && inventory != (Inventory { dropping: None, objects: wanted.clone() }) {
+        updating(plan);
+        // Not before K3s is certainly done with what was in the files.
+        if !dropping || since.is_none_or(|s| inputs.now >= s + SETTLED) {
+            plan.step(Inventory { dropping: None, objects: wanted }.action(), &[], "");
+        }
+    }
+}
+
+fn updating(plan: &mut Plan) {
+    plan.waits(types::MANIFESTS_READY, reasons::UPDATING, "the manifests are being brought up to date");
+}
+
+/// Those of the dropped objects that have to go. One and the same object may be named in several ways, by another
+/// version of its API or with a namespace that it has not.
+fn leaving<'a>(
+    dropped: &[&'a ObjectRef],
+    wanted: &BTreeSet<ObjectRef>,
+    objects: &BTreeMap<ObjectRef, Found>,
+) -> Vec<(&'a ObjectRef, Found)> {
+    let kept: BTreeSet<&str> = wanted.iter().filter_map(|o| Some(objects.get(o)?.uid.as_str())).collect();
+    let immortal = |o: &ObjectRef| o.kind == "Namespace" && IMMORTAL.contains(&o.name.as_str());
+    let goes = |o: &&'a ObjectRef| {
+        let found = objects.get(*o).filter(|f| !kept.contains(f.uid.as_str()) && !immortal(o));
+        found.map(|f| (*o, f.clone()))
+    };
+    dropped.iter().filter_map(goes).collect()
+}
+
+/// Says which manifests have objects that are not there.
+fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
+    for manifest in refs {
+        let Some(content) = &manifest.content else { continue };
+        let gone: Vec<String> = content.objects.intersection(missing).map(ToString::to_string).collect();
+        if let Some(first) = gone.first() {
+            let more = match gone.len() - 1 {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            let message = format!(
+                "K3s has not applied the manifest {} yet: there is no {first}{more}. If it lasts, the log of the \
+                 server and the Events of the Addon localcluster-{} tell why",
+                manifest.name, manifest.name
+            );
+            plan.waits(types::MANIFESTS_READY, reasons::MANIFEST_NOT_APPLIED, message);
+        }
+    }
+}

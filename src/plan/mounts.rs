@@ -1,0 +1,82 @@
+//! Directories of the host in nodes, `spec.servers.volumes` and `spec.agents.volumes`: see
+//! [`host_path`](super::host_path). Nodes that were made keep what they have mounted; what is said here is of those that
+//! are to be made.
+
+use std::sync::Arc;
+
+use super::{
+    cluster::{Desired, NodeSpec},
+    containers::{Owner, Site, condition_of, outdated},
+    desired::{Bind, Role},
+    host_path::{self, Look},
+    local_cluster::Inputs,
+    registries,
+    steps::{Plan, Problem},
+    validate::Valid,
+};
+use crate::api::names::{self, ClusterNames};
+
+/// What of the host nodes mount.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts {
+    /// The look at it; `None` where none of it may be mounted, or there is nothing.
+    pub look: Option<Look>,
+    /// What of it may not be mounted.
+    refused: Vec<Problem>,
+}
+
+/// The name of the container that looks.
+fn name(names: &ClusterNames) -> String {
+    format!("k3d-{}-path", names.cluster)
+}
+
+impl Mounts {
+    /// Of a cluster whose nodes have this image. The operator allows what is in `allowed`.
+    pub fn new(valid: &Valid, owner: &Owner, image: &str, allowed: &[String]) -> Arc<Self> {
+        let pools = [("spec.servers.volumes", &valid.servers), ("spec.agents.volumes", &valid.agents)];
+        let all: Vec<(&str, &Bind)> = pools
+            .into_iter()
+            .flat_map(|(field, pool)| pool.volumes.values().map(move |bind| (field, bind)))
+            .collect();
+        let refused = all.iter().filter(|(_, bind)| host_path::allowed(&bind.source, allowed).is_none());
+        let mut labels = owner.labels();
+        labels.insert(names::APP.into(), "k3d".into());
+        labels.insert(names::ROLE.into(), "path".into());
+        let container = (name(&valid.names), Role::NodeHelper, image);
+        let paths = all.iter().map(|(_, bind)| bind.source.as_str());
+        Arc::new(Self {
+            look: Look::new(container, labels, paths, allowed),
+            refused: refused.map(|(field, bind)| host_path::refusal(field, &bind.source, allowed)).collect(),
+        })
+    }
+
+    /// Whether all that a node mounts is allowed and what it says, so that its container may be made; if not, plans to
+    /// find out or says what is wrong.
+    pub fn allow(&self, plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
+        let host = Site { network: None, ..*site };
+        let condition = condition_of(node.container.role);
+        let instead = "name the path that it leads to";
+        // All of them, so that all that is wrong is said at once.
+        let unsound = node.container.binds.values().filter(|bind| {
+            // What is not looked at may not be mounted, see [`plan`].
+            let look = self.look.as_ref().filter(|look| look.paths.contains_key(&bind.source));
+            !look.is_some_and(|look| look.is_sound(plan, &bind.source, condition, instead, &host))
+        });
+        unsound.count() == 0
+    }
+}
+
+/// Says what may not be mounted, and plans the removal of the container that looked once no node is to be made.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+    plan.problems.extend(desired.mounts.refused.iter().cloned());
+    let to_be_made = |node: &NodeSpec| {
+        let own = site.own(&node.container.name);
+        own.is_none_or(|detail| {
+            outdated(inputs.observed, detail, &node.container, site.network)
+                || registries::has_other_credentials(desired, detail, inputs)
+        })
+    };
+    if !desired.nodes().any(|n| !n.container.binds.is_empty() && to_be_made(n)) {
+        host_path::forget(plan, &name(&desired.names), &Site { network: None, ..*site });
+    }
+}

@@ -1,0 +1,130 @@
+//! Host ports that somebody else has. They are left out, which is said, and all others are published.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use super::{
+    cluster::Allocation,
+    containers::{Owner, short},
+    observed::Observed,
+    steps::Plan,
+    validate::Valid,
+};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{reasons, types},
+        local_cluster::{PortStatus, Protocol},
+    },
+    docker::{engine::Published, error::Error},
+};
+
+/// A port of the Docker host.
+pub type Binding = (Protocol, Ipv4Addr, u16);
+
+/// All ports of the host that the cluster wants.
+pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
+    let ports = valid.ports.iter().zip(&allocation.ports).flat_map(|(port, allocated)| {
+        (0..=port.further).map(|i| (port.protocol, port.host_ip, allocated.host_port + i))
+    });
+    ports.chain([(Protocol::Tcp, valid.api_ip, allocation.api_port)]).collect()
+}
+
+/// Those of the wanted ports that the engine's answer names as taken.
+pub fn refused(error: &Error, valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
+    named(error, wanted(valid, allocation))
+}
+
+/// Those of some ports that the engine's answer names as taken.
+pub fn named(error: &Error, ports: BTreeSet<Binding>) -> BTreeSet<Binding> {
+    let numbers = super::failures::refused_ports(error, ports.iter().map(|(_, _, port)| *port));
+    ports.into_iter().filter(|(_, _, port)| numbers.contains(port)).collect()
+}
+
+/// The ports that a status says are not published.
+pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
+    let held = status.ports.iter().filter(|p| p.problem.is_some());
+    let ports = held.filter_map(|p| {
+        let (first, ip) = (u16::try_from(p.host_port).ok()?, p.host_ip.parse().ok()?);
+        let further = p.end_port.and_then(|end| u16::try_from(end - p.port).ok()).unwrap_or_default();
+        Some((0..=further).filter_map(move |i| Some((p.protocol, ip, first.checked_add(i)?))))
+    });
+    ports.flatten().collect()
+}
+
+/// Marks the ports that others have, and says of each which and whose. `refused` are those that the engine would not
+/// bind; the ones that other containers publish are seen.
+pub fn judge(
+    plan: &mut Plan,
+    valid: &Valid,
+    allocation: &mut Allocation,
+    owner: &Owner,
+    observed: &Observed,
+    refused: &BTreeSet<Binding>,
+) {
+    let holder = |binding: &Binding| {
+        let container = observed
+            .containers
+            .iter()
+            .find(|c| !owner.owns(&c.labels) && c.ports.iter().any(|p| is_bound_by(p, binding)));
+        match container {
+            Some(c) => Some(format!("the container {} ({})", c.name, short(&c.id))),
+            None => refused.contains(binding).then(|| "something else on the Docker host".to_owned()),
+        }
+    };
+    allocation.api_held = holder(&(Protocol::Tcp, valid.api_ip, allocation.api_port));
+    if let Some(who) = &allocation.api_held {
+        let message = format!(
+            "the API is not published: its port {}:{} is held by {who}. Free it, or write another one as api.hostPort",
+            valid.api_ip, allocation.api_port
+        );
+        plan.stalls(types::LOAD_BALANCER_READY, reasons::PORT_CONFLICT, message);
+    }
+    for (port, allocated) in valid.ports.iter().zip(&mut allocation.ports) {
+        let all = (0..=port.further).map(|i| allocated.host_port + i);
+        allocated.held = all.filter_map(|p| Some((p, holder(&(port.protocol, port.host_ip, p))?))).collect();
+        if let Some(problem) = problem(&allocated.held, port.host_ip) {
+            let message = format!(
+                "the port {} is not published: {problem}. All others are. Free it, or change its hostPort",
+                port.name
+            );
+            plan.stalls(types::LOAD_BALANCER_READY, reasons::PORT_CONFLICT, message);
+        }
+    }
+}
+
+/// Whether a published port keeps this one from being bound.
+fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
+    let every = |ip: &str| ip == "0.0.0.0";
+    published.host_port == *port
+        && published.protocol == protocol.docker()
+        && (every(&published.host_ip) || ip.is_unspecified() || published.host_ip == ip.to_string())
+}
+
+/// What is said of ports that others have.
+fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
+    let (first, who) = held.first_key_value()?;
+    let more = match held.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more of its range)"),
+    };
+    Some(format!("{ip}:{first} is held by {who}{more}"))
+}
+
+/// The ports for a status.
+pub fn told(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
+    let pairs = valid.ports.iter().zip(&allocation.ports);
+    pairs
+        .map(|(port, allocated)| PortStatus {
+            name: port.name.clone(),
+            host_ip: port.host_ip.to_string(),
+            host_port: allocated.host_port.into(),
+            port: port.port.into(),
+            end_port: (port.further > 0).then(|| i32::from(port.port) + i32::from(port.further)),
+            protocol: port.protocol,
+            problem: problem(&allocated.held, port.host_ip),
+        })
+        .collect()
+}

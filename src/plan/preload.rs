@@ -1,0 +1,125 @@
+//! Images of the Docker host in the containerd of every node.
+//!
+//! What counts is what containerd itself tells: each image that was put there carries the id that it has on the Docker
+//! host. So one that is another one on the host by now is put there anew, and a node that lost its data gets all of
+//! them again. Putting one there takes as long as a pull, and happens in the background as pulls do.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cluster::Desired,
+    containers::Site,
+    local_cluster::Inputs,
+    observed::ImageState,
+    steps::{Plan, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    k3s::images::canonical,
+};
+
+/// What is known of the images that are to be in all nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Preload {
+    /// The ids of those that the Docker host has, by reference.
+    pub ids: BTreeMap<String, String>,
+    /// What the containerd of nodes that work was given from the Docker host, by container id: ids there by
+    /// containerd's name. Or why it does not tell.
+    pub nodes: BTreeMap<String, Result<BTreeMap<String, String>, String>>,
+    /// What is under way, by container id and reference.
+    pub imports: BTreeMap<(String, String), ImportState>,
+}
+
+/// How it goes with an image on its way into a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportState {
+    /// It is on its way.
+    Running,
+    /// It did not get there the last time, with these words. It is tried again when its backoff is over.
+    Failed(String),
+}
+
+/// An image that is to be put into a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The node.
+    pub container: Target,
+    /// The image's reference on the Docker host.
+    pub image: String,
+    /// Its id there.
+    pub id: String,
+}
+
+/// Plans what puts the images into the nodes.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+    if desired.preload.is_empty() {
+        return;
+    }
+    let seen = &inputs.observed.preload;
+    for node in desired.nodes() {
+        let name = &node.container.name;
+        let held = site.own(name).and_then(|d| Some((d, seen.nodes.get(&d.container.id)?)));
+        let Some((detail, held)) = held else {
+            let message = format!("{name} gets its images when it is Ready");
+            plan.waits(types::IMAGES_READY, reasons::PENDING, message);
+            continue;
+        };
+        let held = match held {
+            Ok(held) => held,
+            Err(why) => {
+                let message = format!("the containerd of {name} does not tell its images: {why}");
+                plan.waits(types::IMAGES_READY, reasons::PENDING, message);
+                continue;
+            }
+        };
+        for image in &desired.preload {
+            let has = held.get(&canonical(image));
+            match seen.ids.get(image) {
+                Some(id) if has == Some(id) => {}
+                Some(id) => {
+                    let container = Target::of(&detail.container);
+                    import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
+                }
+                // What was removed from the host after it was brought is still what was asked for.
+                None if has.is_some() => {}
+                None => fetch(plan, image, inputs),
+            }
+        }
+    }
+}
+
+fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
+    let Import { container, image, .. } = &import;
+    let key = (container.id.clone().unwrap_or_default(), image.clone());
+    match inputs.observed.preload.imports.get(&key) {
+        Some(ImportState::Failed(why)) => {
+            let message = format!("putting {image} into {}: {why}", container.name);
+            plan.waits(types::IMAGES_READY, reasons::IMAGE_IMPORT_FAILED, message);
+            // Whoever does it knows when the next try is due.
+            plan.imports.push(import);
+        }
+        state => {
+            let message = format!("putting {image} into {}", container.name);
+            plan.waits(types::IMAGES_READY, reasons::IMAGE_IMPORTING, message);
+            if state.is_none() {
+                plan.imports.push(import);
+            }
+        }
+    }
+}
+
+/// Has an image that the Docker host does not have pulled there.
+fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
+    let state = inputs.observed.images.get(image);
+    if let Some(ImageState::Failed(why)) = state {
+        let message =
+            format!("pulling {image}: {why}; the Docker host does not have it: pull or build it there");
+        plan.stalls(types::IMAGES_READY, reasons::IMAGE_PULL_FAILED, message);
+    } else {
+        plan.waits(types::IMAGES_READY, reasons::IMAGE_PULLING, format!("pulling {image}"));
+    }
+    let asked = state == Some(&ImageState::Pulling) || plan.pulls.iter().any(|p| p == image);
+    if !asked {
+        plan.pulls.push(image.to_owned());
+    }
+}

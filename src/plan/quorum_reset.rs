@@ -1,0 +1,221 @@
+//! When the data of most servers is lost: what is said of it, and the reset of etcd that a user may ask for.
+//!
+//! Nobody but a user can tell whether lost volumes come back, and a reset forgets what only the lost ones knew. So it
+//! is carried out only where [`RESET_QUORUM_ANNOTATION`] names the server that is to go on. K3s does it: run once with
+//! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
+//! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
+
+use super::{
+    cluster::{Desired, NodeSpec},
+    containers::{GRACE, Site, outdated},
+    desired::ContainerSpec,
+    local_cluster::{Inputs, volumes},
+    nodes,
+    servers::{Lost, NOT_JOINING, Servers},
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        RESET_QUORUM_ANNOTATION as ANNOTATION,
+        condition::{reasons, types},
+    },
+    docker::engine::{ContainerDetail, State},
+    k3s::{self, JOIN_FILE, args::CLUSTER_RESET},
+};
+
+/// What becomes of a reset.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The server that the annotation names.
+    pub asked: Option<&'a str>,
+    /// The server that it named when etcd was last reset by it. While it goes on to do so, nothing is reset again.
+    pub done: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    fn due(self) -> Option<&'a str> {
+        self.asked.filter(|asked| self.done != Some(asked))
+    }
+
+    /// What the status remembers after a plan.
+    pub fn told(self, plan: &Plan) -> Option<&'a str> {
+        self.asked.filter(|asked| self.done == Some(asked) || plan.reset.as_deref() == Some(*asked))
+    }
+}
+
+/// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
+/// one: nothing else is to be planned for the nodes then.
+pub fn plan(
+    plan: &mut Plan,
+    desired: &Desired,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    servers: &Servers<'_>,
+) -> bool {
+    let Some(lost) = servers.lost() else { return false };
+    let asked = inputs.reset.due();
+    let survivor = asked.and_then(|name| {
+        let wanted = desired.servers.iter().find(|s| s.container.name == name);
+        wanted.filter(|s| lost.left.contains(&s.container.name.as_str()))
+    });
+    let Some(survivor) = survivor else {
+        plan.stalls(types::CONTROL_PLANE_READY, reasons::QUORUM_LOST, told(&lost, inputs.reset));
+        return false;
+    };
+    reset(plan, survivor, inputs, site, servers);
+    plan.waits(types::AGENTS_READY, reasons::PENDING, "agents are looked at when the cluster's API answers");
+    true
+}
+
+fn told(lost: &Lost<'_>, request: Request<'_>) -> String {
+    let left = lost.left.join(", ");
+    let way_out = match request.asked {
+        Some(asked) if request.done == Some(asked) => {
+            format!(
+                "take the annotation {ANNOTATION} away, which was carried out once, and have it say one of {left}"
+            )
+        }
+        Some(asked) => format!("have the annotation {ANNOTATION}, which says {asked}, say one of {left}"),
+        None => {
+            let or = if lost.left.len() > 1 { " or another one that is left" } else { "" };
+            format!("give up what only they knew, by the annotation {ANNOTATION}={}{or}", lost.left[0])
+        }
+    };
+    format!(
+        "the data of {} of {} servers is lost ({}), and those that are left ({left}) can't agree without them: bring \
+         their volumes back, or {way_out}",
+        lost.gone.len(),
+        lost.gone.len() + lost.left.len(),
+        lost.gone.join(", "),
+    )
+}
+
+/// Plans the next part of the reset.
+fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>, servers: &Servers<'_>) {
+    let name = &survivor.container.name;
+    let spec = resetting(&survivor.container);
+    let waits = |plan: &mut Plan, message: String| {
+        plan.waits(types::CONTROL_PLANE_READY, reasons::RESETTING_QUORUM, message);
+    };
+    let current = site.own(name).filter(|d| !outdated(inputs.observed, d, &spec, site.network));
+    match current.map(|d| (d, ended(d, inputs))) {
+        Some((_, Some(End::Done))) => {
+            waits(plan, format!("etcd has {name} as its only member; the others are taken away and join anew"));
+            let others: Vec<String> = servers.names().filter(|other| other != name).collect();
+            for other in &others {
+                nodes::discard(plan, other, &[], "etcd was reset without it", inputs, site);
+            }
+            if others.is_empty() {
+                plan.reset = Some(name.clone());
+            }
+        }
+        Some((_, Some(End::Failed(words)))) => plan.stalls(
+            types::CONTROL_PLANE_READY,
+            reasons::QUORUM_RESET_FAILED,
+            format!(
+                "K3s did not reset etcd on {name}: {words}. Remove the annotation {ANNOTATION}, and set it again to \
+                 have it tried once more"
+            ),
+        ),
+        other => {
+            waits(plan, format!("etcd is being reset, with {name} as its only member"));
+            // What they know does not count any more, and they must not meet the one that goes on.
+            let stopped: Vec<usize> = servers
+                .names()
+                .filter(|other| other != name)
+                .filter_map(|other| site.own(&other))
+                .filter(|d| d.container.state == State::Running)
+                .map(|d| {
+                    let container = Target::of(&d.container);
+                    plan.step(Action::Stop { container, grace: GRACE }, &[], "etcd is being reset without it")
+                })
+                .collect();
+            if other.is_none() && site.own(name).is_some() {
+                if site.has_image(plan, &spec) {
+                    site.replace(plan, &spec, &[], &stopped, "it is to reset etcd");
+                }
+            } else if stopped.is_empty()
+                && let Some(made) = volumes(plan, survivor, inputs.owner, inputs.observed, &[])
+            {
+                site.converge(plan, &spec, &[], &made, None);
+            }
+        }
+    }
+}
+
+/// The container that resets etcd on a server's data, in its place.
+fn resetting(server: &ContainerSpec) -> ContainerSpec {
+    let mut spec = server.clone();
+    spec.command.push(CLUSTER_RESET.into());
+    spec.labels.insert(ANNOTATION.into(), spec.name.clone());
+    spec.once = true;
+    // K3s refuses the reset of a server that is told whom to join.
+    for file in spec.files.iter_mut().filter(|f| f.path == JOIN_FILE) {
+        file.content = NOT_JOINING.into();
+    }
+    spec
+}
+
+/// How K3s ended.
+enum End {
+    Done,
+    Failed(String),
+}
+
+/// How the reset ended; `None` while it goes on, and when it was cut short: it is begun again then.
+fn ended(detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<End> {
+    if detail.container.state != State::Exited {
+        return None;
+    }
+    // The exit code alone tells nothing: K3s ends with 0 when it is stopped, too.
+    let lines = inputs.observed.logs.get(&detail.container.id).map(Vec::as_slice).unwrap_or_default();
+    if k3s::log::was_reset(lines) {
+        return Some(End::Done);
+    }
+    let killed = detail.exit_code.is_none_or(|code| matches!(code, 0 | 137 | 143));
+    k3s::log::last_words(lines).filter(|words| !killed || words.contains("Shutdown request")).map(End::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::local_cluster::NodeRole,
+        plan::desired::{FileChange, FileSpec, Role},
+    };
+
+    #[test]
+    fn it_runs_in_the_servers_place_and_once_and_joins_nobody() {
+        let file = |path: &str, content: &str| FileSpec {
+            path: path.into(),
+            mode: 0o600,
+            content: content.into(),
+            change: FileChange::Keep,
+        };
+        let server = ContainerSpec {
+            command: vec!["server".into(), "--tls-san=dev".into()],
+            files: vec![file(JOIN_FILE, "server: https://172.31.0.11:6443\n"), file("/token", "t")],
+            ..ContainerSpec::bare("k3d-dev-server-0", Role::Node(NodeRole::Server), "rancher/k3s")
+        };
+        let spec = resetting(&server);
+        assert_eq!(spec.command, ["server", "--tls-san=dev", "--cluster-reset"]);
+        assert!(spec.once);
+        assert!(!String::from_utf8_lossy(&spec.files[0].content).contains("server:"));
+        assert_eq!(spec.files[1], server.files[1]);
+        assert_eq!(spec.labels[ANNOTATION], "k3d-dev-server-0");
+        assert_eq!((spec.name, spec.endpoint, spec.mounts), (server.name, server.endpoint, server.mounts));
+    }
+
+    #[test]
+    fn what_was_carried_out_is_not_carried_out_again() {
+        let asked = Some("s0");
+        assert_eq!(Request { asked, done: None }.due(), asked);
+        assert_eq!(Request { asked, done: asked }.due(), None);
+        assert_eq!(Request { asked, done: Some("s1") }.due(), asked);
+        assert_eq!(Request { asked: None, done: asked }.told(&Plan::default()), None);
+        assert_eq!(Request { asked, done: asked }.told(&Plan::default()), asked);
+        assert_eq!(Request { asked, done: None }.told(&Plan::default()), None);
+        let plan = Plan { reset: Some("s0".into()), ..Plan::default() };
+        assert_eq!(Request { asked, done: None }.told(&plan), asked);
+    }
+}

@@ -1,0 +1,67 @@
+//! What was chosen for an object and what Docker then refused, since somebody else was faster. As nobody was told of it
+//! yet, it is exchanged for another.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+
+use super::{
+    cluster::Allocation,
+    failures::{refused_ports, refused_subnet},
+    steps::Action,
+    validate::{Valid, ValidRegistry},
+};
+use crate::{
+    api::{LocalClusterStatus, RegistryStatus},
+    docker::error::Error,
+};
+
+/// What is not chosen again.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// Host ports.
+    pub ports: BTreeSet<u16>,
+    /// Subnets.
+    pub subnets: BTreeSet<Ipv4Net>,
+}
+
+impl Refused {
+    /// Notes what the engine's answer refuses of a LocalCluster's. Whether there is such a thing: the next plan then
+    /// does without it. A subnet that is refused for the second time is no news.
+    pub fn of_cluster(
+        &mut self,
+        action: &Action,
+        error: &Error,
+        valid: &Valid,
+        allocation: &Allocation,
+        previous: &LocalClusterStatus,
+    ) -> bool {
+        let api = (previous.api_port.is_none() && valid.api_port.is_none()).then_some(allocation.api_port);
+        let more = valid.ports.iter().zip(&allocation.ports).filter_map(|(port, allocated)| {
+            let known = previous.ports.iter().any(|p| p.name == port.name);
+            (port.host_port.is_none() && !known).then_some(allocated.host_port)
+        });
+        let chosen = valid.subnet.is_none() && previous.network.is_none();
+        let subnet = refused_subnet(action, error).filter(|_| chosen);
+        self.note_ports(error, api.into_iter().chain(more))
+            || subnet.is_some_and(|subnet| self.subnets.insert(subnet))
+    }
+
+    /// The same of a Registry's, for which this host port was wanted.
+    pub fn of_registry(
+        &mut self,
+        error: &Error,
+        valid: &ValidRegistry,
+        host_port: u16,
+        previous: &RegistryStatus,
+    ) -> bool {
+        let chosen = valid.host_port.is_none() && previous.host_port.is_none();
+        self.note_ports(error, chosen.then_some(host_port).into_iter())
+    }
+
+    fn note_ports(&mut self, error: &Error, chosen: impl Iterator<Item = u16>) -> bool {
+        let refused = refused_ports(error, chosen);
+        self.ports.extend(&refused);
+        !refused.is_empty()
+    }
+}

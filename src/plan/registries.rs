@@ -1,0 +1,151 @@
+//! What nodes are told of registries: K3s's registries file, the certificates that it names, and what K3s makes of it
+//! for containerd.
+//!
+//! K3s reads its file once, when it starts, and makes a `hosts.toml` for each registry of it, which containerd reads
+//! anew for each pull (k3s-io/k3s#8972). So a change is written into running nodes twice: into the file, for the next
+//! start, and into `hosts.toml` as K3s would write it, for now. Only credentials are elsewhere, in containerd's own
+//! configuration: a node with others is replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    cluster::{Desired, NodeInputs, Refs, UsedRegistry},
+    desired::{FileChange, FileSpec},
+    local_cluster::Inputs,
+    steps::{Action, Plan, Target},
+    validate::{CERTIFICATES, Valid, ValidRegistries, certificate},
+};
+use crate::{
+    api::condition::{reasons, types},
+    docker::engine::ContainerDetail,
+    k3s::{
+        self,
+        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries},
+    },
+};
+
+/// What all nodes of a cluster are told of registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeRegistries {
+    /// All of it together.
+    pub merged: Registries,
+    /// The certificates and, last, the registries file.
+    pub files: Vec<FileSpec>,
+    /// Whether a registry itself is asked after its mirrors.
+    pub default_endpoint: bool,
+    /// Whether a change is made in running nodes.
+    pub live: bool,
+}
+
+/// The directories of a node in which nothing may be that is not wanted.
+pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
+
+/// What the nodes are told of the registries.
+pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistries {
+    // K3s then adds an endpoint of its own to what it makes for containerd, in a way of its own.
+    let live = !valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"));
+    let change = if live { FileChange::Live } else { FileChange::Recreate };
+    let valid = &valid.registries;
+    let mirrored: Vec<Mirrored> = mirrored(valid, refs);
+    let mut merged = of_registries(&mirrored);
+    let mut files: BTreeMap<String, FileSpec> = BTreeMap::new();
+    let mut put = |path: String, mode, content: Vec<u8>| {
+        files.insert(path.clone(), FileSpec { path, mode, content, change });
+    };
+    for registry in &refs.registries {
+        let host = registry.address();
+        let mut config = HostConfig { auth: registry.auth.clone(), tls: None };
+        if let Some(ca) = &registry.ca {
+            let path = certificate(&host, "ca.crt");
+            config.tls = Some(Tls { ca_file: Some(path.clone()), ..Tls::default() });
+            put(path, 0o644, ca.clone());
+        }
+        if config != HostConfig::default() {
+            merged.merge(Registries { configs: BTreeMap::from([(host, config)]), ..Registries::default() });
+        }
+    }
+    let mut typed = valid.typed.clone();
+    for (host, auth) in &inputs.credentials {
+        typed.configs.entry(host.clone()).or_default().auth = Some(auth.clone());
+    }
+    merged.merge(typed);
+    merged.merge(inputs.config.clone());
+    for (path, (mode, content)) in &inputs.certificates {
+        put(path.clone(), *mode, content.clone());
+    }
+    let mut files: Vec<FileSpec> = files.into_values().collect();
+    files.push(FileSpec {
+        path: k3s::REGISTRIES_FILE.into(),
+        mode: 0o600,
+        content: merged.render().into_bytes(),
+        change,
+    });
+    NodeRegistries { merged, files, default_endpoint: valid.default_endpoint, live }
+}
+
+/// The registries under whose names images can be pulled: Registry objects, then containers of others.
+pub fn mirrored(valid: &ValidRegistries, refs: &Refs) -> Vec<Mirrored> {
+    let used = refs.registries.iter().map(UsedRegistry::mirrored);
+    let containers = valid.containers.iter().map(|c| Mirrored {
+        hostname: c.name.clone(),
+        port: c.port,
+        host_port: c.host_port,
+        scheme: Scheme::Http,
+        upstream: None,
+    });
+    used.chain(containers).collect()
+}
+
+/// The paths that the registries file names, so that a change there needs no restart.
+pub fn named(merged: &Registries) -> BTreeSet<&str> {
+    let tls = merged.configs.values().filter_map(|c| c.tls.as_ref());
+    tls.flat_map(Tls::files).collect()
+}
+
+/// Whether the node's K3s runs with other credentials than are wanted. What is in its file is what it was started
+/// with: other credentials are never written into a running node.
+pub fn has_other_credentials(desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) -> bool {
+    let Some(wanted) = &desired.registries else { return false };
+    let seen = inputs.observed.registries.get(&detail.container.id);
+    detail.started_at.is_some() && seen.is_some_and(|seen| *seen != wanted.merged.auth())
+}
+
+/// Plans what brings containerd of a node that works to what its K3s would make of the registries file.
+pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) {
+    let Some(wanted) = desired.registries.as_ref().filter(|r| r.live) else { return };
+    let Some(seen) = inputs.observed.trees.get(&detail.container.id) else { return };
+    let file = |path: &str, content: &str| FileSpec {
+        path: path.to_owned(),
+        mode: 0o600,
+        content: content.into(),
+        change: FileChange::Live,
+    };
+    // A directory that K3s did not make is somebody else's, and K3s leaves it alone too.
+    let generated = |content: &[u8]| content.starts_with(k3s::hosts_toml::HEADER.as_bytes());
+    let written =
+        seen.iter().filter(|(_, content)| generated(content)).filter_map(|(path, _)| directory(path));
+    let hosts = wanted.merged.hosts_over(wanted.default_endpoint, written);
+    let mut stale: Vec<FileSpec> = hosts
+        .iter()
+        .map(|(dir, text)| (format!("{}/{dir}/hosts.toml", k3s::HOSTS_DIR), text))
+        .filter(|(path, text)| seen.get(path).map(Vec::as_slice) != Some(text.as_bytes()))
+        .map(|(path, text)| file(&path, text))
+        .collect();
+    let gone = seen.iter().filter(|(path, content)| {
+        let wanted = || wanted.files.iter().any(|f| f.path == **path);
+        path.starts_with(CERTIFICATES) && !content.is_empty() && !wanted()
+    });
+    stale.extend(gone.map(|(path, _)| file(path, "")));
+    if stale.is_empty() {
+        return;
+    }
+    let name = &detail.container.name;
+    let container = Target::of(&detail.container);
+    plan.step(Action::Upload { container, files: stale }, &[], "its registries changed");
+    plan.waits(types::REGISTRIES_READY, reasons::UPDATING, format!("{name} is told of its registries"));
+}
+
+/// The registry's directory of a `hosts.toml`.
+fn directory(path: &str) -> Option<&str> {
+    path.strip_prefix(k3s::HOSTS_DIR)?.strip_prefix('/')?.strip_suffix("/hosts.toml")
+}

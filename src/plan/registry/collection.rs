@@ -1,0 +1,259 @@
+//! Garbage collection: on request the registry is stopped, a container on the same data removes the blobs that no
+//! manifest refers to, and the registry is started again.
+//!
+//! No push loses anything by it silently. While blobs are looked through and removed, nobody writes: the registry is
+//! stopped before the other container starts, and not started before that one has ended. A push that is under way when
+//! the registry is stopped either has put its manifest already, whose blobs are then kept, or puts it later. Then the
+//! new process of the registry, which remembers nothing of the blobs that it saw (its cache of descriptors is in
+//! memory), looks for each blob on the disk and refuses the manifest when one was removed.
+//!
+//! Every state of the two containers has one continuation, so that the operator can be killed anywhere: what was asked
+//! for is in a label of the container that collects, and its result is in the status before that container goes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sha2::{Digest, Sha256};
+
+use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names,
+        registry::GarbageCollectionStatus,
+    },
+    docker::engine::{ContainerDetail, State},
+    plan::{
+        containers::{GRACE, Site, outdated, taken},
+        desired::{ContainerSpec, Role},
+        steps::{Action, Plan, Target},
+    },
+};
+
+/// The label with the request that a container works on.
+pub const REQUEST: &str = "localcluster.dev/garbage-collect";
+/// The longest request that is kept as it is.
+const MAX_REQUEST: usize = 64;
+
+/// How a garbage collection stands.
+#[derive(Debug, PartialEq)]
+pub enum Course {
+    /// It is not in the registry's way; with what came of one, to be written before any step is done.
+    Free(Option<GarbageCollectionStatus>),
+    /// The registry has to stay as the plan leaves it.
+    Busy,
+}
+
+/// What names a request: the annotation's value, or its hash where that is long.
+pub fn request(annotation: &str) -> Option<String> {
+    let value = annotation.trim();
+    if value.is_empty() {
+        return None;
+    }
+    let long = value.len() > MAX_REQUEST;
+    Some(if long { format!("sha256:{}", names::hex(&Sha256::digest(value)[..16])) } else { value.to_owned() })
+}
+
+/// The container that collects.
+pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> ContainerSpec {
+    let registry = &desired.container;
+    let mut labels = inputs.owner.labels();
+    labels.insert(names::APP.into(), "k3d".into());
+    labels.insert(names::ROLE.into(), "registry-gc".into());
+    labels.insert(REQUEST.into(), request.to_owned());
+    ContainerSpec {
+        command: vec!["garbage-collect".into(), CONFIG_FILE.into()],
+        env: registry.env.clone(),
+        labels,
+        mounts: registry.mounts.clone(),
+        volume_labels: registry.volume_labels.clone(),
+        binds: registry.binds.clone(),
+        once: true,
+        memory: registry.memory,
+        files: registry.files.clone(),
+        ..ContainerSpec::bare(super::helper_name(&registry.name, "gc"), Role::RegistryHelper, &registry.image)
+    }
+}
+
+/// Plans the next steps of a garbage collection, if one is asked for or under way.
+pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> Course {
+    let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
+    let asked = inputs.request.filter(|r| Some(*r) != done);
+    let name = super::helper_name(&desired.container.name, "gc");
+    let Some(detail) = site.own(&name) else {
+        let Some(request) = asked else { return Course::Free(None) };
+        if inputs.valid.proxy.is_some() {
+            let message =
+                "a pull-through cache removes what it no longer needs by itself, see spec.proxy.ttl";
+            return Course::Free(Some(result(inputs, request, false, message.into())));
+        }
+        if let Some(foreign) = site.foreign(&name) {
+            return Course::Free(Some(result(
+                inputs,
+                request,
+                false,
+                taken("container", &name, &foreign.id),
+            )));
+        }
+        // Before the registry was made there is nothing to collect, and its volume is made with it.
+        let Some(registry) = site.own(&desired.container.name) else { return Course::Free(None) };
+        return begin(plan, desired, site, inputs, request, registry);
+    };
+    let container = &detail.container;
+    let target = Target::of(container);
+    let request = container.labels.get(REQUEST).map(String::as_str).unwrap_or_default();
+    let remove = |plan: &mut Plan, why: &str| {
+        plan.step(Action::RemoveContainer { container: target.clone() }, &[], why);
+    };
+    match container.state {
+        State::Removing => {
+            busy(plan, &format!("{name} is being removed"));
+            Course::Busy
+        }
+        State::Dead => {
+            remove(plan, "it was half removed");
+            busy(plan, &format!("{name} is being removed"));
+            Course::Busy
+        }
+        State::Created if detail.started_at.is_none() => {
+            if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
+                // Not tried again and again: the registry would be down all the while.
+                remove(plan, "it could not be started");
+                return Course::Free(Some(result(
+                    inputs,
+                    request,
+                    false,
+                    format!("it could not be started: {error}"),
+                )));
+            }
+            let spec = collector(desired, inputs, request);
+            if asked != Some(request) || outdated(site.observed, detail, &spec, None) {
+                remove(plan, "it is no longer what was asked for");
+                return Course::Free(None);
+            }
+            busy(plan, "it is about to begin");
+            let files = Action::Upload { container: target.clone(), files: spec.files };
+            let mut before = vec![plan.step(files, &[], "")];
+            before.extend(stop(plan, desired, site, &before));
+            plan.step(Action::Start { container: target }, &before, WHY);
+            Course::Busy
+        }
+        State::Running | State::Paused | State::Restarting => {
+            busy(plan, "it is under way");
+            // Whoever started the registry in the meantime did not know.
+            stop(plan, desired, site, &[]);
+            if container.state == State::Paused {
+                plan.step(Action::Unpause { container: target }, &[], "it was paused");
+            }
+            Course::Busy
+        }
+        State::Created | State::Exited => {
+            let lines = site.observed.logs.get(&container.id).map(Vec::as_slice).unwrap_or_default();
+            let (succeeded, message) = outcome(detail, lines);
+            remove(plan, &format!("the garbage collection ended: {message}"));
+            let known = done == Some(request);
+            Course::Free((!known).then(|| result(inputs, request, succeeded, message)))
+        }
+    }
+}
+
+const WHY: &str = "a garbage collection was asked for";
+
+fn busy(plan: &mut Plan, what: &str) {
+    let message = format!("the registry is stopped for a garbage collection: {what}");
+    plan.waits(types::CONTAINER_READY, reasons::GARBAGE_COLLECTING, message);
+}
+
+fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {
+    GarbageCollectionStatus { request: request.to_owned(), time: Time(inputs.now), succeeded, message }
+}
+
+/// Plans the beginning. The container is made before the registry is stopped: where it can't be made, the registry
+/// stays up.
+fn begin(
+    plan: &mut Plan,
+    desired: &Desired,
+    site: &Site<'_>,
+    inputs: &Inputs<'_>,
+    request: &str,
+    registry: &ContainerDetail,
+) -> Course {
+    let spec = collector(desired, inputs, request);
+    let ready = !matches!(registry.container.state, State::Removing | State::Dead);
+    if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
+        return Course::Free(None);
+    }
+    busy(plan, "it is about to begin");
+    let mut before = vec![site.create(plan, &spec, &[], WHY)];
+    before.extend(stop(plan, desired, site, &before));
+    plan.step(Action::Start { container: Target { name: spec.name, id: None } }, &before, "");
+    Course::Busy
+}
+
+/// Plans the stop of the registry after `after`, where it runs.
+fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) -> Option<usize> {
+    let detail = site.own(&desired.container.name)?;
+    let container = Target::of(&detail.container);
+    let after: Vec<usize> = match detail.container.state {
+        State::Running | State::Restarting => after.to_vec(),
+        State::Paused => vec![plan.step(Action::Unpause { container: container.clone() }, after, "")],
+        State::Created | State::Exited | State::Removing | State::Dead => return None,
+    };
+    Some(plan.step(Action::Stop { container, grace: GRACE }, &after, WHY))
+}
+
+/// What came of a collection that ended, by its exit code and its output.
+pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
+    let said = |what: &str| lines.iter().rev().find(|line| line.contains(what));
+    // Of a registry that nothing was ever pushed to, registry 2 says that it failed.
+    if said("failed to mark")
+        .is_some_and(|line| line.ends_with("Path not found: /docker/registry/v2/repositories"))
+    {
+        return (true, "nothing was ever pushed".into());
+    }
+    if detail.exit_code != Some(0) {
+        let words = last_words(lines);
+        let words = words.map(|w| format!(": {w}")).unwrap_or_default();
+        let code = detail.exit_code.map_or("unknown".to_owned(), |code| code.to_string());
+        return (false, format!("it failed (exit code {code}){words}"));
+    }
+    let blobs = said(" blobs marked, ").and_then(|line| {
+        let (_, rest) = line.split_once(" blobs marked, ")?;
+        rest.split_once(" blobs")?.0.parse::<u64>().ok()
+    });
+    match blobs {
+        Some(0) => (true, "there was nothing to remove".into()),
+        Some(1) => (true, "1 blob removed".into()),
+        Some(n) => (true, format!("{n} blobs removed")),
+        None => (true, "done".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_requests_are_named_by_a_hash() {
+        assert_eq!(request("  1 "), Some("1".into()));
+        assert_eq!(request(" "), None);
+        let long = request(&"x".repeat(300)).unwrap();
+        assert!(long.starts_with("sha256:") && long.len() < MAX_REQUEST, "{long}");
+        assert_ne!(request(&"y".repeat(300)), Some(long));
+    }
+
+    #[test]
+    fn the_result_is_in_the_output() {
+        let ended = |code: i64, lines: &[&str]| {
+            let detail = ContainerDetail { exit_code: Some(code), ..ContainerDetail::default() };
+            outcome(&detail, &lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>())
+        };
+        let told = |n: u32| format!("3 blobs marked, {n} blobs and 0 manifests eligible for deletion");
+        assert_eq!(ended(0, &["b", "", &told(2), "blob eligible"]), (true, "2 blobs removed".into()));
+        assert_eq!(ended(0, &[&told(1)]), (true, "1 blob removed".into()));
+        assert_eq!(ended(0, &[&told(0)]), (true, "there was nothing to remove".into()));
+        assert_eq!(ended(0, &[]), (true, "done".into()));
+        let nothing = "failed to garbage collect: failed to mark: filesystem: Path not found: /docker/registry/v2/repositories";
+        assert_eq!(ended(1, &[nothing]), (true, "nothing was ever pushed".into()));
+        assert_eq!(ended(137, &[]), (false, "it failed (exit code 137)".into()));
+        assert_eq!(ended(1, &["disk full", ""]), (false, "it failed (exit code 1): disk full".into()));
+    }
+}

@@ -1,0 +1,393 @@
+//! The registry's configuration: a file, since an environment variable is read by anyone who can inspect containers,
+//! and since some of it (passwords of a cache, TLS) has no other way that is fit for secrets.
+
+use std::fmt::{self, Write};
+
+use crate::{
+    k3s::registries::REGISTRY_PORT,
+    plan::{
+        desired::{FileChange, FileSpec},
+        validate::ValidRegistry,
+    },
+};
+
+/// Where a registry keeps its images.
+pub const DATA: &str = "/var/lib/registry";
+/// Its configuration. The entry point of the image takes a lone argument that ends in `.yml` for the file to serve by.
+pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
+const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
+const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
+const KEY_FILE: &str = "/etc/localcluster/tls.key";
+
+/// A name and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+/// A certificate with its key, and the CA that clients trust it by, all as PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, with what leads to its CA.
+    pub certificate: Vec<u8>,
+    /// Its private key.
+    pub key: Vec<u8>,
+    /// The CA.
+    pub ca: Vec<u8>,
+}
+
+/// What the Secrets hold that a Registry refers to.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// How it logs in to the registry that it caches.
+    pub upstream: Option<Login>,
+    /// Who may log in to it.
+    pub htpasswd: Option<Vec<u8>>,
+    /// How clusters log in to it.
+    pub client: Option<Login>,
+    /// How it serves HTTPS.
+    pub tls: Option<Tls>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl fmt::Debug for Secrets {
+    /// Only what is there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets")
+            .field("upstream", &self.upstream)
+            .field("htpasswd", &self.htpasswd.is_some())
+            .field("client", &self.client)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+impl Secrets {
+    /// Whether a text, such as a line of a log, holds a password or a hash of one.
+    pub fn are_in(&self, text: &str) -> bool {
+        let passwords = [&self.upstream, &self.client].into_iter().flatten().map(|l| l.password.as_str());
+        let htpasswd = self.htpasswd.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let hashes = htpasswd.lines().filter_map(|l| l.split_once(':')).map(|(_, hash)| hash.trim());
+        passwords.chain(hashes).any(|secret| !secret.is_empty() && text.contains(secret))
+    }
+}
+
+/// The files that the registry reads. Everything but the list of users is read at its start only; that list it looks
+/// at again with every request and reads anew when its modification time differs (2.8 and 3 alike).
+pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
+    let file = |path: &str, content: &[u8], change| FileSpec {
+        path: path.into(),
+        mode: 0o600,
+        content: content.to_vec(),
+        change,
+    };
+    let mut files = vec![file(CONFIG_FILE, render(valid, secrets).as_bytes(), FileChange::Recreate)];
+    if let Some(tls) = &secrets.tls {
+        files.push(file(CERTIFICATE_FILE, &tls.certificate, FileChange::Recreate));
+        files.push(file(KEY_FILE, &tls.key, FileChange::Recreate));
+    }
+    if let Some(htpasswd) = &secrets.htpasswd {
+        files.push(file(HTPASSWD_FILE, htpasswd, FileChange::Live));
+    }
+    files
+}
+
+/// The configuration. What users set by environment variables wins over it.
+fn render(valid: &ValidRegistry, secrets: &Secrets) -> String {
+    let mut out = format!(
+        "# Written by localcluster-operator.
+version: 0.1
+log:
+  level: info
+  fields:
+    service: registry
+storage:
+  filesystem:
+    rootdirectory: {DATA}
+  delete:
+    enabled: {delete}
+  cache:
+    blobdescriptor: inmemory
+http:
+  addr: :{REGISTRY_PORT}
+  # What is under way when the registry is stopped comes to its end.
+  draintimeout: 5s
+  headers:
+    X-Content-Type-Options: [nosniff]
+",
+        delete = valid.delete_enabled,
+    );
+    let mut line = |text: &str| writeln!(out, "{text}").expect("writing to a String never fails");
+    if secrets.tls.is_some() {
+        line("  tls:");
+        line(&format!("    certificate: {CERTIFICATE_FILE}"));
+        line(&format!("    key: {KEY_FILE}"));
+    }
+    line("health:");
+    line("  storagedriver:");
+    line("    enabled: true");
+    line("    interval: 10s");
+    line("    threshold: 3");
+    if secrets.htpasswd.is_some() {
+        line("auth:");
+        line("  htpasswd:");
+        line("    realm: localcluster");
+        line(&format!("    path: {HTPASSWD_FILE}"));
+    }
+    if let Some(proxy) = &valid.proxy {
+        line("proxy:");
+        line(&format!("  remoteurl: {}", quoted(&proxy.remote_url)));
+        if let Some(login) = &secrets.upstream {
+            line(&format!("  username: {}", quoted(&login.username)));
+            line(&format!("  password: {}", quoted(&login.password)));
+        }
+        if let Some(ttl) = &proxy.ttl {
+            line(&format!("  ttl: {ttl}"));
+        }
+    }
+    out
+}
+
+/// A YAML double-quoted scalar that any reader takes: whatever YAML calls unprintable is escaped.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        let plain =
+            !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            _ if plain => out.push(c),
+            _ => write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String never fails"),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What is wrong with a list of users; `None` when nothing is.
+pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
+    let write = "write a line for each user as `htpasswd -Bbn NAME PASSWORD` prints it";
+    let Ok(text) = std::str::from_utf8(content) else { return Some(format!("it is no text: {write}")) };
+    let mut users = 0;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        users += 1;
+        let number = number + 1;
+        // Not the line itself: it may be a password in the clear.
+        let Some((name, hash)) = line.split_once(':') else {
+            return Some(format!("line {number} has no colon between a name and a hash: {write}"));
+        };
+        if name.is_empty() {
+            return Some(format!("line {number} has no name before the colon: {write}"));
+        }
+        if !["$2y$", "$2a$", "$2b$"].iter().any(|begin| hash.starts_with(begin)) || hash.len() < 60 {
+            return Some(format!(
+                "the hash in line {number} is not one of bcrypt, which is all that the registry knows: {write}"
+            ));
+        }
+    }
+    (users == 0).then(|| format!("there is no user in it: {write}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        api::{
+            RegistrySpec,
+            registry::{AuthSpec, ProxySpec, TlsSpec},
+        },
+        plan::validate,
+    };
+
+    fn valid(change: impl FnOnce(&mut RegistrySpec)) -> ValidRegistry {
+        let mut spec = RegistrySpec::default();
+        change(&mut spec);
+        validate::registry("default", "images", &spec).unwrap()
+    }
+
+    fn login(password: &str) -> Login {
+        Login { username: "user".into(), password: password.into() }
+    }
+
+    fn all() -> Secrets {
+        Secrets {
+            upstream: Some(login("p\"w: \\x")),
+            htpasswd: Some(b"user:$2y$05$hash".to_vec()),
+            client: Some(login("client-password")),
+            tls: Some(Tls { certificate: b"certificate".to_vec(), key: b"key".to_vec(), ca: b"ca".to_vec() }),
+        }
+    }
+
+    fn cache(spec: &mut RegistrySpec) {
+        spec.proxy = Some(ProxySpec {
+            remote_url: "https://registry-1.docker.io".into(),
+            credentials_secret: Some("hub".into()),
+            ttl: Some("168h".into()),
+        });
+    }
+
+    #[test]
+    fn a_plain_registry() {
+        insta::assert_snapshot!(render(&valid(|s| s.delete_enabled = true), &Secrets::default()), @r#"
+        # Written by localcluster-operator.
+        version: 0.1
+        log:
+          level: info
+          fields:
+            service: registry
+        storage:
+          filesystem:
+            rootdirectory: /var/lib/registry
+          delete:
+            enabled: true
+          cache:
+            blobdescriptor: inmemory
+        http:
+          addr: :5000
+          # What is under way when the registry is stopped comes to its end.
+          draintimeout: 5s
+          headers:
+            X-Content-Type-Options: [nosniff]
+        health:
+          storagedriver:
+            enabled: true
+            interval: 10s
+            threshold: 3
+        "#);
+    }
+
+    #[test]
+    fn a_cache_with_everything() {
+        let valid = valid(|s| {
+            cache(s);
+            s.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
+            s.tls = Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None });
+        });
+        insta::assert_snapshot!(render(&valid, &all()), @r#"
+        # Written by localcluster-operator.
+        version: 0.1
+        log:
+          level: info
+          fields:
+            service: registry
+        storage:
+          filesystem:
+            rootdirectory: /var/lib/registry
+          delete:
+            enabled: false
+          cache:
+            blobdescriptor: inmemory
+        http:
+          addr: :5000
+          # What is under way when the registry is stopped comes to its end.
+          draintimeout: 5s
+          headers:
+            X-Content-Type-Options: [nosniff]
+          tls:
+            certificate: /etc/localcluster/tls.crt
+            key: /etc/localcluster/tls.key
+        health:
+          storagedriver:
+            enabled: true
+            interval: 10s
+            threshold: 3
+        auth:
+          htpasswd:
+            realm: localcluster
+            path: /etc/localcluster/htpasswd
+        proxy:
+          remoteurl: "https://registry-1.docker.io"
+          username: "user"
+          password: "p\"w: \\x"
+          ttl: 168h
+        "#);
+        let files = files(&valid, &all());
+        let told: Vec<_> = files.iter().map(|f| format!("{} {:o} {:?}", f.path, f.mode, f.change)).collect();
+        assert_eq!(
+            told,
+            [
+                "/etc/localcluster/registry.yml 600 Recreate",
+                "/etc/localcluster/tls.crt 600 Recreate",
+                "/etc/localcluster/tls.key 600 Recreate",
+                "/etc/localcluster/htpasswd 600 Live",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_secret_is_in_what_is_printed() {
+        let text = format!("{:?} {:?}", all(), files(&valid(cache), &all()));
+        for secret in ["p\"w", "$2y$", "client-password", "certificate\"", "user"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        assert!(all().are_in("refused client-password") && all().are_in("x $2y$05$hash"));
+        assert!(!all().are_in("all is well") && !Secrets::default().are_in(""));
+    }
+
+    #[test]
+    fn users_have_bcrypt_hashes() {
+        let hash = format!("$2y$05${}", "a".repeat(53));
+        let problem = |text: &str| htpasswd_problem(text.as_bytes()).unwrap_or_default();
+        assert_eq!(problem(&format!("# people\n\na:{hash}\r\nb:{hash}\n")), "");
+        for (text, says) in [
+            ("", "no user"),
+            ("# nobody\n", "no user"),
+            ("secret", "line 1 has no colon"),
+            (&format!("a:{hash}\n:{hash}"), "line 2 has no name"),
+            ("a:$apr1$x$y", "line 1 is not one of bcrypt"),
+            ("a:password", "line 1 is not one of bcrypt"),
+            ("a:$2y$05$short", "line 1 is not one of bcrypt"),
+        ] {
+            let told = problem(text);
+            assert!(told.contains(says) && told.contains("htpasswd -Bbn"), "{text:?}: {told}");
+            assert!(!told.contains("secret") && !told.contains("password is"), "{told}");
+        }
+        assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("no text"));
+    }
+
+    proptest! {
+        /// What goes in comes out, as a YAML reader reads it.
+        #[test]
+        fn credentials_survive(username in any::<String>(), password in any::<String>()) {
+            #[derive(serde::Deserialize)]
+            struct File {
+                proxy: Proxy,
+            }
+            #[derive(serde::Deserialize)]
+            struct Proxy {
+                remoteurl: String,
+                username: String,
+                password: String,
+                ttl: String,
+            }
+            let login = Login { username: username.clone(), password: password.clone() };
+            let secrets = Secrets { upstream: Some(login), ..Secrets::default() };
+            let text = render(&valid(cache), &secrets);
+            prop_assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+            let file: File = serde_saphyr::from_str(&text).unwrap();
+            prop_assert_eq!(file.proxy.remoteurl, "https://registry-1.docker.io");
+            prop_assert_eq!((file.proxy.username, file.proxy.password), (username, password));
+            prop_assert_eq!(file.proxy.ttl, "168h");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Storage in a directory of the host, see [`host_path`](crate::plan::host_path).
+
+use super::{Desired, Inputs};
+use crate::{
+    api::{condition::types, names},
+    plan::{
+        containers::Site,
+        desired::Role,
+        host_path::{self, Look},
+        steps::Plan,
+    },
+};
+
+fn name(desired: &Desired) -> String {
+    super::helper_name(&desired.container.name, "path")
+}
+
+/// The look at the directory; `None` where there is nothing to look at.
+pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
+    let mut labels = inputs.owner.labels();
+    labels.insert(names::APP.into(), "k3d".into());
+    labels.insert(names::ROLE.into(), "registry-path".into());
+    let container = (name(desired), Role::RegistryHelper, desired.container.image.as_str());
+    let path = desired.host_path.as_deref();
+    Look::new(container, labels, path, &inputs.settings.allowed_host_paths)
+}
+
+/// Whether the path is what it says, so that a container that mounts it may be made; if not, plans to find out or says
+/// what is wrong. Without a host path there is nothing to find out.
+pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
+    let (Some(path), Some(look)) = (&desired.host_path, look(desired, inputs)) else { return true };
+    let instead = "make a new Registry with the path that it leads to";
+    look.is_sound(plan, path, types::CONTAINER_READY, instead, site)
+}
+
+/// Plans the removal of the container that looked, once nothing is to be made any more.
+pub fn forget(plan: &mut Plan, desired: &Desired, site: &Site<'_>) {
+    host_path::forget(plan, &name(desired), site);
+}

@@ -1,0 +1,267 @@
+//! What is known of a cluster's servers: of which there is something, whether they keep their data in etcd, whom one
+//! that starts joins, and which of them take requests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::{
+        RESET_QUORUM_ANNOTATION,
+        local_cluster::NodeRole,
+        names::{self, ClusterNames},
+    },
+    docker::engine::{ContainerDetail, State},
+    k3s::{API_PORT, STATE_VOLUME},
+    plan::{
+        addresses::Addresses,
+        containers::Owner,
+        nodes,
+        observed::{Child, ChildState, Node, Observed},
+    },
+};
+
+/// A server of which there is something.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// Its container.
+    pub detail: Option<&'a ContainerDetail>,
+    /// Whether it has data: a volume that a K3s server was started with.
+    pub data: bool,
+}
+
+/// The servers of which there is something, by index. `voters` are those that were members of etcd when that could last
+/// be told.
+pub fn existing<'a>(
+    names: &ClusterNames,
+    owner: &Owner,
+    observed: &'a Observed,
+    voters: &[String],
+) -> BTreeMap<usize, Server<'a>> {
+    let known = |name: &String| match &observed.child {
+        Child::Reachable(state) => state.nodes.contains_key(name),
+        Child::Unknown | Child::Unreachable(_) => voters.contains(name),
+    };
+    let index = |node: &str| names.parse_server(node);
+    let mut all: BTreeMap<usize, Server<'a>> = observed
+        .own
+        .values()
+        .filter_map(|d| Some((index(&d.container.name)?, Server { detail: Some(d), data: false })))
+        .collect();
+    let suffix = format!("-{STATE_VOLUME}");
+    for volume in observed.volumes.iter().filter(|v| owner.owns(&v.labels)) {
+        if let Some(index) = volume.name.strip_suffix(&suffix).and_then(index) {
+            let server = all.entry(index).or_insert(Server { detail: None, data: true });
+            // One that was made and never started has nothing in its volume yet, unless it took another one's place.
+            server.data = server.detail.is_none_or(|d| d.started_at.is_some() || known(&d.container.name));
+        }
+    }
+    all
+}
+
+/// Whether the servers keep their data in etcd: more than one is wanted, or was there once.
+pub fn in_etcd(wanted: usize, existing: &BTreeMap<usize, Server<'_>>) -> bool {
+    let moved = |s: &Server<'_>| {
+        s.detail.is_some_and(|d| d.container.labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD))
+    };
+    wanted > 1 || existing.keys().any(|index| *index > 0) || existing.values().any(moved)
+}
+
+/// How long a server may take from its start until its API is up.
+const START: SignedDuration = SignedDuration::from_secs(30);
+
+/// What a server is told that joins nobody.
+pub const NOT_JOINING: &str = "# Written by localcluster-operator. It counts only while there is no data.\n";
+
+/// What a server is told for its first start, in K3s's configuration file.
+///
+/// It joins another one that has data, by its pinned address: the load balancer could lead it to itself. With nobody to
+/// join it begins, or moves its own data to etcd.
+pub fn join_file(
+    index: usize,
+    in_etcd: bool,
+    addresses: Addresses,
+    existing: &BTreeMap<usize, Server<'_>>,
+    voter: impl Fn(usize) -> bool,
+) -> String {
+    let runs = |s: &Server<'_>| s.detail.is_some_and(|d| d.container.state == State::Running);
+    let mut hosts: Vec<usize> =
+        existing.iter().filter(|(other, s)| **other != index && s.data).map(|(other, _)| *other).collect();
+    hosts.sort_by_key(|other| (!voter(*other), !runs(&existing[other]), *other));
+    match hosts.first() {
+        _ if !in_etcd => NOT_JOINING.to_owned(),
+        Some(host) => {
+            let ip: Ipv4Addr = addresses.node(NodeRole::Server, *host);
+            format!("{NOT_JOINING}server: https://{ip}:{API_PORT}\n")
+        }
+        None => format!("{NOT_JOINING}cluster-init: true\n"),
+    }
+}
+
+/// Whether a server serves the cluster: its Node is Ready and, in etcd, it votes and its API is up.
+pub fn works(observed: &Observed, detail: &ContainerDetail, etcd: bool) -> bool {
+    let serves = |node: &Node| votes(node) && answers(observed, node, detail);
+    nodes::works(observed, detail) && (!etcd || observed.node(&detail.container.name).is_some_and(serves))
+}
+
+/// Whether a server's own API is up, as far as such are told. Its kubelet can be Ready seconds before, by the API of
+/// another server.
+pub fn answers(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bool {
+    let told = |state: &ChildState| state.nodes.values().any(|n| n.api_renewed.is_some());
+    let since_its_start = |at: Timestamp| detail.started_at.is_none_or(|started| at >= started);
+    !observed.child.state().is_some_and(told) || node.api_renewed.is_some_and(since_its_start)
+}
+
+/// Whether a Node's server is a voting member of etcd, and is to stay one.
+pub fn votes(node: &Node) -> bool {
+    node.voter == Some(true) && !node.leaving && !node.left
+}
+
+/// The servers that take requests for the API, by index: those that work and are not about to go. Where none of them is
+/// known to, all that there are: one that is to be taken away may be the last one that answers.
+pub fn serving(
+    count: usize,
+    etcd: bool,
+    existing: &BTreeMap<usize, Server<'_>>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<usize> {
+    let serves = |index: &usize| {
+        let detail = existing.get(index).and_then(|s| s.detail);
+        let drained = |name: &str| observed.node(name).is_some_and(|n| n.draining_since.is_some());
+        detail.is_some_and(|d| works(observed, d, etcd) && !drained(&d.container.name))
+    };
+    let serving: Vec<usize> = (0..count).filter(serves).collect();
+    if !serving.is_empty() {
+        return serving;
+    }
+    let detail = |index: &usize| existing.get(index).and_then(|s| s.detail);
+    // One that K3s was asked to take out of etcd answers nothing any more, as a rule. All are silent for some seconds
+    // when the one that led etcd has gone, and one that has just been started is so for longer.
+    let leaves =
+        |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
+    let steady = |d: &ContainerDetail| {
+        d.container.state == State::Running && d.started_at.is_some_and(|at| now >= at + START) && !leaves(d)
+    };
+    let all: BTreeSet<usize> = (0..count).chain(existing.keys().copied()).collect();
+    let likely: Vec<usize> = all.iter().copied().filter(|index| detail(index).is_some_and(steady)).collect();
+    if likely.is_empty() { all.into_iter().collect() } else { likely }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::engine::{Container, Volume};
+
+    /// Server 0 with a container that was never started.
+    fn made(node: bool) -> Observed {
+        let owner = Owner { uid: "u".into(), manager: "m".into(), object: "default/dev".into() };
+        let name = "k3d-dev-server-0".to_owned();
+        let container =
+            Container { id: "1".into(), name: name.clone(), labels: owner.labels(), ..Container::default() };
+        let detail = ContainerDetail { container, ..ContainerDetail::default() };
+        let nodes = node.then(|| (name.clone(), Node::default())).into_iter().collect();
+        Observed {
+            own: BTreeMap::from([("1".into(), detail)]),
+            volumes: vec![Volume { name: format!("{name}-state"), labels: owner.labels() }],
+            child: Child::Reachable(ChildState { nodes, ..ChildState::default() }),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn one_that_took_a_members_place_has_its_data_before_its_first_start() {
+        let owner = Owner { uid: "u".into(), manager: "m".into(), object: "default/dev".into() };
+        let names = ClusterNames::new("dev");
+        let data =
+            |observed: &Observed, voters: &[String]| existing(&names, &owner, observed, voters)[&0].data;
+        assert!(data(&made(true), &[]), "an upgrade to an image that does not start");
+        assert!(!data(&made(false), &[]), "one that is to join");
+        let unreachable = Observed { child: Child::Unreachable(String::new()), ..made(false) };
+        assert!(data(&unreachable, &["k3d-dev-server-0".into()]));
+        assert!(!data(&unreachable, &[]));
+    }
+
+    #[test]
+    fn who_begins_and_who_joins() {
+        let addresses = Addresses { subnet: "172.31.0.0/24".parse().unwrap() };
+        let data = |data| Server { detail: None, data };
+        let told = |index, etcd, servers: &[(usize, bool)], voter: usize| {
+            let existing = servers.iter().map(|(i, d)| (*i, data(*d))).collect();
+            let text = join_file(index, etcd, addresses, &existing, |i| i == voter);
+            text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told(0, false, &[], 9), "");
+        assert_eq!(told(0, true, &[], 9), "cluster-init: true");
+        assert_eq!(told(0, true, &[(0, true)], 9), "cluster-init: true", "its data moves to etcd");
+        assert_eq!(told(1, true, &[(0, true)], 0), "server: https://172.31.0.10:6443");
+        assert_eq!(told(0, true, &[(1, true), (2, true)], 2), "server: https://172.31.0.12:6443");
+        assert_eq!(told(2, true, &[(0, true), (1, false)], 9), "server: https://172.31.0.10:6443");
+    }
+
+    #[test]
+    fn nobody_is_led_to_a_server_whose_own_api_is_not_up() {
+        let second = |s: i64| Timestamp::from_second(s).unwrap();
+        let observed = |apis: [Option<i64>; 2]| {
+            let mut nodes = BTreeMap::new();
+            let mut own = BTreeMap::new();
+            for (index, api) in apis.into_iter().enumerate() {
+                let name = format!("k3d-dev-server-{index}");
+                let container =
+                    Container { name: name.clone(), state: State::Running, ..Container::default() };
+                let detail = ContainerDetail {
+                    container,
+                    started_at: Some(second(100)),
+                    restarts: true,
+                    ..ContainerDetail::default()
+                };
+                own.insert(name.clone(), detail);
+                let node = Node {
+                    ready: true,
+                    renewed: Some(second(110)),
+                    voter: Some(true),
+                    api_renewed: api.map(second),
+                    ..Node::default()
+                };
+                nodes.insert(name, node);
+            }
+            let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
+            Observed { own, child, ..Observed::default() }
+        };
+        let led = |apis| {
+            let observed = observed(apis);
+            let existing = (0..2)
+                .map(|i| {
+                    let detail = observed.own.get(&format!("k3d-dev-server-{i}"));
+                    (i, Server { detail, data: true })
+                })
+                .collect();
+            serving(2, true, &existing, &observed, second(120))
+        };
+        assert_eq!(led([Some(105), Some(105)]), [0, 1]);
+        assert_eq!(
+            led([Some(95), Some(105)]),
+            [1],
+            "what it said before it was started again counts for nothing"
+        );
+        assert_eq!(led([None, Some(105)]), [1]);
+        assert_eq!(led([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
+
+        let led = |change: &dyn Fn(&mut ContainerDetail)| {
+            let mut silent = observed([Some(105), Some(105)]);
+            silent.child = Child::Unreachable(String::new());
+            change(silent.own.get_mut("k3d-dev-server-1").unwrap());
+            let detail = |i: usize| silent.own.get(&format!("k3d-dev-server-{i}"));
+            let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
+            serving(2, true, &existing, &silent, second(150))
+        };
+        assert_eq!(led(&|_| ()), [0, 1]);
+        assert_eq!(led(&|d| d.restarts = false), [0], "one that leaves");
+        assert_eq!(led(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
+        assert_eq!(led(&|d| d.started_at = Some(second(120))), [0, 1]);
+        assert_eq!(led(&|d| d.container.state = State::Exited), [0]);
+    }
+}

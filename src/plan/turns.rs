@@ -1,0 +1,55 @@
+//! Clusters that are started at the same time. A K3s server needs some ten seconds of a core until it works; twenty that
+//! start together on two cores are all silent for minutes, and Docker with them. So each cluster has its turn.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{
+    cluster::Desired,
+    desired::Role,
+    nodes,
+    observed::Observed,
+    steps::{Action, Plan},
+};
+use crate::api::{
+    condition::{self, reasons, types},
+    local_cluster::NodeRole,
+};
+
+/// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
+/// the cluster was stopped. What died by itself is repaired at once.
+pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[Condition]) -> bool {
+    let server = |name: &str| desired.names.parse_server(name).is_some();
+    let mut servers = observed.own.values().filter(|d| server(&d.container.name));
+    let waits =
+        condition::get(previous, types::CONTROL_PLANE_READY).is_some_and(|c| c.reason == reasons::QUEUED);
+    let begun = if waits || condition::is_true(previous, types::STOPPED) {
+        servers.any(|d| d.container.state.is_up())
+    } else {
+        servers.any(|d| d.started_at.is_some())
+    };
+    !begun
+        && plan.steps.iter().any(|step| match &step.action {
+            Action::CreateContainer { spec, .. } => spec.role == Role::Node(NodeRole::Server),
+            Action::Start { container } => server(&container.name),
+            _ => false,
+        })
+}
+
+/// Whether a cluster that was begun works, so that the next one may begin.
+pub fn works(observed: &Observed) -> bool {
+    observed.own.values().any(|detail| nodes::works(observed, detail))
+}
+
+/// What is said of a cluster that has to wait.
+const WAITS: &str =
+    "other clusters are starting on this Docker host, as many as it has cores; this one follows";
+
+/// Leaves for later what the plan would do, but for the network.
+pub fn wait(plan: &mut Plan) {
+    plan.steps.retain(|step| matches!(step.action, Action::CreateNetwork(_)));
+    for problem in plan.problems.iter_mut().filter(|p| !p.stalled && p.condition != types::NETWORK_READY) {
+        problem.reason = reasons::QUEUED;
+        problem.message = WAITS.into();
+    }
+    plan.waits(types::CONTROL_PLANE_READY, reasons::QUEUED, WAITS);
+}

@@ -1,0 +1,45 @@
+//! What is put into a cluster besides its nodes.
+
+use super::{Checker, Text};
+use crate::api::{
+    local_cluster::ManifestEntry,
+    rules::{pattern, text},
+};
+
+/// The longest name of a manifest.
+pub const MANIFEST_NAME: usize = 40;
+
+/// A manifest that K3s is to apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidManifest {
+    /// Its name.
+    pub name: String,
+    /// Its content.
+    pub content: Text,
+}
+
+impl Checker {
+    /// The images that are to be in all nodes.
+    pub(super) fn images(&mut self, images: &[String]) {
+        for (i, image) in images.iter().enumerate() {
+            let path = format!("spec.preloadImages[{i}]");
+            self.shape(&path, image, pattern::TAGGED_IMAGE, 255, text::PRELOAD_IMAGE);
+        }
+        self.distinct("spec.preloadImages", images);
+    }
+
+    pub(super) fn manifests(&mut self, manifests: &[ManifestEntry]) -> Vec<ValidManifest> {
+        let names: Vec<String> = manifests.iter().map(|m| m.name.clone()).collect();
+        self.distinct("spec.manifests", &names);
+        let mut valid = Vec::new();
+        for (i, manifest) in manifests.iter().enumerate() {
+            let at = format!("spec.manifests[{i}]");
+            let name = format!("{at}.name");
+            self.shape(&name, &manifest.name, pattern::LABEL, MANIFEST_NAME, text::MANIFEST_NAME);
+            let (inline, secret, map) = (&manifest.inline, &manifest.secret, &manifest.config_map);
+            let content = self.content(&at, inline.as_ref(), secret.as_ref(), map.as_ref());
+            valid.extend(content.map(|content| ValidManifest { name: manifest.name.clone(), content }));
+        }
+        valid
+    }
+}

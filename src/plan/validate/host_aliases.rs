@@ -1,0 +1,100 @@
+//! `spec.hostAliases`, parsed.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{Checker, pattern, rules, text};
+use crate::api::{LocalClusterSpec, names::ClusterNames};
+
+/// What is said of a name of this cluster's own containers. The schema can't tell them.
+const OWN: &str = "this cluster's containers have such names, and nodes join by them; use another name";
+
+impl Checker {
+    /// The names with their addresses.
+    pub(super) fn host_aliases(
+        &mut self,
+        spec: &LocalClusterSpec,
+        names: &ClusterNames,
+    ) -> BTreeMap<String, IpAddr> {
+        let mut aliases = BTreeMap::new();
+        let containers = &spec.registries.containers;
+        for (i, alias) in spec.host_aliases.iter().enumerate() {
+            let path = format!("spec.hostAliases[{i}]");
+            let ip: Option<IpAddr> = alias.ip.parse().ok().filter(|ip| !is_mapped(ip));
+            self.check(ip.is_some(), format_args!("{path}.ip"), text::ALIAS_IP);
+            for (j, name) in alias.hostnames.iter().enumerate() {
+                let path = format!("{path}.hostnames[{j}]");
+                self.shape(&path, name, pattern::DNS, 253, text::ALIAS_NAME);
+                self.refuse(&path, name, rules::ALIASES, "");
+                let (domain, inside) = (rules::CLUSTER_DOMAIN, format!(".{}", rules::CLUSTER_DOMAIN));
+                self.check(name != domain && !name.ends_with(&inside), &path, text::ALIAS_DOMAIN);
+                let own = names.parse_node(name).is_some() || *name == names.load_balancer();
+                self.check(!own, &path, OWN);
+                self.check(containers.iter().all(|c| c.name != *name), &path, text::ALIAS_OF_CONTAINER);
+                let twice = aliases.insert(name.clone(), ip.unwrap_or(IpAddr::from([0; 4]))).is_some();
+                self.check(!twice, &path, text::ALIAS_TWICE);
+            }
+        }
+        aliases
+    }
+}
+
+/// An IPv4 address in the clothes of an IPv6 one, which resolvers and the API server treat in different ways.
+fn is_mapped(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(six) if six.to_ipv4_mapped().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{host_alias::HostAlias, local_cluster::RegistryContainer},
+        plan::validate,
+    };
+
+    fn parsed(aliases: &[(&str, &[&str])]) -> Result<BTreeMap<String, IpAddr>, Vec<String>> {
+        let mut spec = LocalClusterSpec::default();
+        spec.servers.count = 1;
+        let port = 5000;
+        spec.registries.containers =
+            vec![RegistryContainer { name: "registry.localhost".into(), port, host_port: None }];
+        let alias = |(ip, names): &(&str, &[&str])| HostAlias {
+            ip: (*ip).to_owned(),
+            hostnames: names.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        spec.host_aliases = aliases.iter().map(alias).collect();
+        validate::local_cluster("default", "dev", &spec).map(|valid| valid.host_aliases)
+    }
+
+    #[test]
+    fn each_name_has_its_address() {
+        let told = parsed(&[("10.0.0.5", &["db.internal", "db"]), ("2001:db8::5", &["six"])]).unwrap();
+        let lines: Vec<_> = told.iter().map(|(name, ip)| format!("{name} {ip}")).collect();
+        assert_eq!(lines, ["db 10.0.0.5", "db.internal 10.0.0.5", "six 2001:db8::5"]);
+    }
+
+    #[test]
+    fn names_that_are_taken_and_addresses_that_are_none_are_refused() {
+        let said = |ip: &str, names: &[&str]| parsed(&[(ip, names)]).unwrap_err().join("; ");
+        for (name, says) in [
+            ("k3d-dev-server-0", OWN),
+            ("k3d-dev-agent-7", OWN),
+            ("k3d-dev-serverlb", OWN),
+            ("registry.localhost", text::ALIAS_OF_CONTAINER),
+            ("kubernetes.default.svc.cluster.local", text::ALIAS_DOMAIN),
+            ("cluster.local", text::ALIAS_DOMAIN),
+            ("host.k3d.internal", "the Docker host"),
+            ("localhost", "to itself"),
+            ("DB", text::ALIAS_NAME),
+        ] {
+            let said = said("10.0.0.5", &["fine", name]);
+            assert!(said.starts_with("spec.hostAliases[0].hostnames[1]: ") && said.contains(says), "{said}");
+        }
+        for ip in ["10.0.0", "10.0.0.05", "::ffff:10.0.0.5", "db", "fe80::1%eth0", ""] {
+            assert_eq!(said(ip, &["db"]), format!("spec.hostAliases[0].ip: {}", text::ALIAS_IP), "{ip}");
+        }
+        let twice = parsed(&[("10.0.0.5", &["db"]), ("10.0.0.6", &["db"])]).unwrap_err();
+        assert_eq!(twice, [format!("spec.hostAliases[1].hostnames[0]: {}", text::ALIAS_TWICE)]);
+        // Of other clusters they are nothing special.
+        assert!(parsed(&[("10.0.0.5", &["k3d-other-server-0", "xcluster.local"])]).is_ok());
+    }
+}

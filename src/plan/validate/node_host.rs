@@ -1,0 +1,188 @@
+//! What a pool's nodes are given of the host, parsed.
+
+use std::collections::BTreeMap;
+
+use super::{Checker, is, pattern, rules, text};
+use crate::{
+    api::{
+        LocalClusterSpec,
+        node_host::{HostVolume, Ulimit},
+    },
+    plan::desired::{Bind, Gpus, Limit},
+};
+
+impl Checker {
+    /// The limits of processes, by name.
+    pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, Limit> {
+        let mut limits = BTreeMap::new();
+        for (i, ulimit) in ulimits.iter().enumerate() {
+            let at = format!("{path}[{i}]");
+            let limit = Limit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
+            self.shape(&format!("{at}.name"), &ulimit.name, pattern::ULIMIT, 16, text::ULIMIT_NAME);
+            // -1 is without a limit, and the schema lets nothing below through.
+            let rank = |n: i64| if n < 0 { i64::MAX } else { n };
+            let sound = limit.soft >= -1 && limit.hard >= -1 && rank(limit.soft) <= rank(limit.hard);
+            self.check(sound, format_args!("{at}.hard"), text::ULIMIT_ORDER);
+            let endless = ulimit.name == "nofile" && (limit.soft < 0 || limit.hard < 0);
+            self.check(!endless, &at, text::ULIMIT_NOFILE);
+            let twice = limits.insert(ulimit.name.clone(), limit).is_some();
+            self.check(!twice, path, text::TWICE);
+        }
+        limits
+    }
+
+    /// The directories of the host, by where they are in the nodes.
+    pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> BTreeMap<String, Bind> {
+        let mut binds: BTreeMap<String, Bind> = BTreeMap::new();
+        for (i, volume) in volumes.iter().enumerate() {
+            let at = format!("{path}[{i}]");
+            let HostVolume { host_path: source, mount_path, read_only } = volume;
+            let plain = is(pattern::HOST_PATH, source) && !source.split('/').any(|p| matches!(p, "." | ".."));
+            self.check(plain && source.len() <= 1024, format_args!("{at}.hostPath"), text::HOST_PATH);
+            let to = format!("{at}.mountPath");
+            self.shape(&to, mount_path, pattern::FILE_PATH, 255, text::MOUNT_PATH);
+            self.refuse(&to, mount_path, rules::MOUNTS, "");
+            let apart = binds.keys().all(|other| !is_in(mount_path, other) && !is_in(other, mount_path));
+            self.check(apart, &to, text::MOUNTS_APART);
+            binds.insert(mount_path.clone(), Bind { source: source.clone(), read_only: *read_only });
+        }
+        binds
+    }
+
+    /// The GPUs.
+    pub(super) fn gpus(&mut self, path: &str, gpus: Option<&str>) -> Option<Gpus> {
+        let gpus = gpus?;
+        self.shape(path, gpus, pattern::GPUS, 3, text::GPUS);
+        Some(gpus.parse().map_or(Gpus::All, Gpus::Count))
+    }
+
+    /// No file is put into a directory of the host.
+    pub(super) fn files_apart(&mut self, spec: &LocalClusterSpec) {
+        let volumes = || spec.servers.volumes.iter().chain(&spec.agents.volumes);
+        for (i, file) in spec.files.iter().enumerate() {
+            let apart = volumes().all(|v| !is_in(&file.path, &v.mount_path));
+            self.check(apart, format_args!("spec.files[{i}].path"), text::FILE_IN_VOLUME);
+        }
+    }
+}
+
+/// Whether a path is this directory or in it.
+fn is_in(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::local_cluster::{FileEntry, NodeSet},
+        plan::validate,
+    };
+
+    fn parsed(change: impl FnOnce(&mut LocalClusterSpec)) -> Result<validate::Valid, Vec<String>> {
+        let mut spec = LocalClusterSpec::default();
+        spec.servers.count = 1;
+        change(&mut spec);
+        validate::local_cluster("default", "dev", &spec)
+    }
+
+    fn limits(of: &[(&str, i64, Option<i64>)]) -> Result<BTreeMap<String, Limit>, Vec<String>> {
+        let ulimit = |(name, soft, hard): &(&str, i64, Option<i64>)| Ulimit {
+            name: (*name).to_owned(),
+            soft: *soft,
+            hard: *hard,
+        };
+        parsed(|s| s.agents.ulimits = of.iter().map(ulimit).collect()).map(|valid| valid.agents.ulimits)
+    }
+
+    #[test]
+    fn a_hard_limit_is_the_soft_one_unless_told_otherwise() {
+        let told =
+            limits(&[("nofile", 1024, Some(4096)), ("memlock", -1, None), ("core", 0, Some(-1))]).unwrap();
+        assert_eq!(told["nofile"], Limit { soft: 1024, hard: 4096 });
+        assert_eq!(told["memlock"], Limit { soft: -1, hard: -1 });
+        assert_eq!(told["core"], Limit { soft: 0, hard: -1 });
+    }
+
+    #[test]
+    fn limits_that_no_engine_takes_are_refused() {
+        for (limit, says) in [
+            (("files", 1, None), text::ULIMIT_NAME),
+            (("as", 1, None), text::ULIMIT_NAME),
+            (("nproc", 2, Some(1)), text::ULIMIT_ORDER),
+            (("nproc", -1, Some(1)), text::ULIMIT_ORDER),
+            (("nproc", -2, None), text::ULIMIT_ORDER),
+            (("nofile", -1, None), text::ULIMIT_NOFILE),
+            (("nofile", 1, Some(-1)), text::ULIMIT_NOFILE),
+        ] {
+            let said = limits(&[limit]).unwrap_err();
+            assert!(said.len() == 1 && said[0].ends_with(says), "{limit:?}: {said:?}");
+            assert!(said[0].starts_with("spec.agents.ulimits[0]"), "{said:?}");
+        }
+        let twice = limits(&[("nproc", 1, None), ("nproc", 2, None)]).unwrap_err();
+        assert_eq!(twice, [format!("spec.agents.ulimits: {}", text::TWICE)]);
+    }
+    #[test]
+    fn gpus_are_all_or_a_number() {
+        let told =
+            |gpus: &str| parsed(|s| s.servers.gpus = Some(gpus.into())).map(|valid| valid.servers.gpus);
+        assert_eq!(told("all"), Ok(Some(Gpus::All)));
+        assert_eq!((told("1"), told("128")), (Ok(Some(Gpus::Count(1))), Ok(Some(Gpus::Count(128)))));
+        for gpus in ["", "0", "129", "01", "-1", "ALL", "device=0", "1.5"] {
+            assert_eq!(told(gpus), Err(vec![format!("spec.servers.gpus: {}", text::GPUS)]), "{gpus}");
+        }
+    }
+
+    fn volumes(of: &[(&str, &str)], file: Option<&str>) -> Result<BTreeMap<String, Bind>, Vec<String>> {
+        let volume = |(source, target): &(&str, &str)| HostVolume {
+            host_path: (*source).to_owned(),
+            mount_path: (*target).to_owned(),
+            read_only: false,
+        };
+        parsed(|s| {
+            s.agents.volumes = of.iter().map(volume).collect();
+            s.files = file
+                .iter()
+                .map(|path| FileEntry {
+                    path: (*path).to_owned(),
+                    inline: Some(String::new()),
+                    secret: None,
+                    config_map: None,
+                    nodes: NodeSet::Servers,
+                })
+                .collect();
+        })
+        .map(|valid| valid.agents.volumes)
+    }
+
+    #[test]
+    fn volumes_are_apart_from_each_other_and_from_what_nodes_need() {
+        let sound = [("/srv/a", "/data"), ("/srv/b", "/data2"), ("/srv", "/var/lib/rancher/k3s/storage")];
+        let told = volumes(&sound, Some("/data3/x")).unwrap();
+        assert_eq!(told["/data"].source, "/srv/a");
+        let hides = |target: &str| volumes(&[("/srv", target)], None).unwrap_err().join("; ");
+        for target in rules::MOUNTS.iter().flat_map(|r| r.names) {
+            let said = hides(&target.replace('*', "/x"));
+            assert!(said.starts_with("spec.agents.volumes[0].mountPath: "), "{target}: {said}");
+        }
+        for target in ["/", "data", "/a/../b", "/a/", "/a b", ""] {
+            assert_eq!(hides(target), format!("spec.agents.volumes[0].mountPath: {}", text::MOUNT_PATH));
+        }
+        for source in ["/", "srv", "/srv/../etc", "/srv/", "/srv:x"] {
+            let said = volumes(&[(source, "/data")], None).unwrap_err();
+            assert_eq!(said, [format!("spec.agents.volumes[0].hostPath: {}", text::HOST_PATH)], "{source}");
+        }
+        for other in ["/data", "/data/deep", "/data/deep/er"] {
+            let said = volumes(&[("/srv/a", "/data/deep"), ("/srv/b", other)], None).unwrap_err();
+            assert_eq!(
+                said,
+                [format!("spec.agents.volumes[1].mountPath: {}", text::MOUNTS_APART)],
+                "{other}"
+            );
+        }
+        for file in ["/data", "/data/x/y"] {
+            let said = volumes(&[("/srv", "/data")], Some(file)).unwrap_err();
+            assert_eq!(said, [format!("spec.files[0].path: {}", text::FILE_IN_VOLUME)], "{file}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Published ports, and the addresses of the host that they are published on.
+
+use std::net::Ipv4Addr;
+
+use super::Checker;
+use crate::api::{
+    LocalClusterSpec,
+    local_cluster::{NodeSet, PortSpec, Protocol},
+    rules::{self, pattern, text},
+};
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidPort {
+    /// Its name.
+    pub name: String,
+    /// The port of the nodes.
+    pub port: u16,
+    /// How many ports follow it in a range.
+    pub further: u16,
+    /// The host port, where the spec names one.
+    pub host_port: Option<u16>,
+    /// The host address.
+    pub host_ip: Ipv4Addr,
+    /// The transport.
+    pub protocol: Protocol,
+    /// The nodes behind it.
+    pub nodes: NodeSet,
+}
+
+impl ValidPort {
+    /// The ports of the host that the spec names.
+    pub fn host_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let further = self.further;
+        self.host_port.into_iter().flat_map(move |first| first..=first.saturating_add(further))
+    }
+
+    /// Whether two ranges of ports, each by its first and how many follow, have one in common.
+    fn meet(one: (u16, u16), other: (u16, u16)) -> bool {
+        let end = |(first, further): (u16, u16)| u32::from(first) + u32::from(further);
+        u32::from(one.0) <= end(other) && u32::from(other.0) <= end(one)
+    }
+}
+
+impl Checker {
+    pub(super) fn host_ip(&mut self, path: &str, ip: &str) -> Ipv4Addr {
+        let parsed = ip.parse();
+        self.check(parsed.is_ok(), path, text::HOST_IP);
+        parsed.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    pub(super) fn port(&mut self, path: &str, port: i32) -> u16 {
+        let parsed = u16::try_from(port).ok().filter(|p| *p > 0);
+        self.check(parsed.is_some(), path, text::PORT);
+        parsed.unwrap_or(1)
+    }
+
+    /// How many ports follow the first one of a range.
+    pub(super) fn further(&mut self, path: &str, port: &PortSpec) -> u16 {
+        let Some(end) = port.end_port else { return 0 };
+        self.port(&format!("{path}.endPort"), end);
+        let further = u16::try_from(end - port.port).ok();
+        self.check(further.is_some(), path, text::END_PORT);
+        let further = further.unwrap_or_default();
+        let fits = port.host_port.is_some_and(|first| first + i32::from(further) <= 65535);
+        self.check(fits, path, text::HOST_RANGE);
+        further
+    }
+
+    pub(super) fn ports(
+        &mut self,
+        spec: &LocalClusterSpec,
+        api_ip: Ipv4Addr,
+        api_port: Option<u16>,
+    ) -> Vec<ValidPort> {
+        let mut ports: Vec<ValidPort> = Vec::new();
+        for (i, p) in spec.ports.iter().enumerate() {
+            let path = format!("spec.ports[{i}]");
+            self.shape(&format!("{path}.name"), &p.name, pattern::LABEL, 63, text::PORT_NAME);
+            let port = ValidPort {
+                name: p.name.clone(),
+                port: self.port(&format!("{path}.port"), p.port),
+                further: self.further(&path, p),
+                host_port: p.host_port.map(|h| self.port(&format!("{path}.hostPort"), h)),
+                host_ip: self.host_ip(&format!("{path}.hostIP"), &p.host_ip),
+                protocol: p.protocol,
+                nodes: p.nodes,
+            };
+            let tcp = port.protocol == Protocol::Tcp;
+            let api = tcp && ValidPort::meet((port.port, port.further), (6443, 0));
+            self.check(!api, &path, text::API_PORT);
+            let clashes = |ip: Ipv4Addr, other: Option<u16>, further: u16| {
+                let pair = other.zip(port.host_port);
+                pair.is_some_and(|(other, own)| ValidPort::meet((other, further), (own, port.further)))
+                    && (ip == port.host_ip || ip.is_unspecified() || port.host_ip.is_unspecified())
+            };
+            self.check(
+                !(tcp && clashes(api_ip, api_port, 0)),
+                format_args!("{path}.hostPort"),
+                text::API_HOST_PORT,
+            );
+            let twice = ports
+                .iter()
+                .any(|o| o.protocol == port.protocol && clashes(o.host_ip, o.host_port, o.further));
+            self.check(!twice, format_args!("{path}.hostPort"), text::HOST_PORT_TWICE);
+            ports.push(port);
+        }
+        let all: usize = ports.iter().map(|p| usize::from(p.further) + 1).sum();
+        self.check(all <= rules::MAX_PORTS, "spec.ports", text::PORTS_IN_ALL);
+        let names: Vec<_> = ports.iter().map(|p| p.name.clone()).collect();
+        self.distinct("spec.ports", &names);
+        ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::validate::tests::problems;
+
+    #[test]
+    fn a_host_port_is_given_once_per_address() {
+        let port = |name: &str, ip: &str, host_port| PortSpec {
+            name: name.into(),
+            port: 80,
+            end_port: None,
+            host_port,
+            host_ip: ip.into(),
+            protocol: Protocol::Tcp,
+            nodes: NodeSet::All,
+        };
+        let clash = |a, b| !problems(|s| s.ports = vec![a, b]).is_empty();
+        assert!(clash(port("a", "127.0.0.1", Some(80)), port("b", "0.0.0.0", Some(80))));
+        assert!(!clash(port("a", "127.0.0.1", Some(80)), port("b", "127.0.0.2", Some(80))));
+        assert!(!clash(port("a", "127.0.0.1", None), port("b", "127.0.0.1", None)));
+        let api = problems(|s| {
+            s.api.host_port = Some(80);
+            s.ports = vec![port("a", "0.0.0.0", Some(80))];
+        });
+        assert_eq!(api, [format!("spec.ports[0].hostPort: {}", text::API_HOST_PORT)]);
+    }
+
+    #[test]
+    fn ranges_have_as_many_ports_of_the_host() {
+        let port = |name: &str, port, end_port, host_port| PortSpec {
+            name: name.into(),
+            port,
+            end_port: Some(end_port),
+            host_port,
+            host_ip: "127.0.0.1".into(),
+            protocol: Protocol::Tcp,
+            nodes: NodeSet::All,
+        };
+        let of = |ports: &[PortSpec]| problems(|s| s.ports = ports.to_vec());
+        let is =
+            |ports: &[PortSpec], path: &str, text: &str| assert_eq!(of(ports), [format!("{path}: {text}")]);
+        assert_eq!(
+            of(&[port("a", 8000, 8010, Some(9000)), port("b", 8000, 8010, Some(9011))]),
+            [] as [&str; 0]
+        );
+        is(&[port("a", 8000, 7999, Some(9000))], "spec.ports[0]", text::END_PORT);
+        is(&[port("a", 8000, 8010, None)], "spec.ports[0]", text::HOST_RANGE);
+        is(&[port("a", 8000, 8010, Some(65526))], "spec.ports[0]", text::HOST_RANGE);
+        is(&[port("a", 6400, 6443, Some(9000))], "spec.ports[0]", text::API_PORT);
+        is(&[port("a", 8000, 8128, Some(9000))], "spec.ports", text::PORTS_IN_ALL);
+        let meet = [port("a", 8000, 8010, Some(9000)), port("b", 80, 90, Some(9010))];
+        is(&meet, "spec.ports[1].hostPort", text::HOST_PORT_TWICE);
+        let api = problems(|s| {
+            s.api.host_port = Some(9010);
+            s.ports = vec![port("a", 8000, 8010, Some(9000))];
+        });
+        assert_eq!(api, [format!("spec.ports[0].hostPort: {}", text::API_HOST_PORT)]);
+    }
+}

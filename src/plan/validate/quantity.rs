@@ -1,0 +1,102 @@
+//! Memory and cores.
+
+use super::{Checker, is};
+use crate::api::rules::{self, pattern, text};
+
+impl Checker {
+    pub(super) fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
+        let memory = memory?;
+        let bytes = bytes(memory).filter(|b| (rules::MEMORY.0..=rules::MEMORY.1).contains(b));
+        self.check(bytes.is_some(), path, text::MEMORY);
+        bytes
+    }
+
+    pub(super) fn nano_cpus(&mut self, path: &str, cpus: Option<&str>) -> Option<i64> {
+        let nano = nano_cpus(cpus?).filter(|n| (rules::NANO_CPUS.0..=rules::NANO_CPUS.1).contains(n));
+        self.check(nano.is_some(), path, text::CPUS);
+        nano
+    }
+}
+
+/// The bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
+fn bytes(quantity: &str) -> Option<i64> {
+    if !is(pattern::MEMORY, quantity) {
+        return None;
+    }
+    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: i128 = match &quantity[digits.len()..] {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    const NANO: i128 = 1_000_000_000;
+    let nano = billionths(digits)?.checked_mul(unit)?;
+    ((nano + NANO - 1) / NANO).try_into().ok()
+}
+
+/// The billionths of cores such as `1.5`.
+fn nano_cpus(cpus: &str) -> Option<i64> {
+    if is(pattern::CPUS, cpus) { billionths(cpus)?.try_into().ok() } else { None }
+}
+
+/// A decimal number in billionths.
+fn billionths(decimal: &str) -> Option<i128> {
+    let (whole, part) = decimal.split_once('.').unwrap_or((decimal, ""));
+    let part: i128 = format!("{part:0<9}").parse().ok()?;
+    Some(whole.parse::<i128>().ok()? * 1_000_000_000 + part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_become_bytes() {
+        for (text, want) in [
+            ("2Gi", Some(2 << 30)),
+            ("1.5Gi", Some(3 << 29)),
+            ("512Mi", Some(512 << 20)),
+            ("1024Ki", Some(1 << 20)),
+            ("1Ti", Some(1 << 40)),
+            ("1k", Some(1_000)),
+            ("2M", Some(2_000_000)),
+            ("1.5G", Some(1_500_000_000)),
+            ("1T", Some(1_000_000_000_000)),
+            ("536870912", Some(536_870_912)),
+            ("0.1", Some(1)),
+            ("999999999999999Ti", None),
+            ("2 Gi", None),
+            ("2gi", None),
+            ("2GB", None),
+            ("-1", None),
+            ("1.", None),
+            (".5Gi", None),
+            ("", None),
+            ("1e3", None),
+        ] {
+            assert_eq!(bytes(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn cores_become_billionths() {
+        for (text, want) in [
+            ("1.5", Some(1_500_000_000)),
+            ("2", Some(2_000_000_000)),
+            ("0.000000001", Some(1)),
+            ("0.0000000001", None),
+            ("500m", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(nano_cpus(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! From a Registry's spec as it was written to values that can be used as they are.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{Checker, Problems, is};
+use crate::{
+    api::{
+        RegistrySpec,
+        names::{self, MAX_HOSTNAME},
+        registry::{AuthSpec, ProxySpec, TlsSpec},
+        rules::{self, pattern, text},
+    },
+    k3s::registries::upstream_of,
+};
+
+/// A Registry's spec, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidRegistry {
+    /// The container's name, which is its DNS name in clusters.
+    pub hostname: String,
+    /// The image, where the spec names one.
+    pub image: Option<String>,
+    /// The host address.
+    pub host_ip: Ipv4Addr,
+    /// The host port, where the spec names one.
+    pub host_port: Option<u16>,
+    /// Whether the volume outlives the object.
+    pub retain: bool,
+    /// A volume of the user's, which is never removed.
+    pub volume_name: Option<String>,
+    /// A directory of the host, instead of a volume.
+    pub host_path: Option<String>,
+    /// The registry that it caches.
+    pub proxy: Option<ValidProxy>,
+    /// Who may use it.
+    pub auth: Option<AuthSpec>,
+    /// HTTPS.
+    pub tls: Option<TlsSpec>,
+    /// Whether clients may delete images.
+    pub delete_enabled: bool,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Memory limit in bytes.
+    pub memory: Option<i64>,
+}
+
+/// A pull-through cache, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidProxy {
+    /// The registry's URL.
+    pub remote_url: String,
+    /// What the names of its images begin with.
+    pub upstream: String,
+    /// The Secret with the credentials.
+    pub credentials_secret: Option<String>,
+    /// How long images stay.
+    pub ttl: Option<String>,
+}
+
+/// Parses a Registry's spec.
+pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<ValidRegistry, Problems> {
+    let mut c = Checker::default();
+    c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);
+    if let Some(i) = &spec.image {
+        c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
+    }
+    if let Some(h) = &spec.hostname {
+        c.shape("spec.hostname", h, pattern::DNS, MAX_HOSTNAME, text::HOSTNAME);
+        c.check(h != "localhost", "spec.hostname", text::HOSTNAME);
+    }
+    if let Some(v) = &spec.storage.volume_name {
+        c.shape("spec.storage.volumeName", v, pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
+    }
+    if let Some(path) = &spec.storage.host_path {
+        c.shape("spec.storage.hostPath", path, pattern::HOST_PATH, 1024, text::HOST_PATH);
+        let steps = path.split('/').any(|part| matches!(part, "." | ".."));
+        c.check(!steps, "spec.storage.hostPath", text::HOST_PATH);
+        let alone = spec.storage.volume_name.is_none() && !spec.storage.retain;
+        c.check(alone, "spec.storage", text::HOST_PATH_ALONE);
+    }
+    let proxy = spec.proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
+    if let Some(auth) = &spec.auth {
+        c.secret("spec.auth.htpasswdSecret", Some(&auth.htpasswd_secret));
+        c.secret("spec.auth.clientSecret", auth.client_secret.as_ref());
+    }
+    if let Some(tls) = &spec.tls {
+        c.secret("spec.tls.secretName", Some(&tls.secret_name));
+        c.secret("spec.tls.caSecretName", tls.ca_secret_name.as_ref());
+    }
+    for (i, namespace) in spec.allowed_namespaces.iter().enumerate() {
+        if namespace != "*" {
+            let path = format!("spec.allowedNamespaces[{i}]");
+            c.shape(&path, namespace, pattern::LABEL, 63, text::ALLOWED_NAMESPACE);
+        }
+    }
+    let host_ip = c.host_ip("spec.hostIP", &spec.host_ip);
+    let host_port = spec.host_port.map(|p| c.port("spec.hostPort", p));
+    let env = c.env("spec.env", &spec.env, rules::REGISTRY_ENV);
+    let memory = c.memory("spec.memory", spec.memory.as_deref());
+    c.done(ValidRegistry {
+        hostname: names::registry(namespace, name, spec.hostname.as_deref()),
+        image: spec.image.clone(),
+        host_ip,
+        host_port,
+        retain: spec.storage.retain,
+        volume_name: spec.storage.volume_name.clone(),
+        host_path: spec.storage.host_path.clone(),
+        proxy,
+        auth: spec.auth.clone(),
+        tls: spec.tls.clone(),
+        delete_enabled: spec.delete_enabled,
+        env,
+        memory,
+    })
+}
+
+impl Checker {
+    fn secret(&mut self, path: &str, name: Option<&String>) {
+        if let Some(name) = name {
+            self.shape(path, name, pattern::DNS, 253, text::OBJECT_NAME);
+        }
+    }
+
+    fn proxy(&mut self, path: &str, proxy: &ProxySpec) -> Option<ValidProxy> {
+        let url = format!("{path}.remoteURL");
+        self.shape(&url, &proxy.remote_url, pattern::REMOTE_URL, 270, text::REMOTE_URL);
+        let upstream = upstream_of(&proxy.remote_url);
+        if let Err(why) = &upstream
+            && is(pattern::REMOTE_URL, &proxy.remote_url)
+        {
+            self.check(false, &url, why);
+        }
+        self.secret(&format!("{path}.credentialsSecret"), proxy.credentials_secret.as_ref());
+        if let Some(ttl) = &proxy.ttl {
+            let path = format!("{path}.ttl");
+            self.shape(&path, ttl, pattern::TTL, 32, text::TTL);
+            self.check(!ttl.is_empty(), &path, text::TTL);
+        }
+        Some(ValidProxy {
+            remote_url: proxy.remote_url.clone(),
+            upstream: upstream.ok()?,
+            credentials_secret: proxy.credentials_secret.clone(),
+            ttl: proxy.ttl.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::registry::StorageSpec;
+
+    fn problems(spec: RegistrySpec) -> Problems {
+        registry("default", "images", &spec).err().unwrap_or_default()
+    }
+
+    fn proxy(url: &str, ttl: Option<&str>) -> RegistrySpec {
+        let (remote_url, ttl) = (url.to_owned(), ttl.map(str::to_owned));
+        let proxy = ProxySpec { remote_url, credentials_secret: None, ttl };
+        RegistrySpec { proxy: Some(proxy), ..RegistrySpec::default() }
+    }
+
+    fn stored(path: &str) -> RegistrySpec {
+        let storage = StorageSpec { host_path: Some(path.into()), ..StorageSpec::default() };
+        RegistrySpec { storage, ..RegistrySpec::default() }
+    }
+
+    #[test]
+    fn a_cache_knows_what_it_caches() {
+        for (url, upstream) in [
+            ("https://registry-1.docker.io", "docker.io"),
+            ("https://quay.io", "quay.io"),
+            ("https://quay.io:443", "quay.io"),
+            ("http://upstream:5000", "upstream:5000"),
+        ] {
+            let valid = registry("default", "cache", &proxy(url, Some("1h30m"))).unwrap();
+            assert_eq!(valid.proxy.unwrap().upstream, upstream, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_no_cache_can_be_of_is_refused() {
+        for url in [
+            "",
+            "quay.io",
+            "ftp://quay.io",
+            "https://",
+            "https://quay.io/",
+            "https://quay.io/v2",
+            "https://u:p@q",
+        ] {
+            assert_eq!(
+                problems(proxy(url, None)),
+                [format!("spec.proxy.remoteURL: {}", text::REMOTE_URL)],
+                "{url}"
+            );
+        }
+        for ttl in ["", "7d", "168", "1m1h", "-1h", "1.5h", "h"] {
+            assert_eq!(
+                problems(proxy("https://q", Some(ttl))),
+                [format!("spec.proxy.ttl: {}", text::TTL)],
+                "{ttl:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_lead_where_they_say() {
+        for path in ["/srv/registry", "/srv/a.b/..c", "/a"] {
+            assert_eq!(problems(stored(path)), [] as [String; 0], "{path}");
+        }
+        for path in [
+            "",
+            "srv",
+            "/",
+            "/srv/",
+            "//srv",
+            "/srv//a",
+            "/srv/../etc",
+            "/srv/..",
+            "/./srv",
+            "/srv/a b",
+            "/srv/a:b",
+            "/srv/\n",
+        ] {
+            let told = problems(stored(path));
+            let want = format!("spec.storage.hostPath: {}", text::HOST_PATH);
+            assert!(!told.is_empty() && told.iter().all(|t| *t == want), "{path:?}: {told:?}");
+        }
+        let mut kept = stored("/srv/registry");
+        kept.storage.retain = true;
+        assert_eq!(problems(kept), [format!("spec.storage: {}", text::HOST_PATH_ALONE)]);
+    }
+
+    #[test]
+    fn namespaces_and_secrets_have_names() {
+        let bad = RegistrySpec {
+            allowed_namespaces: vec!["*".into(), "team-a".into(), "Team".into(), "a*".into()],
+            auth: Some(AuthSpec { htpasswd_secret: "A".into(), client_secret: Some("b c".into()) }),
+            tls: Some(TlsSpec { secret_name: String::new(), ca_secret_name: Some("ca".into()) }),
+            ..RegistrySpec::default()
+        };
+        assert_eq!(
+            problems(bad),
+            [
+                format!("spec.auth.htpasswdSecret: {}", text::OBJECT_NAME),
+                format!("spec.auth.clientSecret: {}", text::OBJECT_NAME),
+                format!("spec.tls.secretName: {}", text::OBJECT_NAME),
+                format!("spec.allowedNamespaces[2]: {}", text::ALLOWED_NAMESPACE),
+                format!("spec.allowedNamespaces[3]: {}", text::ALLOWED_NAMESPACE),
+            ]
+        );
+    }
+}

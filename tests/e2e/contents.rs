@@ -1,0 +1,158 @@
+//! What is put into a cluster besides its nodes: images of the Docker host, and manifests.
+
+use crate::{
+    cluster::container,
+    contents_manifests,
+    live::{Kubectl, docker, eventually, holds, install, now, try_docker, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_scene::{LIMIT, Scene, condition},
+};
+
+pub const GROUP: Group = Group {
+    name: "contents",
+    setup,
+    tests: &[
+        ("images_are_in_all_nodes", images_are_in_all_nodes),
+        ("an_added_agent_has_them_too", an_added_agent_has_them_too),
+        ("a_node_that_lost_its_data_gets_them_again", a_node_that_lost_its_data_gets_them_again),
+        ("an_image_that_was_built_anew_comes_again", an_image_that_was_built_anew_comes_again),
+        ("an_image_that_nobody_has_is_told", an_image_that_nobody_has_is_told),
+        ("manifests_are_applied_and_changed", contents_manifests::applied_and_changed),
+        ("manifests_that_are_taken_out_leave_nothing", contents_manifests::taken_out),
+        ("manifests_outlive_the_operator", contents_manifests::operator_killed),
+        ("what_can_not_be_applied_is_told", contents_manifests::what_is_wrong_is_told),
+    ],
+};
+
+/// On the Docker host only: no registry answers for this name.
+const APP: &str = "localhost/e2e-preloaded:1";
+const OTHER: &str = "localhost/e2e-preloaded-other:1";
+
+/// Makes the image on the Docker host, with this said by its containers.
+fn build(image: &str, said: &str) -> String {
+    let dockerfile = format!(
+        "FROM {}\nENTRYPOINT [\"sh\", \"-c\", \"echo {said}; trap 'exit 0' TERM; sleep 2147483 & wait\"]\n",
+        world("BUSYBOX_IMAGE")
+    );
+    let args = ["--host", &world("DOCKER_HOST"), "build", "-q", "-t", image, "-"];
+    crate::live::command("docker", &args, &dockerfile).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn setup() -> Scene {
+    install();
+    build(APP, "first");
+    build(OTHER, "other");
+    let operator = Operator::new(&world("DOCKER_HOST"), &[], Victim::default());
+    operator.start();
+    // One that can be killed at the moment that a test chooses.
+    let scene = Scene::new("con").with(operator);
+    apply(&scene, 1, &format!("preloadImages: [\"{APP}\"]"));
+    scene
+}
+
+/// Applies the cluster with this in its spec, and waits for it.
+pub fn apply(scene: &Scene, agents: usize, with: &str) {
+    put(scene, agents, with);
+    scene.ready("lc/c");
+}
+
+pub fn put(scene: &Scene, agents: usize, with: &str) {
+    scene.apply(
+        "LocalCluster",
+        "c",
+        &format!(
+            "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}}, agents: {{count: \
+             {agents}}}, {with}}}"
+        ),
+    );
+}
+
+/// Runs a Pod on a node from an image that may not be pulled, and answers what it says.
+fn says(child: &Kubectl, image: &str, node: &str) -> String {
+    child.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: preloaded}}, spec: {{nodeName: {node}, \
+         terminationGracePeriodSeconds: 1, containers: [{{name: c, image: \"{image}\", imagePullPolicy: Never}}]}}}}"
+    ));
+    let ready = child.attempt(&["wait", "--for=condition=Ready", "pod/preloaded", "--timeout=60s"]);
+    let ready = ready.map_err(|e| format!("{e}\n{}", child.run(&["describe", "pod/preloaded"])));
+    ready.unwrap_or_else(|e| panic!("{image} on {node}: {e}"));
+    let said = eventually(20, "the Pod says something", || {
+        let said = child.attempt(&["logs", "preloaded"])?;
+        holds(!said.is_empty(), || "nothing yet".into()).map(|()| said)
+    });
+    child.run(&["delete", "pod/preloaded", "--now"]);
+    said
+}
+
+fn images_are_in_all_nodes(scene: &Scene) {
+    let child = scene.child("c");
+    for short in ["server-0", "agent-0"] {
+        let node = container(scene, short);
+        assert_eq!(says(&child, APP, &node), "first", "{node}");
+        // Pinned: the kubelet does not take it away.
+        let ctr = ["ctr", "-a", "/run/k3s/containerd/containerd.sock", "-n", "k8s.io", "images", "ls"];
+        let list = docker(&[&["exec", &node], &ctr[..]].concat());
+        let line = list.lines().find(|l| l.starts_with(APP)).unwrap_or_else(|| panic!("{list}"));
+        assert!(line.contains("io.cri-containerd.pinned=pinned"), "{line}");
+    }
+    // Another one, in the running nodes.
+    let since = now();
+    let before = scene.picture();
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\", \"{OTHER}\"]"));
+    for short in ["server-0", "agent-0"] {
+        assert_eq!(says(&child, OTHER, &container(scene, short)), "other");
+    }
+    assert_eq!(scene.picture(), before, "{:?}", scene.events(&since));
+}
+
+fn an_added_agent_has_them_too(scene: &Scene) {
+    apply(scene, 2, &format!("preloadImages: [\"{APP}\"]"));
+    assert_eq!(says(&scene.child("c"), APP, &container(scene, "agent-1")), "first");
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
+}
+
+fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
+    let agent = container(scene, "agent-0");
+    let id = docker(&["inspect", "-f", "{{.Id}}", &agent]);
+    let mounts = docker(&["inspect", "-f", "{{range .Mounts}}{{.Name}} {{end}}", &agent]);
+    docker(&["rm", "-f", &agent]);
+    for volume in mounts.split_whitespace() {
+        // The operator may be faster with the volumes; without its data it is anyway.
+        let _ = try_docker(&["volume", "rm", "-f", volume]);
+    }
+    eventually(LIMIT, "the agent is there anew", || {
+        let now = try_docker(&["inspect", "-f", "{{.Id}}", &agent])?;
+        holds(now != id, || now)?;
+        crate::live_scene::is_ready(&scene.try_get("lc/c")?)
+    });
+    assert_eq!(says(&scene.child("c"), APP, &agent), "first");
+}
+
+fn an_image_that_was_built_anew_comes_again(scene: &Scene) {
+    build(APP, "second");
+    // A change of the object has it looked at.
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\", \"{OTHER}\"]"));
+    for short in ["server-0", "agent-0"] {
+        assert_eq!(says(&scene.child("c"), APP, &container(scene, short)), "second");
+    }
+    build(APP, "first");
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
+}
+
+fn an_image_that_nobody_has_is_told(scene: &Scene) {
+    const NONE: &str = "localhost/e2e-nobody-has:1";
+    put(scene, 1, &format!("preloadImages: [\"{APP}\", \"{NONE}\"]"));
+    let said = scene.reason("lc/c", "ImagesReady", "ImagePullFailed");
+    assert!(said.contains(NONE), "{said}");
+    let ready = condition(&scene.get("lc/c"), "Ready").expect("it is told");
+    assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ImagePullFailed".into()));
+    // Made on the host, it is found there.
+    build(NONE, "here");
+    scene.ready("lc/c");
+    assert_eq!(says(&scene.child("c"), NONE, &container(scene, "agent-0")), "here");
+    docker(&["rmi", NONE]);
+    // What is in the nodes is there still.
+    apply(scene, 1, &format!("preloadImages: [\"{NONE}\"]"));
+    assert_eq!(says(&scene.child("c"), NONE, &container(scene, "server-0")), "here");
+}

@@ -1,0 +1,330 @@
+//! Pods find registries and the Docker host by name, and tools find the registry, whatever happens meanwhile.
+
+use serde_json::Value;
+
+use crate::{
+    cluster::{container, nodes_are_ready, push},
+    host_aliases,
+    live::{Kubectl, docker, eventually, holds, inspect, install, now, world},
+    live_harness::Group,
+    live_scene::{LIMIT, Scene},
+};
+
+pub const GROUP: Group = Group {
+    name: "dns",
+    setup,
+    tests: &[
+        ("names_resolve_in_pods", names_resolve_in_pods),
+        ("outside_names_are_still_forwarded", outside_names_are_still_forwarded),
+        ("config_map_deleted_by_hand_is_put_back", config_map_deleted_by_hand_is_put_back),
+        ("keys_of_others_stay", keys_of_others_stay),
+        ("names_outlive_a_restart_of_the_server", names_outlive_a_restart_of_the_server),
+        ("names_resolve_on_an_added_agent", names_resolve_on_an_added_agent),
+        ("host_aliases_reach_nodes_and_pods", host_aliases::host_aliases_reach_nodes_and_pods),
+        ("a_registrys_name_is_refused", host_aliases::a_registrys_name_is_refused),
+        ("a_later_registry_resolves", a_later_registry_resolves),
+        ("tools_find_the_registry_and_its_new_port", tools_find_the_registry_and_its_new_port),
+        ("what_somebody_else_advertises_is_left_alone", what_somebody_else_advertises_is_left_alone),
+    ],
+};
+
+/// CoreDNS looks for a change every 30 to 45 s, in a file that kubelet brings it up to 90 s late where others than the
+/// operator wrote it.
+pub const RELOAD: u64 = 180;
+const DNS: [&str; 4] = ["-n", "kube-system", "configmap", "coredns-custom"];
+const HOSTING: [&str; 4] = ["-n", "kube-public", "configmap", "local-registry-hosting"];
+
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("dns");
+    scene.apply("Registry", "r", "{}");
+    use_registries(&scene, 0, "[{name: r}]");
+    let image = push(&scene, "asker");
+    scene.child("c").apply(&format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: asker}}, spec: {{selector: {{matchLabels: {{app: \
+         asker}}}}, template: {{metadata: {{labels: {{app: asker}}}}, spec: {{terminationGracePeriodSeconds: 1, \
+         containers: [{{name: asker, image: \"{image}\"}}]}}}}}}}}"
+    ));
+    scene
+}
+
+/// Applies the cluster with these registries and waits for it.
+fn use_registries(scene: &Scene, agents: usize, registries: &str) {
+    scene.apply(
+        "LocalCluster",
+        "c",
+        &format!(
+            "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}}, agents: {{count: \
+             {agents}}}, registries: {{use: {registries}}}}}"
+        ),
+    );
+    scene.ready("lc/c");
+}
+
+fn network(scene: &Scene) -> String {
+    format!("k3d-{}-c", scene.namespace)
+}
+
+fn registry(scene: &Scene, name: &str) -> String {
+    format!("k3d-{}-{name}", scene.namespace)
+}
+
+/// The address of a container on the cluster's network.
+fn address(scene: &Scene, container: &str) -> String {
+    let seen = inspect(container).expect("it is there");
+    let ip = &seen["NetworkSettings"]["Networks"][&network(scene)]["IPAddress"];
+    ip.as_str().expect("it is on the cluster's network").to_owned()
+}
+
+fn gateway(scene: &Scene) -> String {
+    docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &network(scene)])
+}
+
+/// Waits until a Pod finds this address under this name.
+pub fn resolves(child: &Kubectl, pod: &str, name: &str, address: &str) {
+    eventually(RELOAD, &format!("{pod} finds {name} at {address}"), || {
+        let said = child.attempt(&["exec", pod, "--", "nslookup", name])?;
+        let line = |l: &str| l.starts_with("Address") && l.ends_with(&format!(" {address}"));
+        holds(said.lines().any(line), || said.clone())
+    });
+}
+
+/// Waits until a Pod finds the registries and the host, and gets an answer of each registry.
+fn all_resolve(scene: &Scene, pod: &str, registries: &[&str]) {
+    let child = scene.child("c");
+    resolves(&child, pod, "host.k3d.internal", &gateway(scene));
+    for name in registries {
+        let hostname = registry(scene, name);
+        resolves(&child, pod, &format!("{hostname}."), &address(scene, &hostname));
+        // By the search path and libc, as programs do it.
+        let url = format!("http://{hostname}:5000/v2/");
+        let answer = eventually(RELOAD, &format!("{hostname} answers {pod}"), || {
+            child.attempt(&["exec", pod, "--", "timeout", "5", "wget", "-qO-", &url])
+        });
+        assert_eq!(answer, "{}", "{url}");
+    }
+}
+
+pub const ASKER: &str = "deploy/asker";
+
+fn names_resolve_in_pods(scene: &Scene) {
+    all_resolve(scene, ASKER, &["r"]);
+    // Whatever people type.
+    let upper = registry(scene, "r").to_uppercase();
+    resolves(&scene.child("c"), ASKER, &format!("{upper}."), &address(scene, &registry(scene, "r")));
+    // K3s's own names are as they were.
+    let api = scene.child("c").run(&["get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"]);
+    resolves(&scene.child("c"), ASKER, "kubernetes.default.svc.cluster.local.", &api);
+}
+
+/// A resolver of this test's stands where nodes look for outside names.
+pub fn outside_names_are_still_forwarded(scene: &Scene) {
+    const OUTSIDE: &str = "192.0.2.99";
+    let child = scene.child("c");
+    let dns = child.json(&["-n", "kube-system", "pods", "-l", "k8s-app=kube-dns"]).expect("CoreDNS is there");
+    let spec = &dns["items"][0]["spec"];
+    let (node, image) =
+        (spec["nodeName"].as_str().unwrap(), spec["containers"][0]["image"].as_str().unwrap());
+    child.apply(&format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: outside}}, data: {{Corefile: \".:53 {{\\n  hosts \
+         {{\\n    {OUTSIDE} outside.e2e.test\\n  }}\\n}}\\n\"}}}}"
+    ));
+    child.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: outside}}, spec: {{nodeName: {node}, hostNetwork: true, \
+         terminationGracePeriodSeconds: 1, containers: [{{name: dns, image: \"{image}\", args: [-conf, \
+         /etc/coredns/Corefile], volumeMounts: [{{name: c, mountPath: /etc/coredns}}]}}], volumes: [{{name: c, \
+         configMap: {{name: outside}}}}]}}}}"
+    ));
+    child.run(&["wait", "--for=condition=Ready", "pod/outside", "--timeout=120s"]);
+    let resolv = docker(&["exec", node, "cat", "/etc/rancher/k3s/resolv.conf"]);
+    let servers: Vec<&str> = resolv.lines().filter_map(|l| l.strip_prefix("nameserver ")).collect();
+    assert!(!servers.is_empty(), "{resolv}");
+    let address = |verb: &str| {
+        for server in &servers {
+            docker(&["exec", node, "ip", "addr", verb, &format!("{server}/32"), "dev", "lo"]);
+        }
+    };
+    address("add");
+    let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        resolves(&child, ASKER, "outside.e2e.test.", OUTSIDE);
+        // A name that looks like one of ours is none.
+        let (name, other) = (registry(scene, "r"), format!("x.{}.", registry(scene, "r")));
+        let said = child.attempt(&["exec", ASKER, "--", "nslookup", &other]);
+        assert!(said.is_err(), "{other} resolves: {said:?}");
+        resolves(&child, ASKER, &format!("{name}."), &self::address(scene, &name));
+    }));
+    address("del");
+    child.run(&["delete", "pod/outside", "configmap/outside", "--now"]);
+    asked.expect("outside names resolve");
+}
+
+fn config_map_deleted_by_hand_is_put_back(scene: &Scene) {
+    let child = scene.child("c");
+    for config in [DNS, HOSTING] {
+        let before = data(&child, config).expect("it is there");
+        child.run(&[&["delete"], &config[..]].concat());
+        // At once, and not with the next resync.
+        eventually(20, &format!("{} is back", config[3]), || {
+            let after = data(&child, config)?;
+            holds(after == before, || after.to_string())
+        });
+    }
+    scene.ready("lc/c");
+    all_resolve(scene, ASKER, &["r"]);
+}
+
+fn data(child: &Kubectl, config: [&str; 4]) -> Result<Value, String> {
+    Ok(child.json(&config)?["data"].clone())
+}
+
+fn keys_of_others_stay(scene: &Scene) {
+    let child = scene.child("c");
+    let patch = |value: &str| format!(r#"{{"data": {{"mine.server": {value}}}}}"#);
+    let mine = "\"mine.e2e:53 {\\n  hosts {\\n    192.0.2.7 a.mine.e2e\\n  }\\n}\\n\"";
+    let set = |value: &str| {
+        child.run(&[
+            "-n",
+            "kube-system",
+            "patch",
+            "configmap",
+            "coredns-custom",
+            "--type=merge",
+            "-p",
+            &patch(value),
+        ]);
+        // A kubelet looks at a Pod's ConfigMaps when the Pod changes, else every minute or two.
+        let changed = format!("e2e/changed={}", now());
+        let pod = ["-n", "kube-system", "annotate", "pod", "-l", "k8s-app=kube-dns", "--overwrite", &changed];
+        child.run(&pod)
+    };
+    set(mine);
+    resolves(&child, ASKER, "a.mine.e2e.", "192.0.2.7");
+    // Ours changes beside it.
+    scene.apply("Registry", "other", "{}");
+    use_registries(scene, 0, "[{name: r}, {name: other}]");
+    use_registries(scene, 0, "[{name: r}]");
+    scene.run(&["delete", "lreg/other", "--timeout=120s"]);
+    let seen = data(&child, DNS).expect("it is there");
+    assert!(seen["mine.server"].as_str().is_some_and(|text| text.contains("a.mine.e2e")), "{seen}");
+    set("null");
+    all_resolve(scene, ASKER, &["r"]);
+}
+
+fn names_outlive_a_restart_of_the_server(scene: &Scene) {
+    let before = data(&scene.child("c"), DNS).expect("it is there");
+    let since = now();
+    docker(&["restart", &container(scene, "server-0")]);
+    eventually(LIMIT, "the server works again", || {
+        nodes_are_ready(&scene.child("c"), 1, &world("NODE_VERSION"))?;
+        crate::live_scene::is_ready(&scene.try_get("lc/c")?)
+    });
+    assert_eq!(data(&scene.child("c"), DNS), Ok(before), "{:?}", scene.events(&since));
+    all_resolve(scene, ASKER, &["r"]);
+}
+
+fn names_resolve_on_an_added_agent(scene: &Scene) {
+    use_registries(scene, 1, "[{name: r}]");
+    let child = scene.child("c");
+    let image = push(scene, "asker");
+    let on = format!(r#"{{"apiVersion": "v1", "spec": {{"nodeName": "{}"}}}}"#, container(scene, "agent-0"));
+    child.run(&["run", "on-agent", &format!("--image={image}"), &format!("--overrides={on}")]);
+    child.run(&["wait", "--for=condition=Ready", "pod/on-agent", "--timeout=120s"]);
+    all_resolve(scene, "pod/on-agent", &["r"]);
+    child.run(&["delete", "pod/on-agent", "--now"]);
+    use_registries(scene, 0, "[{name: r}]");
+}
+
+fn a_later_registry_resolves(scene: &Scene) {
+    scene.apply("Registry", "later", "{}");
+    use_registries(scene, 0, "[{name: r}, {name: later}]");
+    // The kubelet is told, and does not bring it with its next round only, a minute later.
+    let glob = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/custom*/localcluster.override";
+    let script = format!("cat {glob}");
+    let later = registry(scene, "later");
+    eventually(30, "CoreDNS's Pod has the new file", || {
+        let said = crate::live::try_docker(&["exec", &container(scene, "server-0"), "sh", "-c", &script])?;
+        holds(said.contains(&format!("template IN A {later} ")), || said.clone())
+    });
+    all_resolve(scene, ASKER, &["r", "later"]);
+    use_registries(scene, 0, "[{name: r}]");
+    scene.run(&["delete", "lreg/later", "--timeout=120s"]);
+    let left = data(&scene.child("c"), DNS).expect("it is there");
+    assert!(!left.to_string().contains(&later), "{left}");
+}
+
+/// What tools read.
+fn hosting(scene: &Scene) -> Result<String, String> {
+    let data = data(&scene.child("c"), HOSTING)?;
+    data["localRegistryHosting.v1"].as_str().map(str::to_owned).ok_or(data.to_string())
+}
+
+fn tools_find_the_registry_and_its_new_port(scene: &Scene) {
+    let told = |host: &str| {
+        let inside = format!("{}:5000", registry(scene, "r"));
+        let wanted = [
+            format!("host: \"{host}\""),
+            format!("hostFromContainerRuntime: \"{inside}\""),
+            format!("hostFromClusterNetwork: \"{inside}\""),
+        ];
+        eventually(LIMIT, &format!("tools are told of {host}"), || {
+            let said = hosting(scene)?;
+            holds(wanted.iter().all(|line| said.lines().any(|l| l == line)), || said.clone())
+        });
+    };
+    let host = |scene: &Scene| scene.get("lreg/r")["status"]["host"].as_str().expect("it is told").to_owned();
+    let before = host(scene);
+    told(&before);
+    // A port that nothing else has, as the registry has just left it.
+    let port: u16 = before.rsplit(':').next().unwrap().parse().expect("a port");
+    let other = format!("{{hostPort: {}}}", if port == 29999 { 20000 } else { port + 1 });
+    scene.apply("Registry", "r", &other);
+    scene.ready("lreg/r");
+    let after = eventually(60, "the registry has its new port", || {
+        let after = host(scene);
+        holds(after != before, || after.clone()).map(|()| after)
+    });
+    told(&after);
+    scene.ready("lc/c");
+
+    use_registries(scene, 0, "[]");
+    eventually(60, "tools are told of no registry", || {
+        let left = scene
+            .child("c")
+            .attempt(&[&["get", "--ignore-not-found", "-o", "name"], &HOSTING[..]].concat())?;
+        holds(left.is_empty(), || left)
+    });
+    use_registries(scene, 0, "[{name: r}]");
+    told(&after);
+}
+
+fn what_somebody_else_advertises_is_left_alone(scene: &Scene) {
+    let child = scene.child("c");
+    let since = now();
+    let theirs = r#"{"data": {"localRegistryHosting.v1": "host: \"localhost:1\"\n"}}"#;
+    child.run(&[
+        "-n",
+        "kube-public",
+        "patch",
+        "configmap",
+        "local-registry-hosting",
+        "--type=merge",
+        "-p",
+        theirs,
+    ]);
+    eventually(60, "an Event tells of it", || {
+        let events = scene.events(&since);
+        holds(
+            events.iter().any(|e| e.contains("local-registry-hosting was written by somebody else")),
+            || format!("{events:?}"),
+        )
+    });
+    scene.ready("lc/c");
+    assert_eq!(hosting(scene).as_deref(), Ok("host: \"localhost:1\"\n"));
+    child.run(&[&["delete"], &HOSTING[..]].concat());
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("it is told").to_owned();
+    eventually(20, "it is written anew", || {
+        let said = hosting(scene)?;
+        holds(said.contains(&host), || said.clone())
+    });
+    scene.ready("lc/c");
+}

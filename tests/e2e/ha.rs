@@ -1,0 +1,388 @@
+//! Several servers: they join, fail over, are upgraded, lost and taken away, and the API answers all the while.
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    cluster::{application, container, nodes_are_ready, objects, witnesses},
+    live::{Kubectl, docker, eventually, holds, inspect, install, pause, world},
+    live_cluster::lose,
+    live_harness::Group,
+    live_probe::{self, Answers},
+    live_scene::{LIMIT, Scene, is_ready},
+};
+
+pub const GROUP: Group = Group {
+    name: "ha",
+    setup,
+    tests: &[
+        ("one_becomes_three", one_becomes_three),
+        ("a_server_dies", a_server_dies),
+        ("data_of_one_is_lost", data_of_one_is_lost),
+        ("all_stop_and_run_again", all_stop_and_run_again),
+        ("all_die_at_once", all_die_at_once),
+        ("skips_and_downgrades_are_refused", skips_and_downgrades_are_refused),
+        ("an_upgrade_that_fails_stops_at_the_first", an_upgrade_that_fails_stops_at_the_first),
+        ("upgrade_one_by_one", upgrade_one_by_one),
+        ("three_become_five_and_one_again", three_become_five_and_one_again),
+        ("data_of_most_is_lost", data_of_most_is_lost),
+    ],
+};
+
+/// A cluster of one server and one agent, with an application in it.
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("ha");
+    scene.k.apply(&objects(&scene.namespace).replace("{count: 2}", "{count: 1}"));
+    scene.ready("lc/c");
+    let child = scene.child("c");
+    child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
+    application(&scene, &child);
+    child.run(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+    witnesses(&scene);
+    scene
+}
+
+/// Does something while the API is asked by the published port.
+fn probed(scene: &Scene, act: impl FnOnce()) -> Answers {
+    live_probe::probed(&scene.kubeconfig("c", "kubeconfig"), act)
+}
+
+/// On a machine that has nothing else to do at least 99 of a hundred questions are answered. Here there is some room.
+fn always_answered(answers: &Answers) {
+    let few = answers.failed * 100 <= answers.asked * 3;
+    assert!(few && answers.longest <= Duration::from_secs(3), "{answers:?}");
+}
+
+/// What stops may have led etcd: until another one does, nobody answers. Members wait 5 to 10 s for that.
+fn answered_soon(answers: &Answers) {
+    assert!(answers.longest <= Duration::from_secs(20), "{answers:?}");
+}
+
+fn scale(scene: &Scene, servers: usize) {
+    scene.patch("lc/c", &format!("{{\"servers\": {{\"count\": {servers}}}}}"));
+    settled(scene, servers);
+}
+
+/// Waits until so many servers serve and vote, and the status says so.
+fn settled(scene: &Scene, servers: usize) {
+    scene.ready("lc/c");
+    let names: Vec<Value> = (0..servers).map(|i| container(scene, &format!("server-{i}")).into()).collect();
+    let lc = scene.get("lc/c");
+    assert_eq!(lc["status"]["voters"], Value::from(names.clone()), "Ready comes before all vote");
+    assert_eq!(lc["status"]["servers"]["ready"], servers);
+    // The role is a label that K3s adds a moment after.
+    let child = scene.child("c");
+    eventually(30, "their Nodes have the role and vote", || {
+        let nodes = child.json(&["nodes", "-l", "node-role.kubernetes.io/etcd=true"])?;
+        let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+        let votes = |n: &Value| {
+            let conditions = n["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|c| c["type"] == "EtcdIsVoter" && c["status"] == "True")
+        };
+        let told: Vec<_> = nodes.iter().filter(|n| votes(n)).map(|n| n["metadata"]["name"].clone()).collect();
+        holds(told == names && nodes.len() == names.len(), || format!("{nodes:#?}"))
+    });
+    witnesses(scene);
+}
+
+/// What of a server is in Docker and in the cluster.
+fn traces(scene: &Scene, server: &str) -> Vec<String> {
+    let containers = docker(&["ps", "-aq", "--filter", &format!("name=^{server}$")]);
+    let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={server}-")]);
+    let node = scene.child("c").attempt(&["get", "node", server, "-o", "name"]).ok();
+    containers.lines().chain(volumes.lines()).map(str::to_owned).chain(node).collect()
+}
+
+fn one_becomes_three(scene: &Scene) {
+    let agent = scene.picture()[&container(scene, "agent-0")].clone();
+    let began = Instant::now();
+    let answers = probed(scene, || scale(scene, 3));
+    println!("        ready after {:.1} s", began.elapsed().as_secs_f64());
+    // One server restarts to move its data, and nobody answers meanwhile. Nothing else may be missing.
+    assert!(answers.longest <= Duration::from_secs(25), "{answers:?}: more than the restart of one server");
+    assert!(
+        answers.failed <= 25 * 5 + answers.asked / 100,
+        "{answers:?}: more than the restart of one server"
+    );
+    assert_eq!(scene.picture()[&container(scene, "agent-0")], agent, "the agent was disturbed");
+    let told = inspect(&container(scene, "server-1")).expect("it is there");
+    assert_eq!(told["Config"]["Labels"]["localcluster.dev/datastore"], "etcd");
+}
+
+fn a_server_dies(scene: &Scene) {
+    for server in ["server-0", "server-2"] {
+        let name = container(scene, server);
+        answered_soon(&probed(scene, || {
+            docker(&["kill", &name]);
+            eventually(LIMIT, "the cluster is whole again", || {
+                let lc = scene.try_get("lc/c")?;
+                let runs = inspect(&name).is_some_and(|c| c["State"]["Running"] == true);
+                holds(runs, || format!("{name} does not run"))?;
+                is_ready(&lc)
+            });
+            pause(Duration::from_secs(5));
+        }));
+        settled(scene, 3);
+    }
+}
+
+fn data_of_one_is_lost(scene: &Scene) {
+    for server in ["server-1", "server-0"] {
+        let name = container(scene, server);
+        let before = inspect(&name).expect("it is there")["Id"].clone();
+        answered_soon(&probed(scene, || {
+            lose(&name);
+            eventually(LIMIT, "it has joined anew", || {
+                let now = inspect(&name).ok_or("it is not there")?;
+                holds(now["Id"] != before, || "it is still the old one".into())?;
+                let lc = scene.try_get("lc/c")?;
+                is_ready(&lc)
+            });
+        }));
+        settled(scene, 3);
+    }
+}
+
+fn all_stop_and_run_again(scene: &Scene) {
+    let before = scene.picture();
+    let stopped = || {
+        scene.run(&["wait", "--for=condition=Stopped", "lc/c", "--timeout=120s"]);
+        let lc = scene.get("lc/c");
+        let conditions = lc["status"]["conditions"].as_array().expect("there are some");
+        let of = |type_: &str| conditions.iter().find(|c| c["type"] == type_).map(|c| c["status"].clone());
+        assert_eq!((of("Ready"), of("Reconciling")), (None, Some("False".into())), "{conditions:#?}");
+        assert_eq!(of("Stalled"), Some("False".into()));
+    };
+    scene.patch("lc/c", r#"{"state": "Stopped"}"#);
+    stopped();
+    let asleep = scene.picture();
+    assert_eq!(asleep.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    let nodes = || asleep.iter().filter(|(name, _)| name.contains("-c-"));
+    assert!(nodes().all(|(_, c)| !c.running), "{asleep:#?}");
+    for (name, _) in nodes().filter(|(name, _)| name.contains("server-")) {
+        let code = inspect(name).expect("it is there")["State"]["ExitCode"].clone();
+        assert_eq!(code, 0, "{name} was not stopped in an orderly way");
+    }
+    // What happens to it meanwhile wakes nobody, and is made good afterwards.
+    docker(&["rm", "-f", &container(scene, "agent-0")]);
+    scene.run(&["annotate", "lc/c", "e2e=touched", "--overwrite"]);
+    scene.patch("lc/c", r#"{"agents": {"labels": {"e2e/woken": "yes"}}}"#);
+    eventually(60, "the edit was seen", || {
+        let lc = scene.try_get("lc/c")?;
+        let seen = &lc["status"]["observedGeneration"];
+        holds(*seen == lc["metadata"]["generation"], || format!("{seen}"))
+    });
+    stopped();
+    assert!(inspect(&container(scene, "agent-0")).is_none(), "it was made while the cluster is stopped");
+
+    let began = Instant::now();
+    scene.patch("lc/c", r#"{"state": "Running"}"#);
+    scene.ready("lc/c");
+    println!("        ready again after {:.1} s", began.elapsed().as_secs_f64());
+    settled(scene, 3);
+    let after = scene.picture();
+    for (name, was) in &before {
+        assert_eq!((&after[name].networks, &after[name].ports), (&was.networks, &was.ports), "{name} moved");
+    }
+    let node = scene.child("c").json(&["node", &container(scene, "agent-0")]).expect("it is there");
+    assert_eq!(node["metadata"]["labels"]["e2e/woken"], "yes");
+}
+
+/// As when the host goes down and up again: nothing is orderly, and a stranger is faster.
+fn all_die_at_once(scene: &Scene) {
+    let before = scene.picture();
+    let names: Vec<String> = before.keys().filter(|n| n.contains("-c-")).cloned().collect();
+    let network = format!("k3d-{}-c", scene.namespace);
+    docker(&[&["kill"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    // Docker gives an address that is free for a moment to whoever asks.
+    let stranger = format!("{}-stranger", scene.namespace);
+    let image = world("HTTP_IMAGE");
+    docker(&["run", "-d", "--name", &stranger, "--network", &network, &image]);
+    let healed = catch_unwind(AssertUnwindSafe(|| {
+        eventually(LIMIT, "all of it runs again", || {
+            let now = scene.picture();
+            let down: Vec<_> = names.iter().filter(|n| now.get(*n).is_none_or(|c| !c.running)).collect();
+            holds(down.is_empty(), || format!("{down:?} are down"))?;
+            is_ready(&scene.try_get("lc/c")?)
+        });
+    }));
+    docker(&["rm", "-f", &stranger]);
+    healed.unwrap_or_else(|panic| resume_unwind(panic));
+    settled(scene, 3);
+    for (name, was) in &before {
+        assert_eq!(scene.picture()[name].networks, was.networks, "{name} moved");
+    }
+}
+
+fn skips_and_downgrades_are_refused(scene: &Scene) {
+    let before = scene.picture();
+    for (version, reason, words) in [
+        ("v1.20.0+k3s1", "DowngradeRefused", "set the version back"),
+        ("v1.99.0+k3s1", "UpgradeRefused", "one minor version at a time"),
+    ] {
+        scene.patch("lc/c", &format!(r#"{{"version": "{version}"}}"#));
+        let message = scene.reason("lc/c", "Ready", reason);
+        assert!(message.contains(words), "{message}");
+        println!("        {version}: {message}");
+    }
+    scene.patch("lc/c", r#"{"version": null}"#);
+    scene.ready("lc/c");
+    assert_eq!(scene.picture(), before, "something was restarted");
+}
+
+fn an_upgrade_that_fails_stops_at_the_first(scene: &Scene) {
+    let before = scene.picture();
+    // An image that is there and is no K3s: its Node never becomes Ready.
+    let running = inspect(&container(scene, "server-0")).expect("it is there")["Config"]["Image"].clone();
+    let running = running.as_str().expect("it has an image");
+    scene.patch("lc/c", &format!(r#"{{"image": "{}"}}"#, world("HTTP_IMAGE")));
+    let changed = || -> Vec<String> {
+        let now = scene.picture();
+        before
+            .iter()
+            .filter(|(n, was)| now.get(*n).is_none_or(|is| is.id != was.id))
+            .map(|(n, _)| n.clone())
+            .collect()
+    };
+    eventually(LIMIT, "the first server is replaced", || holds(!changed().is_empty(), String::new));
+    // Long enough for the next one to be touched, if it were.
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        let touched = changed();
+        assert_eq!(touched.len(), 1, "{touched:?}");
+        pause(Duration::from_millis(500));
+    }
+    is_ready(&scene.get("lc/c")).expect_err("it is not ready with a server that does nothing");
+    scene.patch("lc/c", &format!(r#"{{"image": "{running}"}}"#));
+    settled(scene, 3);
+    scene.patch("lc/c", r#"{"image": null}"#);
+    settled(scene, 3);
+    assert_eq!(changed().len(), 1, "{:?}", changed());
+}
+
+fn upgrade_one_by_one(scene: &Scene) {
+    let version = world("NODE_VERSION_2");
+    let servers = BTreeSet::from([0, 1, 2].map(|i| container(scene, &format!("server-{i}"))));
+    let before = scene.picture();
+    let ended = AtomicBool::new(false);
+    let began = Instant::now();
+    let fewest = thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut fewest = usize::MAX;
+            while !ended.load(Ordering::Relaxed) {
+                let picture = scene.picture();
+                let up = servers.iter().filter(|s| picture.get(*s).is_some_and(|c| c.running)).count();
+                fewest = fewest.min(up);
+                pause(Duration::from_millis(100));
+            }
+            fewest
+        });
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            answered_soon(&probed(scene, || {
+                scene.patch("lc/c", &format!(r#"{{"version": "{version}"}}"#));
+                settled(scene, 3);
+            }));
+        }));
+        ended.store(true, Ordering::Relaxed);
+        let fewest = watching.join().expect("it only looks");
+        done.unwrap_or_else(|panic| resume_unwind(panic));
+        fewest
+    });
+    println!("        three servers and an agent after {:.1} s", began.elapsed().as_secs_f64());
+    assert!(fewest >= 2, "{fewest} servers ran at the worst moment");
+    nodes_are_ready(&scene.child("c"), 4, &version).unwrap_or_else(|e| panic!("{e}"));
+    for (name, is) in &scene.picture() {
+        assert_eq!(is.networks, before[name].networks, "{name} moved");
+    }
+    let ls = docker(&["exec", &container(scene, "server-0"), "k3s", "etcd-snapshot", "ls"]);
+    let saved: Vec<_> = ls.lines().filter(|l| l.starts_with("before-v1.")).collect();
+    assert_eq!(saved.len(), 1, "one snapshot before the first server goes: {ls}");
+}
+
+fn three_become_five_and_one_again(scene: &Scene) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // However it is looked at, a majority of the voters runs.
+        let watching = scope.spawn(|| {
+            let child: Kubectl = scene.child("c");
+            let mut worst: Option<String> = None;
+            while !ended.load(Ordering::Relaxed) {
+                if let Ok(nodes) = child.json(&["nodes"]) {
+                    let of = |n: &Value, type_: &str| {
+                        let conditions = n["status"]["conditions"].as_array().into_iter().flatten();
+                        conditions.into_iter().any(|c| c["type"] == type_ && c["status"] == "True")
+                    };
+                    let all = nodes["items"].as_array().cloned().unwrap_or_default();
+                    let voters: Vec<_> = all.iter().filter(|n| of(n, "EtcdIsVoter")).collect();
+                    let ready = voters.iter().filter(|n| of(n, "Ready")).count();
+                    if ready * 2 <= voters.len() {
+                        worst = Some(format!("{ready} of {} voters were ready", voters.len()));
+                    }
+                }
+                pause(Duration::from_millis(250));
+            }
+            worst
+        });
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            for servers in [5, 3, 1] {
+                let began = Instant::now();
+                always_answered(&probed(scene, || scale(scene, servers)));
+                println!("        {servers} after {:.1} s", began.elapsed().as_secs_f64());
+                for gone in servers..5 {
+                    let left = traces(scene, &container(scene, &format!("server-{gone}")));
+                    assert!(servers == 5 || left.is_empty(), "of server {gone} there is still {left:?}");
+                }
+            }
+        }));
+        ended.store(true, Ordering::Relaxed);
+        let worst = watching.join().expect("it only looks");
+        done.unwrap_or_else(|panic| resume_unwind(panic));
+        assert_eq!(worst, None);
+    });
+}
+
+fn data_of_most_is_lost(scene: &Scene) {
+    scale(scene, 3);
+    let survivor = scene.picture()[&container(scene, "server-0")].clone();
+    // Both at once: one alone would be made good at once.
+    scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true", "--overwrite"]);
+    scene.run(&["wait", "--for=condition=Paused", "lc/c", "--timeout=60s"]);
+    lose(&container(scene, "server-1"));
+    lose(&container(scene, "server-2"));
+    scene.run(&["annotate", "lc/c", "localcluster.dev/paused-"]);
+    let message = scene.reason("lc/c", "Ready", "QuorumLost");
+    println!("        {message}");
+    assert!(message.contains("2 of 3 servers") && message.contains("server-0"), "{message}");
+    assert_eq!(scene.picture()[&container(scene, "server-0")].id, survivor.id, "what is left was touched");
+    for gone in ["server-1", "server-2"] {
+        assert!(inspect(&container(scene, gone)).is_none(), "{gone} was made without anybody to join");
+    }
+    let name = container(scene, "server-0");
+    assert!(message.contains(&format!("localcluster.dev/reset-quorum={name}")), "{message}");
+    let before = scene.picture();
+    scene.run(&["annotate", "lc/c", &format!("localcluster.dev/reset-quorum={name}")]);
+    let began = Instant::now();
+    settled(scene, 3);
+    println!("        etcd was reset and three servers vote after {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(scene.get("lc/c")["status"]["quorumReset"], name.as_str());
+    let after = scene.picture();
+    let agent = container(scene, "agent-0");
+    assert_eq!(after[&agent], before[&agent], "the agent was disturbed");
+    assert_eq!(after[&name].networks, before[&name].networks, "it moved");
+    nodes_are_ready(&scene.child("c"), 4, &world("NODE_VERSION_2")).unwrap_or_else(|e| panic!("{e}"));
+    scene.run(&["annotate", "lc/c", "localcluster.dev/reset-quorum-"]);
+    scene.ready("lc/c");
+    eventually(60, "it is forgotten", || {
+        let told = &scene.try_get("lc/c")?["status"]["quorumReset"];
+        holds(told.is_null(), || told.to_string())
+    });
+    assert_eq!(scene.picture(), after, "the annotation's end did something");
+}

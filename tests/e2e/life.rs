@@ -1,0 +1,147 @@
+//! What a cluster goes through in its life: ports come and go, tokens and certificates are exchanged. One cluster, with
+//! an application in it, for all of it.
+
+use std::{
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cluster::{container, push},
+    life_ports, life_token,
+    live::{eventually, holds, install, pause},
+    live_harness::Group,
+    live_scene::{LIMIT, Scene},
+};
+
+pub const GROUP: Group = Group {
+    name: "life",
+    setup,
+    tests: &[
+        ("ports_come_and_go_in_two_seconds", life_ports::come_and_go_in_two_seconds),
+        ("load_balancer_services_are_reached", life_ports::load_balancer_services_are_reached),
+        ("ranges_and_addresses", life_ports::ranges_and_addresses),
+        ("the_api_moves_to_another_port", life_ports::the_api_moves),
+        ("a_held_port_holds_up_nothing_else", life_ports::a_held_port_holds_up_nothing_else),
+        ("the_kubeconfig_follows_the_server", life_token::the_kubeconfig_follows_the_server),
+        ("another_token_takes_the_place_of_the_first", life_token::another_token_takes_its_place),
+    ],
+};
+
+/// The application's ports on the nodes: as NodePorts, and by a Service of type LoadBalancer.
+pub const NODE_PORTS: [u16; 2] = [30080, 30081];
+pub const BALANCED: u16 = 8181;
+/// The cluster's own DNS, by UDP.
+pub const DNS_PORT: u16 = 30053;
+/// The first token, and the one that takes its place.
+pub const TOKENS: [&str; 2] = ["e2e-first-token-0123456789", "e2e-second-token-9876543210"];
+
+/// What the spec has besides the ports.
+fn spec(ports: &str) -> String {
+    format!(
+        "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server\"]}}, agents: {{count: 1}}, token: \
+         {{secretName: join}}, registries: {{use: [{{name: r}}]}}, ports: {ports}}}"
+    )
+}
+
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("life");
+    scene.secret("join", "Opaque", &[("token", TOKENS[0])]);
+    scene.apply("Registry", "r", "{}");
+    scene.apply("LocalCluster", "c", &spec("[{name: web, port: 30080}]"));
+    scene.ready("lc/c");
+    let child = scene.child("c");
+    let image = push(&scene, "hello");
+    child.apply(&format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: hello}}, spec: {{replicas: 1, selector: \
+         {{matchLabels: {{app: hello}}}}, template: {{metadata: {{labels: {{app: hello}}}}, spec: \
+         {{terminationGracePeriodSeconds: 1, containers: [{{name: hello, image: \"{image}\"}}]}}}}}}}}"
+    ));
+    let service = |name: &str, type_: &str, ports: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: {type_}, selector: {{app: \
+             hello}}, ports: {ports}}}}}"
+        )
+    };
+    let [one, two] = NODE_PORTS;
+    child.apply(&service(
+        "hello",
+        "NodePort",
+        &format!(
+            "[{{name: a, port: 80, nodePort: {one}}}, {{name: b, port: 81, targetPort: 80, nodePort: {two}}}]"
+        ),
+    ));
+    child.apply(&service("balanced", "LoadBalancer", &format!("[{{port: {BALANCED}, targetPort: 80}}]")));
+    child.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: dns, namespace: kube-system}}, spec: {{type: NodePort, \
+         selector: {{k8s-app: kube-dns}}, ports: [{{port: 53, protocol: UDP, nodePort: {DNS_PORT}}}]}}}}"
+    ));
+    child.run(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+    scene
+}
+
+/// Changes the list of ports, as a person who edits the file does.
+pub fn apply_ports(scene: &Scene, ports: &str) {
+    scene.apply("LocalCluster", "c", &spec(ports));
+}
+
+/// The containers of the nodes with when they were started.
+pub fn nodes(scene: &Scene) -> Vec<(String, String)> {
+    let picture = scene.picture();
+    let nodes = ["server-0", "agent-0"].map(|n| container(scene, n));
+    nodes.iter().map(|n| (picture[n].id.clone(), picture[n].started.clone())).collect()
+}
+
+/// How long it takes until this holds.
+pub fn takes(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(LIMIT), "never: {what}");
+        pause(Duration::from_millis(20));
+    }
+    let took = began.elapsed();
+    println!("  {what}: {:.2} s", took.as_secs_f32());
+    took
+}
+
+/// Whether something answers a request for a page there.
+pub fn answers(ip: [u8; 4], port: u16) -> bool {
+    use std::io::{Read, Write};
+    let limit = Duration::from_millis(500);
+    let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((ip, port)), limit) else {
+        return false;
+    };
+    let told =
+        stream.set_read_timeout(Some(limit)).and_then(|()| stream.write_all(b"GET / HTTP/1.0\r\n\r\n"));
+    let mut answer = String::new();
+    told.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains("hello-")
+}
+
+/// Whether the cluster's DNS answers at a UDP port.
+pub fn resolves(port: u16) -> bool {
+    // kubernetes.default.svc.cluster.local, type A.
+    let mut question = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in ["kubernetes", "default", "svc", "cluster", "local", ""] {
+        question.push(u8::try_from(label.len()).expect("labels are short"));
+        question.extend(label.bytes());
+    }
+    question.extend([0, 1, 0, 1]);
+    let Ok(socket) = UdpSocket::bind(("127.0.0.1", 0)) else { return false };
+    let mut answer = [0; 512];
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .and_then(|()| socket.send_to(&question, ("127.0.0.1", port)))
+        .and_then(|_| socket.recv(&mut answer))
+        .is_ok_and(|length| length > question.len() && answer[..2] == [7, 7])
+}
+
+/// A host port by its name, as the status tells it.
+pub fn host_port(scene: &Scene, name: &str) -> u16 {
+    eventually(LIMIT, &format!("the port {name} is told"), || {
+        let ports = scene.try_get("lc/c")?["status"]["ports"].as_array().cloned().unwrap_or_default();
+        let port = ports.iter().find(|p| p["name"] == name).and_then(|p| p["hostPort"].as_u64());
+        holds(port.is_some(), || format!("{ports:?}"))?;
+        Ok(port.and_then(|p| u16::try_from(p).ok()).unwrap_or_default())
+    })
+}

@@ -1,0 +1,299 @@
+//! What the nodes of a pool are given of the host: limits of processes, memory and processors, directories, GPUs.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::container,
+    live::{Kubectl, docker, eventually, holds, inspect, install, try_docker, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_registries::Dir,
+    live_scene::{LIMIT, Scene, condition as condition_of},
+};
+
+pub const GROUP: Group = Group {
+    name: "pools",
+    setup,
+    tests: &[
+        ("ulimits_are_those_of_the_node", ulimits_are_those_of_the_node),
+        ("limits_are_allocatable", limits_are_allocatable),
+        ("gpus_that_are_not_there_are_told", gpus_that_are_not_there_are_told),
+        ("volumes_need_permission", volumes_need_permission),
+        ("volumes_that_are_allowed", volumes_that_are_allowed),
+    ],
+};
+
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("pools");
+    let servers = r#"{count: 1, args: ["--disable=traefik,metrics-server,servicelb"]}"#;
+    scene.apply("LocalCluster", "c", &format!("{{servers: {servers}, agents: {{count: 1}}}}"));
+    scene.ready("lc/c");
+    scene
+}
+
+/// Edits the agents and waits until the cluster is as desired.
+fn agents(scene: &Scene, pool: &Value) {
+    scene.patch("lc/c", &json!({"agents": pool}).to_string());
+    scene.ready("lc/c");
+}
+
+fn agent(scene: &Scene) -> String {
+    container(scene, "agent-0")
+}
+
+/// What `docker inspect` says of how the agent was made.
+fn host_config(scene: &Scene, key: &str) -> Value {
+    inspect(&agent(scene)).expect("it is there")["HostConfig"][key].clone()
+}
+
+/// Runs a shell command in a Pod on the agent that stays, and answers what it says.
+fn in_pod(child: &Kubectl, command: &str) -> String {
+    child.run(&["exec", "pod/asker", "--", "sh", "-c", command])
+}
+
+/// A Pod on the agent, with these further fields of its spec and of its container.
+fn pod(scene: &Scene, name: &str, spec: Value, container: Value) {
+    let mut one = json!({"name": "c", "image": world("HTTP_IMAGE"), "imagePullPolicy": "Never"});
+    let mut all = json!({
+        "nodeSelector": {"kubernetes.io/hostname": agent(scene)},
+        "terminationGracePeriodSeconds": 1,
+    });
+    for (target, more) in [(&mut one, container), (&mut all, spec)] {
+        target.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    }
+    all["containers"] = json!([one]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": all});
+    scene.child("c").apply(&pod.to_string());
+}
+
+/// Has the agent's containerd know the image of Pods, as no registry is there to pull it from.
+fn import(scene: &Scene) {
+    let script = format!(
+        "docker --host {} save {} | docker --host {} exec -i {} ctr -a /run/k3s/containerd/containerd.sock \
+         -n k8s.io images import -",
+        world("DOCKER_HOST"),
+        world("HTTP_IMAGE"),
+        world("DOCKER_HOST"),
+        agent(scene)
+    );
+    crate::live::command("sh", &["-c", &script], "").unwrap_or_else(|e| panic!("{e}"));
+}
+
+fn running(child: &Kubectl, name: &str) {
+    child.run(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"]);
+}
+
+fn ulimits_are_those_of_the_node(scene: &Scene) {
+    let before = docker(&["exec", &agent(scene), "sh", "-c", "ulimit -Hn"]);
+    agents(
+        scene,
+        &json!({"ulimits": [{"name": "nofile", "soft": 5000, "hard": 6000}, {"name": "core", "soft": 0}]}),
+    );
+    let wanted = [("core", 0, 0), ("nofile", 5000, 6000)];
+    let given = host_config(scene, "Ulimits");
+    let given: BTreeSet<_> = given
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|l| (l["Name"].as_str().unwrap_or_default(), l["Soft"].as_i64(), l["Hard"].as_i64()))
+        .collect();
+    assert_eq!(given, wanted.map(|(name, soft, hard)| (name, Some(soft), Some(hard))).into());
+    let said = docker(&["exec", &agent(scene), "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"]);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["5000", "6000", "0"]);
+    // The kubelet's process and what it starts too.
+    let limits = docker(&["exec", &agent(scene), "cat", "/proc/1/limits"]);
+    let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("the kernel tells it");
+    assert_eq!(line.split_whitespace().nth(4), Some("6000"), "{line}");
+    import(scene);
+    pod(scene, "asker", json!({}), json!({}));
+    let child = scene.child("c");
+    running(&child, "asker");
+    assert_eq!(in_pod(&child, "ulimit -Hn"), "6000", "of a Pod");
+    child.run(&["delete", "pod/asker", "--now"]);
+
+    agents(scene, &json!({"ulimits": null}));
+    assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", "ulimit -Hn"]), before);
+}
+
+/// The bytes of a quantity of memory as kubelets write it.
+fn bytes(quantity: &Value) -> i64 {
+    let text = quantity.as_str().unwrap_or_else(|| panic!("{quantity} is no quantity"));
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        other => panic!("{other:?} is no unit that kubelets write"),
+    };
+    digits.parse::<i64>().unwrap() * unit
+}
+
+fn limits_are_allocatable(scene: &Scene) {
+    let child = scene.child("c");
+    let node = || child.json(&["node", &agent(scene)]).expect("it is there")["status"].clone();
+    let whole = bytes(&node()["allocatable"]["memory"]);
+    assert!(whole > 3 << 30, "this host has too little memory to show anything: {whole}");
+    agents(scene, &json!({"memory": "1Gi", "cpus": "1.5"}));
+    eventually(60, "the Node tells its limits", || {
+        let seen = node();
+        let (memory, cpu) = (bytes(&seen["allocatable"]["memory"]), &seen["allocatable"]["cpu"]);
+        // Memory is told in whole Ki.
+        let near = (memory - (1 << 30)).abs() <= 1 << 20;
+        holds(near && cpu == "1500m", || format!("{} of {}", seen["allocatable"], seen["capacity"]))
+    });
+    assert_eq!(
+        (host_config(scene, "Memory"), host_config(scene, "NanoCpus")),
+        (json!(1 << 30), json!(1_500_000_000))
+    );
+    // What fits runs, and what does not is not even sent there.
+    import(scene);
+    let wants = |memory: &str| json!({"resources": {"requests": {"memory": memory}}});
+    pod(scene, "fits", json!({}), wants("512Mi"));
+    running(&child, "fits");
+    pod(scene, "too-much", json!({}), wants("2Gi"));
+    eventually(60, "the scheduler says what is missing", || {
+        let seen = child.json(&["pod", "too-much"])?;
+        let conditions = seen["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let why = conditions.iter().find(|c| c["type"] == "PodScheduled").cloned().unwrap_or_default();
+        let said = why["message"].as_str().unwrap_or_default().to_owned();
+        holds(why["reason"] == "Unschedulable" && said.contains("Insufficient memory"), || seen.to_string())?;
+        holds(seen["status"]["phase"] == "Pending", || seen.to_string())
+    });
+
+    // Without limits it is the whole host again, and there is room.
+    agents(scene, &json!({"memory": null, "cpus": null}));
+    import(scene);
+    running(&child, "too-much");
+    assert_eq!(bytes(&node()["allocatable"]["memory"]), whole);
+    child.run(&["delete", "pod", "--all", "--now"]);
+
+    // A reservation of the user's own is the only one.
+    agents(scene, &json!({"memory": "1Gi", "args": ["--kubelet-arg=system-reserved=memory=1Gi"]}));
+    eventually(60, "the Node tells what the user reserved", || {
+        let seen = bytes(&node()["allocatable"]["memory"]);
+        holds(whole - seen == 1 << 30, || format!("{seen} of {whole}"))
+    });
+    agents(scene, &json!({"memory": null, "args": null}));
+}
+
+/// This machine has no GPU: what can be shown is that Docker is asked, and that its refusal is told.
+fn gpus_that_are_not_there_are_told(scene: &Scene) {
+    scene.patch("lc/c", r#"{"agents": {"gpus": "all"}}"#);
+    let message = scene.reason("lc/c", "Stalled", "GPUUnavailable");
+    println!("        {message}");
+    assert!(
+        message.contains("could not select device driver") && message.contains("take gpus out"),
+        "{message}"
+    );
+    let asked = host_config(scene, "DeviceRequests");
+    assert_eq!((&asked[0]["Count"], &asked[0]["Capabilities"]), (&json!(-1), &json!([["gpu"]])));
+    scene.reason("lc/c", "AgentsReady", "GPUUnavailable");
+    agents(scene, &json!({"gpus": null}));
+    assert_eq!(host_config(scene, "DeviceRequests"), Value::Null);
+}
+
+fn volume(path: &str, more: Value) -> Value {
+    let mut volume = json!({"hostPath": path, "mountPath": "/data"});
+    volume.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    json!({"volumes": [volume]})
+}
+
+/// The agents' volume is refused for this reason, and the agent goes on without it.
+fn refused(scene: &Scene, path: &str, condition: &str, reason: &str) -> String {
+    let before = scene.picture();
+    scene.patch("lc/c", &json!({"agents": volume(path, json!({}))}).to_string());
+    // The same reason may still be there of another path.
+    let message = eventually(LIMIT, &format!("{path} is refused"), || {
+        let lc = scene.try_get("lc/c")?;
+        let told = condition_of(&lc, condition)?;
+        let message = told["message"].as_str().unwrap_or_default().to_owned();
+        let seen = lc["status"]["observedGeneration"] == lc["metadata"]["generation"];
+        holds(seen && told["reason"] == reason, || told.to_string())?;
+        Ok(message)
+    });
+    println!("        {path}: {message}");
+    let after = scene.picture();
+    assert_eq!(after.get(&agent(scene)), before.get(&agent(scene)), "the agent was touched");
+    let mounts = inspect(&agent(scene)).expect("it is there")["Mounts"].to_string();
+    assert!(!mounts.contains(path), "{path} was mounted: {mounts}");
+    message
+}
+
+fn volumes_need_permission(scene: &Scene) {
+    let message = refused(scene, "/srv/e2e-pools", "Accepted", "HostPathNotAllowed");
+    assert!(message.contains("spec.agents.volumes: /srv/e2e-pools") && message.contains("--allow-host-path"));
+    agents(scene, &json!({"volumes": null}));
+}
+
+fn volumes_that_are_allowed(scene: &Scene) {
+    let (dir, outside) = (Dir::new("pools"), Dir::new("outside"));
+    let (allowed, inside) = (dir.path().display().to_string(), dir.path().join("data"));
+    fs::create_dir(&inside).expect("a folder can be made");
+    fs::write(inside.join("from-the-host"), "hello").expect("a file can be written");
+    fs::write(dir.path().join("file"), "x").expect("a file can be written");
+    symlink(outside.path(), dir.path().join("link")).expect("a link can be made");
+    let operator =
+        Operator::new(&world("DOCKER_HOST"), &[&format!("--allow-host-path={allowed}")], Victim::default());
+    operator.start();
+
+    // Beside the allowed one, out of it by a link and by a link in the middle; no directory; nothing.
+    refused(scene, &format!("{allowed}-beside"), "Accepted", "HostPathNotAllowed");
+    refused(scene, &format!("{allowed}/link"), "AgentsReady", "HostPathNotAllowed");
+    refused(scene, &format!("{allowed}/link/deep"), "AgentsReady", "HostPathNotAllowed");
+    refused(scene, &format!("{allowed}/file"), "AgentsReady", "HostPathNotFound");
+    let later = format!("{allowed}/later");
+    let message = refused(scene, &later, "AgentsReady", "HostPathNotFound");
+    assert!(message.contains(&format!("mkdir -p {later}")), "{message}");
+    let steps = json!({"agents": volume(&format!("{allowed}/../etc"), json!({}))});
+    let patch = format!(r#"{{"spec": {steps}}}"#);
+    let why = scene.attempt(&["patch", "lc", "c", "--type=merge", "-p", &patch]).expect_err("it has ..");
+    assert!(why.contains("hostPath"), "{why}");
+    assert!(fs::read_dir(outside.path()).expect("it is there").next().is_none(), "it was written to");
+    // It heals by itself once the directory is there.
+    fs::create_dir(&later).expect("a folder can be made");
+    scene.ready("lc/c");
+    let given = || {
+        docker(&[
+            "inspect",
+            "-f",
+            "{{range .Mounts}}{{.Source}}:{{.Destination}}:{{.RW}} {{end}}",
+            &agent(scene),
+        ])
+    };
+    assert!(given().contains(&format!("{later}:/data:true")), "{}", given());
+
+    let inside = inside.display().to_string();
+    agents(scene, &volume(&inside, json!({"readOnly": true})));
+    assert!(given().contains(&format!("{inside}:/data:false")), "{}", given());
+    let write = ["exec", &agent(scene), "touch", "/data/from-the-node"];
+    assert!(try_docker(&write).is_err_and(|e| e.contains("ead-only")), "the node can write");
+    agents(scene, &volume(&inside, json!({})));
+    docker(&write);
+    assert!(dir.path().join("data/from-the-node").is_file(), "the host does not see what the node wrote");
+
+    // A Pod of the agent has it too.
+    import(scene);
+    let mounts = json!({"volumeMounts": [{"name": "d", "mountPath": "/mnt"}]});
+    pod(scene, "asker", json!({"volumes": [{"name": "d", "hostPath": {"path": "/data"}}]}), mounts);
+    let child = scene.child("c");
+    running(&child, "asker");
+    assert_eq!(in_pod(&child, "cat /mnt/from-the-host"), "hello");
+    child.run(&["delete", "pod/asker", "--now"]);
+
+    // A node that is lost comes back with it, and the container that looked is gone.
+    docker(&["rm", "-f", &agent(scene)]);
+    eventually(LIMIT, "the agent is back", || {
+        let seen = inspect(&agent(scene)).ok_or("not yet")?;
+        holds(seen["State"]["Running"] == true, || seen["State"].to_string())
+    });
+    scene.ready("lc/c");
+    assert!(given().contains(&format!("{inside}:/data:true")), "{}", given());
+    agents(scene, &json!({"volumes": null}));
+    let names: BTreeSet<String> = scene.picture().into_keys().collect();
+    assert_eq!(names, ["agent-0", "server-0", "serverlb"].map(|n| container(scene, n)).into());
+    assert!(dir.path().join("data/from-the-host").is_file(), "the folder is somebody's, and stays");
+}

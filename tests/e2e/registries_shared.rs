@@ -1,0 +1,114 @@
+//! Two clusters of two namespaces, and the registries and caches that they share.
+
+use serde_json::{Value, json};
+
+use crate::{
+    live::{Kubectl, install, world},
+    live_harness::Group,
+    live_pulls::node,
+    live_registries::{FIRST, Setup, TokenServer, Upstream},
+    live_scene::Scene,
+    registries::login,
+    registries_cache, registries_made, secrets,
+};
+
+pub const GROUP: Group = Group {
+    name: "shared",
+    setup,
+    tests: &[
+        ("made_with_the_cluster", registries_made::made_with_the_cluster),
+        ("goes_with_the_cluster", registries_made::goes_with_the_cluster),
+        ("own_name_and_port", registries_made::own_name_and_port),
+        ("samples_run", registries_made::samples_run),
+        ("consent", registries_made::consent),
+        ("second_cluster_hits_the_cache", registries_cache::second_cluster_hits_the_cache),
+        ("upstream_gone", registries_cache::upstream_gone),
+        ("push_to_a_cache_is_refused", registries_cache::push_to_a_cache_is_refused),
+        ("cache_logs_in", registries_cache::cache_logs_in),
+        ("ports_and_names_are_for_life", registries_made::ports_and_names_are_for_life),
+        ("none_disturbs_another", registries_made::none_disturbs_another),
+        ("secrets_are_nowhere_else", secrets::of_registries),
+    ],
+};
+
+/// What the tests of this group share.
+pub struct Stage {
+    /// What the cache `cache` stands for.
+    pub upstream: Upstream,
+    /// What the cache `closed` stands for: it lets in whom `tokens` knows.
+    pub closed: Upstream,
+    pub tokens: TokenServer,
+    /// Has the images of `closed`, and lets everyone in: here they are pushed. The last one to go, as it is its volume.
+    pub door: Upstream,
+}
+
+/// The name of a Registry that people know from k3d's guide.
+pub const GUIDE: &str = "myregistry.localhost";
+/// Its port there.
+pub const GUIDE_PORT: u16 = 12345;
+
+fn setup() -> Scene {
+    install();
+    let (scene, other) = (Scene::new("sha"), Scene::new("shb"));
+    let of = |name: &str| format!("{}-{name}", scene.namespace);
+    // By this network the operator's Pod reaches registries, so that they are on it.
+    let network = world("NETWORK");
+    let at = |setup| Setup { network: Some(&network), ..setup };
+    let upstream = Upstream::start(&of("upstream"), &at(Setup::default()));
+    let door = Upstream::start(&of("door"), &Setup::default());
+    let tokens = TokenServer::start(&of("tokens"), &network);
+    let closed = Setup { token: Some(&tokens), images_of: Some(&door), ..Setup::default() };
+    let closed = Upstream::start(&of("closed"), &at(closed));
+
+    let allowed = json!([other.namespace]);
+    let cache = |of: &Upstream, more: Value| {
+        let mut proxy = json!({"remoteURL": format!("http://{}", of.inside())});
+        proxy.as_object_mut().expect("it is a map").extend(more.as_object().cloned().unwrap_or_default());
+        json!({"proxy": proxy, "allowedNamespaces": allowed}).to_string()
+    };
+    login(&scene, "login", FIRST);
+    scene.apply("Registry", "cache", &cache(&upstream, json!({})));
+    scene.apply("Registry", "closed", &cache(&closed, json!({"credentialsSecret": "login"})));
+    let guide = json!({
+        "hostname": format!("k3d-{GUIDE}"), "hostPort": GUIDE_PORT, "allowedNamespaces": allowed,
+    });
+    scene.apply("Registry", GUIDE, &guide.to_string());
+    let sample = json!({"hostname": "k3d-registry"});
+    scene.apply("Registry", "registry", &sample.to_string());
+
+    let cluster = |registries: Value| {
+        let servers = json!({"count": 1, "args": ["--disable=traefik,metrics-server,servicelb"]});
+        json!({"servers": servers, "agents": {"count": 0}, "registries": registries}).to_string()
+    };
+    let a = json!({
+        "use": [{"name": GUIDE}, {"name": "registry"}, {"name": "cache"}, {"name": "closed"}], "create": {},
+    });
+    scene.apply("LocalCluster", "a", &cluster(a));
+    let names = [GUIDE, "cache", "closed"];
+    let used: Vec<Value> = names.iter().map(|n| json!({"name": n, "namespace": scene.namespace})).collect();
+    other.apply("LocalCluster", "b", &cluster(json!({"use": used})));
+    scene.ready("lc/a");
+    other.ready("lc/b");
+    scene.with(Stage { upstream, closed, tokens, door }).with_guest(other)
+}
+
+/// kubectl for the cluster of the first namespace, and its node.
+pub fn a(scene: &Scene) -> (Kubectl, String) {
+    (scene.child("a"), node(scene, "a", "server-0"))
+}
+
+/// kubectl for the cluster of the other namespace, which is the guest of the first, and its node.
+pub fn b(scene: &Scene) -> (Kubectl, String) {
+    let other = scene.guest();
+    (other.child("b"), node(other, "b", "server-0"))
+}
+
+/// What a Registry tells of itself.
+pub fn status(scene: &Scene, registry: &str) -> Value {
+    scene.get(&format!("lreg/{registry}"))["status"].clone()
+}
+
+/// Where to push to a Registry from this machine.
+pub fn host(scene: &Scene, registry: &str) -> String {
+    status(scene, registry)["host"].as_str().expect("a registry tells its host").to_owned()
+}

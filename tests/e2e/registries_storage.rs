@@ -1,0 +1,194 @@
+//! Where a registry keeps its images, and how what nobody needs goes away.
+
+use std::{
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    live::{Answer, docker, eventually, holds, http, inspect, install, try_docker, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_registries::{Dir, push, push_from},
+    live_scene::{LIMIT, Scene},
+    trouble::delete,
+};
+
+pub const GROUP: Group = Group {
+    name: "storage",
+    setup: || {
+        install();
+        Scene::new("sto")
+    },
+    tests: &[
+        ("host_path_needs_permission", host_path_needs_permission),
+        ("host_path_that_is_allowed", host_path_that_is_allowed),
+        ("garbage_goes_and_pushes_stay", garbage_goes_and_pushes_stay),
+    ],
+};
+
+fn container(scene: &Scene, registry: &str) -> String {
+    format!("k3d-{}-{registry}", scene.namespace)
+}
+
+fn at(path: &str) -> String {
+    json!({"storage": {"hostPath": path}}).to_string()
+}
+
+/// The path is refused, and nothing is made of it.
+fn refused(scene: &Scene, name: &str, path: &str) {
+    scene.apply("Registry", name, &at(path));
+    let message = scene.reason(&format!("lreg/{name}"), "Ready", "HostPathNotAllowed");
+    println!("        {path}: {message}");
+    let mounted = inspect(&container(scene, name)).map(|c| c["Mounts"].to_string());
+    assert!(mounted.is_none_or(|m| !m.contains(path)), "{path} was mounted");
+    delete(scene, &format!("lreg/{name}"));
+}
+
+pub fn host_path_needs_permission(scene: &Scene) {
+    refused(scene, "none", "/srv/e2e-registry");
+}
+
+fn host_path_that_is_allowed(scene: &Scene) {
+    let dir = Dir::new("allowed");
+    let allowed = dir.path().display().to_string();
+    let (inside, link) = (dir.path().join("images"), dir.path().join("link"));
+    std::fs::create_dir(&inside).expect("a folder can be made");
+    let outside = Dir::new("outside");
+    symlink(outside.path(), &link).expect("a link can be made");
+    let flag = format!("--allow-host-path={allowed}");
+    let operator = Operator::new(&world("DOCKER_HOST"), &[&flag], Victim::default());
+    operator.start();
+    let (inside, link) = (inside.display().to_string(), link.display().to_string());
+    // Beside the allowed one, out of it, out of it by a link, and by a link in the middle.
+    for (n, path) in
+        [format!("{allowed}-beside"), format!("{allowed}/../out"), link.clone(), format!("{link}/images")]
+            .iter()
+            .enumerate()
+    {
+        match scene.k.input(&["apply", "-f", "-"], &object(scene, &format!("bad-{n}"), path)) {
+            // `..` is nothing that the schema lets through.
+            Err(why) => assert!(why.contains("hostPath"), "{why}"),
+            Ok(_) => refused(scene, &format!("bad-{n}"), path),
+        }
+        assert!(
+            std::fs::read_dir(outside.path()).expect("it is there").next().is_none(),
+            "it was written to"
+        );
+    }
+
+    scene.apply("Registry", "there", &at(&inside));
+    scene.ready("lreg/there");
+    let host = scene.get("lreg/there")["status"]["host"].as_str().expect("it tells its host").to_owned();
+    let image = format!("{host}/e2e/kept:1");
+    push(&image, None).unwrap_or_else(|e| panic!("{e}"));
+    docker(&["rm", "-fv", &container(scene, "there")]);
+    eventually(LIMIT, "it is back with its images", || try_docker(&["pull", "-q", &image]).map(drop));
+    docker(&["rmi", &image]);
+    delete(scene, "lreg/there");
+    assert!(dir.path().join("images/docker/registry").is_dir(), "the folder is somebody's, and stays");
+}
+
+fn object(scene: &Scene, name: &str, path: &str) -> String {
+    json!({
+        "apiVersion": "localcluster.dev/v1alpha1", "kind": "Registry",
+        "metadata": {"name": name, "namespace": scene.namespace}, "spec": {"storage": {"hostPath": path}},
+    })
+    .to_string()
+}
+
+/// The digest of an image's manifest, and those of what it is made of.
+fn digests(port: u64, name: &str) -> (String, Vec<String>) {
+    let accept = "Accept: application/vnd.docker.distribution.manifest.v2+json\r\n";
+    let path = format!("/v2/e2e/{name}/manifests/1");
+    let Answer { head, body, .. } = http("GET", port, &path, accept).unwrap_or_else(|e| panic!("{e}"));
+    let line =
+        head.lines().find_map(|l| l.strip_prefix("Docker-Content-Digest: ")).expect("it tells its digest");
+    let manifest: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}"));
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let all = layers.chain([&manifest["config"]]).filter_map(|l| l["digest"].as_str());
+    (line.trim().to_owned(), all.map(str::to_owned).collect())
+}
+
+/// Whether a blob is on the registry's disk.
+fn on_disk(container: &str, digest: &str) -> bool {
+    let hex = digest.trim_start_matches("sha256:");
+    let dir = "/var/lib/registry/docker/registry/v2/blobs/sha256";
+    try_docker(&["exec", container, "test", "-e", &format!("{dir}/{}/{hex}/data", &hex[..2])]).is_ok()
+}
+
+pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
+    scene.apply("Registry", "g", "{deleteEnabled: true}");
+    scene.ready("lreg/g");
+    let status = scene.get("lreg/g")["status"].clone();
+    let (host, container) = (status["host"].as_str().expect("host"), container(scene, "g"));
+    let port = status["hostPort"].as_u64().expect("it tells its port");
+    for name in ["stays", "goes"] {
+        push(&format!("{host}/e2e/{name}:1"), None).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let (goes, gone) = digests(port, "goes");
+    let (_, kept) = digests(port, "stays");
+    let answer =
+        http("DELETE", port, &format!("/v2/e2e/goes/manifests/{goes}"), "").unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(answer.status, 202, "{}", answer.head);
+    assert!(gone.iter().all(|d| on_disk(&container, d)), "a deletion alone frees nothing");
+
+    // Somebody pushes all the while. A push may fail; one that did not must have been kept.
+    let ended = AtomicBool::new(false);
+    let (pushed, failed) = thread::scope(|scope| {
+        let pushing = scope.spawn(|| {
+            let (mut pushed, mut failed) = (Vec::new(), 0);
+            for n in 0.. {
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                let dir = Dir::new("concurrent");
+                dir.write("Dockerfile", "FROM scratch\nCOPY content /\n");
+                dir.write("content", &format!("{n} {}", scene.namespace).repeat(20_000));
+                let image = format!("{host}/e2e/concurrent-{n}:1");
+                match push_from(&dir, &image, None) {
+                    Ok(()) => pushed.push(image),
+                    Err(_) => failed += 1,
+                }
+            }
+            (pushed, failed)
+        });
+        let collected = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for request in ["first", "second"] {
+                scene.run(&[
+                    "annotate",
+                    "lreg/g",
+                    &format!("localcluster.dev/garbage-collect={request}"),
+                    "--overwrite",
+                ]);
+                let done = eventually(LIMIT, "the status tells that it was done", || {
+                    let done = scene.try_get("lreg/g")?["status"]["garbageCollection"].clone();
+                    holds(done["request"] == request, || done.to_string())?;
+                    Ok(done)
+                });
+                println!("        {}", done["message"]);
+                assert_eq!(done["succeeded"], true, "{done}");
+            }
+            scene.ready("lreg/g");
+        }));
+        ended.store(true, Ordering::Relaxed);
+        let pushes = pushing.join().expect("it only pushes");
+        collected.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        pushes
+    });
+    println!("        {} pushes meanwhile, {failed} that failed", pushed.len());
+    assert!(!pushed.is_empty(), "nothing was pushed meanwhile");
+    // What both images are of is needed still.
+    for digest in gone.iter().filter(|d| !kept.contains(d)) {
+        assert!(!on_disk(&container, digest), "{digest} is still there");
+    }
+    let stays = format!("{host}/e2e/stays:1");
+    for image in pushed.iter().chain([&stays]) {
+        docker(&["pull", "-q", image]);
+        docker(&["rmi", image]);
+    }
+    delete(scene, "lreg/g");
+}

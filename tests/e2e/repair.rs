@@ -1,0 +1,165 @@
+//! A node whose container runs and whose Node is not Ready is restarted, and replaced where that does not help.
+
+use std::collections::BTreeMap;
+
+use localcluster_operator::k3s::load_balancer::CONFIG_FILE;
+use serde_json::Value;
+
+use crate::{
+    cluster::container,
+    live::{command, docker, eventually, holds, inspect, install, now, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_scene::{LIMIT, Scene, Seen, is_ready},
+};
+
+pub const GROUP: Group = Group {
+    name: "repair",
+    setup,
+    tests: &[
+        ("a_load_balancer_changed_by_hand_is_put_right", a_load_balancer_changed_by_hand_is_put_right),
+        ("one_that_hangs_is_restarted", one_that_hangs_is_restarted),
+        ("an_only_server_that_hangs_is_restarted", an_only_server_that_hangs_is_restarted),
+        ("one_that_is_spoilt_is_replaced", one_that_is_spoilt_is_replaced),
+        ("a_spoilt_server_of_three_joins_anew", a_spoilt_server_of_three_joins_anew),
+    ],
+};
+
+/// A cluster with an agent, of an operator that does not wait for long, and looks at all of it often.
+fn setup() -> Scene {
+    install();
+    let operator =
+        Operator::new(&world("DOCKER_HOST"), &["--node-repair-after=15s", "--resync=20s"], Victim::default());
+    operator.start();
+    let scene = Scene::new("rep").with(operator);
+    let servers = r#"{count: 1, args: ["--disable=traefik,metrics-server,servicelb"]}"#;
+    scene.apply("LocalCluster", "c", &format!("{{servers: {servers}, agents: {{count: 1}}}}"));
+    scene.ready("lc/c");
+    scene
+}
+
+fn suspend(pids: &[&str]) {
+    command("kill", &[&["-STOP"][..], pids].concat(), "").unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Stops K3s in a node as a process that hangs is stopped; its container runs on.
+fn freeze(node: &str) {
+    let processes = docker(&["top", node, "-o", "pid,args"]);
+    let pids: Vec<&str> = processes
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| {
+            words.len() > 2 && words[1].ends_with("k3s") && matches!(words[2], "agent" | "server")
+        })
+        .map(|words| words[0])
+        .collect();
+    assert!(!pids.is_empty(), "{processes}");
+    suspend(&pids);
+    assert_eq!(inspect(node).expect("it is there")["State"]["Status"], "running");
+}
+
+fn repairs(scene: &Scene, node: &str) -> Result<Value, String> {
+    let nodes = scene.try_get("lc/c")?["status"]["nodes"].as_array().cloned().unwrap_or_default();
+    Ok(nodes.into_iter().find(|n| n["name"] == node).ok_or("no such node")?["repairs"].clone())
+}
+
+/// Waits until a node was repaired so often and the cluster is Ready, and then until that is forgotten.
+fn heals(scene: &Scene, node: &str, count: u64, told: &str, since: &str) {
+    eventually(LIMIT, "the node was repaired and the cluster is Ready", || {
+        let repairs = repairs(scene, node)?;
+        holds(repairs["count"] == count, || repairs.to_string())?;
+        is_ready(&scene.try_get("lc/c")?)
+    });
+    let events = scene.events(since);
+    assert!(events.iter().any(|e| e.contains(told)), "{told}: {events:?}");
+    eventually(60, "the repair is forgotten", || {
+        let repairs = repairs(scene, node)?;
+        holds(repairs.is_null(), || repairs.to_string())
+    });
+}
+
+fn a_load_balancer_changed_by_hand_is_put_right(scene: &Scene) {
+    let balancer = container(scene, "serverlb");
+    let (since, before) = (now(), scene.picture()[&balancer].clone());
+    let file = format!("{balancer}:{CONFIG_FILE}");
+    let text = docker(&["exec", &balancer, "cat", CONFIG_FILE]);
+    let broken = tempfile::NamedTempFile::new().expect("a file can be made");
+    // It runs on, and leads nowhere.
+    std::fs::write(broken.path(), "events {}\n").expect("it can be written");
+    docker(&["cp", broken.path().to_str().expect("it is UTF-8"), &file]);
+    docker(&["kill", "-s", "HUP", &balancer]);
+    // Whether the API is silent meanwhile is a matter of who is faster.
+    let told = format!("Upload {balancer}: its configuration changed");
+    eventually(60, "it is put right", || {
+        let events = scene.events(&since);
+        holds(events.iter().any(|e| e.contains(&told)), || format!("{events:?}"))
+    });
+    eventually(60, "the API answers", || scene.child("c").attempt(&["get", "--raw", "/readyz"]));
+    assert_eq!(docker(&["exec", &balancer, "cat", CONFIG_FILE]), text);
+    assert_eq!(scene.picture()[&balancer], before, "it was made anew or restarted");
+    scene.ready("lc/c");
+}
+
+/// This node's container was started anew, and nothing was done to these others.
+fn restarted_alone(scene: &Scene, before: &BTreeMap<String, Seen>, node: &str, others: [&str; 2]) {
+    let after = scene.picture();
+    assert_eq!(after[node].id, before[node].id);
+    assert_ne!(after[node].started, before[node].started);
+    for other in others.map(|n| container(scene, n)) {
+        assert_eq!(after[&other], before[&other]);
+    }
+}
+
+fn one_that_hangs_is_restarted(scene: &Scene) {
+    let agent = container(scene, "agent-0");
+    let (since, before) = (now(), scene.picture());
+    freeze(&agent);
+    heals(scene, &agent, 1, "its Node is not Ready, repair 1 of 5", &since);
+    restarted_alone(scene, &before, &agent, ["server-0", "serverlb"]);
+}
+
+fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
+    let (server, child) = (container(scene, "server-0"), scene.child("c"));
+    child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
+    let (since, before) = (now(), scene.picture());
+    // All of it: the stand-in runs the API in a process of its own.
+    let processes = docker(&["top", &server, "-o", "pid"]);
+    let pids: Vec<&str> = processes.lines().skip(1).map(str::trim).collect();
+    suspend(&pids);
+    heals(scene, &server, 1, "it does not answer, repair 1 of 5", &since);
+    restarted_alone(scene, &before, &server, ["agent-0", "serverlb"]);
+    let said = child.run(&["get", "configmap", "witness", "-o", "jsonpath={.data.said}"]);
+    assert_eq!(said, "before", "the data of the cluster is lost");
+}
+
+/// What a kubelet can't read, it does not start with, however often: only new volumes help.
+const STATE: &str = "/var/lib/kubelet/cpu_manager_state";
+
+fn one_that_is_spoilt_is_replaced(scene: &Scene) {
+    let agent = container(scene, "agent-0");
+    let (since, before) = (now(), scene.picture());
+    freeze(&agent);
+    docker(&["exec", &agent, "sh", "-c", &format!("echo spoilt >{STATE}")]);
+    heals(scene, &agent, 2, "its Node is not Ready, repair 2 of 5", &since);
+    let after = scene.picture();
+    assert_ne!(after[&agent].id, before[&agent].id);
+    assert_eq!(after[&agent].networks, before[&agent].networks);
+    assert!(!docker(&["exec", &agent, "cat", STATE]).contains("spoilt"), "it has new volumes");
+}
+
+fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
+    scene.patch("lc/c", r#"{"servers": {"count": 3}, "agents": {"count": 0}}"#);
+    scene.ready("lc/c");
+    let server = container(scene, "server-2");
+    let (since, before) = (now(), scene.picture());
+    freeze(&server);
+    docker(&["exec", &server, "sh", "-c", &format!("echo spoilt >{STATE}")]);
+    heals(scene, &server, 2, &format!("LeaveEtcd {server}: its Node is not Ready, repair 2 of 5"), &since);
+    let after = scene.picture();
+    assert_ne!(after[&server].id, before[&server].id);
+    for other in ["server-0", "server-1"].map(|n| container(scene, n)) {
+        assert_eq!(after[&other], before[&other]);
+    }
+    let voters = scene.get("lc/c")["status"]["voters"].as_array().cloned().unwrap_or_default();
+    assert_eq!(voters.len(), 3, "{voters:?}");
+}

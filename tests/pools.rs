@@ -1,0 +1,129 @@
+//! Directories of the host in nodes, against the model of Docker: what may not be, is not mounted, and nodes that run
+//! go on meanwhile.
+
+mod support;
+
+use std::sync::Arc;
+
+use localcluster_operator::{
+    api::{
+        condition::{self, reasons, types},
+        node_host::HostVolume,
+    },
+    docker::engine::State,
+};
+use support::lab::{Lab, Object, spec};
+
+const ENOUGH: usize = 60;
+const LOOKER: &str = "k3d-dev-path";
+
+fn volume(path: &str) -> Vec<HostVolume> {
+    vec![HostVolume { host_path: path.into(), mount_path: "/data".into(), read_only: false }]
+}
+
+/// A cluster with two agents, on a host with some directories and a link that leads out of what is allowed.
+fn settled() -> Lab {
+    let mut lab = Lab::new(vec![Object::new("default", "dev", spec(2))], Vec::new());
+    let directories = ["/srv", "/srv/data", "/srv/other", "/etc"].map(str::to_owned);
+    lab.world.host_directories = Arc::new(directories.into());
+    lab.world.host_links = Arc::new(["/srv/link".to_owned()].into());
+    lab.settle(ENOUGH);
+    lab
+}
+
+fn told(lab: &Lab, type_: &str) -> (String, String) {
+    let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
+    (found.reason.clone(), found.message.clone())
+}
+
+/// What is mounted from the host, by node.
+fn mounted(lab: &Lab) -> Vec<String> {
+    let nodes = ["server-0", "agent-0", "agent-1"].map(|n| lab.world.named(&format!("k3d-dev-{n}")).unwrap());
+    nodes.map(|n| n.binds.get("/data").cloned().unwrap_or_default()).into()
+}
+
+#[test]
+fn an_allowed_directory_is_mounted_one_node_after_the_other() {
+    let mut lab = settled();
+    for path in ["/srv/data", "/srv/other", "/srv"] {
+        lab.clusters[0].edit(|s| s.agents.volumes = volume(path));
+        // That at most one agent is down at a time, the lab itself looks after.
+        lab.settle(ENOUGH);
+        assert_eq!(mounted(&lab), ["", path, path]);
+        assert!(lab.world.named(LOOKER).is_none(), "what looked is gone");
+    }
+    lab.clusters[0].edit(|s| s.servers.volumes = volume("/srv/data"));
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab), ["/srv/data", "/srv", "/srv"]);
+    lab.clusters[0].edit(|s| (s.servers.volumes, s.agents.volumes) = (Vec::new(), Vec::new()));
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab), ["", "", ""]);
+}
+
+#[test]
+fn what_may_not_be_is_told_and_the_nodes_go_on() {
+    for (path, type_, reason) in [
+        ("/etc", types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED),
+        ("/srvx", types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED),
+        ("/srv/link", types::AGENTS_READY, reasons::HOST_PATH_NOT_ALLOWED),
+        ("/srv/link/deep", types::AGENTS_READY, reasons::HOST_PATH_NOT_ALLOWED),
+        ("/srv/none", types::AGENTS_READY, reasons::HOST_PATH_NOT_FOUND),
+    ] {
+        let mut lab = settled();
+        let before: Vec<_> = lab.world.containers.keys().cloned().collect();
+        lab.clusters[0].edit(|s| s.agents.volumes = volume(path));
+        (0..6).for_each(|_| drop(lab.round()));
+        let (said, message) = told(&lab, type_);
+        assert_eq!(said, reason, "{path}: {message}");
+        assert_eq!(told(&lab, types::STALLED).0, reason, "{path}");
+        assert_eq!(mounted(&lab), ["", "", ""], "{path}");
+        let kept = lab.world.containers.iter().filter(|(_, c)| c.name != LOOKER);
+        assert_eq!(kept.map(|(id, _)| id.clone()).collect::<Vec<_>>(), before, "{path}");
+        assert!(lab.world.containers.values().all(|c| c.name == LOOKER || c.state == State::Running));
+        // Taken back, nothing is left of it.
+        lab.clusters[0].edit(|s| s.agents.volumes = Vec::new());
+        lab.settle(ENOUGH);
+        assert_eq!(lab.world.containers.keys().cloned().collect::<Vec<_>>(), before, "{path}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_made_later_is_taken() {
+    let mut lab = settled();
+    lab.clusters[0].edit(|s| s.agents.volumes = volume("/srv/later"));
+    (0..6).for_each(|_| drop(lab.round()));
+    assert!(told(&lab, types::AGENTS_READY).1.contains("mkdir -p /srv/later"));
+    Arc::make_mut(&mut lab.world.host_directories).insert("/srv/later".into());
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab), ["", "/srv/later", "/srv/later"]);
+}
+
+/// In whatever pass and after whatever step the operator dies.
+#[test]
+fn it_goes_on_where_it_was_killed() {
+    for passes in 0..5 {
+        for cut in 0..8 {
+            let mut lab = settled();
+            lab.clusters[0].edit(|s| s.agents.volumes = volume("/srv/data"));
+            (0..passes).for_each(|_| drop(lab.pass(0, usize::MAX)));
+            lab.pass(0, cut);
+            lab.settle(ENOUGH);
+            assert_eq!(mounted(&lab), ["", "/srv/data", "/srv/data"], "{passes} passes, {cut} steps");
+            assert!(lab.world.named(LOOKER).is_none(), "{passes} passes, {cut} steps");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_longer_allowed_stays_in_nodes_that_run() {
+    let mut lab = settled();
+    lab.clusters[0].edit(|s| s.agents.volumes = volume("/srv/data"));
+    lab.settle(ENOUGH);
+    lab.settings.allowed_host_paths.clear();
+    let before = lab.world.clone();
+    (0..3).for_each(|_| drop(lab.round()));
+    assert_eq!(lab.world.containers, before.containers);
+    let (reason, message) = told(&lab, types::ACCEPTED);
+    assert_eq!(reason, reasons::HOST_PATH_NOT_ALLOWED);
+    assert!(message.starts_with("spec.agents.volumes: /srv/data"), "{message}");
+}

@@ -1,0 +1,458 @@
+//! Registries on the real Docker Engine at /var/run/docker.sock, configured as the operator configures them: what the
+//! registry itself, and the engine, make of that. These tests fail where there is none; they never skip.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use localcluster_operator::{
+    api::{
+        RegistrySpec, RegistryStatus,
+        registry::{AuthSpec, ProxySpec, TlsSpec},
+    },
+    controller::probe::{Http, Probe, Question, Trouble},
+    docker::{
+        archive,
+        engine::{Engine, State},
+        error::Error,
+    },
+    plan::{
+        cluster::Settings,
+        containers::Owner,
+        desired::{Bind, ContainerSpec, FileChange},
+        host_path,
+        observed::{HostPath, Observed},
+        registry::{
+            self, Desired, Inputs, collection,
+            config::{Login, Secrets, Tls},
+        },
+        steps::Plan,
+        validate::{self, ValidRegistry},
+    },
+};
+
+#[allow(dead_code)] // other tests use the rest
+#[path = "support/docker_live.rs"]
+mod support;
+use support::{World, docker};
+
+fn image() -> String {
+    std::env::var("WORLD_REGISTRY_IMAGE").unwrap_or_else(|_| "standin/registry:2.8".into())
+}
+
+/// What the operator makes of a spec, under a name of the test's own and without a host port.
+struct Subject {
+    valid: ValidRegistry,
+    secrets: Secrets,
+    owner: Owner,
+    settings: Settings,
+}
+
+impl Subject {
+    fn new(world: &World, mut spec: RegistrySpec, secrets: Secrets) -> Self {
+        spec.image = Some(image());
+        spec.hostname = Some(world.name("r"));
+        let owner = Owner { uid: world.name("uid"), manager: "lco-live".into(), object: "lco/live".into() };
+        Self {
+            valid: validate::registry("default", "r", &spec).unwrap(),
+            secrets,
+            owner,
+            settings: Settings {
+                node_image_repository: "k3s".into(),
+                default_version: "v1.36.2+k3s1".into(),
+                load_balancer_image: "nginx:1".into(),
+                registry_image: image(),
+                network_pool: "172.31.0.0/16".parse().unwrap(),
+                port_range: 20000..=20099,
+                node_dns: Vec::new(),
+                node_name: None,
+                allowed_host_paths: vec!["/tmp".into()],
+                node_repair_after: None,
+            },
+        }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        f(&Inputs {
+            valid: &self.valid,
+            secrets: &self.secrets,
+            owner: &self.owner,
+            settings: &self.settings,
+            observed: &Observed::default(),
+            previous: &RegistryStatus::default(),
+            refused: &Default::default(),
+            request: None,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn desired(&self) -> Desired {
+        let mut desired = self.with(|inputs| registry::desired(&mut Plan::default(), inputs)).unwrap();
+        desired.container.ports.clear();
+        desired
+    }
+
+    fn collector(&self) -> ContainerSpec {
+        self.with(|inputs| collection::collector(&self.desired(), inputs, "1"))
+    }
+}
+
+async fn make(world: &World, spec: &ContainerSpec) -> String {
+    let id = world.engine.create_container(spec, None).await.unwrap();
+    world.engine.upload(&id, archive::pack(&spec.files)).await.unwrap();
+    id
+}
+
+async fn address(world: &World, id: &str) -> Ipv4Addr {
+    world.listed(id).await.networks.values().find_map(|p| p.ip).expect("it runs")
+}
+
+/// The first answer that is none of silence: a registry needs a moment to listen.
+async fn ask(question: &Question<'_>) -> Result<u16, Trouble> {
+    for _ in 0..100 {
+        match Http.ask(question).await {
+            Err(Trouble::Silent(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+            answer => return answer,
+        }
+    }
+    Http.ask(question).await
+}
+
+fn openssl(directory: &Path, args: &[&str]) {
+    let out = Command::new("openssl").args(args).current_dir(directory).output().expect("openssl is there");
+    assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A certificate for `name` that is its own CA, as `openssl req -x509` makes it.
+fn self_signed(directory: &Path, name: &str) -> Tls {
+    let (subject, san) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    let new =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key", "-out", "crt"];
+    openssl(directory, &[&new[..], &["-subj", &subject, "-addext", &san]].concat());
+    let read = |file: &str| fs::read(directory.join(file)).unwrap();
+    Tls { certificate: read("crt"), key: read("key"), ca: read("crt") }
+}
+
+/// A certificate for `name` that a CA of its own signed.
+fn signed(directory: &Path, name: &str) -> Tls {
+    let ca = self_signed(directory, "an authority");
+    fs::rename(directory.join("key"), directory.join("ca.key")).unwrap();
+    fs::rename(directory.join("crt"), directory.join("ca.crt")).unwrap();
+    let subject = format!("/CN={name}");
+    openssl(
+        directory,
+        &["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "csr", "-subj", &subject],
+    );
+    fs::write(directory.join("ext"), format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n"))
+        .unwrap();
+    let sign =
+        ["x509", "-req", "-in", "csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
+    openssl(directory, &[&sign[..], &["-out", "crt", "-extfile", "ext"]].concat());
+    let read = |file: &str| fs::read(directory.join(file)).unwrap();
+    Tls { certificate: read("crt"), key: read("key"), ca: ca.certificate }
+}
+
+const FIRST: &str = "$2y$05$abcdefghijklmnopqrstuu3rQZA.e/048YzLTJ55aycWHfqo0a49W";
+const SECOND: &str = "$2y$05$abcdefghijklmnopqrstuuKbPhTOR7Pvo59BRa0eQ090CMHpax.C6";
+const THIRD: &str = "$2y$05$abcdefghijklmnopqrstuuR1YuGOa3D06CoGsQYQp3H6mmBDK55Nu";
+
+#[tokio::test]
+async fn a_registry_lets_in_its_users_and_takes_new_ones_at_once() {
+    let world = World::new("users");
+    let spec = RegistrySpec {
+        auth: Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None }),
+        ..RegistrySpec::default()
+    };
+    let htpasswd = Some(format!("ci:{FIRST}\n").into_bytes());
+    let subject = Subject::new(&world, spec, Secrets { htpasswd, ..Secrets::default() });
+    let wanted = subject.desired().container;
+    let id = make(&world, &wanted).await;
+    world.engine.start(&id).await.unwrap();
+    let ip = address(&world, &id).await;
+    let login = |password: &str| Login { username: "ci".into(), password: password.into() };
+    let hostname = wanted.name.as_str();
+    let answer =
+        async |login: Option<&Login>| ask(&Question { ip, hostname, ca: None, login }).await.unwrap();
+    assert_eq!(answer(None).await, 401);
+    assert_eq!(answer(Some(&login("first"))).await, 200);
+    assert_eq!(answer(Some(&login("second"))).await, 401);
+
+    // Twice, mostly within one second: the registry tells by the time of the file.
+    for (hash, good, bad) in [(SECOND, "second", "first"), (THIRD, "third", "second")] {
+        let mut file = wanted.files.iter().find(|f| f.change == FileChange::Live).unwrap().clone();
+        file.content = format!("ci:{hash}\n").into_bytes();
+        world.engine.upload(&id, archive::pack(std::slice::from_ref(&file))).await.unwrap();
+        assert_eq!(answer(Some(&login(good))).await, 200, "{good}");
+        assert_eq!(answer(Some(&login(bad))).await, 401, "{bad}");
+        assert_eq!(world.engine.read_file(&id, &file.path).await.unwrap(), Some(file.content));
+    }
+    let inspected = docker(&["inspect", &id]);
+    assert!(!inspected.contains("$2y$"));
+    let mode = docker(&["exec", &id, "stat", "-c", "%a", "/etc/localcluster/htpasswd"]);
+    assert_eq!(mode, "600");
+}
+
+#[tokio::test]
+async fn a_registry_serves_https_that_only_its_ca_vouches_for() {
+    for (thing, make_tls) in [("self", self_signed as fn(&Path, &str) -> Tls), ("signed", signed)] {
+        let world = World::new(&format!("tls-{thing}"));
+        let directory = tempfile::tempdir().unwrap();
+        let tls = make_tls(directory.path(), &world.name("r"));
+        let spec = RegistrySpec {
+            tls: Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None }),
+            ..RegistrySpec::default()
+        };
+        let subject = Subject::new(&world, spec, Secrets { tls: Some(tls.clone()), ..Secrets::default() });
+        let wanted = subject.desired().container;
+        let id = make(&world, &wanted).await;
+        world.engine.start(&id).await.unwrap();
+        let ip = address(&world, &id).await;
+        let right = Question { ip, hostname: &wanted.name, ca: Some(&tls.ca), login: None };
+        assert_eq!(ask(&right).await, Ok(200), "{thing}");
+        let refused = |answer: Result<u16, Trouble>| match answer {
+            Err(Trouble::Certificate(words)) => words,
+            other => panic!("{thing}: {other:?}"),
+        };
+        let words = refused(ask(&Question { hostname: "another-name", ..right.clone() }).await);
+        assert!(words.contains("not valid for"), "{words}");
+        let other = make_tls(directory.path(), "other").ca;
+        let words = refused(ask(&Question { ca: Some(&other), ..right.clone() }).await);
+        let unknown = ["UnknownIssuer", "BadSignature", "not one that is trusted"];
+        assert!(unknown.iter().any(|u| words.contains(u)), "{words}");
+        assert!(refused(ask(&Question { ca: Some(b"none"), ..right.clone() }).await).contains("CA"));
+        // A registry with HTTPS answers HTTP with 400.
+        assert_ne!(ask(&Question { ca: None, ..right }).await, Ok(200));
+    }
+}
+
+/// A directory that the engine's host sees, which is this one.
+fn host_directory(world: &World) -> PathBuf {
+    let path = PathBuf::from("/tmp").join(world.name("host"));
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+struct Cleared(PathBuf);
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_the_host_is_looked_at_and_mounted() {
+    let world = World::new("host");
+    let base = host_directory(&world);
+    let _cleared = Cleared(base.clone());
+    fs::create_dir_all(base.join("deep/images")).unwrap();
+    fs::write(base.join("file"), "x").unwrap();
+    std::os::unix::fs::symlink(base.join("deep"), base.join("link")).unwrap();
+    std::os::unix::fs::symlink(base.join("nowhere"), base.join("dangling")).unwrap();
+
+    let path = |rest: &str| format!("{}/{rest}", base.display());
+    let mut spec = RegistrySpec::default();
+    spec.storage.host_path = Some(path("deep/images"));
+    let subject = Subject::new(&world, spec, Secrets::default());
+    let desired = subject.desired();
+    let look = subject.with(|inputs| registry::host_path::look(&desired, inputs)).unwrap();
+    let id = world.engine.create_container(&look.looker, None).await.unwrap();
+    let judged = async |path: &str| {
+        let mut seen = Vec::new();
+        for (inside, outside) in host_path::parts("/tmp", path) {
+            seen.push((outside, world.engine.path_info(&id, &inside).await.unwrap()));
+        }
+        host_path::judge(&seen)
+    };
+    assert_eq!(judged(&path("deep/images")).await, HostPath::Directory);
+    assert_eq!(judged(&path("none")).await, HostPath::Missing(path("none")));
+    assert_eq!(judged(&path("link/images")).await, HostPath::Link(path("link")));
+    assert_eq!(judged(&path("dangling")).await, HostPath::Link(path("dangling")));
+    assert_eq!(judged(&path("file")).await, HostPath::NoDirectory(path("file")));
+    // What is made later is seen too: the container waits as long as the path is wrong.
+    fs::create_dir(base.join("none")).unwrap();
+    assert_eq!(judged(&path("none")).await, HostPath::Directory);
+    assert_eq!(world.listed(&id).await.state, State::Created);
+    world.engine.remove_container(&id).await.unwrap();
+
+    let id = make(&world, &desired.container).await;
+    world.engine.start(&id).await.unwrap();
+    let ip = address(&world, &id).await;
+    let question = Question { ip, hostname: &desired.container.name, ca: None, login: None };
+    assert_eq!(ask(&question).await, Ok(200));
+    let target = docker(&["inspect", "-f", "{{range .Mounts}}{{.Type}} {{.Source}} {{.RW}}{{end}}", &id]);
+    assert_eq!(target, format!("bind {} true", path("deep/images")));
+    docker(&["exec", &id, "touch", "/var/lib/registry/written"]);
+    world.engine.remove_container(&id).await.unwrap();
+    assert!(base.join("deep/images/written").exists(), "what is there stays");
+
+    let mut missing = desired.container;
+    let bind = Bind { source: path("never"), read_only: false };
+    missing.binds = BTreeMap::from([("/var/lib/registry".to_owned(), bind)]);
+    let error = world.engine.create_container(&missing, None).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Invalid(m) if m.contains("bind source path does not exist")),
+        "{error:?}"
+    );
+    assert!(!base.join("never").exists(), "the engine makes none");
+}
+
+/// Talks to a registry as a client does: status and a header.
+async fn call(method: &str, url: &str, body: &[u8], kind: &str) -> (u16, BTreeMap<String, String>) {
+    use http_body_util::Full;
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let request = axum::http::Request::builder()
+        .method(method)
+        .uri(url)
+        .header("content-type", kind)
+        .header("accept", MANIFEST)
+        .body(Full::new(bytes::Bytes::copy_from_slice(body)))
+        .unwrap();
+    let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request).await.unwrap();
+    let headers = answer.headers().iter();
+    let headers = headers.map(|(k, v)| (k.to_string(), v.to_str().unwrap_or_default().to_owned())).collect();
+    (answer.status().as_u16(), headers)
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const BINARY: &str = "application/octet-stream";
+
+fn digest(content: &[u8]) -> String {
+    use sha2::Digest;
+    format!("sha256:{}", localcluster_operator::api::names::hex(&sha2::Sha256::digest(content)))
+}
+
+async fn push_blob(base: &str, content: &[u8]) {
+    let (status, headers) = call("POST", &format!("{base}/blobs/uploads/"), b"", BINARY).await;
+    assert_eq!(status, 202);
+    let location = &headers["location"];
+    let glue = if location.contains('?') { '&' } else { '?' };
+    let (status, _) =
+        call("PUT", &format!("{location}{glue}digest={}", digest(content)), content, BINARY).await;
+    assert_eq!(status, 201);
+}
+
+fn manifest(config: &[u8], layer: &[u8]) -> Vec<u8> {
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config), "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(layer), "size": layer.len()}],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// What [`collection`] says of a push that is under way, by the registry itself.
+#[tokio::test]
+async fn a_garbage_collection_keeps_images_and_refuses_halves() {
+    let world = World::new("gc");
+    let mut spec = RegistrySpec::default();
+    spec.storage.volume_name = Some(world.volume("images").await);
+    let subject = Subject::new(&world, spec, Secrets::default());
+    let wanted = subject.desired().container;
+    let id = make(&world, &wanted).await;
+    let collect = async || {
+        let collector = make(&world, &subject.collector()).await;
+        world.engine.start(&collector).await.unwrap();
+        docker(&["wait", &collector]);
+        let detail = world.engine.inspect(&collector).await.unwrap().unwrap();
+        assert_eq!(detail.container.state, State::Exited, "it is not started again");
+        let lines = world.engine.logs(&collector, 100_000).await.unwrap();
+        world.engine.remove_container(&collector).await.unwrap();
+        collection::outcome(&detail, &lines)
+    };
+    assert_eq!(collect().await, (true, "nothing was ever pushed".into()));
+
+    let up = async || {
+        world.engine.start(&id).await.unwrap();
+        let ip = address(&world, &id).await;
+        let question = Question { ip, hostname: &wanted.name, ca: None, login: None };
+        assert_eq!(ask(&question).await, Ok(200));
+        format!("http://{ip}:5000/v2/app")
+    };
+    let base = up().await;
+    let (config, layer, half) =
+        (b"{}".as_slice(), b"a layer".as_slice(), b"a layer of a push under way".as_slice());
+    push_blob(&base, config).await;
+    push_blob(&base, layer).await;
+    let whole = manifest(config, layer);
+    let (status, _) = call("PUT", &format!("{base}/manifests/whole"), &whole, MANIFEST).await;
+    assert_eq!(status, 201);
+    // The second push has sent its layer, and not yet its manifest.
+    push_blob(&base, half).await;
+    world.engine.stop(&id, 15).await.unwrap();
+    assert_eq!(collect().await, (true, "1 blob removed".into()));
+
+    let base = up().await;
+    for part in [
+        format!("manifests/{}", digest(&whole)),
+        format!("blobs/{}", digest(layer)),
+        "manifests/whole".into(),
+    ] {
+        assert_eq!(call("GET", &format!("{base}/{part}"), b"", BINARY).await.0, 200, "{part}");
+    }
+    let later = manifest(config, half);
+    let put = format!("{base}/manifests/later");
+    assert_eq!(call("PUT", &put, &later, MANIFEST).await.0, 400, "it refers to what was removed");
+    assert_eq!(call("HEAD", &format!("{base}/blobs/{}", digest(half)), b"", BINARY).await.0, 404);
+    // Tried again, as clients do, it is whole.
+    push_blob(&base, half).await;
+    assert_eq!(call("PUT", &put, &later, MANIFEST).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_cache_hands_on_what_its_upstream_has_and_takes_nothing() {
+    let world = World::new("cache");
+    let upstream = Subject::new(&world, RegistrySpec::default(), Secrets::default());
+    let mut wanted = upstream.desired().container;
+    wanted.name = world.name("upstream");
+    wanted.mounts.clear();
+    let id = make(&world, &wanted).await;
+    world.engine.start(&id).await.unwrap();
+    let ip = address(&world, &id).await;
+    assert_eq!(ask(&Question { ip, hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
+    let base = format!("http://{ip}:5000/v2/app");
+    let (config, layer) = (b"{}".as_slice(), b"cached".as_slice());
+    push_blob(&base, config).await;
+    push_blob(&base, layer).await;
+    let image = manifest(config, layer);
+    assert_eq!(call("PUT", &format!("{base}/manifests/1"), &image, MANIFEST).await.0, 201);
+
+    let proxy = ProxySpec {
+        remote_url: format!("http://{ip}:5000"),
+        credentials_secret: Some("login".into()),
+        ttl: Some("1h".into()),
+    };
+    let spec = RegistrySpec { proxy: Some(proxy), ..RegistrySpec::default() };
+    let login = Login { username: "me".into(), password: "p\"w\\ #: 'x".into() };
+    let cache = Subject::new(&world, spec, Secrets { upstream: Some(login), ..Secrets::default() });
+    let mut wanted = cache.desired().container;
+    wanted.mounts.clear();
+    let cache = make(&world, &wanted).await;
+    world.engine.start(&cache).await.unwrap();
+    let ip = address(&world, &cache).await;
+    assert_eq!(ask(&Question { ip, hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
+    let base = format!("http://{ip}:5000/v2/app");
+    let blob = format!("{base}/blobs/{}", digest(layer));
+    let by_digest = format!("{base}/manifests/{}", digest(&image));
+    assert_eq!(call("GET", &format!("{base}/manifests/1"), b"", BINARY).await.0, 200);
+    assert_eq!(call("GET", &by_digest, b"", BINARY).await.0, 200);
+    assert_eq!(call("GET", &blob, b"", BINARY).await.0, 200);
+    assert_eq!(
+        call("PUT", &format!("{base}/manifests/2"), &image, MANIFEST).await.0,
+        405,
+        "it takes nothing"
+    );
+    let inspected = docker(&["inspect", &cache]);
+    assert!(!inspected.contains("p\\\"w") && !inspected.contains("#: 'x"));
+
+    world.engine.stop(&id, 0).await.unwrap();
+    assert_eq!(call("GET", &blob, b"", BINARY).await.0, 200, "it is there without the upstream");
+}

@@ -1,0 +1,480 @@
+//! Nodes whose Nodes stay NotReady, and agents that are replaced several at a time, against the model of Docker and K3s.
+
+mod support;
+
+use localcluster_operator::{
+    api::{
+        condition::{self, types},
+        local_cluster::NodeRepairs,
+    },
+    plan::steps::Action,
+};
+use proptest::prelude::*;
+use support::{
+    interfere::Outside,
+    lab::{Lab, Object, spec},
+    world::{TICK, World},
+};
+
+const ENOUGH: usize = 60;
+const AGENT: &str = "k3d-dev-agent-0";
+const OTHER: &str = "k3d-dev-agent-1";
+const SERVER: &str = "k3d-dev-server-0";
+/// How long a Node may be NotReady in the lab, in seconds.
+const AFTER: i64 = 120;
+
+fn settled(servers: i32, agents: i32) -> Lab {
+    let mut spec = spec(agents);
+    spec.servers.count = servers;
+    let mut lab = Lab::new(vec![Object::new("default", "dev", spec)], Vec::new());
+    lab.settle(ENOUGH);
+    lab
+}
+
+/// One round, and the repairs that were begun in it: what was done to which node, and the number of the repair.
+fn round(lab: &mut Lab) -> Vec<(String, u32)> {
+    let done = lab.round();
+    let steps = done.iter().filter(|s| !matches!(s.action, Action::RemoveContainer { .. }));
+    let number = |why: &str| why.split_once(", repair ")?.1.strip_suffix(" of 5")?.parse().ok();
+    steps.filter_map(|s| Some((s.action.to_string(), number(&s.why)?))).collect()
+}
+
+/// Rounds before each of which this is done to the world; the repairs, with the seconds between them.
+fn harmed(lab: &mut Lab, rounds: usize, harm: impl Fn(&mut World)) -> Vec<(String, i64)> {
+    let (mut told, mut last) = (Vec::new(), lab.world.clock);
+    for _ in 0..rounds {
+        harm(&mut lab.world);
+        let now = lab.world.clock;
+        for (what, _) in round(lab) {
+            told.push((what, now - last));
+            last = now;
+        }
+    }
+    told
+}
+
+/// Rounds in which these nodes are spoilt whenever they are there.
+fn hopeless(lab: &mut Lab, names: &[&str], rounds: usize) -> Vec<(String, i64)> {
+    harmed(lab, rounds, |world| {
+        for name in names {
+            world.interfere(&Outside::Break((*name).into()));
+        }
+    })
+}
+
+/// Rounds in which these servers hang again as soon as they run.
+fn hanging(lab: &mut Lab, names: &[&str], rounds: usize) -> Vec<(String, i64)> {
+    harmed(lab, rounds, |world| {
+        for name in names {
+            if world.named(name).is_some_and(|c| c.hung.is_none()) {
+                world.interfere(&Outside::Hang((*name).into()));
+            }
+        }
+    })
+}
+
+/// A server that hung goes on by itself.
+fn wake(lab: &mut Lab, name: &str) {
+    let server = lab.world.container(name).unwrap();
+    (server.frozen, server.hung) = (false, None);
+}
+
+fn repairs(lab: &Lab, name: &str) -> Option<NodeRepairs> {
+    lab.clusters[0].status.nodes.iter().find(|n| n.name == name)?.repairs.clone()
+}
+
+fn count(lab: &Lab, name: &str) -> Option<i32> {
+    repairs(lab, name).map(|r| r.count)
+}
+
+fn told(lab: &Lab, type_: &str) -> (String, String) {
+    let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
+    (found.reason.clone(), found.message.clone())
+}
+
+fn volumes(lab: &Lab, node: &str) -> usize {
+    lab.world.volumes.keys().filter(|v| v.starts_with(node)).count()
+}
+
+#[test]
+fn a_node_that_hangs_is_restarted_and_forgotten_when_it_was_ready_for_a_while() {
+    for name in [AGENT, SERVER] {
+        let mut lab = settled(1, 2);
+        let id = lab.world.id(name);
+        lab.world.interfere(&Outside::Freeze(name.into()));
+        let mut rounds = 0;
+        while round(&mut lab).is_empty() {
+            rounds += 1;
+        }
+        assert!((AFTER..=AFTER + 2 * TICK).contains(&(rounds * TICK)), "{rounds}");
+        assert_eq!(count(&lab, name), Some(1));
+        lab.settle(5);
+        assert_eq!(lab.world.id(name), id);
+        let again = lab.look(0).plan.again.expect("somebody looks when it has been Ready for long enough");
+        while lab.world.now() < again {
+            assert_eq!((round(&mut lab), count(&lab, name)), (Vec::new(), Some(1)));
+        }
+        lab.round();
+        assert_eq!(count(&lab, name), None);
+        assert_eq!(lab.look(0).plan.again, None);
+    }
+}
+
+#[test]
+fn an_only_server_that_hangs_is_restarted_then_replaced_on_its_data_and_given_up() {
+    let mut lab = settled(1, 1);
+    let data = lab.world.volumes.keys().cloned().collect::<Vec<_>>();
+    let agent = lab.world.named(AGENT).unwrap().started;
+    let seen = hanging(&mut lab, &[SERVER], 200);
+    let kinds: Vec<&str> = seen.iter().map(|(what, _)| what.as_str()).collect();
+    let anew = format!("CreateContainer {SERVER}");
+    assert_eq!(kinds, [format!("Start {SERVER}"), anew.clone(), anew.clone(), anew.clone(), anew]);
+    for (i, (_, wait)) in seen.iter().enumerate() {
+        let wanted = AFTER << i;
+        assert!((wanted..wanted + 5 * TICK).contains(wait), "{seen:?}");
+    }
+    let (reason, message) = told(&lab, types::CONTROL_PLANE_READY);
+    assert_eq!(reason, "RepairGivenUp");
+    assert!(message.contains("its API did not answer") && message.contains("docker restart"), "{message}");
+    assert_eq!(lab.world.volumes.keys().cloned().collect::<Vec<_>>(), data);
+    assert_eq!(lab.world.named(AGENT).unwrap().started, agent, "the agent was disturbed");
+    let status = lab.clusters[0].status.clone();
+    assert_eq!(hanging(&mut lab, &[SERVER], 100), []);
+    assert_eq!(lab.clusters[0].status, status);
+
+    // One that is well again is forgotten.
+    wake(&mut lab, SERVER);
+    lab.settle(5);
+    for _ in 0..AFTER / TICK + 1 {
+        assert_eq!(round(&mut lab), []);
+    }
+    assert_eq!(count(&lab, SERVER), None);
+}
+
+#[test]
+fn of_several_servers_that_all_hang_one_at_a_time_is_restarted_and_none_replaced() {
+    let mut lab = settled(3, 0);
+    let servers = ["k3d-dev-server-0", "k3d-dev-server-1", "k3d-dev-server-2"];
+    let before = servers.map(|s| lab.world.id(s));
+    let seen = hanging(&mut lab, &servers, 60);
+    let starts: Vec<String> = servers.iter().map(|s| format!("Start {s}")).collect();
+    assert_eq!(seen.iter().take(3).map(|(what, _)| what.clone()).collect::<Vec<_>>(), starts);
+    assert!(seen.iter().all(|(what, wait)| what.starts_with("Start ") && *wait >= AFTER), "{seen:?}");
+    assert_eq!(servers.map(|s| lab.world.id(s)), before);
+
+    // Only what hangs is restarted: here one, and then the others answer again.
+    let mut lab = settled(3, 0);
+    for server in servers {
+        lab.world.interfere(&Outside::Hang(server.into()));
+    }
+    while round(&mut lab).is_empty() {}
+    for other in &servers[1..] {
+        wake(&mut lab, other);
+    }
+    let started = servers.map(|s| lab.world.named(s).unwrap().started);
+    lab.settle(20);
+    assert_eq!(servers.map(|s| lab.world.named(s).unwrap().started), started);
+}
+
+#[test]
+fn what_is_left_of_a_lost_majority_is_not_restarted() {
+    let mut lab = settled(3, 0);
+    for name in ["k3d-dev-server-1", "k3d-dev-server-2"] {
+        lab.world.interfere(&Outside::RemoveWithVolumes(name.into()));
+    }
+    assert_eq!(hanging(&mut lab, &[SERVER], 60), []);
+    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "QuorumLost");
+}
+
+#[test]
+fn an_agent_is_restarted_then_replaced_with_doubled_waits_and_then_given_up() {
+    let mut lab = settled(1, 2);
+    let seen = hopeless(&mut lab, &[AGENT], 200);
+    let kinds: Vec<&str> = seen.iter().map(|(what, _)| what.as_str()).collect();
+    let away = format!("DeleteNode {AGENT}");
+    assert_eq!(kinds, [format!("Start {AGENT}"), away.clone(), away.clone(), away.clone(), away]);
+    for (i, (_, wait)) in seen.iter().enumerate() {
+        // Beyond the wait, a node takes a few ticks to come back.
+        let wanted = AFTER << i;
+        assert!((wanted..wanted + 5 * TICK).contains(wait), "{seen:?}");
+    }
+    assert_eq!(count(&lab, AGENT), Some(5));
+    let (reason, message) = told(&lab, types::AGENTS_READY);
+    assert_eq!(reason, "RepairGivenUp");
+    assert!(message.contains("replaced 4 times") && message.contains("docker restart"), "{message}");
+    assert!(condition::is_true(&lab.clusters[0].status.conditions, types::STALLED));
+
+    // Nothing is written while nothing happens.
+    let status = lab.clusters[0].status.clone();
+    assert_eq!(hopeless(&mut lab, &[AGENT], 100), []);
+    assert_eq!(lab.clusters[0].status, status);
+
+    // As the message says: with any change of the spec.
+    let mut edited = lab.clone();
+    edited.clusters[0].edit(|s| drop(s.agents.labels.insert("a".into(), "b".into())));
+    let seen = hopeless(&mut edited, &[AGENT], 40);
+    assert_eq!(seen.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), kinds[..seen.len()]);
+    assert!(seen.len() >= 2, "{seen:?}");
+
+    // And when it was Ready for long enough.
+    lab.world.volumes.values_mut().for_each(|v| v.broken = false);
+    lab.settle(5);
+    for _ in 0..AFTER / TICK + 1 {
+        assert_eq!(round(&mut lab), []);
+    }
+    assert_eq!(count(&lab, AGENT), None);
+    let seen = hopeless(&mut lab, &[AGENT], 20);
+    assert_eq!(seen[0].0, format!("Start {AGENT}"));
+}
+
+/// A node that was restarted and then ends by itself never runs for as long as it may be NotReady.
+#[test]
+fn a_node_that_ends_again_and_again_after_its_restart_is_replaced() {
+    let mut lab = settled(1, 1);
+    lab.world.interfere(&Outside::Freeze(AGENT.into()));
+    while round(&mut lab).is_empty() {}
+    let mut seen = Vec::new();
+    for _ in 0..15 {
+        let clock = lab.world.clock;
+        // New volumes cure it.
+        if seen.is_empty() {
+            let agent = lab.world.container(AGENT).unwrap();
+            (agent.started, agent.started_again, agent.frozen) = (Some(clock), agent.started_again + 1, true);
+        }
+        seen.extend(round(&mut lab));
+    }
+    assert_eq!(seen, [(format!("DeleteNode {AGENT}"), 2)]);
+    assert!(lab.settled());
+}
+
+#[test]
+fn an_only_server_keeps_its_volumes() {
+    let mut lab = settled(1, 1);
+    let incarnations = lab.world.incarnations();
+    let seen = hopeless(&mut lab, &[SERVER], 200);
+    assert_eq!(seen.len(), 5);
+    assert_eq!(seen[0].0, format!("Start {SERVER}"));
+    let made = seen[1..].iter().filter(|(what, _)| *what == format!("CreateContainer {SERVER}"));
+    assert_eq!(made.count(), 4, "{seen:?}");
+    assert_eq!(lab.world.incarnations(), incarnations);
+    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "RepairGivenUp");
+}
+
+#[test]
+fn a_server_of_three_leaves_etcd_and_joins_as_a_new_one() {
+    let mut lab = settled(3, 0);
+    let name = "k3d-dev-server-1";
+    lab.world.interfere(&Outside::Break(name.into()));
+    let mut seen = Vec::new();
+    for _ in 0..30 {
+        // That the others can always agree, the lab looks after.
+        seen.extend(round(&mut lab));
+    }
+    assert_eq!(seen, [(format!("Start {name}"), 1), (format!("LeaveEtcd {name}"), 2)]);
+    assert!(lab.settled());
+    let cluster = lab.world.clusters.values().next().unwrap();
+    assert_eq!(cluster.members.values().filter(|votes| **votes).count(), 3);
+}
+
+#[test]
+fn a_server_waits_for_the_others_to_agree_without_it() {
+    let mut lab = settled(3, 0);
+    let both = ["k3d-dev-server-1", "k3d-dev-server-2"];
+    for name in both {
+        lab.world.interfere(&Outside::Freeze(name.into()));
+    }
+    for _ in 0..20 {
+        assert_eq!(round(&mut lab), []);
+    }
+    let plan = lab.look(0).plan;
+    let waits = plan.problems.iter().filter(|p| p.message.contains("once the others can agree without it"));
+    assert_eq!(waits.count(), 2, "{:#?}", plan.problems);
+    // One comes back by itself, and the other's turn has come.
+    lab.world.container(both[0]).unwrap().frozen = false;
+    lab.settle(10);
+}
+
+#[test]
+fn one_at_a_time_and_a_hopeless_one_does_not_keep_the_other_waiting() {
+    let mut lab = settled(1, 2);
+    lab.world.interfere(&Outside::Freeze(AGENT.into()));
+    lab.world.interfere(&Outside::Freeze(OTHER.into()));
+    let mut seen = Vec::new();
+    for _ in 0..15 {
+        let begun = round(&mut lab);
+        assert!(begun.len() <= 1, "{begun:?}");
+        if !begun.is_empty() {
+            let down =
+                [AGENT, OTHER].iter().filter(|name| count(&lab, name).is_some() && !lab.world.works(name));
+            assert!(down.count() <= 1);
+        }
+        seen.extend(begun);
+    }
+    assert_eq!(seen.len(), 2);
+    assert!(lab.settled());
+
+    let mut lab = settled(1, 2);
+    hopeless(&mut lab, &[AGENT], 8);
+    lab.world.interfere(&Outside::Freeze(OTHER.into()));
+    let seen = hopeless(&mut lab, &[AGENT], 10);
+    assert!(seen.iter().any(|(what, _)| *what == format!("Start {OTHER}")), "{seen:?}");
+}
+
+#[test]
+fn a_repair_that_was_counted_and_not_begun_is_carried_out_and_not_counted_twice() {
+    let mut lab = settled(1, 1);
+    lab.world.interfere(&Outside::Break(AGENT.into()));
+    while lab.look(0).plan.repairs.is_empty() {
+        lab.round();
+    }
+    // The process dies when it has written the status.
+    assert_eq!(lab.pass(0, 0), []);
+    assert_eq!(count(&lab, AGENT), Some(1));
+    lab.world.tick();
+    assert_eq!(round(&mut lab), [(format!("Start {AGENT}"), 1)]);
+    assert_eq!(count(&lab, AGENT), Some(1));
+    while lab.look(0).plan.repairs[AGENT].count == 1 {
+        lab.round();
+    }
+    lab.pass(0, 0);
+    lab.world.tick();
+    assert_eq!(round(&mut lab), [(format!("DeleteNode {AGENT}"), 2)]);
+    lab.settle(10);
+    assert_eq!((count(&lab, AGENT), volumes(&lab, AGENT)), (Some(2), 5));
+}
+
+#[test]
+fn nothing_is_repaired_while_it_is_turned_off_stopped_or_unknown() {
+    let mut off = settled(1, 1);
+    off.settings.node_repair_after = None;
+    assert_eq!(hopeless(&mut off, &[AGENT], 40), []);
+    assert_eq!(told(&off, types::AGENTS_READY).0, "NodeNotReady");
+
+    // Without an API nobody knows, and what starts has its whole time.
+    let mut lab = settled(1, 1);
+    lab.world.interfere(&Outside::Break(AGENT.into()));
+    lab.round();
+    lab.settings.node_repair_after = None;
+    for _ in 0..10 {
+        lab.round();
+    }
+    for node in [AGENT, SERVER] {
+        lab.world.interfere(&Outside::Stop(node.into()));
+    }
+    lab.settings.node_repair_after = settled(1, 0).settings.node_repair_after;
+    let began = lab.world.clock;
+    while round(&mut lab).is_empty() {}
+    assert!(lab.world.clock - began >= AFTER);
+
+    lab.clusters[0].edit(|s| s.state = localcluster_operator::api::local_cluster::ClusterState::Stopped);
+    lab.settle(5);
+    assert_eq!(repairs(&lab, AGENT), None);
+}
+
+#[test]
+fn repairs_come_before_what_waits_for_them() {
+    let mut lab = settled(1, 2);
+    lab.world.interfere(&Outside::Freeze(OTHER.into()));
+    lab.round();
+    lab.round();
+    // An agent of another spec that does not work is replaced at once, and that is all that it needs.
+    lab.clusters[0].edit(|s| s.agents.args = vec!["--kubelet-arg=max-pods=50".into()]);
+    for _ in 0..20 {
+        assert_eq!(round(&mut lab), []);
+    }
+    assert!(lab.settled());
+}
+
+#[test]
+fn as_many_agents_as_allowed_are_replaced_together() {
+    let mut lab = settled(1, 4);
+    for (most, arg) in [(2, 50), (1, 51), (3, 52), (32, 53)] {
+        lab.clusters[0].edit(|s| {
+            s.agents.max_unavailable = Some(most);
+            s.agents.args = vec![format!("--kubelet-arg=max-pods={arg}")];
+        });
+        let mut down = 0;
+        for _ in 0..ENOUGH {
+            if lab.settled() {
+                break;
+            }
+            // That there are no more, the lab itself looks after.
+            lab.round();
+            down = down.max(lab.disturbed.len());
+        }
+        assert!(lab.settled());
+        assert_eq!(down, usize::try_from(most).unwrap().min(4));
+    }
+}
+
+#[test]
+fn one_that_does_not_work_takes_a_place() {
+    let mut lab = settled(1, 4);
+    lab.settings.node_repair_after = None;
+    lab.world.interfere(&Outside::Break("k3d-dev-agent-3".into()));
+    lab.round();
+    lab.round();
+    lab.clusters[0].edit(|s| {
+        s.agents.max_unavailable = Some(2);
+        s.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
+    });
+    let mut down = 0;
+    for _ in 0..ENOUGH {
+        lab.round();
+        down = down.max(lab.disturbed.len());
+    }
+    assert_eq!(down, 1);
+    let outdated =
+        lab.look(0).plan.problems.iter().filter(|p| p.message.contains("its spec changed")).count();
+    assert_eq!(outdated, 0);
+}
+
+/// A part of the agents is closed for Pods when fewer may be: none is left behind.
+#[test]
+fn a_lower_limit_in_the_middle_leaves_nothing_half_done() {
+    let mut lab = settled(1, 3);
+    lab.clusters[0].edit(|s| {
+        s.agents.max_unavailable = Some(3);
+        s.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
+    });
+    lab.round();
+    lab.clusters[0].edit(|s| s.agents.max_unavailable = None);
+    lab.settle(ENOUGH);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whatever hangs or is spoilt, in whatever order: all of it heals, with the servers always a majority, which the
+    /// lab looks at in each step.
+    #[test]
+    fn all_of_it_heals(
+        servers in prop_oneof![Just(1), Just(3), Just(5)],
+        agents in 0..4i32,
+        hurt in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0..12usize), 1..5),
+        chance in any::<u64>(),
+    ) {
+        let mut lab = settled(servers, agents);
+        lab.chance.0 = chance;
+        let names: Vec<String> = lab.clusters[0].status.nodes.iter().map(|n| n.name.clone()).collect();
+        let only = servers == 1;
+        let mut server = None;
+        for (pick, spoilt, rounds) in hurt {
+            let name = pick.get(&names).clone();
+            let is_server = name.contains("-server-");
+            // Of two servers that hang, neither may be touched; and new volumes are what an only one never gets.
+            if is_server && *server.get_or_insert(name.clone()) != name {
+                continue;
+            }
+            let act = if spoilt && !(is_server && only) { Outside::Break(name) } else { Outside::Freeze(name) };
+            lab.world.interfere(&act);
+            for _ in 0..rounds {
+                lab.round();
+            }
+        }
+        for _ in 0..2 * ENOUGH {
+            lab.round();
+        }
+        lab.settle(ENOUGH);
+    }
+}

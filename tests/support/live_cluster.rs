@@ -1,0 +1,48 @@
+//! A scene's cluster `c` and its registry `r`, as all tests of whole clusters have them.
+
+use super::{
+    live::{Kubectl, docker, eventually, holds, try_docker, world},
+    live_scene::Scene,
+};
+
+/// The name of a container of the cluster.
+pub fn container(scene: &Scene, short: &str) -> String {
+    format!("k3d-{}-c-{short}", scene.namespace)
+}
+
+/// Pushes a small web server to the registry, and answers its name there.
+pub fn push(scene: &Scene, name: &str) -> String {
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
+    let image = format!("{host}/e2e/{name}:1");
+    docker(&["tag", &world("HTTP_IMAGE"), &image]);
+    let pushed = std::panic::catch_unwind(|| docker(&["push", "-q", &image]));
+    docker(&["rmi", &image]);
+    pushed.expect("the push succeeds");
+    image
+}
+
+/// Whether a cluster has this many Nodes, all Ready and of this version.
+pub fn nodes_are_ready(child: &Kubectl, count: usize, version: &str) -> Result<(), String> {
+    let list = child.json(&["nodes"])?;
+    let nodes = list["items"].as_array().cloned().unwrap_or_default();
+    holds(nodes.len() == count, || format!("{} Nodes and not {count}", nodes.len()))?;
+    for node in &nodes {
+        let name = &node["metadata"]["name"];
+        let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.clone().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        holds(ready, || format!("{name} is not Ready"))?;
+        let runs = &node["status"]["nodeInfo"]["kubeletVersion"];
+        holds(runs == version, || format!("{name} runs {runs}"))?;
+    }
+    Ok(())
+}
+
+/// Removes a container and its volumes, as if its disk had died.
+pub fn lose(name: &str) {
+    let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={name}-")]);
+    // The operator is as fast as it can be: it may have made a new container before the volumes are gone.
+    eventually(30, "the volumes are gone", || {
+        try_docker(&["rm", "-f", name])?;
+        try_docker(&[&["volume", "rm", "-f"], &volumes.lines().collect::<Vec<_>>()[..]].concat())
+    });
+}

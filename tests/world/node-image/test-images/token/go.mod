@@ -1,0 +1,3 @@
+module standin/token
+
+go 1.19
