@@ -8,13 +8,13 @@ use crate::{
         LocalClusterStatus, RegistryStatus,
         condition::{self, Status, reasons, types},
         local_cluster::{
-            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus,
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
             UsedRegistryStatus,
         },
         names,
         registry::GarbageCollectionStatus,
     },
-    docker::engine::State,
+    docker::engine::{Published, State},
     k3s::API_PORT,
     plan::{
         cluster::{Allocation, Desired, NodeSpec, Refs, image_of},
@@ -231,19 +231,18 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         }
     };
 
-    // Ports are told once they are Docker's word: before that, another number may still be chosen.
     let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
-    let holds = balancer.is_some_and(|d| {
-        d.container.state == State::Running
-            && desired.load_balancer.ports.iter().all(|p| d.wanted_ports.contains(p))
-    });
-    // One that somebody else has is kept for when it is free again.
-    let api_port = if holds && allocation.api_held.is_none() {
-        Some(HostPort { host_ip: valid.api_ip.to_string(), host_port: allocation.api_port.into() })
-    } else {
-        previous.api_port.clone()
+    // One that was started had its ports then, and has them again.
+    let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
+    let wanted = &desired.load_balancer.ports;
+    let is_api = |p: &&Published| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
+    let published = |p: &&Published| made.is_some_and(|made| made.contains(p));
+    // One that somebody else has is not wanted of Docker now. It is kept for when it is free again.
+    let api_port = match wanted.iter().find(is_api).filter(published) {
+        Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),
+        None => previous.api_port.clone(),
     };
-    let ports = if holds { ports::told(valid, allocation) } else { previous.ports.clone() };
+    let ports = ports::told(valid, allocation, wanted, made, &previous.ports);
     let endpoints = api_port
         .as_ref()
         .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
@@ -408,8 +407,9 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     judge(&mut conditions, &REGISTRY, problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
     let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
+    // One that was started had its port then, and has it again.
     let holds = detail.is_some_and(|d| {
-        d.container.state == State::Running && d.wanted_ports.iter().any(|p| p.host_port == desired.host_port)
+        d.started_at.is_some() && d.wanted_ports.iter().any(|p| p.host_port == desired.host_port)
     });
     let host_port = if holds { Some(i32::from(desired.host_port)) } else { previous.host_port };
     RegistryStatus {

@@ -694,6 +694,29 @@ fn servers_that_join_are_replaced_when_they_have_joined() {
     }
 }
 
+/// The status was lost, and nothing told of a chosen port but the load balancer, which was replaced for another one of
+/// its ports: an operator that ended just then chose anew.
+#[test]
+fn a_chosen_port_is_told_before_the_load_balancer_that_has_it_is_replaced() {
+    let mut lab = script::lab(support::lab::spec(1), 0);
+    let web = |name: &str| serde_json::from_value(serde_json::json!({"name": name, "port": 80})).unwrap();
+    lab.clusters[0].edit(|s| s.ports = vec![web("web")]);
+    lab.settle(ENOUGH);
+    let chosen = |lab: &Lab| {
+        let status = &lab.clusters[0].status;
+        (status.api_port.clone(), status.ports.iter().find(|p| p.name == "web").cloned())
+    };
+    let before = chosen(&lab);
+    assert!(before.0.is_some() && before.1.is_some());
+    lab.clusters[0].edit(|s| s.ports.push(web("more")));
+    lab.clusters[0].forget();
+    lab.pass(0, 2);
+    assert!(lab.world.named("k3d-dev-serverlb").is_none(), "the step that this is about");
+    assert_eq!(chosen(&lab), before);
+    lab.settle(ENOUGH);
+    assert_eq!(chosen(&lab), before);
+}
+
 #[test]
 fn servers_in_full() {
     let mut lab = settled(support::lab::spec(0));

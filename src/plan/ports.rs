@@ -113,8 +113,38 @@ fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     Some(format!("{ip}:{first} is held by {who}{more}"))
 }
 
-/// The ports for a status.
-pub fn told(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
+/// The ports for a status, of which Docker has published those in `made`, where it did once. Of others the last
+/// word stands, until all are published: before that, another number may still be chosen.
+pub fn told(
+    valid: &Valid,
+    allocation: &Allocation,
+    wanted: &[Published],
+    made: Option<&[Published]>,
+    previous: &[PortStatus],
+) -> Vec<PortStatus> {
+    let Some(made) = made else { return previous.to_vec() };
+    let now = all(valid, allocation);
+    if wanted.iter().all(|p| made.contains(p)) {
+        return now;
+    }
+    let mut ports = previous.to_vec();
+    for (i, port) in now.into_iter().enumerate() {
+        let (first, further) = (allocation.ports[i].listen, valid.ports[i].further);
+        let listens = first..=first.saturating_add(further);
+        let own = |p: &&Published| listens.contains(&p.port) && p.protocol == port.protocol.docker();
+        if !wanted.iter().filter(own).all(|p| made.contains(p)) || !wanted.iter().any(|p| own(&p)) {
+            continue;
+        }
+        match ports.iter_mut().find(|p| p.name == port.name && p.protocol == port.protocol) {
+            Some(known) => *known = port,
+            None => ports.push(port),
+        }
+    }
+    ports
+}
+
+/// The ports that are wanted.
+fn all(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
     let pairs = valid.ports.iter().zip(&allocation.ports);
     pairs
         .map(|(port, allocated)| PortStatus {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 pub use members::{NOT_JOINING, Server, existing, in_etcd, join_file, serving};
-use members::{answers, votes, works};
+use members::{answers, tells, votes, works};
 
 use super::{
     containers::Site,
@@ -82,6 +82,15 @@ impl<'a> Servers<'a> {
         self.site.own(name).is_some_and(works)
     }
 
+    /// Whether a server can agree with others: it works, or votes and has just written to etcd, whatever its kubelet does.
+    fn agrees(&self, name: &str) -> bool {
+        let tells = |d: &ContainerDetail| {
+            let node = self.node(name).filter(|n| self.etcd && votes(n));
+            self.site.is_placed(d) && node.is_some_and(|n| tells(n, d, self.inputs.now))
+        };
+        self.works(name) || self.site.own(name).is_some_and(tells)
+    }
+
     /// Whether a server that has no data may be made and started now; plans what has to be done before, and says what
     /// it waits for.
     pub fn may_begin(&mut self, plan: &mut Plan, name: &str) -> bool {
@@ -112,7 +121,11 @@ impl<'a> Servers<'a> {
             plan.step(Action::DeleteNode { node: name.to_owned() }, &[], "its data is lost");
             return waits(plan, message);
         }
-        let waiting = self.joining.clone().or_else(|| others.into_iter().find(|other| !self.works(other)));
+        // One that has just come up is about to be Ready; those that have not been for long are not waited for.
+        let old = |d: &ContainerDetail| d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT);
+        let agrees =
+            |other: &String| self.works(other) || self.site.own(other).is_some_and(old) && self.agrees(other);
+        let waiting = self.joining.clone().or_else(|| others.into_iter().find(|other| !agrees(other)));
         if let Some(other) = waiting {
             return waits(plan, format!("{name} joins when {other} votes in etcd"));
         }
@@ -319,18 +332,18 @@ impl<'a> Servers<'a> {
         Some(state.nodes.values().filter(|n| n.voter == Some(true)).count())
     }
 
-    /// Whether the other servers that work are most of so many voters.
+    /// Whether the other servers that can agree are most of so many voters.
     fn others_are_most(&self, name: &str, voters: usize) -> bool {
         let others = self.names().filter(|other| other != name);
-        others.filter(|other| self.works(other)).count() * 2 > voters
+        others.filter(|other| self.agrees(other)).count() * 2 > voters
     }
 
-    /// Whether the other servers that work are most of all that vote, also if this one does, of which there is no Node.
+    /// Whether the other servers that can agree are most of all that vote, also if this one does, of which there is no Node.
     fn majority_beside_unknown(&self, name: &str) -> bool {
         self.voters().is_some_and(|voters| self.others_are_most(name, voters + 1))
     }
 
-    /// Whether the other servers that work are most of all that vote.
+    /// Whether the other servers that can agree are most of all that vote.
     pub fn majority_without(&self, name: &str) -> bool {
         self.voters().is_some_and(|voters| self.others_are_most(name, voters))
     }

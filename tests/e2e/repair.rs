@@ -22,6 +22,7 @@ pub const GROUP: Group = Group {
         ("an_only_server_that_hangs_is_restarted", an_only_server_that_hangs_is_restarted),
         ("one_that_is_spoilt_is_replaced", one_that_is_spoilt_is_replaced),
         ("a_spoilt_server_of_three_joins_anew", a_spoilt_server_of_three_joins_anew),
+        ("most_of_three_that_hang_are_restarted", most_of_three_that_hang_are_restarted),
     ],
 };
 
@@ -44,13 +45,16 @@ fn suspend(pids: &[&str]) {
 
 /// Stops K3s in a node as a process that hangs is stopped; its container runs on.
 fn freeze(node: &str) {
+    suspend_in(node, |args| args[0].ends_with("k3s") && matches!(args[1], "agent" | "server"));
+}
+
+/// Stops the processes of a node that have such arguments.
+fn suspend_in(node: &str, wanted: impl Fn(&[&str]) -> bool) {
     let processes = docker(&["top", node, "-o", "pid,args"]);
     let pids: Vec<&str> = processes
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| {
-            words.len() > 2 && words[1].ends_with("k3s") && matches!(words[2], "agent" | "server")
-        })
+        .filter(|words| words.len() > 2 && wanted(&words[1..]))
         .map(|words| words[0])
         .collect();
     assert!(!pids.is_empty(), "{processes}");
@@ -162,4 +166,33 @@ fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
     }
     let voters = scene.get("lc/c")["status"]["voters"].as_array().cloned().unwrap_or_default();
     assert_eq!(voters.len(), 3, "{voters:?}");
+}
+
+/// The Nodes of two of three servers are NotReady, while all three agree in etcd: kubelet says so half a minute after
+/// its containerd hangs.
+fn most_of_three_that_hang_are_restarted(scene: &Scene) {
+    scene.patch("lc/c", r#"{"servers": {"count": 3}, "agents": {"count": 0}}"#);
+    scene.ready("lc/c");
+    let [first, hang @ ..] = ["server-0", "server-1", "server-2"].map(|n| container(scene, n));
+    let (since, before) = (now(), scene.picture());
+    hang.iter().for_each(|node| suspend_in(node, |args| args[0].ends_with("containerd")));
+    let ready = r#"jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
+    eventually(LIMIT, "two are NotReady at a time", || {
+        let told = scene.child("c").attempt(&["get", "nodes", "-o", ready])?;
+        holds(told.lines().filter(|line| *line != "True").count() == 2, || told)
+    });
+    for node in &hang {
+        let told = format!("Start {node}: its Node is not Ready, repair 1 of 5");
+        eventually(LIMIT, "it is restarted", || {
+            let events = scene.events(&since);
+            holds(events.iter().any(|e| e.contains(&told)), || format!("{told}: {events:?}"))
+        });
+    }
+    scene.ready("lc/c");
+    let after = scene.picture();
+    assert_eq!(after[&first], before[&first]);
+    for node in &hang {
+        assert_eq!(after[node].id, before[node].id);
+        assert_ne!(after[node].started, before[node].started);
+    }
 }

@@ -59,9 +59,8 @@ impl World {
             if c.is_up() {
                 all.extend([Outside::Kill(n()), Outside::Pause(n()), Outside::Disconnect(n())]);
             }
-            // Of two servers that hang, neither is touched: nobody can tell which of them the others need.
-            let agent = c.command.first().is_some_and(|a| a == "agent");
-            if c.state == State::Running && agent && !c.frozen {
+            let node = c.command.first().is_some_and(|a| a == "agent" || a == "server");
+            if c.state == State::Running && node && !c.frozen {
                 all.push(Outside::Freeze(n()));
             }
             if c.loaded.is_some() {

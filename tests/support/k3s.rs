@@ -58,6 +58,8 @@ pub struct Node {
     /// Since when it is, or is not.
     pub since: i64,
     pub renewed: i64,
+    /// The last word of its server's kube-apiserver.
+    pub api_renewed: Option<i64>,
     pub version: String,
     pub draining: Option<i64>,
     /// Whether its server is to be taken out of etcd, and was.
@@ -147,7 +149,21 @@ impl World {
         for name in &alive {
             self.report(name);
         }
+        self.renew();
         self.forget(&alive);
+    }
+
+    /// The kube-apiservers of those that can agree on it say that they are up.
+    fn renew(&mut self) {
+        let up =
+            self.containers.values().filter(|c| c.serving && c.hung.is_none() && c.state == State::Running);
+        let of = |c: &Container| Some((self.volumes[&volume(c, STATE_VOLUME)?].incarnation?, c.name.clone()));
+        let up: Vec<(u8, String)> = up.filter_map(of).filter(|(i, _)| self.quorum(*i)).collect();
+        for (incarnation, name) in up {
+            let cluster = self.clusters.get_mut(&incarnation).unwrap();
+            let node = cluster.nodes.get_mut(&name);
+            node.into_iter().for_each(|n| n.api_renewed = Some(self.clock));
+        }
     }
 
     /// Once after its start, K3s reads its registries file, and makes containerd's files of it anew.

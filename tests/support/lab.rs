@@ -378,7 +378,8 @@ impl Lab {
         let object = &self.clusters[index];
         let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
         // Before anything is done, as the controller writes it.
-        if look.plan.repairs != repair::remembered(&object.status, object.generation) {
+        let first_look = object.status.observed_generation != Some(object.generation);
+        if first_look || look.plan.repairs != repair::remembered(&object.status, object.generation) {
             self.tell(index, &look, &look.plan.problems);
         }
         let (done, failed) = self.execute(&look.plan.steps, &cluster, limit, &wanted, most);

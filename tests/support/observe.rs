@@ -212,7 +212,7 @@ impl World {
             message: if n.ready { String::new() } else { "kubelet is silent".into() },
             version: n.version.clone(),
             renewed: Some(at(n.renewed)),
-            api_renewed: name.contains("-server-").then(|| at(n.renewed)),
+            api_renewed: n.api_renewed.map(at),
             schedulable: n.draining.is_none(),
             draining_since: n.draining.map(at),
             pods_to_evict: if n.draining.is_some() { n.pods.into() } else { 0 },

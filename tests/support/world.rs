@@ -215,11 +215,14 @@ impl World {
         }
         for cluster in self.clusters.values_mut() {
             for (name, node) in &mut cluster.nodes {
-                let silent = starts.get(name).is_some_and(|started| node.renewed < *started);
-                node.renewed = shift(node.renewed);
-                if silent {
-                    node.renewed = node.renewed.min(shift(starts[name]) - 1);
-                }
+                let started = starts.get(name).copied();
+                // What was said before the last start stays so.
+                let shift_said = |at: i64| {
+                    let before = started.filter(|started| at < *started);
+                    before.map_or(shift(at), |started| shift(at).min(shift(started) - 1))
+                };
+                node.api_renewed = node.api_renewed.map(shift_said);
+                node.renewed = shift_said(node.renewed);
                 node.draining = node.draining.map(shift);
                 // Nothing is counted here that a Ready one would end.
                 node.since = if node.ready { BEGIN - WHILE } else { shift(node.since) };

@@ -115,6 +115,16 @@ pub fn answers(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bo
     !observed.child.state().is_some_and(told) || node.api_renewed.is_some_and(since_its_start)
 }
 
+/// How old the last word of a kube-apiserver may be, which renews its Lease every ten seconds.
+const SILENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Whether a server that runs has just written to etcd by the member beside it, which is the only one that its
+/// kube-apiserver asks. Without a majority it could not have.
+pub fn tells(node: &Node, detail: &ContainerDetail, now: Timestamp) -> bool {
+    let recent = |at: Timestamp| now < at + SILENCE && detail.started_at.is_some_and(|started| at >= started);
+    detail.container.state == State::Running && node.api_renewed.is_some_and(recent)
+}
+
 /// Whether a Node's server is a voting member of etcd, and is to stay one.
 pub fn votes(node: &Node) -> bool {
     node.voter == Some(true) && !node.leaving && !node.left
