@@ -1,0 +1,286 @@
+//! The status of a LocalCluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Moment, judge};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, Status, reasons, types},
+        local_cluster::{
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
+            UsedRegistryStatus,
+        },
+        names,
+    },
+    docker::engine::{Published, State},
+    k3s::API_PORT,
+    plan::{
+        cluster::{Allocation, Desired, NodeSpec, Refs, image_of},
+        containers::{Owner, outdated, short},
+        nodes::unready,
+        observed::Observed,
+        ports, registries,
+        repair::{Record, Repairs},
+        steps::Problem,
+        validate::Valid,
+    },
+};
+
+/// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
+const CLUSTER: [&str; 11] = [
+    types::ACCEPTED,
+    types::RESOLVED_REFS,
+    types::DOCKER_REACHABLE,
+    types::NETWORK_READY,
+    types::REGISTRIES_READY,
+    types::LOAD_BALANCER_READY,
+    types::CONTROL_PLANE_READY,
+    types::AGENTS_READY,
+    types::IMAGES_READY,
+    types::MANIFESTS_READY,
+    types::KUBECONFIG_READY,
+];
+
+/// A LocalCluster of which nothing is known but its problems: invalid, without Docker, without what it refers to.
+/// `unknown` as the first condition that can't be judged.
+pub fn cluster_blocked(
+    previous: &LocalClusterStatus,
+    problems: &[Problem],
+    unknown: &str,
+    moment: Moment,
+) -> LocalClusterStatus {
+    let mut status = previous.clone();
+    // Of another spec they are counted anew.
+    if status.observed_generation != Some(moment.generation) {
+        status.nodes.iter_mut().for_each(|n| n.repairs = None);
+    }
+    status.observed_generation = Some(moment.generation);
+    judge(&mut status.conditions, &CLUSTER, problems, Some(unknown), moment);
+    status
+}
+
+/// What a LocalCluster's status is made of.
+pub struct ClusterView<'a> {
+    /// The valid spec.
+    pub valid: &'a Valid,
+    /// Its owner labels.
+    pub owner: &'a Owner,
+    /// What was allocated.
+    pub allocation: &'a Allocation,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What the spec refers to.
+    pub refs: &'a Refs,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The plan's problems and the failures of its steps.
+    pub problems: &'a [Problem],
+    /// The first condition that the plan could not judge.
+    pub unjudged: Option<&'static str>,
+    /// The server that etcd was reset to by this plan.
+    pub reset: Option<&'a str>,
+    /// The server that etcd was reset to by the annotation as it is.
+    pub quorum_reset: Option<&'a str>,
+    /// The repairs of nodes.
+    pub repairs: &'a Record,
+    /// The name of the kubeconfig Secret, once it is there.
+    pub kubeconfig_secret: Option<&'a str>,
+}
+
+/// The status of a LocalCluster.
+pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
+    let ClusterView {
+        valid,
+        owner,
+        allocation,
+        desired,
+        refs,
+        observed,
+        problems,
+        unjudged,
+        reset,
+        quorum_reset,
+        repairs,
+        kubeconfig_secret,
+    } = *view;
+    let mut conditions = previous.conditions.clone();
+    judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
+
+    let nodes: Vec<NodeStatus> = desired
+        .servers
+        .iter()
+        .map(|s| (NodeRole::Server, s))
+        .chain(desired.agents.iter().map(|a| (NodeRole::Agent, a)))
+        .map(|(role, spec)| NodeStatus {
+            repairs: repairs.get(&spec.container.name).map(Repairs::told),
+            ..node(role, spec, desired, observed)
+        })
+        .chain(leaving(desired, observed))
+        .collect();
+    let pool = |role| {
+        let of_role = || nodes.iter().filter(|n| n.role == role);
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        PoolStatus {
+            desired: count(if role == NodeRole::Server {
+                desired.servers.len()
+            } else {
+                desired.agents.len()
+            }),
+            replicas: count(of_role().filter(|n| n.container.is_some()).count()),
+            ready: count(of_role().filter(|n| n.phase == NodePhase::Ready).count()),
+        }
+    };
+
+    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
+    // One that was started had its ports then, and has them again.
+    let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
+    let wanted = &desired.load_balancer.ports;
+    let is_api = |p: &&Published| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
+    let published = |p: &&Published| made.is_some_and(|made| made.contains(p));
+    // One that somebody else has is not wanted of Docker now. It is kept for when it is free again.
+    let api_port = match wanted.iter().find(is_api).filter(published) {
+        Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),
+        None => previous.api_port.clone(),
+    };
+    let ports = ports::told(valid, allocation, wanted, made, &previous.ports);
+    let endpoints = api_port
+        .as_ref()
+        .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
+    let network = observed.networks.iter().find(|n| owner.owns(&n.labels)).map(|n| NetworkStatus {
+        name: n.name.clone(),
+        id: short(&n.id).to_owned(),
+        subnet: desired.network.subnet.to_string(),
+    });
+    if valid.stopped && problems.is_empty() {
+        stopped(&mut conditions, moment);
+    } else {
+        let Moment { generation, now } = moment;
+        condition::set(&mut conditions, types::STOPPED, false, reasons::NOT_STOPPED, "", generation, now);
+    }
+    LocalClusterStatus {
+        observed_generation: Some(moment.generation),
+        conditions,
+        voters: match reset {
+            Some(only) => vec![only.to_owned()],
+            None => voters(desired, observed, previous),
+        },
+        quorum_reset: quorum_reset.map(str::to_owned),
+        expires_at: previous.expires_at.clone(),
+        version: nodes.iter().find_map(|n| n.version.clone()).or_else(|| previous.version.clone()),
+        image: desired
+            .servers
+            .first()
+            .and_then(|s| image_of(observed, &s.container.name))
+            .or_else(|| previous.image.clone()),
+        endpoint: endpoints.as_ref().map(|e| e.host.clone()),
+        endpoints,
+        kubeconfig_secret: kubeconfig_secret.map(str::to_owned),
+        api_port,
+        ports,
+        network: network.or_else(|| previous.network.clone()),
+        servers: Some(pool(NodeRole::Server)),
+        agents: Some(pool(NodeRole::Agent)),
+        selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
+        nodes,
+        registries: used_registries(valid, refs),
+    }
+}
+
+/// The servers that vote in etcd, as they were last seen, and those that may by the time that it is read: a container
+/// that was started joins as soon as it can.
+fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus) -> Vec<String> {
+    let Some(state) = observed.child.state() else { return previous.voters.clone() };
+    let server = |name: &str| desired.names.parse_server(name).is_some();
+    let votes = state.nodes.iter().filter(|(name, n)| server(name) && n.voter == Some(true) && !n.left);
+    let joins = observed.own.values().filter(|d| {
+        let labels = &d.container.labels;
+        d.started_at.is_some() && labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
+    });
+    let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
+    let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
+    all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// Says of a cluster that it is stopped, as it is to be. There is no `Ready` then: who waits for it goes on waiting, and
+/// who asks whether the object is settled, as kstatus does, finds nothing that says otherwise.
+fn stopped(conditions: &mut Vec<Condition>, moment: Moment) {
+    let Moment { generation, now } = moment;
+    conditions.retain(|c| c.type_ != types::READY);
+    let message = "the cluster is stopped, since spec.state is Stopped";
+    for type_ in [types::LOAD_BALANCER_READY, types::CONTROL_PLANE_READY, types::AGENTS_READY] {
+        condition::set(conditions, type_, Status::False, reasons::STOPPED, message, generation, now);
+    }
+    condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
+    condition::set(conditions, types::STOPPED, true, reasons::STOPPED, message, generation, now);
+}
+
+/// Registry objects in use, then containers of others.
+fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
+    let names = refs.registries.iter().map(|r| &r.name);
+    let names = names.chain(valid.registries.containers.iter().map(|c| &c.name));
+    let mirrored = registries::mirrored(&valid.registries, refs);
+    let mut seen = std::collections::BTreeSet::new();
+    names
+        .zip(mirrored)
+        .filter(|(_, m)| seen.insert(m.address()))
+        .map(|(name, mirrored)| UsedRegistryStatus {
+            name: name.clone(),
+            host: mirrored.host_port.map(|p| format!("localhost:{p}")),
+            cluster: mirrored.address(),
+            mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
+        })
+        .collect()
+}
+
+/// The URL of the API on the Docker host. An address that stands for all is no address to connect to.
+pub fn host_url(host_ip: &str, port: i32) -> String {
+    let host = if host_ip == "0.0.0.0" { "127.0.0.1" } else { host_ip };
+    format!("https://{host}:{port}")
+}
+
+/// The URL of the API on the cluster's network.
+pub fn network_url(allocation: &Allocation) -> String {
+    format!("https://{}:{API_PORT}", allocation.addresses.load_balancer())
+}
+
+fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
+    let name = &spec.container.name;
+    let detail = observed.own.values().find(|d| d.container.name == *name);
+    let seen = observed.node(name);
+    let network =
+        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.as_str());
+    let phase = match (detail, seen) {
+        (None, _) => NodePhase::Pending,
+        (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,
+        (Some(d), _) if outdated(observed, d, &spec.container, network) => NodePhase::Outdated,
+        (Some(d), Some(n)) if unready(n, d, desired.version.as_deref()).is_none() => NodePhase::Ready,
+        (Some(_), _) => NodePhase::Starting,
+    };
+    NodeStatus {
+        name: name.clone(),
+        role,
+        phase,
+        ip: spec.container.endpoint.ip.map(|ip| ip.to_string()),
+        version: seen.map(|n| n.version.clone()).filter(|v| !v.is_empty()),
+        container: detail.map(|d| short(&d.container.id).to_owned()),
+        repairs: None,
+    }
+}
+
+/// Nodes that are no longer wanted and still there.
+fn leaving<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = NodeStatus> + 'a {
+    observed.own.values().filter_map(|d| {
+        let (role, index) = desired.names.parse_node(&d.container.name)?;
+        let wanted = if role == NodeRole::Server { desired.servers.len() } else { desired.agents.len() };
+        (index >= wanted).then(|| NodeStatus {
+            name: d.container.name.clone(),
+            role,
+            phase: NodePhase::Removing,
+            ip: None,
+            version: None,
+            container: Some(short(&d.container.id).to_owned()),
+            repairs: None,
+        })
+    })
+}

@@ -1,0 +1,89 @@
+//! The status of a Registry.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Moment, judge};
+use crate::{
+    api::{
+        RegistryStatus,
+        condition::{self, reasons, types},
+        registry::GarbageCollectionStatus,
+    },
+    plan::{containers::short, observed::Observed, registry, steps::Problem, validate::ValidRegistry},
+};
+
+/// The conditions of a Registry, in the order in which `Ready` looks at them: causes before effects.
+const REGISTRY: [&str; 5] = [
+    types::ACCEPTED,
+    types::RESOLVED_REFS,
+    types::DOCKER_REACHABLE,
+    types::CONTAINER_READY,
+    types::REACHABLE,
+];
+
+/// A Registry of which nothing is known but its problems, with `unknown` as the first condition that can't be judged.
+pub fn registry_blocked(
+    previous: &RegistryStatus,
+    problems: &[Problem],
+    unknown: &str,
+    moment: Moment,
+) -> RegistryStatus {
+    let mut status = previous.clone();
+    status.observed_generation = Some(moment.generation);
+    judge(&mut status.conditions, &REGISTRY, problems, Some(unknown), moment);
+    status
+}
+
+/// What a Registry's status is made of.
+pub struct RegistryView<'a> {
+    /// The valid spec.
+    pub valid: &'a ValidRegistry,
+    /// What is wanted.
+    pub desired: &'a registry::Desired,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The plan's problems and the failures of its steps.
+    pub problems: &'a [Problem],
+    /// The LocalClusters that use it, as `namespace/name`.
+    pub used_by: Vec<String>,
+    /// What came of a garbage collection that was seen to have ended.
+    pub collected: Option<GarbageCollectionStatus>,
+}
+
+/// The status of a Registry.
+pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
+    let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
+    let mut conditions = previous.conditions.clone();
+    judge(&mut conditions, &REGISTRY, problems, None, moment);
+    in_use(&mut conditions, &used_by, moment);
+    let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
+    // One that was started had its port then, and has it again.
+    let holds = detail.is_some_and(|d| {
+        d.started_at.is_some() && d.wanted_ports.iter().any(|p| p.host_port == desired.host_port)
+    });
+    let host_port = if holds { Some(i32::from(desired.host_port)) } else { previous.host_port };
+    RegistryStatus {
+        observed_generation: Some(moment.generation),
+        conditions,
+        host: host_port.map(|p| format!("localhost:{p}")),
+        cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
+        host_port,
+        used_by,
+        volume: registry::volume_name(valid),
+        host_path: valid.host_path.clone(),
+        proxies: valid.proxy.as_ref().map(|p| p.upstream.clone()),
+        container: detail.map(|d| short(&d.container.id).to_owned()),
+        garbage_collection: collected.or_else(|| previous.garbage_collection.clone()),
+    }
+}
+
+/// Sets the condition `InUse`.
+pub fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
+    let Moment { generation, now } = moment;
+    if used_by.is_empty() {
+        condition::set(conditions, types::IN_USE, false, reasons::NOT_IN_USE, "", generation, now);
+    } else {
+        let message = format!("used by {}", used_by.join(", "));
+        condition::set(conditions, types::IN_USE, true, reasons::IN_USE, &message, generation, now);
+    }
+}
