@@ -1,0 +1,350 @@
+//! Servers as members of one etcd: who joins, leaves, is replaced and let in again. Most of these were found by
+//! `servers_stay_a_majority`.
+
+use super::*;
+
+/// What is planned until a further server votes, and until it is gone again.
+/// As when the disks of two of three servers have died.
+fn lose_most(lab: &mut Lab) {
+    for server in ["k3d-dev-server-1", "k3d-dev-server-2"] {
+        lab.world.interfere(&Outside::RemoveWithVolumes(server.into()));
+    }
+    lab.world.tick();
+}
+
+/// However far a server has come with joining when it is not wanted any more: etcd must not keep a member of it, which
+/// nobody could take out afterwards.
+#[test]
+fn servers_that_join_can_be_taken_away_at_any_time() {
+    for rounds in 1..15 {
+        let mut lab = settled(support::lab::spec(0));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        for _ in 0..rounds {
+            lab.round();
+        }
+        lab.clusters[0].edit(|s| s.servers.count = 1);
+        lab.settle(ENOUGH);
+        assert_eq!(members(&lab), ["k3d-dev-server-0"], "after {rounds} rounds");
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        lab.settle(ENOUGH);
+    }
+}
+
+/// Its Node stays, as it is the last one that votes.
+#[test]
+fn the_last_voter_is_let_in_when_its_password_is_lost() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    lab.settle(ENOUGH);
+    assert!(lab.world.clusters.values().all(|c| c.etcd));
+    let name = "k3d-dev-server-0";
+    assert!(lab.world.interfere(&Outside::Remove(name.into())));
+    assert!(lab.world.interfere(&Outside::RemoveVolume(format!("{name}-etc"))));
+    lab.settle(ENOUGH);
+}
+
+/// A cluster of three servers, without agents.
+fn three() -> Lab {
+    let mut lab = settled(support::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    lab
+}
+
+/// The servers that are members of etcd.
+fn members(lab: &Lab) -> Vec<&str> {
+    lab.world.clusters.values().flat_map(|c| c.members.keys()).map(String::as_str).collect()
+}
+
+/// The rounds until a server that joins is a member of etcd, which it is before its Node is there.
+fn rounds_until_it_votes_unseen(lab: &mut Lab, name: &str) {
+    for _ in 0..ENOUGH {
+        if members(lab).contains(&name) {
+            break;
+        }
+        lab.round();
+    }
+    assert!(members(lab).contains(&name));
+    assert!(lab.world.clusters.values().all(|c| !c.nodes.contains_key(name)));
+}
+
+/// The rounds until an act of this kind is planned for this server.
+fn rounds_until(lab: &mut Lab, kind: &str, subject: &str) {
+    for _ in 0..ENOUGH {
+        let plan = lab.look(0).plan;
+        if plan.steps.iter().any(|s| s.action.kind() == kind && s.action.subject().starts_with(subject)) {
+            return;
+        }
+        lab.round();
+    }
+    panic!("{kind} {subject} is never planned");
+}
+
+/// The other one has been told to leave, and is the only one left that votes.
+#[test]
+fn a_server_whose_node_is_deleted_as_the_last_other_one_leaves_joins_that_one() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    rounds_until(&mut lab, "LeaveEtcd", "k3d-dev-server-1");
+    let done = lab.pass(0, 1);
+    assert!(matches!(&done[..], [Step { action: Action::SetRestart { .. }, .. }]), "{done:?}");
+    assert!(lab.world.interfere(&Outside::DeleteNode("k3d-dev-server-0".into())));
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+}
+
+#[test]
+fn a_server_that_joins_anew_can_be_left_with_half_of_its_data() {
+    for (limit, chance) in (0..10).flat_map(|limit| (0..4).map(move |chance| (limit, chance))) {
+        let mut lab = three();
+        let name = "k3d-dev-server-0";
+        assert!(lab.world.interfere(&Outside::DeleteNode(name.into())));
+        rounds_until(&mut lab, "RemoveVolume", name);
+        lab.chance.0 = chance;
+        lab.pass(0, limit);
+        lab.settle(ENOUGH);
+    }
+}
+
+/// It may vote, and its Node, by which it leaves, is made when it runs.
+#[test]
+fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {
+    let mut lab = settled(support::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    let name = "k3d-dev-server-2";
+    rounds_until_it_votes_unseen(&mut lab, name);
+    assert!(lab.world.interfere(&Outside::Stop(name.into())));
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+}
+
+/// It votes without a Node, is replaced for another spec, and not started again before fewer are wanted.
+#[test]
+fn a_server_that_joins_is_not_replaced_before_it_tells_that_it_votes() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 5);
+    let name = "k3d-dev-server-4";
+    rounds_until_it_votes_unseen(&mut lab, name);
+    script::happen(&mut lab, &Event::Inputs(2));
+    // As far as a replacement would be made, and not started.
+    lab.pass(0, 3);
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    assert!(!members(&lab).contains(&name));
+}
+
+/// What the nodes are replaced for is taken back while servers join.
+#[test]
+fn servers_that_join_are_replaced_when_they_have_joined() {
+    for rounds in 1..15 {
+        let mut lab = script::lab(support::lab::spec(1), 0);
+        lab.round();
+        lab.round();
+        script::happen(&mut lab, &Event::Inputs(2));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        for _ in 0..rounds {
+            lab.round();
+        }
+        script::happen(&mut lab, &Event::Inputs(0));
+        // That the others agree without it is looked at in each step.
+        lab.settle(ENOUGH);
+    }
+}
+
+#[test]
+fn servers_in_full() {
+    let mut lab = settled(support::lab::spec(0));
+    let story = |lab: &mut Lab| {
+        let mut lines = Vec::new();
+        for _ in 0..ENOUGH {
+            if lab.settled() {
+                break;
+            }
+            lines.extend(lab.look(0).plan.problems.first().map(|p| format!("{}: {}", p.reason, p.message)));
+            let steps = lab.pass(0, usize::MAX);
+            lines.extend(
+                steps.iter().filter(|s| !s.why.is_empty()).map(|s| format!("  {} ({})", s.action, s.why)),
+            );
+            lab.world.tick();
+        }
+        lines.dedup();
+        lines.join("\n")
+    };
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Joining: k3d-dev-server-1 joins when k3d-dev-server-0 votes in etcd
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Creating: k3d-dev-server-1 is being made
+      CreateContainer k3d-dev-server-1 (it did not exist)
+    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      CreateContainer k3d-dev-server-2 (it did not exist)
+      Upload k3d-dev-serverlb (its configuration changed)
+    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+    let three = lab.clone();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Updating: k3d-dev-serverlb is being updated
+      Drain k3d-dev-server-2 (it is to go)
+      Upload k3d-dev-serverlb (its configuration changed)
+    ScalingServers: k3d-dev-server-2 is being taken away
+      LeaveEtcd k3d-dev-server-2 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-2 is being taken away
+      DeleteNode k3d-dev-server-2 (the cluster has fewer servers now)
+      RemoveContainer k3d-dev-server-2 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      Drain k3d-dev-server-1 (it is to go)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      LeaveEtcd k3d-dev-server-1 (the cluster has fewer servers now)
+    ScalingServers: k3d-dev-server-1 is being taken away
+      DeleteNode k3d-dev-server-1 (the cluster has fewer servers now)
+      RemoveContainer k3d-dev-server-1 (the cluster has fewer servers now)
+    ");
+
+    lab = three.clone();
+    lab.clusters[0].edit(|s| s.image = Some("rancher/k3s:v1.36.3-k3s1".into()));
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Upgrading: k3d-dev-server-0 is to get the image rancher/k3s:v1.36.3-k3s1
+      Drain k3d-dev-server-0 (it is to go)
+    Updating: k3d-dev-serverlb is being updated
+      Exec k3d-dev-server-0 (before the upgrade)
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Updating: k3d-dev-server-0 is closed for Pods
+      Uncordon k3d-dev-server-0 (it takes Pods again)
+      Drain k3d-dev-server-1 (it is to go)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-1 (its spec changed)
+    Updating: k3d-dev-server-1 is closed for Pods
+      Drain k3d-dev-server-2 (it is to go)
+      Uncordon k3d-dev-server-1 (it takes Pods again)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-2 (its spec changed)
+    Updating: k3d-dev-server-2 is closed for Pods
+      Uncordon k3d-dev-server-2 (it takes Pods again)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+
+    lab = three.clone();
+    lose_most(&mut lab);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or give up what only they knew, by the annotation localcluster.dev/reset-quorum=k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+
+    lab.clusters[0].request = Some("k3d-dev-server-1".into());
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or have the annotation localcluster.dev/reset-quorum, which says k3d-dev-server-1, say one of k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+    lab.clusters[0].request = Some("k3d-dev-server-0".into());
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Updating: k3d-dev-serverlb is being updated
+      CreateContainer k3d-dev-server-0 (it is to reset etcd)
+      Upload k3d-dev-serverlb (its configuration changed)
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    Joining: k3d-dev-server-1 joins when the cluster's API answers
+      CreateContainer k3d-dev-server-0 (its spec changed)
+    Updating: k3d-dev-serverlb is being updated
+      DeleteNode k3d-dev-server-1 (its data is lost)
+      Upload k3d-dev-serverlb (its configuration changed)
+      DeleteNode k3d-dev-server-2 (its data is lost)
+    Creating: k3d-dev-server-1 is being made
+      CreateContainer k3d-dev-server-1 (it did not exist)
+    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-2 (it did not exist)
+    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
+    Updating: k3d-dev-serverlb is being updated
+      Upload k3d-dev-serverlb (its configuration changed)
+    ");
+    assert_eq!(lab.clusters[0].status.quorum_reset.as_deref(), Some("k3d-dev-server-0"));
+    // The annotation that stays does nothing when it happens again.
+    lose_most(&mut lab);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Upload k3d-dev-serverlb (its configuration changed)
+    1 Signal k3d-dev-serverlb after 0
+    2 Upload k3d-dev-serverlb after 1
+    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or take the annotation localcluster.dev/reset-quorum away, which was carried out once, and have it say one of k3d-dev-server-0
+    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
+    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    ");
+
+    lab = three;
+    lab.clusters[0].edit(|s| s.state = ClusterState::Stopped);
+    // The one that leads etcd waits for another that it hands that to.
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Stop k3d-dev-server-0 (the cluster is to be stopped)
+    1 Stop k3d-dev-server-1 after 0 (the cluster is to be stopped)
+    2 Stop k3d-dev-server-2 after 1 (the cluster is to be stopped)
+    3 Stop k3d-dev-serverlb after 2 (the cluster is to be stopped)
+    ControlPlaneReady Stopping: k3d-dev-server-0 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-server-1 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-server-2 is being stopped
+    ControlPlaneReady Stopping: k3d-dev-serverlb is being stopped
+    ");
+    insta::assert_snapshot!(story(&mut lab), @r"
+    Stopping: k3d-dev-server-0 is being stopped
+      Stop k3d-dev-server-0 (the cluster is to be stopped)
+      Stop k3d-dev-server-1 (the cluster is to be stopped)
+      Stop k3d-dev-server-2 (the cluster is to be stopped)
+      Stop k3d-dev-serverlb (the cluster is to be stopped)
+    ");
+    for server in 0..3 {
+        let name = format!("k3d-dev-server-{server}");
+        assert_eq!(
+            lab.world.named(&name).unwrap().state,
+            localcluster_operator::docker::engine::State::Exited
+        );
+    }
+    assert!(quiet(&mut lab));
+    lab.clusters[0].edit(|s| s.state = ClusterState::Running);
+    insta::assert_snapshot!(story(&mut lab), @r"
+    ContainerNotRunning: k3d-dev-serverlb does not run (exit code 0)
+      Start k3d-dev-server-2 (it had stopped (exit code 0))
+      Start k3d-dev-server-0 (it had stopped (exit code 0))
+      Start k3d-dev-server-1 (it had stopped (exit code 0))
+      Start k3d-dev-serverlb (it had stopped (exit code 0))
+    ");
+}
+
+/// The API does not answer then, and the servers may serve all the same.
+#[test]
+fn no_server_is_replaced_because_the_load_balancer_is_off_its_network() {
+    let mut spec = support::lab::spec(0);
+    spec.servers.count = 3;
+    let mut lab = settled(spec);
+    for _ in 0..10 {
+        lab.round();
+    }
+    lab.inputs = script::inputs(4);
+    lab.world.interfere(&Outside::Disconnect("k3d-dev-serverlb".into()));
+    let plan = lab.look(0).plan;
+    let subjects = plan.steps.iter().map(|s| s.action.subject()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(subjects, ["k3d-dev-serverlb"].into(), "{:#?}", plan.steps);
+    lab.settle(ENOUGH);
+}
