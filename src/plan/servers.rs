@@ -91,6 +91,13 @@ impl<'a> Servers<'a> {
         self.works(name) || self.site.own(name).is_some_and(tells)
     }
 
+    /// Whether the others need not wait for a server: it works, or it agrees and has not been Ready for long. One that
+    /// has just come up is about to be.
+    fn is_counted_on(&self, name: &str) -> bool {
+        let old = |d: &ContainerDetail| d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT);
+        self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
+    }
+
     /// Whether a server that has no data may be made and started now; plans what has to be done before, and says what
     /// it waits for.
     pub fn may_begin(&mut self, plan: &mut Plan, name: &str) -> bool {
@@ -121,11 +128,8 @@ impl<'a> Servers<'a> {
             plan.step(Action::DeleteNode { node: name.to_owned() }, &[], "its data is lost");
             return waits(plan, message);
         }
-        // One that has just come up is about to be Ready; those that have not been for long are not waited for.
-        let old = |d: &ContainerDetail| d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT);
-        let agrees =
-            |other: &String| self.works(other) || self.site.own(other).is_some_and(old) && self.agrees(other);
-        let waiting = self.joining.clone().or_else(|| others.into_iter().find(|other| !agrees(other)));
+        let missing = |other: &String| !self.is_counted_on(other);
+        let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
         if let Some(other) = waiting {
             return waits(plan, format!("{name} joins when {other} votes in etcd"));
         }
@@ -287,11 +291,16 @@ impl<'a> Servers<'a> {
         let balancer = balancer.filter(leads).and_then(|d| d.started_at);
         let started = self.existing.values().filter_map(|s| s.detail?.started_at).max();
         let given_up = |at: Timestamp| self.inputs.now >= at.max(started.unwrap_or(at)) + REPORT_LIMIT;
+        // One that is about to be started may be all that the others miss.
+        let rests = |d: &ContainerDetail| {
+            matches!(d.container.state, State::Created | State::Exited) && self.site.is_placed(d)
+        };
+        let comes = self.existing.values().filter_map(|s| s.detail).any(rests);
         let enough = if self.reachable() {
             // Of one that is stopped then, nothing would tell any more that it votes.
             !self.may_vote_unseen(name) && self.majority_without(name)
         } else {
-            balancer.is_some_and(given_up)
+            !comes && balancer.is_some_and(given_up)
         };
         !runs || enough
     }
@@ -305,10 +314,15 @@ impl<'a> Servers<'a> {
     /// Plans that a server whose kubelet never reported leaves etcd, when the others can agree afterwards. It is taken
     /// away then, and comes back as a new one.
     pub fn expel(&self, plan: &mut Plan, name: &str, detail: &ContainerDetail) {
-        let own = usize::from(self.node(name).is_some_and(|n| n.voter == Some(true)));
-        if self.voters().is_some_and(|voters| self.others_are_most(name, voters - own)) {
+        if self.may_leave(name) {
             self.leave(plan, detail, &[], NOT_JOINED);
         }
+    }
+
+    /// Whether the other servers that can agree are most of those that vote without this one.
+    fn may_leave(&self, name: &str) -> bool {
+        let own = usize::from(self.node(name).is_some_and(|n| n.voter == Some(true)));
+        self.voters().is_some_and(|voters| self.others_are_most(name, voters - own))
     }
 
     /// Whether a server joins etcd, and may vote there already: K3s makes it a voter before its Node is there, which
@@ -371,7 +385,10 @@ impl<'a> Servers<'a> {
         let rests =
             |i: &&usize| self.site.own(&self.name(**i)).is_none_or(|d| d.container.state != State::Running);
         let resting = surplus.iter().rev().find(rests).filter(|_| self.reachable());
-        let Some(index) = resting.or(surplus.last()) else { return };
+        // Then one that runs and takes no part: the more of the voters are left that agree on the others.
+        let silent = |i: &&usize| !self.agrees(&self.name(**i));
+        let next = resting.or_else(|| surplus.iter().rev().find(silent)).or(surplus.last());
+        let Some(index) = next else { return };
         let name = self.name(*index);
         let waits = |plan: &mut Plan, message: String| {
             plan.waits(types::CONTROL_PLANE_READY, reasons::SCALING_SERVERS, message);
@@ -393,7 +410,7 @@ impl<'a> Servers<'a> {
         let stays = self.desired.servers.iter().map(|s| &s.container.name);
         let works = self.works(&name);
         let node = self.node(&name);
-        if let Some(missing) = stays.into_iter().find(|s| !self.works(s)) {
+        if let Some(missing) = stays.into_iter().find(|s| !self.is_counted_on(s)) {
             return waits(plan, format!("{name} is taken away once {missing} works"));
         }
         if let Some(node) = node.filter(|n| n.voter.is_some() && !n.left) {
@@ -402,6 +419,9 @@ impl<'a> Servers<'a> {
                 return waits(plan, format!("{name} is being taken out of etcd"));
             }
             if let Some(detail) = runs {
+                if !self.may_leave(&name) {
+                    return waits(plan, format!("{name} is taken away once the others can agree without it"));
+                }
                 if works && !drained(plan, &name, types::CONTROL_PLANE_READY, self.inputs) {
                     return;
                 }

@@ -152,6 +152,49 @@ fn servers_that_join_are_replaced_when_they_have_joined() {
     }
 }
 
+/// Two of three agree, of which the one that stays could not be repaired while the other was waited for, and the other
+/// could not go before it was.
+#[test]
+fn a_server_that_takes_no_part_goes_before_those_that_agree() {
+    let mut lab = three();
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    for harm in [Outside::Freeze("k3d-dev-server-0".into()), Outside::Disconnect("k3d-dev-server-1".into())] {
+        lab.world.interfere(&harm);
+    }
+    rounds_until(&mut lab, "LeaveEtcd", "k3d-dev-server-1");
+    rounds_until(&mut lab, "LeaveEtcd", "k3d-dev-server-2");
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+}
+
+/// Nobody answered since one was down that was started by the same plan, and both others were replaced at once.
+#[test]
+fn no_server_is_replaced_while_another_is_about_to_be_started() {
+    let mut lab = three();
+    // All have run for long.
+    for _ in 0..10 {
+        lab.round();
+    }
+    lab.world.interfere(&Outside::Stop("k3d-dev-server-2".into()));
+    lab.inputs = script::inputs(2);
+    // The last of them is made and not started yet, when another one is taken out of etcd.
+    let cut = (1..12).map(|limit| {
+        let mut cut = lab.clone();
+        cut.pass(0, limit);
+        cut
+    });
+    let made = |lab: &Lab| lab.world.named("k3d-dev-server-2").is_some_and(|c| c.started.is_none());
+    let mut lab = cut.into_iter().find(made).expect("it is replaced");
+    lab.world.interfere(&Outside::DeleteNode("k3d-dev-server-1".into()));
+    // In whatever order its steps are done.
+    for chance in 0..20 {
+        let mut lab = lab.clone();
+        lab.chance = Chance(chance);
+        lab.settle(ENOUGH);
+        assert_eq!(members(&lab).len(), 3);
+    }
+}
+
 #[test]
 fn servers_in_full() {
     let mut lab = settled(support::lab::spec(0));
