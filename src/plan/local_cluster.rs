@@ -32,8 +32,8 @@ pub struct Inputs<'a> {
     pub refs: &'a Refs,
     /// The name of the management cluster's Node that the operator runs on.
     pub node_name: Option<&'a str>,
-    /// The servers that voted in etcd when that could last be told.
-    pub voters: &'a [String],
+    /// The servers that the cluster's data was in when that could last be told.
+    pub holders: &'a [String],
     /// The reset of etcd that a user asks for.
     pub reset: quorum_reset::Request<'a>,
     /// The repairs of nodes so far.
@@ -60,7 +60,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         }
         if reset(plan, desired, inputs).is_none() {
             // Further servers join one at a time, and what has a volume counts as one that has data.
-            let servers = servers::existing(&desired.names, owner, observed, inputs.voters);
+            let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
             for node in first.chain(&desired.agents) {
                 volumes(plan, node, owner, observed, &[]);
@@ -199,7 +199,7 @@ pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool 
 /// there is nothing to remove.
 fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> {
     let Inputs { owner, observed, .. } = *inputs;
-    let lost = servers::existing(&desired.names, owner, observed, inputs.voters).is_empty();
+    let lost = servers::existing(&desired.names, owner, observed, inputs.holders).is_empty();
     let prefix = desired.names.node_prefix(NodeRole::Agent);
     let agents: Vec<&Container> =
         observed.own.values().map(|d| &d.container).filter(|c| c.name.starts_with(&prefix)).collect();

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use members::{NOT_JOINING, Server, existing, in_etcd, join_file, serving};
+pub use members::{NOT_JOINING, Server, existing, holders, in_etcd, join_file, serving};
 use members::{answers, tells, votes, works};
 
 use super::{
@@ -54,7 +54,7 @@ pub struct Servers<'a> {
 impl<'a> Servers<'a> {
     /// Of a cluster.
     pub fn new(desired: &'a Desired, inputs: &'a Inputs<'a>, site: &'a Site<'a>) -> Self {
-        let existing = existing(&desired.names, inputs.owner, inputs.observed, inputs.voters);
+        let existing = existing(&desired.names, inputs.owner, inputs.observed, inputs.holders);
         let etcd = in_etcd(desired.servers.len(), &existing);
         Self { desired, inputs, site, existing, etcd, joining: None }
     }
@@ -92,9 +92,14 @@ impl<'a> Servers<'a> {
     }
 
     /// Whether the others need not wait for a server: it works, or it agrees and has not been Ready for long. One that
-    /// has just come up is about to be.
+    /// has just come up is about to be, and one whose kubelet has not reported since is about to be started again.
     fn is_counted_on(&self, name: &str) -> bool {
-        let old = |d: &ContainerDetail| d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT);
+        let repaired = self.inputs.repairs.contains_key(name);
+        let renewed = self.node(name).and_then(|n| n.renewed);
+        let old = |d: &ContainerDetail| {
+            d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT)
+                && (repaired || d.started_at.is_some_and(|at| renewed.is_some_and(|renewed| renewed >= at)))
+        };
         self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
     }
 
@@ -196,7 +201,7 @@ impl<'a> Servers<'a> {
 
     /// Whose data is lost, when it is that of most.
     pub fn lost(&self) -> Option<Lost<'a>> {
-        let voters = self.inputs.voters;
+        let voters = self.inputs.holders;
         if !self.etcd || self.reachable() || voters.len() < 2 {
             return None;
         }
@@ -357,9 +362,10 @@ impl<'a> Servers<'a> {
         self.voters().is_some_and(|voters| self.others_are_most(name, voters + 1))
     }
 
-    /// Whether the other servers that can agree are most of all that vote.
+    /// Whether the other servers that can agree are most of all that vote, or may.
     pub fn majority_without(&self, name: &str) -> bool {
-        self.voters().is_some_and(|voters| self.others_are_most(name, voters))
+        let unseen = self.names().filter(|other| other != name && self.may_vote_unseen(other)).count();
+        self.voters().is_some_and(|voters| self.others_are_most(name, voters + unseen))
     }
 
     /// Plans a snapshot of etcd before the first server gets another image.

@@ -195,6 +195,44 @@ fn no_server_is_replaced_while_another_is_about_to_be_started() {
     }
 }
 
+/// The second one joined while the first was about to be started again, which then took the majority away.
+#[test]
+fn nobody_joins_while_the_only_voter_is_not_let_in() {
+    let mut lab = settled(support::lab::spec(0));
+    lab.world.interfere(&Outside::Remove("k3d-dev-server-0".into()));
+    lab.world.interfere(&Outside::RemoveVolume("k3d-dev-server-0-etc".into()));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab).len(), 3);
+}
+
+/// The first server was being replaced when the second one's container went, which then began a cluster of its own
+/// beside the data.
+#[test]
+fn no_other_server_begins_a_cluster_beside_the_data_of_the_first() {
+    let mut lab = settled(support::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    let cluster = lab.world.clusters.keys().copied().next();
+    let unstarted = |lab: &Lab, name: &str| lab.world.named(name).is_some_and(|c| c.started.is_none());
+    let mut met = 0;
+    for (before, limit, chance) in (0..4).flat_map(|b| (1..160).map(move |n| (b, 1 + n % 20, n as u64))) {
+        let mut lab = lab.clone();
+        (0..before).for_each(|_| drop(lab.round()));
+        lab.inputs = script::inputs(2);
+        lab.chance = Chance(chance);
+        lab.pass(0, limit);
+        if !unstarted(&lab, "k3d-dev-server-0") || lab.world.named("k3d-dev-server-1").is_none() {
+            continue;
+        }
+        met += 1;
+        lab.world.interfere(&Outside::Remove("k3d-dev-server-1".into()));
+        lab.settle(ENOUGH);
+        assert_eq!(lab.world.clusters.keys().copied().next(), cluster, "it is another cluster");
+        assert_eq!(members(&lab).len(), 3);
+    }
+    assert!(met > 0, "it does not come to that");
+}
+
 #[test]
 fn servers_in_full() {
     let mut lab = settled(support::lab::spec(0));

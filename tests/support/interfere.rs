@@ -97,7 +97,11 @@ impl World {
         match act {
             Outside::Stop(name) => drop(self.end(name, 0)),
             Outside::Kill(name) => drop(self.end(name, 137)),
-            Outside::Remove(name) => drop(self.remove_container(name)),
+            Outside::Remove(name) => {
+                // It may be no longer wanted: then it is not made again to have it leave.
+                self.lose_joiner(name);
+                drop(self.remove_container(name));
+            }
             Outside::RemoveWithVolumes(name) => {
                 self.lose_joiner(name);
                 let mounts = self.named(name).map(|c| c.mounts.clone()).unwrap_or_default();
@@ -132,6 +136,9 @@ impl World {
                         .map(|(id, _)| id.clone())
                         .collect();
                     for container in on {
+                        // As with one that is removed.
+                        let name = self.containers[&container].name.clone();
+                        self.lose_joiner(&name);
                         // A stranger's container is only taken off.
                         let ours = self.containers[&container].labels.contains_key(names::UID);
                         drop(if ours { self.end(&container, 0) } else { self.disconnect(&id, &container) });

@@ -62,7 +62,8 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
     if let Some((reason, message)) = refusal {
         plan.stalls(types::CONTROL_PLANE_READY, reason, message);
     }
-    let existing = servers::existing(&valid.names, owner, observed, &previous.voters);
+    let holders = servers::holders(previous, &valid.names);
+    let existing = servers::existing(&valid.names, owner, observed, &holders);
     let etcd = servers::in_etcd(valid.servers.count, &existing);
     let version = versions::of_image(&image);
     let refuses = version.as_deref().and_then(Version::parse).is_none_or(|v| v.refuses_cgroup_v1());

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
-        RESET_QUORUM_ANNOTATION,
+        LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         local_cluster::NodeRole,
         names::{self, ClusterNames},
     },
@@ -33,17 +33,24 @@ pub struct Server<'a> {
     pub data: bool,
 }
 
-/// The servers of which there is something, by index. `voters` are those that were members of etcd when that could last
-/// be told.
+/// The servers that a cluster's data was in when that could last be told: the members of etcd, or the first server.
+pub fn holders(previous: &LocalClusterStatus, names: &ClusterNames) -> Vec<String> {
+    // A version is told of one whose API has answered.
+    let first = || previous.version.iter().map(|_| names.node(NodeRole::Server, 0)).collect();
+    if previous.voters.is_empty() { first() } else { previous.voters.clone() }
+}
+
+/// The servers of which there is something, by index. `holders` are those that are known to have data, while the API
+/// does not tell.
 pub fn existing<'a>(
     names: &ClusterNames,
     owner: &Owner,
     observed: &'a Observed,
-    voters: &[String],
+    holders: &[String],
 ) -> BTreeMap<usize, Server<'a>> {
     let known = |name: &String| match &observed.child {
         Child::Reachable(state) => state.nodes.contains_key(name),
-        Child::Unknown | Child::Unreachable(_) => voters.contains(name),
+        Child::Unknown | Child::Unreachable(_) => holders.contains(name),
     };
     let index = |node: &str| names.parse_server(node);
     let mut all: BTreeMap<usize, Server<'a>> = observed
@@ -79,7 +86,8 @@ pub const NOT_JOINING: &str = "# Written by localcluster-operator. It counts onl
 /// What a server is told for its first start, in K3s's configuration file.
 ///
 /// It joins another one that has data, by its pinned address: the load balancer could lead it to itself. With nobody to
-/// join it begins, or moves its own data to etcd.
+/// join the first one begins, or moves its own data to etcd. Another one never begins, or there would be two clusters:
+/// without data it waits for the first.
 pub fn join_file(
     index: usize,
     in_etcd: bool,
@@ -91,10 +99,11 @@ pub fn join_file(
     let mut hosts: Vec<usize> =
         existing.iter().filter(|(other, s)| **other != index && s.data).map(|(other, _)| *other).collect();
     hosts.sort_by_key(|other| (!voter(*other), !runs(&existing[other]), *other));
-    match hosts.first() {
+    let host = hosts.first().copied().or((index > 0).then_some(0));
+    match host {
         _ if !in_etcd => NOT_JOINING.to_owned(),
         Some(host) => {
-            let ip: Ipv4Addr = addresses.node(NodeRole::Server, *host);
+            let ip: Ipv4Addr = addresses.node(NodeRole::Server, host);
             format!("{NOT_JOINING}server: https://{ip}:{API_PORT}\n")
         }
         None => format!("{NOT_JOINING}cluster-init: true\n"),
@@ -208,6 +217,7 @@ mod tests {
         assert_eq!(told(0, true, &[], 9), "cluster-init: true");
         assert_eq!(told(0, true, &[(0, true)], 9), "cluster-init: true", "its data moves to etcd");
         assert_eq!(told(1, true, &[(0, true)], 0), "server: https://172.31.0.10:6443");
+        assert_eq!(told(1, true, &[(0, false), (1, true)], 9), "server: https://172.31.0.10:6443");
         assert_eq!(told(0, true, &[(1, true), (2, true)], 2), "server: https://172.31.0.12:6443");
         assert_eq!(told(2, true, &[(0, true), (1, false)], 9), "server: https://172.31.0.10:6443");
     }
