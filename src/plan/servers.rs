@@ -404,13 +404,18 @@ impl<'a> Servers<'a> {
             return waits(plan, format!("{name} is taken away when the cluster's API answers"));
         }
         if resting.is_some() {
-            let exited = |d: &&ContainerDetail| d.container.state == State::Exited && d.restarts;
-            let stopped = self.site.own(&name).filter(exited).filter(|d| self.site.is_placed(d));
-            let Some(detail) = stopped.filter(|_| self.may_vote_unseen(&name)) else {
-                return self.take_away(plan, &name, "the cluster has fewer servers now");
-            };
-            let container = Target::of(&detail.container);
-            plan.step(Action::Start { container }, &[], "it has to leave etcd, which it can while it runs");
+            let asleep =
+                self.site.own(&name).filter(|d| self.site.is_placed(d) && self.may_vote_unseen(&name));
+            let why = "it has to leave etcd, which it can while it runs";
+            let wake = asleep.and_then(|d| match d.container.state {
+                State::Exited if d.restarts => Some(Action::Start { container: Target::of(&d.container) }),
+                State::Paused => Some(Action::Unpause { container: Target::of(&d.container) }),
+                _ => None,
+            });
+            match wake {
+                Some(action) => drop(plan.step(action, &[], why)),
+                None => self.take_away(plan, &name, "the cluster has fewer servers now"),
+            }
             return;
         }
         let stays = self.desired.servers.iter().map(|s| &s.container.name);

@@ -109,14 +109,16 @@ fn a_server_that_joins_anew_can_be_left_with_half_of_its_data() {
 /// It may vote, and its Node, by which it leaves, is made when it runs.
 #[test]
 fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {
-    let mut lab = settled(support::lab::spec(0));
-    lab.clusters[0].edit(|s| s.servers.count = 3);
     let name = "k3d-dev-server-2";
-    rounds_until_it_votes_unseen(&mut lab, name);
-    assert!(lab.world.interfere(&Outside::Stop(name.into())));
-    lab.clusters[0].edit(|s| s.servers.count = 1);
-    lab.settle(ENOUGH);
-    assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+    for rests in [Outside::Stop(name.into()), Outside::Pause(name.into())] {
+        let mut lab = settled(support::lab::spec(0));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        rounds_until_it_votes_unseen(&mut lab, name);
+        assert!(lab.world.interfere(&rests));
+        lab.clusters[0].edit(|s| s.servers.count = 1);
+        lab.settle(ENOUGH);
+        assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+    }
 }
 
 /// It votes without a Node, is replaced for another spec, and not started again before fewer are wanted.
