@@ -192,10 +192,8 @@ fn judge(
     let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { return };
     let Some(state) = inputs.observed.child.state() else { return };
     let silent = |node: Option<&Node>| {
-        detail.started_at.is_some_and(|started| {
-            inputs.now >= started + REPORT_LIMIT
-                && node.is_none_or(|n| n.renewed.is_none_or(|renewed| renewed < started))
-        })
+        detail.started_at.is_some_and(|started| inputs.now >= started + REPORT_LIMIT)
+            && !node.is_some_and(|n| reports(n, detail))
     };
     let node = state.nodes.get(name);
     if silent(node) && !plan.repairs.contains_key(name) {
@@ -253,6 +251,11 @@ pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: 
     plan.step(Action::Start { container }, &[stopped], why);
 }
 
+/// Whether a Node's kubelet has said that it is alive since its container was started.
+pub fn reports(node: &Node, detail: &ContainerDetail) -> bool {
+    detail.started_at.is_none_or(|started| node.renewed.is_some_and(|renewed| renewed >= started))
+}
+
 /// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a
 /// Ready that was said before the container's last start counts for nothing.
 pub fn unready(
@@ -263,7 +266,7 @@ pub fn unready(
     if !node.ready {
         return Some((reasons::NODE_NOT_READY, format!("is not Ready: {}", node.message)));
     }
-    if detail.started_at.is_some_and(|started| node.renewed.is_none_or(|renewed| renewed < started)) {
+    if !reports(node, detail) {
         return Some((reasons::NODE_STARTING, "has not reported since its container was started".into()));
     }
     match version {

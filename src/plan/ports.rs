@@ -132,7 +132,8 @@ pub fn told(
         let (first, further) = (allocation.ports[i].listen, valid.ports[i].further);
         let listens = first..=first.saturating_add(further);
         let own = |p: &&Published| listens.contains(&p.port) && p.protocol == port.protocol.docker();
-        if !wanted.iter().filter(own).all(|p| made.contains(p)) || !wanted.iter().any(|p| own(&p)) {
+        let own: Vec<&Published> = wanted.iter().filter(own).collect();
+        if own.is_empty() || !own.iter().all(|p| made.contains(p)) {
             continue;
         }
         match ports.iter_mut().find(|p| p.name == port.name && p.protocol == port.protocol) {

@@ -206,8 +206,7 @@ fn due(
         (State::Running, _) => detail.started_at?,
         _ => return None,
     };
-    let reported = |renewed: Timestamp| detail.started_at.is_some_and(|started| renewed >= started);
-    let node = inputs.observed.node(name).filter(|n| n.renewed.is_some_and(reported));
+    let node = inputs.observed.node(name).filter(|n| nodes::reports(n, detail));
     let since = match (node, past) {
         (Some(node), _) => node.since.map_or(started, |since| since.max(started)),
         (None, Some(_)) => started,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use members::{NOT_JOINING, Server, existing, holders, in_etcd, join_file, serving};
+pub use members::{NOT_JOINING, Server, existing, holders, in_etcd, is_made_for_etcd, join_file, serving};
 use members::{answers, tells, votes, works};
 
 use super::{
@@ -95,10 +95,9 @@ impl<'a> Servers<'a> {
     /// has just come up is about to be, and one whose kubelet has not reported since is about to be started again.
     fn is_counted_on(&self, name: &str) -> bool {
         let repaired = self.inputs.repairs.contains_key(name);
-        let renewed = self.node(name).and_then(|n| n.renewed);
         let old = |d: &ContainerDetail| {
             d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT)
-                && (repaired || d.started_at.is_some_and(|at| renewed.is_some_and(|renewed| renewed >= at)))
+                && (repaired || self.node(name).is_some_and(|n| nodes::reports(n, d)))
         };
         self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
     }

@@ -22,6 +22,7 @@ use crate::{
         observed::Observed,
         ports, registries,
         repair::{Record, Repairs},
+        servers,
         steps::Problem,
         validate::Valid,
     },
@@ -193,10 +194,7 @@ fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus)
     let Some(state) = observed.child.state() else { return previous.voters.clone() };
     let server = |name: &str| desired.names.parse_server(name).is_some();
     let votes = state.nodes.iter().filter(|(name, n)| server(name) && n.voter == Some(true) && !n.left);
-    let joins = observed.own.values().filter(|d| {
-        let labels = &d.container.labels;
-        d.started_at.is_some() && labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
-    });
+    let joins = observed.own.values().filter(|d| d.started_at.is_some() && servers::is_made_for_etcd(d));
     let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
     let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
     all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()

@@ -71,10 +71,13 @@ pub fn existing<'a>(
 
 /// Whether the servers keep their data in etcd: more than one is wanted, or was there once.
 pub fn in_etcd(wanted: usize, existing: &BTreeMap<usize, Server<'_>>) -> bool {
-    let moved = |s: &Server<'_>| {
-        s.detail.is_some_and(|d| d.container.labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD))
-    };
+    let moved = |s: &Server<'_>| s.detail.is_some_and(is_made_for_etcd);
     wanted > 1 || existing.keys().any(|index| *index > 0) || existing.values().any(moved)
+}
+
+/// Whether a server's container was made to keep its data in etcd.
+pub fn is_made_for_etcd(detail: &ContainerDetail) -> bool {
+    detail.container.labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
 }
 
 /// How long a server may take from its start until its API is up.
