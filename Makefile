@@ -127,7 +127,7 @@ bench: world image ## what is done and repaired how fast, next to K3s's own time
 
 explore: export PROPTEST_CASES ?= 1000
 explore: ## other cases of the properties, and more of them each time: PROPTEST_CASES=1000
-	cargo test $(LOCKED) --test plan --test registries_file --no-fail-fast
+	cargo test $(LOCKED) --test plan --test hostile --test registries_file --no-fail-fast
 
 # The engine is restarted too, with all that runs on it.
 soak: export DOCKER_RESTART ?= 1

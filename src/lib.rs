@@ -8,6 +8,8 @@
 //! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
 //! ```
 #![forbid(unsafe_code)]
+// Of types other than numbers: an operator of theirs may panic where a method has an answer, see `time`.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod api;
 pub mod child;
@@ -23,3 +25,4 @@ pub mod plan;
 pub mod server;
 pub mod status;
 pub mod telemetry;
+pub mod time;

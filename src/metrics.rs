@@ -104,6 +104,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a reconcile of an object of `kind` that panicked.
+    pub fn panicked(&self, kind: &'static str) {
+        self.reconcile_errors.get_or_create(&[("kind", kind), ("error", "panic")]).inc();
+    }
+
     /// Counts a call of the Docker Engine, such as `create_container` with the result `ok` or a kind of error.
     pub fn docker_call(&self, operation: &'static str, result: &'static str, took: Duration) {
         self.docker_calls.get_or_create(&[("operation", operation), ("result", result)]).inc();

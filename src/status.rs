@@ -83,6 +83,19 @@ fn good(type_: &str) -> &'static str {
     }
 }
 
+/// Says of an object that the operator itself failed on it, at a place in its code. All else stays as it was.
+pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment: Moment) {
+    let Moment { generation, now } = moment;
+    let message = format!(
+        "the operator failed on this object at {place}, which is a bug: report it with the operator's log. Other objects \
+         are not affected; this one is tried again every {minutes} minutes, and at once when its spec changes"
+    );
+    for (type_, status) in [(types::READY, false), (types::STALLED, true)] {
+        condition::set(conditions, type_, status, reasons::INTERNAL_ERROR, &message, generation, now);
+    }
+    condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
+}
+
 /// Says of an object that it is paused. Everything else stays as it was, the generation too: nobody looked.
 pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     let message = "the annotation localcluster.dev/paused keeps the operator's hands off, from deletion too";

@@ -294,6 +294,40 @@ mod faults_in {
     }
 }
 
+/// Nobody knows of such a bug, but that none is left can't be known either.
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_told_of_its_object_alone_and_ends_with_its_cause() {
+    let mut rig = applied(0);
+    rig.settle(ENOUGH).await;
+    let seen = |rig: &Rig| rig.faults.calls(Side::Docker).len();
+    let ready = |rig: &Rig| condition(&rig.api.get(&path("registries", "images")).unwrap(), "Ready").0;
+
+    // The registry is looked after all the same.
+    rig.faults.panic_at(Some("observe"));
+    rig.world(|w| w.interfere(&Outside::Kill("k3d-images".into())));
+    rig.round().await;
+    rig.round().await;
+    assert_eq!(rig.told("Ready"), ("False".into(), "InternalError".into()));
+    assert_eq!((rig.told("Stalled").0, rig.told("Reconciling").0), ("True".into(), "False".into()));
+    assert_eq!(ready(&rig), "True");
+
+    // It is left alone for five minutes, unless its spec changes.
+    rig.faults.panic_at(None);
+    rig.reconcile().await;
+    assert_eq!(rig.told("Ready").1, "InternalError");
+    put(&rig, 1, |_| {});
+    rig.settle(ENOUGH).await;
+    rig.faults.panic_at(Some("observe"));
+    rig.round().await;
+    rig.faults.panic_at(None);
+    let before = seen(&rig);
+    for _ in 0..(300 / TICK) {
+        rig.round().await;
+    }
+    rig.settle(ENOUGH).await;
+    assert!(seen(&rig) > before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn scenarios_end_as_they_should() {
     for scenario in SCENARIOS {

@@ -189,6 +189,9 @@ pub mod reasons {
     /// A node was repaired several times, and its Node is still not Ready.
     pub const REPAIR_GIVEN_UP: &str = "RepairGivenUp";
 
+    /// The operator itself failed on the object.
+    pub const INTERNAL_ERROR: &str = "InternalError";
+
     // Of conditions that are neither good nor bad.
 
     /// LocalClusters use the Registry; the message names them.
@@ -265,6 +268,7 @@ pub mod reasons {
         RESETTING_QUORUM,
         QUORUM_RESET_FAILED,
         REPAIR_GIVEN_UP,
+        INTERNAL_ERROR,
         IN_USE,
         NOT_IN_USE,
         PAUSED,

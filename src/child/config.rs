@@ -46,6 +46,11 @@ pub fn applied(key: ConfigKey, content: Option<&str>) -> Value {
     map
 }
 
+/// The merge patch that takes the key away, whoever wrote it, under the version that was read.
+pub fn without(map: &ConfigMap, key: ConfigKey) -> Value {
+    json!({"metadata": {"resourceVersion": map.metadata.resource_version}, "data": {key.key: null}})
+}
+
 /// Whether an event of a watch is worth a look. Once per list it is: something may have changed between the last look
 /// and this list.
 pub fn changed<T>(event: &Event<T>) -> bool {

@@ -168,7 +168,7 @@ impl ChildApi for KubeChild {
 
     async fn drain(&self, node: &str, now: Timestamp) -> Result<(), Error> {
         let Some(found) = call(self.nodes().get_opt(node)).await? else { return Ok(()) };
-        let since = nodes::draining_since(&found);
+        let since = nodes::draining_since(&found).filter(|since| *since <= now);
         if since.is_none() || nodes::schedulable(&found) {
             let since = since.unwrap_or(now).to_string();
             let patch = json!({
@@ -241,6 +241,12 @@ impl ChildApi for KubeChild {
                     Preconditions { uid: found.uid(), resource_version: found.resource_version() };
                 let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
                 return unless_gone(bounded(maps.delete(name, &params)).await?.map(drop));
+            }
+            // What somebody else wrote stays when it is only left out of what is applied.
+            if wanted.claimed && config::held(&found, wanted.key).is_some_and(|held| !held.ours) {
+                let patch = Patch::Merge(config::without(&found, wanted.key));
+                let patched = bounded(maps.patch(name, &PatchParams::default(), &patch)).await?;
+                return unless_gone(patched.map(drop));
             }
         }
         let patch = Patch::Apply(config::applied(wanted.key, wanted.content.as_deref()));

@@ -116,6 +116,8 @@ struct Object {
     alarm: Option<(Timestamp, AbortHandle)>,
     /// What people were told of it once and for all.
     said: BTreeSet<String>,
+    /// When a reconcile of it panicked, and over which generation.
+    broken: Option<(Instant, i64)>,
 }
 
 impl Drop for Object {
@@ -188,6 +190,18 @@ impl Memory {
         if let Some((_, task)) = self.with(uid, |o| o.alarm.take()) {
             task.abort();
         }
+    }
+
+    /// A reconcile of the object panicked over this generation.
+    pub fn breaks(&self, uid: &str, generation: i64) {
+        self.with(uid, |o| o.broken = Some((Instant::now(), generation)));
+    }
+
+    /// How much of `pause` is left since a reconcile panicked over this generation.
+    pub fn broken(&self, uid: &str, generation: i64, pause: Duration) -> Option<Duration> {
+        let (at, over) = self.with(uid, |o| o.broken)?;
+        let rest = pause.saturating_sub(at.elapsed());
+        (over == generation && !rest.is_zero()).then_some(rest)
     }
 
     /// Whether people have to be told this still; it is noted that they were.

@@ -14,6 +14,7 @@ use crate::{
         observed::{Child, Observed},
         validate::Valid,
     },
+    time::after,
 };
 
 /// Asks a server for its own API. `--request-timeout` bounds what a process that is stopped would never answer.
@@ -28,7 +29,7 @@ pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut
     let Child::Unreachable(_) = observed.child else { return ctx.memory.answered(&owner.uid) };
     let now = (ctx.now)();
     let since = ctx.memory.silent_since(&owner.uid, now);
-    if ctx.settings.node_repair_after.is_none_or(|after| now < since + after) {
+    if ctx.settings.node_repair_after.is_none_or(|patience| now < after(since, patience)) {
         return;
     }
     let command = ASK.map(String::from);

@@ -12,6 +12,7 @@ pub mod local_cluster;
 pub mod manifests;
 pub mod observe;
 pub mod own_registry;
+pub mod panics;
 mod ports;
 pub mod preload;
 pub mod probe;

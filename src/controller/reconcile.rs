@@ -17,7 +17,7 @@ use super::{
     context::Context,
     expiry,
     kube_io::{self, Error},
-    local_cluster, registry, report,
+    local_cluster, panics, registry, report,
 };
 use crate::{
     api::{LocalCluster, LocalClusterStatus, PAUSED_ANNOTATION, Registry, RegistryStatus},
@@ -127,6 +127,11 @@ pub async fn reconcile<K: Managed>(
 
 /// One reconcile of an object that could be read.
 pub async fn of<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    panics::caught(object, ctx, tend(object, ctx)).await
+}
+
+/// Brings the object to what it wants, or takes it away.
+async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
     if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();

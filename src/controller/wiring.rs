@@ -25,7 +25,7 @@ use super::{
     backoff::jitter,
     context::{ClusterGuard, Context, Memory, RegistryGuard},
     files::Files,
-    kube_io,
+    kube_io, panics,
     preload::Preloads,
     probe,
     pulls::Pulls,
@@ -72,6 +72,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// Runs the operator until `stop` is cancelled.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    panics::log();
     let metrics = Metrics::new();
     let health = Arc::new(Health::default());
     let listener =

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     api::condition::{reasons, types},
     k3s::manifests::{self, ObjectRef, Parsed, Written},
+    time::{after, doubled},
 };
 
 /// Where the cluster holds the list.
@@ -167,8 +168,9 @@ fn files(
 }
 
 fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
-    let patience = (AGAIN * (1 << written.times.saturating_sub(1).min(8))).min(SELDOM);
-    written.at.is_none_or(|at| now >= at + patience)
+    let patience = doubled(AGAIN, written.times.saturating_sub(1)).min(SELDOM);
+    // A time to come is nobody's who wrote it here.
+    written.at.filter(|at| *at <= now).is_none_or(|at| now >= after(at, patience))
 }
 
 /// Plans what brings the manifests and their objects to what is wanted.
@@ -199,8 +201,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 
     // First the list, or what a file says now would be forgotten with it.
     let covered = known.is_subset(&inventory.objects);
-    let since = inventory.dropping;
-    let fresh = since.is_some_and(|s| inputs.now < s + SETTLED / 2);
+    // The cluster's users can write into the list. A time to come would keep it from being brought up to date.
+    let since = inventory.dropping.filter(|since| *since <= inputs.now);
+    let fresh = since.is_some_and(|s| inputs.now < after(s, SETTLED / 2));
     let dropping = !dropped.is_empty();
     let mut before = Vec::new();
     if !covered || (dropping && (since.is_none() || (todo.moves && !fresh))) {
@@ -240,7 +243,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     if rest && inventory != (Inventory { dropping: None, objects: wanted.clone() }) {
         updating(plan);
         // Not before K3s is certainly done with what was in the files.
-        if !dropping || since.is_none_or(|s| inputs.now >= s + SETTLED) {
+        if !dropping || since.is_none_or(|s| inputs.now >= after(s, SETTLED)) {
             plan.step(Inventory { dropping: None, objects: wanted }.action(), &[], "");
         }
     }

@@ -4,7 +4,7 @@
 //! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
 //! once.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{
     cluster::{Desired, NodeSpec},
@@ -23,6 +23,7 @@ use crate::{
     },
     docker::engine::{ContainerDetail, State},
     k3s::{self, args::CGROUP_V1},
+    time::after,
 };
 
 /// How long Pods may take to leave a node before it goes all the same.
@@ -192,7 +193,7 @@ fn judge(
     let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { return };
     let Some(state) = inputs.observed.child.state() else { return };
     let silent = |node: Option<&Node>| {
-        detail.started_at.is_some_and(|started| inputs.now >= started + REPORT_LIMIT)
+        detail.started_at.is_some_and(|started| inputs.now >= after(started, REPORT_LIMIT))
             && !node.is_some_and(|n| reports(n, detail))
     };
     let node = state.nodes.get(name);
@@ -355,11 +356,9 @@ fn replace(
 /// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
 pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &Inputs<'_>) -> bool {
     let Some(node) = inputs.observed.node(name) else { return true };
-    if let Some(since) = node.draining_since {
-        let over: Timestamp = since + DRAIN_LIMIT;
-        if node.pods_to_evict == 0 || inputs.now >= over {
-            return true;
-        }
+    let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
+    if node.draining_since.is_some_and(over) {
+        return true;
     }
     let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
     plan.waits(condition, reasons::DRAINING, message);

@@ -113,6 +113,21 @@ pub struct ChildState {
     pub config: BTreeMap<ConfigKey, Held>,
 }
 
+impl ChildState {
+    /// What was told at `now`. Whoever can write into the cluster can write times to come, by which what they are asked
+    /// for would never be over, and a mark of ours that is not ours is none.
+    pub fn told_at(mut self, now: Timestamp) -> Self {
+        let past = |at: &mut Option<Timestamp>| *at = at.map(|at| at.min(now));
+        for node in self.nodes.values_mut() {
+            past(&mut node.since);
+            past(&mut node.renewed);
+            past(&mut node.api_renewed);
+            node.draining_since = node.draining_since.filter(|since| *since <= now);
+        }
+        self
+    }
+}
+
 /// What a key of a ConfigMap holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Held {

@@ -26,6 +26,7 @@ use crate::{
         local_cluster::{NodeRepairs, NodeRole},
     },
     docker::engine::{ContainerDetail, State},
+    time,
 };
 
 /// How long a server has at least until its API is up.
@@ -155,7 +156,7 @@ fn forget(plan: &mut Plan, nodes: &[&NodeSpec], after: SignedDuration, inputs: &
     for name in nodes.iter().map(|n| &n.container.name).filter(|n| inputs.repairs.contains_key(*n)) {
         let Some(detail) = site.own(name).filter(|d| works(inputs.observed, d)) else { continue };
         let ready = inputs.observed.node(name).and_then(|n| n.since).max(detail.started_at);
-        let over = ready.unwrap_or(inputs.now) + after;
+        let over = time::after(ready.unwrap_or(inputs.now), after);
         if inputs.now >= over {
             plan.repairs.remove(name);
         } else {
@@ -174,7 +175,7 @@ fn is_under_way(
 ) -> bool {
     let Some(detail) = site.own(name) else { return true };
     let leaving = inputs.observed.node(name).is_some_and(|n| n.leaving || n.left);
-    let recent = inputs.now < begun(past, detail) + after;
+    let recent = inputs.now < time::after(begun(past, detail), after);
     !works(inputs.observed, detail) && (leaving || recent || detail.started_at.is_none())
 }
 
@@ -194,7 +195,7 @@ fn due(
     let doubled = past.map(|p| p.count).filter(|count| *count < MOST).unwrap_or_default();
     if let Some(since) = inputs.observed.hung.get(name).filter(|_| detail.container.state == State::Running) {
         let since = detail.started_at?.max(*since);
-        return since.checked_add(after * (1 << doubled)).ok();
+        return Some(time::after(since, time::doubled(after, doubled)));
     }
     inputs.observed.child.state()?;
     if works(inputs.observed, detail) {
@@ -213,7 +214,7 @@ fn due(
         // Those that never report are let join anew.
         (None, None) => return None,
     };
-    since.checked_add(after * (1 << doubled)).ok()
+    Some(time::after(since, time::doubled(after, doubled)))
 }
 
 /// How long it is waited before a first repair; `None` for ever.

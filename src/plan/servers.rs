@@ -29,6 +29,7 @@ use crate::{
     docker::engine::{ContainerDetail, State},
     k3s::versions,
     plan::cluster::{Desired, NodeSpec},
+    time::after,
 };
 
 /// The voters of a cluster of which most have lost their data.
@@ -96,7 +97,7 @@ impl<'a> Servers<'a> {
     fn is_counted_on(&self, name: &str) -> bool {
         let repaired = self.inputs.repairs.contains_key(name);
         let old = |d: &ContainerDetail| {
-            d.created_at.is_some_and(|at| self.inputs.now >= at + REPORT_LIMIT)
+            d.created_at.is_some_and(|at| self.inputs.now >= after(at, REPORT_LIMIT))
                 && (repaired || self.node(name).is_some_and(|n| nodes::reports(n, d)))
         };
         self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
@@ -185,7 +186,7 @@ impl<'a> Servers<'a> {
     fn is_forgotten(&self, name: &str) -> bool {
         let own = self.index(name);
         let others = || self.existing.keys().filter(|i| Some(**i) != own).any(|i| self.works(&self.name(*i)));
-        let old = |at: Timestamp| self.inputs.now >= at + REPORT_LIMIT;
+        let old = |at: Timestamp| self.inputs.now >= after(at, REPORT_LIMIT);
         let there = self.site.own(name).is_some_and(|d| {
             d.started_at.is_some_and(|at| old(at) || d.container.state != State::Running)
                 && d.created_at.is_some_and(old)
@@ -294,7 +295,7 @@ impl<'a> Servers<'a> {
         let leads = |d: &&ContainerDetail| d.container.state == State::Running && self.site.is_placed(d);
         let balancer = balancer.filter(leads).and_then(|d| d.started_at);
         let started = self.existing.values().filter_map(|s| s.detail?.started_at).max();
-        let given_up = |at: Timestamp| self.inputs.now >= at.max(started.unwrap_or(at)) + REPORT_LIMIT;
+        let given_up = |at: Timestamp| self.inputs.now >= after(at.max(started.unwrap_or(at)), REPORT_LIMIT);
         // One that is about to be started may be all that the others miss.
         let rests = |d: &ContainerDetail| {
             matches!(d.container.state, State::Created | State::Exited) && self.site.is_placed(d)
@@ -334,7 +335,7 @@ impl<'a> Servers<'a> {
     /// once.
     fn may_vote_unseen(&self, name: &str) -> bool {
         let silent = self.node(name).is_none_or(|n| n.voter.is_none());
-        let young = |at: Timestamp| self.inputs.now < at + REPORT_LIMIT;
+        let young = |at: Timestamp| self.inputs.now < after(at, REPORT_LIMIT);
         let joins = |d: &ContainerDetail| d.started_at.is_some() && d.created_at.is_some_and(young);
         self.etcd && silent && self.site.own(name).is_some_and(joins)
     }

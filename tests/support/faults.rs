@@ -45,6 +45,7 @@ struct State {
     calls: [Vec<(String, bool)>; 3],
     writes: Vec<String>,
     planned: Option<(Side, usize, Fault)>,
+    panics: Option<String>,
 }
 
 impl Faults {
@@ -53,9 +54,18 @@ impl Faults {
         self.state.lock().unwrap().planned = Some((side, number, fault));
     }
 
+    /// Has whoever makes this call panic.
+    pub fn panic_at(&self, call: Option<&str>) {
+        self.state.lock().unwrap().panics = call.map(str::to_owned);
+    }
+
     /// Counts a call; how it goes wrong, if it does.
     pub fn gate(&self, side: Side, call: String, writes: bool) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
+        if state.panics.as_ref() == Some(&call) {
+            drop(state);
+            panic!("told to at {call}");
+        }
         if writes {
             state.writes.push(format!("{side:?} {call}"));
         }

@@ -601,7 +601,7 @@ impl World {
             Some(content) => {
                 drop(config.insert(wanted.key, Held { content: content.clone(), ours: true }));
             }
-            None if theirs => {}
+            None if theirs && !wanted.claimed => {}
             None => drop(config.remove(&wanted.key)),
         }
         Ok(())

@@ -393,7 +393,7 @@ impl Lab {
     }
 
     /// Writes the status.
-    fn tell(&mut self, index: usize, look: &Look, problems: &[Problem]) {
+    pub fn tell(&mut self, index: usize, look: &Look, problems: &[Problem]) {
         let object = &mut self.clusters[index];
         let moment = object.moment(&self.world);
         let quorum_reset = object.reset().told(&look.plan).map(str::to_owned);

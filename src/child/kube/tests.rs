@@ -305,3 +305,15 @@ fn of_readyz_only_the_checks_that_fail_are_told() {
     assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
     assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
 }
+
+#[tokio::test]
+async fn a_key_that_bears_our_name_goes_whoever_wrote_it() {
+    let (api, child) = cluster();
+    api.put(CUSTOM, theirs("localcluster.override", "theirs"));
+    let gone = ClusterConfigMap { content: None, ..dns("") };
+    child.set_config(&gone).await.unwrap();
+    assert_eq!(api.get(CUSTOM).unwrap()["data"], json!({}));
+    api.put(HOSTING, theirs("localRegistryHosting.v1", "theirs"));
+    child.set_config(&hosting(None)).await.unwrap();
+    assert_eq!(api.get(HOSTING).unwrap()["data"], json!({"localRegistryHosting.v1": "theirs"}));
+}

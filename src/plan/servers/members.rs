@@ -22,6 +22,7 @@ use crate::{
         nodes,
         observed::{Child, ChildState, Node, Observed},
     },
+    time::after,
 };
 
 /// A server of which there is something.
@@ -133,7 +134,8 @@ const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// Whether a server that runs has just written to etcd by the member beside it, which is the only one that its
 /// kube-apiserver asks. Without a majority it could not have.
 pub fn tells(node: &Node, detail: &ContainerDetail, now: Timestamp) -> bool {
-    let recent = |at: Timestamp| now < at + SILENCE && detail.started_at.is_some_and(|started| at >= started);
+    let recent =
+        |at: Timestamp| now < after(at, SILENCE) && detail.started_at.is_some_and(|started| at >= started);
     detail.container.state == State::Running && node.api_renewed.is_some_and(recent)
 }
 
@@ -166,7 +168,9 @@ pub fn serving(
     let leaves =
         |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
     let steady = |d: &ContainerDetail| {
-        d.container.state == State::Running && d.started_at.is_some_and(|at| now >= at + START) && !leaves(d)
+        d.container.state == State::Running
+            && d.started_at.is_some_and(|at| now >= after(at, START))
+            && !leaves(d)
     };
     let all: BTreeSet<usize> = (0..count).chain(existing.keys().copied()).collect();
     let likely: Vec<usize> = all.iter().copied().filter(|index| detail(index).is_some_and(steady)).collect();

@@ -1,0 +1,74 @@
+//! A reconcile that panics fails for its own object alone.
+//!
+//! Everything that a reconcile reads comes from outside, created clusters and their users included, and no amount of care
+//! proves that none of it meets a bug. So a panic is caught, the object's status tells of it, and the object is left alone
+//! for a while: what made it panic is mostly still there. All other objects go on.
+
+use std::{
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use kube::{ResourceExt, runtime::controller::Action as Next};
+
+use super::{
+    context::Context,
+    kube_io::{self, Error},
+    reconcile::Managed,
+};
+use crate::status::{self, Moment};
+
+/// How long an object is left alone after a panic, unless its spec changes.
+const PAUSE: Duration = Duration::from_secs(5 * 60);
+
+thread_local! {
+    /// Where in the code the last panic on this thread was.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Has panics logged with their place in the code. Words that were made of values are left out: they may quote what is
+/// secret.
+pub fn log() {
+    panic::set_hook(Box::new(|info| {
+        let place = place(info);
+        let words = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown)");
+        tracing::error!(place, words, "panicked");
+        PLACE.set(Some(place));
+    }));
+}
+
+fn place(info: &PanicHookInfo<'_>) -> String {
+    info.location().map_or_else(|| "an unknown place".to_owned(), |l| format!("{}:{}", l.file(), l.line()))
+}
+
+/// Runs a reconcile of `object`, unless one has just panicked over the same spec. When this one panics, tells so in the
+/// object's status.
+pub async fn caught<K: Managed>(
+    object: &K,
+    ctx: &Arc<Context>,
+    reconcile: impl Future<Output = Result<Next, Error>>,
+) -> Result<Next, Error> {
+    let uid = object.uid().unwrap_or_default();
+    let generation = object.meta().generation.unwrap_or_default();
+    if let Some(rest) = ctx.memory.broken(&uid, generation, PAUSE) {
+        return Ok(Next::requeue(rest));
+    }
+    if let Ok(result) = AssertUnwindSafe(reconcile).catch_unwind().await {
+        return result;
+    }
+    ctx.memory.breaks(&uid, generation);
+    ctx.metrics.panicked(K::KIND);
+    let place = PLACE.take().unwrap_or_else(|| "an unknown place".to_owned());
+    let mut next = object.status().cloned().unwrap_or_default();
+    status::broken(
+        K::conditions(&mut next),
+        &place,
+        PAUSE.as_secs() / 60,
+        Moment { generation, now: (ctx.now)() },
+    );
+    kube_io::write_status(&ctx.client, object, &next).await?;
+    Ok(Next::requeue(PAUSE))
+}

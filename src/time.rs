@@ -1,0 +1,43 @@
+//! Arithmetic on points in time that has an answer for each of them.
+//!
+//! Times come from outside: from Nodes, Leases, ConfigMaps and files of created clusters, whose users write into them
+//! what they like. [`Timestamp`]'s own operators panic beyond the year 9999, so that they are not used (`clippy.toml`
+//! has a lint for it).
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The time `wait` after `at`; the last or the first there is where that is beyond it.
+pub fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    let beyond = if wait.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    at.checked_add(wait).unwrap_or(beyond)
+}
+
+/// `wait` twice as long for each of `times` times.
+pub fn doubled(wait: SignedDuration, times: u32) -> SignedDuration {
+    let factor = 1i32.checked_shl(times.min(30)).unwrap_or(i32::MAX);
+    wait.checked_mul(factor).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sum_has_an_answer() {
+        let second = SignedDuration::from_secs(1);
+        let at = Timestamp::from_second(10).unwrap();
+        assert_eq!(after(at, second), Timestamp::from_second(11).unwrap());
+        assert_eq!(after(Timestamp::MAX, second), Timestamp::MAX);
+        assert_eq!(after(at, SignedDuration::MAX), Timestamp::MAX);
+        assert_eq!(after(Timestamp::MIN, -second), Timestamp::MIN);
+        assert_eq!(after(at, SignedDuration::MIN), Timestamp::MIN);
+    }
+
+    #[test]
+    fn every_doubling_has_an_answer() {
+        let second = SignedDuration::from_secs(1);
+        assert_eq!((doubled(second, 0), doubled(second, 3)), (second, second * 8));
+        assert_eq!(doubled(second, u32::MAX), second * (1 << 30));
+        assert_eq!(doubled(SignedDuration::MAX, 1), SignedDuration::MAX);
+    }
+}
