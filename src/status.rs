@@ -2,16 +2,18 @@
 
 mod cluster;
 mod registry;
+mod stopped;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use cluster::{ClusterView, cluster, cluster_blocked, host_url, network_url};
 pub use registry::{RegistryView, in_use, registry, registry_blocked};
+pub use stopped::stopped;
 
 use crate::{
     api::condition::{self, Status, reasons, types},
-    plan::steps::Problem,
+    plan::steps::{Problem, Verdict},
 };
 
 /// When and for which generation a status is made.
@@ -32,15 +34,29 @@ fn judge(
     unknown: Option<&str>,
     moment: Moment,
 ) {
+    judge_each(conditions, all, problems, unknown, moment);
+    sum_up(conditions, all, problems, moment);
+}
+
+/// Sets the conditions that `Ready` sums up.
+fn judge_each(
+    conditions: &mut Vec<Condition>,
+    all: &[&'static str],
+    problems: &[Problem],
+    unknown: Option<&str>,
+    moment: Moment,
+) {
     let Moment { generation, now } = moment;
     let cut = unknown.and_then(|u| all.iter().position(|t| *t == u)).unwrap_or(all.len());
     for (index, type_) in all.iter().enumerate() {
         let mut own = problems.iter().filter(|p| p.condition == *type_);
         // What needs a person is said first: the rest mostly follows from it.
-        let worst = own.clone().find(|p| p.stalled).or_else(|| own.next());
+        let failing = || own.clone().find(|p| p.verdict != Verdict::Unknown);
+        let worst = own.clone().find(|p| p.stalled()).or_else(failing).or_else(|| own.next());
         match worst {
             Some(p) => {
-                condition::set(conditions, type_, Status::False, p.reason, &p.message, generation, now)
+                let status = if p.verdict == Verdict::Unknown { Status::Unknown } else { Status::False };
+                condition::set(conditions, type_, status, p.reason, &p.message, generation, now)
             }
             None if index >= cut => {
                 let message = "not judged until what it depends on is done";
@@ -49,7 +65,12 @@ fn judge(
             None => condition::set(conditions, type_, Status::True, good(type_), "", generation, now),
         };
     }
-    let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled));
+}
+
+/// Sets `Ready`, and what tells whether something goes on.
+fn sum_up(conditions: &mut Vec<Condition>, all: &[&'static str], problems: &[Problem], moment: Moment) {
+    let Moment { generation, now } = moment;
+    let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled()));
     let failing =
         all.iter().filter_map(|t| condition::get(conditions, t)).find(|c| c.status != "True").cloned();
     let elsewhere = problems.iter().find(|p| !all.contains(&p.condition));
@@ -96,9 +117,24 @@ pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment
     condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
 }
 
-/// Says of an object that it is paused. Everything else stays as it was, the generation too: nobody looked.
+/// Says of an object that it is paused. Nobody looks at it, so that nothing is known to hold any more: who waits for
+/// `Ready` waits until the object is looked at again. The generation stays that of the last look.
 pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
-    let message = "the annotation localcluster.dev/paused keeps the operator's hands off, from deletion too";
-    condition::set(conditions, types::PAUSED, true, reasons::PAUSED, message, moment.generation, moment.now);
-    condition::set(conditions, types::RECONCILING, false, reasons::PAUSED, "", moment.generation, moment.now);
+    let Moment { generation, now } = moment;
+    let message = "not observed while the annotation localcluster.dev/paused is true; remove it to resume";
+    let held =
+        conditions.iter().filter(|c| c.type_ == types::READY || is_judged(&c.type_)).map(|c| c.type_.clone());
+    for type_ in held.collect::<Vec<_>>() {
+        condition::set(conditions, &type_, Status::Unknown, reasons::PAUSED, message, generation, now);
+    }
+    let message =
+        "the annotation localcluster.dev/paused keeps the operator from changing anything, deletion included";
+    condition::set(conditions, types::PAUSED, true, reasons::PAUSED, message, generation, now);
+    condition::set(conditions, types::RECONCILING, false, reasons::PAUSED, "", generation, now);
+    condition::set(conditions, types::STALLED, false, reasons::PAUSED, "", generation, now);
+}
+
+/// Whether a condition of this type is part of `Ready`.
+fn is_judged(type_: &str) -> bool {
+    cluster::CLUSTER.contains(&type_) || registry::REGISTRY.contains(&type_)
 }

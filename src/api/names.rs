@@ -25,6 +25,8 @@ pub const SUBNET: &str = "localcluster.dev/subnet";
 pub const APP: &str = "app";
 /// k3d's label: what a container is (`server`, `agent`, `loadbalancer`, `registry`).
 pub const ROLE: &str = "k3d.role";
+/// k3d's label: the host port of a registry.
+pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
 /// k3d's label: the cluster's name.
 pub const CLUSTER: &str = "k3d.cluster";
 

@@ -14,7 +14,7 @@ use super::{
     manifests, observe, ports,
     pulls::Wake,
     reach::{self, Seen},
-    report, resolve,
+    report, resolve, stopped,
 };
 use crate::{
     api::{
@@ -62,7 +62,8 @@ pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, E
     Ok(report::waiting(ctx, &cluster.uid().unwrap_or_default()))
 }
 
-enum Outcome {
+/// What a look led to.
+pub enum Outcome {
     /// Something was done: look again.
     Again,
     /// Nothing more can be done now.
@@ -88,7 +89,7 @@ async fn pass(
     let valid = match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
         Ok(valid) => valid,
         Err(messages) => {
-            let problem = report::stalled(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+            let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
             blocked(previous, &[problem], types::RESOLVED_REFS).await?;
             return Ok(Outcome::Next(Next::await_change()));
         }
@@ -98,6 +99,9 @@ async fn pass(
         Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await,
     };
     ctx.health.set_docker(true);
+    if valid.stopped {
+        return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
+    }
 
     let mut plan = Plan::default();
     let Some(refs) = resolve::refs(ctx, cluster, &valid, &observed, &mut plan).await? else {
@@ -114,10 +118,7 @@ async fn pass(
         return blocked(previous, &plan.problems, types::REGISTRIES_READY).await;
     };
     ports::judge(ctx, &owner, &valid, &observed, previous, &mut plan, &mut allocation).await;
-    let Seen { credentials, child } = match valid.stopped {
-        true => Seen { credentials: None, child: None },
-        false => reach::child(ctx, &owner, &mut observed, &valid, &allocation).await,
-    };
+    let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &valid, &allocation).await;
     hang::observe(ctx, &owner, &valid, &mut observed).await;
     let settings = &ctx.settings;
     let basis = cluster::Basis {
@@ -178,12 +179,9 @@ async fn pass(
     for import in &plan.imports {
         ctx.preloads.start(import, wake(ctx, cluster));
     }
-    let secret = if valid.stopped {
-        previous.kubeconfig_secret.clone()
-    } else {
+    let secret =
         credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials)
-            .await?
-    };
+            .await?;
 
     let view = ClusterView {
         valid: &valid,
@@ -279,7 +277,11 @@ fn problems(
             execute::Error::NotMade(_) => {}
         }
     }
-    if problems.is_empty() || (retry && problems.iter().all(|p| !p.stalled)) { None } else { Some(problems) }
+    if problems.is_empty() || (retry && problems.iter().all(|p| !p.stalled())) {
+        None
+    } else {
+        Some(problems)
+    }
 }
 
 /// Images and files, once it is known which are wanted.
@@ -356,7 +358,7 @@ fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
 }
 
 /// Writes the status where it differs, and keeps it as the last one written.
-async fn write(
+pub async fn write(
     cluster: &LocalCluster,
     previous: &mut LocalClusterStatus,
     mut next: LocalClusterStatus,
@@ -403,7 +405,7 @@ pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Optio
         }
         let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
         report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-        let failed: Vec<Problem> = report::failures(&plan.steps, &done);
+        let failed: Vec<Problem> = report::failures(&plan.steps, &done, None);
         if !failed.is_empty() {
             let next = status::cluster_blocked(&previous, &failed, types::NETWORK_READY, moment);
             write(cluster, &mut previous, next, ctx).await?;

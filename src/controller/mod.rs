@@ -24,6 +24,7 @@ pub mod registry;
 mod registry_refs;
 pub mod report;
 pub mod resolve;
+mod stopped;
 pub mod triggers;
 pub mod turns;
 mod wiring;

@@ -115,6 +115,11 @@ pub async fn reconcile<K: Managed>(
             return Ok(Next::await_change());
         }
     };
+    // What clusters refer to is known when both watches are: before, a Registry that is there would seem not to be.
+    let known = tokio::join!(ctx.clusters.wait_until_ready(), ctx.registries.wait_until_ready());
+    if known.0.is_err() || known.1.is_err() {
+        return Ok(Next::await_change());
+    }
     let result = of(object, &ctx).await;
     let error = result.as_ref().err().filter(|e| !e.is_stale()).map(|_| "kubernetes");
     ctx.metrics.reconciled(K::KIND, began.elapsed(), error);

@@ -75,7 +75,7 @@ async fn pass(
     let valid = match validate::registry(&namespace, &object.name_any(), &object.spec) {
         Ok(valid) => valid,
         Err(messages) => {
-            let problem = report::stalled(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+            let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
             blocked(previous, &[problem], types::RESOLVED_REFS).await?;
             return Ok(Some(Next::await_change()));
         }
@@ -344,7 +344,7 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
         }
         let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
         report::events(ctx, &object.object_ref(&()), &plan.steps, &done);
-        let failed = report::failures(&plan.steps, &done);
+        let failed = report::failures(&plan.steps, &done, None);
         if !failed.is_empty() {
             let next = status::registry_blocked(&previous, &failed, types::CONTAINER_READY, moment);
             write(object, &mut previous, next, ctx).await?;

@@ -16,7 +16,10 @@ use super::{
     execute::{self, Report},
 };
 use crate::{
-    api::condition::{self, reasons, types},
+    api::{
+        condition::{self, reasons, types},
+        names::ClusterNames,
+    },
     docker::error::Error as DockerError,
     plan::{
         failures,
@@ -31,11 +34,6 @@ const LATER: Duration = Duration::from_secs(5);
 /// How often to look whether a person has acted, where no watch tells.
 const STALLED: Duration = Duration::from_secs(15);
 
-/// A problem that needs a person.
-pub fn stalled(condition: &'static str, reason: &'static str, message: String) -> Problem {
-    Problem { condition, reason, message, stalled: true }
-}
-
 /// The problem that a failed look at Docker is.
 pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
     let away = matches!(error, DockerError::Unavailable(_) | DockerError::Timeout(_));
@@ -43,13 +41,13 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
         ctx.health.set_docker(false);
     }
     let reason = if away { reasons::DOCKER_UNAVAILABLE } else { reasons::DOCKER_ERROR };
-    Problem { condition: types::DOCKER_REACHABLE, reason, message: error.to_string(), stalled: false }
+    Problem::waits(types::DOCKER_REACHABLE, reason, error.to_string())
 }
 
-/// The problems of failed Docker steps of an object without nodes.
-pub fn failures(steps: &[Step], done: &Report) -> Vec<Problem> {
+/// The problems of failed Docker steps of a cluster with these names, or of an object without nodes.
+pub fn failures(steps: &[Step], done: &Report, names: Option<&ClusterNames>) -> Vec<Problem> {
     let of = |(index, error): &(usize, execute::Error)| match error {
-        execute::Error::Docker(error) => failures::docker(&steps[*index].action, error, None),
+        execute::Error::Docker(error) => failures::docker(&steps[*index].action, error, names),
         execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
     };
     done.failed.iter().filter_map(of).collect()
@@ -69,7 +67,7 @@ pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
         );
     }
     // What goes on beside it is followed as closely as ever.
-    if problems.iter().all(|p| p.stalled) {
+    if problems.iter().all(Problem::stalled) {
         return Next::requeue(STALLED.mul_f64(1.0 - jitter() / 5.0));
     }
     waiting(ctx, uid)

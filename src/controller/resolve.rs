@@ -37,7 +37,7 @@ pub async fn refs(
     observed: &Observed,
     plan: &mut Plan,
 ) -> Result<Option<Refs>, Error> {
-    let (registries, inputs) = registries::resolve(ctx, cluster, valid, plan).await?;
+    let (registries, inputs) = registries::resolve(ctx, cluster, valid, observed, plan).await?;
     let token = token(ctx, cluster, valid, observed, plan).await?;
     let namespace = cluster.namespace().unwrap_or_default();
     let manifests = manifests::resolve(ctx, &namespace, valid, plan).await?;

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::names,
+    docker::engine::Container,
     k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme},
 };
 
@@ -98,7 +99,7 @@ pub struct UsedRegistry {
     pub owner: Owner,
     /// Its container's name.
     pub hostname: String,
-    /// Its port on the Docker host.
+    /// Its port on the Docker host; `None` while nothing tells it.
     pub host_port: Option<u16>,
     /// Whether it serves HTTPS.
     pub tls: bool,
@@ -110,16 +111,21 @@ pub struct UsedRegistry {
     pub upstream: Option<String>,
     /// Whether tools in the cluster are told of it.
     pub hosting: bool,
-    /// Whether it is Ready.
-    pub ready: bool,
-    /// Why it is not.
-    pub message: String,
+    /// Why it does not serve, by the last word of its own status. What that does not tell, for whatever reason, is no
+    /// trouble: its container shows whether it runs.
+    pub trouble: Option<String>,
 }
 
 impl UsedRegistry {
     /// Its name and port on the cluster's network.
     pub fn address(&self) -> String {
         format!("{}:{REGISTRY_PORT}", self.hostname)
+    }
+
+    /// Its port on the Docker host, as its container was made with it.
+    pub fn port_of(&self, container: &Container) -> Option<u16> {
+        let its = container.name == self.hostname && self.owner.owns(&container.labels);
+        its.then(|| container.labels.get(names::EXTERNAL_PORT)?.parse().ok()).flatten()
     }
 
     /// As the nodes see it.
@@ -185,8 +191,6 @@ pub struct Desired {
     pub preload: Vec<String>,
     /// The K3s version that its Nodes have to tell, where the image's tag tells one.
     pub version: Option<String>,
-    /// Whether all of it is to be stopped.
-    pub stopped: bool,
     /// The addresses of names that its nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
     /// What of the host its nodes mount.

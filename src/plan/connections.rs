@@ -44,18 +44,22 @@ pub fn plan(
     };
     for registry in &inputs.refs.registries {
         table.addresses.insert(registry.hostname.clone(), None);
-        if !registry.ready {
-            let message = format!("the Registry {} is not ready: {}", registry.name, registry.message);
+        let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
+        let container = observed.containers.iter().find(its);
+        let name = &registry.name;
+        let why = match (&registry.trouble, container) {
+            (_, None) => Some(format!("the Registry {name} has no container yet")),
+            (Some(trouble), Some(_)) => Some(format!("the Registry {name} does not serve: {trouble}")),
+            (None, Some(c)) if c.state != State::Running => {
+                Some(format!("the container {} of the Registry {name} is not running", c.name))
+            }
+            (None, Some(_)) => None,
+        };
+        if let Some(message) = why {
             plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
         }
-        let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
-        match observed.containers.iter().find(its) {
-            Some(container) => table.connect(plan, container, &format!("the Registry {}", registry.name)),
-            None if registry.ready => {
-                let message = format!("the container of the Registry {} is missing", registry.name);
-                plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
-            }
-            None => {}
+        if let Some(container) = container {
+            table.connect(plan, container, &format!("the Registry {name}"));
         }
     }
     for name in &desired.strangers {

@@ -6,7 +6,7 @@ use super::{
     containers::condition_of,
     desired::Role,
     manifests::INVENTORY,
-    steps::{Action, Problem},
+    steps::{Action, Problem, Verdict},
 };
 use crate::{
     api::{
@@ -20,62 +20,53 @@ use crate::{
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {
     let condition = about(action, names);
     let subject = action.subject();
-    let (reason, message, stalled) = match error {
+    use Verdict::{Stalls, Waits};
+    let (reason, message, verdict) = match error {
         // Something changed between the look and the act, or is about to.
         Error::NotFound(_) | Error::Busy(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("Docker can't be reached: {m}");
-            return Some(Problem {
-                condition: types::DOCKER_REACHABLE,
-                reason: reasons::DOCKER_UNAVAILABLE,
-                message,
-                stalled: false,
-            });
+            return Some(Problem::waits(types::DOCKER_REACHABLE, reasons::DOCKER_UNAVAILABLE, message));
         }
         Error::PortTaken(m) => {
             let message = format!(
                 "{subject} can't publish a host port that something else holds: {m}. Free the port, or change it in \
                  the spec"
             );
-            (reasons::PORT_CONFLICT, message, true)
+            (reasons::PORT_CONFLICT, message, Stalls)
         }
-        Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), true),
+        Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), Stalls),
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             reasons::SUBNET_CONFLICT,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
-            true,
+            Stalls,
         ),
-        Error::Pull(m) => (reasons::IMAGE_PULL_FAILED, format!("{subject}: {m}"), true),
+        Error::Pull(m) => (reasons::IMAGE_PULL_FAILED, format!("{subject}: {m}"), Stalls),
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
             let message = format!(
                 "{subject}: there is no directory {path} on the Docker host: make it with `mkdir -p {path}`"
             );
-            (reasons::HOST_PATH_NOT_FOUND, message, true)
+            (reasons::HOST_PATH_NOT_FOUND, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if m.contains("could not select device driver") => {
             let message = format!(
                 "{subject}: the Docker engine has no driver for GPUs ({m}): install NVIDIA's container toolkit on the \
                  Docker host and restart Docker, or take gpus out of the spec"
             );
-            (reasons::GPU_UNAVAILABLE, message, true)
+            (reasons::GPU_UNAVAILABLE, message, Stalls)
         }
-        Error::Invalid(m) => (reasons::DOCKER_ERROR, format!("{action}: {m}"), true),
+        Error::Invalid(m) => (reasons::DOCKER_ERROR, format!("{action}: {m}"), Stalls),
         Error::Address(m) | Error::Engine(m) | Error::Timeout(m) => {
-            (reasons::DOCKER_ERROR, format!("{action}: {m}"), false)
+            (reasons::DOCKER_ERROR, format!("{action}: {m}"), Waits)
         }
     };
-    Some(Problem { condition, reason, message, stalled })
+    Some(Problem { condition, reason, message, verdict })
 }
 
 /// The problem that a failed call to the created cluster is.
 pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Problem {
-    Problem {
-        condition: about(action, names),
-        reason: reasons::API_NOT_ANSWERING,
-        message: format!("{action}: {message}"),
-        stalled: false,
-    }
+    Problem::waits(about(action, names), reasons::API_NOT_ANSWERING, format!("{action}: {message}"))
 }
 
 /// The condition that a step works for.
@@ -130,7 +121,7 @@ mod tests {
         let problem =
             docker(&Action::Start { container }, &Error::Engine(said.into()), Some(&names)).unwrap();
         assert_eq!((problem.condition, problem.reason), (types::AGENTS_READY, reasons::GPU_UNAVAILABLE));
-        assert!(problem.stalled && problem.message.contains(said), "{problem:?}");
+        assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
         assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
     }
 

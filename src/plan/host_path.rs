@@ -36,12 +36,8 @@ pub fn refusal(field: &str, path: &str, allowed: &[String]) -> Problem {
     } else {
         format!("allows only what is in {} (--allow-host-path)", allowed.join(", "))
     };
-    Problem {
-        condition: types::ACCEPTED,
-        reason: reasons::HOST_PATH_NOT_ALLOWED,
-        message: format!("{field}: {path} may not be mounted, since the operator {instead}"),
-        stalled: true,
-    }
+    let message = format!("{field}: {path} may not be mounted, since the operator {instead}");
+    Problem::stalls(types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED, message)
 }
 
 /// What has to be looked at: paths in the container that looks, with what they are on the host, from the top.

@@ -151,7 +151,7 @@ mod tests {
         let acts: Vec<_> = plan.steps.iter().map(|s| s.action.to_string()).collect();
         assert_eq!(acts, ["SetConfig coredns-custom", "SetConfig local-registry-hosting"]);
         assert_eq!(plan.problems[0].reason, reasons::UPDATING);
-        assert!(!plan.problems[0].stalled);
+        assert!(!plan.problems[0].stalled());
         let state = done(&state, &all);
         assert!(planned(&all, &state).is_settled());
         assert_eq!(

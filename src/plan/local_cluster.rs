@@ -17,6 +17,7 @@ use crate::{
     api::{
         condition::{reasons, types},
         local_cluster::NodeRole,
+        names::ClusterNames,
     },
     docker::engine::{Container, Network, State},
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
@@ -48,9 +49,6 @@ pub struct Inputs<'a> {
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
     plan.repairs = repair::begin(desired, inputs);
-    if desired.stopped {
-        return stop(plan, desired, inputs);
-    }
     let Some(network) = network(plan, desired, owner, observed) else {
         plan.unjudged = Some(types::REGISTRIES_READY);
         // Images and volumes need no network, and pulls are what takes longest.
@@ -107,25 +105,23 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
 /// Plans what stops all of the cluster's containers: agents before servers, so that their last reports arrive, and the
 /// load balancer last. Servers go one after another: the one that leads etcd hands that over as it stops, and waits up
 /// to 15 seconds for one that is stopping too. Whoever connects what runs no longer is not asked.
-fn stop(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
-    let mut up: Vec<_> =
-        inputs.observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
+pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
+    let mut up: Vec<_> = observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
     up.sort_by(|a, b| a.name.cmp(&b.name));
-    let role = |name: &str| desired.names.parse_node(name).map(|(role, _)| role);
+    let role = |name: &str| names.parse_node(name).map(|(role, _)| role);
     let mut last: Vec<usize> = Vec::new();
     for wanted in [Some(NodeRole::Agent), Some(NodeRole::Server), None] {
         let mut stopped = Vec::new();
         for container in up.iter().filter(|c| role(&c.name) == wanted) {
             let target = Target::of(container);
             let grace = if wanted.is_some() { GRACE } else { 0 };
-            let step =
-                plan.step(Action::Stop { container: target, grace }, &last, "the cluster is to be stopped");
+            let step = plan.step(Action::Stop { container: target, grace }, &last, "spec.state is Stopped");
             if wanted == Some(NodeRole::Server) {
                 last = vec![step];
             } else {
                 stopped.push(step);
             }
-            let message = format!("{} is being stopped", container.name);
+            let message = format!("stopping {}", container.name);
             plan.waits(types::CONTROL_PLANE_READY, reasons::STOPPING, message);
         }
         if !stopped.is_empty() {
@@ -251,10 +247,16 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
 }
 
-/// Why nodes must not be started for the first time yet.
-pub fn hold(refs: &Refs) -> Option<(&'static str, String)> {
-    if let Some(waiting) = refs.registries.iter().find(|r| !r.ready || r.host_port.is_none()) {
-        let message = format!("it starts when the Registry {} is ready", waiting.name);
+/// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
+/// nodes are told of them as they run.
+pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
+    let Inputs { refs, observed, .. } = *inputs;
+    let begun = observed.own.values().any(|d| d.started_at.is_some());
+    if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
+        let message = format!(
+            "waiting for the Registry {} before the first start: it has no host port yet",
+            waiting.name
+        );
         return Some((reasons::REGISTRY_NOT_READY, message));
     }
     let message = "it starts when all that its registries and files refer to is there";

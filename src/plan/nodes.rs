@@ -111,6 +111,10 @@ pub fn plan(
             }
         }
     }
+    if inputs.observed.child.state().is_none() && !desired.agents.is_empty() {
+        let message = "the cluster's API does not answer: whether the agents are Ready is not known";
+        plan.unknown(types::AGENTS_READY, reasons::API_NOT_ANSWERING, message);
+    }
     let room = if settled { desired.max_unavailable.saturating_sub(down) } else { 0 };
     replace(plan, &outdated, room, inputs, site, &servers, after);
     repair::plan(plan, &current, inputs, site, &servers);
@@ -128,7 +132,7 @@ fn converge(
     servers: &mut Servers<'_>,
 ) -> Standing {
     let spec = &node.container;
-    let hold = hold(inputs.refs);
+    let hold = hold(inputs);
     // Set while it is not known what goes into a new container.
     let unknown = hold.clone().filter(|_| inputs.refs.inputs.is_none());
     if let Some(detail) = site.own(&spec.name) {
@@ -298,7 +302,7 @@ fn is_configured(node: &Node, config: &NodeConfig) -> bool {
 
 /// Whether no container of a node may be made now; says why.
 pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
-    if let Some((reason, message)) = hold(inputs.refs) {
+    if let Some((reason, message)) = hold(inputs) {
         plan.waits(condition_of(node.container.role), reason, message);
         return true;
     }

@@ -35,6 +35,8 @@ pub struct NodeRegistries {
     pub default_endpoint: bool,
     /// Whether a change is made in running nodes.
     pub live: bool,
+    /// Whether all that is known of the registries is in it. Nodes that run keep what they have until it is.
+    pub complete: bool,
 }
 
 /// The directories of a node in which nothing may be that is not wanted.
@@ -80,7 +82,8 @@ pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistri
         content: merged.render().into_bytes(),
         change,
     });
-    NodeRegistries { merged, files, default_endpoint: valid.default_endpoint, live }
+    let complete = refs.registries.iter().all(|r| r.host_port.is_some());
+    NodeRegistries { merged, files, default_endpoint: valid.default_endpoint, live, complete }
 }
 
 /// The registries under whose names images can be pulled: Registry objects, then containers of others.
@@ -112,7 +115,7 @@ pub fn has_other_credentials(desired: &Desired, detail: &ContainerDetail, inputs
 
 /// Plans what brings containerd of a node that works to what its K3s would make of the registries file.
 pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) {
-    let Some(wanted) = desired.registries.as_ref().filter(|r| r.live) else { return };
+    let Some(wanted) = desired.registries.as_ref().filter(|r| r.live && r.complete) else { return };
     let Some(seen) = inputs.observed.trees.get(&detail.container.id) else { return };
     let file = |path: &str, content: &str| FileSpec {
         path: path.to_owned(),

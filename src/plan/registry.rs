@@ -99,7 +99,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     let mut labels = owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry".into());
-    labels.insert("k3s.registry.port.external".into(), host_port.to_string());
+    labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
     let mut volume_labels = owner.labels();
     volume_labels.insert(names::APP.into(), "k3d".into());

@@ -65,7 +65,7 @@ pub fn remembered(status: &LocalClusterStatus, generation: i64) -> Record {
 /// The repairs that still count of nodes that are wanted.
 pub fn begin(desired: &Desired, inputs: &Inputs<'_>) -> Record {
     let wanted = |name: &String| desired.nodes().any(|n| n.container.name == *name);
-    let repairs = inputs.repairs.iter().filter(|_| inputs.repair_after.is_some() && !desired.stopped);
+    let repairs = inputs.repairs.iter().filter(|_| inputs.repair_after.is_some());
     repairs.filter(|(name, _)| wanted(name)).map(|(name, r)| (name.clone(), *r)).collect()
 }
 

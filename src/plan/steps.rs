@@ -238,8 +238,41 @@ pub struct Problem {
     pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
+    /// What it means for the condition, and who ends it.
+    pub verdict: Verdict,
+}
+
+/// What a problem means for its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is False for now: the operator is at work, or the cause can end by itself.
+    Waits,
+    /// It is False until a person changes something, in the spec or on the host.
+    Stalls,
+    /// It can't be judged: what would tell does not answer, or nobody looks.
+    Unknown,
+}
+
+impl Problem {
+    /// A problem that ends by itself.
+    pub fn waits(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { condition, reason, message: message.into(), verdict: Verdict::Waits }
+    }
+
+    /// A problem that only a person can end.
+    pub fn stalls(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { condition, reason, message: message.into(), verdict: Verdict::Stalls }
+    }
+
+    /// A condition that can't be judged.
+    pub fn unknown(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { condition, reason, message: message.into(), verdict: Verdict::Unknown }
+    }
+
     /// Whether a person must act.
-    pub stalled: bool,
+    pub fn stalled(&self) -> bool {
+        self.verdict == Verdict::Stalls
+    }
 }
 
 impl Plan {
@@ -251,12 +284,17 @@ impl Plan {
 
     /// Adds a problem that goes by itself.
     pub fn waits(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
-        self.problems.push(Problem { condition, reason, message: message.into(), stalled: false });
+        self.problems.push(Problem::waits(condition, reason, message));
     }
 
     /// Adds a problem that only a person can solve.
     pub fn stalls(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
-        self.problems.push(Problem { condition, reason, message: message.into(), stalled: true });
+        self.problems.push(Problem::stalls(condition, reason, message));
+    }
+
+    /// Adds a condition that can't be judged.
+    pub fn unknown(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+        self.problems.push(Problem::unknown(condition, reason, message));
     }
 
     /// Whether there is nothing to do and nothing to wait for.

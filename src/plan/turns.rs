@@ -47,7 +47,7 @@ const WAITS: &str =
 /// Leaves for later what the plan would do, but for the network.
 pub fn wait(plan: &mut Plan) {
     plan.steps.retain(|step| matches!(step.action, Action::CreateNetwork(_)));
-    for problem in plan.problems.iter_mut().filter(|p| !p.stalled && p.condition != types::NETWORK_READY) {
+    for problem in plan.problems.iter_mut().filter(|p| !p.stalled() && p.condition != types::NETWORK_READY) {
         problem.reason = reasons::QUEUED;
         problem.message = WAITS.into();
     }

@@ -1,12 +1,10 @@
 //! The status of a LocalCluster.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
 use super::{Moment, judge};
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, Status, reasons, types},
+        condition::{self, reasons, types},
         local_cluster::{
             Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
             UsedRegistryStatus,
@@ -29,7 +27,7 @@ use crate::{
 };
 
 /// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
-const CLUSTER: [&str; 11] = [
+pub(super) const CLUSTER: [&str; 11] = [
     types::ACCEPTED,
     types::RESOLVED_REFS,
     types::DOCKER_REACHABLE,
@@ -153,12 +151,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         id: short(&n.id).to_owned(),
         subnet: desired.network.subnet.to_string(),
     });
-    if valid.stopped && problems.is_empty() {
-        stopped(&mut conditions, moment);
-    } else {
-        let Moment { generation, now } = moment;
-        condition::set(&mut conditions, types::STOPPED, false, reasons::NOT_STOPPED, "", generation, now);
-    }
+    let Moment { generation, now } = moment;
+    condition::set(&mut conditions, types::STOPPED, false, reasons::NOT_STOPPED, "", generation, now);
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
@@ -198,19 +192,6 @@ fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus)
     let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
     let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
     all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
-}
-
-/// Says of a cluster that it is stopped, as it is to be. There is no `Ready` then: who waits for it goes on waiting, and
-/// who asks whether the object is settled, as kstatus does, finds nothing that says otherwise.
-fn stopped(conditions: &mut Vec<Condition>, moment: Moment) {
-    let Moment { generation, now } = moment;
-    conditions.retain(|c| c.type_ != types::READY);
-    let message = "the cluster is stopped, since spec.state is Stopped";
-    for type_ in [types::LOAD_BALANCER_READY, types::CONTROL_PLANE_READY, types::AGENTS_READY] {
-        condition::set(conditions, type_, Status::False, reasons::STOPPED, message, generation, now);
-    }
-    condition::set(conditions, types::RECONCILING, false, reasons::SETTLED, "", generation, now);
-    condition::set(conditions, types::STOPPED, true, reasons::STOPPED, message, generation, now);
 }
 
 /// Registry objects in use, then containers of others.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The conditions of a Registry, in the order in which `Ready` looks at them: causes before effects.
-const REGISTRY: [&str; 5] = [
+pub(super) const REGISTRY: [&str; 5] = [
     types::ACCEPTED,
     types::RESOLVED_REFS,
     types::DOCKER_REACHABLE,
@@ -54,7 +54,13 @@ pub struct RegistryView<'a> {
 pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
     let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
     let mut conditions = previous.conditions.clone();
-    judge(&mut conditions, &REGISTRY, problems, None, moment);
+    let of = |type_| problems.iter().any(|p: &Problem| p.condition == type_);
+    let mut problems = problems.to_vec();
+    if of(types::CONTAINER_READY) && !of(types::REACHABLE) {
+        let message = "not observed until the container runs as desired";
+        problems.push(Problem::unknown(types::REACHABLE, reasons::PENDING, message));
+    }
+    judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
     let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
     // One that was started had its port then, and has it again.

@@ -89,6 +89,14 @@ impl FakeApi {
         state.store(path, object);
     }
 
+    /// Loses the status of an object, as when it is restored from a backup.
+    pub fn lose_status(&self, path: &str) {
+        let mut state = self.state.lock().unwrap();
+        let mut object = state.objects[path].clone();
+        object["status"] = json!({});
+        state.store(path, object);
+    }
+
     /// What a user does with `kubectl delete`.
     pub fn delete(&self, path: &str) {
         self.state.lock().unwrap().delete(path);

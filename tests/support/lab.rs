@@ -259,8 +259,9 @@ impl Lab {
                 owner: r.owner("registry"),
                 hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
-                ready: condition::is_true(&r.status.conditions, types::READY)
-                    && r.status.observed_generation == Some(r.generation),
+                trouble: condition::get(&r.status.conditions, types::REACHABLE)
+                    .filter(|c| c.status == "False")
+                    .map(|c| c.message.clone()),
                 hosting: r.spec.local_registry_hosting,
                 ..UsedRegistry::default()
             })
@@ -304,6 +305,10 @@ impl Lab {
             return Look { plan, owner, observed, whole: None };
         }
         let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
+        if valid.stopped {
+            local_cluster::stop(&mut plan, &valid.names, &observed);
+            return Look { plan, owner, observed, whole: None };
+        }
         let refs = self.refs(&valid);
         let allocation = cluster::allocate(
             &mut plan,
@@ -352,7 +357,7 @@ impl Lab {
         };
         local_cluster::plan(&mut plan, &desired, &inputs);
         let server = desired.names.node(NodeRole::Server, 0);
-        if !desired.stopped && self.world.read(&server, KUBECONFIG_FILE).is_none() {
+        if self.world.read(&server, KUBECONFIG_FILE).is_none() {
             plan.waits(types::KUBECONFIG_READY, "Pending", "");
         }
         Look { plan, owner, observed, whole: Some(Whole { valid, refs, allocation, desired }) }
@@ -415,6 +420,11 @@ impl Lab {
                     kubeconfig_secret: None,
                 };
                 status::cluster(&object.status, &view, moment)
+            }
+            None if object.spec.state == ClusterState::Stopped && !object.deleted => {
+                let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
+                let (owner, observed) = (&look.owner, &look.observed);
+                status::stopped(&object.status, &valid, owner, observed, problems, moment)
             }
             None => status::cluster_blocked(&object.status, problems, types::NETWORK_READY, moment),
         };

@@ -13,7 +13,7 @@ use super::docker_login;
 use crate::{
     api::{
         LocalCluster, Registry,
-        condition::{self, reasons, types},
+        condition::{self, Status, reasons, types},
         local_cluster::KeyRef,
         names,
         uses::allows,
@@ -23,6 +23,7 @@ use crate::{
         cluster::{NodeInputs, Refs, UsedRegistry},
         containers::Owner,
         host_aliases,
+        observed::Observed,
         registries::of_nodes as node_registries,
         steps::Plan,
         validate::{RegistryKey, Text, Valid, certificate},
@@ -35,6 +36,7 @@ pub async fn resolve(
     ctx: &Context,
     cluster: &LocalCluster,
     valid: &Valid,
+    observed: &Observed,
     plan: &mut Plan,
 ) -> Result<(Vec<UsedRegistry>, Option<NodeInputs>), Error> {
     let namespace = cluster.namespace().unwrap_or_default();
@@ -43,7 +45,12 @@ pub async fn resolve(
     let mut used = Vec::new();
     for key in &valid.registries.used {
         match look.registry(&namespace, key).await? {
-            Some(registry) => used.push(registry),
+            Some(mut registry) => {
+                // Its status may have been lost, and its container tells it too.
+                let made = || observed.containers.iter().find_map(|c| registry.port_of(c));
+                registry.host_port = registry.host_port.or_else(made);
+                used.push(registry);
+            }
             None => look.whole = false,
         }
     }
@@ -102,8 +109,10 @@ impl Look<'_> {
         }
         let (ca, auth) = (self.ca(&registry).await?, self.login(&registry).await?);
         let status = registry.status.clone().unwrap_or_default();
-        let ready = condition::get(&status.conditions, types::READY);
-        let generation = registry.metadata.generation;
+        let failing = [types::CONTAINER_READY, types::REACHABLE]
+            .iter()
+            .filter_map(|type_| condition::get(&status.conditions, type_))
+            .find(|c| c.status == Status::False.as_str());
         let object = format!("{}/{}", key.namespace, key.name);
         Ok(Some(UsedRegistry {
             name: if key.namespace == namespace { key.name.clone() } else { object.clone() },
@@ -113,14 +122,13 @@ impl Look<'_> {
                 object,
             },
             hostname: names::registry(&key.namespace, &key.name, registry.spec.hostname.as_deref()),
-            host_port: status.host_port.and_then(|p| u16::try_from(p).ok()),
+            host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
             tls: registry.spec.tls.is_some(),
             ca,
             auth,
             upstream: registry.spec.proxy.as_ref().and_then(|p| registries::upstream_of(&p.remote_url).ok()),
             hosting: registry.spec.local_registry_hosting,
-            ready: ready.is_some_and(|c| c.status == "True") && status.observed_generation == generation,
-            message: ready.map(|c| c.message.clone()).unwrap_or_default(),
+            trouble: failing.map(|c| c.message.clone()),
         }))
     }
 

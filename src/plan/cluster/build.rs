@@ -98,7 +98,6 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         preload: valid.preload_images.clone(),
         version,
         registries,
-        stopped: valid.stopped,
         host_aliases: valid.host_aliases.clone(),
         mounts: mounts.clone(),
     }
@@ -199,13 +198,21 @@ impl Build<'_> {
                 file(k3s::JOIN_FILE, 0o600, join, FileChange::Keep)
             }))
             .chain(self.files(role))
-            .chain(self.registries.iter().flat_map(|r| r.files.clone()))
+            .chain(self.registry_files(&name))
             .collect(),
             given_files: self.given(role).map(|f| f.path.clone()).collect(),
             name,
         };
         let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
         NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
+    }
+
+    /// The files about registries of a node. One that was started keeps those that it has while they are not all known.
+    fn registry_files(&self, node: &str) -> Vec<FileSpec> {
+        let own = self.basis.observed.own.values().find(|d| d.container.name == node);
+        let started = own.is_some_and(|d| d.started_at.is_some());
+        let known = self.registries.as_ref().filter(|r| r.complete || !started);
+        known.map(|r| r.files.clone()).unwrap_or_default()
     }
 
     fn join(&self, index: usize) -> String {

@@ -1,0 +1,63 @@
+//! A LocalCluster that its spec wants stopped. Its containers are stopped, and that is all: nothing that it refers to is
+//! followed, and no network, port or image is asked for, so that nothing of that can keep it from being stopped or be held
+//! against it.
+
+use std::sync::Arc;
+
+use kube::Resource;
+
+use super::{
+    context::Context,
+    execute,
+    kube_io::Error,
+    local_cluster::{Outcome, write},
+    report,
+};
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus,
+        condition::{self, types},
+    },
+    plan::{containers::Owner, local_cluster, observed::Observed, steps::Plan, validate::Valid},
+    status::{self, Moment},
+};
+
+/// One look at the cluster, and the stops that follow from it.
+pub async fn pass(
+    cluster: &LocalCluster,
+    previous: &mut LocalClusterStatus,
+    ctx: &Arc<Context>,
+    (valid, owner, observed): (&Valid, &Owner, &Observed),
+    moment: Moment,
+) -> Result<Outcome, Error> {
+    // It starts when it runs again, and asks for its turn then.
+    ctx.turns.done(&owner.uid);
+    let mut plan = Plan::default();
+    local_cluster::stop(&mut plan, &valid.names, observed);
+    let told = |previous: &LocalClusterStatus, problems: &[_]| {
+        status::stopped(previous, valid, owner, observed, problems, moment)
+    };
+    let first_look = previous.observed_generation != Some(moment.generation);
+    if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, types::READY) {
+        let next = told(previous, &plan.problems);
+        write(cluster, previous, next, ctx).await?;
+    }
+    if plan.steps.is_empty() {
+        return Ok(Outcome::Next(report::next(ctx, &owner.uid, &plan.problems)));
+    }
+    let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
+    observed.own.keys().for_each(|id| ctx.files.forget(id));
+    report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
+    let mut problems = report::failures(&plan.steps, &done, Some(&valid.names));
+    if problems.is_empty() {
+        return Ok(if done.failed.is_empty() {
+            Outcome::Again
+        } else {
+            Outcome::Next(report::waiting(ctx, &owner.uid))
+        });
+    }
+    problems.append(&mut plan.problems);
+    let next = told(previous, &problems);
+    write(cluster, previous, next, ctx).await?;
+    Ok(Outcome::Next(report::next(ctx, &owner.uid, &problems)))
+}

@@ -1,0 +1,130 @@
+//! The status of a LocalCluster that its spec wants stopped.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Moment, cluster::CLUSTER, judge_each, sum_up};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, reasons, types},
+        local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus},
+        names::{self, ClusterNames},
+    },
+    docker::engine::{ContainerDetail, State},
+    plan::{
+        containers::{Owner, short},
+        observed::Observed,
+        steps::Problem,
+        validate::Valid,
+    },
+};
+
+/// The status of a cluster that is stopped, or on its way there. What nobody looks at while it is stopped is Unknown,
+/// and what was told of it last stays for when it runs again.
+pub fn stopped(
+    previous: &LocalClusterStatus,
+    valid: &Valid,
+    owner: &Owner,
+    observed: &Observed,
+    problems: &[Problem],
+    moment: Moment,
+) -> LocalClusterStatus {
+    let nodes = nodes(previous, &valid.names, observed);
+    let pool = |role: NodeRole, desired: usize| {
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let replicas = nodes.iter().filter(|n| n.role == role).count();
+        Some(PoolStatus { desired: count(desired), replicas: count(replicas), ready: 0 })
+    };
+    let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
+    let mut next = LocalClusterStatus {
+        observed_generation: Some(moment.generation),
+        // Whether they are free is known when it runs again.
+        ports: previous.ports.iter().map(|p| PortStatus { problem: None, ..p.clone() }).collect(),
+        servers: pool(NodeRole::Server, valid.servers.count),
+        agents: pool(NodeRole::Agent, valid.agents.count),
+        selector: Some(selector),
+        nodes,
+        ..previous.clone()
+    };
+    let mut all = problems.to_vec();
+    let rests = !observed.own.values().any(|d| d.container.state.is_up());
+    all.extend(unseen(previous, owner, observed, rests));
+    judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
+    let Moment { generation, now } = moment;
+    if rests {
+        tell(&mut next.conditions, moment);
+    } else {
+        sum_up(&mut next.conditions, &CLUSTER, &all, moment);
+        let reason = reasons::STOPPING;
+        condition::set(&mut next.conditions, types::STOPPED, false, reason, UNDER_WAY, generation, now);
+    }
+    next
+}
+
+const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
+const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
+
+/// What is to be said of the conditions that nothing tells of while the cluster is stopped.
+fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, rests: bool) -> Vec<Problem> {
+    let (reason, message) = if rests { (reasons::STOPPED, MESSAGE) } else { (reasons::STOPPING, UNDER_WAY) };
+    let mut all: Vec<Problem> = [types::LOAD_BALANCER_READY, types::CONTROL_PLANE_READY, types::AGENTS_READY]
+        .map(|type_| Problem::waits(type_, reason, message))
+        .into();
+    let unknown =
+        [types::RESOLVED_REFS, types::REGISTRIES_READY, types::IMAGES_READY, types::MANIFESTS_READY];
+    let message = "not observed while spec.state is Stopped";
+    all.extend(unknown.map(|type_| Problem::unknown(type_, reasons::STOPPED, message)));
+    if !observed.networks.iter().any(|n| owner.owns(&n.labels)) {
+        let message = "the network does not exist: it is created when the cluster runs";
+        all.push(Problem::waits(types::NETWORK_READY, reasons::STOPPED, message));
+    }
+    all.push(match &previous.kubeconfig_secret {
+        Some(_) => Problem::unknown(types::KUBECONFIG_READY, reasons::STOPPED, message),
+        None => {
+            let message = "the kubeconfig does not exist: it is written when the cluster has run";
+            Problem::waits(types::KUBECONFIG_READY, reasons::STOPPED, message)
+        }
+    });
+    all
+}
+
+/// Says that the cluster is stopped. There is no `Ready` then: who waits for it goes on waiting, and who asks whether the
+/// object is settled, as kstatus does, finds nothing that says otherwise.
+fn tell(conditions: &mut Vec<Condition>, moment: Moment) {
+    let Moment { generation, now } = moment;
+    conditions.retain(|c| c.type_ != types::READY);
+    let said = [
+        (types::RECONCILING, false, reasons::SETTLED, ""),
+        (types::STALLED, false, reasons::NOT_STALLED, ""),
+        (types::PAUSED, false, reasons::NOT_PAUSED, ""),
+        (types::STOPPED, true, reasons::STOPPED, MESSAGE),
+    ];
+    for (type_, status, reason, message) in said {
+        condition::set(conditions, type_, status, reason, message, generation, now);
+    }
+}
+
+fn nodes(previous: &LocalClusterStatus, names: &ClusterNames, observed: &Observed) -> Vec<NodeStatus> {
+    let mut found: Vec<(NodeRole, usize, &ContainerDetail)> = observed
+        .own
+        .values()
+        .filter_map(|d| names.parse_node(&d.container.name).map(|(role, index)| (role, index, d)))
+        .collect();
+    found.sort_by_key(|(role, index, _)| (*role, *index));
+    let status = |(role, _, detail): (NodeRole, usize, &ContainerDetail)| {
+        let known = previous.nodes.iter().find(|n| n.name == detail.container.name);
+        let up = detail.container.state == State::Running;
+        let phase = known.map(|n| n.phase).filter(|_| up).unwrap_or(NodePhase::NotRunning);
+        let ip = detail.container.networks.values().find_map(|place| place.pinned);
+        NodeStatus {
+            name: detail.container.name.clone(),
+            role,
+            phase,
+            ip: ip.map(|ip| ip.to_string()),
+            version: known.and_then(|n| n.version.clone()),
+            container: Some(short(&detail.container.id).to_owned()),
+            repairs: None,
+        }
+    };
+    found.into_iter().map(status).collect()
+}

@@ -1,0 +1,284 @@
+//! What a status says is so: of objects that are stopped, paused, or look after something that does not answer, and of
+//! clusters whose registries are in a bad moment.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use localcluster_operator::docker::engine::State;
+use serde_json::{Value, json};
+use support::{
+    fake_api::path,
+    interfere::Outside,
+    lab,
+    rig::{Rig, condition},
+    world::TICK,
+};
+
+const ENOUGH: usize = 40;
+const PAUSED: &str = "localcluster.dev/paused";
+
+fn put(rig: &Rig, annotations: Value, more: Value) {
+    let mut spec = json!({"servers": {"count": 1}, "agents": {"count": 0}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rig.api.put(
+        &path("localclusters", "dev"),
+        json!({
+            "apiVersion": "localcluster.dev/v1alpha1", "kind": "LocalCluster",
+            "metadata": {"name": "dev", "annotations": annotations}, "spec": spec,
+        }),
+    );
+}
+
+fn put_registry(rig: &Rig, annotations: Value, spec: Value) {
+    rig.api.put(
+        &path("registries", "images"),
+        json!({
+            "apiVersion": "localcluster.dev/v1alpha1", "kind": "Registry",
+            "metadata": {"name": "images", "annotations": annotations}, "spec": spec,
+        }),
+    );
+}
+
+fn registry(rig: &Rig) -> Value {
+    rig.api.get(&path("registries", "images")).unwrap()
+}
+
+fn status(rig: &Rig, type_: &str) -> String {
+    rig.told(type_).0
+}
+
+fn message(rig: &Rig, type_: &str) -> String {
+    let object = rig.api.get(&path("localclusters", "dev")).unwrap();
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|c| c["type"] == type_).unwrap()["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Two minutes in which nothing is written, to Docker, the cluster or the status.
+async fn is_quiet(rig: &mut Rig) {
+    rig.faults.take_writes();
+    for _ in 0..=(120 / TICK) {
+        rig.round().await;
+    }
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
+}
+
+async fn rounds(rig: &mut Rig, n: usize) {
+    for _ in 0..n {
+        rig.round().await;
+    }
+}
+
+/// The cluster `dev` that uses the registry `images`, Ready.
+async fn with_registry(more: Value) -> Rig {
+    let mut rig = Rig::new(lab::settings());
+    put_registry(&rig, json!({}), json!({}));
+    let mut spec = json!({"registries": {"use": [{"name": "images"}]}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    put(&rig, json!({}), spec);
+    rig.settle(ENOUGH).await;
+    rig
+}
+
+fn running(rig: &Rig, name: &str) -> bool {
+    rig.world(|w| w.named(name).is_some_and(|c| c.state == State::Running))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_cluster_is_stopped_whoever_has_its_ports() {
+    let mut rig = Rig::new(lab::settings());
+    let web = json!([{"name": "web", "port": 80, "hostPort": 9090}]);
+    put(&rig, json!({}), json!({"ports": web}));
+    rig.settle(ENOUGH).await;
+    put(&rig, json!({}), json!({"ports": web, "state": "Stopped"}));
+    rounds(&mut rig, 5).await;
+    rig.world(|w| w.held_ports.insert(9090));
+    let at_rest = |rig: &Rig| {
+        assert_eq!(rig.told("Stopped"), ("True".into(), "Stopped".into()));
+        assert_eq!((status(rig, "Stalled"), status(rig, "Reconciling")), ("False".into(), "False".into()));
+        for type_ in ["ControlPlaneReady", "AgentsReady", "LoadBalancerReady"] {
+            assert_eq!(rig.told(type_), ("False".into(), "Stopped".into()), "{type_}");
+        }
+        assert_eq!(rig.told("Ready").0, "", "there is none while it is stopped");
+        assert_eq!(
+            (status(rig, "NetworkReady"), status(rig, "KubeconfigReady")),
+            ("True".into(), "Unknown".into())
+        );
+    };
+    is_quiet(&mut rig).await;
+    at_rest(&rig);
+    let mut rig = rig.restart();
+    is_quiet(&mut rig).await;
+    at_rest(&rig);
+
+    // When it runs again, they are judged.
+    put(&rig, json!({}), json!({"ports": web}));
+    rounds(&mut rig, 10).await;
+    assert_eq!(rig.told("Ready"), ("False".into(), "PortConflict".into()));
+    assert_eq!(status(&rig, "Stopped"), "False");
+    rig.world(|w| w.held_ports.clear());
+    rig.settle(ENOUGH).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_stopped_whatever_its_spec_refers_to() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    let files = json!([{"path": "/etc/x", "secret": {"name": "none", "key": "k"}}]);
+    put(
+        &rig,
+        json!({}),
+        json!({"state": "Stopped", "files": files, "token": {"secretName": "none", "key": "k"}}),
+    );
+    rounds(&mut rig, 5).await;
+    assert_eq!(status(&rig, "Stopped"), "True");
+    assert!(!running(&rig, "k3d-dev-server-0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_born_stopped_has_nothing() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, json!({}), json!({"state": "Stopped"}));
+    rig.round().await;
+    is_quiet(&mut rig).await;
+    assert_eq!(rig.told("Stopped"), ("True".into(), "Stopped".into()));
+    for type_ in ["NetworkReady", "KubeconfigReady", "LoadBalancerReady", "ControlPlaneReady", "AgentsReady"]
+    {
+        assert_eq!(rig.told(type_), ("False".into(), "Stopped".into()), "{type_}");
+    }
+    for type_ in ["ResolvedRefs", "RegistriesReady", "ImagesReady", "ManifestsReady"] {
+        assert_eq!(rig.told(type_), ("Unknown".into(), "Stopped".into()), "{type_}");
+    }
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_never_ran_is_not_reachable() {
+    let mut rig = Rig::new(lab::settings());
+    rig.world(|w| w.held_ports.insert(9005));
+    put_registry(&rig, json!({}), json!({"hostPort": 9005}));
+    rounds(&mut rig, 5).await;
+    assert_eq!(condition(&registry(&rig), "ContainerReady"), ("False".into(), "PortConflict".into()));
+    assert_eq!(condition(&registry(&rig), "Reachable"), ("Unknown".into(), "Pending".into()));
+    rig.world(|w| w.held_ports.clear());
+    rig.settle(ENOUGH).await;
+    assert_eq!(condition(&registry(&rig), "Reachable").0, "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_to_hold_of_what_is_paused() {
+    let mut rig = with_registry(json!({"agents": {"count": 1}})).await;
+    put(
+        &rig,
+        json!({PAUSED: "true"}),
+        json!({"registries": {"use": [{"name": "images"}]}, "agents": {"count": 1}}),
+    );
+    put_registry(&rig, json!({PAUSED: "true"}), json!({}));
+    rig.world(|w| w.interfere(&Outside::Kill("k3d-dev-agent-0".into())));
+    rig.world(|w| w.interfere(&Outside::Kill("k3d-images".into())));
+    rig.round().await;
+    is_quiet(&mut rig).await;
+    for object in [rig.api.get(&path("localclusters", "dev")).unwrap(), registry(&rig)] {
+        let conditions = object["status"]["conditions"].as_array().unwrap().clone();
+        for c in conditions.iter().filter(|c| c["status"] == "True") {
+            assert_eq!(c["type"], if c["reason"] == "InUse" { "InUse" } else { "Paused" }, "{object}");
+        }
+        assert_eq!(condition(&object, "Ready"), ("Unknown".into(), "Paused".into()));
+        assert_eq!(condition(&object, "Stalled").0, "False");
+    }
+
+    // And not a moment after it goes on, before it was looked at.
+    put(&rig, json!({}), json!({"registries": {"use": [{"name": "images"}]}, "agents": {"count": 1}}));
+    put_registry(&rig, json!({}), json!({}));
+    rig.reconcile().await;
+    assert_ne!(rig.told("Ready").0, "True");
+    rig.settle(ENOUGH).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_agents_are_ready_is_unknown_while_the_api_does_not_answer() {
+    let mut rig = with_registry(json!({"agents": {"count": 2}})).await;
+    rig.faults.unreachable.store(true, Ordering::Relaxed);
+    rig.round().await;
+    assert_eq!(rig.told("ControlPlaneReady"), ("False".into(), "APINotAnswering".into()));
+    assert_eq!(rig.told("AgentsReady"), ("Unknown".into(), "APINotAnswering".into()));
+    // One of which is known that it does not run is not Ready.
+    rig.world(|w| w.interfere(&Outside::Pause("k3d-dev-agent-0".into())));
+    rig.world(|w| w.held_ports.insert(1));
+    rig.reconcile().await;
+    rig.faults.unreachable.store(false, Ordering::Relaxed);
+    rig.settle(ENOUGH).await;
+    put(&rig, json!({}), json!({"registries": {"use": [{"name": "images"}]}}));
+    rig.settle(ENOUGH).await;
+    rig.faults.unreachable.store(true, Ordering::Relaxed);
+    rig.round().await;
+    assert_eq!(status(&rig, "AgentsReady"), "True", "of no agents all are Ready");
+}
+
+/// A Registry that is deleted while it is used stays, and serves.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_to_be_deleted_serves_as_before() {
+    let mut rig = with_registry(json!({})).await;
+    rig.api.delete(&path("registries", "images"));
+    rounds(&mut rig, 3).await;
+    assert_eq!(rig.told("Ready").0, "True", "{}", message(&rig, "Ready"));
+    // New agents start, and a server whose container was removed comes back.
+    put(&rig, json!({}), json!({"registries": {"use": [{"name": "images"}]}, "agents": {"count": 1}}));
+    rig.world(|w| w.interfere(&Outside::Remove("k3d-dev-server-0".into())));
+    rounds(&mut rig, 12).await;
+    assert!(running(&rig, "k3d-dev-server-0") && running(&rig, "k3d-dev-agent-0"));
+    assert_eq!(rig.told("Ready").0, "True", "{}", message(&rig, "Ready"));
+}
+
+/// One that is edited while it is paused is of another generation than what its status speaks of.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_paused_serves_as_before() {
+    let mut rig = with_registry(json!({})).await;
+    put_registry(&rig, json!({PAUSED: "true"}), json!({"deleteEnabled": true}));
+    rounds(&mut rig, 3).await;
+    assert_eq!(rig.told("Ready").0, "True", "{}", message(&rig, "Ready"));
+    // Whether it runs is seen all the same.
+    rig.world(|w| w.interfere(&Outside::Kill("k3d-images".into())));
+    rounds(&mut rig, 2).await;
+    assert_eq!(rig.told("Ready"), ("False".into(), "RegistryNotReady".into()));
+    assert!(message(&rig, "Ready").contains("k3d-images of the Registry images is not running"));
+    // It holds nobody up.
+    rig.world(|w| w.interfere(&Outside::Remove("k3d-dev-server-0".into())));
+    put(&rig, json!({}), json!({"registries": {"use": [{"name": "images"}]}, "agents": {"count": 1}}));
+    rounds(&mut rig, 12).await;
+    assert!(running(&rig, "k3d-dev-server-0") && running(&rig, "k3d-dev-agent-0"));
+    assert_eq!(
+        (status(&rig, "ControlPlaneReady"), status(&rig, "AgentsReady")),
+        ("True".into(), "True".into())
+    );
+}
+
+/// Its status is lost, as when objects are restored from a backup, while nobody looks after it.
+#[tokio::test(start_paused = true)]
+async fn what_is_unknown_of_a_registry_is_not_taken_out_of_running_nodes() {
+    for container_is_gone in [false, true] {
+        let mut rig = with_registry(json!({"agents": {"count": 1}})).await;
+        let told = |rig: &Rig| {
+            rig.world(|w| {
+                let id = w.id("k3d-dev-agent-0").unwrap();
+                let started = w.containers[&id].started;
+                (w.read(&id, "/etc/rancher/k3s/registries.yaml"), w.registries_of(&id), started)
+            })
+        };
+        let before = told(&rig);
+        put_registry(&rig, json!({PAUSED: "true"}), json!({}));
+        if container_is_gone {
+            rig.world(|w| w.interfere(&Outside::Remove("k3d-images".into())));
+        }
+        rig.api.lose_status(&path("registries", "images"));
+        for _ in 0..6 {
+            rig.round().await;
+            assert_eq!(told(&rig), before);
+        }
+        put_registry(&rig, json!({}), json!({}));
+        rig.settle(ENOUGH).await;
+        assert_eq!(told(&rig), before);
+    }
+}
