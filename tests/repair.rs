@@ -7,7 +7,7 @@ use localcluster_operator::{
         condition::{self, types},
         local_cluster::NodeRepairs,
     },
-    plan::steps::Action,
+    plan::{steps::Action, turns},
 };
 use proptest::prelude::*;
 use support::{
@@ -504,4 +504,93 @@ proptest! {
         }
         lab.settle(ENOUGH);
     }
+}
+
+/// A cluster with a network plugin of the user's, who installs it minutes after the nodes are there.
+#[test]
+fn nodes_that_wait_for_a_network_plugin_are_left_alone() {
+    let mut spec = spec(2);
+    spec.servers.args = vec!["--flannel-backend=none".into()];
+    let mut lab = Lab::new(vec![Object::new("default", "dev", spec)], Vec::new());
+    lab.world.no_network_plugin = true;
+    for _ in 0..(1200 / TICK) {
+        assert_eq!(round(&mut lab), []);
+    }
+    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "NodeNotReady");
+    assert!(lab.world.containers.values().all(|c| c.started.is_some() && c.started_again == 0));
+    assert!(turns::works(&lab.look(0).observed), "others may start meanwhile");
+    lab.world.no_network_plugin = false;
+    assert!(lab.settle(ENOUGH) <= 3);
+}
+
+/// Kubernetes has taints for it, so that no Pod can be placed there; the kubelet is Ready all the same.
+#[test]
+fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
+    let mut lab = settled(1, 1);
+    let full = |lab: &mut Lab, full: bool| {
+        for cluster in lab.world.clusters.values_mut() {
+            cluster.nodes.values_mut().for_each(|node| node.full = full);
+        }
+    };
+    full(&mut lab, true);
+    for _ in 0..20 {
+        assert_eq!(lab.round(), []);
+    }
+    for type_ in [types::CONTROL_PLANE_READY, types::AGENTS_READY] {
+        let (reason, message) = told(&lab, type_);
+        assert!(reason == "NodePressure" && message.contains("under DiskPressure"), "{message}");
+    }
+    let conditions = &lab.clusters[0].status.conditions;
+    assert!(!condition::is_true(conditions, types::READY) && !condition::is_true(conditions, types::STALLED));
+
+    // Another spec, which may be what ends it, is taken up.
+    let args = vec!["--kubelet-arg=eviction-hard=nodefs.available<1%".to_owned()];
+    lab.clusters[0].edit(|s| (s.servers.args, s.agents.args) = (args.clone(), args));
+    let replaced = |lab: &Lab| {
+        lab.world
+            .containers
+            .values()
+            .filter(|c| c.command.iter().any(|a| a.contains("eviction-hard")))
+            .count()
+    };
+    for _ in 0..12 {
+        lab.round();
+    }
+    assert_eq!(replaced(&lab), 2);
+    full(&mut lab, false);
+    lab.settle(ENOUGH);
+}
+
+/// Somebody has joined another machine to the cluster under the name of an agent.
+#[test]
+fn a_node_of_another_machine_is_not_fought_for() {
+    let mut lab = settled(1, 1);
+    lab.world.interfere(&Outside::RemoveWithVolumes(AGENT.into()));
+    let strange = std::net::Ipv4Addr::new(192, 0, 2, 7);
+    let settle = |lab: &mut Lab, address: Option<std::net::Ipv4Addr>| {
+        for cluster in lab.world.clusters.values_mut() {
+            cluster.passwords.insert(AGENT.into(), 3);
+            let node = cluster.nodes.get_mut(AGENT).unwrap();
+            (node.address, node.ready, node.renewed) = (address, true, lab.world.clock);
+        }
+    };
+    // The agent comes back, and the other one is there before it.
+    lab.round();
+    for _ in 0..20 {
+        for cluster in lab.world.clusters.values_mut() {
+            cluster.nodes.entry(AGENT.into()).or_default();
+        }
+        settle(&mut lab, Some(strange));
+        let done = lab.round();
+        assert!(done.iter().all(|s| s.action.kind() != "DeleteNode"), "{done:?}");
+    }
+    let (reason, message) = told(&lab, types::AGENTS_READY);
+    assert!(reason == "NameConflict" && message.contains("192.0.2.7"), "{message}");
+    assert!(condition::is_true(&lab.clusters[0].status.conditions, types::STALLED));
+    // It is gone.
+    for cluster in lab.world.clusters.values_mut() {
+        cluster.nodes.remove(AGENT);
+        cluster.passwords.remove(AGENT);
+    }
+    lab.settle(ENOUGH);
 }

@@ -123,6 +123,8 @@ pub mod reasons {
     pub const IMAGE_IMPORT_FAILED: &str = "ImageImportFailed";
     /// A Node exists and is not Ready.
     pub const NODE_NOT_READY: &str = "NodeNotReady";
+    /// A Node is Ready, and Kubernetes keeps new Pods from it.
+    pub const NODE_PRESSURE: &str = "NodePressure";
     /// A container is not there.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
     /// The registry is stopped for a moment, while what no image needs is removed.
@@ -237,6 +239,7 @@ pub mod reasons {
         IMAGE_PULL_FAILED,
         IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,
+        NODE_PRESSURE,
         CONTAINER_MISSING,
         CONTAINER_NOT_RUNNING,
         GARBAGE_COLLECTING,

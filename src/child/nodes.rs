@@ -1,6 +1,9 @@
 //! What is read from Nodes and Pods. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -116,10 +119,14 @@ pub fn observe(
             let renewed = |lease: &Lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0);
             let condition = ready_condition(node);
             let ready = condition.is_some_and(|c| c.status == "True");
+            let message = if ready { String::new() } else { why_not(condition) };
             let observed = observed::Node {
                 ready,
                 since: condition.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
-                message: if ready { String::new() } else { why_not(condition) },
+                lacks_network_plugin: message.contains(NO_NETWORK_PLUGIN),
+                message,
+                pressures: pressures(node),
+                addresses: addresses(node),
                 version: version(node).to_owned(),
                 // A new kubelet tells its Node's state at once and makes its Lease up to seven seconds later.
                 renewed: condition
@@ -140,6 +147,23 @@ pub fn observe(
             (name, observed)
         })
         .collect()
+}
+
+/// What kubelets say of a container runtime without a network plugin.
+const NO_NETWORK_PLUGIN: &str = "NetworkPluginNotReady";
+
+/// The conditions by which Kubernetes keeps new Pods from a Node that is Ready all the same, by a taint for each
+/// (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration).
+const PRESSURES: [&str; 4] = ["DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable"];
+
+fn pressures(node: &Node) -> Vec<String> {
+    let holds = |type_: &&str| condition(node, type_).is_some_and(|c| c.status == "True");
+    PRESSURES.into_iter().filter(holds).map(str::to_owned).collect()
+}
+
+fn addresses(node: &Node) -> Vec<IpAddr> {
+    let all = node.status.iter().flat_map(|s| s.addresses.iter().flatten());
+    all.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok()).collect()
 }
 
 fn ready_condition(node: &Node) -> Option<&NodeCondition> {
@@ -183,6 +207,8 @@ struct Digest {
     draining: bool,
     going: bool,
     member: (Option<bool>, bool, bool),
+    pressures: Vec<String>,
+    addresses: Vec<IpAddr>,
     labels: BTreeMap<String, String>,
     taints: Vec<String>,
 }
@@ -214,6 +240,8 @@ impl Changes {
             draining: draining_since(node).is_some(),
             going: node.metadata.deletion_timestamp.is_some(),
             member: (voter(node), leaving(node), left(node)),
+            pressures: pressures(node),
+            addresses: addresses(node),
             labels: node.labels().clone(),
             taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
         };
@@ -228,13 +256,16 @@ mod tests {
     use super::*;
 
     fn node(name: &str, ready: &str) -> Node {
+        let disk = if name == "full" { "True" } else { "False" };
         serde_json::from_value(json!({
             "metadata": {"name": name, "resourceVersion": "1"},
             "status": {
                 "conditions": [
                     {"type": "MemoryPressure", "status": "False"},
+                    {"type": "DiskPressure", "status": disk},
                     {"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "cni plugin not initialized"},
                 ],
+                "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": name}],
                 "nodeInfo": {
                     "kubeletVersion": "v1.36.2+k3s1", "architecture": "", "bootID": "", "containerRuntimeVersion": "",
                     "kernelVersion": "", "kubeProxyVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
@@ -308,6 +339,23 @@ mod tests {
             let seen = observe(&[node], std::slice::from_ref(&lease), &[], &BTreeMap::new());
             assert_eq!(seen["a"].renewed, Some(renewed.parse().unwrap()));
         }
+    }
+
+    #[test]
+    fn a_node_tells_what_keeps_pods_from_it() {
+        let mut starting = node("full", "False");
+        let conditions = starting.status.as_mut().unwrap().conditions.as_mut().unwrap();
+        conditions[2].message = Some(
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+             returns error: cni plugin not initialized"
+                .into(),
+        );
+        let nodes = [starting, node("a", "True")];
+        let seen = observe(&nodes, &[], &[], &BTreeMap::new());
+        assert_eq!(seen["full"].pressures, ["DiskPressure"]);
+        assert!(seen["full"].lacks_network_plugin && !seen["a"].lacks_network_plugin);
+        assert_eq!(seen["a"].pressures, [] as [&str; 0]);
+        assert_eq!(seen["a"].addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

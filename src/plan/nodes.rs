@@ -4,6 +4,8 @@
 //! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
 //! once.
 
+use std::net::IpAddr;
+
 use jiff::SignedDuration;
 
 use super::{
@@ -83,6 +85,8 @@ pub fn plan(
             down += usize::from(!server);
         }
     }
+    // What is replaced or repaired does not depend on it: another spec may be what ends it.
+    current.iter().for_each(|node| judge_pressure(plan, node, inputs, site));
     match &inputs.observed.child {
         Child::Reachable(state) => {
             if !state.pods_can_start {
@@ -201,6 +205,14 @@ fn judge(
             && !node.is_some_and(|n| reports(n, detail))
     };
     let node = state.nodes.get(name);
+    if let Some(ip) = node.and_then(|node| stranger(node, detail)) {
+        let message = format!(
+            "the Node {name} belongs to another machine, which joined from {ip}: remove it from the cluster there, and delete \
+             the Node, or {name} cannot join under its name"
+        );
+        plan.stalls(condition, reasons::NAME_CONFLICT, message);
+        return;
+    }
     if silent(node) && !plan.repairs.contains_key(name) {
         match node.filter(|n| servers.is_one_of_several(n)) {
             // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
@@ -233,6 +245,30 @@ fn judge(
         plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
         plan.waits(condition, reasons::UPDATING, format!("{name} is closed for Pods"));
     }
+}
+
+/// The address of a machine that is not this node and has registered under its name.
+fn stranger(node: &Node, detail: &ContainerDetail) -> Option<IpAddr> {
+    let own: Vec<IpAddr> = detail.container.networks.values().filter_map(|p| p.ip).map(IpAddr::V4).collect();
+    let other = node.addresses.iter().all(|ip| !own.contains(ip));
+    node.addresses.first().copied().filter(|_| other && !own.is_empty())
+}
+
+/// Says of a node that works what keeps new Pods from it all the same.
+fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) {
+    let name = &spec.container.name;
+    let detail = site.own(name).filter(|d| works(inputs.observed, d));
+    let Some(node) = detail.and_then(|_| inputs.observed.node(name)) else { return };
+    let Some(pressure) = node.pressures.first() else { return };
+    let cure = match pressure.as_str() {
+        "DiskPressure" => "free disk space on the Docker host, or lower the kubelet's eviction thresholds",
+        "MemoryPressure" => "free memory on the Docker host, or raise the memory of the pool",
+        "PIDPressure" => "end processes in the node, or raise the limit of processes on the Docker host",
+        _ => "look at the Pods of its network plugin",
+    };
+    let message =
+        format!("{name} is Ready under {}, and gets no new Pods: {cure}", node.pressures.join(", "));
+    plan.waits(condition_of(spec.container.role), reasons::NODE_PRESSURE, message);
 }
 
 /// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
@@ -286,6 +322,12 @@ pub fn unready(
 pub fn works(observed: &Observed, detail: &ContainerDetail) -> bool {
     detail.container.state == State::Running
         && observed.node(&detail.container.name).is_some_and(|n| unready(n, detail, None).is_none())
+}
+
+/// Whether all that a node is short of is a network plugin, which somebody installs when its API answers. No repair
+/// brings one.
+pub fn lacks_network_plugin(node: &Node, detail: &ContainerDetail) -> bool {
+    !node.ready && node.lacks_network_plugin && reports(node, detail)
 }
 
 fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {

@@ -1,7 +1,7 @@
 //! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
 //! it is taken; no plan needs it to be exact.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 
@@ -146,6 +146,12 @@ pub struct Node {
     pub since: Option<Timestamp>,
     /// Why it is not.
     pub message: String,
+    /// Whether it waits for a network plugin, as its kubelet tells.
+    pub lacks_network_plugin: bool,
+    /// Those of the conditions that keep new Pods from it which hold: `DiskPressure` and the like.
+    pub pressures: Vec<String>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
     /// Its kubelet's version.
     pub version: String,
     /// The last time that its kubelet said it was alive (its Lease, or its report of Ready). A Ready condition outlives

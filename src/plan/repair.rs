@@ -208,6 +208,9 @@ fn due(
         _ => return None,
     };
     let node = inputs.observed.node(name).filter(|n| nodes::reports(n, detail));
+    if node.is_some_and(|node| nodes::lacks_network_plugin(node, detail)) {
+        return None;
+    }
     let since = match (node, past) {
         (Some(node), _) => node.since.map_or(started, |since| since.max(started)),
         (None, Some(_)) => started,

@@ -10,9 +10,12 @@ use super::{
     observed::Observed,
     steps::{Action, Plan},
 };
-use crate::api::{
-    condition::{self, reasons, types},
-    local_cluster::NodeRole,
+use crate::{
+    api::{
+        condition::{self, reasons, types},
+        local_cluster::NodeRole,
+    },
+    docker::engine::ContainerDetail,
 };
 
 /// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
@@ -35,9 +38,14 @@ pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[C
         })
 }
 
-/// Whether a cluster that was begun works, so that the next one may begin.
+/// Whether a cluster that was begun works, so that the next one may begin; or does all that it can, until somebody
+/// installs a network plugin.
 pub fn works(observed: &Observed) -> bool {
-    observed.own.values().any(|detail| nodes::works(observed, detail))
+    let lacks = |detail: &ContainerDetail| {
+        let node = observed.node(&detail.container.name);
+        node.is_some_and(|node| nodes::lacks_network_plugin(node, detail))
+    };
+    observed.own.values().any(|detail| nodes::works(observed, detail) || lacks(detail))
 }
 
 /// What is said of a cluster that has to wait.

@@ -60,6 +60,10 @@ pub struct Node {
     pub renewed: i64,
     /// The last word of its server's kube-apiserver.
     pub api_renewed: Option<i64>,
+    /// Whether its disk is full.
+    pub full: bool,
+    /// Its address; `None` for that of its container.
+    pub address: Option<Ipv4Addr>,
     pub version: String,
     pub draining: Option<i64>,
     /// Whether its server is to be taken out of etcd, and was.
@@ -475,7 +479,8 @@ impl World {
         let container = self.named(name).unwrap();
         let etc = volume(container, ETC_VOLUME).unwrap();
         let password = self.volumes[&etc].password;
-        let broken = volume(container, KUBELET_VOLUME).is_some_and(|v| self.volumes[&v].broken);
+        let broken = volume(container, KUBELET_VOLUME).is_some_and(|v| self.volumes[&v].broken)
+            || self.no_network_plugin;
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
         if cluster.passwords.get(name).copied() != password {
             return;

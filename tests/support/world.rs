@@ -60,6 +60,8 @@ pub struct World {
     pub host_links: Arc<BTreeSet<String>>,
     /// Whether two networks may have one name, as with engines before API 1.44.
     pub duplicates: bool,
+    /// Whether nodes wait for a network plugin that nobody has installed yet.
+    pub no_network_plugin: bool,
     /// The created clusters, by incarnation.
     pub clusters: BTreeMap<u8, Cluster>,
     /// What servers write as the admin's certificate when they start.
@@ -159,6 +161,7 @@ impl Default for World {
             host_directories: Arc::new(["/srv", "/srv/images"].map(String::from).into()),
             host_links: Arc::default(),
             duplicates: false,
+            no_network_plugin: false,
             clusters: BTreeMap::new(),
             certificate: CERTIFICATE.into(),
             made: BTreeMap::new(),
