@@ -182,6 +182,8 @@ pub mod reasons {
     pub const DOWNGRADE_REFUSED: &str = "DowngradeRefused";
     /// The version is more than one minor version above the one that runs.
     pub const UPGRADE_REFUSED: &str = "UpgradeRefused";
+    /// K3s does not start with the arguments of the spec.
+    pub const ARGUMENTS_REFUSED: &str = "ArgumentsRefused";
     /// Most of the servers' data is lost, so that etcd can't agree on anything.
     pub const QUORUM_LOST: &str = "QuorumLost";
     /// etcd is being reset, with one server as its only member.
@@ -267,6 +269,7 @@ pub mod reasons {
         CREDENTIALS_REFUSED,
         DOWNGRADE_REFUSED,
         UPGRADE_REFUSED,
+        ARGUMENTS_REFUSED,
         QUORUM_LOST,
         RESETTING_QUORUM,
         QUORUM_RESET_FAILED,

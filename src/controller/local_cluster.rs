@@ -1,6 +1,6 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
@@ -292,7 +292,7 @@ async fn details(
     token: &[u8],
 ) -> Result<(), DockerError> {
     let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
-    let images: std::collections::BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
+    let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
     last_words(ctx, observed, token).await?;
     let states = images
         .into_iter()
@@ -308,19 +308,30 @@ async fn details(
 /// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
+    let working: BTreeSet<String> = observe::all_working(observed);
     for detail in observed.own.values_mut() {
+        let id = &detail.container.id;
+        // Between two of its ends it runs, for a moment.
+        let loops =
+            detail.container.state == State::Running && detail.started_again > 0 && !working.contains(id);
         let failed = detail.container.state == State::Restarting
             || (detail.container.state == State::Exited
                 && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
         if detail.container.state == State::Exited
             && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
         {
-            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
+            let lines = ctx.engine.logs(id, 100).await?;
             let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
-            observed.logs.insert(detail.container.id.clone(), lines);
-        } else if failed && detail.error.as_deref().unwrap_or_default().is_empty() {
-            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
-            detail.error = k3s::log::last_words(&lines).filter(|words| !words.contains(&*token));
+            observed.logs.insert(id.clone(), lines);
+        } else if loops || (failed && detail.error.as_deref().unwrap_or_default().is_empty()) {
+            let mut lines = ctx.engine.logs(id, 100).await?;
+            lines.retain(|line| !line.contains(&*token));
+            if let Some(words) = k3s::log::refused_arguments(&lines) {
+                observed.refused_arguments.insert(id.clone(), words);
+            }
+            if failed {
+                detail.error = k3s::log::last_words(&lines);
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Takes the picture that a plan is made from. Everything here only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use sha2::{Digest, Sha256};
@@ -98,6 +98,11 @@ pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) ->
     let read: Vec<_> = try_join_all(read).await?;
     observed.trees = read.into_iter().collect();
     Ok(())
+}
+
+/// The ids of the containers of all nodes that work.
+pub fn all_working(observed: &Observed) -> BTreeSet<String> {
+    observed.own.values().filter(|d| works(observed, d)).map(|d| d.container.id.clone()).collect()
 }
 
 /// The containers of nodes that work, by the word of the cluster's API.

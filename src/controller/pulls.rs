@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, Limits, jitter};
 use crate::{
-    docker::engine::{Engine, RegistryAuth, Result},
+    docker::{
+        engine::{Engine, RegistryAuth, Result},
+        error::Error,
+    },
     metrics::Metrics,
     plan::observed::ImageState,
 };
@@ -28,10 +31,10 @@ pub struct Pulls {
 }
 
 enum Pull {
-    /// It runs; these are told when it ends. With the words that the last one failed with.
-    Running(Vec<Wake>, Option<String>),
-    /// It failed with these words; the next try is due then.
-    Failed(String, Instant),
+    /// It runs; these are told when it ends. With what the last one failed by.
+    Running(Vec<Wake>, Option<Error>),
+    /// It failed; the next try is due then.
+    Failed(Error, Instant),
 }
 
 /// Called when a pull ends.
@@ -56,9 +59,7 @@ impl Pulls {
         Ok(match self.lock().get(image) {
             Some(Pull::Running(_, None)) => ImageState::Pulling,
             // Another try is no news before it ends, or the status would go to and fro.
-            Some(Pull::Failed(message, _) | Pull::Running(_, Some(message))) => {
-                ImageState::Failed(message.clone())
-            }
+            Some(Pull::Failed(error, _) | Pull::Running(_, Some(error))) => ImageState::Failed(error.clone()),
             None => ImageState::Absent,
         })
     }
@@ -80,7 +81,7 @@ impl Pulls {
                 return;
             }
             Some(Pull::Failed(_, due)) if Instant::now() < *due => return,
-            Some(Pull::Failed(message, _)) => Some(std::mem::take(message)),
+            Some(Pull::Failed(error, _)) => Some(error.clone()),
             None => None,
         };
         state.insert(image.to_owned(), Pull::Running(vec![wake], failed));
@@ -100,7 +101,7 @@ impl Pulls {
                     tracing::warn!(image, %error, "the pull failed");
                     let now = Instant::now();
                     let due = now + this.backoff.failed(image.clone(), now, jitter());
-                    state.insert(image, Pull::Failed(error.to_string(), due))
+                    state.insert(image, Pull::Failed(error.clone(), due))
                 }
             };
             drop(state);

@@ -135,6 +135,7 @@ pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], aft
             ready.reason.as_str(),
             reasons::DOCKER_UNAVAILABLE
                 | reasons::DOCKER_ERROR
+                | reasons::IMAGE_PULL_FAILED
                 | reasons::SECRET_NOT_FOUND
                 | reasons::REGISTRY_NOT_FOUND
         );

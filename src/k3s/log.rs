@@ -16,6 +16,22 @@ pub fn last_words(lines: &[String]) -> Option<String> {
     Some(message.chars().take(MAX).collect())
 }
 
+/// What K3s and the programs in it say of arguments that they do not take. Whoever tries again gets the same answer.
+const REFUSED: [&str; 7] = [
+    "flag provided but not defined",
+    "invalid argument \"",
+    "invalid value \"",
+    "must share the same IP version",
+    "unknown flag: ",
+    "unknown shorthand flag",
+    "failed to validate kubelet flags",
+];
+
+/// The words by which K3s refuses its arguments, where it does.
+pub fn refused_arguments(lines: &[String]) -> Option<String> {
+    last_words(lines).filter(|words| REFUSED.iter().any(|refused| words.contains(refused)))
+}
+
 /// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.
 pub fn was_reset(lines: &[String]) -> bool {
     const SAID: [&str; 2] = ["cluster membership has been reset", "please remove the cluster-reset flag"];
@@ -44,6 +60,28 @@ mod tests {
             Some("Error: flag provided but not defined: -foo")
         );
         assert_eq!(said(&["I1125 fine"]), None);
+    }
+
+    #[test]
+    fn refused_arguments_are_told_from_what_passes() {
+        let refused = |message: &str| {
+            let line = format!("time=\"x\" level=fatal msg={}", serde_json::to_string(message).unwrap());
+            refused_arguments(&[line, "   --help, -h  show help".into()])
+        };
+        for message in [
+            "Error: flag provided but not defined: -no-deploy",
+            "Error: invalid value \"x\" for flag -v: parse error",
+            "flannel exited: cluster-cidr: 10.42.0.0/16 and node-ip: fd00::1, must share the same IP version",
+            "Shutdown request received: \"kubelet exited: failed to parse kubelet flag: unknown flag: --max-pod\"",
+        ] {
+            assert_eq!(refused(message).as_deref(), Some(message));
+        }
+        for message in [
+            "Error: preparing server: failed to bootstrap cluster data: failed to get CA certs: connection refused",
+            "Shutdown request received: \"etcd cluster join failed: duplicate node name found\"",
+        ] {
+            assert_eq!(refused(message), None);
+        }
     }
 
     #[test]

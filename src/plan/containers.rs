@@ -6,7 +6,7 @@ use super::{
     desired::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
     hash,
     observed::{ImageState, Observed},
-    steps::{Action, Plan, Target},
+    steps::{Action, Plan, Problem, Target},
 };
 use crate::{
     api::{
@@ -14,7 +14,10 @@ use crate::{
         local_cluster::NodeRole,
         names,
     },
-    docker::engine::{Attachment, Container, ContainerDetail, State},
+    docker::{
+        engine::{Attachment, Container, ContainerDetail, State},
+        error::Error,
+    },
 };
 
 /// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
@@ -106,15 +109,7 @@ impl Site<'_> {
         }
         match self.observed.images.get(&spec.image) {
             Some(ImageState::Present) => return true,
-            Some(ImageState::Failed(message)) => {
-                // The registry's answer may change by itself (a tag that is pushed later, a network that comes
-                // back), yet mostly a person has mistyped something.
-                plan.stalls(
-                    condition,
-                    reasons::IMAGE_PULL_FAILED,
-                    format!("pulling {}: {message}", spec.image),
-                );
-            }
+            Some(ImageState::Failed(error)) => plan.problems.push(pull_failed(condition, &spec.image, error)),
             Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
             }
@@ -432,6 +427,17 @@ fn grace(spec: &ContainerSpec) -> u32 {
     match spec.role {
         Role::LoadBalancer => 0,
         Role::Node(_) | Role::NodeHelper | Role::Registry | Role::RegistryHelper => GRACE,
+    }
+}
+
+/// What a pull that failed means. An image that a registry refuses needs a person, whatever a later push may change.
+pub fn pull_failed(condition: &'static str, image: &str, error: &Error) -> Problem {
+    let reason = reasons::IMAGE_PULL_FAILED;
+    if error.is_refusal() {
+        let cure = "correct the image's name, or give the credentials for it";
+        Problem::stalls(condition, reason, format!("pulling {image} is refused: {error}; {cure}"))
+    } else {
+        Problem::waits(condition, reason, format!("pulling {image} failed and is tried again: {error}"))
     }
 }
 

@@ -79,6 +79,15 @@ pub fn plan(
         if !matches!(standing, Standing::Changing(_)) {
             current.push(node);
         }
+        let refused = site.own(&node.container.name).map(|d| &d.container.id);
+        if let Some(words) = refused.and_then(|id| inputs.observed.refused_arguments.get(id)) {
+            let pool = if server { "servers" } else { "agents" };
+            let message = format!(
+                "{} does not start: K3s refuses its arguments ({words}); correct spec.{pool}.args",
+                node.container.name
+            );
+            plan.stalls(condition_of(node.container.role), reasons::ARGUMENTS_REFUSED, message);
+        }
         judge(plan, desired, node, inputs, site, &servers);
         if plan.problems.len() > before {
             settled &= !server;

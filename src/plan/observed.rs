@@ -7,7 +7,10 @@ use jiff::Timestamp;
 
 use super::{desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
 use crate::{
-    docker::engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+    docker::{
+        engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+        error::Error,
+    },
     k3s::registries::Auth,
 };
 
@@ -36,6 +39,8 @@ pub struct Observed {
     pub preload: Preload,
     /// What is known of manifests.
     pub manifests: manifests::Seen,
+    /// The words by which nodes that end again and again refuse their arguments, by container id.
+    pub refused_arguments: BTreeMap<String, String>,
     /// The last lines of containers that ended, by id, where they are of interest.
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
@@ -76,8 +81,8 @@ pub enum ImageState {
     Absent,
     /// It is being pulled.
     Pulling,
-    /// The last pull failed, with these words. It is tried again when its backoff is over.
-    Failed(String),
+    /// The last pull failed. It is tried again when its backoff is over.
+    Failed(Error),
 }
 
 /// The created cluster as its own API tells.

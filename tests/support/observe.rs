@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use localcluster_operator::{
     api::names,
-    docker::engine::{self, Attachment, ContainerDetail, EngineInfo, State},
+    docker::{
+        engine::{self, Attachment, ContainerDetail, EngineInfo, State},
+        error::Error,
+    },
     k3s::{KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
     plan::{
         containers::{Owner, outdated},
@@ -41,7 +44,8 @@ impl World {
         let own = self.containers.iter().filter(|(_, c)| owner.owns(&c.labels));
         let own: BTreeMap<_, _> = own.map(|(id, c)| (id.clone(), self.detail(id, c))).collect();
         let images = self.images.iter().map(|i| (i.clone(), ImageState::Present));
-        let failed = self.unknown_images.iter().map(|i| (i.clone(), ImageState::Failed("unknown".into())));
+        let unknown = Error::Pull("manifest unknown".into());
+        let failed = self.unknown_images.iter().map(|i| (i.clone(), ImageState::Failed(unknown.clone())));
         let mut files = BTreeMap::new();
         for (id, detail) in &own {
             let balancer = detail.container.labels.get(names::ROLE).is_some_and(|r| r == "loadbalancer");
@@ -109,6 +113,7 @@ impl World {
             registries: credentials,
             preload,
             manifests: seen,
+            refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
             hung,
