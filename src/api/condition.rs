@@ -106,6 +106,8 @@ pub mod reasons {
     pub const IMAGE_IMPORTING: &str = "ImageImporting";
     /// A node's container runs; its Node is not ready yet.
     pub const NODE_STARTING: &str = "NodeStarting";
+    /// A node has lost the password that its Node was registered with, and joins with another one.
+    pub const NODE_PASSWORD_LOST: &str = "NodePasswordLost";
     /// The cluster can't make Pods yet: the service account `default` is missing.
     pub const SERVICE_ACCOUNT_MISSING: &str = "ServiceAccountMissing";
 
@@ -184,6 +186,8 @@ pub mod reasons {
     pub const UPGRADE_REFUSED: &str = "UpgradeRefused";
     /// K3s does not start with the arguments of the spec.
     pub const ARGUMENTS_REFUSED: &str = "ArgumentsRefused";
+    /// All of the servers' data is lost.
+    pub const DATA_LOST: &str = "DataLost";
     /// Most of the servers' data is lost, so that etcd can't agree on anything.
     pub const QUORUM_LOST: &str = "QuorumLost";
     /// etcd is being reset, with one server as its only member.
@@ -234,6 +238,7 @@ pub mod reasons {
         IMAGE_PULLING,
         IMAGE_IMPORTING,
         NODE_STARTING,
+        NODE_PASSWORD_LOST,
         SERVICE_ACCOUNT_MISSING,
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
@@ -270,6 +275,7 @@ pub mod reasons {
         DOWNGRADE_REFUSED,
         UPGRADE_REFUSED,
         ARGUMENTS_REFUSED,
+        DATA_LOST,
         QUORUM_LOST,
         RESETTING_QUORUM,
         QUORUM_RESET_FAILED,

@@ -109,6 +109,12 @@ pub struct LocalClusterSpec {
     /// again.
     #[serde(default)]
     pub state: ClusterState,
+    /// What happens when the cluster's data is lost, since the Docker volumes of its only server, or of all of its servers,
+    /// are gone or empty. Stop: nothing is created, and the cluster waits for the volumes to be restored, reason DataLost.
+    /// Recreate: what is left of the cluster is removed, and a new, empty one takes its place, with another CA and another
+    /// kubeconfig.
+    #[serde(default)]
+    pub on_data_loss: DataLoss,
     /// The cluster's name on the Docker host: nodes are called `k3d-<clusterName>-server-0` and so on. A DNS label of
     /// at most 32 characters. Default: the object's name, with the namespace before it (`<namespace>-<name>`) unless
     /// that is `default`, cut to 32 characters. It can't be set, changed or removed after creation.
@@ -197,6 +203,16 @@ pub enum ClusterState {
     Running,
     /// Its containers are stopped, with its data, ports and addresses kept.
     Stopped,
+}
+
+/// What happens when a cluster's data is lost.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataLoss {
+    /// Nothing is created until a person decides.
+    #[default]
+    Stop,
+    /// A new, empty cluster takes its place.
+    Recreate,
 }
 
 /// Nodes of one kind.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
+use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
@@ -26,7 +27,7 @@ use crate::{
     plan::{
         cluster::{self, Allocation, Desired},
         containers::Owner,
-        failures,
+        data_loss, failures,
         local_cluster::{self, Inputs, teardown},
         observed::Observed,
         quorum_reset,
@@ -36,8 +37,11 @@ use crate::{
         turns, validate,
     },
     status::{self, ClusterView, Moment},
+    time::after,
 };
 
+/// How long a node has from its start to its first report before its log is looked at for why it is not let in.
+const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
 
@@ -101,6 +105,9 @@ async fn pass(
     ctx.health.set_docker(true);
     if valid.stopped {
         return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
+    }
+    if let Err(error) = observe::kept(&*ctx.engine, &mut observed, &valid.names).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
     }
 
     let mut plan = Plan::default();
@@ -193,6 +200,7 @@ async fn pass(
         problems: &plan.problems,
         unjudged: plan.unjudged,
         reset: plan.reset.as_deref(),
+        forgets: plan.forgets,
         quorum_reset: reset.told(&plan),
         repairs: &plan.repairs,
         kubeconfig_secret: secret.as_deref(),
@@ -202,7 +210,10 @@ async fn pass(
     let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
     // A repair is counted before it is begun: an operator that is killed by it must not forget it.
     let counted = plan.repairs != repairs;
-    if first_look || no_longer || counted || last || plan.steps.is_empty() {
+    if plan.forgets {
+        report::warning(ctx, &cluster.object_ref(&()), reasons::DATA_LOST, data_loss::RECREATED);
+    }
+    if first_look || no_longer || counted || plan.forgets || last || plan.steps.is_empty() {
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
     }
@@ -312,6 +323,14 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
     for detail in observed.own.values_mut() {
         let id = &detail.container.id;
         // Between two of its ends it runs, for a moment.
+        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, TO_REPORT));
+        let starts = !working.contains(id) && detail.container.state == State::Running && !young;
+        if starts && observed.child.state().is_some() {
+            let lines = ctx.engine.logs(id, 100).await?;
+            if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
+                observed.rejected.insert(id.clone());
+            }
+        }
         let loops =
             detail.container.state == State::Running && detail.started_again > 0 && !working.contains(id);
         let failed = detail.container.state == State::Restarting

@@ -1,5 +1,9 @@
 //! K3s's log: what it says before it ends.
 
+use jiff::{SignedDuration, Timestamp};
+
+use crate::time::after;
+
 /// The longest words that are worth telling.
 const MAX: usize = 300;
 
@@ -30,6 +34,14 @@ const REFUSED: [&str; 7] = [
 /// The words by which K3s refuses its arguments, where it does.
 pub fn refused_arguments(lines: &[String]) -> Option<String> {
     last_words(lines).filter(|words| REFUSED.iter().any(|refused| words.contains(refused)))
+}
+
+/// Whether the cluster has refused a node's password since this time.
+pub fn rejected_since(lines: &[String], since: Timestamp) -> bool {
+    let at = |line: &str| line.strip_prefix("time=\"")?.split_once('"')?.0.parse::<Timestamp>().ok();
+    // Lines have whole seconds.
+    let since = after(since, -SignedDuration::from_secs(1));
+    lines.iter().any(|line| line.contains("Node password rejected") && at(line).is_some_and(|at| at >= since))
 }
 
 /// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.
@@ -82,6 +94,19 @@ mod tests {
         ] {
             assert_eq!(refused(message), None);
         }
+    }
+
+    #[test]
+    fn only_a_refusal_since_the_last_start_counts() {
+        let line = |at: &str, message: &str| format!("time=\"{at}\" level=info msg=\"{message}\"");
+        let refused =
+            "Waiting to retrieve agent configuration; server is not ready: Node password rejected, duplicate";
+        let lines =
+            [line("2026-11-25T04:08:38Z", refused), line("2026-11-25T04:08:50Z", "Starting k3s agent")];
+        let since = |at: &str| rejected_since(&lines, at.parse().unwrap());
+        assert!(since("2026-11-25T04:08:38.900Z") && since("2026-11-25T04:00:00Z"));
+        assert!(!since("2026-11-25T04:08:49Z"));
+        assert!(!rejected_since(&["Node password rejected".into()], Timestamp::MIN));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     steps::NodeConfig,
 };
 use crate::{
-    api::names,
+    api::{local_cluster::DataLoss, names},
     docker::engine::Container,
     k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme},
 };
@@ -191,6 +191,8 @@ pub struct Desired {
     pub preload: Vec<String>,
     /// The K3s version that its Nodes have to tell, where the image's tag tells one.
     pub version: Option<String>,
+    /// What happens when its data is lost.
+    pub on_data_loss: DataLoss,
     /// The addresses of names that its nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
     /// What of the host its nodes mount.

@@ -6,6 +6,7 @@ use super::{
     cluster::{Desired, NodeSpec, Refs},
     connections,
     containers::{GRACE, Owner, Site, Standing, short, taken},
+    data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
     inside, manifests, mounts, nodes,
     observed::{Child, Observed},
@@ -19,7 +20,7 @@ use crate::{
         local_cluster::NodeRole,
         names::ClusterNames,
     },
-    docker::engine::{Container, Network, State},
+    docker::engine::{Network, State},
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
@@ -56,12 +57,14 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
             site.has_image(plan, spec);
         }
-        if reset(plan, desired, inputs).is_none() {
+        if !data_loss::plan(plan, desired, inputs) {
             // Further servers join one at a time, and what has a volume counts as one that has data.
             let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
-            for node in first.chain(&desired.agents) {
-                volumes(plan, node, owner, observed, &[]);
+            let roots: Vec<usize> =
+                first.filter_map(|node| volumes(plan, node, owner, observed, &[])).flatten().collect();
+            for node in &desired.agents {
+                volumes(plan, node, owner, observed, &roots);
             }
         }
         return;
@@ -69,17 +72,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let site = Site { owner, observed, network: Some(&network.id) };
     let addresses = connections::plan(plan, desired, inputs, network);
     let told = balancer(plan, desired, inputs, &site);
-    if reset(plan, desired, inputs).is_some() {
-        plan.waits(
-            types::CONTROL_PLANE_READY,
-            reasons::CREATING,
-            "the servers' data is gone: making the cluster anew",
-        );
-        plan.waits(
-            types::AGENTS_READY,
-            reasons::CREATING,
-            "the servers' data is gone: making the cluster anew",
-        );
+    if data_loss::plan(plan, desired, inputs) {
         return;
     }
     let servers = Servers::new(desired, inputs, &site);
@@ -188,34 +181,6 @@ pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool 
     let suffix = format!("-{kind}");
     let Some(wanted) = spec.iter().find(|v| v.name.ends_with(&suffix)) else { return false };
     observed.volumes.iter().any(|v| v.name == wanted.name)
-}
-
-/// When all of the servers' data is gone, agents of the lost cluster must not meet the new one: they hold
-/// certificates of a CA that no longer exists. Plans their removal, before any new server data is made; `None` when
-/// there is nothing to remove.
-fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> {
-    let Inputs { owner, observed, .. } = *inputs;
-    let lost = servers::existing(&desired.names, owner, observed, inputs.holders).is_empty();
-    let prefix = desired.names.node_prefix(NodeRole::Agent);
-    let agents: Vec<&Container> =
-        observed.own.values().map(|d| &d.container).filter(|c| c.name.starts_with(&prefix)).collect();
-    let volumes: Vec<_> =
-        observed.volumes.iter().filter(|v| owner.owns(&v.labels) && v.name.starts_with(&prefix)).collect();
-    if !lost || (agents.is_empty() && volumes.is_empty()) {
-        return None;
-    }
-    let why = "the cluster that it belonged to is gone with its servers' data";
-    let removed: Vec<usize> = agents
-        .iter()
-        .map(|c| {
-            let container = Target::of(c);
-            plan.step(Action::RemoveContainer { container }, &[], why)
-        })
-        .collect();
-    for volume in volumes {
-        plan.step(Action::RemoveVolume { name: volume.name.clone() }, &removed, why);
-    }
-    Some(())
 }
 
 /// The network on which the management cluster's own Node is reached, when it is a container of this engine.

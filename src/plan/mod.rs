@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod cluster;
 pub mod connections;
 pub mod containers;
+pub mod data_loss;
 pub mod desired;
 pub mod expiry;
 pub mod failures;

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::api::{
     LocalClusterSpec,
-    local_cluster::{ClusterState, NodePool, SecretKeyRef},
+    local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
     names::{self, ClusterNames, MAX_CLUSTER_NAME},
     registry::EnvVar,
     rules::{self, Refused, pattern, text},
@@ -49,6 +49,8 @@ pub struct Valid {
     pub image: Option<String>,
     /// Whether it is to be stopped.
     pub stopped: bool,
+    /// What happens when its data is lost.
+    pub on_data_loss: DataLoss,
     /// The Secret for pulling the node image.
     pub image_pull_secret: Option<String>,
     /// The servers.
@@ -178,6 +180,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         version: spec.version.clone(),
         image: spec.image.clone(),
         stopped: spec.state == ClusterState::Stopped,
+        on_data_loss: spec.on_data_loss,
         image_pull_secret: spec.image_pull_secret.as_ref().map(|r| r.name.clone()),
         servers,
         agents,

@@ -7,7 +7,7 @@ use localcluster_operator::{
     api::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
         condition::{self, types},
-        local_cluster::{ClusterState, NodeRole},
+        local_cluster::{ClusterState, DataLoss, NodeRole},
         names,
         registry::GarbageCollectionStatus,
     },
@@ -31,7 +31,7 @@ use localcluster_operator::{
     status::{self, ClusterView, Moment, RegistryView},
 };
 
-use super::world::World;
+use super::{interfere::Outside, world::World};
 
 pub const MANAGER: &str = "manager";
 const TOKEN: &[u8] = b"token";
@@ -143,6 +143,11 @@ impl World {
             Action::Unpause { container } => self.unpause(&id(made, container)?),
             Action::Signal { container, .. } => self.hangup(&id(made, container)?),
             Action::RemoveContainer { container } => gone(self.remove_container(&id(made, container)?)),
+            Action::Expect { container, one_of } => {
+                let id = id(made, container)?;
+                let any = one_of.iter().any(|path| self.path_info(&id, path).is_some());
+                if any { Ok(()) } else { Err(Error::NotFound(one_of.join(", "))) }
+            }
             Action::SetRestart { container, restart } => {
                 self.update(&id(made, container)?, &Update { restart: Some(*restart) })
             }
@@ -194,6 +199,8 @@ pub struct Lab {
     pub inputs: NodeInputs,
     /// Rules the order in which steps that are ready are done, and the order in which Docker lists things.
     pub chance: Chance,
+    /// Whether volumes that no container has are removed between the steps of a plan.
+    pub loses_volumes: bool,
     /// Agents that worked until the operator stopped them, and don't work again yet.
     pub disturbed: BTreeSet<String>,
 }
@@ -235,6 +242,8 @@ pub fn spec(agents: i32) -> LocalClusterSpec {
     let mut spec = LocalClusterSpec::default();
     spec.servers.count = 1;
     spec.agents.count = agents;
+    // Whatever is lost: lives go on.
+    spec.on_data_loss = DataLoss::Recreate;
     spec
 }
 
@@ -247,6 +256,7 @@ impl Lab {
             settings: settings(),
             inputs: NodeInputs::default(),
             chance: Chance::default(),
+            loses_volumes: false,
             disturbed: BTreeSet::new(),
         }
     }
@@ -384,7 +394,10 @@ impl Lab {
         let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
         // Before anything is done, as the controller writes it.
         let first_look = object.status.observed_generation != Some(object.generation);
-        if first_look || look.plan.repairs != repair::remembered(&object.status, object.generation) {
+        if first_look
+            || look.plan.forgets
+            || look.plan.repairs != repair::remembered(&object.status, object.generation)
+        {
             self.tell(index, &look, &look.plan.problems);
         }
         let (done, failed) = self.execute(&look.plan.steps, &cluster, limit, &wanted, most);
@@ -395,6 +408,12 @@ impl Lab {
         problems.extend(look.plan.problems.iter().cloned());
         self.tell(index, &look, &problems);
         done.into_iter().map(|i| look.plan.steps[i].clone()).collect()
+    }
+
+    /// Does these steps of an earlier look at the cluster.
+    pub fn carry_out(&mut self, steps: &[Step]) {
+        let cluster = self.clusters[0].name.clone();
+        self.execute(steps, &cluster, usize::MAX, &BTreeSet::new(), 1);
     }
 
     /// Writes the status.
@@ -415,6 +434,7 @@ impl Lab {
                     problems,
                     unjudged: look.plan.unjudged,
                     reset: look.plan.reset.as_deref(),
+                    forgets: look.plan.forgets,
                     quorum_reset,
                     repairs: &look.plan.repairs,
                     kubeconfig_secret: None,
@@ -457,12 +477,27 @@ impl Lab {
                 steps.iter().any(removes)
             };
             self.disturb(&steps[next].action, wanted, most, goes);
+            self.lose_a_volume();
             match self.world.act(&steps[next].action, cluster, &mut made) {
                 Ok(()) => done.push(next),
                 Err(failure) => failed.push((next, failure)),
             }
         }
         (done, failed)
+    }
+
+    /// Somebody removes the volumes of a container that is gone one by one, while a plan goes on.
+    fn lose_a_volume(&mut self) {
+        if !self.loses_volumes || self.chance.below(6) > 0 {
+            return;
+        }
+        let used =
+            |name: &String| self.world.containers.values().any(|c| c.mounts.values().any(|v| v == name));
+        let free: Vec<String> = self.world.volumes.keys().filter(|name| !used(name)).cloned().collect();
+        if !free.is_empty() {
+            let pick = self.chance.below(free.len());
+            self.world.interfere(&Outside::RemoveVolume(free[pick].clone()));
+        }
     }
 
     /// Notes an agent that works and is about to be stopped: only so many at a time may be.
