@@ -22,8 +22,8 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     let subject = action.subject();
     use Verdict::{Stalls, Waits};
     let (reason, message, verdict) = match error {
-        // Something changed between the look and the act, or is about to.
-        Error::NotFound(_) | Error::Busy(_) => return None,
+        // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
+        Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("Docker can't be reached: {m}");
             return Some(Problem::waits(types::DOCKER_REACHABLE, reasons::DOCKER_UNAVAILABLE, message));
@@ -35,7 +35,6 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             );
             (reasons::PORT_CONFLICT, message, Stalls)
         }
-        Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), Stalls),
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             reasons::SUBNET_CONFLICT,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
@@ -70,7 +69,7 @@ pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Pr
 }
 
 /// The condition that a step works for.
-fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
+pub fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => types::NETWORK_READY,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),

@@ -261,10 +261,10 @@ impl Lab {
         }
     }
 
-    fn refs(&self, valid: &Valid) -> Option<Refs> {
+    fn refs(&self, valid: &Valid, observed: &Observed) -> Option<Refs> {
         let used = valid.registries.used.iter().map(|key| {
             let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
-            Some(UsedRegistry {
+            let mut used = UsedRegistry {
                 name: key.name.clone(),
                 owner: r.owner("registry"),
                 hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
@@ -274,7 +274,10 @@ impl Lab {
                     .map(|c| c.message.clone()),
                 hosting: r.spec.local_registry_hosting,
                 ..UsedRegistry::default()
-            })
+            };
+            let made = || observed.containers.iter().find_map(|c| used.port_of(c));
+            used.host_port = used.host_port.or_else(made);
+            Some(used)
         });
         let inputs = Some(self.inputs.clone());
         let manifests = valid.manifests.iter().map(|m| {
@@ -319,7 +322,7 @@ impl Lab {
             local_cluster::stop(&mut plan, &valid.names, &observed);
             return Look { plan, owner, observed, whole: None };
         }
-        let refs = self.refs(&valid);
+        let refs = self.refs(&valid, &observed);
         let allocation = cluster::allocate(
             &mut plan,
             &valid,
