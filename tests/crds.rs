@@ -69,6 +69,23 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{servers: {args: ['--']}}", text::ARG),
     (LC, "{servers: {args: ['']}}", text::ARG),
     (LC, r#"{servers: {args: ["--v=3\n--token=x"]}}"#, text::ARG),
+    (LC, "{servers: {args: ['--disable=traefik --tls-san=x.example']}}", text::TWO_ARGS),
+    (LC, "{agents: {args: ['--kubelet-arg=max-pods=50  --node-label=a=b']}}", text::TWO_ARGS),
+    (LC, "{servers: {args: ['--disable=traefik@server:*']}}", text::FILTERED_ARG),
+    (LC, "{agents: {args: ['--kubelet-arg=v=3@agent:0,1']}}", text::FILTERED_ARG),
+    (LC, "{servers: {args: ['--kube-apiserver-arg=v=3@servers']}}", text::FILTERED_ARG),
+    (LC, "{servers: {args: [--disable=helm-controller]}}", "write --disable-helm-controller"),
+    (LC, "{servers: {args: ['--disable=traefik,cloud-controller']}}", "write --disable-cloud-controller"),
+    (LC, "{servers: {args: ['--disable=kube-proxy , traefik']}}", "write --disable-kube-proxy"),
+    (LC, "{servers: {args: ['--disable=a, network-policy,b']}}", "write --disable-network-policy"),
+    (LC, "{servers: {args: [--disable=scheduler]}}", "write --disable-scheduler"),
+    (LC, "{servers: {args: [--disable=controller-manager]}}", "write --disable-controller-manager"),
+    (LC, "{servers: {args: [--flannel-backend=wireguard]}}", "write --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--flannel-backend=ipsec]}}", "write --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--no-deploy=traefik]}}", "write --disable with the same value: --disable=traefik"),
+    (LC, "{agents: {args: [--no-flannel]}}", "write --flannel-backend=none in spec.servers.args"),
+    (LC, "{servers: {args: ['--k3s-arg=--disable=traefik@server:0']}}", "that is k3d's flag"),
+    (LC, "{servers: {args: [--disable-apiserver-lb]}}", rules::AGENT_FLAGS.instead),
     (LC, "{servers: {args: ['--token=abc']}}", "name a Secret in spec.token"),
     (LC, "{servers: {args: ['--node-label=a=b']}}", "use labels"),
     (LC, "{servers: {args: ['--tls-san=example.test']}}", "spec.api.sans"),
@@ -214,9 +231,16 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{registries: {mirrors: [{registry: docker.io/library}]}}", text::MIRRORED),
     (LC, "{registries: {mirrors: [{registry: index.docker.io}]}}", text::MIRRORED),
     (LC, "{registries: {mirrors: [{registry: registry-1.docker.io}]}}", text::MIRRORED),
-    (LC, "{registries: {mirrors: [{registry: a}, {registry: a}]}}", "Duplicate value"),
-    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['ftp://b']}]}}", text::ENDPOINT),
-    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['http://[::1]:5000']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test}, {registry: a.test}]}}", "Duplicate value"),
+    (LC, "{registries: {mirrors: [{registry: rancher}]}}", text::MIRRORED_WORD),
+    (LC, "{registries: {mirrors: [{registry: configs}]}}", text::MIRRORED_WORD),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['ftp://b']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['http://[::1]:5000']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['https://b/google_containers']}]}}", text::ENDPOINT_PATH),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['b:5000/v22/']}]}}", text::ENDPOINT_PATH),
+    (LC, "{registries: {mirrors: [{registry: a.test, rewrites: [{pattern: '^/(.*)', replacement: a}]}]}}", text::PATTERN_SLASH),
+    (LC, "{registries: {mirrors: [{registry: a.test, rewrites: [{pattern: '(.*)', replacement: '/a/$1'}]}]}}",
+        text::REPLACEMENT_SLASH),
     (LC, "{registries: {configs: [{host: 'https://a:5443'}]}}", text::CONFIG_HOST),
     (LC, "{registries: {configs: [{host: index.docker.io}]}}", text::CONFIG_HOST),
     (LC, "{registries: {configs: [{host: a, auth: {}}]}}", "Required value"),
@@ -354,7 +378,10 @@ const GOOD: &[(&str, &str, &str)] = &[
     (LC, "full", "{
         version: v1.36.2-rc1+k3s12, clusterName: full-2, ttl: 0h90m, imagePullSecret: {name: reg.cred},
         servers: {count: 1, args: ['--disable=traefik', '--disable=servicelb', '--secrets-encryption', \
-            '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3'], \
+            '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3', \
+            '--disable=my-kube-proxy, scheduler-x', '--flannel-backend=wireguard-native', \
+            '--etcd-snapshot-schedule-cron=*/5 * * * *', '--kubelet-arg=eviction-hard=imagefs.available<1%,nodefs.available<1%', \
+            '--kube-apiserver-arg=audit-webhook-x=a - b', '--kube-apiserver-arg=oidc-username-claim=me@server.example'], \
             env: [{name: HTTP_PROXY, value: 'http://proxy:3128'}, {name: K3S_DEBUG, value: 'true'}, {name: _a}], \
             labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
             topology.kubernetes.io/zone: z.1}, \
@@ -376,9 +403,11 @@ const GOOD: &[(&str, &str, &str)] = &[
             {name: other, port: 80, hostPort: 8053, hostIP: 127.0.0.3}, {name: api-udp, port: 6443, protocol: UDP}],
         registries: {use: [{name: registry.localhost}, {name: two}, {name: two, namespace: shared}], \
             create: {hostPort: 5051}, containers: [{name: registry.other, port: 5001, hostPort: 12345}], \
-            mirrors: [{registry: docker.io, endpoints: ['http://cache:5000', 'mirror.example', 'https://harbor/v2/p'], \
+            mirrors: [{registry: docker.io, endpoints: ['http://cache:5000', 'mirror.example', 'https://harbor/v2/p', \
+            'http://nexus/repository/hub/v2', 'https://a/v2/', 'b/'], \
             rewrites: [{pattern: '^library/(.*)', replacement: 'mirror/$1'}]}, {registry: '*'}, \
-            {registry: 'a.example:5000', endpoints: ['https://a.example:5443']}], \
+            {registry: 'a.example:5000', endpoints: ['https://a.example:5443']}, {registry: localhost}, \
+            {registry: Word, endpoints: [c], rewrites: [{pattern: '/a', replacement: '/b'}, {pattern: '^/a|b', replacement: c}]}], \
             configs: [{host: 'a.example:5443', auth: {secretName: a}, tls: {caSecretName: a, clientSecretName: b}}, \
             {host: docker.io, auth: {secretName: a}}, \
             {host: b, tls: {caConfigMapName: c}}], \
@@ -627,9 +656,11 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
             assert!(errors.contains(&format!("args[{i}]")), "{arg}: {errors}");
         }
     }
-    for name in rules::SERVER_FLAGS.names {
-        let spec = json!({"agents": {"args": [format!("--{}=x", example(name))]}}).to_string();
-        server.must_refuse(create, &object(LC, "dev", &spec), rules::SERVER_FLAGS.instead);
+    for (pool, refused) in [("agents", rules::SERVER_FLAGS), ("servers", rules::AGENT_FLAGS)] {
+        for name in refused.names {
+            let spec = json!({pool: {"args": [format!("--{}=x", example(name))]}}).to_string();
+            server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
+        }
     }
     let tables = [(LC, rules::NODE_ENV), (REGISTRY, rules::REGISTRY_ENV)];
     for (kind, refused) in tables.iter().flat_map(|(kind, table)| table.iter().map(move |r| (kind, r))) {

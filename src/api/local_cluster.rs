@@ -233,8 +233,9 @@ pub struct NodePool {
     #[x_kube(validation = schema::max_unavailable())]
     pub max_unavailable: Option<i32>,
     /// Further arguments of K3s, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
-    /// `--kubelet-arg=max-pods=50`. Flags that the operator sets itself are refused, and so are flags of servers for
-    /// agents. At most 64. A change replaces the pool's node containers one at a time.
+    /// `--kubelet-arg=max-pods=50`. Refused, with what to write, are flags that the operator sets itself, those of servers
+    /// for agents, and what K3s does not start with or takes without effect (`--no-deploy`, `--disable=kube-proxy`). At
+    /// most 64. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)), transform = schema::args)]
     pub args: Vec<String>,

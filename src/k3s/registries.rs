@@ -13,7 +13,7 @@ mod shape;
 
 use std::collections::BTreeMap;
 
-pub use check::check;
+pub use check::{check, check_part};
 pub(crate) use endpoint::{DOCKER_HUB, DOCKER_HUB_HOST, Endpoint};
 pub use mirrored::{Mirrored, Scheme, of_registries, on_host, upstream_of};
 pub use parse::{parse, parse_rendered};

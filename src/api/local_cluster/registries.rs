@@ -108,10 +108,10 @@ fn registry_port() -> i32 {
 pub struct MirrorSpec {
     /// The registry as image names begin: `docker.io`, `registry.example:5000`, or `*` for all that have no entry.
     #[schemars(length(max = 260))]
-    #[x_kube(validation = schema::mirrored())]
+    #[x_kube(validation = schema::mirrored(), validation = schema::mirrored_word())]
     pub registry: String,
-    /// The URLs to ask, in this order: `https://mirror.example`, `http://cache:5000`. Default: those that the operator
-    /// knows for this registry. At most 8.
+    /// The URLs to ask, in this order: `https://mirror.example`, `http://cache:5000`, `https://mirror.example/v2/hub`
+    /// for what is below a path. Default: those that the operator knows for this registry. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 270)), transform = schema::endpoints)]
     pub endpoints: Vec<String>,
@@ -123,9 +123,11 @@ pub struct MirrorSpec {
 
 /// A change to image names.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = schema::replacement_slash())]
 pub struct Rewrite {
     /// A regular expression (RE2) on the name without registry and tag: `^library/(.*)`.
     #[schemars(length(max = 255))]
+    #[x_kube(validation = schema::pattern_slash())]
     pub pattern: String,
     /// What the match becomes, with `$1` for the first group: `mirror/$1`.
     #[schemars(length(max = 255))]

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, ValidRegistry, pattern, text};
+use super::{Checker, ValidRegistry, is, pattern, text};
 use crate::{
     api::{
         LocalClusterSpec,
         local_cluster::{FileEntry, KeyRef, NodeSet, RegistryConfig, TextSource},
         names, rules,
     },
-    k3s::registries::{HostConfig, Mirror, Registries, Tls, check},
+    k3s::registries::{Auth, HostConfig, Mirror, Registries, Tls, check_part},
 };
 
 /// What the nodes pull from.
@@ -161,10 +161,19 @@ impl Checker {
             "spec.registries.containers",
             &containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>(),
         );
+        let before = self.problems.len();
         let (typed, hosts) = self.typed(spec);
-        // What it names are files that the operator places itself.
-        for problem in check(&typed, &|_| true) {
-            self.problems.push(format!("spec.registries: {problem}"));
+        if self.problems.len() == before {
+            // The logins are in Secrets; that there are some is enough. What it names are files that the operator
+            // places itself.
+            let mut whole = typed.clone();
+            for host in hosts.iter().filter(|h| h.auth.is_some()) {
+                let login = Auth { identity_token: Some(String::from("…")), ..Auth::default() };
+                whole.configs.entry(host.host.clone()).or_default().auth = Some(login);
+            }
+            for problem in check_part(&whole, &|_| true) {
+                self.problems.push(format!("spec.registries: {problem}"));
+            }
         }
         ValidRegistries {
             used,
@@ -184,11 +193,21 @@ impl Checker {
             let hub = ["index.docker.io", "registry-1.docker.io"].contains(&m.registry.as_str());
             self.check(!hub, format_args!("{path}.registry"), text::MIRRORED);
             if m.registry != "*" {
-                self.shape(&format!("{path}.registry"), &m.registry, pattern::HOST, 260, text::MIRRORED);
+                let path = format!("{path}.registry");
+                self.shape(&path, &m.registry, pattern::HOST, 260, text::MIRRORED);
+                self.check(rules::begins_names(&m.registry), &path, text::MIRRORED_WORD);
             }
             for (j, endpoint) in m.endpoints.iter().enumerate() {
                 let path = format!("{path}.endpoints[{j}]");
                 self.shape(&path, endpoint, pattern::ENDPOINT, 270, text::ENDPOINT);
+                self.check(is(pattern::ENDPOINT_PATH, endpoint), &path, text::ENDPOINT_PATH);
+            }
+            for (j, rewrite) in m.rewrites.iter().enumerate() {
+                let path = format!("{path}.rewrites[{j}]");
+                let slash = rewrite.pattern.starts_with("^/") && !rewrite.pattern.contains('|');
+                self.check(!slash, format_args!("{path}.pattern"), text::PATTERN_SLASH);
+                let slash = rewrite.replacement.starts_with('/') && rules::matches_at_start(&rewrite.pattern);
+                self.check(!slash, format_args!("{path}.replacement"), text::REPLACEMENT_SLASH);
             }
             let rewrites: BTreeMap<_, _> =
                 m.rewrites.iter().map(|r| (r.pattern.clone(), r.replacement.clone())).collect();
