@@ -13,17 +13,20 @@ use std::{
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::ResourceExt;
+use kube::{CustomResourceExt, ResourceExt};
 use localcluster_operator::{
     api::{
-        LocalCluster, Registry, crds,
+        LocalCluster, LocalClusterSpec, Registry, crds,
         rules::{self, text},
     },
     plan::validate,
 };
 use serde_json::{Value, json};
+
+#[path = "crds/documents.rs"]
+mod documents;
 
 const LC: &str = "LocalCluster";
 const REGISTRY: &str = "Registry";
@@ -213,12 +216,19 @@ const BAD: &[(&str, &str, &str)] = &[
         text::HOST_PORT_TWICE),
     (LC, "{api: {hostPort: 8085}, ports: [{name: a, port: 80, endPort: 90, hostPort: 8080}]}", text::API_HOST_PORT),
     (LC, "{ports: [{name: a, port: 80}, {name: a, port: 81}]}", "Duplicate value"),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080, hostIP: 127.0.0.1}, {name: b, port: 81, hostPort: 8080}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080, protocol: TCP}, {name: b, port: 81, hostPort: 8080}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: api, port: 6443, protocol: TCP}]}", text::API_PORT),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}", text::HOST_PORT_TWICE),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080, hostIP: 0.0.0.0}]}",
         text::HOST_PORT_TWICE),
     (LC, "{api: {hostPort: 8080}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
     (LC, "{api: {hostPort: 8080, hostIP: 0.0.0.0}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
-    (LC, "{registries: {use: [{name: r}, {name: r}]}}", "Duplicate value"),
+    (LC, "{registries: {use: [{name: r}, {name: r}]}}", text::TWICE),
+    (LC, "{registries: {use: [{name: r, namespace: ''}, {name: r}]}}", text::TWICE),
+    (LC, "{registries: {use: [{name: r, namespace: a}, {name: s}, {name: r, namespace: a}]}}", text::TWICE),
     (LC, "{registries: {use: [{name: 'localhost:5000'}]}}", text::OBJECT_NAME),
     (LC, "{registries: {use: [{}]}}", "Required value"),
     (LC, "{registries: {use: [{name: r, namespace: Shared}]}}", text::NAMESPACE),
@@ -449,6 +459,45 @@ fn files_are_what_the_code_says() {
     }
 }
 
+/// The API server would write them into the list, and every `kubectl apply` of the same file would find another one.
+#[test]
+fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
+    fn walk(
+        path: &str,
+        schema: &JSONSchemaProps,
+        written: &JSONSchemaProps,
+        in_list: bool,
+        seen: &mut Vec<String>,
+    ) {
+        if in_list {
+            assert_eq!(schema.default, None, "{path}");
+            if written.default.is_some() {
+                let told = written.description.as_deref().unwrap_or_default();
+                assert!(told.contains("Default:"), "{path}: {told}");
+                seen.push(path.to_owned());
+            }
+        }
+        for (name, property) in schema.properties.iter().flatten() {
+            let written = &written.properties.as_ref().unwrap()[name];
+            walk(&format!("{path}.{name}"), property, written, in_list, seen);
+        }
+        if let (Some(JSONSchemaPropsOrArray::Schema(item)), Some(JSONSchemaPropsOrArray::Schema(written))) =
+            (&schema.items, &written.items)
+        {
+            walk(&format!("{path}[]"), item, written, true, seen);
+        }
+    }
+    let root = |crd: &CustomResourceDefinition| {
+        let schema = crd.spec.versions[0].schema.clone().unwrap();
+        schema.open_api_v3_schema.unwrap()
+    };
+    let mut seen = Vec::new();
+    for ((_, crd), written) in crds::all().iter().zip([LocalCluster::crd(), Registry::crd()]) {
+        walk("", &root(crd), &root(&written), false, &mut seen);
+    }
+    assert!(seen.iter().any(|path| path == ".spec.ports[].hostIP"), "{seen:?}");
+}
+
 #[test]
 fn everything_is_described_and_of_a_format_that_api_servers_know() {
     fn walk(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
@@ -499,12 +548,42 @@ fn problems(object: &str) -> Option<Vec<String>> {
 
 /// The API server fills in what a spec leaves out.
 fn with_defaults(kind: &str, spec: &str) -> String {
-    let mut spec: Value = serde_saphyr::from_str(spec).unwrap();
-    prune_nulls(&mut spec);
-    if kind == LC && spec["servers"]["count"].is_null() {
-        spec["servers"]["count"] = json!(1);
+    let mut object = json!({"kind": kind, "spec": serde_saphyr::from_str::<Value>(spec).unwrap()});
+    prune_nulls(&mut object);
+    with_count(&mut object);
+    object["spec"].to_string()
+}
+
+fn with_count(object: &mut Value) {
+    if object["kind"] != LC {
+        return;
     }
-    spec.to_string()
+    let count = &mut object["spec"]["servers"]["count"];
+    if count.is_null() {
+        *count = json!(1);
+    }
+}
+
+/// An object of before lists had no defaults has them written in it, and means what it meant.
+#[test]
+fn what_the_schema_once_filled_in_changes_nothing() {
+    let spec = |yaml: &str| {
+        let value = serde_saphyr::from_str::<Value>(yaml).unwrap();
+        serde_json::from_value::<LocalClusterSpec>(value).unwrap()
+    };
+    let written = "{servers: {count: 1}, agents: {count: 2, env: [{name: A}], volumes: [{hostPath: /srv, mountPath: /a}]},
+        ports: [{name: a, port: 80, hostPort: 80}, {name: b, port: 53, protocol: UDP}], files: [{path: /x, inline: x}],
+        registries: {use: [{name: r}, {name: r, namespace: s}], create: {env: [{name: B}]}, containers: [{name: c}],
+        configs: [{host: h, tls: {caSecretName: ca}}]}}";
+    let filled = "{servers: {count: 1}, agents: {count: 2, env: [{name: A, value: ''}], volumes: [{hostPath: /srv,
+        mountPath: /a, readOnly: false}]}, ports: [{name: a, port: 80, hostPort: 80, hostIP: 127.0.0.1, protocol: TCP,
+        nodes: All}, {name: b, port: 53, protocol: UDP, hostIP: 127.0.0.1, nodes: All}], files: [{path: /x, inline: x,
+        nodes: All}], registries: {use: [{name: r, namespace: ''}, {name: r, namespace: s}], create: {env: [{name: B,
+        value: ''}]}, containers: [{name: c, port: 5000}], configs: [{host: h, tls: {caSecretName: ca,
+        insecureSkipVerify: false}}]}}";
+    assert_eq!(spec(written), spec(filled));
+    let valid = |yaml: &str| validate::local_cluster("default", "dev", &spec(yaml)).unwrap();
+    assert_eq!(valid(written), valid(filled));
 }
 
 fn prune_nulls(value: &mut Value) {
@@ -781,8 +860,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
     let spec = server.get("lc/partly")["spec"].clone();
     assert_eq!(spec["servers"], json!({"count": 1, "memory": "2Gi"}));
     assert_eq!(spec["token"], json!({"secretName": "t", "key": "token"}));
-    let port = json!({"name": "http", "port": 80, "hostIP": "127.0.0.1", "protocol": "TCP", "nodes": "All"});
-    assert_eq!(spec["ports"], json!([port]));
+    assert_eq!(spec["ports"], json!([{"name": "http", "port": 80}]), "lists stay as they were written");
 
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
     let registry = server.get("lreg/registry");
@@ -919,6 +997,20 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         assert!(agents.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {agents}");
     }
     assert!(server.must(&["explain", "lreg.spec.storage.retain"]).contains("deleted"));
+    let told = |field: &str| {
+        let text = server.must(&["explain", field]);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let port = told("lreg.spec.hostPort");
+    assert!(port.contains("nothing of them restarts") && !port.contains("replace"), "{port}");
+    for (field, default) in [
+        ("lc.spec.ports.hostIP", "Default: 127.0.0.1"),
+        ("lc.spec.ports.protocol", "Default: TCP"),
+        ("lc.spec.registries.use.namespace", "Default: this one"),
+        ("lc.spec.registries.containers.port", "Default: 5000"),
+    ] {
+        assert!(told(field).contains(default), "{field}: {}", told(field));
+    }
 }
 
 #[test]

@@ -399,16 +399,16 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
-    /// The IPv4 address of the Docker host that the port is bound to. By default only the host itself can connect;
-    /// 0.0.0.0 lets in whoever reaches the host.
+    /// The IPv4 address of the Docker host that the port is bound to. Default: 127.0.0.1, to which only the host itself
+    /// can connect; 0.0.0.0 lets in whoever reaches the host.
     #[serde(rename = "hostIP", default = "loopback")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The transport: TCP or UDP.
+    /// The transport: TCP or UDP. Default: TCP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The nodes that connections are spread over: All, Servers or Agents.
+    /// The nodes that connections are spread over: All, Servers or Agents. Default: All.
     #[serde(default)]
     pub nodes: NodeSet,
 }

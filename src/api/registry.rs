@@ -243,7 +243,7 @@ pub struct EnvVar {
     #[schemars(length(max = 128))]
     #[x_kube(validation = schema::env_name())]
     pub name: String,
-    /// Its value, at most 4096 characters.
+    /// Its value, at most 4096 characters. Default: empty.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub value: String,

@@ -467,7 +467,7 @@ pub fn sans(schema: &mut Schema) {
 const END: &str = "(has(self.endPort) ? self.endPort : self.port)";
 
 pub fn not_the_api() -> Rule {
-    rule(format!("self.port > 6443 || {END} < 6443 || self.protocol != 'TCP'"), text::API_PORT)
+    rule(format!("self.port > 6443 || {END} < 6443 || {} != 'TCP'", protocol("self")), text::API_PORT)
         .field_path(".port")
 }
 
@@ -491,13 +491,20 @@ fn further(port: &str) -> String {
     format!("(has({port}.endPort) && {port}.endPort > {port}.port ? {port}.endPort - {port}.port : 0)")
 }
 
+// In lists the schema has no defaults.
+fn protocol(port: &str) -> String {
+    format!("(has({port}.protocol) ? {port}.protocol : 'TCP')")
+}
+
 /// Two host ranges, one of a port and another of which this is the length after the first, that can't both be bound;
 /// an address of 0.0.0.0 stands for every other.
 fn clash(port: &str, other: &str, length: &str) -> String {
+    let ip = |of: &str| format!("(has({of}.hostIP) ? {of}.hostIP : '127.0.0.1')");
+    let (own, others) = (ip(port), ip(other));
     format!(
         "has({port}.hostPort) && has({other}.hostPort) && {port}.hostPort <= {other}.hostPort + {length} && \
          {other}.hostPort <= {port}.hostPort + {} && \
-         ({port}.hostIP == {other}.hostIP || {port}.hostIP == '0.0.0.0' || {other}.hostIP == '0.0.0.0')",
+         ({own} == {others} || {own} == '0.0.0.0' || {others} == '0.0.0.0')",
         further(port)
     )
 }
@@ -506,7 +513,9 @@ fn clash(port: &str, other: &str, length: &str) -> String {
 pub fn host_ports() -> Rule {
     rule(
         format!(
-            "self.all(p, !has(p.hostPort) || self.exists_one(q, p.protocol == q.protocol && {}))",
+            "self.all(p, !has(p.hostPort) || self.exists_one(q, {} == {} && {}))",
+            protocol("p"),
+            protocol("q"),
             clash("p", "q", &further("q"))
         ),
         text::HOST_PORT_TWICE,
@@ -516,7 +525,8 @@ pub fn host_ports() -> Rule {
 pub fn api_host_port() -> Rule {
     rule(
         format!(
-            "!has(self.ports) || !self.ports.exists(p, p.protocol == 'TCP' && {})",
+            "!has(self.ports) || !self.ports.exists(p, {} == 'TCP' && {})",
+            protocol("p"),
             clash("p", "self.api", "0")
         ),
         text::API_HOST_PORT,

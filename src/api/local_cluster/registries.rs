@@ -22,7 +22,7 @@ pub struct RegistriesSpec {
     /// pull-through cache stands for is pulled through it. At most 16.
     #[serde(rename = "use", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "namespace".into()]))]
+    #[x_kube(validation = schema::used_twice(), merge_strategy = ListMerge::Atomic)]
     pub used: Vec<RegistryRef>,
     /// A Registry of this cluster's own: an object named `<name>-registry` with this spec, which is used like the
     /// others and deleted with the cluster.
@@ -74,7 +74,7 @@ pub struct RegistryRef {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub name: String,
-    /// Its namespace, where it is not this one; the Registry must allow it by `allowedNamespaces`.
+    /// Its namespace. Default: this one. A Registry of another one must allow it by `allowedNamespaces`.
     #[serde(default)]
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::namespace())]
@@ -90,6 +90,7 @@ pub struct RegistryContainer {
     #[x_kube(validation = schema::hostname())]
     pub name: String,
     /// The port that the registry listens on in its container, by plain HTTP unless `mirrors` names another endpoint.
+    /// Default: 5000.
     #[serde(default = "registry_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
@@ -181,7 +182,7 @@ pub struct RegistryTls {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub client_secret_name: Option<String>,
-    /// Trust anyone. Plain HTTP is another thing: an endpoint of `http://…`.
+    /// Trust anyone. Plain HTTP is another thing: an endpoint of `http://…`. Default: false.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }
