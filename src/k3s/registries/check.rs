@@ -192,7 +192,7 @@ fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &s
         |hosts: &[String]| hosts.iter().map(|h| format!("configs[{h:?}]")).collect::<Vec<_>>().join(" or ");
     let all: Vec<String> = registries.mirrors.values().flat_map(hosts).collect();
     let blind = config.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify == Some(true));
-    let login = config.auth.as_ref().is_some_and(|auth| !auth.is_empty());
+    let login = host != DOCKER_HUB && config.auth.as_ref().is_some_and(|auth| !auth.is_empty());
     if all.iter().any(|h| h == host) || [DOCKER_HUB_HOST, "*"].contains(&host) || !(blind || login) {
         return;
     }
@@ -361,9 +361,9 @@ mod tests {
             // For the registry itself, when the mirror has not got the image.
             "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {docker.io: {auth: {username: u, password: p}}}}",
             "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {registry-1.docker.io: {auth: {identity_token: t}}}}",
-            "{mirrors: {r.test: {endpoint: ['https://other:5443']}}, configs: {r: {tls: {ca_file: /there}}}}",
-            "{mirrors: {r.test: {endpoint: ['https://r:5443']}}, configs: {r: {}, 'r:5443': {tls: {ca_file: /there}}}}",
-            "{mirrors: {r.test: {endpoint: ['https://r:5443', 'https://r']}}, configs: {r: {tls: {}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://other:5443']}}, configs: {r.test: {tls: {ca_file: /there}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://r.test:5443']}}, configs: {r.test: {}, 'r.test:5443': {tls: {ca_file: /there}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://r.test:5443', 'https://r.test']}}, configs: {r.test: {tls: {}}}}",
             "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}}, configs: {'r:5000': {tls: {insecure_skip_verify: true}}}}",
             "{mirrors: {r.test: {endpoint: [a, r.test]}}, configs: {r.test: {auth: {identity_token: t}}}}",
             "{mirrors: {r.test: {endpoint: [a]}}, configs: {a: {}, r.test: {auth: {identity_token: t}}}}",

@@ -326,3 +326,57 @@ impl Checker {
         valid
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        api::local_cluster::{RegistriesSpec, RegistryRef},
+        plan::validate::tests::problems,
+    };
+
+    fn told(registries: &str) -> Vec<String> {
+        let registries: RegistriesSpec = serde_saphyr::from_str(registries).unwrap();
+        problems(|s| s.registries = registries)
+    }
+
+    #[test]
+    fn lists_are_held_to_what_files_are() {
+        for (registries, words) in [
+            (
+                "{mirrors: [{registry: r.test, endpoints: ['https://m.test']}], configs: [{host: r.test, auth: {secretName: a}}]}",
+                "write configs[\"m.test\"]",
+            ),
+            (
+                "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, tls: {insecureSkipVerify: true}}]}",
+                "write configs[\"m.test\"]",
+            ),
+            ("{configs: [{host: '*', auth: {secretName: a}}]}", "never under *"),
+            (
+                "{mirrors: [{registry: r.test, endpoints: [m.test], rewrites: [{pattern: '^a:(.*)', replacement: b}]}]}",
+                "no colon in them",
+            ),
+        ] {
+            let found = told(registries);
+            assert!(found.len() == 1 && found[0].contains(words), "{registries}: {found:#?}");
+        }
+        for registries in [
+            "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, auth: {secretName: a}}]}",
+            "{mirrors: [{registry: r.test, endpoints: [m.test, r.test], rewrites: [{pattern: a, replacement: b}]}], \
+             configs: [{host: r.test, auth: {secretName: a}}]}",
+            // Whether something else gives it an endpoint is known later.
+            "{use: [{name: cache}], mirrors: [{registry: docker.io, rewrites: [{pattern: a, replacement: b}]}]}",
+        ] {
+            assert_eq!(told(registries), [""; 0], "{registries}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_used_once() {
+        let used = |namespace: &str| RegistryRef { name: "r".into(), namespace: namespace.into() };
+        let of = |used: &[RegistryRef]| problems(|s| s.registries.used = used.to_vec());
+        assert_eq!(of(&[used(""), used("other")]), [""; 0]);
+        for again in ["", "default"] {
+            assert_eq!(of(&[used(""), used(again)]).len(), 1, "{again:?}");
+        }
+    }
+}
