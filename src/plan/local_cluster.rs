@@ -82,9 +82,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
-        let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
-            Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }
-        });
+        let advertised = inputs
+            .refs
+            .registries
+            .iter()
+            .find(|r| r.hosting && r.upstream.is_none())
+            .map(|r| Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host: r.host() });
         let gateway = desired.addresses.gateway();
         let aliases = &desired.host_aliases;
         let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);

@@ -269,6 +269,7 @@ impl Lab {
                 owner: r.owner("registry"),
                 hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
+                host_ip: r.status.host.as_ref().and_then(|h| h.split(':').next()?.parse().ok()),
                 trouble: condition::get(&r.status.conditions, types::REACHABLE)
                     .filter(|c| c.status == "False")
                     .map(|c| c.message.clone()),
