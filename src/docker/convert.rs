@@ -42,6 +42,17 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     }
 }
 
+/// The entry point of a container whose mounts are shared before its process starts, for an image with this one. The
+/// engine makes a container's mounts private, and has no setting that changes that without a mount of the host's: so a
+/// shell does it, as k3d's own entry point does (k3d-io/k3d#1268), and the process takes its place. Nothing goes to the
+/// host: the engine made the mounts slaves of its own at most. Should it fail, the node runs as it did without.
+pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
+    const SCRIPT: &str = "mount --make-rshared / || \
+        echo 'The mounts can not be shared: Pods with mountPropagation will not start.' >&2; exec \"$@\"";
+    let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
+    shell.into_iter().chain(entrypoint.iter().cloned()).collect()
+}
+
 fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> HostConfig {
     HostConfig {
         network_mode: network.map(str::to_owned),

@@ -173,6 +173,7 @@ impl Build<'_> {
             env: pool.env.clone(),
             labels,
             privileged: true,
+            shares_mounts: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],
             volume_labels: self.labels(None),
             binds: pool.volumes.clone(),
