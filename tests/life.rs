@@ -554,3 +554,40 @@ async fn the_end_of_a_certificate_is_told_and_a_newer_one_is_taken() {
         assert!(kept.contains(&certificate(end)), "{end}: {kept}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hosts_file_that_was_changed_is_put_right_without_a_restart() {
+    const NODE: &str = "k3d-dev-server-0";
+    let mut rig = Rig::new(lab::settings());
+    put(
+        &rig,
+        "dev",
+        json!({}),
+        json!({"hostAliases": [{"ip": "10.0.0.5", "hostnames": ["db.internal"]}], "agents": {"count": 1}}),
+    );
+    rig.settle(ENOUGH).await;
+    let state = |rig: &Rig| {
+        rig.world(|w| w.containers.values().map(|c| (c.name.clone(), c.started)).collect::<BTreeSet<_>>())
+    };
+    let before = state(&rig);
+    rig.faults.take_writes();
+    // By hand, or by something in the cluster that adds what it needs.
+    rig.world(|w| w.write(NODE, "/etc/hosts", b"9.9.9.9 db.internal\n10.1.1.1 theirs\n")).unwrap();
+    for _ in 0..=600 / TICK {
+        rig.round().await;
+    }
+    let hosts = rig.world(|w| String::from_utf8(w.read(NODE, "/etc/hosts").unwrap().to_vec()).unwrap());
+    let lines: BTreeSet<String> = hosts.lines().map(|l| l.replace('\t', " ")).collect();
+    let wanted = [
+        "10.0.0.5 db.internal",
+        "10.1.1.1 theirs",
+        "127.0.0.1 localhost",
+        "172.31.0.1 host.k3d.internal",
+        "172.31.0.10 k3d-dev-server-0",
+    ];
+    assert_eq!(lines, wanted.map(String::from).into());
+    assert_eq!((state(&rig), rig.settled()), (before, true));
+    let docker: Vec<_> = rig.faults.take_writes().into_iter().filter(|w| w.starts_with("Docker")).collect();
+    assert_eq!(docker.len(), 1, "once: {docker:?}");
+    assert!(docker[0].contains("exec"), "{docker:?}");
+}

@@ -310,6 +310,7 @@ async fn details(
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::credentials(&ctx.files, observed, desired).await?;
+    observe::hosts(&ctx.files, observed, desired).await?;
     if let Some(look) = &desired.mounts.look {
         observe::host_paths(&*ctx.engine, observed, look).await?;
     }

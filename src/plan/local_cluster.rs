@@ -8,7 +8,7 @@ use super::{
     containers::{GRACE, Owner, Site, Standing, short, taken},
     data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    inside, manifests, mounts, nodes,
+    host_aliases, inside, manifests, mounts, nodes,
     observed::{Child, Observed},
     preload, quorum_reset, repair, rotation,
     servers::{self, Servers},
@@ -83,6 +83,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
+    host_aliases::plan(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
         let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
             Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }

@@ -53,6 +53,8 @@ pub struct Observed {
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
     pub host_paths: BTreeMap<String, HostPath>,
+    /// The hosts files of nodes that run, by container id.
+    pub hosts: BTreeMap<String, String>,
     /// The created cluster's API.
     pub child: Child,
     /// The servers, by name, whose own API does not answer inside of them either, with since when nobody answers. They

@@ -9,7 +9,7 @@ use localcluster_operator::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
     },
-    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
+    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, hosts_file, load_balancer, manifests, registries},
     plan::{
         containers::{Owner, outdated},
         host_path::{self, Look},
@@ -97,6 +97,10 @@ impl World {
             }
         }
         let (kept, rejected) = (self.kept(&own), self.rejected(&own));
+        let hosts = own.keys().filter_map(|id| {
+            Some((id.clone(), String::from_utf8_lossy(&self.read(id, hosts_file::FILE)?).into_owned()))
+        });
+        let hosts = hosts.collect();
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -119,6 +123,7 @@ impl World {
             refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
+            hosts,
             hung,
         }
     }

@@ -15,7 +15,7 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::{self, args::CLUSTER_RESET, images, load_balancer::CONFIG_FILE},
+    k3s::{self, args::CLUSTER_RESET, hosts_file, images, load_balancer::CONFIG_FILE},
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -557,6 +557,13 @@ impl World {
         if command.iter().any(|a| a.contains("k3s token rotate")) {
             let id = self.id(key).unwrap();
             return Ok(self.rotate_token(&id));
+        }
+        if let [sh, _, script, _, content] = command
+            && sh == "sh"
+            && script.ends_with(&format!(">{}", hosts_file::FILE))
+        {
+            container.files.insert(hosts_file::FILE.to_owned(), content.as_bytes().into());
+            return Ok(Ended::default());
         }
         let Some(volume) = container.volume_of(STATE_DIR) else { return Ok(Ended::default()) };
         if command[0] == "rm" {
