@@ -5,7 +5,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::docker::engine::Published;
+use localcluster_operator::{docker::engine::Published, plan::cluster::Settings};
 use serde_json::{Value, json};
 use support::{
     fake_api::{path, secret},
@@ -13,7 +13,7 @@ use support::{
     interfere::Outside,
     lab,
     rig::{Rig, condition},
-    world::TICK,
+    world::{BRIDGE, TICK, World},
 };
 
 const ENOUGH: usize = 40;
@@ -590,4 +590,54 @@ async fn a_hosts_file_that_was_changed_is_put_right_without_a_restart() {
     let docker: Vec<_> = rig.faults.take_writes().into_iter().filter(|w| w.starts_with("Docker")).collect();
     assert_eq!(docker.len(), 1, "once: {docker:?}");
     assert!(docker[0].contains("exec"), "{docker:?}");
+}
+
+/// The API's URL of a key of the kubeconfig Secret.
+fn server(rig: &Rig, key: &str) -> String {
+    let data = rig.api.get(&secret("dev-kubeconfig")).unwrap()["data"][key].clone();
+    let text = String::from_utf8(BASE64_STANDARD.decode(data.as_str().unwrap()).unwrap()).unwrap();
+    localcluster_operator::k3s::kubeconfig::server(&text).unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_management_cluster_is_told_an_address_that_its_pods_reach() {
+    const BALANCER: &str = "k3d-dev-serverlb";
+    let place = |w: &mut World, name: &str, ip: [u8; 4]| {
+        assert!(w.foreign(name, &[]));
+        w.container(name).unwrap().networks.get_mut(BRIDGE).unwrap().ip = Some(ip.into());
+    };
+    // A machine of its own: nothing but the address on the cluster's network is known.
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(server(&rig, "value"), "https://172.31.0.2:6443");
+
+    // A container of the same engine, which is on another network.
+    let mut rig = Rig::new(Settings { node_name: Some("mgmt".into()), ..lab::settings() });
+    rig.world(|w| place(w, "mgmt", [172, 17, 0, 9]));
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    let host = server(&rig, "kubeconfig");
+    assert_eq!(server(&rig, "value"), "https://172.17.0.2:6443");
+
+    // Made anew it gets another address there, and the Secret follows. Until then it stays as it was.
+    rig.world(|w| w.remove_container(BALANCER).unwrap());
+    rig.world(|w| place(w, "other", [172, 17, 0, 2]));
+    let mut told = Vec::new();
+    for _ in 0..ENOUGH {
+        rig.round().await;
+        told.push(server(&rig, "value"));
+    }
+    told.dedup();
+    assert!(told.ends_with(&["https://172.17.0.3:6443".to_owned()]), "{told:?}");
+    assert!(told[..told.len() - 1].iter().all(|url| url == "https://172.17.0.2:6443"), "{told:?}");
+    assert_eq!(server(&rig, "kubeconfig"), host);
+    assert!(rig.settled());
+    // Another operator process changes nothing.
+    let mut rig = rig.restart();
+    rig.faults.take_writes();
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
 }

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     context::Context,
-    credentials,
+    credentials::{self, Sight},
     execute::{self, Report},
     expiry, hang,
     kube_io::{self, Error},
@@ -186,9 +186,9 @@ async fn pass(
     for import in &plan.imports {
         ctx.preloads.start(import, wake(ctx, cluster));
     }
+    let sight = Sight { desired: &desired, allocation: &allocation, observed: &observed };
     let secret =
-        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials)
-            .await?;
+        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, sight, credentials).await?;
 
     let view = ClusterView {
         valid: &valid,

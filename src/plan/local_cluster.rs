@@ -1,6 +1,6 @@
 //! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     cluster::{Desired, NodeSpec, Refs},
@@ -192,6 +192,20 @@ pub fn management_network(observed: &Observed, node_name: Option<&str>, own_netw
         .find(|c| Some(c.name.as_str()) == node_name && c.state == State::Running)?;
     let mut reachable = node.networks.iter().filter(|(id, place)| *id != own_network && place.ip.is_some());
     reachable.next().map(|(id, _)| id.clone())
+}
+
+/// Where the load balancer is on the network of the management cluster's own Node, when that is a container of this
+/// engine: the one address of it that the management cluster's Pods reach, since Docker keeps its networks apart. There
+/// may be none at the moment.
+pub fn management_place(
+    observed: &Observed,
+    node_name: Option<&str>,
+    own_network: &str,
+    balancer: &str,
+) -> Option<Option<Ipv4Addr>> {
+    let shared = management_network(observed, node_name, own_network)?;
+    let balancer = observed.own.values().find(|d| d.container.name == balancer);
+    Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
 }
 
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
