@@ -351,7 +351,9 @@ impl Engine for BollardEngine {
         let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
         let call = |docker: Docker| async move {
             let made = docker.create_container(Some(options), body).await;
-            made.map_err(|failure| fault::without(failure, spec.env.values().map(String::as_str)))
+            made.map_err(|failure| {
+                fault::without(failure, spec.env.values().chain(spec.host_env.values()).map(String::as_str))
+            })
         };
         let made = self.call_or("making a container", self.timeouts.quick, call, fault::create_error).await?;
         Ok(made.id)

@@ -10,6 +10,7 @@ pub mod kubeconfig;
 pub mod load_balancer;
 pub mod log;
 pub mod manifests;
+pub mod proxy;
 pub mod registries;
 pub mod registry_hosting;
 pub mod reserved;

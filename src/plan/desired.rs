@@ -57,6 +57,9 @@ pub struct ContainerSpec {
     pub host_args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// Environment variables that take the place of those, since they follow from what is around it. They are not part of
+    /// the hash: what comes later, as another agent or registry, replaces nothing.
+    pub host_env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
     pub labels: BTreeMap<String, String>,
     /// Whether it runs with all of the host's privileges, as a K3s node has to.
@@ -110,6 +113,7 @@ impl ContainerSpec {
             command: Vec::new(),
             host_args: Vec::new(),
             env: BTreeMap::new(),
+            host_env: BTreeMap::new(),
             labels: BTreeMap::new(),
             privileged: false,
             shares_mounts: false,

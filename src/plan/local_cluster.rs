@@ -10,7 +10,7 @@ use super::{
     desired::{ContainerSpec, Endpoint, VolumeSpec},
     host_aliases, inside, manifests, mounts, nodes,
     observed::{Child, Observed},
-    preload, quorum_reset, repair, rotation,
+    preload, quorum_reset, registries, repair, rotation,
     servers::{self, Servers},
     steps::{Action, Plan, Target},
 };
@@ -84,6 +84,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
     host_aliases::plan(plan, desired, inputs, &site);
+    registries::judge_proxies(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
         let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
             Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }

@@ -221,6 +221,7 @@ impl World {
             wanted_ports: c.wanted_ports.to_vec(),
             restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
+            past_proxy: c.past_proxy.to_vec(),
         }
     }
 

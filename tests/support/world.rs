@@ -15,7 +15,7 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::{self, args::CLUSTER_RESET, hosts_file, images, load_balancer::CONFIG_FILE},
+    k3s::{self, args::CLUSTER_RESET, hosts_file, images, load_balancer::CONFIG_FILE, proxy},
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -78,6 +78,8 @@ pub struct Container {
     pub labels: Arc<Labels>,
     /// Volume names by directory.
     pub mounts: Arc<BTreeMap<String, String>>,
+    /// What goes past a proxy, by each variable that lists that.
+    pub past_proxy: Arc<[String]>,
     /// Directories of the host by directory.
     pub binds: Arc<BTreeMap<String, String>>,
     pub wanted_ports: Arc<[Published]>,
@@ -321,12 +323,15 @@ impl World {
         let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();
         let place =
             Place { name, pinned: spec.endpoint.ip, aliases: spec.endpoint.aliases.clone(), ip: None };
+        let env = spec.env.iter().chain(&spec.host_env).collect::<BTreeMap<_, _>>();
+        let env: Vec<String> = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let container = Container {
             name: spec.name.clone(),
             image: spec.image.clone(),
             command: spec.command.clone().into(),
             labels: Arc::new(spec.labels.clone()),
             mounts: Arc::new(spec.mounts.clone()),
+            past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
             wanted_ports: spec.ports.clone().into(),
             state: State::Created,

@@ -16,7 +16,9 @@ use crate::{
     k3s::{
         self,
         args::{self, NodeArgs},
+        dns,
         load_balancer::{self, Forward},
+        proxy,
         reserved::{self, Limits},
         versions::{self, Version},
     },
@@ -171,6 +173,7 @@ impl Build<'_> {
                 .into_iter()
                 .collect(),
             env: pool.env.clone(),
+            host_env: proxy::past(&pool.env, &self.inside()),
             labels,
             privileged: true,
             shares_mounts: true,
@@ -235,6 +238,31 @@ impl Build<'_> {
         let started = own.is_some_and(|d| d.started_at.is_some());
         let known = self.registries.as_ref().filter(|r| r.complete || !started);
         known.map(|r| r.files.clone()).unwrap_or_default()
+    }
+
+    /// What must not be asked of a proxy: the nodes themselves, what is on their network, and what is in the cluster.
+    fn inside(&self) -> Vec<String> {
+        let Basis { valid, refs, allocation, .. } = self.basis;
+        let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
+        let nodes = pools
+            .into_iter()
+            .flat_map(|(role, pool)| (0..pool.count).map(move |i| valid.names.node(role, i)));
+        let registries = registries::mirrored(&valid.registries, refs).into_iter().map(|r| r.hostname);
+        let networks = ["cluster-cidr", "service-cidr"].map(|flag| args::value(&valid.servers.args, flag));
+        let networks = networks
+            .into_iter()
+            .zip(args::DEFAULT_CIDRS)
+            .flat_map(|(own, default)| own.unwrap_or(default).split(',').map(str::to_owned));
+        let domain = args::value(&valid.servers.args, "cluster-domain").unwrap_or(args::DEFAULT_DOMAIN);
+        ["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), allocation.addresses.subnet.to_string()]
+            .into_iter()
+            .chain([valid.names.load_balancer()])
+            .chain(nodes)
+            .chain(registries)
+            .chain([dns::HOST.to_owned()])
+            .chain(networks)
+            .chain([".svc".to_owned(), format!(".{domain}")])
+            .collect()
     }
 
     fn join(&self, index: usize) -> String {
