@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
+    balance,
     context::Context,
     credentials::{self, Sight},
     execute::{self, Report},
@@ -127,6 +128,9 @@ async fn pass(
     ports::judge(ctx, &owner, &valid, &observed, previous, &mut plan, &mut allocation).await;
     let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &valid, &allocation).await;
     hang::observe(ctx, &owner, &valid, &mut observed).await;
+    if let Err(error) = balance::observe(ctx, &valid, &allocation, &mut observed).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
     let settings = &ctx.settings;
     let basis = cluster::Basis {
         valid: &valid,

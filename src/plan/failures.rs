@@ -185,7 +185,10 @@ mod tests {
             (problem.condition, problem.reason),
             (types::CONTROL_PLANE_READY, reasons::NODE_IMAGE_INVALID)
         );
-        assert!(problem.stalled() && problem.message.contains("take an image that has /bin/sh"), "{problem:?}");
+        assert!(
+            problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
+            "{problem:?}"
+        );
     }
 
     #[test]

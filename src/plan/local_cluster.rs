@@ -222,6 +222,10 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
+    for name in &desired.awaited {
+        let message = format!("published ports lead to {name} when its kube-proxy has set up the Services");
+        plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, message);
+    }
     match standing {
         Standing::Changing(last) => vec![last],
         Standing::Running | Standing::Outdated | Standing::Blocked => Vec::new(),

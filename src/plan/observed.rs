@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
+use super::{balance::Balance, desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
 use crate::{
     docker::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
@@ -53,6 +53,8 @@ pub struct Observed {
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
     pub host_paths: BTreeMap<String, HostPath>,
+    /// What is known of the nodes that published ports lead to.
+    pub balance: Balance,
     /// The hosts files of nodes that run, by container id.
     pub hosts: BTreeMap<String, String>,
     /// The created cluster's API.

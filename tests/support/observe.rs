@@ -9,8 +9,12 @@ use localcluster_operator::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
     },
-    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, hosts_file, load_balancer, manifests, registries},
+    k3s::{
+        self, KUBECONFIG_FILE, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
+        registries,
+    },
     plan::{
+        balance::Balance,
         containers::{Owner, outdated},
         host_path::{self, Look},
         manifests::Seen,
@@ -101,6 +105,15 @@ impl World {
             Some((id.clone(), String::from_utf8_lossy(&self.read(id, hosts_file::FILE)?).into_owned()))
         });
         let hosts = hosts.collect();
+        let placed = own.values().filter(|d| {
+            d.started_at.is_some()
+                && d.container.labels.get(names::ROLE).is_some_and(|role| role == "loadbalancer")
+        });
+        let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
+        let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
+        let running = own.values().filter(|d| d.container.state == State::Running);
+        let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
+        let balance = Balance { placed, proxies: told.collect() };
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -123,6 +136,7 @@ impl World {
             refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
+            balance,
             hosts,
             hung,
         }
@@ -153,10 +167,10 @@ impl World {
     }
 
     /// What a node's containerd was given from the engine.
-    pub fn images_of(&self, id: &str) -> BTreeMap<String, String> {
+    pub fn images_of(&self, id: &str) -> BTreeMap<String, Held> {
         let mounts = self.containers[id].mounts.values();
         let images = mounts.filter_map(|v| self.volumes.get(v)).flat_map(|v| v.images.iter());
-        images.filter_map(|(name, id)| Some((name.clone(), id.clone()?))).collect()
+        images.filter_map(|(name, id)| Some((name.clone(), Held { id: id.clone()?, own: true }))).collect()
     }
 
     /// What is looked at of a registry once it is known what is wanted.

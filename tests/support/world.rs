@@ -15,7 +15,14 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::{self, args::CLUSTER_RESET, hosts_file, images, load_balancer::CONFIG_FILE, proxy},
+    k3s::{
+        self,
+        args::CLUSTER_RESET,
+        hosts_file, images,
+        kube_proxy::{self, Told},
+        load_balancer::CONFIG_FILE,
+        proxy,
+    },
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -550,7 +557,7 @@ impl World {
         Ok(())
     }
 
-    /// A command in a container: `rm` in its state, and those of `ctr` about images.
+    /// A command in a container: `rm`, what asks kube-proxy, what writes the hosts file, and those of `ctr` about images.
     pub fn exec(&mut self, key: &str, command: &[String]) -> Result<Ended> {
         let container = self.container(key)?;
         if container.state != State::Running {
@@ -563,6 +570,16 @@ impl World {
             let id = self.id(key).unwrap();
             return Ok(self.rotate_token(&id));
         }
+        if *command == kube_proxy::ask()[..] {
+            let name = container.name.clone();
+            let (code, seconds) = match self.kube_proxy(&name) {
+                Told::Synced => (0, self.clock),
+                Told::Behind => (0, 0),
+                Told::Nothing => (1, 0),
+            };
+            let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
+            return Ok(Ended { code, output });
+        }
         if let [sh, _, script, _, content] = command
             && sh == "sh"
             && script.ends_with(&format!(">{}", hosts_file::FILE))
@@ -572,21 +589,33 @@ impl World {
         }
         let Some(volume) = container.volume_of(STATE_DIR) else { return Ok(Ended::default()) };
         if command[0] == "rm" {
+            container.files.retain(|path, _| !command.contains(path));
             self.volumes.entry(volume).or_default().files.retain(|path, _| !command.contains(path));
             return Ok(Ended::default());
         }
         let images = &mut self.volumes.entry(volume).or_default().images;
         if command == images::list() {
             let line = |(name, id): (&String, &Option<String>)| match id {
-                Some(id) => format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id} \n", images::ID_LABEL),
+                Some(id) => {
+                    let own = images::OWN_LABEL;
+                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id},{own}=1 \n", images::ID_LABEL)
+                }
                 None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
             };
             return Ok(Ended { code: 0, output: images.iter().map(line).collect() });
         }
+        // All images are alike: a manifest and a configuration.
+        if *command == images::content("sha256:0")[..] {
+            let manifest = r#"{"config": {"digest": "sha256:1", "size": 2}, "layers": []}"#;
+            return Ok(Ended { code: 0, output: manifest.to_owned() });
+        }
+        if *command == images::content("sha256:1")[..] {
+            return Ok(Ended { code: 0, output: "{}\n".to_owned() });
+        }
         // All that is labelled is labelled with its id.
         if let Some((name, id)) = command.iter().find_map(|arg| {
             let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
-            Some((command[command.len() - 3].clone(), id.to_owned()))
+            Some((command[command.len() - 4].clone(), id.to_owned()))
         }) {
             let Some(label) = images.get_mut(&name) else {
                 return Ok(Ended { code: 1, output: format!("ctr: image {name}: not found\n") });
