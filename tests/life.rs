@@ -685,7 +685,11 @@ async fn published_ports_lead_to_nodes_that_answer() {
             rig.reconcile().await;
             // As it is at the moment, before anything else happens.
             for node in led_to(&rig) {
-                assert_eq!(rig.world(|w| w.kube_proxy(&node)), Told::Synced, "{node}, on the way to {count}");
+                assert_eq!(
+                    rig.world(|w| w.kube_proxy(&node)),
+                    Told::Answers,
+                    "{node}, on the way to {count}"
+                );
             }
             assert!(led_to(&rig).contains("k3d-dev-server-0"));
             // Ready means that all of them are led to.

@@ -13,17 +13,17 @@ use crate::{
         load_balancer,
     },
     plan::{
-        balance::{Balance, to_be_asked},
+        balance::{Balance, beyond, to_be_asked},
         cluster::Allocation,
         observed::Observed,
         validate::Valid,
     },
 };
 
-/// How long a kube-proxy may take to answer, with the command that asks it.
+/// How long a node may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads who has a place, and asks the kube-proxies of those that are to get one.
+/// Reads who has a place, and asks those that are to get one.
 pub async fn observe(
     ctx: &Context,
     valid: &Valid,
@@ -42,18 +42,21 @@ pub async fn observe(
     }
     let asked = to_be_asked(observed, valid, allocation.addresses);
     if kube_proxy::is_disabled(&valid.servers.args) {
-        observed.balance.proxies = asked.into_iter().map(|name| (name, Told::Synced)).collect();
+        observed.balance.told = asked.into_iter().map(|name| (name, Told::Answers)).collect();
         return Ok(());
     }
-    let command = kube_proxy::ask();
+    let flannel = kube_proxy::is_flannel(&valid.servers.args);
     let own = observed.own.values().filter(|d| asked.contains(&d.container.name));
     let told = own.map(async |d| {
+        let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
+        let command = kube_proxy::ask(&beyond);
         let told = match timeout(LIMIT, ctx.engine.exec(&d.container.id, &command)).await {
             Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.output),
-            Ok(Err(_)) | Err(_) => Told::Nothing,
+            Ok(Err(_)) | Err(_) => Told::Unsure,
         };
         (d.container.name.clone(), told)
     });
-    observed.balance.proxies = join_all(told).await.into_iter().collect();
+    let told = join_all(told).await.into_iter().collect();
+    observed.balance.told = told;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which nodes the published ports lead to.
 //!
-//! A node that is new or was started again has a place there once it answers: its Node is Ready, and its kube-proxy has
-//! set up the Services since. One that goes loses its place first. Whether a node has a place is remembered where it
+//! A node that is new or was started again has a place there once it answers: its Node is Ready, its kube-proxy has set up
+//! the Services since, and it reaches the Pods of other nodes. One that goes loses its place first. Whether a node has a place is remembered where it
 //! counts, in the load balancer's own configuration, and what is not known for a moment changes nothing: neither an API
 //! that does not answer, nor a Node that is NotReady, whose kube-proxy mostly goes on, takes a place away.
 
@@ -20,7 +20,7 @@ use crate::{
     time,
 };
 
-/// How long a node that is Ready waits for its place where its kube-proxy does not tell.
+/// How long a node that is Ready waits for its place where nobody knows.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is known of it.
@@ -28,8 +28,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 pub struct Balance {
     /// The nodes that have a place in the load balancer's configuration, by address.
     pub placed: BTreeSet<Ipv4Addr>,
-    /// What kube-proxies tell, by the nodes' names, where they were asked.
-    pub proxies: BTreeMap<String, Told>,
+    /// What nodes tell that were asked, by name.
+    pub told: BTreeMap<String, Told>,
 }
 
 /// Where a node stands.
@@ -37,7 +37,7 @@ pub struct Balance {
 pub enum Standing {
     /// Published ports lead to it.
     Placed,
-    /// It is about to get a place: its Node is Ready, and all that is missing is its kube-proxy's word.
+    /// It is about to get a place: its Node is Ready, and all that is missing is its own word.
     Awaited,
     /// They don't.
     Out,
@@ -60,12 +60,12 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
         return told(placed);
     }
     let since = node.since.max(detail.started_at);
-    match observed.balance.proxies.get(name) {
-        Some(Told::Synced) => Standing::Placed,
-        Some(Told::Nothing) if since.is_some_and(|since| now >= time::after(since, PATIENCE)) => {
+    match observed.balance.told.get(name) {
+        Some(Told::Answers) => Standing::Placed,
+        Some(Told::Unsure) if since.is_some_and(|since| now >= time::after(since, PATIENCE)) => {
             Standing::Placed
         }
-        Some(Told::Nothing | Told::Behind) | None => Standing::Awaited,
+        Some(Told::Unsure | Told::Behind) | None => Standing::Awaited,
     }
 }
 
@@ -89,11 +89,22 @@ pub fn standings<'a>(
     })
 }
 
-/// The nodes whose kube-proxy has to be asked, by name.
+/// The nodes that have to be asked, by name.
 pub fn to_be_asked(observed: &Observed, valid: &Valid, addresses: Addresses) -> Vec<String> {
     let all = standings(observed, valid, addresses, Timestamp::MIN);
     let awaited = all.filter(|(_, _, standing)| !valid.stopped && *standing == Standing::Awaited);
     awaited.map(|(name, _, _)| name).collect()
+}
+
+/// The ends of the Pods' network on the nodes that are Ready, but for this one: from where it is, they are to answer.
+pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
+    let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
+    let up = |other: &str| {
+        let own = observed.own.values().find(|d| d.container.name == other);
+        own.is_some_and(|d| d.container.state == State::Running)
+    };
+    let others = nodes.filter(|(other, node)| *other != name && node.ready && up(other));
+    others.filter_map(|(_, node)| Some(node.pods?.network())).collect()
 }
 
 #[cfg(test)]
@@ -121,7 +132,7 @@ mod tests {
         let state = ChildState { nodes: [(name.clone(), node)].into(), ..ChildState::default() };
         let balance = Balance {
             placed: placed.then_some(IP).into_iter().collect(),
-            proxies: told.map(|told| (name, told)).into_iter().collect(),
+            told: told.map(|told| (name, told)).into_iter().collect(),
         };
         Observed {
             own: [("1".to_owned(), detail)].into(),
@@ -144,16 +155,16 @@ mod tests {
     fn a_new_node_gets_a_place_when_its_kube_proxy_says_so() {
         assert_eq!(stands(&observed(false, None), 120), Standing::Awaited);
         assert_eq!(stands(&observed(false, Some(Told::Behind)), 9999), Standing::Awaited);
-        assert_eq!(stands(&observed(false, Some(Told::Synced)), 120), Standing::Placed);
+        assert_eq!(stands(&observed(false, Some(Told::Answers)), 120), Standing::Placed);
         // One that can't be asked has its place a while after it is Ready.
-        assert_eq!(stands(&observed(false, Some(Told::Nothing)), 139), Standing::Awaited);
-        assert_eq!(stands(&observed(false, Some(Told::Nothing)), 140), Standing::Placed);
+        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 139), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 140), Standing::Placed);
         for change in [
             |n: &mut Node| n.ready = false,
             |n: &mut Node| n.renewed = Some(second(99)),
             |n: &mut Node| n.draining_since = Some(second(120)),
         ] {
-            let mut seen = observed(false, Some(Told::Synced));
+            let mut seen = observed(false, Some(Told::Answers));
             change(node(&mut seen));
             assert_eq!(stands(&seen, 120), Standing::Out);
         }
@@ -163,7 +174,7 @@ mod tests {
     fn what_is_not_known_takes_no_place_away_and_gives_none() {
         for child in [Child::Unknown, Child::Unreachable("no answer".into())] {
             for (placed, wanted) in [(true, Standing::Placed), (false, Standing::Out)] {
-                let seen = Observed { child: child.clone(), ..observed(placed, Some(Told::Synced)) };
+                let seen = Observed { child: child.clone(), ..observed(placed, Some(Told::Answers)) };
                 assert_eq!(stands(&seen, 120), wanted);
             }
         }
@@ -184,9 +195,19 @@ mod tests {
             |o: &mut Observed| o.own.values_mut().for_each(|d| d.container.state = State::Exited),
             |o: &mut Observed| o.own.clear(),
         ] {
-            let mut seen = observed(true, Some(Told::Synced));
+            let mut seen = observed(true, Some(Told::Answers));
             change(&mut seen);
             assert_eq!(stands(&seen, 120), Standing::Out);
         }
+    }
+
+    #[test]
+    fn the_others_that_are_up_are_to_be_reached() {
+        let mut seen = observed(false, None);
+        node(&mut seen).pods = Some("10.42.1.0/24".parse().unwrap());
+        assert_eq!(beyond(&seen, "k3d-dev-agent-0"), [Ipv4Addr::UNSPECIFIED; 0]);
+        assert_eq!(beyond(&seen, "k3d-dev-agent-1"), [Ipv4Addr::new(10, 42, 1, 0)]);
+        node(&mut seen).ready = false;
+        assert_eq!(beyond(&seen, "k3d-dev-agent-1"), [Ipv4Addr::UNSPECIFIED; 0]);
     }
 }

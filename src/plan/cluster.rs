@@ -183,7 +183,7 @@ pub struct Desired {
     pub max_unavailable: usize,
     /// Its load balancer.
     pub load_balancer: ContainerSpec,
-    /// The nodes that published ports are about to lead to, once their kube-proxy has set up the Services.
+    /// The nodes that published ports are about to lead to, once they answer.
     pub awaited: Vec<String>,
     /// What its nodes are told of registries; `None` while that is not known.
     pub registries: Option<NodeRegistries>,

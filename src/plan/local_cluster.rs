@@ -223,7 +223,10 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
     for name in &desired.awaited {
-        let message = format!("published ports lead to {name} when its kube-proxy has set up the Services");
+        let message = format!(
+            "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
+             other nodes"
+        );
         plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, message);
     }
     match standing {

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{balance::Balance, desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
@@ -191,6 +192,8 @@ pub struct Node {
     pub draining_since: Option<Timestamp>,
     /// While it is drained: how many Pods are still to go.
     pub pods_to_evict: usize,
+    /// The network of its Pods.
+    pub pods: Option<Ipv4Net>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether its server votes in etcd; `None` where there is no etcd, or nobody has told yet.

@@ -529,14 +529,14 @@ impl World {
     /// What a node's kube-proxy tells: it has set up the Services a tick after its Node is Ready.
     pub fn kube_proxy(&self, name: &str) -> Told {
         let serves = self.named(name).filter(|c| c.serving && c.state == State::Running && c.hung.is_none());
-        let Some(container) = serves else { return Told::Nothing };
+        let Some(container) = serves else { return Told::Unsure };
         let ready = |cluster: &Cluster| {
             let node = cluster.nodes.get(name)?;
             let started = container.started.unwrap_or_default();
             Some(node.ready && node.since.max(started) < self.clock)
         };
         match self.clusters.values().find_map(ready) {
-            Some(true) => Told::Synced,
+            Some(true) => Told::Answers,
             Some(false) | None => Told::Behind,
         }
     }

@@ -113,7 +113,7 @@ impl World {
         let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
         let running = own.values().filter(|d| d.container.state == State::Running);
         let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
-        let balance = Balance { placed, proxies: told.collect() };
+        let balance = Balance { placed, told: told.collect() };
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -271,6 +271,7 @@ impl World {
             schedulable: n.draining.is_none(),
             draining_since: n.draining.map(at),
             pods_to_evict: if n.draining.is_some() { n.pods.into() } else { 0 },
+            pods: None,
             labels: n.labels.clone(),
             taints: n.taints.clone(),
             configured: n

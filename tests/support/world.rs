@@ -570,12 +570,12 @@ impl World {
             let id = self.id(key).unwrap();
             return Ok(self.rotate_token(&id));
         }
-        if *command == kube_proxy::ask()[..] {
+        if kube_proxy::asks(command) {
             let name = container.name.clone();
             let (code, seconds) = match self.kube_proxy(&name) {
-                Told::Synced => (0, self.clock),
+                Told::Answers => (0, self.clock),
                 Told::Behind => (0, 0),
-                Told::Nothing => (1, 0),
+                Told::Unsure => (1, 0),
             };
             let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
             return Ok(Ended { code, output });
