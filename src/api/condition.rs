@@ -178,6 +178,10 @@ pub mod reasons {
     pub const HOST_PATH_NOT_ALLOWED: &str = "HostPathNotAllowed";
     /// The Docker engine can't give a container the GPUs that the spec asks for.
     pub const GPU_UNAVAILABLE: &str = "GPUUnavailable";
+    /// Nodes ask a proxy for a registry on their own network.
+    pub const REGISTRY_BEHIND_PROXY: &str = "RegistryBehindProxy";
+    /// The node image lacks something that a node needs.
+    pub const NODE_IMAGE_INVALID: &str = "NodeImageInvalid";
     /// The registry's certificate does not let clusters trust it.
     pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
     /// The registry refuses the credentials that clusters are to log in with.
@@ -273,6 +277,8 @@ pub mod reasons {
         HOST_PATH_NOT_FOUND,
         HOST_PATH_NOT_ALLOWED,
         GPU_UNAVAILABLE,
+        REGISTRY_BEHIND_PROXY,
+        NODE_IMAGE_INVALID,
         CERTIFICATE_INVALID,
         CREDENTIALS_REFUSED,
         DOWNGRADE_REFUSED,

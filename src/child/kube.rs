@@ -68,10 +68,10 @@ impl KubeChild {
     }
 
     /// Fails unless the API serves.
-    pub async fn ready(&self) -> Result<(), Error> {
-        let request = Request::new("").get("readyz", &GetParams::default());
-        let request = request.map_err(|e| Error::Unreachable(e.to_string()))?;
-        call(self.client.request_text(request)).await.map(drop)
+    pub async fn ready(&self) -> kube::Result<()> {
+        let request =
+            Request::new("").get("readyz", &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+        self.client.request_text(request).await.map(drop)
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -147,7 +147,7 @@ impl ChildApi for KubeChild {
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
         let (nodes_api, all) = (self.nodes(), ListParams::default());
         let ((), nodes, leases, servers, account, config) = tokio::try_join!(
-            self.ready(),
+            call(self.ready()),
             call(nodes_api.list(&all)),
             call(leases.list(&all)),
             call(servers.list(&of_servers)),
@@ -321,15 +321,17 @@ pub(super) fn words(error: &kube::Error) -> Error {
             let told = format!("{} {}", status.code, reason(&status.message));
             if status.code == 429 || status.code >= 500 { Error::Unreachable(told) } else { Error::Api(told) }
         }
-        other => {
-            // The outer layers only say that some layer failed.
-            let mut root = other.source();
-            while let Some(deeper) = root.and_then(|e| e.source()) {
-                root = Some(deeper);
-            }
-            Error::Unreachable(root.map_or_else(|| other.to_string(), ToString::to_string))
-        }
+        other => Error::Unreachable(root(other).map_or_else(|| other.to_string(), ToString::to_string)),
     }
+}
+
+/// What an error comes from: its outer layers only say that some layer failed.
+pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'static)> {
+    let mut root = error.source();
+    while let Some(deeper) = root.and_then(|e| e.source()) {
+        root = Some(deeper);
+    }
+    root
 }
 
 /// A message on one line; of `/readyz`, only the checks that fail.

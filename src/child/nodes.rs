@@ -140,6 +140,7 @@ pub fn observe(
                 voter: voter(node),
                 leaving: leaving(node),
                 left: left(node),
+                pods: node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()?.parse().ok()),
                 labels: node.labels().clone(),
                 taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
                 configured: configured(node),

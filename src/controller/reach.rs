@@ -20,7 +20,7 @@ use crate::{
     plan::{
         cluster::Allocation,
         containers::Owner,
-        local_cluster::management_network,
+        local_cluster::management_place,
         observed::{Child, Observed},
         servers,
         validate::Valid,
@@ -107,17 +107,14 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
 /// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
 fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
-    let balancer = observed.own.values().find(|d| d.container.name == valid.names.load_balancer());
     let own = observed
         .networks
         .iter()
         .find(|n| n.subnets.contains(&allocation.addresses.subnet))
         .map(|n| n.id.clone());
-    let shared =
-        management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
-    if let (Some(balancer), Some(shared)) = (balancer, shared)
-        && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
-    {
+    let (node, balancer) = (ctx.settings.node_name.as_deref(), valid.names.load_balancer());
+    let place = management_place(observed, node, own.as_deref().unwrap_or_default(), &balancer);
+    if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }
     candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));

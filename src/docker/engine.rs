@@ -139,6 +139,8 @@ pub struct ContainerDetail {
     pub restarts: bool,
     /// The volumes mounted, by name.
     pub volumes: Vec<String>,
+    /// What goes past a proxy, by each variable of its environment that lists that.
+    pub past_proxy: Vec<String>,
 }
 
 /// What can be changed of a container as it is. `None` stays as it is.

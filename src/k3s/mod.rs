@@ -3,12 +3,16 @@
 pub mod args;
 pub mod certificate;
 pub mod dns;
+pub mod hosts_file;
 pub mod hosts_toml;
 pub mod images;
+pub mod kube_proxy;
 pub mod kubeconfig;
 pub mod load_balancer;
 pub mod log;
 pub mod manifests;
+pub mod own_image;
+pub mod proxy;
 pub mod registries;
 pub mod registry_hosting;
 pub mod reserved;

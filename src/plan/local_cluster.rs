@@ -1,6 +1,6 @@
 //! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     cluster::{Desired, NodeSpec, Refs},
@@ -8,9 +8,9 @@ use super::{
     containers::{GRACE, Owner, Site, Standing, short, taken},
     data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    inside, manifests, mounts, nodes,
+    host_aliases, inside, manifests, mounts, nodes,
     observed::{Child, Observed},
-    preload, quorum_reset, repair, rotation,
+    preload, quorum_reset, registries, repair, rotation,
     servers::{self, Servers},
     steps::{Action, Plan, Target},
 };
@@ -81,6 +81,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
+    host_aliases::plan(plan, desired, inputs, &site);
+    registries::judge_proxies(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
         let advertised = inputs
             .refs
@@ -145,7 +147,11 @@ fn network<'a>(
         return Some(first);
     }
     if let Some(foreign) = observed.networks.iter().find(|n| n.name == spec.name) {
-        plan.stalls(types::NETWORK_READY, reasons::NAME_CONFLICT, taken("network", &spec.name, &foreign.id));
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::NAME_CONFLICT,
+            taken(owner, "network", &spec.name, &foreign.id, &foreign.labels),
+        );
         return None;
     }
     plan.waits(types::NETWORK_READY, reasons::CREATING, format!("the network {} is being made", spec.name));
@@ -167,8 +173,9 @@ pub fn volumes(
     for spec in &node.volumes {
         match observed.volumes.iter().find(|v| v.name == spec.name) {
             Some(v) if owner.owns(&v.labels) => {}
-            Some(_) => {
-                plan.stalls(condition, reasons::NAME_CONFLICT, taken("volume", &spec.name, &spec.name));
+            Some(other) => {
+                let message = taken(owner, "volume", &spec.name, &spec.name, &other.labels);
+                plan.stalls(condition, reasons::NAME_CONFLICT, message);
                 return None;
             }
             None => steps.push(plan.step(Action::CreateVolume(spec.clone()), after, "")),
@@ -194,6 +201,20 @@ pub fn management_network(observed: &Observed, node_name: Option<&str>, own_netw
     reachable.next().map(|(id, _)| id.clone())
 }
 
+/// Where the load balancer is on the network of the management cluster's own Node, when that is a container of this
+/// engine: the one address of it that the management cluster's Pods reach, since Docker keeps its networks apart. There
+/// may be none at the moment.
+pub fn management_place(
+    observed: &Observed,
+    node_name: Option<&str>,
+    own_network: &str,
+    balancer: &str,
+) -> Option<Option<Ipv4Addr>> {
+    let shared = management_network(observed, node_name, own_network)?;
+    let balancer = observed.own.values().find(|d| d.container.name == balancer);
+    Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
+}
+
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
 /// nothing, and no node notices.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
@@ -206,6 +227,13 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
+    }
+    for name in &desired.awaited {
+        let message = format!(
+            "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
+             other nodes"
+        );
+        plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, message);
     }
     match standing {
         Standing::Changing(last) => vec![last],

@@ -5,6 +5,7 @@
 //! leads to the same end.
 
 pub mod addresses;
+pub mod balance;
 pub mod cluster;
 pub mod connections;
 pub mod containers;

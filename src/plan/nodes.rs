@@ -39,7 +39,7 @@ pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
 pub const NOT_JOINED: &str = "it did not join the cluster";
 
 /// Plans all nodes of the cluster.
-/// `after` are the steps that tell the load balancer which servers to use.
+/// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -132,7 +132,7 @@ pub fn plan(
     replace(plan, &outdated, room, inputs, site, &servers, after);
     repair::plan(plan, &current, inputs, site, &servers);
     servers.shrink(plan, after);
-    remove(plan, desired, inputs, site);
+    remove(plan, desired, inputs, site, after);
 }
 
 /// Plans one node's volumes and container, its replacement excepted.
@@ -450,11 +450,11 @@ fn replace(
         let Some(detail) = site.own(name) else { continue };
         let works = works(inputs.observed, detail);
         if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
-            site.replace(plan, &node.container, &[], &[], why);
+            site.replace(plan, &node.container, &[], after, why);
         } else if room > 0 && works {
             room -= 1;
             if drained(plan, name, types::AGENTS_READY, inputs) {
-                site.replace(plan, &node.container, &[], &[], why);
+                site.replace(plan, &node.container, &[], after, why);
             }
         }
     }
@@ -476,7 +476,7 @@ pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &In
 
 /// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
 /// their containers and volumes.
-fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
     let wanted = desired.agents.len();
     let surplus =
         |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
@@ -510,15 +510,22 @@ fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'
         if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
             continue;
         }
-        take_away(plan, &name, "the cluster has fewer agents now", inputs, site);
+        take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);
     }
 }
 
-/// Plans the removal of a node: its Node with its password (and with it a server that does not run from etcd), its
-/// container and its volumes.
-pub fn take_away(plan: &mut Plan, name: &str, why: &str, inputs: &Inputs<'_>, site: &Site<'_>) {
+/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
+/// run from etcd), its container and its volumes.
+pub fn take_away(
+    plan: &mut Plan,
+    name: &str,
+    why: &str,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    after: &[usize],
+) {
     let target = site.own(name).map(|d| Target::of(&d.container));
-    let mut last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = after.to_vec();
     // Stopped before its Node is deleted: a running kubelet would register it again.
     if let Some(container) = target {
         last = vec![plan.step(Action::Stop { container, grace: super::containers::GRACE }, &last, "")];

@@ -223,7 +223,7 @@ fn volume(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observed
             if !retained {
                 let message = format!(
                     "{}; or set spec.storage.volumeName to use it as it is",
-                    taken("volume", &spec.name, &spec.name)
+                    taken(owner, "volume", &spec.name, &spec.name, &volume.labels)
                 );
                 plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, message);
                 return None;

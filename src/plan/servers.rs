@@ -457,6 +457,6 @@ impl<'a> Servers<'a> {
     }
 
     fn take_away(&self, plan: &mut Plan, name: &str, why: &str) {
-        nodes::take_away(plan, name, why, self.inputs, self.site);
+        nodes::take_away(plan, name, why, self.inputs, self.site, &[]);
     }
 }

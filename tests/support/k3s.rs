@@ -13,6 +13,7 @@ use localcluster_operator::{
         ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
         SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
         hosts_toml::HEADER,
+        kube_proxy::Told,
         manifests::{self, ObjectRef},
         registries::{self, Auth},
         versions,
@@ -522,6 +523,21 @@ impl World {
                     node.turn(node.ready && alive.contains(name), clock);
                 }
             }
+        }
+    }
+
+    /// What a node's kube-proxy tells: it has set up the Services a tick after its Node is Ready.
+    pub fn kube_proxy(&self, name: &str) -> Told {
+        let serves = self.named(name).filter(|c| c.serving && c.state == State::Running && c.hung.is_none());
+        let Some(container) = serves else { return Told::Unsure };
+        let ready = |cluster: &Cluster| {
+            let node = cluster.nodes.get(name)?;
+            let started = container.started.unwrap_or_default();
+            Some(node.ready && node.since.max(started) < self.clock)
+        };
+        match self.clusters.values().find_map(ready) {
+            Some(true) => Told::Answers,
+            Some(false) | None => Told::Behind,
         }
     }
 

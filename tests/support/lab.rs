@@ -12,7 +12,7 @@ use localcluster_operator::{
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
-    k3s::{KUBECONFIG_FILE, manifests},
+    k3s::{KUBECONFIG_FILE, load_balancer, manifests},
     plan::{
         cluster::{self, Allocation, Desired, NodeInputs, Refs, Settings, UsedRegistry},
         containers::Owner,
@@ -520,12 +520,32 @@ impl Lab {
             && wanted.contains(&container.name)
             && self.world.works(&container.name)
         {
+            self.nobody_is_led_to(&container.name);
             self.disturbed.insert(container.name.clone());
             assert!(self.disturbed.len() <= most, "{:?} are all down by us", self.disturbed);
         }
         if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action {
             self.keeps_quorum(&container.name, goes(&container.name));
         }
+    }
+
+    /// An agent that works loses its place in published ports before it is stopped, where others have one.
+    fn nobody_is_led_to(&self, agent: &str) {
+        let running = |c: &&ClusterObject| !c.deleted && c.spec.state == ClusterState::Running;
+        let Some(cluster) = self
+            .clusters
+            .iter()
+            .filter(running)
+            .find(|c| agent.starts_with(&format!("k3d-{}-agent-", c.name)))
+        else {
+            return;
+        };
+        let balancer = self.world.named(&format!("k3d-{}-serverlb", cluster.name)).filter(|b| b.is_up());
+        let Some(file) = balancer.and_then(|b| b.loaded.as_ref()) else { return };
+        let placed = load_balancer::placed(&String::from_utf8_lossy(file));
+        let container = self.world.named(agent).unwrap();
+        let led = container.networks.values().any(|p| p.ip.is_some_and(|ip| placed.contains(&ip)));
+        assert!(!led || placed.len() == 1, "{agent} is stopped while published ports lead to it");
     }
 
     /// A voter that works is only ever stopped while the others can agree without it. One whose Node somebody deleted

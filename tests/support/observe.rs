@@ -9,8 +9,12 @@ use localcluster_operator::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
     },
-    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
+    k3s::{
+        self, KUBECONFIG_FILE, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
+        registries,
+    },
     plan::{
+        balance::Balance,
         containers::{Owner, outdated},
         host_path::{self, Look},
         manifests::Seen,
@@ -97,6 +101,19 @@ impl World {
             }
         }
         let (kept, rejected) = (self.kept(&own), self.rejected(&own));
+        let hosts = own.keys().filter_map(|id| {
+            Some((id.clone(), String::from_utf8_lossy(&self.read(id, hosts_file::FILE)?).into_owned()))
+        });
+        let hosts = hosts.collect();
+        let placed = own.values().filter(|d| {
+            d.started_at.is_some()
+                && d.container.labels.get(names::ROLE).is_some_and(|role| role == "loadbalancer")
+        });
+        let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
+        let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
+        let running = own.values().filter(|d| d.container.state == State::Running);
+        let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
+        let balance = Balance { placed, told: told.collect() };
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -119,6 +136,8 @@ impl World {
             refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
+            balance,
+            hosts,
             hung,
         }
     }
@@ -148,10 +167,10 @@ impl World {
     }
 
     /// What a node's containerd was given from the engine.
-    pub fn images_of(&self, id: &str) -> BTreeMap<String, String> {
+    pub fn images_of(&self, id: &str) -> BTreeMap<String, Held> {
         let mounts = self.containers[id].mounts.values();
         let images = mounts.filter_map(|v| self.volumes.get(v)).flat_map(|v| v.images.iter());
-        images.filter_map(|(name, id)| Some((name.clone(), id.clone()?))).collect()
+        images.filter_map(|(name, id)| Some((name.clone(), Held { id: id.clone()?, own: true }))).collect()
     }
 
     /// What is looked at of a registry once it is known what is wanted.
@@ -216,6 +235,7 @@ impl World {
             wanted_ports: c.wanted_ports.to_vec(),
             restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
+            past_proxy: c.past_proxy.to_vec(),
         }
     }
 
@@ -251,6 +271,7 @@ impl World {
             schedulable: n.draining.is_none(),
             draining_since: n.draining.map(at),
             pods_to_evict: if n.draining.is_some() { n.pods.into() } else { 0 },
+            pods: None,
             labels: n.labels.clone(),
             taints: n.taints.clone(),
             configured: n

@@ -92,6 +92,19 @@ fn a_node_is_made_with_all_that_it_is_given() {
 }
 
 #[test]
+fn what_goes_past_a_proxy_takes_the_users_place() {
+    let spec = ContainerSpec {
+        env: strings(&[("HTTP_PROXY", "http://p"), ("NO_PROXY", "a")]),
+        host_env: strings(&[("NO_PROXY", "a,b")]),
+        ..node()
+    };
+    let env = container_body(&spec, None, false).env.unwrap();
+    assert_eq!(env, ["HTTP_PROXY=http://p", "NO_PROXY=a,b"]);
+    let inspected = serde_json::from_value(json!({"Config": {"Env": env}})).unwrap();
+    assert_eq!(detail(inspected).past_proxy, ["a,b"]);
+}
+
+#[test]
 fn gpus_are_asked_for_as_by_docker_run() {
     let asked = |gpus| {
         let body = container_body(&ContainerSpec { gpus, ..node() }, None, false);

@@ -95,6 +95,10 @@ fn a_live_file_goes_into_the_container_as_it_is() {
         let (standing, steps) = converge(&spec, &seen(&spec, State::Exited, &files));
         assert_eq!(standing, Standing::Changing(1));
         assert_eq!(steps, ["Upload /a", "Start images"]);
+        // One that ends again and again does so until Docker's next start, a minute later.
+        let (standing, steps) = converge(&spec, &seen(&spec, State::Restarting, &files));
+        assert_eq!(standing, Standing::Changing(2));
+        assert_eq!(steps, ["Stop images", "Upload /a", "Start images"]);
     }
     for files in [&[("/a", Some("new")), ("/b", Some("same"))][..], &[]] {
         let (standing, steps) = converge(&spec, &seen(&spec, State::Running, files));
