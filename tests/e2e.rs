@@ -20,6 +20,8 @@ mod dns;
 mod drift;
 #[path = "e2e/expiry.rs"]
 mod expiry;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/ha.rs"]
 mod ha;
 #[path = "e2e/host_aliases.rs"]
@@ -115,6 +117,7 @@ fn main() -> ExitCode {
             cluster::GROUP,
             ha::GROUP,
             trouble::GROUP,
+            faults::GROUP,
             registry::GROUP,
             dns::GROUP,
             contents::GROUP,
