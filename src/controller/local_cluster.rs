@@ -22,6 +22,7 @@ use crate::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::{self, reasons, types},
     },
+    child::api as child,
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
@@ -279,11 +280,14 @@ fn problems(
                 problems.extend(failures::docker(action, error, Some(&valid.names)));
             }
             execute::Error::Child(error) => {
-                ctx.memory.drop_child(&owner.uid);
-                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
+                if matches!(error, child::Error::Unreachable(_)) {
+                    ctx.memory.drop_child(&owner.uid);
+                }
+                problems.push(failures::child(action, error, Some(&valid.names), &plan.problems));
             }
             execute::Error::NoChild => {
-                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
+                let error = child::Error::Unreachable(error.to_string());
+                problems.push(failures::child(action, &error, Some(&valid.names), &plan.problems));
             }
             execute::Error::NotMade(_) => {}
         }

@@ -9,13 +9,13 @@ use localcluster_operator::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
     },
-    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
+    k3s::{self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, load_balancer, manifests, registries},
     plan::{
         containers::{Owner, outdated},
         host_path::{self, Look},
         manifests::Seen,
         nodes::unready,
-        observed::{Child, ChildState, ImageState, Kept, Node, Observed},
+        observed::{Child, ChildState, ImageState, Kept, Lease, Node, Observed},
         preload::Preload,
         registries::DIRECTORIES,
         registry,
@@ -25,7 +25,10 @@ use localcluster_operator::{
 };
 use sha2::{Digest, Sha256};
 
-use super::world::{Container, Network, World};
+use super::{
+    k3s::lead_version,
+    world::{Container, Network, World},
+};
 
 /// The host that has a certificate in the tests.
 pub const HOST: &str = "reg.example:5443";
@@ -211,11 +214,13 @@ impl World {
             created_at: c.created.map(at),
             started_at: c.started.map(at),
             started_again: c.started_again,
+            ended_at: (c.state == State::Exited).then(|| self.now()),
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),
             restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
+            hostname: c.name.clone(),
         }
     }
 
@@ -262,8 +267,17 @@ impl World {
             nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
             config: cluster.config.clone(),
+            leases: cluster
+                .lead
+                .iter()
+                .flat_map(|lead| LEASES.map(|(name, _)| (name.into(), lease(lead))))
+                .collect(),
         })
     }
+}
+
+fn lease(lead: &(String, i64)) -> Lease {
+    Lease { holder: lead.0.clone(), renewed: Some(at(lead.1)), version: lead_version(lead) }
 }
 
 pub fn network(id: &str, n: &Network) -> engine::Network {
