@@ -129,6 +129,8 @@ pub mod reasons {
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A Node is Ready, and Kubernetes keeps new Pods from it.
     pub const NODE_PRESSURE: &str = "NodePressure";
+    /// The Docker engine, or the cluster, says that it did something, and it is not done.
+    pub const NO_EFFECT: &str = "NoEffect";
     /// A container is not there.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
     /// The registry is stopped for a moment, while what no image needs is removed.
@@ -250,6 +252,7 @@ pub mod reasons {
         IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,
         NODE_PRESSURE,
+        NO_EFFECT,
         CONTAINER_MISSING,
         CONTAINER_NOT_RUNNING,
         GARBAGE_COLLECTING,

@@ -1,16 +1,15 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::try_join_all;
 use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
+    carry_out::{Left, carry_out, hold, take_away},
     context::Context,
-    credentials,
-    execute::{self, Report},
-    expiry, hang,
+    credentials, execute, expiry, hang,
     kube_io::{self, Error},
     manifests, observe, ports,
     pulls::Wake,
@@ -21,12 +20,13 @@ use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::{self, reasons, types},
+        names::{self, ClusterNames},
     },
     child::api as child,
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
-        cluster::{self, Allocation, Desired},
+        cluster::{self, Desired},
         containers::Owner,
         data_loss, failures,
         local_cluster::{self, Inputs, teardown},
@@ -183,6 +183,7 @@ async fn pass(
     if begins && !ctx.turns.take(&owner.uid, most, wake(ctx, cluster)) {
         turns::wait(&mut plan);
     }
+    let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
     start_pulls(ctx, cluster, &valid, &desired, &mut plan).await?;
     for import in &plan.imports {
         ctx.preloads.start(import, wake(ctx, cluster));
@@ -219,84 +220,63 @@ async fn pass(
         write(cluster, previous, next, ctx).await?;
     }
     if plan.steps.is_empty() {
-        let next = report::next(ctx, &owner.uid, &plan.problems);
+        let next = report::next_due(ctx, &owner.uid, &plan.problems, due);
         // What is settled is otherwise looked at seldom.
-        let again = plan.again.filter(|_| plan.problems.is_empty());
+        let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
         return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, moment.now))));
     }
 
-    let done = execute::execute(&plan.steps, &*ctx.engine, child.as_deref(), moment.now, &ctx.metrics).await;
+    let mut retry = false;
+    let meaning = |action: &Action, error: &execute::Error| match error {
+        execute::Error::Docker(error) => {
+            let note =
+                |refused: &mut Refused| refused.of_cluster(action, error, &valid, &allocation, previous);
+            // The plan that follows does without a port that something else has.
+            if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, &owner, error, &valid, &allocation) {
+                retry = true;
+                return None;
+            }
+            failures::docker(action, error, Some(&valid.names))
+        }
+        execute::Error::Child(error) => {
+            if matches!(error, child::Error::Unreachable(_)) {
+                ctx.memory.drop_child(&owner.uid);
+            }
+            Some(failures::child(action, error, Some(&valid.names), &plan.problems))
+        }
+        execute::Error::NoChild => {
+            let error = child::Error::Unreachable(error.to_string());
+            Some(failures::child(action, &error, Some(&valid.names), &plan.problems))
+        }
+        execute::Error::NotMade(_) => None,
+    };
+    let told_of = (&cluster.object_ref(&()), &owner);
+    let carried = carry_out(ctx, told_of, &plan, child.as_deref(), moment.now, meaning).await;
     // Whatever was done to a container may have changed its files.
     for detail in observed.own.values() {
         if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
             ctx.files.forget(&detail.container.id);
         }
     }
-    report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-    if begins && !done.failed.is_empty() {
+    let all_done = carried.report.failed.is_empty();
+    if begins && !all_done {
         ctx.turns.done(&owner.uid);
     }
-    let problems = problems(ctx, &owner, &plan, &done, &valid, &allocation, previous);
-    let Some(problems) = problems else {
+    let mut problems = carried.problems();
+    if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
         // A drain asks again and again; nothing else is worth another look at once.
         let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
-        if busy && done.failed.is_empty() {
+        if busy && all_done {
             return Ok(Outcome::Again);
         }
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
         return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
-    };
-    let all: Vec<Problem> = problems.into_iter().chain(plan.problems.iter().cloned()).collect();
-    let next = status::cluster(previous, &ClusterView { problems: &all, ..view }, moment);
+    }
+    problems.extend(plan.problems.iter().cloned());
+    let next = status::cluster(previous, &ClusterView { problems: &problems, ..view }, moment);
     write(cluster, previous, next, ctx).await?;
-    Ok(Outcome::Next(report::next(ctx, &owner.uid, &all)))
-}
-
-/// What the failed steps mean; `None` when nothing failed, or only because the picture was out of date.
-fn problems(
-    ctx: &Context,
-    owner: &Owner,
-    plan: &Plan,
-    done: &Report,
-    valid: &validate::Valid,
-    allocation: &Allocation,
-    previous: &LocalClusterStatus,
-) -> Option<Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut retry = false;
-    for (index, error) in &done.failed {
-        let action = &plan.steps[*index].action;
-        tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
-        match error {
-            execute::Error::Docker(error) => {
-                let note =
-                    |refused: &mut Refused| refused.of_cluster(action, error, valid, allocation, previous);
-                // The plan that follows does without a port that something else has.
-                if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, owner, error, valid, allocation) {
-                    retry = true;
-                    continue;
-                }
-                problems.extend(failures::docker(action, error, Some(&valid.names)));
-            }
-            execute::Error::Child(error) => {
-                if matches!(error, child::Error::Unreachable(_)) {
-                    ctx.memory.drop_child(&owner.uid);
-                }
-                problems.push(failures::child(action, error, Some(&valid.names), &plan.problems));
-            }
-            execute::Error::NoChild => {
-                let error = child::Error::Unreachable(error.to_string());
-                problems.push(failures::child(action, &error, Some(&valid.names), &plan.problems));
-            }
-            execute::Error::NotMade(_) => {}
-        }
-    }
-    if problems.is_empty() || (retry && problems.iter().all(|p| !p.stalled())) {
-        None
-    } else {
-        Some(problems)
-    }
+    Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &problems, due)))
 }
 
 /// Images and files, once it is known which are wanted.
@@ -411,40 +391,28 @@ pub async fn write(
 /// Takes away everything that the object made. `None`: all of it is gone.
 pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let owner = owner(cluster, ctx);
-    let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
-    let mut previous = cluster.status.clone().unwrap_or_default();
-    for _ in 0..PASSES {
-        let observed = match observe::engine(&*ctx.engine, &owner).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                let mut problem = report::docker(ctx, &error);
-                problem.message = format!("the deletion waits for Docker: {}", problem.message);
-                let next = status::cluster_blocked(
-                    &previous,
-                    std::slice::from_ref(&problem),
-                    types::NETWORK_READY,
-                    moment,
-                );
-                write(cluster, &mut previous, next, ctx).await?;
-                return Ok(Some(report::next(ctx, &owner.uid, &[problem])));
-            }
-        };
-        ctx.health.set_docker(true);
-        let mut plan = Plan::default();
-        teardown(&mut plan, &owner, &observed, |_| false);
-        if plan.is_settled() {
-            ctx.memory.forget(&owner.uid);
+    let namespace = cluster.namespace().unwrap_or_default();
+    let names = ClusterNames::new(names::cluster(
+        &namespace,
+        &cluster.name_any(),
+        cluster.spec.cluster_name.as_deref(),
+    ));
+    let told_of = (&cluster.object_ref(&()), &owner);
+    let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &owner, observed, |_| false);
+    match take_away(ctx, told_of, Some(&names), all).await {
+        Left::Nothing => {
             ctx.turns.done(&owner.uid);
-            return Ok(None);
+            Ok(None)
         }
-        let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
-        report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-        let failed: Vec<Problem> = report::failures(&plan.steps, &done, None);
-        if !failed.is_empty() {
-            let next = status::cluster_blocked(&previous, &failed, types::NETWORK_READY, moment);
-            write(cluster, &mut previous, next, ctx).await?;
-            return Ok(Some(report::next(ctx, &owner.uid, &failed)));
+        Left::Some(problems, due) => {
+            if !problems.is_empty() {
+                let moment =
+                    Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
+                let mut previous = cluster.status.clone().unwrap_or_default();
+                let next = status::cluster_blocked(&previous, &problems, types::NETWORK_READY, moment);
+                write(cluster, &mut previous, next, ctx).await?;
+            }
+            Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))
         }
     }
-    Ok(Some(Next::requeue(Duration::from_millis(500))))
 }

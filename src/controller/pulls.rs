@@ -72,6 +72,15 @@ impl Pulls {
         }
     }
 
+    /// Pulls an image, which is there then.
+    async fn pull(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        self.engine.pull(image, auth).await?;
+        match self.engine.image(image).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::Engine(format!("{image} was pulled, and the Docker engine does not have it"))),
+        }
+    }
+
     /// Starts the pull of an image unless it runs already, or failed a moment ago; `wake` is called when it ends.
     pub fn start(&self, image: &str, auth: Option<RegistryAuth>, wake: Wake) {
         let mut state = self.lock();
@@ -89,7 +98,7 @@ impl Pulls {
         let (this, image) = (self.clone(), image.to_owned());
         tokio::spawn(async move {
             tracing::info!(image, "pulling");
-            let done = this.engine.pull(&image, auth.as_ref()).await;
+            let done = this.pull(&image, auth.as_ref()).await;
             this.metrics.pulled(if done.is_ok() { "ok" } else { "failed" });
             let mut state = this.lock();
             let before = match &done {

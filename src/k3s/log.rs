@@ -40,8 +40,8 @@ pub fn refused_arguments(lines: &[String]) -> Option<String> {
 pub fn rejected_since(lines: &[String], since: Timestamp) -> bool {
     let at = |line: &str| line.strip_prefix("time=\"")?.split_once('"')?.0.parse::<Timestamp>().ok();
     // Lines have whole seconds.
-    let since = after(since, -SignedDuration::from_secs(1));
-    lines.iter().any(|line| line.contains("Node password rejected") && at(line).is_some_and(|at| at >= since))
+    let recent = |at: Timestamp| after(at, SignedDuration::from_secs(1)) >= since;
+    lines.iter().any(|line| line.contains("Node password rejected") && at(line).is_some_and(recent))
 }
 
 /// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.

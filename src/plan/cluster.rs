@@ -5,7 +5,12 @@ mod allocation;
 mod build;
 mod image;
 
-use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
@@ -22,7 +27,7 @@ use super::{
 use crate::{
     api::{local_cluster::DataLoss, names},
     docker::engine::Container,
-    k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme},
+    k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme, on_host},
 };
 
 pub use allocation::allocate;
@@ -101,6 +106,8 @@ pub struct UsedRegistry {
     pub hostname: String,
     /// Its port on the Docker host; `None` while nothing tells it.
     pub host_port: Option<u16>,
+    /// The address of the Docker host that the port is bound to, where it is not 127.0.0.1.
+    pub host_ip: Option<Ipv4Addr>,
     /// Whether it serves HTTPS.
     pub tls: bool,
     /// Whom to trust there, in PEM.
@@ -128,12 +135,17 @@ impl UsedRegistry {
         its.then(|| container.labels.get(names::EXTERNAL_PORT)?.parse().ok()).flatten()
     }
 
+    /// Where it is reached on the Docker host.
+    pub fn host(&self) -> Option<String> {
+        self.host_port.map(|port| on_host(self.host_ip.unwrap_or(Ipv4Addr::LOCALHOST), port))
+    }
+
     /// As the nodes see it.
     pub fn mirrored(&self) -> Mirrored {
         Mirrored {
             hostname: self.hostname.clone(),
             port: REGISTRY_PORT,
-            host_port: self.host_port,
+            host: self.host(),
             scheme: if self.tls { Scheme::Https } else { Scheme::Http },
             upstream: self.upstream.clone(),
         }

@@ -23,8 +23,8 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     let subject = action.subject();
     use Verdict::{Stalls, Waits};
     let (reason, message, verdict) = match error {
-        // Something changed between the look and the act, or is about to.
-        Error::NotFound(_) | Error::Busy(_) => return None,
+        // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
+        Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("Docker can't be reached: {m}");
             return Some(Problem::waits(types::DOCKER_REACHABLE, reasons::DOCKER_UNAVAILABLE, message));
@@ -36,7 +36,6 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             );
             (reasons::PORT_CONFLICT, message, Stalls)
         }
-        Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), Stalls),
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             reasons::SUBNET_CONFLICT,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
@@ -86,7 +85,7 @@ pub fn child(
 }
 
 /// The condition that a step works for.
-fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
+pub fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => types::NETWORK_READY,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),

@@ -18,9 +18,9 @@ use crate::{
     api::{
         condition::{reasons, types},
         local_cluster::NodeRole,
-        names::ClusterNames,
+        names::{self, ClusterNames},
     },
-    docker::engine::{Network, State},
+    docker::engine::{ContainerDetail, Network, State},
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
@@ -61,10 +61,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
             // Further servers join one at a time, and what has a volume counts as one that has data.
             let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
-            let roots: Vec<usize> =
-                first.filter_map(|node| volumes(plan, node, owner, observed, &[])).flatten().collect();
-            for node in &desired.agents {
-                volumes(plan, node, owner, observed, &roots);
+            for node in first {
+                volumes(plan, node, owner, observed, &[]);
             }
         }
         return;
@@ -84,9 +82,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
-        let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
-            Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }
-        });
+        let advertised = inputs
+            .refs
+            .registries
+            .iter()
+            .find(|r| r.hosting && r.upstream.is_none())
+            .map(|r| Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host: r.host() });
         let gateway = desired.addresses.gateway();
         let aliases = &desired.host_aliases;
         let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
@@ -216,7 +217,11 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 /// nodes are told of them as they run.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
     let Inputs { refs, observed, .. } = *inputs;
-    let begun = observed.own.values().any(|d| d.started_at.is_some());
+    // The load balancer starts before its nodes, and tells nothing of them.
+    let node = |d: &ContainerDetail| {
+        matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
+    };
+    let begun = observed.own.values().any(|d| node(d) && d.started_at.is_some());
     if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
         let message = format!(
             "waiting for the Registry {} before the first start: it has no host port yet",

@@ -23,7 +23,6 @@ use crate::{
     api::{
         condition::{reasons, types},
         local_cluster::NodeRole,
-        names,
     },
     docker::engine::{ContainerDetail, State},
     k3s::{self, args::CGROUP_V1},
@@ -227,10 +226,11 @@ fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &In
     }
 }
 
-/// The planned steps that make the first server's volume of state.
+/// The planned step that makes the first server, which is not made without its volumes.
 fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
-    let state = names::volume(&desired.names.node(NodeRole::Server, 0), k3s::STATE_VOLUME);
-    let makes = |action: &Action| matches!(action, Action::CreateVolume(spec) if spec.name == state);
+    let first = desired.names.node(NodeRole::Server, 0);
+    let makes =
+        |action: &Action| matches!(action, Action::CreateContainer { spec, .. } if spec.name == first);
     plan.steps.iter().enumerate().filter(|(_, step)| makes(&step.action)).map(|(index, _)| index).collect()
 }
 

@@ -154,6 +154,13 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
             rules::SERVER_FLAGS.instead,
         );
     }
+    for (i, arg) in spec.servers.args.iter().enumerate() {
+        let path = format!("spec.servers.args[{i}]");
+        c.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
+        for (shape, instead) in SERVER_ARGS.iter() {
+            c.check(!shape.is_match(arg), &path, instead);
+        }
+    }
 
     let subnet = spec.network.subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
     let api_ip = c.host_ip("spec.api.hostIP", &spec.api.host_ip);
@@ -228,6 +235,8 @@ impl Checker {
         for (i, arg) in pool.args.iter().enumerate() {
             let path = format!("{path}.args[{i}]");
             self.shape(&path, arg, pattern::ARG, 1024, text::ARG);
+            self.check(!is(pattern::TWO_ARGS, arg), &path, text::TWO_ARGS);
+            self.check(!is(pattern::FILTERED_ARG, arg), &path, text::FILTERED_ARG);
             self.refuse(&path, flag(arg), rules::FLAGS, "--");
         }
         for (key, value) in &pool.labels {
@@ -298,12 +307,18 @@ fn flag(arg: &str) -> &str {
     name.split_once('=').map_or(name, |(name, _)| name)
 }
 
+static SERVER_ARGS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
+    rules::server_args().into_iter().map(|(shape, instead)| (whole(&shape), instead)).collect()
+});
+
+fn whole(pattern: &str) -> Regex {
+    Regex::new(&format!("^(?:{pattern})$")).expect("a pattern of our own is one")
+}
+
 /// Whether the whole of `value` has the shape of `pattern`, one of [`pattern`]'s.
 fn is(pattern: &'static str, value: &str) -> bool {
-    static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> = LazyLock::new(|| {
-        let compile = |p| Regex::new(&format!("^(?:{p})$")).expect("a pattern of our own is one");
-        pattern::ALL.iter().map(|p| (*p, compile(*p))).collect()
-    });
+    static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
+        LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());
     COMPILED.get(pattern).is_some_and(|regex| regex.is_match(value))
 }
 

@@ -212,9 +212,9 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
         .filter(|(_, m)| seen.insert(m.address()))
         .map(|(name, mirrored)| UsedRegistryStatus {
             name: name.clone(),
-            host: mirrored.host_port.map(|p| format!("localhost:{p}")),
             cluster: mirrored.address(),
             mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
+            host: mirrored.host,
         })
         .collect()
 }

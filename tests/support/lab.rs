@@ -262,20 +262,24 @@ impl Lab {
         }
     }
 
-    fn refs(&self, valid: &Valid) -> Option<Refs> {
+    fn refs(&self, valid: &Valid, observed: &Observed) -> Option<Refs> {
         let used = valid.registries.used.iter().map(|key| {
             let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
-            Some(UsedRegistry {
+            let mut used = UsedRegistry {
                 name: key.name.clone(),
                 owner: r.owner("registry"),
                 hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
+                host_ip: r.status.host.as_ref().and_then(|h| h.split(':').next()?.parse().ok()),
                 trouble: condition::get(&r.status.conditions, types::REACHABLE)
                     .filter(|c| c.status == "False")
                     .map(|c| c.message.clone()),
                 hosting: r.spec.local_registry_hosting,
                 ..UsedRegistry::default()
-            })
+            };
+            let made = || observed.containers.iter().find_map(|c| used.port_of(c));
+            used.host_port = used.host_port.or_else(made);
+            Some(used)
         });
         let inputs = Some(self.inputs.clone());
         let manifests = valid.manifests.iter().map(|m| {
@@ -320,7 +324,7 @@ impl Lab {
             local_cluster::stop(&mut plan, &valid.names, &observed);
             return Look { plan, owner, observed, whole: None };
         }
-        let refs = self.refs(&valid);
+        let refs = self.refs(&valid, &observed);
         let allocation = cluster::allocate(
             &mut plan,
             &valid,
