@@ -36,6 +36,9 @@ pub enum Error {
     /// The API answered with a refusal.
     #[error("{0}")]
     Api(String),
+    /// The API answered that it can't do this: what it asks itself, such as an admission webhook, does not do its part.
+    #[error("{0}")]
+    Failed(String),
     /// The API answers, and what was asked for takes longer.
     #[error("{0}")]
     Waits(String),

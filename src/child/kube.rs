@@ -71,7 +71,11 @@ impl KubeChild {
     pub async fn ready(&self) -> Result<(), Error> {
         let request = Request::new("").get("readyz", &GetParams::default());
         let request = request.map_err(|e| Error::Unreachable(e.to_string()))?;
-        call(self.client.request_text(request)).await.map(drop)
+        call(self.client.request_text(request)).await.map(drop).map_err(|error| match error {
+            // It starts, or has lost its quorum.
+            Error::Failed(why) => Error::Unreachable(why),
+            other => other,
+        })
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -339,13 +343,13 @@ pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
     }
 }
 
-/// An error in words for people. A server that is starting or has lost its quorum refuses everything with 5xx: that
-/// is no refusal of this one call.
+/// An error in words for people. 5xx need not be a refusal of this one call: a server that is starting or has lost its
+/// quorum answers everything so. An admission webhook that can't be called is 500 too.
 pub(super) fn words(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
             let told = format!("{} {}", status.code, reason(&status.message));
-            if status.code == 429 || status.code >= 500 { Error::Unreachable(told) } else { Error::Api(told) }
+            if status.code == 429 || status.code >= 500 { Error::Failed(told) } else { Error::Api(told) }
         }
         other => {
             // The outer layers only say that some layer failed.

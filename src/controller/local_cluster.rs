@@ -239,7 +239,8 @@ async fn pass(
             failures::docker(action, error, Some(&valid.names))
         }
         execute::Error::Child(error) => {
-            if matches!(error, child::Error::Unreachable(_)) {
+            // Where this server can't, another one may.
+            if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
                 ctx.memory.drop_child(&owner.uid);
             }
             Some(failures::child(action, error, Some(&valid.names), &plan.problems))

@@ -74,7 +74,13 @@ pub fn child(
     let condition = about(action, names);
     let reason = match error {
         child::Error::Unreachable(_) => reasons::API_NOT_ANSWERING,
-        child::Error::Api(_) => reasons::API_REFUSED,
+        child::Error::Api(_) | child::Error::Failed(_) => {
+            let message = format!(
+                "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
+                 cluster refuses it, such as an admission webhook or a quota"
+            );
+            return Problem::waits(condition, reasons::API_REFUSED, message);
+        }
         // What it is done for takes longer, which is no other cause.
         child::Error::Waits(_) => under_way
             .iter()
@@ -162,7 +168,12 @@ mod tests {
         assert_eq!(reason, reasons::SCALING_SERVERS);
         assert_eq!(message, "DeleteNode k3d-dev-server-1: it is still there");
         assert_eq!(told(waits(), &[]).0, reasons::PROGRESSING);
-        assert_eq!(told(child::Error::Api("403".into()), &plan.problems).0, reasons::API_REFUSED);
+        for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
+            let (reason, message) = told(refused, &plan.problems);
+            assert_eq!(reason, reasons::API_REFUSED);
+            let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
+            assert!(message.starts_with(words), "{message}");
+        }
         let silent = child::Error::Unreachable("no answer within 5 s".into());
         assert_eq!(told(silent, &plan.problems).0, reasons::API_NOT_ANSWERING);
     }

@@ -332,6 +332,20 @@ async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
     assert_eq!(child.observe().await, Err(Error::Api("403 told to be 403".to_owned())));
 }
 
+/// As of an admission webhook that can't be called.
+#[tokio::test]
+async fn a_call_that_fails_inside_the_api_is_answered() {
+    let (api, child) = cluster();
+    api.put(NODE, json!({"metadata": {"name": "n"}}));
+    for code in [429, 500, 503] {
+        api.refuse(&format!("PATCH {NODE}"), code);
+        let failed = Err(Error::Failed(format!("{code} told to be {code}")));
+        assert_eq!(child.configure("n", &NodeConfig::default()).await, failed);
+        assert_eq!(child.leave_etcd("n").await, failed);
+        api.heal();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_never_answered_ends() {
     let (api, child) = cluster();
