@@ -654,6 +654,7 @@ fn changes_in_full() {
     2 CreateContainer k3d-dev-serverlb after 1 (its published ports or its image changed)
     3 Upload k3d-dev-serverlb after 2
     4 Start k3d-dev-serverlb after 3
+    LoadBalancerReady Updating: k3d-dev-serverlb is being replaced, since its published ports or its image changed: Docker gives up 1 port and publishes 2 ports, one after the other, and none of them answers meanwhile, that of the API included; wait
     LoadBalancerReady Creating: k3d-dev-serverlb is being made
     ");
 
@@ -676,6 +677,7 @@ fn changes_in_full() {
     8 Expect k3d-dev-server-0 after 7
     9 Upload k3d-dev-server-0 after 8
     10 Start k3d-dev-server-0 after 9
+    LoadBalancerReady Updating: k3d-dev-serverlb is being replaced, since its published ports or its image changed: Docker gives up 1 port and publishes 1 port, one after the other, and none of them answers meanwhile, that of the API included; wait
     LoadBalancerReady Creating: k3d-dev-serverlb is being made
     ControlPlaneReady APINotAnswering: connection refused
     AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known

@@ -119,6 +119,8 @@ pub mod reasons {
     pub const DOCKER_ERROR: &str = "DockerError";
     /// The created cluster's API does not answer.
     pub const API_NOT_ANSWERING: &str = "APINotAnswering";
+    /// The created cluster's API refused a call.
+    pub const API_REFUSED: &str = "APIRefused";
     /// An image can't be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// An image of the Docker host does not get into a node.
@@ -249,6 +251,7 @@ pub mod reasons {
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
         API_NOT_ANSWERING,
+        API_REFUSED,
         IMAGE_PULL_FAILED,
         IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,

@@ -24,6 +24,7 @@ use crate::{
         condition::{self, reasons, types},
         names::{self, ClusterNames},
     },
+    child::api as child,
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
@@ -242,9 +243,16 @@ async fn pass(
             }
             failures::docker(action, error, Some(&valid.names))
         }
-        execute::Error::Child(_) | execute::Error::NoChild => {
-            ctx.memory.drop_child(&owner.uid);
-            Some(failures::child(action, &error.to_string(), Some(&valid.names)))
+        execute::Error::Child(error) => {
+            // Where this server can't, another one may.
+            if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
+                ctx.memory.drop_child(&owner.uid);
+            }
+            Some(failures::child(action, error, Some(&valid.names), &plan.problems))
+        }
+        execute::Error::NoChild => {
+            let error = child::Error::Unreachable(error.to_string());
+            Some(failures::child(action, &error, Some(&valid.names), &plan.problems))
         }
         execute::Error::NotMade(_) => None,
     };

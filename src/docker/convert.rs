@@ -267,11 +267,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
             name,
         },
         created_at: response.created.and_then(|time| time.parse::<jiff::Timestamp>().ok()),
-        // The engine writes the year 1 for "never".
-        started_at: state
-            .started_at
-            .and_then(|time| time.parse::<jiff::Timestamp>().ok())
-            .filter(|time| time.as_second() > 0),
+        started_at: once(state.started_at),
+        ended_at: once(state.finished_at),
         started_again: response.restart_count.and_then(|n| n.try_into().ok()).unwrap_or_default(),
         exit_code: state.exit_code.filter(|_| ended),
         error: state.error.filter(|error| !error.is_empty()),
@@ -280,7 +277,13 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
             .is_some_and(|p| !matches!(p, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)),
         volumes,
         past_proxy: proxy::lists(env.iter().map(String::as_str)),
+        hostname: config.hostname.unwrap_or_default(),
     }
+}
+
+/// A time of which the engine writes the year 1 for "never".
+fn once(time: Option<String>) -> Option<jiff::Timestamp> {
+    time?.parse::<jiff::Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
 
 /// A network of a listing.

@@ -60,5 +60,9 @@ pub const RESOLV_CONF_FILE: &str = "/etc/rancher/k3s/resolv.conf";
 pub const KUBECONFIG_FILE: &str = "/etc/rancher/k3s/k3s.yaml";
 /// The socket of a node's containerd.
 pub const CONTAINERD_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
+/// The Leases in `kube-system` by which K3s has controllers of its own run on one server at a time, each with the
+/// finalizer on Nodes that only its holder takes off (k3s-io/k3s#10046).
+pub const LEASES: [(&str, &str); 2] =
+    [("k3s", "wrangler.cattle.io/node"), ("k3s-etcd", "wrangler.cattle.io/managed-etcd-controller")];
 /// The port of the supervisor and the Kubernetes API.
 pub const API_PORT: u16 = 6443;

@@ -13,6 +13,7 @@ use crate::{
         condition::{reasons, types},
         names::ClusterNames,
     },
+    child::api as child,
     docker::error::Error,
 };
 
@@ -87,9 +88,30 @@ fn speaks_of_gpus(words: &str) -> bool {
     WORDS.iter().any(|word| words.contains(word))
 }
 
-/// The problem that a failed call to the created cluster is.
-pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Problem {
-    Problem::waits(about(action, names), reasons::API_NOT_ANSWERING, format!("{action}: {message}"))
+/// The problem that a failed call to the created cluster is. `under_way` are the problems that the plan tells of.
+pub fn child(
+    action: &Action,
+    error: &child::Error,
+    names: Option<&ClusterNames>,
+    under_way: &[Problem],
+) -> Problem {
+    let condition = about(action, names);
+    let reason = match error {
+        child::Error::Unreachable(_) => reasons::API_NOT_ANSWERING,
+        child::Error::Api(_) | child::Error::Failed(_) => {
+            let message = format!(
+                "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
+                 cluster refuses it, such as an admission webhook or a quota"
+            );
+            return Problem::waits(condition, reasons::API_REFUSED, message);
+        }
+        // What it is done for takes longer, which is no other cause.
+        child::Error::Waits(_) => under_way
+            .iter()
+            .find(|p| p.condition == condition && p.verdict == Verdict::Waits)
+            .map_or(reasons::PROGRESSING, |p| p.reason),
+    };
+    Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
 /// The condition that a step works for.
@@ -133,7 +155,7 @@ pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::steps::Target;
+    use crate::plan::steps::{Plan, Target};
 
     #[test]
     fn a_host_without_gpus_needs_a_person() {
@@ -188,6 +210,38 @@ mod tests {
             problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
             "{problem:?}"
         );
+    }
+
+    #[test]
+    fn a_wait_or_a_refusal_is_an_answer() {
+        let names = ClusterNames::new("dev");
+        let delete = Action::DeleteNode { node: "k3d-dev-server-1".into() };
+        let mut plan = Plan::default();
+        plan.waits(types::AGENTS_READY, reasons::SCALING, "other");
+        plan.stalls(types::CONTROL_PLANE_READY, reasons::REPAIR_GIVEN_UP, "other");
+        plan.waits(
+            types::CONTROL_PLANE_READY,
+            reasons::SCALING_SERVERS,
+            "k3d-dev-server-1 is being taken away",
+        );
+        let told = |error, problems: &[Problem]| {
+            let problem = child(&delete, &error, Some(&names), problems);
+            assert_eq!((problem.condition, problem.verdict), (types::CONTROL_PLANE_READY, Verdict::Waits));
+            (problem.reason, problem.message)
+        };
+        let waits = || child::Error::Waits("it is still there".into());
+        let (reason, message) = told(waits(), &plan.problems);
+        assert_eq!(reason, reasons::SCALING_SERVERS);
+        assert_eq!(message, "DeleteNode k3d-dev-server-1: it is still there");
+        assert_eq!(told(waits(), &[]).0, reasons::PROGRESSING);
+        for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
+            let (reason, message) = told(refused, &plan.problems);
+            assert_eq!(reason, reasons::API_REFUSED);
+            let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
+            assert!(message.starts_with(words), "{message}");
+        }
+        let silent = child::Error::Unreachable("no answer within 5 s".into());
+        assert_eq!(told(silent, &plan.problems).0, reasons::API_NOT_ANSWERING);
     }
 
     #[test]

@@ -226,6 +226,9 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             .collect();
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
+        if let Some(old) = site.own(&spec.name) {
+            plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, silence(old, spec));
+        }
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
     for name in &desired.awaited {
@@ -239,6 +242,19 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         Standing::Changing(last) => vec![last],
         Standing::Running | Standing::Outdated | Standing::Blocked => Vec::new(),
     }
+}
+
+/// What is said of a load balancer while it is replaced. Docker starts and ends a process for each port, one after the
+/// other, which takes seconds when there are many.
+fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
+    let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
+    format!(
+        "{} is being replaced, since its published ports or its image changed: Docker gives up {} and publishes {}, one \
+         after the other, and none of them answers meanwhile, that of the API included; wait",
+        new.name,
+        ports(old.wanted_ports.len()),
+        ports(new.ports.len())
+    )
 }
 
 /// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its

@@ -17,6 +17,7 @@ pub mod hash;
 pub mod host_aliases;
 pub mod host_path;
 pub mod inside;
+pub mod leases;
 pub mod local_cluster;
 pub mod manifests;
 pub mod mounts;

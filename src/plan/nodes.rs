@@ -12,6 +12,7 @@ use super::{
     cluster::{Desired, NodeSpec},
     containers::{Site, Standing, condition_of},
     desired::{Role, VolumeSpec},
+    leases,
     local_cluster::{Inputs, has_volume, hold, volumes},
     observed::{Child, Node, Observed},
     registries, repair,
@@ -133,6 +134,9 @@ pub fn plan(
     repair::plan(plan, &current, inputs, site, &servers);
     servers.shrink(plan, after);
     remove(plan, desired, inputs, site, after);
+    if inputs.observed.child.state().is_some_and(|state| state.nodes.values().any(|n| n.leaving && !n.left)) {
+        leases::release(plan, inputs);
+    }
 }
 
 /// Plans one node's volumes and container, its replacement excepted.
@@ -211,15 +215,14 @@ fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize
     let registered = inputs.observed.node(name)?;
     let message = format!("{name} has lost the password of its Node: it is let in with another one");
     plan.waits(condition_of(node.container.role), reasons::NODE_PASSWORD_LOST, message);
-    Some(plan.step(forget(name, registered), &[], "its password is lost"))
+    Some(forget(plan, name, registered, "its password is lost", inputs))
 }
 
-/// What has the cluster let a node in with another password.
-fn forget(name: &str, registered: &Node) -> Action {
-    let node = name.to_owned();
+/// Plans what has the cluster let a node in with another password; the step.
+fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &Inputs<'_>) -> usize {
     match registered.voter {
-        Some(_) => Action::ForgetPassword { node },
-        None => Action::DeleteNode { node },
+        Some(_) => plan.step(Action::ForgetPassword { node: name.to_owned() }, &[], why),
+        None => leases::delete_node(plan, name, &[], why, inputs),
     }
 }
 
@@ -264,7 +267,7 @@ fn judge(
         match node.filter(|n| servers.is_one_of_several(n)) {
             // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
             Some(_) => servers.expel(plan, name, detail),
-            None => rejoin(plan, name, detail, node),
+            None => rejoin(plan, name, detail, node, inputs),
         }
     }
     if rejected {
@@ -329,9 +332,15 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
 /// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
 /// container restarted. The Node of the last voter is never let go, as etcd can't lose its only member: it is let in
 /// with another password.
-fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: Option<&Node>) {
+fn rejoin(
+    plan: &mut Plan,
+    name: &str,
+    detail: &ContainerDetail,
+    registered: Option<&Node>,
+    inputs: &Inputs<'_>,
+) {
     // That first: when this is the server, nobody answers once it is stopped.
-    let let_in = registered.map(|node| plan.step(forget(name, node), &[], ""));
+    let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }
 
@@ -524,14 +533,19 @@ pub fn take_away(
     site: &Site<'_>,
     after: &[usize],
 ) {
-    let target = site.own(name).map(|d| Target::of(&d.container));
-    let mut last: Vec<usize> = after.to_vec();
+    let detail = site.own(name);
     // Stopped before its Node is deleted: a running kubelet would register it again.
-    if let Some(container) = target {
-        last = vec![plan.step(Action::Stop { container, grace: super::containers::GRACE }, &last, "")];
+    let stopped = detail.map(|d| {
+        let container = Target::of(&d.container);
+        plan.step(Action::Stop { container, grace: super::containers::GRACE }, after, "")
+    });
+    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
+    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
+        return;
     }
-    last = vec![plan.step(Action::DeleteNode { node: name.to_owned() }, &last, why)];
-    discard(plan, name, &last, why, inputs, site);
+    let last = stopped.as_ref().map_or(after, std::slice::from_ref);
+    let deleted = leases::delete_node(plan, name, last, why, inputs);
+    discard(plan, name, &[deleted], why, inputs, site);
 }
 
 /// Plans the removal of a node's container and volumes, after the steps `after`.

@@ -138,6 +138,19 @@ pub struct ChildState {
     pub pods_can_start: bool,
     /// Those keys of ConfigMaps that are there of [`super::inside::KEYS`].
     pub config: BTreeMap<ConfigKey, Held>,
+    /// Those of [`LEASES`](crate::k3s::LEASES) that are there, by name. A cluster without etcd has none.
+    pub leases: BTreeMap<String, Lease>,
+}
+
+/// A Lease of K3s's own controllers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The name of its holder's host, which is that of its container; empty when nobody holds it.
+    pub holder: String,
+    /// When its holder last said that it is alive.
+    pub renewed: Option<Timestamp>,
+    /// The version of the object, which any change of it changes.
+    pub version: String,
 }
 
 impl ChildState {

@@ -153,6 +153,7 @@ impl World {
             }
             Action::Exec { container, command } => self.exec(&id(made, container)?, command).map(drop),
             Action::LeaveEtcd { node } => return child(self.leave_etcd(node)),
+            Action::ReleaseLease { version, .. } => return child(self.release_lease(cluster, version)),
             Action::Drain { node } => return child(self.drain(node)),
             Action::Uncordon { node } => return child(self.uncordon(node)),
             Action::Configure { node, config } => return child(self.configure(node, config)),
@@ -589,7 +590,10 @@ impl Lab {
                     }
                     object.taken.extend(taken);
                 }
-                Failure::Child(message) => problems.push(failures::child(action, message, names)),
+                Failure::Child(message) => {
+                    let error = super::k3s::told(message.clone());
+                    problems.push(failures::child(action, &error, names, &look.plan.problems));
+                }
                 Failure::NotMade => {}
             }
         }

@@ -10,7 +10,7 @@ use localcluster_operator::{
         error::Error,
     },
     k3s::{
-        self, KUBECONFIG_FILE, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
+        self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
         registries,
     },
     plan::{
@@ -19,7 +19,7 @@ use localcluster_operator::{
         host_path::{self, Look},
         manifests::Seen,
         nodes::unready,
-        observed::{Child, ChildState, ImageState, Kept, Node, Observed},
+        observed::{Child, ChildState, ImageState, Kept, Lease, Node, Observed},
         preload::Preload,
         registries::DIRECTORIES,
         registry,
@@ -29,7 +29,10 @@ use localcluster_operator::{
 };
 use sha2::{Digest, Sha256};
 
-use super::world::{Container, Network, World};
+use super::{
+    k3s::lead_version,
+    world::{Container, Network, World},
+};
 
 /// The host that has a certificate in the tests.
 pub const HOST: &str = "reg.example:5443";
@@ -230,12 +233,14 @@ impl World {
             created_at: c.created.map(at),
             started_at: c.started.map(at),
             started_again: c.started_again,
+            ended_at: (c.state == State::Exited).then(|| self.now()),
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),
             restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
             past_proxy: c.past_proxy.to_vec(),
+            hostname: c.name.clone(),
         }
     }
 
@@ -283,8 +288,17 @@ impl World {
             nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
             config: cluster.config.clone(),
+            leases: cluster
+                .lead
+                .iter()
+                .flat_map(|lead| LEASES.map(|(name, _)| (name.into(), lease(lead))))
+                .collect(),
         })
     }
+}
+
+fn lease(lead: &(String, i64)) -> Lease {
+    Lease { holder: lead.0.clone(), renewed: Some(at(lead.1)), version: lead_version(lead) }
 }
 
 pub fn network(id: &str, n: &Network) -> engine::Network {

@@ -226,6 +226,7 @@ impl World {
             container.started = container.started.map(shift);
         }
         for cluster in self.clusters.values_mut() {
+            cluster.lead = cluster.lead.take().map(|(holder, renewed)| (holder, shift(renewed)));
             for (name, node) in &mut cluster.nodes {
                 let started = starts.get(name).copied();
                 // What was said before the last start stays so.
