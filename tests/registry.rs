@@ -66,12 +66,12 @@ fn a_garbage_collection_stops_the_registry_and_starts_it_again() {
     let mut lab = settled(RegistrySpec::default());
     let id = lab.world.id(NAME);
     ask(&mut lab, Some("1"));
-    let steps: Vec<String> = lab.pass_registry(0, usize::MAX).iter().map(|s| s.action.to_string()).collect();
-    assert_eq!(
-        steps,
-        ["CreateContainer k3d-images-gc", "Upload k3d-images-gc", "Stop k3d-images", "Start k3d-images-gc"]
-    );
-    lab.pass_registry(0, usize::MAX);
+    let pass = |lab: &mut Lab| -> Vec<String> {
+        lab.pass_registry(0, usize::MAX).iter().map(|s| s.action.to_string()).collect()
+    };
+    assert_eq!(pass(&mut lab), ["CreateContainer k3d-images-gc", "Upload k3d-images-gc", "Stop k3d-images"]);
+    // A stop may succeed without effect, so that it begins once the registry is seen to rest.
+    assert_eq!(pass(&mut lab), ["Upload k3d-images-gc", "Start k3d-images-gc"]);
     assert_eq!(told(&lab, types::CONTAINER_READY).1, reasons::GARBAGE_COLLECTING);
     assert_eq!(lab.world.named(NAME).unwrap().state, State::Exited);
     lab.settle(ENOUGH);
