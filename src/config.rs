@@ -122,10 +122,24 @@ pub struct Config {
     )]
     pub node_repair_after: RepairAfter,
 
-    /// The node that this process runs on. A container of that name on the engine is taken for that node, and the
-    /// load balancers join its network to be reached from here
+    /// The node that this process runs on. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
+
+    /// The address of that node (status.hostIP)
+    #[arg(long, env = "HOST_IP", value_name = "IP")]
+    pub host_ip: Option<IpAddr>,
+
+    /// The container that is that node, whose network load balancers and registries join to be reached from here: auto for
+    /// the one that has the address HOST_IP, if any; the container's name; or none
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_MANAGEMENT_CONTAINER",
+        default_value = "auto",
+        value_name = "auto|NAME|none",
+        value_parser = management_container
+    )]
+    pub management_container: ManagementContainer,
 
     /// The namespace of the Lease that keeps a second operator waiting
     #[arg(
@@ -181,6 +195,17 @@ impl fmt::Display for DockerHost {
 /// How long a Node may be NotReady before its node is repaired; `None` for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepairAfter(pub Option<SignedDuration>);
+
+/// Which container is the management cluster's Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManagementContainer {
+    /// The one that has the Node's address.
+    Auto,
+    /// The one of this name.
+    Named(String),
+    /// None is.
+    None,
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -255,6 +280,20 @@ fn host_path(s: &str) -> Result<String, String> {
                   between, for example /srv,/data/registries"
                 .into(),
         ),
+    }
+}
+
+fn management_container(s: &str) -> Result<ManagementContainer, String> {
+    match s.trim() {
+        "auto" => Ok(ManagementContainer::Auto),
+        "none" => Ok(ManagementContainer::None),
+        // As Docker has it.
+        name if name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) =>
+        {
+            Ok(ManagementContainer::Named(name.to_owned()))
+        }
+        _ => Err("write auto, none, or the name of a container, for example kind-control-plane".into()),
     }
 }
 
@@ -339,6 +378,17 @@ mod tests {
         }
         for bad in ["", "/", "srv", "/srv/", "//srv", "/srv/..", "/srv/./a", "/srv//a"] {
             assert!(host_path(bad).unwrap_err().contains("for example /srv"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_management_container_is_found_named_or_none() {
+        assert_eq!(management_container("auto"), Ok(ManagementContainer::Auto));
+        assert_eq!(management_container("none"), Ok(ManagementContainer::None));
+        let named = ManagementContainer::Named("kind-control-plane".into());
+        assert_eq!(management_container(" kind-control-plane"), Ok(named));
+        for bad in ["", "-x", "a/b", "a b"] {
+            assert!(management_container(bad).unwrap_err().contains("kind-control-plane"), "{bad:?}");
         }
     }
 

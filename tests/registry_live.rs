@@ -70,7 +70,7 @@ impl Subject {
                 network_pool: "172.31.0.0/16".parse().unwrap(),
                 port_range: 20000..=20099,
                 node_dns: Vec::new(),
-                node_name: None,
+                management: Default::default(),
                 allowed_host_paths: vec!["/tmp".into()],
                 node_repair_after: None,
             },
@@ -86,6 +86,7 @@ impl Subject {
             observed: &Observed::default(),
             previous: &RegistryStatus::default(),
             refused: &Default::default(),
+            living: &Default::default(),
             request: None,
             now: jiff::Timestamp::UNIX_EPOCH,
         })

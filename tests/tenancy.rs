@@ -13,7 +13,8 @@ fn the_installation_gives_nobody_the_right_to_make_objects() {
     assert_eq!(roles.len(), 2);
     for role in roles {
         let labels = role.metadata.labels.unwrap();
-        let aggregated = labels.keys().any(|label| label.starts_with("rbac.authorization.k8s.io/aggregate-to-"));
+        let aggregated =
+            labels.keys().any(|label| label.starts_with("rbac.authorization.k8s.io/aggregate-to-"));
         let writes = |verb: &String| !["get", "list", "watch"].contains(&verb.as_str());
         let reads_only = !role.rules.unwrap().iter().flat_map(|rule| &rule.verbs).any(writes);
         assert_eq!(aggregated, reads_only, "{:?}", role.metadata.name);

@@ -24,6 +24,7 @@ use crate::{
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
+        called,
         cluster::{self, Allocation, Desired},
         containers::Owner,
         failures,
@@ -86,19 +87,30 @@ async fn pass(
         Ok::<_, Error>(Outcome::Next(report::next(ctx, &owner.uid, problems)))
     };
 
+    let invalid = async |previous: &mut LocalClusterStatus, messages: Vec<String>| {
+        let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+        blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+        Ok(Outcome::Next(Next::await_change()))
+    };
     let valid = match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
         Ok(valid) => valid,
-        Err(messages) => {
-            let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
-            blocked(previous, &[problem], types::RESOLVED_REFS).await?;
-            return Ok(Outcome::Next(Next::await_change()));
-        }
+        Err(messages) => return invalid(previous, messages).await,
     };
     let mut observed = match observe::engine(&*ctx.engine, &owner).await {
         Ok(observed) => observed,
         Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await,
     };
     ctx.health.set_docker(true);
+    let named = called::cluster(&owner, &observed, previous);
+    let valid = match named.filter(|name| *name != valid.names.cluster) {
+        Some(name) => {
+            match validate::local_cluster_called(&namespace, &cluster.name_any(), &cluster.spec, &name) {
+                Ok(valid) => valid,
+                Err(messages) => return invalid(previous, messages).await,
+            }
+        }
+        None => valid,
+    };
     if valid.stopped {
         return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
     }
@@ -156,7 +168,7 @@ async fn pass(
         owner: &owner,
         observed: &observed,
         refs: &refs,
-        node_name: ctx.settings.node_name.as_deref(),
+        management: &ctx.settings.management,
         holders: &servers::holders(previous, &valid.names),
         reset,
         repairs: &repairs,
@@ -164,9 +176,7 @@ async fn pass(
         now: moment.now,
     };
     local_cluster::plan(&mut plan, &desired, &inputs);
-    for note in ctx.memory.news(&owner.uid, &plan.notes) {
-        report::event(ctx, &cluster.object_ref(&()), "NotOurs", &note);
-    }
+    report::notes(ctx, &cluster.object_ref(&()), &owner.uid, &plan);
     if turns::works(&observed) {
         ctx.turns.done(&owner.uid);
     }
@@ -405,7 +415,8 @@ pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Optio
         }
         let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
         report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-        let failed: Vec<Problem> = report::failures(&plan.steps, &done, None);
+        let mut failed: Vec<Problem> = report::failures(&plan.steps, &done, None);
+        failed.extend(report::in_the_way(&plan.steps, &done, &observed, &owner, types::NETWORK_READY));
         if !failed.is_empty() {
             let next = status::cluster_blocked(&previous, &failed, types::NETWORK_READY, moment);
             write(cluster, &mut previous, next, ctx).await?;

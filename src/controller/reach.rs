@@ -20,7 +20,6 @@ use crate::{
     plan::{
         cluster::Allocation,
         containers::Owner,
-        local_cluster::management_network,
         observed::{Child, Observed},
         servers,
         validate::Valid,
@@ -113,8 +112,8 @@ fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Al
         .iter()
         .find(|n| n.subnets.contains(&allocation.addresses.subnet))
         .map(|n| n.id.clone());
-    let shared =
-        management_network(observed, ctx.settings.node_name.as_deref(), own.as_deref().unwrap_or_default());
+    let own = own.as_deref().unwrap_or_default();
+    let shared = ctx.settings.management.network(observed, &ctx.manager, own);
     if let (Some(balancer), Some(shared)) = (balancer, shared)
         && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
     {

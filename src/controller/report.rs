@@ -22,8 +22,10 @@ use crate::{
     },
     docker::error::Error as DockerError,
     plan::{
+        containers::Owner,
         failures,
-        steps::{Problem, Step},
+        observed::Observed,
+        steps::{Plan, Problem, Step},
     },
 };
 
@@ -48,6 +50,25 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
 pub fn failures(steps: &[Step], done: &Report, names: Option<&ClusterNames>) -> Vec<Problem> {
     let of = |(index, error): &(usize, execute::Error)| match error {
         execute::Error::Docker(error) => failures::docker(&steps[*index].action, error, names),
+        execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
+    };
+    done.failed.iter().filter_map(of).collect()
+}
+
+/// What keeps the remains of a deleted object from being removed: somebody else uses them. While containers of its own
+/// are there, they may be what does.
+pub fn in_the_way(
+    steps: &[Step],
+    done: &Report,
+    observed: &Observed,
+    owner: &Owner,
+    condition: &'static str,
+) -> Vec<Problem> {
+    if observed.containers.iter().any(|c| owner.owns(&c.labels)) {
+        return Vec::new();
+    }
+    let of = |(index, error): &(usize, execute::Error)| match error {
+        execute::Error::Docker(error) => failures::in_the_way(&steps[*index].action, error, condition),
         execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
     };
     done.failed.iter().filter_map(of).collect()
@@ -91,6 +112,18 @@ pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Re
         tracing::info!(kind = object.kind, namespace = object.namespace, name = object.name, step = %step.action, why = step.why, "done");
         if !step.why.is_empty() {
             event(ctx, object, step.action.kind(), &format!("{}: {}", step.action, step.why));
+        }
+    }
+}
+
+/// Tells what a plan has to say besides, each once for as long as it says it.
+pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
+    let all: Vec<String> = plan.notes.iter().chain(&plan.warnings).cloned().collect();
+    for note in ctx.memory.news(uid, &all) {
+        if plan.warnings.contains(&note) {
+            warning(ctx, object, reasons::NOT_ALLOWED, &note);
+        } else {
+            event(ctx, object, "NotOurs", &note);
         }
     }
 }

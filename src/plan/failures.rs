@@ -64,6 +64,22 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     Some(Problem { condition, reason, message, verdict })
 }
 
+/// The problem that a removal is which somebody else's container keeps from being done, as this condition.
+pub fn in_the_way(action: &Action, error: &Error, condition: &'static str) -> Option<Problem> {
+    let Error::Busy(words) = error else { return None };
+    let what = match action {
+        Action::RemoveVolume { .. } => "volume",
+        Action::RemoveNetwork { .. } => "network",
+        _ => return None,
+    };
+    let message = format!(
+        "the deletion waits for the Docker {what} {}, which a container uses that is somebody else's ({words}): remove \
+         that container",
+        action.subject()
+    );
+    Some(Problem::stalls(condition, reasons::IN_THE_WAY, message))
+}
+
 /// The problem that a failed call to the created cluster is.
 pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Problem {
     Problem::waits(about(action, names), reasons::API_NOT_ANSWERING, format!("{action}: {message}"))

@@ -7,7 +7,9 @@ use super::{
     connections,
     containers::{GRACE, Owner, Site, Standing, short, taken},
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    inside, manifests, mounts, nodes,
+    inside,
+    management::Management,
+    manifests, mounts, nodes,
     observed::{Child, Observed},
     preload, quorum_reset, repair, rotation,
     servers::{self, Servers},
@@ -31,8 +33,8 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// What the spec refers to.
     pub refs: &'a Refs,
-    /// The name of the management cluster's Node that the operator runs on.
-    pub node_name: Option<&'a str>,
+    /// The management cluster's own Node.
+    pub management: &'a Management,
     /// The servers that the cluster's data was in when that could last be told.
     pub holders: &'a [String],
     /// The reset of etcd that a user asks for.
@@ -218,25 +220,13 @@ fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> 
     Some(())
 }
 
-/// The network on which the management cluster's own Node is reached, when it is a container of this engine.
-pub fn management_network(observed: &Observed, node_name: Option<&str>, own_network: &str) -> Option<String> {
-    let node = observed
-        .containers
-        .iter()
-        .find(|c| Some(c.name.as_str()) == node_name && c.state == State::Running)?;
-    let mut reachable = node.networks.iter().filter(|(id, place)| *id != own_network && place.ip.is_some());
-    reachable.next().map(|(id, _)| id.clone())
-}
-
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
 /// nothing, and no node notices.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
     let spec = &desired.load_balancer;
-    let further: Vec<(String, Endpoint)> =
-        management_network(inputs.observed, inputs.node_name, site.network.unwrap_or_default())
-            .into_iter()
-            .map(|id| (id, Endpoint::default()))
-            .collect();
+    let own = site.network.unwrap_or_default();
+    let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
+    let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");

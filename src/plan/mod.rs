@@ -5,8 +5,10 @@
 //! leads to the same end.
 
 pub mod addresses;
+pub mod called;
 pub mod cluster;
 pub mod connections;
+pub mod consent;
 pub mod containers;
 pub mod desired;
 pub mod expiry;
@@ -16,6 +18,7 @@ pub mod host_aliases;
 pub mod host_path;
 pub mod inside;
 pub mod local_cluster;
+pub mod management;
 pub mod manifests;
 pub mod mounts;
 pub mod nodes;

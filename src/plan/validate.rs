@@ -195,6 +195,17 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     })
 }
 
+/// The same for one that has this name on the Docker host, whatever the rule is by which names are chosen.
+pub fn local_cluster_called(
+    namespace: &str,
+    name: &str,
+    spec: &LocalClusterSpec,
+    has: &str,
+) -> Result<Valid, Problems> {
+    let cluster_name = spec.cluster_name.clone().or_else(|| Some(has.to_owned()));
+    local_cluster(namespace, name, &LocalClusterSpec { cluster_name, ..spec.clone() })
+}
+
 /// Collects problems. What can't be parsed becomes some value, which nobody sees since there is a problem.
 #[derive(Default)]
 struct Checker {
@@ -331,7 +342,11 @@ mod tests {
         spec.network.subnet = Some("172.31.16.0/24".into());
         spec.api.host_port = Some(6550);
         let valid = local_cluster("team-a", "dev", &spec).unwrap();
-        assert_eq!(valid.names.cluster, "team-a-dev");
+        assert_eq!(valid.names.cluster, names::cluster("team-a", "dev", None));
+        assert_eq!(
+            local_cluster_called("team-a", "dev", &spec, "team-a-dev").unwrap().names.cluster,
+            "team-a-dev"
+        );
         assert_eq!((valid.servers.memory, valid.agents.nano_cpus), (Some(2 << 30), Some(500_000_000)));
         assert_eq!(valid.agents.env["HTTP_PROXY"], "http://proxy:3128");
         assert_eq!(valid.subnet.unwrap().to_string(), "172.31.16.0/24");

@@ -250,7 +250,7 @@ impl Build<'_> {
     }
 
     fn endpoint(&self, ip: Ipv4Addr) -> Endpoint {
-        Endpoint { ip: Some(ip), aliases: Vec::new() }
+        Endpoint { ip: Some(ip), ..Endpoint::default() }
     }
 
     fn load_balancer(&self) -> ContainerSpec {
