@@ -73,11 +73,22 @@ pub struct Config {
     #[arg(
         long,
         env = "LOCALCLUSTER_NETWORK_POOL",
-        default_value = "172.31.0.0/16",
+        default_value = "10.231.0.0/16",
         value_name = "CIDR",
         value_parser = network_pool
     )]
     pub network_pool: Ipv4Net,
+
+    /// Where specs may choose a subnet besides in the pool; by default nowhere. May be given several times. The Docker host
+    /// sends what is for such a subnet to the cluster: leave out networks that it has to reach
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_ALLOW_SUBNET",
+        value_name = "CIDR,CIDR",
+        value_delimiter = ',',
+        value_parser = allowed_subnet
+    )]
+    pub allow_subnet: Vec<Ipv4Net>,
 
     /// The host ports to choose from where an object names none
     #[arg(
@@ -226,10 +237,17 @@ fn docker_host(s: &str) -> Result<DockerHost, String> {
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {
-    const WRITE: &str = "write an IPv4 network of /8 to /24, for example 172.31.0.0/16";
-    let net: Ipv4Net = s.parse().map_err(|_| WRITE.to_owned())?;
-    if !(8..=24).contains(&net.prefix_len()) {
-        return Err(WRITE.into());
+    network(s, 8..=24, "write an IPv4 network of /8 to /24, for example 10.231.0.0/16")
+}
+
+fn allowed_subnet(s: &str) -> Result<Ipv4Net, String> {
+    network(s, 8..=25, "write an IPv4 network of /8 to /25, for example 192.168.64.0/20")
+}
+
+fn network(s: &str, prefixes: RangeInclusive<u8>, write: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = s.parse().map_err(|_| write.to_owned())?;
+    if !prefixes.contains(&net.prefix_len()) {
+        return Err(write.into());
     }
     // A pool that is not what was meant would collide with networks that nobody thinks of.
     if net != net.trunc() {
@@ -331,7 +349,16 @@ mod tests {
         assert_eq!(network_pool("172.31.4.0/24"), Ok("172.31.4.0/24".parse().unwrap()));
         assert!(network_pool("172.31.5.0/16").unwrap_err().ends_with("write 172.31.0.0/16"));
         for bad in ["", "172.31.0.0", "10.0.0.0/7", "10.0.0.0/25", "fd00::/16"] {
-            assert!(network_pool(bad).unwrap_err().contains("for example 172.31.0.0/16"), "{bad:?}");
+            assert!(network_pool(bad).unwrap_err().contains("for example 10.231.0.0/16"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn subnets_that_specs_may_choose() {
+        assert_eq!(allowed_subnet("192.168.7.128/25"), Ok("192.168.7.128/25".parse().unwrap()));
+        assert!(allowed_subnet("192.168.7.1/24").unwrap_err().ends_with("write 192.168.7.0/24"));
+        for bad in ["", "192.168.0.0", "0.0.0.0/0", "10.0.0.0/26", "fd00::/16"] {
+            assert!(allowed_subnet(bad).unwrap_err().contains("for example 192.168.64.0/20"), "{bad:?}");
         }
     }
 

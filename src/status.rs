@@ -71,8 +71,9 @@ fn judge_each(
 fn sum_up(conditions: &mut Vec<Condition>, all: &[&'static str], problems: &[Problem], moment: Moment) {
     let Moment { generation, now } = moment;
     let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled()));
-    let failing =
-        all.iter().filter_map(|t| condition::get(conditions, t)).find(|c| c.status != "True").cloned();
+    // What fails says more than what can't be judged, mostly because of it.
+    let mut unmet = all.iter().filter_map(|t| condition::get(conditions, t)).filter(|c| c.status != "True");
+    let failing = unmet.clone().find(|c| c.status == "False").or_else(|| unmet.next()).cloned();
     let elsewhere = problems.iter().find(|p| !all.contains(&p.condition));
     let (status, reason, message) = match (stalled, failing, elsewhere) {
         (Some(p), ..) => (Status::False, p.reason.to_owned(), p.message.clone()),

@@ -13,17 +13,20 @@ use std::{
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::ResourceExt;
+use kube::{CustomResourceExt, ResourceExt};
 use localcluster_operator::{
     api::{
-        LocalCluster, Registry, crds,
+        LocalCluster, LocalClusterSpec, Registry, crds,
         rules::{self, text},
     },
     plan::validate,
 };
 use serde_json::{Value, json};
+
+#[path = "crds/documents.rs"]
+mod documents;
 
 const LC: &str = "LocalCluster";
 const REGISTRY: &str = "Registry";
@@ -69,6 +72,23 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{servers: {args: ['--']}}", text::ARG),
     (LC, "{servers: {args: ['']}}", text::ARG),
     (LC, r#"{servers: {args: ["--v=3\n--token=x"]}}"#, text::ARG),
+    (LC, "{servers: {args: ['--disable=traefik --tls-san=x.example']}}", text::TWO_ARGS),
+    (LC, "{agents: {args: ['--kubelet-arg=max-pods=50  --node-label=a=b']}}", text::TWO_ARGS),
+    (LC, "{servers: {args: ['--disable=traefik@server:*']}}", text::FILTERED_ARG),
+    (LC, "{agents: {args: ['--kubelet-arg=v=3@agent:0,1']}}", text::FILTERED_ARG),
+    (LC, "{servers: {args: ['--kube-apiserver-arg=v=3@servers']}}", text::FILTERED_ARG),
+    (LC, "{servers: {args: [--disable=helm-controller]}}", "write --disable-helm-controller"),
+    (LC, "{servers: {args: ['--disable=traefik,cloud-controller']}}", "write --disable-cloud-controller"),
+    (LC, "{servers: {args: ['--disable=kube-proxy , traefik']}}", "write --disable-kube-proxy"),
+    (LC, "{servers: {args: ['--disable=a, network-policy,b']}}", "write --disable-network-policy"),
+    (LC, "{servers: {args: [--disable=scheduler]}}", "write --disable-scheduler"),
+    (LC, "{servers: {args: [--disable=controller-manager]}}", "write --disable-controller-manager"),
+    (LC, "{servers: {args: [--flannel-backend=wireguard]}}", "write --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--flannel-backend=ipsec]}}", "write --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--no-deploy=traefik]}}", "write --disable with the same value: --disable=traefik"),
+    (LC, "{agents: {args: [--no-flannel]}}", "write --flannel-backend=none in spec.servers.args"),
+    (LC, "{servers: {args: ['--k3s-arg=--disable=traefik@server:0']}}", "that is k3d's flag"),
+    (LC, "{servers: {args: [--disable-apiserver-lb]}}", rules::AGENT_FLAGS.instead),
     (LC, "{servers: {args: ['--token=abc']}}", "name a Secret in spec.token"),
     (LC, "{servers: {args: ['--node-label=a=b']}}", "use labels"),
     (LC, "{servers: {args: ['--tls-san=example.test']}}", "spec.api.sans"),
@@ -196,12 +216,19 @@ const BAD: &[(&str, &str, &str)] = &[
         text::HOST_PORT_TWICE),
     (LC, "{api: {hostPort: 8085}, ports: [{name: a, port: 80, endPort: 90, hostPort: 8080}]}", text::API_HOST_PORT),
     (LC, "{ports: [{name: a, port: 80}, {name: a, port: 81}]}", "Duplicate value"),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080, hostIP: 127.0.0.1}, {name: b, port: 81, hostPort: 8080}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: a, port: 80, hostPort: 8080, protocol: TCP}, {name: b, port: 81, hostPort: 8080}]}",
+        text::HOST_PORT_TWICE),
+    (LC, "{ports: [{name: api, port: 6443, protocol: TCP}]}", text::API_PORT),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}", text::HOST_PORT_TWICE),
     (LC, "{ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080, hostIP: 0.0.0.0}]}",
         text::HOST_PORT_TWICE),
     (LC, "{api: {hostPort: 8080}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
     (LC, "{api: {hostPort: 8080, hostIP: 0.0.0.0}, ports: [{name: a, port: 80, hostPort: 8080}]}", text::API_HOST_PORT),
-    (LC, "{registries: {use: [{name: r}, {name: r}]}}", "Duplicate value"),
+    (LC, "{registries: {use: [{name: r}, {name: r}]}}", text::TWICE),
+    (LC, "{registries: {use: [{name: r, namespace: ''}, {name: r}]}}", text::TWICE),
+    (LC, "{registries: {use: [{name: r, namespace: a}, {name: s}, {name: r, namespace: a}]}}", text::TWICE),
     (LC, "{registries: {use: [{name: 'localhost:5000'}]}}", text::OBJECT_NAME),
     (LC, "{registries: {use: [{}]}}", "Required value"),
     (LC, "{registries: {use: [{name: r, namespace: Shared}]}}", text::NAMESPACE),
@@ -214,9 +241,16 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{registries: {mirrors: [{registry: docker.io/library}]}}", text::MIRRORED),
     (LC, "{registries: {mirrors: [{registry: index.docker.io}]}}", text::MIRRORED),
     (LC, "{registries: {mirrors: [{registry: registry-1.docker.io}]}}", text::MIRRORED),
-    (LC, "{registries: {mirrors: [{registry: a}, {registry: a}]}}", "Duplicate value"),
-    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['ftp://b']}]}}", text::ENDPOINT),
-    (LC, "{registries: {mirrors: [{registry: a, endpoints: ['http://[::1]:5000']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test}, {registry: a.test}]}}", "Duplicate value"),
+    (LC, "{registries: {mirrors: [{registry: rancher}]}}", text::MIRRORED_WORD),
+    (LC, "{registries: {mirrors: [{registry: configs}]}}", text::MIRRORED_WORD),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['ftp://b']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['http://[::1]:5000']}]}}", text::ENDPOINT),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['https://b/google_containers']}]}}", text::ENDPOINT_PATH),
+    (LC, "{registries: {mirrors: [{registry: a.test, endpoints: ['b:5000/v22/']}]}}", text::ENDPOINT_PATH),
+    (LC, "{registries: {mirrors: [{registry: a.test, rewrites: [{pattern: '^/(.*)', replacement: a}]}]}}", text::PATTERN_SLASH),
+    (LC, "{registries: {mirrors: [{registry: a.test, rewrites: [{pattern: '(.*)', replacement: '/a/$1'}]}]}}",
+        text::REPLACEMENT_SLASH),
     (LC, "{registries: {configs: [{host: 'https://a:5443'}]}}", text::CONFIG_HOST),
     (LC, "{registries: {configs: [{host: index.docker.io}]}}", text::CONFIG_HOST),
     (LC, "{registries: {configs: [{host: a, auth: {}}]}}", "Required value"),
@@ -354,7 +388,10 @@ const GOOD: &[(&str, &str, &str)] = &[
     (LC, "full", "{
         version: v1.36.2-rc1+k3s12, clusterName: full-2, ttl: 0h90m, imagePullSecret: {name: reg.cred},
         servers: {count: 1, args: ['--disable=traefik', '--disable=servicelb', '--secrets-encryption', \
-            '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3'], \
+            '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3', \
+            '--disable=my-kube-proxy, scheduler-x', '--flannel-backend=wireguard-native', \
+            '--etcd-snapshot-schedule-cron=*/5 * * * *', '--kubelet-arg=eviction-hard=imagefs.available<1%,nodefs.available<1%', \
+            '--kube-apiserver-arg=audit-webhook-x=a - b', '--kube-apiserver-arg=oidc-username-claim=me@server.example'], \
             env: [{name: HTTP_PROXY, value: 'http://proxy:3128'}, {name: K3S_DEBUG, value: 'true'}, {name: _a}], \
             labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
             topology.kubernetes.io/zone: z.1}, \
@@ -376,9 +413,11 @@ const GOOD: &[(&str, &str, &str)] = &[
             {name: other, port: 80, hostPort: 8053, hostIP: 127.0.0.3}, {name: api-udp, port: 6443, protocol: UDP}],
         registries: {use: [{name: registry.localhost}, {name: two}, {name: two, namespace: shared}], \
             create: {hostPort: 5051}, containers: [{name: registry.other, port: 5001, hostPort: 12345}], \
-            mirrors: [{registry: docker.io, endpoints: ['http://cache:5000', 'mirror.example', 'https://harbor/v2/p'], \
+            mirrors: [{registry: docker.io, endpoints: ['http://cache:5000', 'mirror.example', 'https://harbor/v2/p', \
+            'http://nexus/repository/hub/v2', 'https://a/v2/', 'b/'], \
             rewrites: [{pattern: '^library/(.*)', replacement: 'mirror/$1'}]}, {registry: '*'}, \
-            {registry: 'a.example:5000', endpoints: ['https://a.example:5443']}], \
+            {registry: 'a.example:5000', endpoints: ['https://a.example:5443']}, {registry: localhost}, \
+            {registry: Word, endpoints: [c], rewrites: [{pattern: '/a', replacement: '/b'}, {pattern: '^/a|b', replacement: c}]}], \
             configs: [{host: 'a.example:5443', auth: {secretName: a}, tls: {caSecretName: a, clientSecretName: b}}, \
             {host: docker.io, auth: {secretName: a}}, \
             {host: b, tls: {caConfigMapName: c}}], \
@@ -418,6 +457,45 @@ fn files_are_what_the_code_says() {
         let same = file == serde_saphyr::to_string(&crd).unwrap();
         assert!(same, "crds/{name} is out of date: cargo run -- crds --output crds");
     }
+}
+
+/// The API server would write them into the list, and every `kubectl apply` of the same file would find another one.
+#[test]
+fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
+    fn walk(
+        path: &str,
+        schema: &JSONSchemaProps,
+        written: &JSONSchemaProps,
+        in_list: bool,
+        seen: &mut Vec<String>,
+    ) {
+        if in_list {
+            assert_eq!(schema.default, None, "{path}");
+            if written.default.is_some() {
+                let told = written.description.as_deref().unwrap_or_default();
+                assert!(told.contains("Default:"), "{path}: {told}");
+                seen.push(path.to_owned());
+            }
+        }
+        for (name, property) in schema.properties.iter().flatten() {
+            let written = &written.properties.as_ref().unwrap()[name];
+            walk(&format!("{path}.{name}"), property, written, in_list, seen);
+        }
+        if let (Some(JSONSchemaPropsOrArray::Schema(item)), Some(JSONSchemaPropsOrArray::Schema(written))) =
+            (&schema.items, &written.items)
+        {
+            walk(&format!("{path}[]"), item, written, true, seen);
+        }
+    }
+    let root = |crd: &CustomResourceDefinition| {
+        let schema = crd.spec.versions[0].schema.clone().unwrap();
+        schema.open_api_v3_schema.unwrap()
+    };
+    let mut seen = Vec::new();
+    for ((_, crd), written) in crds::all().iter().zip([LocalCluster::crd(), Registry::crd()]) {
+        walk("", &root(crd), &root(&written), false, &mut seen);
+    }
+    assert!(seen.iter().any(|path| path == ".spec.ports[].hostIP"), "{seen:?}");
 }
 
 #[test]
@@ -470,12 +548,42 @@ fn problems(object: &str) -> Option<Vec<String>> {
 
 /// The API server fills in what a spec leaves out.
 fn with_defaults(kind: &str, spec: &str) -> String {
-    let mut spec: Value = serde_saphyr::from_str(spec).unwrap();
-    prune_nulls(&mut spec);
-    if kind == LC && spec["servers"]["count"].is_null() {
-        spec["servers"]["count"] = json!(1);
+    let mut object = json!({"kind": kind, "spec": serde_saphyr::from_str::<Value>(spec).unwrap()});
+    prune_nulls(&mut object);
+    with_count(&mut object);
+    object["spec"].to_string()
+}
+
+fn with_count(object: &mut Value) {
+    if object["kind"] != LC {
+        return;
     }
-    spec.to_string()
+    let count = &mut object["spec"]["servers"]["count"];
+    if count.is_null() {
+        *count = json!(1);
+    }
+}
+
+/// An object of before lists had no defaults has them written in it, and means what it meant.
+#[test]
+fn what_the_schema_once_filled_in_changes_nothing() {
+    let spec = |yaml: &str| {
+        let value = serde_saphyr::from_str::<Value>(yaml).unwrap();
+        serde_json::from_value::<LocalClusterSpec>(value).unwrap()
+    };
+    let written = "{servers: {count: 1}, agents: {count: 2, env: [{name: A}], volumes: [{hostPath: /srv, mountPath: /a}]},
+        ports: [{name: a, port: 80, hostPort: 80}, {name: b, port: 53, protocol: UDP}], files: [{path: /x, inline: x}],
+        registries: {use: [{name: r}, {name: r, namespace: s}], create: {env: [{name: B}]}, containers: [{name: c}],
+        configs: [{host: h, tls: {caSecretName: ca}}]}}";
+    let filled = "{servers: {count: 1}, agents: {count: 2, env: [{name: A, value: ''}], volumes: [{hostPath: /srv,
+        mountPath: /a, readOnly: false}]}, ports: [{name: a, port: 80, hostPort: 80, hostIP: 127.0.0.1, protocol: TCP,
+        nodes: All}, {name: b, port: 53, protocol: UDP, hostIP: 127.0.0.1, nodes: All}], files: [{path: /x, inline: x,
+        nodes: All}], registries: {use: [{name: r, namespace: ''}, {name: r, namespace: s}], create: {env: [{name: B,
+        value: ''}]}, containers: [{name: c, port: 5000}], configs: [{host: h, tls: {caSecretName: ca,
+        insecureSkipVerify: false}}]}}";
+    assert_eq!(spec(written), spec(filled));
+    let valid = |yaml: &str| validate::local_cluster("default", "dev", &spec(yaml)).unwrap();
+    assert_eq!(valid(written), valid(filled));
 }
 
 fn prune_nulls(value: &mut Value) {
@@ -627,9 +735,11 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
             assert!(errors.contains(&format!("args[{i}]")), "{arg}: {errors}");
         }
     }
-    for name in rules::SERVER_FLAGS.names {
-        let spec = json!({"agents": {"args": [format!("--{}=x", example(name))]}}).to_string();
-        server.must_refuse(create, &object(LC, "dev", &spec), rules::SERVER_FLAGS.instead);
+    for (pool, refused) in [("agents", rules::SERVER_FLAGS), ("servers", rules::AGENT_FLAGS)] {
+        for name in refused.names {
+            let spec = json!({pool: {"args": [format!("--{}=x", example(name))]}}).to_string();
+            server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
+        }
     }
     let tables = [(LC, rules::NODE_ENV), (REGISTRY, rules::REGISTRY_ENV)];
     for (kind, refused) in tables.iter().flat_map(|(kind, table)| table.iter().map(move |r| (kind, r))) {
@@ -750,8 +860,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
     let spec = server.get("lc/partly")["spec"].clone();
     assert_eq!(spec["servers"], json!({"count": 1, "memory": "2Gi"}));
     assert_eq!(spec["token"], json!({"secretName": "t", "key": "token"}));
-    let port = json!({"name": "http", "port": 80, "hostIP": "127.0.0.1", "protocol": "TCP", "nodes": "All"});
-    assert_eq!(spec["ports"], json!([port]));
+    assert_eq!(spec["ports"], json!([{"name": "http", "port": 80}]), "lists stay as they were written");
 
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "registry", "{}"));
     let registry = server.get("lreg/registry");
@@ -888,6 +997,20 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         assert!(agents.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {agents}");
     }
     assert!(server.must(&["explain", "lreg.spec.storage.retain"]).contains("deleted"));
+    let told = |field: &str| {
+        let text = server.must(&["explain", field]);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let port = told("lreg.spec.hostPort");
+    assert!(port.contains("nothing of them restarts") && !port.contains("replace"), "{port}");
+    for (field, default) in [
+        ("lc.spec.ports.hostIP", "Default: 127.0.0.1"),
+        ("lc.spec.ports.protocol", "Default: TCP"),
+        ("lc.spec.registries.use.namespace", "Default: this one"),
+        ("lc.spec.registries.containers.port", "Default: 5000"),
+    ] {
+        assert!(told(field).contains(default), "{field}: {}", told(field));
+    }
 }
 
 #[test]

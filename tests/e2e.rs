@@ -58,6 +58,8 @@ mod pools;
 mod process;
 #[path = "e2e/registries.rs"]
 mod registries;
+#[path = "e2e/registries_address.rs"]
+mod registries_address;
 #[path = "e2e/registries_auth.rs"]
 mod registries_auth;
 #[path = "e2e/registries_cache.rs"]

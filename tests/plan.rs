@@ -415,11 +415,6 @@ fn creation_in_full() {
     3 CreateVolume k3d-dev-server-0-kubelet
     4 CreateVolume k3d-dev-server-0-cni
     5 CreateVolume k3d-dev-server-0-log
-    6 CreateVolume k3d-dev-agent-0-state
-    7 CreateVolume k3d-dev-agent-0-etc
-    8 CreateVolume k3d-dev-agent-0-kubelet
-    9 CreateVolume k3d-dev-agent-0-cni
-    10 CreateVolume k3d-dev-agent-0-log
     NetworkReady Creating: the network k3d-dev is being made
     ControlPlaneReady ImagePulling: pulling rancher/k3s:v1.36.2-k3s1
     LoadBalancerReady ImagePulling: pulling nginx:1
@@ -431,22 +426,27 @@ fn creation_in_full() {
     1 Upload k3d-dev-serverlb after 0
     2 Start k3d-dev-serverlb after 1
     3 CreateContainer k3d-dev-server-0 (it did not exist)
-    4 Upload k3d-dev-server-0 after 3
-    5 CreateContainer k3d-dev-agent-0 (it did not exist)
-    6 Upload k3d-dev-agent-0 after 5
-    RegistriesReady RegistryNotReady: the Registry images is not ready:
+    4 CreateVolume k3d-dev-agent-0-state after 3
+    5 CreateVolume k3d-dev-agent-0-etc after 3
+    6 CreateVolume k3d-dev-agent-0-kubelet after 3
+    7 CreateVolume k3d-dev-agent-0-cni after 3
+    8 CreateVolume k3d-dev-agent-0-log after 3
+    9 CreateContainer k3d-dev-agent-0 after 3,4,5,6,7,8 (it did not exist)
+    10 Upload k3d-dev-agent-0 after 9
+    RegistriesReady RegistryNotReady: the Registry images has no container yet
     LoadBalancerReady Creating: k3d-dev-serverlb is being made
     ControlPlaneReady Creating: k3d-dev-server-0 is being made
-    ControlPlaneReady RegistryNotReady: it starts when the Registry images is ready
     AgentsReady Creating: k3d-dev-agent-0 is being made
-    AgentsReady RegistryNotReady: it starts when the Registry images is ready
+    AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
+    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
     KubeconfigReady Pending:
     ");
     lab.pass(0, usize::MAX);
     insta::assert_snapshot!(text(&lab), @r"
-    RegistriesReady RegistryNotReady: the Registry images is not ready:
-    ControlPlaneReady RegistryNotReady: it starts when the Registry images is ready
-    AgentsReady RegistryNotReady: it starts when the Registry images is ready
+    RegistriesReady RegistryNotReady: the Registry images has no container yet
+    ControlPlaneReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
+    AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
+    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
     KubeconfigReady Pending:
     ");
     lab.pass_registry(0, usize::MAX);
@@ -461,6 +461,7 @@ fn creation_in_full() {
     RegistriesReady RegistryNotReady: the Registry images is being connected
     ControlPlaneReady Creating: k3d-dev-server-0 is being made
     AgentsReady Creating: k3d-dev-agent-0 is being made
+    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
     KubeconfigReady Pending:
     ");
 }
@@ -635,8 +636,9 @@ fn changes_in_full() {
     0 Stop k3d-dev-agent-0
     1 RemoveContainer k3d-dev-agent-0 after 0
     2 CreateContainer k3d-dev-agent-0 after 1 (its spec changed)
-    3 Upload k3d-dev-agent-0 after 2
-    4 Start k3d-dev-agent-0 after 3
+    3 Expect k3d-dev-agent-0 after 2
+    4 Upload k3d-dev-agent-0 after 3
+    5 Start k3d-dev-agent-0 after 4
     AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
     AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed
     AgentsReady Creating: k3d-dev-agent-0 is being made
@@ -669,10 +671,12 @@ fn changes_in_full() {
     5 Stop k3d-dev-server-0
     6 RemoveContainer k3d-dev-server-0 after 5
     7 CreateContainer k3d-dev-server-0 after 6 (its spec changed)
-    8 Upload k3d-dev-server-0 after 7
-    9 Start k3d-dev-server-0 after 8
+    8 Expect k3d-dev-server-0 after 7
+    9 Upload k3d-dev-server-0 after 8
+    10 Start k3d-dev-server-0 after 9
     LoadBalancerReady Creating: k3d-dev-serverlb is being made
     ControlPlaneReady APINotAnswering: connection refused
+    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
     ControlPlaneReady Updating: k3d-dev-server-0 is to be replaced, since its spec changed
     AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
     AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed

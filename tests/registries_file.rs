@@ -112,7 +112,7 @@ fn caches() -> impl Strategy<Value = Vec<Mirrored>> {
         .prop_map(|(name, host_port, secure, upstream)| Mirrored {
             hostname: name.into(),
             port: 5000,
-            host_port,
+            host: host_port.map(|p| format!("localhost:{p}")),
             scheme: if secure { Scheme::Https } else { Scheme::Http },
             upstream,
         });

@@ -68,6 +68,7 @@ impl Subject {
                 load_balancer_image: "nginx:1".into(),
                 registry_image: image(),
                 network_pool: "172.31.0.0/16".parse().unwrap(),
+                allowed_subnets: Vec::new(),
                 port_range: 20000..=20099,
                 node_dns: Vec::new(),
                 management: Default::default(),

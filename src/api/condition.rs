@@ -106,6 +106,8 @@ pub mod reasons {
     pub const IMAGE_IMPORTING: &str = "ImageImporting";
     /// A node's container runs; its Node is not ready yet.
     pub const NODE_STARTING: &str = "NodeStarting";
+    /// A node has lost the password that its Node was registered with, and joins with another one.
+    pub const NODE_PASSWORD_LOST: &str = "NodePasswordLost";
     /// The cluster can't make Pods yet: the service account `default` is missing.
     pub const SERVICE_ACCOUNT_MISSING: &str = "ServiceAccountMissing";
 
@@ -125,6 +127,8 @@ pub mod reasons {
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// A Node is Ready, and Kubernetes keeps new Pods from it.
     pub const NODE_PRESSURE: &str = "NodePressure";
+    /// The Docker engine, or the cluster, says that it did something, and it is not done.
+    pub const NO_EFFECT: &str = "NoEffect";
     /// A container is not there.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
     /// The registry is stopped for a moment, while what no image needs is removed.
@@ -167,8 +171,8 @@ pub mod reasons {
     pub const MANIFEST_INVALID: &str = "ManifestInvalid";
     /// The user's registries file says something that K3s would ignore or choke on.
     pub const REGISTRIES_INVALID: &str = "RegistriesInvalid";
-    /// A Docker volume or network that is to be removed is in use by somebody else's container.
-    pub const IN_THE_WAY: &str = "InUseByOthers";
+    /// The subnet that the spec names is in no range that specs may choose from.
+    pub const SUBNET_NOT_ALLOWED: &str = "SubnetNotAllowed";
     /// The directory of the host that the spec names is not there.
     pub const HOST_PATH_NOT_FOUND: &str = "HostPathNotFound";
     /// The directory of the host that the spec names may not be mounted.
@@ -183,6 +187,10 @@ pub mod reasons {
     pub const DOWNGRADE_REFUSED: &str = "DowngradeRefused";
     /// The version is more than one minor version above the one that runs.
     pub const UPGRADE_REFUSED: &str = "UpgradeRefused";
+    /// K3s does not start with the arguments of the spec.
+    pub const ARGUMENTS_REFUSED: &str = "ArgumentsRefused";
+    /// All of the servers' data is lost.
+    pub const DATA_LOST: &str = "DataLost";
     /// Most of the servers' data is lost, so that etcd can't agree on anything.
     pub const QUORUM_LOST: &str = "QuorumLost";
     /// etcd is being reset, with one server as its only member.
@@ -233,6 +241,7 @@ pub mod reasons {
         IMAGE_PULLING,
         IMAGE_IMPORTING,
         NODE_STARTING,
+        NODE_PASSWORD_LOST,
         SERVICE_ACCOUNT_MISSING,
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
@@ -241,6 +250,7 @@ pub mod reasons {
         IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,
         NODE_PRESSURE,
+        NO_EFFECT,
         CONTAINER_MISSING,
         CONTAINER_NOT_RUNNING,
         GARBAGE_COLLECTING,
@@ -260,7 +270,7 @@ pub mod reasons {
         NOT_ALLOWED,
         MANIFEST_INVALID,
         REGISTRIES_INVALID,
-        IN_THE_WAY,
+        SUBNET_NOT_ALLOWED,
         HOST_PATH_NOT_FOUND,
         HOST_PATH_NOT_ALLOWED,
         GPU_UNAVAILABLE,
@@ -268,6 +278,8 @@ pub mod reasons {
         CREDENTIALS_REFUSED,
         DOWNGRADE_REFUSED,
         UPGRADE_REFUSED,
+        ARGUMENTS_REFUSED,
+        DATA_LOST,
         QUORUM_LOST,
         RESETTING_QUORUM,
         QUORUM_RESET_FAILED,

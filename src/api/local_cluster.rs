@@ -109,6 +109,12 @@ pub struct LocalClusterSpec {
     /// again.
     #[serde(default)]
     pub state: ClusterState,
+    /// What happens when the cluster's data is lost, since the Docker volumes of its only server, or of all of its servers,
+    /// are gone or empty. Stop: nothing is created, and the cluster waits for the volumes to be restored, reason DataLost.
+    /// Recreate: what is left of the cluster is removed, and a new, empty one takes its place, with another CA and another
+    /// kubeconfig.
+    #[serde(default)]
+    pub on_data_loss: DataLoss,
     /// The cluster's name on the Docker host: nodes are called `k3d-<clusterName>-server-0` and so on. A DNS label of
     /// at most 32 characters. Default: the object's name, with the namespace before it (`<namespace>-<name>`) unless
     /// that is `default`, cut to 32 characters. It can't be set, changed or removed after creation.
@@ -199,6 +205,16 @@ pub enum ClusterState {
     Stopped,
 }
 
+/// What happens when a cluster's data is lost.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataLoss {
+    /// Nothing is created until a person decides.
+    #[default]
+    Stop,
+    /// A new, empty cluster takes its place.
+    Recreate,
+}
+
 /// Nodes of one kind.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -217,8 +233,9 @@ pub struct NodePool {
     #[x_kube(validation = schema::max_unavailable())]
     pub max_unavailable: Option<i32>,
     /// Further arguments of K3s, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
-    /// `--kubelet-arg=max-pods=50`. Flags that the operator sets itself are refused, and so are flags of servers for
-    /// agents. At most 64. A change replaces the pool's node containers one at a time.
+    /// `--kubelet-arg=max-pods=50`. Refused, with what to write, are flags that the operator sets itself, those of servers
+    /// for agents, and what K3s does not start with or takes without effect (`--no-deploy`, `--disable=kube-proxy`). At
+    /// most 64. A change replaces the pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)), transform = schema::args)]
     pub args: Vec<String>,
@@ -382,16 +399,16 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
-    /// The IPv4 address of the Docker host that the port is bound to. By default only the host itself can connect;
-    /// 0.0.0.0 lets in whoever reaches the host.
+    /// The IPv4 address of the Docker host that the port is bound to. Default: 127.0.0.1, to which only the host itself
+    /// can connect; 0.0.0.0 lets in whoever reaches the host.
     #[serde(rename = "hostIP", default = "loopback")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The transport: TCP or UDP.
+    /// The transport: TCP or UDP. Default: TCP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The nodes that connections are spread over: All, Servers or Agents.
+    /// The nodes that connections are spread over: All, Servers or Agents. Default: All.
     #[serde(default)]
     pub nodes: NodeSet,
 }

@@ -36,7 +36,7 @@ pub struct HostVolume {
     /// K3s's own storage class are.
     #[schemars(length(max = 255), transform = schema::mount_path)]
     pub mount_path: String,
-    /// Whether the nodes can only read it.
+    /// Whether the nodes can only read it. Default: false.
     #[serde(default)]
     pub read_only: bool,
 }

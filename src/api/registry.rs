@@ -55,14 +55,16 @@ pub struct RegistrySpec {
     #[x_kube(validation = schema::hostname())]
     pub hostname: Option<String>,
     /// The IPv4 address of the Docker host that the registry's port is bound to. By default only the host itself can
-    /// connect; 0.0.0.0 lets in whoever reaches the host, to a registry without passwords.
+    /// connect; 0.0.0.0 lets in whoever reaches the host, to a registry without passwords. Clusters and tools know the
+    /// registry by that address, or by `localhost` for 127.0.0.1 and 0.0.0.0.
     #[serde(rename = "hostIP", default = "loopback")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`. A
-    /// change also replaces the node containers of the clusters that use the registry, one at a time, since K3s reads
-    /// the names of registries when it starts.
+    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`. With
+    /// a change of it the registry has other names: what was pushed by the one before can be pulled by the new one, and by
+    /// the hostname with port 5000, which never changes. The clusters that use the registry are told within seconds, and
+    /// nothing of them restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
@@ -241,7 +243,7 @@ pub struct EnvVar {
     #[schemars(length(max = 128))]
     #[x_kube(validation = schema::env_name())]
     pub name: String,
-    /// Its value, at most 4096 characters.
+    /// Its value, at most 4096 characters. Default: empty.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub value: String,

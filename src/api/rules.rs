@@ -32,6 +32,18 @@ impl Refused {
     }
 }
 
+/// Whether names of images can begin with it, as that of a registry: any other word is a path on Docker Hub.
+pub fn begins_names(registry: &str) -> bool {
+    registry == "localhost"
+        || registry.contains(['.', ':'])
+        || registry.contains(|c: char| c.is_ascii_uppercase())
+}
+
+/// Whether a rewrite's pattern matches where names begin, if it matches at all.
+pub fn matches_at_start(pattern: &str) -> bool {
+    pattern.trim_start_matches('(').starts_with(['^', '.'])
+}
+
 const fn refused(names: &'static [&'static str], instead: &'static str) -> Refused {
     Refused { names, instead }
 }
@@ -91,6 +103,31 @@ pub const FLAGS: &[Refused] = &[
         "arguments are no place for secrets, as anyone who can inspect containers reads them; use the flag of K3s \
          that names a file or a Secret",
     ),
+    // Gone since v1.26 (k3s-io/k3s#6574), and the rest long before.
+    refused(
+        &["no-deploy"],
+        "K3s has this flag no longer and would not start; write --disable with the same value: --disable=traefik",
+    ),
+    refused(
+        &["no-flannel"],
+        "K3s has this flag no longer and would not start; write --flannel-backend=none in spec.servers.args",
+    ),
+    refused(
+        &["cluster-secret"],
+        "K3s has this flag no longer and would not start; to choose the token, name a Secret in spec.token",
+    ),
+    refused(
+        &["disable-selinux"],
+        "K3s has this flag no longer and would not start; leave it out, as SELinux is off without --selinux",
+    ),
+    refused(
+        &["storage-*", "http-listen-port", "multi-cluster-cidr"],
+        "K3s has this flag no longer and would not start; leave it out",
+    ),
+    refused(
+        &["k3s-arg", "k3s-server-arg", "k3s-agent-arg"],
+        "that is k3d's flag, which K3s does not know and would not start with; write its value as an item of its own",
+    ),
     refused(&["help", "h", "version"], "that is a question to K3s, no setting; leave it out"),
 ];
 
@@ -130,6 +167,40 @@ pub const SERVER_FLAGS: Refused = refused(
     ],
     "only servers know this flag and an agent would not start with it; move it to spec.servers.args",
 );
+
+/// K3s flags that only agents know: a server that gets one does not start.
+pub const AGENT_FLAGS: Refused = refused(
+    &["disable-apiserver-lb"],
+    "only agents know this flag and a server would not start with it; move it to spec.agents.args",
+);
+
+/// What --disable does not know and takes all the same, as it takes any name for that of a manifest: each is a flag of
+/// its own.
+pub const DISABLE: &[&str] = &[
+    "cloud-controller",
+    "controller-manager",
+    "helm-controller",
+    "kube-proxy",
+    "network-policy",
+    "scheduler",
+];
+
+/// Arguments of servers that do nothing or keep K3s from starting, by the whole of what they look like, each with what
+/// to write instead.
+pub fn server_args() -> Vec<(String, String)> {
+    let disable = DISABLE.iter().map(|name| {
+        (
+            format!("--disable=(.*,)? *{name} *(,.*)?"),
+            format!("K3s takes {name} here without a word and does nothing: write --disable-{name} as an item of its own"),
+        )
+    });
+    let backend = (
+        "--flannel-backend=(ipsec|wireguard)".to_owned(),
+        "K3s has this backend no longer and would not start: write --flannel-backend=wireguard-native"
+            .to_owned(),
+    );
+    disable.chain([backend]).collect()
+}
 
 const PROCESS_ENV: Refused =
     refused(&["PATH", "LD_*"], "it decides which code the container runs; use an image of your own for that");

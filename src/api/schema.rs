@@ -18,6 +18,11 @@ fn shape(pattern: &str, message: &str) -> Rule {
     rule(format!("self.matches({})", whole(pattern)), message)
 }
 
+/// A rule that the whole of `self` has any other shape.
+fn no(pattern: &str, message: impl Into<String>) -> Rule {
+    rule(format!("!self.matches({})", whole(pattern)), message)
+}
+
 /// A regular expression as a CEL literal.
 fn whole(pattern: &str) -> String {
     format!("r'^({pattern})$'")
@@ -116,6 +121,20 @@ pub fn mirrored() -> Rule {
     )
 }
 
+pub fn mirrored_word() -> Rule {
+    rule("self in ['*', 'localhost'] || self.matches('[.:A-Z]')", text::MIRRORED_WORD)
+}
+
+/// A pattern and what it becomes.
+pub fn pattern_slash() -> Rule {
+    rule("!self.startsWith('^/') || self.contains('|')", text::PATTERN_SLASH)
+}
+
+pub fn replacement_slash() -> Rule {
+    rule("!self.replacement.startsWith('/') || !self.pattern.matches('^[(]*[.^]')", text::REPLACEMENT_SLASH)
+        .field_path(".replacement")
+}
+
 pub fn config_host() -> Rule {
     rule(
         format!("self == '*' || (self.matches({}) && self != 'index.docker.io')", whole(pattern::HOST)),
@@ -125,7 +144,20 @@ pub fn config_host() -> Rule {
 
 /// Rules of each endpoint of a mirror.
 pub fn endpoints(schema: &mut Schema) {
-    add_to_items(schema, [shape(pattern::ENDPOINT, text::ENDPOINT)]);
+    add_to_items(
+        schema,
+        [shape(pattern::ENDPOINT, text::ENDPOINT), shape(pattern::ENDPOINT_PATH, text::ENDPOINT_PATH)],
+    );
+}
+
+/// By a rule and not by the list's keys: those need a default where they may be left out.
+/// `namespace` is a word of CEL, which is why it is written so.
+pub fn used_twice() -> Rule {
+    rule(
+        "self.all(a, self.exists_one(b, a.name == b.name && (has(a.__namespace__) && a.__namespace__ != '' ? \
+         has(b.__namespace__) && a.__namespace__ == b.__namespace__ : !has(b.__namespace__) || b.__namespace__ == '')))",
+        text::TWICE,
+    )
 }
 
 pub fn one_ca() -> Rule {
@@ -335,17 +367,27 @@ pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
     let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
     properties.remove("maxUnavailable").expect("it is a field of pools");
+    let agent = &rules::AGENT_FLAGS;
+    let useless = rules::server_args().into_iter().map(|(shape, instead)| no(&shape, instead));
+    add_to_args(
+        schema,
+        [rule(format!("!self.matches(r'^--({})(=|$)')", agent.regex()), agent.instead)]
+            .into_iter()
+            .chain(useless),
+    );
 }
 
 /// Agents get no flags that only servers know.
 pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
+    add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
+}
+
+/// Adds rules to each argument of a pool.
+fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     let args = schema.pointer_mut("/properties/args").expect("a pool has arguments");
     let mut list = Schema::try_from(args.take()).expect("arguments have a schema");
-    add_to_items(
-        &mut list,
-        [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)],
-    );
+    add_to_items(&mut list, rules);
     *args = list.into();
 }
 
@@ -354,7 +396,13 @@ pub fn args(schema: &mut Schema) {
     let refused = |r: &Refused| rule(format!("!self.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
     add_to_items(
         schema,
-        [shape(pattern::ARG, text::ARG)].into_iter().chain(rules::FLAGS.iter().map(refused)),
+        [
+            shape(pattern::ARG, text::ARG),
+            no(pattern::TWO_ARGS, text::TWO_ARGS),
+            no(pattern::FILTERED_ARG, text::FILTERED_ARG),
+        ]
+        .into_iter()
+        .chain(rules::FLAGS.iter().map(refused)),
     );
 }
 
@@ -419,7 +467,7 @@ pub fn sans(schema: &mut Schema) {
 const END: &str = "(has(self.endPort) ? self.endPort : self.port)";
 
 pub fn not_the_api() -> Rule {
-    rule(format!("self.port > 6443 || {END} < 6443 || self.protocol != 'TCP'"), text::API_PORT)
+    rule(format!("self.port > 6443 || {END} < 6443 || {} != 'TCP'", protocol("self")), text::API_PORT)
         .field_path(".port")
 }
 
@@ -443,13 +491,20 @@ fn further(port: &str) -> String {
     format!("(has({port}.endPort) && {port}.endPort > {port}.port ? {port}.endPort - {port}.port : 0)")
 }
 
+// In lists the schema has no defaults.
+fn protocol(port: &str) -> String {
+    format!("(has({port}.protocol) ? {port}.protocol : 'TCP')")
+}
+
 /// Two host ranges, one of a port and another of which this is the length after the first, that can't both be bound;
 /// an address of 0.0.0.0 stands for every other.
 fn clash(port: &str, other: &str, length: &str) -> String {
+    let ip = |of: &str| format!("(has({of}.hostIP) ? {of}.hostIP : '127.0.0.1')");
+    let (own, others) = (ip(port), ip(other));
     format!(
         "has({port}.hostPort) && has({other}.hostPort) && {port}.hostPort <= {other}.hostPort + {length} && \
          {other}.hostPort <= {port}.hostPort + {} && \
-         ({port}.hostIP == {other}.hostIP || {port}.hostIP == '0.0.0.0' || {other}.hostIP == '0.0.0.0')",
+         ({own} == {others} || {own} == '0.0.0.0' || {others} == '0.0.0.0')",
         further(port)
     )
 }
@@ -458,7 +513,9 @@ fn clash(port: &str, other: &str, length: &str) -> String {
 pub fn host_ports() -> Rule {
     rule(
         format!(
-            "self.all(p, !has(p.hostPort) || self.exists_one(q, p.protocol == q.protocol && {}))",
+            "self.all(p, !has(p.hostPort) || self.exists_one(q, {} == {} && {}))",
+            protocol("p"),
+            protocol("q"),
             clash("p", "q", &further("q"))
         ),
         text::HOST_PORT_TWICE,
@@ -468,7 +525,8 @@ pub fn host_ports() -> Rule {
 pub fn api_host_port() -> Rule {
     rule(
         format!(
-            "!has(self.ports) || !self.ports.exists(p, p.protocol == 'TCP' && {})",
+            "!has(self.ports) || !self.ports.exists(p, {} == 'TCP' && {})",
+            protocol("p"),
             clash("p", "self.api", "0")
         ),
         text::API_HOST_PORT,

@@ -262,8 +262,8 @@ mod tests {
             "status": {
                 "conditions": [
                     {"type": "MemoryPressure", "status": "False"},
-                    {"type": "DiskPressure", "status": disk},
                     {"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "cni plugin not initialized"},
+                    {"type": "DiskPressure", "status": disk},
                 ],
                 "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": name}],
                 "nodeInfo": {
@@ -345,7 +345,7 @@ mod tests {
     fn a_node_tells_what_keeps_pods_from_it() {
         let mut starting = node("full", "False");
         let conditions = starting.status.as_mut().unwrap().conditions.as_mut().unwrap();
-        conditions[2].message = Some(
+        conditions[1].message = Some(
             "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
              returns error: cni plugin not initialized"
                 .into(),

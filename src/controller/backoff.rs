@@ -76,12 +76,15 @@ impl Failing {
             Some(previous) => previous.times.saturating_add(1),
             None => 0,
         };
-        let delay = 2u32
-            .checked_pow(times)
-            .and_then(|factor| limits.first.checked_mul(factor))
-            .map_or(limits.last, |delay| delay.min(limits.last));
-        Self { times, due: now + delay.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0) }
+        Self { times, due: now + delay(limits, times).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0) }
     }
+}
+
+/// The delay after so many failures before the last one.
+pub fn delay(limits: Limits, times: u32) -> Duration {
+    let factor = 2u32.checked_pow(times);
+    let delay = factor.and_then(|factor| limits.first.checked_mul(factor));
+    delay.map_or(limits.last, |delay| delay.min(limits.last))
 }
 
 /// A random number from 0 to 1. The standard library seeds its hashers well enough for this.

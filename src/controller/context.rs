@@ -19,8 +19,8 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, preload::Preloads, probe::Probe, pulls::Pulls, triggers::Triggers,
-    turns::Turns,
+    backoff::Backoff, files::Files, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
+    triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -118,6 +118,8 @@ struct Object {
     said: BTreeSet<String>,
     /// When a reconcile of it panicked, and over which generation.
     broken: Option<(Instant, i64)>,
+    /// Its steps that were carried out and have shown no effect.
+    pace: Pace,
 }
 
 impl Drop for Object {
@@ -190,6 +192,11 @@ impl Memory {
         if let Some((_, task)) = self.with(uid, |o| o.alarm.take()) {
             task.abort();
         }
+    }
+
+    /// The steps of it that were carried out and have shown no effect.
+    pub fn pace<T>(&self, uid: &str, f: impl FnOnce(&mut Pace) -> T) -> T {
+        self.with(uid, |o| f(&mut o.pace))
     }
 
     /// A reconcile of the object panicked over this generation.

@@ -5,7 +5,7 @@ use std::{
     sync::Mutex,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
 
 use crate::{
@@ -120,6 +120,14 @@ impl World<'_> {
             Action::Signal { container, signal } => engine.signal(&self.id(container)?, signal).await?,
             Action::RemoveContainer { container } => {
                 gone(engine.remove_container(&self.id(container)?).await)?
+            }
+            Action::Expect { container, one_of } => {
+                let id = self.id(container)?;
+                let looks = one_of.iter().map(|path| engine.path_info(&id, path));
+                if !try_join_all(looks).await?.iter().any(Option::is_some) {
+                    let words = format!("{} has none of {}", container.name, one_of.join(", "));
+                    return Err(error::Error::NotFound(words).into());
+                }
             }
             Action::SetRestart { container, restart } => {
                 engine.update(&self.id(container)?, &Update { restart: Some(*restart) }).await?;

@@ -1,15 +1,15 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::try_join_all;
+use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
+    carry_out::{Left, carry_out, hold, take_away},
     context::Context,
-    credentials,
-    execute::{self, Report},
-    expiry, hang,
+    credentials, execute, expiry, hang,
     kube_io::{self, Error},
     manifests, observe, ports,
     pulls::Wake,
@@ -20,14 +20,15 @@ use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::{self, reasons, types},
+        names::{self, ClusterNames},
     },
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
         called,
-        cluster::{self, Allocation, Desired},
+        cluster::{self, Desired},
         containers::Owner,
-        failures,
+        data_loss, failures,
         local_cluster::{self, Inputs, teardown},
         observed::Observed,
         quorum_reset,
@@ -37,8 +38,11 @@ use crate::{
         turns, validate,
     },
     status::{self, ClusterView, Moment},
+    time::after,
 };
 
+/// How long a node has from its start to its first report before its log is looked at for why it is not let in.
+const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
 
@@ -114,6 +118,9 @@ async fn pass(
     if valid.stopped {
         return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
     }
+    if let Err(error) = observe::kept(&*ctx.engine, &mut observed, &valid.names).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
 
     let mut plan = Plan::default();
     let Some(refs) = resolve::refs(ctx, cluster, &valid, &observed, &mut plan).await? else {
@@ -185,6 +192,7 @@ async fn pass(
     if begins && !ctx.turns.take(&owner.uid, most, wake(ctx, cluster)) {
         turns::wait(&mut plan);
     }
+    let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
     start_pulls(ctx, cluster, &valid, &desired, &mut plan).await?;
     for import in &plan.imports {
         ctx.preloads.start(import, wake(ctx, cluster));
@@ -203,6 +211,7 @@ async fn pass(
         problems: &plan.problems,
         unjudged: plan.unjudged,
         reset: plan.reset.as_deref(),
+        forgets: plan.forgets,
         quorum_reset: reset.told(&plan),
         repairs: &plan.repairs,
         kubeconfig_secret: secret.as_deref(),
@@ -212,86 +221,65 @@ async fn pass(
     let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
     // A repair is counted before it is begun: an operator that is killed by it must not forget it.
     let counted = plan.repairs != repairs;
-    if first_look || no_longer || counted || last || plan.steps.is_empty() {
+    if plan.forgets {
+        report::warning(ctx, &cluster.object_ref(&()), reasons::DATA_LOST, data_loss::RECREATED);
+    }
+    if first_look || no_longer || counted || plan.forgets || last || plan.steps.is_empty() {
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
     }
     if plan.steps.is_empty() {
-        let next = report::next(ctx, &owner.uid, &plan.problems);
+        let next = report::next_due(ctx, &owner.uid, &plan.problems, due);
         // What is settled is otherwise looked at seldom.
-        let again = plan.again.filter(|_| plan.problems.is_empty());
+        let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
         return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, moment.now))));
     }
 
-    let done = execute::execute(&plan.steps, &*ctx.engine, child.as_deref(), moment.now, &ctx.metrics).await;
+    let mut retry = false;
+    let meaning = |action: &Action, error: &execute::Error| match error {
+        execute::Error::Docker(error) => {
+            let note =
+                |refused: &mut Refused| refused.of_cluster(action, error, &valid, &allocation, previous);
+            // The plan that follows does without a port that something else has.
+            if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, &owner, error, &valid, &allocation) {
+                retry = true;
+                return None;
+            }
+            failures::docker(action, error, Some(&valid.names))
+        }
+        execute::Error::Child(_) | execute::Error::NoChild => {
+            ctx.memory.drop_child(&owner.uid);
+            Some(failures::child(action, &error.to_string(), Some(&valid.names)))
+        }
+        execute::Error::NotMade(_) => None,
+    };
+    let told_of = (&cluster.object_ref(&()), &owner);
+    let carried = carry_out(ctx, told_of, &plan, child.as_deref(), moment.now, meaning).await;
     // Whatever was done to a container may have changed its files.
     for detail in observed.own.values() {
         if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
             ctx.files.forget(&detail.container.id);
         }
     }
-    report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-    if begins && !done.failed.is_empty() {
+    let all_done = carried.report.failed.is_empty();
+    if begins && !all_done {
         ctx.turns.done(&owner.uid);
     }
-    let problems = problems(ctx, &owner, &plan, &done, &valid, &allocation, previous);
-    let Some(problems) = problems else {
+    let mut problems = carried.problems();
+    if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
         // A drain asks again and again; nothing else is worth another look at once.
         let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
-        if busy && done.failed.is_empty() {
+        if busy && all_done {
             return Ok(Outcome::Again);
         }
         let next = status::cluster(previous, &view, moment);
         write(cluster, previous, next, ctx).await?;
         return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
-    };
-    let all: Vec<Problem> = problems.into_iter().chain(plan.problems.iter().cloned()).collect();
-    let next = status::cluster(previous, &ClusterView { problems: &all, ..view }, moment);
+    }
+    problems.extend(plan.problems.iter().cloned());
+    let next = status::cluster(previous, &ClusterView { problems: &problems, ..view }, moment);
     write(cluster, previous, next, ctx).await?;
-    Ok(Outcome::Next(report::next(ctx, &owner.uid, &all)))
-}
-
-/// What the failed steps mean; `None` when nothing failed, or only because the picture was out of date.
-fn problems(
-    ctx: &Context,
-    owner: &Owner,
-    plan: &Plan,
-    done: &Report,
-    valid: &validate::Valid,
-    allocation: &Allocation,
-    previous: &LocalClusterStatus,
-) -> Option<Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut retry = false;
-    for (index, error) in &done.failed {
-        let action = &plan.steps[*index].action;
-        tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
-        match error {
-            execute::Error::Docker(error) => {
-                let note =
-                    |refused: &mut Refused| refused.of_cluster(action, error, valid, allocation, previous);
-                // The plan that follows does without a port that something else has.
-                if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, owner, error, valid, allocation) {
-                    retry = true;
-                    continue;
-                }
-                problems.extend(failures::docker(action, error, Some(&valid.names)));
-            }
-            execute::Error::Child(error) => {
-                ctx.memory.drop_child(&owner.uid);
-                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
-            }
-            execute::Error::NoChild => {
-                problems.push(failures::child(action, &error.to_string(), Some(&valid.names)));
-            }
-            execute::Error::NotMade(_) => {}
-        }
-    }
-    if problems.is_empty() || (retry && problems.iter().all(|p| !p.stalled())) {
-        None
-    } else {
-        Some(problems)
-    }
+    Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &problems, due)))
 }
 
 /// Images and files, once it is known which are wanted.
@@ -302,7 +290,7 @@ async fn details(
     token: &[u8],
 ) -> Result<(), DockerError> {
     let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
-    let images: std::collections::BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
+    let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
     last_words(ctx, observed, token).await?;
     let states = images
         .into_iter()
@@ -318,19 +306,38 @@ async fn details(
 /// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
+    let working: BTreeSet<String> = observe::all_working(observed);
     for detail in observed.own.values_mut() {
+        let id = &detail.container.id;
+        // Between two of its ends it runs, for a moment.
+        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, TO_REPORT));
+        let starts = !working.contains(id) && detail.container.state == State::Running && !young;
+        if starts && observed.child.state().is_some() {
+            let lines = ctx.engine.logs(id, 100).await?;
+            if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
+                observed.rejected.insert(id.clone());
+            }
+        }
+        let loops =
+            detail.container.state == State::Running && detail.started_again > 0 && !working.contains(id);
         let failed = detail.container.state == State::Restarting
             || (detail.container.state == State::Exited
                 && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
         if detail.container.state == State::Exited
             && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
         {
-            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
+            let lines = ctx.engine.logs(id, 100).await?;
             let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
-            observed.logs.insert(detail.container.id.clone(), lines);
-        } else if failed && detail.error.as_deref().unwrap_or_default().is_empty() {
-            let lines = ctx.engine.logs(&detail.container.id, 100).await?;
-            detail.error = k3s::log::last_words(&lines).filter(|words| !words.contains(&*token));
+            observed.logs.insert(id.clone(), lines);
+        } else if loops || (failed && detail.error.as_deref().unwrap_or_default().is_empty()) {
+            let mut lines = ctx.engine.logs(id, 100).await?;
+            lines.retain(|line| !line.contains(&*token));
+            if let Some(words) = k3s::log::refused_arguments(&lines) {
+                observed.refused_arguments.insert(id.clone(), words);
+            }
+            if failed {
+                detail.error = k3s::log::last_words(&lines);
+            }
         }
     }
     Ok(())
@@ -387,41 +394,26 @@ pub async fn write(
 /// Takes away everything that the object made. `None`: all of it is gone.
 pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let owner = owner(cluster, ctx);
-    let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
-    let mut previous = cluster.status.clone().unwrap_or_default();
-    for _ in 0..PASSES {
-        let observed = match observe::engine(&*ctx.engine, &owner).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                let mut problem = report::docker(ctx, &error);
-                problem.message = format!("the deletion waits for Docker: {}", problem.message);
-                let next = status::cluster_blocked(
-                    &previous,
-                    std::slice::from_ref(&problem),
-                    types::NETWORK_READY,
-                    moment,
-                );
-                write(cluster, &mut previous, next, ctx).await?;
-                return Ok(Some(report::next(ctx, &owner.uid, &[problem])));
-            }
-        };
-        ctx.health.set_docker(true);
-        let mut plan = Plan::default();
-        teardown(&mut plan, &owner, &observed, |_| false);
-        if plan.is_settled() {
-            ctx.memory.forget(&owner.uid);
+    let namespace = cluster.namespace().unwrap_or_default();
+    let told = called::cluster(&owner, &Observed::default(), &cluster.status.clone().unwrap_or_default());
+    let chosen = || names::cluster(&namespace, &cluster.name_any(), cluster.spec.cluster_name.as_deref());
+    let names = ClusterNames::new(told.unwrap_or_else(chosen));
+    let told_of = (&cluster.object_ref(&()), &owner);
+    let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &owner, observed, |_| false);
+    match take_away(ctx, told_of, Some(&names), all).await {
+        Left::Nothing => {
             ctx.turns.done(&owner.uid);
-            return Ok(None);
+            Ok(None)
         }
-        let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
-        report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-        let mut failed: Vec<Problem> = report::failures(&plan.steps, &done, None);
-        failed.extend(report::in_the_way(&plan.steps, &done, &observed, &owner, types::NETWORK_READY));
-        if !failed.is_empty() {
-            let next = status::cluster_blocked(&previous, &failed, types::NETWORK_READY, moment);
-            write(cluster, &mut previous, next, ctx).await?;
-            return Ok(Some(report::next(ctx, &owner.uid, &failed)));
+        Left::Some(problems, due) => {
+            if !problems.is_empty() {
+                let moment =
+                    Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
+                let mut previous = cluster.status.clone().unwrap_or_default();
+                let next = status::cluster_blocked(&previous, &problems, types::NETWORK_READY, moment);
+                write(cluster, &mut previous, next, ctx).await?;
+            }
+            Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))
         }
     }
-    Ok(Some(Next::requeue(Duration::from_millis(500))))
 }

@@ -1,6 +1,7 @@
 //! The shell round the pure core: watches, reconciles and reports.
 
 pub mod backoff;
+mod carry_out;
 pub mod context;
 pub mod credentials;
 pub mod execute;
@@ -12,6 +13,7 @@ pub mod local_cluster;
 pub mod manifests;
 pub mod observe;
 pub mod own_registry;
+pub mod pace;
 pub mod panics;
 mod ports;
 pub mod preload;

@@ -1,13 +1,13 @@
 //! Takes the picture that a plan is made from. Everything here only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use sha2::{Digest, Sha256};
 
 use super::files::Files;
 use crate::{
-    api::names,
+    api::names::{self, ClusterNames},
     docker::{
         engine::{Container, ContainerDetail, Engine, Result, State},
         error::Error,
@@ -19,7 +19,7 @@ use crate::{
         desired::{ContainerSpec, FileChange},
         host_path::{self, Look},
         nodes::works,
-        observed::Observed,
+        observed::{Kept, Observed},
         registries::DIRECTORIES,
         registry::{config::Secrets, log},
     },
@@ -56,6 +56,23 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
         }
     }
     Ok(Observed { engine: info, containers, own, networks, volumes, ..Observed::default() })
+}
+
+/// What the volumes of nodes hold that were made and never started.
+pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterNames) -> Result<()> {
+    let new = observed.own.values().filter(|d| {
+        let node = names.parse_node(&d.container.name).is_some();
+        node && d.container.state == State::Created && d.started_at.is_none()
+    });
+    let looks = new.map(|detail| async {
+        let id = detail.container.id.as_str();
+        let data = try_join_all(k3s::DATA.map(|path| engine.path_info(id, path))).await?;
+        let password = engine.path_info(id, k3s::PASSWORD_FILE).await?.is_some();
+        Ok::<_, Error>((id.to_owned(), Kept { data: data.iter().any(Option::is_some), password }))
+    });
+    let looks: Vec<_> = try_join_all(looks).await?;
+    observed.kept = looks.into_iter().collect();
+    Ok(())
 }
 
 /// The hashes of those files of containers that are compared with what is desired.
@@ -98,6 +115,11 @@ pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) ->
     let read: Vec<_> = try_join_all(read).await?;
     observed.trees = read.into_iter().collect();
     Ok(())
+}
+
+/// The ids of the containers of all nodes that work.
+pub fn all_working(observed: &Observed) -> BTreeSet<String> {
+    observed.own.values().filter(|d| works(observed, d)).map(|d| d.container.id.clone()).collect()
 }
 
 /// The containers of nodes that work, by the word of the cluster's API.

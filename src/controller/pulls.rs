@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, Limits, jitter};
 use crate::{
-    docker::engine::{Engine, RegistryAuth, Result},
+    docker::{
+        engine::{Engine, RegistryAuth, Result},
+        error::Error,
+    },
     metrics::Metrics,
     plan::observed::ImageState,
 };
@@ -28,10 +31,10 @@ pub struct Pulls {
 }
 
 enum Pull {
-    /// It runs; these are told when it ends. With the words that the last one failed with.
-    Running(Vec<Wake>, Option<String>),
-    /// It failed with these words; the next try is due then.
-    Failed(String, Instant),
+    /// It runs; these are told when it ends. With what the last one failed by.
+    Running(Vec<Wake>, Option<Error>),
+    /// It failed; the next try is due then.
+    Failed(Error, Instant),
 }
 
 /// Called when a pull ends.
@@ -56,9 +59,7 @@ impl Pulls {
         Ok(match self.lock().get(image) {
             Some(Pull::Running(_, None)) => ImageState::Pulling,
             // Another try is no news before it ends, or the status would go to and fro.
-            Some(Pull::Failed(message, _) | Pull::Running(_, Some(message))) => {
-                ImageState::Failed(message.clone())
-            }
+            Some(Pull::Failed(error, _) | Pull::Running(_, Some(error))) => ImageState::Failed(error.clone()),
             None => ImageState::Absent,
         })
     }
@@ -71,6 +72,15 @@ impl Pulls {
         }
     }
 
+    /// Pulls an image, which is there then.
+    async fn pull(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        self.engine.pull(image, auth).await?;
+        match self.engine.image(image).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::Engine(format!("{image} was pulled, and the Docker engine does not have it"))),
+        }
+    }
+
     /// Starts the pull of an image unless it runs already, or failed a moment ago; `wake` is called when it ends.
     pub fn start(&self, image: &str, auth: Option<RegistryAuth>, wake: Wake) {
         let mut state = self.lock();
@@ -80,7 +90,7 @@ impl Pulls {
                 return;
             }
             Some(Pull::Failed(_, due)) if Instant::now() < *due => return,
-            Some(Pull::Failed(message, _)) => Some(std::mem::take(message)),
+            Some(Pull::Failed(error, _)) => Some(error.clone()),
             None => None,
         };
         state.insert(image.to_owned(), Pull::Running(vec![wake], failed));
@@ -88,7 +98,7 @@ impl Pulls {
         let (this, image) = (self.clone(), image.to_owned());
         tokio::spawn(async move {
             tracing::info!(image, "pulling");
-            let done = this.engine.pull(&image, auth.as_ref()).await;
+            let done = this.pull(&image, auth.as_ref()).await;
             this.metrics.pulled(if done.is_ok() { "ok" } else { "failed" });
             let mut state = this.lock();
             let before = match &done {
@@ -100,7 +110,7 @@ impl Pulls {
                     tracing::warn!(image, %error, "the pull failed");
                     let now = Instant::now();
                     let due = now + this.backoff.failed(image.clone(), now, jitter());
-                    state.insert(image, Pull::Failed(error.to_string(), due))
+                    state.insert(image, Pull::Failed(error.clone(), due))
                 }
             };
             drop(state);

@@ -1,11 +1,12 @@
 //! The reconcile of a Registry.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
 
 use super::{
+    carry_out::{Left, carry_out, hold, take_away},
     context::Context,
     execute,
     kube_io::{self, Error, bounded},
@@ -27,7 +28,7 @@ use crate::{
         observed::Observed,
         refused::Refused,
         registry::{self, Desired, Inputs, collection, config::Secrets, host_path, volume},
-        steps::{Plan, Problem},
+        steps::{Action, Plan, Problem},
         validate::{self, ValidRegistry},
     },
     status::{self, Moment, RegistryView},
@@ -114,6 +115,7 @@ async fn pass(
         let (triggers, namespace, name) = (ctx.triggers.clone(), namespace.clone(), object.name_any());
         ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
     }
+    let due = hold(ctx, &owner.uid, &mut plan, None);
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == types::CONTAINER_READY) {
         probe(ctx, &observed, &valid, &secrets, &mut plan).await;
     }
@@ -136,20 +138,20 @@ async fn pass(
             let next = status::registry(previous, view(&plan.problems), moment);
             write(object, previous, next, ctx).await?;
         }
-        let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
-        // Whatever was done to a container may have changed its files.
-        observed.own.keys().for_each(|id| ctx.files.forget(id));
-        report::events(ctx, &object.object_ref(&()), &plan.steps, &done);
-        for (index, error) in &done.failed {
-            let action = &plan.steps[*index].action;
-            tracing::warn!(object = owner.object, step = %action, %error, "a step failed");
-            let execute::Error::Docker(error) = error else { continue };
+        let meaning = |action: &Action, error: &execute::Error| {
+            let execute::Error::Docker(error) = error else { return None };
             let note =
                 |refused: &mut Refused| refused.of_registry(error, &valid, desired.host_port, previous);
-            if !ctx.memory.refuse(&owner.uid, note) {
-                problems.extend(failures::docker(action, error, None));
+            if ctx.memory.refuse(&owner.uid, note) {
+                return None;
             }
-        }
+            failures::docker(action, error, None)
+        };
+        let told_of = (&object.object_ref(&()), &owner);
+        let carried = carry_out(ctx, told_of, &plan, None, moment.now, meaning).await;
+        // Whatever was done to a container may have changed its files.
+        observed.own.keys().for_each(|id| ctx.files.forget(id));
+        problems = carried.problems();
         if problems.is_empty() {
             return Ok(None);
         }
@@ -157,7 +159,7 @@ async fn pass(
     problems.extend(plan.problems.iter().cloned());
     let next = status::registry(previous, view(&problems), moment);
     write(object, previous, next, ctx).await?;
-    Ok(Some(report::next(ctx, &owner.uid, &problems)))
+    Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))
 }
 
 /// What a plan is made of, besides what there is.
@@ -315,36 +317,19 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
     let living: BTreeSet<String> = registries.items.into_iter().filter_map(|r| r.metadata.uid).collect();
     let storage = &object.spec.storage;
     let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();
-    for _ in 0..PASSES {
-        let observed = match observe::engine(&*ctx.engine, &owner).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                let mut problem = report::docker(ctx, &error);
-                problem.message = format!("the deletion waits for Docker: {}", problem.message);
-                let problems = [problem];
+    let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.clone());
+    let all = |plan: &mut Plan, observed: &Observed| {
+        let hostname = called::registry(&owner, explicit, told.as_deref(), observed, &living);
+        volume::teardown(plan, &owner, observed, &hostname, retained, &living);
+    };
+    match take_away(ctx, (&object.object_ref(&()), &owner), None, all).await {
+        Left::Nothing => Ok(None),
+        Left::Some(problems, due) => {
+            if !problems.is_empty() {
                 let next = status::registry_blocked(&previous, &problems, types::CONTAINER_READY, moment);
                 write(object, &mut previous, next, ctx).await?;
-                return Ok(Some(report::next(ctx, &owner.uid, &problems)));
             }
-        };
-        ctx.health.set_docker(true);
-        let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
-        let hostname = called::registry(&owner, explicit, told, &observed, &living);
-        let mut plan = Plan::default();
-        volume::teardown(&mut plan, &owner, &observed, &hostname, retained, &living);
-        if plan.is_settled() {
-            ctx.memory.forget(&owner.uid);
-            return Ok(None);
-        }
-        let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
-        report::events(ctx, &object.object_ref(&()), &plan.steps, &done);
-        let mut failed = report::failures(&plan.steps, &done, None);
-        failed.extend(report::in_the_way(&plan.steps, &done, &observed, &owner, types::CONTAINER_READY));
-        if !failed.is_empty() {
-            let next = status::registry_blocked(&previous, &failed, types::CONTAINER_READY, moment);
-            write(object, &mut previous, next, ctx).await?;
-            return Ok(Some(report::next(ctx, &owner.uid, &failed)));
+            Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))
         }
     }
-    Ok(Some(Next::requeue(Duration::from_millis(500))))
 }

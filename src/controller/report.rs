@@ -10,23 +10,11 @@ use kube::runtime::{
 };
 use tokio::time::Instant;
 
-use super::{
-    backoff::jitter,
-    context::Context,
-    execute::{self, Report},
-};
+use super::{backoff::jitter, context::Context, execute::Report};
 use crate::{
-    api::{
-        condition::{self, reasons, types},
-        names::ClusterNames,
-    },
+    api::condition::{self, reasons, types},
     docker::error::Error as DockerError,
-    plan::{
-        containers::Owner,
-        failures,
-        observed::Observed,
-        steps::{Plan, Problem, Step},
-    },
+    plan::steps::{Plan, Problem, Step},
 };
 
 /// How soon to look again while something is under way that nobody tells of.
@@ -46,52 +34,36 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
     Problem::waits(types::DOCKER_REACHABLE, reason, error.to_string())
 }
 
-/// The problems of failed Docker steps of a cluster with these names, or of an object without nodes.
-pub fn failures(steps: &[Step], done: &Report, names: Option<&ClusterNames>) -> Vec<Problem> {
-    let of = |(index, error): &(usize, execute::Error)| match error {
-        execute::Error::Docker(error) => failures::docker(&steps[*index].action, error, names),
-        execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
-    };
-    done.failed.iter().filter_map(of).collect()
-}
-
-/// What keeps the remains of a deleted object from being removed: somebody else uses them. While containers of its own
-/// are there, they may be what does.
-pub fn in_the_way(
-    steps: &[Step],
-    done: &Report,
-    observed: &Observed,
-    owner: &Owner,
-    condition: &'static str,
-) -> Vec<Problem> {
-    if observed.containers.iter().any(|c| owner.owns(&c.labels)) {
-        return Vec::new();
-    }
-    let of = |(index, error): &(usize, execute::Error)| match error {
-        execute::Error::Docker(error) => failures::in_the_way(&steps[*index].action, error, condition),
-        execute::Error::Child(_) | execute::Error::NoChild | execute::Error::NotMade(_) => None,
-    };
-    done.failed.iter().filter_map(of).collect()
-}
-
 /// When to look again at an object with these problems.
 pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
+    Next::requeue(delay(ctx, uid, problems))
+}
+
+/// The same, where steps were held back that are due then, if any were.
+pub fn next_due(ctx: &Context, uid: &str, problems: &[Problem], due: Option<Duration>) -> Next {
+    match due {
+        // It is not settled, whatever its status can tell of it so far.
+        Some(due) if problems.is_empty() => Next::requeue(due),
+        Some(due) => Next::requeue(due.min(delay(ctx, uid, problems))),
+        None => next(ctx, uid, problems),
+    }
+}
+
+fn delay(ctx: &Context, uid: &str, problems: &[Problem]) -> Duration {
     if problems.is_empty() {
         ctx.memory.settled(uid);
-        return Next::requeue(ctx.resync.mul_f64(1.0 - jitter() / 10.0));
+        return ctx.resync.mul_f64(1.0 - jitter() / 10.0);
     }
     let failed =
         problems.iter().any(|p| p.condition == types::DOCKER_REACHABLE || p.reason == reasons::DOCKER_ERROR);
     if failed {
-        return Next::requeue(
-            ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(STALLED),
-        );
+        return ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(STALLED);
     }
     // What goes on beside it is followed as closely as ever.
     if problems.iter().all(Problem::stalled) {
-        return Next::requeue(STALLED.mul_f64(1.0 - jitter() / 5.0));
+        return STALLED.mul_f64(1.0 - jitter() / 5.0);
     }
-    waiting(ctx, uid)
+    soon(ctx, uid)
 }
 
 /// When to look again at a settled object of which something is due at this time, which may be long after.
@@ -103,7 +75,11 @@ pub fn at(ctx: &Context, time: Timestamp, now: Timestamp) -> Next {
 /// When to look again at an object that something is under way for: soon at first, since a user waits, and less often
 /// the longer it lasts.
 pub fn waiting(ctx: &Context, uid: &str) -> Next {
-    Next::requeue((ctx.memory.unsettled_for(uid) / 20).clamp(SOON, LATER))
+    Next::requeue(soon(ctx, uid))
+}
+
+fn soon(ctx: &Context, uid: &str) -> Duration {
+    (ctx.memory.unsettled_for(uid) / 20).clamp(SOON, LATER)
 }
 
 /// Tells of everything that was done to the host.
@@ -168,6 +144,7 @@ pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], aft
             ready.reason.as_str(),
             reasons::DOCKER_UNAVAILABLE
                 | reasons::DOCKER_ERROR
+                | reasons::IMAGE_PULL_FAILED
                 | reasons::SECRET_NOT_FOUND
                 | reasons::REGISTRY_NOT_FOUND
         );

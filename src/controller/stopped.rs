@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kube::Resource;
 
 use super::{
+    carry_out::{carry_out, hold, of_docker},
     context::Context,
-    execute,
     kube_io::Error,
     local_cluster::{Outcome, write},
     report,
@@ -34,6 +34,7 @@ pub async fn pass(
     ctx.turns.done(&owner.uid);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
+    let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
     let told = |previous: &LocalClusterStatus, problems: &[_]| {
         status::stopped(previous, valid, owner, observed, problems, moment)
     };
@@ -43,19 +44,20 @@ pub async fn pass(
         write(cluster, previous, next, ctx).await?;
     }
     if plan.steps.is_empty() {
-        return Ok(Outcome::Next(report::next(ctx, &owner.uid, &plan.problems)));
+        return Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &plan.problems, due)));
     }
-    let done = execute::execute(&plan.steps, &*ctx.engine, None, moment.now, &ctx.metrics).await;
+    let told_of = (&cluster.object_ref(&()), owner);
+    let meaning = of_docker(Some(&valid.names));
+    let carried = carry_out(ctx, told_of, &plan, None, moment.now, meaning).await;
     observed.own.keys().for_each(|id| ctx.files.forget(id));
-    report::events(ctx, &cluster.object_ref(&()), &plan.steps, &done);
-    let mut problems = report::failures(&plan.steps, &done, Some(&valid.names));
-    if problems.is_empty() {
-        return Ok(if done.failed.is_empty() {
+    if carried.problems.is_empty() {
+        return Ok(if carried.report.failed.is_empty() {
             Outcome::Again
         } else {
             Outcome::Next(report::waiting(ctx, &owner.uid))
         });
     }
+    let mut problems = carried.problems();
     problems.append(&mut plan.problems);
     let next = told(previous, &problems);
     write(cluster, previous, next, ctx).await?;

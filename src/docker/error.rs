@@ -35,7 +35,38 @@ pub enum Error {
     Engine(String),
 }
 
+/// What registries and engines say of an image that they do not have, or do not give to these credentials. Anything else
+/// that a pull fails by can pass: a network, a name server or a registry that is down, or a limit of pulls.
+const REFUSALS: [&str; 12] = [
+    "access denied",
+    "denied:",
+    "does not exist",
+    "insufficient_scope",
+    "invalid reference",
+    "manifest unknown",
+    "name unknown",
+    "no basic auth credentials",
+    "no matching manifest",
+    "not found",
+    "repository name not known",
+    "unauthorized",
+];
+
 impl Error {
+    /// Whether asking again changes nothing until a person changes something.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid(_) => true,
+            Self::Pull(words) => {
+                let words = words.to_ascii_lowercase();
+                // A registry that can't be found is no image that can't be.
+                let away = words.contains("no such host") || words.contains("server misbehaving");
+                !away && REFUSALS.iter().any(|refusal| words.contains(refusal))
+            }
+            _ => false,
+        }
+    }
+
     /// Its name, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
@@ -50,5 +81,36 @@ impl Error {
             Self::Pull(_) => "pull",
             Self::Engine(_) => "engine",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_refused_or_can_still_succeed() {
+        let refused = |words: &str| Error::Pull(words.into()).is_refusal();
+        for words in [
+            "manifest for rancher/k3s:v9 not found: manifest unknown: manifest unknown",
+            "pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to \
+             the resource is denied",
+            "unauthorized: authentication required",
+            "no matching manifest for linux/arm64/v8 in the manifest list entries",
+            "Head \"https://reg.example/v2/x/manifests/1\": no basic auth credentials",
+        ] {
+            assert!(refused(words), "{words}");
+        }
+        for words in [
+            "Get \"https://reg.example/v2/\": dial tcp: lookup reg.example: no such host",
+            "Get \"http://localhost:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+            "Get \"https://registry-1.docker.io/v2/\": net/http: TLS handshake timeout",
+            "toomanyrequests: You have reached your pull rate limit.",
+            "received unexpected HTTP status: 503 Service Unavailable",
+            "write /var/lib/docker/tmp/x: no space left on device",
+        ] {
+            assert!(!refused(words), "{words}");
+        }
+        assert!(!Error::Timeout("not found".into()).is_refusal());
     }
 }

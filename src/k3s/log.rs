@@ -1,5 +1,9 @@
 //! K3s's log: what it says before it ends.
 
+use jiff::{SignedDuration, Timestamp};
+
+use crate::time::after;
+
 /// The longest words that are worth telling.
 const MAX: usize = 300;
 
@@ -14,6 +18,30 @@ pub fn last_words(lines: &[String]) -> Option<String> {
     let message =
         serde_json::from_str::<String>(message).unwrap_or_else(|_| message.trim_matches('"').to_owned());
     Some(message.chars().take(MAX).collect())
+}
+
+/// What K3s and the programs in it say of arguments that they do not take. Whoever tries again gets the same answer.
+const REFUSED: [&str; 7] = [
+    "flag provided but not defined",
+    "invalid argument \"",
+    "invalid value \"",
+    "must share the same IP version",
+    "unknown flag: ",
+    "unknown shorthand flag",
+    "failed to validate kubelet flags",
+];
+
+/// The words by which K3s refuses its arguments, where it does.
+pub fn refused_arguments(lines: &[String]) -> Option<String> {
+    last_words(lines).filter(|words| REFUSED.iter().any(|refused| words.contains(refused)))
+}
+
+/// Whether the cluster has refused a node's password since this time.
+pub fn rejected_since(lines: &[String], since: Timestamp) -> bool {
+    let at = |line: &str| line.strip_prefix("time=\"")?.split_once('"')?.0.parse::<Timestamp>().ok();
+    // Lines have whole seconds.
+    let recent = |at: Timestamp| after(at, SignedDuration::from_secs(1)) >= since;
+    lines.iter().any(|line| line.contains("Node password rejected") && at(line).is_some_and(recent))
 }
 
 /// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.
@@ -44,6 +72,41 @@ mod tests {
             Some("Error: flag provided but not defined: -foo")
         );
         assert_eq!(said(&["I1125 fine"]), None);
+    }
+
+    #[test]
+    fn refused_arguments_are_told_from_what_passes() {
+        let refused = |message: &str| {
+            let line = format!("time=\"x\" level=fatal msg={}", serde_json::to_string(message).unwrap());
+            refused_arguments(&[line, "   --help, -h  show help".into()])
+        };
+        for message in [
+            "Error: flag provided but not defined: -no-deploy",
+            "Error: invalid value \"x\" for flag -v: parse error",
+            "flannel exited: cluster-cidr: 10.42.0.0/16 and node-ip: fd00::1, must share the same IP version",
+            "Shutdown request received: \"kubelet exited: failed to parse kubelet flag: unknown flag: --max-pod\"",
+        ] {
+            assert_eq!(refused(message).as_deref(), Some(message));
+        }
+        for message in [
+            "Error: preparing server: failed to bootstrap cluster data: failed to get CA certs: connection refused",
+            "Shutdown request received: \"etcd cluster join failed: duplicate node name found\"",
+        ] {
+            assert_eq!(refused(message), None);
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_since_the_last_start_counts() {
+        let line = |at: &str, message: &str| format!("time=\"{at}\" level=info msg=\"{message}\"");
+        let refused =
+            "Waiting to retrieve agent configuration; server is not ready: Node password rejected, duplicate";
+        let lines =
+            [line("2026-11-25T04:08:38Z", refused), line("2026-11-25T04:08:50Z", "Starting k3s agent")];
+        let since = |at: &str| rejected_since(&lines, at.parse().unwrap());
+        assert!(since("2026-11-25T04:08:38.900Z") && since("2026-11-25T04:00:00Z"));
+        assert!(!since("2026-11-25T04:08:49Z"));
+        assert!(!rejected_since(&["Node password rejected".into()], Timestamp::MIN));
     }
 
     #[test]

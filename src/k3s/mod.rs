@@ -9,6 +9,7 @@ pub mod kubeconfig;
 pub mod load_balancer;
 pub mod log;
 pub mod manifests;
+pub mod networks;
 pub mod registries;
 pub mod registry_hosting;
 pub mod reserved;
@@ -28,6 +29,11 @@ pub const NODE_VOLUMES: [(&str, &str); 5] = [
 
 /// The kind of the volume that holds the datastore or, on agents, containerd.
 pub const STATE_VOLUME: &str = "state";
+/// What there is in a server's state volume once it has data: SQLite's file, or etcd's log. One of them.
+pub const DATA: [&str; 2] =
+    ["/var/lib/rancher/k3s/server/db/state.db", "/var/lib/rancher/k3s/server/db/etcd/member/wal"];
+/// The password that a node registered with.
+pub const PASSWORD_FILE: &str = "/etc/rancher/node/password";
 /// The kind of the volume that holds the node's password.
 pub const ETC_VOLUME: &str = "etc";
 

@@ -13,9 +13,9 @@ mod shape;
 
 use std::collections::BTreeMap;
 
-pub use check::check;
+pub use check::{check, check_part};
 pub(crate) use endpoint::{DOCKER_HUB, DOCKER_HUB_HOST, Endpoint};
-pub use mirrored::{Mirrored, Scheme, of_registries, upstream_of};
+pub use mirrored::{Mirrored, Scheme, of_registries, on_host, upstream_of};
 pub use parse::{parse, parse_rendered};
 
 pub use super::hosts_toml::neutral_hosts;
@@ -257,7 +257,7 @@ mod tests {
         let mut base = of_registries(&[Mirrored {
             hostname: "cache".into(),
             port: 5000,
-            host_port: None,
+            host: None,
             scheme: Scheme::Http,
             upstream: Some("docker.io".into()),
         }]);

@@ -17,17 +17,17 @@ pub struct Advertised {
     pub hostname: String,
     /// Its port in the container.
     pub port: u16,
-    /// Its port on the Docker host; `None` while it is not known.
-    pub host_port: Option<u16>,
+    /// Where it is reached on the Docker host; `None` while that is not known.
+    pub host: Option<String>,
 }
 
-/// The content of the key; `None` while the port is not known.
+/// The content of the key; `None` while it is not known where the registry is reached.
 pub fn render(registry: &Advertised) -> Option<String> {
-    let Advertised { hostname, port, host_port } = registry;
-    let host_port = (*host_port)?;
+    let Advertised { hostname, port, host } = registry;
+    let host = host.clone()?;
     // JSON strings are YAML.
     let quoted = |text: String| serde_json::Value::from(text).to_string();
-    let (host, inside) = (quoted(format!("localhost:{host_port}")), quoted(format!("{hostname}:{port}")));
+    let (host, inside) = (quoted(host), quoted(format!("{hostname}:{port}")));
     let help = quoted(HELP.to_owned());
     Some(format!(
         "host: {host}\nhostFromContainerRuntime: {inside}\nhostFromClusterNetwork: {inside}\nhelp: {help}\n"
@@ -40,15 +40,18 @@ mod tests {
 
     #[test]
     fn as_the_kep_has_it() {
-        let mut registry =
-            Advertised { hostname: "k3d-registry.localhost".into(), port: 5000, host_port: Some(12345) };
+        let mut registry = Advertised {
+            hostname: "k3d-registry.localhost".into(),
+            port: 5000,
+            host: Some("localhost:12345".into()),
+        };
         insta::assert_snapshot!(render(&registry).unwrap(), @r#"
         host: "localhost:12345"
         hostFromContainerRuntime: "k3d-registry.localhost:5000"
         hostFromClusterNetwork: "k3d-registry.localhost:5000"
         help: "https://github.com/kubernetes/enhancements/tree/master/keps/sig-cluster-lifecycle/generic/1755-communicating-a-local-registry"
         "#);
-        registry.host_port = None;
+        registry.host = None;
         assert_eq!(render(&registry), None);
     }
 }

@@ -5,7 +5,12 @@ mod allocation;
 mod build;
 mod image;
 
-use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
@@ -21,9 +26,9 @@ use super::{
     steps::NodeConfig,
 };
 use crate::{
-    api::names,
+    api::{local_cluster::DataLoss, names},
     docker::engine::Container,
-    k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme},
+    k3s::registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme, on_host},
 };
 
 pub use allocation::allocate;
@@ -43,6 +48,8 @@ pub struct Settings {
     pub registry_image: String,
     /// Where subnets are taken from, /24 each.
     pub network_pool: Ipv4Net,
+    /// Where specs may choose a subnet, beside the pool.
+    pub allowed_subnets: Vec<Ipv4Net>,
     /// Where host ports are taken from.
     pub port_range: RangeInclusive<u16>,
     /// The resolvers that Pods of created clusters use.
@@ -101,6 +108,8 @@ pub struct UsedRegistry {
     pub hostname: String,
     /// Its port on the Docker host; `None` while nothing tells it.
     pub host_port: Option<u16>,
+    /// The address of the Docker host that the port is bound to, where it is not 127.0.0.1.
+    pub host_ip: Option<Ipv4Addr>,
     /// Whether it serves HTTPS.
     pub tls: bool,
     /// Whom to trust there, in PEM.
@@ -128,12 +137,17 @@ impl UsedRegistry {
         its.then(|| container.labels.get(names::EXTERNAL_PORT)?.parse().ok()).flatten()
     }
 
+    /// Where it is reached on the Docker host.
+    pub fn host(&self) -> Option<String> {
+        self.host_port.map(|port| on_host(self.host_ip.unwrap_or(Ipv4Addr::LOCALHOST), port))
+    }
+
     /// As the nodes see it.
     pub fn mirrored(&self) -> Mirrored {
         Mirrored {
             hostname: self.hostname.clone(),
             port: REGISTRY_PORT,
-            host_port: self.host_port,
+            host: self.host(),
             scheme: if self.tls { Scheme::Https } else { Scheme::Http },
             upstream: self.upstream.clone(),
         }
@@ -191,6 +205,8 @@ pub struct Desired {
     pub preload: Vec<String>,
     /// The K3s version that its Nodes have to tell, where the image's tag tells one.
     pub version: Option<String>,
+    /// What happens when its data is lost.
+    pub on_data_loss: DataLoss,
     /// The addresses of names that its nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
     /// What of the host its nodes mount.

@@ -96,7 +96,8 @@ pub fn plan(
         // Docker gives addresses to strangers from the other half: one of these is of our own choice.
         let placed = place.pinned.or(place.ip).is_some_and(|ip| desired.addresses.is_registry(ip));
         let ours = inputs.owner.owns(&container.labels);
-        if !ours && ((registry && managed) || placed) && !table.used.contains(&container.id) {
+        let stays = ours || is_between(container) || table.used.contains(&container.id);
+        if !stays && ((registry && managed) || placed) {
             let target = Target::of(container);
             let off = Action::Disconnect { network: network.id.clone(), container: target };
             plan.step(off, &[], "the cluster no longer uses it");
@@ -131,6 +132,12 @@ fn instead(namespace: &str) -> String {
          the list",
         consent::option(namespace)
     )
+}
+
+/// Whether a container waits for Docker to start it again. Docker says that it takes it off a network then, and does not;
+/// it is looked at again when it has started.
+fn is_between(container: &Container) -> bool {
+    container.state == State::Restarting
 }
 
 /// The addresses that CoreDNS was told for the registries in use. Containers that are made anew get theirs back, in
@@ -190,7 +197,8 @@ impl Table<'_> {
         self.addresses.insert(container.name.clone(), Some(ip));
         // Docker resolves the container's name, which is the registry's, on every network but the default one.
         let endpoint = Endpoint::aside(ip);
-        if place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running)) {
+        let right = place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running));
+        if right || is_between(container) {
             return;
         }
         let target = Target::of(container);

@@ -6,7 +6,7 @@ use super::{
     desired::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
     hash,
     observed::{ImageState, Observed},
-    steps::{Action, Plan, Target},
+    steps::{Action, Plan, Problem, Target},
 };
 use crate::{
     api::{
@@ -14,7 +14,10 @@ use crate::{
         local_cluster::NodeRole,
         names,
     },
-    docker::engine::{Attachment, Container, ContainerDetail, State},
+    docker::{
+        engine::{Attachment, Container, ContainerDetail, State},
+        error::Error,
+    },
 };
 
 /// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
@@ -111,15 +114,7 @@ impl Site<'_> {
         }
         match self.observed.images.get(&spec.image) {
             Some(ImageState::Present) => return true,
-            Some(ImageState::Failed(message)) => {
-                // The registry's answer may change by itself (a tag that is pushed later, a network that comes
-                // back), yet mostly a person has mistyped something.
-                plan.stalls(
-                    condition,
-                    reasons::IMAGE_PULL_FAILED,
-                    format!("pulling {}: {message}", spec.image),
-                );
-            }
+            Some(ImageState::Failed(error)) => plan.problems.push(pull_failed(condition, &spec.image, error)),
             Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
             }
@@ -128,8 +123,8 @@ impl Site<'_> {
     }
 
     /// Plans what brings the container to run, its replacement excepted. `further` are networks that it is to be on
-    /// besides the one it is made on; `before` are the steps that make its volumes, since Docker makes a missing one
-    /// itself, without labels. It is not started for the first time while `hold` gives a reason.
+    /// besides the one it is made on; `before` are the steps that have to be done before it is made, or started for the
+    /// first time. It is not started for the first time while `hold` gives a reason.
     pub fn converge(
         &self,
         plan: &mut Plan,
@@ -182,7 +177,8 @@ impl Site<'_> {
                 }
                 let off = self.detach(plan, detail, None);
                 let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
-                let uploaded = plan.step(files, &off.into_iter().collect::<Vec<_>>(), "");
+                let after: Vec<usize> = off.into_iter().chain(before.iter().copied()).collect();
+                let uploaded = plan.step(files, &after, "");
                 plan.waits(condition, reasons::CREATING, format!("{} is being made", spec.name));
                 self.finish(plan, spec, target, further, None, uploaded)
             }
@@ -291,20 +287,26 @@ impl Site<'_> {
         live.filter(|f| differs(self.observed, detail, f)).cloned().collect()
     }
 
-    /// Plans the making of a container with its files, after `after`.
-    pub fn create(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
+    /// Plans the making of a container, after `after`. What its volumes hold is seen before it gets its files.
+    pub fn make(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut spec = spec.clone();
         spec.labels.insert(names::SPEC_HASH.into(), hash::of(&spec, self.network));
-        let name = spec.name.clone();
-        let files = spec.files.clone();
-        plan.waits(condition_of(spec.role), reasons::CREATING, format!("{name} is being made"));
-        let create =
-            Action::CreateContainer { spec: Box::new(spec), network: self.network.map(str::to_owned) };
-        let made = plan.step(create, after, why);
-        if files.is_empty() {
+        plan.waits(condition_of(spec.role), reasons::CREATING, format!("{} is being made", spec.name));
+        let network = self.network.map(str::to_owned);
+        plan.step(Action::CreateContainer { spec: Box::new(spec), network }, after, why)
+    }
+
+    /// Plans the making of a container with its files, after `after`.
+    pub fn create(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
+        let mut made = self.make(plan, spec, after, why);
+        let container = Target { name: spec.name.clone(), id: None };
+        for one_of in spec.expects.clone() {
+            made = plan.step(Action::Expect { container: container.clone(), one_of }, &[made], "");
+        }
+        if spec.files.is_empty() {
             return made;
         }
-        plan.step(Action::Upload { container: Target { name, id: None }, files }, &[made], "")
+        plan.step(Action::Upload { container, files: spec.files.clone() }, &[made], "")
     }
 
     /// Plans the connections and the first start of a container that was just made, after step `made`.
@@ -437,6 +439,17 @@ fn grace(spec: &ContainerSpec) -> u32 {
     match spec.role {
         Role::LoadBalancer => 0,
         Role::Node(_) | Role::NodeHelper | Role::Registry | Role::RegistryHelper => GRACE,
+    }
+}
+
+/// What a pull that failed means. An image that a registry refuses needs a person, whatever a later push may change.
+pub fn pull_failed(condition: &'static str, image: &str, error: &Error) -> Problem {
+    let reason = reasons::IMAGE_PULL_FAILED;
+    if error.is_refusal() {
+        let cure = "correct the image's name, or give the credentials for it";
+        Problem::stalls(condition, reason, format!("pulling {image} is refused: {error}; {cure}"))
+    } else {
+        Problem::waits(condition, reason, format!("pulling {image} failed and is tried again: {error}"))
     }
 }
 

@@ -96,6 +96,9 @@ pub struct ContainerSpec {
     pub gpus: Option<Gpus>,
     /// Names that are added to its hosts file.
     pub extra_hosts: BTreeMap<String, String>,
+    /// What its volumes hold already, of each of these sets of files one: it is not started on volumes that have lost it.
+    /// Not part of the hash.
+    pub expects: Vec<Vec<String>>,
     /// Files that are put in before the first start.
     pub files: Vec<FileSpec>,
     /// The paths of those files that the user gave, known even while their contents are not: without one of them a
@@ -127,6 +130,7 @@ impl ContainerSpec {
             ulimits: BTreeMap::new(),
             gpus: None,
             extra_hosts: BTreeMap::new(),
+            expects: Vec::new(),
             files: Vec::new(),
             given_files: Vec::new(),
         }

@@ -22,8 +22,8 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     let subject = action.subject();
     use Verdict::{Stalls, Waits};
     let (reason, message, verdict) = match error {
-        // Something changed between the look and the act, or is about to.
-        Error::NotFound(_) | Error::Busy(_) => return None,
+        // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
+        Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("Docker can't be reached: {m}");
             return Some(Problem::waits(types::DOCKER_REACHABLE, reasons::DOCKER_UNAVAILABLE, message));
@@ -35,7 +35,6 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             );
             (reasons::PORT_CONFLICT, message, Stalls)
         }
-        Error::Conflict(m) => (reasons::NAME_CONFLICT, format!("{subject}: {m}"), Stalls),
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             reasons::SUBNET_CONFLICT,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
@@ -64,29 +63,13 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     Some(Problem { condition, reason, message, verdict })
 }
 
-/// The problem that a removal is which somebody else's container keeps from being done, as this condition.
-pub fn in_the_way(action: &Action, error: &Error, condition: &'static str) -> Option<Problem> {
-    let Error::Busy(words) = error else { return None };
-    let what = match action {
-        Action::RemoveVolume { .. } => "volume",
-        Action::RemoveNetwork { .. } => "network",
-        _ => return None,
-    };
-    let message = format!(
-        "the deletion waits for the Docker {what} {}, which a container uses that is somebody else's ({words}): remove \
-         that container",
-        action.subject()
-    );
-    Some(Problem::stalls(condition, reasons::IN_THE_WAY, message))
-}
-
 /// The problem that a failed call to the created cluster is.
 pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Problem {
     Problem::waits(about(action, names), reasons::API_NOT_ANSWERING, format!("{action}: {message}"))
 }
 
 /// The condition that a step works for.
-fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
+pub fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => types::NETWORK_READY,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),

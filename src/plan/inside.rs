@@ -116,7 +116,8 @@ mod tests {
     }
 
     fn advertised(host_port: Option<u16>) -> Advertised {
-        Advertised { hostname: "k3d-r".into(), port: 5000, host_port }
+        let host = host_port.map(|port| format!("localhost:{port}"));
+        Advertised { hostname: "k3d-r".into(), port: 5000, host }
     }
 
     /// The cluster once everything that was planned is done.

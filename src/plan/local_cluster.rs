@@ -6,6 +6,7 @@ use super::{
     cluster::{Desired, NodeSpec, Refs},
     connections,
     containers::{GRACE, Owner, Site, Standing, short, taken},
+    data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
     inside,
     management::Management,
@@ -19,9 +20,9 @@ use crate::{
     api::{
         condition::{reasons, types},
         local_cluster::NodeRole,
-        names::ClusterNames,
+        names::{self, ClusterNames},
     },
-    docker::engine::{Container, Network, State},
+    docker::engine::{ContainerDetail, Network, State},
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
@@ -58,11 +59,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
             site.has_image(plan, spec);
         }
-        if reset(plan, desired, inputs).is_none() {
+        if !data_loss::plan(plan, desired, inputs) {
             // Further servers join one at a time, and what has a volume counts as one that has data.
             let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
-            for node in first.chain(&desired.agents) {
+            for node in first {
                 volumes(plan, node, owner, observed, &[]);
             }
         }
@@ -71,17 +72,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let site = Site { owner, observed, network: Some(&network.id) };
     let addresses = connections::plan(plan, desired, inputs, network);
     let told = balancer(plan, desired, inputs, &site);
-    if reset(plan, desired, inputs).is_some() {
-        plan.waits(
-            types::CONTROL_PLANE_READY,
-            reasons::CREATING,
-            "the servers' data is gone: making the cluster anew",
-        );
-        plan.waits(
-            types::AGENTS_READY,
-            reasons::CREATING,
-            "the servers' data is gone: making the cluster anew",
-        );
+    if data_loss::plan(plan, desired, inputs) {
         return;
     }
     let servers = Servers::new(desired, inputs, &site);
@@ -93,9 +84,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
-        let advertised = inputs.refs.registries.iter().find(|r| r.hosting && r.upstream.is_none()).map(|r| {
-            Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host_port: r.host_port }
-        });
+        let advertised = inputs
+            .refs
+            .registries
+            .iter()
+            .find(|r| r.hosting && r.upstream.is_none())
+            .map(|r| Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host: r.host() });
         let gateway = desired.addresses.gateway();
         let aliases = &desired.host_aliases;
         let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
@@ -192,34 +186,6 @@ pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool 
     observed.volumes.iter().any(|v| v.name == wanted.name)
 }
 
-/// When all of the servers' data is gone, agents of the lost cluster must not meet the new one: they hold
-/// certificates of a CA that no longer exists. Plans their removal, before any new server data is made; `None` when
-/// there is nothing to remove.
-fn reset(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<()> {
-    let Inputs { owner, observed, .. } = *inputs;
-    let lost = servers::existing(&desired.names, owner, observed, inputs.holders).is_empty();
-    let prefix = desired.names.node_prefix(NodeRole::Agent);
-    let agents: Vec<&Container> =
-        observed.own.values().map(|d| &d.container).filter(|c| c.name.starts_with(&prefix)).collect();
-    let volumes: Vec<_> =
-        observed.volumes.iter().filter(|v| owner.owns(&v.labels) && v.name.starts_with(&prefix)).collect();
-    if !lost || (agents.is_empty() && volumes.is_empty()) {
-        return None;
-    }
-    let why = "the cluster that it belonged to is gone with its servers' data";
-    let removed: Vec<usize> = agents
-        .iter()
-        .map(|c| {
-            let container = Target::of(c);
-            plan.step(Action::RemoveContainer { container }, &[], why)
-        })
-        .collect();
-    for volume in volumes {
-        plan.step(Action::RemoveVolume { name: volume.name.clone() }, &removed, why);
-    }
-    Some(())
-}
-
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
 /// nothing, and no node notices.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
@@ -241,7 +207,11 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 /// nodes are told of them as they run.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
     let Inputs { refs, observed, .. } = *inputs;
-    let begun = observed.own.values().any(|d| d.started_at.is_some());
+    // The load balancer starts before its nodes, and tells nothing of them.
+    let node = |d: &ContainerDetail| {
+        matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
+    };
+    let begun = observed.own.values().any(|d| node(d) && d.started_at.is_some());
     if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
         let message = format!(
             "waiting for the Registry {} before the first start: it has no host port yet",

@@ -56,13 +56,18 @@ impl Management {
 
     /// The network by which the Node is reached, other than `own`: the one of its address, where that is known.
     pub fn network(&self, observed: &Observed, manager: &str, own: &str) -> Option<String> {
-        let known = match self {
-            Self::Node { ip, .. } => *ip,
-            Self::None | Self::Named(_) => None,
-        };
+        let known = self.ip();
         let node = self.container(observed, manager)?;
         let reachable = node.networks.iter().filter(|(id, place)| *id != own && place.ip.is_some());
         reachable.min_by_key(|(_, place)| known.is_some() && place.ip != known).map(|(id, _)| id.clone())
+    }
+
+    /// Its address, where that is known.
+    pub fn ip(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Node { ip, .. } => *ip,
+            Self::None | Self::Named(_) => None,
+        }
     }
 
     /// The name that is the Node's, so that no container of ours may have it.

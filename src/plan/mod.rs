@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod connections;
 pub mod consent;
 pub mod containers;
+pub mod data_loss;
 pub mod desired;
 pub mod expiry;
 pub mod failures;

@@ -6,12 +6,12 @@
 
 use std::net::IpAddr;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     cluster::{Desired, NodeSpec},
     containers::{Site, Standing, condition_of},
-    desired::Role,
+    desired::{Role, VolumeSpec},
     local_cluster::{Inputs, has_volume, hold, volumes},
     observed::{Child, Node, Observed},
     registries, repair,
@@ -78,6 +78,15 @@ pub fn plan(
         }
         if !matches!(standing, Standing::Changing(_)) {
             current.push(node);
+        }
+        let refused = site.own(&node.container.name).map(|d| &d.container.id);
+        if let Some(words) = refused.and_then(|id| inputs.observed.refused_arguments.get(id)) {
+            let pool = if server { "servers" } else { "agents" };
+            let message = format!(
+                "{} does not start: K3s refuses its arguments ({words}); correct spec.{pool}.args",
+                node.container.name
+            );
+            plan.stalls(condition_of(node.container.role), reasons::ARGUMENTS_REFUSED, message);
         }
         judge(plan, desired, node, inputs, site, &servers);
         if plan.problems.len() > before {
@@ -151,7 +160,9 @@ fn converge(
         if detail.started_at.is_none() && !servers.may_begin(plan, &spec.name) {
             return Standing::Blocked;
         }
-        return site.converge(plan, spec, &[], &[], hold);
+        let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
+        let before = if lost { let_in(plan, node, inputs) } else { None };
+        return site.converge(plan, spec, &[], before.as_slice(), hold);
     }
     if site.foreign(&spec.name).is_some() {
         return site.converge(plan, spec, &[], &[], hold);
@@ -164,12 +175,13 @@ fn converge(
     if !node.mounts.allow(plan, node, site) || !servers.may_begin(plan, &spec.name) {
         return Standing::Blocked;
     }
-    // A node whose password is lost is refused under its old name (k3s-io/k3s#802), so that name is freed first.
     let mut before: Vec<usize> = Vec::new();
-    if inputs.observed.node(&spec.name).is_some()
-        && !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed)
-    {
-        before.push(plan.step(Action::DeleteNode { node: spec.name.clone() }, &[], "its password is lost"));
+    if !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed) {
+        before.extend(let_in(plan, node, inputs));
+    }
+    // Agents of which there is something without a server's volume are those of a cluster that is lost.
+    if spec.role == Role::Node(NodeRole::Agent) {
+        before.extend(roots(plan, desired));
     }
     // Once the volume is there, nothing tells any more that the password was lost: it is made after.
     let made = volumes(plan, node, inputs.owner, inputs.observed, &before);
@@ -183,8 +195,40 @@ fn converge(
     } else {
         "it did not exist"
     };
+    // Some of its volumes are there, and nothing is known of what is in them: that is seen first.
+    let there = |v: &VolumeSpec| inputs.observed.volumes.iter().any(|seen| seen.name == v.name);
+    if spec.expects.is_empty() && node.volumes.iter().any(there) {
+        return Standing::Changing(site.make(plan, spec, &before, why));
+    }
     let created = site.create(plan, spec, &before, why);
     site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold, created)
+}
+
+/// Plans what lets a node in that has lost its password, and says so; the step. A node with another password is refused
+/// under the name of its Node (k3s-io/k3s#802). The Node of a member of etcd stays, since the member would go with it.
+fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
+    let name = &node.container.name;
+    let registered = inputs.observed.node(name)?;
+    let message = format!("{name} has lost the password of its Node: it is let in with another one");
+    plan.waits(condition_of(node.container.role), reasons::NODE_PASSWORD_LOST, message);
+    Some(plan.step(forget(name, registered), &[], "its password is lost"))
+}
+
+/// What has the cluster let a node in with another password.
+fn forget(name: &str, registered: &Node) -> Action {
+    let node = name.to_owned();
+    match registered.voter {
+        Some(_) => Action::ForgetPassword { node },
+        None => Action::DeleteNode { node },
+    }
+}
+
+/// The planned step that makes the first server, which is not made without its volumes.
+fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
+    let first = desired.names.node(NodeRole::Server, 0);
+    let makes =
+        |action: &Action| matches!(action, Action::CreateContainer { spec, .. } if spec.name == first);
+    plan.steps.iter().enumerate().filter(|(_, step)| makes(&step.action)).map(|(index, _)| index).collect()
 }
 
 /// Says what is missing for a node to be ready, once its container is as desired.
@@ -198,11 +242,14 @@ fn judge(
 ) {
     let name = &spec.container.name;
     let condition = condition_of(spec.container.role);
-    let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { return };
+    // One that ends again and again is between two starts for most of the time.
+    let up = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Restarting);
+    let Some(detail) = site.own(name).filter(up) else { return };
     let Some(state) = inputs.observed.child.state() else { return };
+    let rejected = inputs.observed.rejected.contains(&detail.container.id);
     let silent = |node: Option<&Node>| {
-        detail.started_at.is_some_and(|started| inputs.now >= after(started, REPORT_LIMIT))
-            && !node.is_some_and(|n| reports(n, detail))
+        let over = silent_since(node, detail).is_some_and(|since| inputs.now >= after(since, REPORT_LIMIT));
+        (over || rejected) && !node.is_some_and(|n| reports(n, detail))
     };
     let node = state.nodes.get(name);
     if let Some(ip) = node.and_then(|node| stranger(node, detail)) {
@@ -219,6 +266,14 @@ fn judge(
             Some(_) => servers.expel(plan, name, detail),
             None => rejoin(plan, name, detail, node),
         }
+    }
+    if rejected {
+        let message =
+            format!("the cluster refuses the password of {name}, which its Node was not registered with");
+        plan.waits(condition, reasons::NODE_PASSWORD_LOST, message);
+    }
+    if detail.container.state != State::Running {
+        return;
     }
     if let Some(message) = repair::given_up(plan, name, detail, inputs) {
         plan.stalls(condition, reasons::REPAIR_GIVEN_UP, message);
@@ -276,11 +331,7 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
 /// with another password.
 fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: Option<&Node>) {
     // That first: when this is the server, nobody answers once it is stopped.
-    let let_in = registered.map(|node| {
-        let (node, votes) = (name.to_owned(), node.voter.is_some());
-        let forget = if votes { Action::ForgetPassword { node } } else { Action::DeleteNode { node } };
-        plan.step(forget, &[], "")
-    });
+    let let_in = registered.map(|node| plan.step(forget(name, node), &[], ""));
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }
 
@@ -290,6 +341,16 @@ pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: 
     let grace = super::containers::GRACE;
     let stopped = plan.step(Action::Stop { container: container.clone(), grace }, after, "");
     plan.step(Action::Start { container }, &[stopped], why);
+}
+
+/// Since when nothing was heard of a node that has not reported since its container was started. Each start by the engine,
+/// after the node has ended by itself, would give it its whole time once more.
+fn silent_since(node: Option<&Node>, detail: &ContainerDetail) -> Option<Timestamp> {
+    let started = detail.started_at?;
+    if detail.started_again == 0 {
+        return Some(started);
+    }
+    node.and_then(|n| n.renewed).max(detail.created_at).map(|heard| heard.min(started)).or(Some(started))
 }
 
 /// Whether a Node's kubelet has said that it is alive since its container was started.

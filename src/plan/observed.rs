@@ -1,13 +1,19 @@
 //! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
 //! it is taken; no plan needs it to be exact.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 
 use super::{desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
 use crate::{
-    docker::engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+    docker::{
+        engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+        error::Error,
+    },
     k3s::registries::Auth,
 };
 
@@ -36,6 +42,13 @@ pub struct Observed {
     pub preload: Preload,
     /// What is known of manifests.
     pub manifests: manifests::Seen,
+    /// What the volumes of nodes hold that were made and never started, by container id. Docker makes a volume that is
+    /// missing together with the container, so that a container alone says nothing of the data that it is to go on with.
+    pub kept: BTreeMap<String, Kept>,
+    /// The nodes, by container id, that run and are refused by the cluster for another password than their Node has.
+    pub rejected: BTreeSet<String>,
+    /// The words by which nodes that end again and again refuse their arguments, by container id.
+    pub refused_arguments: BTreeMap<String, String>,
     /// The last lines of containers that ended, by id, where they are of interest.
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
@@ -52,6 +65,15 @@ impl Observed {
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.child.state()?.nodes.get(name)
     }
+}
+
+/// What a node's volumes hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// A server's data.
+    pub data: bool,
+    /// The password that it registered with.
+    pub password: bool,
 }
 
 /// A path of the host.
@@ -76,8 +98,8 @@ pub enum ImageState {
     Absent,
     /// It is being pulled.
     Pulling,
-    /// The last pull failed, with these words. It is tried again when its backoff is over.
-    Failed(String),
+    /// The last pull failed. It is tried again when its backoff is over.
+    Failed(Error),
 }
 
 /// The created cluster as its own API tells.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     cluster::Desired,
-    containers::Site,
+    containers::{Site, pull_failed},
     local_cluster::Inputs,
     observed::ImageState,
     steps::{Plan, Target},
@@ -111,10 +111,10 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
 /// Has an image that the Docker host does not have pulled there.
 fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
-    if let Some(ImageState::Failed(why)) = state {
-        let message =
-            format!("pulling {image}: {why}; the Docker host does not have it: pull or build it there");
-        plan.stalls(types::IMAGES_READY, reasons::IMAGE_PULL_FAILED, message);
+    if let Some(ImageState::Failed(error)) = state {
+        let mut problem = pull_failed(types::IMAGES_READY, image, error);
+        problem.message.push_str("; or pull or build it on the Docker host, which does not have it");
+        plan.problems.push(problem);
     } else {
         plan.waits(types::IMAGES_READY, reasons::IMAGE_PULLING, format!("pulling {image}"));
     }

@@ -6,7 +6,10 @@
 //! start, and into `hosts.toml` as K3s would write it, for now. Only credentials are elsewhere, in containerd's own
 //! configuration: a node with others is replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     cluster::{Desired, NodeInputs, Refs, UsedRegistry},
@@ -20,7 +23,7 @@ use crate::{
     docker::engine::ContainerDetail,
     k3s::{
         self,
-        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries},
+        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host},
     },
 };
 
@@ -92,7 +95,7 @@ pub fn mirrored(valid: &ValidRegistries, refs: &Refs) -> Vec<Mirrored> {
     let containers = valid.containers.iter().map(|c| Mirrored {
         hostname: c.name.clone(),
         port: c.port,
-        host_port: c.host_port,
+        host: c.host_port.map(|port| on_host(Ipv4Addr::LOCALHOST, port)),
         scheme: Scheme::Http,
         upstream: None,
     });

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use members::{NOT_JOINING, Server, existing, holders, in_etcd, is_made_for_etcd, join_file, serving};
+pub use members::{
+    NOT_JOINING, Server, existing, holders, in_etcd, is_known, is_made_for_etcd, join_file, serving,
+};
 use members::{answers, tells, votes, works};
 
 use super::{

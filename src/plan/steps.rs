@@ -32,6 +32,9 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// The repairs of nodes, with those that are planned: to be in the status before they are done.
     pub repairs: Record,
+    /// Whether what is known of the cluster's data is forgotten, since it is lost and a new cluster takes its place. Nothing
+    /// is created before that is in the status.
+    pub forgets: bool,
     /// When to look again at the latest, where nothing is under way that is looked at often anyway.
     pub again: Option<Timestamp>,
 }
@@ -93,6 +96,11 @@ pub enum Action {
     },
     RemoveContainer {
         container: Target,
+    },
+    /// Fails unless one of these files is there. What follows is not done on volumes that have lost what they held.
+    Expect {
+        container: Target,
+        one_of: Vec<String>,
     },
     /// Whether the engine starts it again when it ends by itself.
     SetRestart {
@@ -177,6 +185,7 @@ impl Action {
             Self::Unpause { .. } => "Unpause",
             Self::Signal { .. } => "Signal",
             Self::RemoveContainer { .. } => "RemoveContainer",
+            Self::Expect { .. } => "Expect",
             Self::SetRestart { .. } => "SetRestart",
             Self::Exec { .. } => "Exec",
             Self::Drain { .. } => "Drain",
@@ -205,6 +214,7 @@ impl Action {
             | Self::Stop { container, .. }
             | Self::Unpause { container }
             | Self::Signal { container, .. }
+            | Self::Expect { container, .. }
             | Self::SetRestart { container, .. }
             | Self::Exec { container, .. }
             | Self::RemoveFiles { container, .. }

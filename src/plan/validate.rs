@@ -14,6 +14,7 @@ use regex::Regex;
 
 mod contents;
 mod host_aliases;
+mod network;
 mod node_host;
 mod ports;
 mod quantity;
@@ -30,12 +31,15 @@ use super::{
     expiry,
     registries::named,
 };
-use crate::api::{
-    LocalClusterSpec,
-    local_cluster::{ClusterState, NodePool, SecretKeyRef},
-    names::{self, ClusterNames, MAX_CLUSTER_NAME},
-    registry::EnvVar,
-    rules::{self, Refused, pattern, text},
+use crate::{
+    api::{
+        LocalClusterSpec,
+        local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
+        names::{self, ClusterNames, MAX_CLUSTER_NAME},
+        registry::EnvVar,
+        rules::{self, Refused, pattern, text},
+    },
+    k3s::networks::Networks,
 };
 
 /// A LocalCluster's spec, parsed.
@@ -49,6 +53,8 @@ pub struct Valid {
     pub image: Option<String>,
     /// Whether it is to be stopped.
     pub stopped: bool,
+    /// What happens when its data is lost.
+    pub on_data_loss: DataLoss,
     /// The Secret for pulling the node image.
     pub image_pull_secret: Option<String>,
     /// The servers.
@@ -59,6 +65,8 @@ pub struct Valid {
     pub token: Option<SecretKeyRef>,
     /// The subnet, where the spec names one.
     pub subnet: Option<Ipv4Net>,
+    /// Where Pods and Services are.
+    pub networks: Networks,
     /// The host address of the API.
     pub api_ip: Ipv4Addr,
     /// The host port of the API, where the spec names one.
@@ -152,8 +160,16 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
             rules::SERVER_FLAGS.instead,
         );
     }
+    for (i, arg) in spec.servers.args.iter().enumerate() {
+        let path = format!("spec.servers.args[{i}]");
+        c.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
+        for (shape, instead) in SERVER_ARGS.iter() {
+            c.check(!shape.is_match(arg), &path, instead);
+        }
+    }
 
     let subnet = spec.network.subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
+    let networks = c.networks(spec, subnet);
     let api_ip = c.host_ip("spec.api.hostIP", &spec.api.host_ip);
     let api_port = spec.api.host_port.map(|p| c.port("spec.api.hostPort", p));
     for (i, san) in spec.api.sans.iter().enumerate() {
@@ -178,11 +194,13 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         version: spec.version.clone(),
         image: spec.image.clone(),
         stopped: spec.state == ClusterState::Stopped,
+        on_data_loss: spec.on_data_loss,
         image_pull_secret: spec.image_pull_secret.as_ref().map(|r| r.name.clone()),
         servers,
         agents,
         token: spec.token.clone(),
         subnet,
+        networks,
         api_ip,
         api_port,
         sans: spec.api.sans.clone(),
@@ -236,6 +254,8 @@ impl Checker {
         for (i, arg) in pool.args.iter().enumerate() {
             let path = format!("{path}.args[{i}]");
             self.shape(&path, arg, pattern::ARG, 1024, text::ARG);
+            self.check(!is(pattern::TWO_ARGS, arg), &path, text::TWO_ARGS);
+            self.check(!is(pattern::FILTERED_ARG, arg), &path, text::FILTERED_ARG);
             self.refuse(&path, flag(arg), rules::FLAGS, "--");
         }
         for (key, value) in &pool.labels {
@@ -306,12 +326,18 @@ fn flag(arg: &str) -> &str {
     name.split_once('=').map_or(name, |(name, _)| name)
 }
 
+static SERVER_ARGS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
+    rules::server_args().into_iter().map(|(shape, instead)| (whole(&shape), instead)).collect()
+});
+
+fn whole(pattern: &str) -> Regex {
+    Regex::new(&format!("^(?:{pattern})$")).expect("a pattern of our own is one")
+}
+
 /// Whether the whole of `value` has the shape of `pattern`, one of [`pattern`]'s.
 fn is(pattern: &'static str, value: &str) -> bool {
-    static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> = LazyLock::new(|| {
-        let compile = |p| Regex::new(&format!("^(?:{p})$")).expect("a pattern of our own is one");
-        pattern::ALL.iter().map(|p| (*p, compile(*p))).collect()
-    });
+    static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
+        LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());
     COMPILED.get(pattern).is_some_and(|regex| regex.is_match(value))
 }
 

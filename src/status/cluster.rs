@@ -79,6 +79,8 @@ pub struct ClusterView<'a> {
     pub unjudged: Option<&'static str>,
     /// The server that etcd was reset to by this plan.
     pub reset: Option<&'a str>,
+    /// Whether the cluster's data is lost, and what is known of it forgotten.
+    pub forgets: bool,
     /// The server that etcd was reset to by the annotation as it is.
     pub quorum_reset: Option<&'a str>,
     /// The repairs of nodes.
@@ -99,6 +101,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         problems,
         unjudged,
         reset,
+        forgets,
         quorum_reset,
         repairs,
         kubeconfig_secret,
@@ -158,11 +161,15 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         conditions,
         voters: match reset {
             Some(only) => vec![only.to_owned()],
+            None if forgets => Vec::new(),
             None => voters(desired, observed, previous),
         },
         quorum_reset: quorum_reset.map(str::to_owned),
         expires_at: previous.expires_at.clone(),
-        version: nodes.iter().find_map(|n| n.version.clone()).or_else(|| previous.version.clone()),
+        version: nodes
+            .iter()
+            .find_map(|n| n.version.clone())
+            .or_else(|| previous.version.clone().filter(|_| !forgets)),
         image: desired
             .servers
             .first()
@@ -205,9 +212,9 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
         .filter(|(_, m)| seen.insert(m.address()))
         .map(|(name, mirrored)| UsedRegistryStatus {
             name: name.clone(),
-            host: mirrored.host_port.map(|p| format!("localhost:{p}")),
             cluster: mirrored.address(),
             mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
+            host: mirrored.host,
         })
         .collect()
 }

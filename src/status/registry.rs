@@ -9,6 +9,8 @@ use crate::{
         condition::{self, reasons, types},
         registry::GarbageCollectionStatus,
     },
+    docker::engine::Published,
+    k3s::registries::on_host,
     plan::{containers::short, observed::Observed, registry, steps::Problem, validate::ValidRegistry},
 };
 
@@ -64,14 +66,20 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     in_use(&mut conditions, &used_by, moment);
     let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
     // One that was started had its port then, and has it again.
+    let ip = valid.host_ip;
     let holds = detail.is_some_and(|d| {
-        d.started_at.is_some() && d.wanted_ports.iter().any(|p| p.host_port == desired.host_port)
+        let wanted = |p: &Published| p.host_port == desired.host_port && p.host_ip.parse() == Ok(ip);
+        d.started_at.is_some() && d.wanted_ports.iter().any(wanted)
     });
-    let host_port = if holds { Some(i32::from(desired.host_port)) } else { previous.host_port };
+    let (host, host_port) = if holds {
+        (Some(on_host(ip, desired.host_port)), Some(i32::from(desired.host_port)))
+    } else {
+        (previous.host.clone(), previous.host_port)
+    };
     RegistryStatus {
         observed_generation: Some(moment.generation),
         conditions,
-        host: host_port.map(|p| format!("localhost:{p}")),
+        host,
         cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
         host_port,
         used_by,

@@ -9,7 +9,7 @@ use crate::{
     live_registries::{FIRST, Setup, TokenServer, Upstream},
     live_scene::Scene,
     registries::login,
-    registries_cache, registries_made, secrets,
+    registries_address, registries_cache, registries_made, secrets,
 };
 
 pub const GROUP: Group = Group {
@@ -21,6 +21,10 @@ pub const GROUP: Group = Group {
         ("own_name_and_port", registries_made::own_name_and_port),
         ("samples_run", registries_made::samples_run),
         ("consent", registries_made::consent),
+        (
+            "the_address_is_the_one_where_it_listens",
+            registries_address::the_address_is_the_one_where_it_listens,
+        ),
         ("second_cluster_hits_the_cache", registries_cache::second_cluster_hits_the_cache),
         ("upstream_gone", registries_cache::upstream_gone),
         ("push_to_a_cache_is_refused", registries_cache::push_to_a_cache_is_refused),

@@ -274,8 +274,8 @@ fn servers_in_full() {
     lab.clusters[0].edit(|s| s.servers.count = 1);
     insta::assert_snapshot!(story(&mut lab), @r"
     Updating: k3d-dev-serverlb is being updated
-      Drain k3d-dev-server-2 (it is to go)
       Upload k3d-dev-serverlb (its configuration changed)
+      Drain k3d-dev-server-2 (it is to go)
     ScalingServers: k3d-dev-server-2 is being taken away
       LeaveEtcd k3d-dev-server-2 (the cluster has fewer servers now)
     ScalingServers: k3d-dev-server-2 is being taken away
@@ -306,8 +306,8 @@ fn servers_in_full() {
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-1 (its spec changed)
     Updating: k3d-dev-server-1 is closed for Pods
-      Drain k3d-dev-server-2 (it is to go)
       Uncordon k3d-dev-server-1 (it takes Pods again)
+      Drain k3d-dev-server-2 (it is to go)
     Updating: k3d-dev-serverlb is being updated
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-2 (its spec changed)
@@ -342,16 +342,16 @@ fn servers_in_full() {
     lab.clusters[0].request = Some("k3d-dev-server-0".into());
     insta::assert_snapshot!(story(&mut lab), @r"
     Updating: k3d-dev-serverlb is being updated
-      CreateContainer k3d-dev-server-0 (it is to reset etcd)
       Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-0 (it is to reset etcd)
     Updating: k3d-dev-serverlb is being updated
       Upload k3d-dev-serverlb (its configuration changed)
     Joining: k3d-dev-server-1 joins when the cluster's API answers
       CreateContainer k3d-dev-server-0 (its spec changed)
     Updating: k3d-dev-serverlb is being updated
       DeleteNode k3d-dev-server-1 (its data is lost)
-      Upload k3d-dev-serverlb (its configuration changed)
       DeleteNode k3d-dev-server-2 (its data is lost)
+      Upload k3d-dev-serverlb (its configuration changed)
     Creating: k3d-dev-server-1 is being made
       CreateContainer k3d-dev-server-1 (it did not exist)
     NodeStarting: k3d-dev-server-1 has not registered as a Node yet
@@ -381,21 +381,21 @@ fn servers_in_full() {
     lab.clusters[0].edit(|s| s.state = ClusterState::Stopped);
     // The one that leads etcd waits for another that it hands that to.
     insta::assert_snapshot!(text(&lab), @r"
-    0 Stop k3d-dev-server-0 (the cluster is to be stopped)
-    1 Stop k3d-dev-server-1 after 0 (the cluster is to be stopped)
-    2 Stop k3d-dev-server-2 after 1 (the cluster is to be stopped)
-    3 Stop k3d-dev-serverlb after 2 (the cluster is to be stopped)
-    ControlPlaneReady Stopping: k3d-dev-server-0 is being stopped
-    ControlPlaneReady Stopping: k3d-dev-server-1 is being stopped
-    ControlPlaneReady Stopping: k3d-dev-server-2 is being stopped
-    ControlPlaneReady Stopping: k3d-dev-serverlb is being stopped
+    0 Stop k3d-dev-server-0 (spec.state is Stopped)
+    1 Stop k3d-dev-server-1 after 0 (spec.state is Stopped)
+    2 Stop k3d-dev-server-2 after 1 (spec.state is Stopped)
+    3 Stop k3d-dev-serverlb after 2 (spec.state is Stopped)
+    ControlPlaneReady Stopping: stopping k3d-dev-server-0
+    ControlPlaneReady Stopping: stopping k3d-dev-server-1
+    ControlPlaneReady Stopping: stopping k3d-dev-server-2
+    ControlPlaneReady Stopping: stopping k3d-dev-serverlb
     ");
     insta::assert_snapshot!(story(&mut lab), @r"
-    Stopping: k3d-dev-server-0 is being stopped
-      Stop k3d-dev-server-0 (the cluster is to be stopped)
-      Stop k3d-dev-server-1 (the cluster is to be stopped)
-      Stop k3d-dev-server-2 (the cluster is to be stopped)
-      Stop k3d-dev-serverlb (the cluster is to be stopped)
+    Stopping: stopping k3d-dev-server-0
+      Stop k3d-dev-server-0 (spec.state is Stopped)
+      Stop k3d-dev-server-1 (spec.state is Stopped)
+      Stop k3d-dev-server-2 (spec.state is Stopped)
+      Stop k3d-dev-serverlb (spec.state is Stopped)
     ");
     for server in 0..3 {
         let name = format!("k3d-dev-server-{server}");
@@ -410,8 +410,8 @@ fn servers_in_full() {
     ContainerNotRunning: k3d-dev-serverlb does not run (exit code 0)
       Start k3d-dev-server-2 (it had stopped (exit code 0))
       Start k3d-dev-server-0 (it had stopped (exit code 0))
-      Start k3d-dev-server-1 (it had stopped (exit code 0))
       Start k3d-dev-serverlb (it had stopped (exit code 0))
+      Start k3d-dev-server-1 (it had stopped (exit code 0))
     ");
 }
 

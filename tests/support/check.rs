@@ -54,6 +54,7 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             | Action::Stop { container, .. }
             | Action::Unpause { container }
             | Action::Signal { container, .. }
+            | Action::Expect { container, .. }
             | Action::SetRestart { container, .. }
             | Action::Exec { container, .. }
             | Action::RemoveFiles { container, .. }

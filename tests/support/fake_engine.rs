@@ -68,6 +68,7 @@ impl Fake {
                 drop(f(&mut world));
                 Err(Error::Timeout(call.into()))
             }
+            Some(Fault::Void) => f(&mut world.clone()),
         }
     }
 }
@@ -139,7 +140,11 @@ impl Engine for Fake {
     }
 
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
-        self.write(&format!("upload {container}"), |w| {
+        let mut paths = Vec::new();
+        for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
+            paths.push(entry.unwrap().path().unwrap().display().to_string());
+        }
+        self.write(&format!("upload {container} {}", paths.join(" ")), |w| {
             for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
                 let mut entry = entry.unwrap();
                 let path = format!("/{}", entry.path().unwrap().display());
@@ -184,7 +189,8 @@ impl Engine for Fake {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
-        self.write(&format!("exec {container}"), |w| w.exec(container, command))
+        let reads = command.iter().any(|word| word == "get" || word == "list");
+        self.call(&format!("exec {container} {}", command.join(" ")), !reads, |w| w.exec(container, command))
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, _: &[String]) -> Result<Ended> {
@@ -235,6 +241,7 @@ impl FakeChild {
                 drop(answer(&mut world));
                 Err(ChildError::Unreachable("no answer".into()))
             }
+            Some(Fault::Void) => answer(&mut world.clone()),
             Some(fault) => Err(ChildError::Api(format!("{fault:?}"))),
         }
     }
@@ -247,31 +254,31 @@ impl ChildApi for FakeChild {
     }
 
     async fn drain(&self, node: &str, _: Timestamp) -> std::result::Result<(), ChildError> {
-        self.call("drain", true, |w| w.drain(node))
+        self.call(&format!("drain {node}"), true, |w| w.drain(node))
     }
 
     async fn uncordon(&self, node: &str) -> std::result::Result<(), ChildError> {
-        self.call("uncordon", true, |w| w.uncordon(node))
+        self.call(&format!("uncordon {node}"), true, |w| w.uncordon(node))
     }
 
     async fn configure(&self, node: &str, config: &NodeConfig) -> std::result::Result<(), ChildError> {
-        self.call("configure", true, |w| w.configure(node, config))
+        self.call(&format!("configure {node}"), true, |w| w.configure(node, config))
     }
 
     async fn delete_node(&self, node: &str) -> std::result::Result<(), ChildError> {
-        self.call("delete node", true, |w| w.delete_node(node))
+        self.call(&format!("delete node {node}"), true, |w| w.delete_node(node))
     }
 
     async fn forget_password(&self, node: &str) -> std::result::Result<(), ChildError> {
-        self.call("forget password", true, |w| w.forget_password(node))
+        self.call(&format!("forget password {node}"), true, |w| w.forget_password(node))
     }
 
     async fn leave_etcd(&self, node: &str) -> std::result::Result<(), ChildError> {
-        self.call("leave etcd", true, |w| w.leave_etcd(node))
+        self.call(&format!("leave etcd {node}"), true, |w| w.leave_etcd(node))
     }
 
     async fn set_config(&self, wanted: &ClusterConfigMap) -> std::result::Result<(), ChildError> {
-        self.call("set config", true, |w| w.set_config(&self.cluster, wanted))
+        self.call(&format!("set config {}", wanted.key.name), true, |w| w.set_config(&self.cluster, wanted))
     }
 
     async fn there(
@@ -282,7 +289,7 @@ impl ChildApi for FakeChild {
     }
 
     async fn delete_object(&self, object: &ObjectRef, _: &str) -> std::result::Result<(), ChildError> {
-        self.call("delete object", true, |w| w.delete_object(&self.cluster, object))
+        self.call(&format!("delete object {object}"), true, |w| w.delete_object(&self.cluster, object))
     }
 
     async fn changes(&self) -> std::result::Result<BoxStream<'static, ()>, ChildError> {

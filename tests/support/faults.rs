@@ -25,6 +25,8 @@ pub enum Fault {
     Timeout,
     /// It is done, and no answer comes.
     Lost,
+    /// It is said to be done, and nothing is.
+    Void,
 }
 
 pub const FAULTS: [Fault; 5] =
@@ -45,6 +47,7 @@ struct State {
     calls: [Vec<(String, bool)>; 3],
     writes: Vec<String>,
     planned: Option<(Side, usize, Fault)>,
+    every: Option<(String, Fault)>,
     panics: Option<String>,
 }
 
@@ -52,6 +55,11 @@ impl Faults {
     /// Has the call with this number, counted from the beginning, go wrong.
     pub fn plan(&self, side: Side, number: usize, fault: Fault) {
         self.state.lock().unwrap().planned = Some((side, number, fault));
+    }
+
+    /// Has every call of this name go wrong, or none any more.
+    pub fn every(&self, call: Option<(&str, Fault)>) {
+        self.state.lock().unwrap().every = call.map(|(call, fault)| (call.to_owned(), fault));
     }
 
     /// Has whoever makes this call panic.
@@ -69,10 +77,11 @@ impl Faults {
         if writes {
             state.writes.push(format!("{side:?} {call}"));
         }
+        let every = state.every.as_ref().filter(|(name, _)| *name == call).map(|(_, fault)| *fault);
         let calls = &mut state.calls[side as usize];
         calls.push((call, writes));
         let number = calls.len() - 1;
-        state.planned.filter(|(s, n, _)| *s == side && *n == number).map(|(.., fault)| fault)
+        every.or(state.planned.filter(|(s, n, _)| *s == side && *n == number).map(|(.., fault)| fault))
     }
 
     /// All calls to a side so far, each with whether it changes something.

@@ -472,6 +472,15 @@ impl World {
         true
     }
 
+    /// Whether a node has another password than its Node was made with.
+    pub fn is_refused(&self, id: &str) -> bool {
+        let container = &self.containers[id];
+        let incarnation = cluster_of(&container.name).and_then(|c| self.incarnation(c));
+        let known = incarnation.and_then(|i| self.clusters[&i].passwords.get(&container.name));
+        let own = volume(container, ETC_VOLUME).and_then(|v| self.volumes.get(&v)?.password);
+        known.is_some_and(|known| own.is_some_and(|own| own != *known))
+    }
+
     /// A kubelet reports, if its Node was there when it started.
     fn report(&mut self, name: &str) {
         let clock = self.clock;

@@ -7,7 +7,7 @@ use localcluster_operator::{
     api::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
         condition::{self, types},
-        local_cluster::{ClusterState, NodeRole},
+        local_cluster::{ClusterState, DataLoss, NodeRole},
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
@@ -32,7 +32,7 @@ use localcluster_operator::{
     status::{self, ClusterView, Moment, RegistryView},
 };
 
-use super::world::World;
+use super::{interfere::Outside, world::World};
 
 pub const MANAGER: &str = "manager";
 const TOKEN: &[u8] = b"token";
@@ -144,6 +144,11 @@ impl World {
             Action::Unpause { container } => self.unpause(&id(made, container)?),
             Action::Signal { container, .. } => self.hangup(&id(made, container)?),
             Action::RemoveContainer { container } => gone(self.remove_container(&id(made, container)?)),
+            Action::Expect { container, one_of } => {
+                let id = id(made, container)?;
+                let any = one_of.iter().any(|path| self.path_info(&id, path).is_some());
+                if any { Ok(()) } else { Err(Error::NotFound(one_of.join(", "))) }
+            }
             Action::SetRestart { container, restart } => {
                 self.update(&id(made, container)?, &Update { restart: Some(*restart) })
             }
@@ -195,6 +200,8 @@ pub struct Lab {
     pub inputs: NodeInputs,
     /// Rules the order in which steps that are ready are done, and the order in which Docker lists things.
     pub chance: Chance,
+    /// Whether volumes that no container has are removed between the steps of a plan.
+    pub loses_volumes: bool,
     /// Agents that worked until the operator stopped them, and don't work again yet.
     pub disturbed: BTreeSet<String>,
 }
@@ -223,6 +230,7 @@ pub fn settings() -> Settings {
         load_balancer_image: "nginx:1".into(),
         registry_image: "registry:3".into(),
         network_pool: "172.31.0.0/16".parse().unwrap(),
+        allowed_subnets: Vec::new(),
         port_range: 20000..=20099,
         node_dns: vec!["1.1.1.1".into()],
         management: Management::None,
@@ -236,6 +244,8 @@ pub fn spec(agents: i32) -> LocalClusterSpec {
     let mut spec = LocalClusterSpec::default();
     spec.servers.count = 1;
     spec.agents.count = agents;
+    // Whatever is lost: lives go on.
+    spec.on_data_loss = DataLoss::Recreate;
     spec
 }
 
@@ -248,6 +258,7 @@ impl Lab {
             settings: settings(),
             inputs: NodeInputs::default(),
             chance: Chance::default(),
+            loses_volumes: false,
             disturbed: BTreeSet::new(),
         }
     }
@@ -272,17 +283,21 @@ impl Lab {
             let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
             let (owner, living) = (r.owner("registry"), self.living());
             let told = r.status.cluster.as_deref();
-            Some(UsedRegistry {
+            let mut used = UsedRegistry {
                 name: key.name.clone(),
                 hostname: called::registry(&owner, r.spec.hostname.as_deref(), told, observed, &living),
                 owner,
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
+                host_ip: r.status.host.as_ref().and_then(|h| h.split(':').next()?.parse().ok()),
                 trouble: condition::get(&r.status.conditions, types::REACHABLE)
                     .filter(|c| c.status == "False")
                     .map(|c| c.message.clone()),
                 hosting: r.spec.local_registry_hosting,
                 ..UsedRegistry::default()
-            })
+            };
+            let made = || observed.containers.iter().find_map(|c| used.port_of(c));
+            used.host_port = used.host_port.or_else(made);
+            Some(used)
         });
         let inputs = Some(self.inputs.clone());
         let manifests = valid.manifests.iter().map(|m| {
@@ -402,7 +417,10 @@ impl Lab {
         let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
         // Before anything is done, as the controller writes it.
         let first_look = object.status.observed_generation != Some(object.generation);
-        if first_look || look.plan.repairs != repair::remembered(&object.status, object.generation) {
+        if first_look
+            || look.plan.forgets
+            || look.plan.repairs != repair::remembered(&object.status, object.generation)
+        {
             self.tell(index, &look, &look.plan.problems);
         }
         let (done, failed) = self.execute(&look.plan.steps, &cluster, limit, &wanted, most);
@@ -413,6 +431,12 @@ impl Lab {
         problems.extend(look.plan.problems.iter().cloned());
         self.tell(index, &look, &problems);
         done.into_iter().map(|i| look.plan.steps[i].clone()).collect()
+    }
+
+    /// Does these steps of an earlier look at the cluster.
+    pub fn carry_out(&mut self, steps: &[Step]) {
+        let cluster = self.clusters[0].name.clone();
+        self.execute(steps, &cluster, usize::MAX, &BTreeSet::new(), 1);
     }
 
     /// Writes the status.
@@ -433,6 +457,7 @@ impl Lab {
                     problems,
                     unjudged: look.plan.unjudged,
                     reset: look.plan.reset.as_deref(),
+                    forgets: look.plan.forgets,
                     quorum_reset,
                     repairs: &look.plan.repairs,
                     kubeconfig_secret: None,
@@ -475,12 +500,27 @@ impl Lab {
                 steps.iter().any(removes)
             };
             self.disturb(&steps[next].action, wanted, most, goes);
+            self.lose_a_volume();
             match self.world.act(&steps[next].action, cluster, &mut made) {
                 Ok(()) => done.push(next),
                 Err(failure) => failed.push((next, failure)),
             }
         }
         (done, failed)
+    }
+
+    /// Somebody removes the volumes of a container that is gone one by one, while a plan goes on.
+    fn lose_a_volume(&mut self) {
+        if !self.loses_volumes || self.chance.below(6) > 0 {
+            return;
+        }
+        let used =
+            |name: &String| self.world.containers.values().any(|c| c.mounts.values().any(|v| v == name));
+        let free: Vec<String> = self.world.volumes.keys().filter(|name| !used(name)).cloned().collect();
+        if !free.is_empty() {
+            let pick = self.chance.below(free.len());
+            self.world.interfere(&Outside::RemoveVolume(free[pick].clone()));
+        }
     }
 
     /// Notes an agent that works and is about to be stopped: only so many at a time may be.

@@ -13,5 +13,6 @@ pub mod k3s;
 pub mod lab;
 pub mod observe;
 pub mod rig;
+pub mod scenario;
 pub mod script;
 pub mod world;

@@ -1,18 +1,21 @@
 //! The picture that the operator gets of the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use localcluster_operator::{
     api::names,
-    docker::engine::{self, Attachment, ContainerDetail, EngineInfo, State},
-    k3s::{KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
+    docker::{
+        engine::{self, Attachment, ContainerDetail, EngineInfo, State},
+        error::Error,
+    },
+    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
     plan::{
         containers::{Owner, outdated},
         host_path::{self, Look},
         manifests::Seen,
         nodes::unready,
-        observed::{Child, ChildState, ImageState, Node, Observed},
+        observed::{Child, ChildState, ImageState, Kept, Node, Observed},
         preload::Preload,
         registries::DIRECTORIES,
         registry,
@@ -41,7 +44,8 @@ impl World {
         let own = self.containers.iter().filter(|(_, c)| owner.owns(&c.labels));
         let own: BTreeMap<_, _> = own.map(|(id, c)| (id.clone(), self.detail(id, c))).collect();
         let images = self.images.iter().map(|i| (i.clone(), ImageState::Present));
-        let failed = self.unknown_images.iter().map(|i| (i.clone(), ImageState::Failed("unknown".into())));
+        let unknown = Error::Pull("manifest unknown".into());
+        let failed = self.unknown_images.iter().map(|i| (i.clone(), ImageState::Failed(unknown.clone())));
         let mut files = BTreeMap::new();
         for (id, detail) in &own {
             let balancer = detail.container.labels.get(names::ROLE).is_some_and(|r| r == "loadbalancer");
@@ -92,6 +96,7 @@ impl World {
                 preload.nodes.insert(id.clone(), Ok(self.images_of(id)));
             }
         }
+        let (kept, rejected) = (self.kept(&own), self.rejected(&own));
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -109,10 +114,37 @@ impl World {
             registries: credentials,
             preload,
             manifests: seen,
+            kept,
+            rejected,
+            refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
             hung,
         }
+    }
+
+    /// What the volumes of nodes hold that were never started.
+    fn kept(&self, own: &BTreeMap<String, ContainerDetail>) -> BTreeMap<String, Kept> {
+        let new = own.iter().filter(|(id, d)| {
+            let node =
+                matches!(self.containers[*id].command.first().map(String::as_str), Some("server" | "agent"));
+            node && d.container.state == State::Created && d.started_at.is_none()
+        });
+        let kept = |id: &str| Kept {
+            data: k3s::DATA.iter().any(|path| self.path_info(id, path).is_some()),
+            password: self.path_info(id, k3s::PASSWORD_FILE).is_some(),
+        };
+        new.map(|(id, _)| (id.clone(), kept(id))).collect()
+    }
+
+    /// The nodes that the cluster refuses, as their log tells after a while.
+    fn rejected(&self, own: &BTreeMap<String, ContainerDetail>) -> BTreeSet<String> {
+        let refused = |id: &&String| {
+            let c = &self.containers[*id];
+            let old = c.started.is_some_and(|at| self.clock >= at + 10);
+            c.state == State::Running && old && self.is_refused(id)
+        };
+        own.keys().filter(refused).cloned().collect()
     }
 
     /// What a node's containerd was given from the engine.

@@ -15,7 +15,7 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::{args::CLUSTER_RESET, images, load_balancer::CONFIG_FILE},
+    k3s::{self, args::CLUSTER_RESET, images, load_balancer::CONFIG_FILE},
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -388,6 +388,13 @@ impl World {
     /// What a path in a container is, where it is in a directory of the host.
     pub fn path_info(&self, key: &str, path: &str) -> Option<PathInfo> {
         let container = self.containers.get(&self.id(key)?)?;
+        let file = PathInfo::default();
+        if k3s::DATA.contains(&path) {
+            return self.volumes.get(&container.volume_of(path)?)?.incarnation.map(|_| file);
+        }
+        if path == k3s::PASSWORD_FILE {
+            return self.volumes.get(&container.volume_of(path)?)?.password.map(|_| file);
+        }
         let (to, from) = container.binds.iter().find(|(to, _)| path.starts_with(to.as_str()))?;
         let outside = format!("{from}{}", &path[to.len()..]);
         let is_symlink = self.host_links.contains(&outside);

@@ -51,7 +51,7 @@ pub struct FileEntry {
     /// A key of a ConfigMap in this namespace. The file's mode is 0644.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<KeyRef>,
-    /// The nodes that get it: All, Servers or Agents.
+    /// The nodes that get it: All, Servers or Agents. Default: All.
     #[serde(default)]
     pub nodes: NodeSet,
 }

@@ -22,7 +22,7 @@ pub struct RegistriesSpec {
     /// pull-through cache stands for is pulled through it. At most 16.
     #[serde(rename = "use", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "namespace".into()]))]
+    #[x_kube(validation = schema::used_twice(), merge_strategy = ListMerge::Atomic)]
     pub used: Vec<RegistryRef>,
     /// A Registry of this cluster's own: an object named `<name>-registry` with this spec, which is used like the
     /// others and deleted with the cluster.
@@ -74,7 +74,7 @@ pub struct RegistryRef {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub name: String,
-    /// Its namespace, where it is not this one; the Registry must allow it by `allowedNamespaces`.
+    /// Its namespace. Default: this one. A Registry of another one must allow it by `allowedNamespaces`.
     #[serde(default)]
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::namespace())]
@@ -90,6 +90,7 @@ pub struct RegistryContainer {
     #[x_kube(validation = schema::hostname())]
     pub name: String,
     /// The port that the registry listens on in its container, by plain HTTP unless `mirrors` names another endpoint.
+    /// Default: 5000.
     #[serde(default = "registry_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
@@ -108,10 +109,10 @@ fn registry_port() -> i32 {
 pub struct MirrorSpec {
     /// The registry as image names begin: `docker.io`, `registry.example:5000`, or `*` for all that have no entry.
     #[schemars(length(max = 260))]
-    #[x_kube(validation = schema::mirrored())]
+    #[x_kube(validation = schema::mirrored(), validation = schema::mirrored_word())]
     pub registry: String,
-    /// The URLs to ask, in this order: `https://mirror.example`, `http://cache:5000`. Default: those that the operator
-    /// knows for this registry. At most 8.
+    /// The URLs to ask, in this order: `https://mirror.example`, `http://cache:5000`, `https://mirror.example/v2/hub`
+    /// for what is below a path. Default: those that the operator knows for this registry. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 270)), transform = schema::endpoints)]
     pub endpoints: Vec<String>,
@@ -123,9 +124,11 @@ pub struct MirrorSpec {
 
 /// A change to image names.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = schema::replacement_slash())]
 pub struct Rewrite {
     /// A regular expression (RE2) on the name without registry and tag: `^library/(.*)`.
     #[schemars(length(max = 255))]
+    #[x_kube(validation = schema::pattern_slash())]
     pub pattern: String,
     /// What the match becomes, with `$1` for the first group: `mirror/$1`.
     #[schemars(length(max = 255))]
@@ -179,7 +182,7 @@ pub struct RegistryTls {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub client_secret_name: Option<String>,
-    /// Trust anyone. Plain HTTP is another thing: an endpoint of `http://…`.
+    /// Trust anyone. Plain HTTP is another thing: an endpoint of `http://…`. Default: false.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }

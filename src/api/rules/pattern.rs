@@ -15,6 +15,10 @@ pub const TAGGED_IMAGE: &str = concat!(
     r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 );
 pub const ARG: &str = "--[a-z0-9][-a-z0-9]*(=.*)?";
+/// Two of them in one: what is behind the blank would be part of the first one's value.
+pub const TWO_ARGS: &str = r"[^=]*=.*[ \t]--[A-Za-z0-9].*";
+/// One with a filter of k3d's at its end, which would be part of its value.
+pub const FILTERED_ARG: &str = r".*@(all|loadbalancer|(servers?|agents?)(:[-0-9*,]+)?)";
 pub const ENV_NAME: &str = "[A-Za-z_][A-Za-z0-9_]*";
 pub const LABEL_KEY: &str = concat!(
     r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?",
@@ -41,6 +45,8 @@ pub const ULIMIT: &str =
     "core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack";
 pub const ENDPOINT: &str =
     r"(https?://)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/]*)?";
+/// An endpoint below /v2, or without a path.
+pub const ENDPOINT_PATH: &str = "(https?://)?[^/]*(/?|/(.*/)?v2(/.*)?)";
 
 /// All of them.
 pub const ALL: &[&str] = &[
@@ -50,6 +56,8 @@ pub const ALL: &[&str] = &[
     IMAGE,
     TAGGED_IMAGE,
     ARG,
+    TWO_ARGS,
+    FILTERED_ARG,
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
@@ -66,4 +74,5 @@ pub const ALL: &[&str] = &[
     GPUS,
     ULIMIT,
     ENDPOINT,
+    ENDPOINT_PATH,
 ];

@@ -20,6 +20,9 @@ pub const AGENTS: &str = "write a number of agents from 0 to 32";
 pub const MAX_UNAVAILABLE: &str =
     "write how many agents may be out of service at the same time, from 1 to 32";
 pub const ARG: &str = "write each argument as one item, --flag or --flag=value, with two hyphens";
+pub const TWO_ARGS: &str = "these are two arguments in one, and K3s takes the second for a part of the first one's value: write each as one item";
+pub const FILTERED_ARG: &str = "the filter at the end is k3d's, and K3s takes it for a part of the value: leave it out, as \
+     what is in args of a pool is for all of its nodes";
 pub const ENV_NAME: &str = "write letters, digits and underscores, with no digit in front: HTTP_PROXY";
 pub const LABEL_KEY: &str = "write label keys as Kubernetes does, a name of at most 63 characters with an optional \
      DNS name before it: example.com/tier";
@@ -68,9 +71,17 @@ pub const ALLOWED_NAMESPACE: &str = "write the name of a namespace, or * for all
 pub const NAMESPACE: &str = "write the name of a namespace, or leave it out for this one";
 pub const MIRRORED: &str = "write a registry as image names begin, without a scheme or a path: docker.io (not \
      index.docker.io), registry.example:5000, or * for all that have no entry";
+pub const MIRRORED_WORD: &str = "no image name begins with it, as a word without a dot and a colon that is not \
+     localhost is a path on Docker Hub: write docker.io, or the registry's full name: registry.example, cache:5000";
 pub const CONFIG_HOST: &str = "write the host of an endpoint, with its port where the URL has one and without a \
      scheme: registry.example:5443; for Docker Hub docker.io";
 pub const ENDPOINT: &str = "write a URL: https://mirror.example, or http://cache:5000 for plain HTTP";
+pub const ENDPOINT_PATH: &str = "K3s puts the path in the place of /v2, where no registry answers: write it below /v2: \
+     https://mirror.example/v2/path";
+pub const PATTERN_SLASH: &str =
+    "names have no slash in front, so that it never matches: leave it out: ^library/(.*)";
+pub const REPLACEMENT_SLASH: &str =
+    "names have no slash in front, and none with one is found: write the replacement without it";
 pub const ONE_CA: &str = "caSecretName and caConfigMapName exclude each other: remove one";
 pub const ONE_SOURCE: &str =
     "write one of inline, secretName and configMapName, and key only with one of the last two";
@@ -112,6 +123,8 @@ pub const ALL: &[&str] = &[
     AGENTS,
     MAX_UNAVAILABLE,
     ARG,
+    TWO_ARGS,
+    FILTERED_ARG,
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
@@ -143,8 +156,12 @@ pub const ALL: &[&str] = &[
     ALLOWED_NAMESPACE,
     NAMESPACE,
     MIRRORED,
+    MIRRORED_WORD,
     CONFIG_HOST,
     ENDPOINT,
+    ENDPOINT_PATH,
+    PATTERN_SLASH,
+    REPLACEMENT_SLASH,
     ONE_CA,
     ONE_SOURCE,
     ONE_CONTENT,

@@ -1,6 +1,8 @@
 //! Follows what goes into the nodes: Registry objects with their certificates and credentials, the Secrets and
 //! ConfigMaps of `spec.registries` and `spec.files`.
 
+use std::net::Ipv4Addr;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 
@@ -12,7 +14,7 @@ use super::super::{
 use super::docker_login;
 use crate::{
     api::{
-        LocalCluster, Registry,
+        LocalCluster, Registry, RegistrySpec, RegistryStatus,
         condition::{self, Status, reasons, types},
         local_cluster::KeyRef,
         uses::allows,
@@ -129,6 +131,7 @@ impl Look<'_> {
             hostname: called::registry(&owner, explicit, told, observed, &living),
             owner,
             host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
+            host_ip: host_ip(&registry.spec, &status),
             tls: registry.spec.tls.is_some(),
             ca,
             auth,
@@ -286,6 +289,13 @@ impl Look<'_> {
     }
 }
 
+/// The address of the Docker host that a Registry's port is bound to. A spec that was changed takes effect with the
+/// container, of which the status tells.
+fn host_ip(spec: &RegistrySpec, status: &RegistryStatus) -> Option<Ipv4Addr> {
+    let told = status.host.as_ref().and_then(|host| host.rsplit_once(':')).map(|(ip, _)| ip);
+    told.unwrap_or(&spec.host_ip).parse().ok()
+}
+
 /// The credentials in a Secret, of whatever form.
 fn credentials(secret: &Secret, host: &str) -> Option<Auth> {
     let text = |key: &str| {
@@ -324,6 +334,18 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+
+    #[test]
+    fn the_address_is_the_one_that_the_container_has() {
+        let ip = |spec: &str, told: Option<&str>| {
+            let spec = RegistrySpec { host_ip: spec.into(), ..RegistrySpec::default() };
+            let status = RegistryStatus { host: told.map(Into::into), ..RegistryStatus::default() };
+            host_ip(&spec, &status).map(|ip| ip.to_string())
+        };
+        assert_eq!(ip("127.0.0.3", None).as_deref(), Some("127.0.0.3"));
+        assert_eq!(ip("127.0.0.3", Some("127.0.0.4:5000")).as_deref(), Some("127.0.0.4"));
+        assert_eq!(ip("127.0.0.3", Some("localhost:5000")), None, "as 127.0.0.1");
+    }
 
     fn secret(data: &[(&str, &str)]) -> Secret {
         let data: BTreeMap<_, _> =

@@ -5,7 +5,7 @@ use super::{
     endpoint::{self, is_host},
     rewrite,
 };
-use crate::api::rules::text;
+use crate::api::rules::{self, text};
 
 /// Problems of a complete set, each with its path in the file and what to write instead. `has_file` tells whether there
 /// will be a file at a path of the nodes.
@@ -29,10 +29,13 @@ pub fn check(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<St
     found.0
 }
 
-/// What is wrong whatever else the file is merged with.
-pub(super) fn check_parts(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<String> {
+/// What is wrong whatever else it is merged with, of what one person wrote in one place.
+pub fn check_part(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut found = Found::default();
     parts(&mut found, registries, has_file);
+    for (host, config) in &registries.configs {
+        check_config_of_mirrored(&mut found, registries, host, config);
+    }
     found.0
 }
 
@@ -50,8 +53,19 @@ fn parts(found: &mut Found, registries: &Registries, has_file: &dyn Fn(&str) -> 
         let path = format!("mirrors[{name:?}]");
         if ["index.docker.io", DOCKER_HUB_HOST].contains(&name.as_str()) {
             found.add(&path, "image names of Docker Hub begin with docker.io: write that");
+        } else if let Some((host, below)) = name.split_once('/').filter(|(host, _)| is_host(host)) {
+            let (host, below) = if rules::begins_names(host) { (host, below) } else { (DOCKER_HUB, &**name) };
+            found.add(
+                &path,
+                &format!(
+                    "K3s goes by the registry alone, and never by a path: write {host}, with a rewrite of \
+                     \"^{below}/(.*)\""
+                ),
+            );
         } else if name != "*" && !is_host(name) {
             found.add(&path, text::MIRRORED);
+        } else if name != "*" && !rules::begins_names(name) {
+            found.add(&path, text::MIRRORED_WORD);
         }
         check_mirror(found, &path, name, mirror);
     }
@@ -73,7 +87,12 @@ fn parts(found: &mut Found, registries: &Registries, has_file: &dyn Fn(&str) -> 
 
 fn check_mirror(found: &mut Found, path: &str, name: &str, mirror: &Mirror) {
     for (i, endpoint) in mirror.endpoints.iter().enumerate() {
-        if Endpoint::parse(endpoint).is_none() {
+        if let Some(read) = Endpoint::parse(endpoint) {
+            if let Some(instead) = read.below_v2() {
+                let why = "K3s puts the path in the place of /v2, where no registry answers";
+                found.add(&format!("{path}.endpoint[{i}]"), &format!("{why}: write {instead}"));
+            }
+        } else {
             // Not repeated: there may be a password in it.
             let problem = if endpoint.contains("://[") || endpoint.starts_with('[') {
                 "containerd's parser breaks on IPv6 addresses: write a name that leads there"
@@ -92,22 +111,21 @@ fn check_mirror(found: &mut Found, path: &str, name: &str, mirror: &Mirror) {
     }
     if let Some(instead) = unwritten_rewrite(name, mirror) {
         found.add(
-            &format!("{path}.endpoint[{}]", mirror.endpoints.len() - 1),
+            &format!("{path}.endpoint[0]"),
             &format!(
-                "the last endpoint is where K3s goes anyway, by which it loses the rewrites: write it as {instead}"
+                "the only endpoint is the registry itself, which K3s asks by names as they are, without the rewrites: \
+                 write it as {instead} to have them rewritten there"
             ),
         );
     }
 }
 
-/// A last endpoint that equals the default one takes its place, and that has no rewrites.
+/// An endpoint that equals the default one and is the last takes its place, and that has no rewrites. Behind others that
+/// can be meant so: those are asked by other names, and the registry itself by its own. Alone it can not.
 fn unwritten_rewrite(name: &str, mirror: &Mirror) -> Option<String> {
-    let (last, before) = mirror.endpoints.split_last()?;
-    let url = Endpoint::parse(last)?.url();
-    let seen = |e: &String| Endpoint::parse(e).is_some_and(|e| e.url() == url);
-    let lost = !mirror.rewrites.is_empty()
-        && Endpoint::default_of(name).is_some_and(|d| d.url() == url)
-        && !before.iter().any(seen);
+    let [only] = mirror.endpoints.as_slice() else { return None };
+    let url = Endpoint::parse(only)?.url();
+    let lost = !mirror.rewrites.is_empty() && Endpoint::default_of(name).is_some_and(|d| d.url() == url);
     lost.then(|| {
         let base = url.strip_suffix("/v2").unwrap_or(&url);
         // The same place by another text. Where there is a port already, a slash makes it another one.
@@ -151,6 +169,65 @@ fn check_config_host(found: &mut Found, path: &str, registries: &Registries, hos
                 only.host()
             ),
         );
+    }
+}
+
+/// Four reports of K3s's are of this alone (k3s-io/k3s#3937, #11185, #12736, #13215): who writes a login, or whom to
+/// trust blindly, under the name that is mirrored means the mirrors, and they get nothing of it. The one it can be meant
+/// for is the registry itself, and then that can be said by naming it as an endpoint, which is the same to K3s. A login
+/// for Docker Hub is for Docker Hub.
+fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &str, config: &HostConfig) {
+    let path = format!("configs[{host:?}]");
+    let hosts = |of: &Mirror| -> Vec<String> {
+        let mut hosts: Vec<String> = Vec::new();
+        for host in of.endpoints.iter().filter_map(|e| Endpoint::parse(e)).map(|e| e.host().to_owned()) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    };
+    let known = |host: &String| registries.configs.contains_key(host);
+    let configs =
+        |hosts: &[String]| hosts.iter().map(|h| format!("configs[{h:?}]")).collect::<Vec<_>>().join(" or ");
+    let all: Vec<String> = registries.mirrors.values().flat_map(hosts).collect();
+    let blind = config.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify == Some(true));
+    let login = host != DOCKER_HUB && config.auth.as_ref().is_some_and(|auth| !auth.is_empty());
+    if all.iter().any(|h| h == host) || [DOCKER_HUB_HOST, "*"].contains(&host) || !(blind || login) {
+        return;
+    }
+    if let Some(mirror) = registries.mirrors.get(host) {
+        let hosts = hosts(mirror);
+        let Some(itself) = Endpoint::default_of(host).filter(|_| !hosts.is_empty()) else { return };
+        let same_name = mirror.endpoints.len() == 1
+            && endpoint::name(&hosts[0]) == endpoint::name(host)
+            && host != DOCKER_HUB;
+        // The first is told by the other rule.
+        if same_name || hosts.iter().any(known) {
+            return;
+        }
+        let itself = itself.url();
+        found.add(
+            &path,
+            &format!(
+                "it is for the host of an endpoint, and all endpoints of {host} are other ones, which get nothing of \
+                 it: write {}; if it is for {host} itself, which K3s asks last, add that as the last endpoint: {}",
+                configs(&hosts),
+                itself.strip_suffix("/v2").unwrap_or(&itself),
+            ),
+        );
+    } else if endpoint::port(host).is_none() {
+        let at_a_port: Vec<String> =
+            all.into_iter().filter(|h| endpoint::name(h) == host && endpoint::port(h).is_some()).collect();
+        if !at_a_port.is_empty() && !at_a_port.iter().any(known) {
+            found.add(
+                &path,
+                &format!(
+                    "it is for the host of an endpoint, with its port, and no endpoint is {host}: write {}",
+                    configs(&at_a_port)
+                ),
+            );
+        }
     }
 }
 
@@ -212,21 +289,30 @@ mod tests {
     fn what_k3s_would_ignore_is_refused() {
         for (text, told) in [
             ("mirrors: {'http://r:5000': {}}", r#"mirrors["http://r:5000"]: write a registry"#),
-            ("mirrors: {r/p: {}}", "without a scheme or a path"),
+            ("mirrors: {r.test/p/q: {}}", r#"write r.test, with a rewrite of "^p/q/(.*)""#),
+            ("mirrors: {rancher/x: {}}", r#"write docker.io, with a rewrite of "^rancher/x/(.*)""#),
+            ("mirrors: {rancher: {}}", r#"mirrors["rancher"]: no image name begins with it"#),
+            (
+                "mirrors: {r.test: {endpoint: ['https://x/v2', 'https://x/y']}}",
+                r#"mirrors["r.test"].endpoint[1]: K3s puts the path in the place of /v2, where no registry answers: write https://x/v2/y"#,
+            ),
             ("mirrors: {index.docker.io: {}}", "write that"),
             ("mirrors: {registry-1.docker.io: {}}", "begin with docker.io"),
-            ("mirrors: {r: {endpoint: ['ftp://x']}}", r#"mirrors["r"].endpoint[0]: write a URL"#),
-            ("mirrors: {r: {endpoint: ['http://a', '']}}", "endpoint[1]"),
-            ("mirrors: {r: {endpoint: ['https://[::1]:5000']}}", "IPv6"),
-            ("mirrors: {r: {endpoint: ['https://u:pw@x']}}", "under configs"),
-            (r"mirrors: {r: {endpoint: [x], rewrite: {'a\.b': c}}}", "[.]"),
-            ("mirrors: {r: {endpoint: [x], rewrite: {'(': c}}}", "RE2"),
-            ("mirrors: {r: {endpoint: [x], rewrite: {a: $1}}}", "parentheses"),
-            ("mirrors: {r: {endpoint: ['https://r'], rewrite: {a: b}}}", "write it as https://r:443"),
+            ("mirrors: {r.test: {endpoint: ['ftp://x']}}", r#"mirrors["r.test"].endpoint[0]: write a URL"#),
+            ("mirrors: {r.test: {endpoint: ['http://a', '']}}", "endpoint[1]"),
+            ("mirrors: {r.test: {endpoint: ['https://[::1]:5000']}}", "IPv6"),
+            ("mirrors: {r.test: {endpoint: ['https://u:pw@x']}}", "under configs"),
+            (r"mirrors: {r.test: {endpoint: [x], rewrite: {'a\.b': c}}}", "[.]"),
+            ("mirrors: {r.test: {endpoint: [x], rewrite: {'(': c}}}", "RE2"),
+            ("mirrors: {r.test: {endpoint: [x], rewrite: {a: $1}}}", "parentheses"),
+            (
+                "mirrors: {r.test: {endpoint: ['https://r.test'], rewrite: {a: b}}}",
+                "write it as https://r.test:443",
+            ),
             ("mirrors: {'r:5443': {endpoint: ['https://r:5443'], rewrite: {a: b}}}", "https://r:5443/v2/"),
             (
-                "mirrors: {docker.io: {endpoint: [x, 'https://docker.io'], rewrite: {a: b}}}",
-                r#"mirrors["docker.io"].endpoint[1]: the last endpoint is where K3s goes anyway"#,
+                "mirrors: {docker.io: {endpoint: [docker.io], rewrite: {a: b}}}",
+                r#"mirrors["docker.io"].endpoint[0]: the only endpoint is the registry itself, which K3s asks by names as they are, without the rewrites: write it as https://registry-1.docker.io:443"#,
             ),
             ("configs: {'https://r': {}}", r#"configs["https://r"]: write the host of an endpoint"#),
             ("configs: {r/p: {}}", "without a"),
@@ -242,6 +328,18 @@ mod tests {
             (
                 "{mirrors: {r.example: {endpoint: ['https://r.example:5443']}}, configs: {r.example: {tls: {ca_file: /there}}}}",
                 r#"configs["r.example"]: it is for the host of an endpoint, with its port, and the only endpoint of r.example is another one: write configs["r.example:5443"]"#,
+            ),
+            (
+                "{mirrors: {r.test: {endpoint: ['https://a/v2', 'https://a', 'http://b:1']}}, configs: {r.test: {auth: {identity_token: pw}}}}",
+                r#"configs["r.test"]: it is for the host of an endpoint, and all endpoints of r.test are other ones, which get nothing of it: write configs["a"] or configs["b:1"]; if it is for r.test itself, which K3s asks last, add that as the last endpoint: https://r.test"#,
+            ),
+            (
+                "{mirrors: {docker.io: {endpoint: [a]}}, configs: {docker.io: {tls: {insecure_skip_verify: true}}}}",
+                "https://registry-1.docker.io",
+            ),
+            (
+                "{mirrors: {'k3d-r:5000': {endpoint: ['https://k3d-r:5000']}}, configs: {k3d-r: {auth: {identity_token: pw}}}}",
+                r#"configs["k3d-r"]: it is for the host of an endpoint, with its port, and no endpoint is k3d-r: write configs["k3d-r:5000"]"#,
             ),
         ] {
             let found = problems(text);
@@ -263,17 +361,25 @@ mod tests {
             // For the registry itself, when the mirror has not got the image.
             "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {docker.io: {auth: {username: u, password: p}}}}",
             "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {registry-1.docker.io: {auth: {identity_token: t}}}}",
-            "{mirrors: {r: {endpoint: ['https://other:5443']}}, configs: {r: {tls: {ca_file: /there}}}}",
-            "{mirrors: {r: {endpoint: ['https://r:5443']}}, configs: {r: {}, 'r:5443': {tls: {ca_file: /there}}}}",
-            "{mirrors: {r: {endpoint: ['https://r:5443', 'https://r']}}, configs: {r: {tls: {}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://other:5443']}}, configs: {r.test: {tls: {ca_file: /there}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://r.test:5443']}}, configs: {r.test: {}, 'r.test:5443': {tls: {ca_file: /there}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://r.test:5443', 'https://r.test']}}, configs: {r.test: {tls: {}}}}",
             "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}}, configs: {'r:5000': {tls: {insecure_skip_verify: true}}}}",
+            "{mirrors: {r.test: {endpoint: [a, r.test]}}, configs: {r.test: {auth: {identity_token: t}}}}",
+            "{mirrors: {r.test: {endpoint: [a]}}, configs: {a: {}, r.test: {auth: {identity_token: t}}}}",
+            "{mirrors: {r.test: }, configs: {r.test: {auth: {identity_token: t}}}}",
+            "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}, r.test: }, configs: {'r:5000': {}, r: {auth: {identity_token: t}}}}",
+            // Words that are registries.
+            "mirrors: {localhost: , 'cache:5000': , Cache: }",
             // Parts of what another layer completes.
             "mirrors: {docker.io: {rewrite: {a: b}}}",
             "configs: {r: {auth: {password: p}}}",
-            // Not the last, or a second time.
-            "mirrors: {r: {endpoint: ['https://r', x], rewrite: {a: b}}}",
-            "mirrors: {r: {endpoint: ['https://r', x, r], rewrite: {a: b}}}",
-            "mirrors: {r: {endpoint: ['https://r:443'], rewrite: {a: b}}}",
+            // Not alone: the mirror is asked by other names, and the registry itself by its own.
+            "mirrors: {docker.io: {endpoint: [x, 'https://docker.io'], rewrite: {a: b}}}",
+            "mirrors: {r.test: {endpoint: [x, r.test], rewrite: {a: b}}}",
+            "mirrors: {r.test: {endpoint: ['https://r.test', x], rewrite: {a: b}}}",
+            "mirrors: {r.test: {endpoint: ['https://r.test', x, r.test], rewrite: {a: b}}}",
+            "mirrors: {r.test: {endpoint: ['https://r.test:443'], rewrite: {a: b}}}",
         ] {
             assert_eq!(problems(text), [""; 0], "{text}");
         }
@@ -281,7 +387,8 @@ mod tests {
 
     #[test]
     fn a_complete_set_is_looked_at_as_a_whole() {
-        let part = parse("{mirrors: {r: {rewrite: {a: b}}}, configs: {r: {auth: {password: p}}}}", &|_| true);
+        let part =
+            parse("{mirrors: {r.test: {rewrite: {a: b}}}, configs: {r: {auth: {password: p}}}}", &|_| true);
         let found = check(&part.unwrap(), &|_| true);
         assert_eq!(found.len(), 2, "{found:#?}");
         assert!(

@@ -63,6 +63,12 @@ impl Endpoint {
         !matches!(self.path.as_str(), "" | "/" | "/v2")
     }
 
+    /// What to write instead of a URL whose path has no /v2 in it: registries answer nowhere else.
+    pub fn below_v2(&self) -> Option<String> {
+        let outside = self.overrides_path() && !self.path.split('/').any(|part| part == "v2");
+        outside.then(|| format!("{}://{}/v2{}", self.scheme, self.host, self.path))
+    }
+
     /// The host with its port, as `configs` names it.
     pub fn host(&self) -> &str {
         if self.host == DOCKER_HUB_HOST { DOCKER_HUB } else { &self.host }
@@ -130,6 +136,19 @@ mod tests {
             "a b",
         ] {
             assert_eq!(Endpoint::parse(text), None, "{text}");
+        }
+        for (text, instead) in [
+            ("https://r/google_containers", Some("https://r/v2/google_containers")),
+            ("r:5000/a/b/", Some("https://r:5000/v2/a/b/")),
+            ("http://r/v1/a", Some("http://r/v2/v1/a")),
+            ("r/", None),
+            ("r/v2/", None),
+            ("r/v2/a", None),
+            // As Artifactory, Nexus and others have it.
+            ("r/artifactory/api/docker/hub/v2", None),
+            ("r/harbor/v2/p", None),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().below_v2().as_deref(), instead, "{text}");
         }
         assert_eq!(Endpoint::default_of("r/v2"), None);
         assert_eq!(Endpoint::default_of("http://r"), None);

@@ -1,5 +1,7 @@
 //! The registries and pull-through caches that clusters use, and the names under which they answer.
 
+use std::net::Ipv4Addr;
+
 use super::{DOCKER_HUB, Registries, endpoint};
 
 /// A registry on the cluster's network.
@@ -9,8 +11,8 @@ pub struct Mirrored {
     pub hostname: String,
     /// The port that it listens on in its container.
     pub port: u16,
-    /// Its port on the Docker host, where it is known.
-    pub host_port: Option<u16>,
+    /// Where it is reached on the Docker host, as [`on_host`] has it, where that is known.
+    pub host: Option<String>,
     /// How it is talked to.
     pub scheme: Scheme,
     /// The registry that it is a pull-through cache of, as image names begin.
@@ -46,8 +48,9 @@ impl Mirrored {
     /// from a container, can be pulled as any of them.
     pub fn names(&self) -> Vec<String> {
         let mut names = vec![self.address()];
-        if let Some(port) = self.host_port {
-            for name in [format!("{}:{port}", self.hostname), format!("localhost:{port}")] {
+        if let Some(host) = &self.host {
+            let by_name = host.rsplit_once(':').map(|(_, port)| format!("{}:{port}", self.hostname));
+            for name in by_name.into_iter().chain([host.clone()]) {
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -59,6 +62,16 @@ impl Mirrored {
     /// Where the nodes find it. `http` is told by the URL alone; K3s takes HTTPS for everything else.
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.address())
+    }
+}
+
+/// How a port of the Docker host is reached there: by `localhost`, unless it is bound to some other address, where
+/// nothing answers by that.
+pub fn on_host(ip: Ipv4Addr, port: u16) -> String {
+    if ip == Ipv4Addr::LOCALHOST || ip.is_unspecified() {
+        format!("localhost:{port}")
+    } else {
+        format!("{ip}:{port}")
     }
 }
 
@@ -119,7 +132,8 @@ mod tests {
     use super::*;
 
     fn registry(hostname: &str, host_port: Option<u16>) -> Mirrored {
-        Mirrored { hostname: hostname.into(), port: 5000, host_port, scheme: Scheme::Http, upstream: None }
+        let host = host_port.map(|port| on_host(Ipv4Addr::LOCALHOST, port));
+        Mirrored { hostname: hostname.into(), port: 5000, host, scheme: Scheme::Http, upstream: None }
     }
 
     fn cache(hostname: &str, upstream: &str) -> Mirrored {
@@ -155,6 +169,17 @@ mod tests {
         assert_eq!(registry("r", Some(1)).names(), ["r:5000", "r:1", "localhost:1"]);
         let secure = Mirrored { scheme: Scheme::Https, port: 443, ..registry("r", None) };
         assert_eq!(secure.endpoint(), "https://r:443");
+    }
+
+    /// tilt-dev/tilt#4970: tools were told of localhost, where nothing listened.
+    #[test]
+    fn an_address_of_its_own_takes_the_place_of_localhost() {
+        let at = |ip: [u8; 4]| on_host(ip.into(), 5050);
+        assert_eq!(at([127, 0, 0, 1]), "localhost:5050");
+        assert_eq!(at([0, 0, 0, 0]), "localhost:5050");
+        assert_eq!(at([127, 0, 0, 3]), "127.0.0.3:5050");
+        let other = Mirrored { host: Some(at([192, 0, 2, 20])), ..registry("r", None) };
+        assert_eq!(other.names(), ["r:5000", "r:5050", "192.0.2.20:5050"]);
     }
 
     #[test]

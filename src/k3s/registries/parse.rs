@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Auth, DOCKER_HUB, DOCKER_HUB_HOST, HostConfig, Mirror, Registries, Tls, check::check_parts, shape::Shape,
+    Auth, DOCKER_HUB, DOCKER_HUB_HOST, HostConfig, Mirror, Registries, Tls,
+    check::check_part,
+    shape::{Shape, is_misplaced},
 };
 
 /// Reads the user's file. What K3s would ignore or choke on is refused, each with its path and what to write instead;
@@ -21,8 +23,11 @@ pub fn parse(text: &str, has_file: &dyn Fn(&str) -> bool) -> Result<Registries, 
     let mut problems = documents.first().map(Shape::problems).unwrap_or_default();
     match read(text) {
         Ok(file) => {
-            let registries = file.meant();
-            problems.extend(check_parts(&registries, has_file));
+            let mut registries = file.meant();
+            // Told already.
+            registries.mirrors.retain(|name, _| !is_misplaced("mirrors", name));
+            registries.configs.retain(|name, _| !is_misplaced("configs", name));
+            problems.extend(check_part(&registries, has_file));
             if problems.is_empty() {
                 return Ok(registries);
             }
@@ -47,7 +52,12 @@ fn read(text: &str) -> Result<File, serde_saphyr::Error> {
 
 /// An error without anything of the file but a key.
 fn unreadable(text: &str, error: &serde_saphyr::Error) -> String {
-    let place = error.location().map(|l| format!("line {}: ", l.line())).unwrap_or_default();
+    let location = error.location();
+    let place = location.map(|l| format!("line {}: ", l.line())).unwrap_or_default();
+    let line = || {
+        let number = usize::try_from(location?.line()).ok()?;
+        text.lines().nth(number.checked_sub(1)?)
+    };
     let problem = match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("{key} is there twice, and K3s would take one of the two: join them")
@@ -55,11 +65,40 @@ fn unreadable(text: &str, error: &serde_saphyr::Error) -> String {
         _ if text.lines().any(|l| l.trim_start().starts_with("*:")) => {
             "this is no YAML: write \"*\" in quotes".into()
         }
+        _ if line().is_some_and(is_indented_by_tab) => {
+            "this is no YAML, as lines are not indented by tabs there: write blanks".into()
+        }
+        _ if line().is_some_and(has_no_escape) => {
+            "this is no YAML, as a backslash in double quotes begins an escape, and this is none: leave it out ($1), or \
+             write the text in single quotes"
+                .into()
+        }
         _ => {
             "this is no YAML that K3s can read: write it as in K3s's documentation of registries.yaml".into()
         }
     };
     place + &problem
+}
+
+fn is_indented_by_tab(line: &str) -> bool {
+    line.trim_start_matches([' ', '\t']).len() < line.trim_start_matches(' ').len()
+}
+
+/// Whether there is a backslash in double quotes that begins none of YAML's escapes.
+fn has_no_escape(line: &str) -> bool {
+    let mut quoted = false;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => match chars.next() {
+                Some(c) if !"0abt\tnvfre \"/\\N_LPxuU".contains(c) => return true,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    false
 }
 
 #[derive(Default, Deserialize)]
@@ -205,13 +244,36 @@ mod tests {
     fn anchors_and_merge_keys_are_followed() {
         let text = "
             mirrors:
-              a: &m {endpoint: ['http://x']}
-              b: *m
-              c: {<<: *m, rewrite: {a: b}}
+              a.test: &m {endpoint: ['http://x']}
+              b.test: *m
+              c.test: {<<: *m, rewrite: {a: b}}
         ";
         let all = parse(text, &|_| true).unwrap();
         assert!(all.mirrors.values().all(|m| m.endpoints == ["http://x"]));
-        assert_eq!(all.mirrors["c"].rewrites.len(), 1);
+        assert_eq!(all.mirrors["c.test"].rewrites.len(), 1);
+    }
+
+    /// K3s reads YAML 1.1, and no key that it does not know.
+    #[test]
+    fn what_k3s_takes_is_taken() {
+        let all =
+            parse("{x-a: &a [x], mirrors: {r.test: {endpoint: *a, x-b: {endpoints: 1}}}, x-c: ~}", &|_| true);
+        assert_eq!(all.unwrap().mirrors["r.test"].endpoints, ["x"]);
+        for (word, truth) in
+            [("TRUE", true), ("Yes", true), ("on", true), ("y", true), ("NO", false), ("Off", false)]
+        {
+            let all = parse(&format!("configs: {{r: {{tls: {{insecure_skip_verify: {word}}}}}}}"), &|_| true);
+            let tls = all.unwrap().configs.remove("r").unwrap().tls.unwrap();
+            assert_eq!(tls.insecure_skip_verify, Some(truth), "{word}");
+        }
+        // Keys and texts that look like truth values are texts.
+        let all = parse(
+            "{mirrors: {localhost: {rewrite: {on: yes}}}, configs: {y: {auth: {password: on}}}}",
+            &|_| true,
+        );
+        let all = all.unwrap();
+        assert_eq!(all.mirrors["localhost"].rewrites["on"], "yes");
+        assert_eq!(all.configs["y"].auth.as_ref().unwrap().password.as_deref(), Some("on"));
     }
 
     #[test]
@@ -237,6 +299,19 @@ mod tests {
             ("mirrors:\n  *: {}\n", "in quotes"),
             ("mirrors: {}\n---\nconfigs: {}\n", "first of several documents"),
             ("mirrors:\n  r: {}\n  r: {}\n", "line 3: r is there twice"),
+            (
+                "mirrors:\n\tr.test: {}\n",
+                "line 2: this is no YAML, as lines are not indented by tabs there: write blanks",
+            ),
+            (
+                "configs:\n  r:\n    auth:\n  \t  password: hunter2\n",
+                "line 4: this is no YAML, as lines are not indented by tabs",
+            ),
+            (
+                "mirrors: {r.test: {endpoint: [x], rewrite: {\"^a/(.*)\": \"b/\\$1\"}}}",
+                "a backslash in double quotes begins an escape, and this is none: leave it out ($1)",
+            ),
+            ("configs: {r: {auth: {username: u, password: \"hunter2\\!\"}}}", "in single quotes"),
             ("hunter2", "mirrors and configs"),
             ("[hunter2]", "mirrors and configs"),
         ] {
@@ -256,7 +331,7 @@ mod tests {
     #[test]
     fn a_nodes_file_is_read_as_k3s_does() {
         let all = parse_rendered(
-            "{mirrors: {r: {endpoints: [x]}}, configs: {r: {auth: {username: u, token: x}}}, x: 1}",
+            "{mirrors: {r.test: {endpoints: [x]}}, configs: {r: {auth: {username: u, token: x}}}, x: 1}",
         );
         assert_eq!(all.unwrap().auth()["r"].username.as_deref(), Some("u"));
         assert_eq!(parse_rendered(""), Some(Registries::default()));

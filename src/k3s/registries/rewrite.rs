@@ -3,6 +3,9 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use regex_syntax::hir::{Hir, HirKind, Look};
+
+use crate::api::rules;
 
 static FLAGS: LazyLock<Regex> = LazyLock::new(|| regex(r"\(\?[imsU-]*[xuR]"));
 static REPETITION: LazyLock<Regex> = LazyLock::new(|| regex(r"\{([0-9]+)(?:,([0-9]*))?\}"));
@@ -39,6 +42,9 @@ pub(super) fn problem(pattern: &str, replacement: &str) -> Option<String> {
             );
         }
     };
+    if let Some(problem) = of_no_name(pattern, replacement) {
+        return Some(problem);
+    }
     REFERENCE.captures_iter(replacement).find_map(|reference| {
         let whole = &reference[0];
         let Some(name) = reference.get(1).or_else(|| reference.get(2)) else {
@@ -52,6 +58,55 @@ pub(super) fn problem(pattern: &str, replacement: &str) -> Option<String> {
             format!("{whole} stands for a group that the pattern does not have, and becomes nothing: {instead}")
         })
     })
+}
+
+/// What can do nothing, or nothing good, since names are without registry and tag and have no slash in front.
+fn of_no_name(pattern: &str, replacement: &str) -> Option<String> {
+    let parsed = regex_syntax::parse(pattern).ok()?;
+    let slash = |hir: &Hir| leads(hir, |h| matches!(h, HirKind::Literal(l) if l.0.starts_with(b"/")));
+    let start = |hir: &Hir| leads(hir, |h| matches!(h, HirKind::Look(Look::Start)));
+    let plain = replacement.trim_start_matches('/');
+    if let HirKind::Concat(parts) = parsed.kind()
+        && let [first, second, ..] = parts.as_slice()
+        && start(first)
+        && slash(second)
+    {
+        let pattern = pattern.replacen('/', "", 1);
+        return Some(format!(
+            "names have no slash in front, so that it never matches: write \"{pattern}\": \"{plain}\""
+        ));
+    }
+    if replacement.starts_with('/') && rules::matches_at_start(pattern) {
+        return Some(format!("names have no slash in front, and none with one is found: write {plain}"));
+    }
+    needs_colon(&parsed).then(|| {
+        "names are matched without registry and tag, so that there is no colon in them and it never matches: leave the \
+         colon out, and what is behind it"
+            .into()
+    })
+}
+
+/// Whether all that it matches begins so.
+fn leads(hir: &Hir, so: impl Fn(&HirKind) -> bool + Copy) -> bool {
+    match hir.kind() {
+        HirKind::Capture(c) => leads(&c.sub, so),
+        HirKind::Concat(parts) => parts.first().is_some_and(|first| leads(first, so)),
+        HirKind::Alternation(ways) => ways.iter().all(|way| leads(way, so)),
+        HirKind::Repetition(r) => r.min > 0 && leads(&r.sub, so),
+        other => so(other),
+    }
+}
+
+/// Whether there is a colon in all that it matches.
+fn needs_colon(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Literal(l) => l.0.contains(&b':'),
+        HirKind::Capture(c) => needs_colon(&c.sub),
+        HirKind::Concat(parts) => parts.iter().any(needs_colon),
+        HirKind::Alternation(ways) => ways.iter().all(needs_colon),
+        HirKind::Repetition(r) => r.min > 0 && needs_colon(&r.sub),
+        HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) => false,
+    }
 }
 
 fn unknown_group(pattern: &Regex, name: &str) -> Option<String> {
@@ -100,6 +155,14 @@ mod tests {
             ("^(?P<org>[a-z]+)/(.*)$", "${org}-x/${2}"),
             ("^(?i)rancher/", ""),
             ("(a)(b){2,1000}[.]c", "$2/${1}x/$0"),
+            // Somewhere within a name.
+            ("/google_(.*)", "/$1"),
+            ("(/|-)x", "/y"),
+            ("^/a|b", "c"),
+            // A colon that need not be there, or is none.
+            ("^pause(:.*)?$", "p"),
+            ("^(?:a|b:c)/(.*)", "$1"),
+            ("^[[:alpha:]:]+", "x"),
         ] {
             assert_eq!(problem(pattern, replacement), None, "{pattern} {replacement}");
         }
@@ -124,6 +187,21 @@ mod tests {
             ("^(a)", "b/$x", "write $1"),
             ("^(a)", "b$", "leave it out"),
             ("^(a)", "b$$1", "leave it out"),
+            (
+                "^/(.*)",
+                "/mirror/$1",
+                "names have no slash in front, so that it never matches: write \"^(.*)\": \"mirror/$1\"",
+            ),
+            ("^/(.*)", "$1", "write \"^(.*)\": \"$1\""),
+            ("(?i)^(/a|/b)/c", "x", "no slash in front"),
+            (
+                "^(.*)",
+                "/mirror/$1",
+                "names have no slash in front, and none with one is found: write mirror/$1",
+            ),
+            ("((.+))", "//mirror", "write mirror"),
+            ("^rancher/mirrored-pause:(.*)", "pause:$1", "without registry and tag"),
+            ("^(a|b)(:|@sha256:)+x", "c", "there is no colon in them"),
         ] {
             let problem = problem(pattern, replacement).unwrap_or_else(|| panic!("{pattern} {replacement}"));
             assert!(problem.contains(told), "{pattern} {replacement}: {problem}");

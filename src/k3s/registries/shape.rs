@@ -95,10 +95,18 @@ impl Keys {
         let instead = match (alike, mistake) {
             (Some(known), _) => format!("write {known}"),
             (None, Some((_, instead))) => (*instead).to_owned(),
+            (None, None) if self.known == FILE.known && key.contains(['.', ':']) => {
+                "a registry goes one level deeper, under mirrors or configs".into()
+            }
             (None, None) => format!("it knows {} here", self.known.join(", ")),
         };
         format!("K3s does not know this key and would ignore it: {instead}")
     }
+}
+
+/// Whether it is a key that belongs on another level.
+pub(super) fn is_misplaced(section: &str, name: &str) -> bool {
+    FILE.known.contains(&name) || (section == "mirrors" && MIRROR.known.contains(&name))
 }
 
 impl Shape {
@@ -111,6 +119,19 @@ impl Shape {
         for (section, value) in self.known(&mut out, "", &FILE) {
             for (name, entry) in value.entries(&mut out, section) {
                 let path = format!("{section}[{name:?}]");
+                if FILE.known.contains(&name) {
+                    out.push(format!(
+                        "{path}: {name} is one level too deep, where K3s takes it for a registry of that name and uses \
+                         nothing of it: write it as far to the left as {section}"
+                    ));
+                    continue;
+                }
+                if is_misplaced(section, name) {
+                    out.push(format!(
+                        "{path}: the registry above it is missing: write docker.io: or another one there"
+                    ));
+                    continue;
+                }
                 match section {
                     "mirrors" => entry.mirror(&mut out, &path),
                     "configs" => entry.config(&mut out, &path),
@@ -177,7 +198,9 @@ impl Shape {
         };
         let (known, unknown): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|(key, _)| keys.known.contains(key));
-        out.extend(unknown.into_iter().map(|(key, _)| format!("{path}{dot}{key}: {}", keys.problem(key))));
+        // A key of x-… says itself that it is for nobody: anchors are put there.
+        let unknown = unknown.into_iter().filter(|(key, _)| !key.starts_with("x-"));
+        out.extend(unknown.map(|(key, _)| format!("{path}{dot}{key}: {}", keys.problem(key))));
         known
     }
 
@@ -290,11 +313,14 @@ mod tests {
                 "foo: {}",
                 "foo: K3s does not know this key and would ignore it: it knows mirrors, configs, auths here",
             ),
-            ("mirrors: {r: {endpoints: [x]}}", r#"mirrors["r"].endpoints: K3s does not know this key"#),
-            ("mirrors: {r: {endpoints: [x]}}", "write endpoint"),
-            ("mirrors: {r: {rewrites: {a: b}}}", "write rewrite"),
-            ("mirrors: {r: {tls: {ca_file: x}}}", "under configs"),
-            ("mirrors: {r: {insecure: true}}", "endpoint of http://"),
+            (
+                "mirrors: {r.test: {endpoints: [x]}}",
+                r#"mirrors["r.test"].endpoints: K3s does not know this key"#,
+            ),
+            ("mirrors: {r.test: {endpoints: [x]}}", "write endpoint"),
+            ("mirrors: {r.test: {rewrites: {a: b}}}", "write rewrite"),
+            ("mirrors: {r.test: {tls: {ca_file: x}}}", "under configs"),
+            ("mirrors: {r.test: {insecure: true}}", "endpoint of http://"),
             ("configs: {r: {http: true}}", "endpoint of http://"),
             ("configs: {r: {token: hunter2}}", "auth.identity_token"),
             ("configs: {r: {username: hunter2}}", "under auth"),
@@ -308,17 +334,25 @@ mod tests {
             ("configs: {r: {tls: {caFile: /x}}}", "write ca_file"),
             ("configs: {r: {tls: {http: true}}}", "endpoint of http://"),
             ("auths: {r: {token: hunter2}}", r#"auths["r"].token"#),
+            // On the wrong level.
+            ("mirrors: {configs: {}}", r#"mirrors["configs"]: configs is one level too deep"#),
+            ("mirrors: {auths: ~}", "write it as far to the left as mirrors"),
+            ("mirrors: {configs: {'r:5000': {auth: {password: hunter2}}}}", "one level too deep"),
+            ("configs: {mirrors: {r.test: {endpoint: [x]}}}", "as far to the left as configs"),
+            ("mirrors: {endpoint: ['http://x']}", "the registry above it is missing"),
+            ("r.test: {endpoint: [x]}", "one level deeper, under mirrors or configs"),
             // Of the wrong kind.
             ("mirrors: [r]", "mirrors: write a map"),
-            ("mirrors: {r: 'http://x'}", r#"mirrors["r"]: write a map"#),
-            ("mirrors: {r: {endpoint: 'http://x'}}", r#"mirrors["r"].endpoint: write a list"#),
-            ("mirrors: {r: {endpoint: [~]}}", r#"mirrors["r"].endpoint[0]: write a URL"#),
-            ("mirrors: {r: {rewrite: [{a: b}]}}", "write a map"),
-            ("mirrors: {r: {rewrite: {a: [b]}}}", "write a text"),
+            ("mirrors: {r.test: 'http://x'}", r#"mirrors["r.test"]: write a map"#),
+            ("mirrors: {r.test: {endpoint: 'http://x'}}", r#"mirrors["r.test"].endpoint: write a list"#),
+            ("mirrors: {r.test: {endpoint: [~]}}", r#"mirrors["r.test"].endpoint[0]: write a URL"#),
+            ("mirrors: {r.test: {rewrite: [{a: b}]}}", "write a map"),
+            ("mirrors: {r.test: {rewrite: {a: [b]}}}", "write a text"),
             ("configs: {r: {auth: hunter2}}", r#"configs["r"].auth: write a map"#),
             ("configs: {r: {auth: {username: {hunter2: x}}}}", r#"configs["r"].auth.username: write a text"#),
             ("configs: {r: {tls: {insecure_skip_verify: 'true'}}}", "without quotes"),
             ("configs: {r: {tls: {insecure_skip_verify: 1}}}", "without quotes"),
+            ("configs: {r: {tls: {insecure_skip_verify: 'yes'}}}", "without quotes"),
         ] {
             let found = parse(text, &|_| true).unwrap_err();
             assert!(found.len() == 1 && found[0].contains(told), "{text}: {found:#?}");

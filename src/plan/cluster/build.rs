@@ -76,6 +76,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         cgroup_v1,
         registries: &registries,
         existing: &existing,
+        holders,
         etcd,
         mounts: &mounts,
     };
@@ -98,6 +99,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         preload: valid.preload_images.clone(),
         version,
         registries,
+        on_data_loss: valid.on_data_loss,
         host_aliases: valid.host_aliases.clone(),
         mounts: mounts.clone(),
     }
@@ -109,6 +111,7 @@ struct Build<'a> {
     cgroup_v1: bool,
     registries: &'a Option<NodeRegistries>,
     existing: &'a BTreeMap<usize, servers::Server<'a>>,
+    holders: Vec<String>,
     etcd: bool,
     mounts: &'a Arc<Mounts>,
 }
@@ -200,11 +203,29 @@ impl Build<'_> {
             .chain(self.files(role))
             .chain(self.registry_files(&name))
             .collect(),
+            expects: self.expects(&name),
             given_files: self.given(role).map(|f| f.path.clone()).collect(),
             name,
         };
         let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
         NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
+    }
+
+    /// What the volumes of a node hold that are there: a server's data where it is known to have some, and the password that
+    /// its Node was registered with.
+    fn expects(&self, node: &str) -> Vec<Vec<String>> {
+        let Basis { valid, observed, .. } = self.basis;
+        let there = |kind: &str| {
+            let name = names::volume(node, kind);
+            observed.volumes.iter().any(|v| v.name == name)
+        };
+        let server = valid.names.parse_server(node);
+        let data =
+            server.is_some() && servers::is_known(node, observed, &self.holders) && there(k3s::STATE_VOLUME);
+        let password = observed.node(node).is_some() && there(k3s::ETC_VOLUME);
+        let data = data.then(|| k3s::DATA.map(String::from).to_vec());
+        let password = password.then(|| vec![k3s::PASSWORD_FILE.to_owned()]);
+        data.into_iter().chain(password).collect()
     }
 
     /// The files about registries of a node. One that was started keeps those that it has while they are not all known.

@@ -133,10 +133,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
                 return Course::Free(None);
             }
             busy(plan, "it is about to begin");
-            let files = Action::Upload { container: target.clone(), files: spec.files };
-            let mut before = vec![plan.step(files, &[], "")];
-            before.extend(stop(plan, desired, site, &before));
-            plan.step(Action::Start { container: target }, &before, WHY);
+            // It begins once the registry is seen to rest: what is pushed meanwhile would be taken for garbage.
+            if stop(plan, desired, site, &[]).is_none() {
+                let files = Action::Upload { container: target.clone(), files: spec.files };
+                let uploaded = plan.step(files, &[], "");
+                plan.step(Action::Start { container: target }, &[uploaded], WHY);
+            }
             Course::Busy
         }
         State::Running | State::Paused | State::Restarting => {
@@ -185,9 +187,8 @@ fn begin(
         return Course::Free(None);
     }
     busy(plan, "it is about to begin");
-    let mut before = vec![site.create(plan, &spec, &[], WHY)];
-    before.extend(stop(plan, desired, site, &before));
-    plan.step(Action::Start { container: Target { name: spec.name, id: None } }, &before, "");
+    let made = site.create(plan, &spec, &[], WHY);
+    stop(plan, desired, site, &[made]);
     Course::Busy
 }
 

@@ -41,6 +41,14 @@ pub fn holders(previous: &LocalClusterStatus, names: &ClusterNames) -> Vec<Strin
     if previous.voters.is_empty() { first() } else { previous.voters.clone() }
 }
 
+/// Whether a server is known to have data: by its Node, or while the API does not tell, by being one of `holders`.
+pub fn is_known(name: &str, observed: &Observed, holders: &[String]) -> bool {
+    match &observed.child {
+        Child::Reachable(state) => state.nodes.contains_key(name),
+        Child::Unknown | Child::Unreachable(_) => holders.iter().any(|holder| holder == name),
+    }
+}
+
 /// The servers of which there is something, by index. `holders` are those that are known to have data, while the API
 /// does not tell.
 pub fn existing<'a>(
@@ -49,10 +57,7 @@ pub fn existing<'a>(
     observed: &'a Observed,
     holders: &[String],
 ) -> BTreeMap<usize, Server<'a>> {
-    let known = |name: &String| match &observed.child {
-        Child::Reachable(state) => state.nodes.contains_key(name),
-        Child::Unknown | Child::Unreachable(_) => holders.contains(name),
-    };
+    let known = |name: &String| is_known(name, observed, holders);
     let index = |node: &str| names.parse_server(node);
     let mut all: BTreeMap<usize, Server<'a>> = observed
         .own
@@ -63,8 +68,11 @@ pub fn existing<'a>(
     for volume in observed.volumes.iter().filter(|v| owner.owns(&v.labels)) {
         if let Some(index) = volume.name.strip_suffix(&suffix).and_then(index) {
             let server = all.entry(index).or_insert(Server { detail: None, data: true });
-            // One that was made and never started has nothing in its volume yet, unless it took another one's place.
-            server.data = server.detail.is_none_or(|d| d.started_at.is_some() || known(&d.container.name));
+            // One that was made and never started may have taken another one's place.
+            let kept = |d: &ContainerDetail| observed.kept.get(&d.container.id).map(|kept| kept.data);
+            server.data = server.detail.is_none_or(|d| {
+                d.started_at.is_some() || kept(d).unwrap_or_else(|| known(&d.container.name))
+            });
         }
     }
     all

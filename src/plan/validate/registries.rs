@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, ValidRegistry, pattern, text};
+use super::{Checker, ValidRegistry, is, pattern, text};
 use crate::{
     api::{
         LocalClusterSpec,
         local_cluster::{FileEntry, KeyRef, NodeSet, RegistryConfig, TextSource},
         names, rules,
     },
-    k3s::registries::{HostConfig, Mirror, Registries, Tls, check},
+    k3s::registries::{Auth, HostConfig, Mirror, Registries, Tls, check_part},
 };
 
 /// What the nodes pull from.
@@ -161,10 +161,19 @@ impl Checker {
             "spec.registries.containers",
             &containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>(),
         );
+        let before = self.problems.len();
         let (typed, hosts) = self.typed(spec);
-        // What it names are files that the operator places itself.
-        for problem in check(&typed, &|_| true) {
-            self.problems.push(format!("spec.registries: {problem}"));
+        if self.problems.len() == before {
+            // The logins are in Secrets; that there are some is enough. What it names are files that the operator
+            // places itself.
+            let mut whole = typed.clone();
+            for host in hosts.iter().filter(|h| h.auth.is_some()) {
+                let login = Auth { identity_token: Some(String::from("…")), ..Auth::default() };
+                whole.configs.entry(host.host.clone()).or_default().auth = Some(login);
+            }
+            for problem in check_part(&whole, &|_| true) {
+                self.problems.push(format!("spec.registries: {problem}"));
+            }
         }
         ValidRegistries {
             used,
@@ -184,11 +193,21 @@ impl Checker {
             let hub = ["index.docker.io", "registry-1.docker.io"].contains(&m.registry.as_str());
             self.check(!hub, format_args!("{path}.registry"), text::MIRRORED);
             if m.registry != "*" {
-                self.shape(&format!("{path}.registry"), &m.registry, pattern::HOST, 260, text::MIRRORED);
+                let path = format!("{path}.registry");
+                self.shape(&path, &m.registry, pattern::HOST, 260, text::MIRRORED);
+                self.check(rules::begins_names(&m.registry), &path, text::MIRRORED_WORD);
             }
             for (j, endpoint) in m.endpoints.iter().enumerate() {
                 let path = format!("{path}.endpoints[{j}]");
                 self.shape(&path, endpoint, pattern::ENDPOINT, 270, text::ENDPOINT);
+                self.check(is(pattern::ENDPOINT_PATH, endpoint), &path, text::ENDPOINT_PATH);
+            }
+            for (j, rewrite) in m.rewrites.iter().enumerate() {
+                let path = format!("{path}.rewrites[{j}]");
+                let slash = rewrite.pattern.starts_with("^/") && !rewrite.pattern.contains('|');
+                self.check(!slash, format_args!("{path}.pattern"), text::PATTERN_SLASH);
+                let slash = rewrite.replacement.starts_with('/') && rules::matches_at_start(&rewrite.pattern);
+                self.check(!slash, format_args!("{path}.replacement"), text::REPLACEMENT_SLASH);
             }
             let rewrites: BTreeMap<_, _> =
                 m.rewrites.iter().map(|r| (r.pattern.clone(), r.replacement.clone())).collect();
@@ -305,5 +324,59 @@ impl Checker {
             valid.push(ValidFile { path: file.path.clone(), content, nodes: file.nodes });
         }
         valid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        api::local_cluster::{RegistriesSpec, RegistryRef},
+        plan::validate::tests::problems,
+    };
+
+    fn told(registries: &str) -> Vec<String> {
+        let registries: RegistriesSpec = serde_saphyr::from_str(registries).unwrap();
+        problems(|s| s.registries = registries)
+    }
+
+    #[test]
+    fn lists_are_held_to_what_files_are() {
+        for (registries, words) in [
+            (
+                "{mirrors: [{registry: r.test, endpoints: ['https://m.test']}], configs: [{host: r.test, auth: {secretName: a}}]}",
+                "write configs[\"m.test\"]",
+            ),
+            (
+                "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, tls: {insecureSkipVerify: true}}]}",
+                "write configs[\"m.test\"]",
+            ),
+            ("{configs: [{host: '*', auth: {secretName: a}}]}", "never under *"),
+            (
+                "{mirrors: [{registry: r.test, endpoints: [m.test], rewrites: [{pattern: '^a:(.*)', replacement: b}]}]}",
+                "no colon in them",
+            ),
+        ] {
+            let found = told(registries);
+            assert!(found.len() == 1 && found[0].contains(words), "{registries}: {found:#?}");
+        }
+        for registries in [
+            "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, auth: {secretName: a}}]}",
+            "{mirrors: [{registry: r.test, endpoints: [m.test, r.test], rewrites: [{pattern: a, replacement: b}]}], \
+             configs: [{host: r.test, auth: {secretName: a}}]}",
+            // Whether something else gives it an endpoint is known later.
+            "{use: [{name: cache}], mirrors: [{registry: docker.io, rewrites: [{pattern: a, replacement: b}]}]}",
+        ] {
+            assert_eq!(told(registries), [""; 0], "{registries}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_used_once() {
+        let used = |namespace: &str| RegistryRef { name: "r".into(), namespace: namespace.into() };
+        let of = |used: &[RegistryRef]| problems(|s| s.registries.used = used.to_vec());
+        assert_eq!(of(&[used(""), used("other")]), [""; 0]);
+        for again in ["", "default"] {
+            assert_eq!(of(&[used(""), used(again)]).len(), 1, "{again:?}");
+        }
     }
 }

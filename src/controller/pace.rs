@@ -1,0 +1,206 @@
+//! Steps that are repeated without effect. The engine may say that it did something and not have done it, or fail each
+//! time in the same way and tell of it by an event that has the object looked at again at once. So a step that is planned
+//! again right after it was carried out waits for its next turn, longer each time, and the status tells of it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    backoff::{Limits, delay},
+    execute::Report,
+};
+use crate::{
+    api::{condition::reasons, names::ClusterNames},
+    plan::{
+        failures,
+        steps::{Action, Plan, Problem, Step},
+    },
+};
+
+/// How long a step waits that had no effect.
+const LIMITS: Limits = Limits { first: Duration::from_millis(500), last: Duration::from_secs(15) };
+/// The same of a drain, which is carried on with the same step until the last Pod has left.
+const DRAIN: Limits = Limits { first: Duration::from_millis(250), last: Duration::from_secs(5) };
+/// How long a step that is not asked for any more is remembered after its turn would have come: one without effect may
+/// lead to another one, and that to this one again.
+const REMEMBERED: Duration = Duration::from_secs(2);
+/// How often a step had no effect before the status tells of it.
+const TELL: u32 = 3;
+
+/// The steps of an object that were carried out and have shown no effect since.
+#[derive(Default)]
+pub struct Pace {
+    repeated: Vec<Repeated>,
+}
+
+struct Repeated {
+    action: Action,
+    /// How often it was carried out.
+    times: u32,
+    /// When it may be again.
+    due: Instant,
+    /// What its last failure means.
+    problem: Option<Problem>,
+    /// What it said when it failed last, if that means nothing but that it is to be tried again.
+    said: Option<String>,
+}
+
+impl Pace {
+    /// Takes those steps out of the plan whose turn it is not, with what depends on them, and says so there; when the first
+    /// of them is due.
+    pub fn hold(&mut self, plan: &mut Plan, names: Option<&ClusterNames>, now: Instant) -> Option<Instant> {
+        let asked = |r: &Repeated| plan.steps.iter().any(|step| step.action == r.action);
+        self.repeated.retain(|r| asked(r) || now < r.due + REMEMBERED);
+        let mut held = BTreeSet::new();
+        let mut due: Option<Instant> = None;
+        let mut problems = Vec::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            let early = self.repeated.iter().find(|r| r.action == step.action && now < r.due);
+            if let Some(early) = early {
+                due = Some(due.map_or(early.due, |at| at.min(early.due)));
+                problems.extend(early.told(names));
+            }
+            if early.is_some() || step.after.iter().any(|a| held.contains(a)) {
+                held.insert(index);
+            }
+        }
+        // That it does not come about says more than that it is under way.
+        problems.append(&mut plan.problems);
+        plan.problems = problems;
+        plan.steps = without(std::mem::take(&mut plan.steps), &held);
+        due
+    }
+
+    /// Notes what was carried out, with what its failures mean.
+    pub fn note(&mut self, steps: &[Step], report: &Report, failures: &[(usize, Problem)], now: Instant) {
+        let done = report.done.iter().map(|index| (*index, None));
+        let failed = report.failed.iter().map(|(index, error)| (*index, Some(error.to_string())));
+        for (index, said) in done.chain(failed) {
+            let action = &steps[index].action;
+            let problem = failures.iter().find(|(i, _)| *i == index).map(|(_, p)| p.clone());
+            let limits = if matches!(action, Action::Drain { .. }) { DRAIN } else { LIMITS };
+            let known = self.repeated.iter().position(|r| r.action == *action);
+            let times = known.map_or(0, |i| self.repeated.swap_remove(i).times);
+            self.repeated.push(Repeated {
+                action: action.clone(),
+                times: times.saturating_add(1),
+                due: now + delay(limits, times),
+                problem,
+                said,
+            });
+        }
+    }
+}
+
+impl Repeated {
+    /// What there is to say of it while it waits.
+    fn told(&self, names: Option<&ClusterNames>) -> Option<Problem> {
+        if self.problem.is_some() || self.times < TELL || matches!(self.action, Action::Drain { .. }) {
+            return self.problem.clone();
+        }
+        let (action, every) = (&self.action, LIMITS.last.as_secs());
+        let message = match &self.said {
+            Some(said) => format!("{action} fails each time: {said}; it is tried again every {every} s"),
+            None => format!(
+                "{action} has no effect, though no error is reported: it is tried again every {every} s; look at the \
+                 log of the Docker engine, or of the cluster's API server"
+            ),
+        };
+        Some(Problem::waits(failures::about(action, names), reasons::NO_EFFECT, message))
+    }
+}
+
+/// The steps that are not in `held`, by their new numbers.
+fn without(steps: Vec<Step>, held: &BTreeSet<usize>) -> Vec<Step> {
+    let number = |index: usize| index - held.range(..index).count();
+    let kept = steps.into_iter().enumerate().filter(|(index, _)| !held.contains(index));
+    kept.map(|(_, step)| Step { after: step.after.iter().map(|a| number(*a)).collect(), ..step }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::condition::types, plan::steps::Target};
+
+    fn start(name: &str) -> Action {
+        Action::Start { container: Target { name: name.into(), id: None } }
+    }
+
+    fn plan(actions: &[(&str, &[usize])]) -> Plan {
+        let mut plan = Plan::default();
+        for (name, after) in actions {
+            plan.step(start(name), after, "");
+        }
+        plan
+    }
+
+    fn names(plan: &Plan) -> Vec<(&str, &[usize])> {
+        plan.steps.iter().map(|s| (s.action.subject(), s.after.as_slice())).collect()
+    }
+
+    fn all_done(plan: &Plan) -> Report {
+        Report { done: (0..plan.steps.len()).collect(), ..Report::default() }
+    }
+
+    #[test]
+    fn what_had_no_effect_waits_longer_each_time_with_all_that_depends_on_it() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let asked: &[(&str, &[usize])] = &[("a", &[]), ("b", &[0]), ("c", &[]), ("d", &[1, 2])];
+        for (times, wait) in [500, 1000, 2000, 4000, 8000, 15000, 15000].into_iter().enumerate() {
+            let mut all = plan(asked);
+            assert_eq!(pace.hold(&mut all, None, now), None, "{times}");
+            // Only the first one is carried out, and says that it was.
+            let report = Report { done: BTreeSet::from([0]), ..Report::default() };
+            pace.note(&all.steps, &report, &[], now);
+            let mut again = plan(asked);
+            let due = now + Duration::from_millis(wait);
+            assert_eq!(pace.hold(&mut again, None, due - Duration::from_millis(1)), Some(due));
+            assert_eq!(names(&again), [("c", &[][..])]);
+            assert_eq!(!again.problems.is_empty(), times >= 2, "{times}: {:?}", again.problems);
+            now = due;
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_again_later_is_done_at_once() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..20 {
+            let mut asked = plan(&[("a", &[])]);
+            assert_eq!(pace.hold(&mut asked, None, now), None);
+            pace.note(&asked.steps, &all_done(&asked), &[], now);
+            assert_eq!(pace.hold(&mut plan(&[("b", &[])]), None, now), None);
+            now += LIMITS.first + REMEMBERED;
+            assert_eq!(pace.hold(&mut plan(&[("b", &[])]), None, now), None);
+        }
+    }
+
+    #[test]
+    fn steps_that_lead_to_each_other_are_repeated_ones() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let mut done = 0;
+        for look in 0..240 {
+            let mut asked = plan(if look % 2 == 0 { &[("a", &[])] } else { &[("b", &[])] });
+            pace.hold(&mut asked, None, now);
+            pace.note(&asked.steps, &all_done(&asked), &[], now);
+            done += asked.steps.len();
+            now += Duration::from_millis(250);
+        }
+        assert!(done <= 2 * 9, "{done} in a minute");
+    }
+
+    #[test]
+    fn a_failure_is_told_for_as_long_as_it_waits() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let asked = plan(&[("a", &[])]);
+        let failed = Report {
+            failed: vec![(0, super::super::execute::Error::NotMade("a".into()))],
+            ..Report::default()
+        };
+        let problem = Problem::stalls(types::AGENTS_READY, reasons::GPU_UNAVAILABLE, "no GPUs");
+        pace.note(&asked.steps, &failed, &[(0, problem.clone())], now);
+        let mut again = plan(&[("a", &[])]);
+        assert!(pace.hold(&mut again, None, now).is_some());
+        assert_eq!((again.steps.len(), again.problems), (0, vec![problem]));
+    }
+}

@@ -1,0 +1,113 @@
+//! When the data of all of a cluster's servers is lost. Whether that is the end of the cluster, or its volumes can be
+//! brought back, only a person can tell, so that `spec.onDataLoss` decides.
+
+use super::{
+    cluster::Desired,
+    local_cluster::Inputs,
+    observed::Observed,
+    servers,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::{DataLoss, NodeRole},
+        names,
+    },
+    docker::engine::{Container, Volume},
+    k3s::STATE_VOLUME,
+};
+
+/// What an Event says of a cluster that begins once more.
+pub const RECREATED: &str =
+    "the data of the cluster is lost: a new, empty cluster is created, since spec.onDataLoss is Recreate";
+
+/// Plans what becomes of the nodes of a cluster that has lost its data; `false` for one that has it.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
+    if !is_lost(desired, inputs) {
+        return false;
+    }
+    match desired.on_data_loss {
+        DataLoss::Stop => {
+            plan.stalls(types::CONTROL_PLANE_READY, reasons::DATA_LOST, message(desired, inputs));
+            if !desired.agents.is_empty() {
+                let message = "the cluster's data is lost: whether the agents are Ready is not known";
+                plan.unknown(types::AGENTS_READY, reasons::DATA_LOST, message);
+            }
+        }
+        DataLoss::Recreate => {
+            let message =
+                "the cluster's data is lost: removing what is left of it before it is created again";
+            for type_ in [types::CONTROL_PLANE_READY, types::AGENTS_READY] {
+                plan.waits(type_, reasons::CREATING, message);
+            }
+            // Nodes hold certificates of a CA that no longer exists, and must not meet the new one.
+            discard(plan, desired, inputs);
+            plan.forgets = plan.steps.iter().all(|step| !is_discarded(&step.action, desired));
+        }
+    }
+    true
+}
+
+/// Whether there was data, and no server has any.
+fn is_lost(desired: &Desired, inputs: &Inputs<'_>) -> bool {
+    let Inputs { owner, observed, holders, .. } = *inputs;
+    let servers = servers::existing(&desired.names, owner, observed, holders);
+    if servers.values().any(|server| server.data) {
+        return false;
+    }
+    // The volumes of agents are made after those of the first server.
+    let agent = |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, _)));
+    let orphans = servers.is_empty()
+        && (containers(desired, observed).any(|c| agent(&c.name))
+            || volumes(desired, inputs).any(|(node, _)| agent(node)));
+    // K3s writes a node's password after its data.
+    let joined = observed.kept.values().any(|kept| kept.password);
+    !holders.is_empty() || orphans || joined
+}
+
+fn message(desired: &Desired, inputs: &Inputs<'_>) -> String {
+    let first = vec![desired.names.node(NodeRole::Server, 0)];
+    let servers = if inputs.holders.is_empty() { &first } else { inputs.holders };
+    let volumes: Vec<String> = servers.iter().map(|server| names::volume(server, STATE_VOLUME)).collect();
+    let (subject, verb) = if volumes.len() == 1 { ("volume", "is") } else { ("volumes", "are") };
+    format!(
+        "the data of the cluster is lost: the Docker {subject} {} {verb} gone or empty; restore what {verb} in there, with \
+         the labels of the volume, or set spec.onDataLoss to Recreate to have a new, empty cluster created",
+        volumes.join(", ")
+    )
+}
+
+/// The cluster's containers of nodes.
+fn containers<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a Container> {
+    let own = observed.own.values().map(|d| &d.container);
+    own.filter(|c| desired.names.parse_node(&c.name).is_some())
+}
+
+/// The cluster's volumes of nodes, each with the node's name.
+fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a Volume)> {
+    let owner = inputs.owner;
+    let own = inputs.observed.volumes.iter().filter(move |v| owner.owns(&v.labels));
+    let node = |v: &'a Volume| Some((v.name.rsplit_once('-')?.0, v));
+    own.filter_map(node).filter(|(node, _)| desired.names.parse_node(node).is_some())
+}
+
+fn discard(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
+    let why = "the cluster's data is lost, and spec.onDataLoss is Recreate";
+    let mut removed = Vec::new();
+    for container in containers(desired, inputs.observed) {
+        let remove = Action::RemoveContainer { container: Target::of(container) };
+        removed.push(plan.step(remove, &[], why));
+    }
+    for (_, volume) in volumes(desired, inputs) {
+        plan.step(Action::RemoveVolume { name: volume.name.clone() }, &removed, why);
+    }
+}
+
+fn is_discarded(action: &Action, desired: &Desired) -> bool {
+    match action {
+        Action::RemoveContainer { container } => desired.names.parse_node(&container.name).is_some(),
+        Action::RemoveVolume { .. } => true,
+        _ => false,
+    }
+}

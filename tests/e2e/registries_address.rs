@@ -1,0 +1,100 @@
+//! A registry on an address of the host other than 127.0.0.1, and one that moves: what people, tools and nodes are told.
+
+use serde_json::{Value, json};
+
+use crate::{
+    live::{command, docker, eventually, free_port, holds, http},
+    live_pulls::{fails, pulls},
+    live_registries::push,
+    live_scene::{LIMIT, Scene},
+    registries_shared::{GUIDE, a, status},
+    trouble::delete,
+};
+
+const NAME: &str = "moves";
+
+/// Has cluster `a` use these registries.
+fn using(scene: &Scene, names: &[&str]) {
+    let names: Vec<Value> = names.iter().map(|n| json!({"name": n})).collect();
+    let patch = json!([{"op": "replace", "path": "/spec/registries/use", "value": names}]);
+    scene.run(&["patch", "lc/a", "--type=json", "-p", &patch.to_string()]);
+}
+
+/// Waits until everyone is told that the registry is there.
+fn told(scene: &Scene, host: &str) {
+    let (child, _) = a(scene);
+    scene.ready(&format!("lreg/{NAME}"));
+    eventually(LIMIT, &format!("people are told of {host}"), || {
+        let own = status(scene, NAME)["host"].clone();
+        let used = scene.try_get("lc/a")?["status"]["registries"].clone();
+        let used = used.as_array().into_iter().flatten().find(|r| r["name"] == NAME).cloned();
+        let names = used.as_ref().is_some_and(|u| {
+            let mirrors = u["mirrors"].as_array().cloned().unwrap_or_default();
+            u["host"] == host && mirrors.contains(&json!(host))
+        });
+        holds(own == host && names, || format!("{own} {used:?}"))
+    });
+    eventually(60, &format!("tools are told of {host}"), || {
+        let path = r"jsonpath={.data.localRegistryHosting\.v1}";
+        let get = ["-n", "kube-public", "get", "configmap", "local-registry-hosting", "-o", path];
+        let said = child.attempt(&get)?;
+        holds(said.lines().any(|l| l == format!("host: \"{host}\"")), || said.clone())
+    });
+    scene.ready("lc/a");
+}
+
+/// What is pushed under the name that the status tells is pulled under it; a registry that moves takes its names along,
+/// and what was pushed stays. No node notices.
+pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
+    let (child, node) = a(scene);
+    let inside = format!("k3d-{}-{NAME}:5000", scene.namespace);
+    let before: Vec<_> = scene.picture().into_iter().filter(|(name, _)| name.contains("-a-server")).collect();
+    assert_eq!(before.len(), 1);
+    let port = free_port();
+    scene.apply("Registry", NAME, &json!({"hostIP": "127.0.0.3", "hostPort": port}).to_string());
+    using(scene, &[NAME, GUIDE, "registry", "cache", "closed"]);
+    let at = format!("127.0.0.3:{port}");
+    told(scene, &at);
+    let answer = http("GET", port.into(), "/v2/", "").map(|a| a.status);
+    assert!(answer.is_err(), "localhost is another registry's: {answer:?}");
+    push(&format!("{at}/e2e/first:1"), None).unwrap_or_else(|e| panic!("{e}"));
+    pulls(&child, &format!("{at}/e2e/first:1"), &node);
+    pulls(&child, &format!("{inside}/e2e/first:1"), &node);
+
+    // To another port.
+    let next = free_port();
+    scene.patch(&format!("lreg/{NAME}"), &json!({"hostPort": next}).to_string());
+    let moved = format!("127.0.0.3:{next}");
+    told(scene, &moved);
+    pulls(&child, &format!("{moved}/e2e/first:1"), &node);
+    pulls(&child, &format!("{inside}/e2e/first:1"), &node);
+    fails(&child, &format!("{at}/e2e/first:1"), &node);
+    push(&format!("{moved}/e2e/second:1"), None).unwrap_or_else(|e| panic!("{e}"));
+    pulls(&child, &format!("{moved}/e2e/second:1"), &node);
+
+    // To an address that other machines reach. Docker would want HTTPS there.
+    let gateway = docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
+    scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway.trim()}).to_string());
+    let outside = format!("{}:{next}", gateway.trim());
+    told(scene, &outside);
+    let (from, to) = (format!("docker://{outside}/e2e/second:1"), format!("docker://{outside}/e2e/third:1"));
+    let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to];
+    command("skopeo", &copy, "").unwrap_or_else(|e| panic!("{e}"));
+    pulls(&child, &format!("{outside}/e2e/third:1"), &node);
+
+    // To all of them.
+    scene.patch(&format!("lreg/{NAME}"), r#"{"hostIP": "0.0.0.0"}"#);
+    let local = format!("localhost:{next}");
+    told(scene, &local);
+    push(&format!("{local}/e2e/fourth:1"), None).unwrap_or_else(|e| panic!("{e}"));
+    for name in ["first", "third", "fourth"] {
+        pulls(&child, &format!("{local}/e2e/{name}:1"), &node);
+    }
+
+    let after: Vec<_> = scene.picture().into_iter().filter(|(name, _)| name.contains("-a-server")).collect();
+    assert_eq!(after[0].1.started, before[0].1.started, "a node was restarted");
+    assert_eq!(after[0].1.id, before[0].1.id, "a node was replaced");
+    using(scene, &[GUIDE, "registry", "cache", "closed"]);
+    scene.ready("lc/a");
+    delete(scene, &format!("lreg/{NAME}"));
+}
