@@ -336,7 +336,7 @@ impl SecretKeyRef {
     "all nodes have their addresses in it; make a new LocalCluster instead"
 ))]
 pub struct NetworkSpec {
-    /// The IPv4 subnet of the nodes, /16 to /25, by its first address: `172.31.16.0/24`. Default: a free /24 of the
+    /// The IPv4 subnet of the nodes, /16 to /25, by its first address: `10.231.16.0/24`. Default: a free /24 of the
     /// operator's pool; see `status.network`. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 18))]

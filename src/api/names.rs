@@ -70,7 +70,12 @@ fn scoped(prefix: &str, namespace: &str, name: &str, max: usize) -> String {
     if namespace == "default" {
         return shorten(&format!("{prefix}{name}"), max);
     }
-    hashed(&format!("{prefix}{namespace}-{name}"), &format!("{namespace}/{name}"), max)
+    // What ends in .localhost goes on doing so.
+    let (first, rest) =
+        name.split_at(name.find('.').filter(|at| name.len() - at <= max / 2).unwrap_or(name.len()));
+    let head =
+        hashed(&format!("{prefix}{namespace}-{first}"), &format!("{namespace}/{name}"), max - rest.len());
+    head + rest
 }
 
 /// The names of a LocalCluster's Docker objects.
@@ -159,6 +164,14 @@ mod tests {
         assert_eq!(cluster("team-a", "dev", Some("x")), "x");
         assert_eq!(registry("default", "images.localhost", None), "k3d-images.localhost");
         assert_eq!(registry("team-a", "images", None), "k3d-team-a-images-b7d93119");
+        let (one, other) =
+            (registry("team-a", "images.localhost", None), registry("team", "a-images.localhost", None));
+        assert!(one.starts_with("k3d-team-a-images-") && one.ends_with(".localhost"), "{one}");
+        assert_ne!(one, other);
+        let long = registry("team-a", &format!("{}.localhost", "x".repeat(63)), None);
+        assert!(long.len() == MAX_HOSTNAME && long.ends_with(".localhost"), "{long}");
+        let long = registry("team-a", &format!("x.{}", "y".repeat(63)), None);
+        assert!(long.len() == MAX_HOSTNAME && long.starts_with("k3d-team-a-x.yy"), "{long}");
     }
 
     #[test]

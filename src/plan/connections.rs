@@ -8,7 +8,7 @@ use std::{
 use super::{
     cluster::Desired,
     consent,
-    containers::right_place,
+    containers::{Owner, right_place},
     desired::Endpoint,
     inside,
     local_cluster::Inputs,
@@ -68,9 +68,12 @@ pub fn plan(
         table.addresses.entry(name.clone()).or_default();
         let container = observed.containers.iter().find(|c| c.name == *name);
         let allowed = container.filter(|c| is_allowed(c, inputs));
-        // What was connected before anybody was asked goes on until it is taken out.
-        let before =
-            || container.filter(|c| !inputs.owner.owns(&c.labels) && c.networks.contains_key(&network.id));
+        // What was connected before anybody was asked goes on until it is taken out. Registries of other namespaces were
+        // always asked, and may have withdrawn it.
+        let before = || {
+            container
+                .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
+        };
         let Some(container) = allowed.or_else(before) else {
             plan.stalls(types::REGISTRIES_READY, reasons::NOT_ALLOWED, refusal(name, namespace));
             continue;
@@ -115,6 +118,13 @@ fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
     let management = inputs.management.container(inputs.observed, &inputs.owner.manager);
     let management = management.is_some_and(|c| c.id == container.id);
     !management && (of_k3d || consent::given(&container.labels, inputs.owner.namespace()))
+}
+
+/// Whether an object of ours has what has these labels that is in another namespace, or the cluster itself.
+fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
+    let namespace = || labels.get(names::OWNER)?.split_once('/').map(|(namespace, _)| namespace);
+    let managed = labels.get(names::MANAGER) == Some(&owner.manager);
+    managed && (owner.owns(labels) || namespace() != Some(owner.namespace()))
 }
 
 /// What is said of a container that is not there, or not for this namespace.
