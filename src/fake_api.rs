@@ -137,6 +137,10 @@ impl State {
                 if stale { refusal(409) } else { (200, self.store(path, body)) }
             }
             ("PATCH", Some(mut object)) => {
+                let given = &body["metadata"]["resourceVersion"];
+                if !given.is_null() && *given != object["metadata"]["resourceVersion"] {
+                    return refusal(409);
+                }
                 merge(&mut object, body);
                 (200, self.store(path, object))
             }

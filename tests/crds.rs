@@ -848,6 +848,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
             "agents": {"count": 0},
             "api": {"hostIP": "127.0.0.1"},
             "network": {},
+            "onDataLoss": "Stop",
             "registries": {"defaultEndpoint": true},
             "servers": {"count": 1},
             "state": "Running"

@@ -430,3 +430,34 @@ async fn a_directory_of_the_host_is_a_mount_and_what_runs_once_is_not_started_ag
     assert!(body["HostConfig"]["Binds"].is_null());
     assert_eq!(body["HostConfig"]["RestartPolicy"]["Name"], "no");
 }
+
+/// K3s stays process 1, with the arguments that it would have had: a shell that has shared the mounts gives way to what
+/// the image itself would have started.
+#[tokio::test]
+async fn mounts_are_shared_before_the_images_own_entry_point() {
+    let body = async |image: &'static str, shares_mounts: bool| {
+        let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
+            "GET /images/i:1/json" => json(200, image),
+            "POST /containers/create" => json(201, r#"{"Id":"c","Warnings":null}"#),
+            _ => json(200, INFO),
+        });
+        let command = vec!["server".to_owned(), "--a=b c".to_owned()];
+        engine.create_container(&ContainerSpec { command, shares_mounts, ..spec() }, None).await.unwrap();
+        let created = daemon.seen().into_iter().find(|s| s.call == "POST /containers/create").unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&created.body).unwrap();
+        assert_eq!(body["Cmd"], serde_json::json!(["server", "--a=b c"]));
+        body["Entrypoint"].clone()
+    };
+    let image = r#"{"Id":"sha256:1","Config":{"Entrypoint":["/bin/k3s","x"],"Cmd":["agent"]}}"#;
+    let entrypoint = body(image, true).await;
+    let words: Vec<&str> = entrypoint.as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert_eq!(words[..2], ["/bin/sh", "-c"]);
+    assert!(words[2].starts_with("mount --make-rshared / ||"), "{words:?}");
+    assert!(words[2].ends_with("; exec \"$@\""), "{words:?}");
+    assert_eq!(words[4..], ["/bin/k3s", "x"]);
+    assert!(body(image, false).await.is_null());
+    // Without one of its own, the engine says what it makes of the command.
+    for bare in [r#"{"Id":"sha256:1","Config":{"Cmd":["agent"]}}"#, r#"{"Id":"sha256:1"}"#] {
+        assert!(body(bare, true).await.is_null());
+    }
+}

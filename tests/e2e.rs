@@ -20,6 +20,8 @@ mod dns;
 mod drift;
 #[path = "e2e/expiry.rs"]
 mod expiry;
+#[path = "e2e/faults.rs"]
+mod faults;
 #[path = "e2e/ha.rs"]
 mod ha;
 #[path = "e2e/host_aliases.rs"]
@@ -40,6 +42,8 @@ mod live;
 mod live_cluster;
 #[path = "support/live_harness.rs"]
 mod live_harness;
+#[path = "support/live_http_proxy.rs"]
+mod live_http_proxy;
 #[path = "support/live_operator.rs"]
 mod live_operator;
 #[path = "support/live_probe.rs"]
@@ -52,10 +56,14 @@ mod live_pulls;
 mod live_registries;
 #[path = "support/live_scene.rs"]
 mod live_scene;
+#[path = "e2e/nodes.rs"]
+mod nodes;
 #[path = "e2e/pools.rs"]
 mod pools;
 #[path = "e2e/process.rs"]
 mod process;
+#[path = "e2e/proxy.rs"]
+mod proxy;
 #[path = "e2e/registries.rs"]
 mod registries;
 #[path = "e2e/registries_address.rs"]
@@ -109,10 +117,13 @@ fn main() -> ExitCode {
             cluster::GROUP,
             ha::GROUP,
             trouble::GROUP,
+            faults::GROUP,
             registry::GROUP,
             dns::GROUP,
             contents::GROUP,
             pools::GROUP,
+            nodes::GROUP,
+            proxy::GROUP,
             registries::GROUP,
             registries_shared::GROUP,
             registries_storage::GROUP,

@@ -2,18 +2,25 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::docker::engine::Published;
+use localcluster_operator::{
+    docker::engine::Published,
+    k3s::{kube_proxy::Told, load_balancer},
+    plan::{cluster::Settings, management::Management},
+};
 use serde_json::{Value, json};
 use support::{
     fake_api::{path, secret},
     faults::{Fault, Side},
     interfere::Outside,
     lab,
-    rig::{Rig, condition},
-    world::TICK,
+    rig::{Rig, condition, message},
+    world::{BRIDGE, Container, TICK, World},
 };
 
 const ENOUGH: usize = 40;
@@ -294,8 +301,15 @@ async fn ranges_are_published_but_for_what_is_held() {
         (0..4).flat_map(|i| [(9000 + i, 8000 + i), (9100 + i, 9100 + i)]).collect();
     want.remove(&9002);
     assert_eq!(udp(&rig), want);
-    assert!(problem(&rig, "r9000").to_string().contains("9002"));
+    let held = "127.0.0.1:9002 is held by something else on the Docker host";
+    assert_eq!(problem(&rig, "r9000"), held);
     assert_eq!(problem(&rig, "r9100"), Value::Null);
+    assert_eq!(
+        message(&rig, "LoadBalancerReady"),
+        format!(
+            "the range r9000 is published without 9002: {held}. All others are. Free it, or change its hostPort"
+        )
+    );
     rig.world(|w| w.held_ports.clear());
     rig.settle(ENOUGH).await;
     want.insert(9002, 8002);
@@ -432,10 +446,13 @@ fn ready(rig: &Rig, name: &str) -> bool {
     condition(&rig.api.get(&path("localclusters", name)).unwrap(), "Ready").0 == "True"
 }
 
-/// How many of these have a server that runs, and are not Ready.
+/// How many of these have a server that runs, and does not work yet.
 fn starting(rig: &Rig, clusters: &[String]) -> usize {
     let up = |name: &str| rig.world(|w| w.named(name).is_some_and(|c| c.state.is_up()));
-    let starts = |name: &&String| up(&format!("k3d-{name}-server-0")) && !ready(rig, name);
+    let works = |name: &str| {
+        condition(&rig.api.get(&path("localclusters", name)).unwrap(), "ControlPlaneReady").0 == "True"
+    };
+    let starts = |name: &&String| up(&format!("k3d-{name}-server-0")) && !works(name);
     clusters.iter().filter(starts).count()
 }
 
@@ -553,4 +570,185 @@ async fn the_end_of_a_certificate_is_told_and_a_newer_one_is_taken() {
         let kept = String::from_utf8(BASE64_STANDARD.decode(kept.as_str().unwrap()).unwrap()).unwrap();
         assert!(kept.contains(&certificate(end)), "{end}: {kept}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hosts_file_that_was_changed_is_put_right_without_a_restart() {
+    const NODE: &str = "k3d-dev-server-0";
+    let mut rig = Rig::new(lab::settings());
+    put(
+        &rig,
+        "dev",
+        json!({}),
+        json!({"hostAliases": [{"ip": "10.0.0.5", "hostnames": ["db.internal"]}], "agents": {"count": 1}}),
+    );
+    rig.settle(ENOUGH).await;
+    let state = |rig: &Rig| {
+        rig.world(|w| w.containers.values().map(|c| (c.name.clone(), c.started)).collect::<BTreeSet<_>>())
+    };
+    let before = state(&rig);
+    rig.faults.take_writes();
+    // By hand, or by something in the cluster that adds what it needs.
+    rig.world(|w| w.write(NODE, "/etc/hosts", b"9.9.9.9 db.internal\n10.1.1.1 theirs\n")).unwrap();
+    for _ in 0..=600 / TICK {
+        rig.round().await;
+    }
+    let hosts = rig.world(|w| String::from_utf8(w.read(NODE, "/etc/hosts").unwrap().to_vec()).unwrap());
+    let lines: BTreeSet<String> = hosts.lines().map(|l| l.replace('\t', " ")).collect();
+    let wanted = [
+        "10.0.0.5 db.internal",
+        "10.1.1.1 theirs",
+        "127.0.0.1 localhost",
+        "172.31.0.1 host.k3d.internal",
+        "172.31.0.10 k3d-dev-server-0",
+    ];
+    assert_eq!(lines, wanted.map(String::from).into());
+    assert_eq!((state(&rig), rig.settled()), (before, true));
+    let docker: Vec<_> = rig.faults.take_writes().into_iter().filter(|w| w.starts_with("Docker")).collect();
+    assert_eq!(docker.len(), 1, "once: {docker:?}");
+    assert!(docker[0].contains("exec"), "{docker:?}");
+}
+
+/// The API's URL of a key of the kubeconfig Secret.
+fn server(rig: &Rig, key: &str) -> String {
+    let data = rig.api.get(&secret("dev-kubeconfig")).unwrap()["data"][key].clone();
+    let text = String::from_utf8(BASE64_STANDARD.decode(data.as_str().unwrap()).unwrap()).unwrap();
+    localcluster_operator::k3s::kubeconfig::server(&text).unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_management_cluster_is_told_an_address_that_its_pods_reach() {
+    const BALANCER: &str = "k3d-dev-serverlb";
+    let place = |w: &mut World, name: &str, ip: [u8; 4]| {
+        assert!(w.foreign(name, &[]));
+        w.container(name).unwrap().networks.get_mut(BRIDGE).unwrap().ip = Some(ip.into());
+    };
+    // A machine of its own: nothing but the address on the cluster's network is known.
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(server(&rig, "value"), "https://172.31.0.2:6443");
+
+    // A container of the same engine, which is on another network.
+    let mut rig = Rig::new(Settings { management: Management::Named("mgmt".into()), ..lab::settings() });
+    rig.world(|w| place(w, "mgmt", [172, 17, 0, 9]));
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    let host = server(&rig, "kubeconfig");
+    assert_eq!(server(&rig, "value"), "https://172.17.0.2:6443");
+
+    // Made anew it gets another address there, and the Secret follows. Until then it stays as it was.
+    rig.world(|w| w.remove_container(BALANCER).unwrap());
+    rig.world(|w| place(w, "other", [172, 17, 0, 2]));
+    let mut told = Vec::new();
+    for _ in 0..ENOUGH {
+        rig.round().await;
+        told.push(server(&rig, "value"));
+    }
+    told.dedup();
+    assert!(told.ends_with(&["https://172.17.0.3:6443".to_owned()]), "{told:?}");
+    assert!(told[..told.len() - 1].iter().all(|url| url == "https://172.17.0.2:6443"), "{told:?}");
+    assert_eq!(server(&rig, "kubeconfig"), host);
+    assert!(rig.settled());
+    // Another operator process changes nothing.
+    let mut rig = rig.restart();
+    rig.faults.take_writes();
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
+}
+
+/// The nodes that published ports lead to, by what the load balancer has loaded.
+fn led_to(rig: &Rig) -> BTreeSet<String> {
+    rig.world(|w| {
+        let Some(file) = w.named("k3d-dev-serverlb").and_then(|b| b.loaded.clone()) else {
+            return BTreeSet::new();
+        };
+        let placed = load_balancer::placed(&String::from_utf8_lossy(&file));
+        let here =
+            |c: &&Container| c.networks.values().any(|p| p.pinned.is_some_and(|ip| placed.contains(&ip)));
+        w.containers.values().filter(here).map(|c| c.name.clone()).collect()
+    })
+}
+
+fn names(all: &[&str]) -> BTreeSet<String> {
+    all.iter().map(|short| format!("k3d-dev-{short}")).collect()
+}
+
+fn with_agents(count: i32) -> Value {
+    json!({"agents": {"count": count}, "ports": [{"name": "dns", "port": 30053, "hostPort": 5353, "protocol": "UDP"}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn published_ports_lead_to_nodes_that_answer() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), with_agents(0));
+    rig.settle(ENOUGH).await;
+    assert_eq!(led_to(&rig), names(&["server-0"]));
+    for count in [2, 1, 3, 0] {
+        put(&rig, "dev", json!({}), with_agents(count));
+        for _ in 0..ENOUGH {
+            rig.reconcile().await;
+            // As it is at the moment, before anything else happens.
+            for node in led_to(&rig) {
+                assert_eq!(
+                    rig.world(|w| w.kube_proxy(&node)),
+                    Told::Answers,
+                    "{node}, on the way to {count}"
+                );
+            }
+            assert!(led_to(&rig).contains("k3d-dev-server-0"));
+            // Ready means that all of them are led to.
+            let wanted =
+                (0..count).map(|i| format!("k3d-dev-agent-{i}")).chain(names(&["server-0"])).collect();
+            assert!(!rig.settled() || led_to(&rig) == wanted, "{:?} of {count}", led_to(&rig));
+            rig.pass().await;
+        }
+        assert!(rig.settled(), "{count}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn published_ports_lead_where_they_led_while_the_api_is_away() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), with_agents(2));
+    rig.settle(ENOUGH).await;
+    let all = names(&["server-0", "agent-0", "agent-1"]);
+    assert_eq!(led_to(&rig), all);
+    rig.faults.unreachable.store(true, Ordering::Relaxed);
+    // Another operator remembers it too.
+    let mut rig = rig.restart();
+    rig.faults.take_writes();
+    for _ in 0..4 {
+        rig.round().await;
+        assert_eq!(led_to(&rig), all);
+    }
+    let docker: Vec<_> = rig.faults.take_writes().into_iter().filter(|w| w.starts_with("Docker")).collect();
+    assert_eq!(docker, [] as [String; 0]);
+    // What Docker says of a node is known all the same.
+    rig.world(|w| w.end("k3d-dev-agent-1", 1).unwrap());
+    rig.reconcile().await;
+    assert_eq!(led_to(&rig), names(&["server-0", "agent-0"]));
+    rig.faults.unreachable.store(false, Ordering::Relaxed);
+    rig.settle_after_a_round(ENOUGH).await;
+    assert_eq!(led_to(&rig), all);
+    // A load balancer that is lost is made with all that answer.
+    rig.world(|w| w.remove_container("k3d-dev-serverlb").unwrap());
+    rig.reconcile().await;
+    assert_eq!(led_to(&rig), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_whom_no_published_port_leads_to() {
+    let mut rig = Rig::new(lab::settings());
+    let ports = json!([{"name": "web", "port": 80, "nodes": "Agents"}]);
+    put(&rig, "dev", json!({}), json!({"agents": {"count": 1}, "ports": ports}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(led_to(&rig), names(&["agent-0"]));
+    rig.faults.take_writes();
+    for _ in 0..2 * ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
 }

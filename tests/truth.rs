@@ -9,9 +9,10 @@ use localcluster_operator::docker::engine::State;
 use serde_json::{Value, json};
 use support::{
     fake_api::path,
+    faults::Fault,
     interfere::Outside,
     lab,
-    rig::{Rig, condition},
+    rig::{Rig, condition, message},
     world::TICK,
 };
 
@@ -46,12 +47,6 @@ fn registry(rig: &Rig) -> Value {
 
 fn status(rig: &Rig, type_: &str) -> String {
     rig.told(type_).0
-}
-
-fn message(rig: &Rig, type_: &str) -> String {
-    let object = rig.api.get(&path("localclusters", "dev")).unwrap();
-    let conditions = object["status"]["conditions"].as_array().unwrap();
-    conditions.iter().find(|c| c["type"] == type_).unwrap()["message"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Two minutes in which nothing is written, to Docker, the cluster or the status.
@@ -281,4 +276,21 @@ async fn what_is_unknown_of_a_registry_is_not_taken_out_of_running_nodes() {
         rig.settle(ENOUGH).await;
         assert_eq!(told(&rig), before);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_to_be_replaced_is_counted_while_it_serves() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    let ready =
+        |rig: &Rig| rig.api.get(&path("localclusters", "dev")).unwrap()["status"]["servers"]["ready"].clone();
+    assert_eq!(ready(&rig), 1);
+    // An upgrade to an image that nobody has.
+    rig.faults.every(Some(("pull rancher/k3s:v1.36.9-k3s1", Fault::Refused)));
+    put(&rig, json!({}), json!({"version": "v1.36.9-k3s1"}));
+    rounds(&mut rig, ENOUGH).await;
+    assert_eq!(status(&rig, "Ready"), "False");
+    assert!(running(&rig, "k3d-dev-server-0"));
+    assert_eq!(ready(&rig), 1);
 }

@@ -119,6 +119,8 @@ pub mod reasons {
     pub const DOCKER_ERROR: &str = "DockerError";
     /// The created cluster's API does not answer.
     pub const API_NOT_ANSWERING: &str = "APINotAnswering";
+    /// The created cluster's API refused a call.
+    pub const API_REFUSED: &str = "APIRefused";
     /// An image can't be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// An image of the Docker host does not get into a node.
@@ -179,6 +181,10 @@ pub mod reasons {
     pub const HOST_PATH_NOT_ALLOWED: &str = "HostPathNotAllowed";
     /// The Docker engine can't give a container the GPUs that the spec asks for.
     pub const GPU_UNAVAILABLE: &str = "GPUUnavailable";
+    /// Nodes ask a proxy for a registry on their own network.
+    pub const REGISTRY_BEHIND_PROXY: &str = "RegistryBehindProxy";
+    /// The node image lacks something that a node needs.
+    pub const NODE_IMAGE_INVALID: &str = "NodeImageInvalid";
     /// The registry's certificate does not let clusters trust it.
     pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
     /// The registry refuses the credentials that clusters are to log in with.
@@ -246,6 +252,7 @@ pub mod reasons {
         DOCKER_UNAVAILABLE,
         DOCKER_ERROR,
         API_NOT_ANSWERING,
+        API_REFUSED,
         IMAGE_PULL_FAILED,
         IMAGE_IMPORT_FAILED,
         NODE_NOT_READY,
@@ -274,6 +281,8 @@ pub mod reasons {
         HOST_PATH_NOT_FOUND,
         HOST_PATH_NOT_ALLOWED,
         GPU_UNAVAILABLE,
+        REGISTRY_BEHIND_PROXY,
+        NODE_IMAGE_INVALID,
         CERTIFICATE_INVALID,
         CREDENTIALS_REFUSED,
         DOWNGRADE_REFUSED,

@@ -239,8 +239,9 @@ pub struct NodePool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)), transform = schema::args)]
     pub args: Vec<String>,
-    /// Environment variables of the node containers, such as HTTP_PROXY. Anyone who can inspect containers reads them:
-    /// no secrets. At most 64. A change replaces the pool's node containers one at a time.
+    /// Environment variables of the node containers, such as HTTP_PROXY, with which NO_PROXY is completed by what is
+    /// inside of the cluster. Anyone who can inspect containers reads them: no secrets. At most 64. A change replaces the
+    /// pool's node containers one at a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), transform = schema::node_env)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

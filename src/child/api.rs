@@ -36,6 +36,12 @@ pub enum Error {
     /// The API answered with a refusal.
     #[error("{0}")]
     Api(String),
+    /// The API answered that it can't do this: what it asks itself, such as an admission webhook, does not do its part.
+    #[error("{0}")]
+    Failed(String),
+    /// The API answers, and what was asked for takes longer.
+    #[error("{0}")]
+    Waits(String),
 }
 
 /// A created cluster's API.
@@ -59,6 +65,9 @@ pub trait ChildApi: Send + Sync {
     async fn forget_password(&self, node: &str) -> Result<(), Error>;
     /// Has K3s take a server out of etcd while it runs. Success when it is on its way, or its Node is gone.
     async fn leave_etcd(&self, node: &str) -> Result<(), Error>;
+    /// Gives a Lease of K3s's own controllers back, as its holder itself would: whoever asks next has it. Success also
+    /// when somebody has written to it since this version, or it is not there.
+    async fn release_lease(&self, name: &str, version: &str) -> Result<(), Error>;
     /// Gives a key of a ConfigMap its content, or takes the key away, and with it a ConfigMap that nobody else has
     /// anything in. Tells the Pods that read it. Refused when the key is somebody else's and not claimed.
     async fn set_config(&self, wanted: &ClusterConfigMap) -> Result<(), Error>;

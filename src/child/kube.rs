@@ -68,10 +68,19 @@ impl KubeChild {
     }
 
     /// Fails unless the API serves.
-    pub async fn ready(&self) -> Result<(), Error> {
-        let request = Request::new("").get("readyz", &GetParams::default());
-        let request = request.map_err(|e| Error::Unreachable(e.to_string()))?;
-        call(self.client.request_text(request)).await.map(drop)
+    pub async fn ready(&self) -> kube::Result<()> {
+        let request =
+            Request::new("").get("readyz", &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+        self.client.request_text(request).await.map(drop)
+    }
+
+    /// The same in time and in words.
+    async fn serves(&self) -> Result<(), Error> {
+        call(self.ready()).await.map_err(|error| match error {
+            // It starts, or has lost its quorum.
+            Error::Failed(why) => Error::Unreachable(why),
+            other => other,
+        })
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -110,21 +119,35 @@ impl KubeChild {
         Ok(pods.items.into_iter().filter(nodes::must_leave).collect())
     }
 
+    /// The Leases of `kube-system`.
+    async fn system_leases(&self) -> Result<Vec<Lease>, Error> {
+        let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
+        call(leases.list(&ListParams::default())).await.map(|list| list.items)
+    }
+
     /// Waits until a Node that was deleted is gone. K3s takes a server out of etcd and forgets the password before it
     /// lets its Node go, by finalizers (k3s-io/k3s#2669). Whoever joined under that name before would go with it.
     async fn let_go(&self, node: &Node) -> Result<(), Error> {
         let (name, uid) = (node.name_any(), node.uid());
+        let before = nodes::leases(&self.system_leases().await?);
+        let mut finalizers = node.finalizers().to_vec();
         let gone = async {
-            while call(self.nodes().get_metadata_opt(&name)).await?.is_some_and(|found| found.uid() == uid) {
+            while let Some(found) = call(self.nodes().get_metadata_opt(&name)).await?
+                && found.uid() == uid
+            {
+                finalizers = found.finalizers().to_vec();
                 sleep(LOOK).await;
             }
             Ok(())
         };
-        timeout(GOES, gone).await.unwrap_or_else(|_| {
-            let finalizers = node.finalizers().join(", ");
-            let limit = GOES.as_secs();
-            Err(Error::Api(format!("the Node is still there {limit} s after its deletion: {finalizers}")))
-        })
+        let gone = timeout(GOES, gone).await;
+        match gone {
+            Ok(gone) => gone,
+            Err(_) => {
+                let after = nodes::leases(&self.system_leases().await?);
+                Err(Error::Waits(nodes::kept(&finalizers, &before, &after)))
+            }
+        }
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Error> {
@@ -142,15 +165,13 @@ impl KubeChild {
 impl ChildApi for KubeChild {
     async fn observe(&self) -> Result<ChildState, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-node-lease");
-        let servers = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
-        let of_servers = ListParams::default().labels(nodes::API_SERVERS);
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
         let (nodes_api, all) = (self.nodes(), ListParams::default());
-        let ((), nodes, leases, servers, account, config) = tokio::try_join!(
-            self.ready(),
+        let ((), nodes, leases, of_system, account, config) = tokio::try_join!(
+            self.serves(),
             call(nodes_api.list(&all)),
             call(leases.list(&all)),
-            call(servers.list(&of_servers)),
+            self.system_leases(),
             call(accounts.get_metadata_opt("default")),
             try_join_all(inside::KEYS.map(|key| self.held(key))),
         )?;
@@ -160,7 +181,8 @@ impl ChildApi for KubeChild {
         });
         let pods_to_evict: BTreeMap<_, _> = try_join_all(drained).await?.into_iter().collect();
         Ok(ChildState {
-            nodes: nodes::observe(&nodes.items, &leases.items, &servers.items, &pods_to_evict),
+            nodes: nodes::observe(&nodes.items, &leases.items, &of_system, &pods_to_evict),
+            leases: nodes::leases(&of_system),
             pods_can_start: account.is_some(),
             config: config.into_iter().flatten().collect(),
         })
@@ -227,6 +249,19 @@ impl ChildApi for KubeChild {
         let patched =
             bounded(self.nodes().patch(node, &PatchParams::default(), &Patch::Merge(&patch))).await?;
         unless_gone(patched.map(drop))
+    }
+
+    async fn release_lease(&self, name: &str, version: &str) -> Result<(), Error> {
+        let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
+        // As client-go does it for a holder that goes (`ReleaseOnCancel`).
+        let patch = json!({
+            "metadata": {"resourceVersion": version},
+            "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
+        });
+        match bounded(leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await? {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => unless_gone(other.map(drop)),
+        }
     }
 
     async fn set_config(&self, wanted: &ClusterConfigMap) -> Result<(), Error> {
@@ -313,23 +348,25 @@ pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
     }
 }
 
-/// An error in words for people. A server that is starting or has lost its quorum refuses everything with 5xx: that
-/// is no refusal of this one call.
+/// An error in words for people. 5xx need not be a refusal of this one call: a server that is starting or has lost its
+/// quorum answers everything so. An admission webhook that can't be called is 500 too.
 pub(super) fn words(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
             let told = format!("{} {}", status.code, reason(&status.message));
-            if status.code == 429 || status.code >= 500 { Error::Unreachable(told) } else { Error::Api(told) }
+            if status.code == 429 || status.code >= 500 { Error::Failed(told) } else { Error::Api(told) }
         }
-        other => {
-            // The outer layers only say that some layer failed.
-            let mut root = other.source();
-            while let Some(deeper) = root.and_then(|e| e.source()) {
-                root = Some(deeper);
-            }
-            Error::Unreachable(root.map_or_else(|| other.to_string(), ToString::to_string))
-        }
+        other => Error::Unreachable(root(other).map_or_else(|| other.to_string(), ToString::to_string)),
     }
+}
+
+/// What an error comes from: its outer layers only say that some layer failed.
+pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'static)> {
+    let mut root = error.source();
+    while let Some(deeper) = root.and_then(|e| e.source()) {
+        root = Some(deeper);
+    }
+    root
 }
 
 /// A message on one line; of `/readyz`, only the checks that fail.

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Node, NodeCondition, Pod, Taint},
@@ -13,7 +13,11 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, runtime::watcher::Event};
 use serde_json::{Value, json};
 
-use crate::plan::{observed, steps::NodeConfig};
+use crate::{
+    k3s::LEASES,
+    plan::{observed, steps::NodeConfig},
+    time,
+};
 
 /// Annotation of a Node: since when this operator drains it, in RFC 3339.
 pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
@@ -29,19 +33,27 @@ pub const LEAVE: &str = "etcd.k3s.cattle.io/remove";
 /// Annotation of a server's Node: K3s has taken this member out of etcd.
 const LEFT: &str = "etcd.k3s.cattle.io/removed-node-name";
 
-/// Whether a Node's server was taken out of etcd. One that joined again is another member.
+/// Whether a Node's server was taken out of etcd. One that joined again is another member. One that has taken itself
+/// out, as K3s does where it manages the members, can't tell any more, but etcd's leader does: it looks for the member
+/// of that name.
 fn left(node: &Node) -> bool {
     let (member, left) = (node.annotations().get(MEMBER), node.annotations().get(LEFT));
-    left.is_some() && (member.is_none() || member == left)
+    let told = left.is_some() && (member.is_none() || member == left);
+    let is_none = || condition(node, VOTER).is_some_and(|c| c.reason.as_deref() == Some("NotAMember"));
+    told || leaving(node) && member.is_some() && is_none()
 }
 
 fn leaving(node: &Node) -> bool {
     node.annotations().get(LEAVE).is_some_and(|v| v == "true")
 }
 
-/// Whether a Node's server votes in etcd, as K3s tells it.
+/// Condition of a server's Node: whether its member of etcd votes.
+const VOTER: &str = "EtcdIsVoter";
+
+/// Whether a Node's server votes in etcd, as K3s tells it. Of one that does not answer it says that it does not vote,
+/// and yet it counts for the majority.
 fn voter(node: &Node) -> Option<bool> {
-    condition(node, "EtcdIsVoter").map(|c| c.status == "True")
+    condition(node, VOTER).map(|c| c.status == "True" || c.reason.as_deref() == Some("Unhealthy"))
 }
 
 /// What this operator gave a Node.
@@ -100,14 +112,72 @@ pub fn schedulable(node: &Node) -> bool {
 
 /// The Leases by which kube-apiservers say that they are up, in `kube-system` (Kubernetes' feature APIServerIdentity, on
 /// by default since 1.26).
-pub const API_SERVERS: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
+const API_SERVERS: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
 
-/// The Nodes as the planner sees them, with the Leases of their kubelets and API servers and, for those that are drained, the number
-/// of Pods to evict.
+/// What says that a Lease is an API server's.
+fn is_api_server(lease: &Lease) -> bool {
+    API_SERVERS
+        .split_once('=')
+        .is_some_and(|(key, value)| lease.labels().get(key).is_some_and(|v| v == value))
+}
+
+fn renewed(lease: &Lease) -> Option<Timestamp> {
+    lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
+}
+
+/// Those of the Leases of `kube-system` by which K3s runs controllers of its own.
+pub fn leases(of_system: &[Lease]) -> BTreeMap<String, observed::Lease> {
+    let own = of_system.iter().filter(|lease| LEASES.iter().any(|(name, _)| lease.name_any() == *name));
+    own.map(|lease| {
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+        let version = lease.resource_version().unwrap_or_default();
+        (lease.name_any(), observed::Lease { holder, renewed: renewed(lease), version })
+    })
+    .collect()
+}
+
+/// How long a holder keeps a Lease of K3s that it does not renew.
+const KEPT: SignedDuration = SignedDuration::from_secs(45);
+
+/// What a Node that was deleted waits for, by its finalizers and the Leases at the begin and the end of the wait.
+pub fn kept(
+    finalizers: &[String],
+    before: &BTreeMap<String, observed::Lease>,
+    after: &BTreeMap<String, observed::Lease>,
+) -> String {
+    let why = |finalizer: &String| {
+        let Some((name, _)) = LEASES.iter().find(|(_, of)| of == finalizer) else {
+            return format!(
+                "its finalizer {finalizer} is not K3s's: whoever put it there has to take it off, or `kubectl edit \
+                 node`"
+            );
+        };
+        let what = format!("its finalizer {finalizer} is taken off");
+        match after.get(*name).filter(|lease| !lease.holder.is_empty()) {
+            None => format!("{what} by the server that takes K3s's Lease {name} next"),
+            Some(lease) if before.get(*name) == Some(lease) => {
+                let until =
+                    lease.renewed.map(|at| Timestamp::from_second(time::after(at, KEPT).as_second() + 1));
+                let until = until.and_then(Result::ok).map(|at| format!(" at {at}")).unwrap_or_default();
+                format!(
+                    "{what} by who holds K3s's Lease {name}, which is {} and does not renew it: another server takes \
+                     its place{until}",
+                    lease.holder
+                )
+            }
+            Some(lease) => format!("{what} by who holds K3s's Lease {name}, which is {}", lease.holder),
+        }
+    };
+    let why: Vec<String> = finalizers.iter().map(why).collect();
+    format!("the Node is deleted and still there: {}", why.join("; "))
+}
+
+/// The Nodes as the planner sees them, with the Leases of their kubelets, those of `kube-system` and, for those that are
+/// drained, the number of Pods to evict.
 pub fn observe(
     nodes: &[Node],
     leases: &[Lease],
-    servers: &[Lease],
+    of_system: &[Lease],
     pods_to_evict: &BTreeMap<String, usize>,
 ) -> BTreeMap<String, observed::Node> {
     nodes
@@ -115,8 +185,9 @@ pub fn observe(
         .map(|node| {
             let name = node.name_any();
             let lease = leases.iter().find(|lease| lease.name_any() == name);
-            let server = servers.iter().filter(|l| l.labels().get("kubernetes.io/hostname") == Some(&name));
-            let renewed = |lease: &Lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0);
+            let server = of_system
+                .iter()
+                .filter(|l| is_api_server(l) && l.labels().get("kubernetes.io/hostname") == Some(&name));
             let condition = ready_condition(node);
             let ready = condition.is_some_and(|c| c.status == "True");
             let message = if ready { String::new() } else { why_not(condition) };
@@ -140,6 +211,7 @@ pub fn observe(
                 voter: voter(node),
                 leaving: leaving(node),
                 left: left(node),
+                pods: node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()?.parse().ok()),
                 labels: node.labels().clone(),
                 taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
                 configured: configured(node),
@@ -302,7 +374,9 @@ mod tests {
         .unwrap();
         let nodes = [node("a", "True"), drained(node("b", "Unknown"), "2026-11-25T00:00:00Z")];
         let server: Lease = serde_json::from_value(json!({
-            "metadata": {"name": "apiserver-x", "labels": {"kubernetes.io/hostname": "a"}},
+            "metadata": {"name": "apiserver-x", "labels": {
+                "kubernetes.io/hostname": "a", "apiserver.kubernetes.io/identity": "kube-apiserver",
+            }},
             "spec": {"renewTime": "2026-11-25T01:02:05.000000Z"},
         }))
         .unwrap();
@@ -320,6 +394,38 @@ mod tests {
         assert_eq!(seen["b"].renewed, None);
         assert_eq!(seen["b"].draining_since, Some("2026-11-25T00:00:00Z".parse().unwrap()));
         assert_eq!(seen["b"].pods_to_evict, 3);
+    }
+
+    #[test]
+    fn what_a_server_is_in_etcd() {
+        let server = |annotations: &[(&str, &str)], voter: Option<(&str, &str)>| {
+            let mut node = node("a", "True");
+            node.annotations_mut().extend(annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+            if let Some((status, reason)) = voter {
+                let told = json!({"type": VOTER, "status": status, "reason": reason});
+                let conditions = node.status.as_mut().unwrap().conditions.as_mut().unwrap();
+                conditions.push(serde_json::from_value(told).unwrap());
+            }
+            let seen = observe(&[node], &[], &[], &BTreeMap::new());
+            (seen["a"].voter, seen["a"].leaving, seen["a"].left)
+        };
+        let member = (MEMBER, "a-1");
+        assert_eq!(server(&[], None), (None, false, false));
+        let votes = Some(("True", "MemberNotLearner"));
+        assert_eq!(server(&[member], votes), (Some(true), false, false));
+        assert_eq!(server(&[member], Some(("False", "MemberIsLearner"))).0, Some(false));
+        let stopped = Some(("False", "Unhealthy"));
+        assert_eq!(server(&[member], stopped).0, Some(true), "it counts for the majority");
+
+        let leave = (LEAVE, "true");
+        assert_eq!(server(&[member, leave], votes), (Some(true), true, false));
+        assert_eq!(server(&[leave, (LEFT, "a-1")], votes), (Some(true), true, true));
+        assert!(!server(&[member, leave, (LEFT, "a-0")], votes).2, "another member");
+        // It has taken itself out.
+        let none = Some(("False", "NotAMember"));
+        assert_eq!(server(&[member, leave], none), (Some(false), true, true));
+        assert!(!server(&[leave], none).2, "nothing tells which member was looked for");
+        assert!(!server(&[member], none).2, "it is only about to join");
     }
 
     #[test]

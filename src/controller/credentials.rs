@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
 use super::{
@@ -15,9 +16,10 @@ use crate::{
         LocalCluster, LocalClusterStatus,
         condition::{reasons, types},
     },
-    k3s::{certificate, kubeconfig},
+    k3s::{API_PORT, certificate, kubeconfig},
     plan::{
         cluster::{Allocation, Desired},
+        observed::Observed,
         steps::Plan,
     },
     status,
@@ -27,16 +29,27 @@ use crate::{
 /// than 120 days left.
 const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// The cluster as it is to be and as it is.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What was allocated.
+    pub allocation: &'a Allocation,
+    /// What there is.
+    pub observed: &'a Observed,
+}
+
 /// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
 pub async fn kubeconfig_secret(
     ctx: &Context,
     cluster: &LocalCluster,
     plan: &mut Plan,
     previous: &LocalClusterStatus,
-    desired: &Desired,
-    allocation: &Allocation,
+    sight: Sight<'_>,
     credentials: Option<kubeconfig::Credentials>,
 ) -> Result<Option<String>, Error> {
+    let Sight { desired, allocation, .. } = sight;
     let name = format!("{}-kubeconfig", cluster.name_any());
     let Some(credentials) = credentials else {
         plan.waits(types::KUBECONFIG_READY, reasons::PENDING, "the servers have not written it yet");
@@ -52,15 +65,15 @@ pub async fn kubeconfig_secret(
         kubeconfig::render(&credentials, &desired.names.cluster, server, &desired.load_balancer.name)
             .into_bytes()
     };
-    let data = BTreeMap::from([
-        ("value".to_owned(), render(&status::network_url(allocation))),
-        ("kubeconfig".to_owned(), render(&host)),
-    ]);
+    let namespace = cluster.namespace().unwrap_or_default();
+    let existing = kube_io::secret(&ctx.client, &namespace, &name).await?;
+    let management = management_url(ctx, sight, existing.as_ref());
+    let management = management.unwrap_or_else(|| status::network_url(allocation));
+    let data =
+        BTreeMap::from([("value".to_owned(), render(&management)), ("kubeconfig".to_owned(), render(&host))]);
     let mut secret = resolve::secret_of(cluster, &name, data);
     secret.labels_mut().insert("cluster.x-k8s.io/cluster-name".into(), cluster.name_any());
     secret.labels_mut().insert("reconcile.fluxcd.io/watch".into(), "Enabled".into());
-    let namespace = cluster.namespace().unwrap_or_default();
-    let existing = kube_io::secret(&ctx.client, &namespace, &name).await?;
     if let Some(existing) = &existing {
         let ours = existing.owner_references().iter().any(|o| Some(&o.uid) == cluster.metadata.uid.as_ref());
         if !ours {
@@ -80,6 +93,22 @@ pub async fn kubeconfig_secret(
     let what = if existing.is_some() { "Update" } else { "Create" };
     report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Secret {name}"));
     Ok(Some(name))
+}
+
+/// The URL of the API for the management cluster's Pods, when its Node is a container of this engine. Docker chooses the
+/// load balancer's address on that Node's network, and chooses again when it is made anew. While it has none, what was
+/// told of it stays.
+fn management_url(ctx: &Context, sight: Sight<'_>, existing: Option<&Secret>) -> Option<String> {
+    let Sight { desired, observed, .. } = sight;
+    let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet));
+    let own = own.map(|n| n.id.as_str()).unwrap_or_default();
+    match ctx.settings.management.place(observed, &ctx.manager, own, &desired.load_balancer.name)? {
+        Some(ip) => Some(format!("https://{ip}:{API_PORT}")),
+        None => {
+            let told = existing?.data.as_ref()?.get("value")?;
+            kubeconfig::server(std::str::from_utf8(&told.0).ok()?).map(str::to_owned)
+        }
+    }
 }
 
 /// What is said of an admin certificate whose end is near. A server that is started renews it, and what it writes then

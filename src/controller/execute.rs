@@ -146,6 +146,9 @@ impl World<'_> {
             Action::DeleteNode { node } => self.child()?.delete_node(node).await?,
             Action::ForgetPassword { node } => self.child()?.forget_password(node).await?,
             Action::LeaveEtcd { node } => self.child()?.leave_etcd(node).await?,
+            Action::ReleaseLease { name, holder: _, version } => {
+                self.child()?.release_lease(name, version).await?;
+            }
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
             Action::RemoveFiles { container, paths } => {
                 let command: Vec<String> =

@@ -7,9 +7,11 @@ use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
+    balance,
     carry_out::{Left, carry_out, hold, take_away},
     context::Context,
-    credentials, execute, expiry, hang,
+    credentials::{self, Sight},
+    execute, expiry, hang,
     kube_io::{self, Error},
     manifests, observe, ports,
     pulls::Wake,
@@ -22,6 +24,7 @@ use crate::{
         condition::{self, reasons, types},
         names::{self, ClusterNames},
     },
+    child::api as child,
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
@@ -139,6 +142,9 @@ async fn pass(
     ports::judge(ctx, &owner, &valid, &observed, previous, &mut plan, &mut allocation).await;
     let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &valid, &allocation).await;
     hang::observe(ctx, &owner, &valid, &mut observed).await;
+    if let Err(error) = balance::observe(ctx, &valid, &allocation, &mut observed).await {
+        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
+    }
     let settings = &ctx.settings;
     let basis = cluster::Basis {
         valid: &valid,
@@ -197,9 +203,9 @@ async fn pass(
     for import in &plan.imports {
         ctx.preloads.start(import, wake(ctx, cluster));
     }
+    let sight = Sight { desired: &desired, allocation: &allocation, observed: &observed };
     let secret =
-        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, &desired, &allocation, credentials)
-            .await?;
+        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, sight, credentials).await?;
 
     let view = ClusterView {
         valid: &valid,
@@ -247,9 +253,16 @@ async fn pass(
             }
             failures::docker(action, error, Some(&valid.names))
         }
-        execute::Error::Child(_) | execute::Error::NoChild => {
-            ctx.memory.drop_child(&owner.uid);
-            Some(failures::child(action, &error.to_string(), Some(&valid.names)))
+        execute::Error::Child(error) => {
+            // Where this server can't, another one may.
+            if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
+                ctx.memory.drop_child(&owner.uid);
+            }
+            Some(failures::child(action, error, Some(&valid.names), &plan.problems))
+        }
+        execute::Error::NoChild => {
+            let error = child::Error::Unreachable(error.to_string());
+            Some(failures::child(action, &error, Some(&valid.names), &plan.problems))
         }
         execute::Error::NotMade(_) => None,
     };
@@ -297,6 +310,7 @@ async fn details(
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::credentials(&ctx.files, observed, desired).await?;
+    observe::hosts(&ctx.files, observed, desired).await?;
     if let Some(look) = &desired.mounts.look {
         observe::host_paths(&*ctx.engine, observed, look).await?;
     }

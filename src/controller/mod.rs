@@ -1,6 +1,7 @@
 //! The shell round the pure core: watches, reconciles and reports.
 
 pub mod backoff;
+mod balance;
 mod carry_out;
 pub mod context;
 pub mod credentials;

@@ -12,7 +12,7 @@ use crate::{
         engine::{Container, ContainerDetail, Engine, Result, State},
         error::Error,
     },
-    k3s::{self, registries},
+    k3s::{self, hosts_file, registries},
     plan::{
         cluster::Desired,
         containers::{Owner, outdated},
@@ -102,6 +102,19 @@ pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desir
     });
     let read: Vec<_> = try_join_all(read).await?;
     observed.registries = read.into_iter().collect();
+    Ok(())
+}
+
+/// The hosts files of nodes that run.
+pub async fn hosts(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
+    let running = nodes(observed, desired).filter(|d| d.container.state == State::Running);
+    let read = running.map(|detail| async move {
+        let content = files.read(detail, hosts_file::FILE).await?;
+        let text = content.map(|content| String::from_utf8_lossy(&content).into_owned());
+        Ok::<_, Error>(text.map(|text| (detail.container.id.clone(), text)))
+    });
+    let read: Vec<_> = try_join_all(read).await?;
+    observed.hosts = read.into_iter().flatten().collect();
     Ok(())
 }
 

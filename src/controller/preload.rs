@@ -8,6 +8,7 @@ use std::{
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -17,12 +18,17 @@ use super::{
 };
 use crate::{
     docker::{
+        archive,
         engine::{ContainerDetail, Ended, Engine, Result},
         error::Error,
     },
-    k3s::images,
+    k3s::{
+        images::{self, Held},
+        own_image::{self, Blob, Own},
+    },
     plan::{
         cluster::Desired,
+        desired::{FileChange, FileSpec},
         observed::Observed,
         preload::{Import, ImportState},
     },
@@ -46,8 +52,8 @@ pub struct Preloads {
 
 /// A container's id and an image's reference.
 type Key = (String, String);
-/// Ids on the Docker host by containerd's names.
-type Images = BTreeMap<String, String>;
+/// What came from the Docker host, by containerd's names.
+type Images = BTreeMap<String, Held>;
 
 #[derive(Default)]
 struct State {
@@ -197,13 +203,71 @@ impl Preloads {
         let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
         let Import { image, id, .. } = import;
         tracing::info!(image, node = import.container.name, "putting the image into the node");
-        succeeded(self.engine.pipe_image(image, container, &images::import()).await?)?;
+        if !import.there {
+            succeeded(self.engine.pipe_image(image, container, &images::import()).await?)?;
+        }
+        self.make_own(container, image).await?;
         succeeded(self.engine.exec(container, &images::label(image, id)).await?)?;
         let name = images::canonical(image);
-        if self.ask(container).await?.get(&name) != Some(id) {
+        if self.ask(container).await?.get(&name).is_none_or(|held| held.id != *id) {
             return Err(Error::Engine(format!("containerd does not tell of {name} after its import")));
         }
         Ok(())
+    }
+
+    /// Gives an image an id of its own in a node, see [`own_image`]. What is no image as containerd usually has them is
+    /// left as it is.
+    async fn make_own(&self, container: &str, image: &str) -> Result<()> {
+        let list = succeeded(self.engine.exec(container, &images::list()).await?)?;
+        let name = images::canonical(image);
+        let Some((kind, digest)) = images::target(&list, image) else { return Ok(()) };
+        let Some(top) = self.content(container, &digest).await? else { return Ok(()) };
+        let mut own = Own::default();
+        let made = if own_image::config(&top).is_some() {
+            self.own_manifest(container, &top, &name, &mut own).await?
+        } else {
+            let mut made = Vec::new();
+            for digest in own_image::manifests(&top) {
+                // Of other platforms only the index knows.
+                let Some(manifest) = self.content(container, &digest).await? else { continue };
+                let blob = self.own_manifest(container, &manifest, &name, &mut own).await?;
+                made.extend(blob.map(|blob| (digest, blob)));
+            }
+            if made.is_empty() { None } else { own.index(&top, &made) }
+        };
+        let Some(made) = made else { return Ok(()) };
+        let file = |(path, content): own_image::File| FileSpec {
+            path,
+            mode: 0o644,
+            content,
+            change: FileChange::Keep,
+        };
+        let files: Vec<FileSpec> = own.archive(&made, &kind, &name).into_iter().map(file).collect();
+        let path = format!("/tmp/localcluster-{}.tar", made.digest.trim_start_matches("sha256:"));
+        let archive = archive::pack(&[file((path.clone(), archive::pack(&files)))]);
+        self.engine.upload(container, archive).await?;
+        let imported = self.engine.exec(container, &images::import_file(&path)).await.and_then(succeeded);
+        let removed = ["rm", "-f", "--", &path].map(str::to_owned);
+        succeeded(self.engine.exec(container, &removed).await?)?;
+        imported.map(drop)
+    }
+
+    async fn own_manifest(
+        &self,
+        container: &str,
+        manifest: &Value,
+        name: &str,
+        own: &mut Own,
+    ) -> Result<Option<Blob>> {
+        let Some(digest) = own_image::config(manifest) else { return Ok(None) };
+        let Some(config) = self.content(container, &digest).await? else { return Ok(None) };
+        Ok(own.manifest(manifest, &config, name))
+    }
+
+    /// Some content of an image in a node; `None` when containerd does not have it, or it is no JSON.
+    async fn content(&self, container: &str, digest: &str) -> Result<Option<Value>> {
+        let ended = self.engine.exec(container, &images::content(digest)).await?;
+        Ok(own_image::read(&ended.output).filter(|_| ended.code == 0))
     }
 }
 

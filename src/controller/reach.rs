@@ -106,17 +106,14 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
 /// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
 fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
-    let balancer = observed.own.values().find(|d| d.container.name == valid.names.load_balancer());
     let own = observed
         .networks
         .iter()
         .find(|n| n.subnets.contains(&allocation.addresses.subnet))
         .map(|n| n.id.clone());
-    let own = own.as_deref().unwrap_or_default();
-    let shared = ctx.settings.management.network(observed, &ctx.manager, own);
-    if let (Some(balancer), Some(shared)) = (balancer, shared)
-        && let Some(ip) = balancer.container.networks.get(&shared).and_then(|place| place.ip)
-    {
+    let (own, balancer) = (own.as_deref().unwrap_or_default(), valid.names.load_balancer());
+    let place = ctx.settings.management.place(observed, &ctx.manager, own, &balancer);
+    if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }
     candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));

@@ -206,6 +206,13 @@ fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardReques
 }
 
 impl BollardEngine {
+    /// An image's own entry point; `None` when it has none.
+    async fn entrypoint(&self, image: &str) -> Result<Option<Vec<String>>> {
+        let call = |docker: Docker| async move { docker.inspect_image(image).await };
+        let found = self.call("inspection of an image", call).await?;
+        Ok(found.config.and_then(|config| config.entrypoint).filter(|entrypoint| !entrypoint.is_empty()))
+    }
+
     /// The archive of a path in a container; empty when there is no such path.
     async fn download(&self, container: &str, path: &str) -> Result<Vec<u8>> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
@@ -336,11 +343,17 @@ impl Engine for BollardEngine {
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
         // Not kept: the engine behind the socket may be another one tomorrow.
         let cgroup_v1 = spec.privileged && self.info().await?.cgroup_v1;
-        let body = convert::container_body(spec, network, cgroup_v1);
+        let mut body = convert::container_body(spec, network, cgroup_v1);
+        if spec.shares_mounts {
+            body.entrypoint =
+                self.entrypoint(&spec.image).await?.map(|own| convert::sharing_entrypoint(&own));
+        }
         let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
         let call = |docker: Docker| async move {
             let made = docker.create_container(Some(options), body).await;
-            made.map_err(|failure| fault::without(failure, spec.env.values().map(String::as_str)))
+            made.map_err(|failure| {
+                fault::without(failure, spec.env.values().chain(spec.host_env.values()).map(String::as_str))
+            })
         };
         let made = self.call_or("making a container", self.timeouts.quick, call, fault::create_error).await?;
         Ok(made.id)

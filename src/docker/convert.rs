@@ -21,16 +21,20 @@ use super::engine::{
     Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, Published, RegistryAuth, State,
     Update, Volume,
 };
-use crate::plan::desired::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, VolumeSpec};
+use crate::{
+    k3s::proxy,
+    plan::desired::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, VolumeSpec},
+};
 
 /// The body that makes a container. Its one endpoint is on the network with this id: an engine before API 1.44 takes
 /// no second one.
 pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
+    let env: BTreeMap<_, _> = spec.env.iter().chain(&spec.host_env).collect();
     ContainerCreateBody {
         hostname: Some(spec.name.clone()),
         image: Some(spec.image.clone()),
         cmd: some(spec.command.iter().chain(&spec.host_args).cloned().collect()),
-        env: some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(map(&spec.labels)),
         // A binding alone publishes nothing: the engine leaves out a port that is not exposed too.
         exposed_ports: some(spec.ports.iter().map(key).collect()),
@@ -40,6 +44,17 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         }),
         ..Default::default()
     }
+}
+
+/// The entry point of a container whose mounts are shared before its process starts, for an image with this one. The
+/// engine makes a container's mounts private, and has no setting that changes that without a mount of the host's: so a
+/// shell does it, as k3d's own entry point does (k3d-io/k3d#1268), and the process takes its place. Nothing goes to the
+/// host: the engine made the mounts slaves of its own at most. Should it fail, the node runs as it did without.
+pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
+    const SCRIPT: &str = "mount --make-rshared / || \
+        echo 'The mounts can not be shared: Pods with mountPropagation will not start.' >&2; exec \"$@\"";
+    let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
+    shell.into_iter().chain(entrypoint.iter().cloned()).collect()
 }
 
 fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> HostConfig {
@@ -240,6 +255,7 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         .filter_map(|mount| mount.name)
         .collect();
     volumes.sort();
+    let env = config.env.unwrap_or_default();
     let host = response.host_config.unwrap_or_default();
     let policy = host.restart_policy.and_then(|policy| policy.name);
     ContainerDetail {
@@ -253,11 +269,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
             name,
         },
         created_at: response.created.and_then(|time| time.parse::<jiff::Timestamp>().ok()),
-        // The engine writes the year 1 for "never".
-        started_at: state
-            .started_at
-            .and_then(|time| time.parse::<jiff::Timestamp>().ok())
-            .filter(|time| time.as_second() > 0),
+        started_at: once(state.started_at),
+        ended_at: once(state.finished_at),
         started_again: response.restart_count.and_then(|n| n.try_into().ok()).unwrap_or_default(),
         exit_code: state.exit_code.filter(|_| ended),
         error: state.error.filter(|error| !error.is_empty()),
@@ -265,7 +278,14 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         restarts: policy
             .is_some_and(|p| !matches!(p, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)),
         volumes,
+        past_proxy: proxy::lists(env.iter().map(String::as_str)),
+        hostname: config.hostname.unwrap_or_default(),
     }
+}
+
+/// A time of which the engine writes the year 1 for "never".
+fn once(time: Option<String>) -> Option<jiff::Timestamp> {
+    time?.parse::<jiff::Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
 
 /// A network of a listing.

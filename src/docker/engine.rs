@@ -129,6 +129,8 @@ pub struct ContainerDetail {
     pub started_at: Option<jiff::Timestamp>,
     /// How often the engine started it again, because it had ended by itself, since somebody else did.
     pub started_again: u32,
+    /// When its first process last ended; `None` when it never did.
+    pub ended_at: Option<jiff::Timestamp>,
     /// How its first process last ended, while it is not running.
     pub exit_code: Option<i64>,
     /// What the engine said when it last failed to start.
@@ -139,6 +141,10 @@ pub struct ContainerDetail {
     pub restarts: bool,
     /// The volumes mounted, by name.
     pub volumes: Vec<String>,
+    /// What goes past a proxy, by each variable of its environment that lists that.
+    pub past_proxy: Vec<String>,
+    /// The name of its host, which it keeps when it gets another name.
+    pub hostname: String,
 }
 
 /// What can be changed of a container as it is. `None` stays as it is.

@@ -8,6 +8,17 @@ pub const CLUSTER_RESET: &str = "--cluster-reset";
 /// Has a kubelet run on a host with cgroup v1 (kubernetes/website#53082).
 pub const CGROUP_V1: &str = "--kubelet-arg=fail-cgroupv1=false";
 
+/// The networks of Pods and Services, where the arguments name no others.
+pub const DEFAULT_CIDRS: [&str; 2] = ["10.42.0.0/16", "10.43.0.0/16"];
+/// The domain of a cluster's Services, where the arguments name no other.
+pub const DEFAULT_DOMAIN: &str = "cluster.local";
+
+/// The value that arguments (`--flag=value`) give a flag that takes one: the last one counts.
+pub fn value<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
+    let of = |arg: &'a String| arg.strip_prefix("--")?.strip_prefix(flag)?.strip_prefix('=');
+    args.iter().rev().find_map(of)
+}
+
 /// What the command line of a node depends on.
 #[derive(Clone, Debug)]
 pub struct NodeArgs<'a> {

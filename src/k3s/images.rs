@@ -8,6 +8,8 @@ use super::CONTAINERD_SOCKET;
 
 /// The label that tells which image of the Docker host one in containerd was made from, by its id there.
 pub const ID_LABEL: &str = "localcluster.dev/image-id";
+/// The label of one that has an id of its own there, see [`own_image`](super::own_image).
+pub const OWN_LABEL: &str = "localcluster.dev/own-id";
 /// What keeps the kubelet from removing an image when disk space runs out. K3s takes it away at its next start only
 /// from images that have a label of its own besides.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
@@ -29,31 +31,65 @@ pub fn canonical(reference: &str) -> String {
     format!("{domain}/{library}{rest}")
 }
 
+/// An image of the Docker host in a node's containerd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its id on the Docker host.
+    pub id: String,
+    /// Whether it has an id of its own here, or can't have one.
+    pub own: bool,
+}
+
 fn ctr(args: &[&str]) -> Vec<String> {
-    let begin = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images"];
+    let begin = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"];
     begin.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
 }
 
 /// Reads the archive of an image, as `docker save` writes it, from standard input.
 pub fn import() -> Vec<String> {
-    ctr(&["import", "-"])
+    import_file("-")
 }
 
-/// Notes on an image that it was made from the one with this id, and keeps it from the kubelet's garbage collection.
+/// Reads the archive of an image from a file of the node.
+pub fn import_file(path: &str) -> Vec<String> {
+    ctr(&["images", "import", path])
+}
+
+/// Writes some content of an image.
+pub fn content(digest: &str) -> Vec<String> {
+    ctr(&["content", "get", digest])
+}
+
+/// Notes on an image that it was made from the one with this id and has one of its own, and keeps it from the kubelet's
+/// garbage collection.
 pub fn label(reference: &str, id: &str) -> Vec<String> {
-    ctr(&["label", &canonical(reference), PINNED, &format!("{ID_LABEL}={id}")])
+    let (id, own) = (format!("{ID_LABEL}={id}"), format!("{OWN_LABEL}=1"));
+    ctr(&["images", "label", &canonical(reference), PINNED, &id, &own])
 }
 
 /// Lists all images.
 pub fn list() -> Vec<String> {
-    ctr(&["list"])
+    ctr(&["images", "list"])
 }
 
-/// The images of such a list that were put there from the Docker host: ids there by containerd's name.
-pub fn listed(output: &str) -> BTreeMap<String, String> {
+/// The kind and the digest of what an image of such a list is the name of.
+pub fn target(output: &str, reference: &str) -> Option<(String, String)> {
+    let name = canonical(reference);
+    output.lines().find_map(|line| {
+        let mut columns = line.split_whitespace();
+        let named = columns.next()? == name;
+        let target = (columns.next()?.to_owned(), columns.next()?.to_owned());
+        named.then_some(target)
+    })
+}
+
+/// The images of such a list that were put there from the Docker host, by containerd's name.
+pub fn listed(output: &str) -> BTreeMap<String, Held> {
     let id = |labels: &str| {
-        let mut labels = labels.split(',');
-        labels.find_map(|l| Some(l.strip_prefix(ID_LABEL)?.strip_prefix('=')?.to_owned()))
+        let mut all = labels.split(',');
+        let id = all.find_map(|l| Some(l.strip_prefix(ID_LABEL)?.strip_prefix('=')?.to_owned()))?;
+        let own = labels.split(',').any(|l| l.starts_with(OWN_LABEL));
+        Some(Held { id, own })
     };
     // The name is in the first column and the labels are in the last one.
     let line = |line: &str| {
@@ -92,22 +128,33 @@ docker.io/library/nginx:1.29       application/vnd.docker.distribution.manifest.
 docker.io/rancher/mirrored-pause:3 application/vnd.oci.image.index.v1+json              sha256:bbbb   0.7 MiB linux/amd64 io.cri-containerd.image=managed,io.cri-containerd.pinned=pinned 
 docker.io/library/plain:1          application/vnd.oci.image.index.v1+json              sha256:dddd   1.0 KiB linux/amd64 -                                                               
 ";
-        let wanted = BTreeMap::from([("docker.io/library/nginx:1.29".to_owned(), "sha256:cc".to_owned())]);
-        assert_eq!(listed(list), wanted);
+        let held = |own| {
+            BTreeMap::from([(
+                "docker.io/library/nginx:1.29".to_owned(),
+                Held { id: "sha256:cc".into(), own },
+            )])
+        };
+        assert_eq!(listed(list), held(false));
+        assert_eq!(listed(&list.replace("=sha256:cc", "=sha256:cc,localcluster.dev/own-id=1")), held(true));
+        let kind = "application/vnd.docker.distribution.manifest.v2+json".to_owned();
+        assert_eq!(target(list, "nginx:1.29"), Some((kind, "sha256:aaaa".to_owned())));
+        assert_eq!(target(list, "nginx:1"), None);
         assert_eq!(listed(""), BTreeMap::new());
     }
 
     #[test]
     fn the_commands_in_full() {
         let line = |command: Vec<String>| command.join(" ");
-        let ctr = "ctr --address /run/k3s/containerd/containerd.sock --namespace k8s.io images";
-        assert_eq!(line(import()), format!("{ctr} import -"));
-        assert_eq!(line(list()), format!("{ctr} list"));
+        let ctr = "ctr --address /run/k3s/containerd/containerd.sock --namespace k8s.io";
+        assert_eq!(line(import()), format!("{ctr} images import -"));
+        assert_eq!(line(import_file("/tmp/x")), format!("{ctr} images import /tmp/x"));
+        assert_eq!(line(content("sha256:cc")), format!("{ctr} content get sha256:cc"));
+        assert_eq!(line(list()), format!("{ctr} images list"));
         assert_eq!(
             line(label("nginx:1", "sha256:cc")),
             format!(
-                "{ctr} label docker.io/library/nginx:1 io.cri-containerd.pinned=pinned \
-                 localcluster.dev/image-id=sha256:cc"
+                "{ctr} images label docker.io/library/nginx:1 io.cri-containerd.pinned=pinned \
+                 localcluster.dev/image-id=sha256:cc localcluster.dev/own-id=1"
             )
         );
     }

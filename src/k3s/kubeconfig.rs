@@ -69,6 +69,11 @@ struct User {
     client_key_data: Option<String>,
 }
 
+/// The API server of a file that [`render`] wrote.
+pub fn server(yaml: &str) -> Option<&str> {
+    yaml.lines().find_map(|line| line.trim().strip_prefix("server: "))
+}
+
 /// The credentials of the file's current context.
 pub fn parse(yaml: &str) -> Result<Credentials, Error> {
     let file: File =
@@ -152,6 +157,7 @@ users:
         let credentials = parse(FROM_K3S).unwrap();
         let text = render(&credentials, "dev", "https://127.0.0.1:20001", "k3d-dev-serverlb");
         assert_eq!(parse(&text).unwrap(), credentials);
+        assert_eq!(server(&text), Some("https://127.0.0.1:20001"));
         insta::assert_snapshot!(text);
         assert_eq!(format!("{credentials:?}"), "Credentials { .. }");
     }

@@ -1,8 +1,9 @@
 //! The load balancer's configuration: nginx's stream module, with the nodes' pinned addresses as upstreams, so that
 //! it starts and works without any name being resolved.
 
-use std::{fmt::Write, net::Ipv4Addr};
+use std::{collections::BTreeSet, fmt::Write, net::Ipv4Addr};
 
+use super::API_PORT;
 use crate::api::local_cluster::Protocol;
 
 /// The configuration file, where the official nginx image looks for it.
@@ -22,6 +23,35 @@ pub struct Forward {
     pub port: u16,
     /// The nodes. None: nothing listens, so that connections are refused.
     pub nodes: Vec<Ipv4Addr>,
+    /// Whether they have a place there. If not, they are those that may answer, since none is known to.
+    pub placed: bool,
+}
+
+/// What stands before nodes that have no place.
+const UNKNOWN: &str = "# None of these is known to answer.";
+
+/// The name of what listens.
+fn name(protocol: Protocol, listen: u16) -> String {
+    format!("{}_{listen}", protocol.docker())
+}
+
+/// The nodes that have a place in such a file, for any port but the API's.
+pub fn placed(file: &str) -> BTreeSet<Ipv4Addr> {
+    let api = name(Protocol::Tcp, API_PORT);
+    let mut found = BTreeSet::new();
+    let mut counts = false;
+    for line in file.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("upstream"), Some(name)) => counts = name != api,
+            (Some("server"), Some(node)) if counts => {
+                found.extend(node.split(':').next().and_then(|ip| ip.parse::<Ipv4Addr>().ok()));
+            }
+            _ if line.trim() == UNKNOWN => counts = false,
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The file. Connections live as long as both ends keep them: a `kubectl logs -f` may be silent for hours.
@@ -34,9 +64,12 @@ pub fn render(forwards: &[Forward]) -> String {
          stream {\n  proxy_connect_timeout 2s;\n",
     );
     for forward in forwards.iter().filter(|f| !f.nodes.is_empty()) {
-        let Forward { listen, protocol, port, nodes } = forward;
-        let name = format!("{}_{listen}", protocol.docker());
+        let Forward { listen, protocol, port, nodes, placed } = forward;
+        let name = name(*protocol, *listen);
         writeln!(out, "  upstream {name} {{").expect("writing to a String never fails");
+        if !placed {
+            writeln!(out, "    {UNKNOWN}").expect("as above");
+        }
         for node in nodes {
             writeln!(out, "    server {node}:{port} max_fails=1 fail_timeout=2s;").expect("as above");
         }
@@ -61,10 +94,27 @@ mod tests {
     #[test]
     fn api_and_ports() {
         let ip = |i| Ipv4Addr::new(172, 31, 0, i);
-        insta::assert_snapshot!(render(&[
-            Forward { listen: 6443, protocol: Protocol::Tcp, port: 6443, nodes: vec![ip(10)] },
-            Forward { listen: 53, protocol: Protocol::Udp, port: 30053, nodes: vec![ip(10), ip(20)] },
-            Forward { listen: 80, protocol: Protocol::Tcp, port: 80, nodes: vec![] },
-        ]));
+        let forward = |listen, protocol, port, nodes: &[u8]| Forward {
+            listen,
+            protocol,
+            port,
+            nodes: nodes.iter().map(|i| ip(*i)).collect(),
+            placed: true,
+        };
+        let mut forwards = [
+            forward(6443, Protocol::Tcp, 6443, &[10]),
+            forward(53, Protocol::Udp, 30053, &[11, 20]),
+            forward(80, Protocol::Tcp, 80, &[]),
+        ];
+        let file = render(&forwards);
+        insta::assert_snapshot!(file);
+        assert_eq!(placed(&file), [ip(11), ip(20)].into());
+        forwards[1].placed = false;
+        let file = render(&forwards);
+        assert!(file.contains(
+            "  upstream udp_53 {\n    # None of these is known to answer.\n    server 172.31.0.11:"
+        ));
+        assert_eq!(placed(&file), BTreeSet::new());
+        assert_eq!(placed("nonsense\n  upstream x {\n server y;\n"), BTreeSet::new());
     }
 }

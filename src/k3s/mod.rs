@@ -3,13 +3,17 @@
 pub mod args;
 pub mod certificate;
 pub mod dns;
+pub mod hosts_file;
 pub mod hosts_toml;
 pub mod images;
+pub mod kube_proxy;
 pub mod kubeconfig;
 pub mod load_balancer;
 pub mod log;
 pub mod manifests;
 pub mod networks;
+pub mod own_image;
+pub mod proxy;
 pub mod registries;
 pub mod registry_hosting;
 pub mod reserved;
@@ -57,5 +61,9 @@ pub const RESOLV_CONF_FILE: &str = "/etc/rancher/k3s/resolv.conf";
 pub const KUBECONFIG_FILE: &str = "/etc/rancher/k3s/k3s.yaml";
 /// The socket of a node's containerd.
 pub const CONTAINERD_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
+/// The Leases in `kube-system` by which K3s has controllers of its own run on one server at a time, each with the
+/// finalizer on Nodes that only its holder takes off (k3s-io/k3s#10046).
+pub const LEASES: [(&str, &str); 2] =
+    [("k3s", "wrangler.cattle.io/node"), ("k3s-etcd", "wrangler.cattle.io/managed-etcd-controller")];
 /// The port of the supervisor and the Kubernetes API.
 pub const API_PORT: u16 = 6443;

@@ -197,6 +197,8 @@ pub struct Desired {
     pub max_unavailable: usize,
     /// Its load balancer.
     pub load_balancer: ContainerSpec,
+    /// The nodes that published ports are about to lead to, once they answer.
+    pub awaited: Vec<String>,
     /// What its nodes are told of registries; `None` while that is not known.
     pub registries: Option<NodeRegistries>,
     /// The containers of others that are connected to the network, in the spec's order.

@@ -6,6 +6,7 @@ use super::{
     desired::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
     hash,
     observed::{ImageState, Observed},
+    registry::VOLUME_OF,
     steps::{Action, Plan, Problem, Target},
 };
 use crate::{
@@ -136,7 +137,11 @@ impl Site<'_> {
         let condition = condition_of(spec.role);
         let Some(detail) = self.own(&spec.name) else {
             if let Some(foreign) = self.foreign(&spec.name) {
-                plan.stalls(condition, reasons::NAME_CONFLICT, taken("container", &spec.name, &foreign.id));
+                plan.stalls(
+                    condition,
+                    reasons::NAME_CONFLICT,
+                    taken(self.owner, "container", &spec.name, &foreign.id, &foreign.labels),
+                );
                 return Standing::Blocked;
             }
             if !self.has_image(plan, spec) {
@@ -183,19 +188,12 @@ impl Site<'_> {
                 self.finish(plan, spec, target, further, None, uploaded)
             }
             State::Created | State::Exited => {
-                let mut last = self.attach(plan, spec, detail, further, None);
-                let live = self.stale_files(detail, spec);
-                if !live.is_empty() {
-                    let files = Action::Upload { container: target.clone(), files: live };
-                    last = Some(plan.step(files, &last.into_iter().collect::<Vec<_>>(), FILES_CHANGED));
-                }
                 let why = match detail.exit_code {
                     Some(code) => format!("it had stopped (exit code {code})"),
                     None => "it had stopped".to_owned(),
                 };
                 plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
-                let start = Action::Start { container: target };
-                Standing::Changing(plan.step(start, &last.into_iter().collect::<Vec<_>>(), why))
+                self.start_again(plan, spec, detail, further, None, why)
             }
             State::Paused => {
                 plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, format!("{} is paused", spec.name));
@@ -203,10 +201,35 @@ impl Site<'_> {
             }
             State::Restarting => {
                 plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
-                Standing::Blocked
+                if self.stale_files(detail, spec).is_empty() {
+                    return Standing::Blocked;
+                }
+                // Docker waits twice as long after each end, up to a minute, and a start has no effect meanwhile.
+                let stop = plan.step(Action::Stop { container: target, grace: grace(spec) }, &[], "");
+                self.start_again(plan, spec, detail, further, Some(stop), FILES_CHANGED.to_owned())
             }
             State::Running => self.keep(plan, spec, detail, further),
         }
+    }
+
+    /// Plans the start of a container that was started before, with what it is short of, after the step `after`.
+    fn start_again(
+        &self,
+        plan: &mut Plan,
+        spec: &ContainerSpec,
+        detail: &ContainerDetail,
+        further: &[(String, Endpoint)],
+        after: Option<usize>,
+        why: String,
+    ) -> Standing {
+        let target = Target::of(&detail.container);
+        let mut last = self.attach(plan, spec, detail, further, after);
+        let live = self.stale_files(detail, spec);
+        if !live.is_empty() {
+            let files = Action::Upload { container: target.clone(), files: live };
+            last = Some(plan.step(files, last.as_slice(), FILES_CHANGED));
+        }
+        Standing::Changing(plan.step(Action::Start { container: target }, last.as_slice(), why))
     }
 
     /// What a running container may still need: its place on the network, its files.
@@ -453,11 +476,25 @@ pub fn pull_failed(condition: &'static str, image: &str, error: &Error) -> Probl
     }
 }
 
-/// What is said of a name that somebody else has.
-pub fn taken(what: &str, name: &str, id: &str) -> String {
-    let id = short(id);
+/// What is said of a name that something else has, with these labels and this id; a volume has none but its name.
+pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<String, String>) -> String {
+    let id = if id == name { String::new() } else { format!(" ({})", short(id)) };
+    let object = labels.get(names::OWNER).filter(|_| labels.contains_key(names::UID));
+    let holder = object.map_or_else(
+        || "somebody else".to_owned(),
+        |object| {
+            let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
+            let kind = if registry || labels.contains_key(VOLUME_OF) { "Registry" } else { "LocalCluster" };
+            let elsewhere = if labels.get(names::MANAGER) == Some(&owner.manager) {
+                ""
+            } else {
+                " of another management cluster"
+            };
+            format!("the {kind} {object}{elsewhere}")
+        },
+    );
     format!(
-        "a {what} named {name} ({id}) exists on this Docker host and belongs to somebody else; it is left alone. \
+        "a {what} named {name}{id} exists on this Docker host and belongs to {holder}; it is left alone. \
          Remove or rename it, or give this object another name"
     )
 }

@@ -67,10 +67,17 @@ pub struct ContainerSpec {
     pub host_args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// Environment variables that take the place of those, since they follow from what is around it. They are not part of
+    /// the hash: what comes later, as another agent or registry, replaces nothing.
+    pub host_env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
     pub labels: BTreeMap<String, String>,
     /// Whether it runs with all of the host's privileges, as a K3s node has to.
     pub privileged: bool,
+    /// Whether its mounts are shared ones before its process starts, as those of a machine are, so that containers in it
+    /// can see them come and go and make some themselves. No part of the hash: nodes get it when they are replaced
+    /// anyway, and an older one is not replaced for it.
+    pub shares_mounts: bool,
     /// Directories that are memory file systems.
     pub tmpfs: Vec<String>,
     /// Volume names by the directory that they are mounted at.
@@ -116,8 +123,10 @@ impl ContainerSpec {
             command: Vec::new(),
             host_args: Vec::new(),
             env: BTreeMap::new(),
+            host_env: BTreeMap::new(),
             labels: BTreeMap::new(),
             privileged: false,
+            shares_mounts: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
             volume_labels: BTreeMap::new(),

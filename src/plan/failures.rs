@@ -13,6 +13,7 @@ use crate::{
         condition::{reasons, types},
         names::ClusterNames,
     },
+    child::api as child,
     docker::error::Error,
 };
 
@@ -48,12 +49,19 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             );
             (reasons::HOST_PATH_NOT_FOUND, message, Stalls)
         }
-        Error::Invalid(m) | Error::Engine(m) if m.contains("could not select device driver") => {
+        Error::Invalid(m) | Error::Engine(m) if speaks_of_gpus(m) => {
             let message = format!(
-                "{subject}: the Docker engine has no driver for GPUs ({m}): install NVIDIA's container toolkit on the \
-                 Docker host and restart Docker, or take gpus out of the spec"
+                "{subject}: the Docker engine can't give it GPUs ({m}): install a driver and NVIDIA's container \
+                 toolkit on the Docker host and restart Docker, or take gpus out of the spec"
             );
             (reasons::GPU_UNAVAILABLE, message, Stalls)
+        }
+        Error::Invalid(m) | Error::Engine(m) if m.contains("exec: \"/bin/sh\"") => {
+            let message = format!(
+                "{subject}: its image has no shell, by which a node's mounts are shared before K3s starts ({m}): take an \
+                 image that has /bin/sh, as rancher/k3s has"
+            );
+            (reasons::NODE_IMAGE_INVALID, message, Stalls)
         }
         Error::Invalid(m) => (reasons::DOCKER_ERROR, format!("{action}: {m}"), Stalls),
         Error::Address(m) | Error::Engine(m) | Error::Timeout(m) => {
@@ -63,9 +71,47 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     Some(Problem { condition, reason, message, verdict })
 }
 
-/// The problem that a failed call to the created cluster is.
-pub fn child(action: &Action, message: &str, names: Option<&ClusterNames>) -> Problem {
-    Problem::waits(about(action, names), reasons::API_NOT_ANSWERING, format!("{action}: {message}"))
+/// Whether an engine's refusal is about GPUs. None of these words is one that names of objects or images are likely to
+/// have: a cluster may be called `gpu`. Engines look for a driver of their own (before 29), or for one by CDI (from 28.3
+/// on, and only so from 29 on); with one, NVIDIA's hook speaks for itself.
+fn speaks_of_gpus(words: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "could not select device driver",
+        "GPU vendor",
+        "CDI device",
+        "via CDI",
+        "from CDI",
+        "nvidia-container-",
+        "nvidia.com/gpu",
+        "nvml error",
+    ];
+    WORDS.iter().any(|word| words.contains(word))
+}
+
+/// The problem that a failed call to the created cluster is. `under_way` are the problems that the plan tells of.
+pub fn child(
+    action: &Action,
+    error: &child::Error,
+    names: Option<&ClusterNames>,
+    under_way: &[Problem],
+) -> Problem {
+    let condition = about(action, names);
+    let reason = match error {
+        child::Error::Unreachable(_) => reasons::API_NOT_ANSWERING,
+        child::Error::Api(_) | child::Error::Failed(_) => {
+            let message = format!(
+                "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
+                 cluster refuses it, such as an admission webhook or a quota"
+            );
+            return Problem::waits(condition, reasons::API_REFUSED, message);
+        }
+        // What it is done for takes longer, which is no other cause.
+        child::Error::Waits(_) => under_way
+            .iter()
+            .find(|p| p.condition == condition && p.verdict == Verdict::Waits)
+            .map_or(reasons::PROGRESSING, |p| p.reason),
+    };
+    Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
 /// The condition that a step works for.
@@ -109,19 +155,93 @@ pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::steps::Target;
+    use crate::plan::steps::{Plan, Target};
 
     #[test]
     fn a_host_without_gpus_needs_a_person() {
-        let container = Target { name: "k3d-dev-agent-0".into(), id: None };
-        // As Docker 20.10 says it.
-        let said = "could not select device driver \"\" with capabilities: [[gpu]]";
+        let names = ClusterNames::new("dev");
+        let judged = |said: &str| {
+            let container = Target { name: "k3d-dev-agent-0".into(), id: None };
+            docker(&Action::Start { container }, &Error::Engine(said.into()), Some(&names)).unwrap()
+        };
+        for said in [
+            // Docker 20.10 to 28.
+            "could not select device driver \"\" with capabilities: [[gpu]]",
+            // Docker 29.
+            "failed to discover GPU vendor from CDI: no known GPU vendor found",
+            // A specification of CDI without such a device.
+            "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=0",
+            "could not apply required modification to OCI specification: error modifying OCI spec: failed to inject \
+             devices via CDI: unresolvable CDI devices nvidia.com/gpu=all",
+            // NVIDIA's toolkit without a driver that works.
+            "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container \
+             process: error during container init: error running prestart hook #0: exit status 1, stdout: , stderr: \
+             Auto-detected mode as 'legacy'\nnvidia-container-cli: initialization error: nvml error: driver not \
+             loaded: unknown",
+            "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1: cannot open shared \
+             object file",
+            "nvidia-container-cli: device error: 3: unknown device: unknown",
+        ] {
+            let problem = judged(said);
+            assert_eq!((problem.condition, problem.reason), (types::AGENTS_READY, reasons::GPU_UNAVAILABLE));
+            assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
+            assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
+        }
+        for said in
+            ["No space left on device", "No such image: corp/k3s-nvidia-gpu:1", "k3d-gpu-agent-0 failed"]
+        {
+            assert_eq!(judged(said).reason, reasons::DOCKER_ERROR, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_a_shell_needs_a_person() {
+        let container = Target { name: "k3d-dev-server-0".into(), id: None };
+        let said = "OCI runtime create failed: runc create failed: unable to start container process: exec: \
+                    \"/bin/sh\": stat /bin/sh: no such file or directory: unknown";
         let names = ClusterNames::new("dev");
         let problem =
-            docker(&Action::Start { container }, &Error::Engine(said.into()), Some(&names)).unwrap();
-        assert_eq!((problem.condition, problem.reason), (types::AGENTS_READY, reasons::GPU_UNAVAILABLE));
-        assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
-        assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
+            docker(&Action::Start { container }, &Error::Invalid(said.into()), Some(&names)).unwrap();
+        assert_eq!(
+            (problem.condition, problem.reason),
+            (types::CONTROL_PLANE_READY, reasons::NODE_IMAGE_INVALID)
+        );
+        assert!(
+            problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
+            "{problem:?}"
+        );
+    }
+
+    #[test]
+    fn a_wait_or_a_refusal_is_an_answer() {
+        let names = ClusterNames::new("dev");
+        let delete = Action::DeleteNode { node: "k3d-dev-server-1".into() };
+        let mut plan = Plan::default();
+        plan.waits(types::AGENTS_READY, reasons::SCALING, "other");
+        plan.stalls(types::CONTROL_PLANE_READY, reasons::REPAIR_GIVEN_UP, "other");
+        plan.waits(
+            types::CONTROL_PLANE_READY,
+            reasons::SCALING_SERVERS,
+            "k3d-dev-server-1 is being taken away",
+        );
+        let told = |error, problems: &[Problem]| {
+            let problem = child(&delete, &error, Some(&names), problems);
+            assert_eq!((problem.condition, problem.verdict), (types::CONTROL_PLANE_READY, Verdict::Waits));
+            (problem.reason, problem.message)
+        };
+        let waits = || child::Error::Waits("it is still there".into());
+        let (reason, message) = told(waits(), &plan.problems);
+        assert_eq!(reason, reasons::SCALING_SERVERS);
+        assert_eq!(message, "DeleteNode k3d-dev-server-1: it is still there");
+        assert_eq!(told(waits(), &[]).0, reasons::PROGRESSING);
+        for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
+            let (reason, message) = told(refused, &plan.problems);
+            assert_eq!(reason, reasons::API_REFUSED);
+            let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
+            assert!(message.starts_with(words), "{message}");
+        }
+        let silent = child::Error::Unreachable("no answer within 5 s".into());
+        assert_eq!(told(silent, &plan.problems).0, reasons::API_NOT_ANSWERING);
     }
 
     #[test]

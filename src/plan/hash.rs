@@ -101,6 +101,11 @@ mod tests {
         assert_eq!(of(&bare(), None), "v1-d69c16f54a3b37508cc2bd42df913c1a");
         let host = ContainerSpec { host_args: vec!["--kubelet-arg=x".into()], ..bare() };
         assert_eq!(of(&host, None), of(&bare(), None), "what the host is, is nobody's intent");
+        let list = ("NO_PROXY".to_owned(), "172.31.0.0/24".to_owned());
+        let proxied = ContainerSpec { host_env: [list].into(), ..bare() };
+        assert_eq!(of(&proxied, None), of(&bare(), None), "what is around it comes and goes");
+        let shared = ContainerSpec { shares_mounts: true, ..bare() };
+        assert_eq!(of(&shared, None), of(&bare(), None), "a new operator replaces no node for it");
     }
 
     #[test]

@@ -6,13 +6,55 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::cluster::UsedRegistry;
-use crate::k3s::dns;
+use super::{
+    cluster::{Desired, UsedRegistry},
+    containers::{Site, condition_of, outdated},
+    local_cluster::Inputs,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::condition::reasons,
+    docker::engine::{ContainerDetail, State},
+    k3s::{dns, hosts_file},
+};
 
 /// What is added to the hosts files of nodes, the Docker host among it. Docker writes them anew at each start.
 pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
     let aliases = aliases.iter().map(|(name, address)| (name.clone(), address.to_string()));
     aliases.chain([(dns::HOST.to_owned(), gateway.to_string())]).collect()
+}
+
+/// Plans what puts the names in the hosts files of nodes right that somebody has changed: those of the spec, that of the
+/// Docker host, and what Docker itself writes there.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+    for node in desired.nodes() {
+        let (spec, name) = (&node.container, &node.container.name);
+        let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { continue };
+        let Some(content) = inputs.observed.hosts.get(&detail.container.id) else { continue };
+        // One that is to be replaced was made with other names.
+        if outdated(inputs.observed, detail, spec, site.network) {
+            continue;
+        }
+        let own = [("localhost".to_owned(), IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        let pinned = spec.endpoint.ip.map(|ip| (name.clone(), IpAddr::V4(ip)));
+        let given = spec.extra_hosts.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?)));
+        let wanted: BTreeMap<String, IpAddr> = own.into_iter().chain(pinned).chain(given).collect();
+        let Some(mended) = hosts_file::repaired(content, &wanted, |host, ip| may_be(detail, host, ip)) else {
+            continue;
+        };
+        let container = Target::of(&detail.container);
+        let write = Action::Exec { container, command: hosts_file::write(&mended) };
+        plan.step(write, &[], "its /etc/hosts was changed");
+        let message = format!("{name} gets the lines of its /etc/hosts back");
+        plan.waits(condition_of(spec.role), reasons::UPDATING, message);
+    }
+}
+
+/// Whether Docker may have written this line too: it knows a container by its address on each of its networks.
+fn may_be(detail: &ContainerDetail, host: &str, ip: IpAddr) -> bool {
+    let own = host == detail.container.name.to_ascii_lowercase();
+    let placed = || detail.container.networks.values().any(|p| p.ip.map(IpAddr::V4) == Some(ip));
+    (own && (ip.is_ipv6() || placed())) || (host == "localhost" && ip.is_loopback())
 }
 
 /// What is said of names that registries in use have: they lead to the registries' containers. Only the Registry

@@ -148,7 +148,7 @@ impl Look {
             }
             None => {
                 if let Some(foreign) = site.foreign(&looker.name) {
-                    let message = taken("container", &looker.name, &foreign.id);
+                    let message = taken(site.owner, "container", &looker.name, &foreign.id, &foreign.labels);
                     plan.stalls(condition, reasons::NAME_CONFLICT, message);
                 } else if site.has_image(plan, looker) {
                     plan.waits(condition, reasons::CREATING, looking);

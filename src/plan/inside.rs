@@ -88,7 +88,7 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
         }
         let why = match (held, &map.content) {
             (None, _) => "it did not exist",
-            (_, None) => "the cluster uses no registry any more",
+            (_, None) => "none of the cluster's registries belongs there any more",
             (Some(_), Some(_)) => "it was out of date",
         };
         plan.step(Action::SetConfig(map.clone()), &[], why);

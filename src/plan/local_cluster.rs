@@ -8,11 +8,11 @@ use super::{
     containers::{GRACE, Owner, Site, Standing, short, taken},
     data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    inside,
+    host_aliases, inside,
     management::Management,
     manifests, mounts, nodes,
     observed::{Child, Observed},
-    preload, quorum_reset, repair, rotation,
+    preload, quorum_reset, registries, repair, rotation,
     servers::{self, Servers},
     steps::{Action, Plan, Target},
 };
@@ -83,6 +83,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
+    host_aliases::plan(plan, desired, inputs, &site);
+    registries::judge_proxies(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
         let advertised = inputs
             .refs
@@ -147,7 +149,11 @@ fn network<'a>(
         return Some(first);
     }
     if let Some(foreign) = observed.networks.iter().find(|n| n.name == spec.name) {
-        plan.stalls(types::NETWORK_READY, reasons::NAME_CONFLICT, taken("network", &spec.name, &foreign.id));
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::NAME_CONFLICT,
+            taken(owner, "network", &spec.name, &foreign.id, &foreign.labels),
+        );
         return None;
     }
     plan.waits(types::NETWORK_READY, reasons::CREATING, format!("the network {} is being made", spec.name));
@@ -169,8 +175,9 @@ pub fn volumes(
     for spec in &node.volumes {
         match observed.volumes.iter().find(|v| v.name == spec.name) {
             Some(v) if owner.owns(&v.labels) => {}
-            Some(_) => {
-                plan.stalls(condition, reasons::NAME_CONFLICT, taken("volume", &spec.name, &spec.name));
+            Some(other) => {
+                let message = taken(owner, "volume", &spec.name, &spec.name, &other.labels);
+                plan.stalls(condition, reasons::NAME_CONFLICT, message);
                 return None;
             }
             None => steps.push(plan.step(Action::CreateVolume(spec.clone()), after, "")),
@@ -195,12 +202,35 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
+        if let Some(old) = site.own(&spec.name) {
+            plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, silence(old, spec));
+        }
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
+    }
+    for name in &desired.awaited {
+        let message = format!(
+            "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
+             other nodes"
+        );
+        plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, message);
     }
     match standing {
         Standing::Changing(last) => vec![last],
         Standing::Running | Standing::Outdated | Standing::Blocked => Vec::new(),
     }
+}
+
+/// What is said of a load balancer while it is replaced. Docker starts and ends a process for each port, one after the
+/// other, which takes seconds when there are many.
+fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
+    let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
+    format!(
+        "{} is being replaced, since its published ports or its image changed: Docker gives up {} and publishes {}, one \
+         after the other, and none of them answers meanwhile, that of the API included; wait",
+        new.name,
+        ports(old.wanted_ports.len()),
+        ports(new.ports.len())
+    )
 }
 
 /// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its

@@ -62,6 +62,20 @@ impl Management {
         reachable.min_by_key(|(_, place)| known.is_some() && place.ip != known).map(|(id, _)| id.clone())
     }
 
+    /// Where this load balancer is on that network: the one address of it that the management cluster's Pods reach, since
+    /// Docker keeps its networks apart. There may be none at the moment.
+    pub fn place(
+        &self,
+        observed: &Observed,
+        manager: &str,
+        own: &str,
+        balancer: &str,
+    ) -> Option<Option<Ipv4Addr>> {
+        let shared = self.network(observed, manager, own)?;
+        let balancer = observed.own.values().find(|d| d.container.name == balancer);
+        Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
+    }
+
     /// Its address, where that is known.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         match self {

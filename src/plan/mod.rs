@@ -5,6 +5,7 @@
 //! leads to the same end.
 
 pub mod addresses;
+pub mod balance;
 pub mod called;
 pub mod cluster;
 pub mod connections;
@@ -18,6 +19,7 @@ pub mod hash;
 pub mod host_aliases;
 pub mod host_path;
 pub mod inside;
+pub mod leases;
 pub mod local_cluster;
 pub mod management;
 pub mod manifests;

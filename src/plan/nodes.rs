@@ -12,6 +12,7 @@ use super::{
     cluster::{Desired, NodeSpec},
     containers::{Site, Standing, condition_of},
     desired::{Role, VolumeSpec},
+    leases,
     local_cluster::{Inputs, has_volume, hold, volumes},
     observed::{Child, Node, Observed},
     registries, repair,
@@ -39,7 +40,7 @@ pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
 pub const NOT_JOINED: &str = "it did not join the cluster";
 
 /// Plans all nodes of the cluster.
-/// `after` are the steps that tell the load balancer which servers to use.
+/// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -132,7 +133,10 @@ pub fn plan(
     replace(plan, &outdated, room, inputs, site, &servers, after);
     repair::plan(plan, &current, inputs, site, &servers);
     servers.shrink(plan, after);
-    remove(plan, desired, inputs, site);
+    remove(plan, desired, inputs, site, after);
+    if inputs.observed.child.state().is_some_and(|state| state.nodes.values().any(|n| n.leaving && !n.left)) {
+        leases::release(plan, inputs);
+    }
 }
 
 /// Plans one node's volumes and container, its replacement excepted.
@@ -211,15 +215,14 @@ fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize
     let registered = inputs.observed.node(name)?;
     let message = format!("{name} has lost the password of its Node: it is let in with another one");
     plan.waits(condition_of(node.container.role), reasons::NODE_PASSWORD_LOST, message);
-    Some(plan.step(forget(name, registered), &[], "its password is lost"))
+    Some(forget(plan, name, registered, "its password is lost", inputs))
 }
 
-/// What has the cluster let a node in with another password.
-fn forget(name: &str, registered: &Node) -> Action {
-    let node = name.to_owned();
+/// Plans what has the cluster let a node in with another password; the step.
+fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &Inputs<'_>) -> usize {
     match registered.voter {
-        Some(_) => Action::ForgetPassword { node },
-        None => Action::DeleteNode { node },
+        Some(_) => plan.step(Action::ForgetPassword { node: name.to_owned() }, &[], why),
+        None => leases::delete_node(plan, name, &[], why, inputs),
     }
 }
 
@@ -264,7 +267,7 @@ fn judge(
         match node.filter(|n| servers.is_one_of_several(n)) {
             // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
             Some(_) => servers.expel(plan, name, detail),
-            None => rejoin(plan, name, detail, node),
+            None => rejoin(plan, name, detail, node, inputs),
         }
     }
     if rejected {
@@ -329,9 +332,15 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
 /// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
 /// container restarted. The Node of the last voter is never let go, as etcd can't lose its only member: it is let in
 /// with another password.
-fn rejoin(plan: &mut Plan, name: &str, detail: &ContainerDetail, registered: Option<&Node>) {
+fn rejoin(
+    plan: &mut Plan,
+    name: &str,
+    detail: &ContainerDetail,
+    registered: Option<&Node>,
+    inputs: &Inputs<'_>,
+) {
     // That first: when this is the server, nobody answers once it is stopped.
-    let let_in = registered.map(|node| plan.step(forget(name, node), &[], ""));
+    let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }
 
@@ -450,11 +459,11 @@ fn replace(
         let Some(detail) = site.own(name) else { continue };
         let works = works(inputs.observed, detail);
         if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
-            site.replace(plan, &node.container, &[], &[], why);
+            site.replace(plan, &node.container, &[], after, why);
         } else if room > 0 && works {
             room -= 1;
             if drained(plan, name, types::AGENTS_READY, inputs) {
-                site.replace(plan, &node.container, &[], &[], why);
+                site.replace(plan, &node.container, &[], after, why);
             }
         }
     }
@@ -476,7 +485,7 @@ pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &In
 
 /// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
 /// their containers and volumes.
-fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
     let wanted = desired.agents.len();
     let surplus =
         |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
@@ -510,21 +519,33 @@ fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'
         if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
             continue;
         }
-        take_away(plan, &name, "the cluster has fewer agents now", inputs, site);
+        take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);
     }
 }
 
-/// Plans the removal of a node: its Node with its password (and with it a server that does not run from etcd), its
-/// container and its volumes.
-pub fn take_away(plan: &mut Plan, name: &str, why: &str, inputs: &Inputs<'_>, site: &Site<'_>) {
-    let target = site.own(name).map(|d| Target::of(&d.container));
-    let mut last: Vec<usize> = Vec::new();
+/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
+/// run from etcd), its container and its volumes.
+pub fn take_away(
+    plan: &mut Plan,
+    name: &str,
+    why: &str,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    after: &[usize],
+) {
+    let detail = site.own(name);
     // Stopped before its Node is deleted: a running kubelet would register it again.
-    if let Some(container) = target {
-        last = vec![plan.step(Action::Stop { container, grace: super::containers::GRACE }, &last, "")];
+    let stopped = detail.map(|d| {
+        let container = Target::of(&d.container);
+        plan.step(Action::Stop { container, grace: super::containers::GRACE }, after, "")
+    });
+    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
+    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
+        return;
     }
-    last = vec![plan.step(Action::DeleteNode { node: name.to_owned() }, &last, why)];
-    discard(plan, name, &last, why, inputs, site);
+    let last = stopped.as_ref().map_or(after, std::slice::from_ref);
+    let deleted = leases::delete_node(plan, name, last, why, inputs);
+    discard(plan, name, &[deleted], why, inputs, site);
 }
 
 /// Plans the removal of a node's container and volumes, after the steps `after`.

@@ -6,9 +6,10 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
+use super::{balance::Balance, desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
 use crate::{
     docker::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
@@ -53,6 +54,10 @@ pub struct Observed {
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
     pub host_paths: BTreeMap<String, HostPath>,
+    /// What is known of the nodes that published ports lead to.
+    pub balance: Balance,
+    /// The hosts files of nodes that run, by container id.
+    pub hosts: BTreeMap<String, String>,
     /// The created cluster's API.
     pub child: Child,
     /// The servers, by name, whose own API does not answer inside of them either, with since when nobody answers. They
@@ -133,6 +138,19 @@ pub struct ChildState {
     pub pods_can_start: bool,
     /// Those keys of ConfigMaps that are there of [`super::inside::KEYS`].
     pub config: BTreeMap<ConfigKey, Held>,
+    /// Those of [`LEASES`](crate::k3s::LEASES) that are there, by name. A cluster without etcd has none.
+    pub leases: BTreeMap<String, Lease>,
+}
+
+/// A Lease of K3s's own controllers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The name of its holder's host, which is that of its container; empty when nobody holds it.
+    pub holder: String,
+    /// When its holder last said that it is alive.
+    pub renewed: Option<Timestamp>,
+    /// The version of the object, which any change of it changes.
+    pub version: String,
 }
 
 impl ChildState {
@@ -187,6 +205,8 @@ pub struct Node {
     pub draining_since: Option<Timestamp>,
     /// While it is drained: how many Pods are still to go.
     pub pods_to_evict: usize,
+    /// The network of its Pods.
+    pub pods: Option<Ipv4Net>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether its server votes in etcd; `None` where there is no etcd, or nobody has told yet.

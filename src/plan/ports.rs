@@ -86,10 +86,12 @@ pub fn judge(
         let all = (0..=port.further).map(|i| allocated.host_port + i);
         allocated.held = all.filter_map(|p| Some((p, holder(&(port.protocol, port.host_ip, p))?))).collect();
         if let Some(problem) = problem(&allocated.held, port.host_ip) {
-            let message = format!(
-                "the port {} is not published: {problem}. All others are. Free it, or change its hostPort",
-                port.name
-            );
+            let name = &port.name;
+            let what = match port.further {
+                0 => format!("the port {name} is not published"),
+                _ => format!("the range {name} is published without {}", list(allocated.held.keys())),
+            };
+            let message = format!("{what}: {problem}. All others are. Free it, or change its hostPort");
             plan.stalls(types::LOAD_BALANCER_READY, reasons::PORT_CONFLICT, message);
         }
     }
@@ -105,12 +107,31 @@ fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
 
 /// What is said of ports that others have.
 fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
-    let (first, who) = held.first_key_value()?;
-    let more = match held.len() - 1 {
-        0 => String::new(),
-        more => format!(" (and {more} more of its range)"),
-    };
-    Some(format!("{ip}:{first} is held by {who}{more}"))
+    let mut by: BTreeMap<&String, Vec<u16>> = BTreeMap::new();
+    for (port, who) in held {
+        by.entry(who).or_default().push(*port);
+    }
+    let said = by.iter().map(|(who, ports)| {
+        let are = if ports.len() == 1 { "is" } else { "are" };
+        format!("{ip}:{} {are} held by {who}", list(ports))
+    });
+    (!held.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))
+}
+
+/// Ports for people, in their order: `8001, 8003-8005`.
+fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
+            _ => runs.push((*port, *port)),
+        }
+    }
+    let runs = runs.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    runs.collect::<Vec<_>>().join(", ")
 }
 
 /// The ports for a status, of which Docker has published those in `made`, where it did once. Of others the last
@@ -158,4 +179,23 @@ fn all(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
             problem: problem(&allocated.held, port.host_ip),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_port_is_named_with_who_has_it() {
+        let said = |held: &[(u16, &str)]| {
+            let held = held.iter().map(|(port, who)| (*port, (*who).to_owned())).collect();
+            problem(&held, Ipv4Addr::LOCALHOST)
+        };
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is held by a");
+        assert_eq!(
+            said(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a"), (65535, "a")]).unwrap(),
+            "127.0.0.1:1-2, 4, 6, 65535 are held by a; 127.0.0.1:3 is held by b"
+        );
+    }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::condition::{reasons, types},
-    k3s::images::canonical,
+    k3s::images::{Held, canonical},
 };
 
 /// What is known of the images that are to be in all nodes.
@@ -23,9 +23,9 @@ use crate::{
 pub struct Preload {
     /// The ids of those that the Docker host has, by reference.
     pub ids: BTreeMap<String, String>,
-    /// What the containerd of nodes that work was given from the Docker host, by container id: ids there by
-    /// containerd's name. Or why it does not tell.
-    pub nodes: BTreeMap<String, Result<BTreeMap<String, String>, String>>,
+    /// What the containerd of nodes that work was given from the Docker host, by container id: by containerd's name. Or
+    /// why it does not tell.
+    pub nodes: BTreeMap<String, Result<BTreeMap<String, Held>, String>>,
     /// What is under way, by container id and reference.
     pub imports: BTreeMap<(String, String), ImportState>,
 }
@@ -48,6 +48,8 @@ pub struct Import {
     pub image: String,
     /// Its id there.
     pub id: String,
+    /// Whether it is in the node, and only lacks an id of its own.
+    pub there: bool,
 }
 
 /// Plans what puts the images into the nodes.
@@ -75,10 +77,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         for image in &desired.preload {
             let has = held.get(&canonical(image));
             match seen.ids.get(image) {
-                Some(id) if has == Some(id) => {}
+                Some(id) if has.is_some_and(|has| has.id == *id && has.own) => {}
                 Some(id) => {
                     let container = Target::of(&detail.container);
-                    import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
+                    let there = has.is_some_and(|has| has.id == *id);
+                    import(plan, Import { container, image: image.clone(), id: id.clone(), there }, inputs);
                 }
                 // What was removed from the host after it was brought is still what was asked for.
                 None if has.is_some() => {}

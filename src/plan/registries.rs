@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     cluster::{Desired, NodeInputs, Refs, UsedRegistry},
+    containers::{Site, outdated},
     desired::{FileChange, FileSpec},
     local_cluster::Inputs,
     steps::{Action, Plan, Target},
@@ -22,7 +23,7 @@ use crate::{
     api::condition::{reasons, types},
     docker::engine::ContainerDetail,
     k3s::{
-        self,
+        self, proxy,
         registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host},
     },
 };
@@ -149,6 +150,34 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
     let container = Target::of(&detail.container);
     plan.step(Action::Upload { container, files: stale }, &[], "its registries changed");
     plan.waits(types::REGISTRIES_READY, reasons::UPDATING, format!("{name} is told of its registries"));
+}
+
+/// Says which nodes ask their proxy for a registry of the cluster: those that were made before the cluster used it. What
+/// goes past a proxy is read when a node starts, and no node is replaced for a registry unless a person wants it.
+pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
+    let used: BTreeSet<&String> =
+        inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.strangers).collect();
+    for (nodes, pool) in [(&desired.servers, "servers"), (&desired.agents, "agents")] {
+        for node in nodes.iter().filter(|n| !n.container.host_env.is_empty()) {
+            let name = &node.container.name;
+            let Some(detail) = site.own(name) else { continue };
+            let asked: Vec<&str> = used
+                .iter()
+                .filter(|host| !detail.past_proxy.iter().any(|list| proxy::passes(list, host)))
+                .map(|host| host.as_str())
+                .collect();
+            if asked.is_empty() || outdated(inputs.observed, detail, &node.container, site.network) {
+                continue;
+            }
+            let asked = asked.join(",");
+            let message = format!(
+                "{name} asks its proxy for {asked}: it was made before the cluster used that, and what goes past a proxy \
+                 is read when a node starts. Add {asked} to NO_PROXY in spec.{pool}.env, which replaces the {pool} one \
+                 after the other"
+            );
+            plan.stalls(types::REGISTRIES_READY, reasons::REGISTRY_BEHIND_PROXY, message);
+        }
+    }
 }
 
 /// The registry's directory of a `hosts.toml`.

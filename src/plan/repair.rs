@@ -146,7 +146,7 @@ fn mend(
         // It is taken away when it has left, and comes back as a new one.
         servers.leave(plan, detail, &[], why);
     } else {
-        nodes::take_away(plan, &spec.name, why, inputs, site);
+        nodes::take_away(plan, &spec.name, why, inputs, site, &[]);
     }
     true
 }

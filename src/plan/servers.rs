@@ -18,6 +18,7 @@ use members::{answers, tells, votes, works};
 
 use super::{
     containers::Site,
+    leases,
     local_cluster::Inputs,
     nodes::{self, NOT_JOINED, REPORT_LIMIT, drained},
     observed::Node,
@@ -132,7 +133,7 @@ impl<'a> Servers<'a> {
         if self.node(name).is_some() {
             // Its member of etcd goes with its Node. Until then its name is taken there.
             let message = format!("the data of {name} is lost: what etcd knows of it is being removed");
-            plan.step(Action::DeleteNode { node: name.to_owned() }, &[], "its data is lost");
+            leases::delete_node(plan, name, &[], "its data is lost", self.inputs);
             return waits(plan, message);
         }
         let missing = |other: &String| !self.is_counted_on(other);
@@ -457,6 +458,6 @@ impl<'a> Servers<'a> {
     }
 
     fn take_away(&self, plan: &mut Plan, name: &str, why: &str) {
-        nodes::take_away(plan, name, why, self.inputs, self.site);
+        nodes::take_away(plan, name, why, self.inputs, self.site, &[]);
     }
 }

@@ -131,6 +131,12 @@ pub enum Action {
     LeaveEtcd {
         node: String,
     },
+    /// Give a Lease of K3s's own controllers back for a server that has ended, as it was seen.
+    ReleaseLease {
+        name: String,
+        holder: String,
+        version: String,
+    },
     SetConfig(ClusterConfigMap),
     RemoveFiles {
         container: Target,
@@ -194,6 +200,7 @@ impl Action {
             Self::DeleteNode { .. } => "DeleteNode",
             Self::ForgetPassword { .. } => "ForgetPassword",
             Self::LeaveEtcd { .. } => "LeaveEtcd",
+            Self::ReleaseLease { .. } => "ReleaseLease",
             Self::SetConfig(_) => "SetConfig",
             Self::RemoveFiles { .. } => "RemoveFiles",
             Self::DeleteObject { .. } => "DeleteObject",
@@ -225,6 +232,7 @@ impl Action {
             | Self::LeaveEtcd { node }
             | Self::ForgetPassword { node }
             | Self::DeleteNode { node } => node,
+            Self::ReleaseLease { holder, .. } => holder,
             Self::SetConfig(wanted) => wanted.key.name,
             Self::DeleteObject { object, .. } => &object.name,
         }

@@ -16,7 +16,7 @@ use crate::{
     plan::{
         cluster::{Allocation, Desired, NodeSpec, Refs, image_of},
         containers::{Owner, outdated, short},
-        nodes::unready,
+        nodes::{unready, works},
         observed::Observed,
         ports, registries,
         repair::{Record, Repairs},
@@ -120,17 +120,18 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         })
         .chain(leaving(desired, observed))
         .collect();
-    let pool = |role| {
-        let of_role = || nodes.iter().filter(|n| n.role == role);
+    // Also one that is to be replaced serves until it is.
+    let serves = |name: &String| {
+        let mut own = observed.own.values();
+        own.find(|d| d.container.name == *name).is_some_and(|d| works(observed, d))
+    };
+    let pool = |role, specs: &[NodeSpec]| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let made = nodes.iter().filter(|n| n.role == role && n.container.is_some());
         PoolStatus {
-            desired: count(if role == NodeRole::Server {
-                desired.servers.len()
-            } else {
-                desired.agents.len()
-            }),
-            replicas: count(of_role().filter(|n| n.container.is_some()).count()),
-            ready: count(of_role().filter(|n| n.phase == NodePhase::Ready).count()),
+            desired: count(specs.len()),
+            replicas: count(made.count()),
+            ready: count(specs.iter().filter(|s| serves(&s.container.name)).count()),
         }
     };
 
@@ -181,8 +182,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         api_port,
         ports,
         network: network.or_else(|| previous.network.clone()),
-        servers: Some(pool(NodeRole::Server)),
-        agents: Some(pool(NodeRole::Agent)),
+        servers: Some(pool(NodeRole::Server, &desired.servers)),
+        agents: Some(pool(NodeRole::Agent, &desired.agents)),
         selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
         nodes,
         registries: used_registries(valid, refs),

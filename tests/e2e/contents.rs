@@ -18,6 +18,7 @@ pub const GROUP: Group = Group {
         ("a_node_that_lost_its_data_gets_them_again", a_node_that_lost_its_data_gets_them_again),
         ("an_image_that_was_built_anew_comes_again", an_image_that_was_built_anew_comes_again),
         ("an_image_that_nobody_has_is_told", an_image_that_nobody_has_is_told),
+        ("an_image_that_was_pulled_by_another_name_runs", an_image_that_was_pulled_by_another_name_runs),
         ("manifests_are_applied_and_changed", contents_manifests::applied_and_changed),
         ("manifests_that_are_taken_out_leave_nothing", contents_manifests::taken_out),
         ("manifests_outlive_the_operator", contents_manifests::operator_killed),
@@ -155,4 +156,48 @@ fn an_image_that_nobody_has_is_told(scene: &Scene) {
     // What is in the nodes is there still.
     apply(scene, 1, &format!("preloadImages: [\"{NONE}\"]"));
     assert_eq!(says(&scene.child("c"), NONE, &container(scene, "server-0")), "here");
+}
+
+/// A kubelet of v1.35 and later lets no Pod use what it did not pull and has the id of what it pulled under another name.
+fn an_image_that_was_pulled_by_another_name_runs(scene: &Scene) {
+    scene.apply("Registry", "r", "{}");
+    let with = |images: &str| format!("registries: {{use: [{{name: r}}]}}, preloadImages: [{images}]");
+    apply(scene, 1, &with(&format!("\"{APP}\"")));
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
+    let pushed = format!("{host}/e2e/pulled:1");
+    docker(&["tag", APP, &pushed]);
+    docker(&["push", "-q", &pushed]);
+    docker(&["rmi", &pushed]);
+    let child = scene.child("c");
+    for short in ["server-0", "agent-0"] {
+        let node = container(scene, short);
+        // The kubelet pulls it, under its name in the registry.
+        let name = format!("pulled-{short}");
+        child.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: {node}, \
+             terminationGracePeriodSeconds: 1, containers: [{{name: c, image: \"{pushed}\"}}]}}}}"
+        ));
+        child.run(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=90s"]);
+        let records = docker(&[
+            "exec",
+            &node,
+            "sh",
+            "-c",
+            "cat /var/lib/kubelet/image_manager/pulled/* 2>/dev/null || true",
+        ]);
+        println!("        {node} keeps {} records of pulls", records.lines().count());
+        // It was there before, and is afterwards.
+        assert_eq!(says(&child, APP, &node), "first", "{node}");
+    }
+    // One that comes only now, of the same content under a third name.
+    const SAME: &str = "localhost/e2e-preloaded-same:1";
+    docker(&["tag", APP, SAME]);
+    apply(scene, 1, &with(&format!("\"{APP}\", \"{SAME}\"")));
+    for short in ["server-0", "agent-0"] {
+        assert_eq!(says(&child, SAME, &container(scene, short)), "first");
+    }
+    child.run(&["delete", "pod", "pulled-server-0", "pulled-agent-0", "--now"]);
+    docker(&["rmi", SAME]);
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
+    scene.run(&["delete", "lreg/r", &format!("--timeout={LIMIT}s")]);
 }

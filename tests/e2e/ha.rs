@@ -26,6 +26,7 @@ pub const GROUP: Group = Group {
         ("one_becomes_three", one_becomes_three),
         ("a_server_dies", a_server_dies),
         ("data_of_one_is_lost", data_of_one_is_lost),
+        ("a_volume_that_was_made_empty_is_no_data", a_volume_that_was_made_empty_is_no_data),
         ("all_stop_and_run_again", all_stop_and_run_again),
         ("all_die_at_once", all_die_at_once),
         ("skips_and_downgrades_are_refused", skips_and_downgrades_are_refused),
@@ -149,6 +150,33 @@ fn data_of_one_is_lost(scene: &Scene) {
         }));
         settled(scene, 3);
     }
+}
+
+/// `docker create` makes the named volumes that are missing, labels and all: what was in them is lost all the same, and
+/// K3s on them would be another member under the old name.
+fn a_volume_that_was_made_empty_is_no_data(scene: &Scene) {
+    let server = container(scene, "server-2");
+    let volume = format!("{server}-state");
+    scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);
+    scene.reason("lc/c", "Paused", "Paused");
+    let template = "{{range $k, $v := .Labels}}{{$k}}={{$v}}\n{{end}}";
+    let labels = docker(&["volume", "inspect", "-f", template, &volume]);
+    docker(&["rm", "-f", &server]);
+    docker(&["volume", "rm", &volume]);
+    let labels: Vec<&str> = labels.lines().filter(|l| !l.is_empty()).flat_map(|l| ["--label", l]).collect();
+    docker(&[&["volume", "create"], &labels[..], &[volume.as_str()]].concat());
+    let began = Instant::now();
+    scene.run(&["annotate", "lc", "c", "localcluster.dev/paused-"]);
+    eventually(LIMIT, "it has joined anew", || {
+        let runs = inspect(&server).is_some_and(|c| c["State"]["Running"] == true);
+        holds(runs, || format!("{server} does not run"))?;
+        let lc = scene.try_get("lc/c")?;
+        is_ready(&lc)
+    });
+    println!("        ready after {:.1} s", began.elapsed().as_secs_f64());
+    let restarted = inspect(&server).expect("it is there")["RestartCount"].clone();
+    assert_eq!(restarted, 0, "K3s was started on what had lost its data");
+    settled(scene, 3);
 }
 
 fn all_stop_and_run_again(scene: &Scene) {

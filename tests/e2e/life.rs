@@ -118,22 +118,48 @@ pub fn answers(ip: [u8; 4], port: u16) -> bool {
     told.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains("hello-")
 }
 
-/// Whether the cluster's DNS answers at a UDP port.
-pub fn resolves(port: u16) -> bool {
-    // kubernetes.default.svc.cluster.local, type A.
+/// The question for kubernetes.default.svc.cluster.local, type A.
+fn question() -> Vec<u8> {
     let mut question = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in ["kubernetes", "default", "svc", "cluster", "local", ""] {
         question.push(u8::try_from(label.len()).expect("labels are short"));
         question.extend(label.bytes());
     }
     question.extend([0, 1, 0, 1]);
+    question
+}
+
+/// Whether the cluster's DNS answers at a UDP port.
+pub fn resolves(port: u16) -> bool {
+    resolves_by_udp(port, Duration::from_millis(300))
+}
+
+/// Whether the cluster's DNS answers at a UDP port, within this time.
+pub fn resolves_by_udp(port: u16, limit: Duration) -> bool {
+    let question = question();
     let Ok(socket) = UdpSocket::bind(("127.0.0.1", 0)) else { return false };
     let mut answer = [0; 512];
     socket
-        .set_read_timeout(Some(Duration::from_millis(300)))
+        .set_read_timeout(Some(limit))
         .and_then(|()| socket.send_to(&question, ("127.0.0.1", port)))
         .and_then(|_| socket.recv(&mut answer))
         .is_ok_and(|length| length > question.len() && answer[..2] == [7, 7])
+}
+
+/// Whether the cluster's DNS answers at a TCP port, within this time.
+pub fn resolves_by_tcp(port: u16, limit: Duration) -> bool {
+    use std::io::{Read, Write};
+    let question = question();
+    let length = u16::try_from(question.len()).expect("it is short").to_be_bytes();
+    let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), limit) else {
+        return false;
+    };
+    let mut head = [0; 4];
+    stream
+        .set_read_timeout(Some(limit))
+        .and_then(|()| stream.write_all(&[&length[..], &question].concat()))
+        .and_then(|()| stream.read_exact(&mut head))
+        .is_ok_and(|()| head[2..] == [7, 7])
 }
 
 /// A host port by its name, as the status tells it.

@@ -42,7 +42,11 @@ pub fn somebody_elses_container(scene: &Scene) {
     // Without consent it stays where it is.
     let closed = Foreign::container(&[], &name);
     let apart = (closed.state(), networks(&name));
-    scene.apply("LocalCluster", "idle", &idle_cluster(&format!("registries: {{containers: [{{name: {name}}}]}}")));
+    scene.apply(
+        "LocalCluster",
+        "idle",
+        &idle_cluster(&format!("registries: {{containers: [{{name: {name}}}]}}")),
+    );
     scene.reason("lc/idle", "RegistriesReady", "NotAllowed");
     assert_eq!((closed.state(), networks(&name)), apart);
     delete(scene, "lc/idle");

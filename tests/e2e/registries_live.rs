@@ -75,9 +75,21 @@ pub fn changes_take_two_seconds(scene: &Scene) {
 
 /// What containerd is told, by registry.
 fn hosts_by_directory(node: &str) -> BTreeMap<String, String> {
-    let files = hosts_files(node);
-    let files = files.split("600 ./").filter_map(|file| file.split_once("/hosts.toml\n"));
-    files.map(|(directory, text)| (directory.to_owned(), text.trim_end().to_owned())).collect()
+    // Each after its mode and name. K3s writes them with another mode than the operator.
+    let directory = |line: &str| {
+        let (mode, path) = line.split_once(" ./")?;
+        let directory = path.strip_suffix("/hosts.toml")?;
+        mode.chars().all(|c| c.is_ascii_digit()).then(|| directory.to_owned())
+    };
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    let mut current = String::new();
+    for line in hosts_files(node).lines() {
+        match directory(line) {
+            Some(next) => current = next,
+            None => files.entry(current.clone()).or_default().extend([line, "\n"]),
+        }
+    }
+    files
 }
 
 /// K3s makes its own files anew when it starts: they are those that were there.

@@ -45,16 +45,16 @@ fn suspend(pids: &[&str]) {
 
 /// Stops K3s in a node as a process that hangs is stopped; its container runs on.
 fn freeze(node: &str) {
-    suspend_in(node, |args| args[0].ends_with("k3s") && matches!(args[1], "agent" | "server"));
+    suspend_in(node, |args| args[0].ends_with("k3s") && matches!(args.get(1), Some(&("agent" | "server"))));
 }
 
-/// Stops the processes of a node that have such arguments.
+/// Stops the processes of a node that are listed like this, with or without arguments.
 fn suspend_in(node: &str, wanted: impl Fn(&[&str]) -> bool) {
     let processes = docker(&["top", node, "-o", "pid,args"]);
     let pids: Vec<&str> = processes
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.len() > 2 && wanted(&words[1..]))
+        .filter(|words| words.len() > 1 && wanted(&words[1..]))
         .map(|words| words[0])
         .collect();
     assert!(!pids.is_empty(), "{processes}");

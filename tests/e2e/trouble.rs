@@ -69,7 +69,10 @@ fn image_unknown(scene: &Scene) {
     scene.run(&["create", "secret", "generic", "pull", "--type=kubernetes.io/dockerconfigjson", &literal]);
     let spec = format!("{{image: \"{image}\", imagePullSecret: {{name: pull}}}}");
     scene.apply("LocalCluster", "image", &spec);
-    stalls(scene, "lc/image", "ImagePullFailed", image);
+    let message = scene.reason("lc/image", "Ready", "ImagePullFailed");
+    assert!(message.contains(image), "{message}");
+    // Nobody answers there, which may end without anybody doing anything.
+    becomes_true(scene, "lc/image", "Reconciling");
     for (place, text) in secrets::places(scene) {
         assert!(!text.contains(PASSWORD), "the pull secret's password is in {place}");
     }
@@ -186,6 +189,7 @@ fn node_image_behind_a_password(scene: &Scene) {
     secret(NOBODY);
     let message = scene.reason("lc/private", "Ready", "ImagePullFailed");
     assert!(message.contains(&image) && !message.contains(NOBODY.password()), "{message}");
+    becomes_true(scene, "lc/private", "Stalled");
     secret(FIRST);
     let server = format!("{}-server-0", scene.network("private"));
     eventually(LIMIT, "the server is made of the image", || {

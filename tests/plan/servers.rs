@@ -106,6 +106,82 @@ fn a_server_that_joins_anew_can_be_left_with_half_of_its_data() {
     }
 }
 
+/// K3s's own controllers run on this server.
+fn led_by(lab: &mut Lab, server: &str) {
+    let clock = lab.world.clock;
+    lab.world.clusters.values_mut().for_each(|c| c.lead = Some((server.to_owned(), clock)));
+}
+
+/// What is done until all is settled. Nothing of it waits for a server that has ended.
+fn done_without_a_wait(lab: &mut Lab) -> Vec<String> {
+    let mut done = Vec::new();
+    for _ in 0..ENOUGH {
+        if lab.settled() {
+            return done;
+        }
+        let steps = lab.round();
+        done.extend(steps.iter().map(|s| s.action.to_string()));
+        let status = &lab.clusters[0].status;
+        let waits = status.conditions.iter().find(|c| c.message.contains("it waits for"));
+        assert_eq!(waits, None, "{done:#?}");
+    }
+    panic!("not settled: {done:#?}");
+}
+
+#[test]
+fn of_a_server_that_goes_what_only_it_may_do_is_given_to_another() {
+    let name = "k3d-dev-server-2";
+    let mut lab = three();
+    led_by(&mut lab, name);
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    let done = done_without_a_wait(&mut lab);
+    let at = |step: &str| done.iter().position(|done| *done == format!("{step} {name}")).expect(step);
+    let order = ["LeaveEtcd", "Stop", "ReleaseLease", "DeleteNode", "RemoveContainer"].map(at);
+    assert!(order.is_sorted(), "{done:#?}");
+    assert_eq!(done.iter().filter(|step| step.starts_with("ReleaseLease")).count(), 2, "{done:#?}");
+
+    // Another one keeps them.
+    let mut lab = three();
+    led_by(&mut lab, "k3d-dev-server-0");
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    let done = done_without_a_wait(&mut lab);
+    assert!(!done.iter().any(|step| step.starts_with("ReleaseLease")), "{done:#?}");
+}
+
+#[test]
+fn of_a_server_that_is_lost_what_only_it_may_do_is_given_to_another() {
+    for name in ["k3d-dev-server-0", "k3d-dev-server-2"] {
+        let mut lab = three();
+        led_by(&mut lab, name);
+        assert!(lab.world.interfere(&Outside::RemoveWithVolumes(name.into())));
+        lab.world.tick();
+        let done = done_without_a_wait(&mut lab);
+        assert!(done.contains(&format!("ReleaseLease {name}")), "{done:#?}");
+    }
+}
+
+/// However far it came, the next plan ends it; and what a server does that runs is never taken from it, which the
+/// model asserts.
+#[test]
+fn leases_are_given_back_whatever_happens_meanwhile() {
+    let name = "k3d-dev-server-2";
+    for (limit, again) in (0..5).flat_map(|limit| [(limit, false), (limit, true)]) {
+        for kind in ["Stop", "ReleaseLease"] {
+            let mut lab = three();
+            led_by(&mut lab, name);
+            lab.clusters[0].edit(|s| s.servers.count = 1);
+            rounds_until(&mut lab, kind, name);
+            lab.pass(0, limit);
+            if again && let Ok(id) = lab.world.container(name).map(|c| c.name.clone()) {
+                // Somebody starts it again.
+                drop(lab.world.start(&id));
+            }
+            lab.settle(ENOUGH);
+            assert_eq!(members(&lab), ["k3d-dev-server-0"]);
+        }
+    }
+}
+
 /// It may vote, and its Node, by which it leaves, is made when it runs.
 #[test]
 fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {

@@ -65,6 +65,11 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             Action::Drain { .. } | Action::Uncordon { .. } => true,
             Action::Configure { .. } | Action::DeleteNode { .. } | Action::LeaveEtcd { .. } => true,
             Action::ForgetPassword { .. } => true,
+            // Never one of a server that runs.
+            Action::ReleaseLease { holder, .. } => {
+                let own = observed.own.values().find(|d| d.container.name == *holder);
+                own.is_none_or(|d| !d.container.state.is_up())
+            }
             // Only what a manifest asked for once: the list is written before anything else is done.
             Action::DeleteObject { object, .. } => match &observed.child {
                 Child::Reachable(state) => {

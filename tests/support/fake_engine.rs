@@ -232,7 +232,7 @@ impl FakeChild {
         let reached = world.reach(&self.cluster, &self.kubeconfig).map_err(ChildError::Unreachable);
         let answer = |world: &mut World| {
             reached?;
-            f(world).map_err(ChildError::Api)
+            f(world).map_err(super::k3s::told)
         };
         match fault {
             None => answer(&mut world),
@@ -275,6 +275,10 @@ impl ChildApi for FakeChild {
 
     async fn leave_etcd(&self, node: &str) -> std::result::Result<(), ChildError> {
         self.call(&format!("leave etcd {node}"), true, |w| w.leave_etcd(node))
+    }
+
+    async fn release_lease(&self, _: &str, version: &str) -> std::result::Result<(), ChildError> {
+        self.call("release lease", true, |w| w.release_lease(&self.cluster, version))
     }
 
     async fn set_config(&self, wanted: &ClusterConfigMap) -> std::result::Result<(), ChildError> {

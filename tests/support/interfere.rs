@@ -207,6 +207,7 @@ impl World {
             command: Arc::from([]),
             labels: Arc::new(BTreeMap::from([("com.example".to_owned(), "foreign".to_owned())])),
             mounts: Arc::default(),
+            past_proxy: Arc::from([]),
             wanted_ports: ports.into(),
             state: State::Running,
             networks: BTreeMap::from([(

@@ -8,11 +8,13 @@ use std::{
 
 use localcluster_operator::{
     api::names,
+    child::api::Error as ChildError,
     docker::engine::{Ended, State},
     k3s::{
         ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
         SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
         hosts_toml::HEADER,
+        kube_proxy::Told,
         manifests::{self, ObjectRef},
         registries::{self, Auth},
         versions,
@@ -44,6 +46,8 @@ pub struct Cluster {
     pub etcd: bool,
     /// The members of etcd, and whether they vote.
     pub members: BTreeMap<String, bool>,
+    /// In etcd: the server that runs K3s's own controllers, and when it last said so. It may have ended since.
+    pub lead: Option<(String, i64)>,
     /// Keys of ConfigMaps.
     pub config: BTreeMap<ConfigKey, Held>,
     /// Objects of manifests.
@@ -69,6 +73,8 @@ pub struct Node {
     /// Whether its server is to be taken out of etcd, and was.
     pub leaving: bool,
     pub left: bool,
+    /// Whether it is deleted, and K3s has not let it go yet.
+    pub going: bool,
     /// Pods that a drain has to move.
     pub pods: u8,
     pub labels: BTreeMap<String, String>,
@@ -94,6 +100,20 @@ pub struct Configured {
 impl From<&NodeConfig> for Configured {
     fn from(c: &NodeConfig) -> Self {
         Self { labels: c.labels.clone(), taints: c.taints.clone() }
+    }
+}
+
+/// How long K3s's own controllers stay with a server that has ended.
+const LEASE: i64 = 45;
+/// What a call says that waits for them.
+const WAITS: &str = "it waits for ";
+
+/// An answer of the created cluster's API that is none.
+pub fn told(why: String) -> ChildError {
+    match why {
+        why if why.starts_with(WAITS) => ChildError::Waits(why),
+        why if why.starts_with("409") => ChildError::Api(why),
+        why => ChildError::Unreachable(why),
     }
 }
 
@@ -143,6 +163,7 @@ impl World {
         for (id, _) in nodes.iter().filter(|(_, server)| *server) {
             self.serve(id);
         }
+        self.lead();
         self.vote();
         let mut alive = BTreeSet::new();
         for (id, server) in &nodes {
@@ -360,6 +381,59 @@ impl World {
         !cluster.etcd || up.count() * 2 > voters.len()
     }
 
+    /// The servers of a cluster that could run K3s's own controllers.
+    fn leaders(&self, incarnation: u8) -> Vec<String> {
+        let cluster = &self.clusters[&incarnation];
+        let up = self.containers.values().filter(|c| {
+            let of = volume(c, STATE_VOLUME).and_then(|v| self.volumes.get(&v)?.incarnation);
+            let serves = c.serving && c.hung.is_none() && c.state == State::Running;
+            serves && of == Some(incarnation) && cluster.members.get(&c.name) == Some(&true)
+        });
+        let mut names: Vec<String> = up.map(|c| c.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Whoever runs K3s's own controllers goes on, or another one takes over, at once where they were given back.
+    fn lead(&mut self) {
+        for incarnation in self.clusters.keys().copied().collect::<Vec<_>>() {
+            if !self.clusters[&incarnation].etcd || !self.quorum(incarnation) {
+                continue;
+            }
+            let (clock, able) = (self.clock, self.leaders(incarnation));
+            let cluster = self.clusters.get_mut(&incarnation).unwrap();
+            let next = match &cluster.lead {
+                Some((holder, _)) if able.contains(holder) => Some(holder),
+                Some((_, renewed)) if clock < renewed + LEASE => None,
+                _ => able.first(),
+            };
+            let Some(next) = next.cloned() else { continue };
+            cluster.lead = Some((next, clock));
+            let going: Vec<String> =
+                cluster.nodes.iter().filter(|(_, n)| n.going).map(|(name, _)| name.clone()).collect();
+            going.iter().for_each(|name| cluster.let_go(name));
+        }
+    }
+
+    /// Whether a server that lives runs K3s's own controllers.
+    fn is_led(&self, incarnation: u8) -> bool {
+        let cluster = &self.clusters[&incarnation];
+        !cluster.etcd
+            || cluster.lead.as_ref().is_some_and(|(holder, _)| self.leaders(incarnation).contains(holder))
+    }
+
+    /// They are given back for a server that has ended, if that is still how it was seen.
+    pub fn release_lease(&mut self, cluster: &str, version: &str) -> Result<(), String> {
+        let incarnation = self.reach(cluster, &self.kubeconfig_of(cluster)?)?;
+        let known = self.clusters.get_mut(&incarnation).unwrap();
+        if known.lead.as_ref().is_some_and(|lead| lead_version(lead) == version) {
+            let holder = known.lead.take().unwrap().0;
+            assert!(!self.leaders(incarnation).contains(&holder), "it was taken from {holder}, which lives");
+            self.lead();
+        }
+        Ok(())
+    }
+
     /// Learners become voters, and who was asked to go is taken out.
     fn vote(&mut self) {
         for incarnation in self.clusters.keys().copied().collect::<Vec<_>>() {
@@ -372,6 +446,7 @@ impl World {
                 .filter(|c| c.state == State::Running)
                 .map(|c| c.name.clone())
                 .collect();
+            let led = self.is_led(incarnation);
             let cluster = self.clusters.get_mut(&incarnation).unwrap();
             // One that does not get on is removed, without its having a Node.
             cluster.members.retain(|name, votes| *votes || up.contains(name));
@@ -380,7 +455,8 @@ impl World {
                 *votes = true;
             }
             for (name, node) in &mut cluster.nodes {
-                if node.leaving && cluster.members.iter().any(|(other, votes)| *votes && other != name) {
+                if led && node.leaving && cluster.members.iter().any(|(other, votes)| *votes && other != name)
+                {
                     cluster.members.remove(name);
                     (node.leaving, node.left) = (false, true);
                 }
@@ -525,6 +601,21 @@ impl World {
         }
     }
 
+    /// What a node's kube-proxy tells: it has set up the Services a tick after its Node is Ready.
+    pub fn kube_proxy(&self, name: &str) -> Told {
+        let serves = self.named(name).filter(|c| c.serving && c.state == State::Running && c.hung.is_none());
+        let Some(container) = serves else { return Told::Unsure };
+        let ready = |cluster: &Cluster| {
+            let node = cluster.nodes.get(name)?;
+            let started = container.started.unwrap_or_default();
+            Some(node.ready && node.since.max(started) < self.clock)
+        };
+        match self.clusters.values().find_map(ready) {
+            Some(true) => Told::Answers,
+            Some(false) | None => Told::Behind,
+        }
+    }
+
     /// The incarnation of a cluster whose server serves.
     pub fn incarnation(&self, cluster: &str) -> Option<u8> {
         let of = |server: &Container| {
@@ -632,15 +723,19 @@ impl World {
 
     pub fn delete_node(&mut self, name: &str) -> Result<(), String> {
         let there = self.known(name)?.is_some();
-        self.forget_password(name)?;
         let incarnation = self.incarnation(cluster_of(name).unwrap()).unwrap();
+        let led = self.is_led(incarnation);
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
-        cluster.nodes.remove(name);
-        // By its Node only, and not the last one that votes.
-        if there && cluster.members.iter().any(|(other, votes)| *votes && other != name) {
-            cluster.members.remove(name);
+        if let Some(node) = cluster.nodes.get_mut(name)
+            && !led
+        {
+            node.going = true;
+            return Err(format!("{WAITS}a server that lets it go"));
         }
-        Ok(())
+        if there {
+            cluster.let_go(name);
+        }
+        self.forget_password(name)
     }
 
     pub fn forget_password(&mut self, name: &str) -> Result<(), String> {
@@ -664,6 +759,22 @@ impl World {
         }
         Ok(())
     }
+}
+
+impl Cluster {
+    /// K3s lets a Node go that is deleted, with its member of etcd, unless that is the last one that votes.
+    fn let_go(&mut self, name: &str) {
+        if self.members.iter().any(|(other, votes)| *votes && other != name) {
+            self.members.remove(name);
+        }
+        self.nodes.remove(name);
+        self.passwords.remove(name);
+    }
+}
+
+/// The version of a Lease.
+pub fn lead_version((holder, renewed): &(String, i64)) -> String {
+    format!("{holder}@{renewed}")
 }
 
 /// The name of a node's volume of a kind.

@@ -11,7 +11,7 @@ use localcluster_operator::{
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
-    k3s::{KUBECONFIG_FILE, manifests},
+    k3s::{KUBECONFIG_FILE, load_balancer, manifests},
     plan::{
         called,
         cluster::{self, Allocation, Desired, NodeInputs, Refs, Settings, UsedRegistry},
@@ -154,6 +154,7 @@ impl World {
             }
             Action::Exec { container, command } => self.exec(&id(made, container)?, command).map(drop),
             Action::LeaveEtcd { node } => return child(self.leave_etcd(node)),
+            Action::ReleaseLease { version, .. } => return child(self.release_lease(cluster, version)),
             Action::Drain { node } => return child(self.drain(node)),
             Action::Uncordon { node } => return child(self.uncordon(node)),
             Action::Configure { node, config } => return child(self.configure(node, config)),
@@ -539,12 +540,32 @@ impl Lab {
             && wanted.contains(&container.name)
             && self.world.works(&container.name)
         {
+            self.nobody_is_led_to(&container.name);
             self.disturbed.insert(container.name.clone());
             assert!(self.disturbed.len() <= most, "{:?} are all down by us", self.disturbed);
         }
         if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action {
             self.keeps_quorum(&container.name, goes(&container.name));
         }
+    }
+
+    /// An agent that works loses its place in published ports before it is stopped, where others have one.
+    fn nobody_is_led_to(&self, agent: &str) {
+        let running = |c: &&ClusterObject| !c.deleted && c.spec.state == ClusterState::Running;
+        let Some(cluster) = self
+            .clusters
+            .iter()
+            .filter(running)
+            .find(|c| agent.starts_with(&format!("k3d-{}-agent-", c.name)))
+        else {
+            return;
+        };
+        let balancer = self.world.named(&format!("k3d-{}-serverlb", cluster.name)).filter(|b| b.is_up());
+        let Some(file) = balancer.and_then(|b| b.loaded.as_ref()) else { return };
+        let placed = load_balancer::placed(&String::from_utf8_lossy(file));
+        let container = self.world.named(agent).unwrap();
+        let led = container.networks.values().any(|p| p.ip.is_some_and(|ip| placed.contains(&ip)));
+        assert!(!led || placed.len() == 1, "{agent} is stopped while published ports lead to it");
     }
 
     /// A voter that works is only ever stopped while the others can agree without it. One whose Node somebody deleted
@@ -588,7 +609,10 @@ impl Lab {
                     }
                     object.taken.extend(taken);
                 }
-                Failure::Child(message) => problems.push(failures::child(action, message, names)),
+                Failure::Child(message) => {
+                    let error = super::k3s::told(message.clone());
+                    problems.push(failures::child(action, &error, names, &look.plan.problems));
+                }
                 Failure::NotMade => {}
             }
         }

@@ -9,13 +9,17 @@ use localcluster_operator::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
     },
-    k3s::{self, KUBECONFIG_FILE, REGISTRIES_FILE, load_balancer, manifests, registries},
+    k3s::{
+        self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
+        registries,
+    },
     plan::{
+        balance::Balance,
         containers::{Owner, outdated},
         host_path::{self, Look},
         manifests::Seen,
         nodes::unready,
-        observed::{Child, ChildState, ImageState, Kept, Node, Observed},
+        observed::{Child, ChildState, ImageState, Kept, Lease, Node, Observed},
         preload::Preload,
         registries::DIRECTORIES,
         registry,
@@ -25,7 +29,10 @@ use localcluster_operator::{
 };
 use sha2::{Digest, Sha256};
 
-use super::world::{Container, Network, World};
+use super::{
+    k3s::lead_version,
+    world::{Container, Network, World},
+};
 
 /// The host that has a certificate in the tests.
 pub const HOST: &str = "reg.example:5443";
@@ -97,6 +104,19 @@ impl World {
             }
         }
         let (kept, rejected) = (self.kept(&own), self.rejected(&own));
+        let hosts = own.keys().filter_map(|id| {
+            Some((id.clone(), String::from_utf8_lossy(&self.read(id, hosts_file::FILE)?).into_owned()))
+        });
+        let hosts = hosts.collect();
+        let placed = own.values().filter(|d| {
+            d.started_at.is_some()
+                && d.container.labels.get(names::ROLE).is_some_and(|role| role == "loadbalancer")
+        });
+        let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
+        let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
+        let running = own.values().filter(|d| d.container.state == State::Running);
+        let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
+        let balance = Balance { placed, told: told.collect() };
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -119,6 +139,8 @@ impl World {
             refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
+            balance,
+            hosts,
             hung,
         }
     }
@@ -148,10 +170,10 @@ impl World {
     }
 
     /// What a node's containerd was given from the engine.
-    pub fn images_of(&self, id: &str) -> BTreeMap<String, String> {
+    pub fn images_of(&self, id: &str) -> BTreeMap<String, Held> {
         let mounts = self.containers[id].mounts.values();
         let images = mounts.filter_map(|v| self.volumes.get(v)).flat_map(|v| v.images.iter());
-        images.filter_map(|(name, id)| Some((name.clone(), id.clone()?))).collect()
+        images.filter_map(|(name, id)| Some((name.clone(), Held { id: id.clone()?, own: true }))).collect()
     }
 
     /// What is looked at of a registry once it is known what is wanted.
@@ -211,11 +233,14 @@ impl World {
             created_at: c.created.map(at),
             started_at: c.started.map(at),
             started_again: c.started_again,
+            ended_at: (c.state == State::Exited).then(|| self.now()),
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),
             restarts: c.restart,
             volumes: c.mounts.values().cloned().collect(),
+            past_proxy: c.past_proxy.to_vec(),
+            hostname: c.name.clone(),
         }
     }
 
@@ -251,6 +276,7 @@ impl World {
             schedulable: n.draining.is_none(),
             draining_since: n.draining.map(at),
             pods_to_evict: if n.draining.is_some() { n.pods.into() } else { 0 },
+            pods: None,
             labels: n.labels.clone(),
             taints: n.taints.clone(),
             configured: n
@@ -262,8 +288,17 @@ impl World {
             nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
             config: cluster.config.clone(),
+            leases: cluster
+                .lead
+                .iter()
+                .flat_map(|lead| LEASES.map(|(name, _)| (name.into(), lease(lead))))
+                .collect(),
         })
     }
+}
+
+fn lease(lead: &(String, i64)) -> Lease {
+    Lease { holder: lead.0.clone(), renewed: Some(at(lead.1)), version: lead_version(lead) }
 }
 
 pub fn network(id: &str, n: &Network) -> engine::Network {

@@ -234,3 +234,10 @@ pub fn condition(object: &Value, type_: &str) -> (String, String) {
     let found = conditions.iter().find(|c| c["type"] == type_);
     found.map(|c| (text(&c["status"]), text(&c["reason"]))).unwrap_or_default()
 }
+
+/// The message of a condition of the cluster `dev`.
+pub fn message(rig: &Rig, type_: &str) -> String {
+    let object = rig.api.get(&path("localclusters", "dev")).unwrap();
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|c| c["type"] == type_).unwrap()["message"].as_str().unwrap_or_default().to_owned()
+}

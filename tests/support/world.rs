@@ -15,7 +15,14 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, Published, State, Update},
         error::Error,
     },
-    k3s::{self, args::CLUSTER_RESET, images, load_balancer::CONFIG_FILE},
+    k3s::{
+        self,
+        args::CLUSTER_RESET,
+        hosts_file, images,
+        kube_proxy::{self, Told},
+        load_balancer::CONFIG_FILE,
+        proxy,
+    },
     plan::desired::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
 };
 
@@ -78,6 +85,8 @@ pub struct Container {
     pub labels: Arc<Labels>,
     /// Volume names by directory.
     pub mounts: Arc<BTreeMap<String, String>>,
+    /// What goes past a proxy, by each variable that lists that.
+    pub past_proxy: Arc<[String]>,
     /// Directories of the host by directory.
     pub binds: Arc<BTreeMap<String, String>>,
     pub wanted_ports: Arc<[Published]>,
@@ -217,6 +226,7 @@ impl World {
             container.started = container.started.map(shift);
         }
         for cluster in self.clusters.values_mut() {
+            cluster.lead = cluster.lead.take().map(|(holder, renewed)| (holder, shift(renewed)));
             for (name, node) in &mut cluster.nodes {
                 let started = starts.get(name).copied();
                 // What was said before the last start stays so.
@@ -321,12 +331,15 @@ impl World {
         let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();
         let place =
             Place { name, pinned: spec.endpoint.ip, aliases: spec.endpoint.aliases.clone(), ip: None };
+        let env = spec.env.iter().chain(&spec.host_env).collect::<BTreeMap<_, _>>();
+        let env: Vec<String> = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let container = Container {
             name: spec.name.clone(),
             image: spec.image.clone(),
             command: spec.command.clone().into(),
             labels: Arc::new(spec.labels.clone()),
             mounts: Arc::new(spec.mounts.clone()),
+            past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
             wanted_ports: spec.ports.clone().into(),
             state: State::Created,
@@ -545,7 +558,7 @@ impl World {
         Ok(())
     }
 
-    /// A command in a container: `rm` in its state, and those of `ctr` about images.
+    /// A command in a container: `rm`, what asks kube-proxy, what writes the hosts file, and those of `ctr` about images.
     pub fn exec(&mut self, key: &str, command: &[String]) -> Result<Ended> {
         let container = self.container(key)?;
         if container.state != State::Running {
@@ -558,23 +571,52 @@ impl World {
             let id = self.id(key).unwrap();
             return Ok(self.rotate_token(&id));
         }
+        if kube_proxy::asks(command) {
+            let name = container.name.clone();
+            let (code, seconds) = match self.kube_proxy(&name) {
+                Told::Answers => (0, self.clock),
+                Told::Behind => (0, 0),
+                Told::Unsure => (1, 0),
+            };
+            let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
+            return Ok(Ended { code, output });
+        }
+        if let [sh, _, script, _, content] = command
+            && sh == "sh"
+            && script.ends_with(&format!(">{}", hosts_file::FILE))
+        {
+            container.files.insert(hosts_file::FILE.to_owned(), content.as_bytes().into());
+            return Ok(Ended::default());
+        }
         let Some(volume) = container.volume_of(STATE_DIR) else { return Ok(Ended::default()) };
         if command[0] == "rm" {
+            container.files.retain(|path, _| !command.contains(path));
             self.volumes.entry(volume).or_default().files.retain(|path, _| !command.contains(path));
             return Ok(Ended::default());
         }
         let images = &mut self.volumes.entry(volume).or_default().images;
         if command == images::list() {
             let line = |(name, id): (&String, &Option<String>)| match id {
-                Some(id) => format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id} \n", images::ID_LABEL),
+                Some(id) => {
+                    let own = images::OWN_LABEL;
+                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id},{own}=1 \n", images::ID_LABEL)
+                }
                 None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
             };
             return Ok(Ended { code: 0, output: images.iter().map(line).collect() });
         }
+        // All images are alike: a manifest and a configuration.
+        if *command == images::content("sha256:0")[..] {
+            let manifest = r#"{"config": {"digest": "sha256:1", "size": 2}, "layers": []}"#;
+            return Ok(Ended { code: 0, output: manifest.to_owned() });
+        }
+        if *command == images::content("sha256:1")[..] {
+            return Ok(Ended { code: 0, output: "{}\n".to_owned() });
+        }
         // All that is labelled is labelled with its id.
         if let Some((name, id)) = command.iter().find_map(|arg| {
             let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
-            Some((command[command.len() - 3].clone(), id.to_owned()))
+            Some((command[command.len() - 4].clone(), id.to_owned()))
         }) {
             let Some(label) = images.get_mut(&name) else {
                 return Ok(Ended { code: 1, output: format!("ctr: image {name}: not found\n") });

@@ -137,7 +137,7 @@ pub struct PoolStatus {
     pub desired: i32,
     /// With a container.
     pub replicas: i32,
-    /// Ready as Kubernetes Nodes, at the wanted version.
+    /// Ready as Kubernetes Nodes, those that are yet to be replaced too.
     pub ready: i32,
 }
 

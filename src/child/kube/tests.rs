@@ -160,14 +160,22 @@ async fn a_forgotten_password_leaves_the_node() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
     let (api, child) = cluster();
-    let node =
-        json!({"metadata": {"name": "n", "finalizers": ["wrangler.cattle.io/managed-etcd-controller"]}});
-    api.put(NODE, node);
-    let refused = child.delete_node("n").await.unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "the Node is still there 10 s after its deletion: wrangler.cattle.io/managed-etcd-controller"
-    );
+    let finalizers =
+        ["wrangler.cattle.io/managed-etcd-controller", "wrangler.cattle.io/node", "example.com/x"];
+    api.put(NODE, json!({"metadata": {"name": "n", "finalizers": finalizers}}));
+    put_lease(&api, "k3s", "gone", "2026-11-25T00:00:00.500000Z");
+    put_lease(&api, "k3s-etcd", "m", "2026-11-25T00:00:00.000000Z");
+    let alive = async {
+        sleep(2 * LOOK).await;
+        put_lease(&api, "k3s-etcd", "m", "2026-11-25T00:00:02.000000Z");
+    };
+    let (refused, ()) = tokio::join!(child.delete_node("n"), alive);
+    let told = "the Node is deleted and still there: its finalizer wrangler.cattle.io/managed-etcd-controller is taken \
+                off by who holds K3s's Lease k3s-etcd, which is m; its finalizer wrangler.cattle.io/node is taken off \
+                by who holds K3s's Lease k3s, which is gone and does not renew it: another server takes its place at \
+                2026-11-25T00:00:46Z; its finalizer example.com/x is not K3s's: whoever put it there has to take it \
+                off, or `kubectl edit node`";
+    assert_eq!(refused, Err(Error::Waits(told.into())));
 
     let k3s = async {
         sleep(2 * LOOK).await;
@@ -177,6 +185,46 @@ async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
     let (deleted, ()) = tokio::join!(child.delete_node("n"), k3s);
     deleted.unwrap();
     assert_eq!(api.get(NODE), None);
+}
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/k3s";
+
+fn put_lease(api: &FakeApi, name: &str, holder: &str, renewed: &str) {
+    let spec = json!({"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 45});
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}");
+    api.put(&path, json!({"metadata": {"name": name}, "spec": spec}));
+}
+
+#[tokio::test]
+async fn a_lease_is_given_back_only_as_it_was_seen() {
+    let (api, child) = cluster();
+    let look = async || child.observe().await.unwrap().leases;
+    assert_eq!(look().await, BTreeMap::new());
+    child.release_lease("k3s", "1").await.expect("what is not there nobody holds");
+
+    put_lease(&api, "kube-scheduler", "s_1", EARLY);
+    put_lease(&api, "k3s", "s", "2026-11-25T00:00:00.250000Z");
+    let seen = look().await;
+    let names: Vec<&str> = seen.keys().map(String::as_str).collect();
+    assert_eq!((names, seen["k3s"].holder.as_str()), (vec!["k3s"], "s"));
+    assert_eq!(seen["k3s"].renewed, Some(time("2026-11-25T00:00:00.25Z")));
+
+    // Its holder renews it after the look, since it has been started again.
+    put_lease(&api, "k3s", "s", LATE);
+    let before = api.get(LEASE);
+    child.release_lease("k3s", &seen["k3s"].version).await.expect("the next look tells");
+    assert_eq!(api.get(LEASE), before);
+
+    for _ in 0..2 {
+        child.release_lease("k3s", &look().await["k3s"].version).await.unwrap();
+        assert_eq!(look().await["k3s"].holder, "");
+    }
+    let spec = &api.get(LEASE).unwrap()["spec"];
+    assert_eq!((&spec["leaseDurationSeconds"], &spec["renewTime"]), (&json!(1), &json!(LATE)));
+
+    api.refuse(&format!("PATCH {LEASE}"), 403);
+    let refused = child.release_lease("k3s", "x").await;
+    assert_eq!(refused, Err(Error::Api("403 told to be 403".to_owned())));
 }
 
 #[tokio::test]
@@ -282,6 +330,20 @@ async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
     api.heal();
     api.refuse("GET /api/v1/nodes", 403);
     assert_eq!(child.observe().await, Err(Error::Api("403 told to be 403".to_owned())));
+}
+
+/// As of an admission webhook that can't be called.
+#[tokio::test]
+async fn a_call_that_fails_inside_the_api_is_answered() {
+    let (api, child) = cluster();
+    api.put(NODE, json!({"metadata": {"name": "n"}}));
+    for code in [429, 500, 503] {
+        api.refuse(&format!("PATCH {NODE}"), code);
+        let failed = Err(Error::Failed(format!("{code} told to be {code}")));
+        assert_eq!(child.configure("n", &NodeConfig::default()).await, failed);
+        assert_eq!(child.leave_etcd("n").await, failed);
+        api.heal();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,6 +96,19 @@ fn a_node_is_made_with_all_that_it_is_given() {
 }
 
 #[test]
+fn what_goes_past_a_proxy_takes_the_users_place() {
+    let spec = ContainerSpec {
+        env: strings(&[("HTTP_PROXY", "http://p"), ("NO_PROXY", "a")]),
+        host_env: strings(&[("NO_PROXY", "a,b")]),
+        ..node()
+    };
+    let env = container_body(&spec, None, false).env.unwrap();
+    assert_eq!(env, ["HTTP_PROXY=http://p", "NO_PROXY=a,b"]);
+    let inspected = serde_json::from_value(json!({"Config": {"Env": env}})).unwrap();
+    assert_eq!(detail(inspected).past_proxy, ["a,b"]);
+}
+
+#[test]
 fn gpus_are_asked_for_as_by_docker_run() {
     let asked = |gpus| {
         let body = container_body(&ContainerSpec { gpus, ..node() }, None, false);
@@ -303,9 +316,9 @@ fn an_inspection_tells_what_was_asked_for() {
         "Image": "sha256:1",
         "State": {
             "Status": "exited", "Running": false, "ExitCode": 128, "Error": "Address already in use",
-            "StartedAt": "2026-11-25T03:10:28.543601545Z", "FinishedAt": "0001-01-01T00:00:00Z",
+            "StartedAt": "2026-11-25T03:10:28.543601545Z", "FinishedAt": "2026-11-25T03:10:29.1Z",
         },
-        "Config": {"Image": "nginx:1.29", "Labels": {"owner": "me"}, "ExposedPorts": {"80/tcp": {}}},
+        "Config": {"Image": "nginx:1.29", "Hostname": "lb", "Labels": {"owner": "me"}, "ExposedPorts": {"80/tcp": {}}},
         "HostConfig": {"PortBindings": {
             "80/tcp": [{"HostIp": "", "HostPort": "8080"}], "53/udp": [{"HostPort": ""}], "443/tcp": null,
         }},
@@ -328,6 +341,7 @@ fn an_inspection_tells_what_was_asked_for() {
     assert_eq!(container.networks["c9e2"].ip, None);
     assert_eq!(container.networks["c9e2"].aliases, ["srv", "abc"], "without those of the engine");
     assert_eq!(detail.started_at.unwrap().as_second(), 1_795_576_228);
+    assert_eq!((detail.ended_at.unwrap().as_second(), detail.hostname.as_str()), (1_795_576_229, "lb"));
     assert_eq!((detail.exit_code, detail.error.as_deref()), (Some(128), Some("Address already in use")));
     assert_eq!(detail.wanted_ports, [port("0.0.0.0", 0, 53, "udp"), port("0.0.0.0", 8080, 80, "tcp")]);
     assert_eq!(detail.volumes, ["a", "b"]);
@@ -336,9 +350,10 @@ fn an_inspection_tells_what_was_asked_for() {
 #[test]
 fn what_never_ran_or_runs_has_no_exit_code() {
     let never = inspected(json!({
-        "State": {"Status": "created", "ExitCode": 0, "Error": "", "StartedAt": "0001-01-01T00:00:00Z"},
+        "State": {"Status": "created", "ExitCode": 0, "Error": "", "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
     }));
-    assert_eq!((never.started_at, never.exit_code, never.error), (None, None, None));
+    assert_eq!((never.started_at, never.ended_at), (None, None));
+    assert_eq!((never.exit_code, never.error), (None, None));
     let running = inspected(json!({"State": {"Status": "running", "ExitCode": 0}}));
     assert_eq!(running.exit_code, None);
 }

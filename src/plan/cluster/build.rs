@@ -1,6 +1,10 @@
 //! The containers of a LocalCluster as they are to be.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -16,12 +20,15 @@ use crate::{
     k3s::{
         self,
         args::{self, NodeArgs},
+        dns,
         load_balancer::{self, Forward},
+        proxy,
         reserved::{self, Limits},
         versions::{self, Version},
     },
     plan::{
         addresses::Addresses,
+        balance::{self, Standing},
         containers::Owner,
         desired::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Role, VolumeSpec},
         host_aliases,
@@ -95,6 +102,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         agents: (0..valid.agents.count).map(|i| build.node(NodeRole::Agent, &valid.agents, i)).collect(),
         max_unavailable: valid.agents.max_unavailable,
         load_balancer: build.load_balancer(),
+        awaited: build.awaited(),
         strangers: valid.registries.containers.iter().map(|c| c.name.clone()).collect(),
         preload: valid.preload_images.clone(),
         version,
@@ -171,8 +179,10 @@ impl Build<'_> {
                 .into_iter()
                 .collect(),
             env: pool.env.clone(),
+            host_env: proxy::past(&pool.env, &self.inside()),
             labels,
             privileged: true,
+            shares_mounts: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],
             volume_labels: self.labels(None),
             binds: pool.volumes.clone(),
@@ -236,6 +246,31 @@ impl Build<'_> {
         known.map(|r| r.files.clone()).unwrap_or_default()
     }
 
+    /// What must not be asked of a proxy: the nodes themselves, what is on their network, and what is in the cluster.
+    fn inside(&self) -> Vec<String> {
+        let Basis { valid, refs, allocation, .. } = self.basis;
+        let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
+        let nodes = pools
+            .into_iter()
+            .flat_map(|(role, pool)| (0..pool.count).map(move |i| valid.names.node(role, i)));
+        let registries = registries::mirrored(&valid.registries, refs).into_iter().map(|r| r.hostname);
+        let networks = ["cluster-cidr", "service-cidr"].map(|flag| args::value(&valid.servers.args, flag));
+        let networks = networks
+            .into_iter()
+            .zip(args::DEFAULT_CIDRS)
+            .flat_map(|(own, default)| own.unwrap_or(default).split(',').map(str::to_owned));
+        let domain = args::value(&valid.servers.args, "cluster-domain").unwrap_or(args::DEFAULT_DOMAIN);
+        ["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), allocation.addresses.subnet.to_string()]
+            .into_iter()
+            .chain([valid.names.load_balancer()])
+            .chain(nodes)
+            .chain(registries)
+            .chain([dns::HOST.to_owned()])
+            .chain(networks)
+            .chain([".svc".to_owned(), format!(".{domain}")])
+            .collect()
+    }
+
     fn join(&self, index: usize) -> String {
         let voter = |other: usize| {
             let name = self.basis.valid.names.node(NodeRole::Server, other);
@@ -274,6 +309,18 @@ impl Build<'_> {
         Endpoint { ip: Some(ip), ..Endpoint::default() }
     }
 
+    /// The nodes that published ports are to lead to, and where they stand.
+    fn standings(&self) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> {
+        let Basis { valid, allocation, observed, now, .. } = self.basis;
+        balance::standings(observed, valid, allocation.addresses, now)
+    }
+
+    /// Those that they are about to lead to.
+    fn awaited(&self) -> Vec<String> {
+        let awaited = self.standings().filter(|(_, _, standing)| *standing == Standing::Awaited);
+        awaited.map(|(name, _, _)| name).collect()
+    }
+
     fn load_balancer(&self) -> ContainerSpec {
         let addresses = self.basis.allocation.addresses;
         let nodes = |role, pool: &ValidPool| (0..pool.count).map(move |i| addresses.node(role, i));
@@ -286,11 +333,22 @@ impl Build<'_> {
             protocol: Protocol::Tcp,
             port: k3s::API_PORT,
             nodes: serving.into_iter().map(|i| addresses.node(NodeRole::Server, i)).collect(),
+            placed: true,
         }];
-        let nodes_of = |set| match set {
-            NodeSet::All => servers.iter().chain(&agents).copied().collect(),
-            NodeSet::Servers => servers.clone(),
-            NodeSet::Agents => agents.clone(),
+        let placed: BTreeSet<Ipv4Addr> = self
+            .standings()
+            .filter(|(_, _, standing)| *standing == Standing::Placed)
+            .map(|(_, ip, _)| ip)
+            .collect();
+        // Where none is known to answer, all are tried: what may answer is not kept from anybody.
+        let nodes_of = |set| {
+            let all: Vec<Ipv4Addr> = match set {
+                NodeSet::All => servers.iter().chain(&agents).copied().collect(),
+                NodeSet::Servers => servers.clone(),
+                NodeSet::Agents => agents.clone(),
+            };
+            let known: Vec<Ipv4Addr> = all.iter().filter(|ip| placed.contains(ip)).copied().collect();
+            if known.is_empty() { (all, false) } else { (known, true) }
         };
         let api = Published {
             host_ip: self.basis.valid.api_ip.to_string(),
@@ -303,11 +361,13 @@ impl Build<'_> {
         for (port, allocated) in self.basis.valid.ports.iter().zip(&self.basis.allocation.ports) {
             for i in 0..=port.further {
                 let (listen, host_port) = (allocated.listen + i, allocated.host_port + i);
+                let (nodes, placed) = nodes_of(port.nodes);
                 forwards.push(Forward {
                     listen,
                     protocol: port.protocol,
                     port: port.port + i,
-                    nodes: nodes_of(port.nodes),
+                    nodes,
+                    placed,
                 });
                 if !allocated.held.contains_key(&host_port) {
                     ports.push(Published {

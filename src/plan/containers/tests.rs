@@ -95,6 +95,10 @@ fn a_live_file_goes_into_the_container_as_it_is() {
         let (standing, steps) = converge(&spec, &seen(&spec, State::Exited, &files));
         assert_eq!(standing, Standing::Changing(1));
         assert_eq!(steps, ["Upload /a", "Start images"]);
+        // One that ends again and again does so until Docker's next start, a minute later.
+        let (standing, steps) = converge(&spec, &seen(&spec, State::Restarting, &files));
+        assert_eq!(standing, Standing::Changing(2));
+        assert_eq!(steps, ["Stop images", "Upload /a", "Start images"]);
     }
     for files in [&[("/a", Some("new")), ("/b", Some("same"))][..], &[]] {
         let (standing, steps) = converge(&spec, &seen(&spec, State::Running, files));
@@ -120,5 +124,31 @@ fn no_hash_is_stored_of_what_may_be_secret() {
     for change in [FileChange::Recreate, FileChange::Live, FileChange::Keep] {
         let hash = |content| hash::of(&spec(&[("/a", content, change)]), None);
         assert_eq!(hash("secret"), hash("another"), "{change:?}");
+    }
+}
+
+#[test]
+fn a_name_conflict_tells_whose_the_name_is() {
+    let said = |kind: &str, id: &str, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let owner = Owner { manager: "m".into(), ..Owner::default() };
+        let message = taken(&owner, kind, "k3d-dev", id, &labels);
+        message.split_once(" exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
+    };
+    let (what, rest) = said("container", "0123456789abcdef", &[]);
+    assert_eq!(what, "a container named k3d-dev (0123456789ab)");
+    assert!(rest.starts_with(" on this Docker host and belongs to somebody else;"), "{rest}");
+    let own = [(names::UID, "u"), (names::MANAGER, "m"), (names::OWNER, "team/dev")];
+    for (more, manager, holder) in [
+        ((names::CLUSTER, "x"), "m", "the LocalCluster team/dev;"),
+        ((names::ROLE, "registry-gc"), "m", "the Registry team/dev;"),
+        ((VOLUME_OF, "x"), "m", "the Registry team/dev;"),
+        ((names::CLUSTER, "x"), "other", "the LocalCluster team/dev of another management cluster;"),
+    ] {
+        let labels = [own[0], (names::MANAGER, manager), own[2], more];
+        // The id of a volume is its name, of which no part is an id.
+        let (what, rest) = said("volume", "k3d-dev", &labels);
+        assert_eq!(what, "a volume named k3d-dev");
+        assert!(rest.contains(&format!("belongs to {holder}")), "{rest}");
     }
 }

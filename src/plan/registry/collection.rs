@@ -90,7 +90,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
                 inputs,
                 request,
                 false,
-                taken("container", &name, &foreign.id),
+                taken(site.owner, "container", &name, &foreign.id, &foreign.labels),
             )));
         }
         // Before the registry was made there is nothing to collect, and its volume is made with it.

@@ -42,12 +42,12 @@ enum Place<'a> {
     /// Nothing yet.
     Free(&'a VolumeSpec),
     /// Somebody else's volume under the name of its own.
-    Taken(&'a VolumeSpec),
+    Taken(&'a VolumeSpec, &'a Volume),
     /// No volume that allows its namespace, under the name that the spec gives.
     Refused(&'a str),
 }
 
-fn place<'a>(desired: &'a Desired, inputs: &Inputs<'_>) -> Place<'a> {
+fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
     let Inputs { owner, observed, living, .. } = *inputs;
     let Some(name) = desired.container.mounts.get(DATA) else { return Place::Its };
     let existing = observed.volumes.iter().find(|v| v.name == *name);
@@ -56,7 +56,7 @@ fn place<'a>(desired: &'a Desired, inputs: &Inputs<'_>) -> Place<'a> {
         (Some(spec), Some(volume)) => {
             let hostname = spec.labels.get(VOLUME_OF).map_or("", String::as_str);
             let its = owner.owns(&volume.labels) || is_retained(volume, owner, hostname, living);
-            if its { Place::Its } else { Place::Taken(spec) }
+            if its { Place::Its } else { Place::Taken(spec, volume) }
         }
         (None, Some(volume)) if consent::given(&volume.labels, owner.namespace()) => Place::Its,
         (None, _) => Place::Refused(name),
@@ -70,7 +70,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
     match place(desired, inputs) {
         Place::Its => {}
         Place::Free(spec) => return Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
-        Place::Taken(VolumeSpec { name, .. }) if kept => plan.warnings.push(format!(
+        Place::Taken(VolumeSpec { name, .. }, _) if kept => plan.warnings.push(format!(
             "its images are in the Docker volume {name}, which is another object's. It goes on with it, and is not made \
              anew there: make a Registry with another hostname and copy its images"
         )),
@@ -79,8 +79,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
              it, and is not made anew there: {}",
             instead(name, namespace)
         )),
-        Place::Taken(VolumeSpec { name, .. }) => {
-            plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, taken("volume", name, name));
+        Place::Taken(VolumeSpec { name, .. }, volume) => {
+            plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, taken(inputs.owner, "volume", name, name, &volume.labels));
             return None;
         }
         Place::Refused(name) => {
@@ -95,7 +95,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
 pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     match place(desired, inputs) {
         Place::Its | Place::Free(_) => None,
-        Place::Taken(VolumeSpec { name, .. }) => Some(taken("volume", name, name)),
+        Place::Taken(VolumeSpec { name, .. }, volume) => {
+            Some(taken(inputs.owner, "volume", name, name, &volume.labels))
+        }
         Place::Refused(name) => Some(refusal(name, inputs.owner.namespace())),
     }
 }

@@ -17,7 +17,7 @@ names() { # names true|false: sets the image names, of the stand-ins or the real
 	standin=$1
 	if [ "$standin" = true ]; then
 		# localhost/ is no registry, so that nothing can take them for, or pull them as, K3s.
-		node_repository=localhost/k3s-standin
+		node_repository=${WORLD_NODE_REPOSITORY:-localhost/k3s-standin}
 		busybox_image=standin/busybox:1.35
 		lb_image=standin/nginx:1.22
 		registry_image=standin/registry:2.8

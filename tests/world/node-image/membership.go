@@ -42,30 +42,42 @@ func (n *etcdNode) buryTombstone(joins bool) error {
 	return os.Rename(n.dir, backup)
 }
 
-// watchOwnRemoval writes the tombstone when this member was removed.
+// watchOwnRemoval writes the tombstone when this member was removed. K3s goes
+// on, without etcd, until something of it ends that cannot do without.
 func (n *etcdNode) watchOwnRemoval(ctx context.Context) {
 	for sleep(ctx, time.Second) == nil {
-		if !n.server.Server.IsMemberExist(n.server.Server.MemberID()) {
-			if err := writeFile(n.tombstone(), nil, 0o600); err != nil {
-				logrus.Error(err)
+		select {
+		case <-n.server.Server.StopNotify(): // by those that are left
+		default:
+			if n.server.Server.IsMemberExist(n.server.Server.MemberID()) {
+				continue
 			}
-			logrus.Info("This node has been removed from the cluster - please restart k3s to rejoin the cluster")
+		}
+		if ctx.Err() != nil {
 			return
 		}
+		if err := writeFile(n.tombstone(), nil, 0o600); err != nil {
+			logrus.Error(err)
+		}
+		logrus.Info("This node has been removed from the cluster - please restart k3s to rejoin the cluster")
+		return
 	}
 }
 
-// handOver lets another voter lead. The first one may be down, and etcd waits
-// for it for as long as it is let.
-func (n *etcdNode) handOver(ctx context.Context) error {
+// leadWithout has another voter lead etcd than the one that is to go. The
+// first one may be down, and etcd waits for it for as long as it is let.
+func (n *etcdNode) leadWithout(ctx context.Context, id uint64) error {
 	server := n.server.Server
+	if uint64(server.Leader()) != id {
+		return nil
+	}
 	err := errors.New("no other member votes")
 	for _, m := range server.Cluster().Members() {
-		if m.IsLearner || m.ID == server.MemberID() {
+		if m.IsLearner || uint64(m.ID) == id {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, 6*time.Second)
-		err = server.MoveLeader(ctx, uint64(server.Lead()), uint64(m.ID))
+		err = server.MoveLeader(ctx, id, uint64(m.ID))
 		cancel()
 		if err == nil {
 			return nil
@@ -74,66 +86,100 @@ func (n *etcdNode) handOver(ctx context.Context) error {
 	return err
 }
 
-// manageMembers says of each server's Node whether its member votes, and takes
-// out those that are asked to go. Only the leader of etcd calls it.
-func (s *server) manageMembers(ctx context.Context, nodes []corev1.Node) {
-	if s.sqlite {
-		return
-	}
-	votes := map[string]bool{}
-	for _, m := range s.etcd.server.Server.Cluster().Members() {
-		votes[nodeOfMember(m.Name)] = !m.IsLearner
-	}
-	for _, node := range nodes {
-		if ask, _ := strconv.ParseBool(node.Annotations[removeAnnotation]); ask {
-			s.retire(ctx, node)
+// manageMembers takes those servers out of etcd that are deleted or asked to
+// go, this one too. That one can't tell any more that it is done; whoever holds
+// the Lease next finds it so.
+func (s *server) manageMembers(ctx context.Context) {
+	for sleep(ctx, time.Second) == nil {
+		nodes, err := s.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: "node-role.kubernetes.io/etcd=true"})
+		if err != nil {
 			continue
 		}
-		if vote, ok := votes[node.Name]; ok {
-			s.tellVoter(ctx, node, vote)
+		for _, node := range nodes.Items {
+			err := s.finalize(ctx, node, memberFinalizer, func() error { return s.etcd.removeNode(ctx, node) })
+			if ask, _ := strconv.ParseBool(node.Annotations[removeAnnotation]); ask && node.DeletionTimestamp == nil {
+				err = errors.Join(err, s.retire(ctx, node))
+			}
+			if err != nil {
+				logrus.Errorf("error syncing '%s': handler managed-etcd-controller: %v, requeuing", node.Name, err)
+			}
 		}
 	}
 }
 
-// retire takes a running server's member out of etcd. When that is this
-// server, another one has to lead first, and does it.
-func (s *server) retire(ctx context.Context, node corev1.Node) {
+// retire takes a server's member out of etcd that is asked to go.
+func (s *server) retire(ctx context.Context, node corev1.Node) error {
 	name := node.Annotations[memberAnnotation]
-	if node.Name == s.node {
-		if err := s.etcd.handOver(ctx); err != nil {
-			logrus.Errorf("failed to move leadership: %v", err)
+	if _, removed := node.Annotations[removedAnnotation]; removed {
+		return nil
+	}
+	if err := s.etcd.removeNode(ctx, node); err != nil {
+		return err
+	}
+	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{
+		"annotations":     map[string]any{memberAnnotation: nil, removedAnnotation: name},
+		"resourceVersion": node.ResourceVersion, "uid": node.UID,
+	}})
+	_, err := s.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+// manageLearners is what the leader of etcd does every 15 seconds, counted
+// from its own start: learners that have caught up become voters, and the
+// Nodes of servers tell what they are.
+func (s *server) manageLearners(ctx context.Context) {
+	for sleep(ctx, 15*time.Second) == nil {
+		if !s.etcd.leading() {
+			continue
 		}
-		return
-	}
-	logrus.Infof("Removing etcd member %s from cluster due to node annotation", name)
-	if err := s.etcd.removeNode(ctx, node.Name); err != nil {
-		logrus.Error(err)
-		return
-	}
-	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{
-		memberAnnotation: nil, removeAnnotation: nil, removedAnnotation: name,
-	}}})
-	if _, err := s.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		logrus.Error(err)
+		s.etcd.promote(ctx)
+		if s.ready.Load() {
+			s.tellMembers(ctx)
+		}
 	}
 }
 
-func (s *server) tellVoter(ctx context.Context, node corev1.Node, vote bool) {
-	status, reason, message := corev1.ConditionFalse, "MemberIsLearner", "Node has not been promoted to voting member of the etcd cluster"
-	if vote {
-		status, reason, message = corev1.ConditionTrue, "MemberNotLearner", "Node is a voting member of the etcd cluster"
+func (s *server) tellMembers(ctx context.Context) {
+	nodes, err := s.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: "node-role.kubernetes.io/etcd=true"})
+	if err != nil {
+		logrus.Warnf("Failed to list nodes with etcd role: %v", err)
+		return
 	}
+	members := map[string]member{}
+	for _, m := range s.etcd.members() {
+		members[m.Name] = m
+	}
+	for _, node := range nodes.Items {
+		told := corev1.NodeCondition{Type: voterCondition, Status: corev1.ConditionFalse}
+		m, ok := members[node.Annotations[memberAnnotation]]
+		switch {
+		case !ok:
+			told.Reason, told.Message = "NotAMember", "Node is not a member of the etcd cluster"
+		case m.IsLearner:
+			told.Reason, told.Message = "MemberIsLearner", "Node has not been promoted to voting member of the etcd cluster"
+		default:
+			told.Status, told.Reason = corev1.ConditionTrue, "MemberNotLearner"
+			told.Message = "Node is a voting member of the etcd cluster"
+		}
+		if ok {
+			if err := s.etcd.status(ctx, m); err != nil {
+				told.Status, told.Reason, told.Message = corev1.ConditionFalse, "Unhealthy", err.Error()
+			}
+		}
+		s.tell(ctx, node, told)
+	}
+}
+
+func (s *server) tell(ctx context.Context, node corev1.Node, told corev1.NodeCondition) {
 	for _, c := range node.Status.Conditions {
-		if c.Type == voterCondition && c.Status == status {
+		if c.Type == told.Type && c.Status == told.Status && c.Reason == told.Reason && c.Message == told.Message {
 			return
 		}
 	}
-	now := metav1.Now()
-	patch, _ := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{{
-		Type: voterCondition, Status: status, Reason: reason, Message: message, LastHeartbeatTime: now, LastTransitionTime: now,
-	}}}})
+	told.LastHeartbeatTime, told.LastTransitionTime = metav1.Now(), metav1.Now()
+	patch, _ := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{told}}})
 	_, err := s.client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
-		logrus.Warnf("Unable to set %s of %s: %v", voterCondition, node.Name, err)
+		logrus.Errorf("Unable to set etcd status condition %s: %v", node.Name, err)
 	}
 }

@@ -1,0 +1,62 @@
+//! What is known of the nodes that published ports lead to, or are to.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::timeout;
+
+use super::context::Context;
+use crate::{
+    docker::engine::Result,
+    k3s::{
+        kube_proxy::{self, Told},
+        load_balancer,
+    },
+    plan::{
+        balance::{Balance, beyond, to_be_asked},
+        cluster::Allocation,
+        observed::Observed,
+        validate::Valid,
+    },
+};
+
+/// How long a node may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Reads who has a place, and asks those that are to get one.
+pub async fn observe(
+    ctx: &Context,
+    valid: &Valid,
+    allocation: &Allocation,
+    observed: &mut Observed,
+) -> Result<()> {
+    if valid.ports.is_empty() || valid.stopped {
+        return Ok(());
+    }
+    let name = valid.names.load_balancer();
+    let balancer = observed.own.values().find(|d| d.container.name == name);
+    if let Some(balancer) = balancer.filter(|d| d.started_at.is_some()) {
+        let config = ctx.files.read(balancer, load_balancer::CONFIG_FILE).await?.unwrap_or_default();
+        let placed = load_balancer::placed(&String::from_utf8_lossy(&config));
+        observed.balance = Balance { placed, ..Balance::default() };
+    }
+    let asked = to_be_asked(observed, valid, allocation.addresses);
+    if kube_proxy::is_disabled(&valid.servers.args) {
+        observed.balance.told = asked.into_iter().map(|name| (name, Told::Answers)).collect();
+        return Ok(());
+    }
+    let flannel = kube_proxy::is_flannel(&valid.servers.args);
+    let own = observed.own.values().filter(|d| asked.contains(&d.container.name));
+    let told = own.map(async |d| {
+        let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
+        let command = kube_proxy::ask(&beyond);
+        let told = match timeout(LIMIT, ctx.engine.exec(&d.container.id, &command)).await {
+            Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.output),
+            Ok(Err(_)) | Err(_) => Told::Unsure,
+        };
+        (d.container.name.clone(), told)
+    });
+    let told = join_all(told).await.into_iter().collect();
+    observed.balance.told = told;
+    Ok(())
+}

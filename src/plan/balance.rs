@@ -1,0 +1,213 @@
+//! Which nodes the published ports lead to.
+//!
+//! A node that is new or was started again has a place there once it answers: its Node is Ready, its kube-proxy has set up
+//! the Services since, and it reaches the Pods of other nodes. One that goes loses its place first. Whether a node has a place is remembered where it
+//! counts, in the load balancer's own configuration, and what is not known for a moment changes nothing: neither an API
+//! that does not answer, nor a Node that is NotReady, whose kube-proxy mostly goes on, takes a place away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{addresses::Addresses, nodes::reports, observed::Observed, validate::Valid};
+use crate::{
+    api::local_cluster::{NodeRole, NodeSet},
+    docker::engine::{ContainerDetail, State},
+    k3s::kube_proxy::Told,
+    time,
+};
+
+/// How long a node that is Ready waits for its place where nobody knows.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// The nodes that have a place in the load balancer's configuration, by address.
+    pub placed: BTreeSet<Ipv4Addr>,
+    /// What nodes tell that were asked, by name.
+    pub told: BTreeMap<String, Told>,
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Published ports lead to it.
+    Placed,
+    /// It is about to get a place: its Node is Ready, and all that is missing is its own word.
+    Awaited,
+    /// They don't.
+    Out,
+}
+
+/// Where a node stands at this time.
+pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -> Standing {
+    let placed = observed.balance.placed.contains(&ip);
+    let told = |known: bool| if known { Standing::Placed } else { Standing::Out };
+    let runs = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Paused);
+    let own = observed.own.values().find(|d| d.container.name == name);
+    let Some(detail) = own.filter(runs) else { return Standing::Out };
+    let Some(state) = observed.child.state() else { return told(placed) };
+    // Without a Node it is not of the cluster, and a kubelet that is silent since the start has no kube-proxy either.
+    let Some(node) = state.nodes.get(name).filter(|n| n.draining_since.is_none() && reports(n, detail))
+    else {
+        return Standing::Out;
+    };
+    if placed || !node.ready {
+        return told(placed);
+    }
+    let since = node.since.max(detail.started_at);
+    match observed.balance.told.get(name) {
+        Some(Told::Answers) => Standing::Placed,
+        Some(Told::Unsure) if since.is_some_and(|since| now >= time::after(since, PATIENCE)) => {
+            Standing::Placed
+        }
+        Some(Told::Unsure | Told::Behind) | None => Standing::Awaited,
+    }
+}
+
+/// The wanted nodes that some published port is to lead to, and where they stand.
+pub fn standings<'a>(
+    observed: &'a Observed,
+    valid: &'a Valid,
+    addresses: Addresses,
+    now: Timestamp,
+) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> + 'a {
+    let pools = [
+        (NodeRole::Server, NodeSet::Servers, valid.servers.count),
+        (NodeRole::Agent, NodeSet::Agents, valid.agents.count),
+    ];
+    let led_to = |set: NodeSet| valid.ports.iter().any(|p| p.nodes == NodeSet::All || p.nodes == set);
+    let pools = pools.into_iter().filter(move |(_, set, _)| led_to(*set));
+    pools.flat_map(|(role, _, count)| (0..count).map(move |i| (role, i))).map(move |(role, i)| {
+        let (name, ip) = (valid.names.node(role, i), addresses.node(role, i));
+        let standing = standing(observed, &name, ip, now);
+        (name, ip, standing)
+    })
+}
+
+/// The nodes that have to be asked, by name.
+pub fn to_be_asked(observed: &Observed, valid: &Valid, addresses: Addresses) -> Vec<String> {
+    let all = standings(observed, valid, addresses, Timestamp::MIN);
+    let awaited = all.filter(|(_, _, standing)| !valid.stopped && *standing == Standing::Awaited);
+    awaited.map(|(name, _, _)| name).collect()
+}
+
+/// The ends of the Pods' network on the nodes that are Ready, but for this one: from where it is, they are to answer.
+pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
+    let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
+    let up = |other: &str| {
+        let own = observed.own.values().find(|d| d.container.name == other);
+        own.is_some_and(|d| d.container.state == State::Running)
+    };
+    let others = nodes.filter(|(other, node)| *other != name && node.ready && up(other));
+    others.filter_map(|(_, node)| Some(node.pods?.network())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        docker::engine::Container,
+        plan::observed::{Child, ChildState, Node},
+    };
+
+    const IP: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 20);
+
+    fn second(s: i64) -> Timestamp {
+        Timestamp::from_second(s).unwrap()
+    }
+
+    /// An agent that was started at 100 and has been Ready since 110.
+    fn observed(placed: bool, told: Option<Told>) -> Observed {
+        let name = "k3d-dev-agent-0".to_owned();
+        let container = Container { name: name.clone(), state: State::Running, ..Container::default() };
+        let started_at = Some(second(100));
+        let detail = ContainerDetail { container, started_at, ..ContainerDetail::default() };
+        let node =
+            Node { ready: true, since: Some(second(110)), renewed: Some(second(115)), ..Node::default() };
+        let state = ChildState { nodes: [(name.clone(), node)].into(), ..ChildState::default() };
+        let balance = Balance {
+            placed: placed.then_some(IP).into_iter().collect(),
+            told: told.map(|told| (name, told)).into_iter().collect(),
+        };
+        Observed {
+            own: [("1".to_owned(), detail)].into(),
+            child: Child::Reachable(state),
+            balance,
+            ..Observed::default()
+        }
+    }
+
+    fn stands(observed: &Observed, now: i64) -> Standing {
+        standing(observed, "k3d-dev-agent-0", IP, second(now))
+    }
+
+    fn node(observed: &mut Observed) -> &mut Node {
+        let Child::Reachable(state) = &mut observed.child else { panic!("it answers") };
+        state.nodes.get_mut("k3d-dev-agent-0").unwrap()
+    }
+
+    #[test]
+    fn a_new_node_gets_a_place_when_its_kube_proxy_says_so() {
+        assert_eq!(stands(&observed(false, None), 120), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Told::Behind)), 9999), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Told::Answers)), 120), Standing::Placed);
+        // One that can't be asked has its place a while after it is Ready.
+        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 139), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 140), Standing::Placed);
+        for change in [
+            |n: &mut Node| n.ready = false,
+            |n: &mut Node| n.renewed = Some(second(99)),
+            |n: &mut Node| n.draining_since = Some(second(120)),
+        ] {
+            let mut seen = observed(false, Some(Told::Answers));
+            change(node(&mut seen));
+            assert_eq!(stands(&seen, 120), Standing::Out);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_takes_no_place_away_and_gives_none() {
+        for child in [Child::Unknown, Child::Unreachable("no answer".into())] {
+            for (placed, wanted) in [(true, Standing::Placed), (false, Standing::Out)] {
+                let seen = Observed { child: child.clone(), ..observed(placed, Some(Told::Answers)) };
+                assert_eq!(stands(&seen, 120), wanted);
+            }
+        }
+        // A kubelet that hangs, or a disk that is full, is not its kube-proxy's business.
+        let mut seen = observed(true, None);
+        node(&mut seen).ready = false;
+        assert_eq!(stands(&seen, 120), Standing::Placed);
+    }
+
+    #[test]
+    fn who_goes_is_known_to_go() {
+        assert_eq!(stands(&observed(true, None), 120), Standing::Placed);
+        for change in [
+            |o: &mut Observed| node(o).draining_since = Some(second(120)),
+            // It was started again, and nobody has heard of it since.
+            |o: &mut Observed| node(o).renewed = Some(second(99)),
+            |o: &mut Observed| o.child = Child::Reachable(ChildState::default()),
+            |o: &mut Observed| o.own.values_mut().for_each(|d| d.container.state = State::Exited),
+            |o: &mut Observed| o.own.clear(),
+        ] {
+            let mut seen = observed(true, Some(Told::Answers));
+            change(&mut seen);
+            assert_eq!(stands(&seen, 120), Standing::Out);
+        }
+    }
+
+    #[test]
+    fn the_others_that_are_up_are_to_be_reached() {
+        let mut seen = observed(false, None);
+        node(&mut seen).pods = Some("10.42.1.0/24".parse().unwrap());
+        assert_eq!(beyond(&seen, "k3d-dev-agent-0"), [Ipv4Addr::UNSPECIFIED; 0]);
+        assert_eq!(beyond(&seen, "k3d-dev-agent-1"), [Ipv4Addr::new(10, 42, 1, 0)]);
+        node(&mut seen).ready = false;
+        assert_eq!(beyond(&seen, "k3d-dev-agent-1"), [Ipv4Addr::UNSPECIFIED; 0]);
+    }
+}

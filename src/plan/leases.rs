@@ -1,0 +1,136 @@
+//! The Leases by which K3s has controllers of its own run on one server at a time. Only their holders take a server out
+//! of etcd and let a Node go that is deleted. None of them gives its Lease back when it ends: a Node would stay, and a
+//! member vote, until 45 seconds after its holder's end. Of a holder whose container has ended the operator gives it
+//! back, and another server has it a moment later.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    local_cluster::Inputs,
+    observed::{Lease, Observed},
+    steps::{Action, Plan},
+};
+use crate::{docker::engine::State, time::after};
+
+/// How long a holder that has no container any more must have been silent. One that lives renews its Lease every two
+/// seconds.
+const SILENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Whether a server holds one of the Leases.
+pub fn holds(observed: &Observed, server: &str) -> bool {
+    observed.child.state().is_some_and(|state| state.leases.values().any(|lease| lease.holder == server))
+}
+
+/// Plans that Leases whose holders have ended are given back; answers the steps.
+pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
+    let leases = inputs.observed.child.state().into_iter().flat_map(|state| &state.leases);
+    let lost = leases.filter(|(_, lease)| has_ended(inputs.observed, lease, inputs.now));
+    lost.map(|(name, lease)| {
+        let release = Action::ReleaseLease {
+            name: name.clone(),
+            holder: lease.holder.clone(),
+            version: lease.version.clone(),
+        };
+        let planned = plan.steps.iter().position(|step| step.action == release);
+        let why = || format!("K3s's Lease {name} is its own, and it has ended");
+        planned.unwrap_or_else(|| plan.step(release, &[], why()))
+    })
+    .collect()
+}
+
+/// Plans the deletion of a Node, after the steps `after`; answers the step.
+pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inputs: &Inputs<'_>) -> usize {
+    let mut before = release(plan, inputs);
+    before.extend(after);
+    plan.step(Action::DeleteNode { node: node.to_owned() }, &before, why)
+}
+
+/// Whether the process that holds a Lease is certainly no more: from one that lives it would be taken away, and K3s ends
+/// when it notices. Its container must have ended after it last renewed the Lease, so that no process that was started
+/// since has.
+fn has_ended(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
+    let Some(renewed) = lease.renewed.filter(|_| !lease.holder.is_empty()) else { return false };
+    // A holder is known by the name of its host, which a container keeps when it gets another name.
+    let mut containers = observed.own.values().filter(|d| d.hostname == lease.holder).peekable();
+    if containers.peek().is_none() {
+        return now >= after(renewed, SILENCE);
+    }
+    containers.all(|detail| match detail.container.state {
+        State::Exited => detail.ended_at.is_some_and(|ended| renewed <= ended),
+        // Made anew: what ran before ended before that.
+        State::Created => detail.created_at.is_some_and(|created| renewed <= created),
+        State::Running | State::Paused | State::Restarting | State::Removing | State::Dead => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        docker::engine::{Container, ContainerDetail},
+        plan::observed::{Child, ChildState},
+    };
+
+    fn second(s: i64) -> Timestamp {
+        Timestamp::from_second(s).unwrap()
+    }
+
+    /// Whether the holder of a Lease that was renewed at second 100 has ended, by what is known of its container at
+    /// second 105.
+    fn ended(detail: Option<ContainerDetail>) -> bool {
+        let own = detail.map(|d| ("id".to_owned(), d)).into_iter().collect();
+        let lease = Lease { holder: "s".into(), renewed: Some(second(100)), version: "1".into() };
+        has_ended(&Observed { own, ..Observed::default() }, &lease, second(105))
+    }
+
+    fn container(state: State) -> ContainerDetail {
+        ContainerDetail {
+            container: Container { name: "s".into(), state, ..Container::default() },
+            hostname: "s".into(),
+            created_at: Some(second(10)),
+            ended_at: Some(second(101)),
+            ..ContainerDetail::default()
+        }
+    }
+
+    #[test]
+    fn only_who_has_certainly_ended_loses_a_lease() {
+        assert!(ended(Some(container(State::Exited))));
+        for state in [State::Running, State::Paused, State::Restarting, State::Removing, State::Dead] {
+            assert!(!ended(Some(container(state))), "{state:?}");
+        }
+        let before = |at| ContainerDetail { ended_at: at, ..container(State::Exited) };
+        assert!(!ended(Some(before(Some(second(99))))), "it was started since, and has renewed it");
+        assert!(!ended(Some(before(None))), "the engine does not tell when it ended");
+
+        let made = |at| ContainerDetail { created_at: Some(second(at)), ..container(State::Created) };
+        assert!(ended(Some(made(101))), "it was made anew");
+        assert!(!ended(Some(made(99))), "somebody else of that name has renewed it since");
+
+        let renamed = container(State::Running);
+        let container = Container { name: "other".into(), ..renamed.container };
+        assert!(!ended(Some(ContainerDetail { container, ..renamed })), "it runs under another name");
+    }
+
+    #[test]
+    fn one_without_a_container_must_have_been_silent() {
+        let lease =
+            |renewed| Lease { holder: "s".into(), renewed: Some(second(renewed)), version: "1".into() };
+        let gone = |renewed| has_ended(&Observed::default(), &lease(renewed), second(100));
+        assert!(gone(90) && !gone(91));
+        let free = Lease { holder: String::new(), ..lease(0) };
+        assert!(!has_ended(&Observed::default(), &free, second(100)), "nobody holds it");
+        let new = Lease { renewed: None, ..lease(0) };
+        assert!(!has_ended(&Observed::default(), &new, second(100)));
+    }
+
+    #[test]
+    fn who_holds_one_is_known() {
+        let lease = Lease { holder: "s".into(), ..Lease::default() };
+        let state = ChildState { leases: BTreeMap::from([("k3s".into(), lease)]), ..ChildState::default() };
+        let observed = Observed { child: Child::Reachable(state), ..Observed::default() };
+        assert!(holds(&observed, "s") && !holds(&observed, "t") && !holds(&Observed::default(), "s"));
+    }
+}

@@ -1,0 +1,360 @@
+//! What is inside of nodes that run: their mounts, their hosts file, and when published ports lead to them. And from where
+//! a cluster's API is reached.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{container, push},
+    life::{host_port, resolves, resolves_by_tcp, resolves_by_udp},
+    live::{Kubectl, command, docker, eventually, holds, inspect, install, pause, world},
+    live_harness::Group,
+    live_operator::{Operator, Victim},
+    live_scene::{LIMIT, Scene, is_ready},
+};
+
+pub const GROUP: Group = Group {
+    name: "nodes",
+    setup,
+    tests: &[
+        ("pods_see_and_make_mounts", pods_see_and_make_mounts),
+        ("an_image_without_a_shell_is_told", an_image_without_a_shell_is_told),
+        ("hosts_files_are_put_right", hosts_files_are_put_right),
+        ("published_ports_lead_to_nodes_that_answer", published_ports_lead_to_nodes_that_answer),
+        ("pods_of_the_management_cluster_reach_the_api", pods_of_the_management_cluster_reach_the_api),
+        ("pods_of_another_cluster_reach_the_api", pods_of_another_cluster_reach_the_api),
+    ],
+};
+
+/// The cluster's own DNS on its nodes, by UDP and TCP.
+const DNS_PORT: u16 = 30100;
+/// How long an answer may take.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// The cluster with so many agents.
+fn agents(scene: &Scene, count: usize) {
+    scene.apply(
+        "LocalCluster",
+        "c",
+        &format!(
+            "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}}, agents: {{count: {count}}}, \
+             api: {{hostIP: 0.0.0.0}}, registries: {{use: [{{name: r}}]}}, hostAliases: [{{ip: 192.0.2.7, hostnames: \
+             [db.e2e.test]}}], ports: [{{name: tcp, port: {DNS_PORT}}}, {{name: udp, port: {DNS_PORT}, protocol: UDP}}]}}"
+        ),
+    );
+    scene.ready("lc/c");
+}
+
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("nodes");
+    scene.apply("Registry", "r", "{}");
+    agents(&scene, 0);
+    scene.child("c").apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: dns, namespace: kube-system}}, spec: {{type: NodePort, \
+         selector: {{k8s-app: kube-dns}}, ports: [{{name: udp, port: 53, protocol: UDP, nodePort: {DNS_PORT}}}, {{name: \
+         tcp, port: 53, nodePort: {DNS_PORT}}}]}}}}"
+    ));
+    eventually(120, "the cluster's DNS answers", || {
+        holds(resolves(host_port(&scene, "udp")), || "not yet".to_owned())
+    });
+    scene
+}
+
+/// All that is mounted on this machine, but for what Docker mounts for each container.
+fn mounted_here() -> BTreeSet<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the kernel tells it");
+    let own = |line: &&str| !line.contains("/docker/") && !line.contains(" nsfs ");
+    mounts.lines().filter(own).map(str::to_owned).collect()
+}
+
+/// Pods with mounts that propagate, as CSI drivers, node-exporter and Cilium have them.
+fn propagating(scene: &Scene, node: &str) -> Vec<String> {
+    let image = push(scene, "mounts");
+    let pod = |name: &str, from: &str, at: &str, how: &str, privileged: bool| {
+        let name = format!("{name}-{}", &node[node.len() - 8..]);
+        let mount = json!({"name": "v", "mountPath": at, "mountPropagation": how});
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {
+                "nodeName": node, "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "c", "image": image, "securityContext": {"privileged": privileged}, "volumeMounts": [mount],
+                }],
+                "volumes": [{"name": "v", "hostPath": {"path": from}}],
+            },
+        });
+        scene.child("c").apply(&pod.to_string());
+        name
+    };
+    let mut all = vec![
+        pod("sees", "/", "/host", "HostToContainer", false),
+        pod("makes", "/var/lib/kubelet", "/plugins", "Bidirectional", true),
+    ];
+    if docker(&["exec", node, "sh", "-c", "[ -d /sys/fs/bpf ] && echo yes || echo no"]) == "yes" {
+        all.push(pod("bpf", "/sys/fs/bpf", "/sys/fs/bpf", "HostToContainer", true));
+    }
+    all
+}
+
+/// Waits until the Pods run, having been started again so often.
+fn run(child: &Kubectl, pods: &[String], restarts: u64) {
+    for pod in pods {
+        eventually(120, &format!("{pod} runs"), || {
+            let seen = child.json(&["pod", pod])?;
+            let status = &seen["status"]["containerStatuses"][0];
+            let count = status["restartCount"].as_u64().unwrap_or_default();
+            holds(status["ready"] == true && count >= restarts, || {
+                format!("{status} {}", child.run(&["describe", "pod", pod]))
+            })
+        });
+    }
+}
+
+fn pods_see_and_make_mounts(scene: &Scene) {
+    agents(scene, 1);
+    let child = scene.child("c");
+    let before = mounted_here();
+    let nodes = ["server-0", "agent-0"].map(|n| container(scene, n));
+    for node in &nodes {
+        let pods = propagating(scene, node);
+        for restarts in [0, 1] {
+            run(&child, &pods, restarts);
+            // What a Pod mounts is there in the node and for the other one, and nowhere else.
+            child.run(&[
+                "exec",
+                &pods[1],
+                "--",
+                "sh",
+                "-c",
+                "mkdir -p /plugins/e2e && mount -t tmpfs e2e /plugins/e2e",
+            ]);
+            child.run(&["exec", &pods[1], "--", "touch", "/plugins/e2e/made"]);
+            docker(&["exec", node, "ls", "/var/lib/kubelet/e2e/made"]);
+            child.run(&["exec", &pods[0], "--", "ls", "/host/var/lib/kubelet/e2e/made"]);
+            assert_eq!(mounted_here(), before, "it reached this machine");
+            child.run(&["exec", &pods[1], "--", "umount", "/plugins/e2e"]);
+            if restarts == 0 {
+                docker(&["restart", node]);
+            }
+        }
+        let seen = inspect(node).expect("it is there");
+        let mounts = seen["Mounts"].as_array().cloned().unwrap_or_default();
+        assert!(mounts.iter().all(|m| m["Propagation"] == ""), "Docker mounts are as ever: {mounts:?}");
+        // K3s is the first process, and hears of signals.
+        let first = docker(&["exec", node, "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline"]);
+        assert!(first.contains("k3s") && !first.contains("make-rshared"), "{first}");
+        child.run(
+            &[&["delete", "pod", "--now"], &pods.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat(),
+        );
+    }
+    scene.ready("lc/c");
+    agents(scene, 0);
+}
+
+fn an_image_without_a_shell_is_told(scene: &Scene) {
+    const NAME: &str = "localhost/e2e-no-shell:1";
+    let args = ["--host", &world("DOCKER_HOST"), "build", "-q", "-t", NAME, "-"];
+    command("docker", &args, "FROM scratch\nENTRYPOINT [\"/bin/k3s\"]\n").unwrap_or_else(|e| panic!("{e}"));
+    scene.apply("LocalCluster", "shell", &format!("{{image: \"{NAME}\"}}"));
+    let said = scene.reason("lc/shell", "ControlPlaneReady", "NodeImageInvalid");
+    println!("        {said}");
+    assert!(said.contains("/bin/sh"), "{said}");
+    scene.reason("lc/shell", "Stalled", "NodeImageInvalid");
+    scene.run(&["delete", "lc/shell", "--timeout=60s"]);
+    docker(&["rmi", NAME]);
+}
+
+fn hosts_files_are_put_right(scene: &Scene) {
+    let node = container(scene, "server-0");
+    let read = || docker(&["exec", &node, "cat", "/etc/hosts"]);
+    let started = || inspect(&node).map(|seen| seen["State"]["StartedAt"].clone());
+    let finds =
+        |name: &str| docker(&["exec", &node, "sh", "-c", &format!("ping -c1 -W1 {name} 2>&1 | head -1")]);
+    // What is read of nodes is trusted for as long as it takes until everything is looked at again.
+    let operator = Operator::new(&world("DOCKER_HOST"), &["--resync=5s"], Victim::default());
+    operator.start();
+    let (before, since) = (read(), started());
+    let edits = [
+        // Another address, a name less, a line of somebody's own.
+        "sed 's/^192.0.2.7/192.0.2.8/; /host.k3d.internal/d' /etc/hosts >/tmp/h; echo '192.0.2.9 own.e2e.test' >>/tmp/h; \
+         cat /tmp/h >/etc/hosts",
+        ": >/etc/hosts",
+    ];
+    for edit in edits {
+        docker(&["exec", &node, "sh", "-c", edit]);
+        let now = eventually(90, "the hosts file is put right", || {
+            let now = read();
+            let lines =
+                |text: &str| -> BTreeSet<String> { text.lines().map(|l| l.replace('\t', " ")).collect() };
+            let (had, has) = (lines(&before), lines(&now));
+            // Docker's lines for IPv6 that only say what is so anyway come back with the next start.
+            let missing: Vec<_> =
+                had.iter().filter(|l| !l.contains(':') && !has.contains(*l)).cloned().collect();
+            holds(missing.is_empty(), || format!("{missing:?} of {now}")).map(|()| now)
+        });
+        assert!(!now.contains("192.0.2.8"), "{now}");
+        assert!(finds("db.e2e.test").contains("(192.0.2.7)"), "{now}");
+        assert_eq!(
+            now.contains("own.e2e.test"),
+            edit.contains("own.e2e.test"),
+            "what others add stays: {now}"
+        );
+    }
+    eventually(60, "it is Ready", || is_ready(&scene.try_get("lc/c")?));
+    assert_eq!(started(), since, "the node was started again");
+    drop(operator);
+}
+
+/// Asks for a name, again and again and each time anew, while something happens; how many questions there were, and which
+/// of them got no answer.
+fn asked(ask: impl Fn() -> bool + Sync, act: impl FnOnce()) -> (usize, Vec<usize>) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let (mut count, mut lost) = (0, Vec::new());
+            while !ended.load(Ordering::Relaxed) {
+                count += 1;
+                if !ask() {
+                    lost.push(count);
+                }
+                pause(Duration::from_millis(20));
+            }
+            (count, lost)
+        });
+        let done = catch_unwind(AssertUnwindSafe(act));
+        ended.store(true, Ordering::Relaxed);
+        let answers = asking.join().expect("it only asks");
+        done.unwrap_or_else(|panic| resume_unwind(panic));
+        answers
+    })
+}
+
+/// The nodes that published ports lead to, as the load balancer has it.
+fn led_to(scene: &Scene) -> BTreeSet<String> {
+    let file = docker(&["exec", &container(scene, "serverlb"), "cat", "/etc/nginx/nginx.conf"]);
+    let server = |line: &str| {
+        Some(line.trim().strip_prefix("server ")?.strip_suffix(" max_fails=1 fail_timeout=2s;")?.to_owned())
+    };
+    let port = format!(":{DNS_PORT}");
+    file.lines().filter_map(server).filter_map(|s| s.strip_suffix(&port).map(str::to_owned)).collect()
+}
+
+fn published_ports_lead_to_nodes_that_answer(scene: &Scene) {
+    let (udp, tcp) = (host_port(scene, "udp"), host_port(scene, "tcp"));
+    for count in [2, 1, 2, 0] {
+        let mut by_tcp = None;
+        let by_udp = asked(
+            || resolves_by_udp(udp, WITHIN),
+            || by_tcp = Some(asked(|| resolves_by_tcp(tcp, WITHIN), || agents(scene, count))),
+        );
+        let by_tcp = by_tcp.expect("it was asked");
+        println!(
+            "        to {count} agents: {} of {} lost by UDP, {} of {} by TCP",
+            by_udp.1.len(),
+            by_udp.0,
+            by_tcp.1.len(),
+            by_tcp.0
+        );
+        assert!(by_udp.0 > 20 && by_tcp.0 > 20, "hardly anything was asked");
+        assert_eq!(
+            (by_udp.1, by_tcp.1),
+            (Vec::new(), Vec::new()),
+            "questions without an answer, to {count} agents"
+        );
+        // Ready means that all of them are led to.
+        assert_eq!(led_to(scene).len(), count + 1);
+    }
+}
+
+/// A Pod in which a kubectl asks for `/readyz` by a kubeconfig; what it says.
+fn asks(k: &Kubectl, namespace: &str, image: &str, kubeconfig: &str) -> Result<String, String> {
+    let metadata = |name: &str| json!({"name": name, "namespace": namespace});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata("asks"), "stringData": {"kubeconfig": kubeconfig},
+    });
+    k.apply(&secret.to_string());
+    let mounts = json!([{"name": "bin", "mountPath": "/node"}, {"name": "kube", "mountPath": "/kube"}]);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata("asks"),
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": image, "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts}],
+            "volumes": [
+                // The node's own kubectl, which needs nothing else.
+                {"name": "bin", "hostPath": {"path": "/bin"}},
+                {"name": "kube", "secret": {"secretName": "asks"}},
+            ],
+        },
+    });
+    k.apply(&pod.to_string());
+    let own = |args: &[&str]| k.attempt(&[&["-n", namespace], args].concat());
+    let ready = own(&["wait", "--for=condition=Ready", "pod/asks", "--timeout=120s"]);
+    let kubectl = [
+        "/node/k3s",
+        "kubectl",
+        "--kubeconfig",
+        "/kube/kubeconfig",
+        "get",
+        "--raw",
+        "/readyz",
+        "--request-timeout=5s",
+    ];
+    let said = ready.and_then(|_| own(&[&["exec", "asks", "--"], &kubectl[..]].concat()));
+    own(&["delete", "pod/asks", "secret/asks", "--now"]).unwrap_or_else(|e| panic!("{e}"));
+    said
+}
+
+fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
+    let image = world("HTTP_IMAGE");
+    let load = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/world");
+    command(load, &["load", &image], "").unwrap_or_else(|e| panic!("{e}"));
+    let value = || scene.kubeconfig("c", "value");
+    let ask = || asks(&scene.k, &scene.namespace, &image, &value());
+    assert_eq!(ask().as_deref(), Ok("ok"), "{}", value());
+    // The load balancer gets another address there; the Secret follows.
+    docker(&["rm", "-f", &container(scene, "serverlb")]);
+    eventually(LIMIT, "the API is reached again", || holds(ask().as_deref() == Ok("ok"), value));
+    scene.ready("lc/c");
+}
+
+/// The kubeconfig with another server.
+fn with_server(kubeconfig: &str, server: &str) -> String {
+    let line = |line: &str| match line.split_once("server: ") {
+        Some((before, _)) if !before.contains(':') => format!("{before}server: {server}"),
+        _ => line.to_owned(),
+    };
+    kubeconfig.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn pods_of_another_cluster_reach_the_api(scene: &Scene) {
+    scene.apply(
+        "LocalCluster",
+        "hub",
+        "{servers: {args: [\"--disable=traefik,metrics-server,servicelb\"]}, registries: {use: [{name: r}]}}",
+    );
+    scene.ready("lc/hub");
+    let (hub, image) = (scene.child("hub"), push(scene, "asks"));
+    let port = scene.get("lc/c")["status"]["apiPort"]["hostPort"].as_u64().expect("the port is told");
+    let (value, address) = (scene.kubeconfig("c", "value"), format!("https://host.k3d.internal:{port}"));
+    let mut said = String::new();
+    // The name of the Docker host is told to the cluster's DNS, which reads it every half a minute.
+    eventually(180, "the other cluster's API answers", || {
+        said = asks(&hub, "default", &image, &with_server(&value, &address))?;
+        holds(said == "ok", || said.clone())
+    });
+    // Docker keeps its networks apart.
+    let apart = asks(&hub, "default", &image, &value);
+    assert!(apart.is_err(), "{apart:?}");
+    scene.run(&["delete", "lc/hub", &format!("--timeout={LIMIT}s")]);
+    let gone: Value = scene.try_get("lc/hub").unwrap_or_default();
+    assert_eq!(gone, Value::Null);
+}

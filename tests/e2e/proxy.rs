@@ -1,0 +1,169 @@
+//! A cluster behind a proxy: what is outside comes through it, and nothing that is inside is asked of it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{container, nodes_are_ready, push},
+    live::{docker, eventually, holds, install, world},
+    live_harness::Group,
+    live_http_proxy::HttpProxy,
+    live_registries::{Setup, Upstream},
+    live_scene::{LIMIT, Scene, condition, is_ready},
+};
+
+pub const GROUP: Group = Group {
+    name: "proxy",
+    setup,
+    tests: &[
+        ("images_of_outside_come_through_it", images_of_outside_come_through_it),
+        ("what_is_inside_is_not_asked_of_it", what_is_inside_is_not_asked_of_it),
+        ("an_agent_and_a_registry_that_come_later_replace_nothing", later_ones_replace_nothing),
+    ],
+};
+
+/// Where the world outside is, for which nobody but the proxy knows the way.
+const OUTSIDE: &str = "outside.e2e.test:5000";
+
+struct Stage {
+    proxy: HttpProxy,
+    upstream: Upstream,
+}
+
+/// The cluster with so many agents, these registries, and this in its pools' NO_PROXY.
+fn apply(scene: &Scene, agents: usize, registries: &[&str], past: Option<&str>) {
+    // The Docker host, as nodes know it.
+    let proxy = format!("http://host.k3d.internal:{}", scene.stage::<Stage>().proxy.port);
+    let mut env =
+        vec![json!({"name": "HTTP_PROXY", "value": proxy}), json!({"name": "https_proxy", "value": proxy})];
+    env.extend(past.map(|past| json!({"name": "NO_PROXY", "value": past})));
+    let used: Vec<Value> = registries.iter().map(|name| json!({"name": name})).collect();
+    let spec = json!({
+        "servers": {"count": 1, "args": ["--disable=traefik,metrics-server,servicelb"], "env": env},
+        "agents": {"count": agents, "env": env},
+        "registries": {
+            "use": used, "mirrors": [{"registry": OUTSIDE, "endpoints": [format!("http://{OUTSIDE}")]}],
+            "defaultEndpoint": false,
+        },
+    });
+    scene.apply("LocalCluster", "c", &spec.to_string());
+}
+
+fn setup() -> Scene {
+    install();
+    let scene = Scene::new("proxy");
+    let upstream = Upstream::start(&format!("{}-outside", scene.namespace), &Setup::default());
+    let proxy = HttpProxy::start(&[(OUTSIDE, upstream.port)]);
+    let scene = scene.with(Stage { proxy, upstream });
+    scene.apply("Registry", "r", "{}");
+    apply(&scene, 1, &["r"], None);
+    scene.ready("lc/c");
+    scene
+}
+
+/// Has a Pod run on a node from an image, and answers its log and what is executed in it.
+fn runs(scene: &Scene, name: &str, image: &str, node: &str) {
+    let child = scene.child("c");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "nodeName": node, "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": image, "command": ["sh", "-c", "echo said; sleep 3600"]}],
+        },
+    });
+    child.apply(&pod.to_string());
+    let ready = child.attempt(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=90s"]);
+    ready.unwrap_or_else(|e| panic!("{e} {}", child.run(&["describe", "pod", name])));
+    // By the API server's way to the kubelet.
+    assert_eq!(child.run(&["logs", name]), "said");
+    assert_eq!(child.run(&["exec", name, "--", "echo", "executed"]), "executed");
+    child.run(&["delete", "pod", name, "--now"]);
+}
+
+fn images_of_outside_come_through_it(scene: &Scene) {
+    let Stage { proxy, upstream } = scene.stage();
+    let image = format!("{}/e2e/outside:1", upstream.host());
+    docker(&["tag", &world("HTTP_IMAGE"), &image]);
+    docker(&["push", "-q", &image]);
+    docker(&["rmi", &image]);
+    for node in ["server-0", "agent-0"] {
+        runs(scene, &format!("outside-{node}"), &format!("{OUTSIDE}/e2e/outside:1"), &container(scene, node));
+    }
+    assert!(proxy.asked().iter().any(|place| place == OUTSIDE), "{:?}", proxy.asked());
+}
+
+/// Nothing but what is outside was asked of the proxy.
+fn nothing_inside_was_asked(scene: &Scene) {
+    let mut asked = scene.stage::<Stage>().proxy.asked();
+    asked.sort();
+    asked.dedup();
+    println!("        the proxy was asked for {asked:?}");
+    let network = docker(&[
+        "network",
+        "inspect",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        &format!("k3d-{}-c", scene.namespace),
+    ]);
+    let prefix = network.rsplit_once('.').expect("it is an address").0.to_owned();
+    let inside = |place: &&String| {
+        ["k3d-", "10.42.", "10.43.", "127.", "localhost", "kubernetes", "host.k3d.internal", prefix.as_str()]
+            .iter()
+            .any(|begin| place.starts_with(begin))
+            || place.contains(".svc")
+    };
+    let inside: Vec<_> = asked.iter().filter(inside).collect();
+    assert!(inside.is_empty(), "{inside:?}");
+}
+
+fn what_is_inside_is_not_asked_of_it(scene: &Scene) {
+    let image = push(scene, "inside");
+    for node in ["server-0", "agent-0"] {
+        runs(scene, &format!("inside-{node}"), &image, &container(scene, node));
+    }
+    // Each again from its beginning: the agent joins, the server starts.
+    for node in ["agent-0", "server-0"] {
+        docker(&["restart", &container(scene, node)]);
+        eventually(LIMIT, "it works again", || {
+            nodes_are_ready(&scene.child("c"), 2, &world("NODE_VERSION"))?;
+            is_ready(&scene.try_get("lc/c")?)
+        });
+    }
+    runs(scene, "again", &image, &container(scene, "agent-0"));
+    nothing_inside_was_asked(scene);
+}
+
+fn later_ones_replace_nothing(scene: &Scene) {
+    let ids = || -> Vec<(String, String)> {
+        let picture = scene.picture();
+        ["server-0", "agent-0"]
+            .map(|n| container(scene, n))
+            .map(|n| (n.clone(), picture[&n].id.clone()))
+            .into()
+    };
+    let before = ids();
+    apply(scene, 2, &["r"], None);
+    scene.ready("lc/c");
+    assert_eq!(ids(), before, "an agent more");
+    scene.apply("Registry", "later", "{}");
+    apply(scene, 2, &["r", "later"], None);
+    let said = scene.reason("lc/c", "RegistriesReady", "RegistryBehindProxy");
+    println!("        {said}");
+    let hostname = scene.get("lreg/later")["status"]["cluster"].as_str().expect("it is told").to_owned();
+    let (hostname, _) = hostname.split_once(':').expect("it has a port");
+    assert!(said.contains(hostname) && said.contains("NO_PROXY"), "{said}");
+    assert_eq!(ids(), before, "a registry more");
+    assert!(condition(&scene.get("lc/c"), "Ready").is_ok_and(|c| c["reason"] == "RegistryBehindProxy"));
+    // As it says.
+    apply(scene, 2, &["r", "later"], Some(hostname));
+    scene.ready("lc/c");
+    assert!(ids().iter().zip(&before).all(|(now, before)| now != before), "they were replaced");
+    for node in ["server-0", "agent-0", "agent-1"] {
+        let env = docker(&["inspect", "-f", "{{join .Config.Env \" \"}}", &container(scene, node)]);
+        assert!(env.contains(&format!("NO_PROXY={hostname},localhost,")), "{env}");
+    }
+    nothing_inside_was_asked(scene);
+    apply(scene, 1, &["r"], None);
+    scene.ready("lc/c");
+    scene.run(&["delete", "lreg/later", &format!("--timeout={LIMIT}s")]);
+    eventually(60, "it is gone", || holds(scene.try_get("lreg/later").is_err(), || "still there".to_owned()));
+}
