@@ -73,11 +73,22 @@ pub struct Config {
     #[arg(
         long,
         env = "LOCALCLUSTER_NETWORK_POOL",
-        default_value = "172.31.0.0/16",
+        default_value = "10.231.0.0/16",
         value_name = "CIDR",
         value_parser = network_pool
     )]
     pub network_pool: Ipv4Net,
+
+    /// Where specs may choose a subnet besides in the pool; by default nowhere. May be given several times. The Docker host
+    /// sends what is for such a subnet to the cluster: leave out networks that it has to reach
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_ALLOW_SUBNET",
+        value_name = "CIDR,CIDR",
+        value_delimiter = ',',
+        value_parser = allowed_subnet
+    )]
+    pub allow_subnet: Vec<Ipv4Net>,
 
     /// The host ports to choose from where an object names none
     #[arg(
@@ -122,10 +133,24 @@ pub struct Config {
     )]
     pub node_repair_after: RepairAfter,
 
-    /// The node that this process runs on. A container of that name on the engine is taken for that node, and the
-    /// load balancers join its network to be reached from here
+    /// The node that this process runs on. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
+
+    /// The address of that node (status.hostIP)
+    #[arg(long, env = "HOST_IP", value_name = "IP")]
+    pub host_ip: Option<IpAddr>,
+
+    /// The container that is that node, whose network load balancers and registries join to be reached from here: auto for
+    /// the one that has the address HOST_IP, if any; the container's name; or none
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_MANAGEMENT_CONTAINER",
+        default_value = "auto",
+        value_name = "auto|NAME|none",
+        value_parser = management_container
+    )]
+    pub management_container: ManagementContainer,
 
     /// The namespace of the Lease that keeps a second operator waiting
     #[arg(
@@ -182,6 +207,17 @@ impl fmt::Display for DockerHost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepairAfter(pub Option<SignedDuration>);
 
+/// Which container is the management cluster's Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManagementContainer {
+    /// The one that has the Node's address.
+    Auto,
+    /// The one of this name.
+    Named(String),
+    /// None is.
+    None,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -201,10 +237,17 @@ fn docker_host(s: &str) -> Result<DockerHost, String> {
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {
-    const WRITE: &str = "write an IPv4 network of /8 to /24, for example 172.31.0.0/16";
-    let net: Ipv4Net = s.parse().map_err(|_| WRITE.to_owned())?;
-    if !(8..=24).contains(&net.prefix_len()) {
-        return Err(WRITE.into());
+    network(s, 8..=24, "write an IPv4 network of /8 to /24, for example 10.231.0.0/16")
+}
+
+fn allowed_subnet(s: &str) -> Result<Ipv4Net, String> {
+    network(s, 8..=25, "write an IPv4 network of /8 to /25, for example 192.168.64.0/20")
+}
+
+fn network(s: &str, prefixes: RangeInclusive<u8>, write: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = s.parse().map_err(|_| write.to_owned())?;
+    if !prefixes.contains(&net.prefix_len()) {
+        return Err(write.into());
     }
     // A pool that is not what was meant would collide with networks that nobody thinks of.
     if net != net.trunc() {
@@ -258,6 +301,20 @@ fn host_path(s: &str) -> Result<String, String> {
     }
 }
 
+fn management_container(s: &str) -> Result<ManagementContainer, String> {
+    match s.trim() {
+        "auto" => Ok(ManagementContainer::Auto),
+        "none" => Ok(ManagementContainer::None),
+        // As Docker has it.
+        name if name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) =>
+        {
+            Ok(ManagementContainer::Named(name.to_owned()))
+        }
+        _ => Err("write auto, none, or the name of a container, for example kind-control-plane".into()),
+    }
+}
+
 fn repair_after(s: &str) -> Result<RepairAfter, String> {
     match s.trim() {
         "0" | "never" => Ok(RepairAfter(None)),
@@ -292,7 +349,16 @@ mod tests {
         assert_eq!(network_pool("172.31.4.0/24"), Ok("172.31.4.0/24".parse().unwrap()));
         assert!(network_pool("172.31.5.0/16").unwrap_err().ends_with("write 172.31.0.0/16"));
         for bad in ["", "172.31.0.0", "10.0.0.0/7", "10.0.0.0/25", "fd00::/16"] {
-            assert!(network_pool(bad).unwrap_err().contains("for example 172.31.0.0/16"), "{bad:?}");
+            assert!(network_pool(bad).unwrap_err().contains("for example 10.231.0.0/16"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn subnets_that_specs_may_choose() {
+        assert_eq!(allowed_subnet("192.168.7.128/25"), Ok("192.168.7.128/25".parse().unwrap()));
+        assert!(allowed_subnet("192.168.7.1/24").unwrap_err().ends_with("write 192.168.7.0/24"));
+        for bad in ["", "192.168.0.0", "0.0.0.0/0", "10.0.0.0/26", "fd00::/16"] {
+            assert!(allowed_subnet(bad).unwrap_err().contains("for example 192.168.64.0/20"), "{bad:?}");
         }
     }
 
@@ -339,6 +405,17 @@ mod tests {
         }
         for bad in ["", "/", "srv", "/srv/", "//srv", "/srv/..", "/srv/./a", "/srv//a"] {
             assert!(host_path(bad).unwrap_err().contains("for example /srv"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_management_container_is_found_named_or_none() {
+        assert_eq!(management_container("auto"), Ok(ManagementContainer::Auto));
+        assert_eq!(management_container("none"), Ok(ManagementContainer::None));
+        let named = ManagementContainer::Named("kind-control-plane".into());
+        assert_eq!(management_container(" kind-control-plane"), Ok(named));
+        for bad in ["", "-x", "a/b", "a b"] {
+            assert!(management_container(bad).unwrap_err().contains("kind-control-plane"), "{bad:?}");
         }
     }
 

@@ -38,7 +38,9 @@ fn help_names_every_variable() {
         "LOCALCLUSTER_HTTP_LISTEN",
         "LOCALCLUSTER_LOG_FORMAT",
         "LOCALCLUSTER_RESYNC",
+        "LOCALCLUSTER_MANAGEMENT_CONTAINER",
         "NODE_NAME",
+        "HOST_IP",
         "POD_NAMESPACE",
         "RUST_LOG",
     ] {

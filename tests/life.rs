@@ -11,7 +11,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
     docker::engine::Published,
     k3s::{kube_proxy::Told, load_balancer},
-    plan::cluster::Settings,
+    plan::{cluster::Settings, management::Management},
 };
 use serde_json::{Value, json};
 use support::{
@@ -630,7 +630,7 @@ async fn the_management_cluster_is_told_an_address_that_its_pods_reach() {
     assert_eq!(server(&rig, "value"), "https://172.31.0.2:6443");
 
     // A container of the same engine, which is on another network.
-    let mut rig = Rig::new(Settings { node_name: Some("mgmt".into()), ..lab::settings() });
+    let mut rig = Rig::new(Settings { management: Management::Named("mgmt".into()), ..lab::settings() });
     rig.world(|w| place(w, "mgmt", [172, 17, 0, 9]));
     put(&rig, "dev", json!({}), json!({}));
     rig.settle(ENOUGH).await;

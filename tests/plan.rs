@@ -5,7 +5,7 @@
 mod servers;
 mod support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use localcluster_operator::{
     api::{
@@ -29,6 +29,7 @@ use support::{
     interfere::Outside,
     lab::{Chance, Lab, Object},
     script::{self, Event, happen, specs},
+    world::Volume,
 };
 
 /// Rounds within which everything has to be settled: a replacement of three agents takes four each, and a node that
@@ -121,6 +122,12 @@ fn delete(lab: &mut Lab) {
     for _ in 0..4 {
         lab.round();
     }
+}
+
+/// A volume that consents to this namespace.
+fn consenting(namespace: &str) -> Volume {
+    let labels = BTreeMap::from([(names::ALLOW_NAMESPACES.to_owned(), namespace.to_owned())]);
+    Volume { labels: Arc::new(labels), ..Volume::default() }
 }
 
 proptest! {
@@ -308,7 +315,7 @@ proptest! {
         lab.chance.0 = chance;
         if given {
             lab.registries[0].spec.storage.volume_name = Some("mine".into());
-            lab.world.volumes.entry("mine".into()).or_default();
+            lab.world.volumes.insert("mine".into(), consenting("default"));
         }
         for event in &events {
             match event {
@@ -324,7 +331,7 @@ proptest! {
             }
         }
         if given {
-            lab.world.volumes.entry("mine".into()).or_default();
+            lab.world.volumes.entry("mine".into()).or_insert_with(|| consenting("default"));
         }
         lab.settle(ENOUGH);
         prop_assert!(quiet(&mut lab));
@@ -349,8 +356,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(500))]
 
-    /// Names fit, and objects of one name in two namespaces never meet; nor do two names in one namespace. What can
-    /// meet is `a-b/c` with `a/b-c`, since both are written `a-b-c`: that is a NameConflict for the second.
+    /// Names fit, and no two objects ever meet, wherever their hyphens are.
     #[test]
     fn names_fit_and_differ(a in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", b in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", ns in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", other in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
         let cluster = |ns: &str, name: &str| names::cluster(ns, name, None);
@@ -366,6 +372,9 @@ proptest! {
             prop_assert_ne!(cluster(&ns, &a), cluster(&ns, &b));
             prop_assert_ne!(registry(&ns, &a), registry(&ns, &b));
         }
+        let (long, short) = (format!("{a}-{ns}"), format!("{ns}-{b}"));
+        prop_assert_ne!(cluster(&long, &b), cluster(&a, &short));
+        prop_assert_ne!(registry(&long, &b), registry(&a, &short));
         if ns != other {
             prop_assert_ne!(cluster(&ns, &a), cluster(&other, &a));
             prop_assert_ne!(registry(&ns, &a), registry(&other, &a));

@@ -166,14 +166,15 @@ pub mod reasons {
     pub const CONFIG_MAP_NOT_FOUND: &str = "ConfigMapNotFound";
     /// A ConfigMap is there without what is needed of it.
     pub const CONFIG_MAP_INVALID: &str = "ConfigMapInvalid";
-    /// A Registry of another namespace does not allow this one to use it.
+    /// What the spec names, a Registry of another namespace or somebody's volume or container, does not allow this
+    /// namespace to use it.
     pub const NOT_ALLOWED: &str = "NotAllowed";
     /// A manifest can't be applied: it is no YAML, or an object in it lacks its name or kind.
     pub const MANIFEST_INVALID: &str = "ManifestInvalid";
     /// The user's registries file says something that K3s would ignore or choke on.
     pub const REGISTRIES_INVALID: &str = "RegistriesInvalid";
-    /// The Docker volume that the spec names is not there.
-    pub const VOLUME_NOT_FOUND: &str = "VolumeNotFound";
+    /// The subnet that the spec names is in no range that specs may choose from.
+    pub const SUBNET_NOT_ALLOWED: &str = "SubnetNotAllowed";
     /// The directory of the host that the spec names is not there.
     pub const HOST_PATH_NOT_FOUND: &str = "HostPathNotFound";
     /// The directory of the host that the spec names may not be mounted.
@@ -276,7 +277,7 @@ pub mod reasons {
         NOT_ALLOWED,
         MANIFEST_INVALID,
         REGISTRIES_INVALID,
-        VOLUME_NOT_FOUND,
+        SUBNET_NOT_ALLOWED,
         HOST_PATH_NOT_FOUND,
         HOST_PATH_NOT_ALLOWED,
         GPU_UNAVAILABLE,

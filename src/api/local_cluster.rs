@@ -116,8 +116,8 @@ pub struct LocalClusterSpec {
     #[serde(default)]
     pub on_data_loss: DataLoss,
     /// The cluster's name on the Docker host: nodes are called `k3d-<clusterName>-server-0` and so on. A DNS label of
-    /// at most 32 characters. Default: the object's name, with the namespace before it (`<namespace>-<name>`) unless
-    /// that is `default`, cut to 32 characters. It can't be set, changed or removed after creation.
+    /// at most 32 characters. Default: the object's name; in other namespaces than `default` with the namespace and a
+    /// hash, `<namespace>-<name>-<hash>`, cut to 32 characters. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::cluster_name())]
@@ -337,8 +337,9 @@ impl SecretKeyRef {
     "all nodes have their addresses in it; make a new LocalCluster instead"
 ))]
 pub struct NetworkSpec {
-    /// The IPv4 subnet of the nodes, /16 to /25, by its first address: `172.31.16.0/24`. Default: a free /24 of the
-    /// operator's pool; see `status.network`. It can't be set, changed or removed after creation.
+    /// The IPv4 subnet of the nodes, /16 to /25, by its first address: `10.231.16.0/24`. It has to be in the
+    /// operator's pool (`--network-pool`) or in what it allows besides (`--allow-subnet`). Default: a free /24 of the pool; see
+    /// `status.network`. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 18))]
     #[x_kube(validation = schema::subnet(), validation = schema::subnet_range())]

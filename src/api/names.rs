@@ -11,7 +11,8 @@ pub const UID: &str = "localcluster.dev/uid";
 pub const MANAGER: &str = "localcluster.dev/manager";
 /// Label: the hash of the intent that a container was made from.
 pub const SPEC_HASH: &str = "localcluster.dev/spec-hash";
-/// Label: `namespace/name` of the owner, for people who look at the host.
+/// Label: `namespace/name` of the owner, for people who look at the host, and to tell whose namespace a volume is of that
+/// outlived its owner.
 pub const OWNER: &str = "localcluster.dev/owner";
 /// Label: the host port of the API, from which status can be rebuilt.
 pub const API_PORT: &str = "localcluster.dev/api-port";
@@ -19,6 +20,9 @@ pub const API_PORT: &str = "localcluster.dev/api-port";
 pub const DATASTORE: &str = "localcluster.dev/datastore";
 /// The value of [`DATASTORE`] that there is.
 pub const ETCD: &str = "etcd";
+/// Label that somebody gives to a volume or a container of theirs: the namespaces, with commas between or `*` for all,
+/// whose objects may use it.
+pub const ALLOW_NAMESPACES: &str = "localcluster.dev/allow-namespaces";
 /// Label: the subnet of the cluster, from which a network that was removed is made again.
 pub const SUBNET: &str = "localcluster.dev/subnet";
 /// k3d's label on everything.
@@ -35,20 +39,22 @@ pub const MAX_CLUSTER_NAME: usize = 32;
 /// The longest name of a container that is a host name too.
 pub const MAX_HOSTNAME: usize = 63;
 
-/// The cluster's name on the Docker host: `name` in namespace `default`, `<namespace>-<name>` elsewhere, cut to 32
-/// characters with 8 hex digits of a hash, so that long names stay distinct.
+/// The cluster's name on the Docker host: `name` in namespace `default`, elsewhere `<namespace>-<name>` and 8 hex digits
+/// of a hash. It has at most 32 characters, see [`shorten`]. No two objects have the same: see [`scoped`].
+///
+/// Clusters that were made under another name keep it, see [`called`](crate::plan::called).
 pub fn cluster(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     match explicit {
         Some(n) => n.to_owned(),
-        None => shorten(&scoped(namespace, name), MAX_CLUSTER_NAME),
+        None => scoped("", namespace, name, MAX_CLUSTER_NAME),
     }
 }
 
-/// A registry's container and DNS name.
+/// A registry's container and DNS name, by the same rule: `k3d-<name>` in namespace `default`.
 pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     match explicit {
         Some(n) => n.to_owned(),
-        None => shorten(&format!("k3d-{}", scoped(namespace, name)), MAX_HOSTNAME),
+        None => scoped("k3d-", namespace, name, MAX_HOSTNAME),
     }
 }
 
@@ -57,8 +63,19 @@ pub fn own_registry(cluster: &str) -> String {
     shorten(&format!("{cluster}-registry"), MAX_HOSTNAME)
 }
 
-fn scoped(namespace: &str, name: &str) -> String {
-    if namespace == "default" { name.to_owned() } else { format!("{namespace}-{name}") }
+/// A name that no other object of the kind has. `team-a/images`, `team/a-images` and `default/team-a-images` are all
+/// `team-a-images` when they are written with hyphens, which both parts may have, so that a hash of both tells them
+/// apart. In namespace `default` names are k3d's.
+fn scoped(prefix: &str, namespace: &str, name: &str, max: usize) -> String {
+    if namespace == "default" {
+        return shorten(&format!("{prefix}{name}"), max);
+    }
+    // What ends in .localhost goes on doing so.
+    let (first, rest) =
+        name.split_at(name.find('.').filter(|at| name.len() - at <= max / 2).unwrap_or(name.len()));
+    let head =
+        hashed(&format!("{prefix}{namespace}-{first}"), &format!("{namespace}/{name}"), max - rest.len());
+    head + rest
 }
 
 /// The names of a LocalCluster's Docker objects.
@@ -121,11 +138,13 @@ pub fn volume(node: &str, kind: &str) -> String {
 
 /// `name` cut to `max` bytes, ending in 8 hex digits of its hash, where it is longer.
 fn shorten(name: &str, max: usize) -> String {
-    if name.len() <= max {
-        return name.to_owned();
-    }
-    let hash = hex(&Sha256::digest(name.as_bytes())[..4]);
-    let keep = name[..max - hash.len() - 1].trim_end_matches(['-', '.']);
+    if name.len() <= max { name.to_owned() } else { hashed(name, name, max) }
+}
+
+/// `name` with 8 hex digits of the hash of `of` behind, in all at most `max` bytes.
+fn hashed(name: &str, of: &str, max: usize) -> String {
+    let hash = hex(&Sha256::digest(of.as_bytes())[..4]);
+    let keep = name[..name.len().min(max - hash.len() - 1)].trim_end_matches(['-', '.']);
     format!("{keep}-{hash}")
 }
 
@@ -141,8 +160,28 @@ mod tests {
     #[test]
     fn names_of_one_object_in_two_namespaces_differ() {
         assert_eq!(cluster("default", "dev", None), "dev");
-        assert_eq!(cluster("team-a", "dev", None), "team-a-dev");
+        assert_eq!(cluster("team-a", "dev", None), "team-a-dev-c553f163");
         assert_eq!(cluster("team-a", "dev", Some("x")), "x");
+        assert_eq!(registry("default", "images.localhost", None), "k3d-images.localhost");
+        assert_eq!(registry("team-a", "images", None), "k3d-team-a-images-b7d93119");
+        let (one, other) =
+            (registry("team-a", "images.localhost", None), registry("team", "a-images.localhost", None));
+        assert!(one.starts_with("k3d-team-a-images-") && one.ends_with(".localhost"), "{one}");
+        assert_ne!(one, other);
+        let long = registry("team-a", &format!("{}.localhost", "x".repeat(63)), None);
+        assert!(long.len() == MAX_HOSTNAME && long.ends_with(".localhost"), "{long}");
+        let long = registry("team-a", &format!("x.{}", "y".repeat(63)), None);
+        assert!(long.len() == MAX_HOSTNAME && long.starts_with("k3d-team-a-x.yy"), "{long}");
+    }
+
+    #[test]
+    fn hyphens_make_no_two_names_one() {
+        let objects = [("team-a", "images"), ("team", "a-images"), ("default", "team-a-images")];
+        for of in [cluster, registry] {
+            let names: std::collections::BTreeSet<_> =
+                objects.iter().map(|(namespace, name)| of(namespace, name, None)).collect();
+            assert_eq!(names.len(), objects.len(), "{names:?}");
+        }
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub struct RegistrySpec {
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
     /// The name of the container, which is its DNS name in the clusters that use it: `registry.localhost`. At most 63
-    /// characters. Default: `k3d-<name>`, with the namespace before the name (`k3d-<namespace>-<name>`) unless that is
-    /// `default`. It can't be set, changed or removed after creation.
+    /// characters. Default: `k3d-<name>`; in other namespaces than `default` with the namespace and a hash,
+    /// `k3d-<namespace>-<name>-<hash>`. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::hostname())]
@@ -159,12 +159,13 @@ impl RegistrySpec {
 ))]
 #[x_kube(validation = schema::host_path_alone())]
 pub struct StorageSpec {
-    /// Whether the volume that the operator made stays when the object is deleted; a Registry with the same hostname
-    /// takes it up again. What counts is the value at the time of deletion.
+    /// Whether the volume that the operator made stays when the object is deleted; a Registry with the same hostname in
+    /// the same namespace takes it up again. What counts is the value at the time of deletion.
     #[serde(default)]
     pub retain: bool,
-    /// A Docker volume that exists already, instead of one that the operator makes. It is never removed. It can't be
-    /// set, changed or removed after creation.
+    /// A Docker volume that exists already, instead of one that the operator makes: one whose label
+    /// `localcluster.dev/allow-namespaces` names this namespace, among others with commas between, or is `*`. It is never
+    /// removed. It can't be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::volume_name())]

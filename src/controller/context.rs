@@ -10,7 +10,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use jiff::Timestamp;
 use kube::{
-    Client,
+    Client, Resource,
     core::error_boundary::DeserializeGuard,
     runtime::{
         events::Recorder,
@@ -303,6 +303,11 @@ impl Context {
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Registry> {
         let guard = self.registries.get(&ObjectRef::new(name).within(namespace))?;
         guard.0.as_ref().ok().cloned()
+    }
+
+    /// The UIDs of all Registries, those that can't be read too.
+    pub fn living_registries(&self) -> BTreeSet<String> {
+        self.registries.state().iter().filter_map(|guard| guard.meta().uid.clone()).collect()
     }
 
     /// The LocalClusters that use a Registry, as `namespace/name`.

@@ -19,7 +19,6 @@ use crate::{
     k3s::{API_PORT, certificate, kubeconfig},
     plan::{
         cluster::{Allocation, Desired},
-        local_cluster,
         observed::Observed,
         steps::Plan,
     },
@@ -103,8 +102,7 @@ fn management_url(ctx: &Context, sight: Sight<'_>, existing: Option<&Secret>) ->
     let Sight { desired, observed, .. } = sight;
     let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet));
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
-    let node = ctx.settings.node_name.as_deref();
-    match local_cluster::management_place(observed, node, own, &desired.load_balancer.name)? {
+    match ctx.settings.management.place(observed, &ctx.manager, own, &desired.load_balancer.name)? {
         Some(ip) => Some(format!("https://{ip}:{API_PORT}")),
         None => {
             let told = existing?.data.as_ref()?.get("value")?;

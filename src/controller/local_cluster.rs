@@ -28,6 +28,7 @@ use crate::{
     docker::{engine::State, error::Error as DockerError},
     k3s::{self},
     plan::{
+        called,
         cluster::{self, Desired},
         containers::Owner,
         data_loss, failures,
@@ -93,19 +94,30 @@ async fn pass(
         Ok::<_, Error>(Outcome::Next(report::next(ctx, &owner.uid, problems)))
     };
 
+    let invalid = async |previous: &mut LocalClusterStatus, messages: Vec<String>| {
+        let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+        blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+        Ok(Outcome::Next(Next::await_change()))
+    };
     let valid = match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
         Ok(valid) => valid,
-        Err(messages) => {
-            let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
-            blocked(previous, &[problem], types::RESOLVED_REFS).await?;
-            return Ok(Outcome::Next(Next::await_change()));
-        }
+        Err(messages) => return invalid(previous, messages).await,
     };
     let mut observed = match observe::engine(&*ctx.engine, &owner).await {
         Ok(observed) => observed,
         Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await,
     };
     ctx.health.set_docker(true);
+    let named = called::cluster(&owner, &observed, previous);
+    let valid = match named.filter(|name| *name != valid.names.cluster) {
+        Some(name) => {
+            match validate::local_cluster_called(&namespace, &cluster.name_any(), &cluster.spec, &name) {
+                Ok(valid) => valid,
+                Err(messages) => return invalid(previous, messages).await,
+            }
+        }
+        None => valid,
+    };
     if valid.stopped {
         return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
     }
@@ -169,7 +181,7 @@ async fn pass(
         owner: &owner,
         observed: &observed,
         refs: &refs,
-        node_name: ctx.settings.node_name.as_deref(),
+        management: &ctx.settings.management,
         holders: &servers::holders(previous, &valid.names),
         reset,
         repairs: &repairs,
@@ -177,9 +189,7 @@ async fn pass(
         now: moment.now,
     };
     local_cluster::plan(&mut plan, &desired, &inputs);
-    for note in ctx.memory.news(&owner.uid, &plan.notes) {
-        report::event(ctx, &cluster.object_ref(&()), "NotOurs", &note);
-    }
+    report::notes(ctx, &cluster.object_ref(&()), &owner.uid, &plan);
     if turns::works(&observed) {
         ctx.turns.done(&owner.uid);
     }
@@ -399,11 +409,9 @@ pub async fn write(
 pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let owner = owner(cluster, ctx);
     let namespace = cluster.namespace().unwrap_or_default();
-    let names = ClusterNames::new(names::cluster(
-        &namespace,
-        &cluster.name_any(),
-        cluster.spec.cluster_name.as_deref(),
-    ));
+    let told = called::cluster(&owner, &Observed::default(), &cluster.status.clone().unwrap_or_default());
+    let chosen = || names::cluster(&namespace, &cluster.name_any(), cluster.spec.cluster_name.as_deref());
+    let names = ClusterNames::new(told.unwrap_or_else(chosen));
     let told_of = (&cluster.object_ref(&()), &owner);
     let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &owner, observed, |_| false);
     match take_away(ctx, told_of, Some(&names), all).await {

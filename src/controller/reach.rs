@@ -20,7 +20,6 @@ use crate::{
     plan::{
         cluster::Allocation,
         containers::Owner,
-        local_cluster::management_place,
         observed::{Child, Observed},
         servers,
         validate::Valid,
@@ -112,8 +111,8 @@ fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Al
         .iter()
         .find(|n| n.subnets.contains(&allocation.addresses.subnet))
         .map(|n| n.id.clone());
-    let (node, balancer) = (ctx.settings.node_name.as_deref(), valid.names.load_balancer());
-    let place = management_place(observed, node, own.as_deref().unwrap_or_default(), &balancer);
+    let (own, balancer) = (own.as_deref().unwrap_or_default(), valid.names.load_balancer());
+    let place = ctx.settings.management.place(observed, &ctx.manager, own, &balancer);
     if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }

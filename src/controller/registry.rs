@@ -18,17 +18,16 @@ use crate::{
     api::{
         GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus,
         condition::{self, reasons, types},
-        names,
         uses::uses,
     },
     docker::{engine::State, error::Error as DockerError},
     plan::{
+        called,
         containers::Owner,
         failures,
-        local_cluster::{management_network, teardown},
         observed::Observed,
         refused::Refused,
-        registry::{self, Desired, Inputs, VOLUME_OF, collection, config::Secrets, host_path},
+        registry::{self, Desired, Inputs, collection, config::Secrets, host_path, volume},
         steps::{Action, Plan, Problem},
         validate::{self, ValidRegistry},
     },
@@ -73,7 +72,7 @@ async fn pass(
         write(object, previous, next, ctx).await?;
         Ok::<_, Error>(Some(report::next(ctx, &owner.uid, problems)))
     };
-    let valid = match validate::registry(&namespace, &object.name_any(), &object.spec) {
+    let mut valid = match validate::registry(&namespace, &object.name_any(), &object.spec) {
         Ok(valid) => valid,
         Err(messages) => {
             let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
@@ -86,6 +85,9 @@ async fn pass(
         Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await,
     };
     ctx.health.set_docker(true);
+    let living = ctx.living_registries();
+    let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
+    valid.hostname = called::registry(&owner, explicit, told, &observed, &living);
     let mut plan = Plan::default();
     let Some(secrets) = registry_refs::secrets(ctx, &namespace, &valid, &mut plan).await? else {
         return blocked(previous, &plan.problems, types::CONTAINER_READY).await;
@@ -97,6 +99,7 @@ async fn pass(
         owner: &owner,
         previous: &previous.clone(),
         refused: &ctx.memory.refused(&owner.uid).ports,
+        living: &living,
         request: annotation.and_then(|value| collection::request(value)),
         now: moment.now,
     };
@@ -107,6 +110,7 @@ async fn pass(
         return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await;
     }
     let collected = registry::plan(&mut plan, &desired, &subject.inputs(ctx, &observed));
+    report::notes(ctx, &object.object_ref(&()), &owner.uid, &plan);
     for image in &plan.pulls {
         let (triggers, namespace, name) = (ctx.triggers.clone(), namespace.clone(), object.name_any());
         ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
@@ -165,6 +169,7 @@ struct Subject<'a> {
     owner: &'a Owner,
     previous: &'a RegistryStatus,
     refused: &'a BTreeSet<u16>,
+    living: &'a BTreeSet<String>,
     request: Option<String>,
     now: Timestamp,
 }
@@ -179,6 +184,7 @@ impl Subject<'_> {
             observed,
             previous: self.previous,
             refused: self.refused,
+            living: self.living,
             request: self.request.as_deref(),
             now: self.now,
         }
@@ -214,7 +220,7 @@ async fn probe(
     if detail.container.state != State::Running {
         return;
     }
-    let shared = management_network(observed, ctx.settings.node_name.as_deref(), "");
+    let shared = ctx.settings.management.network(observed, &ctx.manager, "");
     let mut addresses: Vec<_> =
         detail.container.networks.iter().filter_map(|(id, p)| Some((id, p.ip?))).collect();
     addresses.sort_by_key(|(id, _)| Some(id.as_str()) != shared.as_deref());
@@ -287,14 +293,12 @@ async fn write(
 /// Takes away everything that the object made, once no cluster uses it. `None`: all of it is gone.
 pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let owner = owner(object, ctx);
-    let namespace = object.namespace().unwrap_or_default();
     let moment = Moment { generation: object.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
     let mut previous = object.status.clone().unwrap_or_default();
 
     // Asked of the API itself: a watch may be a moment late, and this can't be taken back.
     let clusters = Api::<LocalCluster>::all(ctx.client.clone());
     let clusters = bounded(clusters.list(&ListParams::default())).await?;
-    let name = object.name_any();
     let mut users: Vec<String> = clusters
         .iter()
         .filter(|c| uses(c, object))
@@ -308,26 +312,15 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
         write(object, &mut previous, next, ctx).await?;
         return Ok(Some(Next::requeue(ctx.resync)));
     }
-    let hostname = names::registry(&namespace, &name, object.spec.hostname.as_deref());
+    let registries = Api::<Registry>::all(ctx.client.clone());
+    let registries = bounded(registries.list_metadata(&ListParams::default())).await?;
+    let living: BTreeSet<String> = registries.items.into_iter().filter_map(|r| r.metadata.uid).collect();
     let storage = &object.spec.storage;
     let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();
+    let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.clone());
     let all = |plan: &mut Plan, observed: &Observed| {
-        teardown(plan, &owner, observed, |_| retained);
-        if retained {
-            return;
-        }
-        // A volume that an earlier Registry of this name left has that one's labels.
-        let inherited = observed.volumes.iter().filter(|v| {
-            v.name == hostname
-                && !owner.owns(&v.labels)
-                && v.labels.get(names::MANAGER) == Some(&owner.manager)
-                && v.labels.get(VOLUME_OF) == Some(&hostname)
-        });
-        let containers: Vec<usize> = (0..plan.steps.len()).collect();
-        for volume in inherited {
-            let remove = Action::RemoveVolume { name: volume.name.clone() };
-            plan.step(remove, &containers, "its object was deleted");
-        }
+        let hostname = called::registry(&owner, explicit, told.as_deref(), observed, &living);
+        volume::teardown(plan, &owner, observed, &hostname, retained, &living);
     };
     match take_away(ctx, (&object.object_ref(&()), &owner), None, all).await {
         Left::Nothing => Ok(None),

@@ -14,7 +14,7 @@ use super::{backoff::jitter, context::Context, execute::Report};
 use crate::{
     api::condition::{self, reasons, types},
     docker::error::Error as DockerError,
-    plan::steps::{Problem, Step},
+    plan::steps::{Plan, Problem, Step},
 };
 
 /// How soon to look again while something is under way that nobody tells of.
@@ -88,6 +88,18 @@ pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Re
         tracing::info!(kind = object.kind, namespace = object.namespace, name = object.name, step = %step.action, why = step.why, "done");
         if !step.why.is_empty() {
             event(ctx, object, step.action.kind(), &format!("{}: {}", step.action, step.why));
+        }
+    }
+}
+
+/// Tells what a plan has to say besides, each once for as long as it says it.
+pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
+    let all: Vec<String> = plan.notes.iter().chain(&plan.warnings).cloned().collect();
+    for note in ctx.memory.news(uid, &all) {
+        if plan.warnings.contains(&note) {
+            warning(ctx, object, reasons::NOT_ALLOWED, &note);
+        } else {
+            event(ctx, object, "NotOurs", &note);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Puts everything together: one Lease, two controllers, one stream of Docker events.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
@@ -37,11 +37,11 @@ use super::{
 use crate::{
     api::{LocalCluster, Registry, uses::refers},
     child::connect::KubeConnector,
-    config::Config,
+    config::{Config, ManagementContainer},
     docker::{bollard::BollardEngine, engine::Engine},
     lease::{Elector, Lost},
     metrics::Metrics,
-    plan::cluster::Settings,
+    plan::{cluster::Settings, management::Management},
     server::{self, Health},
 };
 
@@ -232,11 +232,34 @@ fn settings(config: &Config) -> Settings {
         load_balancer_image: config.load_balancer_image.clone(),
         registry_image: config.registry_image.clone(),
         network_pool: config.network_pool,
+        allowed_subnets: config.allow_subnet.clone(),
         port_range: config.port_range.clone(),
         node_dns: config.node_dns.iter().map(ToString::to_string).collect(),
-        node_name: config.node_name.clone(),
+        management: management(config),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
+    }
+}
+
+/// How the management cluster's own Node is known.
+fn management(config: &Config) -> Management {
+    match &config.management_container {
+        ManagementContainer::None => Management::None,
+        ManagementContainer::Named(name) => Management::Named(name.clone()),
+        ManagementContainer::Auto => {
+            let ip = match config.host_ip {
+                Some(IpAddr::V4(ip)) => Some(ip),
+                Some(IpAddr::V6(_)) | None => None,
+            };
+            if let (None, Some(node)) = (ip, &config.node_name) {
+                tracing::warn!(
+                    node,
+                    "the IPv4 address of this Pod's Node is not told: a container of the Node's name is taken for it. Set \
+                     HOST_IP by the downward API (status.hostIP), or --management-container"
+                );
+            }
+            Management::Node { ip, name: config.node_name.clone() }
+        }
     }
 }
 

@@ -161,6 +161,8 @@ pub fn endpoint(network: &str, endpoint: &Endpoint) -> EndpointSettings {
             .ip
             .map(|ip| EndpointIpamConfig { ipv4_address: Some(ip.to_string()), ..Default::default() }),
         aliases: some(endpoint.aliases.clone()),
+        // Of API 1.48; an older engine leaves it out and goes by the networks' names. Others have 0.
+        gw_priority: endpoint.aside.then_some(-1),
         ..Default::default()
     }
 }

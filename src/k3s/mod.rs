@@ -11,6 +11,7 @@ pub mod kubeconfig;
 pub mod load_balancer;
 pub mod log;
 pub mod manifests;
+pub mod networks;
 pub mod own_image;
 pub mod proxy;
 pub mod registries;

@@ -63,17 +63,20 @@ impl Addresses {
     }
 }
 
-/// The first /24 of `pool` that overlaps no network of the engine. Once the engine has refused some to this object,
+/// The first /24 of `pool` that overlaps no network of the engine and nothing of `others`. Once the engine has refused some to this object,
 /// which others took a moment before, it is one that `seed` determines: those who lost at the same time would meet at
 /// the first one again.
 pub fn free_subnet(
     pool: Ipv4Net,
     networks: &[Network],
+    others: &[Ipv4Net],
     refused: &BTreeSet<Ipv4Net>,
     seed: &str,
 ) -> Option<Ipv4Net> {
     let prefix = pool.prefix_len().max(24);
-    let free = |c: &Ipv4Net| overlapping(*c, networks).is_none() && !refused.contains(c);
+    let free = |c: &Ipv4Net| {
+        overlapping(*c, networks).is_none() && !others.iter().any(|o| overlap(*o, *c)) && !refused.contains(c)
+    };
     let mut candidates = pool.subnets(prefix).ok()?.filter(free);
     if refused.is_empty() {
         return candidates.next();
@@ -91,7 +94,12 @@ fn place(seed: &str, size: u32) -> Option<u32> {
 
 /// A network of the engine that overlaps `subnet`.
 pub fn overlapping(subnet: Ipv4Net, networks: &[Network]) -> Option<&Network> {
-    networks.iter().find(|n| n.subnets.iter().any(|s| s.contains(&subnet) || subnet.contains(s)))
+    networks.iter().find(|n| n.subnets.iter().any(|s| overlap(*s, subnet)))
+}
+
+/// Whether two networks have addresses in common.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 /// A free port of `range`, searched from a place that `seed` determines, so that an object tends to get the same
@@ -136,19 +144,25 @@ mod tests {
     fn subnets_avoid_all_networks_of_the_engine() {
         let taken = |s: &str| Network { subnets: vec![net(s)], ..Network::default() };
         let (none, seed) = (BTreeSet::new(), "uid");
-        let free_subnet = |pool, networks: &[Network]| super::free_subnet(pool, networks, &none, seed);
+        let free_subnet = |pool, networks: &[Network]| super::free_subnet(pool, networks, &[], &none, seed);
         assert_eq!(free_subnet(net("172.31.0.0/16"), &[]), Some(net("172.31.0.0/24")));
         assert_eq!(free_subnet(net("172.31.0.0/16"), &[taken("172.31.0.0/20")]), Some(net("172.31.16.0/24")));
         assert_eq!(
             free_subnet(net("172.31.0.0/23"), &[taken("172.31.0.0/24"), taken("172.31.1.8/29")]),
             None
         );
+        let others = [net("172.31.0.0/20"), net("172.31.16.53/32")];
+        assert_eq!(
+            super::free_subnet(net("172.31.0.0/16"), &[], &others, &none, seed),
+            Some(net("172.31.17.0/24"))
+        );
         // Who lost one to others does not run after them.
         let (pool, refused) = (net("172.31.0.0/16"), BTreeSet::from([net("172.31.0.0/24")]));
-        let next: BTreeSet<_> =
-            (0..20).map(|uid| super::free_subnet(pool, &[], &refused, &uid.to_string()).unwrap()).collect();
+        let next: BTreeSet<_> = (0..20)
+            .map(|uid| super::free_subnet(pool, &[], &[], &refused, &uid.to_string()).unwrap())
+            .collect();
         assert!(next.len() > 15 && next.is_disjoint(&refused), "{next:?}");
-        assert_eq!(super::free_subnet(net("172.31.0.0/24"), &[], &refused, seed), None);
+        assert_eq!(super::free_subnet(net("172.31.0.0/24"), &[], &[], &refused, seed), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     addresses::Addresses,
     containers::Owner,
     desired::{ContainerSpec, NetworkSpec, VolumeSpec},
+    management::Management,
     manifests::Manifest,
     mounts::Mounts,
     registries::NodeRegistries,
@@ -47,13 +48,14 @@ pub struct Settings {
     pub registry_image: String,
     /// Where subnets are taken from, /24 each.
     pub network_pool: Ipv4Net,
+    /// Where specs may choose a subnet, beside the pool.
+    pub allowed_subnets: Vec<Ipv4Net>,
     /// Where host ports are taken from.
     pub port_range: RangeInclusive<u16>,
     /// The resolvers that Pods of created clusters use.
     pub node_dns: Vec<String>,
-    /// The name of the management cluster's Node that the operator runs on. A container of this name on the engine
-    /// is that Node, and what the operator has to reach is attached to its network.
-    pub node_name: Option<String>,
+    /// The management cluster's own Node.
+    pub management: Management,
     /// The directories of the host that specs may mount something below of.
     pub allowed_host_paths: Vec<String>,
     /// How long a Node may be NotReady before its node is repaired; `None` for ever.

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     cluster::Desired,
-    containers::right_place,
+    consent,
+    containers::{Owner, right_place},
     desired::Endpoint,
     inside,
     local_cluster::Inputs,
@@ -62,21 +63,35 @@ pub fn plan(
             table.connect(plan, container, &format!("the Registry {name}"));
         }
     }
+    let namespace = inputs.owner.namespace();
     for name in &desired.strangers {
         table.addresses.entry(name.clone()).or_default();
-        let Some(container) = observed.containers.iter().find(|c| c.name == *name) else {
-            let message = format!(
-                "there is no container {name} on this Docker host: start it, or take it out of \
-                 spec.registries.containers"
-            );
-            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_FOUND, message);
+        let container = observed.containers.iter().find(|c| c.name == *name);
+        let allowed = container.filter(|c| is_allowed(c, inputs));
+        // What was connected before anybody was asked goes on until it is taken out. Registries of other namespaces were
+        // always asked, and may have withdrawn it.
+        let before = || {
+            container
+                .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
+        };
+        let Some(container) = allowed.or_else(before) else {
+            plan.stalls(types::REGISTRIES_READY, reasons::NOT_ALLOWED, refusal(name, namespace));
             continue;
         };
         if container.state != State::Running {
             let message = format!("the container {name} does not run: `docker start {name}`");
             plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
         }
-        table.connect(plan, container, &format!("the registry in container {name}"));
+        if allowed.is_some() {
+            table.connect(plan, container, &format!("the registry in container {name}"));
+        } else {
+            plan.warnings.push(format!(
+                "the container {name} is on the cluster's network and does not allow the namespace {namespace}. It stays \
+                 there, and is not connected again: {}",
+                instead(namespace)
+            ));
+            table.leave(container);
+        }
     }
     for (container, place) in attached {
         let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
@@ -92,6 +107,41 @@ pub fn plan(
         }
     }
     table.addresses
+}
+
+/// Whether a container of somebody else's may be connected: it consents, or k3d made it as a registry, which is there for
+/// clusters of the host and can't be given a label. The management cluster's Node never is one.
+fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
+    let has = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
+    let of_k3d =
+        has(names::APP, "k3d") && has(names::ROLE, "registry") && !consent::is_owned(&container.labels);
+    let management = inputs.management.container(inputs.observed, &inputs.owner.manager);
+    let management = management.is_some_and(|c| c.id == container.id);
+    !management && (of_k3d || consent::given(&container.labels, inputs.owner.namespace()))
+}
+
+/// Whether an object of ours has what has these labels that is in another namespace, or the cluster itself.
+fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
+    let namespace = || labels.get(names::OWNER)?.split_once('/').map(|(namespace, _)| namespace);
+    let managed = labels.get(names::MANAGER) == Some(&owner.manager);
+    managed && (owner.owns(labels) || namespace() != Some(owner.namespace()))
+}
+
+/// What is said of a container that is not there, or not for this namespace.
+fn refusal(name: &str, namespace: &str) -> String {
+    format!(
+        "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}: {}. A \
+         Registry of this operator is named in spec.registries.use",
+        instead(namespace)
+    )
+}
+
+fn instead(namespace: &str) -> String {
+    format!(
+        "make it with `docker run {} …`, since the labels of a container that exists can't be changed, or take it out of \
+         the list",
+        consent::option(namespace)
+    )
 }
 
 /// Whether a container waits for Docker to start it again. Docker says that it takes it off a network then, and does not;
@@ -134,6 +184,13 @@ impl Table<'_> {
         addresses.free_registry(&known).or_else(|| addresses.free_registry(&self.taken))
     }
 
+    /// Uses a container where it is.
+    fn leave(&mut self, container: &Container) {
+        let place = container.networks.get(&self.network.id);
+        self.used.insert(container.id.clone());
+        self.addresses.insert(container.name.clone(), place.and_then(|p| p.pinned.or(p.ip)));
+    }
+
     fn connect(&mut self, plan: &mut Plan, container: &Container, what: &str) {
         if !self.used.insert(container.id.clone()) {
             return;
@@ -149,7 +206,7 @@ impl Table<'_> {
         self.taken.insert(ip);
         self.addresses.insert(container.name.clone(), Some(ip));
         // Docker resolves the container's name, which is the registry's, on every network but the default one.
-        let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
+        let endpoint = Endpoint::aside(ip);
         let right = place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running));
         if right || is_between(container) {
             return;

@@ -28,7 +28,7 @@ pub struct Owner {
     pub uid: String,
     /// The management cluster's id.
     pub manager: String,
-    /// `namespace/name`, for people.
+    /// `namespace/name`.
     pub object: String,
 }
 
@@ -36,6 +36,11 @@ impl Owner {
     /// Whether these are the labels of something that the object owns.
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
+    }
+
+    /// The object's namespace.
+    pub fn namespace(&self) -> &str {
+        self.object.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
     /// The labels of everything that the object owns.

@@ -39,6 +39,16 @@ pub struct Endpoint {
     pub ip: Option<Ipv4Addr>,
     /// Further names on the network.
     pub aliases: Vec<String>,
+    /// Whether it leads out of a container only where nothing else does.
+    pub aside: bool,
+}
+
+impl Endpoint {
+    /// An address for a container that has networks of its own. It keeps its way out by them: through a cluster's
+    /// network, whose Pods may answer for the gateway, that of a registry which many use would be one cluster's affair.
+    pub fn aside(ip: Ipv4Addr) -> Self {
+        Self { ip: Some(ip), aside: true, ..Self::default() }
+    }
 }
 
 /// A container to be made.

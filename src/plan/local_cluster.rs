@@ -1,6 +1,6 @@
 //! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::collections::BTreeMap;
 
 use super::{
     cluster::{Desired, NodeSpec, Refs},
@@ -8,7 +8,9 @@ use super::{
     containers::{GRACE, Owner, Site, Standing, short, taken},
     data_loss,
     desired::{ContainerSpec, Endpoint, VolumeSpec},
-    host_aliases, inside, manifests, mounts, nodes,
+    host_aliases, inside,
+    management::Management,
+    manifests, mounts, nodes,
     observed::{Child, Observed},
     preload, quorum_reset, registries, repair, rotation,
     servers::{self, Servers},
@@ -32,8 +34,8 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// What the spec refers to.
     pub refs: &'a Refs,
-    /// The name of the management cluster's Node that the operator runs on.
-    pub node_name: Option<&'a str>,
+    /// The management cluster's own Node.
+    pub management: &'a Management,
     /// The servers that the cluster's data was in when that could last be told.
     pub holders: &'a [String],
     /// The reset of etcd that a user asks for.
@@ -191,39 +193,13 @@ pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool 
     observed.volumes.iter().any(|v| v.name == wanted.name)
 }
 
-/// The network on which the management cluster's own Node is reached, when it is a container of this engine.
-pub fn management_network(observed: &Observed, node_name: Option<&str>, own_network: &str) -> Option<String> {
-    let node = observed
-        .containers
-        .iter()
-        .find(|c| Some(c.name.as_str()) == node_name && c.state == State::Running)?;
-    let mut reachable = node.networks.iter().filter(|(id, place)| *id != own_network && place.ip.is_some());
-    reachable.next().map(|(id, _)| id.clone())
-}
-
-/// Where the load balancer is on the network of the management cluster's own Node, when that is a container of this
-/// engine: the one address of it that the management cluster's Pods reach, since Docker keeps its networks apart. There
-/// may be none at the moment.
-pub fn management_place(
-    observed: &Observed,
-    node_name: Option<&str>,
-    own_network: &str,
-    balancer: &str,
-) -> Option<Option<Ipv4Addr>> {
-    let shared = management_network(observed, node_name, own_network)?;
-    let balancer = observed.own.values().find(|d| d.container.name == balancer);
-    Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
-}
-
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
 /// nothing, and no node notices.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
     let spec = &desired.load_balancer;
-    let further: Vec<(String, Endpoint)> =
-        management_network(inputs.observed, inputs.node_name, site.network.unwrap_or_default())
-            .into_iter()
-            .map(|id| (id, Endpoint::default()))
-            .collect();
+    let own = site.network.unwrap_or_default();
+    let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
+    let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {

@@ -6,8 +6,10 @@
 
 pub mod addresses;
 pub mod balance;
+pub mod called;
 pub mod cluster;
 pub mod connections;
+pub mod consent;
 pub mod containers;
 pub mod data_loss;
 pub mod desired;
@@ -19,6 +21,7 @@ pub mod host_path;
 pub mod inside;
 pub mod leases;
 pub mod local_cluster;
+pub mod management;
 pub mod manifests;
 pub mod mounts;
 pub mod nodes;

@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use super::{
     addresses,
     cluster::{Settings, image_of},
-    containers::{Owner, Site, Standing, outdated, taken},
+    containers::{Owner, Site, Standing, outdated},
     desired::{Bind, ContainerSpec, Endpoint, Role, VolumeSpec},
     host_path::{allowed, refusal},
-    local_cluster::management_network,
     observed::Observed,
     steps::{Action, Plan, Target},
     validate::ValidRegistry,
@@ -30,6 +29,7 @@ pub mod collection;
 pub mod config;
 pub mod host_path;
 pub mod log;
+pub mod volume;
 
 use collection::Course;
 use config::{CONFIG_FILE, DATA, Secrets};
@@ -54,6 +54,8 @@ pub struct Inputs<'a> {
     pub previous: &'a RegistryStatus,
     /// Host ports that were chosen and that Docker refused.
     pub refused: &'a BTreeSet<u16>,
+    /// The UIDs of all Registries that there are.
+    pub living: &'a BTreeSet<String>,
     /// The garbage collection that the annotation asks for, see [`collection::request`].
     pub request: Option<&'a str>,
     /// The time.
@@ -173,15 +175,21 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
         Course::Free(collected) => collected,
         Course::Busy => return None,
     };
-    let Some(after) = volume(plan, desired, owner, observed) else { return collected };
-    let further: Vec<(String, Endpoint)> =
-        management_network(observed, inputs.settings.node_name.as_deref(), "")
-            .into_iter()
-            .map(|id| (id, Endpoint::default()))
-            .collect();
+    let shared = inputs.settings.management.network(observed, &owner.manager, "");
+    let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
     let spec = &desired.container;
     let own = site.own(&spec.name);
+    if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
+        let message = format!(
+            "{} is the name of the management cluster's Node, and no registry's: make a new Registry with another \
+             hostname",
+            spec.name
+        );
+        plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, message);
+        return collected;
+    }
     let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));
+    let Some(after) = volume::plan(plan, desired, inputs, kept) else { return collected };
     if kept {
         // A garbage collection that is about to begin needs it still.
         if site.own(&helper_name(&spec.name, "gc")).is_some() || !begins(inputs) {
@@ -209,39 +217,6 @@ fn begins(inputs: &Inputs<'_>) -> bool {
     inputs.request.is_some_and(|request| Some(request) != done) && inputs.valid.proxy.is_none()
 }
 
-/// Plans the volume; answers the steps that make it, or `None` where something is in the way.
-fn volume(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &Observed) -> Option<Vec<usize>> {
-    // Without a volume the images are in a directory of the host.
-    let Some(name) = desired.container.mounts.get(DATA) else { return Some(Vec::new()) };
-    let existing = observed.volumes.iter().find(|v| v.name == *name);
-    match (&desired.volume, existing) {
-        (Some(spec), None) => Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
-        // A volume that an earlier Registry of this host name retained is taken up again.
-        (Some(spec), Some(volume)) => {
-            let retained = volume.labels.get(names::MANAGER) == Some(&owner.manager)
-                && volume.labels.get(VOLUME_OF) == spec.labels.get(VOLUME_OF);
-            if !retained {
-                let message = format!(
-                    "{}; or set spec.storage.volumeName to use it as it is",
-                    taken(owner, "volume", &spec.name, &spec.name, &volume.labels)
-                );
-                plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, message);
-                return None;
-            }
-            Some(Vec::new())
-        }
-        (None, Some(_)) => Some(Vec::new()),
-        (None, None) => {
-            let message = format!(
-                "there is no Docker volume {name}: make it with `docker volume create {name}`, or take \
-                 spec.storage.volumeName away to have one made"
-            );
-            plan.stalls(types::CONTAINER_READY, reasons::VOLUME_NOT_FOUND, message);
-            None
-        }
-    }
-}
-
 /// A replaced registry goes back to the networks of the clusters that use it at the same addresses, in the same
 /// breath; the clusters would see to it too, a moment later.
 fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Site<'_>, standing: Standing) {
@@ -249,7 +224,7 @@ fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Sit
     for (network, place) in &old.container.networks {
         let Some(ip) = place.pinned else { continue };
         if observed.networks.iter().any(|n| n.id == *network) {
-            let endpoint = Endpoint { ip: Some(ip), aliases: Vec::new() };
+            let endpoint = Endpoint::aside(ip);
             let container = Target { name: spec.name.clone(), id: None };
             plan.step(Action::Connect { network: network.clone(), container, endpoint }, &[started], "");
         }

@@ -28,6 +28,8 @@ pub struct Plan {
     pub reset: Option<String>,
     /// What people should know and need not act on, for an Event.
     pub notes: Vec<String>,
+    /// What goes on though it would not be begun any more, and what to do about it, for an Event of type Warning.
+    pub warnings: Vec<String>,
     /// The repairs of nodes, with those that are planned: to be in the status before they are done.
     pub repairs: Record,
     /// Whether what is known of the cluster's data is forgotten, since it is lost and a new cluster takes its place. Nothing

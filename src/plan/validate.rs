@@ -14,6 +14,7 @@ use regex::Regex;
 
 mod contents;
 mod host_aliases;
+mod network;
 mod node_host;
 mod ports;
 mod quantity;
@@ -30,12 +31,15 @@ use super::{
     expiry,
     registries::named,
 };
-use crate::api::{
-    LocalClusterSpec,
-    local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
-    names::{self, ClusterNames, MAX_CLUSTER_NAME},
-    registry::EnvVar,
-    rules::{self, Refused, pattern, text},
+use crate::{
+    api::{
+        LocalClusterSpec,
+        local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
+        names::{self, ClusterNames, MAX_CLUSTER_NAME},
+        registry::EnvVar,
+        rules::{self, Refused, pattern, text},
+    },
+    k3s::networks::Networks,
 };
 
 /// A LocalCluster's spec, parsed.
@@ -61,6 +65,8 @@ pub struct Valid {
     pub token: Option<SecretKeyRef>,
     /// The subnet, where the spec names one.
     pub subnet: Option<Ipv4Net>,
+    /// Where Pods and Services are.
+    pub networks: Networks,
     /// The host address of the API.
     pub api_ip: Ipv4Addr,
     /// The host port of the API, where the spec names one.
@@ -163,6 +169,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     }
 
     let subnet = spec.network.subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
+    let networks = c.networks(spec, subnet);
     let api_ip = c.host_ip("spec.api.hostIP", &spec.api.host_ip);
     let api_port = spec.api.host_port.map(|p| c.port("spec.api.hostPort", p));
     for (i, san) in spec.api.sans.iter().enumerate() {
@@ -193,6 +200,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         agents,
         token: spec.token.clone(),
         subnet,
+        networks,
         api_ip,
         api_port,
         sans: spec.api.sans.clone(),
@@ -203,6 +211,17 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         manifests,
         host_aliases,
     })
+}
+
+/// The same for one that has this name on the Docker host, whatever the rule is by which names are chosen.
+pub fn local_cluster_called(
+    namespace: &str,
+    name: &str,
+    spec: &LocalClusterSpec,
+    has: &str,
+) -> Result<Valid, Problems> {
+    let cluster_name = spec.cluster_name.clone().or_else(|| Some(has.to_owned()));
+    local_cluster(namespace, name, &LocalClusterSpec { cluster_name, ..spec.clone() })
 }
 
 /// Collects problems. What can't be parsed becomes some value, which nobody sees since there is a problem.
@@ -349,7 +368,11 @@ mod tests {
         spec.network.subnet = Some("172.31.16.0/24".into());
         spec.api.host_port = Some(6550);
         let valid = local_cluster("team-a", "dev", &spec).unwrap();
-        assert_eq!(valid.names.cluster, "team-a-dev");
+        assert_eq!(valid.names.cluster, names::cluster("team-a", "dev", None));
+        assert_eq!(
+            local_cluster_called("team-a", "dev", &spec, "team-a-dev").unwrap().names.cluster,
+            "team-a-dev"
+        );
         assert_eq!((valid.servers.memory, valid.agents.nano_cpus), (Some(2 << 30), Some(500_000_000)));
         assert_eq!(valid.agents.env["HTTP_PROXY"], "http://proxy:3128");
         assert_eq!(valid.subnet.unwrap().to_string(), "172.31.16.0/24");

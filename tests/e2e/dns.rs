@@ -62,11 +62,11 @@ fn use_registries(scene: &Scene, agents: usize, registries: &str) {
 }
 
 fn network(scene: &Scene) -> String {
-    format!("k3d-{}-c", scene.namespace)
+    scene.network("c")
 }
 
 fn registry(scene: &Scene, name: &str) -> String {
-    format!("k3d-{}-{name}", scene.namespace)
+    scene.registry(name)
 }
 
 /// The address of a container on the cluster's network.

@@ -65,7 +65,7 @@ pub fn load_balancer_removed(scene: &Scene) {
 }
 
 pub fn registry_removed(scene: &Scene) {
-    let registry = format!("k3d-{}-r", scene.namespace);
+    let registry = scene.registry("r");
     heals(scene, &[&registry], &[&registry], || drop(docker(&["rm", "-f", &registry])));
 }
 
@@ -77,7 +77,7 @@ pub fn server_removed(scene: &Scene) {
 /// Each kind of container, all at once.
 fn each(scene: &Scene, verb: &str) {
     let names = ["agent-0", "serverlb", "server-0"].map(|n| container(scene, n));
-    let registry = format!("k3d-{}-r", scene.namespace);
+    let registry = scene.registry("r");
     let all: Vec<&str> = names.iter().map(String::as_str).chain([registry.as_str()]).collect();
     heals(scene, &all, &all, || drop(docker(&[&[verb][..], &all].concat())));
 }
@@ -99,10 +99,10 @@ pub fn paused(scene: &Scene) {
 }
 
 pub fn disconnected(scene: &Scene) {
-    let network = format!("k3d-{}-c", scene.namespace);
+    let network = scene.network("c");
     let agent = container(scene, "agent-0");
     let balancer = container(scene, "serverlb");
-    let registry = format!("k3d-{}-r", scene.namespace);
+    let registry = scene.registry("r");
     for name in [&agent, &balancer, &registry] {
         // The registry comes back without a restart: nothing in it is bound to the interface.
         let hurt: &[&str] = if *name == registry { &[] } else { &[name] };
@@ -147,8 +147,8 @@ pub fn secrets_deleted(scene: &Scene) {
 
 /// While an object is paused nothing is put right; afterwards all of it is.
 pub fn everything_but_data_removed(scene: &Scene) {
-    let network = format!("k3d-{}-c", scene.namespace);
-    let registry = format!("k3d-{}-r", scene.namespace);
+    let network = scene.network("c");
+    let registry = scene.registry("r");
     let names = ["agent-0", "agent-1", "serverlb", "server-0"].map(|n| container(scene, n));
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);

@@ -54,7 +54,7 @@ fn gpus_that_are_not_there(scene: &Scene) {
     let message = scene.reason("lc/gpu", "Ready", "GPUUnavailable");
     assert!(message.contains("take gpus out of the spec"), "{message}");
     becomes_true(scene, "lc/gpu", "Stalled");
-    let told = told_docker(&format!("k3d-{}-gpu", scene.namespace), 30);
+    let told = told_docker(&scene.network("gpu"), 30);
     let tries = told.iter().filter(|l| l.starts_with("network disconnect")).count();
     assert!(tries <= 6, "{tries} starts in half a minute: {told:#?}");
     delete(scene, "lc/gpu");
@@ -68,7 +68,7 @@ fn corrected_arguments_are_used_at_once(scene: &Scene) {
     let message = scene.reason("lc/args", "Ready", "ArgumentsRefused");
     assert!(message.contains("no-such-flag") && message.contains("spec.servers.args"), "{message}");
     becomes_true(scene, "lc/args", "Stalled");
-    let server = format!("k3d-{}-args-server-0", scene.namespace);
+    let server = format!("{}-server-0", scene.network("args"));
     let before = eventually(LIMIT, "Docker waits long between two starts", || {
         let found = inspect(&server).ok_or("there is no server")?;
         let state = &found["State"];
@@ -180,7 +180,7 @@ fn a_registry_that_is_to_go_serves_to_the_end(scene: &Scene) {
         holds(found["Id"] != before, || "it is the old one".into())?;
         is_ready(&scene.try_get("lc/c")?)
     });
-    let registry = inspect(&format!("k3d-{}-r", scene.namespace)).expect("the registry is there");
+    let registry = inspect(&scene.registry("r")).expect("the registry is there");
     assert_eq!(registry["State"]["Running"], true);
     scene.patch("lc/c", r#"{"registries": {"use": []}}"#);
     scene.run(&["wait", "--for=delete", "lreg/r", "--timeout=120s"]);

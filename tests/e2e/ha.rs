@@ -228,7 +228,7 @@ fn all_stop_and_run_again(scene: &Scene) {
 fn all_die_at_once(scene: &Scene) {
     let before = scene.picture();
     let names: Vec<String> = before.keys().filter(|n| n.contains("-c-")).cloned().collect();
-    let network = format!("k3d-{}-c", scene.namespace);
+    let network = scene.network("c");
     docker(&[&["kill"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     // Docker gives an address that is free for a moment to whoever asks.
     let stranger = format!("{}-stranger", scene.namespace);

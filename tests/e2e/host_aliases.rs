@@ -75,7 +75,7 @@ pub fn host_aliases_reach_nodes_and_pods(scene: &Scene) {
 
 /// The name of a registry in use leads to the registry.
 pub fn a_registrys_name_is_refused(scene: &Scene) {
-    let name = format!("k3d-{}-r", scene.namespace);
+    let name = scene.registry("r");
     let alias = format!(r#"{{"hostAliases": [{{"ip": "{ADDRESS}", "hostnames": ["{name}"]}}]}}"#);
     let before = scene.picture();
     scene.patch("lc/c", &alias);

@@ -39,7 +39,7 @@ pub fn two_idle_minutes(scene: &Scene) {
     assert_eq!(scene.picture(), containers_before, "a container changed");
     let format = "{{.Type}} {{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}}";
     let happened = docker(&["events", "--since", &since, "--until", &until, "--format", format]);
-    let network = format!("k3d-{}-c", scene.namespace);
+    let network = scene.network("c");
     let ours = |line: &&str| line.contains(&network) || ids.iter().any(|id| line.contains(id.as_str()));
     // A file that is read tells of itself, and changes nothing.
     let changed: Vec<&str> = happened.lines().filter(ours).filter(|l| !l.contains("archive-path")).collect();

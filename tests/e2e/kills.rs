@@ -84,7 +84,7 @@ fn complete(scene: &Scene) -> Result<(), String> {
     let picture = scene.picture();
     holds(picture.len() == containers(), || format!("{:?}", picture.keys()))?;
     for (name, seen) in &picture {
-        let network = format!("k3d-{}-c", scene.namespace);
+        let network = scene.network("c");
         holds(seen.running && seen.networks.contains_key(&network), || format!("{name}: {seen:?}"))?;
     }
     Ok(())

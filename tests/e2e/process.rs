@@ -68,7 +68,7 @@ fn docker_goes_and_comes(scene: &Scene) {
     scene.ready("lreg/comes");
     scene.run(&["wait", "--for=delete", "lreg/goes", "--timeout=60s"]);
     let after = scene.picture();
-    let stays = format!("k3d-{}-stays", scene.namespace);
+    let stays = scene.registry("stays");
     assert_eq!(after[&stays], before[&stays]);
     scene.run(&["delete", "lreg", "--all", "--timeout=120s"]);
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));

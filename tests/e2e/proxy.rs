@@ -97,13 +97,8 @@ fn nothing_inside_was_asked(scene: &Scene) {
     asked.sort();
     asked.dedup();
     println!("        the proxy was asked for {asked:?}");
-    let network = docker(&[
-        "network",
-        "inspect",
-        "-f",
-        "{{(index .IPAM.Config 0).Subnet}}",
-        &format!("k3d-{}-c", scene.namespace),
-    ]);
+    let network =
+        docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &scene.network("c")]);
     let prefix = network.rsplit_once('.').expect("it is an address").0.to_owned();
     let inside = |place: &&String| {
         ["k3d-", "10.42.", "10.43.", "127.", "localhost", "kubernetes", "host.k3d.internal", prefix.as_str()]

@@ -71,7 +71,7 @@ pub fn trust(scene: &Scene, authority: &Authority) {
 /// Makes the certificate of the operator's own registry, and whom to trust there.
 pub fn own_tls(scene: &Scene) {
     let authority = Authority::new("own");
-    let hostname = format!("k3d-{}-own", scene.namespace);
+    let hostname = scene.registry("own");
     let tls = authority.issue(&[&hostname, "localhost"]);
     let keys = [("tls.crt", tls.crt.as_str()), ("tls.key", &tls.key), ("ca.crt", &authority.pem)];
     scene.secret("own-tls", "kubernetes.io/tls", &keys);

@@ -47,7 +47,7 @@ fn told(scene: &Scene, host: &str) {
 /// and what was pushed stays. No node notices.
 pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     let (child, node) = a(scene);
-    let inside = format!("k3d-{}-{NAME}:5000", scene.namespace);
+    let inside = format!("{}:5000", scene.registry(NAME));
     let before: Vec<_> = scene.picture().into_iter().filter(|(name, _)| name.contains("-a-server")).collect();
     assert_eq!(before.len(), 1);
     let port = free_port();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{docker, eventually, holds, inspect},
+    live::{Foreign, docker, eventually, holds, inspect},
     live_pulls::{network, pulls},
     live_registries::{Setup, Upstream, push},
     live_scene::{LIMIT, Scene, condition},
@@ -39,6 +39,19 @@ pub fn somebody_elses_container(scene: &Scene) {
         [other.host(), other.inside(), format!("{name}:{}", other.port)].map(|r| format!("{r}/{image}"))
     };
     let state = |other: &Option<Upstream>| other.as_ref().expect("it runs").state();
+    // Without consent it stays where it is.
+    let closed = Foreign::container(&[], &name);
+    let apart = (closed.state(), networks(&name));
+    scene.apply(
+        "LocalCluster",
+        "idle",
+        &idle_cluster(&format!("registries: {{containers: [{{name: {name}}}]}}")),
+    );
+    scene.reason("lc/idle", "RegistriesReady", "NotAllowed");
+    assert_eq!((closed.state(), networks(&name)), apart);
+    delete(scene, "lc/idle");
+    drop(closed);
+
     let mut other = start();
     let alone = networks(&name);
     let port = other.as_ref().map_or(0, |o| o.port);

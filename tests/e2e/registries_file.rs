@@ -55,7 +55,7 @@ pub fn each_source(scene: &Scene) {
 }
 
 pub fn all_of_it_is_merged(scene: &Scene) {
-    let own = format!("k3d-{}-own:5000", scene.namespace);
+    let own = format!("{}:5000", scene.registry("own"));
     let text = format!(
         "mirrors:\n  typed.test: {{endpoint: [\"http://file:1\"]}}\n  file.test: {{endpoint: [\"http://file:2\"]}}\n  \
          \"{own}\": {{}}\nconfigs:\n  \"typed:1\": {{tls: {{insecure_skip_verify: true}}}}\n"

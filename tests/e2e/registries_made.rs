@@ -31,7 +31,7 @@ pub fn made_with_the_cluster(scene: &Scene) {
 }
 
 pub fn goes_with_the_cluster(scene: &Scene) {
-    let volume = format!("k3d-{}-brief-registry", scene.namespace);
+    let volume = scene.registry("brief-registry");
     for retain in [true, false] {
         let create = json!({"create": {"storage": {"retain": retain}}});
         scene.apply("LocalCluster", "brief", &idle_cluster(&format!("registries: {create}")));

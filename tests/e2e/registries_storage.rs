@@ -31,7 +31,7 @@ pub const GROUP: Group = Group {
 };
 
 fn container(scene: &Scene, registry: &str) -> String {
-    format!("k3d-{}-{registry}", scene.namespace)
+    scene.registry(registry)
 }
 
 fn at(path: &str) -> String {

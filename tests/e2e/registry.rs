@@ -32,7 +32,7 @@ fn has(scene: &Scene, name: &str) -> Result<(), String> {
 }
 
 fn content_survives(scene: &Scene) {
-    let container = format!("k3d-{}-r", scene.namespace);
+    let container = scene.registry("r");
     scene.apply("Registry", "r", "{storage: {retain: true}}");
     scene.ready("lreg/r");
     push(scene, "kept");
@@ -59,8 +59,15 @@ fn existing_volume_is_used_and_left(scene: &Scene) {
     let name = format!("e2e-volume-{}", scene.namespace);
     let spec = format!("{{storage: {{volumeName: {name}}}}}");
     scene.apply("Registry", "r", &spec);
-    scene.reason("lreg/r", "Ready", "VolumeNotFound");
-    let volume = Foreign::create("volume", &[], &name);
+    let missing = scene.reason("lreg/r", "Ready", "NotAllowed");
+    let strange = Foreign::create("volume", &[], &name);
+    let before = strange.state();
+    scene.apply("Registry", "r", &spec);
+    assert_eq!(scene.reason("lreg/r", "Ready", "NotAllowed"), missing);
+    assert_eq!(strange.state(), before);
+    drop(strange);
+    let consent = format!("--label=localcluster.dev/allow-namespaces={}", scene.namespace);
+    let volume = Foreign::create("volume", &[&consent], &name);
     scene.ready("lreg/r");
     push(scene, "kept");
     let before = volume.state();
@@ -89,7 +96,7 @@ fn in_use_is_not_deleted(scene: &Scene) {
     scene.run(&["delete", "lreg/r", "--wait=false"]);
     let message = scene.reason("lreg/r", "InUse", "InUse");
     assert!(message.contains("/one") && message.contains("/two"), "{message}");
-    let container = format!("k3d-{}-r", scene.namespace);
+    let container = scene.registry("r");
     delete(scene, "lc/one");
     used_by(&["two"]);
     assert_eq!(inspect(&container).expect("it is still there")["State"]["Running"], true);

@@ -1,9 +1,9 @@
-//! The operator's Pod may do what it does, and nothing else.
+//! The operator's Pod may do what it does, and nothing else. People get no right to the Docker host by its installation.
 
 use serde_json::{Value, json};
 
 use crate::{
-    live::{DEPLOYMENT, Kubectl, SYSTEM, install},
+    live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, install},
     live_harness::Group,
     live_scene::Scene,
 };
@@ -14,7 +14,11 @@ pub const GROUP: Group = Group {
         install();
         Scene::new("may")
     },
-    tests: &[("of_the_service_account", of_the_service_account), ("of_the_process", of_the_process)],
+    tests: &[
+        ("of_the_service_account", of_the_service_account),
+        ("of_the_process", of_the_process),
+        ("of_people", of_people),
+    ],
 };
 
 /// All that is allowed in any namespace: resource, names of objects, verbs.
@@ -76,4 +80,36 @@ fn of_the_process(_: &Scene) {
     let paths: Vec<&Value> =
         volumes.iter().map(|v| &v["hostPath"]["path"]).filter(|p| !p.is_null()).collect();
     assert_eq!(paths, [&json!("/var/run/docker.sock")]);
+}
+
+/// Who has `edit` or `admin` of a namespace reads objects there and makes none: that is root on the Docker host, and given
+/// out by itself.
+fn of_people(scene: &Scene) {
+    let can = |who: &str, verb: &str, what: &str| {
+        let who = format!("--as={who}");
+        scene.attempt(&["auth", "can-i", verb, what, &who]).is_ok()
+    };
+    for role in ["view", "edit", "admin"] {
+        let user = format!("{}-{role}", scene.namespace);
+        let (role, person) = (format!("--clusterrole={role}"), format!("--user={user}"));
+        scene.run(&["create", "rolebinding", &user, &role, &person]);
+        // By aggregation, which a controller sees to.
+        eventually(60, "objects can be read", || holds(can(&user, "list", "localclusters"), || user.clone()));
+        for what in ["localclusters", "registries", "localclusters/scale"] {
+            for verb in ["create", "update", "patch", "delete", "deletecollection"] {
+                assert!(!can(&user, verb, what), "{user} may {verb} {what}");
+            }
+        }
+    }
+    // It is given by one binding, and then it is enough for kubectl apply.
+    let user = format!("{}-trusted", scene.namespace);
+    let person = format!("--user={user}");
+    scene.run(&["create", "rolebinding", &user, "--clusterrole=localcluster-edit", &person]);
+    for verb in ["get", "create", "patch", "delete"] {
+        assert!(can(&user, verb, "localclusters") && can(&user, verb, "registries"), "{verb}");
+    }
+    assert!(can(&user, "patch", "localclusters/scale") && !can(&user, "get", "secrets"));
+    for name in ["view", "edit", "admin", "trusted"] {
+        scene.run(&["delete", "rolebinding", &format!("{}-{name}", scene.namespace)]);
+    }
 }

@@ -78,7 +78,7 @@ fn image_unknown(scene: &Scene) {
     }
     docker(&["tag", idle_image(), image]);
     let healed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let server = format!("k3d-{}-image-server-0", scene.namespace);
+        let server = format!("{}-server-0", scene.network("image"));
         eventually(LIMIT, "the server runs once the image is there", || {
             let server = inspect(&server).ok_or("it does not exist")?;
             holds(server["State"]["Running"] == true, || server["State"].to_string())
@@ -114,7 +114,7 @@ fn host_port_held_by_a_container(scene: &Scene) {
 }
 
 fn name_held_by_a_container(scene: &Scene) {
-    let name = format!("k3d-{}-held", scene.namespace);
+    let name = scene.registry("held");
     let holder = Foreign::container(&[], &name);
     let before = holder.state();
     scene.apply("Registry", "held", "{}");
@@ -131,7 +131,7 @@ fn name_held_by_a_container(scene: &Scene) {
 }
 
 fn name_held_by_a_network(scene: &Scene) {
-    let name = format!("k3d-{}-net", scene.namespace);
+    let name = scene.network("net");
     let holder = Foreign::create("network", &["--subnet", "10.249.1.0/24"], &name);
     let before = holder.state();
     scene.apply("LocalCluster", "net", &idle_cluster(""));
@@ -144,9 +144,9 @@ fn name_held_by_a_network(scene: &Scene) {
 
 fn subnet_held_by_a_network(scene: &Scene) {
     let name = format!("e2e-holder-{}", scene.namespace);
-    let holder = Foreign::create("network", &["--subnet", "10.249.2.0/24"], &name);
+    let holder = Foreign::create("network", &["--subnet", "10.231.249.0/24"], &name);
     let before = holder.state();
-    scene.apply("LocalCluster", "subnet", &idle_cluster("network: {subnet: 10.249.2.0/24}"));
+    scene.apply("LocalCluster", "subnet", &idle_cluster("network: {subnet: 10.231.249.0/24}"));
     stalls(scene, "lc/subnet", "SubnetConflict", &name);
     assert_eq!(holder.state(), before);
     drop(holder);
@@ -191,7 +191,7 @@ fn node_image_behind_a_password(scene: &Scene) {
     assert!(message.contains(&image) && !message.contains(NOBODY.password()), "{message}");
     becomes_true(scene, "lc/private", "Stalled");
     secret(FIRST);
-    let server = format!("k3d-{}-private-server-0", scene.namespace);
+    let server = format!("{}-server-0", scene.network("private"));
     eventually(LIMIT, "the server is made of the image", || {
         let found = inspect(&server).ok_or("no container")?;
         holds(found["Config"]["Image"] == *image, || found["Config"]["Image"].to_string())

@@ -21,7 +21,7 @@ pub fn perform(scene: &Scene, seed: u64, act: &Act) -> Result<(), String> {
     match act {
         Act::Docker(verb, target) => in_time(&[verb, &[full(scene, *target).as_str()][..]].concat()),
         Act::Disconnect(target) => {
-            let network = format!("k3d-{}-c", scene.namespace);
+            let network = scene.network("c");
             in_time(&["network", "disconnect", &network, &full(scene, *target)])
         }
         Act::Lose(target) => {
@@ -52,7 +52,7 @@ pub fn perform(scene: &Scene, seed: u64, act: &Act) -> Result<(), String> {
 
 fn full(scene: &Scene, target: Target) -> String {
     match target {
-        Target::Registry => format!("k3d-{}-r", scene.namespace),
+        Target::Registry => scene.registry("r"),
         node => container(scene, &node.to_string()),
     }
 }

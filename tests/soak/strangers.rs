@@ -28,7 +28,7 @@ impl Strangers {
         let _volume = Foreign::create("volume", &[], volume);
         let _network = Foreign::create("network", &[], network);
         let mount = format!("{volume}:/kept");
-        let cluster = format!("k3d-{}-c", scene.namespace);
+        let cluster = scene.network("c");
         // They come back when Docker starts anew.
         let up = "--restart=unless-stopped";
         let containers = [

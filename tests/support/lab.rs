@@ -8,22 +8,23 @@ use localcluster_operator::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
         condition::{self, types},
         local_cluster::{ClusterState, DataLoss, NodeRole},
-        names,
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
     k3s::{KUBECONFIG_FILE, load_balancer, manifests},
     plan::{
+        called,
         cluster::{self, Allocation, Desired, NodeInputs, Refs, Settings, UsedRegistry},
         containers::Owner,
         failures,
         local_cluster::{self, Inputs, teardown},
+        management::Management,
         manifests::{Manifest, asked},
         observed::Observed,
         ports::{self, Binding},
         quorum_reset,
         refused::Refused,
-        registry::{self, VOLUME_OF, config::Secrets},
+        registry::{self, config::Secrets, volume},
         repair, servers,
         steps::{Action, Plan, Problem, Step, Target},
         validate::{self, Text, Valid, ValidRegistry},
@@ -230,9 +231,10 @@ pub fn settings() -> Settings {
         load_balancer_image: "nginx:1".into(),
         registry_image: "registry:3".into(),
         network_pool: "172.31.0.0/16".parse().unwrap(),
+        allowed_subnets: Vec::new(),
         port_range: 20000..=20099,
         node_dns: vec!["1.1.1.1".into()],
-        node_name: None,
+        management: Management::None,
         allowed_host_paths: vec!["/srv".into()],
         node_repair_after: Some(SignedDuration::from_mins(2)),
     }
@@ -262,13 +264,30 @@ impl Lab {
         }
     }
 
+    /// The UIDs of all Registries.
+    fn living(&self) -> BTreeSet<String> {
+        let there = |r: &&RegistryObject| !r.deleted || !self.world.empty_of(&r.owner("registry"));
+        self.registries.iter().filter(there).map(|r| r.owner("registry").uid).collect()
+    }
+
+    /// A cluster's spec, parsed, with the name that it has.
+    fn valid(object: &ClusterObject, owner: &Owner, observed: &Observed) -> Valid {
+        let (namespace, name) = (&object.namespace, &object.name);
+        match called::cluster(owner, observed, &object.status) {
+            Some(has) => validate::local_cluster_called(namespace, name, &object.spec, &has).unwrap(),
+            None => validate::local_cluster(namespace, name, &object.spec).unwrap(),
+        }
+    }
+
     fn refs(&self, valid: &Valid, observed: &Observed) -> Option<Refs> {
         let used = valid.registries.used.iter().map(|key| {
             let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
+            let (owner, living) = (r.owner("registry"), self.living());
+            let told = r.status.cluster.as_deref();
             let mut used = UsedRegistry {
                 name: key.name.clone(),
-                owner: r.owner("registry"),
-                hostname: names::registry(&key.namespace, &key.name, r.spec.hostname.as_deref()),
+                hostname: called::registry(&owner, r.spec.hostname.as_deref(), told, observed, &living),
+                owner,
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
                 host_ip: r.status.host.as_ref().and_then(|h| h.split(':').next()?.parse().ok()),
                 trouble: condition::get(&r.status.conditions, types::REACHABLE)
@@ -319,7 +338,7 @@ impl Lab {
             teardown(&mut plan, &owner, &observed, |_| false);
             return Look { plan, owner, observed, whole: None };
         }
-        let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
+        let valid = Self::valid(object, &owner, &observed);
         if valid.stopped {
             local_cluster::stop(&mut plan, &valid.names, &observed);
             return Look { plan, owner, observed, whole: None };
@@ -363,7 +382,7 @@ impl Lab {
             owner: &owner,
             observed: &observed,
             refs: &refs,
-            node_name: self.settings.node_name.as_deref(),
+            management: &self.settings.management,
             holders: &servers::holders(previous, &valid.names),
             reset: object.reset(),
             repairs: &repairs,
@@ -447,8 +466,8 @@ impl Lab {
                 status::cluster(&object.status, &view, moment)
             }
             None if object.spec.state == ClusterState::Stopped && !object.deleted => {
-                let valid = validate::local_cluster(&object.namespace, &object.name, &object.spec).unwrap();
                 let (owner, observed) = (&look.owner, &look.observed);
+                let valid = Self::valid(object, owner, observed);
                 status::stopped(&object.status, &valid, owner, observed, problems, moment)
             }
             None => status::cluster_blocked(&object.status, problems, types::NETWORK_READY, moment),
@@ -607,7 +626,10 @@ impl Lab {
         let mut observed = self.world.observe(&owner);
         self.chance.shuffle(&mut observed.containers);
         self.chance.shuffle(&mut observed.volumes);
-        let valid = validate::registry(&object.namespace, &object.name, &object.spec).unwrap();
+        let living = self.living();
+        let mut valid = validate::registry(&object.namespace, &object.name, &object.spec).unwrap();
+        let (explicit, told) = (object.spec.hostname.as_deref(), object.status.cluster.as_deref());
+        valid.hostname = called::registry(&owner, explicit, told, &observed, &living);
         let mut plan = Plan::default();
         if object.deleted {
             let uses = |c: &ClusterObject| {
@@ -619,17 +641,7 @@ impl Lab {
                 return None;
             }
             let retained = valid.retain || valid.volume_name.is_some();
-            teardown(&mut plan, &owner, &observed, |_| retained);
-            let containers: Vec<usize> = (0..plan.steps.len()).collect();
-            for v in observed.volumes.iter().filter(|v| {
-                !retained
-                    && v.name == valid.hostname
-                    && !owner.owns(&v.labels)
-                    && v.labels.get(names::MANAGER) == Some(&owner.manager)
-                    && v.labels.get(VOLUME_OF) == Some(&valid.hostname)
-            }) {
-                plan.step(Action::RemoveVolume { name: v.name.clone() }, &containers, "");
-            }
+            volume::teardown(&mut plan, &owner, &observed, &valid.hostname, retained, &living);
             return Some((plan, observed, valid, None));
         }
         let mut desired = None;
@@ -645,6 +657,7 @@ impl Lab {
                 observed: &seen,
                 previous: &object.status,
                 refused: &object.refused.ports,
+                living: &living,
                 request: object.request.as_deref(),
                 now,
             };

@@ -7,7 +7,7 @@ use super::{
 
 /// The name of a container of the cluster.
 pub fn container(scene: &Scene, short: &str) -> String {
-    format!("k3d-{}-c-{short}", scene.namespace)
+    format!("{}-{short}", scene.network("c"))
 }
 
 /// Pushes a small web server to the registry, and answers its name there.

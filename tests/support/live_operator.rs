@@ -45,6 +45,7 @@ impl Operator {
             .arg("run")
             .args(&self.args)
             .env_remove("NODE_NAME")
+            .env_remove("HOST_IP")
             .env("KUBECONFIG", world("KUBECONFIG"))
             // By this it is the same one after each start, as a Pod's container is.
             .env("HOSTNAME", "e2e-process")

@@ -20,12 +20,12 @@ const CERTS_D: &str = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
 
 /// The name of a node's container, and of its Node.
 pub fn node(scene: &Scene, cluster: &str, short: &str) -> String {
-    format!("k3d-{}-{cluster}-{short}", scene.namespace)
+    format!("{}-{short}", scene.network(cluster))
 }
 
 /// The name of a cluster's Docker network.
 pub fn network(scene: &Scene, cluster: &str) -> String {
-    format!("k3d-{}-{cluster}", scene.namespace)
+    scene.network(cluster)
 }
 
 fn start(child: &Kubectl, image: &str, node: &str) -> String {

@@ -205,8 +205,11 @@ impl Upstream {
     /// Starts one and waits until it answers.
     pub fn start(name: &str, setup: &Setup<'_>) -> Self {
         let (dir, port) = (Dir::new(name), free_port());
-        let mut args =
-            vec![format!("-p=127.0.0.1:{port}:5000"), format!("-v={}:/e2e:ro", dir.path().display())];
+        let mut args = vec![
+            format!("-p=127.0.0.1:{port}:5000"),
+            format!("-v={}:/e2e:ro", dir.path().display()),
+            "--label=localcluster.dev/allow-namespaces=*".to_owned(),
+        ];
         let mut env = |name: &str, value: &str| args.push(format!("-e=REGISTRY_{name}={value}"));
         if let Some(tls) = setup.tls {
             dir.write("tls.crt", &tls.crt);

@@ -7,6 +7,7 @@ use std::{
     sync::Mutex,
 };
 
+use localcluster_operator::api::names;
 use serde_json::Value;
 
 use super::live::{
@@ -192,6 +193,16 @@ impl Scene {
     fn owns(&self, labels: &Value) -> bool {
         let owner = labels["localcluster.dev/owner"].as_str();
         owner.is_some_and(|o| o.starts_with(&format!("{}/", self.namespace)))
+    }
+
+    /// The name of a cluster's Docker network, with which those of its containers begin.
+    pub fn network(&self, cluster: &str) -> String {
+        format!("k3d-{}", names::cluster(&self.namespace, cluster, None))
+    }
+
+    /// The name of a registry's container.
+    pub fn registry(&self, name: &str) -> String {
+        names::registry(&self.namespace, name, None)
     }
 
     /// All containers by name.

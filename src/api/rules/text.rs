@@ -35,9 +35,9 @@ pub const MEMORY: &str =
     "write an amount of memory from 6Mi up with a unit of Ki, Mi, Gi, Ti, k, M, G or T: 2Gi";
 pub const CPUS: &str = "write a number of cores from 0.01 to 1024, in quotes and without a unit: \"1.5\"";
 pub const SUBNET: &str =
-    "write an IPv4 subnet from /16 to /25 by its first address: 172.31.16.0/24, not 172.31.16.1/24";
+    "write an IPv4 subnet from /16 to /25 by its first address: 10.231.16.0/24, not 10.231.16.1/24";
 pub const SUBNET_RANGE: &str = "nodes can't have these addresses, as they are loopback, link-local, multicast or \
-     what K3s gives Pods and Services (10.42.0.0/15): use a private subnet such as 172.31.16.0/24";
+     what K3s gives Pods and Services (10.42.0.0/15): use a private subnet such as 10.231.16.0/24";
 pub const HOST_IP: &str = "write an IPv4 address of the Docker host: 127.0.0.1, or 0.0.0.0 for all of them";
 pub const PORT: &str = "write a port from 1 to 65535";
 pub const SAN: &str = "write a DNS name in lower case or an IP address";

@@ -17,11 +17,11 @@ use crate::{
         LocalCluster, Registry, RegistrySpec, RegistryStatus,
         condition::{self, Status, reasons, types},
         local_cluster::KeyRef,
-        names,
         uses::allows,
     },
     k3s::registries::{self, Auth, Registries},
     plan::{
+        called,
         cluster::{NodeInputs, Refs, UsedRegistry},
         containers::Owner,
         host_aliases,
@@ -46,7 +46,7 @@ pub async fn resolve(
     let mut look = Look::new(ctx, plan);
     let mut used = Vec::new();
     for key in &valid.registries.used {
-        match look.registry(&namespace, key).await? {
+        match look.registry(&namespace, key, observed).await? {
             Some(mut registry) => {
                 // Its status may have been lost, and its container tells it too.
                 let made = || observed.containers.iter().find_map(|c| registry.port_of(c));
@@ -95,7 +95,12 @@ impl Look<'_> {
         self.plan.waits(types::RESOLVED_REFS, reason, message);
     }
 
-    async fn registry(&mut self, namespace: &str, key: &RegistryKey) -> Result<Option<UsedRegistry>, Error> {
+    async fn registry(
+        &mut self,
+        namespace: &str,
+        key: &RegistryKey,
+        observed: &Observed,
+    ) -> Result<Option<UsedRegistry>, Error> {
         let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
             let message = format!("there is no Registry {} in namespace {}", key.name, key.namespace);
             self.missing(reasons::REGISTRY_NOT_FOUND, message);
@@ -116,14 +121,15 @@ impl Look<'_> {
             .filter_map(|type_| condition::get(&status.conditions, type_))
             .find(|c| c.status == Status::False.as_str());
         let object = format!("{}/{}", key.namespace, key.name);
+        let name = if key.namespace == namespace { key.name.clone() } else { object.clone() };
+        let uid = registry.uid().unwrap_or_default();
+        let owner = Owner { uid, manager: self.ctx.manager.clone(), object };
+        let (explicit, told) = (registry.spec.hostname.as_deref(), status.cluster.as_deref());
+        let living = self.ctx.living_registries();
         Ok(Some(UsedRegistry {
-            name: if key.namespace == namespace { key.name.clone() } else { object.clone() },
-            owner: Owner {
-                uid: registry.uid().unwrap_or_default(),
-                manager: self.ctx.manager.clone(),
-                object,
-            },
-            hostname: names::registry(&key.namespace, &key.name, registry.spec.hostname.as_deref()),
+            name,
+            hostname: called::registry(&owner, explicit, told, observed, &living),
+            owner,
             host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
             host_ip: host_ip(&registry.spec, &status),
             tls: registry.spec.tls.is_some(),

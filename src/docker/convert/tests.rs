@@ -23,7 +23,11 @@ fn node() -> ContainerSpec {
         tmpfs: vec!["/run".into(), "/var/run".into()],
         mounts: strings(&[("/var/lib/rancher/k3s", "lab-server-0-state")]),
         volume_labels: strings(&[("owner", "me")]),
-        endpoint: Endpoint { ip: Some("172.31.0.5".parse().unwrap()), aliases: vec!["server".into()] },
+        endpoint: Endpoint {
+            ip: Some("172.31.0.5".parse().unwrap()),
+            aliases: vec!["server".into()],
+            aside: false,
+        },
         ports: vec![
             port("0.0.0.0", 20000, 6443, "tcp"),
             port("127.0.0.1", 20001, 6443, "tcp"),

@@ -1,6 +1,9 @@
 //! What the spec of a LocalCluster leaves open: its subnet and host ports, which are kept once they were given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 
@@ -130,20 +133,21 @@ fn subnet(
     let remembered = previous.network.as_ref().and_then(|n| n.subnet.parse().ok());
     let labelled = observed.own.values().find_map(|d| d.container.labels.get(names::SUBNET)?.parse().ok());
     let Some(subnet) = valid.subnet.or(remembered).or(labelled) else {
-        let free = addresses::free_subnet(settings.network_pool, &observed.networks, refused, &owner.uid);
+        let pool = settings.network_pool;
+        let known = known(settings);
+        let others: Vec<Ipv4Net> =
+            valid.networks.all().copied().chain(known.into_iter().map(|(ip, _)| Ipv4Net::from(ip))).collect();
+        let free = addresses::free_subnet(pool, &observed.networks, &others, refused, &owner.uid);
         if free.is_none() {
-            plan.stalls(
-                types::NETWORK_READY,
-                reasons::ADDRESS_POOL_EXHAUSTED,
-                format!(
-                    "no /24 of the pool {} is free: delete a cluster, widen --network-pool, or set \
-                     spec.network.subnet to a subnet outside of it",
-                    settings.network_pool
-                ),
-            );
+            let (reason, message) = exhausted(pool, valid);
+            plan.stalls(types::NETWORK_READY, reason, message);
         }
         return free;
     };
+    // What the cluster once had it gets again.
+    if remembered.or(labelled) != Some(subnet) && !may_choose(plan, subnet, settings) {
+        return None;
+    }
     if let Some(other) = addresses::overlapping(subnet, &observed.networks) {
         let other_subnets: Vec<_> = other.subnets.iter().map(ToString::to_string).collect();
         plan.stalls(
@@ -158,5 +162,70 @@ fn subnet(
         );
         return None;
     }
+    if let Some(other) = valid.networks.overlapping(subnet) {
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::SUBNET_CONFLICT,
+            format!(
+                "the subnet {subnet} overlaps with {other}, which spec.servers.args gives to Pods or Services: give them \
+                 another network"
+            ),
+        );
+        return None;
+    }
     Some(subnet)
+}
+
+/// Why there is no subnet to choose, and what to do.
+fn exhausted(pool: Ipv4Net, valid: &Valid) -> (&'static str, String) {
+    if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
+        let message = format!(
+            "{other}, which spec.servers.args gives to Pods or Services, has the whole pool {pool}: give them another \
+             network, or set spec.network.subnet"
+        );
+        return (reasons::SUBNET_CONFLICT, message);
+    }
+    let message = format!(
+        "no /24 of the pool {pool} is free: delete a cluster, widen --network-pool, or set spec.network.subnet to a \
+         subnet that --allow-subnet allows"
+    );
+    (reasons::ADDRESS_POOL_EXHAUSTED, message)
+}
+
+/// Whether a spec may choose this subnet. The host sends what is for it to the cluster, whose Pods may answer: so it is in
+/// a range that an admin gave away, and Docker, which looks at none of the host's routes (moby/moby#46615), does no harm.
+fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
+    let pool = settings.network_pool;
+    if !settings.allowed_subnets.iter().chain([&pool]).any(|range| range.contains(&subnet)) {
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::SUBNET_NOT_ALLOWED,
+            format!(
+                "the subnet {subnet} is in no range that specs may choose from: make the cluster anew with a subnet of \
+                 {pool} or without spec.network.subnet, or have an admin start the operator with \
+                 --allow-subnet={subnet}"
+            ),
+        );
+        return false;
+    }
+    if let Some((ip, what)) = known(settings).into_iter().find(|(ip, _)| subnet.contains(ip)) {
+        plan.stalls(
+            types::NETWORK_READY,
+            reasons::SUBNET_CONFLICT,
+            format!(
+                "the subnet {subnet} has the address {ip} of {what}, which could not be reached any more: make the cluster \
+                 anew with another spec.network.subnet"
+            ),
+        );
+        return false;
+    }
+    true
+}
+
+/// Addresses that no cluster may take from the host.
+fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
+    let resolvers =
+        settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
+    let node = settings.management.ip().map(|ip| (ip, "the management cluster's Node"));
+    resolvers.chain(node).collect()
 }

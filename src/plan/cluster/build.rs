@@ -306,7 +306,7 @@ impl Build<'_> {
     }
 
     fn endpoint(&self, ip: Ipv4Addr) -> Endpoint {
-        Endpoint { ip: Some(ip), aliases: Vec::new() }
+        Endpoint { ip: Some(ip), ..Endpoint::default() }
     }
 
     /// The nodes that published ports are to lead to, and where they stand.

@@ -13,7 +13,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words};
+use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words, volume};
 use crate::{
     api::{
         condition::{reasons, types},
@@ -95,6 +95,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
         }
         // Before the registry was made there is nothing to collect, and its volume is made with it.
         let Some(registry) = site.own(&desired.container.name) else { return Course::Free(None) };
+        if let Some(message) = volume::hindrance(desired, inputs) {
+            return Course::Free(Some(result(inputs, request, false, message)));
+        }
         return begin(plan, desired, site, inputs, request, registry);
     };
     let container = &detail.container;

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Checker, pattern, rules, text};
-use crate::api::{LocalClusterSpec, names::ClusterNames};
+use crate::{
+    api::{LocalClusterSpec, names::ClusterNames},
+    k3s::networks,
+};
 
 /// What is said of a name of this cluster's own containers. The schema can't tell them.
 const OWN: &str = "this cluster's containers have such names, and nodes join by them; use another name";
@@ -17,6 +20,7 @@ impl Checker {
     ) -> BTreeMap<String, IpAddr> {
         let mut aliases = BTreeMap::new();
         let containers = &spec.registries.containers;
+        let domain = networks::domain(&spec.servers.args);
         for (i, alias) in spec.host_aliases.iter().enumerate() {
             let path = format!("spec.hostAliases[{i}]");
             let ip: Option<IpAddr> = alias.ip.parse().ok().filter(|ip| !is_mapped(ip));
@@ -25,8 +29,15 @@ impl Checker {
                 let path = format!("{path}.hostnames[{j}]");
                 self.shape(&path, name, pattern::DNS, 253, text::ALIAS_NAME);
                 self.refuse(&path, name, rules::ALIASES, "");
-                let (domain, inside) = (rules::CLUSTER_DOMAIN, format!(".{}", rules::CLUSTER_DOMAIN));
-                self.check(name != domain && !name.ends_with(&inside), &path, text::ALIAS_DOMAIN);
+                let is_in = |domain: &str| {
+                    name.strip_suffix(domain).is_some_and(|n| n.is_empty() || n.ends_with('.'))
+                };
+                self.check(!is_in(rules::CLUSTER_DOMAIN), &path, text::ALIAS_DOMAIN);
+                // The schema can't tell the domain that the arguments give.
+                let message = format!(
+                    "names in {domain} are the cluster's own, by --cluster-domain in spec.servers.args; use another name"
+                );
+                self.check(domain == rules::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
                 let own = names.parse_node(name).is_some() || *name == names.load_balancer();
                 self.check(!own, &path, OWN);
                 self.check(containers.iter().all(|c| c.name != *name), &path, text::ALIAS_OF_CONTAINER);
@@ -94,6 +105,20 @@ mod tests {
         }
         let twice = parsed(&[("10.0.0.5", &["db"]), ("10.0.0.6", &["db"])]).unwrap_err();
         assert_eq!(twice, [format!("spec.hostAliases[1].hostnames[0]: {}", text::ALIAS_TWICE)]);
+        // Another domain takes the place of the one that all clusters have, which no name may be in all the same.
+        let with_domain = |name: &str| {
+            validate::tests::problems(|spec| {
+                spec.servers.args = vec!["--cluster-domain=lab.example".into()];
+                let hostnames = vec![name.to_owned()];
+                spec.host_aliases = vec![HostAlias { ip: "10.0.0.5".into(), hostnames }];
+            })
+        };
+        assert_eq!(with_domain("db.collab.example"), [""; 0]);
+        for name in ["db.lab.example", "lab.example"] {
+            let said = with_domain(name).join("; ");
+            assert!(said.contains("names in lab.example are the cluster's own"), "{said}");
+        }
+        assert_eq!(with_domain("db.cluster.local").len(), 1);
         // Of other clusters they are nothing special.
         assert!(parsed(&[("10.0.0.5", &["k3d-other-server-0", "xcluster.local"])]).is_ok());
     }

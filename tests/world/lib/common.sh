@@ -10,7 +10,8 @@ cache=${WORLD_CACHE:-$HOME/.cache/localcluster-operator}
 world=${WORLD_NAME:-lco-world}
 label=localcluster.dev/world=$world
 mgmt=$world-mgmt
-# Outside the operator's pool (172.31.0.0/16), Docker's own pools and K3s's 10.42/10.43.
+# Outside Docker's own pools and K3s's 10.42/10.43. The operator's pool (10.231.0.0/16) has it, and goes round it as round
+# every network of the engine.
 subnet=${WORLD_SUBNET:-10.231.231.0/24}
 # First API port to try: outside the operator's range (20000-29999) and the kernel's (32768 and up).
 api_port=${WORLD_API_PORT:-16443}

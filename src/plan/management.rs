@@ -1,0 +1,174 @@
+//! The management cluster's own Node, when it is a container of this engine. Docker keeps its networks apart, so that what
+//! the operator has to reach from there, load balancers and registries, joins that container's network, and credentials
+//! go to what is on it.
+//!
+//! So it has to be the Node: a container by whose address Kubernetes knows it. A name proves nothing, as any Registry has
+//! the name that its spec gives it, and what the operator made itself never is it.
+
+use std::net::Ipv4Addr;
+
+use super::{consent, observed::Observed};
+use crate::{
+    api::names,
+    docker::engine::{Container, State},
+};
+
+/// How it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Management {
+    /// There is none.
+    #[default]
+    None,
+    /// By its name, which an admin told.
+    Named(String),
+    /// By what Kubernetes tells of the Node that the operator's Pod is on.
+    Node {
+        /// Its address; `None` where that is not told or no IPv4 address. The name has to do then.
+        ip: Option<Ipv4Addr>,
+        /// Its name.
+        name: Option<String>,
+    },
+}
+
+impl Management {
+    /// The container. `manager` is this management cluster's id.
+    pub fn container<'a>(&self, observed: &'a Observed, manager: &str) -> Option<&'a Container> {
+        let running = observed.containers.iter().filter(|c| c.state == State::Running);
+        match self {
+            Self::None => None,
+            // It may be a node that the operator of another management cluster made.
+            Self::Named(name) => {
+                let ours = |c: &Container| c.labels.get(names::MANAGER).is_some_and(|m| m == manager);
+                running.into_iter().find(|c| c.name == *name && !ours(c))
+            }
+            Self::Node { ip, name } => {
+                let others = running.filter(|c| !consent::is_owned(&c.labels));
+                let named = |c: &Container| Some(&c.name) == name.as_ref();
+                match ip {
+                    Some(ip) => others
+                        .filter(|c| c.networks.values().any(|place| place.ip == Some(*ip)))
+                        .min_by_key(|c| (!named(c), c.id.as_str())),
+                    None => others.into_iter().find(|c| named(c)),
+                }
+            }
+        }
+    }
+
+    /// The network by which the Node is reached, other than `own`: the one of its address, where that is known.
+    pub fn network(&self, observed: &Observed, manager: &str, own: &str) -> Option<String> {
+        let known = self.ip();
+        let node = self.container(observed, manager)?;
+        let reachable = node.networks.iter().filter(|(id, place)| *id != own && place.ip.is_some());
+        reachable.min_by_key(|(_, place)| known.is_some() && place.ip != known).map(|(id, _)| id.clone())
+    }
+
+    /// Where this load balancer is on that network: the one address of it that the management cluster's Pods reach, since
+    /// Docker keeps its networks apart. There may be none at the moment.
+    pub fn place(
+        &self,
+        observed: &Observed,
+        manager: &str,
+        own: &str,
+        balancer: &str,
+    ) -> Option<Option<Ipv4Addr>> {
+        let shared = self.network(observed, manager, own)?;
+        let balancer = observed.own.values().find(|d| d.container.name == balancer);
+        Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
+    }
+
+    /// Its address, where that is known.
+    pub fn ip(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Node { ip, .. } => *ip,
+            Self::None | Self::Named(_) => None,
+        }
+    }
+
+    /// The name that is the Node's, so that no container of ours may have it.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => Some(name),
+            Self::Node { name, .. } => name.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::docker::engine::Attachment;
+
+    const MANAGER: &str = "m";
+
+    fn container(name: &str, networks: &[(&str, &str)], labels: &[(&str, &str)]) -> Container {
+        let text = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        let place = |(id, ip): &(&str, &str)| {
+            ((*id).to_owned(), Attachment { ip: ip.parse().ok(), ..Attachment::default() })
+        };
+        Container {
+            id: format!("id-of-{name}"),
+            name: name.into(),
+            state: State::Running,
+            labels: labels.iter().map(text).collect(),
+            networks: networks.iter().map(place).collect::<BTreeMap<_, _>>(),
+            ..Container::default()
+        }
+    }
+
+    fn node(ip: &str, name: &str) -> Management {
+        Management::Node { ip: ip.parse().ok(), name: Some(name.into()) }
+    }
+
+    fn found(management: &Management, containers: &[Container]) -> Option<(String, Option<String>)> {
+        let observed = Observed { containers: containers.to_vec(), ..Observed::default() };
+        let name = management.container(&observed, MANAGER)?.name.clone();
+        Some((name, management.network(&observed, MANAGER, "own")))
+    }
+
+    fn it(name: &str, network: &str) -> Option<(String, Option<String>)> {
+        Some((name.to_owned(), Some(network.to_owned())))
+    }
+
+    #[test]
+    fn it_has_the_address_that_kubernetes_knows_it_by() {
+        let containers = [
+            container("node-1", &[("a", "10.0.0.9")], &[]),
+            container("mgmt", &[("a", "10.0.1.2"), ("kind", "10.0.0.2"), ("own", "10.0.2.2")], &[]),
+        ];
+        assert_eq!(found(&node("10.0.0.2", "node-1"), &containers), it("mgmt", "kind"));
+        assert_eq!(found(&node("10.0.2.2", "node-1"), &containers), it("mgmt", "a"));
+        // The Node is the host itself, or a machine of its own.
+        assert_eq!(found(&node("192.168.1.5", "node-1"), &containers), None);
+        // From before the address was told.
+        assert_eq!(found(&node("", "node-1"), &containers), it("node-1", "a"));
+        assert_eq!(found(&Management::None, &containers), None);
+    }
+
+    #[test]
+    fn what_an_object_owns_is_never_it() {
+        for label in [names::UID, names::MANAGER] {
+            let ours = [container("node-1", &[("evil", "10.0.0.2")], &[(label, MANAGER)])];
+            for management in [node("10.0.0.2", "node-1"), node("", "node-1")] {
+                assert_eq!(found(&management, &ours), None, "{label}");
+            }
+        }
+        let named = Management::Named("node-1".into());
+        let of = |manager| [container("node-1", &[("a", "10.0.0.2")], &[(names::MANAGER, manager)])];
+        assert_eq!(found(&named, &of(MANAGER)), None);
+        assert_eq!(found(&named, &of("another")), it("node-1", "a"));
+        assert_eq!(found(&named, &[container("other", &[("a", "10.0.0.2")], &[])]), None);
+    }
+
+    #[test]
+    fn what_does_not_run_is_not_it() {
+        let mut stopped = container("node-1", &[("a", "10.0.0.2")], &[]);
+        stopped.state = State::Exited;
+        for management in [node("10.0.0.2", "node-1"), node("", "node-1"), Management::Named("node-1".into())]
+        {
+            assert_eq!(found(&management, std::slice::from_ref(&stopped)), None);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Whose volume a registry may have: its own, one that an earlier Registry of its namespace left, or one that consents
+//! to the namespace. Never that of an object that lives, and never one of another namespace: a host name is no proof, as
+//! anybody may write any.
+//!
+//! That is asked of containers that are to be made. One that has its volume already goes on, and it is said once.
+
+use std::collections::BTreeSet;
+
+use super::{DATA, Desired, Inputs, VOLUME_OF};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names,
+    },
+    docker::engine::Volume,
+    plan::{
+        consent,
+        containers::{Owner, taken},
+        desired::VolumeSpec,
+        local_cluster,
+        observed::Observed,
+        steps::{Action, Plan},
+    },
+};
+
+/// Whether an earlier Registry of the same host name and namespace left this volume, which may then be taken up. `living`
+/// are the UIDs of all Registries.
+pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTreeSet<String>) -> bool {
+    let label = |key| volume.labels.get(key).map(String::as_str);
+    let namespace =
+        label(names::OWNER).and_then(|object| object.split_once('/')).map(|(namespace, _)| namespace);
+    label(names::MANAGER) == Some(&owner.manager)
+        && label(VOLUME_OF) == Some(hostname)
+        && namespace == Some(owner.namespace())
+        && label(names::UID).is_some_and(|uid| !living.contains(uid))
+}
+
+/// What there is where a registry is to have its images.
+enum Place<'a> {
+    /// A directory of the host, or a volume that it may have.
+    Its,
+    /// Nothing yet.
+    Free(&'a VolumeSpec),
+    /// Somebody else's volume under the name of its own.
+    Taken(&'a VolumeSpec, &'a Volume),
+    /// No volume that allows its namespace, under the name that the spec gives.
+    Refused(&'a str),
+}
+
+fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
+    let Inputs { owner, observed, living, .. } = *inputs;
+    let Some(name) = desired.container.mounts.get(DATA) else { return Place::Its };
+    let existing = observed.volumes.iter().find(|v| v.name == *name);
+    match (&desired.volume, existing) {
+        (Some(spec), None) => Place::Free(spec),
+        (Some(spec), Some(volume)) => {
+            let hostname = spec.labels.get(VOLUME_OF).map_or("", String::as_str);
+            let its = owner.owns(&volume.labels) || is_retained(volume, owner, hostname, living);
+            if its { Place::Its } else { Place::Taken(spec, volume) }
+        }
+        (None, Some(volume)) if consent::given(&volume.labels, owner.namespace()) => Place::Its,
+        (None, _) => Place::Refused(name),
+    }
+}
+
+/// Plans the volume; answers the steps that make it, or `None` where something is in the way. The container is `kept`
+/// where it need not be made.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool) -> Option<Vec<usize>> {
+    let namespace = inputs.owner.namespace();
+    match place(desired, inputs) {
+        Place::Its => {}
+        Place::Free(spec) => return Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
+        Place::Taken(VolumeSpec { name, .. }, _) if kept => plan.warnings.push(format!(
+            "its images are in the Docker volume {name}, which is another object's. It goes on with it, and is not made \
+             anew there: make a Registry with another hostname and copy its images"
+        )),
+        Place::Refused(name) if kept => plan.warnings.push(format!(
+            "its images are in the Docker volume {name}, which does not allow the namespace {namespace}. It goes on with \
+             it, and is not made anew there: {}",
+            instead(name, namespace)
+        )),
+        Place::Taken(VolumeSpec { name, .. }, volume) => {
+            plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, taken(inputs.owner, "volume", name, name, &volume.labels));
+            return None;
+        }
+        Place::Refused(name) => {
+            plan.stalls(types::CONTAINER_READY, reasons::NOT_ALLOWED, refusal(name, namespace));
+            return None;
+        }
+    }
+    Some(Vec::new())
+}
+
+/// Why no further container may be made on the volume, one that collects garbage; `None` where it may.
+pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
+    match place(desired, inputs) {
+        Place::Its | Place::Free(_) => None,
+        Place::Taken(VolumeSpec { name, .. }, volume) => {
+            Some(taken(inputs.owner, "volume", name, name, &volume.labels))
+        }
+        Place::Refused(name) => Some(refusal(name, inputs.owner.namespace())),
+    }
+}
+
+/// What is said of a volume that is not there, or not for this namespace.
+fn refusal(name: &str, namespace: &str) -> String {
+    format!(
+        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}: {}",
+        instead(name, namespace)
+    )
+}
+
+fn instead(name: &str, namespace: &str) -> String {
+    format!(
+        "make one that does with `docker volume create {} {name}`; the labels of a volume that exists can't be changed, so \
+         copy what is in it to a new one with that label",
+        consent::option(namespace)
+    )
+}
+
+/// Plans the removal of all that the Registry made, and of the volume that it took up from an earlier one of its
+/// namespace, unless its images are `retained`.
+pub fn teardown(
+    plan: &mut Plan,
+    owner: &Owner,
+    observed: &Observed,
+    hostname: &str,
+    retained: bool,
+    living: &BTreeSet<String>,
+) {
+    local_cluster::teardown(plan, owner, observed, |_| retained);
+    if retained {
+        return;
+    }
+    let inherited = observed
+        .volumes
+        .iter()
+        .filter(|v| v.name == hostname && !owner.owns(&v.labels) && is_retained(v, owner, hostname, living));
+    let containers: Vec<usize> = (0..plan.steps.len()).collect();
+    for volume in inherited {
+        let remove = Action::RemoveVolume { name: volume.name.clone() };
+        plan.step(remove, &containers, "its object was deleted");
+    }
+}

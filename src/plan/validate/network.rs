@@ -1,0 +1,74 @@
+//! Where nodes, Pods and Services are, `spec.network` and the servers' arguments, against each other.
+
+use ipnet::Ipv4Net;
+
+use super::Checker;
+use crate::{
+    api::LocalClusterSpec,
+    k3s::networks::{self, Networks},
+};
+
+impl Checker {
+    /// The networks of Pods and Services. The schema can't tell them: they are in the arguments.
+    pub(super) fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
+        let networks = Networks::of(&spec.servers.args);
+        // What K3s chooses by itself is out of the subnet's range, or was given up by an argument.
+        if let Some((subnet, other)) = subnet.and_then(|s| Some((s, networks.overlapping(s)?))) {
+            let message = format!(
+                "nodes can't be in {subnet}, as spec.servers.args gives {other} to Pods or Services: use a subnet outside \
+                 of it"
+            );
+            self.check(false, "spec.network.subnet", &message);
+        }
+        let nodes = usize::try_from(spec.servers.count.saturating_add(spec.agents.count)).unwrap_or(0);
+        for pods in &networks.pods {
+            let Some((room, mask)) = networks::room(&spec.servers.args, *pods) else { continue };
+            let message = format!(
+                "each node gets a /{mask} for its Pods, and {pods} has {room} for {nodes} nodes: give --cluster-cidr a \
+                 larger network, or the nodes smaller ones with --kube-controller-manager-arg=node-cidr-mask-size=28"
+            );
+            self.check(nodes <= room, "spec.servers.args", &message);
+        }
+        networks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::problems;
+
+    fn said(subnet: Option<&str>, args: &[&str], agents: i32) -> Vec<String> {
+        problems(|spec| {
+            spec.network.subnet = subnet.map(str::to_owned);
+            spec.servers.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            spec.agents.count = agents;
+        })
+    }
+
+    #[test]
+    fn nodes_are_not_where_pods_and_services_are() {
+        let args =
+            ["--cluster-cidr=172.20.0.0/16", "--service-cidr=172.21.0.0/24", "--cluster-dns=172.21.0.10"];
+        let told = said(Some("172.20.0.0/24"), &args, 1);
+        assert!(told.len() == 1 && told[0].starts_with("spec.network.subnet: "), "{told:?}");
+        assert!(told[0].contains("gives 172.20.0.0/16 to Pods"), "{told:?}");
+        assert_eq!(said(Some("172.21.0.0/16"), &args, 1).len(), 1);
+        assert_eq!(said(Some("172.22.0.0/24"), &args, 1), [""; 0]);
+        assert_eq!(said(None, &args, 1), [""; 0]);
+    }
+
+    #[test]
+    fn there_is_a_network_for_the_pods_of_each_node() {
+        let small = "--cluster-cidr=172.20.1.0/24";
+        assert_eq!(said(None, &[small], 0), [""; 0]);
+        let told = said(None, &[small], 1);
+        assert!(
+            told.len() == 1 && told[0].starts_with("spec.servers.args: each node gets a /24"),
+            "{told:?}"
+        );
+        let finer = "--kube-controller-manager-arg=node-cidr-mask-size=28";
+        assert_eq!(said(None, &[small, finer], 15), [""; 0]);
+        assert_eq!(said(None, &[small, finer], 16).len(), 1);
+        assert_eq!(said(None, &[small, "--flannel-backend=none"], 3), [""; 0]);
+    }
+}
