@@ -374,7 +374,7 @@ async fn bad_luck_is_told_and_heals() {
     )
     .await;
     bad_luck(
-        nothing,
+        |s| s.allowed_subnets = vec!["10.99.0.0/24".parse().unwrap()],
         |r| {
             put(r, 1, |s| s["network"]["subnet"] = json!("10.99.0.0/24"));
             r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())));
@@ -382,6 +382,14 @@ async fn bad_luck_is_told_and_heals() {
         "NetworkReady",
         reasons::SUBNET_CONFLICT,
         leave,
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| put(r, 1, |s| s["network"]["subnet"] = json!("10.98.0.0/24")),
+        "NetworkReady",
+        reasons::SUBNET_NOT_ALLOWED,
+        |r| put(r, 1, |_| {}),
     )
     .await;
     bad_luck(
