@@ -149,7 +149,10 @@ async fn scenarios_end_as_they_should() {
         assert_eq!(containers, wanted, "{scenario:?}");
         if matches!(scenario, Scenario::Refill) {
             for node in ["images k3d-dev-server-0", "images k3d-dev-agent-0"] {
-                assert_eq!(end[node], r#"{"docker.io/library/app:1": "sha256:app:1-1"}"#, "{node}");
+                assert_eq!(
+                    end[node], r#"{"docker.io/library/app:1": Held { id: "sha256:app:1-1", own: true }}"#,
+                    "{node}"
+                );
             }
             let left = &end["applied"];
             assert_eq!(left.matches("name: ").count(), 1, "{left}");
