@@ -190,13 +190,18 @@ async fn finds_the_one_that_answers() {
 }
 
 #[tokio::test]
-async fn tells_of_every_address_why_it_failed() {
+async fn tells_why_the_one_failed_that_leads_furthest() {
     let world = World::find().await;
-    let candidates = [closed().await, closed().await];
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let candidates = [mute.local_addr().unwrap(), closed().await, closed().await];
     let told = refused(&world.access(&candidates)).await;
-    for addr in candidates {
-        assert!(told.contains(&format!("{addr}: Connection refused")), "{told}");
-    }
+    let cause = format!("{}: Connection refused", candidates[1]);
+    assert!(told.starts_with(&cause) && told.ends_with(" (2 other addresses lead no further)"), "{told}");
+    // Somebody who answers is nearer than nobody.
+    let mut access = world.access(&[candidates[0], candidates[1], world.addr]);
+    access.tls_server_name = "k3d-other-serverlb".to_owned();
+    let told = refused(&access).await;
+    assert!(told.starts_with(&format!("{}: ", world.addr)) && told.contains("certificate"), "{told}");
     assert_eq!(refused(&world.access(&[])).await, "there is no address to try yet");
 }
 
