@@ -34,7 +34,7 @@ pub async fn observe(
         return Ok(());
     }
     let name = valid.names.load_balancer();
-    let balancer = observed.own.values().find(|d| d.container.name == name);
+    let balancer = observed.own_named(&name);
     if let Some(balancer) = balancer.filter(|d| d.started_at.is_some()) {
         let config = ctx.files.read(balancer, load_balancer::CONFIG_FILE).await?.unwrap_or_default();
         let placed = load_balancer::placed(&String::from_utf8_lossy(&config));

@@ -79,7 +79,7 @@ pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterN
 pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSpec]) -> Result<()> {
     let mut wanted = Vec::new();
     for spec in specs {
-        let Some(detail) = observed.own.values().find(|d| d.container.name == spec.name) else { continue };
+        let Some(detail) = observed.own_named(&spec.name) else { continue };
         let compared = spec.files.iter().filter(|f| is_compared(f.change, detail));
         wanted.extend(compared.map(|f| (detail, f.path.clone())));
     }
@@ -151,7 +151,7 @@ fn nodes<'a>(observed: &'a Observed, desired: &'a Desired) -> impl Iterator<Item
 
 /// What paths of the host are, by the container that was made to look at them, where it is there already.
 pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Look) -> Result<()> {
-    let detail = observed.own.values().find(|d| d.container.name == look.looker.name);
+    let detail = observed.own_named(&look.looker.name);
     let Some(detail) = detail.filter(|d| d.container.state == State::Created) else { return Ok(()) };
     // One that was made for another directory sees something else.
     if outdated(observed, detail, &look.looker, None) {

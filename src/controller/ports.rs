@@ -29,7 +29,7 @@ pub async fn judge(
     allocation: &mut Allocation,
 ) {
     let name = helper(valid);
-    if let Some(left) = observed.own.values().find(|d| d.container.name == name) {
+    if let Some(left) = observed.own_named(&name) {
         // Of a process that ended in between. It may hold the very ports that are missing.
         drop(ctx.engine.remove_container(&left.container.id).await);
     }

@@ -216,7 +216,7 @@ async fn probe(
     secrets: &Secrets,
     plan: &mut Plan,
 ) {
-    let Some(detail) = observed.own.values().find(|d| d.container.name == valid.hostname) else { return };
+    let Some(detail) = observed.own_named(&valid.hostname) else { return };
     if detail.container.state != State::Running {
         return;
     }

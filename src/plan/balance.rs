@@ -48,7 +48,7 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
     let placed = observed.balance.placed.contains(&ip);
     let told = |known: bool| if known { Standing::Placed } else { Standing::Out };
     let runs = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Paused);
-    let own = observed.own.values().find(|d| d.container.name == name);
+    let own = observed.own_named(name);
     let Some(detail) = own.filter(runs) else { return Standing::Out };
     let Some(state) = observed.child.state() else { return told(placed) };
     // Without a Node it is not of the cluster, and a kubelet that is silent since the start has no kube-proxy either.
@@ -100,7 +100,7 @@ pub fn to_be_asked(observed: &Observed, valid: &Valid, addresses: Addresses) -> 
 pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
     let up = |other: &str| {
-        let own = observed.own.values().find(|d| d.container.name == other);
+        let own = observed.own_named(other);
         own.is_some_and(|d| d.container.state == State::Running)
     };
     let others = nodes.filter(|(other, node)| *other != name && node.ready && up(other));

@@ -89,7 +89,7 @@ pub fn condition_of(role: Role) -> &'static str {
 impl Site<'_> {
     /// The own container of this name.
     pub fn own(&self, name: &str) -> Option<&ContainerDetail> {
-        self.observed.own.values().find(|d| d.container.name == name)
+        self.observed.own_named(name)
     }
 
     /// Whether a container has a place on the network that it is to be on.

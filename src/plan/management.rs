@@ -72,7 +72,7 @@ impl Management {
         balancer: &str,
     ) -> Option<Option<Ipv4Addr>> {
         let shared = self.network(observed, manager, own)?;
-        let balancer = observed.own.values().find(|d| d.container.name == balancer);
+        let balancer = observed.own_named(balancer);
         Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
     }
 

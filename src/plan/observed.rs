@@ -66,6 +66,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// The object's own container of this name.
+    pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
+        self.own.values().find(|d| d.container.name == name)
+    }
+
     /// A Node of the created cluster.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.child.state()?.nodes.get(name)

@@ -142,7 +142,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
 fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
     let Inputs { valid, owner, settings, observed, previous, refused, .. } = *inputs;
     let port_range = &settings.port_range;
-    let made = observed.own.values().find(|d| d.container.name == valid.hostname);
+    let made = observed.own_named(&valid.hostname);
     let made =
         made.and_then(|d| d.wanted_ports.first()).map(|p| p.host_port).filter(|p| !refused.contains(p));
     let taken: BTreeSet<u16> = observed

@@ -121,10 +121,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         .chain(leaving(desired, observed))
         .collect();
     // Also one that is to be replaced serves until it is.
-    let serves = |name: &String| {
-        let mut own = observed.own.values();
-        own.find(|d| d.container.name == *name).is_some_and(|d| works(observed, d))
-    };
+    let serves = |name: &String| observed.own_named(name).is_some_and(|d| works(observed, d));
     let pool = |role, specs: &[NodeSpec]| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let made = nodes.iter().filter(|n| n.role == role && n.container.is_some());
@@ -135,7 +132,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         }
     };
 
-    let balancer = observed.own.values().find(|d| d.container.name == desired.load_balancer.name);
+    let balancer = observed.own_named(&desired.load_balancer.name);
     // One that was started had its ports then, and has them again.
     let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
     let wanted = &desired.load_balancer.ports;
@@ -233,7 +230,7 @@ pub fn network_url(allocation: &Allocation) -> String {
 
 fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
     let name = &spec.container.name;
-    let detail = observed.own.values().find(|d| d.container.name == *name);
+    let detail = observed.own_named(name);
     let seen = observed.node(name);
     let network =
         observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.as_str());

@@ -64,7 +64,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     }
     judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
-    let detail = observed.own.values().find(|d| d.container.name == valid.hostname);
+    let detail = observed.own_named(&valid.hostname);
     // One that was started had its port then, and has it again.
     let ip = valid.host_ip;
     let holds = detail.is_some_and(|d| {

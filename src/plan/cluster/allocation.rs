@@ -38,7 +38,7 @@ pub fn allocate(
 ) -> Option<Allocation> {
     let subnet = subnet(plan, valid, owner, settings, observed, previous, &refused.subnets)?;
     let refused = &refused.ports;
-    let balancer = observed.own.values().find(|d| d.container.name == valid.names.load_balancer());
+    let balancer = observed.own_named(&valid.names.load_balancer());
     let mut taken: BTreeSet<u16> = observed
         .containers
         .iter()

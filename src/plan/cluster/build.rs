@@ -240,7 +240,7 @@ impl Build<'_> {
 
     /// The files about registries of a node. One that was started keeps those that it has while they are not all known.
     fn registry_files(&self, node: &str) -> Vec<FileSpec> {
-        let own = self.basis.observed.own.values().find(|d| d.container.name == node);
+        let own = self.basis.observed.own_named(node);
         let started = own.is_some_and(|d| d.started_at.is_some());
         let known = self.registries.as_ref().filter(|r| r.complete || !started);
         known.map(|r| r.files.clone()).unwrap_or_default()

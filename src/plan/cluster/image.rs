@@ -65,5 +65,5 @@ fn refusal(wanted: &Version, running: &Version) -> Option<(&'static str, String)
 
 /// The image that an own container was made from.
 pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
-    observed.own.values().find(|d| d.container.name == container).map(|d| d.container.image.clone())
+    observed.own_named(container).map(|d| d.container.image.clone())
 }
