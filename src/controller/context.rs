@@ -19,7 +19,7 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
+    backoff::Backoff, files::Files, known::Known, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
     triggers::Triggers, turns::Turns,
 };
 use crate::{
@@ -67,6 +67,8 @@ pub struct Context {
     pub clusters: Store<ClusterGuard>,
     /// All Registries.
     pub registries: Store<RegistryGuard>,
+    /// Whether these are all.
+    pub known: Known,
     /// What is remembered of objects, by UID. Nothing that matters over a restart.
     pub memory: Memory,
     /// Writes Events.

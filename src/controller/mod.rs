@@ -9,6 +9,7 @@ pub mod execute;
 mod expiry;
 pub mod files;
 mod hang;
+pub mod known;
 pub mod kube_io;
 pub mod local_cluster;
 pub mod manifests;

@@ -116,8 +116,7 @@ pub async fn reconcile<K: Managed>(
         }
     };
     // What clusters refer to is known when both watches are: before, a Registry that is there would seem not to be.
-    let known = tokio::join!(ctx.clusters.wait_until_ready(), ctx.registries.wait_until_ready());
-    if known.0.is_err() || known.1.is_err() {
+    if !ctx.known.all().await {
         return Ok(Next::await_change());
     }
     let result = of(object, &ctx).await;

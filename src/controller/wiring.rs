@@ -17,7 +17,7 @@ use kube::{
         watcher,
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::SetOnce};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ use super::{
     backoff::jitter,
     context::{ClusterGuard, Context, Memory, RegistryGuard},
     files::Files,
+    known::Known,
     kube_io, panics,
     preload::Preloads,
     probe,
@@ -127,6 +128,7 @@ async fn lead(
         triggers,
         clusters: cluster_writer.as_reader(),
         registries: registry_writer.as_reader(),
+        known: Known::new(stop.clone()),
         memory: Memory::default(),
         metrics,
         health,
@@ -144,8 +146,8 @@ pub async fn controllers(
     triggered: Triggered,
     stop: CancellationToken,
 ) {
-    let clusters = watched(&ctx, "LocalCluster", cluster_writer);
-    let registries = watched(&ctx, "Registry", registry_writer);
+    let clusters = watched(&ctx, "LocalCluster", cluster_writer, |known| &known.clusters);
+    let registries = watched(&ctx, "Registry", registry_writer, |known| &known.registries);
 
     // A Registry tells which clusters use it, and a cluster waits for its registries.
     let tell = ctx.clone();
@@ -215,14 +217,13 @@ pub async fn controllers(
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
         .for_each(tell_result);
-    let stores = async {
-        let both = tokio::join!(ctx.clusters.wait_until_ready(), ctx.registries.wait_until_ready());
-        if both.0.is_ok() && both.1.is_ok() {
+    let known = async {
+        if ctx.known.all().await {
             ctx.health.set_watches(true);
         }
     };
     let events = stop.run_until_cancelled(docker_events(ctx.clone()));
-    tokio::join!(cluster_controller, registry_controller, stores, events.map(drop));
+    tokio::join!(cluster_controller, registry_controller, known, events.map(drop));
 }
 
 fn settings(config: &Config) -> Settings {
@@ -263,11 +264,12 @@ fn management(config: &Config) -> Management {
     }
 }
 
-/// All objects of a kind as they change, kept in `writer`'s store.
+/// All objects of a kind as they change, kept in `writer`'s store, and told as `known` once all are there.
 fn watched<K>(
     ctx: &Arc<Context>,
     name: &'static str,
     writer: Writer<K>,
+    known: fn(&Known) -> &SetOnce<()>,
 ) -> BoxStream<'static, Result<K, watcher::Error>>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -279,10 +281,17 @@ where
         + 'static,
 {
     let api = Api::<K>::all(ctx.client.clone());
+    let told = ctx.clone();
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                // A watch that begins anew tells it again.
+                known(&told.known).set(()).ok();
+            }
+        })
         .touched_objects();
     swallow(ctx, name, stream)
 }

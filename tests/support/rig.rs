@@ -18,6 +18,7 @@ use localcluster_operator::{
     controller::{
         context::{ClusterGuard, Context, Memory, RegistryGuard},
         files::Files,
+        known::Known,
         preload::Preloads,
         pulls::Pulls,
         reconcile,
@@ -101,6 +102,7 @@ impl Rig {
             triggers,
             clusters: clusters.as_reader(),
             registries: registries.as_reader(),
+            known: Known::default(),
             memory: Memory::default(),
             metrics,
             health: Arc::default(),

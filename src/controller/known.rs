@@ -1,0 +1,65 @@
+//! Whether the watches have delivered all objects that there are.
+//!
+//! Many wait for it at the start, and kube-runtime's `Store::wait_until_ready` wakes only the last of them: all poll the
+//! one receiver of a oneshot channel, which keeps one waker. So that one is left to the controller, which holds its first
+//! reconciles by it.
+
+use tokio::sync::SetOnce;
+use tokio_util::sync::CancellationToken;
+
+/// What is known of the objects of both kinds.
+#[derive(Default)]
+pub struct Known {
+    /// All LocalClusters were delivered.
+    pub clusters: SetOnce<()>,
+    /// All Registries were delivered.
+    pub registries: SetOnce<()>,
+    stop: CancellationToken,
+}
+
+impl Known {
+    /// Nothing is known yet. Nobody waits any longer once `stop` is cancelled.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, ..Self::default() }
+    }
+
+    /// Waits until all objects of both kinds are known; false when the operator stops before.
+    pub async fn all(&self) -> bool {
+        let both = async { tokio::join!(self.clusters.wait(), self.registries.wait()) };
+        self.stop.run_until_cancelled(both).await.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    fn waiting(known: &Arc<Known>) -> JoinSet<bool> {
+        (0..8).map(|_| known.clone()).map(|known| async move { known.all().await }).collect()
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_go_on() {
+        let known = Arc::new(Known::default());
+        let mut waiting = waiting(&known);
+        tokio::task::yield_now().await;
+        known.registries.set(()).unwrap();
+        tokio::task::yield_now().await;
+        assert!(waiting.try_join_next().is_none());
+        known.clusters.set(()).unwrap();
+        assert_eq!(waiting.join_all().await, [true; 8]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_does_not_come_any_more() {
+        let stop = CancellationToken::new();
+        let known = Arc::new(Known::new(stop.clone()));
+        let waiting = waiting(&known);
+        stop.cancel();
+        assert_eq!(waiting.join_all().await, [false; 8]);
+    }
+}
