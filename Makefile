@@ -1,7 +1,7 @@
 # What can be done here. `make` lists it. All of it works from a clean clone on a fresh Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e image demo demo-down bench explore soak world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all image demo demo-down bench explore soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -98,6 +98,9 @@ e2e: world image ## the tests that need Docker and a management cluster
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
 	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
+
+e2e-all: export E2E_ALL ?= 1
+e2e-all: e2e ## the same at their full length
 
 world: ## Docker and the images; `tests/world/world` does the rest by hand
 	$(WORLD) docker

@@ -97,7 +97,16 @@ mod secrets;
 #[path = "e2e/trouble.rs"]
 mod trouble;
 
-/// What measures how fast something is, on a machine of which two halves of the tests share two cores.
+/// What takes minutes, and of which another test shows the greater part.
+const LONG: &[&str] = &[
+    // `one_that_is_spoilt_is_replaced` begins with it.
+    "repair::one_that_hangs_is_restarted",
+    "repair::an_only_server_that_hangs_is_restarted",
+    // `a_spoilt_server_of_three_joins_anew` has one of them.
+    "repair::most_of_three_that_hang_are_restarted",
+];
+
+/// What measures how fast something is, on a machine of which several runs share two cores.
 const ALONE: &[&str] = &[
     "ha::one_becomes_three",
     "ha::a_server_dies",
@@ -136,5 +145,6 @@ fn main() -> ExitCode {
             process::GROUP,
         ],
         ALONE,
+        LONG,
     )
 }

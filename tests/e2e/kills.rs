@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{
     cluster::{nodes_are_ready, objects},
     live::{eventually, holds, idle_image, install, pause, world},
-    live_harness::Group,
+    live_harness::{Group, all},
     live_operator::{Operator, Victim},
     live_proxy::{Kill, Proxy},
     live_scene::{LIMIT, Scene},
@@ -53,11 +53,6 @@ fn no_duplicates(scene: &Scene, containers: usize) {
     let of = |kind: &str| all.iter().filter(|l| l.starts_with(kind)).count();
     let nodes = containers - 2;
     assert_eq!((of("container"), of("network"), of("volume")), (containers, 1, nodes * 5 + 1), "{all:#?}");
-}
-
-/// Whether everything is to be tried, which takes four times as long.
-fn all() -> bool {
-    std::env::var_os("E2E_ALL").is_some()
 }
 
 /// How many containers a round makes.

@@ -24,13 +24,18 @@ pub struct Group {
 }
 
 /// Runs the tests whose `group::name` contains one of the arguments, or all. Those of `alone` measure how fast something
-/// is: no test of another run of this program runs at the same time.
-pub fn main(groups: &[Group], alone: &[&str]) -> ExitCode {
+/// is: no test of another run of this program runs at the same time. Those of `long` run with E2E_ALL or by their name.
+pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
     let names = || groups.iter().flat_map(|g| g.tests.iter().map(|(test, _)| format!("{}::{test}", g.name)));
-    alone.iter().for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
+    alone.iter().chain(long).for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
     let args: Vec<String> = env::args().skip(1).collect();
     let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let wanted = |name: &str| {
+        let mut matching = filters.iter().filter(|f| name.contains(f.as_str())).peekable();
+        let named = matching.peek().is_some();
+        let short = all() || !long.contains(&name) || matching.any(|f| !f.ends_with("::"));
+        short && (named || filters.is_empty())
+    };
     let mut outcome = Outcome::default();
     let began = Instant::now();
     for group in groups {
@@ -66,6 +71,11 @@ pub fn main(groups: &[Group], alone: &[&str]) -> ExitCode {
     );
     outcome.failed.iter().for_each(|name| println!("failed: {name}"));
     if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether the tests are run at their full length.
+pub fn all() -> bool {
+    env::var_os("E2E_ALL").is_some()
 }
 
 /// The machine, which runs of this program share by locks on files that go with the process.
