@@ -69,7 +69,8 @@ test: ## all tests, on Docker and real clusters
 	@echo 'the node image is checked meanwhile, which is mostly waiting'
 	@$(WORLD) check >target/node-check.log 2>&1 & check=$$!; \
 	failed=; \
-	nice $(MAKE) --no-print-directory unit-build unit-short image || failed=1; \
+	nice $(MAKE) --no-print-directory unit-build && \
+		nice $(MAKE) --no-print-directory -j2 -Otarget unit-short image || failed=1; \
 	wait $$check || failed=1; \
 	cat target/node-check.log; \
 	[ -z "$$failed" ]
@@ -129,8 +130,9 @@ bench: world image ## what is done and repaired how fast, next to K3s's own time
 	$(WORLD) with bash -ec 'for bench in bench bench-life bench-drift bench-registries bench-many; do tests/world/$$bench; done'
 
 explore: export PROPTEST_CASES ?= 1000
-explore: ## other cases of the properties, and more of them each time: PROPTEST_CASES=1000
-	cargo test $(LOCKED) --test plan --test hostile --test registries_file --no-fail-fast
+explore: export EXPLORE_ALL ?= 1
+explore: ## small worlds whole; other cases of the properties, and more of them each time: PROPTEST_CASES=1000
+	cargo test $(LOCKED) --test exhaustive --test plan --test hostile --test registries_file --no-fail-fast
 
 # The engine is restarted too, with all that runs on it.
 soak: export DOCKER_RESTART ?= 1

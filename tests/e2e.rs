@@ -99,6 +99,16 @@ mod trouble;
 
 /// What takes minutes, and of which another test shows the greater part.
 const LONG: &[&str] = &[
+    // Others of `drift`, of `agents` and of `ha` go the same way.
+    "cluster::drift_stopped",
+    "cluster::drift_killed",
+    "cluster::max_unavailable_agents_are_replaced_at_once",
+    "cluster::version_goes_up",
+    "ha::all_die_at_once",
+    "ha::an_upgrade_that_fails_stops_at_the_first",
+    "ha::three_become_five_and_one_again",
+    // `an_added_agent_has_them_too` fills a new node in the same way.
+    "contents::a_node_that_lost_its_data_gets_them_again",
     // `one_that_is_spoilt_is_replaced` begins with it.
     "repair::one_that_hangs_is_restarted",
     "repair::an_only_server_that_hangs_is_restarted",

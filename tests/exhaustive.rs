@@ -1,5 +1,6 @@
 //! Small worlds, explored whole: every order of the planner's steps, a crash after each of them, and every
-//! interference from outside at every point.
+//! interference from outside at every point. That takes an hour (`make explore`); without EXPLORE_ALL each world is explored
+//! breadth first, as far as `SHORT` goes.
 //!
 //! What is shown is eventually stable reconciliation, as Anvil (OSDI '24) proves it of its controllers: from every
 //! state that can be reached, once nobody interferes any more, the planner leads to what is wanted, and stays there.
@@ -24,6 +25,9 @@ use support::{
     lab::{self, Lab, Object},
     world::World,
 };
+
+/// How many states of a world are explored when there is no time for all.
+const SHORT: usize = 1000;
 
 /// Rounds within which everything has to be settled.
 const ENOUGH: usize = 60;
@@ -301,7 +305,10 @@ impl Model for Small {
 
 fn explore(name: &str, small: Small) {
     let began = Instant::now();
-    let checker = small.checker().threads(2).spawn_bfs().join();
+    let all = std::env::var_os("EXPLORE_ALL").is_some();
+    let checker = small.checker().threads(2);
+    let checker = if all { checker } else { checker.target_state_count(SHORT.try_into().unwrap()) };
+    let checker = checker.spawn_bfs().join();
     println!(
         "{name}: {} states, {} of them unique, depth {}, {:.1} s",
         checker.state_count(),
@@ -309,7 +316,11 @@ fn explore(name: &str, small: Small) {
         checker.max_depth(),
         began.elapsed().as_secs_f64()
     );
-    checker.assert_properties();
+    if all {
+        checker.assert_properties();
+    }
+    checker.assert_no_discovery("no sin");
+    checker.assert_no_discovery("the planner leads home");
 }
 
 fn cluster(agents: i32) -> Lab {

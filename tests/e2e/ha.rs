@@ -386,8 +386,9 @@ fn three_become_five_and_one_again(scene: &Scene) {
                 always_answered(&probed(scene, || scale(scene, servers)));
                 println!("        {servers} after {:.1} s", began.elapsed().as_secs_f64());
                 if servers == 1 {
-                    // Each server that goes may have led, and K3s waits 45 s for one that does not say that it ends.
-                    assert!(began.elapsed() < Duration::from_secs(60), "K3s was waited for");
+                    // Each server that goes may have led, and K3s waits 45 s for one that does not say that it ends: it took
+                    // 111 s before Leases were given back, and takes 36 to 70 s on two cores.
+                    assert!(began.elapsed() < Duration::from_secs(90), "K3s was waited for");
                     let released =
                         scene.run(&["get", "events", "--field-selector=reason=ReleaseLease", "-o", "name"]);
                     assert!(!released.is_empty(), "no Lease was given back");

@@ -42,7 +42,6 @@ fn apply(scene: &Scene, agents: usize, registries: &[&str], past: Option<&str>) 
         "agents": {"count": agents, "env": env},
         "registries": {
             "use": used, "mirrors": [{"registry": OUTSIDE, "endpoints": [format!("http://{OUTSIDE}")]}],
-            "defaultEndpoint": false,
         },
     });
     scene.apply("LocalCluster", "c", &spec.to_string());
