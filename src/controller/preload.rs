@@ -217,7 +217,6 @@ impl Preloads {
         let missing = || Error::Engine(format!("containerd does not tell of {name} after its import"));
         let digest = self.make_own(container, image).await?.ok_or_else(missing)?;
         succeeded(self.engine.exec(container, &images::label(image, id, &digest)).await?)?;
-        self.noticed(container, image).await?;
         let held = self.ask(container).await?.remove(&name).filter(|held| held.id == *id);
         if held.ok_or_else(missing)?.own {
             return Ok(());

@@ -13,9 +13,6 @@ pub const ID_LABEL: &str = "localcluster.dev/image-id";
 pub const OWN_LABEL: &str = "localcluster.dev/own-id";
 /// What containerd's CRI plugin marks an image with once it has taken note of it.
 const MANAGED: &str = "io.cri-containerd.image=managed";
-/// What takes the mark away. Of an image that has it the plugin makes no reference by its id, without which the kubelet does
-/// not find it.
-const UNMANAGED: &str = "io.cri-containerd.image=";
 /// What keeps the kubelet from removing an image when disk space runs out. K3s takes it away at its next start only
 /// from images that have a label of its own besides.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
@@ -67,10 +64,10 @@ pub fn content(digest: &str) -> Vec<String> {
 }
 
 /// Notes on an image that it was made from the one with this id and has one of its own by what has this digest, and keeps it
-/// from the kubelet's garbage collection. Has the CRI plugin take note of it again.
+/// from the kubelet's garbage collection.
 pub fn label(reference: &str, id: &str, digest: &str) -> Vec<String> {
     let (id, own) = (format!("{ID_LABEL}={id}"), format!("{OWN_LABEL}={digest}"));
-    ctr(&["images", "label", &canonical(reference), PINNED, UNMANAGED, &id, &own])
+    ctr(&["images", "label", &canonical(reference), PINNED, &id, &own])
 }
 
 /// Lists all images.
@@ -176,7 +173,7 @@ docker.io/library/plain:1          application/vnd.oci.image.index.v1+json      
             line(label("nginx:1", "sha256:cc", "sha256:dd")),
             format!(
                 "{ctr} images label docker.io/library/nginx:1 io.cri-containerd.pinned=pinned \
-                 io.cri-containerd.image= localcluster.dev/image-id=sha256:cc localcluster.dev/own-id=sha256:dd"
+                 localcluster.dev/image-id=sha256:cc localcluster.dev/own-id=sha256:dd"
             )
         );
     }

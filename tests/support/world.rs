@@ -618,7 +618,7 @@ impl World {
         // All that is labelled is labelled with its id.
         if let Some((name, id)) = command.iter().find_map(|arg| {
             let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
-            Some((command[command.len() - 5].clone(), id.to_owned()))
+            Some((command[command.len() - 4].clone(), id.to_owned()))
         }) {
             let Some(label) = images.get_mut(&name) else {
                 return Ok(Ended { code: 1, output: format!("ctr: image {name}: not found\n") });
