@@ -9,10 +9,7 @@ use std::{
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     backoff::{Backoff, Limits, jitter},
@@ -39,9 +36,6 @@ use crate::{
 
 /// How long a failed import waits for the next try.
 const LIMITS: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
-/// How long containerd may take to take note of a new image, and how often it is looked for.
-const NOTICED: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(100);
 /// How many images are on their way at once: more would only share the disk.
 const AT_ONCE: usize = 3;
 
@@ -211,40 +205,23 @@ impl Preloads {
         tracing::info!(image, node = import.container.name, "putting the image into the node");
         if !import.there {
             succeeded(self.engine.pipe_image(image, container, &images::import()).await?)?;
-            self.noticed(container, image).await?;
         }
+        self.make_own(container, image).await?;
+        succeeded(self.engine.exec(container, &images::label(image, id)).await?)?;
         let name = images::canonical(image);
-        let missing = || Error::Engine(format!("containerd does not tell of {name} after its import"));
-        let digest = self.make_own(container, image).await?.ok_or_else(missing)?;
-        succeeded(self.engine.exec(container, &images::label(image, id, &digest)).await?)?;
-        let held = self.ask(container).await?.remove(&name).filter(|held| held.id == *id);
-        if held.ok_or_else(missing)?.own {
-            return Ok(());
+        if self.ask(container).await?.get(&name).is_none_or(|held| held.id != *id) {
+            return Err(Error::Engine(format!("containerd does not tell of {name} after its import")));
         }
-        Err(Error::Engine(format!("containerd has something else by the name {name} than what was imported")))
-    }
-
-    /// Waits until containerd's CRI plugin has taken note of a new image. It writes its mark together with what the name
-    /// stood for when it began, so that what is made of the image meanwhile would be lost.
-    async fn noticed(&self, container: &str, image: &str) -> Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < NOTICED {
-            let list = succeeded(self.engine.exec(container, &images::list()).await?)?;
-            if images::is_managed(&list, image) {
-                return Ok(());
-            }
-            sleep(LOOK).await;
-        }
-        Err(Error::Engine(format!("containerd has not taken note of {image} within {} s", NOTICED.as_secs())))
+        Ok(())
     }
 
     /// Gives an image an id of its own in a node, see [`own_image`]. What is no image as containerd usually has them is
-    /// left as it is. Answers the digest of what the image's name stands for then; `None` when it is not there.
-    async fn make_own(&self, container: &str, image: &str) -> Result<Option<String>> {
+    /// left as it is.
+    async fn make_own(&self, container: &str, image: &str) -> Result<()> {
         let list = succeeded(self.engine.exec(container, &images::list()).await?)?;
         let name = images::canonical(image);
-        let Some((kind, digest)) = images::target(&list, image) else { return Ok(None) };
-        let Some(top) = self.content(container, &digest).await? else { return Ok(Some(digest)) };
+        let Some((kind, digest)) = images::target(&list, image) else { return Ok(()) };
+        let Some(top) = self.content(container, &digest).await? else { return Ok(()) };
         let mut own = Own::default();
         let made = if own_image::config(&top).is_some() {
             self.own_manifest(container, &top, &name, &mut own).await?
@@ -258,7 +235,7 @@ impl Preloads {
             }
             if made.is_empty() { None } else { own.index(&top, &made) }
         };
-        let Some(made) = made else { return Ok(Some(digest)) };
+        let Some(made) = made else { return Ok(()) };
         let file = |(path, content): own_image::File| FileSpec {
             path,
             mode: 0o644,
@@ -272,7 +249,7 @@ impl Preloads {
         let imported = self.engine.exec(container, &images::import_file(&path)).await.and_then(succeeded);
         let removed = ["rm", "-f", "--", &path].map(str::to_owned);
         succeeded(self.engine.exec(container, &removed).await?)?;
-        imported.map(|_| Some(made.digest))
+        imported.map(drop)
     }
 
     async fn own_manifest(

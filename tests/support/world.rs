@@ -596,14 +596,12 @@ impl World {
         }
         let images = &mut self.volumes.entry(volume).or_default().images;
         if command == images::list() {
-            let managed = "io.cri-containerd.image=managed";
             let line = |(name, id): (&String, &Option<String>)| match id {
                 Some(id) => {
                     let own = images::OWN_LABEL;
-                    let labels = format!("{managed},{}={id},{own}=sha256:0", images::ID_LABEL);
-                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {labels} \n")
+                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id},{own}=1 \n", images::ID_LABEL)
                 }
-                None => format!("{name} type sha256:0 1.0 KiB linux/amd64 {managed} \n"),
+                None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
             };
             return Ok(Ended { code: 0, output: images.iter().map(line).collect() });
         }
@@ -651,7 +649,7 @@ impl World {
     /// All that puts an image into a node.
     pub fn import(&mut self, reference: &str, key: &str, id: &str) -> Result<()> {
         self.pipe_image(reference, key)?;
-        self.exec(key, &images::label(reference, id, "sha256:0")).map(drop)
+        self.exec(key, &images::label(reference, id)).map(drop)
     }
 
     pub fn remove_container(&mut self, key: &str) -> Result<()> {
