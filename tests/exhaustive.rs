@@ -307,7 +307,7 @@ fn explore(name: &str, small: Small) {
     let began = Instant::now();
     let all = std::env::var_os("EXPLORE_ALL").is_some();
     let checker = small.checker().threads(2);
-    let checker = if all { checker } else { checker.target_state_count(SHORT.try_into().unwrap()) };
+    let checker = if all { checker } else { checker.target_state_count(SHORT) };
     let checker = checker.spawn_bfs().join();
     println!(
         "{name}: {} states, {} of them unique, depth {}, {:.1} s",
