@@ -1,5 +1,5 @@
 //! Small worlds, explored whole: every order of the planner's steps, a crash after each of them, and every
-//! interference from outside at every point. That takes an hour (`make explore`); without EXPLORE_ALL each world is explored
+//! interference from outside at every point. That is `make explore`; without EXPLORE_ALL each world is explored
 //! breadth first, as far as `SHORT` goes.
 //!
 //! What is shown is eventually stable reconciliation, as Anvil (OSDI '24) proves it of its controllers: from every
