@@ -120,8 +120,7 @@ async fn a_running_container_takes_commands_and_another_restart_policy() {
     world.engine.start(&id).await.unwrap();
 
     let ended = exec(&["sh", "-c", "echo out; echo err >&2; exit 3"]).await.unwrap();
-    assert_eq!(ended.code, 3);
-    assert_eq!(ended.output.split_whitespace().collect::<BTreeSet<_>>(), BTreeSet::from(["err", "out"]));
+    assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (3, "out\n", "err\n"));
     let missing = exec(&["/no/such/program"]).await;
     assert!(missing.is_err() || missing.is_ok_and(|ended| ended.code != 0), "a program that is not there");
 
@@ -143,12 +142,12 @@ async fn an_image_is_read_by_a_command() {
     // Whole, whether the command waits for the end of the stream or for that of the archive.
     let ended = pipe(&image(), "cat >/tmp/image.tar; tar -tf /tmp/image.tar; exit 4").await.unwrap();
     assert_eq!(ended.code, 4);
-    assert!(ended.output.lines().any(|l| l == "manifest.json"), "{}", ended.output);
+    assert!(ended.stdout.lines().any(|l| l == "manifest.json"), "{}", ended.stdout);
     let ended = pipe(&image(), "tar -xOf - manifest.json").await.unwrap();
-    assert!(ended.code == 0 && ended.output.contains(&image()), "{ended:?}");
+    assert!(ended.code == 0 && ended.stdout.contains(&image()), "{ended:?}");
     // One that reads nothing is no reason to wait.
     let ended = pipe(&image(), "echo no >&2; exit 3").await.unwrap();
-    assert_eq!((ended.code, ended.output.trim()), (3, "no"));
+    assert_eq!((ended.code, ended.stderr.trim()), (3, "no"));
     let none = pipe("localhost/nobody-has:1", "cat >/dev/null").await;
     assert!(matches!(none, Err(Error::NotFound(_))), "{none:?}");
 }

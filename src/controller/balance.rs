@@ -51,7 +51,7 @@ pub async fn observe(
         let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
         let command = kube_proxy::ask(&beyond);
         let told = match timeout(LIMIT, ctx.engine.exec(&d.container.id, &command)).await {
-            Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.output),
+            Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.stdout),
             Ok(Err(_)) | Err(_) => Told::Unsure,
         };
         (d.container.name.clone(), told)

@@ -134,11 +134,8 @@ impl World<'_> {
             }
             Action::Exec { container, command } => {
                 let ended = engine.exec(&self.id(container)?, command).await?;
-                if ended.code != 0 {
-                    let said = ended.output.trim().lines().next_back().unwrap_or_default();
-                    let words = format!("`{}` ended with code {}: {said}", command.join(" "), ended.code);
-                    return Err(error::Error::Engine(words).into());
-                }
+                let failed = |why| error::Error::Engine(format!("`{}`: {why}", command.join(" ")));
+                ended.succeeded().map_err(failed)?;
             }
             Action::Drain { node } => self.child()?.drain(node, self.now).await?,
             Action::Uncordon { node } => self.child()?.uncordon(node).await?,
@@ -154,10 +151,7 @@ impl World<'_> {
                 let command: Vec<String> =
                     ["rm", "-f", "--"].iter().map(|a| (*a).to_owned()).chain(paths.iter().cloned()).collect();
                 let ended = engine.exec(&self.id(container)?, &command).await?;
-                if ended.code != 0 {
-                    let words = format!("rm: exit code {}: {}", ended.code, ended.output.trim());
-                    return Err(error::Error::Engine(words).into());
-                }
+                ended.succeeded().map_err(|why| error::Error::Engine(format!("rm: {why}")))?;
             }
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
         }

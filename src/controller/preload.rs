@@ -150,8 +150,8 @@ impl Preloads {
     }
 
     async fn ask(&self, container: &str) -> Result<Images> {
-        let ended = self.engine.exec(container, &images::list()).await?;
-        succeeded(ended).map(|output| images::listed(&output))
+        let list = self.engine.exec(container, &images::list()).await?.succeeded()?;
+        Ok(images::listed(&list))
     }
 
     /// Starts to put an image into a node, unless that is under way or failed a moment ago; `wake` is called at the
@@ -204,24 +204,28 @@ impl Preloads {
         let Import { image, id, .. } = import;
         tracing::info!(image, node = import.container.name, "putting the image into the node");
         if !import.there {
-            succeeded(self.engine.pipe_image(image, container, &images::import()).await?)?;
+            self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;
         }
-        self.make_own(container, image).await?;
-        succeeded(self.engine.exec(container, &images::label(image, id)).await?)?;
         let name = images::canonical(image);
-        if self.ask(container).await?.get(&name).is_none_or(|held| held.id != *id) {
-            return Err(Error::Engine(format!("containerd does not tell of {name} after its import")));
+        let missing = || Error::Engine(format!("containerd does not tell of {name} after its import"));
+        let digest = self.make_own(container, image).await?.ok_or_else(missing)?;
+        self.engine.exec(container, &images::label(image, id, &digest)).await?.succeeded()?;
+        let held = self.ask(container).await?.remove(&name).filter(|held| held.id == *id);
+        if held.ok_or_else(missing)?.own {
+            return Ok(());
         }
-        Ok(())
+        // containerd's CRI plugin marks a new image some moments later, with what its name stood for when it began.
+        Err(Error::Engine(format!("{name} does not stand for what was imported last")))
     }
 
     /// Gives an image an id of its own in a node, see [`own_image`]. What is no image as containerd usually has them is
-    /// left as it is.
-    async fn make_own(&self, container: &str, image: &str) -> Result<()> {
-        let list = succeeded(self.engine.exec(container, &images::list()).await?)?;
+    /// left as it is. Answers the digest of what the image's name stands for then; `None` when it is not there.
+    async fn make_own(&self, container: &str, image: &str) -> Result<Option<String>> {
+        let list = self.engine.exec(container, &images::list()).await?.succeeded()?;
         let name = images::canonical(image);
-        let Some((kind, digest)) = images::target(&list, image) else { return Ok(()) };
-        let Some(top) = self.content(container, &digest).await? else { return Ok(()) };
+        let Some((kind, digest)) = images::target(&list, image) else { return Ok(None) };
+        let top = self.content(container, &digest).await?;
+        let top = top.ok_or_else(|| Error::Engine(format!("containerd has {name}, but not its {digest}")))?;
         let mut own = Own::default();
         let made = if own_image::config(&top).is_some() {
             self.own_manifest(container, &top, &name, &mut own).await?
@@ -235,7 +239,7 @@ impl Preloads {
             }
             if made.is_empty() { None } else { own.index(&top, &made) }
         };
-        let Some(made) = made else { return Ok(()) };
+        let Some(made) = made else { return Ok(Some(digest)) };
         let file = |(path, content): own_image::File| FileSpec {
             path,
             mode: 0o644,
@@ -246,10 +250,11 @@ impl Preloads {
         let path = format!("/tmp/localcluster-{}.tar", made.digest.trim_start_matches("sha256:"));
         let archive = archive::pack(&[file((path.clone(), archive::pack(&files)))]);
         self.engine.upload(container, archive).await?;
-        let imported = self.engine.exec(container, &images::import_file(&path)).await.and_then(succeeded);
+        let imported =
+            self.engine.exec(container, &images::import_file(&path)).await.and_then(Ended::succeeded);
         let removed = ["rm", "-f", "--", &path].map(str::to_owned);
-        succeeded(self.engine.exec(container, &removed).await?)?;
-        imported.map(drop)
+        self.engine.exec(container, &removed).await?.succeeded()?;
+        imported.map(|_| Some(made.digest))
     }
 
     async fn own_manifest(
@@ -264,18 +269,13 @@ impl Preloads {
         Ok(own.manifest(manifest, &config, name))
     }
 
-    /// Some content of an image in a node; `None` when containerd does not have it, or it is no JSON.
+    /// Some content of an image in a node; `None` when containerd does not have it.
     async fn content(&self, container: &str, digest: &str) -> Result<Option<Value>> {
         let ended = self.engine.exec(container, &images::content(digest)).await?;
-        Ok(own_image::read(&ended.output).filter(|_| ended.code == 0))
+        if ended.code != 0 && ended.stderr.contains("not found") {
+            return Ok(None);
+        }
+        let content = serde_json::from_str(&ended.succeeded()?);
+        content.map(Some).map_err(|e| Error::Engine(format!("containerd's content {digest} is no JSON: {e}")))
     }
-}
-
-/// What a command wrote, where it did not fail.
-fn succeeded(ended: Ended) -> Result<String> {
-    if ended.code == 0 {
-        return Ok(ended.output);
-    }
-    let last = ended.output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    Err(Error::Engine(format!("exit code {}: {}", ended.code, last.trim())))
 }

@@ -36,6 +36,7 @@ use super::{
     },
     error::Error,
     events, fault, pipe,
+    said::Said,
 };
 use crate::{
     metrics::Metrics,
@@ -434,19 +435,14 @@ impl Engine for BollardEngine {
         };
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
-            let mut bytes = Vec::new();
-            // The stream ends with the command.
+            let mut said = Said::default();
             if let StartExecResults::Attached { mut output, .. } =
                 docker.start_exec(&exec, None::<StartExecOptions>).await?
             {
-                while let Some(record) = output.try_next().await? {
-                    if bytes.len() < LOG_LIMIT {
-                        bytes.extend_from_slice(&record.into_bytes());
-                    }
-                }
+                said.hear(&mut output, LOG_LIMIT).await?;
             }
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
-            Ok(Ended { code, output: String::from_utf8_lossy(&bytes).into_owned() })
+            Ok(said.ended(code))
         };
         self.call_or("command in a container", self.timeouts.command, call, fault::error).await
     }
@@ -465,11 +461,11 @@ impl Engine for BollardEngine {
             Ok(docker.create_exec(container, config).await?.id)
         });
         let exec = exec.await?;
-        let output = pipe::image(&client, reference, &exec, &self.timeouts).await?;
+        let said = pipe::image(&client, reference, &exec, &self.timeouts).await?;
         let ended = self.call("command in a container", |docker| async move {
             Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
         });
-        Ok(Ended { code: ended.await?, output })
+        Ok(said.ended(ended.await?))
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {

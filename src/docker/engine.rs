@@ -159,8 +159,26 @@ pub struct Update {
 pub struct Ended {
     /// Its exit code.
     pub code: i64,
-    /// What it wrote, stdout and stderr in one.
-    pub output: String,
+    /// What it wrote to be read by others.
+    pub stdout: String,
+    /// What it wrote about itself. Docker hands both over in no order that means anything.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// What it wrote on stdout, unless it failed.
+    pub fn succeeded(self) -> Result<String> {
+        if self.code == 0 {
+            return Ok(self.stdout);
+        }
+        let last = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+        let said = last(&self.stderr).or_else(|| last(&self.stdout));
+        Err(Error::Engine(format!(
+            "exit code {}{}",
+            self.code,
+            said.map(|s| format!(": {s}")).unwrap_or_default()
+        )))
+    }
 }
 
 /// What a path in a container is.

@@ -8,3 +8,4 @@ pub mod error;
 pub mod events;
 pub mod fault;
 mod pipe;
+mod said;

@@ -3,11 +3,10 @@
 
 use bollard::{
     Docker,
-    errors::Error as Failure,
     exec::{StartExecOptions, StartExecResults},
 };
 use futures::{
-    StreamExt, TryStreamExt,
+    StreamExt,
     future::{Either, select},
 };
 use tokio::{
@@ -15,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{bollard::Timeouts, engine::Result, error::Error, fault};
+use super::{bollard::Timeouts, engine::Result, error::Error, fault, said::Said};
 
 /// More than anyone wants to read of what the command says.
 const SAID: usize = 64 << 10;
@@ -29,7 +28,7 @@ enum Fed {
 }
 
 /// Starts the command of this exec, feeds it the archive of the image, and answers what it said.
-pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Timeouts) -> Result<String> {
+pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Timeouts) -> Result<Said> {
     let what = "command in a container";
     let started = timeout(timeouts.quick, docker.start_exec(exec, None::<StartExecOptions>)).await;
     let started = started.map_err(|_| late(reference, "the command that reads it does not start"))?;
@@ -37,14 +36,8 @@ pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Time
         return Err(Error::Engine(format!("{what}: it is not attached")));
     };
     let said = async move {
-        let mut bytes = Vec::new();
-        // The stream ends with the command.
-        while let Some(record) = output.try_next().await? {
-            if bytes.len() < SAID {
-                bytes.extend_from_slice(&record.into_bytes());
-            }
-        }
-        Ok::<_, Failure>(String::from_utf8_lossy(&bytes).into_owned())
+        let mut said = Said::default();
+        said.hear(&mut output, SAID).await.map(|()| said)
     };
     let (said, fed) = (Box::pin(said), Box::pin(feed(docker, reference, input, timeouts)));
     let said = match select(said, fed).await {

@@ -8,7 +8,8 @@ use super::CONTAINERD_SOCKET;
 
 /// The label that tells which image of the Docker host one in containerd was made from, by its id there.
 pub const ID_LABEL: &str = "localcluster.dev/image-id";
-/// The label of one that has an id of its own there, see [`own_image`](super::own_image).
+/// The label of one that has an id of its own there, see [`own_image`](super::own_image): the digest of what was made so. A
+/// label stays when the name comes to stand for something else.
 pub const OWN_LABEL: &str = "localcluster.dev/own-id";
 /// What keeps the kubelet from removing an image when disk space runs out. K3s takes it away at its next start only
 /// from images that have a label of its own besides.
@@ -60,10 +61,10 @@ pub fn content(digest: &str) -> Vec<String> {
     ctr(&["content", "get", digest])
 }
 
-/// Notes on an image that it was made from the one with this id and has one of its own, and keeps it from the kubelet's
-/// garbage collection.
-pub fn label(reference: &str, id: &str) -> Vec<String> {
-    let (id, own) = (format!("{ID_LABEL}={id}"), format!("{OWN_LABEL}=1"));
+/// Notes on an image that it was made from the one with this id and has one of its own by what has this digest, and keeps it
+/// from the kubelet's garbage collection.
+pub fn label(reference: &str, id: &str, digest: &str) -> Vec<String> {
+    let (id, own) = (format!("{ID_LABEL}={id}"), format!("{OWN_LABEL}={digest}"));
     ctr(&["images", "label", &canonical(reference), PINNED, &id, &own])
 }
 
@@ -83,18 +84,20 @@ pub fn target(output: &str, reference: &str) -> Option<(String, String)> {
     })
 }
 
+/// The labels in a line of such a list: its last column.
+fn labels(line: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(line.split_whitespace().next_back()?.split(','))
+}
+
 /// The images of such a list that were put there from the Docker host, by containerd's name.
 pub fn listed(output: &str) -> BTreeMap<String, Held> {
-    let id = |labels: &str| {
-        let mut all = labels.split(',');
-        let id = all.find_map(|l| Some(l.strip_prefix(ID_LABEL)?.strip_prefix('=')?.to_owned()))?;
-        let own = labels.split(',').any(|l| l.starts_with(OWN_LABEL));
-        Some(Held { id, own })
-    };
-    // The name is in the first column and the labels are in the last one.
+    // The name is in the first column and the digest in the third.
     let line = |line: &str| {
         let mut columns = line.split_whitespace();
-        Some((columns.next()?.to_owned(), id(columns.next_back()?)?))
+        let (name, digest) = (columns.next()?, columns.nth(1)?);
+        let value = |key: &str| labels(line)?.find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        let id = value(ID_LABEL)?.to_owned();
+        Some((name.to_owned(), Held { id, own: value(OWN_LABEL) == Some(digest) }))
     };
     output.lines().filter_map(line).collect()
 }
@@ -135,7 +138,11 @@ docker.io/library/plain:1          application/vnd.oci.image.index.v1+json      
             )])
         };
         assert_eq!(listed(list), held(false));
-        assert_eq!(listed(&list.replace("=sha256:cc", "=sha256:cc,localcluster.dev/own-id=1")), held(true));
+        let own = |digest| {
+            listed(&list.replace("=sha256:cc", &format!("=sha256:cc,localcluster.dev/own-id={digest}")))
+        };
+        assert_eq!(own("sha256:aaaa"), held(true));
+        assert_eq!(own("sha256:bbbb"), held(false), "the name stands for something else by now");
         let kind = "application/vnd.docker.distribution.manifest.v2+json".to_owned();
         assert_eq!(target(list, "nginx:1.29"), Some((kind, "sha256:aaaa".to_owned())));
         assert_eq!(target(list, "nginx:1"), None);
@@ -151,10 +158,10 @@ docker.io/library/plain:1          application/vnd.oci.image.index.v1+json      
         assert_eq!(line(content("sha256:cc")), format!("{ctr} content get sha256:cc"));
         assert_eq!(line(list()), format!("{ctr} images list"));
         assert_eq!(
-            line(label("nginx:1", "sha256:cc")),
+            line(label("nginx:1", "sha256:cc", "sha256:dd")),
             format!(
                 "{ctr} images label docker.io/library/nginx:1 io.cri-containerd.pinned=pinned \
-                 localcluster.dev/image-id=sha256:cc localcluster.dev/own-id=1"
+                 localcluster.dev/image-id=sha256:cc localcluster.dev/own-id=sha256:dd"
             )
         );
     }

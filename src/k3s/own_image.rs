@@ -42,17 +42,6 @@ pub struct Own {
     blobs: Vec<Blob>,
 }
 
-/// What `ctr` wrote, where it is JSON. In front there may be lines of its log.
-pub fn read(output: &str) -> Option<Value> {
-    let begin = output.lines().scan(0, |at, line| {
-        let begin = *at;
-        *at += line.len() + 1;
-        Some((begin, line))
-    });
-    let (begin, _) = begin.into_iter().find(|(_, line)| line.starts_with('{'))?;
-    serde_json::from_str(&output[begin..]).ok()
-}
-
 /// The manifests of an index that are of images, by digest. Attestations are none: their platform is `unknown`.
 pub fn manifests(index: &Value) -> Vec<String> {
     let all = index["manifests"].as_array().into_iter().flatten();
@@ -198,10 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ctr_logs_in_front_is_left_out() {
-        let log = "time=\"now\" level=warning msg=\"DEPRECATION: {x}\"\n";
-        assert_eq!(read(&format!("{log}{{\"a\":\n 1}}\n")), Some(json!({"a": 1})));
-        assert_eq!((read(log), read(""), read("{")), (None, None, None));
+    fn what_is_no_image_has_no_configuration() {
         assert_eq!(config(&json!({"config": {"digest": "sha256:c"}})), None, "no manifest");
         let artifact = json!({"config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": "x"}, "layers": []});
         assert_eq!(config(&artifact), None);

@@ -131,6 +131,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
 }
 
 fn an_image_that_was_built_anew_comes_again(scene: &Scene) {
+    apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
     build(APP, "second");
     // A change of the object has it looked at.
     apply(scene, 1, &format!("preloadImages: [\"{APP}\", \"{OTHER}\"]"));

@@ -478,11 +478,11 @@ impl World {
         let old = self.read(id, TOKEN_FILE);
         let new = self.read(id, NEXT_TOKEN_FILE).filter(|new| !new.is_empty());
         let (Some(incarnation), Some(new)) = (known, new) else {
-            return Ended { code: 1, output: "connection refused".into() };
+            return Ended { code: 1, stderr: "connection refused".into(), ..Ended::default() };
         };
         let token = &mut self.clusters.get_mut(&incarnation).unwrap().token;
         if *token != old && token.as_ref() != Some(&new) {
-            return Ended { code: 1, output: "Unauthorized".into() };
+            return Ended { code: 1, stderr: "Unauthorized".into(), ..Ended::default() };
         }
         *token = Some(new);
         self.write_token(id, incarnation);

@@ -178,6 +178,11 @@ impl Default for World {
     }
 }
 
+/// How a command ended that wrote this.
+fn said(stdout: &str) -> Ended {
+    Ended { stdout: stdout.to_owned(), ..Ended::default() }
+}
+
 fn missing<T>(what: &str) -> Result<T> {
     Err(Error::NotFound(format!("No such object: {what}")))
 }
@@ -565,7 +570,7 @@ impl World {
             return Err(Error::Busy(format!("Container {key} is not running")));
         }
         if command.iter().any(|a| a == "/readyz") {
-            return Ok(Ended { code: i64::from(container.hung.is_some()), output: String::new() });
+            return Ok(Ended { code: i64::from(container.hung.is_some()), ..Ended::default() });
         }
         if command.iter().any(|a| a.contains("k3s token rotate")) {
             let id = self.id(key).unwrap();
@@ -579,7 +584,7 @@ impl World {
                 Told::Unsure => (1, 0),
             };
             let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
-            return Ok(Ended { code, output });
+            return Ok(Ended { code, stdout: output, ..Ended::default() });
         }
         if let [sh, _, script, _, content] = command
             && sh == "sh"
@@ -599,19 +604,20 @@ impl World {
             let line = |(name, id): (&String, &Option<String>)| match id {
                 Some(id) => {
                     let own = images::OWN_LABEL;
-                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {}={id},{own}=1 \n", images::ID_LABEL)
+                    let labels = format!("{}={id},{own}=sha256:0", images::ID_LABEL);
+                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {labels} \n")
                 }
                 None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
             };
-            return Ok(Ended { code: 0, output: images.iter().map(line).collect() });
+            return Ok(said(&images.iter().map(line).collect::<String>()));
         }
         // All images are alike: a manifest and a configuration.
         if *command == images::content("sha256:0")[..] {
             let manifest = r#"{"config": {"digest": "sha256:1", "size": 2}, "layers": []}"#;
-            return Ok(Ended { code: 0, output: manifest.to_owned() });
+            return Ok(said(manifest));
         }
         if *command == images::content("sha256:1")[..] {
-            return Ok(Ended { code: 0, output: "{}\n".to_owned() });
+            return Ok(said("{}\n"));
         }
         // All that is labelled is labelled with its id.
         if let Some((name, id)) = command.iter().find_map(|arg| {
@@ -619,7 +625,8 @@ impl World {
             Some((command[command.len() - 4].clone(), id.to_owned()))
         }) {
             let Some(label) = images.get_mut(&name) else {
-                return Ok(Ended { code: 1, output: format!("ctr: image {name}: not found\n") });
+                let stderr = format!("ctr: image {name}: not found\n");
+                return Ok(Ended { code: 1, stderr, ..Ended::default() });
             };
             *label = Some(id);
         }
@@ -649,7 +656,7 @@ impl World {
     /// All that puts an image into a node.
     pub fn import(&mut self, reference: &str, key: &str, id: &str) -> Result<()> {
         self.pipe_image(reference, key)?;
-        self.exec(key, &images::label(reference, id)).map(drop)
+        self.exec(key, &images::label(reference, id, "sha256:0")).map(drop)
     }
 
     pub fn remove_container(&mut self, key: &str) -> Result<()> {

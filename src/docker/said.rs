@@ -1,0 +1,71 @@
+//! What a command in a container writes.
+
+use bollard::{container::LogOutput, errors::Error};
+use futures::{Stream, TryStreamExt};
+
+use super::engine::Ended;
+
+/// What a command wrote until now.
+#[derive(Debug, Default)]
+pub struct Said {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Said {
+    /// Reads up to the end of the command, of either stream no more than about `limit` bytes.
+    pub async fn hear(
+        &mut self,
+        output: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
+        limit: usize,
+    ) -> Result<(), Error> {
+        while let Some(record) = output.try_next().await? {
+            let of = match &record {
+                LogOutput::StdErr { .. } => &mut self.stderr,
+                _ => &mut self.stdout,
+            };
+            if of.len() < limit {
+                of.extend_from_slice(&record.into_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// That, and its exit code.
+    pub fn ended(self, code: i64) -> Ended {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ended { code, stdout: text(self.stdout), stderr: text(self.stderr) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_warning_in_the_middle_is_no_part_of_the_answer() {
+        let out = |message: &'static str| Ok(LogOutput::StdOut { message: message.into() });
+        let err = |message: &'static str| Ok(LogOutput::StdErr { message: message.into() });
+        let mut said = Said::default();
+        let records = [out("{\"a\":"), err("level=warning\n"), out("1}"), err("level=info\n"), out("beyond")];
+        said.hear(&mut stream::iter(records), 8).await.unwrap();
+        let ended = said.ended(0);
+        assert_eq!(ended.succeeded().unwrap(), "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_failure_is_told_by_the_last_words() {
+        let failed = |stdout: &str, stderr: &str| {
+            let said = Said { stdout: stdout.into(), stderr: stderr.into() };
+            said.ended(3).succeeded().unwrap_err().to_string()
+        };
+        assert!(failed("half of it", "a\nb: not found\n\n").ends_with("exit code 3: b: not found"));
+        // What can't be started at all, Docker tells on stdout.
+        assert!(
+            failed("exec failed: no such file\r\n", "").ends_with("exit code 3: exec failed: no such file")
+        );
+        assert!(failed("", "").ends_with("exit code 3"));
+    }
+}
