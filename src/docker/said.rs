@@ -50,7 +50,7 @@ mod tests {
         let err = |message: &'static str| Ok(LogOutput::StdErr { message: message.into() });
         let mut said = Said::default();
         let records = [out("{\"a\":"), err("level=warning\n"), out("1}"), err("level=info\n"), out("beyond")];
-        said.hear(&mut stream::iter(records), 8).await.unwrap();
+        said.hear(&mut stream::iter(records), 7).await.unwrap();
         let ended = said.ended(0);
         assert_eq!(ended.succeeded().unwrap(), "{\"a\":1}");
     }
