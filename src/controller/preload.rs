@@ -203,9 +203,7 @@ impl Preloads {
         let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
         let Import { image, id, .. } = import;
         tracing::info!(image, node = import.container.name, "putting the image into the node");
-        if !import.there {
-            self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;
-        }
+        self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;
         let name = images::canonical(image);
         let missing = || Error::Engine(format!("containerd does not tell of {name} after its import"));
         let digest = self.make_own(container, image).await?.ok_or_else(missing)?;

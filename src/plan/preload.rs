@@ -48,8 +48,6 @@ pub struct Import {
     pub image: String,
     /// Its id there.
     pub id: String,
-    /// Whether it is in the node, and only lacks an id of its own.
-    pub there: bool,
 }
 
 /// Plans what puts the images into the nodes.
@@ -80,8 +78,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
                 Some(id) if has.is_some_and(|has| has.id == *id && has.own) => {}
                 Some(id) => {
                     let container = Target::of(&detail.container);
-                    let there = has.is_some_and(|has| has.id == *id);
-                    import(plan, Import { container, image: image.clone(), id: id.clone(), there }, inputs);
+                    import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
                 }
                 // What was removed from the host after it was brought is still what was asked for.
                 None if has.is_some() => {}
