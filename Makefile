@@ -20,7 +20,7 @@ LIVE := %_live crds e2e
 TESTS := $(filter-out soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
 UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
-LONG := exhaustive plan reconcile
+LONG := exhaustive plan reconcile repair storms
 
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{live::shared_file, live_scene::Scene};
@@ -24,7 +24,8 @@ pub struct Group {
 }
 
 /// Runs the tests whose `group::name` contains one of the arguments, or all. Those of `alone` measure how fast something
-/// is: no test of another run of this program runs at the same time. Those of `long` run with E2E_ALL or by their name.
+/// is: with E2E_ALL no test of another run of this program runs at the same time; else they have more time, see [`within`].
+/// Those of `long` run with E2E_ALL or by their name.
 pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
     let names = || groups.iter().flat_map(|g| g.tests.iter().map(|(test, _)| format!("{}::{test}", g.name)));
     alone.iter().chain(long).for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
@@ -54,12 +55,16 @@ pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
             outcome.run(&full("setup"), || scene = Some((group.setup)()), || {});
         }
         let Some(scene) = scene else { continue };
+        // Until a room is empty takes a test of the others, so that it is kept for the next one that wants it.
+        let mut room: Option<Room> = None;
         for (test, run) in tests {
             let name = full(test);
-            let room = if alone.contains(&name.as_str()) { Room::alone() } else { Room::shared() };
+            let wants = all() && alone.contains(&name.as_str());
+            room = room.filter(|room| wants && room.is_alone());
+            room = Some(room.unwrap_or_else(|| if wants { Room::alone() } else { Room::shared() }));
             outcome.run(&name, || run(&scene), || scene.explain());
-            drop(room);
         }
+        drop(room);
         let _room = Room::shared();
         outcome.run(&full("nothing_is_left"), || scene.end(), || scene.explain());
     }
@@ -78,10 +83,16 @@ pub fn all() -> bool {
     env::var_os("E2E_ALL").is_some()
 }
 
+/// How long something may take that takes no longer than this on a machine that has nothing else to do. Until it has nothing
+/// else to do, all others wait: for two fifths of their time, where nobody asked for the tests at their full length.
+pub fn within(quiet: Duration) -> Duration {
+    if all() { quiet } else { 2 * quiet }
+}
+
 /// The machine, which runs of this program share by locks on files that go with the process.
 struct Room {
     /// Held by whoever runs alone or waits for that, so that those who share can't keep it out for ever.
-    _door: Option<File>,
+    door: Option<File>,
     _room: File,
 }
 
@@ -90,14 +101,18 @@ impl Room {
         let (door, room) = Self::files();
         door.lock().expect("a file can be locked");
         room.lock_shared().expect("a file can be locked");
-        Self { _door: None, _room: room }
+        Self { door: None, _room: room }
     }
 
     fn alone() -> Self {
         let (door, room) = Self::files();
         door.lock().expect("a file can be locked");
         room.lock().expect("a file can be locked");
-        Self { _door: Some(door), _room: room }
+        Self { door: Some(door), _room: room }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.door.is_some()
     }
 
     fn files() -> (File, File) {
