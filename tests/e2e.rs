@@ -102,6 +102,7 @@ const LONG: &[&str] = &[
     // Others of `drift`, of `agents` and of `ha` go the same way.
     "cluster::drift_stopped",
     "cluster::drift_killed",
+    "cluster::drift_disconnected",
     "cluster::max_unavailable_agents_are_replaced_at_once",
     "cluster::version_goes_up",
     "ha::all_die_at_once",
@@ -114,6 +115,10 @@ const LONG: &[&str] = &[
     "repair::an_only_server_that_hangs_is_restarted",
     // `a_spoilt_server_of_three_joins_anew` has one of them.
     "repair::most_of_three_that_hang_are_restarted",
+    // `kills::at_docker_calls` finds more.
+    "kills::at_random_moments",
+    // Names are made by a function that `tenancy` tests.
+    "deletion::names_do_not_collide",
 ];
 
 /// What measures how fast something is, on a machine of which several runs share two cores.

@@ -3,10 +3,15 @@
 use std::{
     env, fs,
     io::{Read, Write},
+    iter,
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -204,10 +209,19 @@ pub fn http(method: &str, port: u64, path: &str, head: &str) -> Result<Answer, S
     Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// A port of this machine that nobody has at this moment.
+/// A port of this machine that nobody has at this moment, and nobody gets unless it asks for this one: the operator gives
+/// those from 20000 on, and the kernel those from 32768 on to whoever connects to something.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-    listener.local_addr().expect("it listens").port()
+    const PORTS: Range<u32> = 17_000..20_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let port = || {
+        let number = std::process::id() + GIVEN.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(PORTS.start + number % PORTS.len() as u32).expect("it is one of them")
+    };
+    iter::repeat_with(port)
+        .take(PORTS.len())
+        .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .expect("a port is free")
 }
 
 /// Has the operator of the newest image run in the management cluster, by what deploy/ holds. Once.
