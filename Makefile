@@ -131,8 +131,9 @@ bench: world image ## what is done and repaired how fast, next to K3s's own time
 
 explore: export PROPTEST_CASES ?= 1000
 explore: export EXPLORE_ALL ?= 1
-explore: ## small worlds whole; other cases of the properties, and more of them each time: PROPTEST_CASES=1000
-	cargo test $(LOCKED) --test exhaustive --test plan --test hostile --test registries_file --no-fail-fast
+explore: export FAULTS ?= all
+explore: ## small worlds whole; every call going wrong in every way; other cases of the properties: PROPTEST_CASES=1000
+	cargo test $(LOCKED) --test exhaustive --test plan --test reconcile --test hostile --test registries_file --no-fail-fast
 
 # The engine is restarted too, with all that runs on it.
 soak: export DOCKER_RESTART ?= 1

@@ -48,8 +48,7 @@ fn told(scene: &Scene, host: &str) {
 pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     let (child, node) = a(scene);
     let inside = format!("{}:5000", scene.registry(NAME));
-    let before: Vec<_> = scene.picture().into_iter().filter(|(name, _)| name.contains("-a-server")).collect();
-    assert_eq!(before.len(), 1);
+    let before = scene.picture()[&node].clone();
     let port = free_port();
     scene.apply("Registry", NAME, &json!({"hostIP": "127.0.0.3", "hostPort": port}).to_string());
     using(scene, &[NAME, GUIDE, "registry", "cache", "closed"]);
@@ -91,9 +90,9 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
         pulls(&child, &format!("{local}/e2e/{name}:1"), &node);
     }
 
-    let after: Vec<_> = scene.picture().into_iter().filter(|(name, _)| name.contains("-a-server")).collect();
-    assert_eq!(after[0].1.started, before[0].1.started, "a node was restarted");
-    assert_eq!(after[0].1.id, before[0].1.id, "a node was replaced");
+    let after = scene.picture()[&node].clone();
+    assert_eq!(after.started, before.started, "a node was restarted");
+    assert_eq!(after.id, before.id, "a node was replaced");
     using(scene, &[GUIDE, "registry", "cache", "closed"]);
     scene.ready("lc/a");
     delete(scene, &format!("lreg/{NAME}"));

@@ -24,8 +24,7 @@ pub struct Group {
 }
 
 /// Runs the tests whose `group::name` contains one of the arguments, or all. Those of `alone` measure how fast something
-/// is: with E2E_ALL no test of another run of this program runs at the same time; else they have more time, see [`within`].
-/// Those of `long` run with E2E_ALL or by their name.
+/// is: no test of another run of this program runs at the same time. Those of `long` run with E2E_ALL or by their name.
 pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
     let names = || groups.iter().flat_map(|g| g.tests.iter().map(|(test, _)| format!("{}::{test}", g.name)));
     alone.iter().chain(long).for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
@@ -59,7 +58,7 @@ pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
         let mut room: Option<Room> = None;
         for (test, run) in tests {
             let name = full(test);
-            let wants = all() && alone.contains(&name.as_str());
+            let wants = alone.contains(&name.as_str());
             room = room.filter(|room| wants && room.is_alone());
             room = Some(room.unwrap_or_else(|| if wants { Room::alone() } else { Room::shared() }));
             outcome.run(&name, || run(&scene), || scene.explain());
@@ -83,8 +82,8 @@ pub fn all() -> bool {
     env::var_os("E2E_ALL").is_some()
 }
 
-/// How long something may take that takes no longer than this on a machine that has nothing else to do. Until it has nothing
-/// else to do, all others wait: for two fifths of their time, where nobody asked for the tests at their full length.
+/// How long something may take that takes no longer than this on a machine that has nothing else to do, as it has with
+/// E2E_ALL. For a machine like that all others wait, two fifths of their time when the minutes of `ha` want it too.
 pub fn within(quiet: Duration) -> Duration {
     if all() { quiet } else { 2 * quiet }
 }

@@ -8,13 +8,12 @@ use std::{
 
 use super::{
     live::{Kubectl, docker, eventually, holds, pause, try_docker},
-    live_harness::within,
     live_scene::Scene,
 };
 
 /// How soon a change of registries takes effect in a running cluster at the latest. Two seconds are promised, and what
 /// is measured is printed; here there is room for a machine that has other things to do.
-const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// The folder of containerd's files, one for each registry.
 const CERTS_D: &str = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
@@ -81,7 +80,7 @@ pub fn soon(since: Instant, nodes: &[String], image: &str, can: bool) {
         let begun = since.elapsed();
         let answer = node_pulls(node, image);
         // A pull that works takes a second or two itself: what counts is that none begun after that time is wrong.
-        if answer.is_ok() == can || begun > within(SOON) {
+        if answer.is_ok() == can || begun > SOON {
             return (begun, answer);
         }
         pause(Duration::from_millis(50));
