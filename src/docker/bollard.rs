@@ -435,12 +435,10 @@ impl Engine for BollardEngine {
         };
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
-            let mut said = Said::default();
-            if let StartExecResults::Attached { mut output, .. } =
-                docker.start_exec(&exec, None::<StartExecOptions>).await?
-            {
-                said.hear(&mut output, LOG_LIMIT).await?;
-            }
+            let said = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
+                StartExecResults::Attached { mut output, .. } => Said::hear(&mut output, LOG_LIMIT).await?,
+                StartExecResults::Detached => Said::default(),
+            };
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok(said.ended(code))
         };

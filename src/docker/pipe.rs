@@ -35,10 +35,7 @@ pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Time
     let StartExecResults::Attached { mut output, input } = started.map_err(|e| fault::error(what, e))? else {
         return Err(Error::Engine(format!("{what}: it is not attached")));
     };
-    let said = async move {
-        let mut said = Said::default();
-        said.hear(&mut output, SAID).await.map(|()| said)
-    };
+    let said = async move { Said::hear(&mut output, SAID).await };
     let (said, fed) = (Box::pin(said), Box::pin(feed(docker, reference, input, timeouts)));
     let said = match select(said, fed).await {
         // It has read what it needs, or failed: its exit code tells.

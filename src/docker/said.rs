@@ -5,7 +5,7 @@ use futures::{Stream, TryStreamExt};
 
 use super::engine::Ended;
 
-/// What a command wrote until now.
+/// What a command wrote.
 #[derive(Debug, Default)]
 pub struct Said {
     stdout: Vec<u8>,
@@ -15,20 +15,20 @@ pub struct Said {
 impl Said {
     /// Reads up to the end of the command, of either stream no more than about `limit` bytes.
     pub async fn hear(
-        &mut self,
         output: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
         limit: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<Self, Error> {
+        let mut said = Self::default();
         while let Some(record) = output.try_next().await? {
             let of = match &record {
-                LogOutput::StdErr { .. } => &mut self.stderr,
-                _ => &mut self.stdout,
+                LogOutput::StdErr { .. } => &mut said.stderr,
+                _ => &mut said.stdout,
             };
             if of.len() < limit {
                 of.extend_from_slice(&record.into_bytes());
             }
         }
-        Ok(())
+        Ok(said)
     }
 
     /// That, and its exit code.
@@ -48,11 +48,9 @@ mod tests {
     async fn a_warning_in_the_middle_is_no_part_of_the_answer() {
         let out = |message: &'static str| Ok(LogOutput::StdOut { message: message.into() });
         let err = |message: &'static str| Ok(LogOutput::StdErr { message: message.into() });
-        let mut said = Said::default();
         let records = [out("{\"a\":"), err("level=warning\n"), out("1}"), err("level=info\n"), out("beyond")];
-        said.hear(&mut stream::iter(records), 7).await.unwrap();
-        let ended = said.ended(0);
-        assert_eq!(ended.succeeded().unwrap(), "{\"a\":1}");
+        let said = Said::hear(&mut stream::iter(records), 7).await.unwrap();
+        assert_eq!(said.ended(0).succeeded().unwrap(), "{\"a\":1}");
     }
 
     #[test]
