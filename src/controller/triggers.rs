@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::context::{ClusterGuard, Context, RegistryGuard};
 use crate::{
-    api::{condition, names},
+    api::{condition::reasons, names},
     docker::engine::{Event, Subject},
 };
 
@@ -47,28 +48,41 @@ impl Triggers {
 
 /// Has all objects looked at: after a connection to Docker, since whatever happened without one was missed.
 pub fn everything(ctx: &Context) {
-    select(ctx, |_| true);
+    select(ctx, |_, _| true);
 }
 
-/// Has those objects looked at that are not Ready: what a stranger gave up may be what they wait for.
-fn unready(ctx: &Context) {
-    select(ctx, |conditions| !condition::is_true(conditions, condition::types::READY));
+/// Has those objects looked at that may wait for what a stranger gave up. Only those: on a host with many containers
+/// of others, each object that can't go on would else be looked at all the time.
+fn given_up(ctx: &Context) {
+    select(ctx, |meta, conditions| meta.deletion_timestamp.is_some() || waits_for_others(conditions));
 }
 
-fn select(
-    ctx: &Context,
-    wanted: impl Fn(&[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> bool,
-) {
+/// Whether something is in the way that somebody else has: a name, a port, a subnet, an address. What Docker refuses,
+/// or does without effect, may be due to that as well.
+fn waits_for_others(conditions: &[Condition]) -> bool {
+    let taken = [
+        reasons::NAME_CONFLICT,
+        reasons::PORT_CONFLICT,
+        reasons::SUBNET_CONFLICT,
+        reasons::ADDRESS_POOL_EXHAUSTED,
+        reasons::NOT_ALLOWED,
+        reasons::DOCKER_ERROR,
+        reasons::NO_EFFECT,
+    ];
+    conditions.iter().any(|c| taken.contains(&c.reason.as_str()))
+}
+
+fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
     for guard in ctx.clusters.state() {
         if let Ok(c) = &guard.0
-            && wanted(c.status.as_ref().map_or(&[], |s| &s.conditions))
+            && wanted(&c.metadata, c.status.as_ref().map_or(&[], |s| &s.conditions))
         {
             ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
         }
     }
     for guard in ctx.registries.state() {
         if let Ok(r) = &guard.0
-            && wanted(r.status.as_ref().map_or(&[], |s| &s.conditions))
+            && wanted(&r.metadata, r.status.as_ref().map_or(&[], |s| &s.conditions))
         {
             ctx.triggers.registries.send(ObjectRef::from_obj(&*guard)).ok();
         }
@@ -83,7 +97,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                 return;
             }
             if matches!(event.action.as_str(), "die" | "destroy" | "rename") {
-                unready(ctx);
+                given_up(ctx);
             }
             // It may be a registry that a cluster uses.
             if matches!(event.action.as_str(), "create" | "start" | "die" | "destroy" | "rename") {
@@ -110,12 +124,12 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                 owner(ctx, &detail.container.labels);
             }
             if event.action == "destroy" {
-                unready(ctx);
+                given_up(ctx);
             }
         }
         Subject::Volume(_) => {
             if event.action == "destroy" {
-                unready(ctx);
+                given_up(ctx);
             }
         }
     }

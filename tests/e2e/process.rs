@@ -1,9 +1,9 @@
 //! What needs an operator with other settings, or with a Docker that comes and goes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
-    live::{eventually, holds, install, pause},
+    live::{Foreign, eventually, holds, install, pause},
     live_harness::Group,
     live_operator::{Operator, Victim},
     live_proxy::Proxy,
@@ -74,7 +74,8 @@ fn docker_goes_and_comes(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// An object that can't go on is looked at often at first, since somebody waits for it, and then less and less.
+/// An object that can't go on is looked at often at first, since somebody waits for it, and then less and less, whatever
+/// others do on the host meanwhile.
 fn stuck_objects_cost_little(scene: &Scene) {
     const WINDOW: Duration = Duration::from_secs(20);
     let victim = Victim::default();
@@ -88,14 +89,19 @@ fn stuck_objects_cost_little(scene: &Scene) {
     scene.reason("lc/image", "Ready", "ImagePullFailed");
     scene.reason("lc/secret", "Ready", "SecretNotFound");
     scene.reason("lc/silent", "Ready", "APINotAnswering");
-    let calls: Vec<usize> = (0..3)
-        .map(|_| {
-            let before = proxy.calls();
-            pause(WINDOW); // a rate is what is measured
-            proxy.calls() - before
-        })
-        .collect();
+    // A rate is what is measured.
+    let passes = format!("{}-passes", scene.namespace);
+    let calls = [false, false, true].map(|busy| {
+        let (before, start) = (proxy.calls(), Instant::now());
+        while start.elapsed() < WINDOW {
+            if busy {
+                drop(Foreign::container(&[], &passes));
+            }
+            pause(Duration::from_secs(1));
+        }
+        proxy.calls() - before
+    });
     println!("three stuck objects: Docker calls in {} s each: {calls:?}", WINDOW.as_secs());
-    assert!(calls[2] < calls[0] / 2 && calls[2] < 200, "{calls:?}");
+    assert!(calls[2] < calls[0] / 3 && calls[2] < 250, "{calls:?}");
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
 }
