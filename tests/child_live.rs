@@ -18,19 +18,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use localcluster_operator::{
-    child::{
-        api::{Access, ChildApi, Connect, Error},
-        connect::KubeConnector,
-        nodes::DRAINING_SINCE,
-    },
-    plan::{
-        desired::{ClusterConfigMap, ConfigKey},
-        inside,
-        observed::Held,
-        steps::NodeConfig,
-    },
-};
+use localcluster_operator::{child::{api::{Access, ChildApi, Connect, Error}, connect::KubeConnector, nodes::DRAINING_SINCE, state::{ClusterConfigMap, ConfigKey, Held, NodeConfig}}, plan::inside};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

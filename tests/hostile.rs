@@ -5,15 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use localcluster_operator::{
-    docker::engine::State,
-    k3s::manifests,
-    plan::{
-        inside,
-        manifests::INVENTORY,
-        observed::{Child, ChildState, Held, Node, Observed},
-    },
-};
+use localcluster_operator::{child::state::{Child, ChildState, Held, Node}, docker::engine::State, k3s::manifests, plan::{inside, manifests::INVENTORY, observed::Observed}};
 use proptest::{prelude::*, test_runner::Config};
 use support::{
     interfere::Outside,

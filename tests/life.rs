@@ -8,11 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::{
-    docker::engine::Published,
-    k3s::{kube_proxy::Told, load_balancer},
-    plan::{cluster::Settings, management::Management},
-};
+use localcluster_operator::{docker::spec::Published, k3s::{kube_proxy::Told, load_balancer}, plan::{management::Management, settings::Settings}};
 use serde_json::{Value, json};
 use support::{
     fake_api::{path, secret},

@@ -7,22 +7,7 @@ mod support;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use localcluster_operator::{
-    api::{
-        LocalClusterSpec, RegistrySpec,
-        host_alias::HostAlias,
-        local_cluster::{ClusterState, NodeRole},
-        names,
-        names::ClusterNames,
-    },
-    k3s::{HOSTS_DIR, dns, images},
-    plan::{
-        inside,
-        observed::Held,
-        steps::{Action, Step},
-        validate::CERTIFICATES,
-    },
-};
+use localcluster_operator::{api::{host_alias::HostAlias, local_cluster::{ClusterState, NodeRole}, names::{self, ClusterNames}, LocalClusterSpec, RegistrySpec}, child::state::Held, k3s::{dns, images, HOSTS_DIR}, plan::{inside, steps::{Action, Step}, validate::CERTIFICATES}};
 use proptest::{prelude::*, test_runner::Config};
 use support::{
     check,

@@ -279,7 +279,7 @@ async fn idle_means_idle() {
 
 /// Has something in the way, checks what is told of it, takes it away, and checks that all is well.
 async fn bad_luck(
-    settings: impl FnOnce(&mut localcluster_operator::plan::cluster::Settings),
+    settings: impl FnOnce(&mut localcluster_operator::plan::settings::Settings),
     hinder: impl FnOnce(&Rig),
     type_: &str,
     reason: &str,
@@ -317,7 +317,7 @@ async fn bad_luck(
 async fn bad_luck_is_told_and_heals() {
     let image = "rancher/k3s:v1.36.2-k3s1";
     let leave = |rig: &Rig| rig.world(|w| w.strangers_leave());
-    let nothing = |_: &mut localcluster_operator::plan::cluster::Settings| {};
+    let nothing = |_: &mut localcluster_operator::plan::settings::Settings| {};
     bad_luck(
         nothing,
         |r| assert!(r.world(|w| w.unknown_images.insert(image.into()))),

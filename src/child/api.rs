@@ -11,10 +11,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::{
-    k3s::manifests::ObjectRef,
-    plan::{desired::ClusterConfigMap, manifests::Found, observed::ChildState, steps::NodeConfig},
-};
+use super::state::{ChildState, ClusterConfigMap, Found, NodeConfig};
+use crate::k3s::manifests::ObjectRef;
 
 /// How a created cluster is reached.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use crate::plan::{desired::ConfigKey, observed::Held};
+use super::state::{ConfigKey, Held};
 
 /// The name under which the API server records what this operator wrote.
 pub const FIELD_MANAGER: &str = "localcluster-operator";

@@ -27,22 +27,8 @@ use kube::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    api::{ChildApi, Error},
-    config::{self, FIELD_MANAGER, TOLD_OF},
-    nodes::{self, Changes, DRAINING_SINCE, LEAVE},
-    objects::Kinds,
-};
-use crate::{
-    k3s::manifests::ObjectRef,
-    plan::{
-        desired::{ClusterConfigMap, ConfigKey},
-        inside,
-        manifests::Found,
-        observed::{ChildState, Held},
-        steps::NodeConfig,
-    },
-};
+use super::{api::{ChildApi, Error}, config::{self, FIELD_MANAGER, TOLD_OF}, nodes::{self, Changes, DRAINING_SINCE, LEAVE}, objects::Kinds, state::{ChildState, ClusterConfigMap, ConfigKey, Found, Held, NodeConfig}};
+use crate::{k3s::manifests::ObjectRef, plan::inside};
 
 /// How long a call may take. A server without its quorum accepts calls and never answers them.
 const CALL: Duration = Duration::from_secs(5);

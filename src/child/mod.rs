@@ -1,5 +1,6 @@
 //! The created cluster's own API: the second thing that is observed and acted on.
 
+pub mod state;
 pub mod api;
 pub mod config;
 pub mod connect;

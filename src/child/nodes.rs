@@ -13,11 +13,8 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, runtime::watcher::Event};
 use serde_json::{Value, json};
 
-use crate::{
-    k3s::LEASES,
-    plan::{observed, steps::NodeConfig},
-    time,
-};
+use super::state::{self, NodeConfig};
+use crate::{k3s::LEASES, time};
 
 /// Annotation of a Node: since when this operator drains it, in RFC 3339.
 pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
@@ -126,12 +123,12 @@ fn renewed(lease: &Lease) -> Option<Timestamp> {
 }
 
 /// Those of the Leases of `kube-system` by which K3s runs controllers of its own.
-pub fn leases(of_system: &[Lease]) -> BTreeMap<String, observed::Lease> {
+pub fn leases(of_system: &[Lease]) -> BTreeMap<String, state::Lease> {
     let own = of_system.iter().filter(|lease| LEASES.iter().any(|(name, _)| lease.name_any() == *name));
     own.map(|lease| {
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         let version = lease.resource_version().unwrap_or_default();
-        (lease.name_any(), observed::Lease { holder, renewed: renewed(lease), version })
+        (lease.name_any(), state::Lease { holder, renewed: renewed(lease), version })
     })
     .collect()
 }
@@ -142,8 +139,8 @@ const KEPT: SignedDuration = SignedDuration::from_secs(45);
 /// What a Node that was deleted waits for, by its finalizers and the Leases at the begin and the end of the wait.
 pub fn kept(
     finalizers: &[String],
-    before: &BTreeMap<String, observed::Lease>,
-    after: &BTreeMap<String, observed::Lease>,
+    before: &BTreeMap<String, state::Lease>,
+    after: &BTreeMap<String, state::Lease>,
 ) -> String {
     let why = |finalizer: &String| {
         let Some((name, _)) = LEASES.iter().find(|(_, of)| of == finalizer) else {
@@ -179,7 +176,7 @@ pub fn observe(
     leases: &[Lease],
     of_system: &[Lease],
     pods_to_evict: &BTreeMap<String, usize>,
-) -> BTreeMap<String, observed::Node> {
+) -> BTreeMap<String, state::Node> {
     nodes
         .iter()
         .map(|node| {
@@ -191,7 +188,7 @@ pub fn observe(
             let condition = ready_condition(node);
             let ready = condition.is_some_and(|c| c.status == "True");
             let message = if ready { String::new() } else { why_not(condition) };
-            let observed = observed::Node {
+            let observed = state::Node {
                 ready,
                 since: condition.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
                 lacks_network_plugin: message.contains(NO_NETWORK_PLUGIN),

@@ -14,11 +14,8 @@ use kube::{
     error::DiscoveryError,
 };
 
-use super::{
-    api::Error,
-    kube::{bounded, call, unless_gone, words},
-};
-use crate::{k3s::manifests::ObjectRef, plan::manifests::Found};
+use super::{api::Error, kube::{bounded, call, unless_gone, words}, state::Found};
+use crate::k3s::manifests::ObjectRef;
 
 /// How many objects are asked for at once.
 const AT_ONCE: usize = 8;

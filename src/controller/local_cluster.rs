@@ -6,43 +6,8 @@ use futures::future::try_join_all;
 use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
-use super::{
-    balance,
-    carry_out::{Left, carry_out, hold, take_away},
-    context::Context,
-    credentials::{self, Sight},
-    execute, expiry, hang,
-    kube_io::{self, Error},
-    manifests, observe, ports,
-    pulls::Wake,
-    reach::{self, Seen},
-    report, resolve, stopped,
-};
-use crate::{
-    api::{
-        LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
-        condition::{self, reasons, types},
-        names::{self, ClusterNames},
-    },
-    child::api as child,
-    docker::{engine::State, error::Error as DockerError},
-    k3s::{self},
-    plan::{
-        called,
-        cluster::{self, Desired},
-        containers::Owner,
-        data_loss, failures,
-        local_cluster::{self, Inputs, teardown},
-        observed::Observed,
-        quorum_reset,
-        refused::Refused,
-        repair, servers,
-        steps::{Action, Plan, Problem},
-        turns, validate,
-    },
-    status::{self, ClusterView, Moment},
-    time::after,
-};
+use super::{balance, carry_out::{carry_out, hold, take_away, Left}, context::Context, credentials::{self, Sight}, execute, expiry, hang, kube_io::{self, Error}, manifests, observe, ports, pulls::Wake, reach::{self, Seen}, report, resolve, stopped};
+use crate::{api::{condition::{self, reasons, types}, names::{self, ClusterNames}, LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::api as child, docker::{engine::State, error::Error as DockerError}, k3s, plan::{called, cluster, data_loss, desired::Desired, failures, inputs::{self, Inputs, Request}, local_cluster::{self, teardown}, observed::Observed, owner::Owner, quorum_reset, refused::Refused, repair, servers, steps::{Action, Plan, Problem}, turns, validate}, status::{self, ClusterView, Moment}, time::after};
 
 /// How long a node has from its start to its first report before its log is looked at for why it is not let in.
 const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
@@ -175,7 +140,7 @@ async fn pass(
 
     let done = previous.quorum_reset.clone();
     let asked = cluster.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str);
-    let reset = quorum_reset::Request { asked, done: done.as_deref() };
+    let reset = inputs::Request { asked, done: done.as_deref() };
     let repairs = repair::remembered(previous, moment.generation);
     let inputs = Inputs {
         owner: &owner,

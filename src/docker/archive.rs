@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::plan::desired::FileSpec;
+use super::spec::FileSpec;
 
 /// One archive of these files, owned by root, to be unpacked at `/`.
 ///
@@ -88,7 +88,7 @@ pub fn tree(archive: &[u8], path: &str) -> io::Result<BTreeMap<String, Vec<u8>>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::desired::FileChange;
+    use crate::docker::spec::FileChange;
 
     fn file(path: &str, mode: u32, content: &[u8]) -> FileSpec {
         FileSpec { path: path.into(), mode, content: content.into(), change: FileChange::Replace }

@@ -28,20 +28,8 @@ use bollard::{
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{
-    archive, convert,
-    engine::{
-        Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
-        Result, Update, Volume,
-    },
-    error::Error,
-    events, fault, pipe,
-    said::Said,
-};
-use crate::{
-    metrics::Metrics,
-    plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
-};
+use super::{archive, convert, engine::{Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth, Result, Update, Volume}, error::Error, events, fault, pipe, said::Said, spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec}};
+use crate::metrics::Metrics;
 
 /// How many calls are under way at once: bollard opens a connection for each.
 const CALLS: usize = 8;

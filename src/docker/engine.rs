@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 
-use super::error::Error;
-use crate::plan::desired::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec};
+use super::{error::Error, spec::{ContainerSpec, Endpoint, NetworkSpec, Published, VolumeSpec}};
 
 /// What one call answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -228,19 +227,6 @@ pub struct Attachment {
     pub pinned: Option<Ipv4Addr>,
     /// Its further names on the network.
     pub aliases: Vec<String>,
-}
-
-/// A published port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Published {
-    /// The host address, `0.0.0.0` for all.
-    pub host_ip: String,
-    /// The host port; 0 where the engine is to choose.
-    pub host_port: u16,
-    /// The container's port.
-    pub port: u16,
-    /// `tcp` or `udp`.
-    pub protocol: String,
 }
 
 /// A network.

@@ -1,5 +1,6 @@
 //! The Docker Engine: the [`engine::Engine`] seam and, behind it, the only code that knows bollard.
 
+pub mod spec;
 pub mod archive;
 pub mod bollard;
 pub mod convert;

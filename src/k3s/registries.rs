@@ -12,6 +12,7 @@ mod rewrite;
 mod shape;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 pub use check::{check, check_part};
 pub(crate) use endpoint::{DOCKER_HUB, DOCKER_HUB_HOST, Endpoint};
@@ -178,6 +179,12 @@ impl Tls {
             insecure_skip_verify: over.insecure_skip_verify.or(below.insecure_skip_verify),
         };
     }
+}
+
+/// The paths that the registries file names, so that a change there needs no restart.
+pub fn named(merged: &Registries) -> BTreeSet<&str> {
+    let tls = merged.configs.values().filter_map(|c| c.tls.as_ref());
+    tls.flat_map(Tls::files).collect()
 }
 
 #[cfg(test)]

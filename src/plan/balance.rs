@@ -23,15 +23,6 @@ use crate::{
 /// How long a node that is Ready waits for its place where nobody knows.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is known of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Balance {
-    /// The nodes that have a place in the load balancer's configuration, by address.
-    pub placed: BTreeSet<Ipv4Addr>,
-    /// What nodes tell that were asked, by name.
-    pub told: BTreeMap<String, Told>,
-}
-
 /// Where a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -110,10 +101,7 @@ pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        docker::engine::Container,
-        plan::observed::{Child, ChildState, Node},
-    };
+    use crate::{child::state::{Child, ChildState, Node}, docker::engine::Container};
 
     const IP: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 20);
 

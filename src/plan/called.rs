@@ -4,15 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    containers::Owner,
-    observed::Observed,
-    registry::{VOLUME_OF, volume::is_retained},
-};
-use crate::{
-    api::{LocalClusterStatus, names},
-    docker::engine::Volume,
-};
+use super::{observed::Observed, owner::Owner, registry::{volume::is_retained, VOLUME_OF}};
+use crate::{api::{names, LocalClusterStatus}, docker::engine::Volume};
 
 /// The name that a cluster has; `None` while there is nothing of it and never was.
 pub fn cluster(owner: &Owner, observed: &Observed, previous: &LocalClusterStatus) -> Option<String> {

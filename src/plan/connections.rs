@@ -5,24 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{
-    cluster::Desired,
-    consent,
-    containers::{Owner, right_place},
-    desired::Endpoint,
-    inside,
-    local_cluster::Inputs,
-    observed::Observed,
-    steps::{Action, Plan, Target},
-};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        names,
-    },
-    docker::engine::{Attachment, Container, Network, State},
-    k3s::dns,
-};
+use super::{consent, containers::right_place, desired::Desired, inputs::Inputs, inside, observed::Observed, owner::Owner, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, names}, docker::{engine::{Attachment, Container, Network, State}, spec::Endpoint}, k3s::dns};
 
 /// Plans the connections of the registries in use, and the disconnection of those no longer in use. Answers the
 /// registries' names on the network, each with the address that it has there or will have by this plan.

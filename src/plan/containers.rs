@@ -2,56 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    desired::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
-    hash,
-    observed::{ImageState, Observed},
-    registry::VOLUME_OF,
-    steps::{Action, Plan, Problem, Target},
-};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-        names,
-    },
-    docker::{
-        engine::{Attachment, Container, ContainerDetail, State},
-        error::Error,
-    },
-};
-
-/// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// The object's UID.
-    pub uid: String,
-    /// The management cluster's id.
-    pub manager: String,
-    /// `namespace/name`.
-    pub object: String,
-}
-
-impl Owner {
-    /// Whether these are the labels of something that the object owns.
-    pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
-    }
-
-    /// The object's namespace.
-    pub fn namespace(&self) -> &str {
-        self.object.split_once('/').map_or("", |(namespace, _)| namespace)
-    }
-
-    /// The labels of everything that the object owns.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            (names::UID.to_owned(), self.uid.clone()),
-            (names::MANAGER.to_owned(), self.manager.clone()),
-            (names::OWNER.to_owned(), self.object.clone()),
-        ])
-    }
-}
+use super::{hash, observed::{ImageState, Observed}, owner::{taken, Owner}, registry::VOLUME_OF, steps::{Action, Plan, Problem, Target}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names}, docker::{engine::{Attachment, Container, ContainerDetail, State}, error::Error, spec::{ContainerSpec, Endpoint, FileChange, FileSpec, Role}}};
 
 /// How a container stands, compared with what is desired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -474,34 +426,6 @@ pub fn pull_failed(condition: &'static str, image: &str, error: &Error) -> Probl
     } else {
         Problem::waits(condition, reason, format!("pulling {image} failed and is tried again: {error}"))
     }
-}
-
-/// What is said of a name that something else has, with these labels and this id; a volume has none but its name.
-pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<String, String>) -> String {
-    let id = if id == name { String::new() } else { format!(" ({})", short(id)) };
-    let object = labels.get(names::OWNER).filter(|_| labels.contains_key(names::UID));
-    let holder = object.map_or_else(
-        || "somebody else".to_owned(),
-        |object| {
-            let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
-            let kind = if registry || labels.contains_key(VOLUME_OF) { "Registry" } else { "LocalCluster" };
-            let elsewhere = if labels.get(names::MANAGER) == Some(&owner.manager) {
-                ""
-            } else {
-                " of another management cluster"
-            };
-            format!("the {kind} {object}{elsewhere}")
-        },
-    );
-    format!(
-        "a {what} named {name}{id} exists on this Docker host and belongs to {holder}; it is left alone. \
-         Remove or rename it, or give this object another name"
-    )
-}
-
-/// The first 12 digits of an id, as Docker's own tables show it.
-pub fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {

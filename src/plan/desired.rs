@@ -1,269 +1,120 @@
-//! What is to exist on the Docker host and in the created cluster, as plain values. A container's [`ContainerSpec`] is
-//! complete: whoever runs a step decides nothing.
+//! Desired state of a LocalCluster on the Docker host: plain values.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
-
-use ipnet::Ipv4Net;
-use sha2::{Digest, Sha256};
-
-use crate::{api::local_cluster::NodeRole, docker::engine::Published};
-
-/// A network to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkSpec {
-    /// Its name.
-    pub name: String,
-    /// Its subnet.
-    pub subnet: Ipv4Net,
-    /// The address of the host in it.
-    pub gateway: Ipv4Addr,
-    /// The part that Docker may take addresses from for strangers; ours are pinned outside of it.
-    pub ip_range: Ipv4Net,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+use super::{addresses::Addresses, steps::Problem};
+use crate::{api::{local_cluster::DataLoss, names}, child::state::NodeConfig, docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec}, k3s::registries::Registries};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+/// Everything that a cluster wants.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Its names.
+    pub names: names::ClusterNames,
+    /// Its network.
+    pub network: NetworkSpec,
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// Its servers.
+    pub servers: Vec<NodeSpec>,
+    /// Its agents.
+    pub agents: Vec<NodeSpec>,
+    /// How many agents may be out of service while they are replaced.
+    pub max_unavailable: usize,
+    /// Its load balancer.
+    pub load_balancer: ContainerSpec,
+    /// The nodes that published ports are about to lead to, once they answer.
+    pub awaited: Vec<String>,
+    /// What its nodes are told of registries; `None` while that is not known.
+    pub registries: Option<NodeRegistries>,
+    /// The containers of others that are connected to the network, in the spec's order.
+    pub strangers: Vec<String>,
+    /// The images of the Docker host that are to be in all nodes.
+    pub preload: Vec<String>,
+    /// The K3s version that its Nodes have to tell, where the image's tag tells one.
+    pub version: Option<String>,
+    /// What happens when its data is lost.
+    pub on_data_loss: DataLoss,
+    /// The addresses of names that its nodes and Pods resolve.
+    pub host_aliases: BTreeMap<String, IpAddr>,
+    /// What of the host its nodes mount.
+    pub mounts: Arc<Mounts>,
 }
 
-/// A volume to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeSpec {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+impl Desired {
+    /// Its servers, then its agents.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeSpec> {
+        self.servers.iter().chain(&self.agents)
+    }
 }
 
-/// A container's place on a network.
+/// A node.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its container.
+    pub container: ContainerSpec,
+    /// Its volumes.
+    pub volumes: Vec<VolumeSpec>,
+    /// The labels and taints of its Node.
+    pub config: NodeConfig,
+    /// What of the host the cluster's nodes mount.
+    pub mounts: Arc<Mounts>,
+}
+
+/// What was allocated to the cluster, for life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// Its subnet and addresses.
+    pub addresses: Addresses,
+    /// The API's port on the Docker host.
+    pub api_port: u16,
+    /// Who else has that port, so that it is not published.
+    pub api_held: Option<String>,
+    /// The published ports on the Docker host, in the spec's order.
+    pub ports: Vec<AllocatedPort>,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocatedPort {
+    /// As in the spec.
+    pub name: String,
+    /// On the Docker host.
+    pub host_port: u16,
+    /// In the load balancer's container.
+    pub listen: u16,
+    /// The ports of the host, of its range, that are not published, since somebody else has them: who.
+    pub held: BTreeMap<u16, String>,
+}
+
+/// What all nodes of a cluster are told of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The address to pin; `None` lets Docker choose (networks that are not ours).
-    pub ip: Option<Ipv4Addr>,
-    /// Further names on the network.
-    pub aliases: Vec<String>,
-    /// Whether it leads out of a container only where nothing else does.
-    pub aside: bool,
-}
-
-impl Endpoint {
-    /// An address for a container that has networks of its own. It keeps its way out by them: through a cluster's
-    /// network, whose Pods may answer for the gateway, that of a registry which many use would be one cluster's affair.
-    pub fn aside(ip: Ipv4Addr) -> Self {
-        Self { ip: Some(ip), aside: true, ..Self::default() }
-    }
-}
-
-/// A container to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerSpec {
-    /// Its name, which is its host name too.
-    pub name: String,
-    /// What it is for.
-    pub role: Role,
-    /// The image reference.
-    pub image: String,
-    /// The arguments; empty for the image's own.
-    pub command: Vec<String>,
-    /// Further arguments, which follow from what the host is. They are not part of the hash: a host with more memory
-    /// replaces nothing.
-    pub host_args: Vec<String>,
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
-    /// Environment variables that take the place of those, since they follow from what is around it. They are not part of
-    /// the hash: what comes later, as another agent or registry, replaces nothing.
-    pub host_env: BTreeMap<String, String>,
-    /// Labels, with ownership and the hash.
-    pub labels: BTreeMap<String, String>,
-    /// Whether it runs with all of the host's privileges, as a K3s node has to.
-    pub privileged: bool,
-    /// Whether its mounts are shared ones before its process starts, as those of a machine are, so that containers in it
-    /// can see them come and go and make some themselves. No part of the hash: nodes get it when they are replaced
-    /// anyway, and an older one is not replaced for it.
-    pub shares_mounts: bool,
-    /// Directories that are memory file systems.
-    pub tmpfs: Vec<String>,
-    /// Volume names by the directory that they are mounted at.
-    pub mounts: BTreeMap<String, String>,
-    /// The labels of those volumes. Docker makes a volume that is missing together with the container: without these
-    /// it would be nobody's.
-    pub volume_labels: BTreeMap<String, String>,
-    /// Directories of the host by the directory that they are mounted at. Docker makes none that is missing.
-    pub binds: BTreeMap<String, Bind>,
-    /// Whether it is left alone when its process has ended, instead of being started again.
-    pub once: bool,
-    /// Its place on the network that it is made on.
-    pub endpoint: Endpoint,
-    /// The host ports that it publishes.
-    pub ports: Vec<Published>,
-    /// Memory limit in bytes.
-    pub memory: Option<i64>,
-    /// CPU limit in billionths of a core.
-    pub nano_cpus: Option<i64>,
-    /// Limits of its processes, by name.
-    pub ulimits: BTreeMap<String, Limit>,
-    /// GPUs of the host.
-    pub gpus: Option<Gpus>,
-    /// Names that are added to its hosts file.
-    pub extra_hosts: BTreeMap<String, String>,
-    /// What its volumes hold already, of each of these sets of files one: it is not started on volumes that have lost it.
-    /// Not part of the hash.
-    pub expects: Vec<Vec<String>>,
-    /// Files that are put in before the first start.
+pub struct NodeRegistries {
+    /// All of it together.
+    pub merged: Registries,
+    /// The certificates and, last, the registries file.
     pub files: Vec<FileSpec>,
-    /// The paths of those files that the user gave, known even while their contents are not: without one of them a
-    /// container is another one.
-    pub given_files: Vec<String>,
+    /// Whether a registry itself is asked after its mirrors.
+    pub default_endpoint: bool,
+    /// Whether a change is made in running nodes.
+    pub live: bool,
+    /// Whether all that is known of the registries is in it. Nodes that run keep what they have until it is.
+    pub complete: bool,
 }
 
-impl ContainerSpec {
-    /// A container of an image with its own command and nothing else, with no rights and no labels.
-    pub fn bare(name: impl Into<String>, role: Role, image: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            role,
-            image: image.into(),
-            command: Vec::new(),
-            host_args: Vec::new(),
-            env: BTreeMap::new(),
-            host_env: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            privileged: false,
-            shares_mounts: false,
-            tmpfs: Vec::new(),
-            mounts: BTreeMap::new(),
-            volume_labels: BTreeMap::new(),
-            binds: BTreeMap::new(),
-            once: false,
-            endpoint: Endpoint::default(),
-            ports: Vec::new(),
-            memory: None,
-            nano_cpus: None,
-            ulimits: BTreeMap::new(),
-            gpus: None,
-            extra_hosts: BTreeMap::new(),
-            expects: Vec::new(),
-            files: Vec::new(),
-            given_files: Vec::new(),
-        }
-    }
+/// What of the host nodes mount.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts {
+    /// The look at it; `None` where none of it may be mounted, or there is nothing.
+    pub look: Option<Look>,
+    /// What of it may not be mounted.
+    pub refused: Vec<Problem>,
 }
 
-/// A limit of processes, in its own unit; -1 for none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// What processes begin with.
-    pub soft: i64,
-    /// How far they may raise it.
-    pub hard: i64,
-}
-
-/// GPUs of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gpus {
-    /// All that there are.
-    All,
-    /// So many, of the engine's choice.
-    Count(u8),
-}
-
-impl Gpus {
-    /// As the engine counts them: -1 for all.
-    pub fn count(self) -> i64 {
-        match self {
-            Self::All => -1,
-            Self::Count(n) => n.into(),
-        }
-    }
-}
-
-/// A directory of the host in a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// Its absolute path on the host.
-    pub source: String,
-    /// Whether the container can only read it.
-    pub read_only: bool,
-}
-
-/// What a container is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// A K3s node.
-    Node(NodeRole),
-    /// A cluster's load balancer.
-    LoadBalancer,
-    /// An image registry.
-    Registry,
-    /// What helps a registry for a moment: it collects its garbage, or looks at a directory of the host for it.
-    RegistryHelper,
-    /// What looks at directories of the host for nodes that mount them.
-    NodeHelper,
-}
-
-/// A file in a container.
-#[derive(Clone, PartialEq, Eq)]
-pub struct FileSpec {
-    /// Its absolute path.
-    pub path: String,
-    /// Its mode.
-    pub mode: u32,
-    /// Its content.
-    pub content: Vec<u8>,
-    /// What a change of its content means.
-    pub change: FileChange,
-}
-
-impl FileSpec {
-    /// The hash of its content.
-    pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(&self.content).into()
-    }
-}
-
-impl fmt::Debug for FileSpec {
-    /// Without the content, which may be secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileSpec").field("path", &self.path).field("bytes", &self.content.len()).finish()
-    }
-}
-
-/// What a change of a file's content means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileChange {
-    /// The container is replaced: its process reads the file only when it starts. The content is part of the hash.
-    Replace,
-    /// Nothing: the file is there for a moment only.
-    Keep,
-    /// The running container gets the new file and SIGHUP.
-    Hangup,
-    /// The container is replaced, as with [`Replace`](Self::Replace), for a file whose content is or may become
-    /// secret: no hash of it is stored. What is in the container is read back and compared, running or not; one whose
-    /// file can't be read yet (it was never started) gets all of its files anew anyway.
-    Recreate,
-    /// The container gets the new file, and its process notices by itself: it reads the file anew whenever it needs
-    /// it. Secret or not, the content is read back and compared, and no hash of it is stored.
-    Live,
-}
-
-/// A key of a ConfigMap in the created cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConfigKey {
-    /// The ConfigMap's namespace.
-    pub namespace: &'static str,
-    /// The ConfigMap's name.
-    pub name: &'static str,
-    /// The key in its data.
-    pub key: &'static str,
-}
-
-/// What one key of a ConfigMap in the created cluster is to hold. Its other keys are other people's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterConfigMap {
-    /// Which.
-    pub key: ConfigKey,
-    /// The content; `None`: there is to be no such key, and no ConfigMap when nothing else is in it.
-    pub content: Option<String>,
-    /// Whether the key's very name makes it ours, whoever wrote it last. Otherwise what others wrote is theirs.
-    pub claimed: bool,
-    /// The labels of the Pods of that namespace that mount it, as a selector. Kubelets bring them a change at once,
-    /// and not when they next look, when they are told of it.
-    pub readers: Option<&'static str>,
+/// A look at directories of the host.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The container that looks.
+    pub looker: ContainerSpec,
+    /// The directories, each with the allowed one that it is in.
+    pub paths: BTreeMap<String, String>,
 }

@@ -8,8 +8,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::desired::{ContainerSpec, FileChange, Gpus};
-use crate::api::names;
+use crate::{api::names, docker::spec::{ContainerSpec, FileChange, Gpus}};
 
 const VERSION: &str = "v1-";
 
@@ -89,7 +88,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::desired::{Limit, Role};
+    use crate::docker::spec::{Limit, Role};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")

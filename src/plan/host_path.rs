@@ -7,16 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    containers::{Site, outdated, taken},
-    desired::{Bind, ContainerSpec, Role},
-    observed::HostPath,
-    steps::{Action, Plan, Problem, Target},
-};
-use crate::{
-    api::condition::{reasons, types},
-    docker::engine::{PathInfo, State},
-};
+use super::{containers::{outdated, Site}, desired::Look, observed::HostPath, owner::taken, steps::{Action, Plan, Problem, Target}};
+use crate::{api::condition::{reasons, types}, docker::{engine::{PathInfo, State}, spec::{Bind, ContainerSpec, Role}}};
 
 /// Where the host's directories are in the container that looks.
 const MOUNTED: &str = "/host";
@@ -60,15 +52,6 @@ pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
         }
     }
     HostPath::Directory
-}
-
-/// A look at directories of the host.
-#[derive(Clone, Debug)]
-pub struct Look {
-    /// The container that looks.
-    pub looker: ContainerSpec,
-    /// The directories, each with the allowed one that it is in.
-    pub paths: BTreeMap<String, String>,
 }
 
 impl Look {

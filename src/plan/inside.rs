@@ -6,19 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{
-    desired::{ClusterConfigMap, ConfigKey},
-    manifests,
-    observed::{ChildState, Held},
-    steps::{Action, Plan},
-};
-use crate::{
-    api::condition::{reasons, types},
-    k3s::{
-        dns,
-        registry_hosting::{self, Advertised},
-    },
-};
+use super::{manifests, steps::{Action, Plan}};
+use crate::{api::condition::{reasons, types}, child::state::{ChildState, ClusterConfigMap, ConfigKey, Held}, k3s::{dns, registry_hosting::{self, Advertised}}};
 
 /// What CoreDNS reads besides what K3s gives it.
 pub const DNS: ConfigKey = ConfigKey { namespace: dns::NAMESPACE, name: dns::CONFIG_MAP, key: dns::KEY };

@@ -5,12 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    local_cluster::Inputs,
-    observed::{Lease, Observed},
-    steps::{Action, Plan},
-};
-use crate::{docker::engine::State, time::after};
+use super::{inputs::Inputs, observed::Observed, steps::{Action, Plan}};
+use crate::{child::state::Lease, docker::engine::State, time::after};
 
 /// How long a holder that has no container any more must have been silent. One that lives renews its Lease every two
 /// seconds.
@@ -68,10 +64,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{
-        docker::engine::{Container, ContainerDetail},
-        plan::observed::{Child, ChildState},
-    };
+    use crate::{child::state::{Child, ChildState}, docker::engine::{Container, ContainerDetail}};
 
     fn second(s: i64) -> Timestamp {
         Timestamp::from_second(s).unwrap()

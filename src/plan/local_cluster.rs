@@ -2,51 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    cluster::{Desired, NodeSpec, Refs},
-    connections,
-    containers::{GRACE, Owner, Site, Standing, short, taken},
-    data_loss,
-    desired::{ContainerSpec, Endpoint, VolumeSpec},
-    host_aliases, inside,
-    management::Management,
-    manifests, mounts, nodes,
-    observed::{Child, Observed},
-    preload, quorum_reset, registries, repair, rotation,
-    servers::{self, Servers},
-    steps::{Action, Plan, Target},
-};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-        names::{self, ClusterNames},
-    },
-    docker::engine::{ContainerDetail, Network, State},
-    k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
-};
-
-/// What a plan is made of, besides what is desired.
-pub struct Inputs<'a> {
-    /// The cluster's owner labels.
-    pub owner: &'a Owner,
-    /// What there is.
-    pub observed: &'a Observed,
-    /// What the spec refers to.
-    pub refs: &'a Refs,
-    /// The management cluster's own Node.
-    pub management: &'a Management,
-    /// The servers that the cluster's data was in when that could last be told.
-    pub holders: &'a [String],
-    /// The reset of etcd that a user asks for.
-    pub reset: quorum_reset::Request<'a>,
-    /// The repairs of nodes so far.
-    pub repairs: &'a repair::Record,
-    /// How long a Node may be NotReady before its node is repaired; `None` for ever.
-    pub repair_after: Option<jiff::SignedDuration>,
-    /// The time, which only bounds how long something may take.
-    pub now: jiff::Timestamp,
-}
+use super::{connections, containers::{Site, Standing, GRACE}, data_loss, desired::{Desired, NodeSpec}, host_aliases, inputs::Inputs, inside, management::Management, manifests, mounts, nodes, observed::Observed, owner::{short, taken, Owner}, preload, quorum_reset, refs::Refs, registries, repair, rotation, servers::{self, Servers}, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names::{self, ClusterNames}}, child::state::Child, docker::{engine::{ContainerDetail, Network, State}, spec::{ContainerSpec, Endpoint, VolumeSpec}}, k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised}};
 
 /// What has to be done so that there is what is desired.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {

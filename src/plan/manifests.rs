@@ -10,19 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    cluster::Desired,
-    containers::Site,
-    desired::{ClusterConfigMap, ConfigKey, FileChange, FileSpec},
-    local_cluster::Inputs,
-    observed::{Child, ChildState, Observed},
-    steps::{Action, Plan, Target},
-};
-use crate::{
-    api::condition::{reasons, types},
-    k3s::manifests::{self, ObjectRef, Parsed, Written},
-    time::{after, doubled},
-};
+use super::{containers::Site, desired::Desired, inputs::Inputs, observed::Observed, refs::Manifest, steps::{Action, Plan, Target}};
+use crate::{api::condition::{reasons, types}, child::state::{Child, ChildState, ClusterConfigMap, ConfigKey, Found}, docker::spec::{FileChange, FileSpec}, k3s::manifests::{self, ObjectRef, Parsed, Written}, time::{after, doubled}};
 
 /// Where the cluster holds the list.
 pub const INVENTORY: ConfigKey =
@@ -37,35 +26,6 @@ const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
 /// Namespaces that are the cluster's own, whoever names them.
 const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
-
-/// A manifest of the spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// Its name.
-    pub name: String,
-    /// Its content; `None` while it is not there or can't be applied.
-    pub content: Option<Parsed>,
-}
-
-/// What is known of manifests in the cluster.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// The operator's files in servers that work, by container id and path.
-    pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Those of [`asked`] that are there; `None`: nobody could tell.
-    pub objects: Option<BTreeMap<ObjectRef, Found>>,
-    /// Why nobody could.
-    pub trouble: Option<String>,
-}
-
-/// An object that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its UID.
-    pub uid: String,
-    /// Whether it is being deleted.
-    pub going: bool,
-}
 
 /// The list that the cluster holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,10 @@
 //! comes in as arguments. A plan never needs the observation to be exact; from any half-done state, planning again
 //! leads to the same end.
 
+pub mod settings;
+pub mod refs;
+pub mod owner;
+pub mod inputs;
 pub mod addresses;
 pub mod balance;
 pub mod called;

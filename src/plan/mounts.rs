@@ -4,26 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    cluster::{Desired, NodeSpec},
-    containers::{Owner, Site, condition_of, outdated},
-    desired::{Bind, Role},
-    host_path::{self, Look},
-    local_cluster::Inputs,
-    registries,
-    steps::{Plan, Problem},
-    validate::Valid,
-};
-use crate::api::names::{self, ClusterNames};
-
-/// What of the host nodes mount.
-#[derive(Clone, Debug, Default)]
-pub struct Mounts {
-    /// The look at it; `None` where none of it may be mounted, or there is nothing.
-    pub look: Option<Look>,
-    /// What of it may not be mounted.
-    refused: Vec<Problem>,
-}
+use super::{containers::{condition_of, outdated, Site}, desired::{Desired, Look, Mounts, NodeSpec}, host_path, inputs::Inputs, owner::Owner, registries, steps::{Plan, Problem}, validate::Valid};
+use crate::{api::names::{self, ClusterNames}, docker::spec::{Bind, Role}};
 
 /// The name of the container that looks.
 fn name(names: &ClusterNames) -> String {

@@ -8,26 +8,8 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    cluster::{Desired, NodeSpec},
-    containers::{Site, Standing, condition_of},
-    desired::{Role, VolumeSpec},
-    leases,
-    local_cluster::{Inputs, has_volume, hold, volumes},
-    observed::{Child, Node, Observed},
-    registries, repair,
-    servers::Servers,
-    steps::{Action, NodeConfig, Plan, Target},
-};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-    },
-    docker::engine::{ContainerDetail, State},
-    k3s::{self, args::CGROUP_V1},
-    time::after,
-};
+use super::{containers::{condition_of, Site, Standing}, desired::{Desired, NodeSpec}, inputs::Inputs, leases, local_cluster::{has_volume, hold, volumes}, observed::Observed, registries, repair, servers::Servers, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::{Child, Node, NodeConfig}, docker::{engine::{ContainerDetail, State}, spec::{Role, VolumeSpec}}, k3s::{self, args::CGROUP_V1}, time::after};
 
 /// How long Pods may take to leave a node before it goes all the same.
 const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);

@@ -9,14 +9,9 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{balance::Balance, desired::ConfigKey, manifests, preload::Preload, steps::NodeConfig};
-use crate::{
-    docker::{
-        engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
-        error::Error,
-    },
-    k3s::registries::Auth,
-};
+use super::manifests;
+use crate::{child::state::{Child, ConfigKey, Found, Node, NodeConfig}, docker::{engine::{Container, ContainerDetail, EngineInfo, Network, Volume}, error::Error}, k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth}};
+use std::net::Ipv4Addr;
 
 /// Everything that one plan looks at.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +37,7 @@ pub struct Observed {
     /// What is known of the images that are to be in all nodes.
     pub preload: Preload,
     /// What is known of manifests.
-    pub manifests: manifests::Seen,
+    pub manifests: ObservedManifests,
     /// What the volumes of nodes hold that were made and never started, by container id. Docker makes a volume that is
     /// missing together with the container, so that a container alone says nothing of the data that it is to go on with.
     pub kept: BTreeMap<String, Kept>,
@@ -112,116 +107,43 @@ pub enum ImageState {
     Failed(Error),
 }
 
-/// The created cluster as its own API tells.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Child {
-    /// Nobody asked: there is no kubeconfig or no way to it yet.
-    #[default]
-    Unknown,
-    /// It did not answer, with the reason.
-    Unreachable(String),
-    /// It answered.
-    Reachable(ChildState),
-}
-
-impl Child {
-    /// What it tells, where it answered.
-    pub fn state(&self) -> Option<&ChildState> {
-        match self {
-            Self::Reachable(state) => Some(state),
-            Self::Unknown | Self::Unreachable(_) => None,
-        }
-    }
-}
-
-/// What the created cluster's API tells.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ChildState {
-    /// Its Nodes, by name.
-    pub nodes: BTreeMap<String, Node>,
-    /// Whether a Pod can be made: the default service account of namespace `default` exists.
-    pub pods_can_start: bool,
-    /// Those keys of ConfigMaps that are there of [`super::inside::KEYS`].
-    pub config: BTreeMap<ConfigKey, Held>,
-    /// Those of [`LEASES`](crate::k3s::LEASES) that are there, by name. A cluster without etcd has none.
-    pub leases: BTreeMap<String, Lease>,
-}
-
-/// A Lease of K3s's own controllers.
+/// What is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lease {
-    /// The name of its holder's host, which is that of its container; empty when nobody holds it.
-    pub holder: String,
-    /// When its holder last said that it is alive.
-    pub renewed: Option<Timestamp>,
-    /// The version of the object, which any change of it changes.
-    pub version: String,
+pub struct Balance {
+    /// The nodes that have a place in the load balancer's configuration, by address.
+    pub placed: BTreeSet<Ipv4Addr>,
+    /// What nodes tell that were asked, by name.
+    pub told: BTreeMap<String, Told>,
 }
 
-impl ChildState {
-    /// What was told at `now`. Whoever can write into the cluster can write times to come, by which what they are asked
-    /// for would never be over, and a mark of ours that is not ours is none.
-    pub fn told_at(mut self, now: Timestamp) -> Self {
-        let past = |at: &mut Option<Timestamp>| *at = at.map(|at| at.min(now));
-        for node in self.nodes.values_mut() {
-            past(&mut node.since);
-            past(&mut node.renewed);
-            past(&mut node.api_renewed);
-            node.draining_since = node.draining_since.filter(|since| *since <= now);
-        }
-        self
-    }
+/// What is known of manifests in the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedManifests {
+    /// The operator's files in servers that work, by container id and path.
+    pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Those of [`asked`] that are there; `None`: nobody could tell.
+    pub objects: Option<BTreeMap<ObjectRef, Found>>,
+    /// Why nobody could.
+    pub trouble: Option<String>,
 }
 
-/// What a key of a ConfigMap holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Held {
-    /// The content.
-    pub content: String,
-    /// Whether this operator was the last to write it.
-    pub ours: bool,
+/// What is known of the images that are to be in all nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Preload {
+    /// The ids of those that the Docker host has, by reference.
+    pub ids: BTreeMap<String, String>,
+    /// What the containerd of nodes that work was given from the Docker host, by container id: by containerd's name. Or
+    /// why it does not tell.
+    pub nodes: BTreeMap<String, Result<BTreeMap<String, Held>, String>>,
+    /// What is under way, by container id and reference.
+    pub imports: BTreeMap<(String, String), ImportState>,
 }
 
-/// A Node.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Node {
-    /// Its condition Ready is True.
-    pub ready: bool,
-    /// Since when it is, or is not.
-    pub since: Option<Timestamp>,
-    /// Why it is not.
-    pub message: String,
-    /// Whether it waits for a network plugin, as its kubelet tells.
-    pub lacks_network_plugin: bool,
-    /// Those of the conditions that keep new Pods from it which hold: `DiskPressure` and the like.
-    pub pressures: Vec<String>,
-    /// Its own addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Its kubelet's version.
-    pub version: String,
-    /// The last time that its kubelet said it was alive (its Lease, or its report of Ready). A Ready condition outlives
-    /// its kubelet by 40 s and more; this does not.
-    pub renewed: Option<Timestamp>,
-    /// The last time that its server's kube-apiserver said it was up; `None` where it never did.
-    pub api_renewed: Option<Timestamp>,
-    /// Whether it takes new Pods.
-    pub schedulable: bool,
-    /// Since when this operator drains it; `None` when it does not. A cordon that a person set has no such mark.
-    pub draining_since: Option<Timestamp>,
-    /// While it is drained: how many Pods are still to go.
-    pub pods_to_evict: usize,
-    /// The network of its Pods.
-    pub pods: Option<Ipv4Net>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether its server votes in etcd; `None` where there is no etcd, or nobody has told yet.
-    pub voter: Option<bool>,
-    /// Whether K3s was asked to take its server out of etcd.
-    pub leaving: bool,
-    /// Whether K3s has taken its server out of etcd, which it was asked for.
-    pub left: bool,
-    /// Its taints, as `key=value:Effect` or `key:Effect`.
-    pub taints: Vec<String>,
-    /// The labels and taints that this operator gave it last; `None` when none yet.
-    pub configured: Option<NodeConfig>,
+/// How it goes with an image on its way into a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportState {
+    /// It is on its way.
+    Running,
+    /// It did not get there the last time, with these words. It is tried again when its backoff is over.
+    Failed(String),
 }

@@ -5,21 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{
-    cluster::Allocation,
-    containers::{Owner, short},
-    observed::Observed,
-    steps::Plan,
-    validate::Valid,
-};
-use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::{reasons, types},
-        local_cluster::{PortStatus, Protocol},
-    },
-    docker::{engine::Published, error::Error},
-};
+use super::{desired::Allocation, observed::Observed, owner::{short, Owner}, steps::Plan, validate::Valid};
+use crate::{api::{condition::{reasons, types}, local_cluster::{PortStatus, Protocol}, LocalClusterStatus}, docker::{error::Error, spec::Published}};
 
 /// A port of the Docker host.
 pub type Binding = (Protocol, Ipv4Addr, u16);

@@ -6,49 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    cluster::Desired,
-    containers::{Site, pull_failed},
-    local_cluster::Inputs,
-    observed::ImageState,
-    steps::{Plan, Target},
-};
-use crate::{
-    api::condition::{reasons, types},
-    k3s::images::{Held, canonical},
-};
-
-/// What is known of the images that are to be in all nodes.
-#[derive(Clone, Debug, Default)]
-pub struct Preload {
-    /// The ids of those that the Docker host has, by reference.
-    pub ids: BTreeMap<String, String>,
-    /// What the containerd of nodes that work was given from the Docker host, by container id: by containerd's name. Or
-    /// why it does not tell.
-    pub nodes: BTreeMap<String, Result<BTreeMap<String, Held>, String>>,
-    /// What is under way, by container id and reference.
-    pub imports: BTreeMap<(String, String), ImportState>,
-}
-
-/// How it goes with an image on its way into a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImportState {
-    /// It is on its way.
-    Running,
-    /// It did not get there the last time, with these words. It is tried again when its backoff is over.
-    Failed(String),
-}
-
-/// An image that is to be put into a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Import {
-    /// The node.
-    pub container: Target,
-    /// The image's reference on the Docker host.
-    pub image: String,
-    /// Its id there.
-    pub id: String,
-}
+use super::{containers::{pull_failed, Site}, desired::Desired, inputs::Inputs, observed::{ImageState, ImportState}, steps::{Import, Plan, Target}};
+use crate::{api::condition::{reasons, types}, k3s::images::{canonical, Held}};
 
 /// Plans what puts the images into the nodes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {

@@ -5,43 +5,8 @@
 //! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
 //! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
 
-use super::{
-    cluster::{Desired, NodeSpec},
-    containers::{GRACE, Site, outdated},
-    desired::ContainerSpec,
-    local_cluster::{Inputs, volumes},
-    nodes,
-    servers::{Lost, NOT_JOINING, Servers},
-    steps::{Action, Plan, Target},
-};
-use crate::{
-    api::{
-        RESET_QUORUM_ANNOTATION as ANNOTATION,
-        condition::{reasons, types},
-    },
-    docker::engine::{ContainerDetail, State},
-    k3s::{self, JOIN_FILE, args::CLUSTER_RESET},
-};
-
-/// What becomes of a reset.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Request<'a> {
-    /// The server that the annotation names.
-    pub asked: Option<&'a str>,
-    /// The server that it named when etcd was last reset by it. While it goes on to do so, nothing is reset again.
-    pub done: Option<&'a str>,
-}
-
-impl<'a> Request<'a> {
-    fn due(self) -> Option<&'a str> {
-        self.asked.filter(|asked| self.done != Some(asked))
-    }
-
-    /// What the status remembers after a plan.
-    pub fn told(self, plan: &Plan) -> Option<&'a str> {
-        self.asked.filter(|asked| self.done == Some(asked) || plan.reset.as_deref() == Some(*asked))
-    }
-}
+use super::{containers::{outdated, Site, GRACE}, desired::{Desired, NodeSpec}, inputs::{Inputs, Request}, local_cluster::volumes, nodes, servers::{Lost, Servers, NOT_JOINING}, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, RESET_QUORUM_ANNOTATION as ANNOTATION}, docker::{engine::{ContainerDetail, State}, spec::ContainerSpec}, k3s::{self, args::CLUSTER_RESET, JOIN_FILE}};
 
 /// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
 /// one: nothing else is to be planned for the nodes then.
@@ -179,10 +144,7 @@ fn ended(detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::local_cluster::NodeRole,
-        plan::desired::{FileChange, FileSpec, Role},
-    };
+    use crate::{api::local_cluster::NodeRole, docker::spec::{FileChange, FileSpec, Role}};
 
     #[test]
     fn it_runs_in_the_servers_place_and_once_and_joins_nobody() {

@@ -11,37 +11,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{
-    cluster::{Desired, NodeInputs, Refs, UsedRegistry},
-    containers::{Site, outdated},
-    desired::{FileChange, FileSpec},
-    local_cluster::Inputs,
-    steps::{Action, Plan, Target},
-    validate::{CERTIFICATES, Valid, ValidRegistries, certificate},
-};
-use crate::{
-    api::condition::{reasons, types},
-    docker::engine::ContainerDetail,
-    k3s::{
-        self, proxy,
-        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host},
-    },
-};
-
-/// What all nodes of a cluster are told of registries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeRegistries {
-    /// All of it together.
-    pub merged: Registries,
-    /// The certificates and, last, the registries file.
-    pub files: Vec<FileSpec>,
-    /// Whether a registry itself is asked after its mirrors.
-    pub default_endpoint: bool,
-    /// Whether a change is made in running nodes.
-    pub live: bool,
-    /// Whether all that is known of the registries is in it. Nodes that run keep what they have until it is.
-    pub complete: bool,
-}
+use super::{containers::{outdated, Site}, desired::{Desired, NodeRegistries}, inputs::Inputs, refs::{NodeInputs, Refs, UsedRegistry}, steps::{Action, Plan, Target}, validate::{certificate, Valid, ValidRegistries, CERTIFICATES}};
+use crate::{api::condition::{reasons, types}, docker::{engine::ContainerDetail, spec::{FileChange, FileSpec}}, k3s::{self, proxy, registries::{of_registries, on_host, HostConfig, Mirrored, Registries, Scheme, Tls}}};
 
 /// The directories of a node in which nothing may be that is not wanted.
 pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
@@ -101,12 +72,6 @@ pub fn mirrored(valid: &ValidRegistries, refs: &Refs) -> Vec<Mirrored> {
         upstream: None,
     });
     used.chain(containers).collect()
-}
-
-/// The paths that the registries file names, so that a change there needs no restart.
-pub fn named(merged: &Registries) -> BTreeSet<&str> {
-    let tls = merged.configs.values().filter_map(|c| c.tls.as_ref());
-    tls.flat_map(Tls::files).collect()
 }
 
 /// Whether the node's K3s runs with other credentials than are wanted. What is in its file is what it was started

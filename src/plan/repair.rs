@@ -10,49 +10,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    cluster::{Desired, NodeSpec},
-    containers::{Site, condition_of},
-    desired::Role,
-    local_cluster::Inputs,
-    nodes::{self, blocked, works},
-    servers::Servers,
-    steps::Plan,
-};
-use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::reasons,
-        local_cluster::{NodeRepairs, NodeRole},
-    },
-    docker::engine::{ContainerDetail, State},
-    time,
-};
+use super::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{self, blocked, works}, servers::Servers, steps::{Plan, Record, Repairs}};
+use crate::{api::{condition::reasons, local_cluster::{NodeRepairs, NodeRole}, LocalClusterStatus}, docker::{engine::{ContainerDetail, State}, spec::Role}, time};
 
 /// How long a server has at least until its API is up.
 const START: SignedDuration = SignedDuration::from_mins(1);
 
 /// How many repairs of a node there are in a row.
 pub const MOST: u32 = 5;
-
-/// The repairs of a node since it was last Ready for as long as it may be NotReady.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repairs {
-    /// How many.
-    pub count: u32,
-    /// When the last one began.
-    pub last: Timestamp,
-}
-
-/// Repairs by the names of nodes.
-pub type Record = BTreeMap<String, Repairs>;
-
-impl Repairs {
-    /// As a status tells it.
-    pub fn told(&self) -> NodeRepairs {
-        NodeRepairs { count: self.count.try_into().unwrap_or(i32::MAX), last: Some(Time(self.last)) }
-    }
-}
 
 /// The repairs that a status tells of. Those of another spec count no longer.
 pub fn remembered(status: &LocalClusterStatus, generation: i64) -> Record {

@@ -16,24 +16,8 @@ pub use members::{
 };
 use members::{answers, tells, votes, works};
 
-use super::{
-    containers::Site,
-    leases,
-    local_cluster::Inputs,
-    nodes::{self, NOT_JOINED, REPORT_LIMIT, drained},
-    observed::Node,
-    steps::{Action, Plan, Target},
-};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-    },
-    docker::engine::{ContainerDetail, State},
-    k3s::versions,
-    plan::cluster::{Desired, NodeSpec},
-    time::after,
-};
+use super::{containers::Site, desired::{Desired, NodeSpec}, inputs::Inputs, leases, nodes::{self, drained, NOT_JOINED, REPORT_LIMIT}, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::Node, docker::engine::{ContainerDetail, State}, k3s::versions, time::after};
 
 /// The voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]

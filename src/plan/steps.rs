@@ -3,13 +3,10 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    desired::{ClusterConfigMap, ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
-    preload::Import,
-    repair::Record,
-};
-use crate::{docker::engine::Container, k3s::manifests::ObjectRef};
+use crate::{api::local_cluster::NodeRepairs, child::state::{ClusterConfigMap, NodeConfig}, docker::{engine::Container, spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec}}, k3s::manifests::ObjectRef};
+use std::collections::BTreeMap;
 
 /// What has to be done, and what stands in the way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,16 +143,6 @@ pub enum Action {
         object: ObjectRef,
         uid: String,
     },
-}
-
-/// The labels and taints of a Node that come from the spec.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct NodeConfig {
-    /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
-    /// Taints, as `key=value:Effect` or `key:Effect`.
-    pub taints: Vec<String>,
 }
 
 /// A container to act on.
@@ -323,3 +310,33 @@ impl Plan {
         self.steps.is_empty() && background && self.problems.is_empty()
     }
 }
+
+/// An image that is to be put into a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The node.
+    pub container: Target,
+    /// The image's reference on the Docker host.
+    pub image: String,
+    /// Its id there.
+    pub id: String,
+}
+
+/// The repairs of a node since it was last Ready for as long as it may be NotReady.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repairs {
+    /// How many.
+    pub count: u32,
+    /// When the last one began.
+    pub last: Timestamp,
+}
+
+impl Repairs {
+    /// As a status tells it.
+    pub fn told(&self) -> NodeRepairs {
+        NodeRepairs { count: self.count.try_into().unwrap_or(i32::MAX), last: Some(Time(self.last)) }
+    }
+}
+
+/// Repairs by the names of nodes.
+pub type Record = BTreeMap<String, Repairs>;

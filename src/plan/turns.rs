@@ -3,20 +3,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{
-    cluster::Desired,
-    desired::Role,
-    nodes,
-    observed::Observed,
-    steps::{Action, Plan},
-};
-use crate::{
-    api::{
-        condition::{self, reasons, types},
-        local_cluster::NodeRole,
-    },
-    docker::engine::ContainerDetail,
-};
+use super::{desired::Desired, nodes, observed::Observed, steps::{Action, Plan}};
+use crate::{api::{condition::{self, reasons, types}, local_cluster::NodeRole}, docker::{engine::ContainerDetail, spec::Role}};
 
 /// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
 /// the cluster was stopped. What died by itself is repaired at once.

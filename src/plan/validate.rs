@@ -26,21 +26,8 @@ pub use ports::ValidPort;
 pub use registries::*;
 pub use registry::{ValidProxy, ValidRegistry, registry};
 
-use super::{
-    desired::{Bind, Gpus, Limit},
-    expiry,
-    registries::named,
-};
-use crate::{
-    api::{
-        LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
-        names::{self, ClusterNames, MAX_CLUSTER_NAME},
-        registry::EnvVar,
-        rules::{self, Refused, pattern, text},
-    },
-    k3s::networks::Networks,
-};
+use super::expiry;
+use crate::{api::{local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef}, names::{self, ClusterNames, MAX_CLUSTER_NAME}, registry::EnvVar, rules::{self, pattern, text, Refused}, LocalClusterSpec}, docker::spec::{Bind, Gpus, Limit}, k3s::{networks::Networks, registries::named}};
 
 /// A LocalCluster's spec, parsed.
 #[derive(Clone, Debug, PartialEq)]

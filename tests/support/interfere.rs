@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use localcluster_operator::{
-    api::names,
-    docker::engine::{Published, State},
-    k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
-    plan::desired::Endpoint,
-};
+use localcluster_operator::{api::names, docker::{engine::State, spec::{Endpoint, Published}}, k3s::{load_balancer::CONFIG_FILE, STATE_VOLUME}};
 
 use super::k3s::KUBELET_VOLUME;
 use super::world::{Container, Network, Place, World};

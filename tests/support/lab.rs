@@ -3,34 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use localcluster_operator::{
-    api::{
-        LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
-        condition::{self, types},
-        local_cluster::{ClusterState, DataLoss, NodeRole},
-        registry::GarbageCollectionStatus,
-    },
-    docker::{engine::Update, error::Error},
-    k3s::{KUBECONFIG_FILE, load_balancer, manifests},
-    plan::{
-        called,
-        cluster::{self, Allocation, Desired, NodeInputs, Refs, Settings, UsedRegistry},
-        containers::Owner,
-        failures,
-        local_cluster::{self, Inputs, teardown},
-        management::Management,
-        manifests::{Manifest, asked},
-        observed::Observed,
-        ports::{self, Binding},
-        quorum_reset,
-        refused::Refused,
-        registry::{self, config::Secrets, volume},
-        repair, servers,
-        steps::{Action, Plan, Problem, Step, Target},
-        validate::{self, Text, Valid, ValidRegistry},
-    },
-    status::{self, ClusterView, Moment, RegistryView},
-};
+use localcluster_operator::{api::{condition::{self, types}, local_cluster::{ClusterState, DataLoss, NodeRole}, registry::GarbageCollectionStatus, LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus}, docker::{engine::Update, error::Error}, k3s::{load_balancer, manifests, KUBECONFIG_FILE}, plan::{called, cluster, desired::{Allocation, Desired}, failures, inputs::Inputs, local_cluster::{self, teardown}, management::Management, manifests::asked, observed::Observed, owner::Owner, ports::{self, Binding}, quorum_reset, refs::{Manifest, NodeInputs, Refs, UsedRegistry}, refused::Refused, registry::{self, config::Secrets, volume}, repair, servers, settings::Settings, steps::{Action, Plan, Problem, Step, Target}, validate::{self, Text, Valid, ValidRegistry}}, status::{self, ClusterView, Moment, RegistryView}};
 
 use super::{interfere::Outside, world::World};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::docker::engine::Published;
+use localcluster_operator::docker::spec::Published;
 use serde_json::{Value, json};
 
 use super::{

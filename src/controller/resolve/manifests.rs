@@ -1,18 +1,7 @@
 //! Follows `spec.manifests` to what they say.
 
-use super::{
-    super::{context::Context, kube_io::Error},
-    registries::Look,
-};
-use crate::{
-    api::condition::{reasons, types},
-    k3s::manifests,
-    plan::{
-        manifests::Manifest,
-        steps::Plan,
-        validate::{Text, Valid},
-    },
-};
+use super::registries::Look;
+use crate::{api::condition::{reasons, types}, controller::{context::Context, kube_io::Error}, k3s::manifests, plan::{refs::Manifest, steps::Plan, validate::{Text, Valid}}};
 
 /// All manifests of the spec. One that is not there, or can't be applied, has no content, and the plan tells why: what
 /// of it is in the cluster stays as it is.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::{api::local_cluster::NodeRole, plan::desired::Role};
+use crate::{api::local_cluster::NodeRole, docker::spec::Role};
 
 fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()

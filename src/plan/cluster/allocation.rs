@@ -7,24 +7,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use super::{AllocatedPort, Allocation, Settings};
-use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::{reasons, types},
-        local_cluster::Protocol,
-        names,
-    },
-    k3s,
-    plan::{
-        addresses::{self, Addresses},
-        containers::Owner,
-        observed::Observed,
-        refused::Refused,
-        steps::Plan,
-        validate::{Valid, ValidPort},
-    },
-};
+use crate::{api::{condition::{reasons, types}, local_cluster::Protocol, names, LocalClusterStatus}, k3s, plan::{addresses::{self, Addresses}, desired::{AllocatedPort, Allocation}, observed::Observed, owner::Owner, refused::Refused, settings::Settings, steps::Plan, validate::{Valid, ValidPort}}};
 
 /// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
 pub fn allocate(

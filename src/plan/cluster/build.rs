@@ -8,38 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Allocation, Desired, NodeSpec, Refs, Settings, image, image_of};
-use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::types,
-        local_cluster::{NodeRole, NodeSet, Protocol},
-        names,
-    },
-    docker::engine::Published,
-    k3s::{
-        self,
-        args::{self, NodeArgs},
-        dns,
-        load_balancer::{self, Forward},
-        proxy,
-        reserved::{self, Limits},
-        versions::{self, Version},
-    },
-    plan::{
-        addresses::Addresses,
-        balance::{self, Standing},
-        containers::Owner,
-        desired::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Role, VolumeSpec},
-        host_aliases,
-        mounts::Mounts,
-        observed::Observed,
-        registries::{self, NodeRegistries},
-        servers,
-        steps::{NodeConfig, Plan},
-        validate::{Valid, ValidFile, ValidPool},
-    },
-};
+use super::{image, image_of};
+use crate::{api::{condition::types, local_cluster::{NodeRole, NodeSet, Protocol}, names, LocalClusterStatus}, child::state::NodeConfig, docker::spec::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Published, Role, VolumeSpec}, k3s::{self, args::{self, NodeArgs}, dns, load_balancer::{self, Forward}, proxy, reserved::{self, Limits}, versions::{self, Version}}, plan::{addresses::Addresses, balance::{self, Standing}, desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec}, host_aliases, observed::Observed, owner::Owner, ports::named, refs::Refs, registries, servers, settings::Settings, steps::Plan, validate::{Valid, ValidFile, ValidPool}}};
 
 /// What a cluster's containers are made of.
 #[derive(Clone, Copy, Debug)]
@@ -289,7 +259,7 @@ impl Build<'_> {
     }
 
     fn files(&self, role: NodeRole) -> impl Iterator<Item = FileSpec> {
-        let live = self.registries.as_ref().map(|r| registries::named(&r.merged)).unwrap_or_default();
+        let live = self.registries.as_ref().map(|r| k3s::registries::named(&r.merged)).unwrap_or_default();
         let inputs = self.basis.refs.inputs.as_ref();
         self.given(role).filter_map(move |given| {
             Some(FileSpec {

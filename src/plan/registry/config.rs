@@ -3,13 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::{
-    k3s::registries::REGISTRY_PORT,
-    plan::{
-        desired::{FileChange, FileSpec},
-        validate::ValidRegistry,
-    },
-};
+use crate::{docker::spec::{FileChange, FileSpec}, k3s::registries::REGISTRY_PORT, plan::validate::ValidRegistry};
 
 /// Where a registry keeps its images.
 pub const DATA: &str = "/var/lib/registry";

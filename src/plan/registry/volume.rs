@@ -6,22 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA, Desired, Inputs, VOLUME_OF};
-use crate::{
-    api::{
-        condition::{reasons, types},
-        names,
-    },
-    docker::engine::Volume,
-    plan::{
-        consent,
-        containers::{Owner, taken},
-        desired::VolumeSpec,
-        local_cluster,
-        observed::Observed,
-        steps::{Action, Plan},
-    },
-};
+use super::{Desired, Inputs, DATA, VOLUME_OF};
+use crate::{api::{condition::{reasons, types}, names}, docker::{engine::Volume, spec::VolumeSpec}, plan::{consent, local_cluster, observed::Observed, owner::{taken, Owner}, steps::{Action, Plan}}};
 
 /// Whether an earlier Registry of the same host name and namespace left this volume, which may then be taken up. `living`
 /// are the UIDs of all Registries.

@@ -8,22 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    api::{
-        LocalClusterStatus, RESET_QUORUM_ANNOTATION,
-        local_cluster::NodeRole,
-        names::{self, ClusterNames},
-    },
-    docker::engine::{ContainerDetail, State},
-    k3s::{API_PORT, STATE_VOLUME},
-    plan::{
-        addresses::Addresses,
-        containers::Owner,
-        nodes,
-        observed::{Child, ChildState, Node, Observed},
-    },
-    time::after,
-};
+use crate::{api::{local_cluster::NodeRole, names::{self, ClusterNames}, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::state::{Child, ChildState, Node}, docker::engine::{ContainerDetail, State}, k3s::{API_PORT, STATE_VOLUME}, plan::{addresses::Addresses, nodes, observed::Observed, owner::Owner}, time::after};
 
 /// A server of which there is something.
 #[derive(Clone, Copy, Debug)]

@@ -2,14 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checker, is, pattern, rules, text};
-use crate::{
-    api::{
-        LocalClusterSpec,
-        node_host::{HostVolume, Ulimit},
-    },
-    plan::desired::{Bind, Gpus, Limit},
-};
+use super::{is, pattern, rules, text, Checker};
+use crate::{api::{node_host::{HostVolume, Ulimit}, LocalClusterSpec}, docker::spec::{Bind, Gpus, Limit}};
 
 impl Checker {
     /// The limits of processes, by name.
