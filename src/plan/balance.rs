@@ -5,10 +5,7 @@
 //! counts, in the load balancer's own configuration, and what is not known for a moment changes nothing: neither an API
 //! that does not answer, nor a Node that is NotReady, whose kube-proxy mostly goes on, takes a place away.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
 

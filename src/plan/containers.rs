@@ -1,8 +1,7 @@
 //! How one container is brought to run as desired: shared by nodes, load balancers and registries.
 
-use std::collections::BTreeMap;
 
-use super::{hash, observed::{ImageState, Observed}, owner::{taken, Owner}, registry::VOLUME_OF, steps::{Action, Plan, Problem, Target}};
+use super::{hash, observed::{ImageState, Observed}, owner::{taken, Owner}, steps::{Action, Plan, Problem, Target}};
 use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names}, docker::{engine::{Attachment, Container, ContainerDetail, State}, error::Error, spec::{ContainerSpec, Endpoint, FileChange, FileSpec, Role}}};
 
 /// How a container stands, compared with what is desired.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{connections, containers::{Site, Standing, GRACE}, data_loss, desired::{Desired, NodeSpec}, host_aliases, inputs::Inputs, inside, management::Management, manifests, mounts, nodes, observed::Observed, owner::{short, taken, Owner}, preload, quorum_reset, refs::Refs, registries, repair, rotation, servers::{self, Servers}, steps::{Action, Plan, Target}};
+use super::{connections, containers::{Site, Standing, GRACE}, data_loss, desired::{Desired, NodeSpec}, host_aliases, inputs::Inputs, inside, manifests, mounts, nodes, observed::Observed, owner::{short, taken, Owner}, preload, quorum_reset, registries, repair, rotation, servers::{self, Servers}, steps::{Action, Plan, Target}};
 use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names::{self, ClusterNames}}, child::state::Child, docker::{engine::{ContainerDetail, Network, State}, spec::{ContainerSpec, Endpoint, VolumeSpec}}, k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised}};
 
 /// What has to be done so that there is what is desired.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{containers::Site, desired::Desired, inputs::Inputs, observed::Observed, refs::Manifest, steps::{Action, Plan, Target}};
-use crate::{api::condition::{reasons, types}, child::state::{Child, ChildState, ClusterConfigMap, ConfigKey, Found}, docker::spec::{FileChange, FileSpec}, k3s::manifests::{self, ObjectRef, Parsed, Written}, time::{after, doubled}};
+use crate::{api::condition::{reasons, types}, child::state::{Child, ChildState, ClusterConfigMap, ConfigKey, Found}, docker::spec::{FileChange, FileSpec}, k3s::manifests::{self, ObjectRef, Written}, time::{after, doubled}};
 
 /// Where the cluster holds the list.
 pub const INVENTORY: ConfigKey =

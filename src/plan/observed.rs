@@ -1,16 +1,11 @@
 //! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
 //! it is taken; no plan needs it to be exact.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::manifests;
-use crate::{child::state::{Child, ConfigKey, Found, Node, NodeConfig}, docker::{engine::{Container, ContainerDetail, EngineInfo, Network, Volume}, error::Error}, k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth}};
+use crate::{child::state::{Child, Found, Node}, docker::{engine::{Container, ContainerDetail, EngineInfo, Network, Volume}, error::Error}, k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth}};
 use std::net::Ipv4Addr;
 
 /// Everything that one plan looks at.

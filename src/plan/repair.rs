@@ -5,10 +5,8 @@
 //! new volumes do not cure is mostly the host's, or in what the node was told. A server is only ever touched while the
 //! others can agree without it, and the data of an only one is kept.
 
-use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{self, blocked, works}, servers::Servers, steps::{Plan, Record, Repairs}};
 use crate::{api::{condition::reasons, local_cluster::{NodeRepairs, NodeRole}, LocalClusterStatus}, docker::{engine::{ContainerDetail, State}, spec::Role}, time};
