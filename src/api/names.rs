@@ -153,6 +153,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Label of a registry's volume: the host name of the registry, by which a retained volume is taken up again.
+pub const VOLUME_OF: &str = "localcluster.dev/registry";
+
 #[cfg(test)]
 mod tests {
     use super::*;

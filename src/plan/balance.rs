@@ -9,13 +9,8 @@ use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{addresses::Addresses, nodes::reports, observed::Observed, validate::Valid};
-use crate::{
-    api::local_cluster::{NodeRole, NodeSet},
-    docker::engine::{ContainerDetail, State},
-    k3s::kube_proxy::Told,
-    time,
-};
+use super::{addresses::Addresses, nodes::health::reports, observed::Observed, validate::Valid};
+use crate::{api::local_cluster::{NodeRole, NodeSet}, docker::engine::{ContainerDetail, State}, k3s::kube_proxy::Told, time};
 
 /// How long a node that is Ready waits for its place where nobody knows.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);

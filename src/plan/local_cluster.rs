@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{connections, containers::{Site, Standing, GRACE}, data_loss, desired::{Desired, NodeSpec}, host_aliases, inputs::Inputs, inside, manifests, mounts, nodes, observed::Observed, owner::{short, taken, Owner}, preload, quorum_reset, registries, repair, rotation, servers::{self, Servers}, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names::{self, ClusterNames}}, child::state::Child, docker::{engine::{ContainerDetail, Network, State}, spec::{ContainerSpec, Endpoint, VolumeSpec}}, k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised}};
+use super::{connections, containers::{Site, Standing, GRACE}, desired::Desired, host_aliases, inputs::Inputs, inside, manifests, mounts, nodes::{self, repair, volumes::volumes}, observed::Observed, owner::{short, taken, Owner}, preload, registries, rotation, servers::{self, data_loss, quorum_reset, Servers}, steps::{Action, Plan, Target}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names::ClusterNames}, child::state::Child, docker::{engine::{ContainerDetail, Network, State}, spec::{ContainerSpec, Endpoint}}, k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised}};
 
 /// What has to be done so that there is what is desired.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
@@ -118,38 +118,6 @@ fn network<'a>(
     None
 }
 
-/// Plans a node's missing volumes after the steps `after`; answers the steps, or `None` where a name is somebody
-/// else's.
-pub fn volumes(
-    plan: &mut Plan,
-    node: &NodeSpec,
-    owner: &Owner,
-    observed: &Observed,
-    after: &[usize],
-) -> Option<Vec<usize>> {
-    let condition = super::containers::condition_of(node.container.role);
-    let mut steps = Vec::new();
-    for spec in &node.volumes {
-        match observed.volumes.iter().find(|v| v.name == spec.name) {
-            Some(v) if owner.owns(&v.labels) => {}
-            Some(other) => {
-                let message = taken(owner, "volume", &spec.name, &spec.name, &other.labels);
-                plan.stalls(condition, reasons::NAME_CONFLICT, message);
-                return None;
-            }
-            None => steps.push(plan.step(Action::CreateVolume(spec.clone()), after, "")),
-        }
-    }
-    Some(steps)
-}
-
-/// Whether a volume of a node is there.
-pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool {
-    let suffix = format!("-{kind}");
-    let Some(wanted) = spec.iter().find(|v| v.name.ends_with(&suffix)) else { return false };
-    observed.volumes.iter().any(|v| v.name == wanted.name)
-}
-
 /// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
 /// nothing, and no node notices.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
@@ -188,26 +156,6 @@ fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
         ports(old.wanted_ports.len()),
         ports(new.ports.len())
     )
-}
-
-/// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
-/// nodes are told of them as they run.
-pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
-    let Inputs { refs, observed, .. } = *inputs;
-    // The load balancer starts before its nodes, and tells nothing of them.
-    let node = |d: &ContainerDetail| {
-        matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
-    };
-    let begun = observed.own.values().any(|d| node(d) && d.started_at.is_some());
-    if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
-        let message = format!(
-            "waiting for the Registry {} before the first start: it has no host port yet",
-            waiting.name
-        );
-        return Some((reasons::REGISTRY_NOT_READY, message));
-    }
-    let message = "it starts when all that its registries and files refer to is there";
-    refs.inputs.is_none().then(|| (reasons::PENDING, message.to_owned()))
 }
 
 /// Plans the removal of everything that `owner` owns, told by labels alone, from whatever state. Networks are freed

@@ -4,22 +4,17 @@
 //! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
 //! once.
 
-use std::net::IpAddr;
+pub mod agents;
+pub mod health;
+pub mod hold;
+pub mod lifecycle;
+pub mod repair;
+pub mod volumes;
 
-use jiff::{SignedDuration, Timestamp};
 
-use super::{containers::{condition_of, Site, Standing}, desired::{Desired, NodeSpec}, inputs::Inputs, leases, local_cluster::{has_volume, hold, volumes}, observed::Observed, registries, repair, servers::Servers, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::{Child, Node, NodeConfig}, docker::{engine::{ContainerDetail, State}, spec::{Role, VolumeSpec}}, k3s::{self, args::CGROUP_V1}, time::after};
 
-/// How long Pods may take to leave a node before it goes all the same.
-const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
-
-/// How long a node may take from its container's start to its first report. A kubelet whose Node is deleted under it
-/// never makes another one, and one whose password is lost is refused for ever; both take much less when all is well.
-pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
-
-/// What Events say of a node that has to join anew.
-pub const NOT_JOINED: &str = "it did not join the cluster";
+use super::{containers::{condition_of, Site, Standing}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{agents::{remove, replace, works_now}, health::{is_configured, reports, silent_since, stranger, unready, REPORT_LIMIT}, hold::hold, lifecycle::{restart, NOT_JOINED}, volumes::{has_volume, volumes}}, registries, servers::{leases, Servers}, steps::{Action, Plan, Target}, nodes::health::works};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::{Child, Node}, docker::{engine::{ContainerDetail, State}, spec::{Role, VolumeSpec}}, k3s::{self, args::CGROUP_V1}, time::after};
 
 /// Plans all nodes of the cluster.
 /// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
@@ -287,13 +282,6 @@ fn judge(
     }
 }
 
-/// The address of a machine that is not this node and has registered under its name.
-fn stranger(node: &Node, detail: &ContainerDetail) -> Option<IpAddr> {
-    let own: Vec<IpAddr> = detail.container.networks.values().filter_map(|p| p.ip).map(IpAddr::V4).collect();
-    let other = node.addresses.iter().all(|ip| !own.contains(ip));
-    node.addresses.first().copied().filter(|_| other && !own.is_empty())
-}
-
 /// Says of a node that works what keeps new Pods from it all the same.
 fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) {
     let name = &spec.container.name;
@@ -326,227 +314,3 @@ fn rejoin(
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }
 
-/// Plans the restart of a node's container, after the steps `after`.
-pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
-    let container = Target::of(&detail.container);
-    let grace = super::containers::GRACE;
-    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, after, "");
-    plan.step(Action::Start { container }, &[stopped], why);
-}
-
-/// Since when nothing was heard of a node that has not reported since its container was started. Each start by the engine,
-/// after the node has ended by itself, would give it its whole time once more.
-fn silent_since(node: Option<&Node>, detail: &ContainerDetail) -> Option<Timestamp> {
-    let started = detail.started_at?;
-    if detail.started_again == 0 {
-        return Some(started);
-    }
-    node.and_then(|n| n.renewed).max(detail.created_at).map(|heard| heard.min(started)).or(Some(started))
-}
-
-/// Whether a Node's kubelet has said that it is alive since its container was started.
-pub fn reports(node: &Node, detail: &ContainerDetail) -> bool {
-    detail.started_at.is_none_or(|started| node.renewed.is_some_and(|renewed| renewed >= started))
-}
-
-/// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a
-/// Ready that was said before the container's last start counts for nothing.
-pub fn unready(
-    node: &Node,
-    detail: &ContainerDetail,
-    version: Option<&str>,
-) -> Option<(&'static str, String)> {
-    if !node.ready {
-        return Some((reasons::NODE_NOT_READY, format!("is not Ready: {}", node.message)));
-    }
-    if !reports(node, detail) {
-        return Some((reasons::NODE_STARTING, "has not reported since its container was started".into()));
-    }
-    match version {
-        Some(wanted) if node.version != wanted => {
-            Some((reasons::NODE_NOT_READY, format!("runs {} and not {wanted}", node.version)))
-        }
-        _ => None,
-    }
-}
-
-/// Whether a node works: its container runs and its Node is Ready, at whatever version.
-pub fn works(observed: &Observed, detail: &ContainerDetail) -> bool {
-    detail.container.state == State::Running
-        && observed.node(&detail.container.name).is_some_and(|n| unready(n, detail, None).is_none())
-}
-
-/// Whether all that a node is short of is a network plugin, which somebody installs when its API answers. No repair
-/// brings one.
-pub fn lacks_network_plugin(node: &Node, detail: &ContainerDetail) -> bool {
-    !node.ready && node.lacks_network_plugin && reports(node, detail)
-}
-
-fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
-    site.own(&node.container.name).is_some_and(|detail| works(inputs.observed, detail))
-}
-
-/// Whether a Node has the labels and taints of the spec, and no longer those that were taken out of it.
-fn is_configured(node: &Node, config: &NodeConfig) -> bool {
-    let none = NodeConfig::default();
-    node.configured.as_ref().unwrap_or(&none) == config
-        && config.labels.iter().all(|(k, v)| node.labels.get(k) == Some(v))
-        && config.taints.iter().all(|t| node.taints.contains(t))
-}
-
-/// Whether no container of a node may be made now; says why.
-pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
-    if let Some((reason, message)) = hold(inputs) {
-        plan.waits(condition_of(node.container.role), reason, message);
-        return true;
-    }
-    !site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, site)
-}
-
-/// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
-fn replace(
-    plan: &mut Plan,
-    outdated: &[&NodeSpec],
-    mut room: usize,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    servers: &Servers<'_>,
-    after: &[usize],
-) {
-    for node in outdated {
-        let NodeSpec { container, .. } = node;
-        let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
-        let (reason, what) = if other {
-            (reasons::UPGRADING, format!("{} is to get the image {}", container.name, container.image))
-        } else {
-            (reasons::UPDATING, format!("{} is to be replaced, since its spec changed", container.name))
-        };
-        plan.waits(condition_of(container.role), reason, what);
-    }
-    let why = "its spec changed";
-    if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
-        return;
-    }
-    // One that is being drained has its place already.
-    let drains = |node: &NodeSpec| {
-        inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
-    };
-    let (drained_now, others): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
-        outdated.iter().copied().partition(|node| drains(node));
-    for node in drained_now.into_iter().chain(others) {
-        if blocked(plan, node, inputs, site) {
-            continue;
-        }
-        let name = &node.container.name;
-        let Some(detail) = site.own(name) else { continue };
-        let works = works(inputs.observed, detail);
-        if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
-            site.replace(plan, &node.container, &[], after, why);
-        } else if room > 0 && works {
-            room -= 1;
-            if drained(plan, name, types::AGENTS_READY, inputs) {
-                site.replace(plan, &node.container, &[], after, why);
-            }
-        }
-    }
-}
-
-/// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
-pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &Inputs<'_>) -> bool {
-    let Some(node) = inputs.observed.node(name) else { return true };
-    let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
-    if node.draining_since.is_some_and(over) {
-        return true;
-    }
-    let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
-    plan.waits(condition, reasons::DRAINING, message);
-    let why = if node.draining_since.is_none() { "it is to go" } else { "" };
-    plan.step(Action::Drain { node: name.to_owned() }, &[], why);
-    false
-}
-
-/// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
-/// their containers and volumes.
-fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
-    let wanted = desired.agents.len();
-    let surplus =
-        |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
-    let mut names: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
-    let own = inputs.observed.own.values().map(|d| &d.container.name);
-    names.extend(own.filter(|n| surplus(n)).cloned());
-    names.extend(
-        inputs
-            .observed
-            .child
-            .state()
-            .into_iter()
-            .flat_map(|c| c.nodes.keys())
-            .filter(|n| surplus(n))
-            .cloned(),
-    );
-    let volumes: Vec<_> = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)).collect();
-    for volume in &volumes {
-        let node = volume.name.rsplit_once('-').map(|(node, _)| node);
-        names.extend(node.filter(|n| surplus(n)).map(str::to_owned));
-    }
-    for name in names {
-        plan.waits(types::AGENTS_READY, reasons::SCALING, format!("{name} is being taken away"));
-        if inputs.observed.child.state().is_none() {
-            let message = format!("{name} is taken away when the cluster's API answers");
-            plan.waits(types::AGENTS_READY, reasons::SCALING, message);
-            continue;
-        }
-        let detail = site.own(&name);
-        let works = detail.is_some_and(|d| works(inputs.observed, d));
-        if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
-            continue;
-        }
-        take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);
-    }
-}
-
-/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
-/// run from etcd), its container and its volumes.
-pub fn take_away(
-    plan: &mut Plan,
-    name: &str,
-    why: &str,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    after: &[usize],
-) {
-    let detail = site.own(name);
-    // Stopped before its Node is deleted: a running kubelet would register it again.
-    let stopped = detail.map(|d| {
-        let container = Target::of(&d.container);
-        plan.step(Action::Stop { container, grace: super::containers::GRACE }, after, "")
-    });
-    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
-    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
-        return;
-    }
-    let last = stopped.as_ref().map_or(after, std::slice::from_ref);
-    let deleted = leases::delete_node(plan, name, last, why, inputs);
-    discard(plan, name, &[deleted], why, inputs, site);
-}
-
-/// Plans the removal of a node's container and volumes, after the steps `after`.
-pub fn discard(
-    plan: &mut Plan,
-    name: &str,
-    after: &[usize],
-    why: &str,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-) {
-    let mut last = after.to_vec();
-    if let Some(detail) = site.own(name) {
-        let container = Target::of(&detail.container);
-        last = vec![plan.step(Action::RemoveContainer { container }, &last, why)];
-    }
-    for volume in inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)) {
-        if volume.name.rsplit_once('-').is_some_and(|(node, _)| node == name) {
-            plan.step(Action::RemoveVolume { name: volume.name.clone() }, &last, "");
-        }
-    }
-}

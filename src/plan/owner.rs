@@ -1,7 +1,6 @@
 //! Ownership of Docker objects: the UID of an object in the management cluster, in labels. Names prove nothing.
 
-use super::registry::VOLUME_OF;
-use crate::api::names;
+use crate::api::names::{self, VOLUME_OF};
 use std::collections::BTreeMap;
 /// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{addresses, cluster::image_of, containers::{outdated, Site, Standing}, host_path::{allowed, refusal}, observed::Observed, owner::Owner, settings::Settings, steps::{Action, Plan, Target}, validate::ValidRegistry};
+use super::{addresses, cluster::image_of, containers::{outdated, Site, Standing}, host_path::{allowed, refusal}, observed::Observed, owner::Owner, registry::names::VOLUME_OF, settings::Settings, steps::{Action, Plan, Target}, validate::ValidRegistry};
 use crate::{api::{condition::{reasons, types}, names::{self, MAX_HOSTNAME}, registry::GarbageCollectionStatus, RegistryStatus}, docker::{engine::State, spec::{Bind, ContainerSpec, Endpoint, Published, Role, VolumeSpec}}, k3s::registries::REGISTRY_PORT};
 
 pub mod collection;
@@ -15,9 +15,6 @@ pub mod volume;
 
 use collection::Course;
 use config::{CONFIG_FILE, DATA, Secrets};
-
-/// Label of a registry's volume: the host name of the registry, by which a retained volume is taken up again.
-pub const VOLUME_OF: &str = "localcluster.dev/registry";
 
 /// What a Registry's plan is made of.
 #[derive(Clone, Copy)]

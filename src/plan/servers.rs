@@ -5,6 +5,10 @@
 //! and the others join one at a time: etcd has one learner at most, and its majority counts from the moment that a
 //! member is added. Nothing here ever takes a voter away while those that are left could not agree.
 
+pub mod data_loss;
+pub mod leases;
+pub mod quorum_reset;
+
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +20,7 @@ pub use members::{
 };
 use members::{answers, tells, votes, works};
 
-use super::{containers::Site, desired::{Desired, NodeSpec}, inputs::Inputs, leases, nodes::{self, drained, NOT_JOINED, REPORT_LIMIT}, steps::{Action, Plan, Target}};
+use super::{containers::Site, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{health::{self, REPORT_LIMIT}, lifecycle::{self, drained, NOT_JOINED}}, steps::{Action, Plan, Target}};
 use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::Node, docker::engine::{ContainerDetail, State}, k3s::versions, time::after};
 
 /// The voters of a cluster of which most have lost their data.
@@ -85,7 +89,7 @@ impl<'a> Servers<'a> {
         let repaired = self.inputs.repairs.contains_key(name);
         let old = |d: &ContainerDetail| {
             d.created_at.is_some_and(|at| self.inputs.now >= after(at, REPORT_LIMIT))
-                && (repaired || self.node(name).is_some_and(|n| nodes::reports(n, d)))
+                && (repaired || self.node(name).is_some_and(|n| health::reports(n, d)))
         };
         self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
     }
@@ -152,7 +156,7 @@ impl<'a> Servers<'a> {
                 // The only one that voted when its Node was deleted votes still, and the others may need it. Started
                 // again, it tells: it makes its Node, or K3s ends, since it was taken out of etcd.
                 Some(detail) if !self.majority_beside_unknown(name) => {
-                    nodes::restart(plan, detail, &[], NOT_JOINED)
+                    lifecycle::restart(plan, detail, &[], NOT_JOINED)
                 }
                 _ => self.take_away(plan, name, "the cluster does not know it any more"),
             }
@@ -442,6 +446,6 @@ impl<'a> Servers<'a> {
     }
 
     fn take_away(&self, plan: &mut Plan, name: &str, why: &str) {
-        nodes::take_away(plan, name, why, self.inputs, self.site, &[]);
+        lifecycle::take_away(plan, name, why, self.inputs, self.site, &[]);
     }
 }

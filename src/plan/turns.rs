@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{desired::Desired, nodes, observed::Observed, steps::{Action, Plan}};
+use super::{desired::Desired, nodes::health, observed::Observed, steps::{Action, Plan}};
 use crate::{api::{condition::{self, reasons, types}, local_cluster::NodeRole}, docker::{engine::ContainerDetail, spec::Role}};
 
 /// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
@@ -31,9 +31,9 @@ pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[C
 pub fn works(observed: &Observed) -> bool {
     let lacks = |detail: &ContainerDetail| {
         let node = observed.node(&detail.container.name);
-        node.is_some_and(|node| nodes::lacks_network_plugin(node, detail))
+        node.is_some_and(|node| health::lacks_network_plugin(node, detail))
     };
-    observed.own.values().any(|detail| nodes::works(observed, detail) || lacks(detail))
+    observed.own.values().any(|detail| health::works(observed, detail) || lacks(detail))
 }
 
 /// What is said of a cluster that has to wait.

@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use localcluster_operator::{api::names, child::state::Child, docker::engine::State, plan::{manifests::INVENTORY, observed::Observed, owner::Owner, registry::VOLUME_OF, steps::{Action, Plan, Target}}};
+use localcluster_operator::{api::names::{self, VOLUME_OF}, child::state::Child, docker::engine::State, plan::{manifests::INVENTORY, observed::Observed, owner::Owner, steps::{Action, Plan, Target}}};
 
 use super::world::World;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use localcluster_operator::{api::names, child::state::{Child, ChildState, Lease, Node, NodeConfig}, docker::{engine::{self, Attachment, ContainerDetail, EngineInfo, State}, error::Error}, k3s::{self, hosts_file, images::Held, load_balancer, manifests, registries, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE}, plan::{containers::outdated, desired::Look, host_path, nodes::unready, observed::{Balance, ImageState, Kept, Observed, ObservedManifests, Preload}, owner::Owner, registries::DIRECTORIES, registry, validate::certificate}};
+use localcluster_operator::{api::names, child::state::{Child, ChildState, Lease, Node, NodeConfig}, docker::{engine::{self, Attachment, ContainerDetail, EngineInfo, State}, error::Error}, k3s::{self, hosts_file, images::Held, load_balancer, manifests, registries, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE}, plan::{containers::outdated, desired::Look, host_path, nodes::health::unready, observed::{Balance, ImageState, Kept, Observed, ObservedManifests, Preload}, owner::Owner, registries::DIRECTORIES, registry, validate::certificate}};
 use sha2::{Digest, Sha256};
 
 use super::{

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{api::{local_cluster::NodeRole, names::{self, ClusterNames}, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::state::{Child, ChildState, Node}, docker::engine::{ContainerDetail, State}, k3s::{API_PORT, STATE_VOLUME}, plan::{addresses::Addresses, nodes, observed::Observed, owner::Owner}, time::after};
+use crate::{api::{local_cluster::NodeRole, names::{self, ClusterNames}, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::state::{Child, ChildState, Node}, docker::engine::{ContainerDetail, State}, k3s::{API_PORT, STATE_VOLUME}, plan::{addresses::Addresses, observed::Observed, owner::Owner, nodes::health}, time::after};
 
 /// A server of which there is something.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +110,7 @@ pub fn join_file(
 /// Whether a server serves the cluster: its Node is Ready and, in etcd, it votes and its API is up.
 pub fn works(observed: &Observed, detail: &ContainerDetail, etcd: bool) -> bool {
     let serves = |node: &Node| votes(node) && answers(observed, node, detail);
-    nodes::works(observed, detail) && (!etcd || observed.node(&detail.container.name).is_some_and(serves))
+    health::works(observed, detail) && (!etcd || observed.node(&detail.container.name).is_some_and(serves))
 }
 
 /// Whether a server's own API is up, as far as such are told. Its kubelet can be Ready seconds before, by the API of

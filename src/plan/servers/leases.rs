@@ -5,8 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{inputs::Inputs, observed::Observed, steps::{Action, Plan}};
-use crate::{child::state::Lease, docker::engine::State, time::after};
+use crate::{child::state::Lease, docker::engine::State, plan::{inputs::Inputs, observed::Observed, steps::{Action, Plan}}, time::after};
 
 /// How long a holder that has no container any more must have been silent. One that lives renews its Lease every two
 /// seconds.

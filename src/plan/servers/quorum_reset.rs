@@ -5,8 +5,8 @@
 //! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
 //! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
 
-use super::{containers::{outdated, Site, GRACE}, desired::{Desired, NodeSpec}, inputs::{Inputs, Request}, local_cluster::volumes, nodes, servers::{Lost, Servers, NOT_JOINING}, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, RESET_QUORUM_ANNOTATION as ANNOTATION}, docker::{engine::{ContainerDetail, State}, spec::ContainerSpec}, k3s::{self, args::CLUSTER_RESET, JOIN_FILE}};
+use super::{Lost, Servers, NOT_JOINING};
+use crate::{api::{condition::{reasons, types}, RESET_QUORUM_ANNOTATION as ANNOTATION}, docker::{engine::{ContainerDetail, State}, spec::ContainerSpec}, k3s::{self, args::CLUSTER_RESET, JOIN_FILE}, plan::{containers::{outdated, Site, GRACE}, desired::{Desired, NodeSpec}, inputs::{Inputs, Request}, nodes::{lifecycle, volumes::volumes}, steps::{Action, Plan, Target}}};
 
 /// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
 /// one: nothing else is to be planned for the nodes then.
@@ -68,7 +68,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
             waits(plan, format!("etcd has {name} as its only member; the others are taken away and join anew"));
             let others: Vec<String> = servers.names().filter(|other| other != name).collect();
             for other in &others {
-                nodes::discard(plan, other, &[], "etcd was reset without it", inputs, site);
+                lifecycle::discard(plan, other, &[], "etcd was reset without it", inputs, site);
             }
             if others.is_empty() {
                 plan.reset = Some(name.clone());

@@ -8,8 +8,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{self, blocked, works}, servers::Servers, steps::{Plan, Record, Repairs}};
-use crate::{api::{condition::reasons, local_cluster::{NodeRepairs, NodeRole}, LocalClusterStatus}, docker::{engine::{ContainerDetail, State}, spec::Role}, time};
+use crate::{api::{condition::reasons, local_cluster::{NodeRepairs, NodeRole}, LocalClusterStatus}, docker::{engine::{ContainerDetail, State}, spec::Role}, plan::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{health::{self, works}, hold::blocked, lifecycle}, servers::Servers, steps::{Plan, Record, Repairs}}, time};
 
 /// How long a server has at least until its API is up.
 const START: SignedDuration = SignedDuration::from_mins(1);
@@ -95,7 +94,7 @@ fn mend(
         return false;
     }
     if done == 0 || (one_of_several && hangs) {
-        nodes::restart(plan, detail, &[], why);
+        lifecycle::restart(plan, detail, &[], why);
         return true;
     }
     // What can't be made again is not taken away.
@@ -109,7 +108,7 @@ fn mend(
         // It is taken away when it has left, and comes back as a new one.
         servers.leave(plan, detail, &[], why);
     } else {
-        nodes::take_away(plan, &spec.name, why, inputs, site, &[]);
+        lifecycle::take_away(plan, &spec.name, why, inputs, site, &[]);
     }
     true
 }
@@ -170,8 +169,8 @@ fn due(
         (State::Running, _) => detail.started_at?,
         _ => return None,
     };
-    let node = inputs.observed.node(name).filter(|n| nodes::reports(n, detail));
-    if node.is_some_and(|node| nodes::lacks_network_plugin(node, detail)) {
+    let node = inputs.observed.node(name).filter(|n| health::reports(n, detail));
+    if node.is_some_and(|node| health::lacks_network_plugin(node, detail)) {
         return None;
     }
     let since = match (node, past) {

@@ -1,0 +1,95 @@
+//! Replacement of outdated nodes and removal of surplus agents.
+
+use super::{health::works, hold::blocked, lifecycle::{drained, take_away}};
+use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, plan::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, servers::Servers, steps::Plan}};
+/// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
+pub fn replace(
+    plan: &mut Plan,
+    outdated: &[&NodeSpec],
+    mut room: usize,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    servers: &Servers<'_>,
+    after: &[usize],
+) {
+    for node in outdated {
+        let NodeSpec { container, .. } = node;
+        let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
+        let (reason, what) = if other {
+            (reasons::UPGRADING, format!("{} is to get the image {}", container.name, container.image))
+        } else {
+            (reasons::UPDATING, format!("{} is to be replaced, since its spec changed", container.name))
+        };
+        plan.waits(condition_of(container.role), reason, what);
+    }
+    let why = "its spec changed";
+    if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
+        return;
+    }
+    // One that is being drained has its place already.
+    let drains = |node: &NodeSpec| {
+        inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
+    };
+    let (drained_now, others): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
+        outdated.iter().copied().partition(|node| drains(node));
+    for node in drained_now.into_iter().chain(others) {
+        if blocked(plan, node, inputs, site) {
+            continue;
+        }
+        let name = &node.container.name;
+        let Some(detail) = site.own(name) else { continue };
+        let works = works(inputs.observed, detail);
+        if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
+            site.replace(plan, &node.container, &[], after, why);
+        } else if room > 0 && works {
+            room -= 1;
+            if drained(plan, name, types::AGENTS_READY, inputs) {
+                site.replace(plan, &node.container, &[], after, why);
+            }
+        }
+    }
+}
+
+/// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
+/// their containers and volumes.
+pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
+    let wanted = desired.agents.len();
+    let surplus =
+        |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
+    let mut names: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+    let own = inputs.observed.own.values().map(|d| &d.container.name);
+    names.extend(own.filter(|n| surplus(n)).cloned());
+    names.extend(
+        inputs
+            .observed
+            .child
+            .state()
+            .into_iter()
+            .flat_map(|c| c.nodes.keys())
+            .filter(|n| surplus(n))
+            .cloned(),
+    );
+    let volumes: Vec<_> = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)).collect();
+    for volume in &volumes {
+        let node = volume.name.rsplit_once('-').map(|(node, _)| node);
+        names.extend(node.filter(|n| surplus(n)).map(str::to_owned));
+    }
+    for name in names {
+        plan.waits(types::AGENTS_READY, reasons::SCALING, format!("{name} is being taken away"));
+        if inputs.observed.child.state().is_none() {
+            let message = format!("{name} is taken away when the cluster's API answers");
+            plan.waits(types::AGENTS_READY, reasons::SCALING, message);
+            continue;
+        }
+        let detail = site.own(&name);
+        let works = detail.is_some_and(|d| works(inputs.observed, d));
+        if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
+            continue;
+        }
+        take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);
+    }
+}
+
+pub fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
+    site.own(&node.container.name).is_some_and(|detail| works(inputs.observed, detail))
+}

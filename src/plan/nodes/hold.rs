@@ -1,0 +1,31 @@
+//! Reasons not to create a container of a node yet.
+
+use crate::{api::{condition::reasons, names}, docker::engine::ContainerDetail, plan::{containers::{condition_of, Site}, desired::NodeSpec, inputs::Inputs, steps::Plan}};
+/// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
+/// nodes are told of them as they run.
+pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
+    let Inputs { refs, observed, .. } = *inputs;
+    // The load balancer starts before its nodes, and tells nothing of them.
+    let node = |d: &ContainerDetail| {
+        matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
+    };
+    let begun = observed.own.values().any(|d| node(d) && d.started_at.is_some());
+    if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
+        let message = format!(
+            "waiting for the Registry {} before the first start: it has no host port yet",
+            waiting.name
+        );
+        return Some((reasons::REGISTRY_NOT_READY, message));
+    }
+    let message = "it starts when all that its registries and files refer to is there";
+    refs.inputs.is_none().then(|| (reasons::PENDING, message.to_owned()))
+}
+
+/// Whether no container of a node may be made now; says why.
+pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
+    if let Some((reason, message)) = hold(inputs) {
+        plan.waits(condition_of(node.container.role), reason, message);
+        return true;
+    }
+    !site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, site)
+}

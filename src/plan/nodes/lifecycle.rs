@@ -1,0 +1,77 @@
+//! Restart, drain and removal of one node.
+
+use crate::{api::condition::reasons, docker::engine::ContainerDetail, plan::{containers::{self, Site}, inputs::Inputs, servers::leases, steps::{Action, Plan, Target}}, time::after};
+use jiff::SignedDuration;
+/// What Events say of a node that has to join anew.
+pub const NOT_JOINED: &str = "it did not join the cluster";
+
+/// How long Pods may take to leave a node before it goes all the same.
+pub const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+
+/// Plans the restart of a node's container, after the steps `after`.
+pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
+    let container = Target::of(&detail.container);
+    let grace = containers::GRACE;
+    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, after, "");
+    plan.step(Action::Start { container }, &[stopped], why);
+}
+
+/// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
+pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &Inputs<'_>) -> bool {
+    let Some(node) = inputs.observed.node(name) else { return true };
+    let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
+    if node.draining_since.is_some_and(over) {
+        return true;
+    }
+    let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
+    plan.waits(condition, reasons::DRAINING, message);
+    let why = if node.draining_since.is_none() { "it is to go" } else { "" };
+    plan.step(Action::Drain { node: name.to_owned() }, &[], why);
+    false
+}
+
+/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
+/// run from etcd), its container and its volumes.
+pub fn take_away(
+    plan: &mut Plan,
+    name: &str,
+    why: &str,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+    after: &[usize],
+) {
+    let detail = site.own(name);
+    // Stopped before its Node is deleted: a running kubelet would register it again.
+    let stopped = detail.map(|d| {
+        let container = Target::of(&d.container);
+        plan.step(Action::Stop { container, grace: containers::GRACE }, after, "")
+    });
+    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
+    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
+        return;
+    }
+    let last = stopped.as_ref().map_or(after, std::slice::from_ref);
+    let deleted = leases::delete_node(plan, name, last, why, inputs);
+    discard(plan, name, &[deleted], why, inputs, site);
+}
+
+/// Plans the removal of a node's container and volumes, after the steps `after`.
+pub fn discard(
+    plan: &mut Plan,
+    name: &str,
+    after: &[usize],
+    why: &str,
+    inputs: &Inputs<'_>,
+    site: &Site<'_>,
+) {
+    let mut last = after.to_vec();
+    if let Some(detail) = site.own(name) {
+        let container = Target::of(&detail.container);
+        last = vec![plan.step(Action::RemoveContainer { container }, &last, why)];
+    }
+    for volume in inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)) {
+        if volume.name.rsplit_once('-').is_some_and(|(node, _)| node == name) {
+            plan.step(Action::RemoveVolume { name: volume.name.clone() }, &last, "");
+        }
+    }
+}
