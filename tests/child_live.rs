@@ -18,7 +18,12 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use localcluster_operator::{child::{api::{Access, ChildApi, Connect, Error}, connect::KubeConnector, nodes::DRAINING_SINCE, state::{ClusterConfigMap, ConfigKey, Held, NodeConfig}}, plan::inside};
+use localcluster_operator::child::{
+    api::{Access, ChildApi, Connect, Error},
+    connect::KubeConnector,
+    nodes::DRAINING_SINCE,
+    state::{self, ClusterConfigMap, ConfigKey, Held, NodeConfig},
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -285,7 +290,7 @@ async fn deletes_a_node_with_its_password() {
 static CONFIG: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn config_map(key: ConfigKey, content: Option<&str>) -> ClusterConfigMap {
-    let (claimed, readers) = (key == inside::DNS, (key == inside::DNS).then_some("k8s-app=kube-dns"));
+    let (claimed, readers) = (key == state::DNS, (key == state::DNS).then_some("k8s-app=kube-dns"));
     ClusterConfigMap { key, content: content.map(str::to_owned), claimed, readers }
 }
 
@@ -295,7 +300,7 @@ async fn keeps_keys_of_config_maps() {
     let world = World::find().await;
     let child = world.child().await;
     let maps = |key: ConfigKey| Api::<ConfigMap>::namespaced(world.client.clone(), key.namespace);
-    for key in inside::KEYS {
+    for key in state::KEYS {
         let _ = maps(key).delete(key.name, &DeleteParams::default()).await;
     }
     let mut changes = child.changes().await.unwrap();
@@ -305,7 +310,7 @@ async fn keeps_keys_of_config_maps() {
     for _ in 0..3 {
         next("what there is").await;
     }
-    for key in inside::KEYS {
+    for key in state::KEYS {
         let ours = |content: &str| Some(Held { content: content.to_owned(), ours: true });
         let seen = async || child.observe().await.unwrap().config.remove(&key);
         assert_eq!(seen().await, None);
@@ -335,7 +340,7 @@ async fn keeps_keys_of_config_maps() {
         maps(key).patch(key.name, &PatchParams::default(), &Patch::Merge(&theirs)).await.unwrap();
         assert_eq!(seen().await, Some(Held { content: "# theirs\n".to_owned(), ours: false }));
         let taken = child.set_config(&config_map(key, Some("# two\n"))).await;
-        if key == inside::DNS {
+        if key == state::DNS {
             assert_eq!((taken, seen().await), (Ok(()), ours("# two\n")));
         } else {
             assert!(matches!(&taken, Err(Error::Api(words)) if words.starts_with("409")), "{taken:?}");

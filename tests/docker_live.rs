@@ -9,7 +9,19 @@ use std::{
 use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt;
-use localcluster_operator::{api::condition::reasons, docker::{archive, engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update}, error::Error, spec::{Endpoint, FileChange, FileSpec}}, plan::{failures, steps::{Action, Target}}};
+use localcluster_operator::{
+    api::condition::reasons,
+    docker::{
+        archive,
+        engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
+        error::Error,
+        spec::{Endpoint, FileChange, FileSpec},
+    },
+    plan::{
+        failures,
+        steps::{Action, Target},
+    },
+};
 
 #[path = "support/docker_live.rs"]
 mod support;

@@ -11,7 +11,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE, prelude::BASE64_STANDARD};
 use futures::{StreamExt, future};
-use localcluster_operator::docker::{bollard::{BollardEngine, Timeouts}, engine::{Engine, Subject}, error::Error, spec::{Bind, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec}};
+use localcluster_operator::docker::{
+    bollard::{BollardEngine, Timeouts},
+    engine::{Engine, Subject},
+    error::Error,
+    spec::{Bind, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+};
 
 #[path = "support/docker_wire.rs"]
 mod support;

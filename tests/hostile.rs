@@ -5,7 +5,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use localcluster_operator::{child::state::{Child, ChildState, Held, Node}, docker::engine::State, k3s::manifests, plan::{inside, manifests::INVENTORY, observed::Observed}};
+use localcluster_operator::{
+    child::state::{Child, ChildState, Held, INVENTORY, KEYS, Node},
+    docker::engine::State,
+    k3s::manifests,
+    plan::observed::Observed,
+};
 use proptest::{prelude::*, test_runner::Config};
 use support::{
     interfere::Outside,
@@ -97,7 +102,7 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
                 }
             }
             state.pods_can_start = coin(chance);
-            for key in inside::KEYS {
+            for key in KEYS {
                 let at = moment(chance, now);
                 let objects = r#"[{"apiVersion":"v1","kind":"ConfigMap","name":"x"}]"#;
                 let content = match chance.below(5) {
@@ -110,7 +115,7 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
                     state.config.insert(key, Held { content, ours: coin(chance) });
                 }
             }
-            assert!(inside::KEYS.contains(&INVENTORY));
+            assert!(KEYS.contains(&INVENTORY));
             Child::Reachable(state)
         }
     };

@@ -8,7 +8,11 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::{docker::spec::Published, k3s::{kube_proxy::Told, load_balancer}, plan::{management::Management, settings::Settings}};
+use localcluster_operator::{
+    docker::spec::Published,
+    k3s::{kube_proxy::Told, load_balancer},
+    plan::{management::Management, settings::Settings},
+};
 use serde_json::{Value, json};
 use support::{
     fake_api::{path, secret},

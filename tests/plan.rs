@@ -7,7 +7,20 @@ mod support;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use localcluster_operator::{api::{host_alias::HostAlias, local_cluster::{ClusterState, NodeRole}, names::{self, ClusterNames}, LocalClusterSpec, RegistrySpec}, child::state::Held, k3s::{dns, images, HOSTS_DIR}, plan::{inside, steps::{Action, Step}, validate::CERTIFICATES}};
+use localcluster_operator::{
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        host_alias::HostAlias,
+        local_cluster::{ClusterState, NodeRole},
+        names::{self, ClusterNames},
+    },
+    child::state::{self, Held},
+    k3s::{HOSTS_DIR, dns, images},
+    plan::{
+        steps::{Action, Step},
+        validate::CERTIFICATES,
+    },
+};
 use proptest::{prelude::*, test_runner::Config};
 use support::{
     check,
@@ -477,7 +490,7 @@ fn names_and_hosting_follow_the_registries() {
         let container = lab.world.named("k3d-images").unwrap();
         container.networks.values().find(|p| p.name == "k3d-dev").unwrap().ip.unwrap()
     };
-    let names = dns::parse(&kept(&lab, inside::DNS).unwrap());
+    let names = dns::parse(&kept(&lab, state::DNS).unwrap());
     assert_eq!(
         names,
         [
@@ -487,7 +500,7 @@ fn names_and_hosting_follow_the_registries() {
         .into()
     );
     let port = lab.registries[0].status.host_port.unwrap();
-    assert!(kept(&lab, inside::REGISTRY_HOSTING).unwrap().contains(&format!("host: \"localhost:{port}\"")));
+    assert!(kept(&lab, state::REGISTRY_HOSTING).unwrap().contains(&format!("host: \"localhost:{port}\"")));
 
     let before = lab.world.normal();
     lab.world.interfere(&Outside::DeleteConfig);
@@ -502,14 +515,14 @@ fn names_and_hosting_follow_the_registries() {
 
     lab.clusters[0].edit(|s| s.registries.used.clear());
     lab.settle(ENOUGH);
-    assert_eq!(kept(&lab, inside::REGISTRY_HOSTING), None);
-    assert_eq!(dns::parse(&kept(&lab, inside::DNS).unwrap()).len(), 1);
+    assert_eq!(kept(&lab, state::REGISTRY_HOSTING), None);
+    assert_eq!(dns::parse(&kept(&lab, state::DNS).unwrap()).len(), 1);
 
     let theirs = Held { content: "theirs".into(), ours: false };
-    lab.world.clusters.get_mut(&0).unwrap().config.insert(inside::REGISTRY_HOSTING, theirs);
+    lab.world.clusters.get_mut(&0).unwrap().config.insert(state::REGISTRY_HOSTING, theirs);
     lab.clusters[0].edit(|s| s.registries.used.push(images()));
     lab.settle(ENOUGH);
-    assert_eq!(kept(&lab, inside::REGISTRY_HOSTING).as_deref(), Some("theirs"));
+    assert_eq!(kept(&lab, state::REGISTRY_HOSTING).as_deref(), Some("theirs"));
     assert_eq!(lab.look(0).plan.notes.len(), 1);
 }
 
@@ -571,7 +584,7 @@ fn a_chosen_port_is_told_before_the_load_balancer_that_has_it_is_replaced() {
 fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
     let mut lab = settled(support::lab::spec(2));
     let names = |lab: &Lab| {
-        let kept = lab.world.clusters[&0].config.get(&inside::DNS).unwrap();
+        let kept = lab.world.clusters[&0].config.get(&state::DNS).unwrap();
         dns::parse(&kept.content).into_iter().map(|(name, ip)| format!("{name} {ip}")).collect::<Vec<_>>()
     };
     let containers = |lab: &Lab| {

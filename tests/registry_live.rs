@@ -10,7 +10,31 @@ use std::{
     time::Duration,
 };
 
-use localcluster_operator::{api::{registry::{AuthSpec, ProxySpec, TlsSpec}, RegistrySpec, RegistryStatus}, controller::probe::{Http, Probe, Question, Trouble}, docker::{archive, engine::{Engine, State}, error::Error, spec::{Bind, ContainerSpec, FileChange}}, plan::{host_path, observed::{HostPath, Observed}, owner::Owner, registry::{self, collection, config::{Login, Secrets, Tls}, Desired, Inputs}, settings::Settings, steps::Plan, validate::{self, ValidRegistry}}};
+use localcluster_operator::{
+    api::{
+        RegistrySpec, RegistryStatus,
+        registry::{AuthSpec, ProxySpec, TlsSpec},
+    },
+    controller::probe::{Http, Probe, Question, Trouble},
+    docker::{
+        archive,
+        engine::{Engine, State},
+        error::Error,
+        spec::{Bind, ContainerSpec, FileChange},
+    },
+    plan::{
+        host_path,
+        observed::{HostPath, Observed},
+        owner::Owner,
+        registry::{
+            self, Desired, Inputs, collection,
+            config::{Login, Secrets, Tls},
+        },
+        settings::Settings,
+        steps::Plan,
+        validate::{self, ValidRegistry},
+    },
+};
 
 #[allow(dead_code)] // other tests use the rest
 #[path = "support/docker_live.rs"]

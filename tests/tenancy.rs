@@ -9,7 +9,19 @@ use std::{
 };
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use localcluster_operator::{api::{condition::reasons, local_cluster::{NodeRole, RegistryContainer, RegistryRef}, names::{self, ClusterNames}, LocalClusterSpec, RegistrySpec}, docker::spec::Endpoint, plan::{management::Management, steps::{Action, Plan, Problem, Verdict}}};
+use localcluster_operator::{
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        condition::reasons,
+        local_cluster::{NodeRole, RegistryContainer, RegistryRef},
+        names::{self, ClusterNames},
+    },
+    docker::spec::Endpoint,
+    plan::{
+        management::Management,
+        steps::{Action, Plan, Problem, Verdict},
+    },
+};
 use support::{
     interfere::Outside,
     lab::{ClusterObject, Lab, MANAGER, Object, RegistryObject, spec},

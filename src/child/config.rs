@@ -63,7 +63,7 @@ pub fn changed<T>(event: &Event<T>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::inside::REGISTRY_HOSTING as KEY;
+    use crate::child::state::REGISTRY_HOSTING as KEY;
 
     fn map(data: Value, writers: &[(&str, &str)]) -> ConfigMap {
         let fields: Vec<_> = writers

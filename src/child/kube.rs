@@ -27,8 +27,14 @@ use kube::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{api::{ChildApi, Error}, config::{self, FIELD_MANAGER, TOLD_OF}, nodes::{self, Changes, DRAINING_SINCE, LEAVE}, objects::Kinds, state::{ChildState, ClusterConfigMap, ConfigKey, Found, Held, NodeConfig}};
-use crate::{k3s::manifests::ObjectRef, plan::inside};
+use super::{
+    api::{ChildApi, Error},
+    config::{self, FIELD_MANAGER, TOLD_OF},
+    nodes::{self, Changes, DRAINING_SINCE, LEAVE},
+    objects::Kinds,
+    state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, NodeConfig},
+};
+use crate::k3s::manifests::ObjectRef;
 
 /// How long a call may take. A server without its quorum accepts calls and never answers them.
 const CALL: Duration = Duration::from_secs(5);
@@ -159,7 +165,7 @@ impl ChildApi for KubeChild {
             call(leases.list(&all)),
             self.system_leases(),
             call(accounts.get_metadata_opt("default")),
-            try_join_all(inside::KEYS.map(|key| self.held(key))),
+            try_join_all(state::KEYS.map(|key| self.held(key))),
         )?;
         let drained = nodes.iter().filter(|node| nodes::draining_since(node).is_some()).map(|node| async {
             let pods = self.pods_to_evict(&node.name_any()).await?;
@@ -295,7 +301,7 @@ impl ChildApi for KubeChild {
         let nodes = watcher(self.nodes(), config())
             .scan(Changes::default(), |changes, event| ready(event.ok().map(|event| changes.note(event))));
         let mut all = vec![ended(nodes)];
-        for ConfigKey { namespace, name, .. } in inside::KEYS {
+        for ConfigKey { namespace, name, .. } in state::KEYS {
             let only = config().fields(&format!("metadata.name={name}"));
             let maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(self.client.clone(), namespace);
             let changes = watcher(maps, only);

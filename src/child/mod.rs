@@ -1,6 +1,5 @@
 //! The created cluster's own API: the second thing that is observed and acted on.
 
-pub mod state;
 pub mod api;
 pub mod config;
 pub mod connect;
@@ -8,3 +7,4 @@ pub mod kube;
 pub mod kubeconfig;
 pub mod nodes;
 mod objects;
+pub mod state;

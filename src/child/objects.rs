@@ -14,7 +14,11 @@ use kube::{
     error::DiscoveryError,
 };
 
-use super::{api::Error, kube::{bounded, call, unless_gone, words}, state::Found};
+use super::{
+    api::Error,
+    kube::{bounded, call, unless_gone, words},
+    state::Found,
+};
 use crate::k3s::manifests::ObjectRef;
 
 /// How many objects are asked for at once.

@@ -1,9 +1,10 @@
 //! A created cluster as its API shows it, and what is set there: plain values.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use crate::k3s::{dns, registry_hosting};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 /// A key of a ConfigMap in the created cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigKey {
@@ -58,7 +59,7 @@ pub struct ChildState {
     pub nodes: BTreeMap<String, Node>,
     /// Whether a Pod can be made: the default service account of namespace `default` exists.
     pub pods_can_start: bool,
-    /// Those keys of ConfigMaps that are there of [`super::inside::KEYS`].
+    /// Those keys of ConfigMaps that are there of [`KEYS`].
     pub config: BTreeMap<ConfigKey, Held>,
     /// Those of [`LEASES`](crate::k3s::LEASES) that are there, by name. A cluster without etcd has none.
     pub leases: BTreeMap<String, Lease>,
@@ -161,3 +162,20 @@ pub struct Found {
     /// Whether it is being deleted.
     pub going: bool,
 }
+
+/// What CoreDNS reads besides what K3s gives it.
+pub const DNS: ConfigKey = ConfigKey { namespace: dns::NAMESPACE, name: dns::CONFIG_MAP, key: dns::KEY };
+
+/// What tools read to find the registry.
+pub const REGISTRY_HOSTING: ConfigKey = ConfigKey {
+    namespace: registry_hosting::NAMESPACE,
+    name: registry_hosting::CONFIG_MAP,
+    key: registry_hosting::KEY,
+};
+
+/// All keys that are kept, and so looked at.
+pub const KEYS: [ConfigKey; 3] = [DNS, REGISTRY_HOSTING, INVENTORY];
+
+/// Where the cluster holds the list.
+pub const INVENTORY: ConfigKey =
+    ConfigKey { namespace: "kube-system", name: "localcluster-manifests", key: "inventory.json" };

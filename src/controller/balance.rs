@@ -6,7 +6,19 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::context::Context;
-use crate::{docker::engine::Result, k3s::{kube_proxy::{self, Told}, load_balancer}, plan::{balance::{beyond, to_be_asked}, desired::Allocation, observed::{Balance, Observed}, validate::Valid}};
+use crate::{
+    docker::engine::Result,
+    k3s::{
+        kube_proxy::{self, Told},
+        load_balancer,
+    },
+    plan::{
+        balance::{beyond, to_be_asked},
+        desired::Allocation,
+        observed::{Balance, Observed},
+        validate::Valid,
+    },
+};
 
 /// How long a node may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -6,8 +6,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 
-use super::{context::Context, execute::{self, Error, Report}, observe, report};
-use crate::{api::{condition::reasons, names::ClusterNames}, child::api::ChildApi, plan::{failures, observed::Observed, owner::Owner, steps::{Action, Plan, Problem}}};
+use super::{
+    context::Context,
+    execute::{self, Error, Report},
+    observe, report,
+};
+use crate::{
+    api::{condition::reasons, names::ClusterNames},
+    child::api::ChildApi,
+    plan::{
+        failures,
+        observed::Observed,
+        owner::Owner,
+        steps::{Action, Plan, Problem},
+    },
+};
 
 /// How many times a deletion looks and acts before it lets others have their turn.
 const PASSES: usize = 5;

@@ -18,8 +18,21 @@ use kube::{
     },
 };
 
-use super::{backoff::Backoff, files::Files, known::Known, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls, triggers::Triggers, turns::Turns};
-use crate::{api::{condition, uses::{refers, uses}, LocalCluster, Registry}, child::api::{Access, ChildApi, Connect}, docker::engine::Engine, metrics::Metrics, plan::{ports::Binding, refused::Refused, settings::Settings}, server::Health};
+use super::{
+    backoff::Backoff, files::Files, known::Known, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
+    triggers::Triggers, turns::Turns,
+};
+use crate::{
+    api::{
+        LocalCluster, Registry, condition,
+        uses::{refers, uses},
+    },
+    child::api::{Access, ChildApi, Connect},
+    docker::engine::Engine,
+    metrics::Metrics,
+    plan::{ports::Binding, refused::Refused, settings::Settings},
+    server::Health,
+};
 
 /// A LocalCluster as it is watched: one that can't be decoded must not stop the watch of all others (kube-rs/kube#774).
 pub type ClusterGuard = DeserializeGuard<LocalCluster>;

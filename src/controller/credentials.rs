@@ -6,8 +6,24 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
-use super::{context::Context, kube_io::{self, Error}, report, resolve};
-use crate::{api::{condition::{reasons, types}, LocalCluster, LocalClusterStatus}, k3s::{certificate, kubeconfig, API_PORT}, plan::{desired::{Allocation, Desired}, observed::Observed, steps::Plan}, status};
+use super::{
+    context::Context,
+    kube_io::{self, Error},
+    report, resolve,
+};
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus,
+        condition::{reasons, types},
+    },
+    k3s::{API_PORT, certificate, kubeconfig},
+    plan::{
+        desired::{Allocation, Desired},
+        observed::Observed,
+        steps::Plan,
+    },
+    status,
+};
 
 /// How long before its end people are told of a certificate that nobody renewed. K3s renews at a start what has less
 /// than 120 days left.

@@ -7,7 +7,12 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::context::Context;
-use crate::{child::state::Child, docker::engine::State, plan::{observed::Observed, owner::Owner, validate::Valid}, time::after};
+use crate::{
+    child::state::Child,
+    docker::engine::State,
+    plan::{observed::Observed, owner::Owner, validate::Valid},
+    time::after,
+};
 
 /// Asks a server for its own API. `--request-timeout` bounds what a process that is stopped would never answer.
 const ASK: [&str; 6] = ["k3s", "kubectl", "get", "--raw", "/readyz", "--request-timeout=5s"];

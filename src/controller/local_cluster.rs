@@ -6,8 +6,44 @@ use futures::future::try_join_all;
 use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
-use super::{balance, carry_out::{carry_out, hold, take_away, Left}, context::Context, credentials::{self, Sight}, execute, expiry, hang, kube_io::{self, Error}, manifests, observe, ports, pulls::Wake, reach::{self, Seen}, report, resolve, stopped};
-use crate::{api::{condition::{self, reasons, types}, names::{self, ClusterNames}, LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::api as child, docker::{engine::State, error::Error as DockerError}, k3s, plan::{called, cluster, desired::Desired, failures, inputs::{self, Inputs}, local_cluster::{self, teardown}, nodes::repair, observed::Observed, owner::Owner, refused::Refused, servers::{self, data_loss}, steps::{Action, Plan, Problem}, turns, validate}, status::{self, ClusterView, Moment}, time::after};
+use super::{
+    balance,
+    carry_out::{Left, carry_out, hold, take_away},
+    context::Context,
+    credentials::{self, Sight},
+    execute, expiry, hang,
+    kube_io::{self, Error},
+    manifests, observe, ports,
+    pulls::Wake,
+    reach::{self, Seen},
+    report, resolve, stopped,
+};
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
+        condition::{self, reasons, types},
+        names::{self, ClusterNames},
+    },
+    child::api as child,
+    docker::{engine::State, error::Error as DockerError},
+    k3s,
+    plan::{
+        called, cluster,
+        desired::Desired,
+        failures,
+        inputs::{self, Inputs},
+        local_cluster::{self, teardown},
+        nodes::repair,
+        observed::Observed,
+        owner::Owner,
+        refused::Refused,
+        servers::{self, data_loss},
+        steps::{Action, Plan, Problem},
+        turns, validate,
+    },
+    status::{self, ClusterView, Moment},
+    time::after,
+};
 
 /// How long a node has from its start to its first report before its log is looked at for why it is not let in.
 const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);

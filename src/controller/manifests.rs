@@ -1,7 +1,12 @@
 //! Looks at the manifests in servers, and for their objects in the cluster.
 
 use super::files::Files;
-use crate::{child::api::ChildApi, docker::{engine::Result, error::Error}, k3s::manifests, plan::{desired::Desired, manifests::asked, observed::Observed, refs::Refs}};
+use crate::{
+    child::api::ChildApi,
+    docker::{engine::Result, error::Error},
+    k3s::manifests,
+    plan::{desired::Desired, manifests::asked, observed::Observed, refs::Refs},
+};
 use futures::future::try_join_all;
 
 /// Notes the operator's files in the servers that work, and which of the objects are there that are of interest.

@@ -6,7 +6,25 @@ use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use sha2::{Digest, Sha256};
 
 use super::files::Files;
-use crate::{api::names::{self, ClusterNames}, docker::{engine::{Container, ContainerDetail, Engine, Result, State}, error::Error, spec::{ContainerSpec, FileChange}}, k3s::{self, hosts_file, registries}, plan::{containers::outdated, desired::{Desired, Look}, host_path, nodes::health::works, observed::{Kept, Observed}, owner::Owner, registries::DIRECTORIES, registry::{config::Secrets, log}}};
+use crate::{
+    api::names::{self, ClusterNames},
+    docker::{
+        engine::{Container, ContainerDetail, Engine, Result, State},
+        error::Error,
+        spec::{ContainerSpec, FileChange},
+    },
+    k3s::{self, hosts_file, registries},
+    plan::{
+        containers::outdated,
+        desired::{Desired, Look},
+        host_path,
+        nodes::health::works,
+        observed::{Kept, Observed},
+        owner::Owner,
+        registries::DIRECTORIES,
+        registry::{config::Secrets, log},
+    },
+};
 
 /// The engine, all that is on it, and the owner's containers in full. Images, files and the child come later, once
 /// it is known which are needed.

@@ -4,7 +4,22 @@
 use std::collections::BTreeSet;
 
 use super::context::Context;
-use crate::{api::LocalClusterStatus, docker::{error::Error, spec::{ContainerSpec, Published, Role}}, plan::{cluster::image_of, desired::Allocation, observed::Observed, owner::Owner, ports::{self, Binding}, steps::Plan, validate::Valid}};
+use crate::{
+    api::LocalClusterStatus,
+    docker::{
+        error::Error,
+        spec::{ContainerSpec, Published, Role},
+    },
+    plan::{
+        cluster::image_of,
+        desired::Allocation,
+        observed::Observed,
+        owner::Owner,
+        ports::{self, Binding},
+        steps::Plan,
+        validate::Valid,
+    },
+};
 
 /// Marks the ports that others have, those that are tried again in vain included.
 pub async fn judge(

@@ -11,8 +11,28 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{backoff::{jitter, Backoff, Limits}, observe, pulls::{Pulls, Wake}};
-use crate::{docker::{archive, engine::{ContainerDetail, Ended, Engine, Result}, error::Error, spec::{FileChange, FileSpec}}, k3s::{images::{self, Held}, own_image::{self, Blob, Own}}, plan::{desired::Desired, observed::{ImportState, Observed}, steps::Import}};
+use super::{
+    backoff::{Backoff, Limits, jitter},
+    observe,
+    pulls::{Pulls, Wake},
+};
+use crate::{
+    docker::{
+        archive,
+        engine::{ContainerDetail, Ended, Engine, Result},
+        error::Error,
+        spec::{FileChange, FileSpec},
+    },
+    k3s::{
+        images::{self, Held},
+        own_image::{self, Blob, Own},
+    },
+    plan::{
+        desired::Desired,
+        observed::{ImportState, Observed},
+        steps::Import,
+    },
+};
 
 /// How long a failed import waits for the next try.
 const LIMITS: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };

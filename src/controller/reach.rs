@@ -9,7 +9,19 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::context::Context;
-use crate::{api::names, child::{api::{Access, ChildApi}, state::Child}, docker::{engine::{ContainerDetail, State}, error::Error as DockerError}, k3s::{self, kubeconfig}, plan::{desired::Allocation, observed::Observed, owner::Owner, servers, validate::Valid}};
+use crate::{
+    api::names,
+    child::{
+        api::{Access, ChildApi},
+        state::Child,
+    },
+    docker::{
+        engine::{ContainerDetail, State},
+        error::Error as DockerError,
+    },
+    k3s::{self, kubeconfig},
+    plan::{desired::Allocation, observed::Observed, owner::Owner, servers, validate::Valid},
+};
 
 /// What was seen of a created cluster.
 pub struct Seen {

@@ -5,8 +5,33 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
 
-use super::{carry_out::{carry_out, hold, take_away, Left}, context::Context, execute, kube_io::{self, bounded, Error}, observe, probe::{Question, Trouble}, registry_refs, report};
-use crate::{api::{condition::{self, reasons, types}, uses::uses, LocalCluster, Registry, RegistryStatus, GARBAGE_COLLECT_ANNOTATION}, docker::{engine::State, error::Error as DockerError}, plan::{called, failures, observed::Observed, owner::Owner, refused::Refused, registry::{self, collection, config::Secrets, host_path, volume, Desired, Inputs}, steps::{Action, Plan, Problem}, validate::{self, ValidRegistry}}, status::{self, Moment, RegistryView}};
+use super::{
+    carry_out::{Left, carry_out, hold, take_away},
+    context::Context,
+    execute,
+    kube_io::{self, Error, bounded},
+    observe,
+    probe::{Question, Trouble},
+    registry_refs, report,
+};
+use crate::{
+    api::{
+        GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus,
+        condition::{self, reasons, types},
+        uses::uses,
+    },
+    docker::{engine::State, error::Error as DockerError},
+    plan::{
+        called, failures,
+        observed::Observed,
+        owner::Owner,
+        refused::Refused,
+        registry::{self, Desired, Inputs, collection, config::Secrets, host_path, volume},
+        steps::{Action, Plan, Problem},
+        validate::{self, ValidRegistry},
+    },
+    status::{self, Moment, RegistryView},
+};
 
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 5;

@@ -7,11 +7,22 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 
-use super::{context::Context, kube_io::{self, Error}};
-use crate::{api::{condition::{reasons, types}, names, LocalCluster}, docker::engine::{ContainerDetail, RegistryAuth}, k3s, plan::{observed::Observed, refs::Refs, steps::Plan, validate::Valid}};
+use super::{
+    context::Context,
+    kube_io::{self, Error},
+};
+use crate::{
+    api::{
+        LocalCluster,
+        condition::{reasons, types},
+        names,
+    },
+    docker::engine::{ContainerDetail, RegistryAuth},
+    k3s,
+    plan::{observed::Observed, refs::Refs, steps::Plan, validate::Valid},
+};
 mod manifests;
 mod registries;
-
 
 /// The label of everything that the operator makes in the management cluster.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");

@@ -6,8 +6,21 @@ use std::sync::Arc;
 
 use kube::Resource;
 
-use super::{carry_out::{carry_out, hold, of_docker}, context::Context, kube_io::Error, local_cluster::{write, Outcome}, report};
-use crate::{api::{condition::{self, types}, LocalCluster, LocalClusterStatus}, plan::{local_cluster, observed::Observed, owner::Owner, steps::Plan, validate::Valid}, status::{self, Moment}};
+use super::{
+    carry_out::{carry_out, hold, of_docker},
+    context::Context,
+    kube_io::Error,
+    local_cluster::{Outcome, write},
+    report,
+};
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus,
+        condition::{self, types},
+    },
+    plan::{local_cluster, observed::Observed, owner::Owner, steps::Plan, validate::Valid},
+    status::{self, Moment},
+};
 
 /// One look at the cluster, and the stops that follow from it.
 pub async fn pass(

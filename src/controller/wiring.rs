@@ -21,8 +21,30 @@ use tokio::{net::TcpListener, sync::SetOnce};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::jitter, context::{ClusterGuard, Context, Memory, RegistryGuard}, files::Files, known::Known, kube_io, panics, preload::Preloads, probe, pulls::Pulls, reconcile::{failed, reconcile}, references, triggers::{self, Triggered, Triggers}, turns::Turns};
-use crate::{api::{uses::refers, LocalCluster, Registry}, child::connect::KubeConnector, config::{Config, ManagementContainer}, docker::{bollard::BollardEngine, engine::Engine}, lease::{Elector, Lost}, metrics::Metrics, plan::{management::Management, settings::Settings}, server::{self, Health}};
+use super::{
+    backoff::jitter,
+    context::{ClusterGuard, Context, Memory, RegistryGuard},
+    files::Files,
+    known::Known,
+    kube_io, panics,
+    preload::Preloads,
+    probe,
+    pulls::Pulls,
+    reconcile::{failed, reconcile},
+    references,
+    triggers::{self, Triggered, Triggers},
+    turns::Turns,
+};
+use crate::{
+    api::{LocalCluster, Registry, uses::refers},
+    child::connect::KubeConnector,
+    config::{Config, ManagementContainer},
+    docker::{bollard::BollardEngine, engine::Engine},
+    lease::{Elector, Lost},
+    metrics::Metrics,
+    plan::{management::Management, settings::Settings},
+    server::{self, Health},
+};
 
 /// The operator could not go on.
 #[derive(Debug, thiserror::Error)]

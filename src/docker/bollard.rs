@@ -28,7 +28,17 @@ use bollard::{
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{archive, convert, engine::{Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth, Result, Update, Volume}, error::Error, events, fault, pipe, said::Said, spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec}};
+use super::{
+    archive, convert,
+    engine::{
+        Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
+        Result, Update, Volume,
+    },
+    error::Error,
+    events, fault, pipe,
+    said::Said,
+    spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+};
 use crate::metrics::Metrics;
 
 /// How many calls are under way at once: bollard opens a connection for each.

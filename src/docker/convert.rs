@@ -17,7 +17,13 @@ use bollard::{
     },
 };
 
-use super::{engine::{Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, RegistryAuth, State, Update, Volume}, spec::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, Published, VolumeSpec}};
+use super::{
+    engine::{
+        Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, RegistryAuth, State, Update,
+        Volume,
+    },
+    spec::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, Published, VolumeSpec},
+};
 use crate::k3s::proxy;
 
 /// The body that makes a container. Its one endpoint is on the network with this id: an engine before API 1.44 takes

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 
-use super::{error::Error, spec::{ContainerSpec, Endpoint, NetworkSpec, Published, VolumeSpec}};
+use super::{
+    error::Error,
+    spec::{ContainerSpec, Endpoint, NetworkSpec, Published, VolumeSpec},
+};
 
 /// What one call answers.
 pub type Result<T> = std::result::Result<T, Error>;

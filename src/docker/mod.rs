@@ -1,6 +1,5 @@
 //! The Docker Engine: the [`engine::Engine`] seam and, behind it, the only code that knows bollard.
 
-pub mod spec;
 pub mod archive;
 pub mod bollard;
 pub mod convert;
@@ -10,3 +9,4 @@ pub mod events;
 pub mod fault;
 mod pipe;
 mod said;
+pub mod spec;

@@ -10,7 +10,12 @@ use std::net::Ipv4Addr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{addresses::Addresses, nodes::health::reports, observed::Observed, validate::Valid};
-use crate::{api::local_cluster::{NodeRole, NodeSet}, docker::engine::{ContainerDetail, State}, k3s::kube_proxy::Told, time};
+use crate::{
+    api::local_cluster::{NodeRole, NodeSet},
+    docker::engine::{ContainerDetail, State},
+    k3s::kube_proxy::Told,
+    time,
+};
 
 /// How long a node that is Ready waits for its place where nobody knows.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -93,7 +98,11 @@ pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{child::state::{Child, ChildState, Node}, docker::engine::Container};
+    use crate::plan::observed::Balance;
+    use crate::{
+        child::state::{Child, ChildState, Node},
+        docker::engine::Container,
+    };
 
     const IP: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 20);
 

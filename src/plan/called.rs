@@ -5,7 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{observed::Observed, owner::Owner, registry::volume::is_retained};
-use crate::{api::{names::{self, VOLUME_OF}, LocalClusterStatus}, docker::engine::Volume};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        names::{self, VOLUME_OF},
+    },
+    docker::engine::Volume,
+};
 
 /// The name that a cluster has; `None` while there is nothing of it and never was.
 pub fn cluster(owner: &Owner, observed: &Observed, previous: &LocalClusterStatus) -> Option<String> {

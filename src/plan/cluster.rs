@@ -5,10 +5,6 @@ mod allocation;
 mod build;
 mod image;
 
-
-
-
 pub use allocation::allocate;
 pub use build::{Basis, desired};
 pub use image::{image, image_of};
-

@@ -5,8 +5,27 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{consent, containers::right_place, desired::Desired, inputs::Inputs, inside, observed::Observed, owner::Owner, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, names}, docker::{engine::{Attachment, Container, Network, State}, spec::Endpoint}, k3s::dns};
+use super::{
+    consent,
+    containers::right_place,
+    desired::Desired,
+    inputs::Inputs,
+    observed::Observed,
+    owner::Owner,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names,
+    },
+    child::state,
+    docker::{
+        engine::{Attachment, Container, Network, State},
+        spec::Endpoint,
+    },
+    k3s::dns,
+};
 
 /// Plans the connections of the registries in use, and the disconnection of those no longer in use. Answers the
 /// registries' names on the network, each with the address that it has there or will have by this plan.
@@ -138,7 +157,7 @@ fn is_between(container: &Container) -> bool {
 /// whatever order they come: CoreDNS takes half a minute for another one.
 fn told(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
     let Some(state) = observed.child.state() else { return BTreeMap::new() };
-    let held = state.config.get(&inside::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
+    let held = state.config.get(&state::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let registries = inputs.refs.registries.iter().map(|r| &r.hostname);
     let used: BTreeSet<&String> = registries.chain(&desired.strangers).collect();
     let ours = |(name, ip): (String, IpAddr)| match ip {

@@ -1,8 +1,23 @@
 //! How one container is brought to run as desired: shared by nodes, load balancers and registries.
 
-
-use super::{hash, observed::{ImageState, Observed}, owner::{taken, Owner}, steps::{Action, Plan, Problem, Target}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names}, docker::{engine::{Attachment, Container, ContainerDetail, State}, error::Error, spec::{ContainerSpec, Endpoint, FileChange, FileSpec, Role}}};
+use super::{
+    hash,
+    observed::{ImageState, Observed},
+    owner::{Owner, taken},
+    steps::{Action, Plan, Problem, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+        names,
+    },
+    docker::{
+        engine::{Attachment, Container, ContainerDetail, State},
+        error::Error,
+        spec::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
+    },
+};
 
 /// How a container stands, compared with what is desired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,12 @@
 //! Desired state of a LocalCluster on the Docker host: plain values.
 
 use super::{addresses::Addresses, steps::Problem};
-use crate::{api::{local_cluster::DataLoss, names}, child::state::NodeConfig, docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec}, k3s::registries::Registries};
+use crate::{
+    api::{local_cluster::DataLoss, names},
+    child::state::NodeConfig,
+    docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
+    k3s::registries::Registries,
+};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;

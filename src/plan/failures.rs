@@ -2,8 +2,18 @@
 
 use ipnet::Ipv4Net;
 
-use super::{containers::condition_of, manifests::INVENTORY, steps::{Action, Problem, Verdict}};
-use crate::{api::{condition::{reasons, types}, names::ClusterNames}, child::api as child, docker::{error::Error, spec::Role}};
+use super::{
+    containers::condition_of,
+    steps::{Action, Problem, Verdict},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names::ClusterNames,
+    },
+    child::{api as child, state::INVENTORY},
+    docker::{error::Error, spec::Role},
+};
 
 /// The problem that a failed Docker call is; `None` when looking again is all that is needed.
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {

@@ -8,7 +8,10 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{api::names, docker::spec::{ContainerSpec, FileChange, Gpus}};
+use crate::{
+    api::names,
+    docker::spec::{ContainerSpec, FileChange, Gpus},
+};
 
 const VERSION: &str = "v1-";
 

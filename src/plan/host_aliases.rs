@@ -6,8 +6,18 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{containers::{condition_of, outdated, Site}, desired::Desired, inputs::Inputs, refs::UsedRegistry, steps::{Action, Plan, Target}};
-use crate::{api::condition::reasons, docker::engine::{ContainerDetail, State}, k3s::{dns, hosts_file}};
+use super::{
+    containers::{Site, condition_of, outdated},
+    desired::Desired,
+    inputs::Inputs,
+    refs::UsedRegistry,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::condition::reasons,
+    docker::engine::{ContainerDetail, State},
+    k3s::{dns, hosts_file},
+};
 
 /// What is added to the hosts files of nodes, the Docker host among it. Docker writes them anew at each start.
 pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {

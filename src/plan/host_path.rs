@@ -7,8 +7,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{containers::{outdated, Site}, desired::Look, observed::HostPath, owner::taken, steps::{Action, Plan, Problem, Target}};
-use crate::{api::condition::{reasons, types}, docker::{engine::{PathInfo, State}, spec::{Bind, ContainerSpec, Role}}};
+use super::{
+    containers::{Site, outdated},
+    desired::Look,
+    observed::HostPath,
+    owner::taken,
+    steps::{Action, Plan, Problem, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    docker::{
+        engine::{PathInfo, State},
+        spec::{Bind, ContainerSpec, Role},
+    },
+};
 
 /// Where the host's directories are in the container that looks.
 const MOUNTED: &str = "/host";

@@ -1,6 +1,12 @@
 //! Inputs of the plan of a LocalCluster, besides its desired state.
 
-use super::{management::Management, observed::Observed, owner::Owner, refs::Refs, steps::{Plan, Record}};
+use super::{
+    management::Management,
+    observed::Observed,
+    owner::Owner,
+    refs::Refs,
+    steps::{Plan, Record},
+};
 
 /// What a plan is made of, besides what is desired.
 pub struct Inputs<'a> {

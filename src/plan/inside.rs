@@ -6,19 +6,15 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{manifests, steps::{Action, Plan}};
-use crate::{api::condition::{reasons, types}, child::state::{ChildState, ClusterConfigMap, ConfigKey, Held}, k3s::{dns, registry_hosting::{self, Advertised}}};
-
-/// What CoreDNS reads besides what K3s gives it.
-pub const DNS: ConfigKey = ConfigKey { namespace: dns::NAMESPACE, name: dns::CONFIG_MAP, key: dns::KEY };
-/// What tools read to find the registry.
-pub const REGISTRY_HOSTING: ConfigKey = ConfigKey {
-    namespace: registry_hosting::NAMESPACE,
-    name: registry_hosting::CONFIG_MAP,
-    key: registry_hosting::KEY,
+use super::steps::{Action, Plan};
+use crate::{
+    api::condition::{reasons, types},
+    child::state::{ChildState, ClusterConfigMap, ConfigKey, DNS, Held, REGISTRY_HOSTING},
+    k3s::{
+        dns,
+        registry_hosting::{self, Advertised},
+    },
 };
-/// All keys that are kept, and so looked at.
-pub const KEYS: [ConfigKey; 3] = [DNS, REGISTRY_HOSTING, manifests::INVENTORY];
 
 /// What the keys are to hold. `registries` are the names of all registries in use, each with its address on the
 /// cluster's network where it has one now. `aliases` are the user's names. `advertised` is the registry that tools are
@@ -89,6 +85,7 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::state::KEYS;
 
     const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
 

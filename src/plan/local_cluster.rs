@@ -2,8 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use super::{connections, containers::{Site, Standing, GRACE}, desired::Desired, host_aliases, inputs::Inputs, inside, manifests, mounts, nodes::{self, repair, volumes::volumes}, observed::Observed, owner::{short, taken, Owner}, preload, registries, rotation, servers::{self, data_loss, quorum_reset, Servers}, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole, names::ClusterNames}, child::state::Child, docker::{engine::{ContainerDetail, Network, State}, spec::{ContainerSpec, Endpoint}}, k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised}};
+use super::{
+    connections,
+    containers::{GRACE, Site, Standing},
+    desired::Desired,
+    host_aliases,
+    inputs::Inputs,
+    inside, manifests, mounts,
+    nodes::{self, repair, volumes::volumes},
+    observed::Observed,
+    owner::{Owner, short, taken},
+    preload, registries, rotation,
+    servers::{self, Servers, data_loss, quorum_reset},
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+        names::ClusterNames,
+    },
+    child::state::Child,
+    docker::{
+        engine::{ContainerDetail, Network, State},
+        spec::{ContainerSpec, Endpoint},
+    },
+    k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
+};
 
 /// What has to be done so that there is what is desired.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {

@@ -10,12 +10,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{containers::Site, desired::Desired, inputs::Inputs, observed::Observed, refs::Manifest, steps::{Action, Plan, Target}};
-use crate::{api::condition::{reasons, types}, child::state::{Child, ChildState, ClusterConfigMap, ConfigKey, Found}, docker::spec::{FileChange, FileSpec}, k3s::manifests::{self, ObjectRef, Written}, time::{after, doubled}};
-
-/// Where the cluster holds the list.
-pub const INVENTORY: ConfigKey =
-    ConfigKey { namespace: "kube-system", name: "localcluster-manifests", key: "inventory.json" };
+use super::{
+    containers::Site,
+    desired::Desired,
+    inputs::Inputs,
+    observed::Observed,
+    refs::Manifest,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    child::state::{Child, ChildState, ClusterConfigMap, Found, INVENTORY},
+    docker::spec::{FileChange, FileSpec},
+    k3s::manifests::{self, ObjectRef, Written},
+    time::{after, doubled},
+};
 
 /// How long K3s may go on with a file that it has read: it may make an object anew that was just deleted.
 const SETTLED: SignedDuration = SignedDuration::from_secs(20);

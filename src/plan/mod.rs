@@ -4,10 +4,6 @@
 //! comes in as arguments. A plan never needs the observation to be exact; from any half-done state, planning again
 //! leads to the same end.
 
-pub mod settings;
-pub mod refs;
-pub mod owner;
-pub mod inputs;
 pub mod addresses;
 pub mod balance;
 pub mod called;
@@ -21,6 +17,7 @@ pub mod failures;
 pub mod hash;
 pub mod host_aliases;
 pub mod host_path;
+pub mod inputs;
 pub mod inside;
 pub mod local_cluster;
 pub mod management;
@@ -28,13 +25,16 @@ pub mod manifests;
 pub mod mounts;
 pub mod nodes;
 pub mod observed;
+pub mod owner;
 pub mod ports;
 pub mod preload;
+pub mod refs;
 pub mod refused;
 pub mod registries;
 pub mod registry;
 pub mod rotation;
 pub mod servers;
+pub mod settings;
 pub mod steps;
 pub mod turns;
 pub mod validate;

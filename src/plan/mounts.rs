@@ -4,8 +4,20 @@
 
 use std::sync::Arc;
 
-use super::{containers::{condition_of, outdated, Site}, desired::{Desired, Look, Mounts, NodeSpec}, host_path, inputs::Inputs, owner::Owner, registries, steps::Plan, validate::Valid};
-use crate::{api::names::{self, ClusterNames}, docker::spec::{Bind, Role}};
+use super::{
+    containers::{Site, condition_of, outdated},
+    desired::{Desired, Look, Mounts, NodeSpec},
+    host_path,
+    inputs::Inputs,
+    owner::Owner,
+    registries,
+    steps::Plan,
+    validate::Valid,
+};
+use crate::{
+    api::names::{self, ClusterNames},
+    docker::spec::{Bind, Role},
+};
 
 /// The name of the container that looks.
 fn name(names: &ClusterNames) -> String {

@@ -11,10 +11,35 @@ pub mod lifecycle;
 pub mod repair;
 pub mod volumes;
 
-
-
-use super::{containers::{condition_of, Site, Standing}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{agents::{remove, replace, works_now}, health::{is_configured, reports, silent_since, stranger, unready, REPORT_LIMIT}, hold::hold, lifecycle::{restart, NOT_JOINED}, volumes::{has_volume, volumes}}, registries, servers::{leases, Servers}, steps::{Action, Plan, Target}, nodes::health::works};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::{Child, Node}, docker::{engine::{ContainerDetail, State}, spec::{Role, VolumeSpec}}, k3s::{self, args::CGROUP_V1}, time::after};
+use super::{
+    containers::{Site, Standing, condition_of},
+    desired::{Desired, NodeSpec},
+    inputs::Inputs,
+    nodes::health::works,
+    nodes::{
+        agents::{remove, replace, works_now},
+        health::{REPORT_LIMIT, is_configured, reports, silent_since, stranger, unready},
+        hold::hold,
+        lifecycle::{NOT_JOINED, restart},
+        volumes::{has_volume, volumes},
+    },
+    registries,
+    servers::{Servers, leases},
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+    },
+    child::state::{Child, Node},
+    docker::{
+        engine::{ContainerDetail, State},
+        spec::{Role, VolumeSpec},
+    },
+    k3s::{self, args::CGROUP_V1},
+    time::after,
+};
 
 /// Plans all nodes of the cluster.
 /// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
@@ -313,4 +338,3 @@ fn rejoin(
     let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }
-

@@ -5,7 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::{child::state::{Child, Found, Node}, docker::{engine::{Container, ContainerDetail, EngineInfo, Network, Volume}, error::Error}, k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth}};
+use crate::{
+    child::state::{Child, Found, Node},
+    docker::{
+        engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
+        error::Error,
+    },
+    k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth},
+};
 use std::net::Ipv4Addr;
 
 /// Everything that one plan looks at.

@@ -5,8 +5,21 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{desired::Allocation, observed::Observed, owner::{short, Owner}, steps::Plan, validate::Valid};
-use crate::{api::{condition::{reasons, types}, local_cluster::{PortStatus, Protocol}, LocalClusterStatus}, docker::{error::Error, spec::Published}};
+use super::{
+    desired::Allocation,
+    observed::Observed,
+    owner::{Owner, short},
+    steps::Plan,
+    validate::Valid,
+};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{reasons, types},
+        local_cluster::{PortStatus, Protocol},
+    },
+    docker::{error::Error, spec::Published},
+};
 
 /// A port of the Docker host.
 pub type Binding = (Protocol, Ipv4Addr, u16);

@@ -4,9 +4,17 @@
 //! host. So one that is another one on the host by now is put there anew, and a node that lost its data gets all of
 //! them again. Putting one there takes as long as a pull, and happens in the background as pulls do.
 
-
-use super::{containers::{pull_failed, Site}, desired::Desired, inputs::Inputs, observed::{ImageState, ImportState}, steps::{Import, Plan, Target}};
-use crate::{api::condition::{reasons, types}, k3s::images::canonical};
+use super::{
+    containers::{Site, pull_failed},
+    desired::Desired,
+    inputs::Inputs,
+    observed::{ImageState, ImportState},
+    steps::{Import, Plan, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    k3s::images::canonical,
+};
 
 /// Plans what puts the images into the nodes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {

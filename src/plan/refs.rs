@@ -1,7 +1,14 @@
 //! Contents of the objects that a spec references.
 
 use super::owner::Owner;
-use crate::{api::names, docker::engine::Container, k3s::{manifests::Parsed, registries::{on_host, Auth, Mirrored, Registries, Scheme, REGISTRY_PORT}}};
+use crate::{
+    api::names,
+    docker::engine::Container,
+    k3s::{
+        manifests::Parsed,
+        registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme, on_host},
+    },
+};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 /// What the spec refers to.

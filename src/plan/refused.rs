@@ -5,8 +5,16 @@ use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
 
-use super::{desired::Allocation, failures::{refused_ports, refused_subnet}, steps::Action, validate::{Valid, ValidRegistry}};
-use crate::{api::{LocalClusterStatus, RegistryStatus}, docker::error::Error};
+use super::{
+    desired::Allocation,
+    failures::{refused_ports, refused_subnet},
+    steps::Action,
+    validate::{Valid, ValidRegistry},
+};
+use crate::{
+    api::{LocalClusterStatus, RegistryStatus},
+    docker::error::Error,
+};
 
 /// What is not chosen again.
 #[derive(Clone, Debug, Default)]

@@ -11,8 +11,25 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{containers::{outdated, Site}, desired::{Desired, NodeRegistries}, inputs::Inputs, refs::{NodeInputs, Refs, UsedRegistry}, steps::{Action, Plan, Target}, validate::{certificate, Valid, ValidRegistries, CERTIFICATES}};
-use crate::{api::condition::{reasons, types}, docker::{engine::ContainerDetail, spec::{FileChange, FileSpec}}, k3s::{self, proxy, registries::{of_registries, on_host, HostConfig, Mirrored, Registries, Scheme, Tls}}};
+use super::{
+    containers::{Site, outdated},
+    desired::{Desired, NodeRegistries},
+    inputs::Inputs,
+    refs::{NodeInputs, Refs, UsedRegistry},
+    steps::{Action, Plan, Target},
+    validate::{CERTIFICATES, Valid, ValidRegistries, certificate},
+};
+use crate::{
+    api::condition::{reasons, types},
+    docker::{
+        engine::ContainerDetail,
+        spec::{FileChange, FileSpec},
+    },
+    k3s::{
+        self, proxy,
+        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host},
+    },
+};
 
 /// The directories of a node in which nothing may be that is not wanted.
 pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];

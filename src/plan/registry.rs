@@ -4,8 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{addresses, cluster::image_of, containers::{outdated, Site, Standing}, host_path::{allowed, refusal}, observed::Observed, owner::Owner, registry::names::VOLUME_OF, settings::Settings, steps::{Action, Plan, Target}, validate::ValidRegistry};
-use crate::{api::{condition::{reasons, types}, names::{self, MAX_HOSTNAME}, registry::GarbageCollectionStatus, RegistryStatus}, docker::{engine::State, spec::{Bind, ContainerSpec, Endpoint, Published, Role, VolumeSpec}}, k3s::registries::REGISTRY_PORT};
+use super::{
+    addresses,
+    cluster::image_of,
+    containers::{Site, Standing, outdated},
+    host_path::{allowed, refusal},
+    observed::Observed,
+    owner::Owner,
+    registry::names::VOLUME_OF,
+    settings::Settings,
+    steps::{Action, Plan, Target},
+    validate::ValidRegistry,
+};
+use crate::{
+    api::{
+        RegistryStatus,
+        condition::{reasons, types},
+        names::{self, MAX_HOSTNAME},
+        registry::GarbageCollectionStatus,
+    },
+    docker::{
+        engine::State,
+        spec::{Bind, ContainerSpec, Endpoint, Published, Role, VolumeSpec},
+    },
+    k3s::registries::REGISTRY_PORT,
+};
 
 pub mod collection;
 pub mod config;

@@ -1,8 +1,20 @@
 //! Another join token for a cluster that has one: the server exchanges it by K3s's own means, and then all nodes are
 //! replaced one at a time, since each reads its token only when it starts.
 
-use super::{desired::Desired, inputs::Inputs, steps::{Action, Plan, Target}};
-use crate::{api::condition::{reasons, types}, child::state::Child, docker::{engine::State, spec::{FileChange, FileSpec}}, k3s};
+use super::{
+    desired::Desired,
+    inputs::Inputs,
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::condition::{reasons, types},
+    child::state::Child,
+    docker::{
+        engine::State,
+        spec::{FileChange, FileSpec},
+    },
+    k3s,
+};
 
 /// Exchanges the token that K3s has for the one in the file, which is removed then. Tokens are in files and in variables
 /// of the shell: what engines tell of a command has none in it. When its answer was lost, it is done already. But for

@@ -20,8 +20,26 @@ pub use members::{
 };
 use members::{answers, tells, votes, works};
 
-use super::{containers::Site, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{health::{self, REPORT_LIMIT}, lifecycle::{self, drained, NOT_JOINED}}, steps::{Action, Plan, Target}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, child::state::Node, docker::engine::{ContainerDetail, State}, k3s::versions, time::after};
+use super::{
+    containers::Site,
+    desired::{Desired, NodeSpec},
+    inputs::Inputs,
+    nodes::{
+        health::{self, REPORT_LIMIT},
+        lifecycle::{self, NOT_JOINED, drained},
+    },
+    steps::{Action, Plan, Target},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+    },
+    child::state::Node,
+    docker::engine::{ContainerDetail, State},
+    k3s::versions,
+    time::after,
+};
 
 /// The voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]

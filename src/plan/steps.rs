@@ -5,7 +5,15 @@ use std::fmt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::{api::local_cluster::NodeRepairs, child::state::{ClusterConfigMap, NodeConfig}, docker::{engine::Container, spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec}}, k3s::manifests::ObjectRef};
+use crate::{
+    api::local_cluster::NodeRepairs,
+    child::state::{ClusterConfigMap, NodeConfig},
+    docker::{
+        engine::Container,
+        spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
+    },
+    k3s::manifests::ObjectRef,
+};
 use std::collections::BTreeMap;
 
 /// What has to be done, and what stands in the way.

@@ -3,8 +3,19 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{desired::Desired, nodes::health, observed::Observed, steps::{Action, Plan}};
-use crate::{api::{condition::{self, reasons, types}, local_cluster::NodeRole}, docker::{engine::ContainerDetail, spec::Role}};
+use super::{
+    desired::Desired,
+    nodes::health,
+    observed::Observed,
+    steps::{Action, Plan},
+};
+use crate::{
+    api::{
+        condition::{self, reasons, types},
+        local_cluster::NodeRole,
+    },
+    docker::{engine::ContainerDetail, spec::Role},
+};
 
 /// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
 /// the cluster was stopped. What died by itself is repaired at once.

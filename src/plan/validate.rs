@@ -27,7 +27,17 @@ pub use registries::*;
 pub use registry::{ValidProxy, ValidRegistry, registry};
 
 use super::expiry;
-use crate::{api::{local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef}, names::{self, ClusterNames, MAX_CLUSTER_NAME}, registry::EnvVar, rules::{self, pattern, text, Refused}, LocalClusterSpec}, docker::spec::{Bind, Gpus, Limit}, k3s::{networks::Networks, registries::named}};
+use crate::{
+    api::{
+        LocalClusterSpec,
+        local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
+        names::{self, ClusterNames, MAX_CLUSTER_NAME},
+        registry::EnvVar,
+        rules::{self, Refused, pattern, text},
+    },
+    docker::spec::{Bind, Gpus, Limit},
+    k3s::{networks::Networks, registries::named},
+};
 
 /// A LocalCluster's spec, parsed.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,32 @@
 //! The status of a LocalCluster.
 
-use super::{judge, Moment};
-use crate::{api::{condition::{self, reasons, types}, local_cluster::{Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol, UsedRegistryStatus}, names, LocalClusterStatus}, docker::{engine::State, spec::Published}, k3s::API_PORT, plan::{cluster::image_of, containers::outdated, desired::{Allocation, Desired, NodeSpec}, nodes::health::{unready, works}, observed::Observed, owner::{short, Owner}, ports, refs::Refs, registries, servers, steps::{Problem, Record, Repairs}, validate::Valid}};
+use super::{Moment, judge};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, reasons, types},
+        local_cluster::{
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
+            UsedRegistryStatus,
+        },
+        names,
+    },
+    docker::{engine::State, spec::Published},
+    k3s::API_PORT,
+    plan::{
+        cluster::image_of,
+        containers::outdated,
+        desired::{Allocation, Desired, NodeSpec},
+        nodes::health::{unready, works},
+        observed::Observed,
+        owner::{Owner, short},
+        ports,
+        refs::Refs,
+        registries, servers,
+        steps::{Problem, Record, Repairs},
+        validate::Valid,
+    },
+};
 
 /// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
 pub(super) const CLUSTER: [&str; 11] = [

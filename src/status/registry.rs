@@ -2,8 +2,17 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{judge, Moment};
-use crate::{api::{condition::{self, reasons, types}, registry::GarbageCollectionStatus, RegistryStatus}, docker::spec::Published, k3s::registries::on_host, plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry}};
+use super::{Moment, judge};
+use crate::{
+    api::{
+        RegistryStatus,
+        condition::{self, reasons, types},
+        registry::GarbageCollectionStatus,
+    },
+    docker::spec::Published,
+    k3s::registries::on_host,
+    plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry},
+};
 
 /// The conditions of a Registry, in the order in which `Ready` looks at them: causes before effects.
 pub(super) const REGISTRY: [&str; 5] = [

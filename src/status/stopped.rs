@@ -2,8 +2,22 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{cluster::CLUSTER, judge_each, sum_up, Moment};
-use crate::{api::{condition::{self, reasons, types}, local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus}, names::{self, ClusterNames}, LocalClusterStatus}, docker::engine::{ContainerDetail, State}, plan::{observed::Observed, owner::{short, Owner}, steps::Problem, validate::Valid}};
+use super::{Moment, cluster::CLUSTER, judge_each, sum_up};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, reasons, types},
+        local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus},
+        names::{self, ClusterNames},
+    },
+    docker::engine::{ContainerDetail, State},
+    plan::{
+        observed::Observed,
+        owner::{Owner, short},
+        steps::Problem,
+        validate::Valid,
+    },
+};
 
 /// The status of a cluster that is stopped, or on its way there. What nobody looks at while it is stopped is Unknown,
 /// and what was told of it last stays for when it runs again.

@@ -5,7 +5,16 @@ use std::{
     net::Ipv4Addr,
 };
 
-use localcluster_operator::{api::names::{self, VOLUME_OF}, child::state::Child, docker::engine::State, plan::{manifests::INVENTORY, observed::Observed, owner::Owner, steps::{Action, Plan, Target}}};
+use localcluster_operator::{
+    api::names::{self, VOLUME_OF},
+    child::state::{Child, INVENTORY},
+    docker::engine::State,
+    plan::{
+        observed::Observed,
+        owner::Owner,
+        steps::{Action, Plan, Target},
+    },
+};
 
 use super::world::World;
 

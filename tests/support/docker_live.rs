@@ -8,7 +8,15 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use localcluster_operator::{api::local_cluster::NodeRole, docker::{bollard::BollardEngine, engine::{Container, Engine}, error::Error, spec::{ContainerSpec, NetworkSpec, Published, Role, VolumeSpec}}};
+use localcluster_operator::{
+    api::local_cluster::NodeRole,
+    docker::{
+        bollard::BollardEngine,
+        engine::{Container, Engine},
+        error::Error,
+        spec::{ContainerSpec, NetworkSpec, Published, Role, VolumeSpec},
+    },
+};
 
 /// The engine and a prefix for the names of all that one test makes there.
 pub struct World {

@@ -14,7 +14,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
-use localcluster_operator::{api::local_cluster::NodeRole, docker::{bollard::BollardEngine, engine::RegistryAuth, spec::{ContainerSpec, Role}}};
+use localcluster_operator::{
+    api::local_cluster::NodeRole,
+    docker::{
+        bollard::BollardEngine,
+        engine::RegistryAuth,
+        spec::{ContainerSpec, Role},
+    },
+};
 use tokio::{net::UnixListener, task::JoinHandle};
 
 /// What was asked.

@@ -9,7 +9,22 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
-use localcluster_operator::{child::{api::{Access, ChildApi, Connect, Error as ChildError}, state::{ChildState, ClusterConfigMap, Found, NodeConfig}}, controller::probe::{Probe, Question, Trouble}, docker::{engine::{Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth, Result, State, Update, Volume}, error::Error, spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec}}, k3s::manifests::ObjectRef};
+use localcluster_operator::{
+    child::{
+        api::{Access, ChildApi, Connect, Error as ChildError},
+        state::{ChildState, ClusterConfigMap, Found, NodeConfig},
+    },
+    controller::probe::{Probe, Question, Trouble},
+    docker::{
+        engine::{
+            Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
+            Result, State, Update, Volume,
+        },
+        error::Error,
+        spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+    },
+    k3s::manifests::ObjectRef,
+};
 
 use super::{
     faults::{Fault, Faults, Side},

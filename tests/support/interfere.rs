@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use localcluster_operator::{api::names, docker::{engine::State, spec::{Endpoint, Published}}, k3s::{load_balancer::CONFIG_FILE, STATE_VOLUME}};
+use localcluster_operator::{
+    api::names,
+    docker::{
+        engine::State,
+        spec::{Endpoint, Published},
+    },
+    k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
+};
 
 use super::k3s::KUBELET_VOLUME;
 use super::world::{Container, Network, Place, World};

@@ -6,7 +6,24 @@ use std::{
     net::Ipv4Addr,
 };
 
-use localcluster_operator::{api::names, child::{api::Error as ChildError, state::{ClusterConfigMap, ConfigKey, Found, Held, NodeConfig}}, docker::engine::{Ended, State}, k3s::{hosts_toml::HEADER, kube_proxy::Told, manifests::{self, ObjectRef}, registries::{self, Auth}, versions, ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE, SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE}, plan::validate::CERTIFICATES};
+use localcluster_operator::{
+    api::names,
+    child::{
+        api::Error as ChildError,
+        state::{ClusterConfigMap, ConfigKey, Found, Held, NodeConfig},
+    },
+    docker::engine::{Ended, State},
+    k3s::{
+        ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
+        SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
+        hosts_toml::HEADER,
+        kube_proxy::Told,
+        manifests::{self, ObjectRef},
+        registries::{self, Auth},
+        versions,
+    },
+    plan::validate::CERTIFICATES,
+};
 
 use super::world::{Bytes, CERTIFICATE, Container, TICK, World};
 

@@ -3,7 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use localcluster_operator::{api::{condition::{self, types}, local_cluster::{ClusterState, DataLoss, NodeRole}, registry::GarbageCollectionStatus, LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus}, docker::{engine::Update, error::Error}, k3s::{load_balancer, manifests, KUBECONFIG_FILE}, plan::{called, cluster, desired::{Allocation, Desired}, failures, inputs::Inputs, local_cluster::{self, teardown}, management::Management, manifests::asked, nodes::repair, observed::Observed, owner::Owner, ports::{self, Binding}, refs::{Manifest, NodeInputs, Refs, UsedRegistry}, refused::Refused, registry::{self, config::Secrets, volume}, servers::{self, quorum_reset}, settings::Settings, steps::{Action, Plan, Problem, Step, Target}, validate::{self, Text, Valid, ValidRegistry}}, status::{self, ClusterView, Moment, RegistryView}};
+use localcluster_operator::{
+    api::{
+        LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
+        condition::{self, types},
+        local_cluster::{ClusterState, DataLoss, NodeRole},
+        registry::GarbageCollectionStatus,
+    },
+    docker::{engine::Update, error::Error},
+    k3s::{KUBECONFIG_FILE, load_balancer, manifests},
+    plan::{
+        called, cluster,
+        desired::{Allocation, Desired},
+        failures,
+        inputs::{Inputs, Request},
+        local_cluster::{self, teardown},
+        management::Management,
+        manifests::asked,
+        nodes::repair,
+        observed::Observed,
+        owner::Owner,
+        ports::{self, Binding},
+        refs::{Manifest, NodeInputs, Refs, UsedRegistry},
+        refused::Refused,
+        registry::{self, config::Secrets, volume},
+        servers,
+        settings::Settings,
+        steps::{Action, Plan, Problem, Step, Target},
+        validate::{self, Text, Valid, ValidRegistry},
+    },
+    status::{self, ClusterView, Moment, RegistryView},
+};
 
 use super::{interfere::Outside, world::World};
 
@@ -81,8 +111,8 @@ pub enum Failure {
 pub type Made = BTreeMap<String, String>;
 
 impl ClusterObject {
-    fn reset(&self) -> quorum_reset::Request<'_> {
-        quorum_reset::Request { asked: self.request.as_deref(), done: self.status.quorum_reset.as_deref() }
+    fn reset(&self) -> Request<'_> {
+        Request { asked: self.request.as_deref(), done: self.status.quorum_reset.as_deref() }
     }
 }
 

@@ -3,7 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use localcluster_operator::{api::names, child::state::{Child, ChildState, Lease, Node, NodeConfig}, docker::{engine::{self, Attachment, ContainerDetail, EngineInfo, State}, error::Error}, k3s::{self, hosts_file, images::Held, load_balancer, manifests, registries, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE}, plan::{containers::outdated, desired::Look, host_path, nodes::health::unready, observed::{Balance, ImageState, Kept, Observed, ObservedManifests, Preload}, owner::Owner, registries::DIRECTORIES, registry, validate::certificate}};
+use localcluster_operator::{
+    api::names,
+    child::state::{Child, ChildState, Lease, Node, NodeConfig},
+    docker::{
+        engine::{self, Attachment, ContainerDetail, EngineInfo, State},
+        error::Error,
+    },
+    k3s::{
+        self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
+        registries,
+    },
+    plan::{
+        containers::outdated,
+        desired::Look,
+        host_path,
+        nodes::health::unready,
+        observed::{Balance, ImageState, Kept, Observed, ObservedManifests, Preload},
+        owner::Owner,
+        registries::DIRECTORIES,
+        registry,
+        validate::certificate,
+    },
+};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -42,7 +64,7 @@ impl World {
         }
         let mut credentials = BTreeMap::new();
         let mut trees = BTreeMap::new();
-        let mut seen = Seen::default();
+        let mut seen = ObservedManifests::default();
         let ids = self.images.iter().filter_map(|i| Some((i.clone(), self.image_id(i)?)));
         let mut preload = Preload { ids: ids.collect(), ..Preload::default() };
         let child = self.child(&own);

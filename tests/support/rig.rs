@@ -13,7 +13,21 @@ use kube::runtime::{
     reflector::store::Writer,
     watcher::Event,
 };
-use localcluster_operator::{api::{LocalCluster, Registry}, controller::{context::{ClusterGuard, Context, Memory, RegistryGuard}, files::Files, known::Known, preload::Preloads, pulls::Pulls, reconcile, triggers::{Triggered, Triggers}, turns::Turns}, metrics::Metrics, plan::settings::Settings};
+use localcluster_operator::{
+    api::{LocalCluster, Registry},
+    controller::{
+        context::{ClusterGuard, Context, Memory, RegistryGuard},
+        files::Files,
+        known::Known,
+        preload::Preloads,
+        pulls::Pulls,
+        reconcile,
+        triggers::{Triggered, Triggers},
+        turns::Turns,
+    },
+    metrics::Metrics,
+    plan::settings::Settings,
+};
 use serde_json::Value;
 
 use super::{

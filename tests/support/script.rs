@@ -1,6 +1,16 @@
 //! Random lives of objects: valid specs, and what happens to them.
 
-use localcluster_operator::{api::{host_alias::HostAlias, local_cluster::{ManifestEntry, NodeSet, PortSpec, Protocol, RegistryRef}, node_host::HostVolume, registry::EnvVar, LocalClusterSpec, RegistrySpec}, k3s::registries::{Auth, HostConfig, Mirror, Tls}, plan::{refs::NodeInputs, validate::certificate}};
+use localcluster_operator::{
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        host_alias::HostAlias,
+        local_cluster::{ManifestEntry, NodeSet, PortSpec, Protocol, RegistryRef},
+        node_host::HostVolume,
+        registry::EnvVar,
+    },
+    k3s::registries::{Auth, HostConfig, Mirror, Tls},
+    plan::{refs::NodeInputs, validate::certificate},
+};
 use proptest::prelude::*;
 
 use super::{

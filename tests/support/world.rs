@@ -9,7 +9,22 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use localcluster_operator::{api::names, docker::{engine::{Ended, PathInfo, State, Update}, error::Error, spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, Published, VolumeSpec}}, k3s::{self, args::CLUSTER_RESET, hosts_file, images, kube_proxy::{self, Told}, load_balancer::CONFIG_FILE, proxy}};
+use localcluster_operator::{
+    api::names,
+    docker::{
+        engine::{Ended, PathInfo, State, Update},
+        error::Error,
+        spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, Published, VolumeSpec},
+    },
+    k3s::{
+        self,
+        args::CLUSTER_RESET,
+        hosts_file, images,
+        kube_proxy::{self, Told},
+        load_balancer::CONFIG_FILE,
+        proxy,
+    },
+};
 
 use super::k3s::Cluster;
 

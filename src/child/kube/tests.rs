@@ -237,12 +237,12 @@ async fn pods_can_start_with_the_service_account() {
 
 fn dns(content: &str) -> ClusterConfigMap {
     let content = Some(content.to_owned());
-    ClusterConfigMap { key: inside::DNS, content, claimed: true, readers: Some("k8s-app=kube-dns") }
+    ClusterConfigMap { key: state::DNS, content, claimed: true, readers: Some("k8s-app=kube-dns") }
 }
 
 fn hosting(content: Option<&str>) -> ClusterConfigMap {
     let content = content.map(str::to_owned);
-    ClusterConfigMap { key: inside::REGISTRY_HOSTING, content, claimed: false, readers: None }
+    ClusterConfigMap { key: state::REGISTRY_HOSTING, content, claimed: false, readers: None }
 }
 
 const CUSTOM: &str = "/api/v1/namespaces/kube-system/configmaps/coredns-custom";
@@ -268,7 +268,7 @@ async fn a_key_is_ours_and_the_others_stay() {
         json!({"theirs.server": "x", "localcluster.override": "two"})
     );
     let seen = child.observe().await.unwrap().config;
-    assert_eq!(seen, [(inside::DNS, Held { content: "two".into(), ours: true })].into());
+    assert_eq!(seen, [(state::DNS, Held { content: "two".into(), ours: true })].into());
 }
 
 #[tokio::test]
@@ -318,8 +318,8 @@ async fn what_somebody_else_wrote_is_taken_over_only_where_it_bears_our_name() {
     let refused = child.set_config(&hosting(Some("ours"))).await;
     assert_eq!(refused, Err(Error::Api("409 told to be 409".to_owned())));
     let seen = child.observe().await.unwrap().config;
-    assert_eq!(seen[&inside::DNS], Held { content: "ours".into(), ours: true });
-    assert_eq!(seen[&inside::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false });
+    assert_eq!(seen[&state::DNS], Held { content: "ours".into(), ours: true });
+    assert_eq!(seen[&state::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false });
 }
 
 #[tokio::test]

@@ -1,7 +1,16 @@
 //! Follows `spec.manifests` to what they say.
 
 use super::registries::Look;
-use crate::{api::condition::{reasons, types}, controller::{context::Context, kube_io::Error}, k3s::manifests, plan::{refs::Manifest, steps::Plan, validate::{Text, Valid}}};
+use crate::{
+    api::condition::{reasons, types},
+    controller::{context::Context, kube_io::Error},
+    k3s::manifests,
+    plan::{
+        refs::Manifest,
+        steps::Plan,
+        validate::{Text, Valid},
+    },
+};
 
 /// All manifests of the spec. One that is not there, or can't be applied, has no content, and the plan tells why: what
 /// of it is in the cluster stays as it is.

@@ -7,7 +7,29 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 
 use super::docker_login;
-use crate::{api::{condition::{self, reasons, types, Status}, local_cluster::KeyRef, uses::allows, LocalCluster, Registry, RegistrySpec, RegistryStatus}, controller::{context::Context, kube_io::{self, Error}, own_registry, registry_refs}, k3s::registries::{self, Auth, Registries}, plan::{called, host_aliases, observed::Observed, owner::Owner, refs::{NodeInputs, Refs, UsedRegistry}, registries::of_nodes as node_registries, steps::Plan, validate::{certificate, RegistryKey, Text, Valid}}};
+use crate::{
+    api::{
+        LocalCluster, Registry, RegistrySpec, RegistryStatus,
+        condition::{self, Status, reasons, types},
+        local_cluster::KeyRef,
+        uses::allows,
+    },
+    controller::{
+        context::Context,
+        kube_io::{self, Error},
+        own_registry, registry_refs,
+    },
+    k3s::registries::{self, Auth, Registries},
+    plan::{
+        called, host_aliases,
+        observed::Observed,
+        owner::Owner,
+        refs::{NodeInputs, Refs, UsedRegistry},
+        registries::of_nodes as node_registries,
+        steps::Plan,
+        validate::{RegistryKey, Text, Valid, certificate},
+    },
+};
 
 /// The registries in use that are there, and what goes into the nodes; `None` where some of it is missing, of which the
 /// plan then tells.

@@ -7,7 +7,25 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use crate::{api::{condition::{reasons, types}, local_cluster::Protocol, names, LocalClusterStatus}, k3s, plan::{addresses::{self, Addresses}, desired::{AllocatedPort, Allocation}, observed::Observed, owner::Owner, refused::Refused, settings::Settings, steps::Plan, validate::{Valid, ValidPort}}};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{reasons, types},
+        local_cluster::Protocol,
+        names,
+    },
+    k3s,
+    plan::{
+        addresses::{self, Addresses},
+        desired::{AllocatedPort, Allocation},
+        observed::Observed,
+        owner::Owner,
+        refused::Refused,
+        settings::Settings,
+        steps::Plan,
+        validate::{Valid, ValidPort},
+    },
+};
 
 /// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
 pub fn allocate(

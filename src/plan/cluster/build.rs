@@ -9,7 +9,38 @@ use std::{
 use jiff::Timestamp;
 
 use super::{image, image_of};
-use crate::{api::{condition::types, local_cluster::{NodeRole, NodeSet, Protocol}, names, LocalClusterStatus}, child::state::NodeConfig, docker::spec::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Published, Role, VolumeSpec}, k3s::{self, args::{self, NodeArgs}, dns, load_balancer::{self, Forward}, proxy, reserved::{self, Limits}, versions::{self, Version}}, plan::{addresses::Addresses, balance::{self, Standing}, desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec}, host_aliases, observed::Observed, owner::Owner, refs::Refs, registries, servers, settings::Settings, steps::Plan, validate::{Valid, ValidFile, ValidPool}}};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::types,
+        local_cluster::{NodeRole, NodeSet, Protocol},
+        names,
+    },
+    child::state::NodeConfig,
+    docker::spec::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Published, Role, VolumeSpec},
+    k3s::{
+        self,
+        args::{self, NodeArgs},
+        dns,
+        load_balancer::{self, Forward},
+        proxy,
+        reserved::{self, Limits},
+        versions::{self, Version},
+    },
+    plan::{
+        addresses::Addresses,
+        balance::{self, Standing},
+        desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec},
+        host_aliases,
+        observed::Observed,
+        owner::Owner,
+        refs::Refs,
+        registries, servers,
+        settings::Settings,
+        steps::Plan,
+        validate::{Valid, ValidFile, ValidPool},
+    },
+};
 
 /// What a cluster's containers are made of.
 #[derive(Clone, Copy, Debug)]

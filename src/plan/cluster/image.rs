@@ -1,6 +1,10 @@
 //! The node image of a LocalCluster: which one it names or has, and why it can't have another.
 
-use crate::{api::{condition::reasons, local_cluster::NodeRole, LocalClusterStatus}, k3s::versions::{self, Version}, plan::{observed::Observed, settings::Settings, validate::Valid}};
+use crate::{
+    api::{LocalClusterStatus, condition::reasons, local_cluster::NodeRole},
+    k3s::versions::{self, Version},
+    plan::{observed::Observed, settings::Settings, validate::Valid},
+};
 
 /// The node image of a cluster, and why it is not the one that the spec names, where it is not.
 ///

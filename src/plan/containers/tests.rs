@@ -1,5 +1,6 @@
 use super::*;
 use crate::plan::observed::ImageState;
+use std::collections::BTreeMap;
 
 fn owner() -> Owner {
     Owner { uid: "uid".into(), manager: "manager".into(), object: "default/images".into() }
@@ -142,7 +143,7 @@ fn a_name_conflict_tells_whose_the_name_is() {
     for (more, manager, holder) in [
         ((names::CLUSTER, "x"), "m", "the LocalCluster team/dev;"),
         ((names::ROLE, "registry-gc"), "m", "the Registry team/dev;"),
-        ((VOLUME_OF, "x"), "m", "the Registry team/dev;"),
+        ((names::VOLUME_OF, "x"), "m", "the Registry team/dev;"),
         ((names::CLUSTER, "x"), "other", "the LocalCluster team/dev of another management cluster;"),
     ] {
         let labels = [own[0], (names::MANAGER, manager), own[2], more];

@@ -1,7 +1,23 @@
 //! Replacement of outdated nodes and removal of surplus agents.
 
-use super::{health::works, hold::blocked, lifecycle::{drained, take_away}};
-use crate::{api::{condition::{reasons, types}, local_cluster::NodeRole}, plan::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, servers::Servers, steps::Plan}};
+use super::{
+    health::works,
+    hold::blocked,
+    lifecycle::{drained, take_away},
+};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::NodeRole,
+    },
+    plan::{
+        containers::{Site, condition_of},
+        desired::{Desired, NodeSpec},
+        inputs::Inputs,
+        servers::Servers,
+        steps::Plan,
+    },
+};
 /// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
 pub fn replace(
     plan: &mut Plan,

@@ -1,6 +1,15 @@
 //! Reasons not to create a container of a node yet.
 
-use crate::{api::{condition::reasons, names}, docker::engine::ContainerDetail, plan::{containers::{condition_of, Site}, desired::NodeSpec, inputs::Inputs, steps::Plan}};
+use crate::{
+    api::{condition::reasons, names},
+    docker::engine::ContainerDetail,
+    plan::{
+        containers::{Site, condition_of},
+        desired::NodeSpec,
+        inputs::Inputs,
+        steps::Plan,
+    },
+};
 /// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
 /// nodes are told of them as they run.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {

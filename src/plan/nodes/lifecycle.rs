@@ -1,6 +1,16 @@
 //! Restart, drain and removal of one node.
 
-use crate::{api::condition::reasons, docker::engine::ContainerDetail, plan::{containers::{self, Site}, inputs::Inputs, servers::leases, steps::{Action, Plan, Target}}, time::after};
+use crate::{
+    api::condition::reasons,
+    docker::engine::ContainerDetail,
+    plan::{
+        containers::{self, Site},
+        inputs::Inputs,
+        servers::leases,
+        steps::{Action, Plan, Target},
+    },
+    time::after,
+};
 use jiff::SignedDuration;
 /// What Events say of a node that has to join anew.
 pub const NOT_JOINED: &str = "it did not join the cluster";

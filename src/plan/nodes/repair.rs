@@ -5,10 +5,32 @@
 //! new volumes do not cure is mostly the host's, or in what the node was told. A server is only ever touched while the
 //! others can agree without it, and the data of an only one is kept.
 
-
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{api::{condition::reasons, local_cluster::{NodeRepairs, NodeRole}, LocalClusterStatus}, docker::{engine::{ContainerDetail, State}, spec::Role}, plan::{containers::{condition_of, Site}, desired::{Desired, NodeSpec}, inputs::Inputs, nodes::{health::{self, works}, hold::blocked, lifecycle}, servers::Servers, steps::{Plan, Record, Repairs}}, time};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::reasons,
+        local_cluster::{NodeRepairs, NodeRole},
+    },
+    docker::{
+        engine::{ContainerDetail, State},
+        spec::Role,
+    },
+    plan::{
+        containers::{Site, condition_of},
+        desired::{Desired, NodeSpec},
+        inputs::Inputs,
+        nodes::{
+            health::{self, works},
+            hold::blocked,
+            lifecycle,
+        },
+        servers::Servers,
+        steps::{Plan, Record, Repairs},
+    },
+    time,
+};
 
 /// How long a server has at least until its API is up.
 const START: SignedDuration = SignedDuration::from_mins(1);

@@ -1,6 +1,16 @@
 //! Volumes of a node.
 
-use crate::{api::condition::reasons, docker::spec::VolumeSpec, plan::{containers, desired::NodeSpec, observed::Observed, owner::{taken, Owner}, steps::{Action, Plan}}};
+use crate::{
+    api::condition::reasons,
+    docker::spec::VolumeSpec,
+    plan::{
+        containers,
+        desired::NodeSpec,
+        observed::Observed,
+        owner::{Owner, taken},
+        steps::{Action, Plan},
+    },
+};
 /// Plans a node's missing volumes after the steps `after`; answers the steps, or `None` where a name is somebody
 /// else's.
 pub fn volumes(

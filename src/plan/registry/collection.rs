@@ -13,8 +13,23 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::{config::CONFIG_FILE, host_path, log::last_words, volume, Desired, Inputs};
-use crate::{api::{condition::{reasons, types}, names, registry::GarbageCollectionStatus}, docker::{engine::{ContainerDetail, State}, spec::{ContainerSpec, Role}}, plan::{containers::{outdated, Site, GRACE}, owner::taken, steps::{Action, Plan, Target}}};
+use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words, volume};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names,
+        registry::GarbageCollectionStatus,
+    },
+    docker::{
+        engine::{ContainerDetail, State},
+        spec::{ContainerSpec, Role},
+    },
+    plan::{
+        containers::{GRACE, Site, outdated},
+        owner::taken,
+        steps::{Action, Plan, Target},
+    },
+};
 
 /// The label with the request that a container works on.
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";

@@ -3,7 +3,11 @@
 
 use std::fmt::{self, Write};
 
-use crate::{docker::spec::{FileChange, FileSpec}, k3s::registries::REGISTRY_PORT, plan::validate::ValidRegistry};
+use crate::{
+    docker::spec::{FileChange, FileSpec},
+    k3s::registries::REGISTRY_PORT,
+    plan::validate::ValidRegistry,
+};
 
 /// Where a registry keeps its images.
 pub const DATA: &str = "/var/lib/registry";

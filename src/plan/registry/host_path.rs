@@ -1,7 +1,11 @@
 //! Storage in a directory of the host, see [`host_path`](crate::plan::host_path).
 
 use super::{Desired, Inputs};
-use crate::{api::{condition::types, names}, docker::spec::Role, plan::{containers::Site, desired::Look, host_path, steps::Plan}};
+use crate::{
+    api::{condition::types, names},
+    docker::spec::Role,
+    plan::{containers::Site, desired::Look, host_path, steps::Plan},
+};
 
 fn name(desired: &Desired) -> String {
     super::helper_name(&desired.container.name, "path")

@@ -6,8 +6,20 @@
 
 use std::collections::BTreeSet;
 
-use super::{Desired, Inputs, DATA};
-use crate::{api::{condition::{reasons, types}, names::{self, VOLUME_OF}}, docker::{engine::Volume, spec::VolumeSpec}, plan::{consent, local_cluster, observed::Observed, owner::{taken, Owner}, steps::{Action, Plan}}};
+use super::{DATA, Desired, Inputs};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        names::{self, VOLUME_OF},
+    },
+    docker::{engine::Volume, spec::VolumeSpec},
+    plan::{
+        consent, local_cluster,
+        observed::Observed,
+        owner::{Owner, taken},
+        steps::{Action, Plan},
+    },
+};
 
 /// Whether an earlier Registry of the same host name and namespace left this volume, which may then be taken up. `living`
 /// are the UIDs of all Registries.

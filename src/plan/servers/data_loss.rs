@@ -1,7 +1,22 @@
 //! When the data of all of a cluster's servers is lost. Whether that is the end of the cluster, or its volumes can be
 //! brought back, only a person can tell, so that `spec.onDataLoss` decides.
 
-use crate::{api::{condition::{reasons, types}, local_cluster::{DataLoss, NodeRole}, names}, docker::engine::{Container, Volume}, k3s::STATE_VOLUME, plan::{desired::Desired, inputs::Inputs, observed::Observed, servers, steps::{Action, Plan, Target}}};
+use crate::{
+    api::{
+        condition::{reasons, types},
+        local_cluster::{DataLoss, NodeRole},
+        names,
+    },
+    docker::engine::{Container, Volume},
+    k3s::STATE_VOLUME,
+    plan::{
+        desired::Desired,
+        inputs::Inputs,
+        observed::Observed,
+        servers,
+        steps::{Action, Plan, Target},
+    },
+};
 
 /// What an Event says of a cluster that begins once more.
 pub const RECREATED: &str =

@@ -5,7 +5,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{child::state::Lease, docker::engine::State, plan::{inputs::Inputs, observed::Observed, steps::{Action, Plan}}, time::after};
+use crate::{
+    child::state::Lease,
+    docker::engine::State,
+    plan::{
+        inputs::Inputs,
+        observed::Observed,
+        steps::{Action, Plan},
+    },
+    time::after,
+};
 
 /// How long a holder that has no container any more must have been silent. One that lives renews its Lease every two
 /// seconds.
@@ -63,7 +72,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{child::state::{Child, ChildState}, docker::engine::{Container, ContainerDetail}};
+    use crate::{
+        child::state::{Child, ChildState},
+        docker::engine::{Container, ContainerDetail},
+    };
 
     fn second(s: i64) -> Timestamp {
         Timestamp::from_second(s).unwrap()

@@ -8,7 +8,18 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{api::{local_cluster::NodeRole, names::{self, ClusterNames}, LocalClusterStatus, RESET_QUORUM_ANNOTATION}, child::state::{Child, ChildState, Node}, docker::engine::{ContainerDetail, State}, k3s::{API_PORT, STATE_VOLUME}, plan::{addresses::Addresses, observed::Observed, owner::Owner, nodes::health}, time::after};
+use crate::{
+    api::{
+        LocalClusterStatus, RESET_QUORUM_ANNOTATION,
+        local_cluster::NodeRole,
+        names::{self, ClusterNames},
+    },
+    child::state::{Child, ChildState, Node},
+    docker::engine::{ContainerDetail, State},
+    k3s::{API_PORT, STATE_VOLUME},
+    plan::{addresses::Addresses, nodes::health, observed::Observed, owner::Owner},
+    time::after,
+};
 
 /// A server of which there is something.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,25 @@
 //! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
 //! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
 
-use super::{Lost, Servers, NOT_JOINING};
-use crate::{api::{condition::{reasons, types}, RESET_QUORUM_ANNOTATION as ANNOTATION}, docker::{engine::{ContainerDetail, State}, spec::ContainerSpec}, k3s::{self, args::CLUSTER_RESET, JOIN_FILE}, plan::{containers::{outdated, Site, GRACE}, desired::{Desired, NodeSpec}, inputs::{Inputs, Request}, nodes::{lifecycle, volumes::volumes}, steps::{Action, Plan, Target}}};
+use super::{Lost, NOT_JOINING, Servers};
+use crate::{
+    api::{
+        RESET_QUORUM_ANNOTATION as ANNOTATION,
+        condition::{reasons, types},
+    },
+    docker::{
+        engine::{ContainerDetail, State},
+        spec::ContainerSpec,
+    },
+    k3s::{self, JOIN_FILE, args::CLUSTER_RESET},
+    plan::{
+        containers::{GRACE, Site, outdated},
+        desired::{Desired, NodeSpec},
+        inputs::{Inputs, Request},
+        nodes::{lifecycle, volumes::volumes},
+        steps::{Action, Plan, Target},
+    },
+};
 
 /// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
 /// one: nothing else is to be planned for the nodes then.
@@ -144,7 +161,10 @@ fn ended(detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::local_cluster::NodeRole, docker::spec::{FileChange, FileSpec, Role}};
+    use crate::{
+        api::local_cluster::NodeRole,
+        docker::spec::{FileChange, FileSpec, Role},
+    };
 
     #[test]
     fn it_runs_in_the_servers_place_and_once_and_joins_nobody() {

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{is, pattern, rules, text, Checker};
-use crate::{api::{node_host::{HostVolume, Ulimit}, LocalClusterSpec}, docker::spec::{Bind, Gpus, Limit}};
+use super::{Checker, is, pattern, rules, text};
+use crate::{
+    api::{
+        LocalClusterSpec,
+        node_host::{HostVolume, Ulimit},
+    },
+    docker::spec::{Bind, Gpus, Limit},
+};
 
 impl Checker {
     /// The limits of processes, by name.
