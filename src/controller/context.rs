@@ -144,7 +144,7 @@ impl Memory {
     }
 
     /// Notes what Docker refuses.
-    pub fn refuse(&self, uid: &str, note: impl FnOnce(&mut Refused) -> bool) -> bool {
+    pub fn refuse<T>(&self, uid: &str, note: impl FnOnce(&mut Refused) -> T) -> T {
         self.with(uid, |o| note(&mut o.refused))
     }
 

@@ -42,8 +42,7 @@ pub struct Sight<'a> {
 
 /// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
 pub async fn kubeconfig_secret(
-    ctx: &Context,
-    cluster: &LocalCluster,
+    (ctx, cluster): (&Context, &LocalCluster),
     plan: &mut Plan,
     previous: &LocalClusterStatus,
     sight: Sight<'_>,

@@ -1,6 +1,6 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use jiff::SignedDuration;
@@ -8,11 +8,12 @@ use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     balance,
-    carry_out::{Left, carry_out, hold, take_away},
+    carry_out::{Carried, Left, carry_out, hold, take_away},
     context::Context,
     credentials::{self, Sight},
     execute, expiry, hang,
     kube_io::{self, Error},
+    local_cluster::child::ChildApi,
     manifests, observe, ports,
     pulls::Wake,
     reach::{self, Seen},
@@ -21,25 +22,26 @@ use super::{
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
-        condition::{self, reasons, types},
+        condition::{reasons, types},
         names::{self, ClusterNames},
     },
     child::api as child,
     docker::{engine::State, error::Error as DockerError},
     k3s,
     plan::{
-        called, cluster,
+        called,
+        decide::{Consequence, Decision},
         desired::Desired,
         failures,
-        inputs::{self, Inputs},
-        local_cluster::{self, teardown},
-        nodes::repair,
+        local_cluster::teardown,
         observed::Observed,
         owner::Owner,
-        refused::Refused,
-        servers::{self, data_loss},
+        refs::Refs,
+        servers::data_loss,
         steps::{Action, Plan, Problem},
-        turns, validate,
+        subject::Subject,
+        turns,
+        validate::{self, Valid},
     },
     status::{self, ClusterView, Moment},
     time::after,
@@ -63,7 +65,8 @@ pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
 pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, Error> {
     let mut previous = cluster.status.clone().unwrap_or_default();
     for number in 1..=PASSES {
-        match pass(cluster, &mut previous, ctx, number == PASSES).await? {
+        let pass = Pass::new(cluster, ctx, number == PASSES);
+        match pass.run(&mut previous).await? {
             Outcome::Again => {}
             Outcome::Next(next) => return Ok(next),
         }
@@ -79,221 +82,337 @@ pub enum Outcome {
     Next(Next),
 }
 
-/// One look and the acts that follow from it. After the `last` one in a row, the status tells how far it got.
-async fn pass(
-    cluster: &LocalCluster,
-    previous: &mut LocalClusterStatus,
-    ctx: &Arc<Context>,
+/// Why a pass ends before its end.
+pub enum Stop {
+    /// These problems are in the way, and the conditions from this one on can't be judged.
+    Blocked(Vec<Problem>, &'static str),
+    /// The spec is invalid.
+    Invalid(Vec<String>),
+    /// A call to the management cluster's API failed.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One look at a LocalCluster and the acts that follow from it.
+pub struct Pass<'a> {
+    /// The object.
+    pub cluster: &'a LocalCluster,
+    /// What every reconcile has at hand.
+    pub ctx: &'a Arc<Context>,
+    /// The object's owner labels.
+    pub owner: Owner,
+    /// The generation and the time.
+    pub moment: Moment,
+    /// Whether it is the last one in a row, after which the status tells how far it got.
     last: bool,
-) -> Result<Outcome, Error> {
-    let moment = Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
-    let owner = owner(cluster, ctx);
-    let namespace = cluster.namespace().unwrap_or_default();
-    let blocked = async |previous: &mut LocalClusterStatus, problems: &[Problem], unknown: &str| {
-        let next = status::cluster_blocked(previous, problems, unknown, moment);
-        write(cluster, previous, next, ctx).await?;
-        Ok::<_, Error>(Outcome::Next(report::next(ctx, &owner.uid, problems)))
-    };
+}
 
-    let invalid = async |previous: &mut LocalClusterStatus, messages: Vec<String>| {
-        let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
-        blocked(previous, &[problem], types::RESOLVED_REFS).await?;
-        Ok(Outcome::Next(Next::await_change()))
-    };
-    let valid = match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
-        Ok(valid) => valid,
-        Err(messages) => return invalid(previous, messages).await,
-    };
-    let mut observed = match observe::engine(&*ctx.engine, &owner).await {
-        Ok(observed) => observed,
-        Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await,
-    };
-    ctx.health.set_docker(true);
-    let named = called::cluster(&owner, &observed, previous);
-    let valid = match named.filter(|name| *name != valid.names.cluster) {
-        Some(name) => {
-            match validate::local_cluster_called(&namespace, &cluster.name_any(), &cluster.spec, &name) {
-                Ok(valid) => valid,
-                Err(messages) => return invalid(previous, messages).await,
+impl<'p> Pass<'p> {
+    fn new(cluster: &'p LocalCluster, ctx: &'p Arc<Context>, last: bool) -> Self {
+        let generation = cluster.metadata.generation.unwrap_or_default();
+        let moment = Moment { generation, now: (ctx.now)() };
+        Self { cluster, ctx, owner: owner(cluster, ctx), moment, last }
+    }
+
+    /// The whole pass, which writes the status in any case.
+    async fn run(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Error> {
+        match self.look_and_act(previous).await {
+            Ok(outcome) => Ok(outcome),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Blocked(problems, unknown)) => {
+                self.tell_blocked(previous, &problems, unknown).await?;
+                Ok(Outcome::Next(report::next(self.ctx, &self.owner.uid, &problems)))
+            }
+            Err(Stop::Invalid(messages)) => {
+                let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
+                self.tell_blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+                Ok(Outcome::Next(Next::await_change()))
             }
         }
-        None => valid,
-    };
-    if valid.stopped {
-        return stopped::pass(cluster, previous, ctx, (&valid, &owner, &observed), moment).await;
-    }
-    if let Err(error) = observe::kept(&*ctx.engine, &mut observed, &valid.names).await {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
     }
 
-    let mut plan = Plan::default();
-    let Some(refs) = resolve::refs(ctx, cluster, &valid, &observed, &mut plan).await? else {
-        return blocked(previous, &plan.problems, types::NETWORK_READY).await;
-    };
-    // What is there is kept up; nothing is begun.
-    if refs.inputs.is_none() && observed.own.is_empty() {
-        return blocked(previous, &plan.problems, types::NETWORK_READY).await;
-    }
-    let refused = ctx.memory.refused(&owner.uid);
-    let allocated =
-        cluster::allocate(&mut plan, &valid, &owner, &ctx.settings, &observed, previous, &refused);
-    let Some(mut allocation) = allocated else {
-        return blocked(previous, &plan.problems, types::REGISTRIES_READY).await;
-    };
-    ports::judge(ctx, &owner, &valid, &observed, previous, &mut plan, &mut allocation).await;
-    let Seen { credentials, child } = reach::child(ctx, &owner, &mut observed, &valid, &allocation).await;
-    hang::observe(ctx, &owner, &valid, &mut observed).await;
-    if let Err(error) = balance::observe(ctx, &valid, &allocation, &mut observed).await {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
-    }
-    let settings = &ctx.settings;
-    let basis = cluster::Basis {
-        valid: &valid,
-        owner: &owner,
-        settings,
-        refs: &refs,
-        allocation: &allocation,
-        observed: &observed,
-        previous,
-        now: moment.now,
-    };
-    let desired = cluster::desired(&mut plan, basis);
-    let seen = details(ctx, &mut observed, &desired, &refs.token).await;
-    if let Err(error) = seen {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
-    }
-    if let Err(error) = observe::trees(&ctx.files, &mut observed, &desired).await {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
-    }
-
-    let looked = manifests::observe(&ctx.files, child.as_deref(), &mut observed, &desired, &refs).await;
-    if let Err(error) = looked {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
-    }
-    if let Err(error) = ctx.preloads.observe(&ctx.pulls, &mut observed, &desired).await {
-        return blocked(previous, &[report::docker(ctx, &error)], types::NETWORK_READY).await;
-    }
-
-    let done = previous.quorum_reset.clone();
-    let asked = cluster.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str);
-    let reset = inputs::Request { asked, done: done.as_deref() };
-    let repairs = repair::remembered(previous, moment.generation);
-    let inputs = Inputs {
-        owner: &owner,
-        observed: &observed,
-        refs: &refs,
-        management: &ctx.settings.management,
-        holders: &servers::holders(previous, &valid.names),
-        reset,
-        repairs: &repairs,
-        repair_after: ctx.settings.node_repair_after,
-        now: moment.now,
-    };
-    local_cluster::plan(&mut plan, &desired, &inputs);
-    report::notes(ctx, &cluster.object_ref(&()), &owner.uid, &plan);
-    if turns::works(&observed) {
-        ctx.turns.done(&owner.uid);
-    }
-    let begins = turns::begins(&plan, &desired, &observed, &previous.conditions);
-    let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
-    if begins && !ctx.turns.take(&owner.uid, most, wake(ctx, cluster)) {
-        turns::wait(&mut plan);
-    }
-    let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
-    start_pulls(ctx, cluster, &valid, &desired, &mut plan).await?;
-    for import in &plan.imports {
-        ctx.preloads.start(import, wake(ctx, cluster));
-    }
-    let sight = Sight { desired: &desired, allocation: &allocation, observed: &observed };
-    let secret =
-        credentials::kubeconfig_secret(ctx, cluster, &mut plan, previous, sight, credentials).await?;
-
-    let view = ClusterView {
-        valid: &valid,
-        owner: &owner,
-        allocation: &allocation,
-        desired: &desired,
-        refs: &refs,
-        observed: &observed,
-        problems: &plan.problems,
-        unjudged: plan.unjudged,
-        reset: plan.reset.as_deref(),
-        forgets: plan.forgets,
-        quorum_reset: reset.told(&plan),
-        repairs: &plan.repairs,
-        kubeconfig_secret: secret.as_deref(),
-    };
-    let first_look = previous.observed_generation != Some(moment.generation);
-    // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
-    let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
-    // A repair is counted before it is begun: an operator that is killed by it must not forget it.
-    let counted = plan.repairs != repairs;
-    if plan.forgets {
-        report::warning(ctx, &cluster.object_ref(&()), reasons::DATA_LOST, data_loss::RECREATED);
-    }
-    if first_look || no_longer || counted || plan.forgets || last || plan.steps.is_empty() {
-        let next = status::cluster(previous, &view, moment);
-        write(cluster, previous, next, ctx).await?;
-    }
-    if plan.steps.is_empty() {
-        let next = report::next_due(ctx, &owner.uid, &plan.problems, due);
-        // What is settled is otherwise looked at seldom.
-        let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
-        return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, moment.now))));
+    /// The straight line: validate, resolve, observe, decide, execute, status.
+    async fn look_and_act(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
+        let before = previous.clone();
+        let chosen = self.validate(None)?;
+        let mut observed = self.survey().await?;
+        let valid = match called::cluster(&self.owner, &observed, previous) {
+            Some(name) if name != chosen.names.cluster => self.validate(Some(&name))?,
+            _ => chosen,
+        };
+        if valid.stopped {
+            return Ok(stopped::pass(self, previous, &valid, &observed).await?);
+        }
+        self.docker(observe::kept(&*self.ctx.engine, &mut observed, &valid.names).await)?;
+        let refs = self.resolve(&valid, &observed).await?;
+        let subject = self.subject(&valid, &refs, &before);
+        let refused = self.ctx.memory.refused(&self.owner.uid);
+        let allocated = subject.allocate(&observed, &refused);
+        let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
+        let held = ports::observe(self.ctx, &subject, &allocated.allocation, &observed).await;
+        subject.leave_out(&mut allocated, &observed, &held);
+        let Seen { credentials, child } =
+            reach::child(self.ctx, &self.owner, &mut observed, &valid, &allocated.allocation).await;
+        hang::observe(self.ctx, &self.owner, &valid, &mut observed).await;
+        self.docker(balance::observe(self.ctx, &valid, &allocated.allocation, &mut observed).await)?;
+        let wanted = subject.desire(&allocated, &observed);
+        self.details(&refs, child.as_deref(), &wanted.desired, &mut observed).await?;
+        let mut decision = subject.decide(&allocated, &wanted, &observed);
+        let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
+        let sight =
+            Sight { desired: &wanted.desired, allocation: &allocated.allocation, observed: &observed };
+        let secret = credentials::kubeconfig_secret(
+            (self.ctx, self.cluster),
+            &mut decision.plan,
+            previous,
+            sight,
+            credentials,
+        );
+        let secret = secret.await?;
+        let view = ClusterView {
+            subject: &subject,
+            allocation: &allocated.allocation,
+            desired: &wanted.desired,
+            observed: &observed,
+            decision: &decision,
+            problems: &decision.plan.problems,
+            kubeconfig_secret: secret.as_deref(),
+        };
+        self.act(previous, view, child.as_deref(), due).await
     }
 
-    let mut retry = false;
-    let meaning = |action: &Action, error: &execute::Error| match error {
-        execute::Error::Docker(error) => {
-            let note =
-                |refused: &mut Refused| refused.of_cluster(action, error, &valid, &allocation, previous);
-            // The plan that follows does without a port that something else has.
-            if ctx.memory.refuse(&owner.uid, note) || ports::note(ctx, &owner, error, &valid, &allocation) {
-                retry = true;
-                return None;
+    /// Validates the spec, under the name that the cluster has on the host already, if it has one.
+    fn validate(&self, called: Option<&str>) -> Result<Valid, Stop> {
+        let (namespace, name) = (self.cluster.namespace().unwrap_or_default(), self.cluster.name_any());
+        let spec = &self.cluster.spec;
+        let valid = match called {
+            Some(called) => validate::local_cluster_called(&namespace, &name, spec, called),
+            None => validate::local_cluster(&namespace, &name, spec),
+        };
+        valid.map_err(Stop::Invalid)
+    }
+
+    /// All that is on the engine, and the object's own containers in full.
+    async fn survey(&self) -> Result<Observed, Stop> {
+        let observed = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
+        self.ctx.health.set_docker(true);
+        Ok(observed)
+    }
+
+    /// Reads what the spec references. What is there is kept up without all of it; nothing is begun.
+    async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Refs, Stop> {
+        let refs = resolve::refs(self.ctx, self.cluster, valid, observed).await?;
+        let refs = refs.map_err(|problems| Stop::Blocked(problems, types::NETWORK_READY))?;
+        if refs.inputs.is_none() && observed.own.is_empty() {
+            return Err(Stop::Blocked(refs.problems, types::NETWORK_READY));
+        }
+        Ok(refs)
+    }
+
+    fn subject<'a>(
+        &'a self,
+        valid: &'a Valid,
+        refs: &'a Refs,
+        previous: &'a LocalClusterStatus,
+    ) -> Subject<'a> {
+        Subject {
+            valid,
+            owner: &self.owner,
+            settings: &self.ctx.settings,
+            refs,
+            previous,
+            generation: self.moment.generation,
+            reset_quorum: self.cluster.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str),
+            now: self.moment.now,
+        }
+    }
+
+    /// What is looked at once it is known what is wanted.
+    async fn details(
+        &self,
+        refs: &Refs,
+        child: Option<&dyn ChildApi>,
+        desired: &Desired,
+        observed: &mut Observed,
+    ) -> Result<(), Stop> {
+        let ctx = self.ctx;
+        self.docker(details(ctx, observed, desired, &refs.token).await)?;
+        self.docker(observe::trees(&ctx.files, observed, desired).await)?;
+        self.docker(manifests::observe(&ctx.files, child, observed, desired, refs).await)?;
+        self.docker(ctx.preloads.observe(&ctx.pulls, observed, desired).await)
+    }
+
+    /// Holds back what has to wait for its turn, and starts what goes on in the background. Returns when the first step
+    /// that was held back is due.
+    async fn admit(
+        &self,
+        valid: &Valid,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &mut Decision,
+    ) -> Result<Option<Duration>, Error> {
+        let (ctx, uid, plan) = (self.ctx, &self.owner.uid, &mut decision.plan);
+        report::notes(ctx, &self.cluster.object_ref(&()), uid, plan);
+        if decision.started {
+            ctx.turns.done(uid);
+        }
+        let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
+        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.cluster)) {
+            turns::wait(plan);
+        }
+        let due = hold(ctx, uid, plan, Some(&valid.names));
+        start_pulls(ctx, self.cluster, valid, desired, plan).await?;
+        for import in &plan.imports {
+            ctx.preloads.start(import, wake(ctx, self.cluster));
+        }
+        Ok(due)
+    }
+
+    /// Executes what was decided, and tells of it.
+    async fn act(
+        &self,
+        previous: &mut LocalClusterStatus,
+        view: ClusterView<'_>,
+        child: Option<&dyn ChildApi>,
+        due: Option<Duration>,
+    ) -> Result<Outcome, Stop> {
+        let (ctx, decision, uid) = (self.ctx, view.decision, &self.owner.uid);
+        let plan = &decision.plan;
+        if plan.forgets {
+            let object = self.cluster.object_ref(&());
+            report::warning(ctx, &object, reasons::DATA_LOST, data_loss::RECREATED);
+        }
+        if decision.is_told_first(view.subject) || self.last {
+            self.tell(previous, &view, &plan.problems).await?;
+        }
+        if plan.steps.is_empty() {
+            let next = report::next_due(ctx, uid, &plan.problems, due);
+            // What is settled is otherwise looked at seldom.
+            let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
+            return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, self.moment.now))));
+        }
+        let (carried, retry) = self.execute(previous, &view, child).await;
+        let all_done = carried.report.failed.is_empty();
+        if decision.begins && !all_done {
+            ctx.turns.done(uid);
+        }
+        let mut problems = carried.problems();
+        if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
+            // A drain asks again and again; nothing else is worth another look at once.
+            let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
+            if busy && all_done {
+                return Ok(Outcome::Again);
             }
-            failures::docker(action, error, Some(&valid.names))
+            self.tell(previous, &view, &plan.problems).await?;
+            return Ok(Outcome::Next(report::waiting(ctx, uid)));
         }
-        execute::Error::Child(error) => {
-            // Where this server can't, another one may.
-            if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
-                ctx.memory.drop_child(&owner.uid);
+        problems.extend(plan.problems.iter().cloned());
+        self.tell(previous, &view, &problems).await?;
+        Ok(Outcome::Next(report::next_due(ctx, uid, &problems, due)))
+    }
+
+    /// Carries the steps out. Returns also whether something that Docker refused is chosen again or left out.
+    async fn execute(
+        &self,
+        previous: &LocalClusterStatus,
+        view: &ClusterView<'_>,
+        child: Option<&dyn ChildApi>,
+    ) -> (Carried, bool) {
+        let (ctx, subject, plan) = (self.ctx, view.subject, &view.decision.plan);
+        let names = Some(&subject.valid.names);
+        let mut retry = false;
+        let meaning = |action: &Action, error: &execute::Error| match error {
+            execute::Error::Docker(error) => {
+                let consequence = ctx.memory.refuse(&self.owner.uid, |refused| {
+                    subject.docker_failed((action, error), view.allocation, previous, refused)
+                });
+                match consequence {
+                    Consequence::Problem(problem) => return Some(problem),
+                    Consequence::ChosenAgain => retry = true,
+                    Consequence::PortsHeld(held) => {
+                        ports::note(ctx, &self.owner, held);
+                        retry = true;
+                    }
+                    Consequence::OutOfDate => {}
+                }
+                None
             }
-            Some(failures::child(action, error, Some(&valid.names), &plan.problems))
+            execute::Error::Child(error) => {
+                // Where this server can't, another one may.
+                if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
+                    ctx.memory.drop_child(&self.owner.uid);
+                }
+                Some(failures::child(action, error, names, &plan.problems))
+            }
+            execute::Error::NoChild => {
+                let error = child::Error::Unreachable(error.to_string());
+                Some(failures::child(action, &error, names, &plan.problems))
+            }
+            execute::Error::NotMade(_) => None,
+        };
+        let of = (&self.cluster.object_ref(&()), &self.owner);
+        let carried = carry_out(ctx, of, plan, child, self.moment.now, meaning).await;
+        // Whatever was done to a container may have changed its files.
+        for detail in view.observed.own.values() {
+            if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
+                ctx.files.forget(&detail.container.id);
+            }
         }
-        execute::Error::NoChild => {
-            let error = child::Error::Unreachable(error.to_string());
-            Some(failures::child(action, &error, Some(&valid.names), &plan.problems))
-        }
-        execute::Error::NotMade(_) => None,
-    };
-    let told_of = (&cluster.object_ref(&()), &owner);
-    let carried = carry_out(ctx, told_of, &plan, child.as_deref(), moment.now, meaning).await;
-    // Whatever was done to a container may have changed its files.
-    for detail in observed.own.values() {
-        if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
-            ctx.files.forget(&detail.container.id);
-        }
+        (carried, retry)
     }
-    let all_done = carried.report.failed.is_empty();
-    if begins && !all_done {
-        ctx.turns.done(&owner.uid);
+
+    /// Writes the status of a decision.
+    async fn tell(
+        &self,
+        previous: &mut LocalClusterStatus,
+        view: &ClusterView<'_>,
+        problems: &[Problem],
+    ) -> Result<(), Error> {
+        let next = status::cluster(previous, &ClusterView { problems, ..*view }, self.moment);
+        self.write(previous, next).await
     }
-    let mut problems = carried.problems();
-    if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
-        // A drain asks again and again; nothing else is worth another look at once.
-        let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
-        if busy && all_done {
-            return Ok(Outcome::Again);
+
+    /// Writes the status of a cluster of which nothing is known but its problems.
+    async fn tell_blocked(
+        &self,
+        previous: &mut LocalClusterStatus,
+        problems: &[Problem],
+        unknown: &str,
+    ) -> Result<(), Error> {
+        let next = status::cluster_blocked(previous, problems, unknown, self.moment);
+        self.write(previous, next).await
+    }
+
+    /// Writes the status where it differs, and keeps it as the last one written.
+    pub async fn write(
+        &self,
+        previous: &mut LocalClusterStatus,
+        mut next: LocalClusterStatus,
+    ) -> Result<(), Error> {
+        next.expires_at = expiry::told(self.cluster);
+        if *previous == next {
+            return Ok(());
         }
-        let next = status::cluster(previous, &view, moment);
-        write(cluster, previous, next, ctx).await?;
-        return Ok(Outcome::Next(report::waiting(ctx, &owner.uid)));
+        kube_io::write_status(&self.ctx.client, self.cluster, &next).await?;
+        report::turned(self.ctx, &self.cluster.object_ref(&()), &previous.conditions, &next.conditions);
+        *previous = next;
+        Ok(())
     }
-    problems.extend(plan.problems.iter().cloned());
-    let next = status::cluster(previous, &ClusterView { problems: &problems, ..view }, moment);
-    write(cluster, previous, next, ctx).await?;
-    Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &problems, due)))
+
+    /// A look at Docker; a failed one ends the pass.
+    fn docker<T>(&self, look: Result<T, DockerError>) -> Result<T, Stop> {
+        look.map_err(|error| Stop::Blocked(vec![report::docker(self.ctx, &error)], types::NETWORK_READY))
+    }
+
+    /// The end of a pass for want of an allocation.
+    fn blocked(refs: &Refs, problems: Vec<Problem>) -> Stop {
+        Stop::Blocked([refs.problems.clone(), problems].concat(), types::REGISTRIES_READY)
+    }
 }
 
 /// Images and files, once it is known which are wanted.
@@ -389,46 +508,26 @@ fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
     Box::new(move || triggers.cluster(&namespace, &name))
 }
 
-/// Writes the status where it differs, and keeps it as the last one written.
-pub async fn write(
-    cluster: &LocalCluster,
-    previous: &mut LocalClusterStatus,
-    mut next: LocalClusterStatus,
-    ctx: &Context,
-) -> Result<(), Error> {
-    next.expires_at = expiry::told(cluster);
-    if *previous == next {
-        return Ok(());
-    }
-    kube_io::write_status(&ctx.client, cluster, &next).await?;
-    report::turned(ctx, &cluster.object_ref(&()), &previous.conditions, &next.conditions);
-    *previous = next;
-    Ok(())
-}
-
 /// Takes away everything that the object made. `None`: all of it is gone.
 pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
-    let owner = owner(cluster, ctx);
+    let pass = Pass::new(cluster, ctx, true);
+    let mut previous = cluster.status.clone().unwrap_or_default();
     let namespace = cluster.namespace().unwrap_or_default();
-    let told = called::cluster(&owner, &Observed::default(), &cluster.status.clone().unwrap_or_default());
+    let told = called::cluster(&pass.owner, &Observed::default(), &previous);
     let chosen = || names::cluster(&namespace, &cluster.name_any(), cluster.spec.cluster_name.as_deref());
     let names = ClusterNames::new(told.unwrap_or_else(chosen));
-    let told_of = (&cluster.object_ref(&()), &owner);
-    let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &owner, observed, |_| false);
-    match take_away(ctx, told_of, Some(&names), all).await {
+    let of = (&cluster.object_ref(&()), &pass.owner);
+    let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &pass.owner, observed, |_| false);
+    match take_away(ctx, of, Some(&names), all).await {
         Left::Nothing => {
-            ctx.turns.done(&owner.uid);
+            ctx.turns.done(&pass.owner.uid);
             Ok(None)
         }
         Left::Some(problems, due) => {
             if !problems.is_empty() {
-                let moment =
-                    Moment { generation: cluster.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
-                let mut previous = cluster.status.clone().unwrap_or_default();
-                let next = status::cluster_blocked(&previous, &problems, types::NETWORK_READY, moment);
-                write(cluster, &mut previous, next, ctx).await?;
+                pass.tell_blocked(&mut previous, &problems, types::NETWORK_READY).await?;
             }
-            Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))
+            Ok(Some(report::next_due(ctx, &pass.owner.uid, &problems, due)))
         }
     }
 }

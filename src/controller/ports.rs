@@ -5,32 +5,26 @@ use std::collections::BTreeSet;
 
 use super::context::Context;
 use crate::{
-    api::LocalClusterStatus,
-    docker::{
-        error::Error,
-        spec::{ContainerSpec, Published, Role},
-    },
+    docker::spec::{ContainerSpec, Published, Role},
     plan::{
         cluster::image_of,
         desired::Allocation,
         observed::Observed,
         owner::Owner,
         ports::{self, Binding},
-        steps::Plan,
+        subject::Subject,
         validate::Valid,
     },
 };
 
-/// Marks the ports that others have, those that are tried again in vain included.
-pub async fn judge(
+/// The ports that the engine would not bind, those that are tried again in vain included.
+pub async fn observe(
     ctx: &Context,
-    owner: &Owner,
-    valid: &Valid,
+    subject: &Subject<'_>,
+    allocation: &Allocation,
     observed: &Observed,
-    previous: &LocalClusterStatus,
-    plan: &mut Plan,
-    allocation: &mut Allocation,
-) {
+) -> BTreeSet<Binding> {
+    let Subject { valid, owner, previous, .. } = *subject;
     let name = helper(valid);
     if let Some(left) = observed.own_named(&name) {
         // Of a process that ended in between. It may hold the very ports that are missing.
@@ -44,21 +38,16 @@ pub async fn judge(
         taken = still_taken(ctx, owner, &name, &image(ctx, valid, observed), taken).await;
     }
     ctx.memory.set_taken(&owner.uid, taken.clone());
-    ports::judge(plan, valid, allocation, owner, observed, &taken);
+    taken
 }
 
-/// Notes the ports that the engine would not bind, so that the next plan does without them. Whether there are any.
-pub fn note(ctx: &Context, owner: &Owner, error: &Error, valid: &Valid, allocation: &Allocation) -> bool {
-    let refused = ports::refused(error, valid, allocation);
-    let any = !refused.is_empty();
-    if any {
-        let mut taken = ctx.memory.taken(&owner.uid, BTreeSet::new);
-        taken.extend(refused);
-        ctx.memory.set_taken(&owner.uid, taken);
-        // They were tried just now.
-        ctx.memory.try_ports(&owner.uid);
-    }
-    any
+/// Notes the ports that the engine would not bind, so that the next plan does without them.
+pub fn note(ctx: &Context, owner: &Owner, refused: BTreeSet<Binding>) {
+    let mut taken = ctx.memory.taken(&owner.uid, BTreeSet::new);
+    taken.extend(refused);
+    ctx.memory.set_taken(&owner.uid, taken);
+    // They were tried just now.
+    ctx.memory.try_ports(&owner.uid);
 }
 
 fn helper(valid: &Valid) -> String {

@@ -19,7 +19,12 @@ use crate::{
     },
     docker::engine::{ContainerDetail, RegistryAuth},
     k3s,
-    plan::{observed::Observed, refs::Refs, steps::Plan, validate::Valid},
+    plan::{
+        observed::Observed,
+        refs::Refs,
+        steps::{Plan, Problem},
+        validate::Valid,
+    },
 };
 mod manifests;
 mod registries;
@@ -27,20 +32,24 @@ mod registries;
 /// The label of everything that the operator makes in the management cluster.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
 
-/// Follows all references. `None`: the token is missing, without which nothing can be done; the plan says why. What
-/// else is missing only keeps nodes from being made or changed.
+/// Follows all references. Without the token nothing can be done: then the problems alone are returned. What else is
+/// missing only keeps nodes from being made or changed.
 pub async fn refs(
     ctx: &Context,
     cluster: &LocalCluster,
     valid: &Valid,
     observed: &Observed,
-    plan: &mut Plan,
-) -> Result<Option<Refs>, Error> {
-    let (registries, inputs) = registries::resolve(ctx, cluster, valid, observed, plan).await?;
-    let token = token(ctx, cluster, valid, observed, plan).await?;
+) -> Result<Result<Refs, Vec<Problem>>, Error> {
+    let mut plan = Plan::default();
+    let (registries, inputs) = registries::resolve(ctx, cluster, valid, observed, &mut plan).await?;
+    let token = token(ctx, cluster, valid, observed, &mut plan).await?;
     let namespace = cluster.namespace().unwrap_or_default();
-    let manifests = manifests::resolve(ctx, &namespace, valid, plan).await?;
-    Ok(token.map(|(token, next_token)| Refs { token, next_token, registries, manifests, inputs }))
+    let manifests = manifests::resolve(ctx, &namespace, valid, &mut plan).await?;
+    let problems = plan.problems;
+    Ok(match token {
+        Some((token, next_token)) => Ok(Refs { token, next_token, registries, manifests, inputs, problems }),
+        None => Err(problems),
+    })
 }
 
 /// The join secret, and the one that is to take its place. K3s encrypts its data with it, so that what a server works

@@ -2,46 +2,43 @@
 //! followed, and no network, port or image is asked for, so that nothing of that can keep it from being stopped or be held
 //! against it.
 
-use std::sync::Arc;
-
 use kube::Resource;
 
 use super::{
     carry_out::{carry_out, hold, of_docker},
-    context::Context,
     kube_io::Error,
-    local_cluster::{Outcome, write},
+    local_cluster::{Outcome, Pass},
     report,
 };
 use crate::{
     api::{
-        LocalCluster, LocalClusterStatus,
+        LocalClusterStatus,
         condition::{self, types},
     },
-    plan::{local_cluster, observed::Observed, owner::Owner, steps::Plan, validate::Valid},
-    status::{self, Moment},
+    plan::{local_cluster, observed::Observed, steps::Plan, validate::Valid},
+    status::{self},
 };
 
 /// One look at the cluster, and the stops that follow from it.
 pub async fn pass(
-    cluster: &LocalCluster,
+    pass: &Pass<'_>,
     previous: &mut LocalClusterStatus,
-    ctx: &Arc<Context>,
-    (valid, owner, observed): (&Valid, &Owner, &Observed),
-    moment: Moment,
+    valid: &Valid,
+    observed: &Observed,
 ) -> Result<Outcome, Error> {
+    let Pass { cluster, ctx, owner, moment, .. } = pass;
     // It starts when it runs again, and asks for its turn then.
     ctx.turns.done(&owner.uid);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
     let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
     let told = |previous: &LocalClusterStatus, problems: &[_]| {
-        status::stopped(previous, valid, owner, observed, problems, moment)
+        status::stopped(previous, valid, owner, observed, problems, *moment)
     };
     let first_look = previous.observed_generation != Some(moment.generation);
     if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, types::READY) {
         let next = told(previous, &plan.problems);
-        write(cluster, previous, next, ctx).await?;
+        pass.write(previous, next).await?;
     }
     if plan.steps.is_empty() {
         return Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &plan.problems, due)));
@@ -60,6 +57,6 @@ pub async fn pass(
     let mut problems = carried.problems();
     problems.append(&mut plan.problems);
     let next = told(previous, &problems);
-    write(cluster, previous, next, ctx).await?;
+    pass.write(previous, next).await?;
     Ok(Outcome::Next(report::next(ctx, &owner.uid, &problems)))
 }

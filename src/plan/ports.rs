@@ -6,11 +6,7 @@ use std::{
 };
 
 use super::{
-    desired::Allocation,
-    observed::Observed,
-    owner::{Owner, short},
-    steps::Plan,
-    validate::Valid,
+    desired::Allocation, observed::Observed, owner::short, steps::Plan, subject::Subject, validate::Valid,
 };
 use crate::{
     api::{
@@ -58,12 +54,12 @@ pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
 /// bind; the ones that other containers publish are seen.
 pub fn judge(
     plan: &mut Plan,
-    valid: &Valid,
+    subject: &Subject<'_>,
     allocation: &mut Allocation,
-    owner: &Owner,
     observed: &Observed,
     refused: &BTreeSet<Binding>,
 ) {
+    let Subject { valid, owner, .. } = *subject;
     let holder = |binding: &Binding| {
         let container = observed
             .containers

@@ -1,6 +1,6 @@
 //! Contents of the objects that a spec references.
 
-use super::owner::Owner;
+use super::{owner::Owner, steps::Problem};
 use crate::{
     api::names,
     docker::engine::Container,
@@ -24,6 +24,8 @@ pub struct Refs {
     pub manifests: Vec<Manifest>,
     /// What goes into the nodes. `None` while something that it is made of is missing: nodes then stay as they are.
     pub inputs: Option<NodeInputs>,
+    /// What is missing or wrong there.
+    pub problems: Vec<Problem>,
 }
 
 /// What goes into the nodes from Secrets and ConfigMaps.

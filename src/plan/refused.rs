@@ -30,8 +30,7 @@ impl Refused {
     /// does without it. A subnet that is refused for the second time is no news.
     pub fn of_cluster(
         &mut self,
-        action: &Action,
-        error: &Error,
+        (action, error): (&Action, &Error),
         valid: &Valid,
         allocation: &Allocation,
         previous: &LocalClusterStatus,

@@ -16,14 +16,16 @@ use crate::{
     plan::{
         cluster::image_of,
         containers::outdated,
+        decide::Decision,
         desired::{Allocation, Desired, NodeSpec},
         nodes::health::{unready, works},
         observed::Observed,
-        owner::{Owner, short},
+        owner::short,
         ports,
         refs::Refs,
         registries, servers,
-        steps::{Problem, Record, Repairs},
+        steps::{Plan, Problem, Repairs},
+        subject::Subject,
         validate::Valid,
     },
 };
@@ -63,51 +65,29 @@ pub fn cluster_blocked(
 
 /// What a LocalCluster's status is made of.
 pub struct ClusterView<'a> {
-    /// The valid spec.
-    pub valid: &'a Valid,
-    /// Its owner labels.
-    pub owner: &'a Owner,
+    /// The cluster.
+    pub subject: &'a Subject<'a>,
     /// What was allocated.
     pub allocation: &'a Allocation,
     /// What is wanted.
     pub desired: &'a Desired,
-    /// What the spec refers to.
-    pub refs: &'a Refs,
     /// What there is.
     pub observed: &'a Observed,
-    /// The plan's problems and the failures of its steps.
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// The problems of the decision and the failures of its steps.
     pub problems: &'a [Problem],
-    /// The first condition that the plan could not judge.
-    pub unjudged: Option<&'static str>,
-    /// The server that etcd was reset to by this plan.
-    pub reset: Option<&'a str>,
-    /// Whether the cluster's data is lost, and what is known of it forgotten.
-    pub forgets: bool,
-    /// The server that etcd was reset to by the annotation as it is.
-    pub quorum_reset: Option<&'a str>,
-    /// The repairs of nodes.
-    pub repairs: &'a Record,
-    /// The name of the kubeconfig Secret, once it is there.
+    /// The name of the Secret with the kubeconfig, once it is there.
     pub kubeconfig_secret: Option<&'a str>,
 }
 
 /// The status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
-    let ClusterView {
-        valid,
-        owner,
-        allocation,
-        desired,
-        refs,
-        observed,
-        problems,
-        unjudged,
-        reset,
-        forgets,
-        quorum_reset,
-        repairs,
-        kubeconfig_secret,
-    } = *view;
+    let ClusterView { subject, allocation, desired, observed, decision, problems, kubeconfig_secret } = *view;
+    let Subject { valid, owner, refs, .. } = *subject;
+    let Plan { unjudged, reset, forgets, repairs, .. } = &decision.plan;
+    let (unjudged, reset, forgets) = (*unjudged, reset.as_deref(), *forgets);
+    let quorum_reset = subject.quorum_reset(decision);
     let mut conditions = previous.conditions.clone();
     judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
 

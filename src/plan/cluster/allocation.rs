@@ -9,7 +9,6 @@ use ipnet::Ipv4Net;
 
 use crate::{
     api::{
-        LocalClusterStatus,
         condition::{reasons, types},
         local_cluster::Protocol,
         names,
@@ -19,10 +18,10 @@ use crate::{
         addresses::{self, Addresses},
         desired::{AllocatedPort, Allocation},
         observed::Observed,
-        owner::Owner,
         refused::Refused,
         settings::Settings,
         steps::Plan,
+        subject::Subject,
         validate::{Valid, ValidPort},
     },
 };
@@ -30,14 +29,12 @@ use crate::{
 /// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
 pub fn allocate(
     plan: &mut Plan,
-    valid: &Valid,
-    owner: &Owner,
-    settings: &Settings,
+    subject: &Subject<'_>,
     observed: &Observed,
-    previous: &LocalClusterStatus,
     refused: &Refused,
 ) -> Option<Allocation> {
-    let subnet = subnet(plan, valid, owner, settings, observed, previous, &refused.subnets)?;
+    let Subject { valid, owner, settings, previous, .. } = *subject;
+    let subnet = subnet(plan, subject, observed, &refused.subnets)?;
     let refused = &refused.ports;
     let balancer = observed.own_named(&valid.names.load_balancer());
     let mut taken: BTreeSet<u16> = observed
@@ -119,13 +116,11 @@ pub fn allocate(
 /// The cluster's subnet: that of its network, else the last one known, else the spec's, else a free one.
 fn subnet(
     plan: &mut Plan,
-    valid: &Valid,
-    owner: &Owner,
-    settings: &Settings,
+    subject: &Subject<'_>,
     observed: &Observed,
-    previous: &LocalClusterStatus,
     refused: &BTreeSet<Ipv4Net>,
 ) -> Option<Ipv4Net> {
+    let Subject { valid, owner, settings, previous, .. } = *subject;
     let own = |labels: &BTreeMap<String, String>| owner.owns(labels);
     let existing = observed.networks.iter().find(|n| own(&n.labels)).and_then(|n| n.subnets.first().copied());
     if let Some(subnet) = existing {

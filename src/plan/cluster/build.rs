@@ -6,12 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
-
 use super::{image, image_of};
 use crate::{
     api::{
-        LocalClusterStatus,
         condition::types,
         local_cluster::{NodeRole, NodeSet, Protocol},
         names,
@@ -33,39 +30,28 @@ use crate::{
         desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec},
         host_aliases,
         observed::Observed,
-        owner::Owner,
-        refs::Refs,
         registries, servers,
-        settings::Settings,
         steps::Plan,
-        validate::{Valid, ValidFile, ValidPool},
+        subject::Subject,
+        validate::{ValidFile, ValidPool},
     },
 };
 
 /// What a cluster's containers are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Basis<'a> {
-    /// What its spec wants.
-    pub valid: &'a Valid,
-    /// Its owner labels.
-    pub owner: &'a Owner,
-    /// What the operator was set up with.
-    pub settings: &'a Settings,
-    /// What the spec refers to.
-    pub refs: &'a Refs,
+    /// The cluster.
+    pub subject: &'a Subject<'a>,
     /// What was allocated to it.
     pub allocation: &'a Allocation,
     /// What there is.
     pub observed: &'a Observed,
-    /// What was told of it last.
-    pub previous: &'a LocalClusterStatus,
-    /// The time, which only bounds how long something may take.
-    pub now: Timestamp,
 }
 
 /// Everything that the cluster wants. Says in the plan which version it can't have.
 pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
-    let Basis { valid, owner, settings, refs, allocation, observed, previous, now: _ } = basis;
+    let Basis { subject, allocation, observed } = basis;
+    let Subject { valid, owner, settings, refs, previous, .. } = *subject;
     let (image, refusal) = image(valid, settings, observed, previous);
     if let Some((reason, message)) = refusal {
         plan.stalls(types::CONTROL_PLANE_READY, reason, message);
@@ -127,9 +113,9 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn labels(&self, role: Option<&str>) -> BTreeMap<String, String> {
-        let mut labels = self.basis.owner.labels();
+        let mut labels = self.basis.subject.owner.labels();
         labels.insert(names::APP.into(), "k3d".into());
-        labels.insert(names::CLUSTER.into(), self.basis.valid.names.cluster.clone());
+        labels.insert(names::CLUSTER.into(), self.basis.subject.valid.names.cluster.clone());
         if let Some(role) = role {
             labels.insert(names::ROLE.into(), role.into());
             labels.insert(names::SUBNET.into(), self.basis.allocation.addresses.subnet.to_string());
@@ -138,23 +124,23 @@ impl Build<'_> {
     }
 
     fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
-        let name = self.basis.valid.names.node(role, index);
-        let mut sans = self.basis.valid.sans.clone();
-        sans.push(self.basis.valid.api_ip.to_string());
+        let name = self.basis.subject.valid.names.node(role, index);
+        let mut sans = self.basis.subject.valid.sans.clone();
+        sans.push(self.basis.subject.valid.api_ip.to_string());
         sans.push(self.basis.allocation.addresses.load_balancer().to_string());
         let command = args::command(&NodeArgs {
             role,
-            load_balancer: &self.basis.valid.names.load_balancer(),
+            load_balancer: &self.basis.subject.valid.names.load_balancer(),
             sans: &sans,
             taints: &pool.taints,
-            default_endpoint: self.basis.valid.registries.default_endpoint,
+            default_endpoint: self.basis.subject.valid.registries.default_endpoint,
             cgroup_v1: self.cgroup_v1,
             extra: &pool.args,
         });
         let limits = Limits { memory: pool.memory, nano_cpus: pool.nano_cpus };
         let engine = &self.basis.observed.engine;
         let resolvers: String =
-            self.basis.settings.node_dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
+            self.basis.subject.settings.node_dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
         let file = |path: &str, mode, content: Vec<u8>, change| FileSpec {
             path: path.into(),
             mode,
@@ -199,11 +185,11 @@ impl Build<'_> {
             ulimits: pool.ulimits.clone(),
             gpus: pool.gpus,
             extra_hosts: host_aliases::of_nodes(
-                &self.basis.valid.host_aliases,
+                &self.basis.subject.valid.host_aliases,
                 self.basis.allocation.addresses.gateway(),
             ),
             files: [
-                file(k3s::TOKEN_FILE, 0o600, self.basis.refs.token.clone(), FileChange::Recreate),
+                file(k3s::TOKEN_FILE, 0o600, self.basis.subject.refs.token.clone(), FileChange::Recreate),
                 file(k3s::RESOLV_CONF_FILE, 0o644, resolvers.into_bytes(), FileChange::Replace),
             ]
             .into_iter()
@@ -225,7 +211,7 @@ impl Build<'_> {
     /// What the volumes of a node hold that are there: a server's data where it is known to have some, and the password that
     /// its Node was registered with.
     fn expects(&self, node: &str) -> Vec<Vec<String>> {
-        let Basis { valid, observed, .. } = self.basis;
+        let Basis { subject: Subject { valid, .. }, observed, .. } = self.basis;
         let there = |kind: &str| {
             let name = names::volume(node, kind);
             observed.volumes.iter().any(|v| v.name == name)
@@ -249,7 +235,7 @@ impl Build<'_> {
 
     /// What must not be asked of a proxy: the nodes themselves, what is on their network, and what is in the cluster.
     fn inside(&self) -> Vec<String> {
-        let Basis { valid, refs, allocation, .. } = self.basis;
+        let Basis { subject: Subject { valid, refs, .. }, allocation, .. } = self.basis;
         let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
         let nodes = pools
             .into_iter()
@@ -274,7 +260,7 @@ impl Build<'_> {
 
     fn join(&self, index: usize) -> String {
         let voter = |other: usize| {
-            let name = self.basis.valid.names.node(NodeRole::Server, other);
+            let name = self.basis.subject.valid.names.node(NodeRole::Server, other);
             self.basis.observed.node(&name).is_some_and(|n| n.voter == Some(true))
         };
         servers::join_file(index, self.etcd, self.basis.allocation.addresses, self.existing, voter)
@@ -282,7 +268,7 @@ impl Build<'_> {
 
     /// The user's own files for nodes of this role.
     fn given(&self, role: NodeRole) -> impl Iterator<Item = &ValidFile> {
-        self.basis.valid.files.iter().filter(move |f| match f.nodes {
+        self.basis.subject.valid.files.iter().filter(move |f| match f.nodes {
             NodeSet::All => true,
             NodeSet::Servers => role == NodeRole::Server,
             NodeSet::Agents => role == NodeRole::Agent,
@@ -291,7 +277,7 @@ impl Build<'_> {
 
     fn files(&self, role: NodeRole) -> impl Iterator<Item = FileSpec> {
         let live = self.registries.as_ref().map(|r| k3s::registries::named(&r.merged)).unwrap_or_default();
-        let inputs = self.basis.refs.inputs.as_ref();
+        let inputs = self.basis.subject.refs.inputs.as_ref();
         self.given(role).filter_map(move |given| {
             Some(FileSpec {
                 path: given.path.clone(),
@@ -312,8 +298,8 @@ impl Build<'_> {
 
     /// The nodes that published ports are to lead to, and where they stand.
     fn standings(&self) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> {
-        let Basis { valid, allocation, observed, now, .. } = self.basis;
-        balance::standings(observed, valid, allocation.addresses, now)
+        let Basis { subject: Subject { valid, now, .. }, allocation, observed } = self.basis;
+        balance::standings(observed, valid, allocation.addresses, *now)
     }
 
     /// Those that they are about to lead to.
@@ -325,10 +311,11 @@ impl Build<'_> {
     fn load_balancer(&self) -> ContainerSpec {
         let addresses = self.basis.allocation.addresses;
         let nodes = |role, pool: &ValidPool| (0..pool.count).map(move |i| addresses.node(role, i));
-        let servers: Vec<_> = nodes(NodeRole::Server, &self.basis.valid.servers).collect();
-        let agents: Vec<_> = nodes(NodeRole::Agent, &self.basis.valid.agents).collect();
-        let count = self.basis.valid.servers.count;
-        let serving = servers::serving(count, self.etcd, self.existing, self.basis.observed, self.basis.now);
+        let servers: Vec<_> = nodes(NodeRole::Server, &self.basis.subject.valid.servers).collect();
+        let agents: Vec<_> = nodes(NodeRole::Agent, &self.basis.subject.valid.agents).collect();
+        let count = self.basis.subject.valid.servers.count;
+        let serving =
+            servers::serving(count, self.etcd, self.existing, self.basis.observed, self.basis.subject.now);
         let mut forwards = vec![Forward {
             listen: k3s::API_PORT,
             protocol: Protocol::Tcp,
@@ -352,14 +339,14 @@ impl Build<'_> {
             if known.is_empty() { (all, false) } else { (known, true) }
         };
         let api = Published {
-            host_ip: self.basis.valid.api_ip.to_string(),
+            host_ip: self.basis.subject.valid.api_ip.to_string(),
             host_port: self.basis.allocation.api_port,
             port: k3s::API_PORT,
             protocol: Protocol::Tcp.docker().into(),
         };
         let mut ports: Vec<Published> =
             self.basis.allocation.api_held.is_none().then_some(api).into_iter().collect();
-        for (port, allocated) in self.basis.valid.ports.iter().zip(&self.basis.allocation.ports) {
+        for (port, allocated) in self.basis.subject.valid.ports.iter().zip(&self.basis.allocation.ports) {
             for i in 0..=port.further {
                 let (listen, host_port) = (allocated.listen + i, allocated.host_port + i);
                 let (nodes, placed) = nodes_of(port.nodes);
@@ -395,10 +382,10 @@ impl Build<'_> {
         });
         let mut labels = self.labels(Some("loadbalancer"));
         labels.insert(names::API_PORT.into(), self.basis.allocation.api_port.to_string());
-        let name = self.basis.valid.names.load_balancer();
+        let name = self.basis.subject.valid.names.load_balancer();
         // Kept for the same reason as the node image.
         let image = image_of(self.basis.observed, &name)
-            .unwrap_or_else(|| self.basis.settings.load_balancer_image.clone());
+            .unwrap_or_else(|| self.basis.subject.settings.load_balancer_image.clone());
         ContainerSpec {
             labels,
             endpoint: self.endpoint(addresses.load_balancer()),

@@ -1,0 +1,154 @@
+//! The decision about a LocalCluster, in the order in which a reconcile learns of it: what is allocated, what is
+//! desired, what is done. All of it is pure, and all that it is made from is an argument.
+
+use std::collections::BTreeSet;
+
+use super::{
+    cluster::{self, Basis},
+    desired::{Allocation, Desired},
+    failures,
+    inputs::{Inputs, Request},
+    local_cluster,
+    nodes::repair,
+    observed::Observed,
+    ports::{self, Binding},
+    refused::Refused,
+    servers,
+    steps::{Action, Plan, Problem, Record},
+    subject::Subject,
+    turns,
+};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, types},
+    },
+    docker::error::Error,
+};
+
+/// What is allocated to a LocalCluster, with what there is to say of it.
+pub struct Allocated {
+    /// The allocation.
+    pub allocation: Allocation,
+    problems: Vec<Problem>,
+}
+
+/// What a LocalCluster wants, with what there is to say of it.
+pub struct Wanted {
+    /// The desired state.
+    pub desired: Desired,
+    problems: Vec<Problem>,
+}
+
+/// What is to be done about a LocalCluster.
+pub struct Decision {
+    /// The steps, and why the object is not as desired.
+    pub plan: Plan,
+    /// Whether the steps start a cluster, which takes a turn.
+    pub begins: bool,
+    /// Whether an earlier start is over, so that its turn is free.
+    pub started: bool,
+    /// The repairs that the last status has.
+    repairs: Record,
+}
+
+/// What a failed step means for the next plan.
+pub enum Consequence {
+    /// Another subnet or host port is chosen.
+    ChosenAgain,
+    /// These host ports are held by others, and are left out.
+    PortsHeld(BTreeSet<Binding>),
+    /// The object has this problem.
+    Problem(Problem),
+    /// The picture was out of date; another look is all that is needed.
+    OutOfDate,
+}
+
+impl Subject<'_> {
+    /// Allocates what the spec leaves open. Fails with the reasons why that is not possible.
+    pub fn allocate(&self, observed: &Observed, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
+        let mut plan = Plan::default();
+        match cluster::allocate(&mut plan, self, observed, refused) {
+            Some(allocation) => Ok(Allocated { allocation, problems: plan.problems }),
+            None => Err(plan.problems),
+        }
+    }
+
+    /// Marks the host ports that others hold: those of other containers, and those that the engine would not bind.
+    pub fn leave_out(&self, allocated: &mut Allocated, observed: &Observed, refused: &BTreeSet<Binding>) {
+        let mut plan = Plan::default();
+        ports::judge(&mut plan, self, &mut allocated.allocation, observed, refused);
+        allocated.problems.append(&mut plan.problems);
+    }
+
+    /// Computes the desired state.
+    pub fn desire(&self, allocated: &Allocated, observed: &Observed) -> Wanted {
+        let mut plan = Plan::default();
+        let basis = Basis { subject: self, allocation: &allocated.allocation, observed };
+        let desired = cluster::desired(&mut plan, basis);
+        Wanted { desired, problems: plan.problems }
+    }
+
+    /// Plans the way from what there is to what is desired.
+    pub fn decide(&self, allocated: &Allocated, wanted: &Wanted, observed: &Observed) -> Decision {
+        let repairs = repair::remembered(self.previous, self.generation);
+        let inputs = Inputs {
+            owner: self.owner,
+            observed,
+            refs: self.refs,
+            management: &self.settings.management,
+            holders: &servers::holders(self.previous, &self.valid.names),
+            reset: self.reset(),
+            repairs: &repairs,
+            repair_after: self.settings.node_repair_after,
+            now: self.now,
+        };
+        let problems = [&self.refs.problems, &allocated.problems, &wanted.problems];
+        let problems = problems.into_iter().flatten().cloned().collect();
+        let mut plan = Plan { problems, ..Plan::default() };
+        local_cluster::plan(&mut plan, &wanted.desired, &inputs);
+        let begins = turns::begins(&plan, &wanted.desired, observed, &self.previous.conditions);
+        Decision { plan, begins, started: turns::works(observed), repairs }
+    }
+
+    /// What a step means that Docker failed. `previous` is the status that was written last.
+    pub fn docker_failed(
+        &self,
+        (action, error): (&Action, &Error),
+        allocation: &Allocation,
+        previous: &LocalClusterStatus,
+        refused: &mut Refused,
+    ) -> Consequence {
+        if refused.of_cluster((action, error), self.valid, allocation, previous) {
+            return Consequence::ChosenAgain;
+        }
+        let held = ports::refused(error, self.valid, allocation);
+        if !held.is_empty() {
+            return Consequence::PortsHeld(held);
+        }
+        let problem = failures::docker(action, error, Some(&self.valid.names));
+        problem.map_or(Consequence::OutOfDate, Consequence::Problem)
+    }
+
+    /// The reset of etcd that the annotation asks for.
+    fn reset(&self) -> Request<'_> {
+        Request { asked: self.reset_quorum, done: self.previous.quorum_reset.as_deref() }
+    }
+
+    /// The reset of etcd that the status remembers after a decision.
+    pub fn quorum_reset(&self, decision: &Decision) -> Option<&str> {
+        self.reset().told(&decision.plan)
+    }
+}
+
+impl Decision {
+    /// Reports whether the status is written before anything is done. Ready is taken back first, or `kubectl wait`
+    /// would pass meanwhile; and a repair is counted first, or an operator that is killed by it would forget it.
+    pub fn is_told_first(&self, subject: &Subject<'_>) -> bool {
+        let first_look = subject.previous.observed_generation != Some(subject.generation);
+        let ready = condition::is_true(&subject.previous.conditions, types::READY);
+        let no_longer = !self.plan.problems.is_empty() && ready;
+        let counted = self.plan.repairs != self.repairs;
+        first_look || no_longer || counted || self.plan.forgets || self.plan.steps.is_empty()
+    }
+}
