@@ -9,11 +9,12 @@ use kube::{Resource, ResourceExt};
 use super::{
     context::Context,
     kube_io::{self, Error},
+    local_cluster::Pass,
     report, resolve,
 };
 use crate::{
     api::{
-        LocalCluster, LocalClusterStatus,
+        LocalClusterStatus,
         condition::{reasons, types},
     },
     k3s::{API_PORT, certificate, kubeconfig},
@@ -42,12 +43,13 @@ pub struct Sight<'a> {
 
 /// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
 pub async fn kubeconfig_secret(
-    (ctx, cluster): (&Context, &LocalCluster),
+    pass: &Pass<'_>,
     plan: &mut Plan,
     previous: &LocalClusterStatus,
     sight: Sight<'_>,
     credentials: Option<kubeconfig::Credentials>,
 ) -> Result<Option<String>, Error> {
+    let Pass { ctx, cluster, .. } = *pass;
     let Sight { desired, allocation, .. } = sight;
     let name = format!("{}-kubeconfig", cluster.name_any());
     let Some(credentials) = credentials else {

@@ -1,21 +1,19 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::future::try_join_all;
-use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     balance,
-    carry_out::{Carried, Left, carry_out, hold, take_away},
+    carry_out::{Left, take_away},
     context::Context,
     credentials::{self, Sight},
-    execute, expiry, hang,
-    kube_io::{self, Error},
+    details::details,
+    hang,
+    kube_io::Error,
     local_cluster::child::ChildApi,
     manifests, observe, ports,
-    pulls::Wake,
     reach::{self, Seen},
     report, resolve, stopped,
 };
@@ -26,29 +24,21 @@ use crate::{
         names::{self, ClusterNames},
     },
     child::api as child,
-    docker::{engine::State, error::Error as DockerError},
-    k3s,
+    docker::error::Error as DockerError,
     plan::{
         called,
-        decide::{Consequence, Decision},
-        desired::Desired,
-        failures,
+        desired::{Allocation, Desired},
         local_cluster::teardown,
         observed::Observed,
         owner::Owner,
         refs::Refs,
-        servers::data_loss,
-        steps::{Action, Plan, Problem},
+        steps::{Plan, Problem},
         subject::Subject,
-        turns,
         validate::{self, Valid},
     },
-    status::{self, ClusterView, Moment},
-    time::after,
+    status::{ClusterView, Moment},
 };
 
-/// How long a node has from its start to its first report before its log is looked at for why it is not let in.
-const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
 
@@ -109,7 +99,7 @@ pub struct Pass<'a> {
     /// The generation and the time.
     pub moment: Moment,
     /// Whether it is the last one in a row, after which the status tells how far it got.
-    last: bool,
+    pub last: bool,
 }
 
 impl<'p> Pass<'p> {
@@ -156,24 +146,15 @@ impl<'p> Pass<'p> {
         let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
         let held = ports::observe(self.ctx, &subject, &allocated.allocation, &observed).await;
         subject.leave_out(&mut allocated, &observed, &held);
-        let Seen { credentials, child } =
-            reach::child(self.ctx, &self.owner, &mut observed, &valid, &allocated.allocation).await;
-        hang::observe(self.ctx, &self.owner, &valid, &mut observed).await;
-        self.docker(balance::observe(self.ctx, &valid, &allocated.allocation, &mut observed).await)?;
+        let Seen { credentials, child } = self.contact(&valid, &allocated.allocation, &mut observed).await?;
         let wanted = subject.desire(&allocated, &observed);
         self.details(&refs, child.as_deref(), &wanted.desired, &mut observed).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
         let sight =
             Sight { desired: &wanted.desired, allocation: &allocated.allocation, observed: &observed };
-        let secret = credentials::kubeconfig_secret(
-            (self.ctx, self.cluster),
-            &mut decision.plan,
-            previous,
-            sight,
-            credentials,
-        );
-        let secret = secret.await?;
+        let secret =
+            credentials::kubeconfig_secret(self, &mut decision.plan, previous, sight, credentials).await?;
         let view = ClusterView {
             subject: &subject,
             allocation: &allocated.allocation,
@@ -232,6 +213,19 @@ impl<'p> Pass<'p> {
         }
     }
 
+    /// The created cluster's API, and what nodes tell of it from inside.
+    async fn contact(
+        &self,
+        valid: &Valid,
+        allocation: &Allocation,
+        observed: &mut Observed,
+    ) -> Result<Seen, Stop> {
+        let seen = reach::child(self.ctx, &self.owner, observed, valid, allocation).await;
+        hang::observe(self.ctx, &self.owner, valid, observed).await;
+        self.docker(balance::observe(self.ctx, valid, allocation, observed).await)?;
+        Ok(seen)
+    }
+
     /// What is looked at once it is known what is wanted.
     async fn details(
         &self,
@@ -247,163 +241,6 @@ impl<'p> Pass<'p> {
         self.docker(ctx.preloads.observe(&ctx.pulls, observed, desired).await)
     }
 
-    /// Holds back what has to wait for its turn, and starts what goes on in the background. Returns when the first step
-    /// that was held back is due.
-    async fn admit(
-        &self,
-        valid: &Valid,
-        desired: &Desired,
-        observed: &Observed,
-        decision: &mut Decision,
-    ) -> Result<Option<Duration>, Error> {
-        let (ctx, uid, plan) = (self.ctx, &self.owner.uid, &mut decision.plan);
-        report::notes(ctx, &self.cluster.object_ref(&()), uid, plan);
-        if decision.started {
-            ctx.turns.done(uid);
-        }
-        let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
-        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.cluster)) {
-            turns::wait(plan);
-        }
-        let due = hold(ctx, uid, plan, Some(&valid.names));
-        start_pulls(ctx, self.cluster, valid, desired, plan).await?;
-        for import in &plan.imports {
-            ctx.preloads.start(import, wake(ctx, self.cluster));
-        }
-        Ok(due)
-    }
-
-    /// Executes what was decided, and tells of it.
-    async fn act(
-        &self,
-        previous: &mut LocalClusterStatus,
-        view: ClusterView<'_>,
-        child: Option<&dyn ChildApi>,
-        due: Option<Duration>,
-    ) -> Result<Outcome, Stop> {
-        let (ctx, decision, uid) = (self.ctx, view.decision, &self.owner.uid);
-        let plan = &decision.plan;
-        if plan.forgets {
-            let object = self.cluster.object_ref(&());
-            report::warning(ctx, &object, reasons::DATA_LOST, data_loss::RECREATED);
-        }
-        if decision.is_told_first(view.subject) || self.last {
-            self.tell(previous, &view, &plan.problems).await?;
-        }
-        if plan.steps.is_empty() {
-            let next = report::next_due(ctx, uid, &plan.problems, due);
-            // What is settled is otherwise looked at seldom.
-            let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
-            return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, self.moment.now))));
-        }
-        let (carried, retry) = self.execute(previous, &view, child).await;
-        let all_done = carried.report.failed.is_empty();
-        if decision.begins && !all_done {
-            ctx.turns.done(uid);
-        }
-        let mut problems = carried.problems();
-        if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
-            // A drain asks again and again; nothing else is worth another look at once.
-            let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
-            if busy && all_done {
-                return Ok(Outcome::Again);
-            }
-            self.tell(previous, &view, &plan.problems).await?;
-            return Ok(Outcome::Next(report::waiting(ctx, uid)));
-        }
-        problems.extend(plan.problems.iter().cloned());
-        self.tell(previous, &view, &problems).await?;
-        Ok(Outcome::Next(report::next_due(ctx, uid, &problems, due)))
-    }
-
-    /// Carries the steps out. Returns also whether something that Docker refused is chosen again or left out.
-    async fn execute(
-        &self,
-        previous: &LocalClusterStatus,
-        view: &ClusterView<'_>,
-        child: Option<&dyn ChildApi>,
-    ) -> (Carried, bool) {
-        let (ctx, subject, plan) = (self.ctx, view.subject, &view.decision.plan);
-        let names = Some(&subject.valid.names);
-        let mut retry = false;
-        let meaning = |action: &Action, error: &execute::Error| match error {
-            execute::Error::Docker(error) => {
-                let consequence = ctx.memory.refuse(&self.owner.uid, |refused| {
-                    subject.docker_failed((action, error), view.allocation, previous, refused)
-                });
-                match consequence {
-                    Consequence::Problem(problem) => return Some(problem),
-                    Consequence::ChosenAgain => retry = true,
-                    Consequence::PortsHeld(held) => {
-                        ports::note(ctx, &self.owner, held);
-                        retry = true;
-                    }
-                    Consequence::OutOfDate => {}
-                }
-                None
-            }
-            execute::Error::Child(error) => {
-                // Where this server can't, another one may.
-                if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
-                    ctx.memory.drop_child(&self.owner.uid);
-                }
-                Some(failures::child(action, error, names, &plan.problems))
-            }
-            execute::Error::NoChild => {
-                let error = child::Error::Unreachable(error.to_string());
-                Some(failures::child(action, &error, names, &plan.problems))
-            }
-            execute::Error::NotMade(_) => None,
-        };
-        let of = (&self.cluster.object_ref(&()), &self.owner);
-        let carried = carry_out(ctx, of, plan, child, self.moment.now, meaning).await;
-        // Whatever was done to a container may have changed its files.
-        for detail in view.observed.own.values() {
-            if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
-                ctx.files.forget(&detail.container.id);
-            }
-        }
-        (carried, retry)
-    }
-
-    /// Writes the status of a decision.
-    async fn tell(
-        &self,
-        previous: &mut LocalClusterStatus,
-        view: &ClusterView<'_>,
-        problems: &[Problem],
-    ) -> Result<(), Error> {
-        let next = status::cluster(previous, &ClusterView { problems, ..*view }, self.moment);
-        self.write(previous, next).await
-    }
-
-    /// Writes the status of a cluster of which nothing is known but its problems.
-    async fn tell_blocked(
-        &self,
-        previous: &mut LocalClusterStatus,
-        problems: &[Problem],
-        unknown: &str,
-    ) -> Result<(), Error> {
-        let next = status::cluster_blocked(previous, problems, unknown, self.moment);
-        self.write(previous, next).await
-    }
-
-    /// Writes the status where it differs, and keeps it as the last one written.
-    pub async fn write(
-        &self,
-        previous: &mut LocalClusterStatus,
-        mut next: LocalClusterStatus,
-    ) -> Result<(), Error> {
-        next.expires_at = expiry::told(self.cluster);
-        if *previous == next {
-            return Ok(());
-        }
-        kube_io::write_status(&self.ctx.client, self.cluster, &next).await?;
-        report::turned(self.ctx, &self.cluster.object_ref(&()), &previous.conditions, &next.conditions);
-        *previous = next;
-        Ok(())
-    }
-
     /// A look at Docker; a failed one ends the pass.
     fn docker<T>(&self, look: Result<T, DockerError>) -> Result<T, Stop> {
         look.map_err(|error| Stop::Blocked(vec![report::docker(self.ctx, &error)], types::NETWORK_READY))
@@ -413,99 +250,6 @@ impl<'p> Pass<'p> {
     fn blocked(refs: &Refs, problems: Vec<Problem>) -> Stop {
         Stop::Blocked([refs.problems.clone(), problems].concat(), types::REGISTRIES_READY)
     }
-}
-
-/// Images and files, once it is known which are wanted.
-async fn details(
-    ctx: &Context,
-    observed: &mut Observed,
-    desired: &Desired,
-    token: &[u8],
-) -> Result<(), DockerError> {
-    let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
-    let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
-    last_words(ctx, observed, token).await?;
-    let states = images
-        .into_iter()
-        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
-    observed.images = try_join_all(states).await?.into_iter().collect();
-    observe::credentials(&ctx.files, observed, desired).await?;
-    observe::hosts(&ctx.files, observed, desired).await?;
-    if let Some(look) = &desired.mounts.look {
-        observe::host_paths(&*ctx.engine, observed, look).await?;
-    }
-    observe::files(&ctx.files, observed, &specs).await
-}
-
-/// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
-async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
-    let token = String::from_utf8_lossy(token);
-    let working: BTreeSet<String> = observe::all_working(observed);
-    for detail in observed.own.values_mut() {
-        let id = &detail.container.id;
-        // Between two of its ends it runs, for a moment.
-        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, TO_REPORT));
-        let starts = !working.contains(id) && detail.container.state == State::Running && !young;
-        if starts && observed.child.state().is_some() {
-            let lines = ctx.engine.logs(id, 100).await?;
-            if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
-                observed.rejected.insert(id.clone());
-            }
-        }
-        let loops =
-            detail.container.state == State::Running && detail.started_again > 0 && !working.contains(id);
-        let failed = detail.container.state == State::Restarting
-            || (detail.container.state == State::Exited
-                && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
-        if detail.container.state == State::Exited
-            && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
-        {
-            let lines = ctx.engine.logs(id, 100).await?;
-            let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
-            observed.logs.insert(id.clone(), lines);
-        } else if loops || (failed && detail.error.as_deref().unwrap_or_default().is_empty()) {
-            let mut lines = ctx.engine.logs(id, 100).await?;
-            lines.retain(|line| !line.contains(&*token));
-            if let Some(words) = k3s::log::refused_arguments(&lines) {
-                observed.refused_arguments.insert(id.clone(), words);
-            }
-            if failed {
-                detail.error = k3s::log::last_words(&lines);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Starts the pulls that the plan asks for.
-async fn start_pulls(
-    ctx: &Arc<Context>,
-    cluster: &LocalCluster,
-    valid: &validate::Valid,
-    desired: &Desired,
-    plan: &mut Plan,
-) -> Result<(), Error> {
-    let node_image = desired.servers.first().map(|s| s.container.image.as_str());
-    let namespace = cluster.namespace().unwrap_or_default();
-    for image in plan.pulls.clone() {
-        let mut auth = None;
-        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
-        {
-            auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
-            if auth.is_none() {
-                continue;
-            }
-        }
-        ctx.pulls.start(&image, auth, wake(ctx, cluster));
-    }
-    Ok(())
-}
-
-/// Has the cluster looked at again when something in the background ends.
-fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
-    let (triggers, name) = (ctx.triggers.clone(), cluster.name_any());
-    let namespace = cluster.namespace().unwrap_or_default();
-    Box::new(move || triggers.cluster(&namespace, &name))
 }
 
 /// Takes away everything that the object made. `None`: all of it is gone.

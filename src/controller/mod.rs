@@ -1,10 +1,12 @@
 //! The shell round the pure core: watches, reconciles and reports.
 
+mod act;
 pub mod backoff;
 mod balance;
 mod carry_out;
 pub mod context;
 pub mod credentials;
+mod details;
 pub mod execute;
 mod expiry;
 pub mod files;

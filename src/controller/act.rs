@@ -1,0 +1,220 @@
+//! From a decision about a LocalCluster to what is done about it and told of it.
+
+use super::{
+    carry_out::{Carried, carry_out, hold},
+    context::Context,
+    execute, expiry,
+    kube_io::{self, Error},
+    local_cluster::{Outcome, Pass, Stop},
+    ports,
+    pulls::Wake,
+    report, resolve,
+};
+use crate::{
+    api::{LocalCluster, LocalClusterStatus, condition::reasons},
+    child::api::{self as child, ChildApi},
+    plan::{
+        decide::{Consequence, Decision},
+        desired::Desired,
+        failures,
+        observed::Observed,
+        servers::data_loss,
+        steps::{Action, Plan, Problem},
+        turns,
+        validate::{self, Valid},
+    },
+    status::{self, ClusterView},
+};
+use kube::Resource;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+impl Pass<'_> {
+    /// Holds back what has to wait for its turn, and starts what goes on in the background. Returns when the first step
+    /// that was held back is due.
+    pub async fn admit(
+        &self,
+        valid: &Valid,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &mut Decision,
+    ) -> Result<Option<Duration>, Error> {
+        let (ctx, uid, plan) = (self.ctx, &self.owner.uid, &mut decision.plan);
+        report::notes(ctx, &self.cluster.object_ref(&()), uid, plan);
+        if decision.started {
+            ctx.turns.done(uid);
+        }
+        let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
+        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.cluster)) {
+            turns::wait(plan);
+        }
+        let due = hold(ctx, uid, plan, Some(&valid.names));
+        start_pulls(ctx, self.cluster, valid, desired, plan).await?;
+        for import in &plan.imports {
+            ctx.preloads.start(import, wake(ctx, self.cluster));
+        }
+        Ok(due)
+    }
+
+    /// Executes what was decided, and tells of it.
+    pub async fn act(
+        &self,
+        previous: &mut LocalClusterStatus,
+        view: ClusterView<'_>,
+        child: Option<&dyn ChildApi>,
+        due: Option<Duration>,
+    ) -> Result<Outcome, Stop> {
+        let (ctx, decision, uid) = (self.ctx, view.decision, &self.owner.uid);
+        let plan = &decision.plan;
+        if plan.forgets {
+            let object = self.cluster.object_ref(&());
+            report::warning(ctx, &object, reasons::DATA_LOST, data_loss::RECREATED);
+        }
+        if decision.is_told_first(view.subject) || self.last {
+            self.tell(previous, &view, &plan.problems).await?;
+        }
+        if plan.steps.is_empty() {
+            let next = report::next_due(ctx, uid, &plan.problems, due);
+            // What is settled is otherwise looked at seldom.
+            let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
+            return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, self.moment.now))));
+        }
+        let (carried, retry) = self.execute(previous, &view, child).await;
+        let all_done = carried.report.failed.is_empty();
+        if decision.begins && !all_done {
+            ctx.turns.done(uid);
+        }
+        let mut problems = carried.problems();
+        if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
+            // A drain asks again and again; nothing else is worth another look at once.
+            let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
+            if busy && all_done {
+                return Ok(Outcome::Again);
+            }
+            self.tell(previous, &view, &plan.problems).await?;
+            return Ok(Outcome::Next(report::waiting(ctx, uid)));
+        }
+        problems.extend(plan.problems.iter().cloned());
+        self.tell(previous, &view, &problems).await?;
+        Ok(Outcome::Next(report::next_due(ctx, uid, &problems, due)))
+    }
+
+    /// Carries the steps out. Returns also whether something that Docker refused is chosen again or left out.
+    async fn execute(
+        &self,
+        previous: &LocalClusterStatus,
+        view: &ClusterView<'_>,
+        child: Option<&dyn ChildApi>,
+    ) -> (Carried, bool) {
+        let (ctx, subject, plan) = (self.ctx, view.subject, &view.decision.plan);
+        let names = Some(&subject.valid.names);
+        let mut retry = false;
+        let meaning = |action: &Action, error: &execute::Error| match error {
+            execute::Error::Docker(error) => {
+                let consequence = ctx.memory.refuse(&self.owner.uid, |refused| {
+                    subject.docker_failed((action, error), view.allocation, previous, refused)
+                });
+                match consequence {
+                    Consequence::Problem(problem) => return Some(problem),
+                    Consequence::ChosenAgain => retry = true,
+                    Consequence::PortsHeld(held) => {
+                        ports::note(ctx, &self.owner, held);
+                        retry = true;
+                    }
+                    Consequence::OutOfDate => {}
+                }
+                None
+            }
+            execute::Error::Child(error) => {
+                // Where this server can't, another one may.
+                if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
+                    ctx.memory.drop_child(&self.owner.uid);
+                }
+                Some(failures::child(action, error, names, &plan.problems))
+            }
+            execute::Error::NoChild => {
+                let error = child::Error::Unreachable(error.to_string());
+                Some(failures::child(action, &error, names, &plan.problems))
+            }
+            execute::Error::NotMade(_) => None,
+        };
+        let of = (&self.cluster.object_ref(&()), &self.owner);
+        let carried = carry_out(ctx, of, plan, child, self.moment.now, meaning).await;
+        // Whatever was done to a container may have changed its files.
+        for detail in view.observed.own.values() {
+            if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
+                ctx.files.forget(&detail.container.id);
+            }
+        }
+        (carried, retry)
+    }
+
+    /// Writes the status of a decision.
+    async fn tell(
+        &self,
+        previous: &mut LocalClusterStatus,
+        view: &ClusterView<'_>,
+        problems: &[Problem],
+    ) -> Result<(), Error> {
+        let next = status::cluster(previous, &ClusterView { problems, ..*view }, self.moment);
+        self.write(previous, next).await
+    }
+
+    /// Writes the status of a cluster of which nothing is known but its problems.
+    pub async fn tell_blocked(
+        &self,
+        previous: &mut LocalClusterStatus,
+        problems: &[Problem],
+        unknown: &str,
+    ) -> Result<(), Error> {
+        let next = status::cluster_blocked(previous, problems, unknown, self.moment);
+        self.write(previous, next).await
+    }
+
+    /// Writes the status where it differs, and keeps it as the last one written.
+    pub async fn write(
+        &self,
+        previous: &mut LocalClusterStatus,
+        mut next: LocalClusterStatus,
+    ) -> Result<(), Error> {
+        next.expires_at = expiry::told(self.cluster);
+        if *previous == next {
+            return Ok(());
+        }
+        kube_io::write_status(&self.ctx.client, self.cluster, &next).await?;
+        report::turned(self.ctx, &self.cluster.object_ref(&()), &previous.conditions, &next.conditions);
+        *previous = next;
+        Ok(())
+    }
+}
+
+/// Starts the pulls that the plan asks for.
+async fn start_pulls(
+    ctx: &Arc<Context>,
+    cluster: &LocalCluster,
+    valid: &validate::Valid,
+    desired: &Desired,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    let node_image = desired.servers.first().map(|s| s.container.image.as_str());
+    let namespace = cluster.namespace().unwrap_or_default();
+    for image in plan.pulls.clone() {
+        let mut auth = None;
+        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
+        {
+            auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
+            if auth.is_none() {
+                continue;
+            }
+        }
+        ctx.pulls.start(&image, auth, wake(ctx, cluster));
+    }
+    Ok(())
+}
+
+/// Has the cluster looked at again when something in the background ends.
+fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
+    let (triggers, name) = (ctx.triggers.clone(), cluster.name_any());
+    let namespace = cluster.namespace().unwrap_or_default();
+    Box::new(move || triggers.cluster(&namespace, &name))
+}

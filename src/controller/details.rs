@@ -1,0 +1,77 @@
+//! What is looked at once it is known what a LocalCluster wants: images, files, and the logs of nodes that do not work.
+
+use super::{context::Context, observe};
+use crate::{
+    api::RESET_QUORUM_ANNOTATION,
+    docker::{engine::State, error::Error as DockerError},
+    k3s,
+    plan::{desired::Desired, observed::Observed},
+    time::after,
+};
+use futures::future::try_join_all;
+use jiff::SignedDuration;
+use std::collections::BTreeSet;
+/// Images and files, once it is known which are wanted.
+pub async fn details(
+    ctx: &Context,
+    observed: &mut Observed,
+    desired: &Desired,
+    token: &[u8],
+) -> Result<(), DockerError> {
+    let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
+    let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
+    last_words(ctx, observed, token).await?;
+    let states = images
+        .into_iter()
+        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
+    observed.images = try_join_all(states).await?.into_iter().collect();
+    observe::credentials(&ctx.files, observed, desired).await?;
+    observe::hosts(&ctx.files, observed, desired).await?;
+    if let Some(look) = &desired.mounts.look {
+        observe::host_paths(&*ctx.engine, observed, look).await?;
+    }
+    observe::files(&ctx.files, observed, &specs).await
+}
+
+/// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
+async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
+    let token = String::from_utf8_lossy(token);
+    let working: BTreeSet<String> = observe::all_working(observed);
+    for detail in observed.own.values_mut() {
+        let id = &detail.container.id;
+        // Between two of its ends it runs, for a moment.
+        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, TO_REPORT));
+        let starts = !working.contains(id) && detail.container.state == State::Running && !young;
+        if starts && observed.child.state().is_some() {
+            let lines = ctx.engine.logs(id, 100).await?;
+            if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
+                observed.rejected.insert(id.clone());
+            }
+        }
+        let loops =
+            detail.container.state == State::Running && detail.started_again > 0 && !working.contains(id);
+        let failed = detail.container.state == State::Restarting
+            || (detail.container.state == State::Exited
+                && detail.exit_code.is_some_and(|c| c != 0 && c != 137));
+        if detail.container.state == State::Exited
+            && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
+        {
+            let lines = ctx.engine.logs(id, 100).await?;
+            let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
+            observed.logs.insert(id.clone(), lines);
+        } else if loops || (failed && detail.error.as_deref().unwrap_or_default().is_empty()) {
+            let mut lines = ctx.engine.logs(id, 100).await?;
+            lines.retain(|line| !line.contains(&*token));
+            if let Some(words) = k3s::log::refused_arguments(&lines) {
+                observed.refused_arguments.insert(id.clone(), words);
+            }
+            if failed {
+                detail.error = k3s::log::last_words(&lines);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How long a node has from its start to its first report before its log is looked at for why it is not let in.
+const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
