@@ -13,23 +13,22 @@ use localcluster_operator::{
     docker::{engine::Update, error::Error},
     k3s::{KUBECONFIG_FILE, load_balancer, manifests},
     plan::{
-        called, cluster,
+        called,
+        decide::{Consequence, Decision},
         desired::{Allocation, Desired},
         failures,
-        inputs::{Inputs, Request},
         local_cluster::{self, teardown},
         management::Management,
         manifests::asked,
-        nodes::repair,
         observed::Observed,
         owner::Owner,
-        ports::{self, Binding},
+        ports::Binding,
         refs::{Manifest, NodeInputs, Refs, UsedRegistry},
         refused::Refused,
         registry::{self, config::Secrets, volume},
-        servers,
         settings::Settings,
         steps::{Action, Plan, Problem, Step, Target},
+        subject::Subject,
         validate::{self, Text, Valid, ValidRegistry},
     },
     status::{self, ClusterView, Moment, RegistryView},
@@ -110,12 +109,6 @@ pub enum Failure {
 /// Ids of containers that the running plan made, by name.
 pub type Made = BTreeMap<String, String>;
 
-impl ClusterObject {
-    fn reset(&self) -> Request<'_> {
-        Request { asked: self.request.as_deref(), done: self.status.quorum_reset.as_deref() }
-    }
-}
-
 impl World {
     /// Does what a step of the plan for this cluster says, as the executor does it.
     pub fn act(&mut self, action: &Action, cluster: &str, made: &mut Made) -> Result<(), Failure> {
@@ -191,6 +184,9 @@ pub struct Whole {
     pub refs: Refs,
     pub allocation: Allocation,
     pub desired: Desired,
+    pub decision: Decision,
+    /// Whether the status is written before anything is done.
+    told_first: bool,
 }
 
 /// A world with objects.
@@ -315,6 +311,7 @@ impl Lab {
             registries: used.collect::<Option<_>>()?,
             manifests,
             inputs,
+            problems: Vec::new(),
         })
     }
 
@@ -346,58 +343,55 @@ impl Lab {
             local_cluster::stop(&mut plan, &valid.names, &observed);
             return Look { plan, owner, observed, whole: None };
         }
-        let refs = self.refs(&valid, &observed);
-        let allocation = cluster::allocate(
-            &mut plan,
-            &valid,
-            &owner,
-            &self.settings,
-            &observed,
-            &object.status,
-            &object.refused,
-        );
-        let (Some(refs), Some(mut allocation)) = (refs, allocation) else {
-            if plan.problems.is_empty() {
-                plan.waits(types::RESOLVED_REFS, "RegistryNotFound", "");
-            }
+        let Some(refs) = self.refs(&valid, &observed) else {
+            plan.waits(types::RESOLVED_REFS, "RegistryNotFound", "");
             return Look { plan, owner, observed, whole: None };
         };
-        ports::judge(&mut plan, &valid, &mut allocation, &owner, &observed, &object.taken);
-        let (settings, previous) = (&self.settings, &object.status);
-        let basis = cluster::Basis {
-            valid: &valid,
-            owner: &owner,
-            settings,
-            refs: &refs,
-            allocation: &allocation,
-            observed: &observed,
-            previous,
-            now: self.world.now(),
+        let subject = self.subject(object, &owner, &valid, &refs);
+        let mut allocated = match subject.allocate(&observed, &object.refused) {
+            Ok(allocated) => allocated,
+            Err(problems) => {
+                plan.problems = problems;
+                return Look { plan, owner, observed, whole: None };
+            }
         };
-        let desired = cluster::desired(&mut plan, basis);
+        subject.leave_out(&mut allocated, &observed, &object.taken);
+        let wanted = subject.desire(&allocated, &observed);
         let asked = asked(&refs.manifests, &observed);
         observed.manifests.objects = self.world.there(&valid.names.cluster, &asked).ok();
-        if let Some(look) = &desired.mounts.look {
+        if let Some(look) = &wanted.desired.mounts.look {
             self.world.look(&mut observed, look);
         }
-        let repairs = repair::remembered(previous, object.generation);
-        let inputs = Inputs {
-            owner: &owner,
-            observed: &observed,
-            refs: &refs,
-            management: &self.settings.management,
-            holders: &servers::holders(previous, &valid.names),
-            reset: object.reset(),
-            repairs: &repairs,
-            repair_after: settings.node_repair_after,
-            now: self.world.now(),
-        };
-        local_cluster::plan(&mut plan, &desired, &inputs);
-        let server = desired.names.node(NodeRole::Server, 0);
+        let mut decision = subject.decide(&allocated, &wanted, &observed);
+        let server = wanted.desired.names.node(NodeRole::Server, 0);
         if self.world.read(&server, KUBECONFIG_FILE).is_none() {
-            plan.waits(types::KUBECONFIG_READY, "Pending", "");
+            decision.plan.waits(types::KUBECONFIG_READY, "Pending", "");
         }
-        Look { plan, owner, observed, whole: Some(Whole { valid, refs, allocation, desired }) }
+        plan.clone_from(&decision.plan);
+        let told_first = decision.is_told_first(&subject);
+        let (allocation, desired) = (allocated.allocation, wanted.desired);
+        let whole = Whole { valid, refs, allocation, desired, decision, told_first };
+        Look { plan, owner, observed, whole: Some(whole) }
+    }
+
+    /// A cluster as a reconcile knows it.
+    fn subject<'a>(
+        &'a self,
+        object: &'a ClusterObject,
+        owner: &'a Owner,
+        valid: &'a Valid,
+        refs: &'a Refs,
+    ) -> Subject<'a> {
+        Subject {
+            valid,
+            owner,
+            settings: &self.settings,
+            refs,
+            previous: &object.status,
+            generation: object.generation,
+            reset_quorum: object.request.as_deref(),
+            now: self.world.now(),
+        }
     }
 
     /// One pass over a cluster: look, act, tell. At most `limit` steps are done before the process dies. What was
@@ -419,12 +413,7 @@ impl Lab {
         let cluster = look.whole.as_ref().map(|w| w.valid.names.cluster.clone()).unwrap_or_default();
         let object = &self.clusters[index];
         let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
-        // Before anything is done, as the controller writes it.
-        let first_look = object.status.observed_generation != Some(object.generation);
-        if first_look
-            || look.plan.forgets
-            || look.plan.repairs != repair::remembered(&object.status, object.generation)
-        {
+        if look.whole.as_ref().is_some_and(|w| w.told_first && !look.plan.steps.is_empty()) {
             self.tell(index, &look, &look.plan.problems);
         }
         let (done, failed) = self.execute(&look.plan.steps, &cluster, limit, &wanted, most);
@@ -445,25 +434,17 @@ impl Lab {
 
     /// Writes the status.
     pub fn tell(&mut self, index: usize, look: &Look, problems: &[Problem]) {
-        let object = &mut self.clusters[index];
+        let object = &self.clusters[index];
         let moment = object.moment(&self.world);
-        let quorum_reset = object.reset().told(&look.plan).map(str::to_owned);
-        let quorum_reset = quorum_reset.as_deref();
-        object.status = match &look.whole {
+        let next = match &look.whole {
             Some(w) => {
                 let view = ClusterView {
-                    valid: &w.valid,
-                    owner: &look.owner,
+                    subject: &self.subject(object, &look.owner, &w.valid, &w.refs),
                     allocation: &w.allocation,
                     desired: &w.desired,
-                    refs: &w.refs,
                     observed: &look.observed,
+                    decision: &w.decision,
                     problems,
-                    unjudged: look.plan.unjudged,
-                    reset: look.plan.reset.as_deref(),
-                    forgets: look.plan.forgets,
-                    quorum_reset,
-                    repairs: &look.plan.repairs,
                     kubeconfig_secret: None,
                 };
                 status::cluster(&object.status, &view, moment)
@@ -475,6 +456,7 @@ impl Lab {
             }
             None => status::cluster_blocked(&object.status, problems, types::NETWORK_READY, moment),
         };
+        self.clusters[index].status = next;
     }
 
     /// Does steps in an order that chance picks among those that are ready.
@@ -598,25 +580,26 @@ impl Lab {
         for (i, failure) in failed {
             let action = &look.plan.steps[*i].action;
             let names = look.whole.as_ref().map(|w| &w.valid.names);
-            match failure {
-                Failure::Docker(error) => {
-                    let object = &mut self.clusters[index];
-                    let whole = look.whole.as_ref();
-                    let another = whole.is_some_and(|w| {
-                        object.refused.of_cluster(action, error, &w.valid, &w.allocation, &object.status)
-                    });
-                    let taken = whole.map(|w| ports::refused(error, &w.valid, &w.allocation));
-                    let taken = taken.filter(|_| !another).unwrap_or_default();
-                    if taken.is_empty() && !another {
-                        problems.extend(failures::docker(action, error, names));
+            match (failure, &look.whole) {
+                (Failure::Docker(error), Some(w)) => {
+                    let object = &self.clusters[index];
+                    let subject = self.subject(object, &look.owner, &w.valid, &w.refs);
+                    let mut refused = object.refused.clone();
+                    let consequence =
+                        subject.docker_failed((action, error), &w.allocation, &object.status, &mut refused);
+                    self.clusters[index].refused = refused;
+                    match consequence {
+                        Consequence::Problem(problem) => problems.push(problem),
+                        Consequence::PortsHeld(held) => self.clusters[index].taken.extend(held),
+                        Consequence::ChosenAgain | Consequence::OutOfDate => {}
                     }
-                    object.taken.extend(taken);
                 }
-                Failure::Child(message) => {
+                (Failure::Docker(error), None) => problems.extend(failures::docker(action, error, names)),
+                (Failure::Child(message), _) => {
                     let error = super::k3s::told(message.clone());
                     problems.push(failures::child(action, &error, names, &look.plan.problems));
                 }
-                Failure::NotMade => {}
+                (Failure::NotMade, _) => {}
             }
         }
         problems
