@@ -1,15 +1,19 @@
 //! The order of the code, read from the code: modules import only what is below them, in no large cycle, and nothing
 //! that decides reaches Docker, Kubernetes, a clock, the environment or chance.
 
+#[path = "support/source.rs"]
+mod source;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use proc_macro2::{TokenStream, TokenTree};
+use source::{is_test, sources};
 use syn::{
-    Attribute, Item, ItemMacro, ItemMod, ItemUse, Macro, UseTree,
+    Item, ItemUse, Macro, UseTree,
     ext::IdentExt,
     visit::{self, Visit},
 };
@@ -158,15 +162,7 @@ impl Paths<'_> {
 
 impl<'ast> Visit<'ast> for Paths<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
-        let attributes = match item {
-            Item::Mod(ItemMod { attrs, .. })
-            | Item::Use(ItemUse { attrs, .. })
-            | Item::Macro(ItemMacro { attrs, .. }) => attrs.as_slice(),
-            Item::Fn(function) => &function.attrs,
-            Item::Impl(block) => &block.attrs,
-            _ => &[],
-        };
-        if !attributes.iter().any(is_test) {
+        if !is_test(item) {
             visit::visit_item(self, item);
         }
     }
@@ -189,23 +185,6 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 }
 
-/// Reports whether an attribute is `#[cfg(test)]`.
-fn is_test(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-        && attribute.parse_args::<syn::Ident>().is_ok_and(|condition| condition == "test")
-}
-
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The crates that src/ may name: its dependencies and the standard library.
 fn crates() -> BTreeSet<String> {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
@@ -215,19 +194,16 @@ fn crates() -> BTreeSet<String> {
     named.chain(["std".to_owned()]).collect()
 }
 
-/// All modules of src/ by name, those that only tests have excepted. Files that are tests are those that a
-/// `#[cfg(test)] mod` names: `tests.rs` and `fake_api.rs`.
+/// All modules of the library by name.
 fn modules() -> BTreeMap<Name, Module> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crates = crates();
-    let mut files = Vec::new();
-    sources(&root, &mut files);
     let mut modules = BTreeMap::new();
-    for file in files {
-        let relative = file.strip_prefix(&root).unwrap().with_extension("");
+    for file in sources(root) {
+        let relative = file.strip_prefix(root.join("src")).unwrap().with_extension("");
         let mut at: Vec<String> = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
         let last = at.last().unwrap().as_str();
-        if matches!(last, "tests" | "fake_api" | "main") {
+        if last == "main" {
             continue;
         }
         if matches!(last, "mod" | "lib") {

@@ -1,10 +1,12 @@
 //! A created cluster as its API shows it, and what is set there: plain values.
 
-use crate::k3s::{dns, registry_hosting};
+use std::{collections::BTreeMap, net::IpAddr};
+
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+
+use crate::k3s::{dns, registry_hosting};
+
 /// A key of a ConfigMap in the created cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigKey {

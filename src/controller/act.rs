@@ -1,18 +1,22 @@
 //! From a decision about a LocalCluster to what is done about it and told of it.
 
+use std::{sync::Arc, time::Duration};
+
+use kube::{Resource, ResourceExt};
+
 use super::{
     carry_out::{Carried, carry_out, hold},
     context::Context,
     execute, expiry,
     kube_io::{self, Error},
-    local_cluster::{Outcome, Pass, Stop},
+    pass::{Outcome, Pass, Stop},
     ports,
     pulls::Wake,
     report, resolve,
 };
 use crate::{
     api::{LocalCluster, LocalClusterStatus, condition::reasons},
-    child::api::{self as child, ChildApi},
+    child::{api as child, api::ChildApi},
     plan::{
         decide::{Consequence, Decision},
         desired::Desired,
@@ -25,10 +29,7 @@ use crate::{
     },
     status::{self, ClusterView},
 };
-use kube::Resource;
-use kube::ResourceExt;
-use std::sync::Arc;
-use std::time::Duration;
+
 impl Pass<'_> {
     /// Holds back what has to wait for its turn, and starts what goes on in the background. Returns when the first step
     /// that was held back is due.

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 use super::{
     context::Context,
     kube_io::{self, Error},
-    local_cluster::Pass,
+    pass::Pass,
     report, resolve,
 };
 use crate::{

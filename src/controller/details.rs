@@ -1,5 +1,10 @@
 //! What is looked at once it is known what a LocalCluster wants: images, files, and the logs of nodes that do not work.
 
+use std::collections::BTreeSet;
+
+use futures::future::try_join_all;
+use jiff::SignedDuration;
+
 use super::{context::Context, observe};
 use crate::{
     api::RESET_QUORUM_ANNOTATION,
@@ -8,9 +13,7 @@ use crate::{
     plan::{desired::Desired, observed::Observed},
     time::after,
 };
-use futures::future::try_join_all;
-use jiff::SignedDuration;
-use std::collections::BTreeSet;
+
 /// Images and files, once it is known which are wanted.
 pub async fn details(
     ctx: &Context,

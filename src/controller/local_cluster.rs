@@ -13,7 +13,9 @@ use super::{
     hang,
     kube_io::Error,
     local_cluster::child::ChildApi,
-    manifests, observe, ports,
+    manifests, observe,
+    pass::{Outcome, Pass, Stop},
+    ports,
     reach::{self, Seen},
     report, resolve, stopped,
 };
@@ -30,26 +32,16 @@ use crate::{
         desired::{Allocation, Desired},
         local_cluster::teardown,
         observed::Observed,
-        owner::Owner,
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
         validate::{self, Valid},
     },
-    status::{ClusterView, Moment},
+    status::ClusterView,
 };
 
 /// How many times one reconcile looks and acts before it lets others have their turn.
 const PASSES: usize = 6;
-
-/// The owner labels of a cluster.
-pub fn owner(cluster: &LocalCluster, ctx: &Context) -> Owner {
-    Owner {
-        uid: cluster.uid().unwrap_or_default(),
-        manager: ctx.manager.clone(),
-        object: format!("{}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any()),
-    }
-}
 
 /// Brings what there is to what the object wants, as far as it goes now.
 pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, Error> {
@@ -64,51 +56,7 @@ pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, E
     Ok(report::waiting(ctx, &cluster.uid().unwrap_or_default()))
 }
 
-/// What a look led to.
-pub enum Outcome {
-    /// Something was done: look again.
-    Again,
-    /// Nothing more can be done now.
-    Next(Next),
-}
-
-/// Why a pass ends before its end.
-pub enum Stop {
-    /// These problems are in the way, and the conditions from this one on can't be judged.
-    Blocked(Vec<Problem>, &'static str),
-    /// The spec is invalid.
-    Invalid(Vec<String>),
-    /// A call to the management cluster's API failed.
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// One look at a LocalCluster and the acts that follow from it.
-pub struct Pass<'a> {
-    /// The object.
-    pub cluster: &'a LocalCluster,
-    /// What every reconcile has at hand.
-    pub ctx: &'a Arc<Context>,
-    /// The object's owner labels.
-    pub owner: Owner,
-    /// The generation and the time.
-    pub moment: Moment,
-    /// Whether it is the last one in a row, after which the status tells how far it got.
-    pub last: bool,
-}
-
-impl<'p> Pass<'p> {
-    fn new(cluster: &'p LocalCluster, ctx: &'p Arc<Context>, last: bool) -> Self {
-        let generation = cluster.metadata.generation.unwrap_or_default();
-        let moment = Moment { generation, now: (ctx.now)() };
-        Self { cluster, ctx, owner: owner(cluster, ctx), moment, last }
-    }
-
+impl Pass<'_> {
     /// The whole pass, which writes the status in any case.
     async fn run(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Error> {
         match self.look_and_act(previous).await {

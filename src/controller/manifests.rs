@@ -1,5 +1,7 @@
 //! Looks at the manifests in servers, and for their objects in the cluster.
 
+use futures::future::try_join_all;
+
 use super::files::Files;
 use crate::{
     child::api::ChildApi,
@@ -7,7 +9,6 @@ use crate::{
     k3s::manifests,
     plan::{desired::Desired, manifests::asked, observed::Observed, refs::Refs},
 };
-use futures::future::try_join_all;
 
 /// Notes the operator's files in the servers that work, and which of the objects are there that are of interest.
 pub async fn observe(

@@ -19,6 +19,7 @@ pub mod observe;
 pub mod own_registry;
 pub mod pace;
 pub mod panics;
+mod pass;
 mod ports;
 pub mod preload;
 pub mod probe;

@@ -26,6 +26,7 @@ use crate::{
         validate::Valid,
     },
 };
+
 mod manifests;
 mod registries;
 

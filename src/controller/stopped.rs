@@ -7,7 +7,7 @@ use kube::Resource;
 use super::{
     carry_out::{carry_out, hold, of_docker},
     kube_io::Error,
-    local_cluster::{Outcome, Pass},
+    pass::{Outcome, Pass},
     report,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         condition::{self, types},
     },
     plan::{local_cluster, observed::Observed, steps::Plan, validate::Valid},
-    status::{self},
+    status,
 };
 
 /// One look at the cluster, and the stops that follow from it.

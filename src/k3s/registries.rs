@@ -11,8 +11,7 @@ mod render;
 mod rewrite;
 mod shape;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::{check, check_part};
 pub(crate) use endpoint::{DOCKER_HUB, DOCKER_HUB_HOST, Endpoint};

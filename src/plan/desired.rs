@@ -1,5 +1,7 @@
 //! Desired state of a LocalCluster on the Docker host: plain values.
 
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
 use super::{addresses::Addresses, steps::Problem};
 use crate::{
     api::{local_cluster::DataLoss, names},
@@ -7,9 +9,7 @@ use crate::{
     docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
     k3s::registries::Registries,
 };
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+
 /// Everything that a cluster wants.
 #[derive(Clone, Debug)]
 pub struct Desired {

@@ -1,7 +1,10 @@
 //! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
 //! it is taken; no plan needs it to be exact.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use jiff::Timestamp;
 
@@ -13,7 +16,6 @@ use crate::{
     },
     k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth},
 };
-use std::net::Ipv4Addr;
 
 /// Everything that one plan looks at.
 #[derive(Clone, Debug, Default)]

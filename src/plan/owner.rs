@@ -1,7 +1,9 @@
 //! Ownership of Docker objects: the UID of an object in the management cluster, in labels. Names prove nothing.
 
-use crate::api::names::{self, VOLUME_OF};
 use std::collections::BTreeMap;
+
+use crate::api::names::{self, VOLUME_OF};
+
 /// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {

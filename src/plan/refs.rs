@@ -1,5 +1,7 @@
 //! Contents of the objects that a spec references.
 
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
 use super::{owner::Owner, steps::Problem};
 use crate::{
     api::names,
@@ -9,8 +11,7 @@ use crate::{
         registries::{Auth, Mirrored, REGISTRY_PORT, Registries, Scheme, on_host},
     },
 };
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+
 /// What the spec refers to.
 #[derive(Clone, Debug, Default)]
 pub struct Refs {

@@ -1,9 +1,12 @@
 //! Settings of the operator that plans depend on.
 
-use super::management::Management;
+use std::ops::RangeInclusive;
+
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
-use std::ops::RangeInclusive;
+
+use super::management::Management;
+
 /// What the operator was set up with.
 #[derive(Clone, Debug)]
 pub struct Settings {

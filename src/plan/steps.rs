@@ -1,6 +1,6 @@
 //! A plan: what has to be done, in an order that can be cut short anywhere, and why the object is not as desired.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +14,6 @@ use crate::{
     },
     k3s::manifests::ObjectRef,
 };
-use std::collections::BTreeMap;
 
 /// What has to be done, and what stands in the way.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::plan::observed::ImageState;
-use std::collections::BTreeMap;
 
 fn owner() -> Owner {
     Owner { uid: "uid".into(), manager: "manager".into(), object: "default/images".into() }

@@ -18,6 +18,7 @@ use crate::{
         steps::Plan,
     },
 };
+
 /// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
 pub fn replace(
     plan: &mut Plan,

@@ -1,14 +1,16 @@
 //! Health of a node, by its container and its Node.
 
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+
 use crate::{
     api::condition::reasons,
     child::state::{Node, NodeConfig},
     docker::engine::{ContainerDetail, State},
     plan::observed::Observed,
 };
-use jiff::SignedDuration;
-use jiff::Timestamp;
-use std::net::IpAddr;
+
 /// How long a node may take from its container's start to its first report. A kubelet whose Node is deleted under it
 /// never makes another one, and one whose password is lost is refused for ever; both take much less when all is well.
 pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);

@@ -10,6 +10,7 @@ use crate::{
         steps::Plan,
     },
 };
+
 /// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
 /// nodes are told of them as they run.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {

@@ -1,5 +1,7 @@
 //! Restart, drain and removal of one node.
 
+use jiff::SignedDuration;
+
 use crate::{
     api::condition::reasons,
     docker::engine::ContainerDetail,
@@ -11,7 +13,7 @@ use crate::{
     },
     time::after,
 };
-use jiff::SignedDuration;
+
 /// What Events say of a node that has to join anew.
 pub const NOT_JOINED: &str = "it did not join the cluster";
 

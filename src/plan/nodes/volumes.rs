@@ -11,6 +11,7 @@ use crate::{
         steps::{Action, Plan},
     },
 };
+
 /// Plans a node's missing volumes after the steps `after`; answers the steps, or `None` where a name is somebody
 /// else's.
 pub fn volumes(

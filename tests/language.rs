@@ -1,0 +1,103 @@
+//! Every sentence that a user reads, in one file for review: conditions, Events, refusals, log lines, the command
+//! line's help and the API's descriptions. A change of wording shows in the diff of `tests/language/*.txt`;
+//! `UPDATE=1 cargo test --test language` writes them.
+
+#[path = "support/source.rs"]
+mod source;
+
+use std::{env, fmt::Write as _, fs, path::Path, process::Command};
+
+use proc_macro2::{TokenStream, TokenTree};
+use source::{is_test, sources};
+use syn::{
+    Item, LitStr, Macro,
+    visit::{self, Visit},
+};
+
+/// Collects the sentences among the string literals of a file, those of its tests excepted.
+#[derive(Default)]
+struct Sentences(Vec<String>);
+
+impl Sentences {
+    fn add(&mut self, text: &str) {
+        let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
+        // Shell commands and the like are no sentences, and do no harm in the list.
+        if words >= 3 {
+            self.0.push(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+
+    fn add_tokens(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.add_tokens(group.stream()),
+                TokenTree::Literal(literal) => {
+                    if let Ok(text) = syn::parse2::<LitStr>(TokenTree::Literal(literal).into()) {
+                        self.add(&text.value());
+                    }
+                }
+                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Sentences {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(item) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    /// Documentation is an attribute. What of it users read is in the CRDs and in the help.
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+
+    fn visit_lit_str(&mut self, text: &'ast LitStr) {
+        self.add(&text.value());
+    }
+
+    fn visit_macro(&mut self, invoked: &'ast Macro) {
+        self.add_tokens(invoked.tokens.clone());
+    }
+}
+
+/// Compares a text with the file that holds it, or writes the file.
+fn is_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/language").join(name);
+    if env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        return;
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    let differs = golden.lines().zip(text.lines()).find(|(old, new)| old != new);
+    assert!(
+        golden == text,
+        "{} is out of date, first here: {differs:?}. If the new wording is meant, run `UPDATE=1 cargo test --test language`",
+        path.display()
+    );
+}
+
+#[test]
+fn messages() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    for file in sources(root) {
+        let mut sentences = Sentences::default();
+        sentences.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
+        if !sentences.0.is_empty() {
+            writeln!(text, "{}", file.strip_prefix(root).unwrap().display()).unwrap();
+            for sentence in sentences.0 {
+                writeln!(text, "  {sentence}").unwrap();
+            }
+            writeln!(text).unwrap();
+        }
+    }
+    is_golden("messages.txt", &text);
+}
+
+#[test]
+fn help() {
+    let help = Command::new(env!("CARGO_BIN_EXE_localcluster-operator")).arg("--help").output().unwrap();
+    is_golden("help.txt", &String::from_utf8(help.stdout).unwrap());
+}
