@@ -17,7 +17,7 @@ STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-C
 
 # These need the test world (Docker, images, a management cluster); every other file in tests/ runs anywhere.
 LIVE := %_live crds e2e
-TESTS := $(filter-out soak,$(basename $(notdir $(wildcard tests/*.rs))))
+TESTS := $(filter-out bench soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
 UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
 LONG := exhaustive plan reconcile repair storms
@@ -54,7 +54,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo bench bench-registries bench-drift bench-life bench-many e2e lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -125,9 +125,10 @@ demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a
 demo-down: ## remove the demo; Docker then has what it had before
 	tests/world/demo down
 
-bench: world image ## what is done and repaired how fast, next to K3s's own time; pushing and pulling 200 MB
+bench: world image ## how long things take, next to K3s's own time: BENCH="create life drift registries many", KILLS=100, …
 	$(WORLD) images --second
-	$(WORLD) with bash -ec 'for bench in bench bench-life bench-drift bench-registries bench-many; do tests/world/$$bench; done'
+	cargo test $(LOCKED) --no-run --test bench
+	$(WORLD) with cargo test $(LOCKED) --test bench -- $(BENCH)
 
 explore: export PROPTEST_CASES ?= 1000
 explore: export EXPLORE_ALL ?= 1

@@ -356,6 +356,13 @@ impl TokenServer {
 /// Makes an image whose content no other has, which waits when it is run, and pushes it by this full name. It is of one
 /// layer, so that whoever pulls it pulls all of it, whatever was pulled before.
 pub fn push(image: &str, login: Option<&Login>) -> Result<(), String> {
+    let dir = busybox();
+    dir.write("root/e2e", &format!("{image} {}", super::live::now()));
+    push_from(&dir, image, login)
+}
+
+/// Creates a folder for an image of one layer, which waits when it is run: a Dockerfile and its files in `root`.
+pub fn busybox() -> Dir {
     let dir = Dir::new("push");
     dir.write("Dockerfile", "FROM scratch\nCOPY root /\nCMD [\"tail\", \"-f\", \"/dev/null\"]\n");
     let root = dir.path().join("root").display().to_string();
@@ -364,8 +371,7 @@ pub fn push(image: &str, login: Option<&Login>) -> Result<(), String> {
         "set -e; mkdir {root}; id=$({docker} create {from}); {docker} export $id | tar -x -C {root}; {docker} rm $id"
     );
     command("sh", &["-c", &unpack], "").unwrap_or_else(|e| panic!("{e}"));
-    dir.write("root/e2e", &format!("{image} {}", super::live::now()));
-    push_from(&dir, image, login)
+    dir
 }
 
 /// Makes an image of a folder with a Dockerfile, and pushes it by this full name. Nothing of it stays in Docker.

@@ -1,0 +1,145 @@
+//! How long things take on the test world, next to the bare node image or K3s's own time in the same run: a table, and
+//! a line of JSON for each figure in `target/bench.jsonl`.
+//!
+//! `make bench` runs all of it; `make bench BENCH="life drift" KILLS=10` chooses by name, with a smaller number.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{Parser, ValueEnum};
+
+#[path = "bench/clock.rs"]
+mod clock;
+#[path = "bench/create.rs"]
+mod create;
+#[path = "bench/drift.rs"]
+mod drift;
+#[path = "bench/figures.rs"]
+mod figures;
+#[path = "bench/life.rs"]
+mod life;
+#[path = "bench/listen.rs"]
+mod listen;
+#[allow(dead_code)] // other tests use the rest, of this and of the ones below
+#[path = "support/live.rs"]
+mod live;
+#[allow(dead_code)]
+#[path = "support/live_cluster.rs"]
+mod live_cluster;
+#[allow(dead_code)]
+#[path = "support/live_registries.rs"]
+mod live_registries;
+#[allow(dead_code)]
+#[path = "support/live_scene.rs"]
+mod live_scene;
+#[path = "bench/many.rs"]
+mod many;
+#[path = "bench/own_time.rs"]
+mod own_time;
+#[path = "bench/registries.rs"]
+mod registries;
+
+use figures::Report;
+
+/// Measures how long things take.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// The benches to run; none is all of them
+    benches: Vec<Bench>,
+    #[command(flatten)]
+    scale: Scale,
+    /// Lists the benches
+    #[arg(long)]
+    list: bool,
+}
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub struct Scale {
+    /// Rounds: 3 of `create`, 1 of `registries`
+    #[arg(long, env = "ROUNDS")]
+    rounds: Option<usize>,
+    /// Agents of `life`
+    #[arg(long, env = "AGENTS", default_value_t = 3)]
+    agents: usize,
+    /// Kills of each container of `drift`
+    #[arg(long, env = "KILLS", default_value_t = 100)]
+    kills: usize,
+    /// Megabytes of the image of `registries`
+    #[arg(long, env = "SIZE", default_value_t = 200)]
+    size: u64,
+    /// Clusters of `many`, with half a GB of memory each
+    #[arg(long, env = "MANY", default_value_t = 20)]
+    many: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    Create,
+    Life,
+    Drift,
+    Registries,
+    Many,
+}
+
+impl Bench {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Life => "life",
+            Self::Drift => "drift",
+            Self::Registries => "registries",
+            Self::Many => "many",
+        }
+    }
+
+    fn run(self, scale: &Scale, report: &mut Report) {
+        match self {
+            Self::Create => create::run(scale, report),
+            Self::Life => life::run(scale, report),
+            Self::Drift => drift::run(scale, report),
+            Self::Registries => registries::run(scale, report),
+            Self::Many => many::run(scale, report),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let wanted = |bench: &Bench| args.benches.is_empty() || args.benches.contains(bench);
+    let benches = Bench::value_variants().iter().copied().filter(wanted);
+    if args.list {
+        for bench in benches {
+            println!("{}: test", bench.name());
+        }
+        return ExitCode::SUCCESS;
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's target directory");
+    let path = target.join("bench.jsonl");
+    let mut report = Report::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    live::install();
+    let mut failed = Vec::new();
+    for bench in benches {
+        report.begin(bench.name());
+        // What it made is removed by what was dropped.
+        if catch_unwind(AssertUnwindSafe(|| bench.run(&args.scale, &mut report))).is_err() {
+            failed.push(bench.name());
+        }
+    }
+    println!("\nfigures: {}", path.display());
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns the spec of a cluster of one server with as little as possible besides Kubernetes, with further fields.
+#[must_use]
+pub fn small_cluster(agents: usize, more: &str) -> String {
+    let servers = r#"{count: 1, args: ["--disable=traefik,metrics-server,servicelb"]}"#;
+    format!("{{servers: {servers}, agents: {{count: {agents}}}, {more}}}")
+}
