@@ -299,8 +299,7 @@ mod tests {
             ("mirrors: {rancher: {}}", r#"mirrors["rancher"]: matches no image name"#),
             (
                 "mirrors: {r.test: {endpoint: ['https://x/v2', 'https://x/y']}}",
-                r#"mirrors["r.test"].endpoint[1]: K3s replaces /v2 by this path, where no registry responds; use \
-                    https://x/v2/y"#,
+                r#"mirrors["r.test"].endpoint[1]: K3s replaces /v2 by this path, where no registry responds; use https://x/v2/y"#,
             ),
             ("mirrors: {index.docker.io: {}}", "use docker.io"),
             ("mirrors: {registry-1.docker.io: {}}", "start with docker.io"),
@@ -315,8 +314,7 @@ mod tests {
             ("mirrors: {'r:5443': {endpoint: ['https://r:5443'], rewrite: {a: b}}}", "https://r:5443/v2/"),
             (
                 "mirrors: {docker.io: {endpoint: [docker.io], rewrite: {a: b}}}",
-                r#"mirrors["docker.io"].endpoint[0]: the only endpoint is the registry itself, for which K3s does not \
-                    apply rewrites; use https://registry-1.docker.io:443"#,
+                r#"mirrors["docker.io"].endpoint[0]: the only endpoint is the registry itself, for which K3s does not apply rewrites; use https://registry-1.docker.io:443"#,
             ),
             ("configs: {'https://r': {}}", r#"configs["https://r"]: must be the host of an endpoint"#),
             ("configs: {r/p: {}}", "without a"),
@@ -332,15 +330,12 @@ mod tests {
             (
                 "{mirrors: {r.example: {endpoint: ['https://r.example:5443']}}, configs: {r.example: {tls: {ca_file: \
                  /there}}}}",
-                r#"configs["r.example"]: configs apply to the host of an endpoint with its port, and the only \
-                    endpoint of r.example is a different one; use configs["r.example:5443"]"#,
+                r#"configs["r.example"]: configs apply to the host of an endpoint with its port, and the only endpoint of r.example is a different one; use configs["r.example:5443"]"#,
             ),
             (
                 "{mirrors: {r.test: {endpoint: ['https://a/v2', 'https://a', 'http://b:1']}}, configs: {r.test: \
                  {auth: {identity_token: pw}}}}",
-                r#"configs["r.test"]: configs apply to the host of an endpoint, and no endpoint of r.test uses this \
-                    entry; use configs["a"] or configs["b:1"], or, for r.test itself, which K3s tries last, add it as \
-                    the last endpoint: https://r.test"#,
+                r#"configs["r.test"]: configs apply to the host of an endpoint, and no endpoint of r.test uses this entry; use configs["a"] or configs["b:1"], or, for r.test itself, which K3s tries last, add it as the last endpoint: https://r.test"#,
             ),
             (
                 "{mirrors: {docker.io: {endpoint: [a]}}, configs: {docker.io: {tls: {insecure_skip_verify: true}}}}",
@@ -349,8 +344,7 @@ mod tests {
             (
                 "{mirrors: {'k3d-r:5000': {endpoint: ['https://k3d-r:5000']}}, configs: {k3d-r: {auth: \
                  {identity_token: pw}}}}",
-                r#"configs["k3d-r"]: configs apply to the host of an endpoint with its port, and no endpoint is \
-                    k3d-r; use configs["k3d-r:5000"]"#,
+                r#"configs["k3d-r"]: configs apply to the host of an endpoint with its port, and no endpoint is k3d-r; use configs["k3d-r:5000"]"#,
             ),
         ] {
             let found = problems(text);
