@@ -1,6 +1,6 @@
-//! A Kubernetes operator that makes K3s clusters and image registries on a Docker host, declaratively.
+//! A Kubernetes operator that runs K3s clusters and image registries on a Docker host, declaratively.
 //!
-//! A reconcile is a straight line; everything that decides is pure, everything that acts is dumb:
+//! A reconciliation is a straight line; everything that decides is pure, everything that acts is simple:
 //!
 //! ```text
 //! CR ──validate──▶ Valid ──desired──▶ Desired ───┐
