@@ -58,7 +58,7 @@ fn refusals_say_what_to_write() {
             "172.31.0.0/28",
             "must be an IPv4 network between /8 and /24",
         ),
-        ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "write 172.31.0.0/16"),
+        ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "use 172.31.0.0/16"),
         ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker:2375", "use unix://<absolute path>"),
         (
             "--node-dns",

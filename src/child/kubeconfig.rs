@@ -55,8 +55,7 @@ mod tests {
             "apiVersion: v1\nkind: Config\ncurrent-context: default\npreferences: {{}}\n\
              clusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: https://127.0.0.1:6443\n  name: default\n\
              contexts:\n- context:\n    cluster: default\n    user: default\n  name: default\n\
-             users:\n- name: other\n  user: {{}}\n- name: default\n  user:\n    client-certificate-data: Y2VydA==\n   \
-              client-key-data: a2V5\n"
+             users:\n- name: other\n  user: {{}}\n- name: default\n  user:\n    client-certificate-data: Y2VydA==\n    client-key-data: a2V5\n"
         )
     }
 

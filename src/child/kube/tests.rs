@@ -349,7 +349,7 @@ async fn a_call_that_fails_inside_the_api_is_answered() {
 async fn a_call_that_is_never_answered_ends() {
     let (api, child) = cluster();
     api.hang("GET /api/v1/nodes");
-    assert_eq!(child.observe().await, Err(Error::Unreachable("no answer within 5 s".to_owned())));
+    assert_eq!(child.observe().await, Err(Error::Unreachable("no response within 5s".to_owned())));
     assert!(child.drain("n", time(EARLY)).await.is_err());
 }
 
