@@ -8,7 +8,7 @@
 //! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
 //! ```
 #![forbid(unsafe_code)]
-// Of types other than numbers: an operator of theirs may panic where a method has an answer, see `time`.
+// For types other than numbers: their operators may panic where a method saturates, see `time`.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod api;

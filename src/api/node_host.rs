@@ -38,7 +38,7 @@ pub struct HostVolume {
     /// storage class of K3s.
     #[schemars(length(max = 255), transform = schema::mount_path)]
     pub mount_path: String,
-    /// Whether the mount is read-only. Defaults to false.
+    /// Mounts the directory read-only. Defaults to false.
     #[serde(default)]
     pub read_only: bool,
 }

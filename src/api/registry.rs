@@ -85,7 +85,7 @@ pub struct RegistrySpec {
     /// Serves HTTPS. Clusters that use the registry trust its certificate automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Whether clients may delete images. Defaults to false.
+    /// Allows clients to delete images. Defaults to false.
     #[serde(default)]
     pub delete_enabled: bool,
     /// Environment variables of the container, such as REGISTRY_LOG_LEVEL. The values are visible to anyone who can
@@ -106,10 +106,10 @@ pub struct RegistrySpec {
     #[schemars(length(max = 64), inner(length(max = 63)), transform = schema::allowed_namespaces)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_namespaces: Vec<String>,
-    /// Whether clusters that use the registry advertise it to tools such as Tilt and Skaffold with the ConfigMap
-    /// `kube-public/local-registry-hosting` (KEP-1755). The ConfigMap contains a single registry: the first one in the
-    /// list of the cluster that is not a cache and has this field set. Defaults to true. A change does not affect the
-    /// container.
+    /// Specifies whether clusters that use the registry advertise it to tools such as Tilt and Skaffold with the
+    /// ConfigMap `kube-public/local-registry-hosting` (KEP-1755). The ConfigMap contains a single registry: the first
+    /// one in the list of the cluster that is not a cache and has this field set. Defaults to true. A change does not
+    /// affect the container.
     #[serde(default = "yes")]
     pub local_registry_hosting: bool,
 }
@@ -164,9 +164,9 @@ impl RegistrySpec {
 ))]
 #[x_kube(validation = schema::host_path_alone())]
 pub struct StorageSpec {
-    /// Whether the volume that the operator created is kept when the object is deleted; a Registry with the same
-    /// hostname in the same namespace reuses it. The value at the time of deletion applies. Defaults to false. A change
-    /// does not affect the container.
+    /// Keeps the volume that the operator created when the object is deleted; a Registry with the same hostname in the
+    /// same namespace reuses it. The value at the time of deletion applies. Defaults to false. A change does not affect
+    /// the container.
     #[serde(default)]
     pub retain: bool,
     /// Existing Docker volume to use instead of one that the operator creates. Its label
@@ -306,7 +306,7 @@ pub struct GarbageCollectionStatus {
     pub request: String,
     /// Time of completion.
     pub time: Time,
-    /// Whether it succeeded.
+    /// Success of the collection.
     pub succeeded: bool,
     /// Result in words.
     pub message: String,

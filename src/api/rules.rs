@@ -1,7 +1,7 @@
 //! Tables of refused values in specs. The CEL rules of the schema are generated from them, and the operator validates
 //! objects that predate a rule with the same tables.
 //!
-//! A message says what to write instead, since it is all that somebody sees who just ran `kubectl apply`.
+//! A message says what to write instead, since it is all that a user sees after `kubectl apply`.
 
 pub mod pattern;
 pub mod text;
@@ -10,7 +10,7 @@ pub mod text;
 pub struct Refused {
     /// The names.
     pub names: &'static [&'static str],
-    /// What to do instead, in a form that completes a message starting with the names.
+    /// Instruction that completes a message starting with the names.
     pub instead: &'static str,
 }
 

@@ -102,7 +102,7 @@ mod tests {
         assert!(!uses(&owner, &own));
         owner.spec.registries.create = Some(RegistrySpec::default());
         assert!(uses(&owner, &own));
-        assert!(!uses(&owner, &registry("a", "dev-registry", &[])), "somebody else's of that name");
+        assert!(!uses(&owner, &registry("a", "dev-registry", &[])), "an unrelated registry with that name");
         assert!(!uses(&owner, &owned(registry("a", "other", &[]))));
 
         let mut user = cluster("a", &[("", "images")]);

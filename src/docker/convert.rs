@@ -52,7 +52,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
 /// host: the mounts are at most slaves of the engine's. If sharing fails, the node runs without it.
 pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
     const SCRIPT: &str = "mount --make-rshared / || \
-        echo 'The mounts can not be shared: Pods with mountPropagation will not start.' >&2; exec \"$@\"";
+        echo 'cannot share the mounts; Pods with mountPropagation will not start' >&2; exec \"$@\"";
     let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
     shell.into_iter().chain(entrypoint.iter().cloned()).collect()
 }

@@ -92,7 +92,7 @@ pub struct EngineInfo {
     pub id: String,
     /// Version.
     pub version: String,
-    /// Whether the host runs cgroup v1.
+    /// True if the host uses cgroup v1.
     pub cgroup_v1: bool,
     /// Memory of the host in bytes; 0 if unknown.
     pub memory: i64,
@@ -139,7 +139,7 @@ pub struct ContainerDetail {
     pub error: Option<String>,
     /// Host ports in its configuration, running or not.
     pub wanted_ports: Vec<Published>,
-    /// Whether the engine restarts it when it exits.
+    /// True if the engine restarts it when it exits.
     pub restarts: bool,
     /// Names of mounted volumes.
     pub volumes: Vec<String>,
@@ -152,7 +152,7 @@ pub struct ContainerDetail {
 /// Settings of a container that can be changed in place. `None` keeps the current value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// Whether the engine restarts it when it exits.
+    /// True if the engine restarts it when it exits.
     pub restart: Option<bool>,
 }
 
@@ -186,9 +186,9 @@ impl Ended {
 /// Type of a path in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathInfo {
-    /// Whether it is a directory.
+    /// True for a directory.
     pub is_dir: bool,
-    /// Whether it is a symbolic link, regardless of its target.
+    /// True for a symbolic link, regardless of its target.
     pub is_symlink: bool,
 }
 

@@ -30,9 +30,9 @@ pub struct NodeArgs<'a> {
     pub sans: &'a [String],
     /// Taints for the first registration of the Node.
     pub taints: &'a [String],
-    /// Whether containerd falls back to a registry itself after its mirrors.
+    /// True if containerd falls back to a registry itself after its mirrors.
     pub default_endpoint: bool,
-    /// Whether the kubelet needs [`CGROUP_V1`].
+    /// True if the kubelet needs [`CGROUP_V1`].
     pub cgroup_v1: bool,
     /// Arguments of the user, unchanged and last: where K3s accepts a single value, the last one applies.
     pub extra: &'a [String],

@@ -31,7 +31,7 @@ struct Server<'a> {
     /// URL; empty for any registry, and none if K3s omits the line.
     url: Option<String>,
     config: &'a HostConfig,
-    /// Whether the user set rewrites for it, which K3s keeps internally and does not write.
+    /// True if the user set rewrites for it, which K3s keeps internally and does not write.
     rewritten: bool,
 }
 

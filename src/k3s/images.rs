@@ -38,7 +38,7 @@ pub fn canonical(reference: &str) -> String {
 pub struct Held {
     /// ID on the Docker host.
     pub id: String,
-    /// Whether it has its own ID in containerd, or cannot have one.
+    /// True if it has its own ID in containerd, or cannot have one.
     pub own: bool,
 }
 

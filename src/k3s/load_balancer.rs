@@ -23,7 +23,7 @@ pub struct Forward {
     pub port: u16,
     /// Addresses of the nodes. If empty, nothing listens and connections are refused.
     pub nodes: Vec<Ipv4Addr>,
-    /// Whether the nodes are known to respond. If not, they are all candidates, since none is known to.
+    /// True if the nodes are known to respond. If not, they are all candidates, since none is known to.
     pub placed: bool,
 }
 

@@ -85,15 +85,15 @@ pub struct Tls {
     pub cert_file: Option<String>,
     /// Key of the client certificate.
     pub key_file: Option<String>,
-    /// Whether to skip verification.
+    /// Skips verification.
     pub insecure_skip_verify: Option<bool>,
 }
 
 impl Registries {
     /// Merges `over` into the file with precedence. Entries that only one of the two has are kept, and different keys
     /// do not affect each other. For the same key, each field that `over` sets takes precedence: lists of endpoints and
-    /// of rewrites as a whole, since a mixture would be what nobody wrote; fields of `tls` individually; those of
-    /// `auth` too, within the limits of [`Auth::merge`].
+    /// of rewrites as a whole, since a mixture would match neither; fields of `tls` individually; those of `auth` too,
+    /// within the limits of [`Auth::merge`].
     pub fn merge(&mut self, mut over: Registries) {
         self.name_docker_hub();
         over.name_docker_hub();

@@ -47,7 +47,7 @@ pub struct RegistriesSpec {
     /// A registries file of K3s (`registries.yaml`). Its fields take precedence over all others here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TextSource>,
-    /// Whether containerd falls back to a registry itself after all of its mirrors. `false` sets
+    /// Specifies whether containerd falls back to a registry itself after all of its mirrors. `false` sets
     /// --disable-default-registry-endpoint, which K3s only applies to registries without an entry in `configs`.
     /// Defaults to true.
     #[serde(default = "yes")]
@@ -188,8 +188,8 @@ pub struct RegistryTls {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub client_secret_name: Option<String>,
-    /// Whether to skip verification of the certificate. Plain HTTP is configured with an `http://` endpoint instead.
-    /// Defaults to false.
+    /// Skips verification of the certificate. Plain HTTP is configured with an `http://` endpoint instead. Defaults to
+    /// false.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }

@@ -170,7 +170,8 @@ async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
         put_lease(&api, "k3s-etcd", "m", "2026-11-25T00:00:02.000000Z");
     };
     let (refused, ()) = tokio::join!(child.delete_node("n"), alive);
-    let told = "the Node is being deleted: waiting for K3s to remove finalizer wrangler.cattle.io/managed-etcd-controller: \
+    let told = "the Node is being deleted: waiting for K3s to remove finalizer \
+        wrangler.cattle.io/managed-etcd-controller: \
                 m holds the Lease k3s-etcd; waiting for K3s to remove finalizer wrangler.cattle.io/node: gone holds the \
                 Lease k3s but does not renew it; another server can acquire it at 2026-11-25T00:00:46Z; finalizer \
                 example.com/x is not from K3s; its controller must remove it, or remove it with `kubectl edit node`";
@@ -199,7 +200,7 @@ async fn a_lease_is_given_back_only_as_it_was_seen() {
     let (api, child) = cluster();
     let look = async || child.observe().await.unwrap().leases;
     assert_eq!(look().await, BTreeMap::new());
-    child.release_lease("k3s", "1").await.expect("what is not there nobody holds");
+    child.release_lease("k3s", "1").await.expect("a missing Lease has no holder");
 
     put_lease(&api, "kube-scheduler", "s_1", EARLY);
     put_lease(&api, "k3s", "s", "2026-11-25T00:00:00.250000Z");
@@ -208,7 +209,7 @@ async fn a_lease_is_given_back_only_as_it_was_seen() {
     assert_eq!((names, seen["k3s"].holder.as_str()), (vec!["k3s"], "s"));
     assert_eq!(seen["k3s"].renewed, Some(time("2026-11-25T00:00:00.25Z")));
 
-    // Its holder renews it after the look, since it has been started again.
+    // The holder renews it after the observation, since it was restarted.
     put_lease(&api, "k3s", "s", LATE);
     let before = api.get(LEASE);
     child.release_lease("k3s", &seen["k3s"].version).await.expect("the next look tells");
@@ -247,7 +248,7 @@ fn hosting(content: Option<&str>) -> ClusterConfigMap {
 const CUSTOM: &str = "/api/v1/namespaces/kube-system/configmaps/coredns-custom";
 const HOSTING: &str = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting";
 
-/// A ConfigMap that somebody wrote.
+/// A ConfigMap of another client.
 fn theirs(key: &str, content: &str) -> Value {
     let fields = json!({"f:data": {format!("f:{key}"): {}}});
     json!({
@@ -282,7 +283,7 @@ async fn who_reads_a_config_map_is_told_of_each_change() {
     child.set_config(&dns("one")).await.unwrap();
     let first = told();
     assert!(first.is_string());
-    // Taken away by hand and put back: a kubelet that saw it go has to be told too.
+    // Removed manually and restored: a kubelet that saw the removal must be notified too.
     child.set_config(&dns("one")).await.unwrap();
     assert_ne!(told(), first);
     assert_eq!(api.get(&pod("traefik")).unwrap()["metadata"]["annotations"], Value::Null);
@@ -331,7 +332,7 @@ async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
     assert_eq!(child.observe().await, Err(Error::Api("403 injected failure 403".to_owned())));
 }
 
-/// As of an admission webhook that can't be called.
+/// As for an admission webhook that cannot be called.
 #[tokio::test]
 async fn a_call_that_fails_inside_the_api_is_answered() {
     let (api, child) = cluster();
@@ -362,7 +363,8 @@ async fn changes_end_with_the_connection() {
 
 #[test]
 fn of_readyz_only_the_checks_that_fail_are_told() {
-    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check failed";
+    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check \
+        failed";
     assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
     assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
 }
