@@ -164,9 +164,9 @@ impl RegistrySpec {
 ))]
 #[x_kube(validation = schema::host_path_alone())]
 pub struct StorageSpec {
-    /// Keeps the volume that the operator created when the object is deleted; a Registry with the same hostname in the
-    /// same namespace reuses it. The value at the time of deletion applies. Defaults to false. A change does not affect
-    /// the container.
+    /// Keeps the volume of the registry when the object is deleted; a Registry with the same hostname in the same
+    /// namespace reuses it. The value at the time of deletion applies. Defaults to false. A change does not affect the
+    /// container.
     #[serde(default)]
     pub retain: bool,
     /// Existing Docker volume to use instead of one that the operator creates. Its label
