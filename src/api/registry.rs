@@ -67,7 +67,7 @@ pub struct RegistrySpec {
     /// `status.hostPort`. Changing it replaces the container of the registry and changes its name on the host: images
     /// that were pushed with the previous port can be pulled with the new one, and with the hostname and port 5000,
     /// which never change. Clusters that use the registry are updated within seconds without restarting or replacing
-    /// nodes.
+    /// nodes, except those with --embedded-registry, where nodes are replaced in a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
