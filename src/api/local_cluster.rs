@@ -152,7 +152,11 @@ pub struct LocalClusterSpec {
     #[schemars(length(max = 64))]
     #[x_kube(validation = schema::host_ports(), validation = schema::ports_in_all(), merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<PortSpec>,
-    /// Image registries that the nodes pull from.
+    /// Image registries that the nodes pull from. All fields are merged into the registries file of K3s: first the
+    /// entries that the operator generates for `use`, `create` and `containers`, then `mirrors` and `configs`, then
+    /// `config`; for the same key, each field of the later source takes precedence. Changes take effect on the running
+    /// nodes within seconds without a restart, except that a change of credentials or of `defaultEndpoint` replaces all
+    /// nodes in a rolling update, as does every change while `servers.args` contains --embedded-registry.
     #[serde(default)]
     pub registries: RegistriesSpec,
     /// Files to create in the nodes, such as certificates. At most 32. Changing them replaces the nodes in a rolling

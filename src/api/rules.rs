@@ -106,23 +106,26 @@ pub const FLAGS: &[Refused] = &[
     // Removed in v1.26 (k3s-io/k3s#6574), the others long before.
     refused(
         &["no-deploy"],
-        "K3s removed this flag and does not start with it; use --disable with the same value: --disable=traefik",
+        "K3s no longer supports this flag and does not start with it; use --disable with the same value: \
+         --disable=traefik",
     ),
     refused(
         &["no-flannel"],
-        "K3s removed this flag and does not start with it; use --flannel-backend=none in spec.servers.args",
+        "K3s no longer supports this flag and does not start with it; use --flannel-backend=none in spec.servers.args",
     ),
     refused(
         &["cluster-secret"],
-        "K3s removed this flag and does not start with it; to choose the token, reference a Secret in spec.token",
+        "K3s no longer supports this flag and does not start with it; to choose the token, reference a Secret in \
+         spec.token",
     ),
     refused(
         &["disable-selinux"],
-        "K3s removed this flag and does not start with it; remove it, since SELinux is disabled without --selinux",
+        "K3s no longer supports this flag and does not start with it; remove it, since SELinux is disabled without \
+         --selinux",
     ),
     refused(
         &["storage-*", "http-listen-port", "multi-cluster-cidr"],
-        "K3s removed this flag and does not start with it; remove it",
+        "K3s no longer supports this flag and does not start with it; remove it",
     ),
     refused(
         &["k3s-arg", "k3s-server-arg", "k3s-agent-arg"],
@@ -196,14 +199,16 @@ pub fn server_args() -> Vec<(String, String)> {
     });
     let backend = (
         "--flannel-backend=(ipsec|wireguard)".to_owned(),
-        "K3s removed this backend and does not start with it; use --flannel-backend=wireguard-native"
+        "K3s no longer supports this backend and does not start with it; use --flannel-backend=wireguard-native"
             .to_owned(),
     );
     disable.chain([backend]).collect()
 }
 
-const PROCESS_ENV: Refused =
-    refused(&["PATH", "LD_*"], "it determines which code the container runs; use a custom image instead");
+const PROCESS_ENV: Refused = refused(
+    &["PATH", "LD_*"],
+    "these variables determine which code the container runs; use a custom image instead",
+);
 
 /// Environment variables refused in every pool.
 pub const NODE_ENV: &[Refused] = &[
@@ -321,7 +326,7 @@ pub const FILES: &[Refused] = &[
     ),
     refused(
         &["/bin/*", "/sbin/*", "/usr/bin/*", "/usr/sbin/*"],
-        "it determines which code the node runs; use a custom image instead",
+        "files there determine which code the node runs; use a custom image instead",
     ),
 ];
 
@@ -364,7 +369,7 @@ pub const MOUNTS: &[Refused] = &[
     ),
     refused(
         &["/bin", "/bin/*", "/sbin", "/sbin/*", "/usr/bin", "/usr/bin/*", "/usr/sbin", "/usr/sbin/*"],
-        "it determines which code the node runs; use a custom image instead",
+        "files there determine which code the node runs; use a custom image instead",
     ),
 ];
 

@@ -10,12 +10,6 @@ use crate::api::{
 };
 
 /// Image registries that the nodes pull from.
-///
-/// All fields are merged into the registries file of K3s: first the entries that the operator generates for `use`,
-/// `create` and `containers`, then `mirrors` and `configs`, then `config`; for the same key, each field of the later
-/// source takes precedence. Changes take effect on the running nodes within seconds without a restart, except that a
-/// change of credentials or of `defaultEndpoint` replaces all nodes in a rolling update, as does every change while
-/// `servers.args` contains --embedded-registry.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistriesSpec {
