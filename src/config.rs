@@ -1,6 +1,6 @@
-//! The operator's settings: flags, each with an environment variable, parsed once into plain values.
+//! Settings of the operator: flags with environment variables, parsed once into plain values.
 //!
-//! Every refusal says what to write instead, since the reader is looking at a Pod that does not start.
+//! Every error says what to write instead, since it is read in the log of a Pod that does not start.
 
 use std::{
     fmt,
@@ -16,10 +16,10 @@ use jiff::SignedDuration;
 
 use crate::plan::expiry;
 
-/// Everything that `run` can be told.
+/// Settings of `run`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The Docker Engine to make clusters on: unix://<path of its socket>
+    /// Docker Engine to run clusters on: unix://<path of its socket>
     #[arg(
         long,
         env = "LOCALCLUSTER_DOCKER_HOST",
@@ -29,7 +29,7 @@ pub struct Config {
     )]
     pub docker_host: DockerHost,
 
-    /// The image of K3s nodes, without a tag: the tag is the cluster's version
+    /// Image of K3s nodes, without a tag: the tag is the version of the cluster
     #[arg(
         long,
         env = "LOCALCLUSTER_NODE_IMAGE_REPOSITORY",
@@ -39,7 +39,7 @@ pub struct Config {
     )]
     pub node_image_repository: String,
 
-    /// The K3s version of clusters that name none
+    /// K3s version of clusters that do not specify one
     #[arg(
         long,
         env = "LOCALCLUSTER_DEFAULT_VERSION",
@@ -49,7 +49,7 @@ pub struct Config {
     )]
     pub default_version: String,
 
-    /// The nginx image that holds each cluster's ports
+    /// nginx image of the load balancers
     #[arg(
         long,
         env = "LOCALCLUSTER_LOAD_BALANCER_IMAGE",
@@ -59,7 +59,7 @@ pub struct Config {
     )]
     pub load_balancer_image: String,
 
-    /// The image of registries
+    /// Image of registries
     #[arg(
         long,
         env = "LOCALCLUSTER_REGISTRY_IMAGE",
@@ -69,7 +69,7 @@ pub struct Config {
     )]
     pub registry_image: String,
 
-    /// The IPv4 network that every cluster gets a /24 of
+    /// IPv4 network from which every cluster is allocated a /24
     #[arg(
         long,
         env = "LOCALCLUSTER_NETWORK_POOL",
@@ -79,8 +79,8 @@ pub struct Config {
     )]
     pub network_pool: Ipv4Net,
 
-    /// Where specs may choose a subnet besides in the pool; by default nowhere. May be given several times. The Docker host
-    /// sends what is for such a subnet to the cluster: leave out networks that it has to reach
+    /// Subnets that specs may use in addition to the pool; by default none. May be repeated. The Docker host routes
+    /// traffic for such a subnet to the cluster: do not include networks that it needs to reach
     #[arg(
         long,
         env = "LOCALCLUSTER_ALLOW_SUBNET",
@@ -90,7 +90,7 @@ pub struct Config {
     )]
     pub allow_subnet: Vec<Ipv4Net>,
 
-    /// The host ports to choose from where an object names none
+    /// Host ports to allocate for objects that do not specify one
     #[arg(
         long,
         env = "LOCALCLUSTER_PORT_RANGE",
@@ -100,7 +100,7 @@ pub struct Config {
     )]
     pub port_range: RangeInclusive<u16>,
 
-    /// The DNS servers that nodes ask. Docker's own, 127.0.0.11, can't be reached from Pods
+    /// DNS servers of the nodes. Pods cannot reach the resolver of Docker, 127.0.0.11
     #[arg(
         long,
         env = "LOCALCLUSTER_NODE_DNS",
@@ -111,8 +111,8 @@ pub struct Config {
     )]
     pub node_dns: Vec<IpAddr>,
 
-    /// The directories of the Docker host that specs may mount something below of; by default none. May be given
-    /// several times. Whoever may make objects can read and write everything below
+    /// Directories of the Docker host below which specs may mount directories; by default none. May be repeated. Anyone
+    /// who can create objects can read and write everything below them
     #[arg(
         long,
         env = "LOCALCLUSTER_ALLOW_HOST_PATH",
@@ -122,8 +122,8 @@ pub struct Config {
     )]
     pub allow_host_path: Vec<String>,
 
-    /// How long a Node may be NotReady while its container runs, before it is restarted; still NotReady after twice that
-    /// time, it is replaced. In hours, minutes and seconds; never turns it off
+    /// Time after which a node with a running container is restarted while its Node is NotReady; it is replaced if the
+    /// Node is still NotReady after twice that time. In hours, minutes and seconds; never disables repairs
     #[arg(
         long,
         env = "LOCALCLUSTER_NODE_REPAIR_AFTER",
@@ -133,16 +133,16 @@ pub struct Config {
     )]
     pub node_repair_after: RepairAfter,
 
-    /// The node that this process runs on. No Registry may have its name
+    /// Node that this process runs on. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
 
-    /// The address of that node (status.hostIP)
+    /// Address of that node (status.hostIP)
     #[arg(long, env = "HOST_IP", value_name = "IP")]
     pub host_ip: Option<IpAddr>,
 
-    /// The container that is that node, whose network load balancers and registries join to be reached from here: auto for
-    /// the one that has the address HOST_IP, if any; the container's name; or none
+    /// Container of that node, on the network of which load balancers and registries are reachable: auto for the
+    /// container with the address HOST_IP, if any; the name of the container; or none
     #[arg(
         long,
         env = "LOCALCLUSTER_MANAGEMENT_CONTAINER",
@@ -152,7 +152,7 @@ pub struct Config {
     )]
     pub management_container: ManagementContainer,
 
-    /// The namespace of the Lease that keeps a second operator waiting
+    /// Namespace of the Lease for leader election
     #[arg(
         long,
         env = "POD_NAMESPACE",
@@ -162,19 +162,20 @@ pub struct Config {
     )]
     pub namespace: String,
 
-    /// Where /healthz, /readyz and /metrics are served
+    /// Address that serves /healthz, /readyz and /metrics
     #[arg(long, env = "LOCALCLUSTER_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
     pub http_listen: SocketAddr,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "LOCALCLUSTER_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
 
-    /// Which log lines are written, in the syntax of tracing's EnvFilter: info, or localcluster_operator=debug,warn
+    /// Filter of log lines in the syntax of EnvFilter of tracing: info, or localcluster_operator=debug,warn
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     pub log_filter: String,
 
-    /// How often every object is looked at without a reason. In hours, minutes and seconds, or a number of seconds
+    /// Interval at which every object is reconciled without a change. In hours, minutes and seconds, or a number of
+    /// seconds
     #[arg(
         long,
         env = "LOCALCLUSTER_RESYNC",
@@ -185,13 +186,13 @@ pub struct Config {
     pub resync: Duration,
 }
 
-/// The address of a Docker Engine. Only local sockets: bind mounts and the addresses on Docker's networks mean
-/// something on its own host only.
+/// Address of a Docker Engine. Only local sockets are supported: bind mounts and addresses on Docker networks are only
+/// meaningful on the same host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerHost(PathBuf);
 
 impl DockerHost {
-    /// The path of the engine's socket.
+    /// Returns the path of the socket.
     pub fn socket(&self) -> &Path {
         &self.0
     }
@@ -203,45 +204,45 @@ impl fmt::Display for DockerHost {
     }
 }
 
-/// How long a Node may be NotReady before its node is repaired; `None` for ever.
+/// Time that a Node may be NotReady before its node is repaired; `None` for never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepairAfter(pub Option<SignedDuration>);
 
-/// Which container is the management cluster's Node.
+/// Selection of the container that is the Node of the management cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManagementContainer {
-    /// The one that has the Node's address.
+    /// The container with the address of the Node.
     Auto,
-    /// The one of this name.
+    /// The container with this name.
     Named(String),
-    /// None is.
+    /// No container.
     None,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people
+    /// Human-readable text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 fn docker_host(s: &str) -> Result<DockerHost, String> {
     match s.strip_prefix("unix://") {
         Some(path) if path.starts_with('/') => Ok(DockerHost(path.into())),
-        _ => Err("only the socket of a local engine can be used: write unix://<absolute path>, for example \
-                  unix:///var/run/docker.sock"
+        _ => Err("only the socket of a local engine is supported; use unix://<absolute path>, for example \
+            unix:///var/run/docker.sock"
             .into()),
     }
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {
-    network(s, 8..=24, "write an IPv4 network of /8 to /24, for example 10.231.0.0/16")
+    network(s, 8..=24, "must be an IPv4 network between /8 and /24, for example 10.231.0.0/16")
 }
 
 fn allowed_subnet(s: &str) -> Result<Ipv4Net, String> {
-    network(s, 8..=25, "write an IPv4 network of /8 to /25, for example 192.168.64.0/20")
+    network(s, 8..=25, "must be an IPv4 network between /8 and /25, for example 192.168.64.0/20")
 }
 
 fn network(s: &str, prefixes: RangeInclusive<u8>, write: &str) -> Result<Ipv4Net, String> {
@@ -249,10 +250,10 @@ fn network(s: &str, prefixes: RangeInclusive<u8>, write: &str) -> Result<Ipv4Net
     if !prefixes.contains(&net.prefix_len()) {
         return Err(write.into());
     }
-    // A pool that is not what was meant would collide with networks that nobody thinks of.
+    // A mistyped pool would collide with unexpected networks.
     if net != net.trunc() {
         return Err(format!(
-            "{} is not the first address of a /{1}: write {2}",
+            "{} is not the first address of a /{1}; use {2}",
             net.addr(),
             net.prefix_len(),
             net.trunc()
@@ -262,7 +263,7 @@ fn network(s: &str, prefixes: RangeInclusive<u8>, write: &str) -> Result<Ipv4Net
 }
 
 fn port_range(s: &str) -> Result<RangeInclusive<u16>, String> {
-    const WRITE: &str = "write FIRST-LAST, two ports from 1 to 65535, for example 20000-29999";
+    const WRITE: &str = "must be FIRST-LAST with two ports between 1 and 65535, for example 20000-29999";
     let (first, last) = s.split_once('-').ok_or(WRITE)?;
     match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
         (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
@@ -271,13 +272,11 @@ fn port_range(s: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn dns_server(s: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr = s
-        .trim()
-        .parse()
-        .map_err(|_| "write IP addresses with commas between, for example 1.1.1.1,8.8.8.8")?;
+    let ip: IpAddr =
+        s.trim().parse().map_err(|_| "must be comma-separated IP addresses, for example 1.1.1.1,8.8.8.8")?;
     if ip.is_loopback() {
-        return Err("Pods can't reach a DNS server on a loopback address: write the address of one on the network, for \
-             example 1.1.1.1"
+        return Err("Pods cannot reach a DNS server on a loopback address; use the address of a server on the network, \
+            for example 1.1.1.1"
             .into());
     }
     Ok(ip)
@@ -289,13 +288,13 @@ fn host_path(s: &str) -> Result<String, String> {
     };
     match s.trim() {
         "/" => {
-            Err("that would be the whole host: write the absolute paths of directories, for example /srv"
+            Err("/ would allow the whole file system of the host; use absolute paths of directories, for example /srv"
                 .into())
         }
         path if plain(path) => Ok(path.to_owned()),
         _ => Err(
-            "write absolute paths of directories, without /./, /../, // and a slash at the end, with commas \
-                  between, for example /srv,/data/registries"
+            "must be comma-separated absolute paths of directories without /./, /../, // or a trailing slash, for \
+             example /srv,/data/registries"
                 .into(),
         ),
     }
@@ -305,26 +304,26 @@ fn management_container(s: &str) -> Result<ManagementContainer, String> {
     match s.trim() {
         "auto" => Ok(ManagementContainer::Auto),
         "none" => Ok(ManagementContainer::None),
-        // As Docker has it.
+        // The syntax of Docker.
         name if name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) =>
         {
             Ok(ManagementContainer::Named(name.to_owned()))
         }
-        _ => Err("write auto, none, or the name of a container, for example kind-control-plane".into()),
+        _ => Err("must be auto, none, or the name of a container, for example kind-control-plane".into()),
     }
 }
 
 fn repair_after(s: &str) -> Result<RepairAfter, String> {
     match s.trim() {
         "0" | "never" => Ok(RepairAfter(None)),
-        // So that a doubled wait is still a time.
+        // The limit keeps a doubled delay within the range of timestamps.
         time => expiry::parse(time)
             .filter(|t| *t <= SignedDuration::from_hours(1000))
             .map(Some)
             .map(RepairAfter)
             .ok_or(
-                "write hours, minutes and seconds, at most 1000h, for example 5m or 1h30m; or never"
+                "must be never, or hours, minutes and seconds up to 1000h, for example 5m or 1h30m"
                     .to_owned(),
             ),
     }
@@ -336,7 +335,7 @@ fn resync(s: &str) -> Result<Duration, String> {
     number
         .or_else(time)
         .filter(|t| (1..=86_400).contains(&t.as_secs()))
-        .ok_or("write hours, minutes and seconds, at least 1s and at most 24h, for example 5m".to_owned())
+        .ok_or("must be hours, minutes and seconds between 1s and 24h, for example 5m".to_owned())
 }
 
 #[cfg(test)]
@@ -347,7 +346,7 @@ mod tests {
     fn pools() {
         assert_eq!(network_pool("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
         assert_eq!(network_pool("172.31.4.0/24"), Ok("172.31.4.0/24".parse().unwrap()));
-        assert!(network_pool("172.31.5.0/16").unwrap_err().ends_with("write 172.31.0.0/16"));
+        assert!(network_pool("172.31.5.0/16").unwrap_err().ends_with("use 172.31.0.0/16"));
         for bad in ["", "172.31.0.0", "10.0.0.0/7", "10.0.0.0/25", "fd00::/16"] {
             assert!(network_pool(bad).unwrap_err().contains("for example 10.231.0.0/16"), "{bad:?}");
         }
@@ -356,7 +355,7 @@ mod tests {
     #[test]
     fn subnets_that_specs_may_choose() {
         assert_eq!(allowed_subnet("192.168.7.128/25"), Ok("192.168.7.128/25".parse().unwrap()));
-        assert!(allowed_subnet("192.168.7.1/24").unwrap_err().ends_with("write 192.168.7.0/24"));
+        assert!(allowed_subnet("192.168.7.1/24").unwrap_err().ends_with("use 192.168.7.0/24"));
         for bad in ["", "192.168.0.0", "0.0.0.0/0", "10.0.0.0/26", "fd00::/16"] {
             assert!(allowed_subnet(bad).unwrap_err().contains("for example 192.168.64.0/20"), "{bad:?}");
         }

@@ -1,5 +1,5 @@
-//! A Kubernetes API in memory, for tests of what talks to one: objects by path, resource versions, merge patches,
-//! server-side apply of a ConfigMap's data, evictions, and failures on demand. It knows no schema.
+//! In-memory Kubernetes API for tests of its clients: objects by path, resource versions, merge patches, server-side
+//! apply of ConfigMap data, evictions, and injected failures. It has no schemas.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
-/// The API. A clone is the same one.
+/// The API. Clones share their state.
 #[derive(Clone, Default)]
 pub struct FakeApi(Arc<Mutex<State>>);
 
@@ -20,16 +20,16 @@ pub struct FakeApi(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// `METHOD path` of every call.
+    /// `METHOD path` of every request.
     calls: Vec<String>,
-    /// What a call begins with, and the status that it is refused with.
+    /// Prefixes of requests that fail, with their status.
     refusals: Vec<(String, u16)>,
-    /// What calls that are never answered begin with.
+    /// Prefix of requests that never complete.
     hanging: Option<String>,
 }
 
 impl FakeApi {
-    /// A client of it.
+    /// Returns a client of the API.
     pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -44,34 +44,34 @@ impl FakeApi {
         self.0.lock().unwrap().store(path, object);
     }
 
-    /// The object at a path.
+    /// Returns the object at a path.
     pub fn get(&self, path: &str) -> Option<Value> {
         self.0.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// Takes an object away, whatever its finalizers.
+    /// Removes an object regardless of its finalizers.
     pub fn remove(&self, path: &str) {
         self.0.lock().unwrap().objects.remove(path);
     }
 
-    /// Refuses all calls that begin with this, such as `PUT /apis`, until [`FakeApi::heal`].
+    /// Fails all requests with this prefix, such as `PUT /apis`, until [`FakeApi::heal`].
     pub fn refuse(&self, call: &str, status: u16) {
         self.0.lock().unwrap().refusals.push((call.to_owned(), status));
     }
 
-    /// Never answers calls that begin with this, until [`FakeApi::heal`].
+    /// Never completes requests with this prefix, until [`FakeApi::heal`].
     pub fn hang(&self, call: &str) {
         self.0.lock().unwrap().hanging = Some(call.to_owned());
     }
 
-    /// Refuses and withholds nothing any more.
+    /// Removes all injected failures.
     pub fn heal(&self) {
         let mut state = self.0.lock().unwrap();
         state.refusals.clear();
         state.hanging = None;
     }
 
-    /// The calls since the last time, in order, those that only read left out.
+    /// Returns the requests since the last call in order, without read-only ones.
     pub fn take_writes(&self) -> Vec<String> {
         let calls = std::mem::take(&mut self.0.lock().unwrap().calls);
         calls.into_iter().filter(|call| !call.starts_with("GET ")).collect()
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Server-side apply as far as the keys of `data` go, each of which belongs to those who wrote it.
+    /// Implements server-side apply for the keys of `data`, each with its own field managers.
     fn apply(&mut self, path: &str, query: &str, body: Value) -> (u16, Value) {
         let manager = query.split('&').find_map(|q| q.strip_prefix("fieldManager=")).unwrap();
         let force = query.split('&').any(|q| q == "force=true");
@@ -196,7 +196,7 @@ impl State {
         (200, self.store(path, object))
     }
 
-    /// The objects of a collection, of all namespaces where the path has none.
+    /// Returns the objects of a collection, of all namespaces if the path has none.
     fn list(&self, path: &str, query: &str) -> Option<Value> {
         let (base, plural) = path.rsplit_once('/')?;
         if !matches!(plural, "leases" | "nodes" | "pods" | "secrets") {
@@ -231,12 +231,13 @@ fn refusal(status: u16) -> (u16, Value) {
         _ => "Refused",
     };
     let told = json!({
-        "kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": format!("told to be {status}"),
+        "kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": format!("injected failure \
+         {status}"),
     });
     (status, told)
 }
 
-/// RFC 7386.
+/// Implements RFC 7386.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

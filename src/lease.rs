@@ -1,7 +1,8 @@
-//! One writer: the Lease that keeps a second operator from driving the same Docker Engine.
+//! Leader election: a Lease prevents a second operator from managing the same Docker Engine.
 //!
-//! A process that can't renew stops before another may start: it gives up a whole renewal before its Lease ends. This
-//! trusts the clocks of two processes to differ by less than that, since a Lease holds times of day.
+//! A process that cannot renew its Lease stops before another one may start: it gives up one renewal interval before
+//! the Lease expires. This assumes that the clocks of both processes differ by less than that, since a Lease contains
+//! wall-clock times.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -19,35 +20,35 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::Role;
 
-/// How long a Lease holds after a renewal.
+/// Duration of a Lease after a renewal.
 const LEASE: Duration = Duration::from_secs(15);
-/// How often it is renewed.
+/// Interval of renewals.
 const RENEW: Duration = Duration::from_secs(5);
-/// How often a standby looks, and how long after an error it is tried again.
+/// Interval of attempts by a standby, and after an error.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long a call may take.
+/// Timeout of a call.
 const CALL: Duration = Duration::from_secs(5);
 
-/// The Lease is no longer this process's.
+/// Error for a Lease that this process no longer holds.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Lost {
-    /// Another process has it.
-    #[error("the Lease {lease} was taken by {by}")]
+    /// Another process holds it.
+    #[error("Lease {lease} was acquired by {by}")]
     Taken {
-        /// The Lease.
+        /// Name of the Lease.
         lease: String,
-        /// Its new holder.
+        /// New holder.
         by: String,
     },
-    /// The API server could not be reached for too long, so another may take it any moment.
-    #[error("the Lease {lease} could not be renewed in time")]
+    /// The API server was unreachable for too long, so another process may acquire it at any moment.
+    #[error("Lease {lease} could not be renewed in time")]
     Late {
-        /// The Lease.
+        /// Name of the Lease.
         lease: String,
     },
 }
 
-/// A contender for a Lease.
+/// A candidate for a Lease.
 #[derive(Clone)]
 pub struct Elector {
     api: Api<Lease>,
@@ -59,13 +60,13 @@ pub struct Elector {
 enum Outcome {
     Mine,
     Theirs(String),
-    /// Somebody wrote between reading and writing. Reading again tells who.
+    /// Another client wrote between reading and writing. Reading again shows who.
     Raced,
 }
 
 impl Elector {
-    /// For the Lease `namespace/name`. `me` must be another's name in every process, and should be the same for one
-    /// that comes back from a crash in its Pod: it has its Lease back at once.
+    /// Creates a candidate for the Lease `namespace/name`. `me` must be unique among processes, and should stay the
+    /// same for a process that restarts in its Pod, which then reacquires its Lease immediately.
     pub fn new(client: Client, namespace: &str, name: &str, me: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -75,10 +76,11 @@ impl Elector {
         }
     }
 
-    /// Waits for the Lease, does `work` while holding it, and gives it back, so that the next one starts at once.
+    /// Waits for the Lease, runs `work` while holding it, and releases it, so that the next process starts immediately.
     ///
-    /// `None` when `stop` came before the Lease. After that `work` is to end by `stop` itself; until it does the
-    /// Lease is kept. When the Lease is lost `work` is dropped and `stop` is cancelled, for the tasks it started.
+    /// Returns `None` if `stop` is cancelled before the Lease is acquired. Afterwards `work` must end itself on `stop`;
+    /// the Lease is held until it does. If the Lease is lost, `work` is dropped and `stop` is cancelled for the tasks
+    /// that it started.
     pub async fn lead<T, F: Future<Output = T>>(
         &self,
         stop: &CancellationToken,
@@ -89,7 +91,7 @@ impl Elector {
             won = self.acquire(&on_role) => won,
             () = stop.cancelled() => return Ok(None),
         };
-        tracing::info!(lease = self.name, holder = self.me, "this process leads");
+        tracing::info!(lease = self.name, holder = self.me, "acquired the Lease; this process is the leader");
         on_role(Role::Leader);
         let done = tokio::select! {
             biased;
@@ -103,7 +105,7 @@ impl Elector {
         done
     }
 
-    /// The moment from which the Lease holds.
+    /// Acquires the Lease and returns the time of its renewal.
     async fn acquire(&self, on_role: &impl Fn(Role)) -> Instant {
         let mut told = None;
         loop {
@@ -113,18 +115,19 @@ impl Elector {
                 Ok(Outcome::Theirs(holder)) => {
                     on_role(Role::Standby);
                     if told.as_ref() != Some(&holder) {
-                        tracing::info!(lease = self.name, %holder, "waiting for the Lease");
+                        tracing::info!(lease = self.name, %holder, "waiting for the Lease, which another process \
+                            holds");
                         told = Some(holder);
                     }
                 }
                 Ok(Outcome::Raced) => continue,
-                Err(error) => tracing::warn!(lease = self.name, error, "can't ask for the Lease"),
+                Err(error) => tracing::warn!(lease = self.name, error, "cannot acquire the Lease"),
             }
             sleep(RETRY).await;
         }
     }
 
-    /// Renews until that fails.
+    /// Renews the Lease until that fails.
     async fn keep(&self, mut renewed: Instant) -> Lost {
         loop {
             sleep_until(renewed + RENEW).await;
@@ -136,7 +139,7 @@ impl Elector {
         }
     }
 
-    /// Ends with a renewal or with the name of another holder.
+    /// Returns the time of the renewal or the name of another holder.
     async fn renew(&self) -> Result<Instant, String> {
         loop {
             let asked = Instant::now();
@@ -145,7 +148,7 @@ impl Elector {
                 Ok(Outcome::Theirs(holder)) => return Err(holder),
                 Ok(Outcome::Raced) => {}
                 Err(error) => {
-                    tracing::warn!(lease = self.name, error, "can't renew the Lease");
+                    tracing::warn!(lease = self.name, error, "cannot renew the Lease");
                     sleep(RETRY).await;
                 }
             }
@@ -161,7 +164,7 @@ impl Elector {
         self.write(found, spec).await
     }
 
-    /// Writes a Lease over the one that was found, and over no other.
+    /// Replaces the Lease that was read, and no other version.
     async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> Result<Outcome, String> {
         let written = match found {
             Some(mut lease) => {
@@ -176,13 +179,13 @@ impl Elector {
         };
         match written {
             Ok(_) => Ok(Outcome::Mine),
-            // 404: it was deleted in between.
+            // 404: it was deleted in the meantime.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Outcome::Raced),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Leaves the Lease without a holder, if it is this process's. Failing is no harm: it ends by itself.
+    /// Releases the Lease if this process holds it. Failure is harmless: it expires.
     async fn release(&self) {
         let released = async {
             let found = self.call(self.api.get_opt(&self.name)).await?.map_err(|e| e.to_string())?;
@@ -193,17 +196,17 @@ impl Elector {
             }
         };
         match released.await {
-            Ok(()) => tracing::info!(lease = self.name, "the Lease is free"),
-            Err::<_, String>(error) => tracing::warn!(lease = self.name, error, "can't give the Lease back"),
+            Ok(()) => tracing::info!(lease = self.name, "released the Lease"),
+            Err::<_, String>(error) => tracing::warn!(lease = self.name, error, "cannot release the Lease"),
         }
     }
 
     async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, String> {
-        timeout(CALL, call).await.map_err(|_| format!("no answer within {} s", CALL.as_secs()))
+        timeout(CALL, call).await.map_err(|_| format!("no response within {}s", CALL.as_secs()))
     }
 }
 
-/// What `me` is to write for holding the Lease for `seconds` from `now` on; `None` while another holds it.
+/// Returns the spec with which `me` holds the Lease for `seconds` from `now` on; `None` while another process holds it.
 pub fn next_spec(current: Option<&LeaseSpec>, me: &str, seconds: i32, now: Timestamp) -> Option<LeaseSpec> {
     let current = current.cloned().unwrap_or_default();
     let holder = current.holder_identity.as_deref().filter(|holder| !holder.is_empty());
@@ -221,7 +224,7 @@ pub fn next_spec(current: Option<&LeaseSpec>, me: &str, seconds: i32, now: Times
     })
 }
 
-/// The Lease without its holder; `None` when that is not `me`.
+/// Returns the spec without its holder; `None` if the holder is not `me`.
 fn released_spec(current: &LeaseSpec, me: &str, now: Timestamp) -> Option<LeaseSpec> {
     (current.holder_identity.as_deref() == Some(me)).then(|| LeaseSpec {
         holder_identity: None,
@@ -230,7 +233,7 @@ fn released_spec(current: &LeaseSpec, me: &str, now: Timestamp) -> Option<LeaseS
     })
 }
 
-/// Whether a Lease has ended. One that does not say until when never began.
+/// Reports whether a Lease has expired. One without an end never started.
 fn expired(lease: &LeaseSpec, now: Timestamp) -> bool {
     match (&lease.renew_time, lease.lease_duration_seconds) {
         (Some(renewed), Some(seconds)) => now.duration_since(renewed.0).as_secs() >= i64::from(seconds),

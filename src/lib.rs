@@ -1,6 +1,6 @@
-//! A Kubernetes operator that makes K3s clusters and image registries on a Docker host, declaratively.
+//! A Kubernetes operator that runs K3s clusters and image registries on a Docker host, declaratively.
 //!
-//! A reconcile is a straight line; everything that decides is pure, everything that acts is dumb:
+//! A reconciliation is a straight line; everything that decides is pure, everything that acts is simple:
 //!
 //! ```text
 //! CR ──validate──▶ Valid ──desired──▶ Desired ───┐
@@ -8,7 +8,7 @@
 //! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
 //! ```
 #![forbid(unsafe_code)]
-// Of types other than numbers: an operator of theirs may panic where a method has an answer, see `time`.
+// For types other than numbers: their operators may panic where a method saturates, see `time`.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod api;

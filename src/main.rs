@@ -1,4 +1,4 @@
-//! The binary: settings in, one readable line out when it fails.
+//! The binary: reads the settings and prints a single readable line if it fails.
 
 use std::{
     error::Error,
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Makes K3s clusters and image registries on a Docker host, as LocalCluster and Registry objects say
+/// Runs K3s clusters and image registries on a Docker host
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -27,16 +27,16 @@ struct Cli {
 enum Command {
     /// Runs the operator
     Run(Box<Config>),
-    /// Prints the CustomResourceDefinitions, as they belong into the API server
+    /// Prints the CustomResourceDefinitions to apply to the API server
     Crds(Crds),
 }
 
 #[derive(Args)]
 struct Crds {
-    /// Write a file for each of them into this directory instead
+    /// Write one file per definition into this directory instead
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     output: Option<PathBuf>,
-    /// Write nothing, and fail where the files in this directory differ
+    /// Write nothing, and fail if the files in this directory differ
     #[arg(long, value_name = "DIR")]
     check: Option<PathBuf>,
 }
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes, as far as it does not tell them itself.
+/// Returns an error with those causes that its message does not contain.
 fn one_line(error: &dyn Error) -> String {
     let mut told = error.to_string();
     let mut cause = error.source();
@@ -75,7 +75,7 @@ fn one_line(error: &dyn Error) -> String {
 async fn run(config: Config) -> Result<()> {
     telemetry::init(config.log_format, &config.log_filter)?;
     let stop = CancellationToken::new();
-    // Both are registered before anything starts, so that no signal can kill the process half-way.
+    // Both are registered before anything starts, so that no signal kills the process halfway.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let on_signal = stop.clone();
     tokio::spawn(async move {
@@ -83,13 +83,13 @@ async fn run(config: Config) -> Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop");
+        tracing::info!("received a signal; shutting down");
         on_signal.cancel();
     });
     Ok(controller::run(config, stop).await?)
 }
 
-/// The file names and contents of all definitions.
+/// Returns file names and contents of all definitions.
 fn rendered() -> Result<Vec<(String, String)>> {
     crds::all().into_iter().map(|(file, crd)| Ok((file, serde_saphyr::to_string(&crd)?))).collect()
 }
@@ -124,7 +124,7 @@ fn check_crds(dir: &Path) -> Result<()> {
     }
     let dir = dir.display();
     Err(format!(
-        "not as the code says: {}. Write them with: localcluster-operator crds --output {dir}",
+        "out of date: {}; regenerate with: localcluster-operator crds --output {dir}",
         differ.join(", ")
     )
     .into())

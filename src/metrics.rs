@@ -1,5 +1,4 @@
-//! What the operator counts about itself. Every label's values are fixed words of the code, so that no name of an
-//! object can make the number of series grow.
+//! Metrics of the operator. All label values are constants, so that object names cannot increase the number of series.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,15 +8,15 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Labels: names with their values, all known when the program is built.
+/// Label names with their values, all known at compile time.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
-/// From the answer of a local socket to the end of a slow stop.
+/// Buckets from the response of a local socket to the end of a slow stop.
 const SECONDS: [f64; 11] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 
-/// The operator's metrics. A clone counts into the same place.
+/// Metrics of the operator. Clones share their values.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -46,7 +45,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Returns the metrics with all values at zero.
     pub fn new() -> Self {
         let mut new = Self {
             registry: Arc::default(),
@@ -63,38 +62,30 @@ impl Metrics {
         };
         let mut r = Registry::with_prefix("localcluster");
         let m = &new;
-        r.register("reconciles", "Reconciles that ended, by kind of object", m.reconciles.clone());
+        r.register("reconciles", "Completed reconciliations, by kind of object", m.reconciles.clone());
         r.register(
             "reconcile_errors",
-            "Reconciles that failed, by kind of object and of error",
+            "Failed reconciliations, by kind of object and error",
             m.reconcile_errors.clone(),
         );
-        let help = "How long reconciles took, by kind of object";
+        let help = "Duration of reconciliations, by kind of object";
         r.register_with_unit("reconcile_duration", help, Unit::Seconds, m.reconcile_duration.clone());
-        r.register(
-            "docker_calls",
-            "Calls of the Docker Engine, by operation and result",
-            m.docker_calls.clone(),
-        );
-        let help = "How long calls of the Docker Engine took, by operation";
+        r.register("docker_calls", "Docker Engine calls, by operation and result", m.docker_calls.clone());
+        let help = "Duration of Docker Engine calls, by operation";
         r.register_with_unit("docker_call_duration", help, Unit::Seconds, m.docker_call_duration.clone());
-        r.register(
-            "docker_steps",
-            "Steps of plans that were executed, by step and result",
-            m.docker_steps.clone(),
-        );
-        r.register("image_pulls", "Images pulled, by result", m.image_pulls.clone());
-        r.register("watch_errors", "Errors of watches, by what is watched", m.watch_errors.clone());
-        r.register("clusters", "LocalClusters, by whether they are ready", m.clusters.clone());
-        r.register("leader", "1 where this process holds the Lease", m.leader.clone());
+        r.register("docker_steps", "Executed plan steps, by step and result", m.docker_steps.clone());
+        r.register("image_pulls", "Image pulls, by result", m.image_pulls.clone());
+        r.register("watch_errors", "Watch errors, by watched resource", m.watch_errors.clone());
+        r.register("clusters", "LocalClusters, by readiness", m.clusters.clone());
+        r.register("leader", "1 if this process holds the Lease", m.leader.clone());
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        r.register("build_info", "The operator's version", build);
+        r.register("build_info", "Version of the operator", build);
         new.registry = Arc::new(r);
         new
     }
 
-    /// Counts a reconcile of an object of `kind`, with the kind of its error where it failed.
+    /// Counts a reconciliation of an object of `kind`, with the kind of its error if it failed.
     pub fn reconciled(&self, kind: &'static str, took: Duration, error: Option<&'static str>) {
         let labels = [("kind", kind)];
         self.reconciles.get_or_create(&labels).inc();
@@ -104,33 +95,33 @@ impl Metrics {
         }
     }
 
-    /// Counts a reconcile of an object of `kind` that panicked.
+    /// Counts a reconciliation of an object of `kind` that panicked.
     pub fn panicked(&self, kind: &'static str) {
         self.reconcile_errors.get_or_create(&[("kind", kind), ("error", "panic")]).inc();
     }
 
-    /// Counts a call of the Docker Engine, such as `create_container` with the result `ok` or a kind of error.
+    /// Counts a Docker Engine call, such as `create_container` with the result `ok` or a kind of error.
     pub fn docker_call(&self, operation: &'static str, result: &'static str, took: Duration) {
         self.docker_calls.get_or_create(&[("operation", operation), ("result", result)]).inc();
         self.docker_call_duration.get_or_create(&[("operation", operation)]).observe(took.as_secs_f64());
     }
 
-    /// Counts an executed step of a plan.
+    /// Counts an executed plan step.
     pub fn docker_step(&self, step: &'static str, result: &'static str) {
         self.docker_steps.get_or_create(&[("step", step), ("result", result)]).inc();
     }
 
-    /// Counts a pull of an image that ended.
+    /// Counts a completed image pull.
     pub fn pulled(&self, result: &'static str) {
         self.image_pulls.get_or_create(&[("result", result)]).inc();
     }
 
-    /// Counts an error of a watch, such as `localclusters` or `docker`.
+    /// Counts an error of a watch such as `localclusters` or `docker`.
     pub fn watch_error(&self, watch: &'static str) {
         self.watch_errors.get_or_create(&[("watch", watch)]).inc();
     }
 
-    /// Sets the number of LocalClusters that are ready and that are not.
+    /// Sets the numbers of LocalClusters that are ready and not ready.
     pub fn set_clusters(&self, ready: usize, not_ready: usize) {
         for (label, count) in [("true", ready), ("false", not_ready)] {
             self.clusters.get_or_create(&[("ready", label)]).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -142,7 +133,7 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
-    /// All of it in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
@@ -164,7 +155,7 @@ mod tests {
         let other = metrics.clone();
         metrics.reconciled("LocalCluster", Duration::from_millis(60), None);
         metrics.reconciled("LocalCluster", Duration::from_millis(60), Some("docker"));
-        metrics.docker_call("start", "ok", Duration::from_millis(3));
+        metrics.docker_call("start_container", "ok", Duration::from_millis(3));
         metrics.docker_step("StartContainer", "ok");
         metrics.pulled("error");
         metrics.watch_error("secrets");
@@ -175,8 +166,8 @@ mod tests {
             r#"localcluster_reconciles_total{kind="LocalCluster"} 2"#,
             r#"localcluster_reconcile_errors_total{kind="LocalCluster",error="docker"} 1"#,
             r#"localcluster_reconcile_duration_seconds_bucket{le="0.1",kind="LocalCluster"} 2"#,
-            r#"localcluster_docker_calls_total{operation="start",result="ok"} 1"#,
-            r#"localcluster_docker_call_duration_seconds_count{operation="start"} 1"#,
+            r#"localcluster_docker_calls_total{operation="start_container",result="ok"} 1"#,
+            r#"localcluster_docker_call_duration_seconds_count{operation="start_container"} 1"#,
             r#"localcluster_docker_steps_total{step="StartContainer",result="ok"} 1"#,
             r#"localcluster_image_pulls_total{result="error"} 1"#,
             r#"localcluster_watch_errors_total{watch="secrets"} 1"#,

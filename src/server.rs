@@ -1,4 +1,4 @@
-//! What the kubelet and Prometheus ask: `/healthz`, `/readyz` and `/metrics`.
+//! HTTP server for the kubelet and Prometheus: `/healthz`, `/readyz` and `/metrics`.
 
 use std::{
     future::Future,
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 
-/// What readiness is made of, set by those who know and read by the server. Begins as not ready.
+/// Inputs of the readiness, set by their components and read by the server. Initially not ready.
 #[derive(Debug, Default)]
 pub struct Health {
     watches: AtomicBool,
@@ -28,25 +28,25 @@ pub struct Health {
     role: AtomicU8,
 }
 
-/// What this process is among the operator's processes.
+/// Role of this process among the processes of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// It has not asked for the Lease yet.
+    /// It has not tried to acquire the Lease yet.
     Starting = 0,
-    /// Another process holds the Lease. This one waits and watches nothing.
+    /// Another process holds the Lease. This one waits without watches.
     Standby = 1,
     /// It holds the Lease.
     Leader = 2,
 }
 
 impl Health {
-    /// Sets whether the watches of both kinds have delivered all objects.
+    /// Sets whether the watches of both kinds have listed all objects.
     pub fn set_watches(&self, ready: bool) {
         self.watches.store(ready, Ordering::Relaxed);
     }
 
-    /// Sets whether the Docker Engine answers.
+    /// Sets whether the Docker Engine responds.
     pub fn set_docker(&self, reachable: bool) {
         self.docker.store(reachable, Ordering::Relaxed);
     }
@@ -56,25 +56,25 @@ impl Health {
         self.role.store(role as u8, Ordering::Relaxed);
     }
 
-    /// Why this process is not ready; empty when it is. A standby is ready without watches: it starts them when it
-    /// becomes the leader.
+    /// Returns the reasons why this process is not ready; empty if it is. A standby is ready without watches: it starts
+    /// them when it becomes the leader.
     pub fn missing(&self) -> Vec<&'static str> {
         let role = self.role.load(Ordering::Relaxed);
         let mut missing = Vec::new();
         if role == Role::Starting as u8 {
-            missing.push("the Lease was not read yet");
+            missing.push("the Lease has not been read yet");
         }
         if !self.docker.load(Ordering::Relaxed) {
-            missing.push("the Docker Engine does not answer");
+            missing.push("the Docker Engine does not respond");
         }
         if role == Role::Leader as u8 && !self.watches.load(Ordering::Relaxed) {
-            missing.push("LocalClusters and Registries were not read yet");
+            missing.push("LocalClusters and Registries have not been listed yet");
         }
         missing
     }
 }
 
-/// Serves on `listener` until `stop` completes and open requests are answered.
+/// Serves on `listener` until `stop` completes and open requests are finished.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<Health>,
@@ -86,8 +86,8 @@ pub async fn serve(
 
 fn router(health: Arc<Health>, metrics: Metrics) -> Router {
     Router::new()
-        // Answers as long as the runtime runs. It must not look at Docker or the API: restarting this process heals
-        // neither.
+        // Responds as long as the runtime is running. It must not depend on Docker or the API: restarting this process
+        // fixes neither.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(health))
         .route("/metrics", get(show).with_state(metrics))
@@ -136,7 +136,7 @@ mod tests {
 
         let (status, body) = ask(&router, "/readyz").await;
         assert_eq!(status, 503);
-        assert_eq!(body, "not ready: the Lease was not read yet; the Docker Engine does not answer\n");
+        assert_eq!(body, "not ready: the Lease has not been read yet; the Docker Engine does not respond\n");
 
         health.set_role(Role::Standby);
         health.set_docker(true);
@@ -144,7 +144,7 @@ mod tests {
 
         health.set_role(Role::Leader);
         let (status, body) = ask(&router, "/readyz").await;
-        assert_eq!((status, body.contains("Registries were not read")), (503, true));
+        assert_eq!((status, body.contains("Registries have not been listed")), (503, true));
 
         health.set_watches(true);
         assert_eq!(ask(&router, "/readyz").await, (200, "ok\n".to_owned()));

@@ -1,4 +1,4 @@
-//! Log lines, on stderr: stdout is for what a command was asked to print.
+//! Logging to stderr: stdout is for the output of commands.
 
 use std::io::IsTerminal;
 
@@ -6,24 +6,23 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::LogFormat;
 
-/// A log that could not be set up.
+/// Error of the log setup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter is not in EnvFilter's syntax.
-    #[error(
-        "the log filter {0:?} can't be read ({1}): write a level such as info, or localcluster_operator=debug,warn"
-    )]
+    /// The filter is not valid in the syntax of EnvFilter.
+    #[error("invalid log filter {0:?}: {1}; use a level such as info, or localcluster_operator=debug,warn")]
     Filter(String, String),
-    /// The process has a log already.
-    #[error("the log is set up already")]
+    /// Logging is set up already.
+    #[error("logging is set up already")]
     Twice,
 }
 
-/// What the Kubernetes client says of answers from 500 up and of cut connections. A created cluster that starts does both for a
-/// while: nothing is wrong, and what is wrong comes back as an error that is told with its context.
+/// Filter for messages of the Kubernetes client about responses with status 500 and above and closed connections. A
+/// created cluster that is starting causes both for a while: this is normal, and real failures are returned as errors,
+/// which are logged with their context.
 const NOISE: &str = "kube_client::client=off";
 
-/// Sets up the process's log. To be called once.
+/// Sets up logging of the process. Must be called once.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), Error> {
     let filter = parse(filter)?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -54,6 +53,6 @@ mod tests {
     #[test]
     fn a_bad_filter_is_named_as_it_was_written() {
         let told = parse("info,[").unwrap_err().to_string();
-        assert!(told.contains("\"info,[\"") && told.contains("write a level"), "{told}");
+        assert!(told.contains("\"info,[\"") && told.contains("use a level"), "{told}");
     }
 }

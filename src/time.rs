@@ -1,18 +1,18 @@
-//! Arithmetic on points in time that has an answer for each of them.
+//! Saturating arithmetic on timestamps.
 //!
-//! Times come from outside: from Nodes, Leases, ConfigMaps and files of created clusters, whose users write into them
-//! what they like. [`Timestamp`]'s own operators panic beyond the year 9999, so that they are not used (`clippy.toml`
-//! has a lint for it).
+//! Timestamps come from outside: from Nodes, Leases, ConfigMaps and files of created clusters, which their users can
+//! edit freely. The operators of [`Timestamp`] panic beyond the year 9999 and must not be used (`clippy.toml` has a
+//! lint for them).
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The time `wait` after `at`; the last or the first there is where that is beyond it.
+/// Returns the time `wait` after `at`, limited to the first and last possible timestamp.
 pub fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
     let beyond = if wait.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
     at.checked_add(wait).unwrap_or(beyond)
 }
 
-/// `wait` twice as long for each of `times` times.
+/// Returns `wait`, doubled `times` times.
 pub fn doubled(wait: SignedDuration, times: u32) -> SignedDuration {
     let factor = 1i32.checked_shl(times.min(30)).unwrap_or(i32::MAX);
     wait.checked_mul(factor).unwrap_or(SignedDuration::MAX)

@@ -189,13 +189,13 @@ async fn tells_why_the_one_failed_that_leads_furthest() {
     let candidates = [mute.local_addr().unwrap(), closed().await, closed().await];
     let told = refused(&world.access(&candidates)).await;
     let cause = format!("{}: Connection refused", candidates[1]);
-    assert!(told.starts_with(&cause) && told.ends_with(" (2 other addresses lead no further)"), "{told}");
+    assert!(told.starts_with(&cause) && told.ends_with(" (2 other addresses failed too)"), "{told}");
     // Somebody who answers is nearer than nobody.
     let mut access = world.access(&[candidates[0], candidates[1], world.addr]);
     access.tls_server_name = "k3d-other-serverlb".to_owned();
     let told = refused(&access).await;
     assert!(told.starts_with(&format!("{}: ", world.addr)) && told.contains("certificate"), "{told}");
-    assert_eq!(refused(&world.access(&[])).await, "there is no address to try yet");
+    assert_eq!(refused(&world.access(&[])).await, "no address is known yet");
 }
 
 #[tokio::test]

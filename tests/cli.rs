@@ -51,23 +51,23 @@ fn help_names_every_variable() {
 #[test]
 fn refusals_say_what_to_write() {
     for (flag, variable, bad, told) in [
-        ("--port-range", "LOCALCLUSTER_PORT_RANGE", "30000-20000", "write FIRST-LAST"),
+        ("--port-range", "LOCALCLUSTER_PORT_RANGE", "30000-20000", "must be FIRST-LAST"),
         (
             "--network-pool",
             "LOCALCLUSTER_NETWORK_POOL",
             "172.31.0.0/28",
-            "write an IPv4 network of /8 to /24",
+            "must be an IPv4 network between /8 and /24",
         ),
-        ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "write 172.31.0.0/16"),
-        ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker:2375", "write unix://<absolute path>"),
+        ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "use 172.31.0.0/16"),
+        ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker:2375", "use unix://<absolute path>"),
         (
             "--node-dns",
             "LOCALCLUSTER_NODE_DNS",
             "1.1.1.1,127.0.0.11",
-            "write the address of one on the network",
+            "use the address of a server on the network",
         ),
         ("--node-repair-after", "LOCALCLUSTER_NODE_REPAIR_AFTER", "300", "for example 5m or 1h30m"),
-        ("--resync", "LOCALCLUSTER_RESYNC", "0", "write hours, minutes and seconds"),
+        ("--resync", "LOCALCLUSTER_RESYNC", "0", "must be hours, minutes and seconds"),
     ] {
         let by_flag = refusal(&mut operator(&["run", flag, bad]));
         assert!(by_flag.contains(flag) && by_flag.contains(told), "{by_flag}");
@@ -80,7 +80,7 @@ fn refusals_say_what_to_write() {
 fn a_bad_log_filter_is_one_line() {
     let told = refusal(&mut operator(&["run", "--log-filter", "info,["]));
     assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.starts_with("error: the log filter \"info,[\""), "{told}");
+    assert!(told.starts_with("error: invalid log filter \"info,[\""), "{told}");
 }
 
 #[test]

@@ -77,22 +77,22 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{servers: {args: ['--disable=traefik@server:*']}}", text::FILTERED_ARG),
     (LC, "{agents: {args: ['--kubelet-arg=v=3@agent:0,1']}}", text::FILTERED_ARG),
     (LC, "{servers: {args: ['--kube-apiserver-arg=v=3@servers']}}", text::FILTERED_ARG),
-    (LC, "{servers: {args: [--disable=helm-controller]}}", "write --disable-helm-controller"),
-    (LC, "{servers: {args: ['--disable=traefik,cloud-controller']}}", "write --disable-cloud-controller"),
-    (LC, "{servers: {args: ['--disable=kube-proxy , traefik']}}", "write --disable-kube-proxy"),
-    (LC, "{servers: {args: ['--disable=a, network-policy,b']}}", "write --disable-network-policy"),
-    (LC, "{servers: {args: [--disable=scheduler]}}", "write --disable-scheduler"),
-    (LC, "{servers: {args: [--disable=controller-manager]}}", "write --disable-controller-manager"),
-    (LC, "{servers: {args: [--flannel-backend=wireguard]}}", "write --flannel-backend=wireguard-native"),
-    (LC, "{servers: {args: [--flannel-backend=ipsec]}}", "write --flannel-backend=wireguard-native"),
-    (LC, "{servers: {args: [--no-deploy=traefik]}}", "write --disable with the same value: --disable=traefik"),
-    (LC, "{agents: {args: [--no-flannel]}}", "write --flannel-backend=none in spec.servers.args"),
-    (LC, "{servers: {args: ['--k3s-arg=--disable=traefik@server:0']}}", "that is k3d's flag"),
+    (LC, "{servers: {args: [--disable=helm-controller]}}", "use --disable-helm-controller"),
+    (LC, "{servers: {args: ['--disable=traefik,cloud-controller']}}", "use --disable-cloud-controller"),
+    (LC, "{servers: {args: ['--disable=kube-proxy , traefik']}}", "use --disable-kube-proxy"),
+    (LC, "{servers: {args: ['--disable=a, network-policy,b']}}", "use --disable-network-policy"),
+    (LC, "{servers: {args: [--disable=scheduler]}}", "use --disable-scheduler"),
+    (LC, "{servers: {args: [--disable=controller-manager]}}", "use --disable-controller-manager"),
+    (LC, "{servers: {args: [--flannel-backend=wireguard]}}", "use --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--flannel-backend=ipsec]}}", "use --flannel-backend=wireguard-native"),
+    (LC, "{servers: {args: [--no-deploy=traefik]}}", "use --disable with the same value: --disable=traefik"),
+    (LC, "{agents: {args: [--no-flannel]}}", "use --flannel-backend=none in spec.servers.args"),
+    (LC, "{servers: {args: ['--k3s-arg=--disable=traefik@server:0']}}", "this is a k3d flag"),
     (LC, "{servers: {args: [--disable-apiserver-lb]}}", rules::AGENT_FLAGS.instead),
-    (LC, "{servers: {args: ['--token=abc']}}", "name a Secret in spec.token"),
+    (LC, "{servers: {args: ['--token=abc']}}", "reference a Secret in spec.token"),
     (LC, "{servers: {args: ['--node-label=a=b']}}", "use labels"),
     (LC, "{servers: {args: ['--tls-san=example.test']}}", "spec.api.sans"),
-    (LC, "{agents: {args: ['--server=https://example.test:6443']}}", "leave it out"),
+    (LC, "{agents: {args: ['--server=https://example.test:6443']}}", "remove it"),
     (LC, "{agents: {args: ['--disable=traefik']}}", rules::SERVER_FLAGS.instead),
     (LC, "{agents: {args: ['--embedded-registry']}}", rules::SERVER_FLAGS.instead),
     (LC, "{agents: {args: ['--etcd-arg=x=y']}}", rules::SERVER_FLAGS.instead),
@@ -101,15 +101,15 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{servers: {env: [{name: ''}]}}", text::ENV_NAME),
     (LC, "{servers: {env: [{value: x}]}}", "Required value"),
     (LC, "{servers: {env: [{name: A, value: '1'}, {name: A, value: '2'}]}}", "Duplicate value"),
-    (LC, "{agents: {env: [{name: K3S_TOKEN, value: x}]}}", "name a Secret in spec.token"),
-    (LC, "{agents: {env: [{name: K3S_URL, value: x}]}}", "leave it out"),
-    (LC, "{agents: {env: [{name: LD_PRELOAD, value: x}]}}", "use an image of your own"),
+    (LC, "{agents: {env: [{name: K3S_TOKEN, value: x}]}}", "reference a Secret in spec.token"),
+    (LC, "{agents: {env: [{name: K3S_URL, value: x}]}}", "remove it"),
+    (LC, "{agents: {env: [{name: LD_PRELOAD, value: x}]}}", "use a custom image"),
     (LC, "{agents: {labels: {a/b/c: x}}}", text::LABEL_KEY),
     (LC, "{agents: {labels: {-a: x}}}", text::LABEL_KEY),
     (LC, "{agents: {labels: {Example.com/a: x}}}", text::LABEL_KEY),
     (LC, "{agents: {labels: {tier: a b}}}", text::LABEL_VALUE),
     (LC, "{agents: {labels: {tier: a-}}}", text::LABEL_VALUE),
-    (LC, "{agents: {labels: {kubernetes.io/hostname: x}}}", "K3s sets these labels"),
+    (LC, "{agents: {labels: {kubernetes.io/hostname: x}}}", "K3s manages these labels"),
     (LC, "{agents: {taints: ['a=b']}}", text::TAINT),
     (LC, "{agents: {taints: ['a=b:Never']}}", text::TAINT),
     (LC, "{agents: {taints: [':NoSchedule']}}", text::TAINT),
@@ -144,11 +144,11 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: data}]}}", text::MOUNT_PATH),
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /}]}}", text::MOUNT_PATH),
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a/../b}]}}", text::MOUNT_PATH),
-    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /etc}]}}", "hide what the node needs"),
-    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /var/lib/rancher/k3s/server/db}]}}", "K3s keeps its state there"),
-    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /run/x}]}}", "file systems of its own there"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /etc}]}}", "hide files that the node needs"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /var/lib/rancher/k3s/server/db}]}}", "K3s stores its state there"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /run/x}]}}", "its own file systems there"),
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /etc/hosts}]}}", "Docker mounts its own file"),
-    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /usr/bin/x}]}}", "use an image of your own"),
+    (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /usr/bin/x}]}}", "use a custom image"),
     (LC, "{agents: {volumes: [{hostPath: /srv}]}}", "Required value"),
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a}, {hostPath: /srv/b, mountPath: /a/b}]}}", text::MOUNTS_APART),
     (LC, "{agents: {volumes: [{hostPath: /srv, mountPath: /a}, {hostPath: /srv/b, mountPath: /a}]}}", "Duplicate value"),
@@ -281,10 +281,10 @@ const BAD: &[(&str, &str, &str)] = &[
     (LC, "{files: [{path: /a, inline: x}, {path: /a, inline: y}]}", "Duplicate value"),
     (LC, "{files: [{path: /etc/rancher/k3s/registries.yaml, inline: x}]}", "use spec.registries"),
     (LC, "{files: [{path: /etc/rancher/k3s/config.yaml.d/a.yaml, inline: x}]}", "use args of the pool"),
-    (LC, "{files: [{path: /var/lib/rancher/k3s/server/token, inline: x}]}", "K3s keeps its state there"),
-    (LC, "{files: [{path: /run/x, inline: x}]}", "no file system that lasts"),
+    (LC, "{files: [{path: /var/lib/rancher/k3s/server/token, inline: x}]}", "K3s stores its state there"),
+    (LC, "{files: [{path: /run/x, inline: x}]}", "this file system does not persist"),
     (LC, "{files: [{path: /etc/hosts, inline: x}]}", "Docker mounts its own file"),
-    (LC, "{files: [{path: /bin/k3s, inline: x}]}", "use an image of your own"),
+    (LC, "{files: [{path: /bin/k3s, inline: x}]}", "use a custom image"),
     (LC, "{files: [{path: /a, secret: {name: a}}]}", "Required value"),
     (LC, "{hostAliases: [{ip: 10.0.0, hostnames: [db]}]}", text::ALIAS_IP),
     (LC, "{hostAliases: [{ip: 10.0.0.05, hostnames: [db]}]}", text::ALIAS_IP),
@@ -345,8 +345,8 @@ const BAD: &[(&str, &str, &str)] = &[
     (REGISTRY, "{env: [{name: REGISTRY_AUTH_HTPASSWD_PATH, value: x}]}", "use spec.auth"),
     (REGISTRY, "{env: [{name: REGISTRY_PROXY_PASSWORD, value: x}]}", "use spec.proxy"),
     (REGISTRY, "{env: [{name: REGISTRY_HTTP_TLS_KEY, value: x}]}", "use spec.tls"),
-    (REGISTRY, "{env: [{name: REGISTRY_HTTP_SECRET, value: x}]}", "no place for secrets"),
-    (REGISTRY, "{env: [{name: LD_PRELOAD, value: x}]}", "use an image of your own"),
+    (REGISTRY, "{env: [{name: REGISTRY_HTTP_SECRET, value: x}]}", "visible to anyone who can inspect containers"),
+    (REGISTRY, "{env: [{name: LD_PRELOAD, value: x}]}", "use a custom image"),
     (REGISTRY, "{env: [{name: 'a b'}]}", text::ENV_NAME),
 ];
 
@@ -473,7 +473,7 @@ fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
             assert_eq!(schema.default, None, "{path}");
             if written.default.is_some() {
                 let told = written.description.as_deref().unwrap_or_default();
-                assert!(told.contains("Default:"), "{path}: {told}");
+                assert!(told.contains("Defaults to"), "{path}: {told}");
                 seen.push(path.to_owned());
             }
         }
@@ -916,7 +916,7 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
     server.must_with(&["create", "-f", "-"], &object(REGISTRY, "host", "{storage: {hostPath: /srv/a}}"));
 
     let args = |what, patch| ["patch", what, "--dry-run=server", "--type=merge", "-p", patch];
-    let never = "can't be set, changed or removed later";
+    let never = "is immutable and cannot be set, changed or removed after creation";
     for (what, patch) in [
         ("lc/set", r#"{"spec": {"clusterName": "another"}}"#),
         ("lc/set", r#"{"spec": {"clusterName": null}}"#),
@@ -994,7 +994,14 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
     assert_eq!(header(&["get", "lreg"]), "NAME READY HOST CLUSTER CACHES USED-BY AGE");
 
     let agents = server.must(&["explain", "lc.spec.agents"]);
-    for words in ["one at a time", "nothing restarts", "Default:", "no secrets", "2Gi", "the others go on"] {
+    for words in [
+        "one at a time",
+        "without a restart",
+        "Defaults to",
+        "must not contain secrets",
+        "2Gi",
+        "keep running",
+    ] {
         assert!(agents.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}: {agents}");
     }
     assert!(server.must(&["explain", "lreg.spec.storage.retain"]).contains("deleted"));
@@ -1003,12 +1010,12 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let port = told("lreg.spec.hostPort");
-    assert!(port.contains("nothing of them restarts") && !port.contains("replace"), "{port}");
+    assert!(port.contains("without restarting or replacing nodes"), "{port}");
     for (field, default) in [
-        ("lc.spec.ports.hostIP", "Default: 127.0.0.1"),
-        ("lc.spec.ports.protocol", "Default: TCP"),
-        ("lc.spec.registries.use.namespace", "Default: this one"),
-        ("lc.spec.registries.containers.port", "Default: 5000"),
+        ("lc.spec.ports.hostIP", "Defaults to 127.0.0.1"),
+        ("lc.spec.ports.protocol", "Defaults to TCP"),
+        ("lc.spec.registries.use.namespace", "Defaults to the namespace of this object"),
+        ("lc.spec.registries.containers.port", "Defaults to 5000"),
     ] {
         assert!(told(field).contains(default), "{field}: {}", told(field));
     }

@@ -41,45 +41,45 @@ fn hosts(all: &Registries) -> BTreeMap<String, String> {
 
 #[test]
 fn what_is_on_the_wrong_level() {
-    insta::assert_snapshot!(refused("too_deep.yaml"), @r#"mirrors["configs"]: configs is one level too deep, where K3s takes it for a registry of that name and uses nothing of it: write it as far to the left as mirrors"#);
+    insta::assert_snapshot!(refused("too_deep.yaml"), @r#"mirrors["configs"]: configs is one level too deep, where K3s takes it for a registry with that name and ignores it; indent it like mirrors"#);
     insta::assert_snapshot!(refused("too_deep_and_empty.yaml"), @r#"
-    mirrors["configs"]: configs is one level too deep, where K3s takes it for a registry of that name and uses nothing of it: write it as far to the left as mirrors
-    mirrors["auths"]: auths is one level too deep, where K3s takes it for a registry of that name and uses nothing of it: write it as far to the left as mirrors
+    mirrors["configs"]: configs is one level too deep, where K3s takes it for a registry with that name and ignores it; indent it like mirrors
+    mirrors["auths"]: auths is one level too deep, where K3s takes it for a registry with that name and ignores it; indent it like mirrors
     "#);
     insta::assert_snapshot!(refused("no_registries.yaml"), @r#"
-    mirrors["docker.io/rancher"]: K3s goes by the registry alone, and never by a path: write docker.io, with a rewrite of "^rancher/(.*)"
-    mirrors["docker.io/rancher"].endpoint[0]: K3s puts the path in the place of /v2, where no registry answers: write https://registry.cn.test/v2/rancher
-    mirrors["rancher"]: no image name begins with it, as a word without a dot and a colon that is not localhost is a path on Docker Hub: write docker.io, or the registry's full name: registry.example, cache:5000
-    mirrors["rancher"].endpoint[0]: K3s puts the path in the place of /v2, where no registry answers: write https://registry.cn.test/v2/rancher
+    mirrors["docker.io/rancher"]: K3s matches mirrors by registry, never by a path; use docker.io with a rewrite of "^rancher/(.*)"
+    mirrors["docker.io/rancher"].endpoint[0]: K3s replaces /v2 by this path, where no registry responds; use https://registry.cn.test/v2/rancher
+    mirrors["rancher"]: matches no image name: a name without a dot or colon other than localhost is a path on Docker Hub; use docker.io, or the full name of the registry: registry.example, cache:5000
+    mirrors["rancher"].endpoint[0]: K3s replaces /v2 by this path, where no registry responds; use https://registry.cn.test/v2/rancher
     "#);
 }
 
 #[test]
 fn what_nobody_would_ask_for() {
     insta::assert_snapshot!(refused("path_outside_v2.yaml"), @r#"
-    mirrors["k8s.gcr.io"].endpoint[0]: K3s puts the path in the place of /v2, where no registry answers: write https://registry.cn.test/v2/google_containers
-    mirrors["registry.k8s.io"].endpoint[0]: K3s puts the path in the place of /v2, where no registry answers: write https://registry.cn.test/v2/google_containers
-    mirrors["registry.k8s.io"].rewrite["^/(.*)"]: names have no slash in front, so that it never matches: write "^(.*)": "google_containers/$1"
+    mirrors["k8s.gcr.io"].endpoint[0]: K3s replaces /v2 by this path, where no registry responds; use https://registry.cn.test/v2/google_containers
+    mirrors["registry.k8s.io"].endpoint[0]: K3s replaces /v2 by this path, where no registry responds; use https://registry.cn.test/v2/google_containers
+    mirrors["registry.k8s.io"].rewrite["^/(.*)"]: never matches: image names have no leading slash; use "^(.*)": "google_containers/$1"
     "#);
 }
 
 #[test]
 fn what_is_for_nobody() {
     insta::assert_snapshot!(refused("endpoints_elsewhere.yaml"), @r#"
-    configs["harbor.ci.svc.cluster.local"]: it is for the host of an endpoint, and all endpoints of harbor.ci.svc.cluster.local are other ones, which get nothing of it: write configs["localhost:30046"] or configs["127.0.0.1:30046"]; if it is for harbor.ci.svc.cluster.local itself, which K3s asks last, add that as the last endpoint: https://harbor.ci.svc.cluster.local
-    configs["harbor.ci.svc.cluster.local:30046"]: it is for the host of an endpoint, and all endpoints of harbor.ci.svc.cluster.local:30046 are other ones, which get nothing of it: write configs["localhost:30046"] or configs["127.0.0.1:30046"]; if it is for harbor.ci.svc.cluster.local:30046 itself, which K3s asks last, add that as the last endpoint: https://harbor.ci.svc.cluster.local:30046
+    configs["harbor.ci.svc.cluster.local"]: configs apply to the host of an endpoint, and no endpoint of harbor.ci.svc.cluster.local uses this entry; use configs["localhost:30046"] or configs["127.0.0.1:30046"], or, for harbor.ci.svc.cluster.local itself, which K3s tries last, add it as the last endpoint: https://harbor.ci.svc.cluster.local
+    configs["harbor.ci.svc.cluster.local:30046"]: configs apply to the host of an endpoint, and no endpoint of harbor.ci.svc.cluster.local:30046 uses this entry; use configs["localhost:30046"] or configs["127.0.0.1:30046"], or, for harbor.ci.svc.cluster.local:30046 itself, which K3s tries last, add it as the last endpoint: https://harbor.ci.svc.cluster.local:30046
     "#);
 }
 
 #[test]
 fn what_is_no_yaml() {
-    insta::assert_snapshot!(refused("tab.yaml"), @r"line 3: this is no YAML, as lines are not indented by tabs there: write blanks");
-    insta::assert_snapshot!(refused("backslash.yaml"), @r"line 8: this is no YAML, as a backslash in double quotes begins an escape, and this is none: leave it out ($1), or write the text in single quotes");
+    insta::assert_snapshot!(refused("tab.yaml"), @r"line 3: not valid YAML: tabs cannot be used for indentation; use spaces");
+    insta::assert_snapshot!(refused("backslash.yaml"), @r"line 8: not valid YAML: a backslash in double quotes starts an escape sequence, and this one is invalid; remove the backslash ($1), or use single quotes");
 }
 
 #[test]
 fn registries_that_are_their_own_mirrors() {
-    insta::assert_snapshot!(refused("itself_last.yaml"), @r#"mirrors["docker.io"].rewrite["^rancher/mirrored-pause:(.*)"]: names are matched without registry and tag, so that there is no colon in them and it never matches: leave the colon out, and what is behind it"#);
+    insta::assert_snapshot!(refused("itself_last.yaml"), @r#"mirrors["docker.io"].rewrite["^rancher/mirrored-pause:(.*)"]: never matches: names are matched without registry and tag and contain no colon; remove the colon and what follows it"#);
     // With a pattern that names can have: the mirror is asked by another name, and the registry itself by its own.
     let right =
         text("itself_last.yaml").replace("mirrored-pause:(.*)\": \"pause:$1", "mirrored-(.*)\": \"$1");

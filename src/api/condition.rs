@@ -1,230 +1,229 @@
-//! Condition types and reasons (they are API), and how a condition is set.
+//! Condition types and reasons, which are part of the API, and functions that set conditions.
 //!
-//! Types have positive polarity and are there from the first status on, apart from the abnormal-true ones, which say
-//! so. Who writes a status writes all of its conditions and `observedGeneration` in one patch, and writes none when
-//! nothing changed: [`set`] leaves an unchanged condition byte for byte as it was.
+//! Conditions have positive polarity and are present from the first status on, except those marked abnormal-true. A
+//! status update writes all conditions and `observedGeneration` in a single patch, and no patch if nothing changed:
+//! [`set`] leaves an unchanged condition byte for byte as it was.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The longest message that a condition gets. Engines answer with whole pages of text at times, and a status is
-/// copied to every watcher.
+/// Maximum length of a condition message. Engines sometimes respond with whole pages of text, and a status is copied to
+/// every watcher.
 pub const MAX_MESSAGE: usize = 1024;
 
 /// Condition types.
 pub mod types {
-    /// The sum: everything that was asked for is there and usable. Its reason and message are those of the first
-    /// condition that fails.
+    /// Summary: everything in the spec exists and is usable. Its reason and message are those of the first condition
+    /// that is not met.
     pub const READY: &str = "Ready";
-    /// The spec is valid and can be had on this host.
+    /// The spec is valid and can be fulfilled on this host.
     pub const ACCEPTED: &str = "Accepted";
-    /// All objects that the spec refers to are there and usable.
+    /// All objects that the spec references exist and are usable.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
-    /// The Docker engine answers.
+    /// The Docker engine responds.
     pub const DOCKER_REACHABLE: &str = "DockerReachable";
-    /// LocalCluster: its Docker network is there.
+    /// LocalCluster: the Docker network exists.
     pub const NETWORK_READY: &str = "NetworkReady";
-    /// LocalCluster: all servers are Ready Nodes at the wanted version, and the API answers.
+    /// LocalCluster: all servers are Ready Nodes at the desired version, and the API responds.
     pub const CONTROL_PLANE_READY: &str = "ControlPlaneReady";
-    /// LocalCluster: all agents are Ready Nodes at the wanted version.
+    /// LocalCluster: all agents are Ready Nodes at the desired version.
     pub const AGENTS_READY: &str = "AgentsReady";
-    /// LocalCluster: the load balancer runs, with all published ports.
+    /// LocalCluster: the load balancer is running and publishes all ports.
     pub const LOAD_BALANCER_READY: &str = "LoadBalancerReady";
-    /// LocalCluster: all registries that it uses answer.
+    /// LocalCluster: all registries that the cluster uses respond.
     pub const REGISTRIES_READY: &str = "RegistriesReady";
-    /// LocalCluster: the images of `spec.preloadImages` are in all nodes.
+    /// LocalCluster: all nodes have the images of `spec.preloadImages`.
     pub const IMAGES_READY: &str = "ImagesReady";
-    /// LocalCluster: all objects of `spec.manifests` are in the cluster, and none that was taken out of them.
+    /// LocalCluster: the cluster contains all objects of `spec.manifests`, and none that was removed from them.
     pub const MANIFESTS_READY: &str = "ManifestsReady";
-    /// LocalCluster: the kubeconfig Secret is there, and the cluster's API answers through it.
+    /// LocalCluster: the kubeconfig Secret exists, and the API responds to its credentials.
     pub const KUBECONFIG_READY: &str = "KubeconfigReady";
-    /// Registry: its container runs.
+    /// Registry: the container is running.
     pub const CONTAINER_READY: &str = "ContainerReady";
-    /// Registry: it answers requests.
+    /// Registry: the registry responds to requests.
     pub const REACHABLE: &str = "Reachable";
-    /// Registry, neither good nor bad: LocalClusters use it, so it is not taken away yet when it is deleted.
+    /// Registry, neutral: LocalClusters use it, so a deletion waits for them.
     pub const IN_USE: &str = "InUse";
-    /// Abnormal-true: the operator is at work, or waits for something that comes by itself. Never together with
-    /// [`STALLED`].
+    /// Abnormal-true: the operator is reconciling the object or waiting for something that needs no intervention. Never
+    /// together with [`STALLED`].
     pub const RECONCILING: &str = "Reconciling";
-    /// Abnormal-true: nothing goes on until a person changes something. Never together with [`RECONCILING`].
+    /// Abnormal-true: reconciliation makes no progress without user intervention. Never together with [`RECONCILING`].
     pub const STALLED: &str = "Stalled";
-    /// Abnormal-true: the annotation `localcluster.dev/paused` keeps the operator's hands off.
+    /// Abnormal-true: the annotation `localcluster.dev/paused` pauses reconciliation.
     pub const PAUSED: &str = "Paused";
-    /// LocalCluster, neither good nor bad: it is stopped, as its spec wants it. There is no `Ready` then.
+    /// LocalCluster, neutral: the cluster is stopped, as desired. There is no `Ready` condition then.
     pub const STOPPED: &str = "Stopped";
 }
 
 /// Condition reasons.
 pub mod reasons {
-    // Good news.
+    // Success.
 
-    /// What the condition is about is as the spec wants it.
+    /// The subject of the condition matches the spec.
     pub const READY: &str = "Ready";
     /// The spec is valid.
     pub const ACCEPTED: &str = "Accepted";
-    /// All references lead somewhere.
+    /// All references are resolved.
     pub const RESOLVED: &str = "Resolved";
-    /// It answers.
+    /// The engine, API or registry responds.
     pub const REACHABLE: &str = "Reachable";
-    /// Nothing is left to do.
+    /// The observed state matches the desired state.
     pub const SETTLED: &str = "Settled";
-    /// Nothing waits for a person.
+    /// Nothing needs user intervention.
     pub const NOT_STALLED: &str = "NotStalled";
 
-    // On the way.
+    // Progress.
 
-    /// It can't be judged yet, since something before it is not done.
+    /// Not evaluated yet: an earlier condition is not met.
     pub const PENDING: &str = "Pending";
-    /// Other clusters start first.
+    /// Waiting for other clusters to start.
     pub const QUEUED: &str = "Queued";
-    /// The operator is at work.
+    /// Reconciliation is in progress.
     pub const PROGRESSING: &str = "Progressing";
-    /// Something is being made.
+    /// Resources are being created.
     pub const CREATING: &str = "Creating";
-    /// Containers are being replaced, since the spec changed.
+    /// Containers are being replaced because the spec changed.
     pub const UPDATING: &str = "Updating";
-    /// Agents are being added or taken away.
+    /// Agents are being added or removed.
     pub const SCALING: &str = "Scaling";
-    /// Servers are being added or taken away.
+    /// Servers are being added or removed.
     pub const SCALING_SERVERS: &str = "ScalingServers";
-    /// A server becomes a voting member of etcd.
+    /// A server is joining etcd as a voter.
     pub const JOINING: &str = "Joining";
-    /// Nodes are being replaced by ones of another image.
+    /// Nodes are being replaced with another image.
     pub const UPGRADING: &str = "Upgrading";
-    /// The cluster's containers are being stopped.
+    /// The containers of the cluster are being stopped.
     pub const STOPPING: &str = "Stopping";
-    /// Pods are leaving a node that is to go.
+    /// A node is being drained before its removal.
     pub const DRAINING: &str = "Draining";
     /// The object is being deleted.
     pub const DELETING: &str = "Deleting";
     /// An image is being pulled.
     pub const IMAGE_PULLING: &str = "ImagePulling";
-    /// An image of the Docker host is being put into a node.
+    /// An image of the Docker host is being imported on a node.
     pub const IMAGE_IMPORTING: &str = "ImageImporting";
-    /// A node's container runs; its Node is not ready yet.
+    /// The container of a node is running; the Node is not Ready yet.
     pub const NODE_STARTING: &str = "NodeStarting";
-    /// A node has lost the password that its Node was registered with, and joins with another one.
+    /// A node lost the password that its Node was registered with, and joins with a new one.
     pub const NODE_PASSWORD_LOST: &str = "NodePasswordLost";
-    /// The cluster can't make Pods yet: the service account `default` is missing.
+    /// The cluster cannot create Pods yet: the service account `default` is missing.
     pub const SERVICE_ACCOUNT_MISSING: &str = "ServiceAccountMissing";
 
-    // Trouble that can pass by itself.
+    // Failures that can resolve without intervention.
 
-    /// The Docker engine does not answer.
+    /// The Docker engine does not respond.
     pub const DOCKER_UNAVAILABLE: &str = "DockerUnavailable";
-    /// The Docker engine refused a call.
+    /// The Docker engine rejected a request.
     pub const DOCKER_ERROR: &str = "DockerError";
-    /// The created cluster's API does not answer.
+    /// The API of the created cluster does not respond.
     pub const API_NOT_ANSWERING: &str = "APINotAnswering";
-    /// The created cluster's API refused a call.
+    /// The API of the created cluster rejected a request.
     pub const API_REFUSED: &str = "APIRefused";
-    /// An image can't be pulled.
+    /// An image cannot be pulled.
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
-    /// An image of the Docker host does not get into a node.
+    /// An image of the Docker host cannot be imported on a node.
     pub const IMAGE_IMPORT_FAILED: &str = "ImageImportFailed";
-    /// A Node exists and is not Ready.
+    /// A Node exists but is not Ready.
     pub const NODE_NOT_READY: &str = "NodeNotReady";
-    /// A Node is Ready, and Kubernetes keeps new Pods from it.
+    /// A Node is Ready but under pressure, so Kubernetes does not schedule new Pods to it.
     pub const NODE_PRESSURE: &str = "NodePressure";
-    /// The Docker engine, or the cluster, says that it did something, and it is not done.
+    /// The Docker engine or the cluster reported success, but the change had no effect.
     pub const NO_EFFECT: &str = "NoEffect";
-    /// A container is not there.
+    /// A container does not exist.
     pub const CONTAINER_MISSING: &str = "ContainerMissing";
-    /// The registry is stopped for a moment, while what no image needs is removed.
+    /// The registry is stopped while unreferenced blobs are removed.
     pub const GARBAGE_COLLECTING: &str = "GarbageCollecting";
-    /// A container does not run.
+    /// A container is not running.
     pub const CONTAINER_NOT_RUNNING: &str = "ContainerNotRunning";
-    /// The registry does not answer.
+    /// The registry does not respond.
     pub const NOT_ANSWERING: &str = "NotAnswering";
-    /// K3s has not applied a manifest yet, or what it applied was deleted by somebody.
+    /// K3s has not applied a manifest yet, or objects that it applied were deleted.
     pub const MANIFEST_NOT_APPLIED: &str = "ManifestNotApplied";
-    /// A Registry of the list is not ready.
+    /// A referenced Registry is not ready.
     pub const REGISTRY_NOT_READY: &str = "RegistryNotReady";
 
-    // Trouble that a person has to end.
+    // Failures that need user intervention.
 
-    /// The spec says something that can't be; the message tells what to write instead.
+    /// The spec is invalid; the message says what to change.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// A container, network or volume of this name belongs to somebody else. It is not touched.
+    /// A container, network or volume with this name exists and is not managed by this object. It is left unchanged.
     pub const NAME_CONFLICT: &str = "NameConflict";
-    /// A host port is taken.
+    /// A host port is in use.
     pub const PORT_CONFLICT: &str = "PortConflict";
-    /// The subnet overlaps with another network's.
+    /// The subnet overlaps another network.
     pub const SUBNET_CONFLICT: &str = "SubnetConflict";
-    /// The operator's pool has no free subnet, or the subnet no free address.
+    /// The network pool of the operator has no free subnet, or the subnet has no free address.
     pub const ADDRESS_POOL_EXHAUSTED: &str = "AddressPoolExhausted";
-    /// A Secret that the spec names is not there.
+    /// A Secret that the spec references does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// A Secret is there without what is needed of it, or belongs to somebody else.
+    /// A Secret lacks required data, or is not managed by this object.
     pub const SECRET_INVALID: &str = "SecretInvalid";
-    /// A Registry that the spec names is not there.
+    /// A Registry that the spec references does not exist.
     pub const REGISTRY_NOT_FOUND: &str = "RegistryNotFound";
-    /// A ConfigMap that the spec names is not there.
+    /// A ConfigMap that the spec references does not exist.
     pub const CONFIG_MAP_NOT_FOUND: &str = "ConfigMapNotFound";
-    /// A ConfigMap is there without what is needed of it.
+    /// A ConfigMap lacks required data.
     pub const CONFIG_MAP_INVALID: &str = "ConfigMapInvalid";
-    /// What the spec names, a Registry of another namespace or somebody's volume or container, does not allow this
-    /// namespace to use it.
+    /// A Registry in another namespace, or an unmanaged volume or container, does not allow this namespace to use it.
     pub const NOT_ALLOWED: &str = "NotAllowed";
-    /// A manifest can't be applied: it is no YAML, or an object in it lacks its name or kind.
+    /// A manifest cannot be applied: it is not valid YAML, or an object lacks its name or kind.
     pub const MANIFEST_INVALID: &str = "ManifestInvalid";
-    /// The user's registries file says something that K3s would ignore or choke on.
+    /// The registries file contains settings that K3s would ignore or fail on.
     pub const REGISTRIES_INVALID: &str = "RegistriesInvalid";
-    /// The subnet that the spec names is in no range that specs may choose from.
+    /// The subnet of the spec is outside the ranges that the operator allows.
     pub const SUBNET_NOT_ALLOWED: &str = "SubnetNotAllowed";
-    /// The directory of the host that the spec names is not there.
+    /// The host directory of the spec does not exist.
     pub const HOST_PATH_NOT_FOUND: &str = "HostPathNotFound";
-    /// The directory of the host that the spec names may not be mounted.
+    /// The operator does not allow mounting the host directory of the spec.
     pub const HOST_PATH_NOT_ALLOWED: &str = "HostPathNotAllowed";
-    /// The Docker engine can't give a container the GPUs that the spec asks for.
+    /// The Docker engine cannot provide the GPUs of the spec to a container.
     pub const GPU_UNAVAILABLE: &str = "GPUUnavailable";
-    /// Nodes ask a proxy for a registry on their own network.
+    /// Nodes send requests for a registry on their own network to a proxy.
     pub const REGISTRY_BEHIND_PROXY: &str = "RegistryBehindProxy";
-    /// The node image lacks something that a node needs.
+    /// The node image lacks a required component.
     pub const NODE_IMAGE_INVALID: &str = "NodeImageInvalid";
-    /// The registry's certificate does not let clusters trust it.
+    /// Clusters cannot verify the certificate of the registry.
     pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
-    /// The registry refuses the credentials that clusters are to log in with.
+    /// The registry rejects the credentials that clusters log in with.
     pub const CREDENTIALS_REFUSED: &str = "CredentialsRefused";
-    /// The version is below the one that runs.
+    /// The desired version is lower than the running version.
     pub const DOWNGRADE_REFUSED: &str = "DowngradeRefused";
-    /// The version is more than one minor version above the one that runs.
+    /// The desired version is more than one minor version above the running version.
     pub const UPGRADE_REFUSED: &str = "UpgradeRefused";
-    /// K3s does not start with the arguments of the spec.
+    /// K3s does not start with the arguments in the spec.
     pub const ARGUMENTS_REFUSED: &str = "ArgumentsRefused";
-    /// All of the servers' data is lost.
+    /// The data of all servers is lost.
     pub const DATA_LOST: &str = "DataLost";
-    /// Most of the servers' data is lost, so that etcd can't agree on anything.
+    /// The data of most servers is lost, so etcd has no quorum.
     pub const QUORUM_LOST: &str = "QuorumLost";
-    /// etcd is being reset, with one server as its only member.
+    /// etcd is being reset to a single member.
     pub const RESETTING_QUORUM: &str = "ResettingQuorum";
-    /// K3s did not reset etcd.
+    /// K3s failed to reset etcd.
     pub const QUORUM_RESET_FAILED: &str = "QuorumResetFailed";
-    /// A node was repaired several times, and its Node is still not Ready.
+    /// A node was repaired several times, but its Node is still not Ready.
     pub const REPAIR_GIVEN_UP: &str = "RepairGivenUp";
 
-    /// The operator itself failed on the object.
+    /// The operator failed to process the object.
     pub const INTERNAL_ERROR: &str = "InternalError";
 
-    // Of conditions that are neither good nor bad.
+    // Reasons of neutral conditions.
 
-    /// LocalClusters use the Registry; the message names them.
+    /// LocalClusters use the Registry; the message lists them.
     pub const IN_USE: &str = "InUse";
     /// No LocalCluster uses the Registry.
     pub const NOT_IN_USE: &str = "NotInUse";
-    /// The object is paused.
+    /// Reconciliation is paused.
     pub const PAUSED: &str = "Paused";
-    /// The object is not paused.
+    /// Reconciliation is not paused.
     pub const NOT_PAUSED: &str = "NotPaused";
-    /// The cluster is stopped, as its spec wants it.
+    /// The cluster is stopped, as desired.
     pub const STOPPED: &str = "Stopped";
-    /// The cluster is to run.
+    /// The desired state of the cluster is Running.
     pub const NOT_STOPPED: &str = "NotStopped";
 
-    /// All of them, for the documentation and for tests.
+    /// All reasons, for the documentation and tests.
     pub const ALL: &[&str] = &[
         READY,
         ACCEPTED,
@@ -303,19 +302,19 @@ pub mod reasons {
     ];
 }
 
-/// What a condition says.
+/// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// It holds.
+    /// The condition is met.
     True,
-    /// It does not hold.
+    /// The condition is not met.
     False,
-    /// Nobody can tell now.
+    /// The status cannot be determined at present.
     Unknown,
 }
 
 impl Status {
-    /// As it is written.
+    /// Returns the status as it is written in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -337,8 +336,8 @@ impl From<bool> for Status {
     }
 }
 
-/// Sets the condition of type `type_`, and only that. The time of its last transition changes only when its status
-/// does; a condition that was not there is put at the end, so that the order is stable. Whether anything changed.
+/// Sets the condition of type `type_` and returns whether anything changed. The last transition time changes only with
+/// the status; a new condition is appended, so that the order is stable.
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -348,7 +347,7 @@ pub fn set(
     observed_generation: i64,
     now: Timestamp,
 ) -> bool {
-    // Whole seconds, as it is written: what was set is what will be read back.
+    // Whole seconds, as in the API: the value equals the one that is read back.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut new = Condition {
         last_transition_time: Time(now),
@@ -370,17 +369,17 @@ pub fn set(
     changed
 }
 
-/// The condition of this type.
+/// Returns the condition of this type.
 pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }
 
-/// Whether the condition of this type is there and True.
+/// Reports whether the condition of this type is True.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     get(conditions, type_).is_some_and(|c| c.status == Status::True.as_str())
 }
 
-/// `message` within [`MAX_MESSAGE`] bytes.
+/// Returns `message`, truncated to [`MAX_MESSAGE`] bytes.
 fn bounded(message: &str) -> String {
     let message = message.trim();
     if message.len() <= MAX_MESSAGE {
@@ -449,7 +448,7 @@ mod tests {
 
     #[test]
     fn reasons_are_distinct_camel_case_words() {
-        // The pattern that the API server wants of `reason`.
+        // The pattern that the API server requires for `reason`.
         let word = |r: &str| {
             r.starts_with(|c: char| c.is_ascii_uppercase()) && r.chars().all(|c| c.is_ascii_alphanumeric())
         };

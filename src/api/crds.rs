@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, as the API server gets them.
+//! CustomResourceDefinitions, in the form in which they are applied to the API server.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{LocalCluster, Registry};
 
-/// Both definitions, each with the name of its file.
+/// Returns both definitions, each with its file name.
 pub fn all() -> Vec<(String, CustomResourceDefinition)> {
     [LocalCluster::crd(), Registry::crd()]
         .map(finish)
@@ -16,10 +16,10 @@ pub fn all() -> Vec<(String, CustomResourceDefinition)> {
         .into()
 }
 
-/// Adds what the derive macro can't say: that `spec` can be left out, as all of it can; the default of `status`
-/// (kube-rs/kube#1239), by which tools that judge objects by kstatus never take a brand-new one for ready; that nothing is
-/// nullable, so that a field set to null is a field left out, for rules and defaults too; and paragraphs without the line
-/// breaks of the source, which `kubectl explain` would print among its own.
+/// Completes what the derive macro cannot express: `spec` is optional, since all of its fields are; `status` has a
+/// default (kube-rs/kube#1239), so that tools that evaluate objects with kstatus do not consider a new object ready; no
+/// field is nullable, so that a field set to null counts as left out, for rules and defaults too; and paragraphs
+/// contain no line breaks of the source, which `kubectl explain` would print in addition to its own.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
@@ -41,9 +41,9 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// In the items of a list there are no defaults: the API server would write them into the object, and who compares lists
-/// as a whole, as `kubectl apply` and Argo CD do, would find another one than was applied, each time
-/// (argoproj/argo-cd#11074). The operator fills them in when it reads.
+/// Removes line breaks, `nullable`, and the defaults in list items. The API server would write those into the object,
+/// and tools that compare lists as a whole, such as `kubectl apply` and Argo CD, would see a difference from the
+/// applied object each time (argoproj/argo-cd#11074). The operator applies these defaults when it reads an object.
 fn tidy(schema: &mut JSONSchemaProps, in_list: bool) {
     schema.nullable = None;
     if in_list {

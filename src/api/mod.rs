@@ -1,7 +1,7 @@
-//! The API that users write: the kinds [`LocalCluster`] and [`Registry`], their conditions, and the names and
-//! labels that their objects get on the Docker host.
+//! The API: the kinds [`LocalCluster`] and [`Registry`], their conditions, and the names and labels of their objects on
+//! the Docker host.
 //!
-//! Types only: nothing here talks to Kubernetes or Docker.
+//! It contains types only: nothing here communicates with Kubernetes or Docker.
 
 pub mod condition;
 pub mod crds;
@@ -17,18 +17,20 @@ pub mod uses;
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
 
-/// The API group of both kinds.
+/// API group of both kinds.
 pub const GROUP: &str = "localcluster.dev";
-/// The served and stored version of both kinds.
+/// Served and stored version of both kinds.
 pub const VERSION: &str = "v1alpha1";
-/// With the value `"true"`: the operator touches nothing of this object, its deletion included.
+/// Annotation that pauses reconciliation of the object, including its deletion, if its value is `"true"`.
 pub const PAUSED_ANNOTATION: &str = "localcluster.dev/paused";
-/// On a LocalCluster, with any value but `"false"`: it is not deleted when its time to live is over.
+/// Annotation that keeps a LocalCluster from being deleted when its time to live is over, with any value other than
+/// `"false"`.
 pub const HOLD_ANNOTATION: &str = "localcluster.dev/hold";
-/// On a LocalCluster whose servers' data is lost but for a minority: the server, by its name, that goes on with its data
-/// alone. The operator's container that carries it out has it as a label.
+/// Annotation that resets etcd in a LocalCluster that has lost its quorum: the name of the server that continues alone
+/// with its data. The container that carries out the reset has it as a label.
 pub const RESET_QUORUM_ANNOTATION: &str = "localcluster.dev/reset-quorum";
-/// On a Registry, with any new value: stops it for a moment and removes the blobs that no image refers to.
+/// Annotation that requests a garbage collection of a Registry with each new value: the registry is stopped while blobs
+/// that no image references are removed.
 pub const GARBAGE_COLLECT_ANNOTATION: &str = "localcluster.dev/garbage-collect";
-/// The finalizer that keeps an object until everything it made on the Docker host is gone.
+/// Finalizer that keeps an object until all its resources on the Docker host are removed.
 pub const FINALIZER: &str = "localcluster.dev/docker";

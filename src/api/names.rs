@@ -1,5 +1,5 @@
-//! Names and labels on the Docker host. They are k3d's, so that k3d, Tilt, Skaffold and people's habits keep
-//! working; ownership is told by [`UID`] and [`MANAGER`] alone.
+//! Names and labels on the Docker host. They follow k3d, so that k3d, Tilt, Skaffold and existing scripts keep working;
+//! only [`UID`] and [`MANAGER`] determine ownership.
 
 use sha2::{Digest, Sha256};
 
@@ -7,42 +7,42 @@ use super::local_cluster::NodeRole;
 
 /// Label: the UID of the object that owns the container, network or volume.
 pub const UID: &str = "localcluster.dev/uid";
-/// Label: the management cluster that the owner lives in, told by the UID of its `kube-system` namespace.
+/// Label: the management cluster of the owner, identified by the UID of its `kube-system` namespace.
 pub const MANAGER: &str = "localcluster.dev/manager";
-/// Label: the hash of the intent that a container was made from.
+/// Label: the hash of the desired state that a container was created from.
 pub const SPEC_HASH: &str = "localcluster.dev/spec-hash";
-/// Label: `namespace/name` of the owner, for people who look at the host, and to tell whose namespace a volume is of that
-/// outlived its owner.
+/// Label: `namespace/name` of the owner, for users who inspect the host, and to determine the namespace of a volume
+/// that outlived its owner.
 pub const OWNER: &str = "localcluster.dev/owner";
 /// Label: the host port of the API, from which status can be rebuilt.
 pub const API_PORT: &str = "localcluster.dev/api-port";
-/// Label: where a server keeps the cluster's data; [`ETCD`], or missing for SQLite. Once in etcd it stays there.
+/// Label: the datastore of a server, [`ETCD`] or missing for SQLite. A server never returns from etcd to SQLite.
 pub const DATASTORE: &str = "localcluster.dev/datastore";
-/// The value of [`DATASTORE`] that there is.
+/// The only value of [`DATASTORE`].
 pub const ETCD: &str = "etcd";
-/// Label that somebody gives to a volume or a container of theirs: the namespaces, with commas between or `*` for all,
-/// whose objects may use it.
+/// Label on an unmanaged volume or container: a comma-separated list of the namespaces whose objects may use it, or `*`
+/// for all namespaces.
 pub const ALLOW_NAMESPACES: &str = "localcluster.dev/allow-namespaces";
-/// Label: the subnet of the cluster, from which a network that was removed is made again.
+/// Label: the subnet of the cluster, from which a removed network is recreated.
 pub const SUBNET: &str = "localcluster.dev/subnet";
-/// k3d's label on everything.
+/// k3d label on all objects.
 pub const APP: &str = "app";
-/// k3d's label: what a container is (`server`, `agent`, `loadbalancer`, `registry`).
+/// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).
 pub const ROLE: &str = "k3d.role";
-/// k3d's label: the host port of a registry.
+/// k3d label: the host port of a registry.
 pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
-/// k3d's label: the cluster's name.
+/// k3d label: the name of the cluster.
 pub const CLUSTER: &str = "k3d.cluster";
 
-/// The longest cluster name: K3s node names and k3d's own limit leave this much.
+/// Maximum length of a cluster name, which K3s node names and the limit of k3d leave room for.
 pub const MAX_CLUSTER_NAME: usize = 32;
-/// The longest name of a container that is a host name too.
+/// Maximum length of a container name that is also a host name.
 pub const MAX_HOSTNAME: usize = 63;
 
-/// The cluster's name on the Docker host: `name` in namespace `default`, elsewhere `<namespace>-<name>` and 8 hex digits
-/// of a hash. It has at most 32 characters, see [`shorten`]. No two objects have the same: see [`scoped`].
+/// Returns the name of a cluster on the Docker host: `name` in namespace `default`, elsewhere `<namespace>-<name>` and
+/// 8 hex digits of a hash. It has at most 32 characters, see [`shorten`], and is unique, see [`scoped`].
 ///
-/// Clusters that were made under another name keep it, see [`called`](crate::plan::called).
+/// Clusters that were created with another name keep it, see [`called`](crate::plan::called).
 pub fn cluster(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     match explicit {
         Some(n) => n.to_owned(),
@@ -50,7 +50,7 @@ pub fn cluster(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     }
 }
 
-/// A registry's container and DNS name, by the same rule: `k3d-<name>` in namespace `default`.
+/// Returns the container and DNS name of a registry by the same rule: `k3d-<name>` in namespace `default`.
 pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     match explicit {
         Some(n) => n.to_owned(),
@@ -58,19 +58,19 @@ pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
     }
 }
 
-/// The name of the Registry object that a LocalCluster makes for itself.
+/// Returns the name of the Registry object that a LocalCluster creates.
 pub fn own_registry(cluster: &str) -> String {
     shorten(&format!("{cluster}-registry"), MAX_HOSTNAME)
 }
 
-/// A name that no other object of the kind has. `team-a/images`, `team/a-images` and `default/team-a-images` are all
-/// `team-a-images` when they are written with hyphens, which both parts may have, so that a hash of both tells them
-/// apart. In namespace `default` names are k3d's.
+/// Returns a name that is unique among the objects of a kind. `team-a/images`, `team/a-images` and
+/// `default/team-a-images` would all become `team-a-images` when joined with hyphens, which both parts may contain, so
+/// a hash of both distinguishes them. In namespace `default` the names are those of k3d.
 fn scoped(prefix: &str, namespace: &str, name: &str, max: usize) -> String {
     if namespace == "default" {
         return shorten(&format!("{prefix}{name}"), max);
     }
-    // What ends in .localhost goes on doing so.
+    // A name that ends in .localhost keeps that suffix.
     let (first, rest) =
         name.split_at(name.find('.').filter(|at| name.len() - at <= max / 2).unwrap_or(name.len()));
     let head =
@@ -78,25 +78,25 @@ fn scoped(prefix: &str, namespace: &str, name: &str, max: usize) -> String {
     head + rest
 }
 
-/// The names of a LocalCluster's Docker objects.
+/// Names of the Docker objects of a LocalCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterNames {
-    /// The cluster's name on the Docker host.
+    /// Name of the cluster on the Docker host.
     pub cluster: String,
 }
 
 impl ClusterNames {
-    /// Of the cluster with this name.
+    /// Returns the names for the cluster with this name.
     pub fn new(cluster: impl Into<String>) -> Self {
         Self { cluster: cluster.into() }
     }
 
-    /// The container, host and Node name of a node.
+    /// Returns the name of the container, host and Node of a node.
     pub fn node(&self, role: NodeRole, index: usize) -> String {
         format!("{}{index}", self.node_prefix(role))
     }
 
-    /// What the names of all nodes of a role begin with.
+    /// Returns the common prefix of the names of all nodes with a role.
     pub fn node_prefix(&self, role: NodeRole) -> String {
         let role = match role {
             NodeRole::Server => "server",
@@ -105,50 +105,50 @@ impl ClusterNames {
         format!("k3d-{}-{role}-", self.cluster)
     }
 
-    /// Role and index of a node by its name, where it is one of this cluster's.
+    /// Parses role and index from the name of a node of this cluster.
     pub fn parse_node(&self, name: &str) -> Option<(NodeRole, usize)> {
         [NodeRole::Server, NodeRole::Agent].into_iter().find_map(|role| {
             let index = name.strip_prefix(&self.node_prefix(role))?;
             let parsed: usize = index.parse().ok()?;
-            // "01" and "+1" parse too, but are no names of ours.
+            // "01" and "+1" parse too, but are not names of this cluster.
             (parsed.to_string() == index).then_some((role, parsed))
         })
     }
 
-    /// The index of a server by its name, where it is one of this cluster's.
+    /// Parses the index from the name of a server of this cluster.
     pub fn parse_server(&self, name: &str) -> Option<usize> {
         self.parse_node(name).and_then(|(role, index)| (role == NodeRole::Server).then_some(index))
     }
 
-    /// The load balancer's container.
+    /// Returns the name of the load balancer container.
     pub fn load_balancer(&self) -> String {
         format!("k3d-{}-serverlb", self.cluster)
     }
 
-    /// The network.
+    /// Returns the name of the network.
     pub fn network(&self) -> String {
         format!("k3d-{}", self.cluster)
     }
 }
 
-/// The name of a node's volume of a kind such as `state`.
+/// Returns the name of a volume of a node, with a kind such as `state`.
 pub fn volume(node: &str, kind: &str) -> String {
     format!("{node}-{kind}")
 }
 
-/// `name` cut to `max` bytes, ending in 8 hex digits of its hash, where it is longer.
+/// Returns `name`, truncated to `max` bytes with 8 hex digits of its hash at the end if it is longer.
 fn shorten(name: &str, max: usize) -> String {
     if name.len() <= max { name.to_owned() } else { hashed(name, name, max) }
 }
 
-/// `name` with 8 hex digits of the hash of `of` behind, in all at most `max` bytes.
+/// Returns `name` followed by 8 hex digits of the hash of `of`, with at most `max` bytes in total.
 fn hashed(name: &str, of: &str, max: usize) -> String {
     let hash = hex(&Sha256::digest(of.as_bytes())[..4]);
     let keep = name[..name.len().min(max - hash.len() - 1)].trim_end_matches(['-', '.']);
     format!("{keep}-{hash}")
 }
 
-/// Lower-case hex digits.
+/// Returns `bytes` as lowercase hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

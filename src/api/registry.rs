@@ -1,4 +1,4 @@
-//! The kind `Registry`: an image registry on the Docker host.
+//! The kind `Registry`: an image registry on a Docker host.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{local_cluster::loopback, schema};
 
-/// What the registry is to be.
+/// Desired state of the registry.
 ///
-/// All fields can be changed at any time unless they say otherwise. A change replaces the container; the images stay.
+/// All fields can be changed at any time unless stated otherwise. A change replaces the container, unless the field
+/// says that it does not; images are kept.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "localcluster.dev",
@@ -38,78 +39,82 @@ use super::{local_cluster::loopback, schema};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::immutable(
     "hostname",
-    "clusters and pushed images know the registry by it; make a new Registry instead"
+    "clusters and the names of pushed images refer to it; create a new Registry instead"
 ))]
 pub struct RegistrySpec {
-    /// The registry's image, with a tag or a digest: `docker.io/library/registry:3`. Default: the image that the
-    /// operator was set up with.
+    /// Image of the registry, with a tag or a digest: `docker.io/library/registry:3`. Defaults to the image that the
+    /// operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
-    /// The name of the container, which is its DNS name in the clusters that use it: `registry.localhost`. At most 63
-    /// characters. Default: `k3d-<name>`; in other namespaces than `default` with the namespace and a hash,
-    /// `k3d-<namespace>-<name>-<hash>`. It can't be set, changed or removed after creation.
+    /// Name of the container, which is also its DNS name in the clusters that use it: `registry.localhost`. At most 63
+    /// characters. Defaults to `k3d-<name>`; in namespaces other than `default`, to `k3d-<namespace>-<name>-<hash>`.
+    /// Immutable: it cannot be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::hostname())]
     pub hostname: Option<String>,
-    /// The IPv4 address of the Docker host that the registry's port is bound to. By default only the host itself can
-    /// connect; 0.0.0.0 lets in whoever reaches the host, to a registry without passwords. Clusters and tools know the
-    /// registry by that address, or by `localhost` for 127.0.0.1 and 0.0.0.0.
+    /// IPv4 address of the Docker host that the port of the registry is bound to. Defaults to 127.0.0.1, which only
+    /// accepts connections from the host itself; 0.0.0.0 accepts connections from everywhere that the host is reachable
+    /// from, without a password unless `auth` is set. The address is part of the name of the registry on the host; for
+    /// 127.0.0.1 and 0.0.0.0 the name is `localhost`.
     #[serde(rename = "hostIP", default = "loopback")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
     pub host_ip: String,
-    /// The port of the Docker host, 1 to 65535. Default: a free one, allocated once and kept; see `status.hostPort`. With
-    /// a change of it the registry has other names: what was pushed by the one before can be pulled by the new one, and by
-    /// the hostname with port 5000, which never changes. The clusters that use the registry are told within seconds, and
-    /// nothing of them restarts.
+    /// Port of the Docker host, 1 to 65535. Defaults to a free port that is allocated once and kept; see
+    /// `status.hostPort`. Changing it replaces the container of the registry and changes its name on the host: images
+    /// that were pushed with the previous port can be pulled with the new one, and with the hostname and port 5000,
+    /// which never change. Clusters that use the registry are updated within seconds without restarting or replacing
+    /// nodes, except those with --embedded-registry, where nodes are replaced in a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
-    /// Where the images are kept.
+    /// Storage of the images.
     #[serde(default)]
     pub storage: StorageSpec,
-    /// Makes the registry a pull-through cache of another one. Clusters that use it pull that one's images through it
-    /// by themselves. Nothing can be pushed to it.
+    /// Makes the registry a pull-through cache of another registry. Clusters that use it pull the images of the other
+    /// registry through it automatically. Pushing to it is not possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
-    /// Has clients log in. Clusters that use the registry do so by themselves, with `clientSecret`.
+    /// Requires clients to log in. Clusters that use the registry log in automatically with the credentials in
+    /// `clientSecret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
-    /// Has the registry serve HTTPS. Clusters that use it trust it by themselves.
+    /// Serves HTTPS. Clusters that use the registry trust its certificate automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Whether clients may delete images.
+    /// Allows clients to delete images. Defaults to false.
     #[serde(default)]
     pub delete_enabled: bool,
-    /// Environment variables of the container, such as REGISTRY_LOG_LEVEL. Anyone who can inspect containers reads
-    /// them: no secrets. At most 64. Variables that the operator sets itself are refused.
+    /// Environment variables of the container, such as REGISTRY_LOG_LEVEL. The values are visible to anyone who can
+    /// inspect containers and must not contain secrets. At most 64. Variables that the operator manages are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), transform = schema::registry_env)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
     /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`.
-    /// Default: no limit.
+    /// Defaults to no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 28))]
     #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
-    /// Namespaces whose LocalClusters may use the registry, besides its own; `*` stands for all. They get its
-    /// credentials and CA too. At most 64.
+    /// Namespaces besides that of the registry in which LocalClusters may use it; `*` allows all namespaces. These
+    /// clusters receive its credentials and CA certificate too. At most 64. A change does not affect the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 63)), transform = schema::allowed_namespaces)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_namespaces: Vec<String>,
-    /// Whether clusters that use the registry advertise it to tools such as Tilt and Skaffold, by the ConfigMap
-    /// `kube-public/local-registry-hosting` (KEP-1755). It names one registry: the first in the cluster's list that
-    /// is no cache and has this set.
+    /// Specifies whether clusters that use the registry advertise it to tools such as Tilt and Skaffold with the
+    /// ConfigMap `kube-public/local-registry-hosting` (KEP-1755). The ConfigMap contains a single registry: the first
+    /// one in the list of the cluster that is not a cache and has this field set. Defaults to true. A change does not
+    /// affect the container.
     #[serde(default = "yes")]
     pub local_registry_hosting: bool,
 }
 
-/// The default of what is on unless the spec says otherwise.
+/// Returns the default of fields that are enabled unless the spec disables them.
 pub(crate) fn yes() -> bool {
     true
 }
@@ -135,7 +140,7 @@ impl Default for RegistrySpec {
 }
 
 impl RegistrySpec {
-    /// The names of all Secrets that it refers to.
+    /// Returns the names of all Secrets that the spec references.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let proxy = self.proxy.iter().filter_map(|p| p.credentials_secret.as_deref());
         let auth = self.auth.iter();
@@ -146,33 +151,34 @@ impl RegistrySpec {
     }
 }
 
-/// Where the images are kept.
+/// Storage of the images.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::immutable(
     "volumeName",
-    "the images would be left behind in the old volume; make a new Registry instead"
+    "the images would remain in the old volume; create a new Registry instead"
 ))]
 #[x_kube(validation = schema::immutable(
     "hostPath",
-    "the images would be left behind in the old place; make a new Registry instead"
+    "the images would remain in the old directory; create a new Registry instead"
 ))]
 #[x_kube(validation = schema::host_path_alone())]
 pub struct StorageSpec {
-    /// Whether the volume that the operator made stays when the object is deleted; a Registry with the same hostname in
-    /// the same namespace takes it up again. What counts is the value at the time of deletion.
+    /// Keeps the volume of the registry when the object is deleted; a Registry with the same hostname in the same
+    /// namespace reuses it. The value at the time of deletion applies. Defaults to false. A change does not affect the
+    /// container.
     #[serde(default)]
     pub retain: bool,
-    /// A Docker volume that exists already, instead of one that the operator makes: one whose label
-    /// `localcluster.dev/allow-namespaces` names this namespace, among others with commas between, or is `*`. It is never
-    /// removed. It can't be set, changed or removed after creation.
+    /// Existing Docker volume to use instead of one that the operator creates. Its label
+    /// `localcluster.dev/allow-namespaces` must contain this namespace in a comma-separated list, or be `*`. The volume
+    /// is never removed. Immutable: it cannot be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::volume_name())]
     pub volume_name: Option<String>,
-    /// A directory of the Docker host, instead of a volume, by its absolute path: `/srv/registry`. It has to be there,
-    /// without symbolic links on the way, and below a path that the operator allows (`--allow-host-path`, by default
-    /// none). Nothing in it is ever removed. It can't be set, changed or removed after creation.
+    /// Absolute path of a directory of the Docker host to use instead of a volume: `/srv/registry`. The directory must
+    /// exist, without symbolic links in its path, below a path that the operator allows (`--allow-host-path`, by
+    /// default none). Its content is never removed. Immutable: it cannot be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     #[x_kube(validation = schema::host_path())]
@@ -183,54 +189,55 @@ pub struct StorageSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxySpec {
-    /// The registry to cache, by its URL without a path: `https://registry-1.docker.io`, `https://quay.io`.
+    /// URL of the registry to cache, without a path: `https://registry-1.docker.io`, `https://quay.io`.
     #[serde(rename = "remoteURL")]
     #[schemars(length(max = 270))]
     #[x_kube(validation = schema::remote_url())]
     pub remote_url: String,
-    /// A Secret in this namespace with `username` and `password` for the remote registry. Without it, only public
-    /// images can be cached. A change restarts the container.
+    /// Secret in the same namespace with the keys `username` and `password` for the remote registry. Without it, only
+    /// public images can be cached. Changing the credentials replaces the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub credentials_secret: Option<String>,
-    /// How long an image stays cached, as hours, minutes and seconds: `168h`, `1h30m`. `0s`: for ever. Default:
-    /// registry's own, a week. Only images of registry from version 3 on heed it.
+    /// Time that an image is cached, in hours, minutes and seconds: `168h`, `1h30m`. `0s` keeps images indefinitely.
+    /// Defaults to the default of the registry, one week. It only applies to registry images of version 3 and later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::ttl())]
     pub ttl: Option<String>,
 }
 
-/// Who may use the registry.
+/// Authentication of clients.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthSpec {
-    /// A Secret in this namespace with the key `htpasswd`: lines of `name:hash`, as `htpasswd -B` makes them (only
-    /// bcrypt is known). A change takes effect at once.
+    /// Secret in the same namespace with the key `htpasswd`: lines of `name:hash`, as created by `htpasswd -B` (only
+    /// bcrypt is supported). Changing its content takes effect immediately and restarts nothing.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub htpasswd_secret: String,
-    /// A Secret in this namespace with `username` and `password`, by which the clusters that use the registry log in.
-    /// Default: they don't, and their Pods bring image pull secrets. A change replaces the nodes of those clusters, one
-    /// at a time.
+    /// Secret in the same namespace with the keys `username` and `password` that the clusters using the registry log in
+    /// with. Defaults to none: nodes do not log in, and Pods need image pull secrets. Changing the credentials replaces
+    /// the nodes of these clusters in a rolling update, but not the container of the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub client_secret: Option<String>,
 }
 
-/// HTTPS.
+/// TLS configuration of the registry.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// A Secret of type kubernetes.io/tls in this namespace: the certificate, valid for the registry's hostname, and
-    /// its key. A change restarts the container.
+    /// Secret of type kubernetes.io/tls in the same namespace: the certificate, valid for the hostname of the registry,
+    /// and its key. Changing them replaces the container.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub secret_name: String,
-    /// A Secret in this namespace with the key `ca.crt`, by which clusters trust the registry. Default: `ca.crt` of
-    /// `secretName`, or else its certificate itself.
+    /// Secret in the same namespace with the key `ca.crt`: the CA certificates that clusters trust the registry by.
+    /// Defaults to `ca.crt` of `secretName`, or else its certificate. Changes take effect on the running nodes of these
+    /// clusters without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
@@ -240,67 +247,67 @@ pub struct TlsSpec {
 /// An environment variable.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {
-    /// Its name, at most 128 characters.
+    /// Name of the variable, at most 128 characters.
     #[schemars(length(max = 128))]
     #[x_kube(validation = schema::env_name())]
     pub name: String,
-    /// Its value, at most 4096 characters. Default: empty.
+    /// Value of the variable, at most 4096 characters. Defaults to the empty string.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub value: String,
 }
 
-/// What the registry is now.
+/// Observed state of the registry.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryStatus {
-    /// The generation of the spec that this status speaks of; -1 before the operator has seen the object.
+    /// Generation of the spec that this status describes; -1 before the operator has processed the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The state in detail; `Ready` sums it up.
+    /// Conditions of the registry; `Ready` summarizes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Push here from the Docker host.
+    /// Address for pushing images from the Docker host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The registry's name and port in the clusters that use it.
+    /// Host name and port of the registry in the clusters that use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// The port on the Docker host, kept for the registry's life.
+    /// Port on the Docker host, kept for the lifetime of the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_port: Option<i32>,
-    /// The LocalClusters that use the registry, as `namespace/name`.
+    /// LocalClusters that use the registry, as `namespace/name`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
-    /// The Docker volume that holds the images.
+    /// Docker volume that contains the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// The directory of the Docker host that holds the images.
+    /// Directory of the Docker host that contains the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_path: Option<String>,
-    /// The registry that this one caches, as image names begin: `docker.io`.
+    /// Registry that this one caches, as it appears in image names: `docker.io`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxies: Option<String>,
-    /// The id of the container, its first 12 digits.
+    /// ID of the container, truncated to 12 digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The last garbage collection that was asked for.
+    /// Last requested garbage collection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbage_collection: Option<GarbageCollectionStatus>,
 }
 
-/// A garbage collection that came to its end.
+/// A completed garbage collection.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GarbageCollectionStatus {
-    /// The value of the annotation `localcluster.dev/garbage-collect` that asked for it; another value asks anew. Of a
-    /// value longer than 64 bytes, its hash.
+    /// Value of the annotation `localcluster.dev/garbage-collect` that requested it; a different value requests another
+    /// one. A value longer than 64 bytes is represented by its hash.
     pub request: String,
-    /// When it ended.
+    /// Time of completion.
     pub time: Time,
-    /// Whether it did what it was to do.
+    /// Success of the collection.
     pub succeeded: bool,
-    /// What came of it.
+    /// Result in words.
     pub message: String,
 }

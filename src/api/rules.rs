@@ -1,45 +1,45 @@
-//! What specs may not say, as tables: the CEL rules of the schema are made from them, and the operator checks objects
-//! that are older than a rule by them.
+//! Tables of refused values in specs. The CEL rules of the schema are generated from them, and the operator validates
+//! objects that predate a rule with the same tables.
 //!
-//! A message tells what to write instead, since it is all that the person sees who just typed `kubectl apply`.
+//! A message says what to write instead, since it is all that a user sees after `kubectl apply`.
 
 pub mod pattern;
 pub mod text;
 
-/// Names that are not the user's to set. A name that ends in `*` stands for all that begin so.
+/// Names that users may not set. A name ending in `*` matches every name with that prefix.
 pub struct Refused {
     /// The names.
     pub names: &'static [&'static str],
-    /// What to do instead, as the end of a sentence that names them.
+    /// Instruction that completes a message starting with the names.
     pub instead: &'static str,
 }
 
 impl Refused {
-    /// Whether `name` is one of them.
+    /// Reports whether `name` is refused.
     pub fn has(&self, name: &str) -> bool {
         self.names.iter().any(|n| n.strip_suffix('*').map_or(name == *n, |begin| name.starts_with(begin)))
     }
 
-    /// An alternation of all names, in which a `*` stands for any text without `=`.
+    /// Returns a regular expression of all names, in which `*` matches any text without `=`.
     pub fn regex(&self) -> String {
         self.names.iter().map(|n| n.replace('.', r"\.").replace('*', "[^=]*")).collect::<Vec<_>>().join("|")
     }
 
-    /// The sentence, with `dashes` before each name.
+    /// Returns the message, with `dashes` before each name.
     pub fn message(&self, dashes: &str) -> String {
         let names: Vec<_> = self.names.iter().map(|n| format!("{dashes}{n}")).collect();
         format!("{}: {}", names.join(", "), self.instead)
     }
 }
 
-/// Whether names of images can begin with it, as that of a registry: any other word is a path on Docker Hub.
+/// Reports whether an image name can start with this registry: any other word is a path on Docker Hub.
 pub fn begins_names(registry: &str) -> bool {
     registry == "localhost"
         || registry.contains(['.', ':'])
         || registry.contains(|c: char| c.is_ascii_uppercase())
 }
 
-/// Whether a rewrite's pattern matches where names begin, if it matches at all.
+/// Reports whether a rewrite pattern is anchored at the start of names, if it matches at all.
 pub fn matches_at_start(pattern: &str) -> bool {
     pattern.trim_start_matches('(').starts_with(['^', '.'])
 }
@@ -48,19 +48,19 @@ const fn refused(names: &'static [&'static str], instead: &'static str) -> Refus
     Refused { names, instead }
 }
 
-/// K3s flags that no pool may give, long and short names alike: K3s takes `--t` for `-t`.
+/// K3s flags refused in every pool, in their long and short forms: K3s accepts `--t` for `-t`.
 pub const FLAGS: &[Refused] = &[
     refused(
         &["token", "t", "token-file", "agent-token", "agent-token-file"],
-        "the operator hands the token over in a file; to choose it, name a Secret in spec.token",
+        "the operator passes the token in a file; to choose the token, reference a Secret in spec.token",
     ),
     refused(
         &["server", "s", "cluster-init", "cluster-reset*", "datastore-*"],
-        "the operator decides how servers store their data and how nodes join; leave it out",
+        "the operator manages the datastore and how nodes join; remove it",
     ),
     refused(
         &["data-dir", "d", "config", "c", "private-registry"],
-        "the operator sets the paths in the nodes; for registries use spec.registries",
+        "the operator manages paths in the nodes; for registries use spec.registries",
     ),
     refused(
         &[
@@ -72,21 +72,21 @@ pub const FLAGS: &[Refused] = &[
             "bind-address",
             "apiserver-bind-address",
         ],
-        "the operator sets names and addresses of nodes; leave it out",
+        "the operator manages node names and addresses; remove it",
     ),
     refused(
         &["https-listen-port", "apiserver-port", "supervisor-port"],
-        "the API listens on 6443 in the nodes; to choose the host's port, use spec.api.hostPort",
+        "the API always listens on 6443 in the nodes; to choose the port of the Docker host, use spec.api.hostPort",
     ),
     refused(
         &["write-kubeconfig*", "o"],
-        "the operator puts the kubeconfig into a Secret, see status.kubeconfigSecret",
+        "the operator writes the kubeconfig to a Secret; see status.kubeconfigSecret",
     ),
     refused(&["disable-default-registry-endpoint"], "use spec.registries.defaultEndpoint"),
-    refused(&["node-label"], "use labels of the same pool"),
-    refused(&["node-taint"], "use taints of the same pool"),
+    refused(&["node-label"], "use labels of the pool"),
+    refused(&["node-taint"], "use taints of the pool"),
     refused(&["tls-san"], "use spec.api.sans"),
-    refused(&["log", "l", "alsologtostderr"], "the log of K3s is the log of the container; leave it out"),
+    refused(&["log", "l", "alsologtostderr"], "K3s must log to the container log; remove it"),
     refused(
         &[
             "disable-agent",
@@ -96,42 +96,45 @@ pub const FLAGS: &[Refused] = &[
             "docker",
             "container-runtime-endpoint",
         ],
-        "a node of that kind can't be run in a container by the operator; leave it out",
+        "the operator does not support such nodes in containers; remove it",
     ),
     refused(
         &["vpn-auth", "etcd-s3-access-key", "etcd-s3-secret-key", "etcd-s3-session-token"],
-        "arguments are no place for secrets, as anyone who can inspect containers reads them; use the flag of K3s \
-         that names a file or a Secret",
+        "arguments are visible to anyone who can inspect containers; use the K3s flag that references a file or a \
+         Secret",
     ),
-    // Gone since v1.26 (k3s-io/k3s#6574), and the rest long before.
+    // Removed in v1.26 (k3s-io/k3s#6574), the others long before.
     refused(
         &["no-deploy"],
-        "K3s has this flag no longer and would not start; write --disable with the same value: --disable=traefik",
+        "K3s no longer supports this flag and does not start with it; use --disable with the same value: \
+         --disable=traefik",
     ),
     refused(
         &["no-flannel"],
-        "K3s has this flag no longer and would not start; write --flannel-backend=none in spec.servers.args",
+        "K3s no longer supports this flag and does not start with it; use --flannel-backend=none in spec.servers.args",
     ),
     refused(
         &["cluster-secret"],
-        "K3s has this flag no longer and would not start; to choose the token, name a Secret in spec.token",
+        "K3s no longer supports this flag and does not start with it; to choose the token, reference a Secret in \
+         spec.token",
     ),
     refused(
         &["disable-selinux"],
-        "K3s has this flag no longer and would not start; leave it out, as SELinux is off without --selinux",
+        "K3s no longer supports this flag and does not start with it; remove it, since SELinux is disabled without \
+         --selinux",
     ),
     refused(
         &["storage-*", "http-listen-port", "multi-cluster-cidr"],
-        "K3s has this flag no longer and would not start; leave it out",
+        "K3s no longer supports this flag and does not start with it; remove it",
     ),
     refused(
         &["k3s-arg", "k3s-server-arg", "k3s-agent-arg"],
-        "that is k3d's flag, which K3s does not know and would not start with; write its value as an item of its own",
+        "this is a k3d flag, with which K3s does not start; use its value as a separate item",
     ),
-    refused(&["help", "h", "version"], "that is a question to K3s, no setting; leave it out"),
+    refused(&["help", "h", "version"], "K3s prints information and exits with this flag; remove it"),
 ];
 
-/// K3s flags that only servers know: an agent that gets one does not start.
+/// K3s flags that only servers support: an agent does not start with them.
 pub const SERVER_FLAGS: Refused = refused(
     &[
         "cluster-cidr",
@@ -165,17 +168,17 @@ pub const SERVER_FLAGS: Refused = refused(
         "system-default-registry",
         "tls-san-security",
     ],
-    "only servers know this flag and an agent would not start with it; move it to spec.servers.args",
+    "only servers support this flag, and an agent does not start with it; move it to spec.servers.args",
 );
 
-/// K3s flags that only agents know: a server that gets one does not start.
+/// K3s flags that only agents support: a server does not start with them.
 pub const AGENT_FLAGS: Refused = refused(
     &["disable-apiserver-lb"],
-    "only agents know this flag and a server would not start with it; move it to spec.agents.args",
+    "only agents support this flag, and a server does not start with it; move it to spec.agents.args",
 );
 
-/// What --disable does not know and takes all the same, as it takes any name for that of a manifest: each is a flag of
-/// its own.
+/// Values that --disable silently accepts without effect, as it takes every name for that of a manifest: each of them
+/// has a flag of its own.
 pub const DISABLE: &[&str] = &[
     "cloud-controller",
     "controller-manager",
@@ -185,54 +188,56 @@ pub const DISABLE: &[&str] = &[
     "scheduler",
 ];
 
-/// Arguments of servers that do nothing or keep K3s from starting, by the whole of what they look like, each with what
-/// to write instead.
+/// Returns the server arguments that have no effect or keep K3s from starting, each as a pattern for the whole argument
+/// with what to use instead.
 pub fn server_args() -> Vec<(String, String)> {
     let disable = DISABLE.iter().map(|name| {
         (
             format!("--disable=(.*,)? *{name} *(,.*)?"),
-            format!("K3s takes {name} here without a word and does nothing: write --disable-{name} as an item of its own"),
+            format!("K3s silently ignores {name} here; use --disable-{name} as a separate item"),
         )
     });
     let backend = (
         "--flannel-backend=(ipsec|wireguard)".to_owned(),
-        "K3s has this backend no longer and would not start: write --flannel-backend=wireguard-native"
+        "K3s no longer supports this backend and does not start with it; use --flannel-backend=wireguard-native"
             .to_owned(),
     );
     disable.chain([backend]).collect()
 }
 
-const PROCESS_ENV: Refused =
-    refused(&["PATH", "LD_*"], "it decides which code the container runs; use an image of your own for that");
+const PROCESS_ENV: Refused = refused(
+    &["PATH", "LD_*"],
+    "these variables determine which code the container runs; use a custom image instead",
+);
 
-/// Environment variables that no pool may set.
+/// Environment variables refused in every pool.
 pub const NODE_ENV: &[Refused] = &[
     refused(
         &["K3S_TOKEN*", "K3S_AGENT_TOKEN*", "K3S_VPN_AUTH"],
-        "environment variables are no place for secrets, as anyone who can inspect containers reads them; for the \
-         token, name a Secret in spec.token",
+        "environment variables are visible to anyone who can inspect containers; for the token, reference a Secret in \
+         spec.token",
     ),
     refused(
         &["K3S_URL", "K3S_CLUSTER_*", "K3S_DATASTORE_*"],
-        "the operator decides how servers store their data and how nodes join; leave it out",
+        "the operator manages the datastore and how nodes join; remove it",
     ),
     refused(
         &["K3S_CONFIG_FILE", "K3S_DATA_DIR", "K3S_KUBECONFIG_*"],
-        "the operator sets the paths in the nodes; leave it out",
+        "the operator manages paths in the nodes; remove it",
     ),
     refused(
         &["K3S_NODE_NAME", "K3S_APISERVER_*", "K3S_SUPERVISOR_PORT"],
-        "the operator sets names, addresses and ports in the nodes; leave it out",
+        "the operator manages node names, addresses and ports; remove it",
     ),
     PROCESS_ENV,
 ];
 
-/// Environment variables that no registry may set.
+/// Environment variables refused in registries.
 pub const REGISTRY_ENV: &[Refused] = &[
     refused(&["REGISTRY_STORAGE_DELETE_ENABLED"], "use spec.deleteEnabled"),
     refused(
         &["REGISTRY_HTTP_ADDR", "REGISTRY_HTTP_NET", "REGISTRY_HTTP_PREFIX"],
-        "the registry has to answer on port 5000, where clusters and the published port expect it; leave it out",
+        "the registry must listen on port 5000, which clusters and the published port connect to; remove it",
     ),
     refused(&["REGISTRY_HTTP_TLS*"], "use spec.tls"),
     refused(
@@ -246,27 +251,25 @@ pub const REGISTRY_ENV: &[Refused] = &[
             "REGISTRY_STORAGE_SWIFT_*",
             "REGISTRY_STORAGE_OSS_*",
         ],
-        "images are kept in a Docker volume or a directory of the host, see spec.storage; leave it out",
+        "images are stored in a Docker volume or a directory of the Docker host, see spec.storage; remove it",
     ),
     refused(
         &["REGISTRY_PROXY*"],
-        "use spec.proxy, since environment variables are no place for secrets: anyone who can inspect containers reads \
-         them",
+        "environment variables are visible to anyone who can inspect containers; use spec.proxy",
     ),
     refused(
         &["REGISTRY_AUTH*"],
-        "use spec.auth, since environment variables are no place for secrets: anyone who can inspect containers reads \
-         them",
+        "environment variables are visible to anyone who can inspect containers; use spec.auth",
     ),
     refused(
         &["REGISTRY_HTTP_SECRET"],
-        "environment variables are no place for secrets, as anyone who can inspect containers reads them; leave it out",
+        "environment variables are visible to anyone who can inspect containers; remove it",
     ),
     PROCESS_ENV,
 ];
 
-/// Labels that no pool may give. All others are the user's: the operator sets them through the cluster's API, so what
-/// kubelets may not give themselves, such as `node-role.kubernetes.io/worker`, is fine too.
+/// Node labels refused in every pool. All others are allowed: the operator sets them through the API of the cluster, so
+/// labels that kubelets may not set on their own Node, such as `node-role.kubernetes.io/worker`, are fine too.
 pub const NODE_LABELS: &[Refused] = &[refused(
     &[
         "kubernetes.io/hostname",
@@ -278,14 +281,14 @@ pub const NODE_LABELS: &[Refused] = &[refused(
         "node-role.kubernetes.io/master",
         "node-role.kubernetes.io/etcd",
     ],
-    "K3s sets these labels and depends on them; leave it out",
+    "K3s manages these labels and depends on them; remove it",
 )];
 
-/// Paths in nodes that are not the user's to write.
+/// Paths in nodes that users may not write.
 pub const FILES: &[Refused] = &[
     refused(
         &["/etc/rancher/k3s/registries.yaml", "/etc/rancher/k3s/registries.d*"],
-        "the operator writes it; use spec.registries",
+        "the operator writes this file; use spec.registries",
     ),
     refused(
         &[
@@ -294,9 +297,9 @@ pub const FILES: &[Refused] = &[
             "/etc/rancher/k3s/k3s.yaml",
             "/etc/rancher/node/*",
         ],
-        "the operator or K3s writes it; use another path",
+        "the operator or K3s writes this file; use another path",
     ),
-    refused(&["/etc/rancher/k3s/config.yaml*"], "to set flags of K3s, use args of the pool"),
+    refused(&["/etc/rancher/k3s/config.yaml*"], "to set K3s flags, use args of the pool"),
     refused(
         &[
             "/var/lib/rancher/k3s/data/*",
@@ -311,11 +314,11 @@ pub const FILES: &[Refused] = &[
             "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
             "/var/lib/kubelet/*",
         ],
-        "K3s keeps its state there; use another path",
+        "K3s stores its state there; use another path",
     ),
     refused(
         &["/dev/*", "/proc/*", "/run/*", "/sys/*", "/var/run/*"],
-        "that is no file system that lasts; use another path",
+        "this file system does not persist; use another path",
     ),
     refused(
         &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"],
@@ -323,11 +326,11 @@ pub const FILES: &[Refused] = &[
     ),
     refused(
         &["/bin/*", "/sbin/*", "/usr/bin/*", "/usr/sbin/*"],
-        "it decides which code the node runs; use an image of your own for that",
+        "files there determine which code the node runs; use a custom image instead",
     ),
 ];
 
-/// Directories in nodes that nothing of the host may be mounted at.
+/// Directories in nodes that users may not mount over.
 pub const MOUNTS: &[Refused] = &[
     refused(
         &[
@@ -344,7 +347,7 @@ pub const MOUNTS: &[Refused] = &[
             "/var/lib/rancher/k3s",
             "/var/log",
         ],
-        "that would hide what the node needs; use a path of its own, such as /data",
+        "a mount would hide files that the node needs; use a dedicated path, such as /data",
     ),
     refused(
         &[
@@ -354,11 +357,11 @@ pub const MOUNTS: &[Refused] = &[
             "/var/lib/rancher/k3s/data*",
             "/var/lib/rancher/k3s/server*",
         ],
-        "K3s keeps its state there; use another path, such as /data",
+        "K3s stores its state there; use another path, such as /data",
     ),
     refused(
         &["/dev", "/dev/*", "/proc", "/proc/*", "/run", "/run/*", "/sys", "/sys/*", "/var/run", "/var/run/*"],
-        "the node has file systems of its own there; use another path, such as /data",
+        "the node mounts its own file systems there; use another path, such as /data",
     ),
     refused(
         &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"],
@@ -366,28 +369,28 @@ pub const MOUNTS: &[Refused] = &[
     ),
     refused(
         &["/bin", "/bin/*", "/sbin", "/sbin/*", "/usr/bin", "/usr/bin/*", "/usr/sbin", "/usr/sbin/*"],
-        "it decides which code the node runs; use an image of your own for that",
+        "files there determine which code the node runs; use a custom image instead",
     ),
 ];
 
-/// Names that are not the user's to give an address.
+/// Hostnames that users may not assign an address to.
 pub const ALIASES: &[Refused] = &[
-    refused(&["localhost"], "every node and every Pod is that to itself; use another name"),
-    refused(&["host.k3d.internal"], "the operator gives it to the Docker host; use another name"),
+    refused(&["localhost"], "every node and Pod resolves it to itself; use another name"),
+    refused(&["host.k3d.internal"], "the operator resolves it to the Docker host; use another name"),
 ];
 
 /// The domain of Services and Pods in every cluster.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
-/// Where no node can be: this network, what K3s gives Pods and Services unless told otherwise (10.42.0.0/16 and
-/// 10.43.0.0/16), loopback, link-local, multicast and beyond.
+/// Networks that nodes cannot use: the current network, the default networks of K3s for Pods and Services (10.42.0.0/16
+/// and 10.43.0.0/16), loopback, link-local, multicast and reserved ranges.
 pub const NO_SUBNET: &[&str] = &["0.0.0.0/8", "10.42.0.0/15", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"];
 
-/// The least memory that the engine takes as a limit, 6 MiB, and more than any host has.
+/// Lowest and highest memory limit: 6 MiB, the least that the engine accepts, and more than any host has.
 pub const MEMORY: (i64, i64) = (6 << 20, 1 << 50);
 
-/// The fewest and most cores, in billionths.
+/// Lowest and highest CPU limit in billionths of a CPU.
 pub const NANO_CPUS: (i64, i64) = (10_000_000, 1024 * 1_000_000_000);
 
-/// The most ports that a cluster publishes, ranges counted by their ports.
+/// Maximum number of ports that a cluster publishes; ranges count by their ports.
 pub const MAX_PORTS: usize = 128;

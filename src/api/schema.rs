@@ -1,29 +1,29 @@
-//! The CEL rules of the schema, made from the tables of [`rules`](super::rules).
+//! CEL rules of the schema, generated from the tables in [`rules`](super::rules).
 //!
-//! They need the IP, CIDR and quantity libraries of Kubernetes 1.31 and later. Every string, list and map that a rule
-//! looks at is bounded, else the API server refuses the definition for what the rule might cost.
+//! They need the IP, CIDR and quantity libraries of Kubernetes 1.31 and later. Every string, list and map in a rule is
+//! bounded, since otherwise the API server rejects the definition because of the estimated cost of the rule.
 
 use kube::core::{Message, Reason, Rule, validate};
 use schemars::Schema;
 
 use super::rules::{self, Refused, pattern, text};
 
-/// A rule with a message.
+/// Returns a rule with a message.
 fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(cel).message(Message::Message(message.into()))
 }
 
-/// A rule that the whole of `self` has this shape.
+/// Returns a rule that requires all of `self` to match a pattern.
 fn shape(pattern: &str, message: &str) -> Rule {
     rule(format!("self.matches({})", whole(pattern)), message)
 }
 
-/// A rule that the whole of `self` has any other shape.
+/// Returns a rule that requires that `self` as a whole does not match a pattern.
 fn no(pattern: &str, message: impl Into<String>) -> Rule {
     rule(format!("!self.matches({})", whole(pattern)), message)
 }
 
-/// A regular expression as a CEL literal.
+/// Returns a regular expression for the whole value as a CEL literal.
 fn whole(pattern: &str) -> String {
     format!("r'^({pattern})$'")
 }
@@ -35,7 +35,7 @@ fn add(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     }
 }
 
-/// Adds rules to the items of a list, so that a refusal names the item.
+/// Adds rules to the items of a list, so that a message names the item.
 fn add_to_items(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     let items = schema.get_mut("items").expect("this is a list");
     let mut item = Schema::try_from(items.take()).expect("items have a schema");
@@ -43,13 +43,13 @@ fn add_to_items(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     *items = item.into();
 }
 
-/// `field` stays as it was at creation, set or not.
+/// Returns a rule that makes `field` immutable after creation, whether it is set or not.
 pub fn immutable(field: &str, why: &str) -> Rule {
     rule(
         format!(
             "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
         ),
-        format!("{field} can't be set, changed or removed later: {why}"),
+        format!("{field} is immutable and cannot be set, changed or removed after creation: {why}"),
     )
     .field_path(format!(".{field}"))
     .reason(Reason::FieldValueForbidden)
@@ -78,7 +78,7 @@ pub fn image() -> Rule {
     shape(pattern::IMAGE, text::IMAGE)
 }
 
-/// Rules of each image that is to be in all nodes.
+/// Adds the rules of preloaded images.
 pub fn preload_images(schema: &mut Schema) {
     add_to_items(schema, [shape(pattern::TAGGED_IMAGE, text::PRELOAD_IMAGE)]);
 }
@@ -125,7 +125,7 @@ pub fn mirrored_word() -> Rule {
     rule("self in ['*', 'localhost'] || self.matches('[.:A-Z]')", text::MIRRORED_WORD)
 }
 
-/// A pattern and what it becomes.
+/// Returns the rule for the pattern of a rewrite.
 pub fn pattern_slash() -> Rule {
     rule("!self.startsWith('^/') || self.contains('|')", text::PATTERN_SLASH)
 }
@@ -142,7 +142,7 @@ pub fn config_host() -> Rule {
     )
 }
 
-/// Rules of each endpoint of a mirror.
+/// Adds the rules of the endpoints of a mirror.
 pub fn endpoints(schema: &mut Schema) {
     add_to_items(
         schema,
@@ -150,12 +150,13 @@ pub fn endpoints(schema: &mut Schema) {
     );
 }
 
-/// By a rule and not by the list's keys: those need a default where they may be left out.
-/// `namespace` is a word of CEL, which is why it is written so.
+/// Returns a rule for unique names. List map keys would need a default where the namespace is optional. `namespace` is
+/// a reserved word in CEL and therefore escaped.
 pub fn used_twice() -> Rule {
     rule(
         "self.all(a, self.exists_one(b, a.name == b.name && (has(a.__namespace__) && a.__namespace__ != '' ? \
-         has(b.__namespace__) && a.__namespace__ == b.__namespace__ : !has(b.__namespace__) || b.__namespace__ == '')))",
+         has(b.__namespace__) && a.__namespace__ == b.__namespace__ : !has(b.__namespace__) || b.__namespace__ == \
+         '')))",
         text::TWICE,
     )
 }
@@ -179,7 +180,7 @@ pub fn one_content() -> Rule {
     )
 }
 
-/// Rules of a file's path.
+/// Adds the rules of file paths.
 pub fn file_path(schema: &mut Schema) {
     let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
     add(
@@ -192,7 +193,7 @@ pub fn alias_ip() -> Rule {
     rule("isIP(self)", text::ALIAS_IP)
 }
 
-/// Rules of each name of an address.
+/// Adds the rules of hostnames of an address.
 pub fn alias_names(schema: &mut Schema) {
     let domain = rules::CLUSTER_DOMAIN;
     let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
@@ -239,7 +240,7 @@ pub fn ulimit_nofile() -> Rule {
     )
 }
 
-/// Rules of where something of the host is mounted.
+/// Adds the rules of mount paths.
 pub fn mount_path(schema: &mut Schema) {
     let refused = |r: &Refused| rule(format!("!self.matches({})", whole(&r.regex())), r.message(""));
     add(
@@ -255,7 +256,7 @@ pub fn mounts_apart() -> Rule {
     )
 }
 
-/// No file is put into a volume of this pool.
+/// Returns a rule that refuses files in a volume of this pool.
 pub fn file_in_volume(pool: &str) -> Rule {
     rule(
         format!(
@@ -304,7 +305,7 @@ pub fn lifetime() -> Rule {
     rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::LIFETIME)
 }
 
-/// Rules of each namespace that may use a registry.
+/// Adds the rules of allowed namespaces.
 pub fn allowed_namespaces(schema: &mut Schema) {
     add_to_items(
         schema,
@@ -344,7 +345,7 @@ pub fn subnet() -> Rule {
 
 pub fn subnet_range() -> Rule {
     let ranges: Vec<_> = rules::NO_SUBNET.iter().map(|r| format!("'{r}'")).collect();
-    // What is no subnet breaks the other rule only.
+    // An invalid subnet only violates the other rule.
     rule(
         format!(
             "!isCIDR(self) || cidr(self).ip().family() != 4 || !([{}].exists(r, cidr(r).containsIP(cidr(self).ip())))",
@@ -362,7 +363,8 @@ pub fn max_unavailable() -> Rule {
     rule("self >= 1 && self <= 32", text::MAX_UNAVAILABLE)
 }
 
-/// A pool of servers has a node unless told otherwise, other than one of agents, and is replaced one at a time.
+/// Completes the schema of the server pool: its count defaults to 1, and it has no `maxUnavailable`, since servers are
+/// replaced one at a time.
 pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
     let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
@@ -377,13 +379,13 @@ pub fn servers(schema: &mut Schema) {
     );
 }
 
-/// Agents get no flags that only servers know.
+/// Completes the schema of the agent pool, which refuses server flags.
 pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
     add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
 }
 
-/// Adds rules to each argument of a pool.
+/// Adds rules to the arguments of a pool.
 fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     let args = schema.pointer_mut("/properties/args").expect("a pool has arguments");
     let mut list = Schema::try_from(args.take()).expect("arguments have a schema");
@@ -391,7 +393,7 @@ fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     *args = list.into();
 }
 
-/// Rules of each argument.
+/// Adds the rules of arguments.
 pub fn args(schema: &mut Schema) {
     let refused = |r: &Refused| rule(format!("!self.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
     add_to_items(
@@ -413,12 +415,12 @@ fn env(schema: &mut Schema, table: &[Refused]) {
     add_to_items(schema, table.iter().map(refused));
 }
 
-/// Rules of each environment variable of a node.
+/// Adds the rules of environment variables of nodes.
 pub fn node_env(schema: &mut Schema) {
     env(schema, rules::NODE_ENV);
 }
 
-/// Rules of each environment variable of a registry.
+/// Adds the rules of environment variables of registries.
 pub fn registry_env(schema: &mut Schema) {
     env(schema, rules::REGISTRY_ENV);
 }
@@ -427,11 +429,11 @@ pub fn env_name() -> Rule {
     shape(pattern::ENV_NAME, text::ENV_NAME)
 }
 
-/// Bounds and rules of the labels.
+/// Adds bounds and rules of labels.
 pub fn labels(schema: &mut Schema) {
     schema.insert("maxProperties".into(), 64.into());
     schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = 63.into();
-    // A map has one path for all of its keys, so the message names the one that is wrong.
+    // A map has a single path for all of its keys, so the message names the invalid key.
     let no_key = |bad: String, message: &str| {
         let naming = Message::Expression(format!("self.filter(k, {bad})[0] + ': {message}'"));
         Rule::new(format!("!self.exists(k, {bad})")).message(naming)
@@ -447,7 +449,7 @@ pub fn labels(schema: &mut Schema) {
     );
 }
 
-/// Rules of the taints, of each and between them.
+/// Adds the rules of taints, for each taint and for the list.
 pub fn taints(schema: &mut Schema) {
     add_to_items(schema, [shape(pattern::TAINT, text::TAINT)]);
     let id =
@@ -458,12 +460,12 @@ pub fn taints(schema: &mut Schema) {
     );
 }
 
-/// Rules of each further name of the serving certificate.
+/// Adds the rules of additional names in the serving certificate.
 pub fn sans(schema: &mut Schema) {
     add_to_items(schema, [rule(format!("isIP(self) || self.matches({})", whole(pattern::DNS)), text::SAN)]);
 }
 
-/// The last port of a range, of the nodes and of the host.
+/// CEL expression for the last port of a range.
 const END: &str = "(has(self.endPort) ? self.endPort : self.port)";
 
 pub fn not_the_api() -> Rule {
@@ -486,18 +488,18 @@ pub fn ports_in_all() -> Rule {
     rule(format!("self.map(p, {} + 1).sum() <= {}", further("p"), rules::MAX_PORTS), text::PORTS_IN_ALL)
 }
 
-/// How many ports a range has after its first one.
+/// Returns the number of ports in a range after the first one.
 fn further(port: &str) -> String {
     format!("(has({port}.endPort) && {port}.endPort > {port}.port ? {port}.endPort - {port}.port : 0)")
 }
 
-// In lists the schema has no defaults.
+// The schema has no defaults in lists.
 fn protocol(port: &str) -> String {
     format!("(has({port}.protocol) ? {port}.protocol : 'TCP')")
 }
 
-/// Two host ranges, one of a port and another of which this is the length after the first, that can't both be bound;
-/// an address of 0.0.0.0 stands for every other.
+/// Returns an expression for two conflicting host port ranges: the range of `port`, and the one that starts at `other`
+/// and has `length` more ports. The address 0.0.0.0 conflicts with every other address.
 fn clash(port: &str, other: &str, length: &str) -> String {
     let ip = |of: &str| format!("(has({of}.hostIP) ? {of}.hostIP : '127.0.0.1')");
     let (own, others) = (ip(port), ip(other));
@@ -509,7 +511,7 @@ fn clash(port: &str, other: &str, length: &str) -> String {
     )
 }
 
-// Without the reason "duplicate", for which the API server leaves the message out.
+// It has no reason "duplicate", for which the API server omits the message.
 pub fn host_ports() -> Rule {
     rule(
         format!(

@@ -1,8 +1,8 @@
-//! Which LocalClusters use which Registry.
+//! References from LocalClusters to Registries.
 
 use super::{LocalCluster, Registry, names};
 
-/// Whether the cluster's spec leads to the registry, whether that lets it or not.
+/// Reports whether the spec of the cluster references the registry, regardless of whether the registry allows it.
 pub fn refers(cluster: &LocalCluster, registry: &Registry) -> bool {
     let own = cluster.metadata.namespace.as_deref().unwrap_or_default();
     let namespace = registry.metadata.namespace.as_deref().unwrap_or_default();
@@ -15,16 +15,16 @@ pub fn refers(cluster: &LocalCluster, registry: &Registry) -> bool {
     used || (registries.create.is_some() && own == namespace && is_own(cluster, registry))
 }
 
-/// Whether the registry lets clusters of this namespace use it.
+/// Reports whether the registry allows clusters in this namespace to use it.
 pub fn allows(registry: &Registry, namespace: &str) -> bool {
     registry.metadata.namespace.as_deref() == Some(namespace)
         || registry.spec.allowed_namespaces.iter().any(|a| a == "*" || a == namespace)
 }
 
-/// Whether the cluster uses the registry, so that it must not go before the cluster does.
+/// Reports whether the cluster uses the registry, which must then be deleted after the cluster.
 ///
-/// A cluster that is being deleted does not hold its own registry: in a foreground deletion the cluster waits for what
-/// it owns, and both would wait for ever.
+/// A cluster that is being deleted does not block the deletion of its own registry: in a foreground deletion the
+/// cluster waits for its dependents, and both would wait for each other indefinitely.
 pub fn uses(cluster: &LocalCluster, registry: &Registry) -> bool {
     let goes = cluster.metadata.deletion_timestamp.is_some();
     refers(cluster, registry)
@@ -32,13 +32,13 @@ pub fn uses(cluster: &LocalCluster, registry: &Registry) -> bool {
         && !(goes && is_owned(cluster, registry))
 }
 
-/// Whether the registry is the one that the cluster has made by `registries.create`.
+/// Reports whether the cluster created the registry by `registries.create`.
 fn is_own(cluster: &LocalCluster, registry: &Registry) -> bool {
     let name = cluster.metadata.name.as_deref().map(names::own_registry);
     name.is_some() && name == registry.metadata.name && is_owned(cluster, registry)
 }
 
-/// Whether the registry was made by the cluster, by its owner reference.
+/// Reports whether the registry has an owner reference to the cluster.
 pub fn is_owned(cluster: &LocalCluster, registry: &Registry) -> bool {
     let owners = registry.metadata.owner_references.iter().flatten();
     cluster.metadata.uid.as_ref().is_some_and(|uid| owners.into_iter().any(|o| o.uid == *uid))
@@ -102,7 +102,7 @@ mod tests {
         assert!(!uses(&owner, &own));
         owner.spec.registries.create = Some(RegistrySpec::default());
         assert!(uses(&owner, &own));
-        assert!(!uses(&owner, &registry("a", "dev-registry", &[])), "somebody else's of that name");
+        assert!(!uses(&owner, &registry("a", "dev-registry", &[])), "an unrelated registry with that name");
         assert!(!uses(&owner, &owned(registry("a", "other", &[]))));
 
         let mut user = cluster("a", &[("", "images")]);

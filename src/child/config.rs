@@ -1,4 +1,4 @@
-//! Keys of ConfigMaps: who wrote them, told by the API server's own records, and what is sent to write them. Pure.
+//! Keys of ConfigMaps: their owners according to the managed fields, and the patches that write them. Pure.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::Event;
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::state::{ConfigKey, Held};
 
-/// The name under which the API server records what this operator wrote.
+/// Field manager of this operator.
 pub const FIELD_MANAGER: &str = "localcluster-operator";
 
-/// Annotation of a Pod that reads a ConfigMap: the version that it was last told of. A kubelet brings a changed
-/// ConfigMap to its Pods only every minute or so, unless the Pod itself changes.
+/// Annotation of a Pod that reads a ConfigMap: the version that it was last notified of. The kubelet updates a changed
+/// ConfigMap in its Pods only about every minute, unless the Pod itself changes.
 pub const TOLD_OF: &str = "localcluster.dev/told-of-config";
 
-/// What a key holds; `None` when there is no such key.
+/// Returns the content of a key; `None` if the key does not exist.
 pub fn held(map: &ConfigMap, key: ConfigKey) -> Option<Held> {
     let content = map.data.as_ref()?.get(key.key)?.clone();
     let field = format!("f:{}", key.key);
@@ -25,7 +25,7 @@ pub fn held(map: &ConfigMap, key: ConfigKey) -> Option<Held> {
     Some(Held { content, ours })
 }
 
-/// Whether nobody else has anything in a ConfigMap.
+/// Reports whether a ConfigMap has no content of other owners.
 pub fn alone(map: &ConfigMap, key: ConfigKey) -> bool {
     let mut writers = map.metadata.managed_fields.iter().flatten();
     map.data.iter().flatten().all(|(k, _)| k == key.key)
@@ -33,7 +33,7 @@ pub fn alone(map: &ConfigMap, key: ConfigKey) -> bool {
         && writers.all(|w| w.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// What is applied so that the key has this content, or is not there.
+/// Returns the object to apply so that the key has this content, or does not exist.
 pub fn applied(key: ConfigKey, content: Option<&str>) -> Value {
     let mut map = json!({
         "apiVersion": "v1",
@@ -46,13 +46,13 @@ pub fn applied(key: ConfigKey, content: Option<&str>) -> Value {
     map
 }
 
-/// The merge patch that takes the key away, whoever wrote it, under the version that was read.
+/// Returns the merge patch that removes the key, regardless of its owner, for the version that was read.
 pub fn without(map: &ConfigMap, key: ConfigKey) -> Value {
     json!({"metadata": {"resourceVersion": map.metadata.resource_version}, "data": {key.key: null}})
 }
 
-/// Whether an event of a watch is worth a look. Once per list it is: something may have changed between the last look
-/// and this list.
+/// Reports whether an event of a watch requires an observation. Each completed list does: something may have changed
+/// between the last observation and the list.
 pub fn changed<T>(event: &Event<T>) -> bool {
     match event {
         Event::Apply(_) | Event::Delete(_) | Event::InitDone => true,

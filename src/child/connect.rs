@@ -1,7 +1,7 @@
-//! Finding the way to a created cluster's API.
+//! Connection to the API of a created cluster.
 //!
-//! An address proves nothing: another cluster, or something else, may have it by now. What proves the other side is
-//! its certificate, signed by this cluster's CA for this cluster's name.
+//! An address does not identify a cluster: another cluster or process may use it by now. The certificate does: it must
+//! be signed by the CA of this cluster for the name of this cluster.
 
 use std::{
     io::{self, ErrorKind},
@@ -21,10 +21,10 @@ use super::{
     kubeconfig::{self, Identity},
 };
 
-/// How long a TCP connection and its TLS handshake may take. All candidates are next door.
+/// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Connects by the Kubernetes API.
+/// Connector for the Kubernetes API.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KubeConnector;
 
@@ -33,20 +33,15 @@ impl Connect for KubeConnector {
     async fn connect(&self, access: &Access, limit: Duration) -> Result<Arc<dyn ChildApi>, Error> {
         let identity =
             kubeconfig::parse(&access.kubeconfig).map_err(|e| Error::Unreachable(e.to_string()))?;
-        // All are tried at once and judged in order: an earlier one that works wins, one that hangs costs no more
-        // than the limit, and the answer of a later one is there by then.
+        // All candidates are tried concurrently and evaluated in order: the first one that works is used, one that
+        // hangs costs no more than the timeout, and the results of later ones are available by then.
         let identity = &identity;
         let mut attempts: FuturesOrdered<_> = access
             .candidates
             .iter()
             .map(|&addr| async move {
                 let api = timeout(limit, attempt(addr, identity, &access.tls_server_name)).await;
-                (
-                    addr,
-                    api.unwrap_or_else(|_| {
-                        Err(Missed { got: Got::Nowhere, why: "no answer in time".to_owned() })
-                    }),
-                )
+                (addr, api.unwrap_or_else(|_| Err(Missed { got: Got::Nowhere, why: "timed out".to_owned() })))
             })
             .collect();
         let mut refusals = Vec::new();
@@ -60,37 +55,38 @@ impl Connect for KubeConnector {
     }
 }
 
-/// How far an attempt got.
+/// Progress of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Got {
-    /// Nobody answers there.
+    /// No response.
     Nowhere,
-    /// Nobody listens there.
+    /// Connection refused.
     Refused,
-    /// Somebody answers, who is not this API.
+    /// The response is not from this API.
     Somebody,
-    /// The API answers, and does not serve yet.
+    /// The API responds but is not ready yet.
     Api,
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Clone, Debug)]
 struct Missed {
     got: Got,
     why: String,
 }
 
-/// Why none of them serves: what the one says that got furthest. Most others lead to the same server on another way.
+/// Returns the reason why no candidate works: the error of the attempt with the most progress. The others are mostly
+/// routes to the same server.
 fn cause(missed: &[(SocketAddr, Missed)]) -> String {
     let Some(furthest) = missed.iter().map(|(_, m)| m.got).max() else {
-        return "there is no address to try yet".to_owned();
+        return "no address is known yet".to_owned();
     };
     let first = missed.iter().find(|(_, m)| m.got == furthest);
     let told = first.map(|(addr, m)| format!("{addr}: {}", m.why)).unwrap_or_default();
     match missed.len() - 1 {
         0 => told,
-        1 => format!("{told} (another address leads no further)"),
-        others => format!("{told} ({others} other addresses lead no further)"),
+        1 => format!("{told} (1 other address failed too)"),
+        others => format!("{told} ({others} other addresses failed too)"),
     }
 }
 
@@ -128,11 +124,11 @@ fn config(addr: SocketAddr, identity: &Identity, tls_server_name: &str) -> Resul
         ..AuthInfo::default()
     };
     config.connect_timeout = Some(CONNECT);
-    // Calls have a limit of their own. This one is for the watch: an address that was taken from a container answers
-    // nothing, not even that it is gone.
+    // Calls have their own timeout. This one is for the watch: an address that was removed from a container does not
+    // even respond that it is gone.
     config.read_timeout = Some(WATCH + Duration::from_secs(15));
     config.reset_reader_on_write = true;
-    // kube would try a cluster that starts (503) 15 times, with pauses up to minutes.
+    // kube would retry requests to a starting cluster (503) 15 times, with delays of up to minutes.
     config.default_retry = false;
     Ok(config)
 }
@@ -149,14 +145,14 @@ mod tests {
             });
             cause(&missed.collect::<Vec<_>>())
         };
-        let (nobody, refused) = ((Got::Nowhere, "no answer in time"), (Got::Refused, "connection refused"));
+        let (nobody, refused) = ((Got::Nowhere, "timed out"), (Got::Refused, "connection refused"));
         let (other, api) = ((Got::Somebody, "bad certificate"), (Got::Api, "503 etcd failed"));
-        assert_eq!(told(&[]), "there is no address to try yet");
+        assert_eq!(told(&[]), "no address is known yet");
         assert_eq!(told(&[refused]), "127.0.0.1:1: connection refused");
-        assert_eq!(told(&[nobody, api]), "127.0.0.1:2: 503 etcd failed (another address leads no further)");
+        assert_eq!(told(&[nobody, api]), "127.0.0.1:2: 503 etcd failed (1 other address failed too)");
         assert_eq!(
             told(&[nobody, other, refused, other, nobody]),
-            "127.0.0.1:2: bad certificate (4 other addresses lead no further)"
+            "127.0.0.1:2: bad certificate (4 other addresses failed too)"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A created cluster's API, asked by kube.
+//! Implementation of the API of a created cluster with kube.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,14 +36,14 @@ use super::{
 };
 use crate::k3s::manifests::ObjectRef;
 
-/// How long a call may take. A server without its quorum accepts calls and never answers them.
+/// Timeout of a call. A server without quorum accepts calls and never responds.
 const CALL: Duration = Duration::from_secs(5);
 
-/// How long K3s may take to let a deleted Node go, and how often it is looked whether it has.
+/// Time that K3s may take to finalize a deleted Node, and the interval of checks.
 const GOES: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long one watch lasts before it is asked for anew.
+/// Duration of a watch before it is renewed.
 pub(super) const WATCH: Duration = Duration::from_secs(60);
 
 /// A created cluster's API.
@@ -54,22 +54,22 @@ pub struct KubeChild {
 }
 
 impl KubeChild {
-    /// By a client of that cluster, which must not retry by itself.
+    /// Creates an instance with a client of that cluster, which must not retry by itself.
     pub fn new(client: Client) -> Self {
         Self { client, kinds: Kinds::default() }
     }
 
-    /// Fails unless the API serves.
+    /// Fails unless the API is ready.
     pub async fn ready(&self) -> kube::Result<()> {
         let request =
             Request::new("").get("readyz", &GetParams::default()).map_err(kube::Error::BuildRequest)?;
         self.client.request_text(request).await.map(drop)
     }
 
-    /// The same in time and in words.
+    /// Like [`Self::ready`], with a timeout and a readable error.
     async fn serves(&self) -> Result<(), Error> {
         call(self.ready()).await.map_err(|error| match error {
-            // It starts, or has lost its quorum.
+            // The server is starting, or has lost its quorum.
             Error::Failed(why) => Error::Unreachable(why),
             other => other,
         })
@@ -88,7 +88,7 @@ impl KubeChild {
         Ok(found.and_then(|map| Some((key, config::held(&map, key)?))))
     }
 
-    /// Has the kubelets bring a ConfigMap of this version to its readers. Without it they do so a minute later.
+    /// Makes kubelets update a ConfigMap with this version in its readers, which would otherwise take a minute.
     async fn tell(&self, namespace: &str, readers: &str, version: &str) -> Result<(), Error> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let found = call(pods.list_metadata(&ListParams::default().labels(readers))).await?;
@@ -104,21 +104,21 @@ impl KubeChild {
         join_all(told).await.into_iter().collect()
     }
 
-    /// The Pods that must leave a Node.
+    /// Returns the Pods that must leave a Node.
     async fn pods_to_evict(&self, node: &str) -> Result<Vec<Pod>, Error> {
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let pods = call(Api::<Pod>::all(self.client.clone()).list(&on_node)).await?;
         Ok(pods.items.into_iter().filter(nodes::must_leave).collect())
     }
 
-    /// The Leases of `kube-system`.
+    /// Returns the Leases in `kube-system`.
     async fn system_leases(&self) -> Result<Vec<Lease>, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
         call(leases.list(&ListParams::default())).await.map(|list| list.items)
     }
 
-    /// Waits until a Node that was deleted is gone. K3s takes a server out of etcd and forgets the password before it
-    /// lets its Node go, by finalizers (k3s-io/k3s#2669). Whoever joined under that name before would go with it.
+    /// Waits until a deleted Node is gone. K3s removes a server from etcd and deletes its password before it removes
+    /// its finalizers (k3s-io/k3s#2669). A node that joined with this name earlier would be removed too.
     async fn let_go(&self, node: &Node) -> Result<(), Error> {
         let (name, uid) = (node.name_any(), node.uid());
         let before = nodes::leases(&self.system_leases().await?);
@@ -146,7 +146,7 @@ impl KubeChild {
         let api = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         let name = pod.name_any();
         match bounded(api.evict(&name, &EvictParams::default())).await? {
-            // 429: its PodDisruptionBudget wants it to stay for now.
+            // 429: its PodDisruptionBudget does not allow the eviction yet.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => Ok(()),
             other => other.map(drop).map_err(|e| words(&e)),
         }
@@ -194,13 +194,13 @@ impl ChildApi for KubeChild {
         let pods = self.pods_to_evict(node).await?;
         let asked =
             pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(|pod| self.evict(pod));
-        // One that fails keeps none of the others.
+        // A failed eviction does not block the others.
         join_all(asked).await.into_iter().collect()
     }
 
     async fn uncordon(&self, node: &str) -> Result<(), Error> {
         let found = call(self.nodes().get_metadata_opt(node)).await?;
-        // Without the mark the Node was closed by a person, who will have a reason.
+        // Without the annotation the Node was cordoned by a user for their own reasons.
         if !found.is_some_and(|node| node.annotations().contains_key(DRAINING_SINCE)) {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl ChildApi for KubeChild {
 
     async fn release_lease(&self, name: &str, version: &str) -> Result<(), Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
-        // As client-go does it for a holder that goes (`ReleaseOnCancel`).
+        // As client-go does when a holder exits (`ReleaseOnCancel`).
         let patch = json!({
             "metadata": {"resourceVersion": version},
             "spec": {"holderIdentity": "", "leaseDurationSeconds": 1},
@@ -263,13 +263,13 @@ impl ChildApi for KubeChild {
         if wanted.content.is_none() {
             let Some(found) = call(maps.get_opt(name)).await? else { return Ok(()) };
             if config::alone(&found, wanted.key) {
-                // Only as it was seen: somebody may be putting something in.
+                // Only in the observed version: another client may be adding content.
                 let preconditions =
                     Preconditions { uid: found.uid(), resource_version: found.resource_version() };
                 let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
                 return unless_gone(bounded(maps.delete(name, &params)).await?.map(drop));
             }
-            // What somebody else wrote stays when it is only left out of what is applied.
+            // Content of other owners remains if it is merely left out of the applied object.
             if wanted.claimed && config::held(&found, wanted.key).is_some_and(|held| !held.ours) {
                 let patch = Patch::Merge(config::without(&found, wanted.key));
                 let patched = bounded(maps.patch(name, &PatchParams::default(), &patch)).await?;
@@ -281,7 +281,7 @@ impl ChildApi for KubeChild {
         if let Some(readers) = wanted.readers {
             let version = written.resource_version().unwrap_or_default();
             if let Err(error) = self.tell(namespace, readers, &version).await {
-                tracing::debug!(namespace, name, %error, "the Pods that read it were not told");
+                tracing::debug!(namespace, name, %error, "cannot notify the Pods that read the ConfigMap");
             }
         }
         Ok(())
@@ -297,7 +297,7 @@ impl ChildApi for KubeChild {
 
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error> {
         let config = || watcher::Config::default().timeout(WATCH.as_secs() as u32);
-        // The watchers would try again for ever; the caller looks for another way to the cluster instead.
+        // The watchers would retry indefinitely; the caller looks for another address of the cluster instead.
         let nodes = watcher(self.nodes(), config())
             .scan(Changes::default(), |changes, event| ready(event.ok().map(|event| changes.note(event))));
         let mut all = vec![ended(nodes)];
@@ -314,21 +314,21 @@ impl ChildApi for KubeChild {
     }
 }
 
-/// A stream that says when it ends.
+/// Returns a stream that reports its end.
 fn ended(stream: impl Stream<Item = bool> + Send + 'static) -> BoxStream<'static, Option<bool>> {
     stream.map(Some).chain(once(ready(None))).boxed()
 }
 
-/// The answer of a call in time, whatever it is.
+/// Returns the result of a call within the timeout.
 pub(super) async fn bounded<T>(
     call: impl Future<Output = kube::Result<T>>,
 ) -> Result<kube::Result<T>, Error> {
     timeout(CALL, call)
         .await
-        .map_err(|_| Error::Unreachable(format!("no answer within {} s", CALL.as_secs())))
+        .map_err(|_| Error::Unreachable(format!("no response within {}s", CALL.as_secs())))
 }
 
-/// What a call in time answers.
+/// Returns the response of a call within the timeout.
 pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     bounded(call).await?.map_err(|e| words(&e))
 }
@@ -340,8 +340,9 @@ pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
     }
 }
 
-/// An error in words for people. 5xx need not be a refusal of this one call: a server that is starting or has lost its
-/// quorum answers everything so. An admission webhook that can't be called is 500 too.
+/// Converts an error to a readable one. 5xx is not necessarily a rejection of this request: a server that is starting
+/// or has lost its quorum responds to every request with it, and so does an admission webhook that cannot be called
+/// (500).
 pub(super) fn words(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
@@ -352,7 +353,7 @@ pub(super) fn words(error: &kube::Error) -> Error {
     }
 }
 
-/// What an error comes from: its outer layers only say that some layer failed.
+/// Returns the root cause of an error: its outer layers only say that an inner one failed.
 pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'static)> {
     let mut root = error.source();
     while let Some(deeper) = root.and_then(|e| e.source()) {
@@ -361,7 +362,7 @@ pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'sta
     root
 }
 
-/// A message on one line; of `/readyz`, only the checks that fail.
+/// Returns a message on one line; for `/readyz`, only the failed checks.
 fn reason(message: &str) -> String {
     let failed: Vec<_> = message.lines().filter_map(|line| line.strip_prefix("[-]")).collect();
     if failed.is_empty() {

@@ -1,36 +1,36 @@
-//! Who a created cluster is, and how to prove to be its admin.
+//! Identity of a created cluster and the credentials of its admin.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::k3s::kubeconfig::{self, Credentials};
 
-/// A kubeconfig without what is needed.
+/// Error of an invalid kubeconfig.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The file is not as it should be.
+    /// The file is invalid.
     #[error(transparent)]
     File(#[from] kubeconfig::Error),
-    /// The CA is not what it should be.
-    #[error("the kubeconfig's certificate-authority-data is not base64 of PEM certificates")]
+    /// The CA is invalid.
+    #[error("invalid certificate-authority-data in the kubeconfig: must be PEM certificates in base64")]
     Authority,
 }
 
-/// Who the cluster is and how to prove to be its admin.
+/// Identity of a cluster and the credentials of its admin.
 #[derive(Clone)]
 pub struct Identity {
-    /// The certificates in DER that the cluster's own certificate must be signed by.
+    /// CA certificates in DER that must have signed the certificate of the cluster.
     pub authority: Vec<Vec<u8>>,
-    /// The admin's certificate and key.
+    /// Certificate and key of the admin.
     pub admin: Credentials,
 }
 
-/// Reads it from K3s's kubeconfig.
+/// Parses the kubeconfig of K3s.
 pub fn parse(yaml: &str) -> Result<Identity, Error> {
     let admin = kubeconfig::parse(yaml)?;
     Ok(Identity { authority: certificates(&admin.ca).ok_or(Error::Authority)?, admin })
 }
 
-/// The certificates in base64 of PEM, as DER; `None` when there is none or one is broken.
+/// Converts PEM certificates in base64 to DER; `None` if there is none or one is invalid.
 fn certificates(data: &str) -> Option<Vec<Vec<u8>>> {
     let pem = String::from_utf8(BASE64_STANDARD.decode(data.trim()).ok()?).ok()?;
     let ders: Option<Vec<_>> = pem

@@ -1,4 +1,4 @@
-//! The created cluster's own API: the second thing that is observed and acted on.
+//! The API of the created cluster, the second system that is observed and acted on.
 
 pub mod api;
 pub mod config;

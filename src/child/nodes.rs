@@ -1,4 +1,4 @@
-//! What is read from Nodes and Pods. Pure.
+//! Parsing and patching of Nodes, Pods and Leases. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,23 +16,23 @@ use serde_json::{Value, json};
 use super::state::{self, NodeConfig};
 use crate::{k3s::LEASES, time};
 
-/// Annotation of a Node: since when this operator drains it, in RFC 3339.
+/// Annotation of a Node: the time since which this operator drains it, in RFC 3339.
 pub const DRAINING_SINCE: &str = "localcluster.dev/draining-since";
 
-/// Annotation of a Node: the labels and taints that this operator gave it, so that those taken out of the spec can be
-/// told from other people's.
+/// Annotation of a Node: the labels and taints that this operator has set, so that those removed from the spec can be
+/// distinguished from those of other clients.
 pub const CONFIGURED: &str = "localcluster.dev/configured";
 
-/// Annotation of a server's Node: the name of its member of etcd. K3s writes it.
+/// Annotation of the Node of a server, set by K3s: the name of its etcd member.
 const MEMBER: &str = "etcd.k3s.cattle.io/node-name";
-/// Annotation of a server's Node: K3s takes the server out of etcd.
+/// Annotation of the Node of a server: requests that K3s removes the server from etcd.
 pub const LEAVE: &str = "etcd.k3s.cattle.io/remove";
-/// Annotation of a server's Node: K3s has taken this member out of etcd.
+/// Annotation of the Node of a server: the etcd member that K3s has removed.
 const LEFT: &str = "etcd.k3s.cattle.io/removed-node-name";
 
-/// Whether a Node's server was taken out of etcd. One that joined again is another member. One that has taken itself
-/// out, as K3s does where it manages the members, can't tell any more, but etcd's leader does: it looks for the member
-/// of that name.
+/// Reports whether the server of a Node was removed from etcd. A server that joined again is another member. A server
+/// that removed itself, as K3s does where it manages the members, can no longer report it, but the leader of etcd can:
+/// it looks up the member by name.
 fn left(node: &Node) -> bool {
     let (member, left) = (node.annotations().get(MEMBER), node.annotations().get(LEFT));
     let told = left.is_some() && (member.is_none() || member == left);
@@ -47,18 +47,18 @@ fn leaving(node: &Node) -> bool {
 /// Condition of a server's Node: whether its member of etcd votes.
 const VOTER: &str = "EtcdIsVoter";
 
-/// Whether a Node's server votes in etcd, as K3s tells it. Of one that does not answer it says that it does not vote,
-/// and yet it counts for the majority.
+/// Reports whether the server of a Node is an etcd voter according to K3s. K3s reports a server that does not respond
+/// as no voter, although it counts for the quorum.
 fn voter(node: &Node) -> Option<bool> {
     condition(node, VOTER).map(|c| c.status == "True" || c.reason.as_deref() == Some("Unhealthy"))
 }
 
-/// What this operator gave a Node.
+/// Returns the labels and taints that this operator has set on a Node.
 pub fn configured(node: &Node) -> Option<NodeConfig> {
     serde_json::from_str(node.annotations().get(CONFIGURED)?).ok()
 }
 
-/// A taint as `key=value:Effect` or `key:Effect`.
+/// Formats a taint as `key=value:Effect` or `key:Effect`.
 pub fn taint_text(taint: &Taint) -> String {
     match taint.value.as_deref().filter(|v| !v.is_empty()) {
         Some(value) => format!("{}={value}:{}", taint.key, taint.effect),
@@ -75,14 +75,14 @@ fn taint(text: &str) -> Option<Taint> {
     Some(Taint { key: key.to_owned(), value, effect: effect.to_owned(), ..Taint::default() })
 }
 
-/// The merge patch that gives a Node its labels and taints.
+/// Returns the merge patch that sets the labels and taints of a Node.
 pub fn configure(node: &Node, config: &NodeConfig) -> Value {
     let before = configured(node).unwrap_or_default();
     let mut labels: BTreeMap<&str, Option<&str>> =
         before.labels.keys().map(|key| (key.as_str(), None)).collect();
     labels.extend(config.labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))));
-    // Taints are one list that many write: what is not ours is sent back as it came, under the version it was read
-    // at, so that a change in between is refused rather than undone.
+    // Taints are one list with several writers: foreign taints are sent back unchanged with the resource version that
+    // was read, so that a concurrent change causes a conflict and is not reverted.
     let ours = |t: &Taint| before.taints.contains(&taint_text(t)) || config.taints.contains(&taint_text(t));
     let kept = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).filter(|t| !ours(t)).cloned();
     let taints: Vec<Taint> = kept.chain(config.taints.iter().filter_map(|t| taint(t))).collect();
@@ -97,21 +97,22 @@ pub fn configure(node: &Node, config: &NodeConfig) -> Value {
     })
 }
 
-/// Since when this operator drains a Node. A mark that can't be read is none, so that the next drain writes it anew.
+/// Returns the time since which this operator drains a Node. An invalid annotation counts as none, so that the next
+/// drain overwrites it.
 pub fn draining_since(node: &Node) -> Option<Timestamp> {
     node.annotations().get(DRAINING_SINCE)?.parse().ok()
 }
 
-/// Whether a Node takes new Pods.
+/// Reports whether a Node is schedulable.
 pub fn schedulable(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true)
 }
 
-/// The Leases by which kube-apiservers say that they are up, in `kube-system` (Kubernetes' feature APIServerIdentity, on
+/// Label selector of the identity Leases of kube-apiservers in `kube-system` (feature gate APIServerIdentity, enabled
 /// by default since 1.26).
 const API_SERVERS: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
 
-/// What says that a Lease is an API server's.
+/// Reports whether a Lease is the identity of an API server.
 fn is_api_server(lease: &Lease) -> bool {
     API_SERVERS
         .split_once('=')
@@ -122,7 +123,7 @@ fn renewed(lease: &Lease) -> Option<Timestamp> {
     lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
 }
 
-/// Those of the Leases of `kube-system` by which K3s runs controllers of its own.
+/// Returns the Leases in `kube-system` with which K3s elects a server for its own controllers.
 pub fn leases(of_system: &[Lease]) -> BTreeMap<String, state::Lease> {
     let own = of_system.iter().filter(|lease| LEASES.iter().any(|(name, _)| lease.name_any() == *name));
     own.map(|lease| {
@@ -133,10 +134,11 @@ pub fn leases(of_system: &[Lease]) -> BTreeMap<String, state::Lease> {
     .collect()
 }
 
-/// How long a holder keeps a Lease of K3s that it does not renew.
+/// Time after which a K3s Lease that is not renewed expires.
 const KEPT: SignedDuration = SignedDuration::from_secs(45);
 
-/// What a Node that was deleted waits for, by its finalizers and the Leases at the begin and the end of the wait.
+/// Describes the cause that keeps a deleted Node, by its finalizers and the Leases at the start and the end of the
+/// wait.
 pub fn kept(
     finalizers: &[String],
     before: &BTreeMap<String, state::Lease>,
@@ -145,32 +147,31 @@ pub fn kept(
     let why = |finalizer: &String| {
         let Some((name, _)) = LEASES.iter().find(|(_, of)| of == finalizer) else {
             return format!(
-                "its finalizer {finalizer} is not K3s's: whoever put it there has to take it off, or `kubectl edit \
-                 node`"
+                "finalizer {finalizer} is not from K3s; its controller must remove it, or remove it with `kubectl \
+                 edit node`"
             );
         };
-        let what = format!("its finalizer {finalizer} is taken off");
+        let what = format!("waiting for K3s to remove finalizer {finalizer}");
         match after.get(*name).filter(|lease| !lease.holder.is_empty()) {
-            None => format!("{what} by the server that takes K3s's Lease {name} next"),
+            None => format!("{what}: no server holds the Lease {name} yet"),
             Some(lease) if before.get(*name) == Some(lease) => {
                 let until =
                     lease.renewed.map(|at| Timestamp::from_second(time::after(at, KEPT).as_second() + 1));
                 let until = until.and_then(Result::ok).map(|at| format!(" at {at}")).unwrap_or_default();
                 format!(
-                    "{what} by who holds K3s's Lease {name}, which is {} and does not renew it: another server takes \
-                     its place{until}",
+                    "{what}: {} holds the Lease {name} but does not renew it; another server can acquire it{until}",
                     lease.holder
                 )
             }
-            Some(lease) => format!("{what} by who holds K3s's Lease {name}, which is {}", lease.holder),
+            Some(lease) => format!("{what}: {} holds the Lease {name}", lease.holder),
         }
     };
     let why: Vec<String> = finalizers.iter().map(why).collect();
-    format!("the Node is deleted and still there: {}", why.join("; "))
+    format!("the Node is being deleted: {}", why.join("; "))
 }
 
-/// The Nodes as the planner sees them, with the Leases of their kubelets, those of `kube-system` and, for those that are
-/// drained, the number of Pods to evict.
+/// Converts Nodes for the planner, with the Leases of their kubelets, those in `kube-system` and, for drained Nodes,
+/// the number of Pods to evict.
 pub fn observe(
     nodes: &[Node],
     leases: &[Lease],
@@ -196,7 +197,8 @@ pub fn observe(
                 pressures: pressures(node),
                 addresses: addresses(node),
                 version: version(node).to_owned(),
-                // A new kubelet tells its Node's state at once and makes its Lease up to seven seconds later.
+                // A new kubelet reports the state of its Node immediately and creates its Lease up to seven seconds
+                // later.
                 renewed: condition
                     .and_then(|c| c.last_heartbeat_time.as_ref())
                     .map(|time| time.0)
@@ -218,10 +220,10 @@ pub fn observe(
         .collect()
 }
 
-/// What kubelets say of a container runtime without a network plugin.
+/// Message of kubelets for a container runtime without a network plugin.
 const NO_NETWORK_PLUGIN: &str = "NetworkPluginNotReady";
 
-/// The conditions by which Kubernetes keeps new Pods from a Node that is Ready all the same, by a taint for each
+/// Conditions for which Kubernetes taints a Ready Node so that no new Pods are scheduled to it
 /// (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration).
 const PRESSURES: [&str; 4] = ["DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable"];
 
@@ -247,15 +249,15 @@ fn why_not(condition: Option<&NodeCondition>) -> String {
     condition
         .and_then(|c| c.message.clone().or(c.reason.clone()))
         .filter(|words| !words.is_empty())
-        .unwrap_or_else(|| "its kubelet has not reported yet".to_owned())
+        .unwrap_or_else(|| "the kubelet has not reported yet".to_owned())
 }
 
 fn version(node: &Node) -> &str {
     node.status.as_ref().and_then(|s| s.node_info.as_ref()).map_or("", |info| &info.kubelet_version)
 }
 
-/// Whether a Pod must leave a Node that is drained. Those that would come back at once (of DaemonSets), that the
-/// kubelet alone can end (mirrors of its own manifests) or that have ended need not.
+/// Reports whether a Pod must leave a drained Node. Pods that would return immediately (of DaemonSets), that only the
+/// kubelet can stop (mirror Pods), or that have completed need not.
 pub fn must_leave(pod: &Pod) -> bool {
     let of_daemon_set =
         pod.owner_references().iter().any(|o| o.controller == Some(true) && o.kind == "DaemonSet");
@@ -264,7 +266,7 @@ pub fn must_leave(pod: &Pod) -> bool {
     !of_daemon_set && !mirror && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Remembers of each Node what a plan depends on, to tell a change from a kubelet's mere sign of life.
+/// The state of each Node that a plan depends on, to distinguish changes from mere heartbeats of kubelets.
 #[derive(Debug, Default)]
 pub struct Changes(HashMap<String, Digest>);
 
@@ -283,7 +285,7 @@ struct Digest {
 }
 
 impl Changes {
-    /// Notes an event of a watch and tells whether it is worth a look.
+    /// Records an event of a watch and reports whether it requires an observation.
     pub fn note(&mut self, event: Event<Node>) -> bool {
         match event {
             Event::Init => {
@@ -294,7 +296,7 @@ impl Changes {
                 self.apply(&node);
                 false
             }
-            // Once per list: something may have changed between the last look and this list.
+            // Once per list: something may have changed between the last observation and this list.
             Event::InitDone => true,
             Event::Apply(node) => self.apply(&node),
             Event::Delete(node) => self.0.remove(&node.name_any()).is_some(),
@@ -331,7 +333,8 @@ mod tests {
             "status": {
                 "conditions": [
                     {"type": "MemoryPressure", "status": "False"},
-                    {"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "cni plugin not initialized"},
+                    {"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "cni plugin not \
+                        initialized"},
                     {"type": "DiskPressure", "status": disk},
                 ],
                 "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": name}],
@@ -418,7 +421,7 @@ mod tests {
         assert_eq!(server(&[member, leave], votes), (Some(true), true, false));
         assert_eq!(server(&[leave, (LEFT, "a-1")], votes), (Some(true), true, true));
         assert!(!server(&[member, leave, (LEFT, "a-0")], votes).2, "another member");
-        // It has taken itself out.
+        // The server removed itself.
         let none = Some(("False", "NotAMember"));
         assert_eq!(server(&[member, leave], none), (Some(false), true, true));
         assert!(!server(&[leave], none).2, "nothing tells which member was looked for");
@@ -449,7 +452,8 @@ mod tests {
         let mut starting = node("full", "False");
         let conditions = starting.status.as_mut().unwrap().conditions.as_mut().unwrap();
         conditions[1].message = Some(
-            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network \
+             plugin \
              returns error: cni plugin not initialized"
                 .into(),
         );
@@ -466,7 +470,7 @@ mod tests {
         let bare: Node = serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap();
         let seen = observe(&[bare], &[], &[], &BTreeMap::new());
         assert!(!seen["new"].ready && seen["new"].schedulable);
-        assert_eq!(seen["new"].message, "its kubelet has not reported yet");
+        assert_eq!(seen["new"].message, "the kubelet has not reported yet");
     }
 
     #[test]

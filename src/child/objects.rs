@@ -1,4 +1,4 @@
-//! Objects of any kind in a created cluster: whether they are there, and their deletion.
+//! Existence and deletion of objects of any kind in a created cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,18 +21,18 @@ use super::{
 };
 use crate::k3s::manifests::ObjectRef;
 
-/// How many objects are asked for at once.
+/// Maximum number of concurrent requests.
 const AT_ONCE: usize = 8;
 
-/// A kind, and whether its objects have namespaces.
+/// A kind with its scope.
 type Kind = (ApiResource, Scope);
 
-/// The kinds that a cluster is known to have, by apiVersion and kind.
+/// Discovered kinds of a cluster, by apiVersion and kind.
 #[derive(Clone, Default)]
 pub struct Kinds(Arc<Mutex<HashMap<(String, String), Kind>>>);
 
 impl Kinds {
-    /// A kind; `None` where the cluster has none such.
+    /// Returns a kind; `None` if the cluster does not have it.
     async fn find(&self, client: &Client, object: &ObjectRef) -> Result<Option<Kind>, Error> {
         let key = (object.api_version.clone(), object.kind.clone());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -43,7 +43,7 @@ impl Kinds {
         let gvk = GroupVersionKind::gvk(group, version, &object.kind);
         let found = match bounded(discovery::pinned_kind(client, &gvk)).await? {
             Ok((resource, capabilities)) => (resource, capabilities.scope),
-            // Of a group that there is not, the answer is no Status, so that only its code tells.
+            // For an unknown group the response is not a Status, so only its code is known.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(kube::Error::Discovery(
                 DiscoveryError::MissingKind(_)
@@ -68,7 +68,7 @@ impl Kinds {
         }))
     }
 
-    /// Those of the objects that are there.
+    /// Returns which of the objects exist.
     pub async fn there(
         &self,
         client: &Client,
@@ -88,13 +88,13 @@ impl Kinds {
         }))
     }
 
-    /// Has an object deleted, and what it owns after it; no other one of its name.
+    /// Deletes an object and its dependents in the background, but no other object with its name.
     pub async fn delete(&self, client: &Client, object: &ObjectRef, uid: &str) -> Result<(), Error> {
         let Some(api) = self.api(client, object).await? else { return Ok(()) };
         let same = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
         match bounded(api.delete(&object.name, &params)).await? {
-            // Another one has its name by now.
+            // Another object has this name by now.
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
             other => unless_gone(other.map(drop)),
         }

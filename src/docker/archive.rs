@@ -1,4 +1,4 @@
-//! Tar archives: the form in which files go into and come out of containers.
+//! Tar archives, with which files are copied into and out of containers.
 
 use std::{
     collections::BTreeMap,
@@ -8,20 +8,20 @@ use std::{
 
 use super::spec::FileSpec;
 
-/// One archive of these files, owned by root, to be unpacked at `/`.
+/// Returns an archive of these files, owned by root, to be unpacked at `/`.
 ///
-/// It has no entries for directories: an entry would set mode and owner of a directory that the image or a volume
-/// already has (`/tmp` would lose its sticky bit). The engine makes missing parents itself, 0755 and owned by root.
+/// It has no entries for directories: an entry would set mode and owner of a directory that exists in the image or a
+/// volume (`/tmp` would lose its sticky bit). The engine creates missing parents with mode 0755, owned by root.
 ///
-/// Modification times are now and not a constant, since K3s looks at a changed manifest, and a registry at a changed
-/// list of users, only when its time differs.
+/// Modification times are the current time and not a constant, since K3s only processes a changed manifest, and a
+/// registry a changed list of users, if its time differs.
 pub fn pack(files: &[FileSpec]) -> Vec<u8> {
     pack_at(files, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
-    // A header has whole seconds only, and a second change within one would go unseen by whoever looks at the time.
+    // A header has a resolution of one second, which would hide a second change within it.
     let exact = format!("{}.{:09}", age.as_secs(), age.subsec_nanos());
     let mtime = age.as_secs();
     for file in files {
@@ -40,14 +40,14 @@ fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     archive.into_inner().expect("memory takes every write")
 }
 
-/// The path as an archive has to have it: relative and without any step up, so that no file lands elsewhere.
+/// Returns the path for an archive: relative and without parent components, so that no file is written elsewhere.
 fn relative(path: &str) -> String {
     let parts = path.split(['/', '\0']).filter(|part| !matches!(*part, "" | "." | ".."));
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// The content of the file that an archive is made of. `None` when its first entry is something else: the engine
-/// answers a directory or a symbolic link as such.
+/// Returns the content of an archive of a single file. Returns `None` if its first entry is not a regular file: the
+/// engine returns directories and symbolic links as such.
 pub fn single(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut archive = tar::Archive::new(archive);
     let Some(entry) = archive.entries()?.next() else { return Ok(None) };
@@ -57,15 +57,15 @@ pub fn single(archive: &[u8]) -> io::Result<Option<Vec<u8>>> {
     }
     let mut content = Vec::new();
     entry.read_to_end(&mut content)?;
-    // The reader takes the end of the archive for the end of the file.
+    // The reader treats the end of the archive as the end of the file.
     if content.len() as u64 != entry.size() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some(content))
 }
 
-/// The regular files of the archive of the directory `path`, by absolute path. An archive's names begin with the
-/// directory's own.
+/// Returns the regular files in an archive of the directory `path`, by absolute path. The names in the archive start
+/// with the name of the directory.
 pub fn tree(archive: &[u8], path: &str) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
     let mut files = BTreeMap::new();

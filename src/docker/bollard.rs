@@ -1,9 +1,9 @@
-//! The [`Engine`] that is a real one, by bollard.
+//! Implementation of [`Engine`] with bollard.
 //!
-//! bollard 0.21 puts no API version into its paths, so that every engine serves it at its own newest version; 0.22
-//! does, and will need a negotiation here (`tests/docker_wire.rs` fails then).
+//! bollard 0.21 sends no API version in its paths, so every engine uses its own newest version; 0.22 does, and will
+//! need a negotiation here (`tests/docker_wire.rs` fails then).
 //!
-//! bollard logs bodies, credentials among them, through the `log` crate. They must not be bridged to `tracing`.
+//! bollard logs bodies, including credentials, through the `log` crate. They must not be forwarded to `tracing`.
 
 use std::{
     collections::BTreeMap,
@@ -41,28 +41,28 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// How many calls are under way at once: bollard opens a connection for each.
+/// Maximum number of concurrent calls: bollard opens a connection for each.
 const CALLS: usize = 8;
-/// More than any file that is read back has.
+/// Maximum size of a file that is read, more than any has.
 const FILE_LIMIT: usize = 8 << 20;
-/// More than anyone wants to see of a log.
+/// Maximum size of a log that is read.
 const LOG_LIMIT: usize = 1 << 20;
 
-/// How long calls may take.
+/// Timeouts of calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Any call that is not told otherwise, body included.
+    /// Calls without a timeout of their own, including the body.
     pub quick: Duration,
-    /// The start of a container: on a host with too much to do, as when many clusters come up at once, more than half a
-    /// minute.
+    /// Start of a container, which on an overloaded host, as when many clusters start at once, takes more than 30
+    /// seconds.
     pub start: Duration,
-    /// What stopping a container may take beyond its grace period.
+    /// Stop of a container, in addition to its grace period.
     pub stop: Duration,
-    /// The silence between two records of a pull.
+    /// Time between two progress records of a pull.
     pub pull: Duration,
-    /// A command in a container.
+    /// Command in a container.
     pub command: Duration,
-    /// The silence of a command that reads an image, once it has all of it.
+    /// Time without output of a command that has read all of an image.
     pub unpack: Duration,
 }
 
@@ -79,21 +79,21 @@ impl Default for Timeouts {
     }
 }
 
-/// A Docker Engine behind a Unix socket.
+/// A Docker Engine at a Unix socket.
 ///
-/// Making one needs no engine. While there is none every call fails with [`Error::Unavailable`], and as soon as there
-/// is one calls work: each has its own connection.
+/// Creating one does not require a running engine. Without one every call fails with [`Error::Unavailable`], and calls
+/// succeed as soon as there is one: each has its own connection.
 pub struct BollardEngine {
     socket: String,
     timeouts: Timeouts,
     calls: Arc<Semaphore>,
     metrics: Metrics,
-    /// Made when it is first needed, since bollard makes no client for a socket that does not exist.
+    /// Created on first use, since bollard creates no client for a socket that does not exist.
     client: OnceLock<Docker>,
 }
 
 impl BollardEngine {
-    /// The engine at `unix:///path`.
+    /// Returns the engine at `unix:///path`.
     pub fn connect(host: &str) -> Result<Self> {
         match host.strip_prefix("unix://") {
             Some(socket) if socket.starts_with('/') => Ok(Self {
@@ -103,17 +103,17 @@ impl BollardEngine {
                 metrics: Metrics::new(),
                 client: OnceLock::new(),
             }),
-            _ => Err(Error::Invalid(format!("{host:?} is no Docker host: it has to be unix:///path"))),
+            _ => Err(Error::Invalid(format!("invalid Docker host {host:?}: must be unix:///path"))),
         }
     }
 
-    /// With other timeouts.
+    /// Sets the timeouts.
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// Counting its calls there.
+    /// Sets the metrics that count its calls.
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;
         self
@@ -123,7 +123,7 @@ impl BollardEngine {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        // bollard's own timeout ends at the answer's headers; ours are around it.
+        // The timeout of bollard only covers the headers of the response; the one here covers all of it.
         const NO_TIMEOUT: u64 = 365 * 24 * 3600;
         let client = Docker::connect_with_unix(&self.socket, NO_TIMEOUT, API_DEFAULT_VERSION)
             .map_err(|failure| fault::error("connect", failure))?
@@ -131,7 +131,7 @@ impl BollardEngine {
         Ok(self.client.get_or_init(|| client).clone())
     }
 
-    /// One call within its time and within the limit of calls. `failed` tells what its failure means.
+    /// Executes a call within its timeout and the limit of concurrent calls. `failed` converts its error.
     async fn call_or<T, F>(
         &self,
         what: &'static str,
@@ -143,11 +143,11 @@ impl BollardEngine {
         F: Future<Output = std::result::Result<T, Failure>>,
     {
         let client = self.client()?;
-        let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
+        let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shutting down".into()))?;
         let began = Instant::now();
         let answer = match timeout(limit, call(client)).await {
             Ok(answer) => answer.map_err(|failure| failed(what, failure)),
-            Err(_) => Err(Error::Timeout(format!("{what} took longer than {limit:?}"))),
+            Err(_) => Err(Error::Timeout(format!("{} took longer than {limit:?}", fault::words(what)))),
         };
         self.metrics.docker_call(what, answer.as_ref().map_or_else(Error::name, |_| "ok"), began.elapsed());
         answer
@@ -160,7 +160,7 @@ impl BollardEngine {
         self.call_or(what, self.timeouts.quick, call, fault::error).await
     }
 
-    /// Follows a pull to its end.
+    /// Follows a pull until it completes.
     async fn follow_pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         let mut options = CreateImageOptionsBuilder::default().from_image(reference);
         if let Some(tag) = convert::missing_tag(reference) {
@@ -183,7 +183,7 @@ impl BollardEngine {
                 }
                 Err(_) => {
                     return Err(Error::Timeout(format!(
-                        "the pull of {reference} made no progress for {limit:?}"
+                        "pulling {reference} made no progress for {limit:?}"
                     )));
                 }
             }
@@ -191,8 +191,9 @@ impl BollardEngine {
     }
 }
 
-/// bollard encodes credentials in plain Base64 where the engine reads the alphabet for URLs (bollard#169, moby#33434).
-/// The engine takes what it can't read for no credentials, so that some passwords would just not be sent.
+/// Re-encodes credentials, for which bollard uses plain Base64 where the engine expects the URL-safe alphabet
+/// (bollard#169, moby#33434). The engine treats invalid encodings as no credentials, so some passwords would not be
+/// sent.
 fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
     if let Some(value) = request.headers_mut().get_mut("X-Registry-Auth") {
         let text = value.to_str().unwrap_or_default().replace('+', "-").replace('/', "_");
@@ -205,17 +206,17 @@ fn url_safe_auth(mut request: bollard::BollardRequest) -> bollard::BollardReques
 }
 
 impl BollardEngine {
-    /// An image's own entry point; `None` when it has none.
+    /// Returns the entry point of an image; `None` if it has none.
     async fn entrypoint(&self, image: &str) -> Result<Option<Vec<String>>> {
         let call = |docker: Docker| async move { docker.inspect_image(image).await };
-        let found = self.call("inspection of an image", call).await?;
+        let found = self.call("inspect_image", call).await?;
         Ok(found.config.and_then(|config| config.entrypoint).filter(|entrypoint| !entrypoint.is_empty()))
     }
 
-    /// The archive of a path in a container; empty when there is no such path.
+    /// Returns an archive of a path in a container; empty if the path does not exist.
     async fn download(&self, container: &str, path: &str) -> Result<Vec<u8>> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let read = self.call("reading a file", |docker| async move {
+        let read = self.call("read_file", |docker| async move {
             let mut chunks = docker.download_from_container(container, Some(options));
             let mut bytes = Vec::new();
             while let Some(chunk) = fault::found(chunks.try_next().await)?.flatten() {
@@ -228,7 +229,7 @@ impl BollardEngine {
         });
         let bytes = read.await?;
         if bytes.len() > FILE_LIMIT {
-            return Err(Error::Invalid(format!("{path} has more than {FILE_LIMIT} bytes")));
+            return Err(Error::Invalid(format!("{path} is larger than {FILE_LIMIT} bytes")));
         }
         Ok(bytes)
     }
@@ -242,32 +243,32 @@ impl Engine for BollardEngine {
 
     async fn containers(&self) -> Result<Vec<Container>> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
-        let list = self
-            .call("list of containers", |docker| async move { docker.list_containers(Some(options)).await });
+        let list =
+            self.call("list_containers", |docker| async move { docker.list_containers(Some(options)).await });
         Ok(list.await?.into_iter().map(convert::container).collect())
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
-        let found = self.call("inspection", |docker| async move {
+        let found = self.call("inspect_container", |docker| async move {
             fault::found(docker.inspect_container(id, None).await)
         });
         Ok(found.await?.map(convert::detail))
     }
 
     async fn networks(&self) -> Result<Vec<Network>> {
-        let list = self.call("list of networks", |docker| async move { docker.list_networks(None).await });
+        let list = self.call("list_networks", |docker| async move { docker.list_networks(None).await });
         Ok(list.await?.into_iter().map(convert::network).collect())
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
-        let list = self.call("list of volumes", |docker| async move {
+        let list = self.call("list_volumes", |docker| async move {
             docker.list_volumes(None::<ListVolumesOptions>).await
         });
         Ok(list.await?.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
-        let found = self.call("inspection of an image", |docker| async move {
+        let found = self.call("inspect_image", |docker| async move {
             fault::found(docker.inspect_image(reference).await)
         });
         Ok(found.await?.and_then(|image| image.id))
@@ -275,13 +276,13 @@ impl Engine for BollardEngine {
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         let pulled = self.follow_pull(reference, auth).await;
-        // Only the image counts. bollard takes a record whose line end came in two pieces for a broken stream, and a
-        // record of an unknown kind of error for progress.
+        // Only the image counts. bollard treats a record with its line ending in two chunks as a broken stream, and a
+        // record with an unknown kind of error as progress.
         match (self.image(reference).await, pulled) {
             (Ok(Some(_)), _) => Ok(()),
             (_, Err(error)) => Err(error),
             (Ok(None), Ok(())) => {
-                Err(Error::Pull(format!("the pull of {reference} ended without the image")))
+                Err(Error::Pull(format!("pulling {reference} completed without the image")))
             }
             (Err(error), Ok(())) => Err(error),
         }
@@ -290,12 +291,12 @@ impl Engine for BollardEngine {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         let body = convert::network_body(spec);
         let call = |docker: Docker| async move { docker.create_network(body).await };
-        let made = self.call_or("making a network", self.timeouts.quick, call, fault::create_error).await?;
+        let made = self.call_or("create_network", self.timeouts.quick, call, fault::create_error).await?;
         Ok(made.id)
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
-        self.call("removing a network", |docker| async move {
+        self.call("remove_network", |docker| async move {
             fault::met(docker.remove_network(id).await, |status, _| status == 404)
         })
         .await
@@ -306,7 +307,7 @@ impl Engine for BollardEngine {
             container: container.to_owned(),
             endpoint_config: Some(convert::endpoint(network, endpoint)),
         };
-        self.call("connecting to a network", |docker| async move {
+        self.call("connect_network", |docker| async move {
             fault::met(docker.connect_network(network, body).await, |status, words| {
                 status == 403 && words.contains("already exists in network")
             })
@@ -316,7 +317,7 @@ impl Engine for BollardEngine {
 
     async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
         let body = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
-        self.call("disconnecting from a network", |docker| async move {
+        self.call("disconnect_network", |docker| async move {
             fault::met(docker.disconnect_network(network, body).await, |status, words| {
                 status == 404 || words.contains("is not connected to")
             })
@@ -327,12 +328,12 @@ impl Engine for BollardEngine {
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
         let body = convert::volume_body(spec);
         let call = |docker: Docker| async move { docker.create_volume(body).await };
-        self.call_or("making a volume", self.timeouts.quick, call, fault::create_error).await?;
+        self.call_or("create_volume", self.timeouts.quick, call, fault::create_error).await?;
         Ok(())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        self.call("removing a volume", |docker| async move {
+        self.call("remove_volume", |docker| async move {
             let removed = docker.remove_volume(name, None::<RemoveVolumeOptions>).await;
             fault::met(removed, |status, _| status == 404)
         })
@@ -340,7 +341,7 @@ impl Engine for BollardEngine {
     }
 
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
-        // Not kept: the engine behind the socket may be another one tomorrow.
+        // Not cached: the engine at the socket may change.
         let cgroup_v1 = spec.privileged && self.info().await?.cgroup_v1;
         let mut body = convert::container_body(spec, network, cgroup_v1);
         if spec.shares_mounts {
@@ -354,13 +355,13 @@ impl Engine for BollardEngine {
                 fault::without(failure, spec.env.values().chain(spec.host_env.values()).map(String::as_str))
             })
         };
-        let made = self.call_or("making a container", self.timeouts.quick, call, fault::create_error).await?;
+        let made = self.call_or("create_container", self.timeouts.quick, call, fault::create_error).await?;
         Ok(made.id)
     }
 
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        self.call("upload", |docker| async move {
+        self.call("upload_archive", |docker| async move {
             docker.upload_to_container(container, Some(options), bollard::body_full(archive.into())).await
         })
         .await
@@ -368,41 +369,41 @@ impl Engine for BollardEngine {
 
     async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let bytes = self.download(container, path).await?;
-        archive::single(&bytes).map_err(|error| Error::Engine(format!("reading {path}: {error}")))
+        archive::single(&bytes).map_err(|error| Error::Engine(format!("cannot read {path}: {error}")))
     }
 
     async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         let bytes = self.download(container, path).await?;
-        archive::tree(&bytes, path).map_err(|error| Error::Engine(format!("reading {path}: {error}")))
+        archive::tree(&bytes, path).map_err(|error| Error::Engine(format!("cannot read {path}: {error}")))
     }
 
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-        let found = self.call("looking at a path", |docker| async move {
+        let found = self.call("stat_path", |docker| async move {
             fault::found(docker.get_container_archive_info(container, Some(options)).await)
         });
         Ok(found.await?.map(|stat| convert::path_info(stat.file_mode)))
     }
 
     async fn start(&self, container: &str) -> Result<()> {
-        // That it runs already (304) is no failure to bollard.
+        // bollard treats a container that is already running (304) as success.
         let call = |docker: Docker| async move { docker.start_container(container, None).await };
-        self.call_or("start", self.timeouts.start, call, fault::error).await
+        self.call_or("start_container", self.timeouts.start, call, fault::error).await
     }
 
     async fn stop(&self, container: &str, grace: u32) -> Result<()> {
         let options = StopContainerOptionsBuilder::default().t(grace.try_into().unwrap_or(i32::MAX)).build();
         let limit = self.timeouts.stop + Duration::from_secs(grace.into());
         let call = |docker: Docker| async move {
-            // What is gone is not stopped but at rest all the same; what already stopped (304) is no failure to
-            // bollard.
+            // A container that does not exist is not running either; bollard treats one that is already stopped (304)
+            // as success.
             fault::met(docker.stop_container(container, Some(options)).await, |status, _| status == 404)
         };
-        self.call_or("stop", limit, call, fault::error).await
+        self.call_or("stop_container", limit, call, fault::error).await
     }
 
     async fn unpause(&self, container: &str) -> Result<()> {
-        self.call("unpause", |docker| async move {
+        self.call("unpause_container", |docker| async move {
             fault::met(docker.unpause_container(container).await, |_, words| words.contains("is not paused"))
         })
         .await
@@ -410,8 +411,8 @@ impl Engine for BollardEngine {
 
     async fn signal(&self, container: &str, signal: &str) -> Result<()> {
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
-        self.call("signal", |docker| async move {
-            // What does not run reads everything anew when it starts.
+        self.call("signal_container", |docker| async move {
+            // A container that is not running reads everything when it starts.
             fault::met(docker.kill_container(container, Some(options)).await, |status, words| {
                 matches!(status, 409 | 500) && words.contains("is not running")
             })
@@ -421,7 +422,8 @@ impl Engine for BollardEngine {
 
     async fn update(&self, container: &str, change: &Update) -> Result<()> {
         let body = convert::update_body(change);
-        self.call("update", |docker| async move { docker.update_container(container, body).await }).await
+        self.call("update_container", |docker| async move { docker.update_container(container, body).await })
+            .await
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
@@ -440,7 +442,7 @@ impl Engine for BollardEngine {
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok(said.ended(code))
         };
-        self.call_or("command in a container", self.timeouts.command, call, fault::error).await
+        self.call_or("exec", self.timeouts.command, call, fault::error).await
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {
@@ -451,14 +453,13 @@ impl Engine for BollardEngine {
             cmd: Some(command.to_vec()),
             ..Default::default()
         };
-        // Not one of the calls of which only some are under way at once: it lasts as long as a pull.
+        // Not limited by the number of concurrent calls: it lasts as long as a pull.
         let client = self.client()?;
-        let exec = self.call("command in a container", |docker| async move {
-            Ok(docker.create_exec(container, config).await?.id)
-        });
+        let exec =
+            self.call("exec", |docker| async move { Ok(docker.create_exec(container, config).await?.id) });
         let exec = exec.await?;
         let said = pipe::image(&client, reference, &exec, &self.timeouts).await?;
-        let ended = self.call("command in a container", |docker| async move {
+        let ended = self.call("exec", |docker| async move {
             Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
         });
         Ok(said.ended(ended.await?))
@@ -466,7 +467,7 @@ impl Engine for BollardEngine {
 
     async fn remove_container(&self, container: &str) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        self.call("removing a container", |docker| async move {
+        self.call("remove_container", |docker| async move {
             fault::met(docker.remove_container(container, Some(options)).await, |status, _| status == 404)
         })
         .await
@@ -475,7 +476,7 @@ impl Engine for BollardEngine {
     async fn logs(&self, container: &str, lines: u32) -> Result<Vec<String>> {
         let tail = lines.to_string();
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
-        let read = self.call("logs", |docker| async move {
+        let read = self.call("read_logs", |docker| async move {
             let mut records = docker.logs(container, Some(options));
             let mut bytes = Vec::new();
             while let Some(record) = records.try_next().await? {
@@ -490,11 +491,11 @@ impl Engine for BollardEngine {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {
-        // The connection is made when the stream is first polled. What happens until then is replayed, so that a
-        // caller that looks at everything after this call misses nothing. It also shows that there is an engine.
+        // The connection is established when the stream is first polled. Events until then are replayed, so that a
+        // caller that lists everything after this call misses none. It also verifies that an engine is running.
         let info = self.call("info", |docker| async move { docker.info().await }).await?;
         let since = info.system_time.as_deref().and_then(events::since);
-        // bollard's timeout is about the headers only, which is right for once. It is in whole seconds.
+        // The timeout of bollard only covers the headers, as needed here. It has a resolution of one second.
         let limit = self.timeouts.quick.max(Duration::from_secs(1));
         Ok(events::stream(&self.client()?.with_timeout(limit), since))
     }

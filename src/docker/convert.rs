@@ -1,4 +1,4 @@
-//! Between our own words and bollard's models. Pure.
+//! Conversion between the types of the operator and the models of bollard. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,8 +26,8 @@ use super::{
 };
 use crate::k3s::proxy;
 
-/// The body that makes a container. Its one endpoint is on the network with this id: an engine before API 1.44 takes
-/// no second one.
+/// Returns the request body that creates a container. Its only endpoint is on the network with this ID: an engine
+/// before API 1.44 accepts no second one.
 pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
     let env: BTreeMap<_, _> = spec.env.iter().chain(&spec.host_env).collect();
     ContainerCreateBody {
@@ -36,7 +36,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         cmd: some(spec.command.iter().chain(&spec.host_args).cloned().collect()),
         env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(map(&spec.labels)),
-        // A binding alone publishes nothing: the engine leaves out a port that is not exposed too.
+        // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
         exposed_ports: some(spec.ports.iter().map(key).collect()),
         host_config: Some(host_config(spec, network, cgroup_v1)),
         networking_config: network.map(|id| NetworkingConfig {
@@ -46,13 +46,13 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     }
 }
 
-/// The entry point of a container whose mounts are shared before its process starts, for an image with this one. The
-/// engine makes a container's mounts private, and has no setting that changes that without a mount of the host's: so a
-/// shell does it, as k3d's own entry point does (k3d-io/k3d#1268), and the process takes its place. Nothing goes to the
-/// host: the engine made the mounts slaves of its own at most. Should it fail, the node runs as it did without.
+/// Returns the entry point of a container with shared mounts, for an image with this entry point. The engine creates
+/// the mounts of a container as private, and has no setting to change this without a mount of the host: a shell shares
+/// them, as the entry point of k3d does (k3d-io/k3d#1268), and then executes the process. Nothing propagates to the
+/// host: the mounts are at most slaves of the engine's. If sharing fails, the node runs without it.
 pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
     const SCRIPT: &str = "mount --make-rshared / || \
-        echo 'The mounts can not be shared: Pods with mountPropagation will not start.' >&2; exec \"$@\"";
+        echo 'cannot share the mounts; Pods with mountPropagation will not start' >&2; exec \"$@\"";
     let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
     shell.into_iter().chain(entrypoint.iter().cloned()).collect()
 }
@@ -61,10 +61,10 @@ fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> 
     HostConfig {
         network_mode: network.map(str::to_owned),
         privileged: Some(spec.privileged),
-        // K3s is process 1 and reaps children itself; the engine may be set to put an init before everything.
+        // K3s runs as process 1 and reaps children itself; the engine may be configured to run an init process first.
         init: Some(false),
         restart_policy: Some(restart_policy(!spec.once)),
-        // A privileged container is in the host's namespace by default. On cgroup v1 it has to be.
+        // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
         cgroupns_mode: (spec.privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".into()),
@@ -98,7 +98,7 @@ fn restart_policy(restart: bool) -> RestartPolicy {
     }
 }
 
-/// The body that changes a container.
+/// Returns the request body that updates a container.
 pub fn update_body(change: &Update) -> ContainerUpdateBody {
     ContainerUpdateBody { restart_policy: change.restart.map(restart_policy), ..Default::default() }
 }
@@ -113,7 +113,7 @@ fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<Strin
     }
 }
 
-/// As a mount and not as one of `binds`, for which the engine makes a directory that is missing.
+/// Returns a mount instead of an entry of `binds`, for which the engine creates a missing directory.
 fn bind_mount((directory, bind): (&String, &Bind)) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
@@ -124,7 +124,7 @@ fn bind_mount((directory, bind): (&String, &Bind)) -> Mount {
     }
 }
 
-/// What `docker run --gpus` asks for. Which driver that is, is the engine's business.
+/// Returns the device request of `docker run --gpus`. The engine selects the driver.
 fn device_request(gpus: Gpus) -> DeviceRequest {
     DeviceRequest {
         count: Some(gpus.count()),
@@ -151,9 +151,9 @@ fn key(port: &Published) -> String {
     format!("{}/{}", port.port, port.protocol)
 }
 
-/// A place on the network with this id. The id is part of the settings, though the documentation calls it an output:
-/// with it a listing tells the network before the first start, and the engine does not look for the network by its
-/// name, which may be ambiguous.
+/// Returns the endpoint settings for the network with this ID. The ID is part of the settings, although the
+/// documentation calls it an output: with it a listing contains the network before the first start, and the engine does
+/// not look up the network by its name, which may be ambiguous.
 pub fn endpoint(network: &str, endpoint: &Endpoint) -> EndpointSettings {
     EndpointSettings {
         network_id: Some(network.to_owned()),
@@ -161,13 +161,13 @@ pub fn endpoint(network: &str, endpoint: &Endpoint) -> EndpointSettings {
             .ip
             .map(|ip| EndpointIpamConfig { ipv4_address: Some(ip.to_string()), ..Default::default() }),
         aliases: some(endpoint.aliases.clone()),
-        // Of API 1.48; an older engine leaves it out and goes by the networks' names. Others have 0.
+        // Since API 1.48; older engines ignore it and sort networks by name. Others have 0.
         gw_priority: endpoint.aside.then_some(-1),
         ..Default::default()
     }
 }
 
-/// The body that makes a network.
+/// Returns the request body that creates a network.
 pub fn network_body(spec: &NetworkSpec) -> NetworkCreateRequest {
     NetworkCreateRequest {
         name: spec.name.clone(),
@@ -186,7 +186,7 @@ pub fn network_body(spec: &NetworkSpec) -> NetworkCreateRequest {
     }
 }
 
-/// The body that makes a volume.
+/// Returns the request body that creates a volume.
 pub fn volume_body(spec: &VolumeSpec) -> VolumeCreateRequest {
     VolumeCreateRequest {
         name: Some(spec.name.clone()),
@@ -195,7 +195,7 @@ pub fn volume_body(spec: &VolumeSpec) -> VolumeCreateRequest {
     }
 }
 
-/// Credentials as the engine wants them. An identity token stands instead of the password.
+/// Returns credentials for the engine. An identity token replaces the password.
 pub fn credentials(auth: &RegistryAuth) -> DockerCredentials {
     DockerCredentials {
         username: Some(auth.username.clone()),
@@ -206,25 +206,25 @@ pub fn credentials(auth: &RegistryAuth) -> DockerCredentials {
     }
 }
 
-/// The tag that has to be named beside a reference in a pull: without any tag the engine pulls all of them.
+/// Returns the tag that a pull must specify in addition to the reference: without any tag the engine pulls all of them.
 pub fn missing_tag(reference: &str) -> Option<&'static str> {
     let name = reference.rsplit('/').next().unwrap_or(reference);
     (!name.contains([':', '@'])).then_some("latest")
 }
 
-/// What an engine is.
+/// Converts the information about an engine.
 pub fn info(info: SystemInfo) -> EngineInfo {
     EngineInfo {
         id: info.id.unwrap_or_default(),
         version: info.server_version.unwrap_or_default(),
-        // Engines that don't tell know v1 only.
+        // Engines that do not report it only support v1.
         cgroup_v1: info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2),
         memory: info.mem_total.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
     }
 }
 
-/// A container of a listing.
+/// Converts a container in a listing.
 pub fn container(summary: ContainerSummary) -> Container {
     let id = summary.id.unwrap_or_default();
     let name = summary.names.unwrap_or_default().first().map(|name| bare(name)).unwrap_or_default();
@@ -240,7 +240,7 @@ pub fn container(summary: ContainerSummary) -> Container {
     }
 }
 
-/// A container of an inspection.
+/// Converts an inspected container.
 pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
     let id = response.id.unwrap_or_default();
     let name = bare(&response.name.unwrap_or_default());
@@ -283,12 +283,12 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
     }
 }
 
-/// A time of which the engine writes the year 1 for "never".
+/// Parses a time, for which the engine writes the year 1 if it never happened.
 fn once(time: Option<String>) -> Option<jiff::Timestamp> {
     time?.parse::<jiff::Timestamp>().ok().filter(|time| time.as_second() > 0)
 }
 
-/// A network of a listing.
+/// Converts a network in a listing.
 pub fn network(network: bollard::models::Network) -> Network {
     let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
     Network {
@@ -301,17 +301,17 @@ pub fn network(network: bollard::models::Network) -> Network {
     }
 }
 
-/// What a path is, by the mode that the engine tells: Go's own bits, on every system.
+/// Returns the type of a path by the mode from the engine: the mode bits of Go, on every system.
 pub fn path_info(mode: u32) -> PathInfo {
     PathInfo { is_dir: mode & (1 << 31) != 0, is_symlink: mode & (1 << 27) != 0 }
 }
 
-/// A volume of a listing.
+/// Converts a volume in a listing.
 pub fn volume(volume: bollard::models::Volume) -> Volume {
     Volume { name: volume.name, labels: volume.labels.into_iter().collect() }
 }
 
-/// The last lines of a log, oldest first.
+/// Returns the last lines of a log, oldest first.
 pub fn last_lines(log: &[u8], lines: u32) -> Vec<String> {
     let text = String::from_utf8_lossy(log);
     let all: Vec<&str> = text.lines().collect();
@@ -342,8 +342,8 @@ fn detail_state(state: ContainerStateStatusEnum) -> State {
     }
 }
 
-/// The attachments by network id. One without an id is none: the engine keeps such an entry of a connect that failed,
-/// and of a container of somebody else's that was never started.
+/// Converts the attachments, by network ID. An attachment without an ID is skipped: the engine keeps such an entry for
+/// a failed connect, and for an unmanaged container that was never started.
 fn attachments(
     id: &str,
     name: &str,
@@ -352,7 +352,7 @@ fn attachments(
     let attachment = |(network_name, settings): (String, EndpointSettings)| {
         let network = settings.network_id.filter(|id| !id.is_empty())?;
         let mut aliases = settings.aliases.unwrap_or_default();
-        // Before API 1.45 the engine adds the container's short id and, on a later connect, its host name.
+        // Before API 1.45 the engine adds the short ID of the container and, on a later connect, its host name.
         aliases.retain(|alias| alias != name && (alias.len() != 12 || !id.starts_with(alias.as_str())));
         Some((
             network,
@@ -415,7 +415,7 @@ fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
     labels.clone().into_iter().collect()
 }
 
-/// `None` for nothing, so that the engine takes the image's own.
+/// Returns `None` for an empty list, so that the engine uses the default of the image.
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }

@@ -1,8 +1,8 @@
-//! The one seam between the operator and a Docker Engine.
+//! The interface between the operator and a Docker Engine.
 //!
-//! [`Engine`] is all that the operator asks of Docker, in its own words: no bollard type crosses it, so that the
-//! planner's model, the fault-injecting fake and the real engine are interchangeable. Every call is bounded in time
-//! by the implementation.
+//! [`Engine`] contains all operations that the operator needs, with its own types: no bollard type is part of it, so
+//! that the model of the planner, the fake with injected faults and the real engine are interchangeable.
+//! Implementations limit the duration of every call.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -15,31 +15,31 @@ use super::{
     spec::{ContainerSpec, Endpoint, NetworkSpec, Published, VolumeSpec},
 };
 
-/// What one call answers.
+/// Result of a call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What the operator asks of a Docker Engine.
+/// Operations of a Docker Engine.
 ///
-/// Calls that change something are idempotent in the sense that their goal already being met is success: starting
-/// what runs, stopping what is stopped, removing what is gone, connecting what is connected.
+/// Calls that change something are idempotent: they succeed if their goal is already met, such as starting a running
+/// container, stopping a stopped one, removing one that does not exist, or connecting one that is connected.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// What the engine is. Fails when it can't be reached.
+    /// Returns information about the engine. Fails if it cannot be reached.
     async fn info(&self) -> Result<EngineInfo>;
-    /// Every container of the engine, running or not, whoever made it.
+    /// Lists all containers of the engine, running or not, managed or not.
     async fn containers(&self) -> Result<Vec<Container>>;
-    /// One container in full; `None` when there is none of this id or name.
+    /// Inspects a container; `None` if no container has this ID or name.
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>>;
-    /// Every network of the engine.
+    /// Lists all networks of the engine.
     async fn networks(&self) -> Result<Vec<Network>>;
-    /// Every volume of the engine.
+    /// Lists all volumes of the engine.
     async fn volumes(&self) -> Result<Vec<Volume>>;
-    /// The id of an image that is present; `None` when it is not.
+    /// Returns the ID of an image; `None` if it does not exist on the engine.
     async fn image(&self, reference: &str) -> Result<Option<String>>;
-    /// Pulls an image and waits for the end. Bounded by silence, not by its whole length.
+    /// Pulls an image and waits for completion. The timeout applies between progress records, not to the whole pull.
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()>;
 
-    /// Makes a network and answers its id.
+    /// Creates a network and returns its ID.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
@@ -47,128 +47,130 @@ pub trait Engine: Send + Sync {
     async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()>;
     /// Detaches a container from a network.
     async fn disconnect(&self, network: &str, container: &str) -> Result<()>;
-    /// Makes a volume; one of the same name is left as it is.
+    /// Creates a volume; an existing volume with the same name is left unchanged.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()>;
     /// Removes a volume.
     async fn remove_volume(&self, name: &str) -> Result<()>;
-    /// Makes a container on the network with this id and answers the container's id. It is not started.
+    /// Creates a container on the network with this ID and returns the ID of the container. It is not started.
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String>;
-    /// Unpacks a tar archive at the root of a container's file system.
+    /// Unpacks a tar archive at the root of the file system of a container.
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()>;
-    /// The content of one regular file; `None` when there is none.
+    /// Reads a regular file; `None` if it does not exist.
     async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>>;
-    /// The regular files below a directory of a container, by absolute path; none when there is no such directory.
+    /// Reads the regular files below a directory of a container, by absolute path; empty if the directory does not
+    /// exist.
     async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>>;
-    /// What a path in a container is, running or not; `None` when there is nothing. The last component is not
-    /// followed where it is a symbolic link, the others are.
+    /// Returns the type of a path in a container, running or not; `None` if it does not exist. Symbolic links are
+    /// followed except in the last component.
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>>;
     /// Starts a container.
     async fn start(&self, container: &str) -> Result<()>;
-    /// Stops a container: SIGTERM (or its own stop signal), and SIGKILL after the grace period in seconds.
+    /// Stops a container: SIGTERM (or its stop signal), and SIGKILL after the grace period in seconds.
     async fn stop(&self, container: &str, grace: u32) -> Result<()>;
-    /// Lets a paused container go on.
+    /// Unpauses a container.
     async fn unpause(&self, container: &str) -> Result<()>;
-    /// Sends a signal such as `SIGHUP` to a container's first process.
+    /// Sends a signal such as `SIGHUP` to the main process of a container.
     async fn signal(&self, container: &str, signal: &str) -> Result<()>;
-    /// Changes what can be changed of a container as it is, running or not.
+    /// Updates the settings of a container that can be changed in place, running or not.
     async fn update(&self, container: &str, change: &Update) -> Result<()>;
-    /// Runs a command in a running container, with the rights of its own process, and waits for its end.
+    /// Runs a command in a running container, with the privileges of its main process, and waits for completion.
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended>;
-    /// Runs a command in a running container that reads the archive of an image of this engine from its standard
-    /// input, and waits for its end. Bounded by silence, not by its whole length.
+    /// Runs a command in a running container that reads the archive of an image of this engine from standard input, and
+    /// waits for completion. The timeout applies to the time without progress, not to the whole command.
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended>;
     /// Removes a container, running or not, with its anonymous volumes.
     async fn remove_container(&self, container: &str) -> Result<()>;
-    /// The last lines that a container wrote, oldest first.
+    /// Returns the last lines of the log of a container, oldest first.
     async fn logs(&self, container: &str, lines: u32) -> Result<Vec<String>>;
-    /// What happens on the engine from now on. The stream ends when the connection does; records may be lost, so
-    /// they are hints only.
+    /// Subscribes to the events of the engine. The stream ends with the connection; events may be lost, so they are
+    /// only hints.
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>>;
 }
 
-/// What an engine is.
+/// Information about an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// Its own id, stable over restarts.
+    /// ID of the engine, stable across restarts.
     pub id: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// Whether the host runs cgroup v1.
+    /// True if the host uses cgroup v1.
     pub cgroup_v1: bool,
-    /// The host's memory in bytes; 0 where that is not known.
+    /// Memory of the host in bytes; 0 if unknown.
     pub memory: i64,
-    /// The host's processors; 0 where that is not known.
+    /// CPUs of the host; 0 if unknown.
     pub cpus: i64,
 }
 
-/// A container as a listing tells of it.
+/// A container in a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
-    /// Its id.
+    /// ID.
     pub id: String,
-    /// Its name, without the leading slash.
+    /// Name without the leading slash.
     pub name: String,
-    /// The image reference it was made from.
+    /// Image reference that it was created from.
     pub image: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Its state.
+    /// State.
     pub state: State,
-    /// The networks it is attached to, by network id.
+    /// Attached networks by network ID.
     pub networks: BTreeMap<String, Attachment>,
-    /// The host ports it publishes now.
+    /// Host ports that it currently publishes.
     pub ports: Vec<Published>,
 }
 
-/// What only an inspection tells.
+/// An inspected container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerDetail {
-    /// What a listing tells.
+    /// Fields that a listing contains.
     pub container: Container,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Option<jiff::Timestamp>,
-    /// When it was last started, in RFC 3339; `None` when never.
+    /// Time of the last start; `None` if it was never started.
     pub started_at: Option<jiff::Timestamp>,
-    /// How often the engine started it again, because it had ended by itself, since somebody else did.
+    /// Number of restarts by the engine after it exited, since it was last started by a request.
     pub started_again: u32,
-    /// When its first process last ended; `None` when it never did.
+    /// Time of the last exit of its main process; `None` if it never exited.
     pub ended_at: Option<jiff::Timestamp>,
-    /// How its first process last ended, while it is not running.
+    /// Last exit code of its main process, while it is not running.
     pub exit_code: Option<i64>,
-    /// What the engine said when it last failed to start.
+    /// Error of the engine from the last failed start. The observation replaces an empty one by the last message in the
+    /// log of a container that failed.
     pub error: Option<String>,
-    /// The host ports it asks for, running or not.
+    /// Host ports in its configuration, running or not.
     pub wanted_ports: Vec<Published>,
-    /// Whether the engine starts it again when it ends by itself.
+    /// True if the engine restarts it when it exits.
     pub restarts: bool,
-    /// The volumes mounted, by name.
+    /// Names of mounted volumes.
     pub volumes: Vec<String>,
-    /// What goes past a proxy, by each variable of its environment that lists that.
+    /// Proxy exceptions in each variable of its environment that lists them.
     pub past_proxy: Vec<String>,
-    /// The name of its host, which it keeps when it gets another name.
+    /// Host name, which does not change when the container is renamed.
     pub hostname: String,
 }
 
-/// What can be changed of a container as it is. `None` stays as it is.
+/// Settings of a container that can be changed in place. `None` keeps the current value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// Whether the engine starts it again when it ends by itself.
+    /// True if the engine restarts it when it exits.
     pub restart: Option<bool>,
 }
 
-/// How a command ended that was run in a container.
+/// Result of a command in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// Its exit code.
+    /// Exit code.
     pub code: i64,
-    /// What it wrote to be read by others.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote about itself. Docker hands both over in no order that means anything.
+    /// Standard error. Docker delivers both streams without a defined relative order.
     pub stderr: String,
 }
 
 impl Ended {
-    /// What it wrote on stdout, unless it failed.
+    /// Returns standard output, or an error if the command failed.
     pub fn succeeded(self) -> Result<String> {
         if self.code == 0 {
             return Ok(self.stdout);
@@ -183,124 +185,124 @@ impl Ended {
     }
 }
 
-/// What a path in a container is.
+/// Type of a path in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathInfo {
-    /// A directory.
+    /// True for a directory.
     pub is_dir: bool,
-    /// A symbolic link, wherever it leads.
+    /// True for a symbolic link, regardless of its target.
     pub is_symlink: bool,
 }
 
 /// The state of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// Made, never started.
+    /// Created, never started.
     #[default]
     Created,
-    /// Runs.
+    /// Running.
     Running,
-    /// Runs, frozen.
+    /// Running, but paused.
     Paused,
-    /// Between two starts by its restart policy.
+    /// Waiting to be restarted by its restart policy.
     Restarting,
-    /// Ended or stopped.
+    /// Exited or stopped.
     Exited,
     /// Being removed.
     Removing,
-    /// Half removed.
+    /// Partially removed.
     Dead,
 }
 
 impl State {
-    /// Whether there is something to stop.
+    /// Reports whether it has processes to stop.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
 }
 
-/// A container's place on a network.
+/// Attachment of a container to a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
-    /// The network's name.
+    /// Name of the network.
     pub network_name: String,
-    /// The address it has now; none while it does not run.
+    /// Current address; none while the container is not running.
     pub ip: Option<Ipv4Addr>,
-    /// The address it was pinned to.
+    /// Requested address.
     pub pinned: Option<Ipv4Addr>,
-    /// Its further names on the network.
+    /// Additional names on the network.
     pub aliases: Vec<String>,
 }
 
 /// A network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// Its id.
+    /// ID.
     pub id: String,
-    /// Its name; several networks may have the same.
+    /// Name; several networks may have the same one.
     pub name: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Its IPv4 subnets.
+    /// IPv4 subnets.
     pub subnets: Vec<Ipv4Net>,
-    /// Its driver: `bridge`, `host`, …
+    /// Driver: `bridge`, `host`, …
     pub driver: String,
-    /// When it was made, as the engine writes it; of two with one name the older is kept.
+    /// Time of creation as written by the engine; of two networks with the same name the older one is kept.
     pub created: String,
 }
 
 /// A volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
 /// Credentials for a pull.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryAuth {
-    /// The registry they are for.
+    /// Registry that the credentials are for.
     pub server: String,
     /// User name.
     pub username: String,
     /// Password.
     pub password: String,
-    /// Identity token, instead of both.
+    /// Identity token, which replaces both.
     pub identity_token: Option<String>,
 }
 
 impl std::fmt::Debug for RegistryAuth {
-    /// Without the secrets, so that no log line can hold them.
+    /// Formats the credentials without secrets, so that no log line contains them.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RegistryAuth").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-/// Something that happened on the engine.
+/// An event of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What it happened to.
+    /// Subject of the event.
     pub subject: Subject,
-    /// What happened, in Docker's words: `die`, `start`, `destroy`, `disconnect`, …
+    /// Action in Docker's terms: `die`, `start`, `destroy`, `disconnect`, …
     pub action: String,
-    /// The labels of a container; network and volume records carry none.
+    /// Labels of a container; empty for networks and volumes.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What an event is about.
+/// Subject of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A container, by id.
+    /// A container, by ID.
     Container(String),
-    /// A network by id, and the container of a connect or disconnect.
+    /// A network by ID, and the container of a connect or disconnect.
     Network {
-        /// The network's id.
+        /// ID of the network.
         id: String,
-        /// The network's name.
+        /// Name of the network.
         name: String,
-        /// The container that was connected or disconnected.
+        /// Container that was connected or disconnected.
         container: Option<String>,
     },
     /// A volume, by name.

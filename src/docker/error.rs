@@ -1,42 +1,42 @@
-//! What a Docker Engine answers when it does not do what it was asked to.
+//! Errors of a Docker Engine.
 
-/// A failed call.
+/// Error of a failed call.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The engine can't be reached: no socket, connection refused or cut.
-    #[error("Docker can't be reached: {0}")]
+    /// The engine cannot be reached: no socket, connection refused or closed.
+    #[error("cannot connect to Docker: {0}")]
     Unavailable(String),
-    /// The call did not end in time. What it asked for may still happen.
-    #[error("Docker did not answer in time: {0}")]
+    /// The call timed out. It may still take effect.
+    #[error("timed out waiting for Docker: {0}")]
     Timeout(String),
-    /// There is no such container, network, volume or image.
+    /// The container, network, volume or image does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// The name is taken (409).
+    /// The name is in use (409).
     #[error("{0}")]
     Conflict(String),
-    /// A host port is taken.
+    /// A host port is in use.
     #[error("{0}")]
     PortTaken(String),
-    /// A subnet or an address is taken or out of range.
+    /// A subnet or an address is in use or out of range.
     #[error("{0}")]
     Address(String),
-    /// Still in use, or already being removed: it goes by waiting.
+    /// Still in use, or already being removed; retrying later succeeds.
     #[error("{0}")]
     Busy(String),
-    /// The request itself is refused (400): asking again changes nothing.
+    /// The request is invalid (400); retrying fails again.
     #[error("{0}")]
     Invalid(String),
-    /// An image can't be had: unknown tag, no access, registry out of reach.
+    /// An image cannot be pulled: unknown tag, access denied, registry unreachable.
     #[error("{0}")]
     Pull(String),
-    /// Anything else that the engine answers.
+    /// Any other error of the engine.
     #[error("{0}")]
     Engine(String),
 }
 
-/// What registries and engines say of an image that they do not have, or do not give to these credentials. Anything else
-/// that a pull fails by can pass: a network, a name server or a registry that is down, or a limit of pulls.
+/// Messages of registries and engines for an image that does not exist, or is not accessible with these credentials.
+/// All other failures of a pull are transient: a network, name server or registry that is down, or a rate limit.
 const REFUSALS: [&str; 12] = [
     "access denied",
     "denied:",
@@ -53,13 +53,13 @@ const REFUSALS: [&str; 12] = [
 ];
 
 impl Error {
-    /// Whether asking again changes nothing until a person changes something.
+    /// Reports whether retrying fails until a user intervenes.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Invalid(_) => true,
             Self::Pull(words) => {
                 let words = words.to_ascii_lowercase();
-                // A registry that can't be found is no image that can't be.
+                // A registry that cannot be resolved does not mean that the image does not exist.
                 let away = words.contains("no such host") || words.contains("server misbehaving");
                 !away && REFUSALS.iter().any(|refusal| words.contains(refusal))
             }
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// Its name, for metrics.
+    /// Returns the name of the error for metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
@@ -93,7 +93,8 @@ mod tests {
         let refused = |words: &str| Error::Pull(words.into()).is_refusal();
         for words in [
             "manifest for rancher/k3s:v9 not found: manifest unknown: manifest unknown",
-            "pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to \
+            "pull access denied for x, repository does not exist or may require 'docker login': denied: requested \
+             access to \
              the resource is denied",
             "unauthorized: authentication required",
             "no matching manifest for linux/arm64/v8 in the manifest list entries",

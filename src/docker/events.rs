@@ -1,4 +1,4 @@
-//! What happens on the engine: from bollard's records to ours.
+//! Events of the engine, converted from the records of bollard.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use super::{
     fault,
 };
 
-/// The events since this moment of the engine's clock. The last item is always an error that says why there are no
-/// more, so that an end can't be taken for silence.
+/// Returns the events since this time of the engine's clock. The last item is always an error with the reason for the
+/// end, so that an end is not mistaken for silence.
 ///
-/// Filtered by type, since a record of a type that bollard does not know ends the stream; not by label, since records
+/// Filtered by type, since a record of a type that is unknown to bollard ends the stream; not by label, since records
 /// of networks have none.
 pub fn stream(docker: &Docker, since: Option<String>) -> BoxStream<'static, Result<Event>> {
     let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume"])]);
@@ -36,11 +36,11 @@ pub fn stream(docker: &Docker, since: Option<String>) -> BoxStream<'static, Resu
             Err(error) => Some(Err(fault::error("events", error))),
         }
     });
-    let end = stream::once(async { Err(Error::Unavailable("the stream of events ended".into())) });
+    let end = stream::once(async { Err(Error::Unavailable("the event stream ended".into())) });
     let mut over = false;
     events
         .chain(end)
-        // After the first error nothing comes that could be trusted.
+        // Items after the first error are not reliable.
         .take_while(move |item| {
             let go_on = !over;
             over |= item.is_err();
@@ -49,13 +49,13 @@ pub fn stream(docker: &Docker, since: Option<String>) -> BoxStream<'static, Resu
         .boxed()
 }
 
-/// A moment as an engine writes it (RFC 3339), in the form that it takes in `since`.
+/// Converts a time of an engine (RFC 3339) to the format of `since`.
 pub fn since(time: &str) -> Option<String> {
     let time: jiff::Timestamp = time.parse().ok()?;
     Some(format!("{}.{:09}", time.as_second(), time.subsec_nanosecond()))
 }
 
-/// One record; `None` for what nobody here cares about.
+/// Converts a record; `None` if it is not relevant.
 fn event(message: EventMessage) -> Option<Event> {
     let action = message.action?;
     let actor = message.actor?;
@@ -77,9 +77,10 @@ fn event(message: EventMessage) -> Option<Event> {
     Some(Event { subject, action, labels: BTreeMap::new() })
 }
 
-/// What changes something that a plan looks at. Much else happens, and some of it we cause by merely looking: reading
-/// a file makes `archive-path` of the container, and `mount` and `unmount` of each of its volumes. Taking that for news
-/// would make every look cause the next one. Health checks make three `exec_*` each.
+/// Reports whether an action changes anything that a plan depends on. Many others occur, and some of them are caused by
+/// mere observation: reading a file emits `archive-path` for the container, and `mount` and `unmount` for each of its
+/// volumes. Reacting to these would make every observation cause the next one. Each health check emits three `exec_*`
+/// events.
 fn of_container(action: &str) -> bool {
     let known = [
         "create", "start", "die", "died", "stop", "kill", "oom", "pause", "unpause", "restart", "rename",

@@ -1,15 +1,14 @@
-//! From what bollard and the engine say went wrong to our [`Error`]s.
+//! Conversion of errors from bollard and the engine to [`Error`].
 //!
-//! The status code decides wherever it can. The engine's words decide only where one code stands for several causes
-//! with different cures: 500 on start is a taken port or a broken runtime, 403 is a taken subnet or a network in use.
-//! The words have been stable from Docker 20.10 to 29; a wording that is not known ends up in [`Error::Engine`],
-//! which is tried again.
+//! The status code determines the error wherever possible. The message only matters if one code has several causes with
+//! different remedies: 500 on start is a port in use or a runtime error, 403 is a subnet or a network in use. The
+//! messages have been stable from Docker 20.10 to 29; an unknown message becomes [`Error::Engine`], which is retried.
 
 use bollard::errors::Error as Bollard;
 
 use super::error::Error;
 
-/// The status code and the words of an answer that is an error; `None` for any other failure.
+/// Returns status code and message of an error response; `None` for any other failure.
 pub fn answer(error: &Bollard) -> Option<(u16, &str)> {
     match error {
         Bollard::DockerResponseServerError { status_code, message } => Some((*status_code, message)),
@@ -17,7 +16,7 @@ pub fn answer(error: &Bollard) -> Option<(u16, &str)> {
     }
 }
 
-/// Success where the error only says that the goal is already met.
+/// Returns success if the error only says that the goal is already met.
 pub fn met(result: Result<(), Bollard>, goal: impl Fn(u16, &str) -> bool) -> Result<(), Bollard> {
     match result {
         Err(error) if answer(&error).is_some_and(|(status, words)| goal(status, words)) => Ok(()),
@@ -25,7 +24,7 @@ pub fn met(result: Result<(), Bollard>, goal: impl Fn(u16, &str) -> bool) -> Res
     }
 }
 
-/// `None` where the error only says that there is no such thing.
+/// Returns `None` if the error only says that the object does not exist.
 pub fn found<T>(result: Result<T, Bollard>) -> Result<Option<T>, Bollard> {
     match result {
         Err(error) if matches!(answer(&error), Some((404, _))) => Ok(None),
@@ -33,33 +32,38 @@ pub fn found<T>(result: Result<T, Bollard>) -> Result<Option<T>, Bollard> {
     }
 }
 
-/// The failure of a call, named by `what`.
+/// Returns the name of a call, such as `create_container`, as words for a message.
+pub fn words(what: &str) -> String {
+    what.replace('_', " ")
+}
+
+/// Converts the error of the call `what`.
 pub fn error(what: &str, error: Bollard) -> Error {
     match error {
         Bollard::DockerResponseServerError { status_code, message } => refused(status_code, message),
         Bollard::DockerStreamError { error } => Error::Engine(error),
-        Bollard::RequestTimeoutError => Error::Timeout(what.into()),
-        Bollard::SocketNotFoundError(path) => Error::Unavailable(format!("there is no socket {path}")),
+        Bollard::RequestTimeoutError => Error::Timeout(words(what)),
+        Bollard::SocketNotFoundError(path) => Error::Unavailable(format!("socket {path} does not exist")),
         Bollard::HyperLegacyError { err } => Error::Unavailable(chain(&err)),
         Bollard::HyperResponseError { err } => Error::Unavailable(chain(&err)),
         Bollard::IOError { err } => Error::Unavailable(chain(&err)),
-        // Serde quotes the value it stumbles over, which may be secret. That of an enum and a field's name are not.
+        // Serde quotes the invalid value, which may be secret. Enum values and field names are not.
         Bollard::JsonDataError { message, .. }
             if message.starts_with("unknown variant") || message.starts_with("missing field") =>
         {
-            Error::Engine(format!("{what}: the answer can't be read: {message}"))
+            Error::Engine(format!("{}: invalid response: {message}", words(what)))
         }
         Bollard::JsonDataError { column, .. } => {
-            Error::Engine(format!("{what}: the answer can't be read (column {column})"))
+            Error::Engine(format!("{}: invalid response (column {column})", words(what)))
         }
         Bollard::JsonSerdeError { err } => {
-            Error::Engine(format!("{what}: the answer can't be read (column {})", err.column()))
+            Error::Engine(format!("{}: invalid response (column {})", words(what), err.column()))
         }
-        other => Error::Engine(format!("{what}: {other}")),
+        other => Error::Engine(format!("{}: {other}", words(what))),
     }
 }
 
-/// The failure of a call that makes something with a name. Only there does 409 mean that the name is taken.
+/// Converts the error of a call that creates a named object. Only there does 409 mean that the name is in use.
 pub fn create_error(what: &str, failure: Bollard) -> Error {
     match failure {
         Bollard::DockerResponseServerError { status_code: 409, message } => Error::Conflict(message),
@@ -67,7 +71,7 @@ pub fn create_error(what: &str, failure: Bollard) -> Error {
     }
 }
 
-/// The failure of a pull: whatever the engine itself says about it is about the image.
+/// Converts the error of a pull: every message of the engine is about the image.
 pub fn pull_error(what: &str, failure: Bollard) -> Error {
     match failure {
         Bollard::DockerResponseServerError { message, .. } => Error::Pull(message),
@@ -80,26 +84,26 @@ fn refused(status: u16, message: String) -> Error {
     let words = message.to_ascii_lowercase();
     let says = |any: &[&str]| any.iter().any(|text| words.contains(text));
     match status {
-        // An address out of range is 400 since API 1.44 and 500 before; no pool left is 404.
+        // An address out of range is 400 since API 1.44 and 500 before; an exhausted pool is 404.
         400 | 403 | 404 | 500 if says(&ADDRESS) && !says(&PORT) => Error::Address(message),
         400 => Error::Invalid(message),
         403 if says(&["active endpoints"]) => Error::Busy(message),
-        // What is left of 403 are operations on the engine's own networks.
+        // Other 403 responses are for operations on predefined networks.
         403 => Error::Invalid(message),
         404 => Error::NotFound(message),
-        // Being removed, restarting, or used by a container.
+        // Being removed, restarting, or in use by a container.
         409 => Error::Busy(message),
         500 if says(&PORT) => Error::PortTaken(message),
-        // Removal that met a container's own removal was 500 before it was 409.
+        // Concurrent removals returned 500 before 409.
         500 if says(&["already in progress", "active endpoints"]) => Error::Busy(message),
         _ => Error::Engine(message),
     }
 }
 
-/// A host port that is taken. By another container: "Bind for 0.0.0.0:80 failed: port is already allocated"; by a
-/// process: "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use" or, since 28,
-/// "failed to bind host port for 0.0.0.0:80:…: address already in use". The same three last words alone are about an
-/// address in a network.
+/// Messages about a host port in use. By another container: "Bind for 0.0.0.0:80 failed: port is already allocated"; by
+/// a process: "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use" or, since 28,
+/// "failed to bind host port for 0.0.0.0:80:…: address already in use". The last three words alone are about an address
+/// in a network.
 const PORT: [&str; 4] = [
     "port is already allocated",
     "bind: address already in use",
@@ -107,7 +111,7 @@ const PORT: [&str; 4] = [
     "ports are not available",
 ];
 
-/// A subnet or an address in a network.
+/// Messages about a subnet or an address in a network.
 const ADDRESS: [&str; 9] = [
     "pool overlaps with other one on this address space",
     "networks have overlapping ipv4",
@@ -120,9 +124,9 @@ const ADDRESS: [&str; 9] = [
     "no configured subnet or ip-range contain",
 ];
 
-/// The failure without these values in the engine's words. The engine may quote what it refuses, such as an
-/// environment variable, and our errors end up in logs and conditions. Short values are no secrets, and removing
-/// them would only blur the message.
+/// Removes these values from the message of an error. The engine may quote rejected values, such as an environment
+/// variable, and errors are visible in logs and conditions. Short values are not secret, and removing them would only
+/// obscure the message.
 pub fn without<'a>(error: Bollard, values: impl IntoIterator<Item = &'a str>) -> Bollard {
     const SHORTEST: usize = 6;
     let clean = |message: String| {
@@ -138,7 +142,7 @@ pub fn without<'a>(error: Bollard, values: impl IntoIterator<Item = &'a str>) ->
     }
 }
 
-/// An error with its causes: hyper's own text is only "client error (Connect)".
+/// Returns an error message with its causes: the one of hyper is only "client error (Connect)".
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -152,21 +156,24 @@ mod tests {
         Bollard::DockerResponseServerError { status_code, message: message.into() }
     }
 
-    /// The kinds, with words that were seen on 20.10 and, where they differ, are in the source of later versions.
+    /// The kinds, with messages observed on 20.10 and, where they differ, from the source of later versions.
     #[test]
     fn answers_are_told_apart() {
         #[rustfmt::skip]
         let table = [
             (400, "invalid reference format", "Invalid"),
-            (400, "invalid config for network x: invalid endpoint settings: no configured subnet or ip-range contain the IP address 10.1.1.1", "Address"),
+            (400, "invalid config for network x: invalid endpoint settings: no configured subnet or ip-range contain \
+                the IP address 10.1.1.1", "Address"),
             (403, "Pool overlaps with other one on this address space", "Address"),
             (500, "invalid pool request: Pool overlaps with other one on this address space", "Address"),
             (403, "cannot create network a (br-a): conflicts with network b (br-b): networks have overlapping IPv4", "Address"),
             (403, "Address already in use", "Address"),
             (500, "failed to set up container networking: Address already in use", "Address"),
             (500, "no available IPv4 addresses on this network's address pools: n (4f4d)", "Address"),
-            (404, "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", "Address"),
-            (500, "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", "Address"),
+            (404, "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the \
+                network", "Address"),
+            (500, "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the \
+                network", "Address"),
             (400, "all predefined address pools have been fully subnetted", "Address"),
             (500, "failed to allocate gateway (10.1.1.1): Requested address is out of range", "Address"),
             (500, "Invalid address 10.1.1.5: It does not belong to any of this network's subnets", "Address"),
@@ -175,9 +182,12 @@ mod tests {
             (404, "No such container: x", "NotFound"),
             (409, "removal of container x is already in progress", "Busy"),
             (409, "remove v: volume is in use - [b302]", "Busy"),
-            (500, "driver failed programming external connectivity on endpoint x (13): Bind for 0.0.0.0:80 failed: port is already allocated", "PortTaken"),
-            (500, "driver failed programming external connectivity on endpoint x (13): Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use", "PortTaken"),
-            (500, "failed to set up container networking: driver failed programming external connectivity on endpoint x (13): failed to bind host port for 0.0.0.0:80:172.17.0.2:80/tcp: address already in use", "PortTaken"),
+            (500, "driver failed programming external connectivity on endpoint x (13): Bind for 0.0.0.0:80 failed: \
+                port is already allocated", "PortTaken"),
+            (500, "driver failed programming external connectivity on endpoint x (13): Error starting userland proxy: \
+                listen tcp4 0.0.0.0:80: bind: address already in use", "PortTaken"),
+            (500, "failed to set up container networking: driver failed programming external connectivity on endpoint \
+                x (13): failed to bind host port for 0.0.0.0:80:172.17.0.2:80/tcp: address already in use", "PortTaken"),
             (500, "OCI runtime create failed", "Engine"),
             (503, "", "Engine"),
         ];

@@ -1,4 +1,4 @@
-//! The Docker Engine: the [`engine::Engine`] seam and, behind it, the only code that knows bollard.
+//! The Docker Engine: the [`engine::Engine`] interface and its implementation, the only code that uses bollard.
 
 pub mod archive;
 pub mod bollard;

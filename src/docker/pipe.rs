@@ -1,5 +1,5 @@
-//! An image on its way from the engine into a command of a container: a stream from end to end, since images are
-//! larger than the memory that anyone has for them.
+//! Streaming of an image from the engine into a command in a container, since images are larger than the available
+//! memory.
 
 use bollard::{
     Docker,
@@ -16,38 +16,36 @@ use tokio::{
 
 use super::{bollard::Timeouts, engine::Result, error::Error, fault, said::Said};
 
-/// More than anyone wants to read of what the command says.
+/// Maximum size of the output that is read.
 const SAID: usize = 64 << 10;
 
-/// How feeding the command ended.
+/// Result of sending the image to the command.
 enum Fed {
-    /// It has all of the image.
+    /// The command has received all of the image.
     Whole,
-    /// It no longer reads: it has ended, or is about to, and says why itself.
+    /// The command no longer reads: it has exited or is about to, and reports the reason itself.
     Closed,
 }
 
-/// Starts the command of this exec, feeds it the archive of the image, and answers what it said.
+/// Starts the command of this exec, sends it the archive of the image, and returns its output.
 pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Timeouts) -> Result<Said> {
-    let what = "command in a container";
+    let what = "exec";
     let started = timeout(timeouts.quick, docker.start_exec(exec, None::<StartExecOptions>)).await;
-    let started = started.map_err(|_| late(reference, "the command that reads it does not start"))?;
+    let started = started.map_err(|_| late(reference, "the command does not start"))?;
     let StartExecResults::Attached { mut output, input } = started.map_err(|e| fault::error(what, e))? else {
-        return Err(Error::Engine(format!("{what}: it is not attached")));
+        return Err(Error::Engine(format!("{what}: not attached")));
     };
     let said = async move { Said::hear(&mut output, SAID).await };
     let (said, fed) = (Box::pin(said), Box::pin(feed(docker, reference, input, timeouts)));
     let said = match select(said, fed).await {
-        // It has read what it needs, or failed: its exit code tells.
+        // It has read what it needs, or failed, as its exit code shows.
         Either::Left((said, _)) => said,
         Either::Right((fed, said)) => {
             let limit = match fed? {
                 Fed::Whole => timeouts.unpack,
                 Fed::Closed => timeouts.quick,
             };
-            timeout(limit, said)
-                .await
-                .map_err(|_| late(reference, "the command that reads it does not end"))?
+            timeout(limit, said).await.map_err(|_| late(reference, "the command does not exit"))?
         }
     };
     said.map_err(|e| fault::error(what, e))
@@ -62,20 +60,20 @@ async fn feed(
     let mut archive = docker.export_image(reference);
     loop {
         let chunk = timeout(timeouts.pull, archive.next()).await;
-        let chunk = chunk.map_err(|_| late(reference, "Docker does not go on writing it"))?;
+        let chunk = chunk.map_err(|_| late(reference, "Docker stopped sending it"))?;
         let Some(chunk) = chunk else { break };
-        let chunk = chunk.map_err(|e| fault::error("export of an image", e))?;
+        let chunk = chunk.map_err(|e| fault::error("export_image", e))?;
         match timeout(timeouts.pull, input.write_all(&chunk)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Ok(Fed::Closed),
-            Err(_) => return Err(late(reference, "the command does not go on reading it")),
+            Err(_) => return Err(late(reference, "the command stopped reading it")),
         }
     }
-    // The end of the archive is in the archive; who waits for the end of the stream gets that too.
+    // The archive contains its own end; a reader that waits for the end of the stream gets that too.
     let _ = timeout(timeouts.quick, input.shutdown()).await;
     Ok(Fed::Whole)
 }
 
 fn late(reference: &str, why: &str) -> Error {
-    Error::Timeout(format!("{reference} is on its way into a container: {why}"))
+    Error::Timeout(format!("copying {reference} into a container: {why}"))
 }

@@ -1,11 +1,11 @@
-//! What a command in a container writes.
+//! Output of a command in a container.
 
 use bollard::{container::LogOutput, errors::Error};
 use futures::{Stream, TryStreamExt};
 
 use super::engine::Ended;
 
-/// What a command wrote.
+/// Output of a command.
 #[derive(Debug, Default)]
 pub struct Said {
     stdout: Vec<u8>,
@@ -13,7 +13,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Reads up to the end of the command, of either stream no more than about `limit` bytes.
+    /// Reads the output until the command exits, at most about `limit` bytes of each stream.
     pub async fn hear(
         output: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
         limit: usize,
@@ -31,7 +31,7 @@ impl Said {
         Ok(said)
     }
 
-    /// That, and its exit code.
+    /// Returns the output with the exit code.
     pub fn ended(self, code: i64) -> Ended {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ended { code, stdout: text(self.stdout), stderr: text(self.stderr) }
@@ -60,7 +60,7 @@ mod tests {
             said.ended(3).succeeded().unwrap_err().to_string()
         };
         assert!(failed("half of it", "a\nb: not found\n\n").ends_with("exit code 3: b: not found"));
-        // What can't be started at all, Docker tells on stdout.
+        // Docker reports a command that cannot be started on stdout.
         assert!(
             failed("exec failed: no such file\r\n", "").ends_with("exit code 3: exec failed: no such file")
         );

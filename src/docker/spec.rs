@@ -1,5 +1,5 @@
-//! What is to exist on the Docker host and in the created cluster, as plain values. A container's [`ContainerSpec`] is
-//! complete: whoever runs a step decides nothing.
+//! Desired containers, networks and volumes, as plain values. A [`ContainerSpec`] is complete: executing a step
+//! requires no further decisions.
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
@@ -8,113 +8,114 @@ use sha2::{Digest, Sha256};
 
 use crate::api::local_cluster::NodeRole;
 
-/// A network to be made.
+/// A desired network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSpec {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its subnet.
+    /// Subnet.
     pub subnet: Ipv4Net,
-    /// The address of the host in it.
+    /// Address of the host in the network.
     pub gateway: Ipv4Addr,
-    /// The part that Docker may take addresses from for strangers; ours are pinned outside of it.
+    /// Range from which Docker allocates addresses for unmanaged containers; fixed addresses are outside of it.
     pub ip_range: Ipv4Net,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// A volume to be made.
+/// A desired volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeSpec {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// A container's place on a network.
+/// Attachment of a container to a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address to pin; `None` lets Docker choose (networks that are not ours).
+    /// Fixed address; `None` lets Docker allocate one (unmanaged networks).
     pub ip: Option<Ipv4Addr>,
-    /// Further names on the network.
+    /// Additional names on the network.
     pub aliases: Vec<String>,
-    /// Whether it leads out of a container only where nothing else does.
+    /// True if it is the default gateway of the container only if no other network is.
     pub aside: bool,
 }
 
 impl Endpoint {
-    /// An address for a container that has networks of its own. It keeps its way out by them: through a cluster's
-    /// network, whose Pods may answer for the gateway, that of a registry which many use would be one cluster's affair.
+    /// Returns an endpoint with a fixed address for a container with networks of its own, which keeps its default
+    /// gateway: with the gateway of a cluster network, for which Pods may respond, a registry that many clusters use
+    /// would depend on a single cluster.
     pub fn aside(ip: Ipv4Addr) -> Self {
         Self { ip: Some(ip), aside: true, ..Self::default() }
     }
 }
 
-/// A container to be made.
+/// A desired container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
-    /// Its name, which is its host name too.
+    /// Name, which is also the host name.
     pub name: String,
-    /// What it is for.
+    /// Role of the container.
     pub role: Role,
-    /// The image reference.
+    /// Image reference.
     pub image: String,
-    /// The arguments; empty for the image's own.
+    /// Arguments; empty for the default of the image.
     pub command: Vec<String>,
-    /// Further arguments, which follow from what the host is. They are not part of the hash: a host with more memory
-    /// replaces nothing.
+    /// Additional arguments that depend on the host. They are not part of the hash: a host with more memory replaces
+    /// nothing.
     pub host_args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Environment variables that take the place of those, since they follow from what is around it. They are not part of
-    /// the hash: what comes later, as another agent or registry, replaces nothing.
+    /// Environment variables that override those and depend on the surroundings. They are not part of the hash: later
+    /// additions, such as another agent or registry, replace nothing.
     pub host_env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
     pub labels: BTreeMap<String, String>,
-    /// Whether it runs with all of the host's privileges, as a K3s node has to.
+    /// True for a privileged container, as a K3s node must be.
     pub privileged: bool,
-    /// Whether its mounts are shared ones before its process starts, as those of a machine are, so that containers in it
-    /// can see them come and go and make some themselves. No part of the hash: nodes get it when they are replaced
-    /// anyway, and an older one is not replaced for it.
+    /// True if its mounts are shared before its process starts, as on a machine, so that mounts propagate to and from
+    /// the containers in it. Not part of the hash: nodes get it when they are replaced for other reasons, and existing
+    /// ones are not replaced for it.
     pub shares_mounts: bool,
-    /// Directories that are memory file systems.
+    /// Directories with a tmpfs.
     pub tmpfs: Vec<String>,
-    /// Volume names by the directory that they are mounted at.
+    /// Volume names by mount path.
     pub mounts: BTreeMap<String, String>,
-    /// The labels of those volumes. Docker makes a volume that is missing together with the container: without these
-    /// it would be nobody's.
+    /// Labels of those volumes. Docker creates a missing volume together with the container, which would be unmanaged
+    /// without them.
     pub volume_labels: BTreeMap<String, String>,
-    /// Directories of the host by the directory that they are mounted at. Docker makes none that is missing.
+    /// Directories of the host by mount path. Docker does not create missing ones.
     pub binds: BTreeMap<String, Bind>,
-    /// Whether it is left alone when its process has ended, instead of being started again.
+    /// True if it is not restarted when its process exits.
     pub once: bool,
-    /// Its place on the network that it is made on.
+    /// Attachment to the network that it is created on.
     pub endpoint: Endpoint,
-    /// The host ports that it publishes.
+    /// Host ports that it publishes.
     pub ports: Vec<Published>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
-    /// CPU limit in billionths of a core.
+    /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
-    /// Limits of its processes, by name.
+    /// Resource limits of its processes, by name.
     pub ulimits: BTreeMap<String, Limit>,
     /// GPUs of the host.
     pub gpus: Option<Gpus>,
-    /// Names that are added to its hosts file.
+    /// Additional entries of its hosts file.
     pub extra_hosts: BTreeMap<String, String>,
-    /// What its volumes hold already, of each of these sets of files one: it is not started on volumes that have lost it.
+    /// Files that its volumes must contain, at least one of each set: it is not started on volumes that have lost them.
     /// Not part of the hash.
     pub expects: Vec<Vec<String>>,
-    /// Files that are put in before the first start.
+    /// Files that are copied into it before the first start.
     pub files: Vec<FileSpec>,
-    /// The paths of those files that the user gave, known even while their contents are not: without one of them a
-    /// container is another one.
+    /// Paths of the files from the user, known even while their contents are not: a change of the list replaces the
+    /// container.
     pub given_files: Vec<String>,
 }
 
 impl ContainerSpec {
-    /// A container of an image with its own command and nothing else, with no rights and no labels.
+    /// Returns a container with the default command of an image, without privileges, labels or other settings.
     pub fn bare(name: impl Into<String>, role: Role, image: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -146,26 +147,26 @@ impl ContainerSpec {
     }
 }
 
-/// A limit of processes, in its own unit; -1 for none.
+/// A resource limit of processes in its own unit; -1 for unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What processes begin with.
+    /// Soft limit.
     pub soft: i64,
-    /// How far they may raise it.
+    /// Hard limit.
     pub hard: i64,
 }
 
 /// GPUs of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gpus {
-    /// All that there are.
+    /// All GPUs.
     All,
-    /// So many, of the engine's choice.
+    /// This number of GPUs, selected by the engine.
     Count(u8),
 }
 
 impl Gpus {
-    /// As the engine counts them: -1 for all.
+    /// Returns the number for the engine: -1 for all.
     pub fn count(self) -> i64 {
         match self {
             Self::All => -1,
@@ -174,83 +175,83 @@ impl Gpus {
     }
 }
 
-/// A directory of the host in a container.
+/// A directory of the host that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// Its absolute path on the host.
+    /// Absolute path on the host.
     pub source: String,
-    /// Whether the container can only read it.
+    /// True for a read-only mount.
     pub read_only: bool,
 }
 
-/// What a container is for.
+/// Role of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// A K3s node.
     Node(NodeRole),
-    /// A cluster's load balancer.
+    /// The load balancer of a cluster.
     LoadBalancer,
     /// An image registry.
     Registry,
-    /// What helps a registry for a moment: it collects its garbage, or looks at a directory of the host for it.
+    /// A temporary helper of a registry, which runs its garbage collection or inspects a directory of the host.
     RegistryHelper,
-    /// What looks at directories of the host for nodes that mount them.
+    /// A temporary helper that inspects directories of the host for nodes that mount them.
     NodeHelper,
 }
 
 /// A file in a container.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileSpec {
-    /// Its absolute path.
+    /// Absolute path.
     pub path: String,
-    /// Its mode.
+    /// Mode.
     pub mode: u32,
-    /// Its content.
+    /// Content.
     pub content: Vec<u8>,
-    /// What a change of its content means.
+    /// Effect of a change of the content.
     pub change: FileChange,
 }
 
 impl FileSpec {
-    /// The hash of its content.
+    /// Returns the hash of the content.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.content).into()
     }
 }
 
 impl fmt::Debug for FileSpec {
-    /// Without the content, which may be secret.
+    /// Formats the file without its content, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSpec").field("path", &self.path).field("bytes", &self.content.len()).finish()
     }
 }
 
-/// What a change of a file's content means.
+/// Effect of a change of the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileChange {
-    /// The container is replaced: its process reads the file only when it starts. The content is part of the hash.
+    /// The container is replaced: its process only reads the file when it starts. The content is part of the hash.
     Replace,
-    /// Nothing: the file is there for a moment only.
+    /// Nothing happens: the file is temporary.
     Keep,
-    /// The running container gets the new file and SIGHUP.
+    /// The file is updated in the running container, which receives SIGHUP.
     Hangup,
-    /// The container is replaced, as with [`Replace`](Self::Replace), for a file whose content is or may become
-    /// secret: no hash of it is stored. What is in the container is read back and compared, running or not; one whose
-    /// file can't be read yet (it was never started) gets all of its files anew anyway.
+    /// The container is replaced, as with [`Replace`](Self::Replace), for a file with content that is or may become
+    /// secret: its hash is not stored. The content in the container is read and compared, whether it is running or not;
+    /// a container with a file that cannot be read yet (it was never started) gets all of its files again anyway.
     Recreate,
-    /// The container gets the new file, and its process notices by itself: it reads the file anew whenever it needs
-    /// it. Secret or not, the content is read back and compared, and no hash of it is stored.
+    /// The file is updated in the container, and its process reads it again whenever needed. Secret or not, the content
+    /// is read and compared, and its hash is not stored.
     Live,
 }
 
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Published {
-    /// The host address, `0.0.0.0` for all.
+    /// Host address, `0.0.0.0` for all.
     pub host_ip: String,
-    /// The host port; 0 where the engine is to choose.
+    /// Host port; 0 if the engine chooses one.
     pub host_port: u16,
-    /// The container's port.
+    /// Port of the container.
     pub port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,

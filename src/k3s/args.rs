@@ -1,45 +1,45 @@
-//! The command line of a K3s node.
+//! Command line of a K3s node.
 
 use super::{API_PORT, REGISTRIES_FILE, RESOLV_CONF_FILE, TOKEN_FILE};
 use crate::api::local_cluster::NodeRole;
 
-/// Has a server forget all other members of etcd and end.
+/// Flag with which a server removes all other members from etcd and exits.
 pub const CLUSTER_RESET: &str = "--cluster-reset";
-/// Has a kubelet run on a host with cgroup v1 (kubernetes/website#53082).
+/// Argument that allows a kubelet to run on a host with cgroup v1 (kubernetes/website#53082).
 pub const CGROUP_V1: &str = "--kubelet-arg=fail-cgroupv1=false";
 
-/// The networks of Pods and Services, where the arguments name no others.
+/// Default networks of Pods and Services.
 pub const DEFAULT_CIDRS: [&str; 2] = ["10.42.0.0/16", "10.43.0.0/16"];
-/// The domain of a cluster's Services, where the arguments name no other.
+/// Default domain of Services.
 pub const DEFAULT_DOMAIN: &str = "cluster.local";
 
-/// The value that arguments (`--flag=value`) give a flag that takes one: the last one counts.
+/// Returns the value of a flag in a list of arguments (`--flag=value`); the last one applies.
 pub fn value<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
     let of = |arg: &'a String| arg.strip_prefix("--")?.strip_prefix(flag)?.strip_prefix('=');
     args.iter().rev().find_map(of)
 }
 
-/// What the command line of a node depends on.
+/// Inputs of the command line of a node.
 #[derive(Clone, Debug)]
 pub struct NodeArgs<'a> {
-    /// Server or agent.
+    /// Role of the node.
     pub role: NodeRole,
-    /// The load balancer's container name: where agents join, and the name that the serving certificate must carry.
+    /// Container name of the load balancer: agents join at this address, and the serving certificate must contain it.
     pub load_balancer: &'a str,
-    /// Further names and addresses of the serving certificate.
+    /// Additional names and addresses in the serving certificate.
     pub sans: &'a [String],
-    /// Taints at the Node's first registration.
+    /// Taints for the first registration of the Node.
     pub taints: &'a [String],
-    /// Whether a registry itself is asked after its mirrors.
+    /// True if containerd falls back to a registry itself after its mirrors.
     pub default_endpoint: bool,
-    /// Whether kubelet has to be told to run on cgroup v1.
+    /// True if the kubelet needs [`CGROUP_V1`].
     pub cgroup_v1: bool,
-    /// The user's arguments, word for word, last: where K3s takes one value, the last one counts.
+    /// Arguments of the user, unchanged and last: where K3s accepts a single value, the last one applies.
     pub extra: &'a [String],
 }
 
-/// The command line. The node name is the host name; the secret is in a file, since arguments and environment can be
-/// read by everyone who can inspect containers.
+/// Returns the command line. The node name is the host name; the token is in a file, since arguments and environment
+/// are visible to anyone who can inspect containers.
 pub fn command(node: &NodeArgs<'_>) -> Vec<String> {
     let mut args = Vec::new();
     match node.role {
@@ -55,7 +55,7 @@ pub fn command(node: &NodeArgs<'_>) -> Vec<String> {
     }
     args.push(format!("--token-file={TOKEN_FILE}"));
     args.push(format!("--private-registry={REGISTRIES_FILE}"));
-    // Docker's own resolver, 127.0.0.11, works only inside of the node container; K3s refuses it for Pods.
+    // The resolver of Docker, 127.0.0.11, only works inside the node container; K3s refuses it for Pods.
     args.push(format!("--resolv-conf={RESOLV_CONF_FILE}"));
     if !node.default_endpoint {
         args.push("--disable-default-registry-endpoint".to_owned());

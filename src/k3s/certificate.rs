@@ -1,4 +1,4 @@
-//! When certificates end. Nothing else of them is read, and nobody is trusted by it.
+//! Expiry of certificates. Nothing else is parsed, and no trust is based on it.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
@@ -8,8 +8,8 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The end of the first certificate of a PEM file that is in base64 once more, as in kubeconfigs; `None` where it can't
-/// be read.
+/// Returns the expiry of the first certificate in a base64-encoded PEM file, as in kubeconfigs; `None` if it cannot be
+/// parsed.
 pub fn end(pem_in_base64: &str) -> Option<Timestamp> {
     let pem = String::from_utf8(BASE64_STANDARD.decode(pem_in_base64).ok()?).ok()?;
     let body = pem.split_once("-----BEGIN CERTIFICATE-----")?.1.split_once("-----END CERTIFICATE-----")?.0;
@@ -17,7 +17,7 @@ pub fn end(pem_in_base64: &str) -> Option<Timestamp> {
     end_of(&BASE64_STANDARD.decode(body).ok()?)
 }
 
-/// The end of a certificate in DER.
+/// Returns the expiry of a certificate in DER.
 fn end_of(der: &[u8]) -> Option<Timestamp> {
     let certificate = part(der, Some(SEQUENCE))?.0;
     let mut rest = part(certificate, Some(SEQUENCE))?.0;
@@ -31,7 +31,7 @@ fn end_of(der: &[u8]) -> Option<Timestamp> {
     let validity = part(rest, Some(SEQUENCE))?.0;
     let end = part(validity, None)?.1;
     let text = std::str::from_utf8(part(end, None)?.0).ok()?.strip_suffix('Z')?;
-    // A year of two digits is one from 1950 to 2049.
+    // A two-digit year is between 1950 and 2049.
     let text = match *end.first()? {
         UTC_TIME if text >= "50" => format!("19{text}"),
         UTC_TIME => format!("20{text}"),
@@ -42,7 +42,7 @@ fn end_of(der: &[u8]) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(time).ok()
 }
 
-/// The content of the first element of some DER, and what follows it.
+/// Returns the content of the first DER element, and the data that follows it.
 fn part(der: &[u8], tag: Option<u8>) -> Option<(&[u8], &[u8])> {
     let (&is, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

@@ -1,32 +1,33 @@
-//! Names that Pods of a created cluster resolve through its CoreDNS, besides the cluster's own.
+//! Additional names that the Pods of a cluster resolve through CoreDNS.
 //!
-//! K3s writes the ConfigMap `coredns` itself, at each start and with each node, so nothing put there lasts
-//! (k3d-io/k3d#1221). Its Corefile imports the files of the ConfigMap `coredns-custom`, which K3s never writes:
-//! `*.override` into the server block that answers everything. There the plugin `hosts` is taken, and can be there
-//! only once; `template` can be there any number of times. Each block is for one name, in the zone of that name, so
-//! that no other query is ever looked at: a block for `.` broke all outside names (k3d-io/k3d#1462).
+//! K3s writes the ConfigMap `coredns` at each start and with each node, so changes to it do not last (k3d-io/k3d#1221).
+//! Its Corefile imports the files of the ConfigMap `coredns-custom`, which K3s never writes: `*.override` into the
+//! server block for all queries. There the `hosts` plugin is in use already and may appear only once; `template` may
+//! appear any number of times. Each block is for one name, in the zone of that name, so that no other query is
+//! affected: a block for `.` broke all outside names (k3d-io/k3d#1462).
 
 use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 
-/// The name of the Docker host in created clusters.
+/// Name of the Docker host in clusters.
 pub const HOST: &str = "host.k3d.internal";
-/// The namespace of CoreDNS.
+/// Namespace of CoreDNS.
 pub const NAMESPACE: &str = "kube-system";
-/// The ConfigMap whose files the Corefile imports. Others may have keys of their own in it.
+/// ConfigMap from which the Corefile imports files. It may contain keys of other owners.
 pub const CONFIG_MAP: &str = "coredns-custom";
-/// Our key in it.
+/// Key of the operator in the ConfigMap.
 pub const KEY: &str = "localcluster.override";
-/// What the labels of CoreDNS's Pods are.
+/// Label selector of the Pods of CoreDNS.
 pub const PODS: &str = "k8s-app=kube-dns";
 
-/// How long an answer may be kept, in seconds. A registry that was made anew may have another address.
+/// Time to live of a response in seconds. A recreated registry may have another address.
 const TTL: u32 = 15;
 
-/// The file: for each name its address.
+/// Renders the file with the address of each name.
 ///
-/// Queries for anything else of the name, above all for an address of the other kind, have to be answered too, by "there is none":
-/// who is asked further on says that there is no such name, and musl then takes it that there is no address at all. The answer has an SOA record, as caches need it to keep the answer, and as older CoreDNS refuses a block
-/// without any record.
+/// Queries for other record types of a name, above all for the other address family, need an empty response too: a
+/// forwarded query would return that the name does not exist, from which musl concludes that it has no address at all.
+/// The response has an SOA record, which caches need to keep it, and since older CoreDNS rejects a block without any
+/// record.
 pub fn render(names: &BTreeMap<String, IpAddr>) -> String {
     let mut out = String::from("# Written by localcluster-operator.\n");
     for (name, address) in names {
@@ -44,7 +45,7 @@ pub fn render(names: &BTreeMap<String, IpAddr>) -> String {
     out
 }
 
-/// The kind of the record that tells an address.
+/// Returns the record type of an address.
 fn kind(address: &IpAddr) -> &'static str {
     match address {
         IpAddr::V4(_) => "A",
@@ -52,7 +53,7 @@ fn kind(address: &IpAddr) -> &'static str {
     }
 }
 
-/// The addresses of an earlier file of ours.
+/// Parses the addresses from a file of the operator.
 pub fn parse(file: &str) -> BTreeMap<String, IpAddr> {
     let mut names = BTreeMap::new();
     let mut current = None;

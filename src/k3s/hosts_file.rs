@@ -1,14 +1,15 @@
-//! A node's `/etc/hosts`. Docker writes it when it starts a container and when it connects one, and nobody looks at it
-//! afterwards. It is a mount of the engine's, which can only be written to from inside: an archive that brings another
-//! file in its place is refused (`unlinkat /etc/hosts: device or resource busy`).
+//! The `/etc/hosts` of a node. Docker writes it when it starts or connects a container and never updates it afterwards.
+//! It is a mount of the engine that can only be written from inside: an archive that replaces the file is rejected
+//! (`unlinkat /etc/hosts: device or resource busy`).
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// Where it is.
+/// Path of the file.
 pub const FILE: &str = "/etc/hosts";
 
-/// The file with each of these names leading where it has to, and nowhere else; `None` when it does. All else stays as
-/// it is: others add lines of their own. `also` are further addresses that a name may have besides.
+/// Returns the corrected content in which each of these names resolves to its address only; `None` if it is already
+/// correct. All other lines are kept, since others add lines of their own. `also` reports whether an additional address
+/// is acceptable for a name.
 pub fn repaired(
     content: &str,
     wanted: &BTreeMap<String, IpAddr>,
@@ -50,7 +51,7 @@ pub fn repaired(
     (!content.lines().eq(whole.lines())).then_some(whole)
 }
 
-/// The command that puts this content into the file.
+/// Returns the command that writes this content to the file.
 pub fn write(content: &str) -> Vec<String> {
     let script = format!("printf %s \"$1\" >{FILE}");
     ["sh", "-c", &script, "sh", content].map(str::to_owned).into()
@@ -60,7 +61,7 @@ pub fn write(content: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// As Docker 20.10 writes it; later ones leave the lines of IPv6 out where there is none.
+    /// As Docker 20.10 writes it; later versions omit the IPv6 lines if there is none.
     const DOCKER: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
                           10.0.0.5\tdb.internal\n172.31.0.1\thost.k3d.internal\n172.31.0.10\tk3d-dev-server-0\n";
 
@@ -97,7 +98,7 @@ mod tests {
             assert_eq!(repaired(&format!("{added}{DOCKER}")), None, "{added}");
         }
         assert_eq!(repaired(DOCKER.trim_end()), None, "without a last line end");
-        // Again and again, it would be a step each time.
+        // Otherwise each reconciliation would plan a step.
         let once = repaired("").unwrap();
         assert_eq!(repaired(&once), None);
     }
@@ -114,7 +115,7 @@ mod tests {
             "10.0.0.5\tdb.internal\n172.31.0.1\thost.k3d.internal\n172.31.0.10\tk3d-dev-server-0\n\
              127.0.0.1\tlocalhost\n"
         );
-        // Whatever asks takes the first line, or all of them.
+        // Resolvers use the first line or all of them.
         let theirs = "9.9.9.9 db.internal other.example\n9.9.9.8 DB.internal\n9.9.9.7 keep.example # why\n";
         let mended = repaired(&format!("{theirs}{DOCKER}")).unwrap();
         assert_eq!(mended, format!("9.9.9.9\tother.example\n9.9.9.7 keep.example # why\n{DOCKER}"));

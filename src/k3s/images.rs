@@ -1,21 +1,22 @@
-//! Images in a node's containerd: their names there, and the commands of `ctr` by which they get there and are told.
+//! Images in containerd on a node: their names, and the `ctr` commands that import, label and list them.
 //!
-//! K3s's own `crictl` and `ctr` are in every node; `ctr` alone reads an image from its standard input.
+//! Every node has `crictl` and `ctr` of K3s; only `ctr` reads an image from standard input.
 
 use std::collections::BTreeMap;
 
 use super::CONTAINERD_SOCKET;
 
-/// The label that tells which image of the Docker host one in containerd was made from, by its id there.
+/// Label with the ID of the image on the Docker host that an image in containerd was created from.
 pub const ID_LABEL: &str = "localcluster.dev/image-id";
-/// The label of one that has an id of its own there, see [`own_image`](super::own_image): the digest of what was made so. A
-/// label stays when the name comes to stand for something else.
+/// Label of an image with its own ID in containerd, see [`own_image`](super::own_image): the digest of the rewritten
+/// image. A label remains when the name is moved to another image.
 pub const OWN_LABEL: &str = "localcluster.dev/own-id";
-/// What keeps the kubelet from removing an image when disk space runs out. K3s takes it away at its next start only
-/// from images that have a label of its own besides.
+/// Label that keeps the kubelet from removing an image when disk space runs out. At its next start K3s removes it only
+/// from images that also have a label of K3s.
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 
-/// The name that containerd has for an image reference with a tag: in full, as Docker and Kubernetes understand it.
+/// Returns the name in containerd of an image reference with a tag: fully qualified, as Docker and Kubernetes interpret
+/// it.
 pub fn canonical(reference: &str) -> String {
     let (domain, rest) = match reference.split_once('/') {
         Some((first, rest))
@@ -32,12 +33,12 @@ pub fn canonical(reference: &str) -> String {
     format!("{domain}/{library}{rest}")
 }
 
-/// An image of the Docker host in a node's containerd.
+/// An image of the Docker host in containerd on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Its id on the Docker host.
+    /// ID on the Docker host.
     pub id: String,
-    /// Whether it has an id of its own here, or can't have one.
+    /// True if it has its own ID in containerd, or cannot have one.
     pub own: bool,
 }
 
@@ -46,34 +47,34 @@ fn ctr(args: &[&str]) -> Vec<String> {
     begin.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
 }
 
-/// Reads the archive of an image, as `docker save` writes it, from standard input.
+/// Returns the command that imports an archive of `docker save` from standard input.
 pub fn import() -> Vec<String> {
     import_file("-")
 }
 
-/// Reads the archive of an image from a file of the node.
+/// Returns the command that imports an archive from a file on the node.
 pub fn import_file(path: &str) -> Vec<String> {
     ctr(&["images", "import", path])
 }
 
-/// Writes some content of an image.
+/// Returns the command that prints a content blob.
 pub fn content(digest: &str) -> Vec<String> {
     ctr(&["content", "get", digest])
 }
 
-/// Notes on an image that it was made from the one with this id and has one of its own by what has this digest, and keeps it
-/// from the kubelet's garbage collection.
+/// Returns the command that labels an image with the ID of the image that it was created from and the digest that has
+/// its own ID, and excludes it from garbage collection by the kubelet.
 pub fn label(reference: &str, id: &str, digest: &str) -> Vec<String> {
     let (id, own) = (format!("{ID_LABEL}={id}"), format!("{OWN_LABEL}={digest}"));
     ctr(&["images", "label", &canonical(reference), PINNED, &id, &own])
 }
 
-/// Lists all images.
+/// Returns the command that lists all images.
 pub fn list() -> Vec<String> {
     ctr(&["images", "list"])
 }
 
-/// The kind and the digest of what an image of such a list is the name of.
+/// Returns media type and digest of the target of an image in such a list.
 pub fn target(output: &str, reference: &str) -> Option<(String, String)> {
     let name = canonical(reference);
     output.lines().find_map(|line| {
@@ -84,14 +85,14 @@ pub fn target(output: &str, reference: &str) -> Option<(String, String)> {
     })
 }
 
-/// The labels in a line of such a list: its last column.
+/// Returns the labels in a line of such a list, the last column.
 fn labels(line: &str) -> Option<impl Iterator<Item = &str>> {
     Some(line.split_whitespace().next_back()?.split(','))
 }
 
-/// The images of such a list that were put there from the Docker host, by containerd's name.
+/// Returns the images in such a list that were imported from the Docker host, by their name in containerd.
 pub fn listed(output: &str) -> BTreeMap<String, Held> {
-    // The name is in the first column and the digest in the third.
+    // The first column is the name, the third one the digest.
     let line = |line: &str| {
         let mut columns = line.split_whitespace();
         let (name, digest) = (columns.next()?, columns.nth(1)?);

@@ -1,49 +1,49 @@
-//! Whether NodePorts answer on a node: its kube-proxy has set up the cluster's Services, and the Pods of other nodes are
-//! reached from it.
+//! Probe for NodePorts on a node: its kube-proxy has programmed the Services of the cluster, and the node can reach the
+//! Pods of other nodes.
 //!
-//! kube-proxy's `/healthz` is no sign of that: it is 200 while it starts, and before v1.35 told nothing else. Its metrics
-//! have the time of the last synchronization that succeeded, of which the first comes once it has all Services and their
-//! endpoints. The way to the Pods of another node, and back, is there when both have heard of each other: flannel's own
-//! end on the other one, the first address of its Pods' network, answers then.
+//! The `/healthz` endpoint of kube-proxy does not show this: it returns 200 during startup, and before v1.35 reported
+//! nothing else. Its metrics contain the time of the last successful synchronization, of which the first happens once
+//! it has all Services and their endpoints. The path to the Pods of another node, and back, works when both nodes know
+//! each other: the flannel interface of the other node, the first address of its Pod network, then responds.
 
 use std::net::Ipv4Addr;
 
-/// The metric. It is 0, or not there, until then; of each IP family since v1.33.
+/// Name of the metric. Its value is 0, or it is missing, until then; one value per IP family since v1.33.
 const METRIC: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
 
-/// What a node tells.
+/// Result of the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Told {
-    /// NodePorts answer.
+    /// NodePorts respond.
     Answers,
-    /// Its kube-proxy has not set up the Services since it was started.
+    /// The kube-proxy has not programmed the Services since it was started.
     Behind,
-    /// Nobody knows: its kube-proxy does not run or its metrics are served elsewhere, or another node's end of the Pods'
-    /// network does not answer, which there may be none of where that is not K3s's own.
+    /// The result is unknown: kube-proxy is not running or serves its metrics elsewhere, or the Pod network interface
+    /// of another node does not respond, which may not exist with a Pod network other than that of K3s.
     Unsure,
 }
 
-/// The argument by which K3s runs none.
+/// The argument that disables kube-proxy.
 const DISABLED: &str = "disable-kube-proxy";
 
-/// Whether the cluster has no kube-proxy, by its servers' arguments. Something else does its work then.
+/// Reports whether the arguments of the servers disable kube-proxy. Another component replaces it then.
 pub fn is_disabled(args: &[String]) -> bool {
     args.iter()
         .filter_map(|arg| arg.strip_prefix("--")?.strip_prefix(DISABLED))
         .any(|rest| matches!(rest, "" | "=true" | "=1" | "=t" | "=T" | "=TRUE" | "=True"))
 }
 
-/// Whether the Pods' network is K3s's own, by the servers' arguments.
+/// Reports whether the Pod network is that of K3s, by the arguments of the servers.
 pub fn is_flannel(args: &[String]) -> bool {
     super::args::value(args, "flannel-backend") != Some("none")
 }
 
-/// The exit code that says that an address did not answer.
+/// Exit code if an address did not respond.
 const SILENT: i64 = 3;
 
-/// Asks the kube-proxy of the node that it is run in, and then these addresses. K3s's metrics are those of all its parts,
-/// which is why only the one comes out. Where a network has no end at its first address (flannel's `host-gw`), the second
-/// one is that of its Pods' bridge.
+/// Returns the command that probes the kube-proxy of the node it runs in, and then these addresses. The metrics
+/// endpoint of K3s has the metrics of all components, so the output is filtered. If a network has no interface at its
+/// first address (`host-gw` of flannel), the second one is that of the Pod bridge.
 pub fn ask(beyond: &[Ipv4Addr]) -> Vec<String> {
     let second = |ip: &Ipv4Addr| Ipv4Addr::from(u32::from(*ip).saturating_add(1));
     let pings: String = beyond
@@ -62,12 +62,12 @@ pub fn ask(beyond: &[Ipv4Addr]) -> Vec<String> {
     ["sh", "-c", &script].map(str::to_owned).into()
 }
 
-/// Whether this is such a question.
+/// Reports whether a command is such a probe.
 pub fn asks(command: &[String]) -> bool {
     command.last().is_some_and(|script| script.contains(METRIC))
 }
 
-/// What the answer says.
+/// Evaluates the result of the command.
 pub fn told(code: i64, output: &str) -> Told {
     let time = |line: &str| {
         let rest = line.strip_prefix(METRIC)?;
@@ -117,7 +117,8 @@ mod tests {
         assert_eq!(alone[..2], ["sh", "-c"]);
         assert!(alone[2].ends_with("|| exit 1") && asks(&alone), "{alone:?}");
         let far = ask(&[Ipv4Addr::new(10, 42, 1, 0)]);
-        let pings = "|| exit 1; ping -c1 -W1 10.42.1.0 >/dev/null 2>&1 || ping -c1 -W1 10.42.1.1 >/dev/null 2>&1 || exit 3";
+        let pings = "|| exit 1; ping -c1 -W1 10.42.1.0 >/dev/null 2>&1 || ping -c1 -W1 10.42.1.1 >/dev/null 2>&1 || \
+            exit 3";
         assert!(far[2].ends_with(pings), "{far:?}");
         assert!(is_flannel(&[]) && is_flannel(&["--flannel-backend=host-gw".into()]));
         assert!(!is_flannel(&["--flannel-backend=none".into()]));

@@ -1,35 +1,35 @@
-//! The admin kubeconfig: read as K3s wrote it, written as users get it.
+//! The admin kubeconfig: parsed as K3s writes it, and rendered for users.
 //!
-//! The file comes out of a container that others can write to, so nothing but the certificates and the key is taken:
-//! kube's own reader would also run the commands (`exec`) and open the files that a kubeconfig can name.
+//! The file is read from a container that others can write to, so only the certificates and the key are used: the
+//! parser of kube would also run the commands (`exec`) and open the files that a kubeconfig can reference.
 
 use serde::{Deserialize, Serialize};
 
-/// What K3s's kubeconfig holds, base64 as in the file.
+/// Credentials in the kubeconfig of K3s, in base64 as in the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The cluster's CA certificates.
+    /// CA certificates of the cluster.
     pub ca: String,
-    /// The client certificate.
+    /// Client certificate.
     pub certificate: String,
-    /// Its key.
+    /// Key of the client certificate.
     pub key: String,
 }
 
 impl std::fmt::Debug for Credentials {
-    /// Without the key.
+    /// Formats the credentials without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
-/// A kubeconfig without what is needed.
+/// Error of an incomplete kubeconfig.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Not a kubeconfig at all. K3s may be writing it right now.
-    #[error("the kubeconfig can't be read: {0}")]
+    /// The file is not a kubeconfig. K3s may be writing it at this moment.
+    #[error("cannot parse the kubeconfig: {0}")]
     Unreadable(String),
-    /// A part is missing.
+    /// A required field is missing.
     #[error("the kubeconfig has no {0}")]
     Missing(&'static str),
 }
@@ -69,12 +69,12 @@ struct User {
     client_key_data: Option<String>,
 }
 
-/// The API server of a file that [`render`] wrote.
+/// Returns the API server of a file that was created by [`render`].
 pub fn server(yaml: &str) -> Option<&str> {
     yaml.lines().find_map(|line| line.trim().strip_prefix("server: "))
 }
 
-/// The credentials of the file's current context.
+/// Parses the credentials of the current context.
 pub fn parse(yaml: &str) -> Result<Credentials, Error> {
     let file: File =
         serde_saphyr::from_str(yaml).map_err(|e| Error::Unreadable(first_line(&e.to_string())))?;
@@ -92,13 +92,13 @@ fn named<T>(list: Vec<Named<T>>, name: &str) -> Option<T> {
     list.into_iter().find(|entry| entry.name == name).map(|entry| entry.of)
 }
 
-/// A parser's message without the excerpt of the file that follows it: the excerpt may hold the key.
+/// Returns the message of a parser without the excerpt of the file that follows it, which may contain the key.
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A self-contained kubeconfig for `server`. The certificate is checked against the load balancer's name, so that
-/// the file works with every address that leads there.
+/// Renders a self-contained kubeconfig for `server`. The certificate is verified against the name of the load balancer,
+/// so that the file works with every address of it.
 pub fn render(credentials: &Credentials, cluster: &str, server: &str, tls_server_name: &str) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
@@ -123,7 +123,7 @@ pub fn render(credentials: &Credentials, cluster: &str, server: &str, tls_server
         users: [serde_json::json!({"name": user, "user": {
             "client-certificate-data": credentials.certificate, "client-key-data": credentials.key}})],
     };
-    // Each value on the line of its key, as scripts that look for one expect; by default long ones are folded.
+    // Each value is on the line of its key, as scripts expect; by default long values are folded.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     serde_saphyr::to_string_with_options(&out, options).expect("plain values always serialize")
 }

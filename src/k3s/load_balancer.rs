@@ -1,41 +1,41 @@
-//! The load balancer's configuration: nginx's stream module, with the nodes' pinned addresses as upstreams, so that
-//! it starts and works without any name being resolved.
+//! Configuration of the load balancer: the stream module of nginx, with the fixed addresses of the nodes as upstreams,
+//! so that it starts and works without name resolution.
 
 use std::{collections::BTreeSet, fmt::Write, net::Ipv4Addr};
 
 use super::API_PORT;
 use crate::api::local_cluster::Protocol;
 
-/// The configuration file, where the official nginx image looks for it.
+/// Configuration file, where the official nginx image expects it.
 pub const CONFIG_FILE: &str = "/etc/nginx/nginx.conf";
-/// Holds the hash of the configuration that nginx was last told to load. It is written after the signal, so that an
-/// operator that dies between the two does both again.
+/// File with the hash of the configuration that nginx last loaded. It is written after the signal, so that an operator
+/// that is interrupted between the two repeats both.
 pub const APPLIED_FILE: &str = "/etc/nginx/applied";
 
-/// A port that is passed on.
+/// A forwarded port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// The port of the load balancer's container.
+    /// Port of the load balancer container.
     pub listen: u16,
-    /// The transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// The port of the nodes.
+    /// Port of the nodes.
     pub port: u16,
-    /// The nodes. None: nothing listens, so that connections are refused.
+    /// Addresses of the nodes. If empty, nothing listens and connections are refused.
     pub nodes: Vec<Ipv4Addr>,
-    /// Whether they have a place there. If not, they are those that may answer, since none is known to.
+    /// True if the nodes are known to respond. If not, they are all candidates, since none is known to.
     pub placed: bool,
 }
 
-/// What stands before nodes that have no place.
+/// Comment before nodes that are not known to respond.
 const UNKNOWN: &str = "# None of these is known to answer.";
 
-/// The name of what listens.
+/// Returns the name of an upstream.
 fn name(protocol: Protocol, listen: u16) -> String {
     format!("{}_{listen}", protocol.docker())
 }
 
-/// The nodes that have a place in such a file, for any port but the API's.
+/// Returns the nodes that the file marks as responding, for any port but that of the API.
 pub fn placed(file: &str) -> BTreeSet<Ipv4Addr> {
     let api = name(Protocol::Tcp, API_PORT);
     let mut found = BTreeSet::new();
@@ -54,7 +54,7 @@ pub fn placed(file: &str) -> BTreeSet<Ipv4Addr> {
     found
 }
 
-/// The file. Connections live as long as both ends keep them: a `kubectl logs -f` may be silent for hours.
+/// Renders the file. Connections stay open as long as both ends keep them: a `kubectl logs -f` may be silent for hours.
 pub fn render(forwards: &[Forward]) -> String {
     let mut out = String::from(
         "# Written by localcluster-operator.\n\

@@ -1,26 +1,27 @@
-//! K3s's log: what it says before it ends.
+//! The log of K3s: its last messages before it exits.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::time::after;
 
-/// The longest words that are worth telling.
+/// Maximum length of a message.
 const MAX: usize = 300;
 
-/// Why a node ended, by the last lines of its log, oldest first: what it calls fatal, or the component that ended
-/// (K3s then ends with exit code 0), or its last error. Without the time, so that the same cause reads the same.
+/// Returns the reason why a node exited, from the last lines of its log, oldest first: the fatal message, or the
+/// component that exited (K3s then exits with code 0), or the last error. The time is removed, so that the same cause
+/// has the same message.
 pub fn last_words(lines: &[String]) -> Option<String> {
     let find = |what: &str| lines.iter().rev().find(|line| line.contains(what));
     let line =
         find("level=fatal").or_else(|| find("Shutdown request received")).or_else(|| find("level=error"))?;
     let message = line.split_once("msg=").map_or(line.as_str(), |(_, message)| message);
-    // logrus quotes as Go does, which for plain text is as JSON does.
+    // logrus quotes as Go does, which for plain text equals JSON.
     let message =
         serde_json::from_str::<String>(message).unwrap_or_else(|_| message.trim_matches('"').to_owned());
     Some(message.chars().take(MAX).collect())
 }
 
-/// What K3s and the programs in it say of arguments that they do not take. Whoever tries again gets the same answer.
+/// Messages of K3s and its components about invalid arguments. Retrying gives the same result.
 const REFUSED: [&str; 7] = [
     "flag provided but not defined",
     "invalid argument \"",
@@ -31,20 +32,21 @@ const REFUSED: [&str; 7] = [
     "failed to validate kubelet flags",
 ];
 
-/// The words by which K3s refuses its arguments, where it does.
+/// Returns the message with which K3s rejects its arguments, if it does.
 pub fn refused_arguments(lines: &[String]) -> Option<String> {
     last_words(lines).filter(|words| REFUSED.iter().any(|refused| words.contains(refused)))
 }
 
-/// Whether the cluster has refused a node's password since this time.
+/// Reports whether the cluster has rejected the password of a node since this time.
 pub fn rejected_since(lines: &[String], since: Timestamp) -> bool {
     let at = |line: &str| line.strip_prefix("time=\"")?.split_once('"')?.0.parse::<Timestamp>().ok();
-    // Lines have whole seconds.
+    // Log lines have a resolution of one second.
     let recent = |at: Timestamp| after(at, SignedDuration::from_secs(1)) >= since;
     lines.iter().any(|line| line.contains("Node password rejected") && at(line).is_some_and(recent))
 }
 
-/// Whether a server that was run with `--cluster-reset` did reset etcd, then or, where it refuses to do it twice, before.
+/// Reports whether a server that was run with `--cluster-reset` did reset etcd, in this run or, if it refuses to repeat
+/// it, in an earlier one.
 pub fn was_reset(lines: &[String]) -> bool {
     const SAID: [&str; 2] = ["cluster membership has been reset", "please remove the cluster-reset flag"];
     lines.iter().any(|line| SAID.iter().any(|said| line.contains(said)))
@@ -114,10 +116,12 @@ mod tests {
         let said =
             |line: &str| was_reset(&["level=info msg=\"ETCD server is now running\"".into(), line.into()]);
         assert!(said(
-            "level=info msg=\"Managed etcd cluster membership has been reset, restart without --cluster-reset flag now.\""
+            "level=info msg=\"Managed etcd cluster membership has been reset, restart without --cluster-reset flag \
+             now.\""
         ));
         assert!(said(
-            "level=fatal msg=\"Managed etcd cluster membership was previously reset, please remove the cluster-reset flag \
+            "level=fatal msg=\"Managed etcd cluster membership was previously reset, please remove the cluster-reset \
+             flag \
              and start k3s normally.\""
         ));
         assert!(!said("level=fatal msg=\"Error: --server is to be empty with --cluster-reset\""));

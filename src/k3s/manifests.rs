@@ -1,6 +1,6 @@
-//! Manifests that K3s applies: files of a directory that servers look through every 15 seconds. What a file no longer
-//! says, or a file that is gone, K3s does not delete (k3s-io/docs: "deleting files from this directory will not delete
-//! the corresponding resources").
+//! Manifests that K3s applies: files in a directory that servers scan every 15 seconds. K3s does not delete objects
+//! that are removed from a file, or belong to a removed file (k3s-io/docs: "deleting files from this directory will not
+//! delete the corresponding resources").
 
 use std::collections::BTreeSet;
 
@@ -8,26 +8,26 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The directory that servers look through.
+/// Directory that servers scan.
 pub const DIRECTORY: &str = "/var/lib/rancher/k3s/server/manifests";
-/// What the operator's files there begin with.
+/// Prefix of the files of the operator.
 const PREFIX: &str = "localcluster-";
-/// What such a file's first line begins with. It makes the file another one each time that it is written: K3s does not
-/// apply again what has not changed.
+/// Prefix of the first line. It makes the file different each time it is written, since K3s does not apply an unchanged
+/// file again.
 const HEADER: &str = "# written by localcluster-operator, ";
 
-/// An object, as a manifest names it.
+/// Reference to an object in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
-    /// `v1`, `apps/v1`, …
+    /// API version: `v1`, `apps/v1`, …
     pub api_version: String,
-    /// `ConfigMap`, …
+    /// Kind: `ConfigMap`, …
     pub kind: String,
-    /// The namespace; `None` for `default`, and where there is none.
+    /// Namespace; `None` for `default`, and for cluster-scoped objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The name.
+    /// Name.
     pub name: String,
 }
 
@@ -40,33 +40,33 @@ impl std::fmt::Display for ObjectRef {
     }
 }
 
-/// A manifest that can be applied.
+/// A valid manifest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parsed {
-    /// Its text, as YAML.
+    /// YAML text.
     pub text: String,
-    /// Its objects.
+    /// Objects in the manifest.
     pub objects: BTreeSet<ObjectRef>,
 }
 
 impl std::fmt::Debug for Parsed {
-    /// Without the text, which may be secret.
+    /// Formats the manifest without the text, which may be secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parsed").field("objects", &self.objects).finish_non_exhaustive()
     }
 }
 
-/// Reads a manifest. The error says what is wrong with it, and repeats no value, as that may be secret.
+/// Parses a manifest. The error describes the problem without any value, which may be secret.
 pub fn parse(text: &[u8]) -> Result<Parsed, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "it is no UTF-8 text".to_owned())?;
-    // JSON is nearly always YAML; on one line it is.
+    let text = std::str::from_utf8(text).map_err(|_| "not valid UTF-8".to_owned())?;
+    // JSON is nearly always YAML; on a single line it is.
     let (text, documents) = match serde_json::from_str::<Value>(text) {
         Ok(json) => (json.to_string(), vec![json]),
         Err(_) => {
             let documents: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
             let documents = documents.map_err(|error| {
-                let place = error.location().map(|l| format!(" from line {} on", l.line()));
-                format!("it is no YAML{}", place.unwrap_or_default())
+                let place = error.location().map(|l| format!(" at line {}", l.line()));
+                format!("not valid YAML{}", place.unwrap_or_default())
             })?;
             (text.to_owned(), documents)
         }
@@ -77,18 +77,18 @@ pub fn parse(text: &[u8]) -> Result<Parsed, String> {
         read(document, &mut objects).map_err(|why| format!("{place}{why}"))?;
     }
     if objects.is_empty() {
-        return Err("there is no object in it".into());
+        return Err("contains no object".into());
     }
     Ok(Parsed { text, objects })
 }
 
 fn read(document: &Value, objects: &mut BTreeSet<ObjectRef>) -> Result<(), String> {
     if !document.is_object() {
-        return Err("it is no object: write apiVersion, kind and metadata.name".into());
+        return Err("not an object; apiVersion, kind and metadata.name are required".into());
     }
     let text = |pointer: &str, name: &str| match document.pointer(pointer) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-        Some(_) => Err(format!("{name} is no text")),
+        Some(_) => Err(format!("{name} must be a string")),
         None => Err(format!("{name} is missing")),
     };
     let api_version = text("/apiVersion", "apiVersion")?;
@@ -100,7 +100,7 @@ fn read(document: &Value, objects: &mut BTreeSet<ObjectRef>) -> Result<(), Strin
         return Ok(());
     }
     if document.pointer("/metadata/generateName").is_some() && document.pointer("/metadata/name").is_none() {
-        return Err("metadata.generateName makes another object each time: write metadata.name".into());
+        return Err("metadata.generateName would create another object each time; use metadata.name".into());
     }
     let name = text("/metadata/name", "metadata.name")?;
     let namespace = match document.pointer("/metadata/namespace") {
@@ -111,36 +111,36 @@ fn read(document: &Value, objects: &mut BTreeSet<ObjectRef>) -> Result<(), Strin
     Ok(())
 }
 
-/// The path of a manifest's file in servers. K3s takes the name up to the first dot for that of the whole.
+/// Returns the path of the file of a manifest on servers. K3s takes the file name up to the first dot as its name.
 pub fn path(name: &str) -> String {
     format!("{DIRECTORY}/{PREFIX}{name}.yaml")
 }
 
-/// The name of the manifest that a file is of; `None` for a file that is somebody else's.
+/// Returns the name of the manifest of a file; `None` for a file that is not managed by the operator.
 pub fn name_of(path: &str) -> Option<&str> {
     path.strip_prefix(DIRECTORY)?.strip_prefix('/')?.strip_prefix(PREFIX)?.strip_suffix(".yaml")
 }
 
-/// A manifest's file.
+/// The file of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written<'a> {
-    /// The manifest.
+    /// Text of the manifest.
     pub text: &'a str,
-    /// How many times it was written, one after the other.
+    /// Number of times that it was written in succession.
     pub times: u32,
-    /// When it was written last.
+    /// Time of the last write.
     pub at: Option<Timestamp>,
 }
 
-/// The content of a manifest's file.
+/// Renders the file of a manifest.
 pub fn render(written: &Written<'_>) -> Vec<u8> {
     let Written { text, times, at } = written;
     let at = at.unwrap_or_default();
-    // With an end of the first document, so that nobody takes what follows for JSON.
+    // Ends the first document, so that what follows is not parsed as JSON.
     format!("{HEADER}{times} times, at last {at}\n---\n{text}").into_bytes()
 }
 
-/// Reads such a file. Whatever else is there counts as written once, a long time ago.
+/// Parses such a file. Other content counts as written once, a long time ago.
 pub fn written(content: &[u8]) -> Written<'_> {
     let text = std::str::from_utf8(content).unwrap_or_default();
     let head = || {
@@ -169,21 +169,21 @@ mod tests {
         assert_eq!(told(text).unwrap(), ["Deployment team/app", "ConfigMap c", "Namespace team"]);
         let json = "{\n\t\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"s\"}}";
         assert_eq!(told(json).unwrap(), ["Secret s"]);
-        assert!(!parse(json.as_bytes()).unwrap().text.contains('\n'), "tabs are no YAML");
+        assert!(!parse(json.as_bytes()).unwrap().text.contains('\n'), "tabs are not valid in YAML");
     }
 
     #[test]
     fn what_is_wrong_is_told_without_a_value() {
         for (text, want) in [
-            ("", "there is no object in it"),
-            ("# nothing", "there is no object in it"),
-            ("a: [hunter2", "it is no YAML"),
-            ("hunter2", "it is no object"),
-            ("- hunter2", "it is no object"),
+            ("", "contains no object"),
+            ("# nothing", "contains no object"),
+            ("a: [hunter2", "not valid YAML"),
+            ("hunter2", "not an object"),
+            ("- hunter2", "not an object"),
             ("kind: A\nmetadata: {name: hunter2}", "apiVersion is missing"),
             ("apiVersion: v1\nmetadata: {name: hunter2}", "kind is missing"),
             ("apiVersion: v1\nkind: A", "metadata.name is missing"),
-            ("apiVersion: v1\nkind: A\nmetadata: {name: 7}", "metadata.name is no text"),
+            ("apiVersion: v1\nkind: A\nmetadata: {name: 7}", "metadata.name must be a string"),
             ("apiVersion: v1\nkind: A\nmetadata: {generateName: hunter2-}", "metadata.generateName"),
             (
                 "apiVersion: v1\nkind: A\nmetadata: {name: a}\n---\napiVersion: v1\nkind: B",
@@ -194,7 +194,7 @@ mod tests {
             let said = told(text).unwrap_err();
             assert!(said.starts_with(want) && !said.contains("hunter2"), "{text}: {said}");
         }
-        assert_eq!(parse(b"\xff").unwrap_err(), "it is no UTF-8 text");
+        assert_eq!(parse(b"\xff").unwrap_err(), "not valid UTF-8");
     }
 
     #[test]

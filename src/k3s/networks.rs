@@ -1,25 +1,26 @@
-//! The networks that K3s gives Pods and Services, and the domain of their names, by a server's arguments.
+//! Networks of Pods and Services and the cluster domain, by the arguments of a server.
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::api::rules::CLUSTER_DOMAIN;
 
-/// The network of Pods, unless told otherwise.
+/// Default network of Pods.
 pub const PODS: &str = "10.42.0.0/16";
-/// The network of Services, unless told otherwise.
+/// Default network of Services.
 pub const SERVICES: &str = "10.43.0.0/16";
 
-/// IPv4 networks of Pods and Services. Nodes can't be in them: K3s routes them, and answers for them, itself.
+/// IPv4 networks of Pods and Services. Nodes cannot be in them, since K3s routes them and responds for their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks {
-    /// Of Pods, `--cluster-cidr`.
+    /// Networks of Pods, `--cluster-cidr`.
     pub pods: Vec<Ipv4Net>,
-    /// Of Services, `--service-cidr`.
+    /// Networks of Services, `--service-cidr`.
     pub services: Vec<Ipv4Net>,
 }
 
 impl Networks {
-    /// Those of a cluster whose servers have these arguments. What K3s does not start with is left to it.
+    /// Returns the networks of a cluster by the arguments of its servers. Values that K3s does not start with are left
+    /// to K3s.
     pub fn of(args: &[String]) -> Self {
         let networks = |flag: &str, default: &str| {
             let mut given = values(args, flag).flat_map(|value| value.split(',')).peekable();
@@ -33,19 +34,19 @@ impl Networks {
         Self { pods: networks("--cluster-cidr=", PODS), services: networks("--service-cidr=", SERVICES) }
     }
 
-    /// All of them.
+    /// Returns all networks.
     pub fn all(&self) -> impl Iterator<Item = &Ipv4Net> {
         self.pods.iter().chain(&self.services)
     }
 
-    /// One that overlaps `subnet`.
+    /// Returns a network that overlaps `subnet`.
     pub fn overlapping(&self, subnet: Ipv4Net) -> Option<Ipv4Net> {
         self.all().find(|n| n.contains(&subnet) || subnet.contains(*n)).copied()
     }
 }
 
-/// How many nodes there are networks for in the network of Pods, with the prefix that each node gets; `None` where none is
-/// given out by K3s.
+/// Returns the number of nodes that the Pod network has subnets for, with the prefix length of each; `None` if K3s does
+/// not allocate them.
 pub fn room(args: &[String], pods: Ipv4Net) -> Option<(usize, u8)> {
     let told = |name: &str| {
         values(args, "--kube-controller-manager-arg=")
@@ -62,7 +63,7 @@ pub fn room(args: &[String], pods: Ipv4Net) -> Option<(usize, u8)> {
     Some((bits.map_or(0, |bits| 1_usize.checked_shl(bits.into()).unwrap_or(usize::MAX)), mask))
 }
 
-/// The domain of Services and Pods.
+/// Returns the domain of Services and Pods.
 pub fn domain(args: &[String]) -> String {
     values(args, "--cluster-domain=").last().unwrap_or(CLUSTER_DOMAIN).trim_matches('.').to_lowercase()
 }

@@ -1,28 +1,28 @@
-//! An image with an id of its own in a node's containerd.
+//! Rewriting of an image so that it has its own ID in containerd on a node.
 //!
-//! A kubelet of v1.35 and later keeps a record of each image that it has pulled, by the image's id, which is the digest of
-//! its configuration, and by the names that it was pulled under. Of an image that it never pulled it takes no notice. One
-//! that was put into containerd behind its back and has the id of one that it pulled under another name, no Pod may use
-//! (kubernetes/kubernetes#138175): `ErrImageNeverPull`, or a pull that nobody can serve. It keeps its records in memory, so
-//! that nothing can be done about them while it runs. So what is put there has a label in its configuration that no image
-//! of a registry has, and thus another id: the same layers, programs and settings.
+//! A kubelet of v1.35 and later records each image that it has pulled by the image ID, which is the digest of its
+//! configuration, and by the names that it was pulled with. It ignores images that it never pulled. If an image is
+//! imported into containerd with the ID of an image that the kubelet pulled with another name, no Pod may use it
+//! (kubernetes/kubernetes#138175): `ErrImageNeverPull`, or a pull that no registry can serve. The records are kept in
+//! memory, so they cannot be changed while it runs. An imported image therefore has a label in its configuration that
+//! no image of a registry has, and thus another ID with the same layers, programs and settings.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::names;
 
-/// The label in the image's configuration; its value is the image's name in containerd.
+/// Label in the image configuration; its value is the name of the image in containerd.
 const LABEL: &str = "localcluster.dev/preloaded-as";
-/// By this annotation of an archive's index, containerd names an image.
+/// Annotation in the index of an archive from which containerd takes the name of an image.
 const NAME: &str = "io.containerd.image.name";
 
-/// Some content of an image, by its digest.
+/// A content blob of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    /// `sha256:` and the hash.
+    /// Digest: `sha256:` and the hash.
     pub digest: String,
-    /// The content.
+    /// Content.
     pub content: Vec<u8>,
 }
 
@@ -33,23 +33,23 @@ impl Blob {
     }
 }
 
-/// A file of an archive in OCI's layout.
+/// A file of an archive in the OCI image layout.
 pub type File = (String, Vec<u8>);
 
-/// What of an image is made anew.
+/// The rewritten parts of an image.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
     blobs: Vec<Blob>,
 }
 
-/// The manifests of an index that are of images, by digest. Attestations are none: their platform is `unknown`.
+/// Returns the digests of the image manifests in an index. Attestations are skipped: their platform is `unknown`.
 pub fn manifests(index: &Value) -> Vec<String> {
     let all = index["manifests"].as_array().into_iter().flatten();
     let images = all.filter(|d| d["platform"]["os"] != "unknown");
     images.filter_map(|d| Some(d["digest"].as_str()?.to_owned())).collect()
 }
 
-/// The digest of a manifest's configuration; `None` when it is no manifest of an image.
+/// Returns the digest of the configuration in a manifest; `None` if it is not an image manifest.
 pub fn config(manifest: &Value) -> Option<String> {
     let config = &manifest["config"];
     let image = config["mediaType"].as_str().is_none_or(|kind| kind.contains("image"));
@@ -57,7 +57,7 @@ pub fn config(manifest: &Value) -> Option<String> {
 }
 
 impl Own {
-    /// A manifest with this configuration, made anew for the image of this name.
+    /// Returns a manifest with this configuration, rewritten for the image with this name.
     pub fn manifest(&mut self, manifest: &Value, config: &Value, name: &str) -> Option<Blob> {
         let mut config = config.clone();
         let settings = object(config.as_object_mut()?, "config")?;
@@ -69,7 +69,7 @@ impl Own {
         Some(self.keep(&manifest))
     }
 
-    /// An index in which these manifests, by their old digests, are those that were made anew.
+    /// Returns an index in which these manifests, by their old digests, are replaced by the rewritten ones.
     pub fn index(&mut self, index: &Value, made: &[(String, Blob)]) -> Option<Blob> {
         let mut index = index.clone();
         for descriptor in index.get_mut("manifests")?.as_array_mut()? {
@@ -85,8 +85,8 @@ impl Own {
         blob
     }
 
-    /// The archive of the image of this name that `top`, an index or a manifest of this kind, is the top of. What has not
-    /// changed is not in it, as containerd has it.
+    /// Returns the archive of the image with this name and the root `top`, an index or a manifest of this media type.
+    /// Unchanged content is not included, since containerd has it.
     pub fn archive(&self, top: &Blob, kind: &str, name: &str) -> Vec<File> {
         let mut descriptor = json!({"mediaType": kind, "annotations": {NAME: name}});
         describe(&mut descriptor, top);
@@ -104,7 +104,7 @@ impl Own {
     }
 }
 
-/// An object below this one, made where there is none.
+/// Returns the object at `key`, which is created if it is missing.
 fn object<'a>(of: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
     let value = of.entry(key).or_insert(Value::Null);
     if value.is_null() {
@@ -136,7 +136,7 @@ mod tests {
         serde_json::from_slice(&file.unwrap_or_else(|| panic!("no {path}")).1).unwrap()
     }
 
-    /// The blob that a descriptor names, which has to be what it says.
+    /// Returns the blob that a descriptor references, which must match it.
     fn follow(files: &[File], descriptor: &Value) -> Value {
         let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         let path = format!("blobs/sha256/{digest}");

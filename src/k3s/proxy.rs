@@ -1,25 +1,25 @@
-//! A proxy on the way out of a cluster's nodes: what must not be asked of it.
+//! Destinations that nodes with an HTTP proxy connect to directly.
 //!
-//! K3s and containerd take their proxy from the environment, when they start. K3s adds the Pods' and Services' networks
-//! and the cluster's domain to what goes past it, but on servers only, after containerd was started
-//! (k3s-io/k3s#2377); nobody adds what is on the cluster's Docker network. Without that, nodes ask a proxy outside for
-//! the API server, for each other and for registries (k3d-io/k3d#341).
+//! K3s and containerd read their proxy from the environment when they start. K3s adds the networks of Pods and Services
+//! and the cluster domain to the exceptions, but on servers only, and after containerd was started (k3s-io/k3s#2377);
+//! nothing adds the hosts on the Docker network of the cluster. Without them, nodes would use an outside proxy for the
+//! API server, for each other and for registries (k3d-io/k3d#341).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The variables that name a proxy. K3s hands those that begin with [`CONTAINERD`] to containerd alone, without that.
+/// Variables that set a proxy. K3s passes those with the prefix [`CONTAINERD`] to containerd only, without the prefix.
 const PROXIES: [&str; 2] = ["HTTP_PROXY", "HTTPS_PROXY"];
-/// The variable that lists what goes past it.
+/// Variable that lists the exceptions.
 const PAST: &str = "NO_PROXY";
 const CONTAINERD: &str = "CONTAINERD_";
 
-/// A variable's name in capitals and without what makes it containerd's.
+/// Returns the name of a variable in upper case without the prefix for containerd, and whether it had the prefix.
 fn plain(name: &str) -> (bool, String) {
     let rest = name.strip_prefix(CONTAINERD);
     (rest.is_some(), rest.unwrap_or(name).to_ascii_uppercase())
 }
 
-/// Whether an environment names a proxy.
+/// Reports whether an environment sets a proxy.
 pub fn is_set(env: &BTreeMap<String, String>) -> bool {
     let names = |(name, value): (&String, &String)| {
         PROXIES.contains(&plain(name).1.as_str()) && !value.trim().is_empty()
@@ -27,11 +27,11 @@ pub fn is_set(env: &BTreeMap<String, String>) -> bool {
     env.iter().any(names)
 }
 
-/// The variables that take the place of the user's own in a node's environment: what the user lets past the proxy, and
-/// then what is `inside` and is not in that list yet. None where there is no proxy.
+/// Returns the variables that replace the user's in the environment of a node: the user's exceptions, followed by the
+/// entries of `inside` that they do not contain yet. Returns none if no proxy is set.
 ///
-/// All that are there get the same list. For K3s the one in capitals counts, for others that in small letters, and
-/// which of K3s's and containerd's own counts for containerd depends on their order (k3s-io/k3s#5642).
+/// All variants get the same list. K3s prefers the upper-case one, others the lower-case one, and whether the variable
+/// for K3s or the one for containerd applies to containerd depends on their order (k3s-io/k3s#5642).
 pub fn past(env: &BTreeMap<String, String>, inside: &[String]) -> BTreeMap<String, String> {
     if !is_set(env) {
         return BTreeMap::new();
@@ -57,7 +57,7 @@ pub fn past(env: &BTreeMap<String, String>, inside: &[String]) -> BTreeMap<Strin
     names.into_iter().map(|name| (name, all.clone())).collect()
 }
 
-/// The lists of what goes past a proxy, of a container's environment as the engine tells it (`NAME=value`).
+/// Returns the lists of exceptions in the environment of a container as reported by the engine (`NAME=value`).
 pub fn lists<'a>(env: impl Iterator<Item = &'a str>) -> Vec<String> {
     let list = |line: &'a str| {
         let (name, value) = line.split_once('=')?;
@@ -66,9 +66,9 @@ pub fn lists<'a>(env: impl Iterator<Item = &'a str>) -> Vec<String> {
     env.filter_map(list).collect()
 }
 
-/// Whether a host name goes past the proxy by such a list, as Go's programs read it: a name stands for itself and for all
-/// below it, one that begins with a dot only for those, and an asterisk for everything. Names are not resolved, so that a
-/// network never stands for one.
+/// Reports whether a host name is an exception by such a list, as Go programs read it: a name matches itself and its
+/// subdomains, a name with a leading dot only the subdomains, and an asterisk everything. Names are not resolved, so a
+/// network never matches one.
 pub fn passes(list: &str, host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
@@ -113,7 +113,7 @@ mod tests {
         let theirs = past(&[proxy, ("NO_PROXY", "corp.example, K3D-dev-serverlb,,10.0.0.0/8 ")]);
         let all = "corp.example,K3D-dev-serverlb,10.0.0.0/8,localhost,172.31.0.0/24";
         assert_eq!(theirs, env(&[("NO_PROXY", all)]));
-        // Of both spellings, programs read one or the other.
+        // Programs read one spelling or the other.
         let both = past(&[proxy, ("no_proxy", "b.example"), ("NO_PROXY", "a.example")]);
         let all = format!("a.example,b.example,{OURS}");
         assert_eq!(both, env(&[("NO_PROXY", &all), ("no_proxy", &all)]));

@@ -1,7 +1,7 @@
-//! K3s's `registries.yaml`: where nodes look for images, how they log in there and whom they trust.
+//! The registries file of K3s, `registries.yaml`: mirrors, credentials and TLS configuration.
 //!
-//! What the operator knows, what the spec lists and what the user's own file says are each a [`Registries`]; they are
-//! merged, checked and written as one.
+//! The entries that the operator generates, the lists of the spec and the user's own file are each a [`Registries`];
+//! they are merged, checked and rendered into one file.
 
 mod check;
 mod endpoint;
@@ -20,51 +20,51 @@ pub use parse::{parse, parse_rendered};
 
 pub use super::hosts_toml::neutral_hosts;
 
-/// The port that a registry listens on in its container.
+/// Port that a registry listens on in its container.
 pub const REGISTRY_PORT: u16 = 5000;
 
-/// What is in the file.
+/// Content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registries {
-    /// By registry as image names begin, or `*` for all that have no entry.
+    /// Mirrors by registry as it appears in image names, or `*` for all registries without an entry.
     pub mirrors: BTreeMap<String, Mirror>,
-    /// By the host of an endpoint with its port, as in its URL.
+    /// Configurations by the host of an endpoint with its port, as in its URL.
     pub configs: BTreeMap<String, HostConfig>,
 }
 
-/// Where a registry's images are looked for before the registry itself is asked.
+/// Mirrors that are tried before a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mirror {
-    /// The URLs, in the order in which they are asked.
+    /// URLs of the mirrors in the order in which they are tried.
     pub endpoints: Vec<String>,
-    /// Replacements by regular expressions on the image's name without registry and tag.
+    /// Replacements by regular expressions on the name of the image without registry and tag.
     pub rewrites: BTreeMap<String, String>,
 }
 
-/// How a host is talked to.
+/// Credentials and TLS configuration of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostConfig {
-    /// The login.
+    /// Credentials.
     pub auth: Option<Auth>,
-    /// Whom to trust.
+    /// TLS configuration.
     pub tls: Option<Tls>,
 }
 
-/// A login. There are three ways to say it: name and password, both in one (`auth`), or a token.
+/// Credentials in one of three forms: username and password, both in one value (`auth`), or a token.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Auth {
-    /// The name.
+    /// Username.
     pub username: Option<String>,
-    /// The password.
+    /// Password.
     pub password: Option<String>,
     /// `name:password` in base64.
     pub auth: Option<String>,
-    /// A token to get access tokens with.
+    /// Token that is exchanged for access tokens.
     pub identity_token: Option<String>,
 }
 
 impl std::fmt::Debug for Auth {
-    /// Which of them there are, and nothing of what they say.
+    /// Formats the names of the fields that are set, without their values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let fields = [
             ("username", &self.username),
@@ -76,23 +76,24 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// Whom to trust, and how to prove who the node is. Paths are those in the node.
+/// Certificates to trust and to present, as paths in the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate authorities.
+    /// Certificate authorities to trust.
     pub ca_file: Option<String>,
-    /// The node's certificate.
+    /// Client certificate of the node.
     pub cert_file: Option<String>,
-    /// Its key.
+    /// Key of the client certificate.
     pub key_file: Option<String>,
-    /// Trust anyone.
+    /// Skips verification.
     pub insecure_skip_verify: Option<bool>,
 }
 
 impl Registries {
-    /// Puts `over` on top. Nothing that only one of the two names is lost, and no key touches another. On one key each
-    /// field of `over` wins where it is set: a list of endpoints or of rewrites as a whole, since half of either would
-    /// be nobody's; fields of `tls` one by one; those of `auth` too, as far as [`Auth::merge`] lets them.
+    /// Merges `over` into the file with precedence. Entries that only one of the two has are kept, and different keys
+    /// do not affect each other. For the same key, each field that `over` sets takes precedence: lists of endpoints and
+    /// of rewrites as a whole, since a mixture would match neither; fields of `tls` individually; those of `auth` too,
+    /// within the limits of [`Auth::merge`].
     pub fn merge(&mut self, mut over: Registries) {
         self.name_docker_hub();
         over.name_docker_hub();
@@ -116,8 +117,8 @@ impl Registries {
         }
     }
 
-    /// All logins, by host. K3s copies them into containerd's configuration when it starts, so that nodes have to be
-    /// restarted when these differ, and for nothing else in the file.
+    /// Returns all credentials by host. K3s copies them into the configuration of containerd when it starts, so nodes
+    /// must be restarted when they change, and for nothing else in the file.
     pub fn auth(&self) -> BTreeMap<String, Auth> {
         self.configs
             .iter()
@@ -126,9 +127,9 @@ impl Registries {
             .collect()
     }
 
-    /// Moves the login for Docker Hub to where containerd looks for it: under the host that it talks to and not, as
-    /// with TLS, under the registry's name, where K3s takes it without a word and nobody reads it
-    /// (k3s-io/k3s#3937, k3d-io/k3d#1557).
+    /// Moves the credentials for Docker Hub to the key that containerd looks up: the host that it connects to and not,
+    /// as with TLS, the name of the registry, where K3s silently accepts them without effect (k3s-io/k3s#3937,
+    /// k3d-io/k3d#1557).
     fn name_docker_hub(&mut self) {
         let Some(hub) = self.configs.get_mut(DOCKER_HUB) else { return };
         let Some(auth) = hub.auth.take() else { return };
@@ -140,9 +141,9 @@ impl Registries {
 }
 
 impl Auth {
-    /// Puts `over` on top. Where it says anything, it decides by which of the three ways to log in, and what was there
-    /// of the other two goes: containerd takes a name before a token and a token before `auth`, so that one left behind
-    /// would beat the user's. Within name and password each wins by itself.
+    /// Merges `over` into the credentials with precedence. If it sets any field, it determines which of the three forms
+    /// is used, and the other two are removed: containerd prefers a username to a token and a token to `auth`, so a
+    /// remaining one would override the user's. Username and password take precedence individually.
     fn merge(&mut self, over: Auth) {
         if over.is_empty() {
             return;
@@ -164,7 +165,7 @@ impl Auth {
 }
 
 impl Tls {
-    /// The paths of all files that it names.
+    /// Returns the paths of all referenced files.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().map(String::as_str)
     }
@@ -257,7 +258,7 @@ mod tests {
         assert!(merged("{username: u, password: p}", "{}") == named);
     }
 
-    /// k3d-io/k3d#1291: an entry of the user's emptied the endpoints that were there.
+    /// k3d-io/k3d#1291: an entry of the user emptied the existing endpoints.
     #[test]
     fn k3d_9_no_endpoint_list_is_emptied() {
         let mut base = of_registries(&[Mirrored {

@@ -1,27 +1,27 @@
-//! How tools such as Tilt and Skaffold find a cluster's registry: the ConfigMap of KEP-1755.
+//! The ConfigMap of KEP-1755, by which tools such as Tilt and Skaffold discover the registry of a cluster.
 
-/// Its namespace, which everyone may read.
+/// Namespace of the ConfigMap, which everyone may read.
 pub const NAMESPACE: &str = "kube-public";
-/// Its name.
+/// Name of the ConfigMap.
 pub const CONFIG_MAP: &str = "local-registry-hosting";
-/// The key of the first, and only, version.
+/// Key of the first and only version.
 pub const KEY: &str = "localRegistryHosting.v1";
 
-/// Where people read on.
+/// URL of the documentation for users.
 const HELP: &str = "https://github.com/kubernetes/enhancements/tree/master/keps/sig-cluster-lifecycle/generic/1755-communicating-a-local-registry";
 
-/// The registry that a cluster advertises. The KEP knows only one.
+/// Registry that a cluster advertises. The KEP supports only one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertised {
-    /// Its container's name, which nodes and Pods resolve.
+    /// Name of the container, which nodes and Pods resolve.
     pub hostname: String,
-    /// Its port in the container.
+    /// Port in the container.
     pub port: u16,
-    /// Where it is reached on the Docker host; `None` while that is not known.
+    /// Address on the Docker host; `None` while it is unknown.
     pub host: Option<String>,
 }
 
-/// The content of the key; `None` while it is not known where the registry is reached.
+/// Returns the value of the key; `None` while the address of the registry is unknown.
 pub fn render(registry: &Advertised) -> Option<String> {
     let Advertised { hostname, port, host } = registry;
     let host = host.clone()?;

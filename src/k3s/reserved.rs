@@ -1,24 +1,24 @@
-//! What of the host a node's kubelet is told to leave to others.
+//! Resources of the host that the kubelet of a node reserves.
 //!
-//! A kubelet in a container sees the whole host as its capacity, whatever the container may use, and would let the
-//! scheduler send it Pods for all of that: they would be killed, or starve. What is beyond the container's limits is
-//! reserved, so that `status.allocatable` of the Node is the limit.
+//! A kubelet in a container sees the whole host as its capacity, regardless of the limits of the container, so the
+//! scheduler would assign Pods for all of it, which would be killed or starve. Resources beyond the limits of the
+//! container are reserved, so that `status.allocatable` of the Node equals the limit.
 
-/// The flag of kubelet that says so.
+/// The kubelet flag for reservations.
 const FLAG: &str = "system-reserved";
 
-/// What a node may use; `None` is without a limit.
+/// Resource limits of a node; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// Memory in bytes.
     pub memory: Option<i64>,
-    /// Processors in billionths of a core.
+    /// CPUs in billionths.
     pub nano_cpus: Option<i64>,
 }
 
-/// K3s's argument for a node with these limits on a host that has `memory` bytes and `cpus` cores, 0 where that is not
-/// known. `None` where nothing is to be reserved: without limits, with limits that are no less than what there is, and
-/// where the user's own arguments say what to reserve.
+/// Returns the K3s argument for a node with these limits on a host with `memory` bytes and `cpus` CPUs, 0 if unknown.
+/// Returns `None` if nothing needs to be reserved: without limits, with limits at or above the capacity, or if the
+/// user's arguments contain a reservation.
 pub fn argument(limits: Limits, memory: i64, cpus: i64, own: &[String]) -> Option<String> {
     if own.iter().any(|arg| is_reservation(arg)) {
         return None;
@@ -26,15 +26,15 @@ pub fn argument(limits: Limits, memory: i64, cpus: i64, own: &[String]) -> Optio
     let beyond =
         |limit: Option<i64>, capacity: i64| limit.map(|l| capacity.saturating_sub(l)).filter(|r| *r > 0);
     let memory = beyond(limits.memory, memory).map(|bytes| format!("memory={bytes}"));
-    // In thousandths, and less rather than more.
+    // In thousandths, rounded down.
     let cpus = beyond(limits.nano_cpus, cpus.saturating_mul(1_000_000_000)).map(|nano| nano / 1_000_000);
     let cpus = cpus.filter(|milli| *milli > 0).map(|milli| format!("cpu={milli}m"));
     let parts: Vec<String> = memory.into_iter().chain(cpus).collect();
     (!parts.is_empty()).then(|| format!("--kubelet-arg={FLAG}={}", parts.join(",")))
 }
 
-/// Whether an argument of K3s is kubelet's flag: K3s takes it with two hyphens in front, and with `+` or `-` before the
-/// value.
+/// Reports whether a K3s argument sets the kubelet flag: K3s accepts it with two leading hyphens, and with `+` or `-`
+/// before the value.
 fn is_reservation(arg: &str) -> bool {
     arg.strip_prefix("--kubelet-arg=").is_some_and(|flag| {
         let name = flag.trim_start_matches("--").split('=').next().unwrap_or_default();
@@ -61,7 +61,7 @@ mod tests {
             Some("--kubelet-arg=system-reserved=memory=6442450944")
         );
         assert_eq!(said(None, Some(500_000_000)).as_deref(), Some("--kubelet-arg=system-reserved=cpu=3500m"));
-        // Rounded so that all of the limit can be used.
+        // Rounded so that the limit can be used in full.
         assert_eq!(said(None, Some(500_000_001)).as_deref(), Some("--kubelet-arg=system-reserved=cpu=3499m"));
     }
 

@@ -1,6 +1,6 @@
 //! Join tokens: a bare secret, or `K10<hash of the CA>::<user>:<secret>`.
 
-/// The secret of a token.
+/// Returns the secret of a token.
 pub fn secret_of(token: &[u8]) -> Option<&[u8]> {
     let token = token.trim_ascii();
     let whole = token.starts_with(b"K10").then(|| token.windows(2).position(|w| w == b"::")).flatten();
@@ -14,8 +14,8 @@ pub fn secret_of(token: &[u8]) -> Option<&[u8]> {
     (!secret.is_empty()).then_some(secret)
 }
 
-/// Whether a token is a secret alone, of characters that mean nothing to a shell, a URL or K3s's own files. Only such a
-/// one can take the place of another.
+/// Reports whether a token is a bare secret of characters without special meaning in a shell, a URL or the files of
+/// K3s. Only such a token can replace another one.
 pub fn is_bare(token: &[u8]) -> bool {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
     !token.is_empty() && token.len() <= 512 && !token.starts_with(b"-") && token.iter().all(plain)

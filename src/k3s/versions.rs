@@ -1,13 +1,13 @@
-//! K3s versions and image tags: `v1.36.2+k3s1` is the tag `v1.36.2-k3s1`, since a tag can't hold a `+`.
+//! K3s versions and image tags: `v1.36.2+k3s1` is the tag `v1.36.2-k3s1`, since a tag cannot contain `+`.
 
 use std::cmp::Ordering;
 
-/// The tag of a version's image.
+/// Returns the tag of the image of a version.
 pub fn tag(version: &str) -> String {
     version.replace('+', "-")
 }
 
-/// The version of a node image by its reference's tag; `None` where the tag is not one of K3s's.
+/// Returns the version of a node image by the tag of its reference; `None` if it is not a K3s tag.
 pub fn of_image(reference: &str) -> Option<String> {
     let name = reference.split('@').next()?;
     let tag = name.rsplit('/').next()?.split_once(':')?.1;
@@ -17,19 +17,19 @@ pub fn of_image(reference: &str) -> Option<String> {
     Version::parse(&version).map(|_| version)
 }
 
-/// A version that can be compared. The build number counts, other than in semantic versioning.
+/// A comparable version. Unlike in semantic versioning, the build number counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Major, minor, patch.
+    /// Major, minor and patch version.
     pub numbers: [u64; 3],
-    /// `rc1` and the like; a version without comes after those with.
+    /// Pre-release such as `rc1`; a version without one is higher.
     pub pre: Option<String>,
-    /// The number after `+k3s`.
+    /// Number after `+k3s`.
     pub build: u64,
 }
 
 impl Version {
-    /// Of `v1.36.2+k3s1` or `v1.36.2-rc1+k3s1`.
+    /// Parses `v1.36.2+k3s1` or `v1.36.2-rc1+k3s1`.
     pub fn parse(text: &str) -> Option<Self> {
         let (core, build) = text.strip_prefix('v')?.split_once("+k3s")?;
         let (numbers, pre) = match core.split_once('-') {
@@ -44,14 +44,14 @@ impl Version {
         Some(Self { numbers, pre, build: build.parse().ok()? })
     }
 
-    /// Whether its kubelet refuses hosts with cgroup v1 unless told otherwise (Kubernetes 1.35 and later).
+    /// Reports whether the kubelet rejects hosts with cgroup v1 by default (Kubernetes 1.35 and later).
     pub fn refuses_cgroup_v1(&self) -> bool {
         (self.numbers[0], self.numbers[1]) >= (1, 35)
     }
 }
 
 impl std::fmt::Display for Version {
-    /// As K3s writes it.
+    /// Formats the version as K3s does.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [major, minor, patch] = self.numbers;
         write!(f, "v{major}.{minor}.{patch}")?;

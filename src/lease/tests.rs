@@ -45,7 +45,7 @@ fn ones_own_is_renewed_even_when_it_ended() {
 fn anothers_is_taken_only_when_it_ended() {
     let theirs = held("b", "2026-11-25T01:00:00Z");
     assert_eq!(next_spec(Some(&theirs), "a", 15, time("2026-11-25T01:00:14.9Z")), None);
-    // A clock that is behind does not take it either.
+    // A clock that is behind does not acquire it either.
     assert_eq!(next_spec(Some(&theirs), "a", 15, time("2026-11-25T00:00:00Z")), None);
     let spec = next_spec(Some(&theirs), "a", 15, time("2026-11-25T01:00:15Z")).unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
@@ -62,13 +62,13 @@ fn a_released_one_is_free_at_once() {
     assert!(next_spec(Some(&empty), "a", 15, now).is_some());
 }
 
-/// An elector whose time of day is tokio's, so that a paused test waits for nothing.
+/// An elector with the clock of tokio, so that a paused test does not wait.
 fn elector(api: &FakeApi, me: &str, start: Instant) -> Elector {
     let clock = move || time("2026-11-25T00:00:00Z") + start.elapsed();
     Elector { clock: Arc::new(clock), ..Elector::new(api.client(), "ns", "operator", me) }
 }
 
-/// A contender in a task of its own.
+/// A candidate in its own task.
 struct Contender {
     stop: CancellationToken,
     roles: Arc<Mutex<Vec<Role>>>,
@@ -188,7 +188,7 @@ async fn a_lease_that_was_taken_is_lost() {
     assert_eq!(api.get(PATH).unwrap()["spec"]["holderIdentity"], "b");
 }
 
-/// Both see a free Lease; one write is the first.
+/// Both see a free Lease; only the first write succeeds.
 #[tokio::test]
 async fn of_two_that_write_one_wins() {
     let (api, start) = (FakeApi::default(), Instant::now());

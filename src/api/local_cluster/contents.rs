@@ -1,4 +1,4 @@
-//! What is put into a LocalCluster's nodes, and where it comes from.
+//! Content of the nodes of a LocalCluster: files, manifests and their sources.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -6,87 +6,87 @@ use serde::{Deserialize, Serialize};
 use super::NodeSet;
 use crate::api::schema;
 
-/// A text, or where it is.
+/// A text, given inline or by reference.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::one_source())]
 pub struct TextSource {
-    /// The text itself, without anything secret in it.
+    /// Inline text. It must not contain secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub inline: Option<String>,
-    /// A Secret in this namespace that has it under `key`.
+    /// Name of a Secret in the same namespace that contains the text at `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub secret_name: Option<String>,
-    /// A ConfigMap in this namespace that has it under `key`.
+    /// Name of a ConfigMap in the same namespace that contains the text at `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub config_map_name: Option<String>,
-    /// The key in the Secret or ConfigMap. Default: `registries.yaml`.
+    /// Key in the Secret or ConfigMap. Defaults to `registries.yaml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::secret_key())]
     pub key: Option<String>,
 }
 
-/// A file in nodes: its content is one of `inline`, `secret` and `configMap`.
+/// A file in the nodes. Exactly one of `inline`, `secret` and `configMap` provides its content.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::one_content())]
 pub struct FileEntry {
-    /// The absolute path in the node: `/etc/ssl/certs/corp.pem`. Paths that K3s, Docker or the operator write are
+    /// Absolute path in the node: `/etc/ssl/certs/corp.pem`. Paths that K3s, Docker or the operator write to are
     /// refused.
     #[schemars(length(max = 255), transform = schema::file_path)]
     pub path: String,
-    /// The content itself, at most 64 KiB and nothing secret. The file's mode is 0644.
+    /// Inline content, at most 64 KiB. It must not contain secrets. The file has mode 0644.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub inline: Option<String>,
-    /// A key of a Secret in this namespace. The file's mode is 0600.
+    /// Key of a Secret in the same namespace. The file has mode 0600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<KeyRef>,
-    /// A key of a ConfigMap in this namespace. The file's mode is 0644.
+    /// Key of a ConfigMap in the same namespace. The file has mode 0644.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<KeyRef>,
-    /// The nodes that get it: All, Servers or Agents. Default: All.
+    /// Nodes that get the file: All, Servers or Agents. Defaults to All.
     #[serde(default)]
     pub nodes: NodeSet,
 }
 
-/// A manifest that K3s applies: its content is one of `inline`, `secret` and `configMap`.
+/// A manifest that K3s applies. Exactly one of `inline`, `secret` and `configMap` provides its content.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::one_content())]
 pub struct ManifestEntry {
-    /// A name, unique in the list: at most 40 lower-case letters, digits and hyphens. K3s's Addon for it is called
-    /// `localcluster-<name>`.
+    /// Name of the manifest, unique in the list: at most 40 lowercase letters, digits and hyphens. The Addon that K3s
+    /// creates for it is named `localcluster-<name>`.
     #[schemars(length(max = 40))]
     #[x_kube(validation = schema::manifest_name())]
     pub name: String,
-    /// The manifest itself, at most 64 KiB and nothing secret: objects in YAML or JSON, each with apiVersion, kind and
-    /// metadata.name. Those without a namespace go to `default`.
+    /// Inline manifest, at most 64 KiB: objects in YAML or JSON, each with apiVersion, kind and metadata.name. Objects
+    /// without a namespace are created in `default`. It must not contain secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub inline: Option<String>,
-    /// A key of a Secret in this namespace that has it.
+    /// Key of a Secret in the same namespace that contains the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<KeyRef>,
-    /// A key of a ConfigMap in this namespace that has it.
+    /// Key of a ConfigMap in the same namespace that contains the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<KeyRef>,
 }
 
-/// A key of a Secret or ConfigMap in the same namespace.
+/// Reference to a key of a Secret or ConfigMap in the same namespace.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyRef {
-    /// The object's name.
+    /// Name of the object.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub name: String,
-    /// The key in its data.
+    /// Key in the data of the object.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::secret_key())]
     pub key: String,

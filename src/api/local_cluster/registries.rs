@@ -1,4 +1,4 @@
-//! What a LocalCluster pulls images from.
+//! Registries that a LocalCluster pulls images from.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -9,46 +9,42 @@ use crate::api::{
     schema,
 };
 
-/// The image registries that the nodes pull from.
-///
-/// All of it is merged into K3s's registries file: first what the operator makes of `use`, `create` and `containers`,
-/// then `mirrors` and `configs`, then `config`; on one key, each field of the later one wins. A change takes effect in
-/// the running nodes within seconds and restarts nothing, except that changed credentials, and `defaultEndpoint`,
-/// replace the node containers, one at a time.
+/// Image registries that the nodes pull from.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistriesSpec {
-    /// Registry objects. What was pushed to one of them can be pulled by the name it was pushed under; what a
-    /// pull-through cache stands for is pulled through it. At most 16.
+    /// Registry objects to use. Images that were pushed to one of them can be pulled by the name they were pushed with;
+    /// images of a registry that has a pull-through cache here are pulled through the cache. At most 16.
     #[serde(rename = "use", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = schema::used_twice(), merge_strategy = ListMerge::Atomic)]
     pub used: Vec<RegistryRef>,
-    /// A Registry of this cluster's own: an object named `<name>-registry` with this spec, which is used like the
-    /// others and deleted with the cluster.
+    /// Spec of a Registry for this cluster only: an object named `<name>-registry`, which is used like the registries
+    /// in `use` and deleted with the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<RegistrySpec>,
-    /// Registries in containers that somebody else runs on this Docker host. They are connected to the cluster's
-    /// network while the cluster lives and are not changed otherwise. At most 16.
+    /// Registries in containers on the Docker host that are not managed by the operator. They are connected to the
+    /// network of the cluster while the cluster exists, and are not modified otherwise. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub containers: Vec<RegistryContainer>,
-    /// Where the images of a registry are looked for first, as in K3s's registries file. At most 32.
+    /// Mirrors to try before a registry, as in the registries file of K3s. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["registry".into()]))]
     pub mirrors: Vec<MirrorSpec>,
-    /// How to log in to hosts and whom to trust there, as in K3s's registries file. At most 32.
+    /// Credentials and TLS configuration of registry hosts, as in the registries file of K3s. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into()]))]
     pub configs: Vec<RegistryConfig>,
-    /// A K3s registries file (`registries.yaml`), which wins over all of the above, field by field.
+    /// A registries file of K3s (`registries.yaml`). Its fields take precedence over all others here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TextSource>,
-    /// Whether a registry itself is asked after all of its mirrors. `false` sets K3s's
-    /// --disable-default-registry-endpoint; K3s heeds it only for registries that no config names.
+    /// Specifies whether containerd falls back to a registry itself after all of its mirrors. `false` sets
+    /// --disable-default-registry-endpoint, which K3s only applies to registries without an entry in `configs`.
+    /// Defaults to true.
     #[serde(default = "yes")]
     pub default_endpoint: bool,
 }
@@ -67,34 +63,36 @@ impl Default for RegistriesSpec {
     }
 }
 
-/// A Registry object.
+/// Reference to a Registry object.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RegistryRef {
-    /// Its name.
+    /// Name of the Registry.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub name: String,
-    /// Its namespace. Default: this one. A Registry of another one must allow it by `allowedNamespaces`.
+    /// Namespace of the Registry. Defaults to the namespace of this object. A Registry in another namespace must list
+    /// this namespace in `allowedNamespaces`.
     #[serde(default)]
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::namespace())]
     pub namespace: String,
 }
 
-/// A registry in a container that somebody else runs.
+/// A registry in a container that is not managed by the operator.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryContainer {
-    /// The container's name: `registry.localhost`.
+    /// Name of the container: `registry.localhost`.
     #[schemars(length(max = 63))]
     #[x_kube(validation = schema::hostname())]
     pub name: String,
-    /// The port that the registry listens on in its container, by plain HTTP unless `mirrors` names another endpoint.
-    /// Default: 5000.
+    /// Port that the registry listens on in its container, with plain HTTP unless `mirrors` contains another endpoint.
+    /// Defaults to 5000.
     #[serde(default = "registry_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// The port of the Docker host that leads there, if any, for images that were pushed by it.
+    /// Port of the Docker host that the registry is published on, for images that were pushed with it. Defaults to
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub host_port: Option<i32>,
@@ -104,85 +102,89 @@ fn registry_port() -> i32 {
     5000
 }
 
-/// Where the images of a registry are looked for first.
+/// Mirrors of a registry.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MirrorSpec {
-    /// The registry as image names begin: `docker.io`, `registry.example:5000`, or `*` for all that have no entry.
+    /// Registry as it appears in image names: `docker.io`, `registry.example:5000`, or `*` for all registries without
+    /// an entry.
     #[schemars(length(max = 260))]
     #[x_kube(validation = schema::mirrored(), validation = schema::mirrored_word())]
     pub registry: String,
-    /// The URLs to ask, in this order: `https://mirror.example`, `http://cache:5000`, `https://mirror.example/v2/hub`
-    /// for what is below a path. Default: those that the operator knows for this registry. At most 8.
+    /// URLs of the mirrors in the order in which they are tried: `https://mirror.example`, `http://cache:5000`, or
+    /// `https://mirror.example/v2/hub` for a mirror below a path. Defaults to the endpoints that the operator knows for
+    /// this registry. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 270)), transform = schema::endpoints)]
     pub endpoints: Vec<String>,
-    /// Changes to image names on their way to the endpoints. At most 16.
+    /// Rewrites of image names in requests to the endpoints. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub rewrites: Vec<Rewrite>,
 }
 
-/// A change to image names.
+/// A rewrite of image names.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = schema::replacement_slash())]
 pub struct Rewrite {
-    /// A regular expression (RE2) on the name without registry and tag: `^library/(.*)`.
+    /// Regular expression (RE2) that is matched against the name without registry and tag: `^library/(.*)`.
     #[schemars(length(max = 255))]
     #[x_kube(validation = schema::pattern_slash())]
     pub pattern: String,
-    /// What the match becomes, with `$1` for the first group: `mirror/$1`.
+    /// Replacement of the match, where `$1` is the first group: `mirror/$1`.
     #[schemars(length(max = 255))]
     pub replacement: String,
 }
 
-/// How to log in to a host and whom to trust there.
+/// Credentials and TLS configuration of a registry host.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RegistryConfig {
-    /// The host of an endpoint, with its port where the URL has one: `registry.example:5443`. Not the registry that it
-    /// is a mirror of.
+    /// Host of an endpoint, with its port if the URL has one: `registry.example:5443`. This is not the registry that
+    /// the endpoint mirrors.
     #[schemars(length(max = 260))]
     #[x_kube(validation = schema::config_host())]
     pub host: String,
-    /// A Secret in this namespace: of type kubernetes.io/basic-auth or kubernetes.io/dockerconfigjson, or with the keys
-    /// `username` and `password`, or `auth` (both in base64, as `name:password`), or `identity_token`.
+    /// Secret in the same namespace with the credentials: of type kubernetes.io/basic-auth or
+    /// kubernetes.io/dockerconfigjson, or with the keys `username` and `password`, `auth` (base64 of `name:password`),
+    /// or `identity_token`. Changing them replaces all nodes in a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<SecretRef>,
-    /// TLS.
+    /// TLS configuration. Changes take effect on the running nodes without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RegistryTls>,
 }
 
-/// A Secret in the same namespace.
+/// Reference to a Secret in the same namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub secret_name: String,
 }
 
-/// Whom to trust at a host, and how to prove who the node is.
+/// Certificates that nodes trust and present at a registry host.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::one_ca())]
 pub struct RegistryTls {
-    /// A Secret in this namespace with the key `ca.crt`: the certificate authorities to trust, in PEM.
+    /// Secret in the same namespace with the key `ca.crt`: the certificate authorities to trust, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub ca_secret_name: Option<String>,
-    /// The same in a ConfigMap.
+    /// ConfigMap in the same namespace with the key `ca.crt`: the certificate authorities to trust, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub ca_config_map_name: Option<String>,
-    /// A Secret of type kubernetes.io/tls in this namespace: the nodes' own certificate and key.
+    /// Secret of type kubernetes.io/tls in the same namespace: the client certificate and key of the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub client_secret_name: Option<String>,
-    /// Trust anyone. Plain HTTP is another thing: an endpoint of `http://…`. Default: false.
+    /// Skips verification of the certificate. Plain HTTP is configured with an `http://` endpoint instead. Defaults to
+    /// false.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }

@@ -1,4 +1,4 @@
-//! The status of a LocalCluster.
+//! Status of a LocalCluster.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -6,80 +6,81 @@ use serde::{Deserialize, Serialize};
 
 use super::Protocol;
 
-/// What the cluster is now.
+/// Observed state of the cluster.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LocalClusterStatus {
-    /// The generation of the spec that this status speaks of; -1 before the operator has seen the object.
+    /// Generation of the spec that this status describes; -1 before the operator has processed the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The state in detail; `Ready` sums it up.
+    /// Conditions of the cluster; `Ready` summarizes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// When the cluster deletes itself, by `spec.ttl`. Not there while the annotation `localcluster.dev/hold` keeps it.
+    /// Time at which the cluster is deleted because of `spec.ttl`. Unset while the annotation `localcluster.dev/hold`
+    /// prevents it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// The K3s version that the servers run, as their Nodes tell it.
+    /// K3s version of the servers, as reported by their Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The node image in use.
+    /// Node image in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The API's URL on the Docker host.
+    /// URL of the API on the Docker host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The API's URLs by the place they are reached from.
+    /// URLs of the API by client location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
-    /// The Secret in this namespace that holds the kubeconfig.
+    /// Secret in the same namespace that contains the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,
-    /// The API's port on the Docker host, kept for the cluster's life.
+    /// Port of the API on the Docker host, kept for the lifetime of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_port: Option<HostPort>,
-    /// The published ports.
+    /// Published ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub ports: Vec<PortStatus>,
-    /// The Docker network.
+    /// Docker network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStatus>,
-    /// How many servers are wanted and ready.
+    /// Numbers of desired, existing and ready servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<PoolStatus>,
-    /// How many agents are wanted, exist and are ready.
+    /// Numbers of desired, existing and ready agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents: Option<PoolStatus>,
-    /// The label selector of the scale subresource.
+    /// Label selector of the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// The nodes.
+    /// Nodes of the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub nodes: Vec<NodeStatus>,
-    /// The servers that vote in etcd or are joining it, as they were last seen; empty where one server keeps its data in
-    /// SQLite. By it a majority that is lost is told from one that was never there.
+    /// Servers that were last observed as etcd voters or joining etcd; empty while a single server stores its data in
+    /// SQLite. It distinguishes a lost quorum from one that never existed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub voters: Vec<String>,
-    /// The server that the annotation `localcluster.dev/reset-quorum` named when etcd was reset by it. Nothing is reset
-    /// again before the annotation says something else, or was removed.
+    /// Server that the annotation `localcluster.dev/reset-quorum` named when it last reset etcd. etcd is not reset
+    /// again until the annotation has another value or was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quorum_reset: Option<String>,
-    /// The registries that the nodes pull from: Registry objects and containers of others.
+    /// Registries that the nodes pull from: Registry objects and unmanaged containers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cluster"]))]
     pub registries: Vec<UsedRegistryStatus>,
 }
 
-/// The API's URLs.
+/// URLs of the API.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
-    /// From the Docker host.
+    /// URL for clients on the Docker host.
     pub host: String,
-    /// From containers on the cluster's Docker network.
+    /// URL for containers on the Docker network of the cluster.
     pub network: String,
 }
 
@@ -87,10 +88,10 @@ pub struct Endpoints {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPort {
-    /// The address it is bound to.
+    /// IP address that the port is bound to.
     #[serde(rename = "hostIP")]
     pub host_ip: String,
-    /// Its number.
+    /// Port number.
     pub host_port: i32,
 }
 
@@ -98,46 +99,46 @@ pub struct HostPort {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortStatus {
-    /// As in `spec.ports`.
+    /// Name of the entry in `spec.ports`.
     pub name: String,
-    /// The address on the Docker host.
+    /// IP address on the Docker host.
     #[serde(rename = "hostIP")]
     pub host_ip: String,
-    /// The port on the Docker host.
+    /// Port on the Docker host.
     pub host_port: i32,
-    /// The port of the nodes.
+    /// Port of the nodes.
     pub port: i32,
-    /// The last port of the nodes, where it is a range; those of the host are as many.
+    /// Last port of the nodes if the entry is a range; the range of the Docker host has the same length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_port: Option<i32>,
-    /// The transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// Why it, or a part of the range, is not published now.
+    /// Reason why the port, or a part of the range, is currently not published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// The cluster's Docker network.
+/// Docker network of the cluster.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkStatus {
-    /// Its name.
+    /// Name of the network.
     pub name: String,
-    /// Its Docker id.
+    /// Docker ID of the network.
     pub id: String,
-    /// Its subnet.
+    /// Subnet of the network.
     pub subnet: String,
 }
 
-/// How many nodes of a pool.
+/// Numbers of nodes in a pool.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolStatus {
-    /// By the spec.
+    /// Number of nodes in the spec.
     pub desired: i32,
-    /// With a container.
+    /// Number of nodes with a container.
     pub replicas: i32,
-    /// Ready as Kubernetes Nodes, those that are yet to be replaced too.
+    /// Number of nodes with a Ready Node object, including outdated nodes.
     pub ready: i32,
 }
 
@@ -145,38 +146,38 @@ pub struct PoolStatus {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// The name of its container and of its Node.
+    /// Name of the container and of the Node object.
     pub name: String,
-    /// What it is for.
+    /// Role of the node.
     pub role: NodeRole,
-    /// Where it stands.
+    /// Phase of the node.
     pub phase: NodePhase,
-    /// Its address on the cluster's network.
+    /// IP address on the Docker network of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// The version its kubelet runs.
+    /// Version of the kubelet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The id of its container, its first 12 digits.
+    /// ID of the container, truncated to 12 digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// What was done since it was last Ready for a while, because its Node was not.
+    /// Repairs since the node was last Ready for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repairs: Option<NodeRepairs>,
 }
 
-/// The repairs of a node whose Node was not Ready for too long.
+/// Repairs of a node that was not Ready for too long.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRepairs {
-    /// How many.
+    /// Number of repairs.
     pub count: i32,
-    /// When the last one began.
+    /// Start time of the last repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Time>,
 }
 
-/// What a node is for.
+/// Role of a node.
 #[derive(
     JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -188,21 +189,21 @@ pub enum NodeRole {
     Agent,
 }
 
-/// Where a node stands.
+/// Phase of a node.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodePhase {
-    /// It has no container yet.
+    /// The container does not exist yet.
     #[default]
     Pending,
-    /// Its container does not run.
+    /// The container is not running.
     NotRunning,
-    /// Its container runs; its Node is not ready yet.
+    /// The container is running; the Node is not Ready yet.
     Starting,
-    /// Its Node is ready at the wanted version.
+    /// The Node is Ready at the desired version.
     Ready,
-    /// It is to be replaced, since its spec changed.
+    /// The container is waiting to be replaced because the spec changed.
     Outdated,
-    /// It is being taken away.
+    /// The node is being removed.
     Removing,
 }
 
@@ -210,14 +211,14 @@ pub enum NodePhase {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsedRegistryStatus {
-    /// The name of the Registry object, as `namespace/name` where it is in another one, or of the container.
+    /// Name of the Registry object, as `namespace/name` if it is in another namespace, or of the container.
     pub name: String,
-    /// Push here from the Docker host.
+    /// Address for pushing images from the Docker host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Its name and port on the cluster's network.
+    /// Host name and port on the Docker network of the cluster.
     pub cluster: String,
-    /// The registry names that images may be pulled under.
+    /// Registry names that images can be pulled with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Regular expressions, to be matched as a whole. RE2 (the API server's) and Rust agree on all that is used here.
+//! Regular expressions that match the whole value. RE2 (used by the API server) and Rust agree on the syntax used here.
 
 pub const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 pub const DNS: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
@@ -8,16 +8,16 @@ pub const IMAGE: &str = concat!(
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64})"
 );
-/// [`IMAGE`] without a digest, by which Docker gives out no name for what it saves.
+/// [`IMAGE`] without a digest, since `docker save` keeps no name for one.
 pub const TAGGED_IMAGE: &str = concat!(
     r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?",
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
     r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 );
 pub const ARG: &str = "--[a-z0-9][-a-z0-9]*(=.*)?";
-/// Two of them in one: what is behind the blank would be part of the first one's value.
+/// Two arguments in one item: K3s reads the text after the blank as part of the first value.
 pub const TWO_ARGS: &str = r"[^=]*=.*[ \t]--[A-Za-z0-9].*";
-/// One with a filter of k3d's at its end, which would be part of its value.
+/// An argument that ends with a k3d node filter, which K3s reads as part of the value.
 pub const FILTERED_ARG: &str = r".*@(all|loadbalancer|(servers?|agents?)(:[-0-9*,]+)?)";
 pub const ENV_NAME: &str = "[A-Za-z_][A-Za-z0-9_]*";
 pub const LABEL_KEY: &str = concat!(
@@ -45,10 +45,10 @@ pub const ULIMIT: &str =
     "core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack";
 pub const ENDPOINT: &str =
     r"(https?://)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/]*)?";
-/// An endpoint below /v2, or without a path.
+/// Endpoints below /v2 or without a path.
 pub const ENDPOINT_PATH: &str = "(https?://)?[^/]*(/?|/(.*/)?v2(/.*)?)";
 
-/// All of them.
+/// All patterns.
 pub const ALL: &[&str] = &[
     LABEL,
     DNS,

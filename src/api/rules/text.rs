@@ -1,115 +1,121 @@
-//! The sentences that both the schema and the operator say.
+//! Validation messages shared by the CEL rules of the schema and the validation of the operator.
 
-pub const VERSION: &str = "write the version as K3s does, with a plus sign: v1.36.2+k3s1";
+pub const VERSION: &str = "must be a K3s version with a plus sign, such as v1.36.2+k3s1";
 pub const VERSION_OR_IMAGE: &str =
-    "version and image exclude each other: remove one, as an image has its version";
+    "version and image are mutually exclusive: the image determines the version; remove one of them";
 pub const IMAGE: &str =
-    "write a full image reference with a tag or a digest: registry.example/k3s:v1.36.2-k3s1";
-pub const PRELOAD_IMAGE: &str = "write an image of the Docker host with a tag and without a digest, as Pods name \
-     it: nginx:1.29, registry.example:5000/team/app:1.2";
-pub const MANIFEST_NAME: &str = "write at most 40 lower-case letters, digits and hyphens, with a letter or digit at \
-     both ends";
-pub const NAME: &str = "metadata.name of a LocalCluster becomes part of host names and labels: use at most 63 \
-     lower-case letters, digits and hyphens, no dots";
+    "must be a full image reference with a tag or a digest, such as registry.example/k3s:v1.36.2-k3s1";
+pub const PRELOAD_IMAGE: &str = "must be an image reference with a tag and without a digest, as Pods write it: \
+     nginx:1.29, registry.example:5000/team/app:1.2";
+pub const MANIFEST_NAME: &str = "must be a DNS label of at most 40 lowercase letters, digits and hyphens that \
+     starts and ends with a letter or digit";
+pub const NAME: &str = "metadata.name of a LocalCluster becomes part of host names and labels: it must be a DNS \
+     label of at most 63 lowercase letters, digits and hyphens, without dots";
 pub const REGISTRY_NAME: &str =
-    "metadata.name of a Registry becomes part of a host name: use at most 63 characters";
-pub const CLUSTER_NAME: &str =
-    "write at most 32 lower-case letters, digits and hyphens, with a letter or digit at both ends";
-pub const SERVERS: &str = "write 1, 3 or 5: servers agree by majority, so that an even number can lose no more of them than one less";
-pub const AGENTS: &str = "write a number of agents from 0 to 32";
-pub const MAX_UNAVAILABLE: &str =
-    "write how many agents may be out of service at the same time, from 1 to 32";
-pub const ARG: &str = "write each argument as one item, --flag or --flag=value, with two hyphens";
-pub const TWO_ARGS: &str = "these are two arguments in one, and K3s takes the second for a part of the first one's value: write each as one item";
-pub const FILTERED_ARG: &str = "the filter at the end is k3d's, and K3s takes it for a part of the value: leave it out, as \
-     what is in args of a pool is for all of its nodes";
-pub const ENV_NAME: &str = "write letters, digits and underscores, with no digit in front: HTTP_PROXY";
-pub const LABEL_KEY: &str = "write label keys as Kubernetes does, a name of at most 63 characters with an optional \
-     DNS name before it: example.com/tier";
+    "metadata.name of a Registry becomes part of a host name: it must have at most 63 characters";
+pub const CLUSTER_NAME: &str = "must be a DNS label of at most 32 lowercase letters, digits and hyphens that \
+     starts and ends with a letter or digit";
+pub const SERVERS: &str =
+    "must be 1, 3 or 5: an even number of servers tolerates no more failures than one fewer";
+pub const AGENTS: &str = "must be between 0 and 32";
+pub const MAX_UNAVAILABLE: &str = "must be between 1 and 32";
+pub const ARG: &str = "must be a single argument with two hyphens: --flag or --flag=value";
+pub const TWO_ARGS: &str = "contains two arguments, and K3s reads the second one as part of the value of the \
+     first; write each argument as a separate item";
+pub const FILTERED_ARG: &str = "ends with a k3d node filter, which K3s reads as part of the value; remove the \
+     filter, since args of a pool apply to all of its nodes";
+pub const ENV_NAME: &str =
+    "must consist of letters, digits and underscores and not start with a digit: HTTP_PROXY";
+pub const LABEL_KEY: &str = "must be a valid label key: a name of at most 63 characters with an optional DNS \
+     prefix, such as example.com/tier";
 pub const LABEL_VALUE: &str =
-    "write label values as Kubernetes does, at most 63 letters, digits, hyphens, underscores and dots";
-pub const TAINT: &str =
-    "write key=value:Effect or key:Effect, the effect being NoSchedule, PreferNoSchedule or NoExecute";
-pub const TAINT_TWICE: &str = "a key may be there only once for each effect: remove one of the two taints";
+    "must be a valid label value: at most 63 letters, digits, hyphens, underscores and dots";
+pub const TAINT: &str = "must be key=value:Effect or key:Effect, where the effect is NoSchedule, \
+     PreferNoSchedule or NoExecute";
+pub const TAINT_TWICE: &str =
+    "duplicate taint: a key may appear only once per effect; remove one of the two taints";
 pub const MEMORY: &str =
-    "write an amount of memory from 6Mi up with a unit of Ki, Mi, Gi, Ti, k, M, G or T: 2Gi";
-pub const CPUS: &str = "write a number of cores from 0.01 to 1024, in quotes and without a unit: \"1.5\"";
+    "must be a quantity of at least 6Mi with a unit of Ki, Mi, Gi, Ti, k, M, G or T, such as 2Gi";
+pub const CPUS: &str =
+    "must be a quoted number of CPUs between 0.01 and 1024 without a unit, such as \"1.5\"";
 pub const SUBNET: &str =
-    "write an IPv4 subnet from /16 to /25 by its first address: 10.231.16.0/24, not 10.231.16.1/24";
-pub const SUBNET_RANGE: &str = "nodes can't have these addresses, as they are loopback, link-local, multicast or \
-     what K3s gives Pods and Services (10.42.0.0/15): use a private subnet such as 10.231.16.0/24";
-pub const HOST_IP: &str = "write an IPv4 address of the Docker host: 127.0.0.1, or 0.0.0.0 for all of them";
-pub const PORT: &str = "write a port from 1 to 65535";
-pub const SAN: &str = "write a DNS name in lower case or an IP address";
-pub const PORT_NAME: &str =
-    "write at most 63 lower-case letters, digits and hyphens, with a letter or digit at both ends";
-pub const API_PORT: &str = "6443/TCP is the Kubernetes API, which is always published: use spec.api.hostPort";
-pub const END_PORT: &str =
-    "write the last port of the range, not less than port; leave endPort out for one port";
-pub const HOST_RANGE: &str = "a range of ports needs hostPort, the first of as many ports of the Docker host, the \
-     last of them at most 65535: {port: 8000, endPort: 8010, hostPort: 8000}";
-pub const PORTS_IN_ALL: &str = "these are more than 128 ports in all: write shorter ranges, as for each port the \
-     Docker host runs a process of its own";
-pub const HOST_PORT_TWICE: &str = "two ports have the same hostPort on the same address: change one of them, or \
-     leave hostPort out for a free one";
-pub const API_HOST_PORT: &str =
-    "api.hostPort is taken by one of the ports: change one of them, or leave hostPort out for a free one";
-pub const OBJECT_NAME: &str = "write the name of an object: lower-case letters, digits, hyphens and dots";
-pub const SECRET_KEY: &str = "write the name of a key: letters, digits, hyphens, underscores and dots";
-pub const HOSTNAME: &str = "write a DNS name of at most 63 characters in lower case, other than localhost";
-pub const VOLUME_NAME: &str = "write the name of a Docker volume: at least two letters, digits, underscores, dots \
-     and hyphens, with a letter or digit in front";
-pub const HOST_PATH: &str = "write the absolute path of a directory of the Docker host, without /./, /../, // and a \
-     slash at the end: /srv/registry";
-pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: remove them, as what is in a directory of the host is never removed";
-pub const REMOTE_URL: &str = "write the URL of a registry without a path: https://registry-1.docker.io for Docker \
-     Hub, https://quay.io";
-pub const TTL: &str = "write hours, minutes and seconds, in this order: 168h, 1h30m, 0s for ever";
-pub const LIFETIME: &str = "write hours, minutes and seconds, in this order and more than nothing: 8h, 1h30m, 90s; \
-     leave it out for a cluster that stays";
-pub const ALLOWED_NAMESPACE: &str = "write the name of a namespace, or * for all";
-pub const NAMESPACE: &str = "write the name of a namespace, or leave it out for this one";
-pub const MIRRORED: &str = "write a registry as image names begin, without a scheme or a path: docker.io (not \
-     index.docker.io), registry.example:5000, or * for all that have no entry";
-pub const MIRRORED_WORD: &str = "no image name begins with it, as a word without a dot and a colon that is not \
-     localhost is a path on Docker Hub: write docker.io, or the registry's full name: registry.example, cache:5000";
-pub const CONFIG_HOST: &str = "write the host of an endpoint, with its port where the URL has one and without a \
-     scheme: registry.example:5443; for Docker Hub docker.io";
-pub const ENDPOINT: &str = "write a URL: https://mirror.example, or http://cache:5000 for plain HTTP";
-pub const ENDPOINT_PATH: &str = "K3s puts the path in the place of /v2, where no registry answers: write it below /v2: \
-     https://mirror.example/v2/path";
-pub const PATTERN_SLASH: &str =
-    "names have no slash in front, so that it never matches: leave it out: ^library/(.*)";
+    "must be an IPv4 subnet between /16 and /25 in canonical form: 10.231.16.0/24, not 10.231.16.1/24";
+pub const SUBNET_RANGE: &str = "overlaps a range that nodes cannot use: loopback, link-local, multicast, or the \
+     default Pod and Service networks of K3s (10.42.0.0/15); use a private subnet such as 10.231.16.0/24";
+pub const HOST_IP: &str =
+    "must be an IPv4 address of the Docker host: 127.0.0.1, or 0.0.0.0 for all addresses";
+pub const PORT: &str = "must be between 1 and 65535";
+pub const SAN: &str = "must be a lowercase DNS name or an IP address";
+pub const PORT_NAME: &str = "must be a DNS label of at most 63 lowercase letters, digits and hyphens that starts \
+     and ends with a letter or digit";
+pub const API_PORT: &str = "6443/TCP is the Kubernetes API and always published; use spec.api.hostPort";
+pub const END_PORT: &str = "must not be less than port; for a single port, leave endPort out";
+pub const HOST_RANGE: &str = "a port range requires hostPort, the first of as many consecutive ports of the \
+     Docker host, none above 65535: {port: 8000, endPort: 8010, hostPort: 8000}";
+pub const PORTS_IN_ALL: &str = "at most 128 ports in total, since Docker runs a proxy process for each published \
+     port; use shorter ranges";
+pub const HOST_PORT_TWICE: &str = "two ports have the same hostPort on the same address; change one of them, or \
+     leave hostPort out to have a free port allocated";
+pub const API_HOST_PORT: &str = "one of the ports has the same hostPort as spec.api; change one of them, or \
+     leave hostPort out to have a free port allocated";
+pub const OBJECT_NAME: &str = "must be a valid object name: lowercase letters, digits, hyphens and dots";
+pub const SECRET_KEY: &str = "must be a valid key: letters, digits, hyphens, underscores and dots";
+pub const HOSTNAME: &str = "must be a lowercase DNS name of at most 63 characters other than localhost";
+pub const VOLUME_NAME: &str = "must be a valid Docker volume name: at least two letters, digits, underscores, \
+     dots and hyphens, starting with a letter or digit";
+pub const HOST_PATH: &str = "must be the absolute path of a directory on the Docker host without /./, /../, // \
+     or a trailing slash: /srv/registry";
+pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: the content of a host directory is \
+     never removed; remove the other fields";
+pub const REMOTE_URL: &str = "must be the URL of a registry without a path: https://registry-1.docker.io for \
+     Docker Hub, https://quay.io";
+pub const TTL: &str =
+    "must be hours, minutes and seconds in this order: 168h, 1h30m, or 0s to keep images indefinitely";
+pub const LIFETIME: &str = "must be a positive number of hours, minutes and seconds in this order: 8h, 1h30m, \
+     90s; leave it out for a cluster that does not expire";
+pub const ALLOWED_NAMESPACE: &str = "must be the name of a namespace, or * for all namespaces";
+pub const NAMESPACE: &str = "must be the name of a namespace; leave it out for the namespace of this object";
+pub const MIRRORED: &str = "must be a registry as it appears in image names, without a scheme or path: docker.io \
+     (not index.docker.io), registry.example:5000, or * for all registries without an entry";
+pub const MIRRORED_WORD: &str = "matches no image name: a name without a dot or colon other than localhost is a \
+     path on Docker Hub; use docker.io, or the full name of the registry: registry.example, cache:5000";
+pub const CONFIG_HOST: &str = "must be the host of an endpoint, with its port if the URL has one and without a \
+     scheme: registry.example:5443; for Docker Hub use docker.io";
+pub const ENDPOINT: &str = "must be a URL: https://mirror.example, or http://cache:5000 for plain HTTP";
+pub const ENDPOINT_PATH: &str = "K3s replaces /v2 by this path, where no registry responds; write the path below \
+     /v2: https://mirror.example/v2/path";
+pub const PATTERN_SLASH: &str = "never matches: image names have no leading slash; remove it: ^library/(.*)";
 pub const REPLACEMENT_SLASH: &str =
-    "names have no slash in front, and none with one is found: write the replacement without it";
-pub const ONE_CA: &str = "caSecretName and caConfigMapName exclude each other: remove one";
-pub const ONE_SOURCE: &str =
-    "write one of inline, secretName and configMapName, and key only with one of the last two";
-pub const ONE_CONTENT: &str = "write one of inline, secret and configMap";
-pub const FILE_PATH: &str =
-    "write an absolute path of letters, digits and -_.+@, without steps such as ..: /etc/ssl/certs/corp.pem";
-pub const ALIAS_IP: &str = "write an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
-pub const ALIAS_NAME: &str = "write a DNS name in lower case: db.internal";
+    "produces names that do not exist: image names have no leading slash; remove it";
+pub const ONE_CA: &str = "caSecretName and caConfigMapName are mutually exclusive; remove one of them";
+pub const ONE_SOURCE: &str = "exactly one of inline, secretName and configMapName is required, and key only \
+     applies to secretName and configMapName";
+pub const ONE_CONTENT: &str = "exactly one of inline, secret and configMap is required";
+pub const FILE_PATH: &str = "must be an absolute path of letters, digits and -_.+@ without . or .. as a \
+     component: /etc/ssl/certs/corp.pem";
+pub const ALIAS_IP: &str = "must be an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
+pub const ALIAS_NAME: &str = "must be a lowercase DNS name: db.internal";
 pub const ALIAS_DOMAIN: &str =
-    "names in cluster.local are those of the cluster's own Services and Pods: use another one";
-pub const ALIAS_TWICE: &str = "a name can have only one address: remove it from all hostnames but one";
-pub const ALIAS_OF_CONTAINER: &str = "a hostname of hostAliases is also in registries.containers, which gives it \
-     its address: remove it from one of them";
-pub const ULIMIT_NAME: &str = "write the name of a limit as docker run --ulimit has it: core, cpu, data, fsize, \
-     locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack";
-pub const ULIMIT_ORDER: &str =
-    "hard may not be less than soft: raise it, or leave it out to have it equal (-1 is without a limit)";
-pub const ULIMIT_NOFILE: &str = "no process can open files without a limit: write a number, such as 1048576";
+    "names in cluster.local belong to the Services and Pods of the cluster; use another name";
+pub const ALIAS_TWICE: &str = "a hostname may have only one address; remove it from all entries but one";
+pub const ALIAS_OF_CONTAINER: &str = "a hostname of hostAliases is also in registries.containers, which \
+     determines its address; remove it from one of them";
+pub const ULIMIT_NAME: &str = "must be a limit that docker run --ulimit supports: core, cpu, data, fsize, locks, \
+     memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack";
+pub const ULIMIT_ORDER: &str = "hard must not be less than soft; raise it, or leave it out to use the value of \
+     soft (-1 means unlimited)";
+pub const ULIMIT_NOFILE: &str =
+    "nofile must not be unlimited, since the kernel does not allow it; use a number such as 1048576";
 pub const MOUNT_PATH: &str =
-    "write an absolute path of letters, digits and -_.+@, without steps such as ..: /data";
+    "must be an absolute path of letters, digits and -_.+@ without . or .. as a component: /data";
 pub const MOUNTS_APART: &str =
-    "a mountPath may be neither there twice nor in another one: change one of them";
-pub const FILE_IN_VOLUME: &str = "a path of files is in a volume, so that the file would be written into the \
-     host's directory: use another path, or put the file there yourself";
-pub const GPUS: &str = "write all, or a number of GPUs from 1 to 128 in quotes: \"1\"";
-pub const TWICE: &str = "a name may be there only once: remove the second one";
+    "mountPath must be unique and must not be below another mountPath; change one of them";
+pub const FILE_IN_VOLUME: &str = "a path of spec.files is in a volume, so the file would be written to the \
+     directory on the Docker host; use another path, or create the file in that directory";
+pub const GPUS: &str = "must be all, or a quoted number of GPUs between 1 and 128, such as \"1\"";
+pub const TWICE: &str = "duplicate entry: a name may appear only once; remove one of them";
 
-/// All of them.
+/// All messages.
 pub const ALL: &[&str] = &[
     VERSION,
     VERSION_OR_IMAGE,

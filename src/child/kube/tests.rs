@@ -78,7 +78,7 @@ async fn one_eviction_that_fails_keeps_none_of_the_others() {
     put_pod(&api, "zz", "n", json!([]));
     api.refuse(&format!("POST {}", pod_path("broken")), 403);
     let told = child.drain("n", time(EARLY)).await.unwrap_err();
-    assert_eq!(told, Error::Api("403 told to be 403".to_owned()));
+    assert_eq!(told, Error::Api("403 injected failure 403".to_owned()));
     assert_eq!([api.get(&pod_path("app")), api.get(&pod_path("zz"))], [None, None]);
 }
 
@@ -170,11 +170,11 @@ async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
         put_lease(&api, "k3s-etcd", "m", "2026-11-25T00:00:02.000000Z");
     };
     let (refused, ()) = tokio::join!(child.delete_node("n"), alive);
-    let told = "the Node is deleted and still there: its finalizer wrangler.cattle.io/managed-etcd-controller is taken \
-                off by who holds K3s's Lease k3s-etcd, which is m; its finalizer wrangler.cattle.io/node is taken off \
-                by who holds K3s's Lease k3s, which is gone and does not renew it: another server takes its place at \
-                2026-11-25T00:00:46Z; its finalizer example.com/x is not K3s's: whoever put it there has to take it \
-                off, or `kubectl edit node`";
+    let told = "the Node is being deleted: waiting for K3s to remove finalizer \
+        wrangler.cattle.io/managed-etcd-controller: \
+                m holds the Lease k3s-etcd; waiting for K3s to remove finalizer wrangler.cattle.io/node: gone holds the \
+                Lease k3s but does not renew it; another server can acquire it at 2026-11-25T00:00:46Z; finalizer \
+                example.com/x is not from K3s; its controller must remove it, or remove it with `kubectl edit node`";
     assert_eq!(refused, Err(Error::Waits(told.into())));
 
     let k3s = async {
@@ -200,7 +200,7 @@ async fn a_lease_is_given_back_only_as_it_was_seen() {
     let (api, child) = cluster();
     let look = async || child.observe().await.unwrap().leases;
     assert_eq!(look().await, BTreeMap::new());
-    child.release_lease("k3s", "1").await.expect("what is not there nobody holds");
+    child.release_lease("k3s", "1").await.expect("a missing Lease has no holder");
 
     put_lease(&api, "kube-scheduler", "s_1", EARLY);
     put_lease(&api, "k3s", "s", "2026-11-25T00:00:00.250000Z");
@@ -209,7 +209,7 @@ async fn a_lease_is_given_back_only_as_it_was_seen() {
     assert_eq!((names, seen["k3s"].holder.as_str()), (vec!["k3s"], "s"));
     assert_eq!(seen["k3s"].renewed, Some(time("2026-11-25T00:00:00.25Z")));
 
-    // Its holder renews it after the look, since it has been started again.
+    // The holder renews it after the observation, since it was restarted.
     put_lease(&api, "k3s", "s", LATE);
     let before = api.get(LEASE);
     child.release_lease("k3s", &seen["k3s"].version).await.expect("the next look tells");
@@ -224,7 +224,7 @@ async fn a_lease_is_given_back_only_as_it_was_seen() {
 
     api.refuse(&format!("PATCH {LEASE}"), 403);
     let refused = child.release_lease("k3s", "x").await;
-    assert_eq!(refused, Err(Error::Api("403 told to be 403".to_owned())));
+    assert_eq!(refused, Err(Error::Api("403 injected failure 403".to_owned())));
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ fn hosting(content: Option<&str>) -> ClusterConfigMap {
 const CUSTOM: &str = "/api/v1/namespaces/kube-system/configmaps/coredns-custom";
 const HOSTING: &str = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting";
 
-/// A ConfigMap that somebody wrote.
+/// A ConfigMap of another client.
 fn theirs(key: &str, content: &str) -> Value {
     let fields = json!({"f:data": {format!("f:{key}"): {}}});
     json!({
@@ -283,7 +283,7 @@ async fn who_reads_a_config_map_is_told_of_each_change() {
     child.set_config(&dns("one")).await.unwrap();
     let first = told();
     assert!(first.is_string());
-    // Taken away by hand and put back: a kubelet that saw it go has to be told too.
+    // Removed manually and restored: a kubelet that saw the removal must be notified too.
     child.set_config(&dns("one")).await.unwrap();
     assert_ne!(told(), first);
     assert_eq!(api.get(&pod("traefik")).unwrap()["metadata"]["annotations"], Value::Null);
@@ -316,7 +316,7 @@ async fn what_somebody_else_wrote_is_taken_over_only_where_it_bears_our_name() {
     assert!(child.observe().await.unwrap().config.values().all(|held| !held.ours));
     child.set_config(&dns("ours")).await.unwrap();
     let refused = child.set_config(&hosting(Some("ours"))).await;
-    assert_eq!(refused, Err(Error::Api("409 told to be 409".to_owned())));
+    assert_eq!(refused, Err(Error::Api("409 injected failure 409".to_owned())));
     let seen = child.observe().await.unwrap().config;
     assert_eq!(seen[&state::DNS], Held { content: "ours".into(), ours: true });
     assert_eq!(seen[&state::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false });
@@ -329,17 +329,17 @@ async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
     assert!(matches!(child.observe().await, Err(Error::Unreachable(_))));
     api.heal();
     api.refuse("GET /api/v1/nodes", 403);
-    assert_eq!(child.observe().await, Err(Error::Api("403 told to be 403".to_owned())));
+    assert_eq!(child.observe().await, Err(Error::Api("403 injected failure 403".to_owned())));
 }
 
-/// As of an admission webhook that can't be called.
+/// As for an admission webhook that cannot be called.
 #[tokio::test]
 async fn a_call_that_fails_inside_the_api_is_answered() {
     let (api, child) = cluster();
     api.put(NODE, json!({"metadata": {"name": "n"}}));
     for code in [429, 500, 503] {
         api.refuse(&format!("PATCH {NODE}"), code);
-        let failed = Err(Error::Failed(format!("{code} told to be {code}")));
+        let failed = Err(Error::Failed(format!("{code} injected failure {code}")));
         assert_eq!(child.configure("n", &NodeConfig::default()).await, failed);
         assert_eq!(child.leave_etcd("n").await, failed);
         api.heal();
@@ -350,7 +350,7 @@ async fn a_call_that_fails_inside_the_api_is_answered() {
 async fn a_call_that_is_never_answered_ends() {
     let (api, child) = cluster();
     api.hang("GET /api/v1/nodes");
-    assert_eq!(child.observe().await, Err(Error::Unreachable("no answer within 5 s".to_owned())));
+    assert_eq!(child.observe().await, Err(Error::Unreachable("no response within 5s".to_owned())));
     assert!(child.drain("n", time(EARLY)).await.is_err());
 }
 
@@ -363,7 +363,8 @@ async fn changes_end_with_the_connection() {
 
 #[test]
 fn of_readyz_only_the_checks_that_fail_are_told() {
-    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check failed";
+    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check \
+        failed";
     assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
     assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
 }

@@ -1,4 +1,4 @@
-//! With records as engines really write them.
+//! Tests with records of real engines.
 
 use serde_json::json;
 
@@ -268,7 +268,7 @@ fn a_running_container_is_listed_with_its_places_and_ports() {
     );
 }
 
-/// 20.10 keeps the asked address of a connect that it refused, without an id of the network.
+/// 20.10 keeps the requested address of a failed connect, without a network ID.
 #[test]
 fn a_place_without_a_networks_id_is_none() {
     let container = listed(json!({

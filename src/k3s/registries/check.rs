@@ -1,4 +1,4 @@
-//! What K3s or containerd would take without a word and not act on, or choke on.
+//! Detection of registries settings that K3s or containerd would silently ignore or fail on.
 
 use super::{
     DOCKER_HUB, DOCKER_HUB_HOST, Endpoint, HostConfig, Mirror, Registries, Tls,
@@ -7,8 +7,8 @@ use super::{
 };
 use crate::api::rules::{self, text};
 
-/// Problems of a complete set, each with its path in the file and what to write instead. `has_file` tells whether there
-/// will be a file at a path of the nodes.
+/// Returns the problems of a complete registries file, each with its path in the file and what to write instead.
+/// `has_file` reports whether a file will exist at a path in the nodes.
 pub fn check(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut found = Found::default();
     parts(&mut found, registries, has_file);
@@ -16,20 +16,23 @@ pub fn check(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<St
         if mirror.endpoints.is_empty() && !mirror.rewrites.is_empty() {
             found.add(
                 &format!("mirrors[{name:?}].rewrite"),
-                "names are only rewritten on their way to endpoints, and the registry has none: add one under endpoint",
+                "rewrites only apply to requests to endpoints, and the registry has none; add one under endpoint",
             );
         }
     }
     for (host, config) in &registries.configs {
         let Some(auth) = &config.auth else { continue };
         if auth.username.is_some() != auth.password.is_some() {
-            found.add(&format!("configs[{host:?}].auth"), "username and password go together: write both");
+            found.add(
+                &format!("configs[{host:?}].auth"),
+                "username and password require each other; set both",
+            );
         }
     }
     found.0
 }
 
-/// What is wrong whatever else it is merged with, of what one person wrote in one place.
+/// Returns the problems of a single source, regardless of what it is merged with.
 pub fn check_part(registries: &Registries, has_file: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut found = Found::default();
     parts(&mut found, registries, has_file);
@@ -52,13 +55,13 @@ fn parts(found: &mut Found, registries: &Registries, has_file: &dyn Fn(&str) -> 
     for (name, mirror) in &registries.mirrors {
         let path = format!("mirrors[{name:?}]");
         if ["index.docker.io", DOCKER_HUB_HOST].contains(&name.as_str()) {
-            found.add(&path, "image names of Docker Hub begin with docker.io: write that");
+            found.add(&path, "image names of Docker Hub start with docker.io; use docker.io");
         } else if let Some((host, below)) = name.split_once('/').filter(|(host, _)| is_host(host)) {
             let (host, below) = if rules::begins_names(host) { (host, below) } else { (DOCKER_HUB, &**name) };
             found.add(
                 &path,
                 &format!(
-                    "K3s goes by the registry alone, and never by a path: write {host}, with a rewrite of \
+                    "K3s matches mirrors by registry, never by a path; use {host} with a rewrite of \
                      \"^{below}/(.*)\""
                 ),
             );
@@ -89,15 +92,15 @@ fn check_mirror(found: &mut Found, path: &str, name: &str, mirror: &Mirror) {
     for (i, endpoint) in mirror.endpoints.iter().enumerate() {
         if let Some(read) = Endpoint::parse(endpoint) {
             if let Some(instead) = read.below_v2() {
-                let why = "K3s puts the path in the place of /v2, where no registry answers";
-                found.add(&format!("{path}.endpoint[{i}]"), &format!("{why}: write {instead}"));
+                let why = "K3s replaces /v2 by this path, where no registry responds";
+                found.add(&format!("{path}.endpoint[{i}]"), &format!("{why}; use {instead}"));
             }
         } else {
-            // Not repeated: there may be a password in it.
+            // The value is not repeated, since it may contain a password.
             let problem = if endpoint.contains("://[") || endpoint.starts_with('[') {
-                "containerd's parser breaks on IPv6 addresses: write a name that leads there"
+                "containerd cannot parse IPv6 addresses; use a host name that resolves to the address"
             } else if endpoint.contains('@') {
-                "a URL is no place for a login: write it without, and the login under configs"
+                "a URL must not contain credentials; move them to configs"
             } else {
                 text::ENDPOINT
             };
@@ -113,22 +116,24 @@ fn check_mirror(found: &mut Found, path: &str, name: &str, mirror: &Mirror) {
         found.add(
             &format!("{path}.endpoint[0]"),
             &format!(
-                "the only endpoint is the registry itself, which K3s asks by names as they are, without the rewrites: \
-                 write it as {instead} to have them rewritten there"
+                "the only endpoint is the registry itself, for which K3s does not apply rewrites; use {instead} to \
+                 apply them"
             ),
         );
     }
 }
 
-/// An endpoint that equals the default one and is the last takes its place, and that has no rewrites. Behind others that
-/// can be meant so: those are asked by other names, and the registry itself by its own. Alone it can not.
+/// Returns a different spelling of the only endpoint of a mirror if K3s would ignore its rewrites. K3s merges a last
+/// endpoint that equals the default one into the default, which has no rewrites. After other endpoints that can be
+/// intended: the others are requested with rewritten names, and the registry itself with its own. As the only endpoint
+/// it cannot.
 fn unwritten_rewrite(name: &str, mirror: &Mirror) -> Option<String> {
     let [only] = mirror.endpoints.as_slice() else { return None };
     let url = Endpoint::parse(only)?.url();
     let lost = !mirror.rewrites.is_empty() && Endpoint::default_of(name).is_some_and(|d| d.url() == url);
     lost.then(|| {
         let base = url.strip_suffix("/v2").unwrap_or(&url);
-        // The same place by another text. Where there is a port already, a slash makes it another one.
+        // The same address, spelled differently. With a port present, a slash makes it different.
         if endpoint::port(name).is_some() { format!("{base}/v2/") } else { format!("{base}:443") }
     })
 }
@@ -137,24 +142,24 @@ fn check_config_for_all(found: &mut Found, path: &str, registries: &Registries, 
     if config.auth.is_some() {
         found.add(
             &format!("{path}.auth"),
-            "containerd looks a login up by its host, never under *: write a config for each host",
+            "containerd looks up credentials by host, never under *; add an entry for each host",
         );
     }
     if config.tls.is_some() && registries.mirrors.contains_key("*") {
         found.add(
             &format!("{path}.tls"),
-            "K3s ignores it where mirrors has an entry for * too: write a config for each host",
+            "K3s ignores this if mirrors has an entry for * too; add an entry for each host",
         );
     }
 }
 
-/// A config under a mirror's name is for the registry itself, which is asked last. That can be meant so; it is not where
-/// the one endpoint is the same host at another port.
+/// Checks an entry for the name of a mirror, which applies to the registry itself, the last fallback. That can be
+/// intended, but not if the only endpoint is the same host with another port.
 fn check_config_host(found: &mut Found, path: &str, registries: &Registries, host: &str) {
     let endpoints =
         || registries.mirrors.values().flat_map(|m| &m.endpoints).filter_map(|e| Endpoint::parse(e));
     if host == "index.docker.io" && !endpoints().any(|e| e.host() == host) {
-        found.add(path, "nothing is pulled from there: for Docker Hub write docker.io");
+        found.add(path, "no image is pulled from this host; for Docker Hub use docker.io");
     }
     let Some(mirror) = registries.mirrors.get(host) else { return };
     let [only] = mirror.endpoints.as_slice() else { return };
@@ -164,18 +169,18 @@ fn check_config_host(found: &mut Found, path: &str, registries: &Registries, hos
         found.add(
             path,
             &format!(
-                "it is for the host of an endpoint, with its port, and the only endpoint of {host} is another one: \
-                 write configs[{:?}]",
+                "configs apply to the host of an endpoint with its port, and the only endpoint of {host} is a \
+                 different one; use configs[{:?}]",
                 only.host()
             ),
         );
     }
 }
 
-/// Four reports of K3s's are of this alone (k3s-io/k3s#3937, #11185, #12736, #13215): who writes a login, or whom to
-/// trust blindly, under the name that is mirrored means the mirrors, and they get nothing of it. The one it can be meant
-/// for is the registry itself, and then that can be said by naming it as an endpoint, which is the same to K3s. A login
-/// for Docker Hub is for Docker Hub.
+/// Checks credentials and insecure TLS for the name of a mirrored registry. Four K3s issues are about this alone
+/// (k3s-io/k3s#3937, #11185, #12736, #13215): users who set them for the mirrored name mean the mirrors, which do not
+/// use them. They only apply to the registry itself, which can be expressed by listing it as an endpoint with the same
+/// effect. Credentials for Docker Hub are for Docker Hub.
 fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &str, config: &HostConfig) {
     let path = format!("configs[{host:?}]");
     let hosts = |of: &Mirror| -> Vec<String> {
@@ -202,7 +207,7 @@ fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &s
         let same_name = mirror.endpoints.len() == 1
             && endpoint::name(&hosts[0]) == endpoint::name(host)
             && host != DOCKER_HUB;
-        // The first is told by the other rule.
+        // The other rule reports the first case.
         if same_name || hosts.iter().any(known) {
             return;
         }
@@ -210,8 +215,8 @@ fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &s
         found.add(
             &path,
             &format!(
-                "it is for the host of an endpoint, and all endpoints of {host} are other ones, which get nothing of \
-                 it: write {}; if it is for {host} itself, which K3s asks last, add that as the last endpoint: {}",
+                "configs apply to the host of an endpoint, and no endpoint of {host} uses this entry; use {}, or, for \
+                 {host} itself, which K3s tries last, add it as the last endpoint: {}",
                 configs(&hosts),
                 itself.strip_suffix("/v2").unwrap_or(&itself),
             ),
@@ -223,7 +228,7 @@ fn check_config_of_mirrored(found: &mut Found, registries: &Registries, host: &s
             found.add(
                 &path,
                 &format!(
-                    "it is for the host of an endpoint, with its port, and no endpoint is {host}: write {}",
+                    "configs apply to the host of an endpoint with its port, and no endpoint is {host}; use {}",
                     configs(&at_a_port)
                 ),
             );
@@ -237,7 +242,7 @@ fn check_auth(found: &mut Found, path: &str, config: &HostConfig) {
     if auth.identity_token.is_some() && auth.username.is_some() {
         found.add(
             &format!("{path}.auth"),
-            "containerd takes username and ignores identity_token: write one of the two",
+            "containerd ignores identity_token if username is set; remove one of the two",
         );
     }
     let readable = |text: &String| {
@@ -248,7 +253,7 @@ fn check_auth(found: &mut Found, path: &str, config: &HostConfig) {
     if auth.auth.as_ref().is_some_and(|a| !readable(a)) {
         found.add(
             &format!("{path}.auth.auth"),
-            "it is not name:password in base64: write username and password instead",
+            "must be name:password in base64; set username and password instead",
         );
     }
 }
@@ -264,8 +269,8 @@ fn check_tls(found: &mut Found, path: &str, tls: &Tls, has_file: &dyn Fn(&str) -
             found.add(
                 &format!("{path}.{field}"),
                 &format!(
-                    "no file of the spec puts {file} into the nodes: use spec.registries.configs[].tls.{instead}, or \
-                     put it there by spec.files"
+                    "spec.files does not create {file} on the nodes; use spec.registries.configs[].tls.{instead}, or \
+                     add the file to spec.files"
                 ),
             );
         }
@@ -273,7 +278,7 @@ fn check_tls(found: &mut Found, path: &str, tls: &Tls, has_file: &dyn Fn(&str) -
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         let (there, missing) =
             if tls.cert_file.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };
-        found.add(path, &format!("{there} is of no use without {missing}: write both"));
+        found.add(path, &format!("{there} has no effect without {missing}; set both"));
     }
 }
 
@@ -288,58 +293,58 @@ mod tests {
     #[test]
     fn what_k3s_would_ignore_is_refused() {
         for (text, told) in [
-            ("mirrors: {'http://r:5000': {}}", r#"mirrors["http://r:5000"]: write a registry"#),
-            ("mirrors: {r.test/p/q: {}}", r#"write r.test, with a rewrite of "^p/q/(.*)""#),
-            ("mirrors: {rancher/x: {}}", r#"write docker.io, with a rewrite of "^rancher/x/(.*)""#),
-            ("mirrors: {rancher: {}}", r#"mirrors["rancher"]: no image name begins with it"#),
+            ("mirrors: {'http://r:5000': {}}", r#"mirrors["http://r:5000"]: must be a registry"#),
+            ("mirrors: {r.test/p/q: {}}", r#"use r.test with a rewrite of "^p/q/(.*)""#),
+            ("mirrors: {rancher/x: {}}", r#"use docker.io with a rewrite of "^rancher/x/(.*)""#),
+            ("mirrors: {rancher: {}}", r#"mirrors["rancher"]: matches no image name"#),
             (
                 "mirrors: {r.test: {endpoint: ['https://x/v2', 'https://x/y']}}",
-                r#"mirrors["r.test"].endpoint[1]: K3s puts the path in the place of /v2, where no registry answers: write https://x/v2/y"#,
+                r#"mirrors["r.test"].endpoint[1]: K3s replaces /v2 by this path, where no registry responds; use https://x/v2/y"#,
             ),
-            ("mirrors: {index.docker.io: {}}", "write that"),
-            ("mirrors: {registry-1.docker.io: {}}", "begin with docker.io"),
-            ("mirrors: {r.test: {endpoint: ['ftp://x']}}", r#"mirrors["r.test"].endpoint[0]: write a URL"#),
+            ("mirrors: {index.docker.io: {}}", "use docker.io"),
+            ("mirrors: {registry-1.docker.io: {}}", "start with docker.io"),
+            ("mirrors: {r.test: {endpoint: ['ftp://x']}}", r#"mirrors["r.test"].endpoint[0]: must be a URL"#),
             ("mirrors: {r.test: {endpoint: ['http://a', '']}}", "endpoint[1]"),
             ("mirrors: {r.test: {endpoint: ['https://[::1]:5000']}}", "IPv6"),
-            ("mirrors: {r.test: {endpoint: ['https://u:pw@x']}}", "under configs"),
+            ("mirrors: {r.test: {endpoint: ['https://u:pw@x']}}", "to configs"),
             (r"mirrors: {r.test: {endpoint: [x], rewrite: {'a\.b': c}}}", "[.]"),
             ("mirrors: {r.test: {endpoint: [x], rewrite: {'(': c}}}", "RE2"),
             ("mirrors: {r.test: {endpoint: [x], rewrite: {a: $1}}}", "parentheses"),
-            (
-                "mirrors: {r.test: {endpoint: ['https://r.test'], rewrite: {a: b}}}",
-                "write it as https://r.test:443",
-            ),
+            ("mirrors: {r.test: {endpoint: ['https://r.test'], rewrite: {a: b}}}", "use https://r.test:443"),
             ("mirrors: {'r:5443': {endpoint: ['https://r:5443'], rewrite: {a: b}}}", "https://r:5443/v2/"),
             (
                 "mirrors: {docker.io: {endpoint: [docker.io], rewrite: {a: b}}}",
-                r#"mirrors["docker.io"].endpoint[0]: the only endpoint is the registry itself, which K3s asks by names as they are, without the rewrites: write it as https://registry-1.docker.io:443"#,
+                r#"mirrors["docker.io"].endpoint[0]: the only endpoint is the registry itself, for which K3s does not apply rewrites; use https://registry-1.docker.io:443"#,
             ),
-            ("configs: {'https://r': {}}", r#"configs["https://r"]: write the host of an endpoint"#),
+            ("configs: {'https://r': {}}", r#"configs["https://r"]: must be the host of an endpoint"#),
             ("configs: {r/p: {}}", "without a"),
-            ("configs: {index.docker.io: {auth: {identity_token: x}}}", "write docker.io"),
+            ("configs: {index.docker.io: {auth: {identity_token: x}}}", "use docker.io"),
             ("configs: {'*': {auth: {identity_token: x}}}", "for each host"),
             ("{mirrors: {'*': }, configs: {'*': {tls: {}}}}", "for each host"),
             ("configs: {r: {auth: {username: u, identity_token: x}}}", "one of the two"),
             ("configs: {r: {auth: {auth: hunter2}}}", "base64"),
-            ("configs: {r: {tls: {ca_file: /no}}}", "caSecretName, or put it there by spec.files"),
+            ("configs: {r: {tls: {ca_file: /no}}}", "caSecretName, or add the file to spec.files"),
             ("configs: {r: {tls: {cert_file: /there}}}", "without key_file"),
             ("configs: {r: {tls: {key_file: /there}}}", "without cert_file"),
             ("configs: {r: {tls: {key_file: /no, cert_file: /there}}}", "clientSecretName"),
             (
-                "{mirrors: {r.example: {endpoint: ['https://r.example:5443']}}, configs: {r.example: {tls: {ca_file: /there}}}}",
-                r#"configs["r.example"]: it is for the host of an endpoint, with its port, and the only endpoint of r.example is another one: write configs["r.example:5443"]"#,
+                "{mirrors: {r.example: {endpoint: ['https://r.example:5443']}}, configs: {r.example: {tls: {ca_file: \
+                 /there}}}}",
+                r#"configs["r.example"]: configs apply to the host of an endpoint with its port, and the only endpoint of r.example is a different one; use configs["r.example:5443"]"#,
             ),
             (
-                "{mirrors: {r.test: {endpoint: ['https://a/v2', 'https://a', 'http://b:1']}}, configs: {r.test: {auth: {identity_token: pw}}}}",
-                r#"configs["r.test"]: it is for the host of an endpoint, and all endpoints of r.test are other ones, which get nothing of it: write configs["a"] or configs["b:1"]; if it is for r.test itself, which K3s asks last, add that as the last endpoint: https://r.test"#,
+                "{mirrors: {r.test: {endpoint: ['https://a/v2', 'https://a', 'http://b:1']}}, configs: {r.test: \
+                 {auth: {identity_token: pw}}}}",
+                r#"configs["r.test"]: configs apply to the host of an endpoint, and no endpoint of r.test uses this entry; use configs["a"] or configs["b:1"], or, for r.test itself, which K3s tries last, add it as the last endpoint: https://r.test"#,
             ),
             (
                 "{mirrors: {docker.io: {endpoint: [a]}}, configs: {docker.io: {tls: {insecure_skip_verify: true}}}}",
                 "https://registry-1.docker.io",
             ),
             (
-                "{mirrors: {'k3d-r:5000': {endpoint: ['https://k3d-r:5000']}}, configs: {k3d-r: {auth: {identity_token: pw}}}}",
-                r#"configs["k3d-r"]: it is for the host of an endpoint, with its port, and no endpoint is k3d-r: write configs["k3d-r:5000"]"#,
+                "{mirrors: {'k3d-r:5000': {endpoint: ['https://k3d-r:5000']}}, configs: {k3d-r: {auth: \
+                 {identity_token: pw}}}}",
+                r#"configs["k3d-r"]: configs apply to the host of an endpoint with its port, and no endpoint is k3d-r; use configs["k3d-r:5000"]"#,
             ),
         ] {
             let found = problems(text);
@@ -358,23 +363,29 @@ mod tests {
             "mirrors: {docker.io: }",
             "mirrors: {'*': {endpoint: [x]}}",
             "configs: {'*': {tls: {insecure_skip_verify: true}}}",
-            // For the registry itself, when the mirror has not got the image.
-            "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {docker.io: {auth: {username: u, password: p}}}}",
-            "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {registry-1.docker.io: {auth: {identity_token: t}}}}",
+            // For the registry itself, if the mirror does not have the image.
+            "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {docker.io: {auth: {username: u, \
+             password: p}}}}",
+            "{mirrors: {docker.io: {endpoint: ['http://cache:5000']}}, configs: {registry-1.docker.io: {auth: \
+             {identity_token: t}}}}",
             "{mirrors: {r.test: {endpoint: ['https://other:5443']}}, configs: {r.test: {tls: {ca_file: /there}}}}",
-            "{mirrors: {r.test: {endpoint: ['https://r.test:5443']}}, configs: {r.test: {}, 'r.test:5443': {tls: {ca_file: /there}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://r.test:5443']}}, configs: {r.test: {}, 'r.test:5443': {tls: \
+             {ca_file: /there}}}}",
             "{mirrors: {r.test: {endpoint: ['https://r.test:5443', 'https://r.test']}}, configs: {r.test: {tls: {}}}}",
-            "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}}, configs: {'r:5000': {tls: {insecure_skip_verify: true}}}}",
+            "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}}, configs: {'r:5000': {tls: {insecure_skip_verify: \
+             true}}}}",
             "{mirrors: {r.test: {endpoint: [a, r.test]}}, configs: {r.test: {auth: {identity_token: t}}}}",
             "{mirrors: {r.test: {endpoint: [a]}}, configs: {a: {}, r.test: {auth: {identity_token: t}}}}",
             "{mirrors: {r.test: }, configs: {r.test: {auth: {identity_token: t}}}}",
-            "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}, r.test: }, configs: {'r:5000': {}, r: {auth: {identity_token: t}}}}",
-            // Words that are registries.
+            "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}, r.test: }, configs: {'r:5000': {}, r: {auth: \
+             {identity_token: t}}}}",
+            // Single words that are registries.
             "mirrors: {localhost: , 'cache:5000': , Cache: }",
-            // Parts of what another layer completes.
+            // Parts that another source completes.
             "mirrors: {docker.io: {rewrite: {a: b}}}",
             "configs: {r: {auth: {password: p}}}",
-            // Not alone: the mirror is asked by other names, and the registry itself by its own.
+            // Not the only endpoint: the mirror is requested with rewritten names, and the registry itself with its
+            // own.
             "mirrors: {docker.io: {endpoint: [x, 'https://docker.io'], rewrite: {a: b}}}",
             "mirrors: {r.test: {endpoint: [x, r.test], rewrite: {a: b}}}",
             "mirrors: {r.test: {endpoint: ['https://r.test', x], rewrite: {a: b}}}",
@@ -392,7 +403,7 @@ mod tests {
         let found = check(&part.unwrap(), &|_| true);
         assert_eq!(found.len(), 2, "{found:#?}");
         assert!(
-            found[0].contains("add one under endpoint") && found[1].contains("go together"),
+            found[0].contains("add one under endpoint") && found[1].contains("require each other"),
             "{found:#?}"
         );
     }

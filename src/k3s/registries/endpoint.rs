@@ -1,4 +1,4 @@
-//! An endpoint's URL as K3s understands it.
+//! URLs of endpoints, as K3s interprets them.
 
 use std::{net::IpAddr, sync::LazyLock};
 
@@ -6,9 +6,9 @@ use regex::Regex;
 
 use crate::api::rules::pattern;
 
-/// Docker Hub as image names begin.
+/// Docker Hub as it appears in image names.
 pub(crate) const DOCKER_HUB: &str = "docker.io";
-/// The host that serves it.
+/// Host that serves Docker Hub.
 pub(crate) const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 static HOST: LazyLock<Regex> = LazyLock::new(|| whole(pattern::HOST));
@@ -18,18 +18,18 @@ fn whole(pattern: &str) -> Regex {
     Regex::new(&format!("^(?:{pattern})$")).expect("the patterns are constants")
 }
 
-/// Where images are pulled from.
+/// A server that images are pulled from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// `http` or `https`.
     scheme: &'static str,
-    /// The host, with its port where the URL has one.
+    /// Host, with its port if the URL has one.
     host: String,
     path: String,
 }
 
 impl Endpoint {
-    /// Reads a URL; without a scheme it is HTTPS, except that the node itself is asked by HTTP on odd ports.
+    /// Parses a URL. Without a scheme it is HTTPS, except for HTTP to the node itself on ports other than 443.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Some("http"), rest),
@@ -46,46 +46,46 @@ impl Endpoint {
         Some(Self { scheme, host: host.into(), path: path.into() })
     }
 
-    /// What is asked after all mirrors of a registry.
+    /// Returns the endpoint that is tried after all mirrors of a registry.
     pub fn default_of(registry: &str) -> Option<Self> {
         Self::parse(registry).filter(|e| e.host == registry)
     }
 
-    /// The URL as K3s writes it.
+    /// Returns the URL as K3s writes it.
     pub fn url(&self) -> String {
         let host = if self.host == DOCKER_HUB { DOCKER_HUB_HOST } else { &self.host };
         let path = if self.overrides_path() { &self.path } else { "/v2" };
         format!("{}://{host}{path}", self.scheme)
     }
 
-    /// Whether the API is not at the usual path.
+    /// Reports whether the API is not at the default path.
     pub fn overrides_path(&self) -> bool {
         !matches!(self.path.as_str(), "" | "/" | "/v2")
     }
 
-    /// What to write instead of a URL whose path has no /v2 in it: registries answer nowhere else.
+    /// Returns the URL to use instead of one without /v2 in its path, where registries do not respond.
     pub fn below_v2(&self) -> Option<String> {
         let outside = self.overrides_path() && !self.path.split('/').any(|part| part == "v2");
         outside.then(|| format!("{}://{}/v2{}", self.scheme, self.host, self.path))
     }
 
-    /// The host with its port, as `configs` names it.
+    /// Returns the host with its port, as in the keys of `configs`.
     pub fn host(&self) -> &str {
         if self.host == DOCKER_HUB_HOST { DOCKER_HUB } else { &self.host }
     }
 }
 
-/// Whether `text` is a host or `host:port`.
+/// Reports whether `text` is a host or `host:port`.
 pub(crate) fn is_host(text: &str) -> bool {
     HOST.is_match(text) && (!text.contains(':') || port(text).is_some_and(|p| p != 0))
 }
 
-/// The host without its port.
+/// Returns the host without its port.
 pub(crate) fn name(host: &str) -> &str {
     host.split_once(':').map_or(host, |(name, _)| name)
 }
 
-/// The port of a host that names one.
+/// Returns the port of a host that has one.
 pub(crate) fn port(host: &str) -> Option<u16> {
     host.split_once(':')?.1.parse().ok()
 }
@@ -144,7 +144,7 @@ mod tests {
             ("r/", None),
             ("r/v2/", None),
             ("r/v2/a", None),
-            // As Artifactory, Nexus and others have it.
+            // As in Artifactory, Nexus and others.
             ("r/artifactory/api/docker/hub/v2", None),
             ("r/harbor/v2/p", None),
         ] {

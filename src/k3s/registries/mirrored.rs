@@ -1,25 +1,25 @@
-//! The registries and pull-through caches that clusters use, and the names under which they answer.
+//! Registries and pull-through caches that clusters use, and the names of their images.
 
 use std::net::Ipv4Addr;
 
 use super::{DOCKER_HUB, Registries, endpoint};
 
-/// A registry on the cluster's network.
+/// A registry on the Docker network of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mirrored {
-    /// Its container's name, which resolves on the cluster's network.
+    /// Name of the container, which resolves on the network of the cluster.
     pub hostname: String,
-    /// The port that it listens on in its container.
+    /// Port that the registry listens on in its container.
     pub port: u16,
-    /// Where it is reached on the Docker host, as [`on_host`] has it, where that is known.
+    /// Address on the Docker host, as returned by [`on_host`], if known.
     pub host: Option<String>,
-    /// How it is talked to.
+    /// Scheme of its URL.
     pub scheme: Scheme,
-    /// The registry that it is a pull-through cache of, as image names begin.
+    /// Registry that this one is a pull-through cache of, as it appears in image names.
     pub upstream: Option<String>,
 }
 
-/// How a registry is talked to.
+/// Scheme of the URL of a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
     /// Plain HTTP.
@@ -39,13 +39,13 @@ impl std::fmt::Display for Scheme {
 }
 
 impl Mirrored {
-    /// Its name and port on the cluster's network.
+    /// Returns the host name and port on the network of the cluster.
     pub fn address(&self) -> String {
         format!("{}:{}", self.hostname, self.port)
     }
 
-    /// The registry names under which its images can be pulled: what was pushed as any of them, from the host or
-    /// from a container, can be pulled as any of them.
+    /// Returns the registry names that its images can be pulled with: an image that was pushed with any of them, from
+    /// the host or from a container, can be pulled with any of them.
     pub fn names(&self) -> Vec<String> {
         let mut names = vec![self.address()];
         if let Some(host) = &self.host {
@@ -59,14 +59,14 @@ impl Mirrored {
         names
     }
 
-    /// Where the nodes find it. `http` is told by the URL alone; K3s takes HTTPS for everything else.
+    /// Returns the URL for the nodes. Only the URL selects `http`; K3s uses HTTPS for everything else.
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.address())
     }
 }
 
-/// How a port of the Docker host is reached there: by `localhost`, unless it is bound to some other address, where
-/// nothing answers by that.
+/// Returns the address of a port on the Docker host: `localhost`, unless the port is bound to another address, where
+/// nothing listens on `localhost`.
 pub fn on_host(ip: Ipv4Addr, port: u16) -> String {
     if ip == Ipv4Addr::LOCALHOST || ip.is_unspecified() {
         format!("localhost:{port}")
@@ -75,8 +75,8 @@ pub fn on_host(ip: Ipv4Addr, port: u16) -> String {
     }
 }
 
-/// The mirrors of all of them. Where two claim a name, it is the first one's. The caches of a registry are asked in the
-/// order of the list, and before the registry, should that be one of the list too.
+/// Returns the mirrors of all registries. If two have the same name, the first one is used. Caches of a registry are
+/// tried in the order of the list, and before the registry if the list contains it too.
 pub fn of_registries(list: &[Mirrored]) -> Registries {
     let mut all = Registries::default();
     for registry in list {
@@ -96,10 +96,10 @@ pub fn of_registries(list: &[Mirrored]) -> Registries {
     all
 }
 
-/// The registry, as image names begin, that is behind a pull-through cache's `remoteURL`. The error tells what to write
-/// instead.
+/// Returns the registry behind the `remoteURL` of a pull-through cache, as it appears in image names. The error says
+/// what to write instead.
 pub fn upstream_of(remote_url: &str) -> Result<String, String> {
-    const SHAPE: &str = "a cache stands for a whole registry: write https://host[:port]";
+    const SHAPE: &str = "must be the URL of a whole registry: https://host[:port]";
     let (scheme, rest) = remote_url.split_once("://").ok_or(SHAPE)?;
     let default_port = match scheme {
         "https" => 443,
@@ -109,9 +109,9 @@ pub fn upstream_of(remote_url: &str) -> Result<String, String> {
     let host = rest.strip_suffix('/').unwrap_or(rest);
     if !endpoint::is_host(host) {
         return Err(if host.starts_with('[') {
-            "K3s can't handle IPv6 addresses here: write a name that leads there".into()
+            "K3s does not support IPv6 addresses here; use a host name that resolves to the address".into()
         } else if host.contains('@') {
-            format!("{SHAPE}, and put the login into credentialsSecret")
+            format!("{SHAPE}; move the credentials to credentialsSecret")
         } else {
             SHAPE.into()
         });
@@ -140,7 +140,7 @@ mod tests {
         Mirrored { upstream: Some(upstream.into()), ..registry(hostname, None) }
     }
 
-    /// k3d-io/k3d#763 and #192: what was pushed to localhost:5050 could not be pulled as that.
+    /// k3d-io/k3d#763 and #192: images pushed to localhost:5050 could not be pulled with that name.
     #[test]
     fn k3d_22_every_name_leads_to_the_registry() {
         insta::assert_snapshot!(of_registries(&[registry("k3d-registry", Some(5050))]).render(), @r#"
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(secure.endpoint(), "https://r:443");
     }
 
-    /// tilt-dev/tilt#4970: tools were told of localhost, where nothing listened.
+    /// tilt-dev/tilt#4970: tools used localhost, where nothing listened.
     #[test]
     fn an_address_of_its_own_takes_the_place_of_localhost() {
         let at = |ip: [u8; 4]| on_host(ip.into(), 5050);
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(all.mirrors["b:5050"].endpoints, ["http://b:5000"]);
     }
 
-    /// k3d-io/k3d#1419 and #1070: a cache was made that no cluster used.
+    /// k3d-io/k3d#1419 and #1070: a cache was created that no cluster used.
     #[test]
     fn k3d_12_a_cache_is_used_for_what_it_caches() {
         let upstream = upstream_of("https://registry-1.docker.io").unwrap();
@@ -250,7 +250,11 @@ mod tests {
             "https://quay.io ",
         ] {
             let told = upstream_of(url).unwrap_err();
-            assert!(told.contains("write") && !told.contains("u:p"), "{url}: {told}");
+            assert!(
+                (told.contains("must be") || told.contains("use a host name")) && !told.contains("u:p"),
+                "{url}: \
+                {told}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the file: the user's strictly, a node's as K3s does.
+//! Parsing of registries files: strict for the user's file, and as K3s does for the file of a node.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use super::{
     shape::{Shape, is_misplaced},
 };
 
-/// Reads the user's file. What K3s would ignore or choke on is refused, each with its path and what to write instead;
-/// no message repeats a value, as that may be a password. `has_file` tells whether there will be a file at a path of
-/// the nodes.
+/// Parses the user's file. Settings that K3s would ignore or fail on are refused, each with its path and what to write
+/// instead; no message repeats a value, which may be a password. `has_file` reports whether a file will exist at a path
+/// in the nodes.
 pub fn parse(text: &str, has_file: &dyn Fn(&str) -> bool) -> Result<Registries, Vec<String>> {
     let documents: Vec<Shape> = serde_saphyr::from_multiple(text).map_err(|e| vec![unreadable(text, &e)])?;
     if documents.iter().skip(1).any(|d| *d != Shape::Null) {
         return Err(vec![
-            "K3s reads only the first of several documents: join them into one, without ---".into(),
+            "K3s only reads the first of several documents; merge them into one, without ---".into(),
         ]);
     }
     let mut problems = documents.first().map(Shape::problems).unwrap_or_default();
     match read(text) {
         Ok(file) => {
             let mut registries = file.meant();
-            // Told already.
+            // Reported already.
             registries.mirrors.retain(|name, _| !is_misplaced("mirrors", name));
             registries.configs.retain(|name, _| !is_misplaced("configs", name));
             problems.extend(check_part(&registries, has_file));
@@ -32,15 +32,15 @@ pub fn parse(text: &str, has_file: &dyn Fn(&str) -> bool) -> Result<Registries, 
                 return Ok(registries);
             }
         }
-        // What is of the wrong kind is among the problems already.
+        // Values of the wrong type are reported already.
         Err(e) if problems.is_empty() => problems.push(unreadable(text, &e)),
         Err(_) => {}
     }
     Err(problems)
 }
 
-/// Reads a file that is in a node, as K3s would: keys that it does not know are not there. None when it is no YAML, or
-/// of a shape that K3s does not start with.
+/// Parses a file of a node as K3s does, which ignores unknown keys. Returns None if it is not valid YAML, or if K3s
+/// would not start with it.
 pub fn parse_rendered(text: &str) -> Option<Registries> {
     read(text).ok().map(Into::into)
 }
@@ -50,7 +50,7 @@ fn read(text: &str) -> Result<File, serde_saphyr::Error> {
     Ok(documents.into_iter().next().flatten().unwrap_or_default())
 }
 
-/// An error without anything of the file but a key.
+/// Describes an error without any content of the file other than a key.
 fn unreadable(text: &str, error: &serde_saphyr::Error) -> String {
     let location = error.location();
     let place = location.map(|l| format!("line {}: ", l.line())).unwrap_or_default();
@@ -60,21 +60,21 @@ fn unreadable(text: &str, error: &serde_saphyr::Error) -> String {
     };
     let problem = match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("{key} is there twice, and K3s would take one of the two: join them")
+            format!("duplicate key {key}, of which K3s would use only one; merge the entries")
         }
         _ if text.lines().any(|l| l.trim_start().starts_with("*:")) => {
-            "this is no YAML: write \"*\" in quotes".into()
+            "not valid YAML; write \"*\" in quotes".into()
         }
         _ if line().is_some_and(is_indented_by_tab) => {
-            "this is no YAML, as lines are not indented by tabs there: write blanks".into()
+            "not valid YAML: tabs cannot be used for indentation; use spaces".into()
         }
         _ if line().is_some_and(has_no_escape) => {
-            "this is no YAML, as a backslash in double quotes begins an escape, and this is none: leave it out ($1), or \
-             write the text in single quotes"
+            "not valid YAML: a backslash in double quotes starts an escape sequence, and this one is invalid; remove \
+             the backslash ($1), or use single quotes"
                 .into()
         }
         _ => {
-            "this is no YAML that K3s can read: write it as in K3s's documentation of registries.yaml".into()
+            "not valid YAML for K3s; see the K3s documentation of registries.yaml".into()
         }
     };
     place + &problem
@@ -84,7 +84,7 @@ fn is_indented_by_tab(line: &str) -> bool {
     line.trim_start_matches([' ', '\t']).len() < line.trim_start_matches(' ').len()
 }
 
-/// Whether there is a backslash in double quotes that begins none of YAML's escapes.
+/// Reports whether a backslash in double quotes starts an invalid YAML escape.
 fn has_no_escape(line: &str) -> bool {
     let mut quoted = false;
     let mut chars = line.chars();
@@ -148,12 +148,12 @@ impl From<File> for Registries {
 }
 
 impl File {
-    /// What a user means by it, with each login where containerd looks for it.
+    /// Returns the registries that the user means, with all credentials under the key that containerd looks up.
     fn meant(mut self) -> Registries {
         let auths = self.auths.take().unwrap_or_default();
         let mut all = Registries::from(self);
         all.name_docker_hub();
-        // K3s still reads these and hands them to nobody. They mean what `configs` says now.
+        // K3s still reads these without using them. They mean what `configs` means now.
         for (key, auth) in auths {
             if let Some(auth) = auth {
                 all.configs.entry(login_host(&key)).or_default().auth.get_or_insert(auth.into());
@@ -163,7 +163,7 @@ impl File {
     }
 }
 
-/// The host that an entry of `auths` is for: those may be URLs, as in Docker's own file.
+/// Returns the host that an entry of `auths` is for: the keys may be URLs, as in the configuration file of Docker.
 fn login_host(key: &str) -> String {
     let host = match key.split_once("://") {
         Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
@@ -210,7 +210,7 @@ impl From<TlsEntry> for Tls {
     }
 }
 
-/// To K3s, an empty text is none.
+/// Returns None for an empty text, which K3s treats as unset.
 fn given(text: Option<String>) -> Option<String> {
     text.filter(|t| !t.is_empty())
 }
@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn values_are_taken_as_they_are_written() {
-        let text = "configs: {r: {auth: {username: 0123, password: 1e3}}, s: {auth: {username: yes, password: 'null'}}}";
+        let text = "configs: {r: {auth: {username: 0123, password: 1e3}}, s: {auth: {username: yes, password: \
+            'null'}}}";
         let all = parse(text, &|_| true).unwrap();
         let told = |host: &str| {
             let auth = all.auth().remove(host).unwrap();
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(all.mirrors["c.test"].rewrites.len(), 1);
     }
 
-    /// K3s reads YAML 1.1, and no key that it does not know.
+    /// K3s reads YAML 1.1 and ignores unknown keys.
     #[test]
     fn what_k3s_takes_is_taken() {
         let all =
@@ -266,7 +267,7 @@ mod tests {
             let tls = all.unwrap().configs.remove("r").unwrap().tls.unwrap();
             assert_eq!(tls.insecure_skip_verify, Some(truth), "{word}");
         }
-        // Keys and texts that look like truth values are texts.
+        // Keys and strings that look like booleans are strings.
         let all = parse(
             "{mirrors: {localhost: {rewrite: {on: yes}}}, configs: {y: {auth: {password: on}}}}",
             &|_| true,
@@ -295,23 +296,24 @@ mod tests {
     #[test]
     fn what_is_no_such_file_is_refused() {
         for (text, told) in [
-            ("mirrors: {", "line 1: this is no YAML"),
+            ("mirrors: {", "line 1: not valid YAML"),
             ("mirrors:\n  *: {}\n", "in quotes"),
             ("mirrors: {}\n---\nconfigs: {}\n", "first of several documents"),
-            ("mirrors:\n  r: {}\n  r: {}\n", "line 3: r is there twice"),
+            ("mirrors:\n  r: {}\n  r: {}\n", "line 3: duplicate key r"),
             (
                 "mirrors:\n\tr.test: {}\n",
-                "line 2: this is no YAML, as lines are not indented by tabs there: write blanks",
+                "line 2: not valid YAML: tabs cannot be used for indentation; use spaces",
             ),
             (
                 "configs:\n  r:\n    auth:\n  \t  password: hunter2\n",
-                "line 4: this is no YAML, as lines are not indented by tabs",
+                "line 4: not valid YAML: tabs cannot be used for indentation",
             ),
             (
                 "mirrors: {r.test: {endpoint: [x], rewrite: {\"^a/(.*)\": \"b/\\$1\"}}}",
-                "a backslash in double quotes begins an escape, and this is none: leave it out ($1)",
+                "a backslash in double quotes starts an escape sequence, and this one is invalid; remove the \
+                 backslash ($1)",
             ),
-            ("configs: {r: {auth: {username: u, password: \"hunter2\\!\"}}}", "in single quotes"),
+            ("configs: {r: {auth: {username: u, password: \"hunter2\\!\"}}}", "use single quotes"),
             ("hunter2", "mirrors and configs"),
             ("[hunter2]", "mirrors and configs"),
         ] {
@@ -321,7 +323,7 @@ mod tests {
         }
     }
 
-    /// All at once, so that they need not be found one after another.
+    /// All problems at once, so that users do not find them one by one.
     #[test]
     fn all_problems_are_told() {
         let found = problems("{mirrors: {'http://r': {endpoints: [x]}}, configs: {r: {tls: {ca: /x}}}}");

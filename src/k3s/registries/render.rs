@@ -1,11 +1,11 @@
-//! The file's text.
+//! Rendering of the registries file.
 
 use std::fmt::Write;
 
 use super::{Auth, HostConfig, Mirror, Registries, Tls};
 
 impl Registries {
-    /// The file. It is written even when there is nothing in it, since it replaces an earlier one on a node's volume.
+    /// Renders the file. An empty file is written too, since it replaces an earlier one on the volume of a node.
     pub fn render(&self) -> String {
         let mut out = String::from("# Written by localcluster-operator.\n");
         if self.mirrors.is_empty() && self.configs.is_empty() {
@@ -90,8 +90,8 @@ fn line(out: &mut String, depth: usize, key: &str, value: &str) {
         .expect("writing to a String never fails");
 }
 
-/// A YAML double-quoted scalar. What is not ASCII is escaped: K3s's parser takes some of it for line breaks and refuses
-/// some more.
+/// Returns a YAML double-quoted scalar. Non-ASCII characters are escaped, since the parser of K3s takes some of them
+/// for line breaks and rejects others.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -110,7 +110,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::super::parse;
 
-    /// k3d-io/k3d#1179: `rewrite` was dropped on the way.
+    /// k3d-io/k3d#1179: `rewrite` was lost.
     #[test]
     fn k3d_10_all_fields_arrive_as_written() {
         let text = r#"

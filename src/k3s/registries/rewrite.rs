@@ -1,4 +1,4 @@
-//! Whether a rewrite does what it says once it is in containerd's file.
+//! Validation of rewrites, whose effect depends on how containerd reads them.
 
 use std::sync::LazyLock;
 
@@ -15,19 +15,19 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the patterns are constants")
 }
 
-/// What is wrong with one, and what to write instead.
+/// Returns the problem of a rewrite and what to write instead.
 pub(super) fn problem(pattern: &str, replacement: &str) -> Option<String> {
     if pattern.is_empty() {
-        return Some("the pattern is empty: write a regular expression such as ^library/(.*)".into());
+        return Some("the pattern must not be empty; use a regular expression such as ^library/(.*)".into());
     }
     if pattern.len() > 255 || replacement.len() > 255 {
-        return Some("it is longer than 255 characters: split it up".into());
+        return Some("must have at most 255 characters; split it".into());
     }
     for text in [pattern, replacement] {
         if text.contains(['\\', '"']) || text.chars().any(char::is_control) {
             return Some(
-                "K3s copies it into a TOML file as it is, and a backslash, a quote or a line break makes containerd \
-                 ignore all mirrors of the registry: write [.] for a dot, [0-9] for a digit"
+                "K3s copies it to a TOML file without escaping, where a backslash, a quote or a line break makes \
+                 containerd ignore all mirrors of the registry; use [.] for a dot, [0-9] for a digit"
                     .into(),
             );
         }
@@ -36,8 +36,8 @@ pub(super) fn problem(pattern: &str, replacement: &str) -> Option<String> {
         Ok(compiled) if goes_with_re2(pattern) => compiled,
         _ => {
             return Some(
-                "it is no regular expression that K3s understands (RE2, thus no lookahead and no back-references), \
-                 and would be ignored: write one such as ^library/(.*)"
+                "K3s ignores it, since it is not a valid RE2 expression (without lookahead and backreferences); use \
+                 one such as ^library/(.*)"
                     .into(),
             );
         }
@@ -49,18 +49,19 @@ pub(super) fn problem(pattern: &str, replacement: &str) -> Option<String> {
         let whole = &reference[0];
         let Some(name) = reference.get(1).or_else(|| reference.get(2)) else {
             return Some(
-                "no image name has a $ in it, and one alone stands for no group: write $1 for the first group of the \
-                 pattern, or leave it out"
+                "image names contain no $, and it references no group here; use $1 for the first group of the \
+                 pattern, or remove it"
                     .to_owned(),
             );
         };
         unknown_group(&compiled, name.as_str()).map(|instead| {
-            format!("{whole} stands for a group that the pattern does not have, and becomes nothing: {instead}")
+            format!("{whole} references a group that the pattern does not have and is replaced by nothing; {instead}")
         })
     })
 }
 
-/// What can do nothing, or nothing good, since names are without registry and tag and have no slash in front.
+/// Returns the problem of a rewrite that never matches or produces invalid names, since names have no registry, no tag
+/// and no leading slash.
 fn of_no_name(pattern: &str, replacement: &str) -> Option<String> {
     let parsed = regex_syntax::parse(pattern).ok()?;
     let slash = |hir: &Hir| leads(hir, |h| matches!(h, HirKind::Literal(l) if l.0.starts_with(b"/")));
@@ -73,20 +74,22 @@ fn of_no_name(pattern: &str, replacement: &str) -> Option<String> {
     {
         let pattern = pattern.replacen('/', "", 1);
         return Some(format!(
-            "names have no slash in front, so that it never matches: write \"{pattern}\": \"{plain}\""
+            "never matches: image names have no leading slash; use \"{pattern}\": \"{plain}\""
         ));
     }
     if replacement.starts_with('/') && rules::matches_at_start(pattern) {
-        return Some(format!("names have no slash in front, and none with one is found: write {plain}"));
+        return Some(format!(
+            "produces names that do not exist: image names have no leading slash; use {plain}"
+        ));
     }
     needs_colon(&parsed).then(|| {
-        "names are matched without registry and tag, so that there is no colon in them and it never matches: leave the \
-         colon out, and what is behind it"
+        "never matches: names are matched without registry and tag and contain no colon; remove the colon and what \
+         follows it"
             .into()
     })
 }
 
-/// Whether all that it matches begins so.
+/// Reports whether everything that the expression matches starts with such a node.
 fn leads(hir: &Hir, so: impl Fn(&HirKind) -> bool + Copy) -> bool {
     match hir.kind() {
         HirKind::Capture(c) => leads(&c.sub, so),
@@ -97,7 +100,7 @@ fn leads(hir: &Hir, so: impl Fn(&HirKind) -> bool + Copy) -> bool {
     }
 }
 
-/// Whether there is a colon in all that it matches.
+/// Reports whether everything that the expression matches contains a colon.
 fn needs_colon(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Literal(l) => l.0.contains(&b':'),
@@ -116,9 +119,9 @@ fn unknown_group(pattern: &Regex, name: &str) -> Option<String> {
     if digits == name.len() {
         return (!has(name)).then(|| {
             if groups == 0 {
-                "put what it is to stand for into parentheses".into()
+                "enclose the part of the pattern in parentheses".into()
             } else {
-                format!("write one from $1 to ${groups}, or put more of the pattern into parentheses")
+                format!("use $1 to ${groups}, or enclose more of the pattern in parentheses")
             }
         });
     }
@@ -126,13 +129,13 @@ fn unknown_group(pattern: &Regex, name: &str) -> Option<String> {
         return None;
     }
     Some(if digits > 0 && has(&name[..digits]) {
-        format!("write ${{{}}}{}", &name[..digits], &name[digits..])
+        format!("use ${{{}}}{}", &name[..digits], &name[digits..])
     } else {
-        "write $1 for the first group".into()
+        "use $1 for the first group".into()
     })
 }
 
-/// Whether Go's regular expressions mean the same by it, given that it has no backslash in it.
+/// Reports whether Go interprets the expression in the same way, given that it contains no backslash.
 fn goes_with_re2(pattern: &str) -> bool {
     let nests = ["&&", "--", "~~"].iter().any(|operator| pattern.contains(operator)) && pattern.contains('[');
     let repeats_too_often = REPETITION.captures_iter(pattern).any(|c| {
@@ -182,26 +185,26 @@ mod tests {
             ("a{1001}", "c", "RE2"),
             ("[a-z&&b]", "c", "RE2"),
             ("^a", "b/$1", "parentheses"),
-            ("^(a)", "b/$2", "from $1 to $1"),
-            ("^(a)", "b/$1x", "write ${1}x"),
-            ("^(a)", "b/$x", "write $1"),
-            ("^(a)", "b$", "leave it out"),
-            ("^(a)", "b$$1", "leave it out"),
+            ("^(a)", "b/$2", "use $1 to $1"),
+            ("^(a)", "b/$1x", "use ${1}x"),
+            ("^(a)", "b/$x", "use $1"),
+            ("^(a)", "b$", "remove it"),
+            ("^(a)", "b$$1", "remove it"),
             (
                 "^/(.*)",
                 "/mirror/$1",
-                "names have no slash in front, so that it never matches: write \"^(.*)\": \"mirror/$1\"",
+                "never matches: image names have no leading slash; use \"^(.*)\": \"mirror/$1\"",
             ),
-            ("^/(.*)", "$1", "write \"^(.*)\": \"$1\""),
-            ("(?i)^(/a|/b)/c", "x", "no slash in front"),
+            ("^/(.*)", "$1", "use \"^(.*)\": \"$1\""),
+            ("(?i)^(/a|/b)/c", "x", "no leading slash"),
             (
                 "^(.*)",
                 "/mirror/$1",
-                "names have no slash in front, and none with one is found: write mirror/$1",
+                "produces names that do not exist: image names have no leading slash; use mirror/$1",
             ),
-            ("((.+))", "//mirror", "write mirror"),
+            ("((.+))", "//mirror", "use mirror"),
             ("^rancher/mirrored-pause:(.*)", "pause:$1", "without registry and tag"),
-            ("^(a|b)(:|@sha256:)+x", "c", "there is no colon in them"),
+            ("^(a|b)(:|@sha256:)+x", "c", "contain no colon"),
         ] {
             let problem = problem(pattern, replacement).unwrap_or_else(|| panic!("{pattern} {replacement}"));
             assert!(problem.contains(told), "{pattern} {replacement}: {problem}");

@@ -1,22 +1,21 @@
-//! The shape of the user's file: K3s drops keys that it does not know without a word, and does not start on values of
-//! the wrong kind.
+//! Structure of the user's file: K3s silently ignores unknown keys, and does not start with values of the wrong type.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A YAML value without what it says.
+/// The structure of a YAML value without its content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Null,
     Bool,
-    /// A number or a text: both are texts where one is wanted.
+    /// A number or a string: both are accepted where a string is expected.
     Text,
     List(Vec<Shape>),
     Map(Vec<(String, Shape)>),
 }
 
-/// The keys of a map, and where those belong that are often written there.
+/// Known keys of a map, and advice for keys that are often used there by mistake.
 struct Keys {
     known: &'static [&'static str],
     mistakes: &'static [(&'static [&'static str], &'static str)],
@@ -24,27 +23,27 @@ struct Keys {
 
 const PLAIN_HTTP: (&[&str], &str) = (
     &["http", "insecure", "plain_http", "plainhttp", "plain-http"],
-    "for plain HTTP write an endpoint of http://… under mirrors",
+    "for plain HTTP, use an http:// endpoint under mirrors",
 );
 
 const FILE: Keys = Keys {
     known: &["mirrors", "configs", "auths"],
     mistakes: &[
-        (&["mirror"], "write mirrors"),
-        (&["config"], "write configs"),
-        (&["auth"], "write configs, and auth under the host"),
-        (&["registries"], "write what is under it without it"),
+        (&["mirror"], "use mirrors"),
+        (&["config"], "use configs"),
+        (&["auth"], "use configs, with auth under the host"),
+        (&["registries"], "remove this key and move its content up one level"),
     ],
 };
 
 const MIRROR: Keys = Keys {
     known: &["endpoint", "rewrite"],
     mistakes: &[
-        (&["endpoints", "url", "urls", "server"], "write endpoint, with a list of URLs"),
-        (&["rewrites"], "write rewrite"),
+        (&["endpoints", "url", "urls", "server"], "use endpoint with a list of URLs"),
+        (&["rewrites"], "use rewrite"),
         (
             &["tls", "auth", "skip_verify", "insecure_skip_verify", "username", "password", "ca_file"],
-            "that goes under configs, by the host of an endpoint",
+            "move it to configs, under the host of an endpoint",
         ),
         PLAIN_HTTP,
     ],
@@ -53,12 +52,12 @@ const MIRROR: Keys = Keys {
 const CONFIG: Keys = Keys {
     known: &["auth", "tls"],
     mistakes: &[
-        (&["token", "identity_token"], "write auth.identity_token, or auth.username and auth.password"),
-        (&["username", "password"], "write it under auth"),
-        (&["ca_file", "cert_file", "key_file", "insecure_skip_verify"], "write it under tls"),
-        (&["skip_verify", "insecureSkipVerify", "skipVerify"], "write tls.insecure_skip_verify"),
-        (&["ca"], "write tls.ca_file"),
-        (&["endpoint", "endpoints", "rewrite", "rewrites"], "that goes under mirrors"),
+        (&["token", "identity_token"], "use auth.identity_token, or auth.username and auth.password"),
+        (&["username", "password"], "move it to auth"),
+        (&["ca_file", "cert_file", "key_file", "insecure_skip_verify"], "move it to tls"),
+        (&["skip_verify", "insecureSkipVerify", "skipVerify"], "use tls.insecure_skip_verify"),
+        (&["ca"], "use tls.ca_file"),
+        (&["endpoint", "endpoints", "rewrite", "rewrites"], "move it to mirrors"),
         PLAIN_HTTP,
     ],
 };
@@ -68,22 +67,22 @@ const AUTH: Keys = Keys {
     mistakes: &[
         (
             &["token", "registry_token", "registrytoken"],
-            "write identity_token, or, where the token stands for a password, username and password",
+            "use identity_token, or, if the token is a password, username and password",
         ),
-        (&["user", "name", "login"], "write username"),
-        (&["pass", "passwd"], "write password"),
-        (&["email"], "leave it out"),
+        (&["user", "name", "login"], "use username"),
+        (&["pass", "passwd"], "use password"),
+        (&["email"], "remove it"),
     ],
 };
 
 const TLS: Keys = Keys {
     known: &["ca_file", "cert_file", "key_file", "insecure_skip_verify"],
     mistakes: &[
-        (&["ca", "ca_cert"], "write ca_file, with a path in the nodes"),
-        (&["cert", "client_cert"], "write cert_file, with a path in the nodes"),
-        (&["key", "client_key"], "write key_file, with a path in the nodes"),
-        (&["skip_verify", "skipverify", "insecure", "verify"], "write insecure_skip_verify"),
-        (&["http", "plain_http"], "for plain HTTP write an endpoint of http://… under mirrors"),
+        (&["ca", "ca_cert"], "use ca_file with a path in the nodes"),
+        (&["cert", "client_cert"], "use cert_file with a path in the nodes"),
+        (&["key", "client_key"], "use key_file with a path in the nodes"),
+        (&["skip_verify", "skipverify", "insecure", "verify"], "use insecure_skip_verify"),
+        (&["http", "plain_http"], "for plain HTTP, use an http:// endpoint under mirrors"),
     ],
 };
 
@@ -93,42 +92,42 @@ impl Keys {
         let mistake = self.mistakes.iter().find(|(keys, _)| keys.iter().any(|k| plain(k) == plain(key)));
         let alike = self.known.iter().find(|k| plain(k) == plain(key));
         let instead = match (alike, mistake) {
-            (Some(known), _) => format!("write {known}"),
+            (Some(known), _) => format!("use {known}"),
             (None, Some((_, instead))) => (*instead).to_owned(),
             (None, None) if self.known == FILE.known && key.contains(['.', ':']) => {
-                "a registry goes one level deeper, under mirrors or configs".into()
+                "move the registry one level down, under mirrors or configs".into()
             }
-            (None, None) => format!("it knows {} here", self.known.join(", ")),
+            (None, None) => format!("known keys here are {}", self.known.join(", ")),
         };
-        format!("K3s does not know this key and would ignore it: {instead}")
+        format!("unknown key, which K3s ignores; {instead}")
     }
 }
 
-/// Whether it is a key that belongs on another level.
+/// Reports whether a key belongs to another level.
 pub(super) fn is_misplaced(section: &str, name: &str) -> bool {
     FILE.known.contains(&name) || (section == "mirrors" && MIRROR.known.contains(&name))
 }
 
 impl Shape {
-    /// What K3s would ignore or choke on.
+    /// Returns the settings that K3s would ignore or fail on.
     pub fn problems(&self) -> Vec<String> {
         let mut out = Vec::new();
         if !matches!(self, Self::Null | Self::Map(_)) {
-            out.push("a registries file is a map: write mirrors and configs".into());
+            out.push("a registries file must be a map with mirrors and configs".into());
         }
         for (section, value) in self.known(&mut out, "", &FILE) {
             for (name, entry) in value.entries(&mut out, section) {
                 let path = format!("{section}[{name:?}]");
                 if FILE.known.contains(&name) {
                     out.push(format!(
-                        "{path}: {name} is one level too deep, where K3s takes it for a registry of that name and uses \
-                         nothing of it: write it as far to the left as {section}"
+                        "{path}: {name} is one level too deep, where K3s takes it for a registry with that name and \
+                         ignores it; indent it like {section}"
                     ));
                     continue;
                 }
                 if is_misplaced(section, name) {
                     out.push(format!(
-                        "{path}: the registry above it is missing: write docker.io: or another one there"
+                        "{path}: the registry key above it is missing; add docker.io: or another registry"
                     ));
                     continue;
                 }
@@ -149,11 +148,11 @@ impl Shape {
                 (_, Self::Null) => {}
                 ("endpoint", Self::List(urls)) => {
                     for (i, _) in urls.iter().enumerate().filter(|(_, url)| **url != Self::Text) {
-                        out.push(format!("{path}[{i}]: write a URL"));
+                        out.push(format!("{path}[{i}]: must be a URL"));
                     }
                 }
                 ("endpoint", _) => {
-                    out.push(format!("{path}: write a list, even of one URL: [\"https://…\"]"))
+                    out.push(format!("{path}: must be a list, even for a single URL: [\"https://…\"]"))
                 }
                 _ => {
                     for (pattern, replacement) in value.entries(out, &path) {
@@ -170,25 +169,25 @@ impl Shape {
         }
     }
 
-    /// A map of texts, and of the one truth value.
+    /// Checks a map of strings and of the only boolean.
     fn texts(&self, out: &mut Vec<String>, path: &str, keys: &Keys) {
         for (key, value) in self.known(out, path, keys) {
             let path = format!("{path}.{key}");
             if key != "insecure_skip_verify" {
                 value.text(out, &path);
             } else if !matches!(value, Self::Bool | Self::Null) {
-                out.push(format!("{path}: write true or false, without quotes"));
+                out.push(format!("{path}: must be true or false, without quotes"));
             }
         }
     }
 
     fn text(&self, out: &mut Vec<String>, path: &str) {
         if matches!(self, Self::List(_) | Self::Map(_)) {
-            out.push(format!("{path}: write a text"));
+            out.push(format!("{path}: must be a string"));
         }
     }
 
-    /// The entries with keys that are known; tells of the others.
+    /// Returns the entries with known keys and reports the others.
     fn known<'a>(&'a self, out: &mut Vec<String>, path: &str, keys: &Keys) -> Vec<(&'a str, &'a Self)> {
         let dot = if path.is_empty() { "" } else { "." };
         let entries = if path.is_empty() && !matches!(self, Self::Map(_)) {
@@ -198,7 +197,7 @@ impl Shape {
         };
         let (known, unknown): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|(key, _)| keys.known.contains(key));
-        // A key of x-… says itself that it is for nobody: anchors are put there.
+        // A key of x-… is meant to be ignored: it is used for anchors.
         let unknown = unknown.into_iter().filter(|(key, _)| !key.starts_with("x-"));
         out.extend(unknown.map(|(key, _)| format!("{path}{dot}{key}: {}", keys.problem(key))));
         known
@@ -209,7 +208,7 @@ impl Shape {
             Self::Map(entries) => entries.iter().map(|(key, value)| (key.as_str(), value)).collect(),
             Self::Null => Vec::new(),
             _ => {
-                out.push(format!("{path}: write a map: keys with values"));
+                out.push(format!("{path}: must be a map: keys with values"));
                 Vec::new()
             }
         }
@@ -304,52 +303,52 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 mod tests {
     use super::super::parse;
 
-    /// k3d-io/k3d#1179 again: keys that nobody acts on were dropped without a word. k3d-io/k3d#866: TLS at the mirror.
+    /// k3d-io/k3d#1179 again: keys without effect were silently dropped. k3d-io/k3d#866: TLS at the mirror.
     #[test]
     fn k3d_10_and_22_unknown_keys_are_told_with_the_right_one() {
         for (text, told) in [
-            ("mirror: {}", "mirror: K3s does not know this key and would ignore it: write mirrors"),
-            (
-                "foo: {}",
-                "foo: K3s does not know this key and would ignore it: it knows mirrors, configs, auths here",
-            ),
+            ("mirror: {}", "mirror: unknown key, which K3s ignores; use mirrors"),
+            ("foo: {}", "foo: unknown key, which K3s ignores; known keys here are mirrors, configs, auths"),
             (
                 "mirrors: {r.test: {endpoints: [x]}}",
-                r#"mirrors["r.test"].endpoints: K3s does not know this key"#,
+                r#"mirrors["r.test"].endpoints: unknown key, which K3s ignores"#,
             ),
-            ("mirrors: {r.test: {endpoints: [x]}}", "write endpoint"),
-            ("mirrors: {r.test: {rewrites: {a: b}}}", "write rewrite"),
-            ("mirrors: {r.test: {tls: {ca_file: x}}}", "under configs"),
-            ("mirrors: {r.test: {insecure: true}}", "endpoint of http://"),
-            ("configs: {r: {http: true}}", "endpoint of http://"),
+            ("mirrors: {r.test: {endpoints: [x]}}", "use endpoint"),
+            ("mirrors: {r.test: {rewrites: {a: b}}}", "use rewrite"),
+            ("mirrors: {r.test: {tls: {ca_file: x}}}", "to configs"),
+            ("mirrors: {r.test: {insecure: true}}", "an http:// endpoint"),
+            ("configs: {r: {http: true}}", "an http:// endpoint"),
             ("configs: {r: {token: hunter2}}", "auth.identity_token"),
-            ("configs: {r: {username: hunter2}}", "under auth"),
-            ("configs: {r: {skip_verify: true}}", "write tls.insecure_skip_verify"),
-            ("configs: {r: {auth: {token: hunter2}}}", r#"configs["r"].auth.token: K3s does not"#),
-            ("configs: {r: {auth: {identityToken: hunter2}}}", "write identity_token"),
-            ("configs: {r: {auth: {identitytoken: hunter2}}}", "write identity_token"),
-            ("configs: {r: {tls: {insecureSkipVerify: true}}}", "write insecure_skip_verify"),
-            ("configs: {r: {tls: {skip_verify: true}}}", "write insecure_skip_verify"),
-            ("configs: {r: {tls: {ca: /x}}}", "write ca_file"),
-            ("configs: {r: {tls: {caFile: /x}}}", "write ca_file"),
-            ("configs: {r: {tls: {http: true}}}", "endpoint of http://"),
+            ("configs: {r: {username: hunter2}}", "to auth"),
+            ("configs: {r: {skip_verify: true}}", "use tls.insecure_skip_verify"),
+            ("configs: {r: {auth: {token: hunter2}}}", r#"configs["r"].auth.token: unknown key"#),
+            ("configs: {r: {auth: {identityToken: hunter2}}}", "use identity_token"),
+            ("configs: {r: {auth: {identitytoken: hunter2}}}", "use identity_token"),
+            ("configs: {r: {tls: {insecureSkipVerify: true}}}", "use insecure_skip_verify"),
+            ("configs: {r: {tls: {skip_verify: true}}}", "use insecure_skip_verify"),
+            ("configs: {r: {tls: {ca: /x}}}", "use ca_file"),
+            ("configs: {r: {tls: {caFile: /x}}}", "use ca_file"),
+            ("configs: {r: {tls: {http: true}}}", "an http:// endpoint"),
             ("auths: {r: {token: hunter2}}", r#"auths["r"].token"#),
             // On the wrong level.
             ("mirrors: {configs: {}}", r#"mirrors["configs"]: configs is one level too deep"#),
-            ("mirrors: {auths: ~}", "write it as far to the left as mirrors"),
+            ("mirrors: {auths: ~}", "indent it like mirrors"),
             ("mirrors: {configs: {'r:5000': {auth: {password: hunter2}}}}", "one level too deep"),
-            ("configs: {mirrors: {r.test: {endpoint: [x]}}}", "as far to the left as configs"),
-            ("mirrors: {endpoint: ['http://x']}", "the registry above it is missing"),
-            ("r.test: {endpoint: [x]}", "one level deeper, under mirrors or configs"),
-            // Of the wrong kind.
-            ("mirrors: [r]", "mirrors: write a map"),
-            ("mirrors: {r.test: 'http://x'}", r#"mirrors["r.test"]: write a map"#),
-            ("mirrors: {r.test: {endpoint: 'http://x'}}", r#"mirrors["r.test"].endpoint: write a list"#),
-            ("mirrors: {r.test: {endpoint: [~]}}", r#"mirrors["r.test"].endpoint[0]: write a URL"#),
-            ("mirrors: {r.test: {rewrite: [{a: b}]}}", "write a map"),
-            ("mirrors: {r.test: {rewrite: {a: [b]}}}", "write a text"),
-            ("configs: {r: {auth: hunter2}}", r#"configs["r"].auth: write a map"#),
-            ("configs: {r: {auth: {username: {hunter2: x}}}}", r#"configs["r"].auth.username: write a text"#),
+            ("configs: {mirrors: {r.test: {endpoint: [x]}}}", "indent it like configs"),
+            ("mirrors: {endpoint: ['http://x']}", "the registry key above it is missing"),
+            ("r.test: {endpoint: [x]}", "one level down, under mirrors or configs"),
+            // Of the wrong type.
+            ("mirrors: [r]", "mirrors: must be a map"),
+            ("mirrors: {r.test: 'http://x'}", r#"mirrors["r.test"]: must be a map"#),
+            ("mirrors: {r.test: {endpoint: 'http://x'}}", r#"mirrors["r.test"].endpoint: must be a list"#),
+            ("mirrors: {r.test: {endpoint: [~]}}", r#"mirrors["r.test"].endpoint[0]: must be a URL"#),
+            ("mirrors: {r.test: {rewrite: [{a: b}]}}", "must be a map"),
+            ("mirrors: {r.test: {rewrite: {a: [b]}}}", "must be a string"),
+            ("configs: {r: {auth: hunter2}}", r#"configs["r"].auth: must be a map"#),
+            (
+                "configs: {r: {auth: {username: {hunter2: x}}}}",
+                r#"configs["r"].auth.username: must be a string"#,
+            ),
             ("configs: {r: {tls: {insecure_skip_verify: 'true'}}}", "without quotes"),
             ("configs: {r: {tls: {insecure_skip_verify: 1}}}", "without quotes"),
             ("configs: {r: {tls: {insecure_skip_verify: 'yes'}}}", "without quotes"),

@@ -344,16 +344,16 @@ mod tests {
         for (registries, words) in [
             (
                 "{mirrors: [{registry: r.test, endpoints: ['https://m.test']}], configs: [{host: r.test, auth: {secretName: a}}]}",
-                "write configs[\"m.test\"]",
+                "use configs[\"m.test\"]",
             ),
             (
                 "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, tls: {insecureSkipVerify: true}}]}",
-                "write configs[\"m.test\"]",
+                "use configs[\"m.test\"]",
             ),
             ("{configs: [{host: '*', auth: {secretName: a}}]}", "never under *"),
             (
                 "{mirrors: [{registry: r.test, endpoints: [m.test], rewrites: [{pattern: '^a:(.*)', replacement: b}]}]}",
-                "no colon in them",
+                "contain no colon",
             ),
         ] {
             let found = told(registries);
