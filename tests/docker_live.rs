@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt;
 use localcluster_operator::{
-    api::condition::reasons,
+    api::reason::Reason,
     docker::{
         archive,
         engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
@@ -535,7 +535,7 @@ async fn an_image_without_a_shell_can_not_share_mounts() {
     let error = world.engine.start(&id).await.unwrap_err();
     let problem =
         failures::docker(&Action::Start { container: Target { name: spec.name, id: None } }, &error, None);
-    assert_eq!(problem.map(|p| p.reason), Some(reasons::NODE_IMAGE_INVALID), "{error:?}");
+    assert_eq!(problem.map(|p| p.reason), Some(Reason::NodeImageInvalid), "{error:?}");
     world.engine.remove_container(&id).await.unwrap();
     docker(&["rmi", &image]);
 }

@@ -13,6 +13,7 @@ use localcluster_operator::{
         host_alias::HostAlias,
         local_cluster::{ClusterState, NodeRole},
         names::{self, ClusterNames},
+        reason::Reason,
     },
     child::state::{self, Held},
     k3s::{HOSTS_DIR, dns, images},
@@ -163,7 +164,7 @@ proptest! {
             let left = |s: &String| lab.world.volumes.contains_key(&format!("{s}-state"));
             let voters = lab.clusters[0].status.voters.clone();
             let survivor = wanted.find(|s| left(s) && voters.contains(s));
-            let told = plan.problems.iter().any(|p| p.reason == "QuorumLost");
+            let told = plan.problems.iter().any(|p| p.reason == Reason::QuorumLost);
             if let Some(survivor) = survivor.filter(|_| told) {
                 lab.clusters[0].request = Some(survivor);
                 whole(&mut lab, counts.last().unwrap().0)?;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use localcluster_operator::{
     api::{
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
         node_host::HostVolume,
+        reason::Reason,
     },
     docker::engine::State,
 };
@@ -31,7 +32,7 @@ fn settled() -> Lab {
     lab
 }
 
-fn told(lab: &Lab, type_: &str) -> (String, String) {
+fn told(lab: &Lab, type_: ConditionType) -> (String, String) {
     let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
     (found.reason.clone(), found.message.clone())
 }
@@ -63,11 +64,11 @@ fn an_allowed_directory_is_mounted_one_node_after_the_other() {
 #[test]
 fn what_may_not_be_is_told_and_the_nodes_go_on() {
     for (path, type_, reason) in [
-        ("/etc", types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED),
-        ("/srvx", types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED),
-        ("/srv/link", types::AGENTS_READY, reasons::HOST_PATH_NOT_ALLOWED),
-        ("/srv/link/deep", types::AGENTS_READY, reasons::HOST_PATH_NOT_ALLOWED),
-        ("/srv/none", types::AGENTS_READY, reasons::HOST_PATH_NOT_FOUND),
+        ("/etc", ConditionType::Accepted, Reason::HostPathNotAllowed),
+        ("/srvx", ConditionType::Accepted, Reason::HostPathNotAllowed),
+        ("/srv/link", ConditionType::AgentsReady, Reason::HostPathNotAllowed),
+        ("/srv/link/deep", ConditionType::AgentsReady, Reason::HostPathNotAllowed),
+        ("/srv/none", ConditionType::AgentsReady, Reason::HostPathNotFound),
     ] {
         let mut lab = settled();
         let before: Vec<_> = lab.world.containers.keys().cloned().collect();
@@ -75,7 +76,7 @@ fn what_may_not_be_is_told_and_the_nodes_go_on() {
         (0..6).for_each(|_| drop(lab.round()));
         let (said, message) = told(&lab, type_);
         assert_eq!(said, reason, "{path}: {message}");
-        assert_eq!(told(&lab, types::STALLED).0, reason, "{path}");
+        assert_eq!(told(&lab, ConditionType::Stalled).0, reason, "{path}");
         assert_eq!(mounted(&lab), ["", "", ""], "{path}");
         let kept = lab.world.containers.iter().filter(|(_, c)| c.name != LOOKER);
         assert_eq!(kept.map(|(id, _)| id.clone()).collect::<Vec<_>>(), before, "{path}");
@@ -92,7 +93,7 @@ fn a_directory_that_is_made_later_is_taken() {
     let mut lab = settled();
     lab.clusters[0].edit(|s| s.agents.volumes = volume("/srv/later"));
     (0..6).for_each(|_| drop(lab.round()));
-    assert!(told(&lab, types::AGENTS_READY).1.contains("mkdir -p /srv/later"));
+    assert!(told(&lab, ConditionType::AgentsReady).1.contains("mkdir -p /srv/later"));
     Arc::make_mut(&mut lab.world.host_directories).insert("/srv/later".into());
     lab.settle(ENOUGH);
     assert_eq!(mounted(&lab), ["", "/srv/later", "/srv/later"]);
@@ -123,7 +124,7 @@ fn what_is_no_longer_allowed_stays_in_nodes_that_run() {
     let before = lab.world.clone();
     (0..3).for_each(|_| drop(lab.round()));
     assert_eq!(lab.world.containers, before.containers);
-    let (reason, message) = told(&lab, types::ACCEPTED);
-    assert_eq!(reason, reasons::HOST_PATH_NOT_ALLOWED);
+    let (reason, message) = told(&lab, ConditionType::Accepted);
+    assert_eq!(reason, Reason::HostPathNotAllowed);
     assert!(message.starts_with("spec.agents.volumes: /srv/data"), "{message}");
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use localcluster_operator::{
     api::{
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
         local_cluster::RegistryRef,
+        reason::Reason,
         registry::{EnvVar, RegistrySpec},
     },
     docker::engine::ContainerDetail,
@@ -48,7 +49,7 @@ fn ids(lab: &mut Lab) -> BTreeMap<String, String> {
     nodes(lab).into_iter().map(|(name, d)| (name, d.container.id)).collect()
 }
 
-fn told(lab: &Lab, type_: &str) -> (String, String) {
+fn told(lab: &Lab, type_: ConditionType) -> (String, String) {
     let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
     (found.reason.clone(), found.message.clone())
 }
@@ -97,8 +98,8 @@ fn an_agent_or_a_registry_that_comes_later_replaces_nothing() {
         lab.round();
     }
     assert_eq!(ids(&mut lab), before);
-    let (reason, message) = told(&lab, types::REGISTRIES_READY);
-    assert_eq!(reason, reasons::REGISTRY_BEHIND_PROXY);
+    let (reason, message) = told(&lab, ConditionType::RegistriesReady);
+    assert_eq!(reason, Reason::RegistryBehindProxy);
     assert!(
         message.contains("k3d-dev-server-0 asks its proxy for k3d-more:") && message.contains("NO_PROXY"),
         "{message}"
@@ -114,7 +115,7 @@ fn an_agent_or_a_registry_that_comes_later_replaces_nothing() {
     let with = [PROXY, ("NO_PROXY", "k3d-more")];
     lab.clusters[0].edit(|s| (s.servers.env, s.agents.env) = (env(&with), env(&with)));
     lab.settle(ENOUGH);
-    assert_eq!(told(&lab, types::REGISTRIES_READY).0, reasons::READY);
+    assert_eq!(told(&lab, ConditionType::RegistriesReady).0, Reason::Ready);
     let replaced = ids(&mut lab);
     assert!(before.iter().all(|(name, id)| replaced[name] != *id), "{before:?} {replaced:?}");
 }
@@ -142,5 +143,5 @@ fn nodes_of_before_are_not_replaced() {
         lab.round();
     }
     assert_eq!(ids(&mut lab), before);
-    assert_eq!(told(&lab, types::REGISTRIES_READY).0, reasons::REGISTRY_BEHIND_PROXY);
+    assert_eq!(told(&lab, ConditionType::RegistriesReady).0, Reason::RegistryBehindProxy);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use localcluster_operator::api::condition::reasons;
+use localcluster_operator::api::reason::Reason;
 use serde_json::json;
 use support::{
     check,
@@ -194,22 +194,22 @@ async fn users_change_under_the_running_registry_and_a_certificate_with_another_
 async fn what_is_wrong_with_a_registrys_secrets_is_told() {
     let told =
         |rig: &Rig, type_: &str| condition(&rig.api.get(&path("registries", "images")).unwrap(), type_);
-    let refs = |reason: &str| ("False".to_owned(), reason.to_owned());
+    let refs = |reason: Reason| ("False".to_owned(), reason.to_string());
     let mut rig = Rig::new(lab::settings());
     put_registry_with(&rig, json!({}), secured());
     rig.round().await;
-    assert_eq!(told(&rig, "ResolvedRefs"), refs(reasons::SECRET_NOT_FOUND));
+    assert_eq!(told(&rig, "ResolvedRefs"), refs(Reason::SecretNotFound));
     put_secrets(&rig, "first");
     put_secret(&rig, "users", &[("htpasswd", "user:plain-password")]);
     rig.round().await;
-    assert_eq!(told(&rig, "ResolvedRefs"), refs(reasons::SECRET_INVALID));
+    assert_eq!(told(&rig, "ResolvedRefs"), refs(Reason::SecretInvalid));
     assert!(!rig.api.get(&path("registries", "images")).unwrap().to_string().contains("plain-password"));
     put_secrets(&rig, "first");
     rig.settle(ENOUGH).await;
     put_secret(&rig, "login", &[("username", "user"), ("password", "other")]);
     rig.round().await;
     rig.round().await;
-    assert_eq!(told(&rig, "Reachable"), refs(reasons::CREDENTIALS_REFUSED));
+    assert_eq!(told(&rig, "Reachable"), refs(Reason::CredentialsRefused));
     assert_eq!(told(&rig, "Stalled").0, "True");
     put_secrets(&rig, "other");
     rig.settle(ENOUGH).await;
@@ -282,7 +282,7 @@ async fn bad_luck(
     settings: impl FnOnce(&mut localcluster_operator::plan::settings::Settings),
     hinder: impl FnOnce(&Rig),
     type_: &str,
-    reason: &str,
+    reason: Reason,
     heal: impl FnOnce(&Rig),
 ) {
     let mut with = lab::settings();
@@ -295,8 +295,8 @@ async fn bad_luck(
     for _ in 0..8 {
         rig.round().await;
     }
-    assert_eq!(rig.told(type_), ("False".to_owned(), reason.to_owned()), "{}", rig.world(|w| w.brief()));
-    assert_eq!(rig.told("Ready"), ("False".to_owned(), reason.to_owned()));
+    assert_eq!(rig.told(type_), ("False".to_owned(), reason.to_string()), "{}", rig.world(|w| w.brief()));
+    assert_eq!(rig.told("Ready"), ("False".to_owned(), reason.to_string()));
     // No hot loop: what is tried again is tried by one step a round, not by many.
     rig.faults.take_writes();
     for _ in 0..4 {
@@ -322,7 +322,7 @@ async fn bad_luck_is_told_and_heals() {
         nothing,
         |r| assert!(r.world(|w| w.unknown_images.insert(image.into()))),
         "ControlPlaneReady",
-        reasons::IMAGE_PULL_FAILED,
+        Reason::ImagePullFailed,
         |r| r.world(|w| w.unknown_images.clear()),
     )
     .await;
@@ -337,7 +337,7 @@ async fn bad_luck_is_told_and_heals() {
                 }
             });
         };
-        bad_luck(nothing, hold, "LoadBalancerReady", reasons::PORT_CONFLICT, leave).await;
+        bad_luck(nothing, hold, "LoadBalancerReady", Reason::PortConflict, leave).await;
     }
     for (act, type_) in [
         (Outside::ForeignContainer("k3d-dev-server-0".into()), "ControlPlaneReady"),
@@ -347,14 +347,14 @@ async fn bad_luck_is_told_and_heals() {
         (Outside::ForeignNetwork("k3d-dev".into()), "NetworkReady"),
     ] {
         let hinder = |r: &Rig| assert!(r.world(|w| w.interfere(&act)));
-        bad_luck(nothing, hinder, type_, reasons::NAME_CONFLICT, leave).await;
+        bad_luck(nothing, hinder, type_, Reason::NameConflict, leave).await;
     }
     let token = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "data": {"token": "dG9rZW4="}});
     bad_luck(
         nothing,
         |r| put(r, 1, |s| s["token"] = json!({"secretName": "mine"})),
         "ResolvedRefs",
-        reasons::SECRET_NOT_FOUND,
+        Reason::SecretNotFound,
         |r| r.api.put(&secret("mine"), token),
     )
     .await;
@@ -362,7 +362,7 @@ async fn bad_luck_is_told_and_heals() {
         nothing,
         |r| r.api.delete(&path("registries", "images")),
         "ResolvedRefs",
-        reasons::REGISTRY_NOT_FOUND,
+        Reason::RegistryNotFound,
         put_registry,
     )
     .await;
@@ -370,7 +370,7 @@ async fn bad_luck_is_told_and_heals() {
         nothing,
         |r| r.faults.away.store(true, Ordering::Relaxed),
         "DockerReachable",
-        reasons::DOCKER_UNAVAILABLE,
+        Reason::DockerUnavailable,
         |r| r.faults.away.store(false, Ordering::Relaxed),
     )
     .await;
@@ -381,7 +381,7 @@ async fn bad_luck_is_told_and_heals() {
             r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())));
         },
         "NetworkReady",
-        reasons::SUBNET_CONFLICT,
+        Reason::SubnetConflict,
         leave,
     )
     .await;
@@ -389,7 +389,7 @@ async fn bad_luck_is_told_and_heals() {
         nothing,
         |r| put(r, 1, |s| s["network"]["subnet"] = json!("10.98.0.0/24")),
         "NetworkReady",
-        reasons::SUBNET_NOT_ALLOWED,
+        Reason::SubnetNotAllowed,
         |r| put(r, 1, |_| {}),
     )
     .await;
@@ -397,7 +397,7 @@ async fn bad_luck_is_told_and_heals() {
         |s| s.network_pool = "10.99.0.0/24".parse().unwrap(),
         |r| assert!(r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())))),
         "NetworkReady",
-        reasons::ADDRESS_POOL_EXHAUSTED,
+        Reason::AddressPoolExhausted,
         leave,
     )
     .await;
@@ -417,7 +417,7 @@ async fn a_subnet_that_others_were_faster_with_is_exchanged() {
             break;
         }
         rig.round().await;
-        assert_ne!(rig.told("NetworkReady").1, reasons::SUBNET_CONFLICT);
+        assert_ne!(rig.told("NetworkReady").1, Reason::SubnetConflict);
     }
     rig.settle(ENOUGH).await;
     let object = rig.api.get(&path("localclusters", "dev")).unwrap();
@@ -434,7 +434,7 @@ async fn deletion_waits_for_docker() {
     for _ in 0..3 {
         rig.round().await;
     }
-    assert_eq!(rig.told("DockerReachable").1, reasons::DOCKER_UNAVAILABLE);
+    assert_eq!(rig.told("DockerReachable").1, Reason::DockerUnavailable);
     rig.faults.away.store(false, Ordering::Relaxed);
     rig.settle(ENOUGH).await;
     assert!(end(&rig).keys().all(|k| !k.starts_with("object")));
@@ -454,7 +454,7 @@ async fn a_server_that_hangs_is_told_from_one_that_is_not_reached() {
     for _ in 0..ENOUGH {
         rig.round().await;
     }
-    assert_eq!(rig.told("ControlPlaneReady").1, reasons::API_NOT_ANSWERING);
+    assert_eq!(rig.told("ControlPlaneReady").1, Reason::ApiNotAnswering);
     assert_eq!(started(&rig), before, "it was restarted");
     rig.faults.unreachable.store(false, Ordering::Relaxed);
     rig.settle(ENOUGH).await;

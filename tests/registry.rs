@@ -8,7 +8,8 @@ use std::sync::Arc;
 use localcluster_operator::{
     api::{
         RegistrySpec,
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
+        reason::Reason,
         registry::{ProxySpec, StorageSpec},
     },
     docker::engine::State,
@@ -46,7 +47,7 @@ fn collected(lab: &Lab) -> Option<(String, String)> {
     Some((status.request.clone(), status.message.clone()))
 }
 
-fn told(lab: &Lab, type_: &str) -> (String, String, String) {
+fn told(lab: &Lab, type_: ConditionType) -> (String, String, String) {
     let found = condition::get(&lab.registries[0].status.conditions, type_).expect("it is there");
     (found.status.clone(), found.reason.clone(), found.message.clone())
 }
@@ -72,13 +73,13 @@ fn a_garbage_collection_stops_the_registry_and_starts_it_again() {
     assert_eq!(pass(&mut lab), ["CreateContainer k3d-images-gc", "Upload k3d-images-gc", "Stop k3d-images"]);
     // A stop may succeed without effect, so that it begins once the registry is seen to rest.
     assert_eq!(pass(&mut lab), ["Upload k3d-images-gc", "Start k3d-images-gc"]);
-    assert_eq!(told(&lab, types::CONTAINER_READY).1, reasons::GARBAGE_COLLECTING);
+    assert_eq!(told(&lab, ConditionType::ContainerReady).1, Reason::GarbageCollecting);
     assert_eq!(lab.world.named(NAME).unwrap().state, State::Exited);
     lab.settle(ENOUGH);
     rests(&lab);
     assert_eq!(lab.world.id(NAME), id, "it is the same container as before");
     lab.round();
-    assert_eq!((collected(&lab), told(&lab, types::READY).0.as_str()), (done("1"), "True"));
+    assert_eq!((collected(&lab), told(&lab, ConditionType::Ready).0.as_str()), (done("1"), "True"));
     // Once for each request.
     assert!((0..3).all(|_| lab.round().is_empty()));
     ask(&mut lab, Some("2"));
@@ -184,7 +185,7 @@ fn a_directory_of_the_host_is_looked_at_before_it_is_mounted() {
     for _ in 0..ENOUGH {
         lab.round();
     }
-    assert_eq!(told(&lab, types::READY).1, reasons::HOST_PATH_NOT_ALLOWED);
+    assert_eq!(told(&lab, ConditionType::Ready).1, Reason::HostPathNotAllowed);
     Arc::make_mut(&mut lab.world.host_links).clear();
     lab.settle(ENOUGH);
     rests(&lab);
@@ -217,14 +218,14 @@ fn what_may_not_be_mounted_is_told_with_what_to_do() {
             lab.round();
         }
         assert!(lab.world.named(NAME).is_none(), "{path}");
-        (told(&lab, types::READY).1, told(&lab, types::STALLED).2, lab)
+        (told(&lab, ConditionType::Ready).1, told(&lab, ConditionType::Stalled).2, lab)
     };
     let (reason, message, _) = stalls("/etc", |_| {});
-    assert_eq!(reason, reasons::HOST_PATH_NOT_ALLOWED);
+    assert_eq!(reason, Reason::HostPathNotAllowed);
     assert!(message.contains("--allow-host-path") && message.contains("/srv"), "{message}");
 
     let (reason, message, mut missing) = stalls("/srv/images/deep", |_| {});
-    assert_eq!(reason, reasons::HOST_PATH_NOT_FOUND);
+    assert_eq!(reason, Reason::HostPathNotFound);
     assert!(message.contains("`mkdir -p /srv/images/deep`"), "{message}");
     Arc::make_mut(&mut missing.world.host_directories).insert("/srv/images/deep".into());
     missing.settle(ENOUGH);
@@ -234,11 +235,11 @@ fn what_may_not_be_mounted_is_told_with_what_to_do() {
         Arc::make_mut(&mut lab.world.host_links).insert("/srv/images".into());
         Arc::make_mut(&mut lab.world.host_directories).insert("/srv/images/deep".into());
     });
-    assert_eq!(reason, reasons::HOST_PATH_NOT_ALLOWED);
+    assert_eq!(reason, Reason::HostPathNotAllowed);
     assert!(message.contains("/srv/images on the Docker host is a symbolic link"), "{message}");
 
     let (reason, message, _) =
         stalls("/srv/images", |lab| Arc::make_mut(&mut lab.world.host_directories).clear());
-    assert_eq!(reason, reasons::HOST_PATH_NOT_FOUND);
+    assert_eq!(reason, Reason::HostPathNotFound);
     assert!(message.contains("`mkdir -p /srv`"), "{message}");
 }

@@ -4,7 +4,7 @@ mod support;
 
 use localcluster_operator::{
     api::{
-        condition::{self, types},
+        condition::{self, ConditionType},
         local_cluster::NodeRepairs,
     },
     plan::{steps::Action, turns},
@@ -88,7 +88,7 @@ fn count(lab: &Lab, name: &str) -> Option<i32> {
     repairs(lab, name).map(|r| r.count)
 }
 
-fn told(lab: &Lab, type_: &str) -> (String, String) {
+fn told(lab: &Lab, type_: ConditionType) -> (String, String) {
     let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
     (found.reason.clone(), found.message.clone())
 }
@@ -134,7 +134,7 @@ fn an_only_server_that_hangs_is_restarted_then_replaced_on_its_data_and_given_up
         let wanted = AFTER << i;
         assert!((wanted..wanted + 5 * TICK).contains(wait), "{seen:?}");
     }
-    let (reason, message) = told(&lab, types::CONTROL_PLANE_READY);
+    let (reason, message) = told(&lab, ConditionType::ControlPlaneReady);
     assert_eq!(reason, "RepairGivenUp");
     assert!(message.contains("its API did not answer") && message.contains("docker restart"), "{message}");
     assert_eq!(lab.world.volumes.keys().cloned().collect::<Vec<_>>(), data);
@@ -183,7 +183,7 @@ fn what_is_left_of_a_lost_majority_is_not_restarted() {
         lab.world.interfere(&Outside::RemoveWithVolumes(name.into()));
     }
     assert_eq!(hanging(&mut lab, &[SERVER], 60), []);
-    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "QuorumLost");
+    assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "QuorumLost");
 }
 
 #[test]
@@ -199,10 +199,10 @@ fn an_agent_is_restarted_then_replaced_with_doubled_waits_and_then_given_up() {
         assert!((wanted..wanted + 5 * TICK).contains(wait), "{seen:?}");
     }
     assert_eq!(count(&lab, AGENT), Some(5));
-    let (reason, message) = told(&lab, types::AGENTS_READY);
+    let (reason, message) = told(&lab, ConditionType::AgentsReady);
     assert_eq!(reason, "RepairGivenUp");
     assert!(message.contains("replaced 4 times") && message.contains("docker restart"), "{message}");
-    assert!(condition::is_true(&lab.clusters[0].status.conditions, types::STALLED));
+    assert!(condition::is_true(&lab.clusters[0].status.conditions, ConditionType::Stalled));
 
     // Nothing is written while nothing happens.
     let status = lab.clusters[0].status.clone();
@@ -257,7 +257,7 @@ fn an_only_server_keeps_its_volumes() {
     let made = seen[1..].iter().filter(|(what, _)| *what == format!("CreateContainer {SERVER}"));
     assert_eq!(made.count(), 4, "{seen:?}");
     assert_eq!(lab.world.incarnations(), incarnations);
-    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "RepairGivenUp");
+    assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "RepairGivenUp");
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn nothing_is_repaired_while_it_is_turned_off_stopped_or_unknown() {
     let mut off = settled(1, 1);
     off.settings.node_repair_after = None;
     assert_eq!(hopeless(&mut off, &[AGENT], 40), []);
-    assert_eq!(told(&off, types::AGENTS_READY).0, "NodeNotReady");
+    assert_eq!(told(&off, ConditionType::AgentsReady).0, "NodeNotReady");
 
     // Without an API nobody knows, and what starts has its whole time.
     let mut lab = settled(1, 1);
@@ -516,7 +516,7 @@ fn nodes_that_wait_for_a_network_plugin_are_left_alone() {
     for _ in 0..(1200 / TICK) {
         assert_eq!(round(&mut lab), []);
     }
-    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "NodeNotReady");
+    assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "NodeNotReady");
     assert!(lab.world.containers.values().all(|c| c.started.is_some() && c.started_again == 0));
     assert!(turns::works(&lab.look(0).observed), "others may start meanwhile");
     lab.world.no_network_plugin = false;
@@ -536,12 +536,15 @@ fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
     for _ in 0..20 {
         assert_eq!(lab.round(), []);
     }
-    for type_ in [types::CONTROL_PLANE_READY, types::AGENTS_READY] {
+    for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
         let (reason, message) = told(&lab, type_);
         assert!(reason == "NodePressure" && message.contains("under DiskPressure"), "{message}");
     }
     let conditions = &lab.clusters[0].status.conditions;
-    assert!(!condition::is_true(conditions, types::READY) && !condition::is_true(conditions, types::STALLED));
+    assert!(
+        !condition::is_true(conditions, ConditionType::Ready)
+            && !condition::is_true(conditions, ConditionType::Stalled)
+    );
 
     // Another spec, which may be what ends it, is taken up.
     let args = vec!["--kubelet-arg=eviction-hard=nodefs.available<1%".to_owned()];
@@ -584,9 +587,9 @@ fn a_node_of_another_machine_is_not_fought_for() {
         let done = lab.round();
         assert!(done.iter().all(|s| s.action.kind() != "DeleteNode"), "{done:?}");
     }
-    let (reason, message) = told(&lab, types::AGENTS_READY);
+    let (reason, message) = told(&lab, ConditionType::AgentsReady);
     assert!(reason == "NameConflict" && message.contains("192.0.2.7"), "{message}");
-    assert!(condition::is_true(&lab.clusters[0].status.conditions, types::STALLED));
+    assert!(condition::is_true(&lab.clusters[0].status.conditions, ConditionType::Stalled));
     // It is gone.
     for cluster in lab.world.clusters.values_mut() {
         cluster.nodes.remove(AGENT);

@@ -5,7 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use localcluster_operator::{api::condition::reasons, docker::engine::State};
+use localcluster_operator::{api::reason::Reason, docker::engine::State};
 use serde_json::{Value, json};
 use support::{
     check,
@@ -189,7 +189,7 @@ impl Case {
                 rig.api.all(kind).iter().map(|object| condition(object, "Ready").1).collect::<String>()
             });
             let direct = fault == Fault::Void && TOLD.iter().any(|kind| call.starts_with(kind));
-            assert!(!direct || told.iter().any(|t| t.contains(reasons::NO_EFFECT)), "{what}: {told:?}");
+            assert!(!direct || told.iter().any(|t| t.contains(Reason::NoEffect.as_str())), "{what}: {told:?}");
             println!("{what}: {told:?}");
         }
         rig.faults.every(None);

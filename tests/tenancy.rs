@@ -12,9 +12,10 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 use localcluster_operator::{
     api::{
         LocalClusterSpec, RegistrySpec,
-        condition::reasons,
+        condition::ConditionType,
         local_cluster::{NodeRole, RegistryContainer, RegistryRef},
         names::{self, ClusterNames},
+        reason::Reason,
     },
     docker::spec::Endpoint,
     plan::{
@@ -110,7 +111,7 @@ fn a_volume_is_mounted_only_where_it_consents() {
         let before = (lab.world.containers.clone(), lab.world.volumes.clone());
         let problem = refused(&mut lab);
         assert!(
-            problem.reason == reasons::NOT_ALLOWED && problem.verdict == Verdict::Stalls,
+            problem.reason == Reason::NotAllowed && problem.verdict == Verdict::Stalls,
             "{name}: {problem:?}"
         );
         assert_eq!((lab.world.containers.clone(), lab.world.volumes.clone()), before, "{name}");
@@ -133,7 +134,7 @@ fn a_volume_is_mounted_only_where_it_consents() {
     );
     lab.registries[0].edit(|s| s.delete_enabled = true);
     rounds(&mut lab);
-    assert!(lab.look_registry(0).unwrap().0.problems.iter().any(|p| p.reason == reasons::NOT_ALLOWED));
+    assert!(lab.look_registry(0).unwrap().0.problems.iter().any(|p| p.reason == Reason::NotAllowed));
     assert!(container(&lab).is_some(), "it was taken away and can't come back");
 }
 
@@ -164,7 +165,7 @@ fn a_container_is_connected_only_where_it_consents() {
         let before = on(&lab, name);
         rounds(&mut lab);
         let problems = lab.look(1).plan.problems;
-        let told: Vec<_> = problems.iter().filter(|p| p.reason == reasons::NOT_ALLOWED).collect();
+        let told: Vec<_> = problems.iter().filter(|p| p.reason == Reason::NotAllowed).collect();
         assert_eq!(told.len(), 1, "{name}: {problems:?}");
         assert_eq!(on(&lab, name), before);
         said.insert(told[0].message.replace(name, "NAME"));
@@ -175,7 +176,7 @@ fn a_container_is_connected_only_where_it_consents() {
     let id = lab.world.networks.iter().find(|(_, n)| n.name == network).unwrap().0.clone();
     lab.world.connect(&id, &private, &Endpoint::default()).unwrap();
     lab.clusters[1].spec = using(&private).spec;
-    assert!(lab.look(1).plan.problems.iter().any(|p| p.reason == reasons::NOT_ALLOWED));
+    assert!(lab.look(1).plan.problems.iter().any(|p| p.reason == Reason::NotAllowed));
 
     for name in ["yes", "of-k3d"] {
         lab.clusters[1].spec = using(name).spec;
@@ -227,7 +228,7 @@ fn what_a_registry_left_is_its_namespaces() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["k3d-images"]);
 
     lab.registries = vec![named("team-b", "other")];
-    assert_eq!(refused(&mut lab).reason, reasons::NAME_CONFLICT);
+    assert_eq!(refused(&mut lab).reason, Reason::NameConflict);
     delete(&mut lab);
     assert_eq!((lab.world.volumes.clone(), lab.world.containers.len()), (left, 0));
 
@@ -245,7 +246,7 @@ fn a_living_registrys_volume_is_nobody_elses() {
     lab.settle(ENOUGH);
     let volumes = lab.world.volumes.clone();
     lab.registries.insert(0, named("second"));
-    assert_eq!(refused(&mut lab).reason, reasons::NAME_CONFLICT);
+    assert_eq!(refused(&mut lab).reason, Reason::NameConflict);
     lab.world.interfere(&Outside::Remove("k3d-images".into()));
     lab.registries[0].deleted = true;
     lab.pass_registry(0, usize::MAX);
@@ -299,7 +300,7 @@ fn no_registry_is_taken_for_the_management_clusters_node() {
     let mut lab = Lab::new(vec![cluster("team-b", "dev", |_| {})], vec![evil()]);
     lab.settings.management = node(Some("192.168.1.5"));
     rounds(&mut lab);
-    assert_eq!(refused(&mut lab).reason, reasons::NAME_CONFLICT);
+    assert_eq!(refused(&mut lab).reason, Reason::NameConflict);
     assert!(lab.world.named("node-1").is_none());
 
     // The operator came to that node later.
@@ -324,16 +325,16 @@ fn a_subnet_is_chosen_where_an_admin_allows_it() {
         rounds(lab);
         assert_eq!(lab.world.networks, networks, "{subnet}");
         let problems = lab.look(0).plan.problems;
-        problems.iter().find(|p| p.condition == "NetworkReady").map(|p| p.reason)
+        problems.iter().find(|p| p.condition == ConditionType::NetworkReady).map(|p| p.reason)
     };
     for subnet in ["8.8.8.0/24", "192.168.1.128/25", "10.244.1.0/24", "172.30.0.0/16"] {
-        assert_eq!(refused(&mut lab, subnet), Some(reasons::SUBNET_NOT_ALLOWED), "{subnet}");
+        assert_eq!(refused(&mut lab, subnet), Some(Reason::SubnetNotAllowed), "{subnet}");
     }
     lab.settings.allowed_subnets = vec!["192.168.0.0/16".parse().unwrap(), "1.0.0.0/8".parse().unwrap()];
     lab.settings.management = Management::Node { ip: "192.168.7.5".parse().ok(), name: None };
     // The resolver of all clusters, and the management cluster's Node.
     for subnet in ["1.1.1.0/24", "192.168.7.0/25"] {
-        assert_eq!(refused(&mut lab, subnet), Some(reasons::SUBNET_CONFLICT), "{subnet}");
+        assert_eq!(refused(&mut lab, subnet), Some(Reason::SubnetConflict), "{subnet}");
     }
     for subnet in ["192.168.1.128/25", "172.31.16.0/24"] {
         lab.clusters = vec![with(subnet)];
@@ -372,7 +373,7 @@ fn a_chosen_subnet_goes_round_the_networks_of_pods_and_services() {
     assert_eq!(chosen(&["--service-cidr=172.31.0.128/25"]).unwrap(), "172.31.1.0/24");
     let told = chosen(&["--cluster-cidr=172.16.0.0/12"]).unwrap_err();
     assert!(
-        told.iter().any(|(reason, m)| *reason == reasons::SUBNET_CONFLICT && m.contains("172.16.0.0/12")),
+        told.iter().any(|(reason, m)| *reason == Reason::SubnetConflict && m.contains("172.16.0.0/12")),
         "{told:?}"
     );
 }

@@ -5,7 +5,7 @@ mod support;
 
 use localcluster_operator::{
     api::{
-        condition::{self, types},
+        condition::{self, ConditionType},
         local_cluster::DataLoss,
     },
     docker::engine::State,
@@ -35,7 +35,7 @@ fn settled(servers: i32, agents: i32, on_data_loss: DataLoss) -> Lab {
     lab
 }
 
-fn told(lab: &Lab, type_: &str) -> (String, String) {
+fn told(lab: &Lab, type_: ConditionType) -> (String, String) {
     let found = condition::get(&lab.clusters[0].status.conditions, type_).expect("it is there");
     (found.reason.clone(), found.message.clone())
 }
@@ -106,7 +106,7 @@ fn volumes_that_go_while_a_server_is_made_again_are_missed() {
                     lab.round();
                     assert!(!started(&lab, &name));
                 }
-                assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "DataLost", "{kinds:?}");
+                assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "DataLost", "{kinds:?}");
                 continue;
             }
             assert!(lab.settle(ENOUGH) <= 10, "{servers} servers without {kinds:?}");
@@ -138,7 +138,7 @@ fn an_agent_that_has_lost_its_password_is_let_in_within_a_minute() {
         let mut rounds = 0;
         while !lab.settled() {
             lab.round();
-            named |= told(&lab, types::AGENTS_READY).0 == "NodePasswordLost";
+            named |= told(&lab, ConditionType::AgentsReady).0 == "NodePasswordLost";
             rounds += 1;
             assert!(rounds < ENOUGH);
         }
@@ -184,12 +184,12 @@ fn a_cluster_that_has_lost_its_data_waits_for_a_person() {
         for _ in 0..20 {
             assert_eq!(acts(&lab.round()), [] as [&str; 0]);
         }
-        let (reason, message) = told(&lab, types::CONTROL_PLANE_READY);
+        let (reason, message) = told(&lab, ConditionType::ControlPlaneReady);
         assert!(reason == "DataLost" && message.contains(&volume(SERVER, "state")), "{message}");
         assert!(message.contains("spec.onDataLoss"), "{message}");
         let conditions = &lab.clusters[0].status.conditions;
-        assert!(condition::is_true(conditions, types::STALLED));
-        let agents_ready = condition::get(conditions, types::AGENTS_READY).unwrap();
+        assert!(condition::is_true(conditions, ConditionType::Stalled));
+        let agents_ready = condition::get(conditions, ConditionType::AgentsReady).unwrap();
         assert_eq!(agents_ready.status, if agents > 0 { "Unknown" } else { "True" });
         assert_eq!(lab.world.volumes, before.volumes);
 
@@ -219,7 +219,7 @@ fn agents_and_passwords_tell_of_data_that_was_there() {
             lab.round();
             assert!(!started(&lab, SERVER));
         }
-        assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "DataLost", "{kind}");
+        assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "DataLost", "{kind}");
         lab.clusters[0].edit(|s| s.on_data_loss = DataLoss::Recreate);
         lab.settle(ENOUGH);
     }
@@ -239,7 +239,7 @@ fn data_that_is_brought_back_is_gone_on_with() {
     for _ in 0..5 {
         lab.round();
     }
-    assert_eq!(told(&lab, types::CONTROL_PLANE_READY).0, "DataLost");
+    assert_eq!(told(&lab, ConditionType::ControlPlaneReady).0, "DataLost");
     let node = lab.world.clusters.values().next().cloned();
     lab.world.volumes.extend(kept);
     // The model drops clusters that no volume holds.

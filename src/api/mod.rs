@@ -9,9 +9,11 @@ pub mod host_alias;
 pub mod local_cluster;
 pub mod names;
 pub mod node_host;
+pub mod reason;
 pub mod registry;
 pub mod rules;
 mod schema;
+mod text_enum;
 pub mod uses;
 
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};

@@ -15,7 +15,7 @@ use super::{
     report, resolve,
 };
 use crate::{
-    api::{LocalCluster, LocalClusterStatus, condition::reasons},
+    api::{LocalCluster, LocalClusterStatus, condition::ConditionType, reason::Reason},
     child::{api as child, api::ChildApi},
     plan::{
         decide::{Consequence, Decision},
@@ -69,7 +69,7 @@ impl Pass<'_> {
         let plan = &decision.plan;
         if plan.forgets {
             let object = self.cluster.object_ref(&());
-            report::warning(ctx, &object, reasons::DATA_LOST, data_loss::RECREATED);
+            report::warning(ctx, &object, Reason::DataLost, data_loss::RECREATED);
         }
         if decision.is_told_first(view.subject) || self.last {
             self.tell(previous, &view, &plan.problems).await?;
@@ -166,7 +166,7 @@ impl Pass<'_> {
         &self,
         previous: &mut LocalClusterStatus,
         problems: &[Problem],
-        unknown: &str,
+        unknown: ConditionType,
     ) -> Result<(), Error> {
         let next = status::cluster_blocked(previous, problems, unknown, self.moment);
         self.write(previous, next).await

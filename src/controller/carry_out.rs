@@ -12,7 +12,7 @@ use super::{
     observe, report,
 };
 use crate::{
-    api::{condition::reasons, names::ClusterNames},
+    api::{names::ClusterNames, reason::Reason},
     child::api::ChildApi,
     plan::{
         failures,
@@ -110,7 +110,7 @@ pub async fn take_away(
             return Left::Nothing;
         }
         // That it goes on is no failure.
-        plan.problems.retain(|p| p.reason != reasons::DELETING);
+        plan.problems.retain(|p| p.reason != Reason::Deleting);
         let due = hold(ctx, &owner.uid, &mut plan, names);
         let carried = carry_out(ctx, (object, owner), &plan, None, (ctx.now)(), of_docker(names)).await;
         let mut problems = carried.problems();

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     api::{
-        LocalCluster, Registry, condition,
+        LocalCluster, Registry,
+        condition::{self, ConditionType},
         uses::{refers, uses},
     },
     child::api::{Access, ChildApi, Connect},
@@ -295,7 +296,7 @@ impl Context {
         let clusters = self.clusters.state();
         let is_ready = |guard: &ClusterGuard| {
             let status = guard.0.as_ref().ok().and_then(|c| c.status.as_ref());
-            status.is_some_and(|s| condition::is_true(&s.conditions, condition::types::READY))
+            status.is_some_and(|s| condition::is_true(&s.conditions, ConditionType::Ready))
         };
         let ready = clusters.iter().filter(|guard| is_ready(guard)).count();
         self.metrics.set_clusters(ready, clusters.len() - ready);

@@ -13,10 +13,7 @@ use super::{
     report, resolve,
 };
 use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::{reasons, types},
-    },
+    api::{LocalClusterStatus, condition::ConditionType, reason::Reason},
     k3s::{API_PORT, certificate, kubeconfig},
     plan::{
         desired::{Allocation, Desired},
@@ -53,7 +50,7 @@ pub async fn kubeconfig_secret(
     let Sight { desired, allocation, .. } = sight;
     let name = format!("{}-kubeconfig", cluster.name_any());
     let Some(credentials) = credentials else {
-        plan.waits(types::KUBECONFIG_READY, reasons::PENDING, "the servers have not written it yet");
+        plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "the servers have not written it yet");
         return Ok(previous.kubeconfig_secret.clone());
     };
     if let Some(note) = ends_soon(&credentials.certificate, (ctx.now)(), desired)
@@ -82,7 +79,7 @@ pub async fn kubeconfig_secret(
                 "the Secret {name} belongs to somebody else and is left alone: rename or delete it, or give the \
                  cluster another name"
             );
-            plan.stalls(types::KUBECONFIG_READY, reasons::SECRET_INVALID, message);
+            plan.stalls(ConditionType::KubeconfigReady, Reason::SecretInvalid, message);
             return Ok(None);
         }
         let labelled = secret.labels().iter().all(|(k, v)| existing.labels().get(k) == Some(v));

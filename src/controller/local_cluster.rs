@@ -22,8 +22,9 @@ use super::{
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
-        condition::{reasons, types},
+        condition::ConditionType,
         names::{self, ClusterNames},
+        reason::Reason,
     },
     child::api as child,
     docker::error::Error as DockerError,
@@ -67,8 +68,9 @@ impl Pass<'_> {
                 Ok(Outcome::Next(report::next(self.ctx, &self.owner.uid, &problems)))
             }
             Err(Stop::Invalid(messages)) => {
-                let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
-                self.tell_blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+                let problem =
+                    Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, messages.join("; "));
+                self.tell_blocked(previous, &[problem], ConditionType::ResolvedRefs).await?;
                 Ok(Outcome::Next(Next::await_change()))
             }
         }
@@ -136,9 +138,9 @@ impl Pass<'_> {
     /// Reads what the spec references. What is there is kept up without all of it; nothing is begun.
     async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Refs, Stop> {
         let refs = resolve::refs(self.ctx, self.cluster, valid, observed).await?;
-        let refs = refs.map_err(|problems| Stop::Blocked(problems, types::NETWORK_READY))?;
+        let refs = refs.map_err(|problems| Stop::Blocked(problems, ConditionType::NetworkReady))?;
         if refs.inputs.is_none() && observed.own.is_empty() {
-            return Err(Stop::Blocked(refs.problems, types::NETWORK_READY));
+            return Err(Stop::Blocked(refs.problems, ConditionType::NetworkReady));
         }
         Ok(refs)
     }
@@ -191,12 +193,14 @@ impl Pass<'_> {
 
     /// A look at Docker; a failed one ends the pass.
     fn docker<T>(&self, look: Result<T, DockerError>) -> Result<T, Stop> {
-        look.map_err(|error| Stop::Blocked(vec![report::docker(self.ctx, &error)], types::NETWORK_READY))
+        look.map_err(|error| {
+            Stop::Blocked(vec![report::docker(self.ctx, &error)], ConditionType::NetworkReady)
+        })
     }
 
     /// The end of a pass for want of an allocation.
     fn blocked(refs: &Refs, problems: Vec<Problem>) -> Stop {
-        Stop::Blocked([refs.problems.clone(), problems].concat(), types::REGISTRIES_READY)
+        Stop::Blocked([refs.problems.clone(), problems].concat(), ConditionType::RegistriesReady)
     }
 }
 
@@ -217,7 +221,7 @@ pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Optio
         }
         Left::Some(problems, due) => {
             if !problems.is_empty() {
-                pass.tell_blocked(&mut previous, &problems, types::NETWORK_READY).await?;
+                pass.tell_blocked(&mut previous, &problems, ConditionType::NetworkReady).await?;
             }
             Ok(Some(report::next_due(ctx, &pass.owner.uid, &problems, due)))
         }

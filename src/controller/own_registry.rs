@@ -9,12 +9,7 @@ use super::{
     report, resolve,
 };
 use crate::{
-    api::{
-        LocalCluster, Registry,
-        condition::{reasons, types},
-        names,
-        uses::is_owned,
-    },
+    api::{LocalCluster, Registry, condition::ConditionType, names, reason::Reason, uses::is_owned},
     plan::steps::Plan,
 };
 
@@ -38,7 +33,7 @@ pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Res
                 "the Registry {name} exists and is not this cluster's own: name it in spec.registries.use instead, or \
                  rename one of the two"
             );
-            plan.stalls(types::RESOLVED_REFS, reasons::NAME_CONFLICT, message);
+            plan.stalls(ConditionType::ResolvedRefs, Reason::NameConflict, message);
             return Ok(());
         }
         if registry.spec == *spec {
@@ -68,7 +63,7 @@ pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Res
         // The API server says what is wrong, such as a field that can't be changed.
         Err(Error::Kube(e)) if matches!(&*e, kube::Error::Api(s) if s.code == 422) => {
             let message = format!("spec.registries.create: {e}");
-            plan.stalls(types::ACCEPTED, reasons::INVALID_SPEC, message);
+            plan.stalls(ConditionType::Accepted, Reason::InvalidSpec, message);
             Ok(())
         }
         Err(error) => Err(error),

@@ -11,7 +11,7 @@ use super::{
     execute::Report,
 };
 use crate::{
-    api::{condition::reasons, names::ClusterNames},
+    api::{names::ClusterNames, reason::Reason},
     plan::{
         failures,
         steps::{Action, Plan, Problem, Step},
@@ -107,7 +107,7 @@ impl Repeated {
                  log of the Docker engine, or of the cluster's API server"
             ),
         };
-        Some(Problem::waits(failures::about(action, names), reasons::NO_EFFECT, message))
+        Some(Problem::waits(failures::about(action, names), Reason::NoEffect, message))
     }
 }
 
@@ -121,7 +121,7 @@ fn without(steps: Vec<Step>, held: &BTreeSet<usize>) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::condition::types, plan::steps::Target};
+    use crate::{api::condition::ConditionType, plan::steps::Target};
 
     fn start(name: &str) -> Action {
         Action::Start { container: Target { name: name.into(), id: None } }
@@ -197,7 +197,7 @@ mod tests {
             failed: vec![(0, super::super::execute::Error::NotMade("a".into()))],
             ..Report::default()
         };
-        let problem = Problem::stalls(types::AGENTS_READY, reasons::GPU_UNAVAILABLE, "no GPUs");
+        let problem = Problem::stalls(ConditionType::AgentsReady, Reason::GpuUnavailable, "no GPUs");
         pace.note(&asked.steps, &failed, &[(0, problem.clone())], now);
         let mut again = plan(&[("a", &[])]);
         assert!(pace.hold(&mut again, None, now).is_some());

@@ -6,7 +6,7 @@ use kube::{ResourceExt, runtime::controller::Action as Next};
 
 use super::{context::Context, kube_io::Error};
 use crate::{
-    api::LocalCluster,
+    api::{LocalCluster, condition::ConditionType},
     plan::{owner::Owner, steps::Problem},
     status::Moment,
 };
@@ -22,7 +22,7 @@ pub enum Outcome {
 /// Why a pass ends before its end.
 pub enum Stop {
     /// These problems are in the way, and the conditions from this one on can't be judged.
-    Blocked(Vec<Problem>, &'static str),
+    Blocked(Vec<Problem>, ConditionType),
     /// The spec is invalid.
     Invalid(Vec<String>),
     /// A call to the management cluster's API failed.

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     api::{
         GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus,
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
+        reason::Reason,
         uses::uses,
     },
     docker::{engine::State, error::Error as DockerError},
@@ -66,7 +67,7 @@ async fn pass(
     let moment = Moment { generation: object.metadata.generation.unwrap_or_default(), now: (ctx.now)() };
     let owner = owner(object, ctx);
     let namespace = object.namespace().unwrap_or_default();
-    let blocked = async |previous: &mut RegistryStatus, problems: &[Problem], unknown: &str| {
+    let blocked = async |previous: &mut RegistryStatus, problems: &[Problem], unknown: ConditionType| {
         let next = status::registry_blocked(previous, problems, unknown, moment);
         write(object, previous, next, ctx).await?;
         Ok::<_, Error>(Some(report::next(ctx, &owner.uid, problems)))
@@ -74,14 +75,16 @@ async fn pass(
     let mut valid = match validate::registry(&namespace, &object.name_any(), &object.spec) {
         Ok(valid) => valid,
         Err(messages) => {
-            let problem = Problem::stalls(types::ACCEPTED, reasons::INVALID_SPEC, messages.join("; "));
-            blocked(previous, &[problem], types::RESOLVED_REFS).await?;
+            let problem = Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, messages.join("; "));
+            blocked(previous, &[problem], ConditionType::ResolvedRefs).await?;
             return Ok(Some(Next::await_change()));
         }
     };
     let mut observed = match observe::engine(&*ctx.engine, &owner).await {
         Ok(observed) => observed,
-        Err(error) => return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await,
+        Err(error) => {
+            return blocked(previous, &[report::docker(ctx, &error)], ConditionType::ContainerReady).await;
+        }
     };
     ctx.health.set_docker(true);
     let living = ctx.living_registries();
@@ -89,7 +92,7 @@ async fn pass(
     valid.hostname = called::registry(&owner, explicit, told, &observed, &living);
     let mut plan = Plan::default();
     let Some(secrets) = registry_refs::secrets(ctx, &namespace, &valid, &mut plan).await? else {
-        return blocked(previous, &plan.problems, types::CONTAINER_READY).await;
+        return blocked(previous, &plan.problems, ConditionType::ContainerReady).await;
     };
     let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
     let subject = Subject {
@@ -103,10 +106,10 @@ async fn pass(
         now: moment.now,
     };
     let Some(desired) = registry::desired(&mut plan, &subject.inputs(ctx, &observed)) else {
-        return blocked(previous, &plan.problems, types::CONTAINER_READY).await;
+        return blocked(previous, &plan.problems, ConditionType::ContainerReady).await;
     };
     if let Err(error) = details(ctx, &subject, &mut observed, &desired).await {
-        return blocked(previous, &[report::docker(ctx, &error)], types::CONTAINER_READY).await;
+        return blocked(previous, &[report::docker(ctx, &error)], ConditionType::ContainerReady).await;
     }
     let collected = registry::plan(&mut plan, &desired, &subject.inputs(ctx, &observed));
     report::notes(ctx, &object.object_ref(&()), &owner.uid, &plan);
@@ -115,7 +118,7 @@ async fn pass(
         ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
     }
     let due = hold(ctx, &owner.uid, &mut plan, None);
-    if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == types::CONTAINER_READY) {
+    if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == ConditionType::ContainerReady) {
         probe(ctx, &observed, &valid, &secrets, &mut plan).await;
     }
     let view = |problems| RegistryView {
@@ -131,7 +134,8 @@ async fn pass(
     let first_look = previous.observed_generation != Some(moment.generation);
     if !plan.steps.is_empty() {
         // Ready is taken back before anything is done about it, or who waits for it would pass meanwhile.
-        let no_longer = !plan.problems.is_empty() && condition::is_true(&previous.conditions, types::READY);
+        let no_longer =
+            !plan.problems.is_empty() && condition::is_true(&previous.conditions, ConditionType::Ready);
         // What came of a garbage collection is told before what it was told by goes.
         if first_look || no_longer || last || collected.is_some() {
             let next = status::registry(previous, view(&plan.problems), moment);
@@ -226,7 +230,7 @@ async fn probe(
     let hostname = &valid.hostname;
     let ca = secrets.tls.as_ref().map(|tls| tls.ca.as_slice());
     let wanted = if secrets.htpasswd.is_some() { 401 } else { 200 };
-    let mut last = (reasons::NOT_ANSWERING, format!("{hostname} does not answer: it has no address"));
+    let mut last = (Reason::NotAnswering, format!("{hostname} does not answer: it has no address"));
     for (_, ip) in addresses {
         let mut question = Question { ip, hostname, ca, login: None };
         last = match ctx.probe.ask(&question).await {
@@ -237,8 +241,8 @@ async fn probe(
                 }
                 match ctx.probe.ask(&question).await {
                     Ok(200) => return,
-                    Ok(401) => (reasons::CREDENTIALS_REFUSED, refused(valid)),
-                    other => (reasons::NOT_ANSWERING, format!("{hostname} does not answer: {}", told(other))),
+                    Ok(401) => (Reason::CredentialsRefused, refused(valid)),
+                    other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", told(other))),
                 }
             }
             Err(Trouble::Certificate(words)) => {
@@ -246,14 +250,16 @@ async fn probe(
                     "the certificate in the Secret {} can't be trusted as {hostname} by its CA: {words}",
                     valid.tls.as_ref().map_or("", |tls| tls.secret_name.as_str())
                 );
-                (reasons::CERTIFICATE_INVALID, message)
+                (Reason::CertificateInvalid, message)
             }
-            other => (reasons::NOT_ANSWERING, format!("{hostname} does not answer: {}", told(other))),
+            other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", told(other))),
         };
     }
     match last {
-        (reasons::NOT_ANSWERING, message) => plan.waits(types::REACHABLE, reasons::NOT_ANSWERING, message),
-        (reason, message) => plan.stalls(types::REACHABLE, reason, message),
+        (Reason::NotAnswering, message) => {
+            plan.waits(ConditionType::Reachable, Reason::NotAnswering, message)
+        }
+        (reason, message) => plan.stalls(ConditionType::Reachable, reason, message),
     }
 }
 
@@ -325,7 +331,8 @@ pub async fn cleanup(object: &Registry, ctx: &Arc<Context>) -> Result<Option<Nex
         Left::Nothing => Ok(None),
         Left::Some(problems, due) => {
             if !problems.is_empty() {
-                let next = status::registry_blocked(&previous, &problems, types::CONTAINER_READY, moment);
+                let next =
+                    status::registry_blocked(&previous, &problems, ConditionType::ContainerReady, moment);
                 write(object, &mut previous, next, ctx).await?;
             }
             Ok(Some(report::next_due(ctx, &owner.uid, &problems, due)))

@@ -7,7 +7,7 @@ use super::{
     kube_io::{self, Error},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     plan::{
         registry::config::{Login, Secrets, Tls, htpasswd_problem},
         steps::Plan,
@@ -52,18 +52,18 @@ impl Reader<'_> {
         let secret = kube_io::secret(&self.ctx.client, self.namespace, name).await?;
         if secret.is_none() {
             let message = format!("there is no Secret {name} in namespace {} with {what}", self.namespace);
-            self.problem(reasons::SECRET_NOT_FOUND, message);
+            self.problem(Reason::SecretNotFound, message);
         }
         Ok(secret)
     }
 
-    fn problem(&mut self, reason: &'static str, message: String) {
+    fn problem(&mut self, reason: Reason, message: String) {
         self.complete = false;
-        self.plan.waits(types::RESOLVED_REFS, reason, message);
+        self.plan.waits(ConditionType::ResolvedRefs, reason, message);
     }
 
     fn invalid(&mut self, name: &str, what: &str) {
-        self.problem(reasons::SECRET_INVALID, format!("the Secret {name} {what}"));
+        self.problem(Reason::SecretInvalid, format!("the Secret {name} {what}"));
     }
 
     async fn login(&mut self, name: &str, what: &str) -> Result<Option<Login>, Error> {

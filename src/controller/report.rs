@@ -12,7 +12,10 @@ use tokio::time::Instant;
 
 use super::{backoff::jitter, context::Context, execute::Report};
 use crate::{
-    api::condition::{self, reasons, types},
+    api::{
+        condition::{self, ConditionType},
+        reason::{Class, Reason},
+    },
     docker::error::Error as DockerError,
     plan::steps::{Plan, Problem, Step},
 };
@@ -30,8 +33,8 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
     if away {
         ctx.health.set_docker(false);
     }
-    let reason = if away { reasons::DOCKER_UNAVAILABLE } else { reasons::DOCKER_ERROR };
-    Problem::waits(types::DOCKER_REACHABLE, reason, error.to_string())
+    let reason = if away { Reason::DockerUnavailable } else { Reason::DockerError };
+    Problem::waits(ConditionType::DockerReachable, reason, error.to_string())
 }
 
 /// When to look again at an object with these problems.
@@ -54,8 +57,9 @@ fn delay(ctx: &Context, uid: &str, problems: &[Problem]) -> Duration {
         ctx.memory.settled(uid);
         return ctx.resync.mul_f64(1.0 - jitter() / 10.0);
     }
-    let failed =
-        problems.iter().any(|p| p.condition == types::DOCKER_REACHABLE || p.reason == reasons::DOCKER_ERROR);
+    let failed = problems
+        .iter()
+        .any(|p| p.condition == ConditionType::DockerReachable || p.reason == Reason::DockerError);
     if failed {
         return ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(STALLED);
     }
@@ -97,7 +101,7 @@ pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
     let all: Vec<String> = plan.notes.iter().chain(&plan.warnings).cloned().collect();
     for note in ctx.memory.news(uid, &all) {
         if plan.warnings.contains(&note) {
-            warning(ctx, object, reasons::NOT_ALLOWED, &note);
+            warning(ctx, object, Reason::NotAllowed, &note);
         } else {
             event(ctx, object, "NotOurs", &note);
         }
@@ -106,13 +110,13 @@ pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
 
 /// Writes an Event in the background: it must neither delay nor fail anything. kube's recorder counts Events of one
 /// reason and action as one, whatever their note, so the note is part of the action.
-pub fn event(ctx: &Context, object: &ObjectReference, reason: &str, note: &str) {
-    publish(ctx, object, EventType::Normal, reason, note);
+pub fn event(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
+    publish(ctx, object, EventType::Normal, reason.as_ref(), note);
 }
 
 /// The same, of what needs attention.
-pub fn warning(ctx: &Context, object: &ObjectReference, reason: &str, note: &str) {
-    publish(ctx, object, EventType::Warning, reason, note);
+pub fn warning(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
+    publish(ctx, object, EventType::Warning, reason.as_ref(), note);
 }
 
 fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
@@ -131,23 +135,17 @@ fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &s
 
 /// Tells of a condition that now fails for a reason that it did not have before, and of having become ready.
 pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
-    let Some(ready) = condition::get(after, types::READY) else { return };
-    let was = condition::get(before, types::READY);
+    let Some(ready) = condition::get(after, ConditionType::Ready) else { return };
+    let was = condition::get(before, ConditionType::Ready);
     if ready.status == "True" {
         if was.is_none_or(|w| w.status != "True") {
-            event(ctx, object, reasons::READY, "everything is as desired");
+            event(ctx, object, Reason::Ready, "everything is as desired");
         }
         return;
     }
-    let progress = condition::is_true(after, types::RECONCILING)
-        && !matches!(
-            ready.reason.as_str(),
-            reasons::DOCKER_UNAVAILABLE
-                | reasons::DOCKER_ERROR
-                | reasons::IMAGE_PULL_FAILED
-                | reasons::SECRET_NOT_FOUND
-                | reasons::REGISTRY_NOT_FOUND
-        );
+    let progress = condition::is_true(after, ConditionType::Reconciling)
+        && !Reason::parse(&ready.reason)
+            .is_some_and(|reason| matches!(reason.class(), Class::Retry | Class::NeedsUser));
     if !progress && was.is_none_or(|w| w.reason != ready.reason || w.message != ready.message) {
         warning(ctx, object, &ready.reason, &ready.message);
     }

@@ -12,11 +12,7 @@ use super::{
     kube_io::{self, Error},
 };
 use crate::{
-    api::{
-        LocalCluster,
-        condition::{reasons, types},
-        names,
-    },
+    api::{LocalCluster, condition::ConditionType, names, reason::Reason},
     docker::engine::{ContainerDetail, RegistryAuth},
     k3s,
     plan::{
@@ -73,8 +69,8 @@ async fn token(
             Ok(token) => in_use = token,
             Err(error) => {
                 plan.waits(
-                    types::DOCKER_REACHABLE,
-                    reasons::DOCKER_ERROR,
+                    ConditionType::DockerReachable,
+                    Reason::DockerError,
                     format!("reading the join token: {error}"),
                 );
                 return Ok(None);
@@ -94,7 +90,7 @@ async fn token(
                 Some(given) => Some(given),
                 None => {
                     let message = format!("the Secret {name} has no key {key} with a token in it");
-                    plan.waits(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+                    plan.waits(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
                     return Ok(kept(in_use));
                 }
             }
@@ -110,13 +106,13 @@ async fn token(
                 "the Secret {name} has a token that the cluster can't change to: write letters, digits, hyphens, \
                  underscores and dots only"
             );
-            plan.stalls(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+            plan.stalls(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
             Ok(kept(Some(in_use)))
         }
         (Some(given), _) => Ok(kept(Some(given))),
         (None, in_use) if valid.token.is_some() => {
             let message = format!("there is no Secret {name} in namespace {namespace} with the join token");
-            plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
+            plan.waits(ConditionType::ResolvedRefs, Reason::SecretNotFound, message);
             Ok(kept(in_use))
         }
         (None, in_use) => {
@@ -173,7 +169,7 @@ pub async fn pull_auth(
     let Some(secret) = kube_io::secret(&ctx.client, namespace, name).await? else {
         let message =
             format!("there is no Secret {name} in namespace {namespace} for pulling the node image");
-        plan.waits(types::RESOLVED_REFS, reasons::SECRET_NOT_FOUND, message);
+        plan.waits(ConditionType::ResolvedRefs, Reason::SecretNotFound, message);
         return Ok(None);
     };
     let auth =
@@ -183,7 +179,7 @@ pub async fn pull_auth(
             "the Secret {name} has no credentials for {}: it must be of type kubernetes.io/dockerconfigjson",
             registry_of(image)
         );
-        plan.waits(types::RESOLVED_REFS, reasons::SECRET_INVALID, message);
+        plan.waits(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
     }
     Ok(auth)
 }

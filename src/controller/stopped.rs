@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, types},
+        condition::{self, ConditionType},
     },
     plan::{local_cluster, observed::Observed, steps::Plan, validate::Valid},
     status,
@@ -36,7 +36,7 @@ pub async fn pass(
         status::stopped(previous, valid, owner, observed, problems, *moment)
     };
     let first_look = previous.observed_generation != Some(moment.generation);
-    if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, types::READY) {
+    if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, ConditionType::Ready) {
         let next = told(previous, &plan.problems);
         pass.write(previous, next).await?;
     }

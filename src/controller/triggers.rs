@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::context::{ClusterGuard, Context, RegistryGuard};
 use crate::{
-    api::{condition::reasons, names},
+    api::{names, reason::Reason},
     docker::engine::{Event, Subject},
 };
 
@@ -61,15 +61,15 @@ fn given_up(ctx: &Context) {
 /// or does without effect, may be due to that as well.
 fn waits_for_others(conditions: &[Condition]) -> bool {
     let taken = [
-        reasons::NAME_CONFLICT,
-        reasons::PORT_CONFLICT,
-        reasons::SUBNET_CONFLICT,
-        reasons::ADDRESS_POOL_EXHAUSTED,
-        reasons::NOT_ALLOWED,
-        reasons::DOCKER_ERROR,
-        reasons::NO_EFFECT,
+        Reason::NameConflict,
+        Reason::PortConflict,
+        Reason::SubnetConflict,
+        Reason::AddressPoolExhausted,
+        Reason::NotAllowed,
+        Reason::DockerError,
+        Reason::NoEffect,
     ];
-    conditions.iter().any(|c| taken.contains(&c.reason.as_str()))
+    conditions.iter().any(|c| taken.iter().any(|reason| c.reason == *reason))
 }
 
 fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {

@@ -15,10 +15,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        names,
-    },
+    api::{condition::ConditionType, names, reason::Reason},
     child::state,
     docker::{
         engine::{Attachment, Container, Network, State},
@@ -60,7 +57,7 @@ pub fn plan(
             (None, Some(_)) => None,
         };
         if let Some(message) = why {
-            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
+            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
         }
         if let Some(container) = container {
             table.connect(plan, container, &format!("the Registry {name}"));
@@ -78,12 +75,12 @@ pub fn plan(
                 .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
         };
         let Some(container) = allowed.or_else(before) else {
-            plan.stalls(types::REGISTRIES_READY, reasons::NOT_ALLOWED, refusal(name, namespace));
+            plan.stalls(ConditionType::RegistriesReady, Reason::NotAllowed, refusal(name, namespace));
             continue;
         };
         if container.state != State::Running {
             let message = format!("the container {name} does not run: `docker start {name}`");
-            plan.waits(types::REGISTRIES_READY, reasons::REGISTRY_NOT_READY, message);
+            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
         }
         if allowed.is_some() {
             table.connect(plan, container, &format!("the registry in container {name}"));
@@ -203,7 +200,7 @@ impl Table<'_> {
         let pinned = place.and_then(|p| p.pinned).filter(|ip| addresses.is_registry(*ip));
         let Some(ip) = pinned.or_else(|| self.free(&container.name)) else {
             let message = format!("the subnet {} has no address left for registries", addresses.subnet);
-            plan.stalls(types::REGISTRIES_READY, reasons::ADDRESS_POOL_EXHAUSTED, message);
+            plan.stalls(ConditionType::RegistriesReady, Reason::AddressPoolExhausted, message);
             return;
         };
         self.taken.insert(ip);
@@ -223,8 +220,8 @@ impl Table<'_> {
         let on = Action::Connect { network: self.network.id.clone(), container: target, endpoint };
         plan.step(on, &after, format!("the cluster uses {what}"));
         plan.waits(
-            types::REGISTRIES_READY,
-            reasons::REGISTRY_NOT_READY,
+            ConditionType::RegistriesReady,
+            Reason::RegistryNotReady,
             format!("{what} is being connected"),
         );
     }

@@ -7,11 +7,7 @@ use super::{
     steps::{Action, Plan, Problem, Target},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-        names,
-    },
+    api::{condition::ConditionType, local_cluster::NodeRole, names, reason::Reason},
     docker::{
         engine::{Attachment, Container, ContainerDetail, State},
         error::Error,
@@ -43,12 +39,12 @@ pub struct Site<'a> {
 }
 
 /// The condition that speaks of a container of this role.
-pub fn condition_of(role: Role) -> &'static str {
+pub fn condition_of(role: Role) -> ConditionType {
     match role {
-        Role::Node(NodeRole::Server) | Role::NodeHelper => types::CONTROL_PLANE_READY,
-        Role::Node(NodeRole::Agent) => types::AGENTS_READY,
-        Role::LoadBalancer => types::LOAD_BALANCER_READY,
-        Role::Registry | Role::RegistryHelper => types::CONTAINER_READY,
+        Role::Node(NodeRole::Server) | Role::NodeHelper => ConditionType::ControlPlaneReady,
+        Role::Node(NodeRole::Agent) => ConditionType::AgentsReady,
+        Role::LoadBalancer => ConditionType::LoadBalancerReady,
+        Role::Registry | Role::RegistryHelper => ConditionType::ContainerReady,
     }
 }
 
@@ -83,7 +79,7 @@ impl Site<'_> {
             Some(ImageState::Present) => return true,
             Some(ImageState::Failed(error)) => plan.problems.push(pull_failed(condition, &spec.image, error)),
             Some(ImageState::Pulling | ImageState::Absent) | None => {
-                plan.waits(condition, reasons::IMAGE_PULLING, format!("pulling {}", spec.image));
+                plan.waits(condition, Reason::ImagePulling, format!("pulling {}", spec.image));
             }
         }
         false
@@ -98,14 +94,14 @@ impl Site<'_> {
         spec: &ContainerSpec,
         further: &[(String, Endpoint)],
         before: &[usize],
-        hold: Option<(&'static str, String)>,
+        hold: Option<(Reason, String)>,
     ) -> Standing {
         let condition = condition_of(spec.role);
         let Some(detail) = self.own(&spec.name) else {
             if let Some(foreign) = self.foreign(&spec.name) {
                 plan.stalls(
                     condition,
-                    reasons::NAME_CONFLICT,
+                    Reason::NameConflict,
                     taken(self.owner, "container", &spec.name, &foreign.id, &foreign.labels),
                 );
                 return Standing::Blocked;
@@ -130,11 +126,11 @@ impl Site<'_> {
         let target = Target::of(container);
         match container.state {
             State::Removing => {
-                plan.waits(condition, reasons::CONTAINER_MISSING, format!("{} is being removed", spec.name));
+                plan.waits(condition, Reason::ContainerMissing, format!("{} is being removed", spec.name));
                 Standing::Blocked
             }
             State::Dead => {
-                plan.waits(condition, reasons::CONTAINER_MISSING, format!("{} is half removed", spec.name));
+                plan.waits(condition, Reason::ContainerMissing, format!("{} is half removed", spec.name));
                 Standing::Changing(plan.step(
                     Action::RemoveContainer { container: target },
                     &[],
@@ -150,7 +146,7 @@ impl Site<'_> {
                 let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
                 let after: Vec<usize> = off.into_iter().chain(before.iter().copied()).collect();
                 let uploaded = plan.step(files, &after, "");
-                plan.waits(condition, reasons::CREATING, format!("{} is being made", spec.name));
+                plan.waits(condition, Reason::Creating, format!("{} is being made", spec.name));
                 self.finish(plan, spec, target, further, None, uploaded)
             }
             State::Created | State::Exited => {
@@ -158,15 +154,15 @@ impl Site<'_> {
                     Some(code) => format!("it had stopped (exit code {code})"),
                     None => "it had stopped".to_owned(),
                 };
-                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
+                plan.waits(condition, Reason::ContainerNotRunning, stopped(spec, detail));
                 self.start_again(plan, spec, detail, further, None, why)
             }
             State::Paused => {
-                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, format!("{} is paused", spec.name));
+                plan.waits(condition, Reason::ContainerNotRunning, format!("{} is paused", spec.name));
                 Standing::Changing(plan.step(Action::Unpause { container: target }, &[], "it was paused"))
             }
             State::Restarting => {
-                plan.waits(condition, reasons::CONTAINER_NOT_RUNNING, stopped(spec, detail));
+                plan.waits(condition, Reason::ContainerNotRunning, stopped(spec, detail));
                 if self.stale_files(detail, spec).is_empty() {
                     return Standing::Blocked;
                 }
@@ -212,11 +208,7 @@ impl Site<'_> {
         if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
             // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
             // flannel come back only with a restart.
-            plan.waits(
-                condition,
-                reasons::CONTAINER_NOT_RUNNING,
-                format!("{} is off its network", spec.name),
-            );
+            plan.waits(condition, Reason::ContainerNotRunning, format!("{} is off its network", spec.name));
             let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, &[], "");
             let last = self.attach(plan, spec, detail, further, Some(stop)).unwrap_or(stop);
             return Standing::Changing(plan.step(
@@ -258,7 +250,7 @@ impl Site<'_> {
         }
         match last {
             Some(step) => {
-                plan.waits(condition, reasons::UPDATING, format!("{} is being updated", spec.name));
+                plan.waits(condition, Reason::Updating, format!("{} is being updated", spec.name));
                 Standing::Changing(step)
             }
             None => Standing::Running,
@@ -280,7 +272,7 @@ impl Site<'_> {
     pub fn make(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut spec = spec.clone();
         spec.labels.insert(names::SPEC_HASH.into(), hash::of(&spec, self.network));
-        plan.waits(condition_of(spec.role), reasons::CREATING, format!("{} is being made", spec.name));
+        plan.waits(condition_of(spec.role), Reason::Creating, format!("{} is being made", spec.name));
         let network = self.network.map(str::to_owned);
         plan.step(Action::CreateContainer { spec: Box::new(spec), network }, after, why)
     }
@@ -305,7 +297,7 @@ impl Site<'_> {
         spec: &ContainerSpec,
         target: Target,
         further: &[(String, Endpoint)],
-        hold: Option<(&'static str, String)>,
+        hold: Option<(Reason, String)>,
         made: usize,
     ) -> Standing {
         let detail = target.id.as_ref().and_then(|id| self.observed.own.get(id));
@@ -432,8 +424,8 @@ fn grace(spec: &ContainerSpec) -> u32 {
 }
 
 /// What a pull that failed means. An image that a registry refuses needs a person, whatever a later push may change.
-pub fn pull_failed(condition: &'static str, image: &str, error: &Error) -> Problem {
-    let reason = reasons::IMAGE_PULL_FAILED;
+pub fn pull_failed(condition: ConditionType, image: &str, error: &Error) -> Problem {
+    let reason = Reason::ImagePullFailed;
     if error.is_refusal() {
         let cure = "correct the image's name, or give the credentials for it";
         Problem::stalls(condition, reason, format!("pulling {image} is refused: {error}; {cure}"))

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, types},
+        condition::{self, ConditionType},
     },
     docker::error::Error,
 };
@@ -146,7 +146,7 @@ impl Decision {
     /// would pass meanwhile; and a repair is counted first, or an operator that is killed by it would forget it.
     pub fn is_told_first(&self, subject: &Subject<'_>) -> bool {
         let first_look = subject.previous.observed_generation != Some(subject.generation);
-        let ready = condition::is_true(&subject.previous.conditions, types::READY);
+        let ready = condition::is_true(&subject.previous.conditions, ConditionType::Ready);
         let no_longer = !self.plan.problems.is_empty() && ready;
         let counted = self.plan.repairs != self.repairs;
         first_look || no_longer || counted || self.plan.forgets || self.plan.steps.is_empty()

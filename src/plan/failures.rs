@@ -7,10 +7,7 @@ use super::{
     steps::{Action, Problem, Verdict},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        names::ClusterNames,
-    },
+    api::{condition::ConditionType, names::ClusterNames, reason::Reason},
     child::{api as child, state::INVENTORY},
     docker::{error::Error, spec::Role},
 };
@@ -25,45 +22,45 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
         Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("Docker can't be reached: {m}");
-            return Some(Problem::waits(types::DOCKER_REACHABLE, reasons::DOCKER_UNAVAILABLE, message));
+            return Some(Problem::waits(ConditionType::DockerReachable, Reason::DockerUnavailable, message));
         }
         Error::PortTaken(m) => {
             let message = format!(
                 "{subject} can't publish a host port that something else holds: {m}. Free the port, or change it in \
                  the spec"
             );
-            (reasons::PORT_CONFLICT, message, Stalls)
+            (Reason::PortConflict, message, Stalls)
         }
         Error::Address(m) if refused_subnet(action, error).is_some() => (
-            reasons::SUBNET_CONFLICT,
+            Reason::SubnetConflict,
             format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
             Stalls,
         ),
-        Error::Pull(m) => (reasons::IMAGE_PULL_FAILED, format!("{subject}: {m}"), Stalls),
+        Error::Pull(m) => (Reason::ImagePullFailed, format!("{subject}: {m}"), Stalls),
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
             let message = format!(
                 "{subject}: there is no directory {path} on the Docker host: make it with `mkdir -p {path}`"
             );
-            (reasons::HOST_PATH_NOT_FOUND, message, Stalls)
+            (Reason::HostPathNotFound, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if speaks_of_gpus(m) => {
             let message = format!(
                 "{subject}: the Docker engine can't give it GPUs ({m}): install a driver and NVIDIA's container \
                  toolkit on the Docker host and restart Docker, or take gpus out of the spec"
             );
-            (reasons::GPU_UNAVAILABLE, message, Stalls)
+            (Reason::GpuUnavailable, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if m.contains("exec: \"/bin/sh\"") => {
             let message = format!(
                 "{subject}: its image has no shell, by which a node's mounts are shared before K3s starts ({m}): take an \
                  image that has /bin/sh, as rancher/k3s has"
             );
-            (reasons::NODE_IMAGE_INVALID, message, Stalls)
+            (Reason::NodeImageInvalid, message, Stalls)
         }
-        Error::Invalid(m) => (reasons::DOCKER_ERROR, format!("{action}: {m}"), Stalls),
+        Error::Invalid(m) => (Reason::DockerError, format!("{action}: {m}"), Stalls),
         Error::Address(m) | Error::Engine(m) | Error::Timeout(m) => {
-            (reasons::DOCKER_ERROR, format!("{action}: {m}"), Waits)
+            (Reason::DockerError, format!("{action}: {m}"), Waits)
         }
     };
     Some(Problem { condition, reason, message, verdict })
@@ -95,30 +92,30 @@ pub fn child(
 ) -> Problem {
     let condition = about(action, names);
     let reason = match error {
-        child::Error::Unreachable(_) => reasons::API_NOT_ANSWERING,
+        child::Error::Unreachable(_) => Reason::ApiNotAnswering,
         child::Error::Api(_) | child::Error::Failed(_) => {
             let message = format!(
                 "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
                  cluster refuses it, such as an admission webhook or a quota"
             );
-            return Problem::waits(condition, reasons::API_REFUSED, message);
+            return Problem::waits(condition, Reason::ApiRefused, message);
         }
         // What it is done for takes longer, which is no other cause.
         child::Error::Waits(_) => under_way
             .iter()
             .find(|p| p.condition == condition && p.verdict == Verdict::Waits)
-            .map_or(reasons::PROGRESSING, |p| p.reason),
+            .map_or(Reason::Progressing, |p| p.reason),
     };
     Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
 /// The condition that a step works for.
-pub fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
+pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     match action {
-        Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => types::NETWORK_READY,
+        Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => ConditionType::NetworkReady,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),
-        Action::RemoveFiles { .. } | Action::DeleteObject { .. } => types::MANIFESTS_READY,
-        Action::SetConfig(map) if map.key == INVENTORY => types::MANIFESTS_READY,
+        Action::RemoveFiles { .. } | Action::DeleteObject { .. } => ConditionType::ManifestsReady,
+        Action::SetConfig(map) if map.key == INVENTORY => ConditionType::ManifestsReady,
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();
@@ -129,7 +126,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> &'static str {
             match node {
                 Some((role, _)) => condition_of(Role::Node(role)),
                 None if subject == names.load_balancer() => condition_of(Role::LoadBalancer),
-                None => types::REGISTRIES_READY,
+                None => ConditionType::RegistriesReady,
             }
         }
     }
@@ -181,14 +178,17 @@ mod tests {
             "nvidia-container-cli: device error: 3: unknown device: unknown",
         ] {
             let problem = judged(said);
-            assert_eq!((problem.condition, problem.reason), (types::AGENTS_READY, reasons::GPU_UNAVAILABLE));
+            assert_eq!(
+                (problem.condition, problem.reason),
+                (ConditionType::AgentsReady, Reason::GpuUnavailable)
+            );
             assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
             assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
         }
         for said in
             ["No space left on device", "No such image: corp/k3s-nvidia-gpu:1", "k3d-gpu-agent-0 failed"]
         {
-            assert_eq!(judged(said).reason, reasons::DOCKER_ERROR, "{said}");
+            assert_eq!(judged(said).reason, Reason::DockerError, "{said}");
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
             docker(&Action::Start { container }, &Error::Invalid(said.into()), Some(&names)).unwrap();
         assert_eq!(
             (problem.condition, problem.reason),
-            (types::CONTROL_PLANE_READY, reasons::NODE_IMAGE_INVALID)
+            (ConditionType::ControlPlaneReady, Reason::NodeImageInvalid)
         );
         assert!(
             problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
@@ -215,31 +215,34 @@ mod tests {
         let names = ClusterNames::new("dev");
         let delete = Action::DeleteNode { node: "k3d-dev-server-1".into() };
         let mut plan = Plan::default();
-        plan.waits(types::AGENTS_READY, reasons::SCALING, "other");
-        plan.stalls(types::CONTROL_PLANE_READY, reasons::REPAIR_GIVEN_UP, "other");
+        plan.waits(ConditionType::AgentsReady, Reason::Scaling, "other");
+        plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, "other");
         plan.waits(
-            types::CONTROL_PLANE_READY,
-            reasons::SCALING_SERVERS,
+            ConditionType::ControlPlaneReady,
+            Reason::ScalingServers,
             "k3d-dev-server-1 is being taken away",
         );
         let told = |error, problems: &[Problem]| {
             let problem = child(&delete, &error, Some(&names), problems);
-            assert_eq!((problem.condition, problem.verdict), (types::CONTROL_PLANE_READY, Verdict::Waits));
+            assert_eq!(
+                (problem.condition, problem.verdict),
+                (ConditionType::ControlPlaneReady, Verdict::Waits)
+            );
             (problem.reason, problem.message)
         };
         let waits = || child::Error::Waits("it is still there".into());
         let (reason, message) = told(waits(), &plan.problems);
-        assert_eq!(reason, reasons::SCALING_SERVERS);
+        assert_eq!(reason, Reason::ScalingServers);
         assert_eq!(message, "DeleteNode k3d-dev-server-1: it is still there");
-        assert_eq!(told(waits(), &[]).0, reasons::PROGRESSING);
+        assert_eq!(told(waits(), &[]).0, Reason::Progressing);
         for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
             let (reason, message) = told(refused, &plan.problems);
-            assert_eq!(reason, reasons::API_REFUSED);
+            assert_eq!(reason, Reason::ApiRefused);
             let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
             assert!(message.starts_with(words), "{message}");
         }
         let silent = child::Error::Unreachable("no answer within 5 s".into());
-        assert_eq!(told(silent, &plan.problems).0, reasons::API_NOT_ANSWERING);
+        assert_eq!(told(silent, &plan.problems).0, Reason::ApiNotAnswering);
     }
 
     #[test]

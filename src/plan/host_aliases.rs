@@ -14,7 +14,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::condition::reasons,
+    api::reason::Reason,
     docker::engine::{ContainerDetail, State},
     k3s::{dns, hosts_file},
 };
@@ -47,7 +47,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let write = Action::Exec { container, command: hosts_file::write(&mended) };
         plan.step(write, &[], "its /etc/hosts was changed");
         let message = format!("{name} gets the lines of its /etc/hosts back");
-        plan.waits(condition_of(spec.role), reasons::UPDATING, message);
+        plan.waits(condition_of(spec.role), Reason::Updating, message);
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     steps::{Action, Plan, Problem, Target},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     docker::{
         engine::{PathInfo, State},
         spec::{Bind, ContainerSpec, Role},
@@ -41,7 +41,7 @@ pub fn refusal(field: &str, path: &str, allowed: &[String]) -> Problem {
         format!("allows only what is in {} (--allow-host-path)", allowed.join(", "))
     };
     let message = format!("{field}: {path} may not be mounted, since the operator {instead}");
-    Problem::stalls(types::ACCEPTED, reasons::HOST_PATH_NOT_ALLOWED, message)
+    Problem::stalls(ConditionType::Accepted, Reason::HostPathNotAllowed, message)
 }
 
 /// What has to be looked at: paths in the container that looks, with what they are on the host, from the top.
@@ -94,7 +94,7 @@ impl Look {
         &self,
         plan: &mut Plan,
         path: &str,
-        condition: &'static str,
+        condition: ConditionType,
         instead: &str,
         site: &Site<'_>,
     ) -> bool {
@@ -104,12 +104,12 @@ impl Look {
                 let message = format!(
                     "there is no directory {part} on the Docker host: make it with `mkdir -p {path}`"
                 );
-                plan.stalls(condition, reasons::HOST_PATH_NOT_FOUND, message);
+                plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::NoDirectory(part)) => {
                 let message = format!("{part} on the Docker host is no directory: make {path} one");
-                plan.stalls(condition, reasons::HOST_PATH_NOT_FOUND, message);
+                plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::Link(part)) => {
@@ -117,7 +117,7 @@ impl Look {
                     "{part} on the Docker host is a symbolic link, which could lead out of what the operator allows: \
                      {instead}"
                 );
-                plan.stalls(condition, reasons::HOST_PATH_NOT_ALLOWED, message);
+                plan.stalls(condition, Reason::HostPathNotAllowed, message);
                 return false;
             }
             None => {}
@@ -126,7 +126,7 @@ impl Look {
         false
     }
 
-    fn look(&self, plan: &mut Plan, path: &str, condition: &'static str, site: &Site<'_>) {
+    fn look(&self, plan: &mut Plan, path: &str, condition: ConditionType, site: &Site<'_>) {
         let looker = &self.looker;
         let looking = format!("looking at {path} on the Docker host");
         // Several paths, and several containers that mount them, ask for the one that looks.
@@ -139,14 +139,14 @@ impl Look {
                     let target = Target::of(container);
                     plan.step(Action::RemoveContainer { container: target }, &[], "");
                 }
-                plan.waits(condition, reasons::CREATING, looking);
+                plan.waits(condition, Reason::Creating, looking);
             }
             None => {
                 if let Some(foreign) = site.foreign(&looker.name) {
                     let message = taken(site.owner, "container", &looker.name, &foreign.id, &foreign.labels);
-                    plan.stalls(condition, reasons::NAME_CONFLICT, message);
+                    plan.stalls(condition, Reason::NameConflict, message);
                 } else if site.has_image(plan, looker) {
-                    plan.waits(condition, reasons::CREATING, looking);
+                    plan.waits(condition, Reason::Creating, looking);
                     if !planned(plan) {
                         site.create(plan, looker, &[], "");
                     }

@@ -8,7 +8,7 @@ use std::{
 
 use super::steps::{Action, Plan};
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     child::state::{ChildState, ClusterConfigMap, ConfigKey, DNS, Held, REGISTRY_HOSTING},
     k3s::{
         dns,
@@ -78,7 +78,7 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
         };
         plan.step(Action::SetConfig(map.clone()), &[], why);
         let message = format!("{namespace}/{name} in the cluster is being brought up to date");
-        plan.waits(types::REGISTRIES_READY, reasons::UPDATING, message);
+        plan.waits(ConditionType::RegistriesReady, Reason::Updating, message);
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
         let plan = planned(&all, &state);
         let acts: Vec<_> = plan.steps.iter().map(|s| s.action.to_string()).collect();
         assert_eq!(acts, ["SetConfig coredns-custom", "SetConfig local-registry-hosting"]);
-        assert_eq!(plan.problems[0].reason, reasons::UPDATING);
+        assert_eq!(plan.problems[0].reason, Reason::Updating);
         assert!(!plan.problems[0].stalled());
         let state = done(&state, &all);
         assert!(planned(&all, &state).is_settled());

@@ -17,11 +17,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-        names::ClusterNames,
-    },
+    api::{condition::ConditionType, local_cluster::NodeRole, names::ClusterNames, reason::Reason},
     child::state::Child,
     docker::{
         engine::{ContainerDetail, Network, State},
@@ -35,7 +31,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
     plan.repairs = repair::begin(desired, inputs);
     let Some(network) = network(plan, desired, owner, observed) else {
-        plan.unjudged = Some(types::REGISTRIES_READY);
+        plan.unjudged = Some(ConditionType::RegistriesReady);
         // Images and volumes need no network, and pulls are what takes longest.
         let site = Site { owner, observed, network: None };
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
@@ -102,7 +98,7 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
                 stopped.push(step);
             }
             let message = format!("stopping {}", container.name);
-            plan.waits(types::CONTROL_PLANE_READY, reasons::STOPPING, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::Stopping, message);
         }
         if !stopped.is_empty() {
             last = stopped;
@@ -132,13 +128,17 @@ fn network<'a>(
     }
     if let Some(foreign) = observed.networks.iter().find(|n| n.name == spec.name) {
         plan.stalls(
-            types::NETWORK_READY,
-            reasons::NAME_CONFLICT,
+            ConditionType::NetworkReady,
+            Reason::NameConflict,
             taken(owner, "network", &spec.name, &foreign.id, &foreign.labels),
         );
         return None;
     }
-    plan.waits(types::NETWORK_READY, reasons::CREATING, format!("the network {} is being made", spec.name));
+    plan.waits(
+        ConditionType::NetworkReady,
+        Reason::Creating,
+        format!("the network {} is being made", spec.name),
+    );
     plan.step(Action::CreateNetwork(spec.clone()), &[], "it did not exist");
     None
 }
@@ -153,7 +153,7 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {
-            plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, silence(old, spec));
+            plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, silence(old, spec));
         }
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
@@ -162,7 +162,7 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
              other nodes"
         );
-        plan.waits(types::LOAD_BALANCER_READY, reasons::UPDATING, message);
+        plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, message);
     }
     match standing {
         Standing::Changing(last) => vec![last],
@@ -190,7 +190,11 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
     let why = "its object was deleted";
     for container in observed.containers.iter().filter(|c| owner.owns(&c.labels)) {
         if container.state == State::Removing {
-            plan.waits(types::READY, reasons::DELETING, format!("{} is being removed", container.name));
+            plan.waits(
+                ConditionType::Ready,
+                Reason::Deleting,
+                format!("{} is being removed", container.name),
+            );
             continue;
         }
         let target = Target::of(container);
@@ -213,7 +217,11 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
         plan.step(Action::RemoveVolume { name: volume.name.clone() }, &containers, why);
     }
     if !plan.steps.is_empty() {
-        plan.waits(types::READY, reasons::DELETING, format!("removing {} Docker objects", plan.steps.len()));
+        plan.waits(
+            ConditionType::Ready,
+            Reason::Deleting,
+            format!("removing {} Docker objects", plan.steps.len()),
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     child::state::{Child, ChildState, ClusterConfigMap, Found, INVENTORY},
     docker::spec::{FileChange, FileSpec},
     k3s::manifests::{self, ObjectRef, Written},
@@ -150,10 +150,10 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
         if let Some(why) = seen.trouble.as_ref().filter(|_| held || !refs.is_empty()) {
             let message = format!("nobody tells which objects of manifests are there: {why}");
-            plan.waits(types::MANIFESTS_READY, reasons::API_NOT_ANSWERING, message);
+            plan.waits(ConditionType::ManifestsReady, Reason::ApiNotAnswering, message);
         } else if !refs.is_empty() {
             let message = "manifests are applied when the cluster's API answers";
-            plan.waits(types::MANIFESTS_READY, reasons::PENDING, message);
+            plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
         return;
     };
@@ -195,7 +195,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
     for (object, found) in &leaving {
         let message = format!("{object} is being deleted, since no manifest has it any more");
-        plan.waits(types::MANIFESTS_READY, reasons::DELETING, message);
+        plan.waits(ConditionType::ManifestsReady, Reason::Deleting, message);
         if !found.going {
             let delete = Action::DeleteObject { object: (*object).clone(), uid: found.uid.clone() };
             plan.step(delete, &changed, "no manifest has it any more");
@@ -205,7 +205,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     for name in &todo.unseen {
         if !known.is_empty() {
             let message = format!("{name} gets its manifests when it is Ready");
-            plan.waits(types::MANIFESTS_READY, reasons::PENDING, message);
+            plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
     }
     let rest = changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && whole;
@@ -219,7 +219,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 }
 
 fn updating(plan: &mut Plan) {
-    plan.waits(types::MANIFESTS_READY, reasons::UPDATING, "the manifests are being brought up to date");
+    plan.waits(ConditionType::ManifestsReady, Reason::Updating, "the manifests are being brought up to date");
 }
 
 /// Those of the dropped objects that have to go. One and the same object may be named in several ways, by another
@@ -253,7 +253,7 @@ fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef
                  server and the Events of the Addon localcluster-{} tell why",
                 manifest.name, manifest.name
             );
-            plan.waits(types::MANIFESTS_READY, reasons::MANIFEST_NOT_APPLIED, message);
+            plan.waits(ConditionType::ManifestsReady, Reason::ManifestNotApplied, message);
         }
     }
 }

@@ -15,10 +15,9 @@ use super::{
     containers::{Site, Standing, condition_of},
     desired::{Desired, NodeSpec},
     inputs::Inputs,
-    nodes::health::works,
     nodes::{
         agents::{remove, replace, works_now},
-        health::{REPORT_LIMIT, is_configured, reports, silent_since, stranger, unready},
+        health::{REPORT_LIMIT, is_configured, reports, silent_since, stranger, unready, works},
         hold::hold,
         lifecycle::{NOT_JOINED, restart},
         volumes::{has_volume, volumes},
@@ -28,10 +27,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-    },
+    api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
     child::state::{Child, Node},
     docker::{
         engine::{ContainerDetail, State},
@@ -62,7 +58,7 @@ pub fn plan(
     for node in desired.nodes() {
         let server = node.container.role == Role::Node(NodeRole::Server);
         if !server && !rooted {
-            plan.waits(types::AGENTS_READY, reasons::PENDING, "agents are made when a server can be");
+            plan.waits(ConditionType::AgentsReady, Reason::Pending, "agents are made when a server can be");
             break;
         }
         let before = plan.problems.len();
@@ -89,7 +85,7 @@ pub fn plan(
                 "{} does not start: K3s refuses its arguments ({words}); correct spec.{pool}.args",
                 node.container.name
             );
-            plan.stalls(condition_of(node.container.role), reasons::ARGUMENTS_REFUSED, message);
+            plan.stalls(condition_of(node.container.role), Reason::ArgumentsRefused, message);
         }
         judge(plan, desired, node, inputs, site, &servers);
         if plan.problems.len() > before {
@@ -103,7 +99,7 @@ pub fn plan(
         Child::Reachable(state) => {
             if !state.pods_can_start {
                 let message = "no Pod can be made yet: the service account default/default does not exist";
-                plan.waits(types::CONTROL_PLANE_READY, reasons::SERVICE_ACCOUNT_MISSING, message);
+                plan.waits(ConditionType::ControlPlaneReady, Reason::ServiceAccountMissing, message);
                 settled = false;
             }
         }
@@ -111,25 +107,25 @@ pub fn plan(
             settled = false;
             for detail in current.iter().filter_map(|n| site.own(&n.container.name)) {
                 if let Some(message) = repair::given_up(plan, &detail.container.name, detail, inputs) {
-                    plan.stalls(types::CONTROL_PLANE_READY, reasons::REPAIR_GIVEN_UP, message);
+                    plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, message);
                 }
             }
             // Said of the API only when the container itself is as desired: else that is the cause.
-            if !plan.problems.iter().any(|p| p.condition == types::CONTROL_PLANE_READY) {
-                plan.waits(types::CONTROL_PLANE_READY, reasons::API_NOT_ANSWERING, why.clone());
+            if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
+                plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, why.clone());
             }
         }
         Child::Unknown => {
             settled = false;
-            if !plan.problems.iter().any(|p| p.condition == types::CONTROL_PLANE_READY) {
+            if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
                 let message = "the servers have not written a kubeconfig yet";
-                plan.waits(types::CONTROL_PLANE_READY, reasons::API_NOT_ANSWERING, message);
+                plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, message);
             }
         }
     }
     if inputs.observed.child.state().is_none() && !desired.agents.is_empty() {
         let message = "the cluster's API does not answer: whether the agents are Ready is not known";
-        plan.unknown(types::AGENTS_READY, reasons::API_NOT_ANSWERING, message);
+        plan.unknown(ConditionType::AgentsReady, Reason::ApiNotAnswering, message);
     }
     let room = if settled { desired.max_unavailable.saturating_sub(down) } else { 0 };
     replace(plan, &outdated, room, inputs, site, &servers, after);
@@ -216,7 +212,7 @@ fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize
     let name = &node.container.name;
     let registered = inputs.observed.node(name)?;
     let message = format!("{name} has lost the password of its Node: it is let in with another one");
-    plan.waits(condition_of(node.container.role), reasons::NODE_PASSWORD_LOST, message);
+    plan.waits(condition_of(node.container.role), Reason::NodePasswordLost, message);
     Some(forget(plan, name, registered, "its password is lost", inputs))
 }
 
@@ -262,7 +258,7 @@ fn judge(
             "the Node {name} belongs to another machine, which joined from {ip}: remove it from the cluster there, and delete \
              the Node, or {name} cannot join under its name"
         );
-        plan.stalls(condition, reasons::NAME_CONFLICT, message);
+        plan.stalls(condition, Reason::NameConflict, message);
         return;
     }
     if silent(node) && !plan.repairs.contains_key(name) {
@@ -275,17 +271,17 @@ fn judge(
     if rejected {
         let message =
             format!("the cluster refuses the password of {name}, which its Node was not registered with");
-        plan.waits(condition, reasons::NODE_PASSWORD_LOST, message);
+        plan.waits(condition, Reason::NodePasswordLost, message);
     }
     if detail.container.state != State::Running {
         return;
     }
     if let Some(message) = repair::given_up(plan, name, detail, inputs) {
-        plan.stalls(condition, reasons::REPAIR_GIVEN_UP, message);
+        plan.stalls(condition, Reason::RepairGivenUp, message);
         return;
     }
     let Some(node) = node else {
-        plan.waits(condition, reasons::NODE_STARTING, format!("{name} has not registered as a Node yet"));
+        plan.waits(condition, Reason::NodeStarting, format!("{name} has not registered as a Node yet"));
         return;
     };
     if let Some((reason, message)) = unready(node, detail, desired.version.as_deref()) {
@@ -298,12 +294,12 @@ fn judge(
     if !is_configured(node, &spec.config) {
         let configure = Action::Configure { node: name.clone(), config: spec.config.clone() };
         plan.step(configure, &[], "its labels or taints differ");
-        plan.waits(condition, reasons::UPDATING, format!("{name} gets its labels and taints"));
+        plan.waits(condition, Reason::Updating, format!("{name} gets its labels and taints"));
     }
     registries::refresh(plan, desired, detail, inputs);
     if node.draining_since.is_some() {
         plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
-        plan.waits(condition, reasons::UPDATING, format!("{name} is closed for Pods"));
+        plan.waits(condition, Reason::Updating, format!("{name} is closed for Pods"));
     }
 }
 
@@ -321,7 +317,7 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
     };
     let message =
         format!("{name} is Ready under {}, and gets no new Pods: {cure}", node.pressures.join(", "));
-    plan.waits(condition_of(spec.container.role), reasons::NODE_PRESSURE, message);
+    plan.waits(condition_of(spec.container.role), Reason::NodePressure, message);
 }
 
 /// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the

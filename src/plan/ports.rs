@@ -11,8 +11,9 @@ use super::{
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{reasons, types},
+        condition::ConditionType,
         local_cluster::{PortStatus, Protocol},
+        reason::Reason,
     },
     docker::{error::Error, spec::Published},
 };
@@ -76,7 +77,7 @@ pub fn judge(
             "the API is not published: its port {}:{} is held by {who}. Free it, or write another one as api.hostPort",
             valid.api_ip, allocation.api_port
         );
-        plan.stalls(types::LOAD_BALANCER_READY, reasons::PORT_CONFLICT, message);
+        plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
     }
     for (port, allocated) in valid.ports.iter().zip(&mut allocation.ports) {
         let all = (0..=port.further).map(|i| allocated.host_port + i);
@@ -88,7 +89,7 @@ pub fn judge(
                 _ => format!("the range {name} is published without {}", list(allocated.held.keys())),
             };
             let message = format!("{what}: {problem}. All others are. Free it, or change its hostPort");
-            plan.stalls(types::LOAD_BALANCER_READY, reasons::PORT_CONFLICT, message);
+            plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
         }
     }
 }

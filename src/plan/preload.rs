@@ -12,7 +12,7 @@ use super::{
     steps::{Import, Plan, Target},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     k3s::images::canonical,
 };
 
@@ -27,14 +27,14 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let held = site.own(name).and_then(|d| Some((d, seen.nodes.get(&d.container.id)?)));
         let Some((detail, held)) = held else {
             let message = format!("{name} gets its images when it is Ready");
-            plan.waits(types::IMAGES_READY, reasons::PENDING, message);
+            plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
             continue;
         };
         let held = match held {
             Ok(held) => held,
             Err(why) => {
                 let message = format!("the containerd of {name} does not tell its images: {why}");
-                plan.waits(types::IMAGES_READY, reasons::PENDING, message);
+                plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
                 continue;
             }
         };
@@ -60,13 +60,13 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
     match inputs.observed.preload.imports.get(&key) {
         Some(ImportState::Failed(why)) => {
             let message = format!("putting {image} into {}: {why}", container.name);
-            plan.waits(types::IMAGES_READY, reasons::IMAGE_IMPORT_FAILED, message);
+            plan.waits(ConditionType::ImagesReady, Reason::ImageImportFailed, message);
             // Whoever does it knows when the next try is due.
             plan.imports.push(import);
         }
         state => {
             let message = format!("putting {image} into {}", container.name);
-            plan.waits(types::IMAGES_READY, reasons::IMAGE_IMPORTING, message);
+            plan.waits(ConditionType::ImagesReady, Reason::ImageImporting, message);
             if state.is_none() {
                 plan.imports.push(import);
             }
@@ -78,11 +78,11 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
 fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
     if let Some(ImageState::Failed(error)) = state {
-        let mut problem = pull_failed(types::IMAGES_READY, image, error);
+        let mut problem = pull_failed(ConditionType::ImagesReady, image, error);
         problem.message.push_str("; or pull or build it on the Docker host, which does not have it");
         plan.problems.push(problem);
     } else {
-        plan.waits(types::IMAGES_READY, reasons::IMAGE_PULLING, format!("pulling {image}"));
+        plan.waits(ConditionType::ImagesReady, Reason::ImagePulling, format!("pulling {image}"));
     }
     let asked = state == Some(&ImageState::Pulling) || plan.pulls.iter().any(|p| p == image);
     if !asked {

@@ -20,7 +20,7 @@ use super::{
     validate::{CERTIFICATES, Valid, ValidRegistries, certificate},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     docker::{
         engine::ContainerDetail,
         spec::{FileChange, FileSpec},
@@ -131,7 +131,7 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
     let name = &detail.container.name;
     let container = Target::of(&detail.container);
     plan.step(Action::Upload { container, files: stale }, &[], "its registries changed");
-    plan.waits(types::REGISTRIES_READY, reasons::UPDATING, format!("{name} is told of its registries"));
+    plan.waits(ConditionType::RegistriesReady, Reason::Updating, format!("{name} is told of its registries"));
 }
 
 /// Says which nodes ask their proxy for a registry of the cluster: those that were made before the cluster used it. What
@@ -157,7 +157,7 @@ pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, si
                  is read when a node starts. Add {asked} to NO_PROXY in spec.{pool}.env, which replaces the {pool} one \
                  after the other"
             );
-            plan.stalls(types::REGISTRIES_READY, reasons::REGISTRY_BEHIND_PROXY, message);
+            plan.stalls(ConditionType::RegistriesReady, Reason::RegistryBehindProxy, message);
         }
     }
 }

@@ -19,8 +19,9 @@ use super::{
 use crate::{
     api::{
         RegistryStatus,
-        condition::{reasons, types},
+        condition::ConditionType,
         names::{self, MAX_HOSTNAME},
+        reason::Reason,
         registry::GarbageCollectionStatus,
     },
     docker::{
@@ -160,8 +161,8 @@ fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
     if port.is_none() {
         let (first, last) = (port_range.start(), port_range.end());
         plan.stalls(
-            types::CONTAINER_READY,
-            reasons::PORT_CONFLICT,
+            ConditionType::ContainerReady,
+            Reason::PortConflict,
             format!("no host port from {first} to {last} is free: set spec.hostPort, or widen --port-range"),
         );
     }
@@ -187,7 +188,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
              hostname",
             spec.name
         );
-        plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, message);
+        plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, message);
         return collected;
     }
     let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));

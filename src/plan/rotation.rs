@@ -7,7 +7,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     child::state::Child,
     docker::{
         engine::State,
@@ -37,11 +37,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         .find(|d| d.container.name == server.container.name && d.container.state == State::Running);
     // A host port that somebody else has is no reason to wait.
     let settled = plan.steps.is_empty()
-        && plan.problems.iter().all(|p| p.condition == types::LOAD_BALANCER_READY)
+        && plan.problems.iter().all(|p| p.condition == ConditionType::LoadBalancerReady)
         && matches!(inputs.observed.child, Child::Reachable(_));
-    let condition = types::CONTROL_PLANE_READY;
+    let condition = ConditionType::ControlPlaneReady;
     let (Some(running), true) = (running, settled) else {
-        plan.waits(condition, reasons::UPDATING, "the join token is exchanged when everything else is done");
+        plan.waits(condition, Reason::Updating, "the join token is exchanged when everything else is done");
         return;
     };
     let container = Target::of(&running.container);
@@ -54,5 +54,5 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let upload = plan.step(Action::Upload { container: container.clone(), files: vec![file] }, &[], "");
     let command = ["sh", "-c", SCRIPT].map(str::to_owned).to_vec();
     plan.step(Action::Exec { container, command }, &[upload], "the value of the token's Secret changed");
-    plan.waits(condition, reasons::UPDATING, "the join token is being exchanged");
+    plan.waits(condition, Reason::Updating, "the join token is being exchanged");
 }

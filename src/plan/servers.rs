@@ -31,10 +31,7 @@ use super::{
     steps::{Action, Plan, Target},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-    },
+    api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
     child::state::Node,
     docker::engine::{ContainerDetail, State},
     k3s::versions,
@@ -120,7 +117,7 @@ impl<'a> Servers<'a> {
             return true;
         }
         let waits = |plan: &mut Plan, message: String| {
-            plan.waits(types::CONTROL_PLANE_READY, reasons::JOINING, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
             false
         };
         let others: Vec<String> = self
@@ -155,10 +152,10 @@ impl<'a> Servers<'a> {
     pub fn judge(&self, plan: &mut Plan, node: &Node, name: &str) {
         if self.etcd && !votes(node) {
             let message = format!("{name} does not vote in etcd yet");
-            plan.waits(types::CONTROL_PLANE_READY, reasons::JOINING, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         } else if self.etcd && self.site.own(name).is_some_and(|d| !answers(self.inputs.observed, node, d)) {
             let message = format!("the API of {name} is not up yet");
-            plan.waits(types::CONTROL_PLANE_READY, reasons::NODE_STARTING, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::NodeStarting, message);
         }
     }
 
@@ -169,7 +166,7 @@ impl<'a> Servers<'a> {
         let name = &node.container.name;
         if self.is_forgotten(name) {
             let message = format!("{name} is unknown to the cluster and joins anew");
-            plan.waits(types::CONTROL_PLANE_READY, reasons::JOINING, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
             match self.site.own(name).filter(|d| d.container.state == State::Running) {
                 // The only one that voted when its Node was deleted votes still, and the others may need it. Started
                 // again, it tells: it makes its Node, or K3s ends, since it was taken out of etcd.
@@ -183,7 +180,7 @@ impl<'a> Servers<'a> {
         let Some(seen) = self.node(name).filter(|n| self.etcd && (n.leaving || n.left)) else { return false };
         let done = if seen.left { "was" } else { "is being" };
         let message = format!("{name} {done} taken out of etcd and joins anew");
-        plan.waits(types::CONTROL_PLANE_READY, reasons::JOINING, message);
+        plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         if seen.left {
             self.take_away(plan, name, "it was taken out of etcd");
         }
@@ -258,15 +255,15 @@ impl<'a> Servers<'a> {
                 self.existing.keys().map(|i| self.name(*i)).find(|other| other != name && !self.works(other));
             if idle.is_none() && !self.majority_without(name) {
                 let message = format!("{name} is to be replaced, once the others can agree without it");
-                plan.waits(types::CONTROL_PLANE_READY, reasons::UPDATING, message);
+                plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
             if let Some(other) = idle {
                 let message = format!("{name} is to be replaced, once {other} works");
-                plan.waits(types::CONTROL_PLANE_READY, reasons::UPDATING, message);
+                plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
-            if drained(plan, name, types::CONTROL_PLANE_READY, self.inputs) {
+            if drained(plan, name, ConditionType::ControlPlaneReady, self.inputs) {
                 let mut before = after.to_vec();
                 before.extend(self.snapshot(plan, server));
                 self.site.replace(plan, &server.container, &[], &before, why);
@@ -406,7 +403,7 @@ impl<'a> Servers<'a> {
         let Some(index) = next else { return };
         let name = self.name(*index);
         let waits = |plan: &mut Plan, message: String| {
-            plan.waits(types::CONTROL_PLANE_READY, reasons::SCALING_SERVERS, message);
+            plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
         };
         waits(plan, format!("{name} is being taken away"));
         if !self.reachable() {
@@ -442,7 +439,7 @@ impl<'a> Servers<'a> {
                 if !self.may_leave(&name) {
                     return waits(plan, format!("{name} is taken away once the others can agree without it"));
                 }
-                if works && !drained(plan, &name, types::CONTROL_PLANE_READY, self.inputs) {
+                if works && !drained(plan, &name, ConditionType::ControlPlaneReady, self.inputs) {
                     return;
                 }
                 return self.leave(plan, detail, after, "the cluster has fewer servers now");

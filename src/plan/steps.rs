@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::local_cluster::NodeRepairs,
+    api::{condition::ConditionType, local_cluster::NodeRepairs, reason::Reason},
     child::state::{ClusterConfigMap, NodeConfig},
     docker::{
         engine::Container,
@@ -27,7 +27,7 @@ pub struct Plan {
     /// Why the object is not as desired; empty and no steps: it is.
     pub problems: Vec<Problem>,
     /// The first condition that can't be judged yet, since the plan did not get that far.
-    pub unjudged: Option<&'static str>,
+    pub unjudged: Option<ConditionType>,
     /// The server that is etcd's only member now, since it was reset.
     pub reset: Option<String>,
     /// What people should know and need not act on, for an Event.
@@ -247,9 +247,9 @@ impl fmt::Display for Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The type of the condition that is not met.
-    pub condition: &'static str,
+    pub condition: ConditionType,
     /// The condition's reason.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// What it means for the condition, and who ends it.
@@ -269,17 +269,17 @@ pub enum Verdict {
 
 impl Problem {
     /// A problem that ends by itself.
-    pub fn waits(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn waits(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Waits }
     }
 
     /// A problem that only a person can end.
-    pub fn stalls(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn stalls(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Stalls }
     }
 
     /// A condition that can't be judged.
-    pub fn unknown(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn unknown(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Unknown }
     }
 
@@ -297,17 +297,17 @@ impl Plan {
     }
 
     /// Adds a problem that goes by itself.
-    pub fn waits(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+    pub fn waits(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::waits(condition, reason, message));
     }
 
     /// Adds a problem that only a person can solve.
-    pub fn stalls(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+    pub fn stalls(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::stalls(condition, reason, message));
     }
 
     /// Adds a condition that can't be judged.
-    pub fn unknown(&mut self, condition: &'static str, reason: &'static str, message: impl Into<String>) {
+    pub fn unknown(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::unknown(condition, reason, message));
     }
 

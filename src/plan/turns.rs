@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     api::{
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
         local_cluster::NodeRole,
+        reason::Reason,
     },
     docker::{engine::ContainerDetail, spec::Role},
 };
@@ -22,9 +23,9 @@ use crate::{
 pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[Condition]) -> bool {
     let server = |name: &str| desired.names.parse_server(name).is_some();
     let mut servers = observed.own.values().filter(|d| server(&d.container.name));
-    let waits =
-        condition::get(previous, types::CONTROL_PLANE_READY).is_some_and(|c| c.reason == reasons::QUEUED);
-    let begun = if waits || condition::is_true(previous, types::STOPPED) {
+    let waits = condition::get(previous, ConditionType::ControlPlaneReady)
+        .is_some_and(|c| c.reason == Reason::Queued);
+    let begun = if waits || condition::is_true(previous, ConditionType::Stopped) {
         servers.any(|d| d.container.state.is_up())
     } else {
         servers.any(|d| d.started_at.is_some())
@@ -54,9 +55,11 @@ const WAITS: &str =
 /// Leaves for later what the plan would do, but for the network.
 pub fn wait(plan: &mut Plan) {
     plan.steps.retain(|step| matches!(step.action, Action::CreateNetwork(_)));
-    for problem in plan.problems.iter_mut().filter(|p| !p.stalled() && p.condition != types::NETWORK_READY) {
-        problem.reason = reasons::QUEUED;
+    for problem in
+        plan.problems.iter_mut().filter(|p| !p.stalled() && p.condition != ConditionType::NetworkReady)
+    {
+        problem.reason = Reason::Queued;
         problem.message = WAITS.into();
     }
-    plan.waits(types::CONTROL_PLANE_READY, reasons::QUEUED, WAITS);
+    plan.waits(ConditionType::ControlPlaneReady, Reason::Queued, WAITS);
 }

@@ -4,12 +4,13 @@ use super::{Moment, judge};
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
         local_cluster::{
             Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
             UsedRegistryStatus,
         },
         names,
+        reason::Reason,
     },
     docker::{engine::State, spec::Published},
     k3s::API_PORT,
@@ -31,18 +32,18 @@ use crate::{
 };
 
 /// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
-pub(super) const CLUSTER: [&str; 11] = [
-    types::ACCEPTED,
-    types::RESOLVED_REFS,
-    types::DOCKER_REACHABLE,
-    types::NETWORK_READY,
-    types::REGISTRIES_READY,
-    types::LOAD_BALANCER_READY,
-    types::CONTROL_PLANE_READY,
-    types::AGENTS_READY,
-    types::IMAGES_READY,
-    types::MANIFESTS_READY,
-    types::KUBECONFIG_READY,
+pub(super) const CLUSTER: [ConditionType; 11] = [
+    ConditionType::Accepted,
+    ConditionType::ResolvedRefs,
+    ConditionType::DockerReachable,
+    ConditionType::NetworkReady,
+    ConditionType::RegistriesReady,
+    ConditionType::LoadBalancerReady,
+    ConditionType::ControlPlaneReady,
+    ConditionType::AgentsReady,
+    ConditionType::ImagesReady,
+    ConditionType::ManifestsReady,
+    ConditionType::KubeconfigReady,
 ];
 
 /// A LocalCluster of which nothing is known but its problems: invalid, without Docker, without what it refers to.
@@ -50,7 +51,7 @@ pub(super) const CLUSTER: [&str; 11] = [
 pub fn cluster_blocked(
     previous: &LocalClusterStatus,
     problems: &[Problem],
-    unknown: &str,
+    unknown: ConditionType,
     moment: Moment,
 ) -> LocalClusterStatus {
     let mut status = previous.clone();
@@ -134,8 +135,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         id: short(&n.id).to_owned(),
         subnet: desired.network.subnet.to_string(),
     });
-    let Moment { generation, now } = moment;
-    condition::set(&mut conditions, types::STOPPED, false, reasons::NOT_STOPPED, "", generation, now);
+    let Moment { generation: _, now: _ } = moment;
+    condition::set(&mut conditions, ConditionType::Stopped, (false, Reason::NotStopped, ""), moment);
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,

@@ -6,7 +6,8 @@ use super::{Moment, judge};
 use crate::{
     api::{
         RegistryStatus,
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
+        reason::Reason,
         registry::GarbageCollectionStatus,
     },
     docker::spec::Published,
@@ -15,19 +16,19 @@ use crate::{
 };
 
 /// The conditions of a Registry, in the order in which `Ready` looks at them: causes before effects.
-pub(super) const REGISTRY: [&str; 5] = [
-    types::ACCEPTED,
-    types::RESOLVED_REFS,
-    types::DOCKER_REACHABLE,
-    types::CONTAINER_READY,
-    types::REACHABLE,
+pub(super) const REGISTRY: [ConditionType; 5] = [
+    ConditionType::Accepted,
+    ConditionType::ResolvedRefs,
+    ConditionType::DockerReachable,
+    ConditionType::ContainerReady,
+    ConditionType::Reachable,
 ];
 
 /// A Registry of which nothing is known but its problems, with `unknown` as the first condition that can't be judged.
 pub fn registry_blocked(
     previous: &RegistryStatus,
     problems: &[Problem],
-    unknown: &str,
+    unknown: ConditionType,
     moment: Moment,
 ) -> RegistryStatus {
     let mut status = previous.clone();
@@ -58,9 +59,9 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     let mut conditions = previous.conditions.clone();
     let of = |type_| problems.iter().any(|p: &Problem| p.condition == type_);
     let mut problems = problems.to_vec();
-    if of(types::CONTAINER_READY) && !of(types::REACHABLE) {
+    if of(ConditionType::ContainerReady) && !of(ConditionType::Reachable) {
         let message = "not observed until the container runs as desired";
-        problems.push(Problem::unknown(types::REACHABLE, reasons::PENDING, message));
+        problems.push(Problem::unknown(ConditionType::Reachable, Reason::Pending, message));
     }
     judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
@@ -93,11 +94,11 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
 
 /// Sets the condition `InUse`.
 pub fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
-    let Moment { generation, now } = moment;
+    let Moment { generation: _, now: _ } = moment;
     if used_by.is_empty() {
-        condition::set(conditions, types::IN_USE, false, reasons::NOT_IN_USE, "", generation, now);
+        condition::set(conditions, ConditionType::InUse, (false, Reason::NotInUse, ""), moment);
     } else {
         let message = format!("used by {}", used_by.join(", "));
-        condition::set(conditions, types::IN_USE, true, reasons::IN_USE, &message, generation, now);
+        condition::set(conditions, ConditionType::InUse, (true, Reason::InUse, &message), moment);
     }
 }

@@ -6,9 +6,10 @@ use super::{Moment, cluster::CLUSTER, judge_each, sum_up};
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, reasons, types},
+        condition::{self, ConditionType},
         local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus},
         names::{self, ClusterNames},
+        reason::Reason,
     },
     docker::engine::{ContainerDetail, State},
     plan::{
@@ -50,13 +51,13 @@ pub fn stopped(
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
     all.extend(unseen(previous, owner, observed, rests));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
-    let Moment { generation, now } = moment;
+    let Moment { generation: _, now: _ } = moment;
     if rests {
         tell(&mut next.conditions, moment);
     } else {
         sum_up(&mut next.conditions, &CLUSTER, &all, moment);
-        let reason = reasons::STOPPING;
-        condition::set(&mut next.conditions, types::STOPPED, false, reason, UNDER_WAY, generation, now);
+        let reason = Reason::Stopping;
+        condition::set(&mut next.conditions, ConditionType::Stopped, (false, reason, UNDER_WAY), moment);
     }
     next
 }
@@ -66,23 +67,28 @@ const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
 
 /// What is to be said of the conditions that nothing tells of while the cluster is stopped.
 fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, rests: bool) -> Vec<Problem> {
-    let (reason, message) = if rests { (reasons::STOPPED, MESSAGE) } else { (reasons::STOPPING, UNDER_WAY) };
-    let mut all: Vec<Problem> = [types::LOAD_BALANCER_READY, types::CONTROL_PLANE_READY, types::AGENTS_READY]
-        .map(|type_| Problem::waits(type_, reason, message))
-        .into();
-    let unknown =
-        [types::RESOLVED_REFS, types::REGISTRIES_READY, types::IMAGES_READY, types::MANIFESTS_READY];
+    let (reason, message) = if rests { (Reason::Stopped, MESSAGE) } else { (Reason::Stopping, UNDER_WAY) };
+    let mut all: Vec<Problem> =
+        [ConditionType::LoadBalancerReady, ConditionType::ControlPlaneReady, ConditionType::AgentsReady]
+            .map(|type_| Problem::waits(type_, reason, message))
+            .into();
+    let unknown = [
+        ConditionType::ResolvedRefs,
+        ConditionType::RegistriesReady,
+        ConditionType::ImagesReady,
+        ConditionType::ManifestsReady,
+    ];
     let message = "not observed while spec.state is Stopped";
-    all.extend(unknown.map(|type_| Problem::unknown(type_, reasons::STOPPED, message)));
+    all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, message)));
     if !observed.networks.iter().any(|n| owner.owns(&n.labels)) {
         let message = "the network does not exist: it is created when the cluster runs";
-        all.push(Problem::waits(types::NETWORK_READY, reasons::STOPPED, message));
+        all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }
     all.push(match &previous.kubeconfig_secret {
-        Some(_) => Problem::unknown(types::KUBECONFIG_READY, reasons::STOPPED, message),
+        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, message),
         None => {
             let message = "the kubeconfig does not exist: it is written when the cluster has run";
-            Problem::waits(types::KUBECONFIG_READY, reasons::STOPPED, message)
+            Problem::waits(ConditionType::KubeconfigReady, Reason::Stopped, message)
         }
     });
     all
@@ -91,16 +97,16 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, res
 /// Says that the cluster is stopped. There is no `Ready` then: who waits for it goes on waiting, and who asks whether the
 /// object is settled, as kstatus does, finds nothing that says otherwise.
 fn tell(conditions: &mut Vec<Condition>, moment: Moment) {
-    let Moment { generation, now } = moment;
-    conditions.retain(|c| c.type_ != types::READY);
+    let Moment { generation: _, now: _ } = moment;
+    conditions.retain(|c| c.type_ != ConditionType::Ready);
     let said = [
-        (types::RECONCILING, false, reasons::SETTLED, ""),
-        (types::STALLED, false, reasons::NOT_STALLED, ""),
-        (types::PAUSED, false, reasons::NOT_PAUSED, ""),
-        (types::STOPPED, true, reasons::STOPPED, MESSAGE),
+        (ConditionType::Reconciling, false, Reason::Settled, ""),
+        (ConditionType::Stalled, false, Reason::NotStalled, ""),
+        (ConditionType::Paused, false, Reason::NotPaused, ""),
+        (ConditionType::Stopped, true, Reason::Stopped, MESSAGE),
     ];
     for (type_, status, reason, message) in said {
-        condition::set(conditions, type_, status, reason, message, generation, now);
+        condition::set(conditions, type_, (status, reason, message), moment);
     }
 }
 

@@ -6,8 +6,9 @@ use jiff::SignedDuration;
 use localcluster_operator::{
     api::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
-        condition::{self, types},
+        condition::{self, ConditionType},
         local_cluster::{ClusterState, DataLoss, NodeRole},
+        reason::Reason,
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
@@ -289,7 +290,7 @@ impl Lab {
                 owner,
                 host_port: r.status.host_port.and_then(|p| u16::try_from(p).ok()),
                 host_ip: r.status.host.as_ref().and_then(|h| h.split(':').next()?.parse().ok()),
-                trouble: condition::get(&r.status.conditions, types::REACHABLE)
+                trouble: condition::get(&r.status.conditions, ConditionType::Reachable)
                     .filter(|c| c.status == "False")
                     .map(|c| c.message.clone()),
                 hosting: r.spec.local_registry_hosting,
@@ -344,7 +345,7 @@ impl Lab {
             return Look { plan, owner, observed, whole: None };
         }
         let Some(refs) = self.refs(&valid, &observed) else {
-            plan.waits(types::RESOLVED_REFS, "RegistryNotFound", "");
+            plan.waits(ConditionType::ResolvedRefs, Reason::RegistryNotFound, "");
             return Look { plan, owner, observed, whole: None };
         };
         let subject = self.subject(object, &owner, &valid, &refs);
@@ -365,7 +366,7 @@ impl Lab {
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let server = wanted.desired.names.node(NodeRole::Server, 0);
         if self.world.read(&server, KUBECONFIG_FILE).is_none() {
-            decision.plan.waits(types::KUBECONFIG_READY, "Pending", "");
+            decision.plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "");
         }
         plan.clone_from(&decision.plan);
         let told_first = decision.is_told_first(&subject);
@@ -454,7 +455,7 @@ impl Lab {
                 let valid = Self::valid(object, owner, observed);
                 status::stopped(&object.status, &valid, owner, observed, problems, moment)
             }
-            None => status::cluster_blocked(&object.status, problems, types::NETWORK_READY, moment),
+            None => status::cluster_blocked(&object.status, problems, ConditionType::NetworkReady, moment),
         };
         self.clusters[index].status = next;
     }
@@ -677,8 +678,12 @@ impl Lab {
         let Some((desired, _)) = desired else {
             if !object.deleted {
                 let moment = object.moment(&self.world);
-                let next =
-                    status::registry_blocked(&object.status, &plan.problems, types::CONTAINER_READY, moment);
+                let next = status::registry_blocked(
+                    &object.status,
+                    &plan.problems,
+                    ConditionType::ContainerReady,
+                    moment,
+                );
                 object.status = next;
             }
             return steps;

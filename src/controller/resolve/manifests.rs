@@ -2,7 +2,7 @@
 
 use super::registries::Look;
 use crate::{
-    api::condition::{reasons, types},
+    api::{condition::ConditionType, reason::Reason},
     controller::{context::Context, kube_io::Error},
     k3s::manifests,
     plan::{
@@ -34,7 +34,7 @@ pub async fn resolve(
                         Text::ConfigMap(r) => format!(" (the key {} of ConfigMap {})", r.key, r.name),
                     };
                     let message = format!("{what}{place} can't be applied: {why}");
-                    plan.stalls(types::MANIFESTS_READY, reasons::MANIFEST_INVALID, message);
+                    plan.stalls(ConditionType::ManifestsReady, Reason::ManifestInvalid, message);
                 })
                 .ok()
         });

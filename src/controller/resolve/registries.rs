@@ -10,8 +10,9 @@ use super::docker_login;
 use crate::{
     api::{
         LocalCluster, Registry, RegistrySpec, RegistryStatus,
-        condition::{self, Status, reasons, types},
+        condition::{self, ConditionType, Status},
         local_cluster::KeyRef,
+        reason::Reason,
         uses::allows,
     },
     controller::{
@@ -59,7 +60,7 @@ pub async fn resolve(
     let refs = Refs { registries: used, ..Refs::default() };
     for message in host_aliases::taken(&valid.host_aliases, &refs.registries) {
         look.whole = false;
-        look.plan.stalls(types::ACCEPTED, reasons::INVALID_SPEC, message);
+        look.plan.stalls(ConditionType::Accepted, Reason::InvalidSpec, message);
     }
     if look.whole {
         // Each part may be sound and the whole not: a password without a name, rewrites without an endpoint.
@@ -67,7 +68,7 @@ pub async fn resolve(
         for problem in registries::check(&merged, &|_| true) {
             look.whole = false;
             let message = format!("spec.registries, all together: {problem}");
-            look.plan.stalls(types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, message);
+            look.plan.stalls(ConditionType::ResolvedRefs, Reason::RegistriesInvalid, message);
         }
     }
     let whole = look.whole;
@@ -88,10 +89,10 @@ impl<'a> Look<'a> {
 }
 
 impl Look<'_> {
-    fn missing(&mut self, reason: &'static str, message: String) {
+    fn missing(&mut self, reason: Reason, message: String) {
         self.whole = false;
         // It may come a moment later, applied together with this object.
-        self.plan.waits(types::RESOLVED_REFS, reason, message);
+        self.plan.waits(ConditionType::ResolvedRefs, reason, message);
     }
 
     async fn registry(
@@ -102,7 +103,7 @@ impl Look<'_> {
     ) -> Result<Option<UsedRegistry>, Error> {
         let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
             let message = format!("there is no Registry {} in namespace {}", key.name, key.namespace);
-            self.missing(reasons::REGISTRY_NOT_FOUND, message);
+            self.missing(Reason::RegistryNotFound, message);
             return Ok(None);
         };
         if !allows(&registry, namespace) {
@@ -110,14 +111,14 @@ impl Look<'_> {
                 "the Registry {}/{} does not allow namespace {namespace}: add it to its spec.allowedNamespaces",
                 key.namespace, key.name
             );
-            self.plan.stalls(types::RESOLVED_REFS, reasons::NOT_ALLOWED, message);
+            self.plan.stalls(ConditionType::ResolvedRefs, Reason::NotAllowed, message);
             return Ok(None);
         }
         let (ca, auth) = (self.ca(&registry).await?, self.login(&registry).await?);
         let status = registry.status.clone().unwrap_or_default();
-        let failing = [types::CONTAINER_READY, types::REACHABLE]
+        let failing = [ConditionType::ContainerReady, ConditionType::Reachable]
             .iter()
-            .filter_map(|type_| condition::get(&status.conditions, type_))
+            .filter_map(|type_| condition::get(&status.conditions, *type_))
             .find(|c| c.status == Status::False.as_str());
         let object = format!("{}/{}", key.namespace, key.name);
         let name = if key.namespace == namespace { key.name.clone() } else { object.clone() };
@@ -151,7 +152,7 @@ impl Look<'_> {
         let ca = registry_refs::ca(&secret, tls.ca_secret_name.is_some());
         if ca.is_none() {
             let message = format!("the Secret {namespace}/{name} has no key ca.crt with certificates in it");
-            self.missing(reasons::SECRET_INVALID, message);
+            self.missing(Reason::SecretInvalid, message);
         }
         Ok(ca)
     }
@@ -213,15 +214,15 @@ impl Look<'_> {
             self.whole = false;
             let (condition, reason, place) = match source {
                 Text::Inline(_) => {
-                    (types::ACCEPTED, reasons::INVALID_SPEC, "spec.registries.config.inline".to_owned())
+                    (ConditionType::Accepted, Reason::InvalidSpec, "spec.registries.config.inline".to_owned())
                 }
                 Text::Secret(r) => {
                     let place = format!("the key {} of Secret {}", r.key, r.name);
-                    (types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, place)
+                    (ConditionType::ResolvedRefs, Reason::RegistriesInvalid, place)
                 }
                 Text::ConfigMap(r) => {
                     let place = format!("the key {} of ConfigMap {}", r.key, r.name);
-                    (types::RESOLVED_REFS, reasons::REGISTRIES_INVALID, place)
+                    (ConditionType::ResolvedRefs, Reason::RegistriesInvalid, place)
                 }
             };
             self.plan.stalls(condition, reason, format!("{place}: {}", problems.join("; ")));
@@ -243,7 +244,7 @@ impl Look<'_> {
                 let content = kube_io::data(&secret, &r.key).map(<[u8]>::to_vec);
                 if content.is_none() {
                     let message = format!("the Secret {} has no key {} with {what}", r.name, r.key);
-                    self.missing(reasons::SECRET_INVALID, message);
+                    self.missing(Reason::SecretInvalid, message);
                 }
                 Ok(content)
             }
@@ -251,13 +252,13 @@ impl Look<'_> {
                 let Some(map) = kube_io::config_map(&self.ctx.client, namespace, &r.name).await? else {
                     let message =
                         format!("there is no ConfigMap {} in namespace {namespace} with {what}", r.name);
-                    self.missing(reasons::CONFIG_MAP_NOT_FOUND, message);
+                    self.missing(Reason::ConfigMapNotFound, message);
                     return Ok(None);
                 };
                 let content = of_config_map(map, &r.key);
                 if content.is_none() {
                     let message = format!("the ConfigMap {} has no key {} with {what}", r.name, r.key);
-                    self.missing(reasons::CONFIG_MAP_INVALID, message);
+                    self.missing(Reason::ConfigMapInvalid, message);
                 }
                 Ok(content)
             }
@@ -268,7 +269,7 @@ impl Look<'_> {
         let secret = kube_io::secret(&self.ctx.client, namespace, name).await?;
         if secret.is_none() {
             let message = format!("there is no Secret {name} in namespace {namespace} with {what}");
-            self.missing(reasons::SECRET_NOT_FOUND, message);
+            self.missing(Reason::SecretNotFound, message);
         }
         Ok(secret)
     }
@@ -282,7 +283,7 @@ impl Look<'_> {
                  .dockerconfigjson with an entry for that host",
                 if host.is_empty() { String::new() } else { format!(" for {host}") }
             );
-            self.missing(reasons::SECRET_INVALID, message);
+            self.missing(Reason::SecretInvalid, message);
         }
         Ok(auth)
     }

@@ -8,11 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::Protocol,
-        names,
-    },
+    api::{condition::ConditionType, local_cluster::Protocol, names, reason::Reason},
     k3s,
     plan::{
         addresses::{self, Addresses},
@@ -82,8 +78,8 @@ pub fn allocate(
         } else {
             let (first, last) = (settings.port_range.start(), settings.port_range.end());
             plan.stalls(
-                types::LOAD_BALANCER_READY,
-                reasons::PORT_CONFLICT,
+                ConditionType::LoadBalancerReady,
+                Reason::PortConflict,
                 format!(
                     "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
                 ),
@@ -136,7 +132,7 @@ fn subnet(
         let free = addresses::free_subnet(pool, &observed.networks, &others, refused, &owner.uid);
         if free.is_none() {
             let (reason, message) = exhausted(pool, valid);
-            plan.stalls(types::NETWORK_READY, reason, message);
+            plan.stalls(ConditionType::NetworkReady, reason, message);
         }
         return free;
     };
@@ -147,8 +143,8 @@ fn subnet(
     if let Some(other) = addresses::overlapping(subnet, &observed.networks) {
         let other_subnets: Vec<_> = other.subnets.iter().map(ToString::to_string).collect();
         plan.stalls(
-            types::NETWORK_READY,
-            reasons::SUBNET_CONFLICT,
+            ConditionType::NetworkReady,
+            Reason::SubnetConflict,
             format!(
                 "the subnet {subnet} overlaps with {} of the Docker network {}: remove that network, or make the \
                  cluster anew with another spec.network.subnet",
@@ -160,8 +156,8 @@ fn subnet(
     }
     if let Some(other) = valid.networks.overlapping(subnet) {
         plan.stalls(
-            types::NETWORK_READY,
-            reasons::SUBNET_CONFLICT,
+            ConditionType::NetworkReady,
+            Reason::SubnetConflict,
             format!(
                 "the subnet {subnet} overlaps with {other}, which spec.servers.args gives to Pods or Services: give them \
                  another network"
@@ -173,19 +169,19 @@ fn subnet(
 }
 
 /// Why there is no subnet to choose, and what to do.
-fn exhausted(pool: Ipv4Net, valid: &Valid) -> (&'static str, String) {
+fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
     if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
         let message = format!(
             "{other}, which spec.servers.args gives to Pods or Services, has the whole pool {pool}: give them another \
              network, or set spec.network.subnet"
         );
-        return (reasons::SUBNET_CONFLICT, message);
+        return (Reason::SubnetConflict, message);
     }
     let message = format!(
         "no /24 of the pool {pool} is free: delete a cluster, widen --network-pool, or set spec.network.subnet to a \
          subnet that --allow-subnet allows"
     );
-    (reasons::ADDRESS_POOL_EXHAUSTED, message)
+    (Reason::AddressPoolExhausted, message)
 }
 
 /// Whether a spec may choose this subnet. The host sends what is for it to the cluster, whose Pods may answer: so it is in
@@ -194,8 +190,8 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     let pool = settings.network_pool;
     if !settings.allowed_subnets.iter().chain([&pool]).any(|range| range.contains(&subnet)) {
         plan.stalls(
-            types::NETWORK_READY,
-            reasons::SUBNET_NOT_ALLOWED,
+            ConditionType::NetworkReady,
+            Reason::SubnetNotAllowed,
             format!(
                 "the subnet {subnet} is in no range that specs may choose from: make the cluster anew with a subnet of \
                  {pool} or without spec.network.subnet, or have an admin start the operator with \
@@ -206,8 +202,8 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     }
     if let Some((ip, what)) = known(settings).into_iter().find(|(ip, _)| subnet.contains(ip)) {
         plan.stalls(
-            types::NETWORK_READY,
-            reasons::SUBNET_CONFLICT,
+            ConditionType::NetworkReady,
+            Reason::SubnetConflict,
             format!(
                 "the subnet {subnet} has the address {ip} of {what}, which could not be reached any more: make the cluster \
                  anew with another spec.network.subnet"

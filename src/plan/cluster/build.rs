@@ -9,7 +9,7 @@ use std::{
 use super::{image, image_of};
 use crate::{
     api::{
-        condition::types,
+        condition::ConditionType,
         local_cluster::{NodeRole, NodeSet, Protocol},
         names,
     },
@@ -54,7 +54,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
     let Subject { valid, owner, settings, refs, previous, .. } = *subject;
     let (image, refusal) = image(valid, settings, observed, previous);
     if let Some((reason, message)) = refusal {
-        plan.stalls(types::CONTROL_PLANE_READY, reason, message);
+        plan.stalls(ConditionType::ControlPlaneReady, reason, message);
     }
     let holders = servers::holders(previous, &valid.names);
     let existing = servers::existing(&valid.names, owner, observed, &holders);

@@ -1,7 +1,7 @@
 //! The node image of a LocalCluster: which one it names or has, and why it can't have another.
 
 use crate::{
-    api::{LocalClusterStatus, condition::reasons, local_cluster::NodeRole},
+    api::{LocalClusterStatus, local_cluster::NodeRole, reason::Reason},
     k3s::versions::{self, Version},
     plan::{observed::Observed, settings::Settings, validate::Valid},
 };
@@ -15,7 +15,7 @@ pub fn image(
     settings: &Settings,
     observed: &Observed,
     previous: &LocalClusterStatus,
-) -> (String, Option<(&'static str, String)>) {
+) -> (String, Option<(Reason, String)>) {
     let of_version = |v: &str| format!("{}:{}", settings.node_image_repository, versions::tag(v));
     let named = valid.image.clone().or_else(|| valid.version.as_deref().map(of_version));
     let has = image_of(observed, &valid.names.node(NodeRole::Server, 0)).or_else(|| previous.image.clone());
@@ -43,13 +43,13 @@ fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) ->
 }
 
 /// Why a cluster of one version can't have another.
-fn refusal(wanted: &Version, running: &Version) -> Option<(&'static str, String)> {
+fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
     if wanted < running {
         let message = format!(
             "the cluster runs {running}, and its data can't be read by {wanted}: set the version back to {running} or a \
              later one, or make a new cluster"
         );
-        return Some((reasons::DOWNGRADE_REFUSED, message));
+        return Some((Reason::DowngradeRefused, message));
     }
     let next = running.numbers[1] + 1;
     (wanted.numbers[0] == running.numbers[0] && wanted.numbers[1] > next).then(|| {
@@ -58,7 +58,7 @@ fn refusal(wanted: &Version, running: &Version) -> Option<(&'static str, String)
              v{}.{next} first, and then to {wanted}",
             running.numbers[0]
         );
-        (reasons::UPGRADE_REFUSED, message)
+        (Reason::UpgradeRefused, message)
     })
 }
 

@@ -6,10 +6,7 @@ use super::{
     lifecycle::{drained, take_away},
 };
 use crate::{
-    api::{
-        condition::{reasons, types},
-        local_cluster::NodeRole,
-    },
+    api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
     plan::{
         containers::{Site, condition_of},
         desired::{Desired, NodeSpec},
@@ -33,9 +30,9 @@ pub fn replace(
         let NodeSpec { container, .. } = node;
         let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
         let (reason, what) = if other {
-            (reasons::UPGRADING, format!("{} is to get the image {}", container.name, container.image))
+            (Reason::Upgrading, format!("{} is to get the image {}", container.name, container.image))
         } else {
-            (reasons::UPDATING, format!("{} is to be replaced, since its spec changed", container.name))
+            (Reason::Updating, format!("{} is to be replaced, since its spec changed", container.name))
         };
         plan.waits(condition_of(container.role), reason, what);
     }
@@ -60,7 +57,7 @@ pub fn replace(
             site.replace(plan, &node.container, &[], after, why);
         } else if room > 0 && works {
             room -= 1;
-            if drained(plan, name, types::AGENTS_READY, inputs) {
+            if drained(plan, name, ConditionType::AgentsReady, inputs) {
                 site.replace(plan, &node.container, &[], after, why);
             }
         }
@@ -92,15 +89,15 @@ pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Si
         names.extend(node.filter(|n| surplus(n)).map(str::to_owned));
     }
     for name in names {
-        plan.waits(types::AGENTS_READY, reasons::SCALING, format!("{name} is being taken away"));
+        plan.waits(ConditionType::AgentsReady, Reason::Scaling, format!("{name} is being taken away"));
         if inputs.observed.child.state().is_none() {
             let message = format!("{name} is taken away when the cluster's API answers");
-            plan.waits(types::AGENTS_READY, reasons::SCALING, message);
+            plan.waits(ConditionType::AgentsReady, Reason::Scaling, message);
             continue;
         }
         let detail = site.own(&name);
         let works = detail.is_some_and(|d| works(inputs.observed, d));
-        if works && !drained(plan, &name, types::AGENTS_READY, inputs) {
+        if works && !drained(plan, &name, ConditionType::AgentsReady, inputs) {
             continue;
         }
         take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);

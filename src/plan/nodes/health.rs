@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::condition::reasons,
+    api::reason::Reason,
     child::state::{Node, NodeConfig},
     docker::engine::{ContainerDetail, State},
     plan::observed::Observed,
@@ -22,20 +22,16 @@ pub fn reports(node: &Node, detail: &ContainerDetail) -> bool {
 
 /// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a
 /// Ready that was said before the container's last start counts for nothing.
-pub fn unready(
-    node: &Node,
-    detail: &ContainerDetail,
-    version: Option<&str>,
-) -> Option<(&'static str, String)> {
+pub fn unready(node: &Node, detail: &ContainerDetail, version: Option<&str>) -> Option<(Reason, String)> {
     if !node.ready {
-        return Some((reasons::NODE_NOT_READY, format!("is not Ready: {}", node.message)));
+        return Some((Reason::NodeNotReady, format!("is not Ready: {}", node.message)));
     }
     if !reports(node, detail) {
-        return Some((reasons::NODE_STARTING, "has not reported since its container was started".into()));
+        return Some((Reason::NodeStarting, "has not reported since its container was started".into()));
     }
     match version {
         Some(wanted) if node.version != wanted => {
-            Some((reasons::NODE_NOT_READY, format!("runs {} and not {wanted}", node.version)))
+            Some((Reason::NodeNotReady, format!("runs {} and not {wanted}", node.version)))
         }
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! Reasons not to create a container of a node yet.
 
 use crate::{
-    api::{condition::reasons, names},
+    api::{names, reason::Reason},
     docker::engine::ContainerDetail,
     plan::{
         containers::{Site, condition_of},
@@ -13,7 +13,7 @@ use crate::{
 
 /// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
 /// nodes are told of them as they run.
-pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
+pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
     let Inputs { refs, observed, .. } = *inputs;
     // The load balancer starts before its nodes, and tells nothing of them.
     let node = |d: &ContainerDetail| {
@@ -25,10 +25,10 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(&'static str, String)> {
             "waiting for the Registry {} before the first start: it has no host port yet",
             waiting.name
         );
-        return Some((reasons::REGISTRY_NOT_READY, message));
+        return Some((Reason::RegistryNotReady, message));
     }
     let message = "it starts when all that its registries and files refer to is there";
-    refs.inputs.is_none().then(|| (reasons::PENDING, message.to_owned()))
+    refs.inputs.is_none().then(|| (Reason::Pending, message.to_owned()))
 }
 
 /// Whether no container of a node may be made now; says why.

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::{
-    api::condition::reasons,
+    api::{condition::ConditionType, reason::Reason},
     docker::engine::ContainerDetail,
     plan::{
         containers::{self, Site},
@@ -29,14 +29,14 @@ pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: 
 }
 
 /// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
-pub fn drained(plan: &mut Plan, name: &str, condition: &'static str, inputs: &Inputs<'_>) -> bool {
+pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &Inputs<'_>) -> bool {
     let Some(node) = inputs.observed.node(name) else { return true };
     let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
     if node.draining_since.is_some_and(over) {
         return true;
     }
     let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
-    plan.waits(condition, reasons::DRAINING, message);
+    plan.waits(condition, Reason::Draining, message);
     let why = if node.draining_since.is_none() { "it is to go" } else { "" };
     plan.step(Action::Drain { node: name.to_owned() }, &[], why);
     false

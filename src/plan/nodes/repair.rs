@@ -7,11 +7,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::{
+    health::{self, works},
+    hold::blocked,
+    lifecycle,
+};
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::reasons,
         local_cluster::{NodeRepairs, NodeRole},
+        reason::Reason,
     },
     docker::{
         engine::{ContainerDetail, State},
@@ -21,11 +26,6 @@ use crate::{
         containers::{Site, condition_of},
         desired::{Desired, NodeSpec},
         inputs::Inputs,
-        nodes::{
-            health::{self, works},
-            hold::blocked,
-            lifecycle,
-        },
         servers::Servers,
         steps::{Plan, Record, Repairs},
     },
@@ -112,7 +112,7 @@ fn mend(
     if one_of_several && !hangs && !servers.majority_without(&spec.name) {
         let message =
             format!("{} is not Ready, and is repaired once the others can agree without it", spec.name);
-        plan.waits(condition_of(spec.role), reasons::NODE_NOT_READY, message);
+        plan.waits(condition_of(spec.role), Reason::NodeNotReady, message);
         return false;
     }
     if done == 0 || (one_of_several && hangs) {

@@ -1,7 +1,7 @@
 //! Volumes of a node.
 
 use crate::{
-    api::condition::reasons,
+    api::reason::Reason,
     docker::spec::VolumeSpec,
     plan::{
         containers,
@@ -28,7 +28,7 @@ pub fn volumes(
             Some(v) if owner.owns(&v.labels) => {}
             Some(other) => {
                 let message = taken(owner, "volume", &spec.name, &spec.name, &other.labels);
-                plan.stalls(condition, reasons::NAME_CONFLICT, message);
+                plan.stalls(condition, Reason::NameConflict, message);
                 return None;
             }
             None => steps.push(plan.step(Action::CreateVolume(spec.clone()), after, "")),

@@ -15,11 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words, volume};
 use crate::{
-    api::{
-        condition::{reasons, types},
-        names,
-        registry::GarbageCollectionStatus,
-    },
+    api::{condition::ConditionType, names, reason::Reason, registry::GarbageCollectionStatus},
     docker::{
         engine::{ContainerDetail, State},
         spec::{ContainerSpec, Role},
@@ -167,7 +163,7 @@ const WHY: &str = "a garbage collection was asked for";
 
 fn busy(plan: &mut Plan, what: &str) {
     let message = format!("the registry is stopped for a garbage collection: {what}");
-    plan.waits(types::CONTAINER_READY, reasons::GARBAGE_COLLECTING, message);
+    plan.waits(ConditionType::ContainerReady, Reason::GarbageCollecting, message);
 }
 
 fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {

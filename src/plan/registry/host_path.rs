@@ -2,7 +2,7 @@
 
 use super::{Desired, Inputs};
 use crate::{
-    api::{condition::types, names},
+    api::{condition::ConditionType, names},
     docker::spec::Role,
     plan::{containers::Site, desired::Look, host_path, steps::Plan},
 };
@@ -26,7 +26,7 @@ pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
     let (Some(path), Some(look)) = (&desired.host_path, look(desired, inputs)) else { return true };
     let instead = "make a new Registry with the path that it leads to";
-    look.is_sound(plan, path, types::CONTAINER_READY, instead, site)
+    look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
 }
 
 /// Plans the removal of the container that looked, once nothing is to be made any more.

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use super::{DATA, Desired, Inputs};
 use crate::{
     api::{
-        condition::{reasons, types},
+        condition::ConditionType,
         names::{self, VOLUME_OF},
+        reason::Reason,
     },
     docker::{engine::Volume, spec::VolumeSpec},
     plan::{
@@ -78,11 +79,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
             instead(name, namespace)
         )),
         Place::Taken(VolumeSpec { name, .. }, volume) => {
-            plan.stalls(types::CONTAINER_READY, reasons::NAME_CONFLICT, taken(inputs.owner, "volume", name, name, &volume.labels));
+            plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, taken(inputs.owner, "volume", name, name, &volume.labels));
             return None;
         }
         Place::Refused(name) => {
-            plan.stalls(types::CONTAINER_READY, reasons::NOT_ALLOWED, refusal(name, namespace));
+            plan.stalls(ConditionType::ContainerReady, Reason::NotAllowed, refusal(name, namespace));
             return None;
         }
     }

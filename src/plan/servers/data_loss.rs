@@ -3,9 +3,10 @@
 
 use crate::{
     api::{
-        condition::{reasons, types},
+        condition::ConditionType,
         local_cluster::{DataLoss, NodeRole},
         names,
+        reason::Reason,
     },
     docker::engine::{Container, Volume},
     k3s::STATE_VOLUME,
@@ -29,17 +30,17 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
     }
     match desired.on_data_loss {
         DataLoss::Stop => {
-            plan.stalls(types::CONTROL_PLANE_READY, reasons::DATA_LOST, message(desired, inputs));
+            plan.stalls(ConditionType::ControlPlaneReady, Reason::DataLost, message(desired, inputs));
             if !desired.agents.is_empty() {
                 let message = "the cluster's data is lost: whether the agents are Ready is not known";
-                plan.unknown(types::AGENTS_READY, reasons::DATA_LOST, message);
+                plan.unknown(ConditionType::AgentsReady, Reason::DataLost, message);
             }
         }
         DataLoss::Recreate => {
             let message =
                 "the cluster's data is lost: removing what is left of it before it is created again";
-            for type_ in [types::CONTROL_PLANE_READY, types::AGENTS_READY] {
-                plan.waits(type_, reasons::CREATING, message);
+            for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
+                plan.waits(type_, Reason::Creating, message);
             }
             // Nodes hold certificates of a CA that no longer exists, and must not meet the new one.
             discard(plan, desired, inputs);

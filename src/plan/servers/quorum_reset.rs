@@ -7,10 +7,7 @@
 
 use super::{Lost, NOT_JOINING, Servers};
 use crate::{
-    api::{
-        RESET_QUORUM_ANNOTATION as ANNOTATION,
-        condition::{reasons, types},
-    },
+    api::{RESET_QUORUM_ANNOTATION as ANNOTATION, condition::ConditionType, reason::Reason},
     docker::{
         engine::{ContainerDetail, State},
         spec::ContainerSpec,
@@ -41,11 +38,15 @@ pub fn plan(
         wanted.filter(|s| lost.left.contains(&s.container.name.as_str()))
     });
     let Some(survivor) = survivor else {
-        plan.stalls(types::CONTROL_PLANE_READY, reasons::QUORUM_LOST, told(&lost, inputs.reset));
+        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, told(&lost, inputs.reset));
         return false;
     };
     reset(plan, survivor, inputs, site, servers);
-    plan.waits(types::AGENTS_READY, reasons::PENDING, "agents are looked at when the cluster's API answers");
+    plan.waits(
+        ConditionType::AgentsReady,
+        Reason::Pending,
+        "agents are looked at when the cluster's API answers",
+    );
     true
 }
 
@@ -77,7 +78,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
     let name = &survivor.container.name;
     let spec = resetting(&survivor.container);
     let waits = |plan: &mut Plan, message: String| {
-        plan.waits(types::CONTROL_PLANE_READY, reasons::RESETTING_QUORUM, message);
+        plan.waits(ConditionType::ControlPlaneReady, Reason::ResettingQuorum, message);
     };
     let current = site.own(name).filter(|d| !outdated(inputs.observed, d, &spec, site.network));
     match current.map(|d| (d, ended(d, inputs))) {
@@ -92,8 +93,8 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
             }
         }
         Some((_, Some(End::Failed(words)))) => plan.stalls(
-            types::CONTROL_PLANE_READY,
-            reasons::QUORUM_RESET_FAILED,
+            ConditionType::ControlPlaneReady,
+            Reason::QuorumResetFailed,
             format!(
                 "K3s did not reset etcd on {name}: {words}. Remove the annotation {ANNOTATION}, and set it again to \
                  have it tried once more"
