@@ -7,6 +7,10 @@ mod source;
 
 use std::{env, fmt::Write as _, fs, path::Path, process::Command};
 
+use localcluster_operator::{
+    api::{condition::ConditionType, reason::Reason},
+    metrics::Metrics,
+};
 use proc_macro2::{TokenStream, TokenTree};
 use source::{is_test, sources};
 use syn::{
@@ -98,6 +102,43 @@ fn messages() {
 
 #[test]
 fn help() {
-    let help = Command::new(env!("CARGO_BIN_EXE_localcluster-operator")).arg("--help").output().unwrap();
-    is_golden("help.txt", &String::from_utf8(help.stdout).unwrap());
+    let mut text = String::new();
+    for command in [&[][..], &["run"], &["crds"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_localcluster-operator"));
+        let help = program.args(command).arg("--help").output().unwrap();
+        writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
+    }
+    is_golden("help.txt", &text);
+}
+
+/// Asserts that docs/status.md names each of these words.
+fn are_documented(what: &str, words: impl IntoIterator<Item = String>) {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/status.md")).unwrap();
+    let missing: Vec<String> =
+        words.into_iter().filter(|word| !page.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "docs/status.md lacks these {what}: {missing:?}");
+}
+
+#[test]
+fn every_reason_is_documented() {
+    are_documented("reasons", Reason::ALL.iter().map(|reason| reason.to_string()));
+    are_documented("condition types", ConditionType::ALL.iter().map(|type_| type_.to_string()));
+}
+
+/// The names of steps, which are reasons of Events and labels of metrics, are read from the code that defines them.
+#[test]
+fn every_event_and_metric_is_documented() {
+    let source = |file| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let between = |text: &str, before: &str, after: &str| -> Vec<String> {
+        text.split(before).skip(1).filter_map(|rest| Some(rest.split_once(after)?.0.to_owned())).collect()
+    };
+    let steps = source("src/plan/steps.rs");
+    let kind = steps.split("pub fn kind(").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let kinds = between(kind, "=> \"", "\"");
+    assert!(kinds.len() > 20, "{kinds:?}");
+    are_documented("Events", kinds);
+    let text = Metrics::new().encode().unwrap();
+    let metrics = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let metrics = metrics.map(|(name, kind)| name.to_owned() + if kind == "counter" { "_total" } else { "" });
+    are_documented("metrics", metrics);
 }

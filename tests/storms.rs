@@ -189,7 +189,10 @@ impl Case {
                 rig.api.all(kind).iter().map(|object| condition(object, "Ready").1).collect::<String>()
             });
             let direct = fault == Fault::Void && TOLD.iter().any(|kind| call.starts_with(kind));
-            assert!(!direct || told.iter().any(|t| t.contains(Reason::NoEffect.as_str())), "{what}: {told:?}");
+            assert!(
+                !direct || told.iter().any(|t| t.contains(Reason::NoEffect.as_str())),
+                "{what}: {told:?}"
+            );
             println!("{what}: {told:?}");
         }
         rig.faults.every(None);
