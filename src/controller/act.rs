@@ -7,20 +7,20 @@ use kube::{Resource, ResourceExt};
 use super::{
     carry_out::{Carried, carry_out, hold},
     context::Context,
-    execute, expiry,
-    kube_io::{self, Error},
+    execute,
+    kube_io::Error,
     pass::{Outcome, Pass, Stop},
     ports,
     pulls::Wake,
     report, resolve,
 };
 use crate::{
-    api::{LocalCluster, LocalClusterStatus, condition::ConditionType, reason::Reason},
+    api::{LocalCluster, LocalClusterStatus, reason::Reason},
     child::{api as child, api::ChildApi},
     plan::{
-        decide::{Consequence, Decision},
+        decide::Decision,
         desired::Desired,
-        failures,
+        failures::{self, Consequence},
         observed::Observed,
         servers::data_loss,
         steps::{Action, Plan, Problem},
@@ -30,7 +30,7 @@ use crate::{
     status::{self, ClusterView},
 };
 
-impl Pass<'_> {
+impl Pass<'_, LocalCluster> {
     /// Holds back what has to wait for its turn, and starts what goes on in the background. Returns when the first step
     /// that was held back is due.
     pub async fn admit(
@@ -41,18 +41,18 @@ impl Pass<'_> {
         decision: &mut Decision,
     ) -> Result<Option<Duration>, Error> {
         let (ctx, uid, plan) = (self.ctx, &self.owner.uid, &mut decision.plan);
-        report::notes(ctx, &self.cluster.object_ref(&()), uid, plan);
+        report::notes(ctx, &self.object.object_ref(&()), uid, plan);
         if decision.started {
             ctx.turns.done(uid);
         }
         let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
-        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.cluster)) {
+        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.object)) {
             turns::wait(plan);
         }
         let due = hold(ctx, uid, plan, Some(&valid.names));
-        start_pulls(ctx, self.cluster, valid, desired, plan).await?;
+        start_pulls(ctx, self.object, valid, desired, plan).await?;
         for import in &plan.imports {
-            ctx.preloads.start(import, wake(ctx, self.cluster));
+            ctx.preloads.start(import, wake(ctx, self.object));
         }
         Ok(due)
     }
@@ -68,7 +68,7 @@ impl Pass<'_> {
         let (ctx, decision, uid) = (self.ctx, view.decision, &self.owner.uid);
         let plan = &decision.plan;
         if plan.forgets {
-            let object = self.cluster.object_ref(&());
+            let object = self.object.object_ref(&());
             report::warning(ctx, &object, Reason::DataLost, data_loss::RECREATED);
         }
         if decision.is_told_first(view.subject) || self.last {
@@ -139,7 +139,7 @@ impl Pass<'_> {
             }
             execute::Error::NotMade(_) => None,
         };
-        let of = (&self.cluster.object_ref(&()), &self.owner);
+        let of = (&self.object.object_ref(&()), &self.owner);
         let carried = carry_out(ctx, of, plan, child, self.moment.now, meaning).await;
         // Whatever was done to a container may have changed its files.
         for detail in view.observed.own.values() {
@@ -159,33 +159,6 @@ impl Pass<'_> {
     ) -> Result<(), Error> {
         let next = status::cluster(previous, &ClusterView { problems, ..*view }, self.moment);
         self.write(previous, next).await
-    }
-
-    /// Writes the status of a cluster of which nothing is known but its problems.
-    pub async fn tell_blocked(
-        &self,
-        previous: &mut LocalClusterStatus,
-        problems: &[Problem],
-        unknown: ConditionType,
-    ) -> Result<(), Error> {
-        let next = status::cluster_blocked(previous, problems, unknown, self.moment);
-        self.write(previous, next).await
-    }
-
-    /// Writes the status where it differs, and keeps it as the last one written.
-    pub async fn write(
-        &self,
-        previous: &mut LocalClusterStatus,
-        mut next: LocalClusterStatus,
-    ) -> Result<(), Error> {
-        next.expires_at = expiry::told(self.cluster);
-        if *previous == next {
-            return Ok(());
-        }
-        kube_io::write_status(&self.ctx.client, self.cluster, &next).await?;
-        report::turned(self.ctx, &self.cluster.object_ref(&()), &previous.conditions, &next.conditions);
-        *previous = next;
-        Ok(())
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     child::api::{Access, ChildApi, Connect},
     docker::engine::Engine,
     metrics::Metrics,
-    plan::{ports::Binding, refused::Refused, settings::Settings},
+    plan::{desired::Binding, refused::Refused, settings::Settings},
     server::Health,
 };
 

@@ -13,7 +13,7 @@ use super::{
     report, resolve,
 };
 use crate::{
-    api::{LocalClusterStatus, condition::ConditionType, reason::Reason},
+    api::{LocalCluster, LocalClusterStatus, condition::ConditionType, reason::Reason},
     k3s::{API_PORT, certificate, kubeconfig},
     plan::{
         desired::{Allocation, Desired},
@@ -40,13 +40,13 @@ pub struct Sight<'a> {
 
 /// Keeps the kubeconfig Secret as it has to be, and answers its name once it is there.
 pub async fn kubeconfig_secret(
-    pass: &Pass<'_>,
+    pass: &Pass<'_, LocalCluster>,
     plan: &mut Plan,
     previous: &LocalClusterStatus,
     sight: Sight<'_>,
     credentials: Option<kubeconfig::Credentials>,
 ) -> Result<Option<String>, Error> {
-    let Pass { ctx, cluster, .. } = *pass;
+    let Pass { ctx, object: cluster, .. } = *pass;
     let Sight { desired, allocation, .. } = sight;
     let name = format!("{}-kubeconfig", cluster.name_any());
     let Some(credentials) = credentials else {

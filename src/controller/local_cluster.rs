@@ -1,33 +1,30 @@
 //! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
 
-use std::sync::Arc;
-
-use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     balance,
-    carry_out::{Left, take_away},
     context::Context,
     credentials::{self, Sight},
     details::details,
-    hang,
+    drive::tear_down,
+    expiry, hang,
     kube_io::Error,
     local_cluster::child::ChildApi,
     manifests, observe,
-    pass::{Outcome, Pass, Stop},
+    pass::{Managed, Outcome, Pass, Stop},
     ports,
     reach::{self, Seen},
-    report, resolve, stopped,
+    resolve, stopped,
 };
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::ConditionType,
         names::{self, ClusterNames},
-        reason::Reason,
     },
     child::api as child,
-    docker::error::Error as DockerError,
     plan::{
         called,
         desired::{Allocation, Desired},
@@ -38,44 +35,67 @@ use crate::{
         subject::Subject,
         validate::{self, Valid},
     },
-    status::ClusterView,
+    status::{self, ClusterView, Moment},
 };
 
-/// How many times one reconcile looks and acts before it lets others have their turn.
-const PASSES: usize = 6;
+impl Managed for LocalCluster {
+    type Status = LocalClusterStatus;
+    const KIND: &'static str = "LocalCluster";
+    const PASSES: usize = 6;
+    const UNJUDGED: ConditionType = ConditionType::NetworkReady;
 
-/// Brings what there is to what the object wants, as far as it goes now.
-pub async fn apply(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Next, Error> {
-    let mut previous = cluster.status.clone().unwrap_or_default();
-    for number in 1..=PASSES {
-        let pass = Pass::new(cluster, ctx, number == PASSES);
-        match pass.run(&mut previous).await? {
-            Outcome::Again => {}
-            Outcome::Next(next) => return Ok(next),
-        }
+    fn status(&self) -> Option<&LocalClusterStatus> {
+        self.status.as_ref()
     }
-    Ok(report::waiting(ctx, &cluster.uid().unwrap_or_default()))
+
+    fn conditions(status: &LocalClusterStatus) -> &[Condition] {
+        &status.conditions
+    }
+
+    fn conditions_mut(status: &mut LocalClusterStatus) -> &mut Vec<Condition> {
+        &mut status.conditions
+    }
+
+    fn blocked(
+        previous: &LocalClusterStatus,
+        problems: &[Problem],
+        unknown: ConditionType,
+        moment: Moment,
+    ) -> LocalClusterStatus {
+        status::cluster_blocked(previous, problems, unknown, moment)
+    }
+
+    fn complete(&self, status: &mut LocalClusterStatus) {
+        status.expires_at = expiry::told(self);
+    }
+
+    async fn expire(&self, ctx: &Context) -> Result<bool, Error> {
+        expiry::run(self, ctx).await
+    }
+
+    async fn look_and_act(pass: &Pass<'_, Self>, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
+        pass.look_and_act(previous).await
+    }
+
+    async fn cleanup(
+        pass: &Pass<'_, Self>,
+        previous: &mut LocalClusterStatus,
+    ) -> Result<Option<Next>, Error> {
+        let namespace = pass.object.namespace().unwrap_or_default();
+        let told = called::cluster(&pass.owner, &Observed::default(), previous);
+        let spec = &pass.object.spec;
+        let chosen = || names::cluster(&namespace, &pass.object.name_any(), spec.cluster_name.as_deref());
+        let names = ClusterNames::new(told.unwrap_or_else(chosen));
+        let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &pass.owner, observed, |_| false);
+        let left = tear_down(pass, previous, Some(&names), all).await?;
+        if left.is_none() {
+            pass.ctx.turns.done(&pass.owner.uid);
+        }
+        Ok(left)
+    }
 }
 
-impl Pass<'_> {
-    /// The whole pass, which writes the status in any case.
-    async fn run(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Error> {
-        match self.look_and_act(previous).await {
-            Ok(outcome) => Ok(outcome),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Blocked(problems, unknown)) => {
-                self.tell_blocked(previous, &problems, unknown).await?;
-                Ok(Outcome::Next(report::next(self.ctx, &self.owner.uid, &problems)))
-            }
-            Err(Stop::Invalid(messages)) => {
-                let problem =
-                    Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, messages.join("; "));
-                self.tell_blocked(previous, &[problem], ConditionType::ResolvedRefs).await?;
-                Ok(Outcome::Next(Next::await_change()))
-            }
-        }
-    }
-
+impl Pass<'_, LocalCluster> {
     /// The straight line: validate, resolve, observe, decide, execute, status.
     async fn look_and_act(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
         let before = previous.clone();
@@ -119,8 +139,8 @@ impl Pass<'_> {
 
     /// Validates the spec, under the name that the cluster has on the host already, if it has one.
     fn validate(&self, called: Option<&str>) -> Result<Valid, Stop> {
-        let (namespace, name) = (self.cluster.namespace().unwrap_or_default(), self.cluster.name_any());
-        let spec = &self.cluster.spec;
+        let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
+        let spec = &self.object.spec;
         let valid = match called {
             Some(called) => validate::local_cluster_called(&namespace, &name, spec, called),
             None => validate::local_cluster(&namespace, &name, spec),
@@ -137,7 +157,7 @@ impl Pass<'_> {
 
     /// Reads what the spec references. What is there is kept up without all of it; nothing is begun.
     async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Refs, Stop> {
-        let refs = resolve::refs(self.ctx, self.cluster, valid, observed).await?;
+        let refs = resolve::refs(self.ctx, self.object, valid, observed).await?;
         let refs = refs.map_err(|problems| Stop::Blocked(problems, ConditionType::NetworkReady))?;
         if refs.inputs.is_none() && observed.own.is_empty() {
             return Err(Stop::Blocked(refs.problems, ConditionType::NetworkReady));
@@ -158,7 +178,7 @@ impl Pass<'_> {
             refs,
             previous,
             generation: self.moment.generation,
-            reset_quorum: self.cluster.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str),
+            reset_quorum: self.object.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str),
             now: self.moment.now,
         }
     }
@@ -191,39 +211,8 @@ impl Pass<'_> {
         self.docker(ctx.preloads.observe(&ctx.pulls, observed, desired).await)
     }
 
-    /// A look at Docker; a failed one ends the pass.
-    fn docker<T>(&self, look: Result<T, DockerError>) -> Result<T, Stop> {
-        look.map_err(|error| {
-            Stop::Blocked(vec![report::docker(self.ctx, &error)], ConditionType::NetworkReady)
-        })
-    }
-
     /// The end of a pass for want of an allocation.
     fn blocked(refs: &Refs, problems: Vec<Problem>) -> Stop {
         Stop::Blocked([refs.problems.clone(), problems].concat(), ConditionType::RegistriesReady)
-    }
-}
-
-/// Takes away everything that the object made. `None`: all of it is gone.
-pub async fn cleanup(cluster: &LocalCluster, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
-    let pass = Pass::new(cluster, ctx, true);
-    let mut previous = cluster.status.clone().unwrap_or_default();
-    let namespace = cluster.namespace().unwrap_or_default();
-    let told = called::cluster(&pass.owner, &Observed::default(), &previous);
-    let chosen = || names::cluster(&namespace, &cluster.name_any(), cluster.spec.cluster_name.as_deref());
-    let names = ClusterNames::new(told.unwrap_or_else(chosen));
-    let of = (&cluster.object_ref(&()), &pass.owner);
-    let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &pass.owner, observed, |_| false);
-    match take_away(ctx, of, Some(&names), all).await {
-        Left::Nothing => {
-            ctx.turns.done(&pass.owner.uid);
-            Ok(None)
-        }
-        Left::Some(problems, due) => {
-            if !problems.is_empty() {
-                pass.tell_blocked(&mut previous, &problems, ConditionType::NetworkReady).await?;
-            }
-            Ok(Some(report::next_due(ctx, &pass.owner.uid, &problems, due)))
-        }
     }
 }

@@ -17,7 +17,7 @@ use kube::{ResourceExt, runtime::controller::Action as Next};
 use super::{
     context::Context,
     kube_io::{self, Error},
-    reconcile::Managed,
+    pass::Managed,
 };
 use crate::status::{self, Moment};
 
@@ -64,7 +64,7 @@ pub async fn caught<K: Managed>(
     let place = PLACE.take().unwrap_or_else(|| "an unknown place".to_owned());
     let mut next = object.status().cloned().unwrap_or_default();
     status::broken(
-        K::conditions(&mut next),
+        K::conditions_mut(&mut next),
         &place,
         PAUSE.as_secs() / 60,
         Moment { generation, now: (ctx.now)() },

@@ -8,10 +8,10 @@ use crate::{
     docker::spec::{ContainerSpec, Published, Role},
     plan::{
         cluster::image_of,
-        desired::Allocation,
+        desired::{Allocation, Binding},
         observed::Observed,
         owner::Owner,
-        ports::{self, Binding},
+        ports,
         subject::Subject,
         validate::Valid,
     },

@@ -1,98 +1,25 @@
 //! What the reconciles of both kinds share: pause, finalizer, deletion and failure.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Resource, ResourceExt,
-    core::{NamespaceResourceScope, error_boundary::DeserializeGuard},
-    runtime::controller::Action as Next,
+    Resource, ResourceExt, core::error_boundary::DeserializeGuard, runtime::controller::Action as Next,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::{
     backoff::jitter,
     context::Context,
-    expiry,
+    drive,
     kube_io::{self, Error},
-    local_cluster, panics, registry, report,
+    panics,
+    pass::Managed,
+    report,
 };
 use crate::{
-    api::{LocalCluster, LocalClusterStatus, PAUSED_ANNOTATION, Registry, RegistryStatus},
+    api::PAUSED_ANNOTATION,
     status::{self, Moment},
 };
-
-/// A kind that the operator reconciles.
-pub trait Managed:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Clone
-    + DeserializeOwned
-    + std::fmt::Debug
-    + Send
-    + Sync
-    + 'static
-{
-    /// Its status.
-    type Status: Clone + Default + PartialEq + Serialize + Send + Sync;
-    /// Its name, for logs and metrics.
-    const KIND: &'static str;
-
-    /// The object's status.
-    fn status(&self) -> Option<&Self::Status>;
-    /// A status's conditions.
-    fn conditions(status: &mut Self::Status) -> &mut Vec<Condition>;
-    /// Brings what there is to what the object wants.
-    fn apply(&self, ctx: &Arc<Context>) -> impl Future<Output = Result<Next, Error>> + Send;
-    /// Takes away what the object made; `None` when all of it is gone.
-    fn cleanup(&self, ctx: &Arc<Context>) -> impl Future<Output = Result<Option<Next>, Error>> + Send;
-}
-
-impl Managed for LocalCluster {
-    type Status = LocalClusterStatus;
-    const KIND: &'static str = "LocalCluster";
-
-    fn status(&self) -> Option<&LocalClusterStatus> {
-        self.status.as_ref()
-    }
-
-    fn conditions(status: &mut LocalClusterStatus) -> &mut Vec<Condition> {
-        &mut status.conditions
-    }
-
-    async fn apply(&self, ctx: &Arc<Context>) -> Result<Next, Error> {
-        if expiry::run(self, ctx).await? {
-            return Ok(Next::await_change());
-        }
-        local_cluster::apply(self, ctx).await
-    }
-
-    async fn cleanup(&self, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
-        local_cluster::cleanup(self, ctx).await
-    }
-}
-
-impl Managed for Registry {
-    type Status = RegistryStatus;
-    const KIND: &'static str = "Registry";
-
-    fn status(&self) -> Option<&RegistryStatus> {
-        self.status.as_ref()
-    }
-
-    fn conditions(status: &mut RegistryStatus) -> &mut Vec<Condition> {
-        &mut status.conditions
-    }
-
-    async fn apply(&self, ctx: &Arc<Context>) -> Result<Next, Error> {
-        registry::apply(self, ctx).await
-    }
-
-    async fn cleanup(&self, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
-        registry::cleanup(self, ctx).await
-    }
-}
 
 /// One reconcile.
 pub async fn reconcile<K: Managed>(
@@ -139,7 +66,7 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
     if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
-        status::paused(K::conditions(&mut next), Moment { generation, now: (ctx.now)() });
+        status::paused(K::conditions_mut(&mut next), Moment { generation, now: (ctx.now)() });
         if object.status() != Some(&next) {
             kube_io::write_status(&ctx.client, object, &next).await?;
         }
@@ -148,9 +75,9 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
     if object.meta().deletion_timestamp.is_none() {
         // Before the first thing is made, or a deletion in between would leave it behind.
         kube_io::set_finalizer(&ctx.client, object, true).await?;
-        return object.apply(ctx).await;
+        return drive::apply(object, ctx).await;
     }
-    match object.cleanup(ctx).await? {
+    match drive::cleanup(object, ctx).await? {
         Some(next) => Ok(next),
         None => {
             kube_io::set_finalizer(&ctx.client, object, false).await?;

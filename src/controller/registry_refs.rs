@@ -10,7 +10,7 @@ use crate::{
     api::{condition::ConditionType, reason::Reason},
     plan::{
         registry::config::{Login, Secrets, Tls, htpasswd_problem},
-        steps::Plan,
+        steps::Problem,
         validate::ValidRegistry,
     },
 };
@@ -21,9 +21,8 @@ pub async fn secrets(
     ctx: &Context,
     namespace: &str,
     valid: &ValidRegistry,
-    plan: &mut Plan,
-) -> Result<Option<Secrets>, Error> {
-    let mut reader = Reader { ctx, namespace, plan, complete: true };
+) -> Result<Result<Secrets, Vec<Problem>>, Error> {
+    let mut reader = Reader { ctx, namespace, problems: Vec::new() };
     let mut secrets = Secrets::default();
     if let Some(name) = valid.proxy.as_ref().and_then(|p| p.credentials_secret.as_deref()) {
         secrets.upstream = reader.login(name, "for the registry that is cached").await?;
@@ -37,14 +36,13 @@ pub async fn secrets(
     if let Some(tls) = &valid.tls {
         secrets.tls = reader.tls(&tls.secret_name, tls.ca_secret_name.as_deref()).await?;
     }
-    Ok(reader.complete.then_some(secrets))
+    Ok(if reader.problems.is_empty() { Ok(secrets) } else { Err(reader.problems) })
 }
 
 struct Reader<'a> {
     ctx: &'a Context,
     namespace: &'a str,
-    plan: &'a mut Plan,
-    complete: bool,
+    problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
@@ -58,8 +56,7 @@ impl Reader<'_> {
     }
 
     fn problem(&mut self, reason: Reason, message: String) {
-        self.complete = false;
-        self.plan.waits(ConditionType::ResolvedRefs, reason, message);
+        self.problems.push(Problem::waits(ConditionType::ResolvedRefs, reason, message));
     }
 
     fn invalid(&mut self, name: &str, what: &str) {

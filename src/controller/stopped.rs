@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        LocalClusterStatus,
+        LocalCluster, LocalClusterStatus,
         condition::{self, ConditionType},
     },
     plan::{local_cluster, observed::Observed, steps::Plan, validate::Valid},
@@ -21,12 +21,12 @@ use crate::{
 
 /// One look at the cluster, and the stops that follow from it.
 pub async fn pass(
-    pass: &Pass<'_>,
+    pass: &Pass<'_, LocalCluster>,
     previous: &mut LocalClusterStatus,
     valid: &Valid,
     observed: &Observed,
 ) -> Result<Outcome, Error> {
-    let Pass { cluster, ctx, owner, moment, .. } = pass;
+    let Pass { object: cluster, ctx, owner, moment, .. } = pass;
     // It starts when it runs again, and asks for its turn then.
     ctx.turns.done(&owner.uid);
     let mut plan = Plan::default();

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use super::{
     cluster::{self, Basis},
-    desired::{Allocation, Desired},
-    failures,
+    desired::{Allocation, Binding, Desired},
+    failures::{self, Consequence},
     inputs::{Inputs, Request},
     local_cluster,
     nodes::repair,
     observed::Observed,
-    ports::{self, Binding},
+    ports,
     refused::Refused,
     servers,
     steps::{Action, Plan, Problem, Record},
@@ -50,18 +50,6 @@ pub struct Decision {
     pub started: bool,
     /// The repairs that the last status has.
     repairs: Record,
-}
-
-/// What a failed step means for the next plan.
-pub enum Consequence {
-    /// Another subnet or host port is chosen.
-    ChosenAgain,
-    /// These host ports are held by others, and are left out.
-    PortsHeld(BTreeSet<Binding>),
-    /// The object has this problem.
-    Problem(Problem),
-    /// The picture was out of date; another look is all that is needed.
-    OutOfDate,
 }
 
 impl Subject<'_> {

@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{addresses::Addresses, steps::Problem};
 use crate::{
-    api::{local_cluster::DataLoss, names},
+    api::{
+        local_cluster::{DataLoss, Protocol},
+        names,
+    },
     child::state::NodeConfig,
     docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
     k3s::registries::Registries,
 };
+use std::net::Ipv4Addr;
 
 /// Everything that a cluster wants.
 #[derive(Clone, Debug)]
@@ -123,3 +127,6 @@ pub struct Look {
     /// The directories, each with the allowed one that it is in.
     pub paths: BTreeMap<String, String>,
 }
+
+/// A port of the Docker host.
+pub type Binding = (Protocol, Ipv4Addr, u16);

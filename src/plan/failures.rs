@@ -4,6 +4,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     containers::condition_of,
+    desired::Binding,
     steps::{Action, Problem, Verdict},
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     child::{api as child, state::INVENTORY},
     docker::{error::Error, spec::Role},
 };
+use std::collections::BTreeSet;
 
 /// The problem that a failed Docker call is; `None` when looking again is all that is needed.
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {
@@ -145,6 +147,18 @@ pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16
     let Error::PortTaken(message) = error else { return Vec::new() };
     let numbers: Vec<&str> = message.split(|c: char| !c.is_ascii_digit()).collect();
     ports.filter(|p| numbers.contains(&p.to_string().as_str())).collect()
+}
+
+/// What a failed step means for the next plan.
+pub enum Consequence {
+    /// Another subnet or host port is chosen.
+    ChosenAgain,
+    /// These host ports are held by others, and are left out.
+    PortsHeld(BTreeSet<Binding>),
+    /// The object has this problem.
+    Problem(Problem),
+    /// The picture was out of date; another look is all that is needed.
+    OutOfDate,
 }
 
 #[cfg(test)]

@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{
-    desired::Allocation, observed::Observed, owner::short, steps::Plan, subject::Subject, validate::Valid,
+    desired::{Allocation, Binding},
+    observed::Observed,
+    owner::short,
+    steps::Plan,
+    subject::Subject,
+    validate::Valid,
 };
 use crate::{
     api::{
@@ -17,9 +22,6 @@ use crate::{
     },
     docker::{error::Error, spec::Published},
 };
-
-/// A port of the Docker host.
-pub type Binding = (Protocol, Ipv4Addr, u16);
 
 /// All ports of the host that the cluster wants.
 pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {

@@ -33,6 +33,7 @@ use crate::{
 
 pub mod collection;
 pub mod config;
+pub mod decide;
 pub mod host_path;
 pub mod log;
 pub mod volume;

@@ -15,15 +15,14 @@ use localcluster_operator::{
     k3s::{KUBECONFIG_FILE, load_balancer, manifests},
     plan::{
         called,
-        decide::{Consequence, Decision},
-        desired::{Allocation, Desired},
-        failures,
+        decide::Decision,
+        desired::{Allocation, Binding, Desired},
+        failures::{self, Consequence},
         local_cluster::{self, teardown},
         management::Management,
         manifests::asked,
         observed::Observed,
         owner::Owner,
-        ports::Binding,
         refs::{Manifest, NodeInputs, Refs, UsedRegistry},
         refused::Refused,
         registry::{self, config::Secrets, volume},
@@ -631,33 +630,32 @@ impl Lab {
             volume::teardown(&mut plan, &owner, &observed, &valid.hostname, retained, &living);
             return Some((plan, observed, valid, None));
         }
-        let mut desired = None;
-        let (secrets, now) = (Secrets::default(), self.world.now());
-        // Twice: what is looked at in detail depends on what is wanted.
-        for detailed in [false, true] {
-            let seen = observed.clone();
-            let inputs = registry::Inputs {
-                valid: &valid,
-                secrets: &secrets,
-                owner: &owner,
-                settings: &self.settings,
-                observed: &seen,
-                previous: &object.status,
-                refused: &object.refused.ports,
-                living: &living,
-                request: object.request.as_deref(),
-                now,
-            };
-            plan = Plan::default();
-            let Some(wanted) = registry::desired(&mut plan, &inputs) else { break };
-            if detailed {
-                let collected = registry::plan(&mut plan, &wanted, &inputs);
-                desired = Some((wanted, collected));
-            } else {
-                self.world.details(&mut observed, &wanted, &inputs);
+        let (secrets, now, nothing) = (Secrets::default(), self.world.now(), Observed::default());
+        let known = registry::Inputs {
+            valid: &valid,
+            secrets: &secrets,
+            owner: &owner,
+            settings: &self.settings,
+            observed: &nothing,
+            previous: &object.status,
+            refused: &object.refused.ports,
+            living: &living,
+            request: object.request.as_deref(),
+            now,
+        };
+        let wanted = match (registry::Inputs { observed: &observed, ..known }).desire() {
+            Ok(wanted) => wanted,
+            Err(problems) => {
+                plan.problems = problems;
+                return Some((plan, observed, valid, None));
             }
-        }
-        Some((plan, observed, valid, desired))
+        };
+        let seen = observed.clone();
+        self.world.details(&mut observed, &wanted.desired, &registry::Inputs { observed: &seen, ..known });
+        let inputs = registry::Inputs { observed: &observed, ..known };
+        let decision = inputs.decide(&wanted);
+        let desired = Some((wanted.desired, decision.collected));
+        Some((decision.plan, observed, valid, desired))
     }
 
     pub fn pass_registry(&mut self, index: usize, limit: usize) -> Vec<Step> {
