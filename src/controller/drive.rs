@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
+use kube::{ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     carry_out::{Left, take_away},

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{
-    Resource, ResourceExt, core::error_boundary::DeserializeGuard, runtime::controller::Action as Next,
-};
+use kube::{ResourceExt, core::error_boundary::DeserializeGuard, runtime::controller::Action as Next};
 use tokio::time::Instant;
 
 use super::{
