@@ -29,18 +29,79 @@ use crate::k3s::proxy;
 /// Returns the request body that creates a container. Its only endpoint is on the network with this ID: an engine
 /// before API 1.44 accepts no second one.
 pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
-    let env: BTreeMap<_, _> = spec.env.iter().chain(&spec.host_env).collect();
+    // Every field is named: a new one does not compile until it is sent.
+    let ContainerSpec {
+        name,
+        image,
+        command,
+        host_args,
+        env,
+        host_env,
+        labels,
+        endpoint: place,
+        ports,
+        privileged,
+        once,
+        mounts,
+        volume_labels,
+        binds,
+        tmpfs,
+        memory,
+        nano_cpus,
+        gpus,
+        ulimits,
+        extra_hosts,
+        // Steps of their own, or decisions of whoever creates the container.
+        role: _,
+        shares_mounts: _,
+        expects: _,
+        files: _,
+        given_files: _,
+    } = spec;
+    let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
+    let mounts =
+        mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
+    let host = HostConfig {
+        network_mode: network.map(str::to_owned),
+        privileged: Some(*privileged),
+        restart_policy: Some(restart_policy(!once)),
+        // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
+        cgroupns_mode: (*privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        mounts: some(mounts.collect()),
+        tmpfs: (!tmpfs.is_empty())
+            .then(|| tmpfs.iter().map(|directory| (directory.clone(), String::new())).collect()),
+        port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
+        memory: *memory,
+        nano_cpus: *nano_cpus,
+        device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
+        ulimits: some(ulimits.iter().map(ulimit).collect()),
+        extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        ..every_container()
+    };
     ContainerCreateBody {
-        hostname: Some(spec.name.clone()),
-        image: Some(spec.image.clone()),
-        cmd: some(spec.command.iter().chain(&spec.host_args).cloned().collect()),
+        hostname: Some(name.clone()),
+        image: Some(image.clone()),
+        cmd: some(command.iter().chain(host_args).cloned().collect()),
         env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        labels: Some(map(&spec.labels)),
+        labels: Some(map(labels)),
         // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
-        exposed_ports: some(spec.ports.iter().map(key).collect()),
-        host_config: Some(host_config(spec, network, cgroup_v1)),
+        exposed_ports: some(ports.iter().map(key).collect()),
+        host_config: Some(host),
         networking_config: network.map(|id| NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(id.to_owned(), endpoint(id, &spec.endpoint))])),
+            endpoints_config: Some(HashMap::from([(id.to_owned(), endpoint(id, place))])),
+        }),
+        ..Default::default()
+    }
+}
+
+/// The settings that all containers have.
+fn every_container() -> HostConfig {
+    HostConfig {
+        // K3s runs as process 1 and reaps children itself; the engine may be configured to run an init process first.
+        init: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
         }),
         ..Default::default()
     }
@@ -55,40 +116,6 @@ pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
         echo 'cannot share the mounts; Pods with mountPropagation will not start' >&2; exec \"$@\"";
     let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
     shell.into_iter().chain(entrypoint.iter().cloned()).collect()
-}
-
-fn host_config(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> HostConfig {
-    HostConfig {
-        network_mode: network.map(str::to_owned),
-        privileged: Some(spec.privileged),
-        // K3s runs as process 1 and reaps children itself; the engine may be configured to run an init process first.
-        init: Some(false),
-        restart_policy: Some(restart_policy(!spec.once)),
-        // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
-        cgroupns_mode: (spec.privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".into()),
-            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
-        }),
-        mounts: some(
-            spec.mounts
-                .iter()
-                .map(|mount| volume_mount(mount, &spec.volume_labels))
-                .chain(spec.binds.iter().map(bind_mount))
-                .collect(),
-        ),
-        tmpfs: (!spec.tmpfs.is_empty())
-            .then(|| spec.tmpfs.iter().map(|directory| (directory.clone(), String::new())).collect()),
-        port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
-        memory: spec.memory,
-        nano_cpus: spec.nano_cpus,
-        device_requests: spec.gpus.map(|gpus| vec![device_request(gpus)]),
-        ulimits: some(spec.ulimits.iter().map(ulimit).collect()),
-        extra_hosts: some(
-            spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
-        ),
-        ..Default::default()
-    }
 }
 
 fn restart_policy(restart: bool) -> RestartPolicy {

@@ -10,72 +10,102 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::names,
-    docker::spec::{ContainerSpec, FileChange, Gpus},
+    docker::spec::{ContainerSpec, Endpoint, FileChange, Gpus, Published},
 };
 
 const VERSION: &str = "v1-";
 
-/// The label's value for a container made from `spec` on the network with this id.
+/// Returns the label of a container made from `spec` on the network with this ID.
 pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
-    #[derive(Serialize)]
-    struct Intent<'a> {
-        image: &'a str,
-        command: &'a [String],
-        env: Vec<(&'a String, &'a String)>,
-        mounts: Vec<(&'a String, &'a String)>,
-        network: Option<&'a str>,
-        ip: Option<String>,
-        aliases: &'a [String],
-        ports: Vec<String>,
-        memory: Option<i64>,
-        nano_cpus: Option<i64>,
-        // Absent where there are none, so that containers from before there were any keep their hash.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        ulimits: Vec<(&'a String, i64, i64)>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        gpus: Option<i64>,
-        hosts: Vec<(&'a String, &'a String)>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        binds: Vec<(&'a String, &'a String, bool)>,
-        files: Vec<(&'a str, u32, String)>,
-        // The one label that counts: a server moves its data only when it starts.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        datastore: Option<&'a String>,
-        #[serde(skip_serializing_if = "<[String]>::is_empty")]
-        given_files: &'a [String],
-    }
-    let mut ports: Vec<_> = spec
-        .ports
-        .iter()
-        .map(|p| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol))
-        .collect();
-    ports.sort();
-    let intent = Intent {
-        image: &spec.image,
-        command: &spec.command,
-        env: spec.env.iter().collect(),
-        mounts: spec.mounts.iter().collect(),
-        network,
-        ip: spec.endpoint.ip.map(|ip| ip.to_string()),
-        aliases: &spec.endpoint.aliases,
+    let json = serde_json::to_vec(&intent(spec, network)).expect("plain values always serialize");
+    format!("{VERSION}{}", names::hex(&Sha256::digest(json)[..16]))
+}
+
+/// The part of a container's spec that a user asks for, in the form that is hashed.
+#[derive(Serialize)]
+struct Intent<'a> {
+    image: &'a str,
+    command: &'a [String],
+    env: Vec<(&'a String, &'a String)>,
+    mounts: Vec<(&'a String, &'a String)>,
+    network: Option<&'a str>,
+    ip: Option<String>,
+    aliases: &'a [String],
+    ports: Vec<String>,
+    memory: Option<i64>,
+    nano_cpus: Option<i64>,
+    // Absent where there are none, so that containers from before there were any keep their hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ulimits: Vec<(&'a String, i64, i64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus: Option<i64>,
+    hosts: Vec<(&'a String, &'a String)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    binds: Vec<(&'a String, &'a String, bool)>,
+    files: Vec<(&'a str, u32, String)>,
+    // The one label that counts: a server moves its data only when it starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datastore: Option<&'a String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    given_files: &'a [String],
+}
+
+/// Returns the intent behind a container. Every field of the spec is named: a new one does not compile until it is
+/// decided whether a change of it replaces the container.
+fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
+    let ContainerSpec {
+        image,
+        command,
+        env,
+        mounts,
+        binds,
+        endpoint: Endpoint { ip, aliases, aside: _ },
         ports,
-        memory: spec.memory,
-        nano_cpus: spec.nano_cpus,
-        ulimits: spec.ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
-        gpus: spec.gpus.map(Gpus::count),
-        hosts: spec.extra_hosts.iter().collect(),
-        binds: spec.binds.iter().map(|(target, bind)| (target, &bind.source, bind.read_only)).collect(),
-        files: spec
-            .files
-            .iter()
-            .filter(|f| f.change == FileChange::Replace)
+        memory,
+        nano_cpus,
+        ulimits,
+        gpus,
+        extra_hosts,
+        files,
+        given_files,
+        labels,
+        // These follow from the above, from the host or from the role, or take effect without a replacement.
+        name: _,
+        role: _,
+        host_args: _,
+        host_env: _,
+        privileged: _,
+        shares_mounts: _,
+        tmpfs: _,
+        volume_labels: _,
+        once: _,
+        expects: _,
+    } = spec;
+    let port = |p: &Published| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
+    let mut ports: Vec<_> = ports.iter().map(port).collect();
+    ports.sort();
+    let replacing = files.iter().filter(|f| f.change == FileChange::Replace);
+    Intent {
+        image,
+        command,
+        env: env.iter().collect(),
+        mounts: mounts.iter().collect(),
+        network,
+        ip: ip.map(|ip| ip.to_string()),
+        aliases,
+        ports,
+        memory: *memory,
+        nano_cpus: *nano_cpus,
+        ulimits: ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
+        gpus: gpus.map(Gpus::count),
+        hosts: extra_hosts.iter().collect(),
+        binds: binds.iter().map(|(target, bind)| (target, &bind.source, bind.read_only)).collect(),
+        files: replacing
             .map(|f| (f.path.as_str(), f.mode, names::hex(&Sha256::digest(&f.content))))
             .collect(),
-        datastore: spec.labels.get(names::DATASTORE),
-        given_files: &spec.given_files,
-    };
-    let json = serde_json::to_vec(&intent).expect("plain values always serialize");
-    format!("{VERSION}{}", names::hex(&Sha256::digest(json)[..16]))
+        datastore: labels.get(names::DATASTORE),
+        given_files,
+    }
 }
 
 /// Whether a container with this label was made from `spec`. A label of a version that this operator does not know

@@ -248,14 +248,28 @@ impl Checker {
     }
 
     fn pool(&mut self, path: &str, pool: &NodePool) -> ValidPool {
-        for (i, arg) in pool.args.iter().enumerate() {
+        // Every field is named: a new one does not compile until it is validated.
+        let NodePool {
+            count,
+            max_unavailable,
+            args,
+            env,
+            labels,
+            taints,
+            memory,
+            cpus,
+            ulimits,
+            volumes,
+            gpus,
+        } = pool;
+        for (i, arg) in args.iter().enumerate() {
             let path = format!("{path}.args[{i}]");
             self.shape(&path, arg, pattern::ARG, 1024, text::ARG);
             self.check(!is(pattern::TWO_ARGS, arg), &path, text::TWO_ARGS);
             self.check(!is(pattern::FILTERED_ARG, arg), &path, text::FILTERED_ARG);
             self.refuse(&path, flag(arg), rules::FLAGS, "--");
         }
-        for (key, value) in &pool.labels {
+        for (key, value) in labels {
             let path = format!("{path}.labels[{key}]");
             let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
             self.shape(&path, key, pattern::LABEL_KEY, 317, text::LABEL_KEY);
@@ -263,26 +277,26 @@ impl Checker {
             self.shape(&path, value, pattern::LABEL_VALUE, 63, text::LABEL_VALUE);
             self.refuse(&path, key, rules::NODE_LABELS, "");
         }
-        let mut taints = BTreeSet::new();
-        for (i, taint) in pool.taints.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for (i, taint) in taints.iter().enumerate() {
             let path = format!("{path}.taints[{i}]");
             self.shape(&path, taint, pattern::TAINT, 512, text::TAINT);
             let (left, effect) = taint.split_once(':').unwrap_or((taint, ""));
             let key = left.split('=').next().unwrap_or(left);
-            self.check(taints.insert((key, effect)), &path, text::TAINT_TWICE);
+            self.check(seen.insert((key, effect)), &path, text::TAINT_TWICE);
         }
         ValidPool {
-            count: pool.count.try_into().unwrap_or(0),
-            max_unavailable: pool.max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
-            args: pool.args.clone(),
-            env: self.env(&format!("{path}.env"), &pool.env, rules::NODE_ENV),
-            labels: pool.labels.clone(),
-            taints: pool.taints.clone(),
-            memory: self.memory(&format!("{path}.memory"), pool.memory.as_deref()),
-            nano_cpus: self.nano_cpus(&format!("{path}.cpus"), pool.cpus.as_deref()),
-            ulimits: self.ulimits(&format!("{path}.ulimits"), &pool.ulimits),
-            volumes: self.volumes(&format!("{path}.volumes"), &pool.volumes),
-            gpus: self.gpus(&format!("{path}.gpus"), pool.gpus.as_deref()),
+            count: (*count).try_into().unwrap_or(0),
+            max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
+            args: args.clone(),
+            env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
+            labels: labels.clone(),
+            taints: taints.clone(),
+            memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
+            nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
+            ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
+            volumes: self.volumes(&format!("{path}.volumes"), volumes),
+            gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
         }
     }
 
