@@ -23,18 +23,8 @@ mod figures;
 mod life;
 #[path = "bench/listen.rs"]
 mod listen;
-#[allow(dead_code)] // other tests use the rest, of this and of the ones below
-#[path = "support/live.rs"]
+#[path = "support/live/mod.rs"]
 mod live;
-#[allow(dead_code)]
-#[path = "support/live_cluster.rs"]
-mod live_cluster;
-#[allow(dead_code)]
-#[path = "support/live_registries.rs"]
-mod live_registries;
-#[allow(dead_code)]
-#[path = "support/live_scene.rs"]
-mod live_scene;
 #[path = "bench/many.rs"]
 mod many;
 #[path = "bench/own_time.rs"]

@@ -23,7 +23,7 @@ use localcluster_operator::{
     },
 };
 
-#[path = "support/docker_live.rs"]
+#[path = "support/live/docker.rs"]
 mod support;
 use support::{World, docker, image, listener, pin, publish};
 

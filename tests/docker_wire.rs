@@ -18,7 +18,7 @@ use localcluster_operator::docker::{
     spec::{Bind, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
 };
 
-#[path = "support/docker_wire.rs"]
+#[path = "support/fakes/docker_wire.rs"]
 mod support;
 use support::{Daemon, Reply, Seen, auth, engine, error, json, pieces, spec};
 

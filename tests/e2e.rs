@@ -36,26 +36,8 @@ mod life;
 mod life_ports;
 #[path = "e2e/life_token.rs"]
 mod life_token;
-#[path = "support/live.rs"]
+#[path = "support/live/mod.rs"]
 mod live;
-#[path = "support/live_cluster.rs"]
-mod live_cluster;
-#[path = "support/live_harness.rs"]
-mod live_harness;
-#[path = "support/live_http_proxy.rs"]
-mod live_http_proxy;
-#[path = "support/live_operator.rs"]
-mod live_operator;
-#[path = "support/live_probe.rs"]
-mod live_probe;
-#[path = "support/live_proxy.rs"]
-mod live_proxy;
-#[path = "support/live_pulls.rs"]
-mod live_pulls;
-#[path = "support/live_registries.rs"]
-mod live_registries;
-#[path = "support/live_scene.rs"]
-mod live_scene;
 #[path = "e2e/nodes.rs"]
 mod nodes;
 #[path = "e2e/pools.rs"]
@@ -131,7 +113,7 @@ const ALONE: &[&str] = &[
 ];
 
 /// What bounds how long nobody answers: it takes minutes, and is alone at full length only. Else it has more time, see
-/// [`live_harness::within`].
+/// [`live::harness::within`].
 const OUTAGES: &[&str] = &[
     "ha::one_becomes_three",
     "ha::a_server_dies",
@@ -141,8 +123,8 @@ const OUTAGES: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    let outages = if live_harness::all() { OUTAGES } else { &[] };
-    live_harness::main(
+    let outages = if live::harness::all() { OUTAGES } else { &[] };
+    live::harness::main(
         &[
             cluster::GROUP,
             ha::GROUP,

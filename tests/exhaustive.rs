@@ -19,7 +19,7 @@ use localcluster_operator::{
     plan::steps::{Action as Act, Plan, Step},
 };
 use stateright::{Checker, Model, Property};
-use support::{
+use support::model::{
     check,
     interfere::Outside,
     lab::{self, Lab, Object},

@@ -12,7 +12,7 @@ use localcluster_operator::{
     plan::observed::Observed,
 };
 use proptest::{prelude::*, test_runner::Config};
-use support::{
+use support::model::{
     interfere::Outside,
     lab::{Chance, Lab},
     script::{self, happen, specs},
@@ -177,7 +177,7 @@ proptest! {
 /// A user of the created cluster writes a ConfigMap there.
 #[test]
 fn a_list_of_manifests_that_ends_with_time_is_one_like_any_other() {
-    let mut lab = script::lab(support::lab::spec(1), 1);
+    let mut lab = script::lab(support::model::lab::spec(1), 1);
     lab.settle(60);
     let content = r#"{"dropping":"9999-12-30T22:00:00Z","objects":[]}"#.to_owned();
     for cluster in lab.world.clusters.values_mut() {

@@ -15,12 +15,16 @@ use localcluster_operator::{
 };
 use serde_json::{Value, json};
 use support::{
-    fake_api::{path, secret},
-    faults::{Fault, Side},
-    interfere::Outside,
-    lab,
-    rig::{Rig, condition, message},
-    world::{BRIDGE, Container, TICK, World},
+    fakes::{
+        api::{path, secret},
+        faults::{Fault, Side},
+        rig::{Rig, condition, message},
+    },
+    model::{
+        interfere::Outside,
+        lab,
+        world::{BRIDGE, Container, TICK, World},
+    },
 };
 
 const ENOUGH: usize = 40;

@@ -23,7 +23,7 @@ use localcluster_operator::{
     },
 };
 use proptest::{prelude::*, test_runner::Config};
-use support::{
+use support::model::{
     check,
     interfere::Outside,
     lab::{Chance, Lab, Object},
@@ -140,7 +140,7 @@ proptest! {
         counts in prop::collection::vec((prop_oneof![Just(1), Just(3), Just(5)], 0..12usize, script::events()), 1..4),
         chance in any::<u64>(),
     ) {
-        let mut lab = script::lab(support::lab::spec(1), chance);
+        let mut lab = script::lab(support::model::lab::spec(1), chance);
         for (count, rounds, events) in &counts {
             lab.clusters[0].edit(|s| s.servers.count = *count);
             for _ in 0..*rounds {
@@ -411,7 +411,7 @@ fn settled(spec: LocalClusterSpec) -> Lab {
 
 #[test]
 fn creation_in_full() {
-    let mut spec = support::lab::spec(1);
+    let mut spec = support::model::lab::spec(1);
     spec.registries.used.push(localcluster_operator::api::local_cluster::RegistryRef {
         name: "images".into(),
         ..Default::default()
@@ -479,7 +479,7 @@ fn creation_in_full() {
 /// What is kept inside the cluster follows the registries, comes back, and is somebody else's where they wrote it.
 #[test]
 fn names_and_hosting_follow_the_registries() {
-    let mut spec = support::lab::spec(0);
+    let mut spec = support::model::lab::spec(0);
     let images = || localcluster_operator::api::local_cluster::RegistryRef {
         name: "images".into(),
         ..Default::default()
@@ -530,7 +530,7 @@ fn names_and_hosting_follow_the_registries() {
 /// Addresses too are kept, in whatever order the registries come back.
 #[test]
 fn registries_that_are_made_anew_get_their_addresses_back() {
-    let mut spec = support::lab::spec(0);
+    let mut spec = support::model::lab::spec(0);
     for name in ["images", "more"] {
         let name = name.into();
         spec.registries
@@ -562,7 +562,7 @@ fn registries_that_are_made_anew_get_their_addresses_back() {
 /// its ports: an operator that ended just then chose anew.
 #[test]
 fn a_chosen_port_is_told_before_the_load_balancer_that_has_it_is_replaced() {
-    let mut lab = script::lab(support::lab::spec(1), 0);
+    let mut lab = script::lab(support::model::lab::spec(1), 0);
     let web = |name: &str| serde_json::from_value(serde_json::json!({"name": name, "port": 80})).unwrap();
     lab.clusters[0].edit(|s| s.ports = vec![web("web")]);
     lab.settle(ENOUGH);
@@ -583,7 +583,7 @@ fn a_chosen_port_is_told_before_the_load_balancer_that_has_it_is_replaced() {
 
 #[test]
 fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
-    let mut lab = settled(support::lab::spec(2));
+    let mut lab = settled(support::model::lab::spec(2));
     let names = |lab: &Lab| {
         let kept = lab.world.clusters[&0].config.get(&state::DNS).unwrap();
         dns::parse(&kept.content).into_iter().map(|(name, ip)| format!("{name} {ip}")).collect::<Vec<_>>()
@@ -610,7 +610,7 @@ fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
 
 #[test]
 fn changes_in_full() {
-    let mut lab = settled(support::lab::spec(2));
+    let mut lab = settled(support::model::lab::spec(2));
     let settled = lab.clone();
     lab.clusters[0].edit(|s| s.agents.count = 1);
     insta::assert_snapshot!(text(&lab), @r"

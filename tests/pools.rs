@@ -13,7 +13,7 @@ use localcluster_operator::{
     },
     docker::engine::State,
 };
-use support::lab::{Lab, Object, spec};
+use support::model::lab::{Lab, Object, spec};
 
 const ENOUGH: usize = 60;
 const LOOKER: &str = "k3d-dev-path";

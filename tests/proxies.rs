@@ -14,7 +14,7 @@ use localcluster_operator::{
     },
     docker::engine::ContainerDetail,
 };
-use support::lab::{Lab, Object, spec};
+use support::model::lab::{Lab, Object, spec};
 
 const ENOUGH: usize = 80;
 

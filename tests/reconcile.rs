@@ -8,17 +8,21 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use localcluster_operator::api::reason::Reason;
 use serde_json::json;
 use support::{
-    check,
-    fake_api::{path, secret},
-    faults::{FAULTS, Fault, SIDES, Side},
-    interfere::Outside,
-    lab,
-    rig::{Rig, condition},
-    scenario::{
-        ENOUGH, SCENARIOS, Scenario, applied, delete, end, published, put, put_registry, put_registry_with,
-        put_secret, put_secrets, secured,
+    fakes::{
+        api::{path, secret},
+        faults::{FAULTS, Fault, SIDES, Side},
+        rig::{Rig, condition},
     },
-    world::TICK,
+    model::{
+        check,
+        interfere::Outside,
+        lab,
+        scenario::{
+            ENOUGH, SCENARIOS, Scenario, applied, delete, end, published, put, put_registry,
+            put_registry_with, put_secret, put_secrets, secured,
+        },
+        world::TICK,
+    },
 };
 
 /// A call that goes wrong.

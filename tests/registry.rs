@@ -14,7 +14,7 @@ use localcluster_operator::{
     },
     docker::engine::State,
 };
-use support::lab::{Lab, Object};
+use support::model::lab::{Lab, Object};
 
 const NAME: &str = "k3d-images";
 /// Rounds within which everything has to be settled.

@@ -37,7 +37,7 @@ use localcluster_operator::{
 };
 
 #[allow(dead_code)] // other tests use the rest
-#[path = "support/docker_live.rs"]
+#[path = "support/live/docker.rs"]
 mod support;
 use support::{World, docker};
 

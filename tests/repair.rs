@@ -10,7 +10,7 @@ use localcluster_operator::{
     plan::{steps::Action, turns},
 };
 use proptest::prelude::*;
-use support::{
+use support::model::{
     interfere::Outside,
     lab::{Lab, Object, spec},
     world::{TICK, World},

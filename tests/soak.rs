@@ -11,15 +11,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-#[allow(dead_code)] // other tests use the rest, of this and of the ones below
-#[path = "support/live.rs"]
+#[path = "support/live/mod.rs"]
 mod live;
-#[allow(dead_code)]
-#[path = "support/live_cluster.rs"]
-mod live_cluster;
-#[allow(dead_code)]
-#[path = "support/live_scene.rs"]
-mod live_scene;
 #[path = "soak/outside.rs"]
 mod outside;
 #[path = "soak/plan.rs"]
@@ -29,9 +22,9 @@ mod strangers;
 #[path = "soak/witnesses.rs"]
 mod witnesses;
 
+use live::cluster::nodes_are_ready;
+use live::scene::{Scene, is_ready};
 use live::{eventually, install, pause, world};
-use live_cluster::nodes_are_ready;
-use live_scene::{Scene, is_ready};
 use outside::{engine, evidence, no_evidence, perform};
 use plan::{Act, Plan, Spec};
 use strangers::Strangers;

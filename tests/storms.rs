@@ -8,11 +8,15 @@ use std::{collections::BTreeMap, time::Duration};
 use localcluster_operator::{api::reason::Reason, docker::engine::State};
 use serde_json::{Value, json};
 use support::{
-    check,
-    faults::{Fault, SIDES, Side},
-    interfere::Outside,
-    rig::{Rig, condition},
-    scenario::{ENOUGH, Scenario, applied, end, put, put_secret},
+    fakes::{
+        faults::{Fault, SIDES, Side},
+        rig::{Rig, condition},
+    },
+    model::{
+        check,
+        interfere::Outside,
+        scenario::{ENOUGH, Scenario, applied, end, put, put_secret},
+    },
 };
 
 /// How many looks follow each other, as they do when every one of them leads to an event.

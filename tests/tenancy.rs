@@ -23,7 +23,7 @@ use localcluster_operator::{
         steps::{Action, Plan, Problem, Verdict},
     },
 };
-use support::{
+use support::model::{
     interfere::Outside,
     lab::{ClusterObject, Lab, MANAGER, Object, RegistryObject, spec},
     world::Volume,

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use localcluster_operator::docker::engine::State;
 use serde_json::{Value, json};
 use support::{
-    fake_api::path,
-    faults::Fault,
-    interfere::Outside,
-    lab,
-    rig::{Rig, condition, message},
-    world::TICK,
+    fakes::{
+        api::path,
+        faults::Fault,
+        rig::{Rig, condition, message},
+    },
+    model::{interfere::Outside, lab, world::TICK},
 };
 
 const ENOUGH: usize = 40;

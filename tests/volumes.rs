@@ -14,12 +14,13 @@ use localcluster_operator::{
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::json;
 use support::{
-    fake_api::path,
-    interfere::Outside,
-    lab::{Lab, Object, spec},
-    rig::Rig,
-    script::{self, happen},
-    world::{TICK, Volume, World},
+    fakes::{api::path, rig::Rig},
+    model::{
+        interfere::Outside,
+        lab::{Lab, Object, spec},
+        script::{self, happen},
+        world::{TICK, Volume, World},
+    },
 };
 
 const ENOUGH: usize = 60;
@@ -293,7 +294,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_begins_once_more_says_so() {
-    let mut rig = Rig::new(support::lab::settings());
+    let mut rig = Rig::new(support::model::lab::settings());
     let put = |rig: &Rig, policy: &str| {
         let spec = json!({"servers": {"count": 1}, "agents": {"count": 1}, "onDataLoss": policy});
         let object = json!({

@@ -7,9 +7,7 @@ use crate::{
     Scale,
     clock::{clock, promptly, time},
     figures::Report,
-    live::{Foreign, holds, inspect, try_docker, world},
-    live_cluster::container,
-    live_scene::Scene,
+    live::{Foreign, cluster::container, holds, inspect, scene::Scene, try_docker, world},
     small_cluster,
 };
 

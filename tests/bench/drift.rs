@@ -7,9 +7,11 @@ use crate::{
     Scale,
     figures::Report,
     listen::Events,
-    live::{docker, eventually, holds, pause},
-    live_cluster::container,
-    live_scene::{Scene, is_ready},
+    live::{
+        cluster::container,
+        docker, eventually, holds, pause,
+        scene::{Scene, is_ready},
+    },
     own_time::{Action, Event},
     small_cluster,
 };

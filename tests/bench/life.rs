@@ -8,9 +8,7 @@ use crate::{
     clock::clock,
     figures::Report,
     listen::{Events, Listener, nodes},
-    live::world,
-    live_cluster::container,
-    live_scene::Scene,
+    live::{cluster::container, scene::Scene, world},
     own_time::{NodeState, OwnTime, Span},
     small_cluster,
 };

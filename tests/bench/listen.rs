@@ -13,8 +13,7 @@ use serde_json::Value;
 
 use crate::{
     clock::{clock, time},
-    live::{Foreign, now, pause, world},
-    live_scene::Scene,
+    live::{Foreign, now, pause, scene::Scene, world},
     own_time::{Action, Event, NodeState},
 };
 

@@ -9,8 +9,10 @@ use crate::{
     Scale,
     clock::{clock, time},
     figures::Report,
-    live::docker,
-    live_scene::{Scene, condition},
+    live::{
+        docker,
+        scene::{Scene, condition},
+    },
     small_cluster,
 };
 

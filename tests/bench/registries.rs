@@ -12,10 +12,14 @@ use crate::{
     Scale,
     clock::timed,
     figures::Report,
-    live::{Kubectl, docker, eventually, http, try_docker, world},
-    live_cluster::container,
-    live_registries::{Setup, Upstream, busybox},
-    live_scene::Scene,
+    live::{
+        Kubectl,
+        cluster::container,
+        docker, eventually, http,
+        registries::{Setup, Upstream, busybox},
+        scene::Scene,
+        try_docker, world,
+    },
     small_cluster,
 };
 

@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use crate::{
     cluster::{container, nodes_are_ready, witnesses},
-    live::{Kubectl, docker, eventually, holds, http_get, pause, try_docker, world},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        Kubectl, docker, eventually, holds, http_get, pause,
+        scene::{LIMIT, Scene, is_ready},
+        try_docker, world,
+    },
 };
 
 fn patch(scene: &Scene, spec: &str) {

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-pub use crate::live_cluster::{container, nodes_are_ready, push};
+pub use crate::live::cluster::{container, nodes_are_ready, push};
 use crate::{
     changes, drift, idle,
-    live::{Kubectl, command, eventually, holds, http_get, install, pause, world},
-    live_harness::Group,
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        Kubectl, command, eventually,
+        harness::Group,
+        holds, http_get, install, pause,
+        scene::{LIMIT, Scene, is_ready},
+        world,
+    },
     secrets,
 };
 

@@ -3,10 +3,14 @@
 use crate::{
     cluster::container,
     contents_manifests,
-    live::{Kubectl, docker, eventually, holds, install, now, try_docker, world},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        Kubectl, docker, eventually,
+        harness::Group,
+        holds, install, now,
+        operator::{Operator, Victim},
+        scene::{LIMIT, Scene, condition},
+        try_docker, world,
+    },
 };
 
 pub const GROUP: Group = Group {
@@ -125,7 +129,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
     eventually(LIMIT, "the agent is there anew", || {
         let now = try_docker(&["inspect", "-f", "{{.Id}}", &agent])?;
         holds(now != id, || now)?;
-        crate::live_scene::is_ready(&scene.try_get("lc/c")?)
+        crate::live::scene::is_ready(&scene.try_get("lc/c")?)
     });
     assert_eq!(says(&scene.child("c"), APP, &agent), "first");
 }

@@ -5,9 +5,12 @@ use serde_json::json;
 use crate::{
     cluster::container,
     contents::{apply, put},
-    live::{Kubectl, eventually, holds, now, try_docker},
-    live_operator::Operator,
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        Kubectl, eventually, holds, now,
+        operator::Operator,
+        scene::{LIMIT, Scene, condition},
+        try_docker,
+    },
 };
 
 /// K3s looks every 15 s.
@@ -142,7 +145,7 @@ pub fn operator_killed(scene: &Scene) {
         assert!(operator.kill(), "it runs");
         operator.start();
         eventually(LIMIT, "the cluster is Ready again", || {
-            crate::live_scene::is_ready(&scene.try_get("lc/c")?)
+            crate::live::scene::is_ready(&scene.try_get("lc/c")?)
         });
         nothing_is_left(scene, &["m-x", "m-y"]);
     }

@@ -2,9 +2,13 @@
 
 use crate::{
     cluster::nodes_are_ready,
-    live::{docker, eventually, holds, install, try_docker, world},
-    live_harness::Group,
-    live_scene::{Scene, name},
+    live::{
+        docker, eventually,
+        harness::Group,
+        holds, install,
+        scene::{Scene, name},
+        try_docker, world,
+    },
     trouble::{becomes_true, idle_cluster},
 };
 

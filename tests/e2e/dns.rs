@@ -5,9 +5,13 @@ use serde_json::Value;
 use crate::{
     cluster::{container, nodes_are_ready, push},
     host_aliases,
-    live::{Kubectl, docker, eventually, holds, inspect, install, now, world},
-    live_harness::Group,
-    live_scene::{LIMIT, Scene},
+    live::{
+        Kubectl, docker, eventually,
+        harness::Group,
+        holds, inspect, install, now,
+        scene::{LIMIT, Scene},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {
@@ -216,7 +220,7 @@ fn names_outlive_a_restart_of_the_server(scene: &Scene) {
     docker(&["restart", &container(scene, "server-0")]);
     eventually(LIMIT, "the server works again", || {
         nodes_are_ready(&scene.child("c"), 1, &world("NODE_VERSION"))?;
-        crate::live_scene::is_ready(&scene.try_get("lc/c")?)
+        crate::live::scene::is_ready(&scene.try_get("lc/c")?)
     });
     assert_eq!(data(&scene.child("c"), DNS), Ok(before), "{:?}", scene.events(&since));
     all_resolve(scene, ASKER, &["r"]);

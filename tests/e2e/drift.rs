@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use crate::{
     cluster::{container, witnesses},
-    live::{command, docker, eventually, holds, inspect, now, try_docker, world},
-    live_scene::{LIMIT, Scene, Seen, is_ready},
+    live::{
+        command, docker, eventually, holds, inspect, now,
+        scene::{LIMIT, Scene, Seen, is_ready},
+        try_docker, world,
+    },
 };
 
 /// What must survive: addresses and ports by container, and what the status tells people.

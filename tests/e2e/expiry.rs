@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    live::{eventually, holds, install, pause},
-    live_harness::Group,
-    live_scene::{LIMIT, Scene},
+    live::{
+        eventually,
+        harness::Group,
+        holds, install, pause,
+        scene::{LIMIT, Scene},
+    },
     trouble::idle_cluster,
 };
 

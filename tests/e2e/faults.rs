@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::{
     cluster::container,
-    live::{DEPLOYMENT, Foreign, SYSTEM, docker, eventually, holds, inspect, install, now, pause},
-    live_cluster::lose,
-    live_harness::Group,
-    live_scene::{LIMIT, Scene, condition, is_ready},
+    live::{
+        DEPLOYMENT, Foreign, SYSTEM,
+        cluster::lose,
+        docker, eventually,
+        harness::Group,
+        holds, inspect, install, now, pause,
+        scene::{LIMIT, Scene, condition, is_ready},
+    },
     trouble::{becomes_true, delete, idle_cluster},
 };
 

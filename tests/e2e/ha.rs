@@ -12,11 +12,16 @@ use serde_json::Value;
 
 use crate::{
     cluster::{application, container, nodes_are_ready, objects, witnesses},
-    live::{Kubectl, docker, eventually, holds, inspect, install, pause, world},
-    live_cluster::lose,
-    live_harness::{Group, all, within},
-    live_probe::{self, Answers},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        Kubectl,
+        cluster::lose,
+        docker, eventually,
+        harness::{Group, all, within},
+        holds, inspect, install, pause,
+        probe::{self, Answers},
+        scene::{LIMIT, Scene, is_ready},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {
@@ -53,7 +58,7 @@ fn setup() -> Scene {
 
 /// Does something while the API is asked by the published port.
 fn probed(scene: &Scene, act: impl FnOnce()) -> Answers {
-    live_probe::probed(&scene.kubeconfig("c", "kubeconfig"), act)
+    probe::probed(&scene.kubeconfig("c", "kubeconfig"), act)
 }
 
 /// On a machine that has nothing else to do at least 99 of a hundred questions are answered. Here there is some room.

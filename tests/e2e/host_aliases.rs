@@ -3,8 +3,11 @@
 use crate::{
     cluster::{container, nodes_are_ready},
     dns::{ASKER, RELOAD, outside_names_are_still_forwarded, resolves},
-    live::{docker, eventually, holds, try_docker, world},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        docker, eventually, holds,
+        scene::{LIMIT, Scene, is_ready},
+        try_docker, world,
+    },
 };
 
 const NAME: &str = "db.e2e.test";

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::{
     cluster::{objects, settle},
-    live::{docker, now, pause},
-    live_scene::{Scene, name},
+    live::{
+        docker, now, pause,
+        scene::{Scene, name},
+    },
 };
 
 /// How long nothing happens.

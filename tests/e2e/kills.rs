@@ -4,11 +4,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     cluster::{nodes_are_ready, objects},
-    live::{eventually, holds, idle_image, install, pause, world},
-    live_harness::{Group, all},
-    live_operator::{Operator, Victim},
-    live_proxy::{Kill, Proxy},
-    live_scene::{LIMIT, Scene},
+    live::{
+        eventually,
+        harness::{Group, all},
+        holds, idle_image, install,
+        operator::{Operator, Victim},
+        pause,
+        proxy::{Kill, Proxy},
+        scene::{LIMIT, Scene},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {

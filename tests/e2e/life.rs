@@ -9,9 +9,12 @@ use std::{
 use crate::{
     cluster::{container, push},
     life_ports, life_token,
-    live::{eventually, holds, install, pause},
-    live_harness::Group,
-    live_scene::{LIMIT, Scene},
+    live::{
+        eventually,
+        harness::Group,
+        holds, install, pause,
+        scene::{LIMIT, Scene},
+    },
 };
 
 pub const GROUP: Group = Group {

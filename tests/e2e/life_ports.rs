@@ -10,8 +10,10 @@ use std::{
 
 use crate::{
     life::{BALANCED, DNS_PORT, NODE_PORTS, answers, apply_ports, host_port, nodes, resolves, takes},
-    live::{eventually, free_port, holds, pause},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        eventually, free_port, holds, pause,
+        scene::{LIMIT, Scene, is_ready},
+    },
 };
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];

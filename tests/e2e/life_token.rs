@@ -8,8 +8,11 @@ use std::{
 use crate::{
     cluster::{container, nodes_are_ready},
     life::TOKENS,
-    live::{command, docker, docker_logs, eventually, holds, world},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        command, docker, docker_logs, eventually, holds,
+        scene::{LIMIT, Scene, is_ready},
+        world,
+    },
 };
 
 pub fn the_kubeconfig_follows_the_server(scene: &Scene) {
@@ -105,7 +108,7 @@ pub fn another_token_takes_its_place(scene: &Scene) {
     ];
     for one in scene.containers() {
         told.push(one.to_string());
-        told.push(docker_logs(crate::live_scene::name(&one)));
+        told.push(docker_logs(crate::live::scene::name(&one)));
     }
     for token in TOKENS {
         assert!(!told.iter().any(|text| text.contains(token)), "{token} is in what everybody may read");

@@ -15,10 +15,15 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{container, push},
     life::{host_port, resolves, resolves_by_tcp, resolves_by_udp},
-    live::{Kubectl, command, docker, eventually, holds, inspect, install, pause, world},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_scene::{LIMIT, Scene, is_ready},
+    live::{
+        Kubectl, command, docker, eventually,
+        harness::Group,
+        holds, inspect, install,
+        operator::{Operator, Victim},
+        pause,
+        scene::{LIMIT, Scene, is_ready},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {

@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::container,
-    live::{Kubectl, docker, eventually, holds, inspect, install, try_docker, world},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_registries::Dir,
-    live_scene::{LIMIT, Scene, condition as condition_of},
+    live::{
+        Kubectl, docker, eventually,
+        harness::Group,
+        holds, inspect, install,
+        operator::{Operator, Victim},
+        registries::Dir,
+        scene::{LIMIT, Scene, condition as condition_of},
+        try_docker, world,
+    },
 };
 
 pub const GROUP: Group = Group {

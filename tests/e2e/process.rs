@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    live::{Foreign, eventually, holds, install, pause},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_proxy::Proxy,
-    live_scene::{Scene, condition},
+    live::{
+        Foreign, eventually,
+        harness::Group,
+        holds, install,
+        operator::{Operator, Victim},
+        pause,
+        proxy::Proxy,
+        scene::{Scene, condition},
+    },
     trouble::{becomes_true, delete, idle_cluster},
 };
 

@@ -4,11 +4,16 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{container, nodes_are_ready, push},
-    live::{docker, eventually, holds, install, world},
-    live_harness::Group,
-    live_http_proxy::HttpProxy,
-    live_registries::{Setup, Upstream},
-    live_scene::{LIMIT, Scene, condition, is_ready},
+    live::{
+        docker, eventually,
+        harness::Group,
+        holds,
+        http_proxy::HttpProxy,
+        install,
+        registries::{Setup, Upstream},
+        scene::{LIMIT, Scene, condition, is_ready},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {

@@ -4,11 +4,14 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{Kubectl, install},
-    live_harness::Group,
-    live_pulls::{network, node},
-    live_registries::{Authority, FIRST, NOBODY, SECOND, Setup, TokenServer, Upstream, push},
-    live_scene::Scene,
+    live::{
+        Kubectl,
+        harness::Group,
+        install,
+        pulls::{network, node},
+        registries::{Authority, FIRST, NOBODY, SECOND, Setup, TokenServer, Upstream, push},
+        scene::Scene,
+    },
     registries_auth, registries_containers, registries_file, registries_live, registries_tls, secrets,
 };
 
@@ -56,7 +59,7 @@ pub struct Stage {
 }
 
 /// The certificate of the company's registries.
-pub fn certificate(scene: &Scene, authority: &Authority) -> crate::live_registries::Certificate {
+pub fn certificate(scene: &Scene, authority: &Authority) -> crate::live::registries::Certificate {
     let names = SAFE.iter().chain(&["wrong", "strict"]).map(|n| format!("{n}.test"));
     let names: Vec<String> = names.chain(["localhost".into(), format!("{}-safe", scene.namespace)]).collect();
     authority.issue(&names.iter().map(String::as_str).collect::<Vec<_>>())
@@ -78,7 +81,7 @@ pub fn own_tls(scene: &Scene) {
 }
 
 /// The first lines of how the cluster logs in.
-pub fn login(scene: &Scene, name: &str, who: crate::live_registries::Login) {
+pub fn login(scene: &Scene, name: &str, who: crate::live::registries::Login) {
     scene.secret(name, "Opaque", &[("username", who.user), ("password", who.password())]);
 }
 

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{command, docker, eventually, free_port, holds, http},
-    live_pulls::{fails, pulls},
-    live_registries::push,
-    live_scene::{LIMIT, Scene},
+    live::{
+        command, docker, eventually, free_port, holds, http,
+        pulls::{fails, pulls},
+        registries::push,
+        scene::{LIMIT, Scene},
+    },
     registries_shared::{GUIDE, a, status},
     trouble::delete,
 };

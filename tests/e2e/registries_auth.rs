@@ -8,10 +8,12 @@ use std::{
 };
 
 use crate::{
-    live::{eventually, holds, pause},
-    live_pulls::{fails, pulls},
-    live_registries::{FIRST, SECOND, push},
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        eventually, holds, pause,
+        pulls::{fails, pulls},
+        registries::{FIRST, SECOND, push},
+        scene::{LIMIT, Scene, condition},
+    },
     registries::{SAFE, Stage, cluster, login, push_plain},
 };
 

@@ -5,10 +5,13 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::{
-    live::{Answer, docker, eventually, holds, http, try_docker},
-    live_pulls::pulls,
-    live_registries::{Upstream, push},
-    live_scene::{LIMIT, Scene},
+    live::{
+        Answer, docker, eventually, holds, http,
+        pulls::pulls,
+        registries::{Upstream, push},
+        scene::{LIMIT, Scene},
+        try_docker,
+    },
     registries_shared::{Stage, a, b, host, status},
 };
 

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{Foreign, docker, eventually, holds, inspect},
-    live_pulls::{network, pulls},
-    live_registries::{Setup, Upstream, push},
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        Foreign, docker, eventually, holds, inspect,
+        pulls::{network, pulls},
+        registries::{Setup, Upstream, push},
+        scene::{LIMIT, Scene, condition},
+    },
     registries::{add, cluster, with},
     trouble::{becomes_true, delete, idle_cluster},
 };

@@ -4,9 +4,11 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{eventually, holds},
-    live_pulls::{pulls, registries_file},
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        eventually, holds,
+        pulls::{pulls, registries_file},
+        scene::{LIMIT, Scene, condition},
+    },
     registries::{Stage, add, cluster, push_plain, registries, tell, with},
     trouble::{becomes_true, delete, idle_cluster},
 };

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    live::{Kubectl, docker, eventually, holds},
-    live_pulls::{hosts_files, pulls, soon},
-    live_registries::push,
-    live_scene::{LIMIT, Scene},
+    live::{
+        Kubectl, docker, eventually, holds,
+        pulls::{hosts_files, pulls, soon},
+        registries::push,
+        scene::{LIMIT, Scene},
+    },
     registries::{Stage, add, cluster, push_plain, registries, tell},
     trouble::delete,
 };

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::{
     live::{
-        DEPLOYMENT, Kubectl, SYSTEM, command, docker, eventually, holds, http, inspect, try_docker, world,
+        DEPLOYMENT, Kubectl, SYSTEM, command, docker, eventually, holds, http, inspect,
+        pulls::pulls,
+        registries::push,
+        scene::{LIMIT, Scene, condition},
+        try_docker, world,
     },
-    live_pulls::pulls,
-    live_registries::push,
-    live_scene::{LIMIT, Scene, condition},
     registries_shared::{GUIDE, GUIDE_PORT, a, b, host, status},
     trouble::{becomes_true, delete, idle_cluster},
 };

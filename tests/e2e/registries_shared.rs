@@ -3,11 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::{
-    live::{Kubectl, install, world},
-    live_harness::Group,
-    live_pulls::node,
-    live_registries::{FIRST, Setup, TokenServer, Upstream},
-    live_scene::Scene,
+    live::{
+        Kubectl,
+        harness::Group,
+        install,
+        pulls::node,
+        registries::{FIRST, Setup, TokenServer, Upstream},
+        scene::Scene,
+        world,
+    },
     registries::login,
     registries_address, registries_cache, registries_made, secrets,
 };

@@ -9,11 +9,15 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    live::{Answer, docker, eventually, holds, http, inspect, install, try_docker, world},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_registries::{Dir, push, push_from},
-    live_scene::{LIMIT, Scene},
+    live::{
+        Answer, docker, eventually,
+        harness::Group,
+        holds, http, inspect, install,
+        operator::{Operator, Victim},
+        registries::{Dir, push, push_from},
+        scene::{LIMIT, Scene},
+        try_docker, world,
+    },
     trouble::delete,
 };
 

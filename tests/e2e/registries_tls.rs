@@ -5,10 +5,12 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::{
-    live::{eventually, holds, inspect},
-    live_pulls::{fails, node_pulls, pulls, registries_file, soon},
-    live_registries::{Authority, FIRST, push},
-    live_scene::{LIMIT, Scene},
+    live::{
+        eventually, holds, inspect,
+        pulls::{fails, node_pulls, pulls, registries_file, soon},
+        registries::{Authority, FIRST, push},
+        scene::{LIMIT, Scene},
+    },
     registries::{Stage, add, certificate, cluster, own_tls, push_plain, trust, with},
 };
 

@@ -2,9 +2,13 @@
 
 use crate::{
     cluster::push,
-    live::{Foreign, docker, eventually, holds, inspect, install, try_docker},
-    live_harness::Group,
-    live_scene::{LIMIT, Scene},
+    live::{
+        Foreign, docker, eventually,
+        harness::Group,
+        holds, inspect, install,
+        scene::{LIMIT, Scene},
+        try_docker,
+    },
     trouble::{delete, idle_cluster},
 };
 

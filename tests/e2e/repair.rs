@@ -7,10 +7,14 @@ use serde_json::Value;
 
 use crate::{
     cluster::container,
-    live::{command, docker, eventually, holds, inspect, install, now, world},
-    live_harness::Group,
-    live_operator::{Operator, Victim},
-    live_scene::{LIMIT, Scene, Seen},
+    live::{
+        command, docker, eventually,
+        harness::Group,
+        holds, inspect, install, now,
+        operator::{Operator, Victim},
+        scene::{LIMIT, Scene, Seen},
+        world,
+    },
 };
 
 pub const GROUP: Group = Group {

@@ -2,11 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, install},
-    live_harness::Group,
-    live_scene::Scene,
-};
+use crate::live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, harness::Group, holds, install, scene::Scene};
 
 pub const GROUP: Group = Group {
     name: "rights",

@@ -1,9 +1,10 @@
 //! What is secret is in Secrets and in files of nodes, and nowhere that people look.
 
-use crate::{
-    live::{DEPLOYMENT, Kubectl, SYSTEM, command, docker, docker_logs, inspect_all, world},
-    live_registries::secrets,
-    live_scene::{Scene, name},
+use crate::live::{
+    DEPLOYMENT, Kubectl, SYSTEM, command, docker, docker_logs, inspect_all,
+    registries::secrets,
+    scene::{Scene, name},
+    world,
 };
 
 pub fn nowhere_else(scene: &Scene) {

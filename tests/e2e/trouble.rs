@@ -5,10 +5,13 @@ use std::net::TcpListener;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
-    live::{Foreign, docker, eventually, free_port, holds, idle_image, inspect, install},
-    live_harness::Group,
-    live_registries::{Dir, FIRST, Login, NOBODY, Setup, Upstream, push_from},
-    live_scene::{LIMIT, Scene, condition},
+    live::{
+        Foreign, docker, eventually, free_port,
+        harness::Group,
+        holds, idle_image, inspect, install,
+        registries::{Dir, FIRST, Login, NOBODY, Setup, Upstream, push_from},
+        scene::{LIMIT, Scene, condition},
+    },
     secrets,
 };
 

@@ -17,7 +17,7 @@ fn lose_most(lab: &mut Lab) {
 #[test]
 fn servers_that_join_can_be_taken_away_at_any_time() {
     for rounds in 1..15 {
-        let mut lab = settled(support::lab::spec(0));
+        let mut lab = settled(support::model::lab::spec(0));
         lab.clusters[0].edit(|s| s.servers.count = 3);
         for _ in 0..rounds {
             lab.round();
@@ -45,7 +45,7 @@ fn the_last_voter_is_let_in_when_its_password_is_lost() {
 
 /// A cluster of three servers, without agents.
 fn three() -> Lab {
-    let mut lab = settled(support::lab::spec(0));
+    let mut lab = settled(support::model::lab::spec(0));
     lab.clusters[0].edit(|s| s.servers.count = 3);
     lab.settle(ENOUGH);
     lab
@@ -187,7 +187,7 @@ fn leases_are_given_back_whatever_happens_meanwhile() {
 fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {
     let name = "k3d-dev-server-2";
     for rests in [Outside::Stop(name.into()), Outside::Pause(name.into())] {
-        let mut lab = settled(support::lab::spec(0));
+        let mut lab = settled(support::model::lab::spec(0));
         lab.clusters[0].edit(|s| s.servers.count = 3);
         rounds_until_it_votes_unseen(&mut lab, name);
         assert!(lab.world.interfere(&rests));
@@ -216,7 +216,7 @@ fn a_server_that_joins_is_not_replaced_before_it_tells_that_it_votes() {
 #[test]
 fn servers_that_join_are_replaced_when_they_have_joined() {
     for rounds in 1..15 {
-        let mut lab = script::lab(support::lab::spec(1), 0);
+        let mut lab = script::lab(support::model::lab::spec(1), 0);
         lab.round();
         lab.round();
         script::happen(&mut lab, &Event::Inputs(2));
@@ -276,7 +276,7 @@ fn no_server_is_replaced_while_another_is_about_to_be_started() {
 /// The second one joined while the first was about to be started again, which then took the majority away.
 #[test]
 fn nobody_joins_while_the_only_voter_is_not_let_in() {
-    let mut lab = settled(support::lab::spec(0));
+    let mut lab = settled(support::model::lab::spec(0));
     lab.world.interfere(&Outside::Remove("k3d-dev-server-0".into()));
     lab.world.interfere(&Outside::RemoveVolume("k3d-dev-server-0-etc".into()));
     lab.clusters[0].edit(|s| s.servers.count = 3);
@@ -288,7 +288,7 @@ fn nobody_joins_while_the_only_voter_is_not_let_in() {
 /// beside the data.
 #[test]
 fn no_other_server_begins_a_cluster_beside_the_data_of_the_first() {
-    let mut lab = settled(support::lab::spec(0));
+    let mut lab = settled(support::model::lab::spec(0));
     lab.clusters[0].edit(|s| s.servers.count = 3);
     let cluster = lab.world.clusters.keys().copied().next();
     let unstarted = |lab: &Lab, name: &str| lab.world.named(name).is_some_and(|c| c.started.is_none());
@@ -313,7 +313,7 @@ fn no_other_server_begins_a_cluster_beside_the_data_of_the_first() {
 
 #[test]
 fn servers_in_full() {
-    let mut lab = settled(support::lab::spec(0));
+    let mut lab = settled(support::model::lab::spec(0));
     let story = |lab: &mut Lab| {
         let mut lines = Vec::new();
         for _ in 0..ENOUGH {
@@ -494,7 +494,7 @@ fn servers_in_full() {
 /// The API does not answer then, and the servers may serve all the same.
 #[test]
 fn no_server_is_replaced_because_the_load_balancer_is_off_its_network() {
-    let mut spec = support::lab::spec(0);
+    let mut spec = support::model::lab::spec(0);
     spec.servers.count = 3;
     let mut lab = settled(spec);
     for _ in 0..10 {

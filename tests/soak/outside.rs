@@ -9,10 +9,12 @@ use std::{
 
 use crate::{
     live::{
-        DEPLOYMENT, Kubectl, SYSTEM, command, docker, docker_logs, pause, shared_file, try_docker, world,
+        DEPLOYMENT, Kubectl, SYSTEM,
+        cluster::{container, lose},
+        command, docker, docker_logs, pause,
+        scene::{Scene, name},
+        shared_file, try_docker, world,
     },
-    live_cluster::{container, lose},
-    live_scene::{Scene, name},
     plan::{Act, Target},
 };
 

@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{
-    live::{Foreign, docker, eventually, holds, inspect, try_docker},
-    live_scene::Scene,
-};
+use crate::live::{Foreign, docker, eventually, holds, inspect, scene::Scene, try_docker};
 
 /// What is written into the volume.
 const SAID: &str = "not yours";

@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{
-    live::{command, http},
-    live_cluster::push,
-    live_scene::Scene,
-};
+use crate::live::{cluster::push, command, http, scene::Scene};
 
 /// Data in the cluster and an image in the registry.
 pub struct Witnesses {

@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    live::{Kubectl, docker, eventually, holds, pause, try_docker},
-    live_scene::Scene,
-};
+use super::{Kubectl, docker, eventually, holds, pause, scene::Scene, try_docker};
 
 /// How soon a change of registries takes effect in a running cluster at the latest. Two seconds are promised, and what
 /// is measured is printed; here there is room for a machine that has other things to do.

@@ -14,10 +14,8 @@ use kube::{Client, client::Body};
 use localcluster_operator::api::names;
 use serde_json::{Value, json};
 
-use super::{
-    faults::{Fault, Faults, Side},
-    world::World,
-};
+use super::faults::{Fault, Faults, Side};
+use crate::support::model::world::World;
 
 #[derive(Clone)]
 pub struct FakeApi {

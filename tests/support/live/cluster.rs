@@ -1,9 +1,6 @@
 //! A scene's cluster `c` and its registry `r`, as all tests of whole clusters have them.
 
-use super::{
-    live::{Kubectl, docker, eventually, holds, try_docker, world},
-    live_scene::Scene,
-};
+use super::{Kubectl, docker, eventually, holds, scene::Scene, try_docker, world};
 
 /// The name of a container of the cluster.
 pub fn container(scene: &Scene, short: &str) -> String {

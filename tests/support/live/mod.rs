@@ -1,5 +1,18 @@
 //! The test world as a person meets it: kubectl, docker, and the management cluster that `tests/world/world` made.
 
+// Every test binary compiles all of it and uses its own part.
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod harness;
+pub mod http_proxy;
+pub mod operator;
+pub mod probe;
+pub mod proxy;
+pub mod pulls;
+pub mod registries;
+pub mod scene;
+
 use std::{
     env, fs,
     io::{Read, Write},

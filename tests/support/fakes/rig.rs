@@ -31,9 +31,11 @@ use localcluster_operator::{
 use serde_json::Value;
 
 use super::{
-    fake_api::{FakeApi, path},
-    fake_engine::Fake,
+    api::{FakeApi, path},
+    engine::Fake,
     faults::Faults,
+};
+use crate::support::model::{
     lab,
     world::{BEGIN, TICK, World},
 };

@@ -6,10 +6,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::docker::spec::Published;
 use serde_json::{Value, json};
 
-use super::{
-    fake_api::{path, secret},
-    interfere::Outside,
-    lab,
+use super::{interfere::Outside, lab};
+use crate::support::fakes::{
+    api::{path, secret},
     rig::{Rig, condition},
 };
 

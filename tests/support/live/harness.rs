@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{live::shared_file, live_scene::Scene};
+use super::{scene::Scene, shared_file};
 
 /// A test and its name.
 pub type Test = (&'static str, fn(&Scene));

@@ -26,11 +26,8 @@ use localcluster_operator::{
     k3s::manifests::ObjectRef,
 };
 
-use super::{
-    faults::{Fault, Faults, Side},
-    observe,
-    world::World,
-};
+use super::faults::{Fault, Faults, Side};
+use crate::support::model::{observe, world::World};
 
 #[derive(Clone)]
 pub struct Fake {
@@ -93,7 +90,7 @@ impl Engine for Fake {
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
         self.read("volumes", |w| {
-            let volume = |(name, v): (&String, &super::world::Volume)| Volume {
+            let volume = |(name, v): (&String, &crate::support::model::world::Volume)| Volume {
                 name: name.clone(),
                 labels: (*v.labels).clone(),
             };
@@ -230,7 +227,7 @@ impl FakeChild {
         let reached = world.reach(&self.cluster, &self.kubeconfig).map_err(ChildError::Unreachable);
         let answer = |world: &mut World| {
             reached?;
-            f(world).map_err(super::k3s::told)
+            f(world).map_err(crate::support::model::k3s::told)
         };
         match fault {
             None => answer(&mut world),

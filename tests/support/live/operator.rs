@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, scratch, world};
+use super::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, scratch, world};
 
 /// The process that is to be killed, where there is one.
 pub type Victim = Arc<Mutex<Option<Child>>>;

@@ -13,7 +13,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::live::{
+use super::{
     Foreign, command, docker, docker_logs, eventually, free_port, holds, http, scratch, try_docker, world,
 };
 
@@ -357,7 +357,7 @@ impl TokenServer {
 /// layer, so that whoever pulls it pulls all of it, whatever was pulled before.
 pub fn push(image: &str, login: Option<&Login>) -> Result<(), String> {
     let dir = busybox();
-    dir.write("root/e2e", &format!("{image} {}", super::live::now()));
+    dir.write("root/e2e", &format!("{image} {}", super::now()));
     push_from(&dir, image, login)
 }
 

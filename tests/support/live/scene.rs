@@ -10,9 +10,7 @@ use std::{
 use localcluster_operator::api::names;
 use serde_json::Value;
 
-use super::live::{
-    DEPLOYMENT, Kubectl, SYSTEM, docker, eventually, holds, inspect, manager, scratch, try_docker,
-};
+use super::{DEPLOYMENT, Kubectl, SYSTEM, docker, eventually, holds, inspect, manager, scratch, try_docker};
 
 /// How long anything may take on a busy machine.
 pub const LIMIT: u64 = 240;

@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use super::{
-    live::{scratch, world},
-    live_operator::{Victim, kill},
+    operator::{Victim, kill},
+    scratch, world,
 };
 
 /// When the operator is killed.

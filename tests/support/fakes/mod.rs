@@ -1,0 +1,6 @@
+//! Fakes of what the operator talks to, with a fault at any call.
+
+pub mod api;
+pub mod engine;
+pub mod faults;
+pub mod rig;
