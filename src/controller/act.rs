@@ -12,7 +12,7 @@ use super::{
     pass::{Outcome, Pass, Stop},
     ports,
     pulls::Wake,
-    report, resolve,
+    report, requeue, resolve,
 };
 use crate::{
     api::{LocalCluster, LocalClusterStatus, reason::Reason},
@@ -75,10 +75,10 @@ impl Pass<'_, LocalCluster> {
             self.tell(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {
-            let next = report::next_due(ctx, uid, &plan.problems, due);
+            let next = requeue::next_due(ctx, uid, &plan.problems, due);
             // What is settled is otherwise looked at seldom.
             let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
-            return Ok(Outcome::Next(again.map_or(next, |at| report::at(ctx, at, self.moment.now))));
+            return Ok(Outcome::Next(again.map_or(next, |at| requeue::at(ctx, at, self.moment.now))));
         }
         let (carried, retry) = self.execute(previous, &view, child).await;
         let all_done = carried.report.failed.is_empty();
@@ -93,11 +93,11 @@ impl Pass<'_, LocalCluster> {
                 return Ok(Outcome::Again);
             }
             self.tell(previous, &view, &plan.problems).await?;
-            return Ok(Outcome::Next(report::waiting(ctx, uid)));
+            return Ok(Outcome::Next(requeue::waiting(ctx, uid)));
         }
         problems.extend(plan.problems.iter().cloned());
         self.tell(previous, &view, &problems).await?;
-        Ok(Outcome::Next(report::next_due(ctx, uid, &problems, due)))
+        Ok(Outcome::Next(requeue::next_due(ctx, uid, &problems, due)))
     }
 
     /// Carries the steps out. Returns also whether something that Docker refused is chosen again or left out.

@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::times;
+
 /// The bounds of the delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -21,7 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), last: Duration::from_secs(30) }
+        times::DOCKER
     }
 }
 

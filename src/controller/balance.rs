@@ -1,11 +1,9 @@
 //! What is known of the nodes that published ports lead to, or are to.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::{context::Context, times};
 use crate::{
     docker::engine::Result,
     k3s::{
@@ -19,9 +17,6 @@ use crate::{
         validate::Valid,
     },
 };
-
-/// How long a node may take to answer.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads who has a place, and asks those that are to get one.
 pub async fn observe(
@@ -50,7 +45,7 @@ pub async fn observe(
     let told = own.map(async |d| {
         let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
         let command = kube_proxy::ask(&beyond);
-        let told = match timeout(LIMIT, ctx.engine.exec(&d.container.id, &command)).await {
+        let told = match timeout(times::NODE_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
             Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.stdout),
             Ok(Err(_)) | Err(_) => Told::Unsure,
         };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     context::Context,
     execute::{self, Error, Report},
-    observe, report,
+    observe, report, times,
 };
 use crate::{
     api::{names::ClusterNames, reason::Reason},
@@ -24,8 +24,6 @@ use crate::{
 
 /// How many times a deletion looks and acts before it lets others have their turn.
 const PASSES: usize = 5;
-/// How soon it looks again then.
-const SOON: Duration = Duration::from_millis(500);
 
 /// What became of a plan.
 pub struct Carried {
@@ -119,5 +117,5 @@ pub async fn take_away(
             return Left::Some(problems, due);
         }
     }
-    Left::Some(Vec::new(), Some(SOON))
+    Left::Some(Vec::new(), Some(times::DELETING))
 }

@@ -20,7 +20,7 @@ use kube::{
 
 use super::{
     backoff::Backoff, files::Files, known::Known, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
-    triggers::Triggers, turns::Turns,
+    times, triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -83,9 +83,6 @@ pub struct Context {
     /// The time. A value, so that tests have their own.
     pub now: fn() -> Timestamp,
 }
-
-/// How often host ports that something else has are tried again.
-const TRY_PORTS: Duration = Duration::from_secs(10);
 
 /// What is remembered of objects.
 #[derive(Default)]
@@ -162,7 +159,7 @@ impl Memory {
     /// Whether it is time to try them again; it is noted that they are.
     pub fn try_ports(&self, uid: &str) -> bool {
         self.with(uid, |o| {
-            let due = o.tried.is_none_or(|at| at.elapsed() >= TRY_PORTS);
+            let due = o.tried.is_none_or(|at| at.elapsed() >= times::TRY_PORTS);
             if due {
                 o.tried = Some(Instant::now());
             }
@@ -286,7 +283,7 @@ impl Context {
         if let Some(child) = known {
             return Ok(child);
         }
-        let child = self.connector.connect(access, Duration::from_secs(3)).await?;
+        let child = self.connector.connect(access, times::CONNECT).await?;
         self.memory.with(uid, |o| o.child = Some((key.to_owned(), child.clone())));
         Ok(child)
     }

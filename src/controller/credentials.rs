@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt};
 
@@ -10,7 +10,7 @@ use super::{
     context::Context,
     kube_io::{self, Error},
     pass::Pass,
-    report, resolve,
+    report, resolve, times,
 };
 use crate::{
     api::{LocalCluster, LocalClusterStatus, condition::ConditionType, reason::Reason},
@@ -22,10 +22,6 @@ use crate::{
     },
     status,
 };
-
-/// How long before its end people are told of a certificate that nobody renewed. K3s renews at a start what has less
-/// than 120 days left.
-const NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The cluster as it is to be and as it is.
 #[derive(Clone, Copy)]
@@ -112,7 +108,8 @@ fn management_url(ctx: &Context, sight: Sight<'_>, existing: Option<&Secret>) ->
 /// What is said of an admin certificate whose end is near. A server that is started renews it, and what it writes then
 /// comes into the Secret by itself; nothing else renews it, and a restart is not the operator's to choose the time of.
 fn ends_soon(certificate: &str, now: Timestamp, desired: &Desired) -> Option<String> {
-    let end = certificate::end(certificate).filter(|end| end.duration_since(now) < NEAR)?;
+    let end =
+        certificate::end(certificate).filter(|end| end.duration_since(now) < times::CERTIFICATE_NEAR)?;
     let server = &desired.servers.first()?.container.name;
     Some(format!(
         "the certificate in the kubeconfig ends at {end}: K3s renews it when it starts, so restart the server when it \

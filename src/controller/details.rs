@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
-use jiff::SignedDuration;
 
-use super::{context::Context, observe};
+use super::{context::Context, observe, times};
 use crate::{
     api::RESET_QUORUM_ANNOTATION,
     docker::{engine::State, error::Error as DockerError},
@@ -43,7 +42,7 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
     for detail in observed.own.values_mut() {
         let id = &detail.container.id;
         // Between two of its ends it runs, for a moment.
-        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, TO_REPORT));
+        let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
         let starts = !working.contains(id) && detail.container.state == State::Running && !young;
         if starts && observed.child.state().is_some() {
             let lines = ctx.engine.logs(id, 100).await?;
@@ -75,6 +74,3 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
     }
     Ok(())
 }
-
-/// How long a node has from its start to its first report before its log is looked at for why it is not let in.
-const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);

@@ -9,7 +9,7 @@ use super::{
     context::Context,
     kube_io::Error,
     pass::{Managed, Outcome, Pass, Stop},
-    report,
+    requeue,
 };
 use crate::{
     api::{condition::ConditionType, names::ClusterNames, reason::Reason},
@@ -32,7 +32,7 @@ pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, E
             Outcome::Next(next) => return Ok(next),
         }
     }
-    Ok(report::waiting(ctx, &object.uid().unwrap_or_default()))
+    Ok(requeue::waiting(ctx, &object.uid().unwrap_or_default()))
 }
 
 /// Runs a pass, and writes the status of one that ends early.
@@ -42,7 +42,7 @@ async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result
         Err(Stop::Failed(error)) => Err(error),
         Err(Stop::Blocked(problems, unknown)) => {
             pass.write_blocked(previous, &problems, unknown).await?;
-            Ok(Outcome::Next(report::next(pass.ctx, &pass.owner.uid, &problems)))
+            Ok(Outcome::Next(requeue::next(pass.ctx, &pass.owner.uid, &problems)))
         }
         Err(Stop::Invalid(messages)) => {
             let problem = Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, messages.join("; "));
@@ -72,7 +72,7 @@ pub async fn tear_down<K: Managed>(
             if !problems.is_empty() {
                 pass.write_blocked(previous, &problems, K::UNJUDGED).await?;
             }
-            Ok(Some(report::next_due(pass.ctx, &pass.owner.uid, &problems, due)))
+            Ok(Some(requeue::next_due(pass.ctx, &pass.owner.uid, &problems, due)))
         }
     }
 }

@@ -11,15 +11,8 @@ use tokio::time::Instant;
 
 use jiff::Timestamp;
 
+use super::times;
 use crate::docker::engine::{ContainerDetail, Engine, Result};
-
-/// How soon a file that was not there is looked for again.
-const MISSING: Duration = Duration::from_millis(500);
-
-/// How long after its start a container may still be about to write a file of its own anew, and how often that is
-/// looked for meanwhile.
-const STARTING: Duration = Duration::from_secs(60);
-const YOUNG: Duration = Duration::from_secs(2);
 
 /// What was read of the files of containers.
 pub struct Files {
@@ -63,8 +56,8 @@ impl Files {
     /// that of the last one.
     pub async fn written(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
         let limit = |since: Option<Instant>, at: Instant| {
-            let young = since.is_some_and(|since| at.saturating_duration_since(since) < STARTING);
-            if young { YOUNG } else { self.trusted }
+            let young = since.is_some_and(|since| at.saturating_duration_since(since) < times::FILE_STARTING);
+            if young { times::FILE_YOUNG } else { self.trusted }
         };
         self.read_for(container, path, limit).await
     }
@@ -81,7 +74,7 @@ impl Files {
         if let Some(known) = self.with(id, |read| {
             read.renew(container);
             let (at, content) = read.files.get(path)?;
-            let limit = if content.is_some() { limit(read.since, *at) } else { MISSING };
+            let limit = if content.is_some() { limit(read.since, *at) } else { times::FILE_MISSING };
             (at.elapsed() < limit).then(|| content.clone())
         }) {
             return Ok(known);

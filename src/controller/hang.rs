@@ -1,12 +1,10 @@
 //! Servers that hang. While nobody has answered for as long as a Node may be NotReady, each server is asked from inside
 //! of it: what keeps the operator from a cluster's API need not be the cluster's.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::{context::Context, times};
 use crate::{
     child::state::Child,
     docker::engine::State,
@@ -16,8 +14,6 @@ use crate::{
 
 /// Asks a server for its own API. `--request-timeout` bounds what a process that is stopped would never answer.
 const ASK: [&str; 6] = ["k3s", "kubectl", "get", "--raw", "/readyz", "--request-timeout=5s"];
-/// How long that may take in all.
-const LIMIT: Duration = Duration::from_secs(15);
 /// What a shell's exit codes say of a command that is not there, or can't be run.
 const NOT_ASKED: [i64; 2] = [126, 127];
 
@@ -34,7 +30,7 @@ pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut
         d.container.state == State::Running && valid.names.parse_server(&d.container.name).is_some()
     });
     let asked = servers.map(async |d| {
-        let hangs = match timeout(LIMIT, ctx.engine.exec(&d.container.id, &command)).await {
+        let hangs = match timeout(times::SERVER_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
             Ok(Ok(ended)) => ended.code != 0 && !NOT_ASKED.contains(&ended.code),
             Ok(Err(_)) => false,
             Err(_) => true,

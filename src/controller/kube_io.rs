@@ -1,6 +1,6 @@
 //! Calls to the management cluster's API, each bounded in time.
 
-use std::{collections::BTreeMap, fmt::Debug, future::Future, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future::Future};
 
 use k8s_openapi::{
     ByteString,
@@ -15,13 +15,11 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::times;
 use crate::api::FINALIZER;
 
 /// The field manager of everything that the operator applies. Another name would leave the old one an owner forever.
 pub const FIELD_MANAGER: &str = "localcluster-operator";
-
-/// How long a call may take. kube's own retries alone can last for minutes (kube-rs/kube#2007).
-const CALL: Duration = Duration::from_secs(15);
 
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +50,7 @@ impl Error {
 
 /// A call in time.
 pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    Ok(tokio::time::timeout(CALL, call).await.map_err(|_| Error::Timeout)??)
+    Ok(tokio::time::timeout(times::API_CALL, call).await.map_err(|_| Error::Timeout)??)
 }
 
 /// Adds or removes our finalizer, under the version that was read. Whether anything had to be done.

@@ -2,14 +2,11 @@
 //! time in the same way and tell of it by an event that has the object looked at again at once. So a step that is planned
 //! again right after it was carried out waits for its next turn, longer each time, and the status tells of it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::{
-    backoff::{Limits, delay},
-    execute::Report,
-};
+use super::{backoff::delay, execute::Report, times};
 use crate::{
     api::{names::ClusterNames, reason::Reason},
     plan::{
@@ -18,13 +15,6 @@ use crate::{
     },
 };
 
-/// How long a step waits that had no effect.
-const LIMITS: Limits = Limits { first: Duration::from_millis(500), last: Duration::from_secs(15) };
-/// The same of a drain, which is carried on with the same step until the last Pod has left.
-const DRAIN: Limits = Limits { first: Duration::from_millis(250), last: Duration::from_secs(5) };
-/// How long a step that is not asked for any more is remembered after its turn would have come: one without effect may
-/// lead to another one, and that to this one again.
-const REMEMBERED: Duration = Duration::from_secs(2);
 /// How often a step had no effect before the status tells of it.
 const TELL: u32 = 3;
 
@@ -51,7 +41,7 @@ impl Pace {
     /// of them is due.
     pub fn hold(&mut self, plan: &mut Plan, names: Option<&ClusterNames>, now: Instant) -> Option<Instant> {
         let asked = |r: &Repeated| plan.steps.iter().any(|step| step.action == r.action);
-        self.repeated.retain(|r| asked(r) || now < r.due + REMEMBERED);
+        self.repeated.retain(|r| asked(r) || now < r.due + times::REMEMBERED);
         let mut held = BTreeSet::new();
         let mut due: Option<Instant> = None;
         let mut problems = Vec::new();
@@ -79,7 +69,7 @@ impl Pace {
         for (index, said) in done.chain(failed) {
             let action = &steps[index].action;
             let problem = failures.iter().find(|(i, _)| *i == index).map(|(_, p)| p.clone());
-            let limits = if matches!(action, Action::Drain { .. }) { DRAIN } else { LIMITS };
+            let limits = if matches!(action, Action::Drain { .. }) { times::DRAIN } else { times::NO_EFFECT };
             let known = self.repeated.iter().position(|r| r.action == *action);
             let times = known.map_or(0, |i| self.repeated.swap_remove(i).times);
             self.repeated.push(Repeated {
@@ -99,7 +89,7 @@ impl Repeated {
         if self.problem.is_some() || self.times < TELL || matches!(self.action, Action::Drain { .. }) {
             return self.problem.clone();
         }
-        let (action, every) = (&self.action, LIMITS.last.as_secs());
+        let (action, every) = (&self.action, times::NO_EFFECT.last.as_secs());
         let message = match &self.said {
             Some(said) => format!("{action} fails each time: {said}; it is tried again every {every} s"),
             None => format!(
@@ -120,6 +110,8 @@ fn without(steps: Vec<Step>, held: &BTreeSet<usize>) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{api::condition::ConditionType, plan::steps::Target};
 
@@ -170,7 +162,7 @@ mod tests {
             assert_eq!(pace.hold(&mut asked, None, now), None);
             pace.note(&asked.steps, &all_done(&asked), &[], now);
             assert_eq!(pace.hold(&mut plan(&[("b", &[])]), None, now), None);
-            now += LIMITS.first + REMEMBERED;
+            now += times::NO_EFFECT.first + times::REMEMBERED;
             assert_eq!(pace.hold(&mut plan(&[("b", &[])]), None, now), None);
         }
     }

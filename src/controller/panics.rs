@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::Arc,
-    time::Duration,
 };
 
 use futures::FutureExt;
@@ -18,11 +17,9 @@ use super::{
     context::Context,
     kube_io::{self, Error},
     pass::Managed,
+    times,
 };
 use crate::status::{self, Moment};
-
-/// How long an object is left alone after a panic, unless its spec changes.
-const PAUSE: Duration = Duration::from_secs(5 * 60);
 
 thread_local! {
     /// Where in the code the last panic on this thread was.
@@ -53,7 +50,7 @@ pub async fn caught<K: Managed>(
 ) -> Result<Next, Error> {
     let uid = object.uid().unwrap_or_default();
     let generation = object.meta().generation.unwrap_or_default();
-    if let Some(rest) = ctx.memory.broken(&uid, generation, PAUSE) {
+    if let Some(rest) = ctx.memory.broken(&uid, generation, times::PANICKED) {
         return Ok(Next::requeue(rest));
     }
     if let Ok(result) = AssertUnwindSafe(reconcile).catch_unwind().await {
@@ -66,9 +63,9 @@ pub async fn caught<K: Managed>(
     status::broken(
         K::conditions_mut(&mut next),
         &place,
-        PAUSE.as_secs() / 60,
+        times::PANICKED.as_secs() / 60,
         Moment { generation, now: (ctx.now)() },
     );
     kube_io::write_status(&ctx.client, object, &next).await?;
-    Ok(Next::requeue(PAUSE))
+    Ok(Next::requeue(times::PANICKED))
 }

@@ -12,9 +12,10 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    backoff::{Backoff, Limits, jitter},
+    backoff::{Backoff, jitter},
     observe,
     pulls::{Pulls, Wake},
+    times,
 };
 use crate::{
     docker::{
@@ -34,8 +35,6 @@ use crate::{
     },
 };
 
-/// How long a failed import waits for the next try.
-const LIMITS: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
 /// How many images are on their way at once: more would only share the disk.
 const AT_ONCE: usize = 3;
 
@@ -81,7 +80,7 @@ impl Preloads {
             engine,
             trusted,
             state: Arc::default(),
-            backoff: Arc::new(Backoff::new(LIMITS)),
+            backoff: Arc::new(Backoff::new(times::IMPORT)),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }

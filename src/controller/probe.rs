@@ -1,6 +1,6 @@
 //! Asks a registry whether it answers: a seam, so that tests can stand in for the registries.
 
-use std::{error::Error as StdError, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{error::Error as StdError, net::Ipv4Addr, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -26,10 +26,8 @@ use rustls::{
     server::ParsedCertificate,
 };
 
+use super::times;
 use crate::{k3s::registries::REGISTRY_PORT, plan::registry::config::Login};
-
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// rustls's name for a server's certificate that says of itself to be a CA's.
 const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
@@ -99,10 +97,10 @@ where
     // No pool: a kept connection would say that a registry answers which no longer accepts new ones.
     let client: Client<C, Empty<Bytes>> =
         Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-    match tokio::time::timeout(LIMIT, client.request(request)).await {
+    match tokio::time::timeout(times::REGISTRY_ANSWER, client.request(request)).await {
         Ok(Ok(answer)) => Ok(answer.status().as_u16()),
         Ok(Err(error)) => Err(trouble(&error)),
-        Err(_) => Err(Trouble::Silent(format!("no answer within {} s", LIMIT.as_secs()))),
+        Err(_) => Err(Trouble::Silent(format!("no answer within {} s", times::REGISTRY_ANSWER.as_secs()))),
     }
 }
 

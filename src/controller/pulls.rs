@@ -3,12 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, Limits, jitter};
+use super::{
+    backoff::{Backoff, jitter},
+    times,
+};
 use crate::{
     docker::{
         engine::{Engine, RegistryAuth, Result},
@@ -17,9 +19,6 @@ use crate::{
     metrics::Metrics,
     plan::observed::ImageState,
 };
-
-/// How long a failed pull waits for the next try.
-const LIMITS: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
 
 /// The pulls of one engine.
 #[derive(Clone)]
@@ -43,7 +42,7 @@ pub type Wake = Box<dyn FnOnce() + Send>;
 impl Pulls {
     /// Of this engine.
     pub fn new(engine: Arc<dyn Engine>, metrics: Metrics) -> Self {
-        Self { engine, metrics, state: Arc::default(), backoff: Arc::new(Backoff::new(LIMITS)) }
+        Self { engine, metrics, state: Arc::default(), backoff: Arc::new(Backoff::new(times::PULL)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Pull>> {

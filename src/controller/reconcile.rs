@@ -12,7 +12,7 @@ use super::{
     kube_io::{self, Error},
     panics,
     pass::Managed,
-    report,
+    times,
 };
 use crate::{
     api::PAUSED_ANNOTATION,
@@ -89,7 +89,7 @@ pub fn failed<K: Managed>(object: &DeserializeGuard<K>, error: &Error, ctx: &Con
     let (namespace, name) = (object.namespace(), object.name_any());
     if error.is_stale() {
         tracing::debug!(kind = K::KIND, namespace, name, %error, "out of date");
-        return Next::requeue(report::SOON);
+        return Next::requeue(times::SOON);
     }
     let delay: Duration = ctx.memory.api.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
     tracing::warn!(kind = K::KIND, namespace, name, %error, ?delay, "will try again");

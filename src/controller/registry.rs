@@ -14,7 +14,7 @@ use super::{
     observe,
     pass::{Managed, Outcome, Pass, Stop},
     registry_probe::probe,
-    registry_refs, report,
+    registry_refs, report, requeue,
 };
 use crate::{
     api::{
@@ -217,5 +217,5 @@ async fn act(
     problems.extend(plan.problems.iter().cloned());
     let next = status::registry(previous, view(&problems), pass.moment);
     pass.write(previous, next).await?;
-    Ok(Outcome::Next(report::next_due(ctx, &pass.owner.uid, &problems, due)))
+    Ok(Outcome::Next(requeue::next_due(ctx, &pass.owner.uid, &problems, due)))
 }

@@ -8,7 +8,7 @@ use super::{
     carry_out::{carry_out, hold, of_docker},
     kube_io::Error,
     pass::{Outcome, Pass},
-    report,
+    requeue,
 };
 use crate::{
     api::{
@@ -41,7 +41,7 @@ pub async fn pass(
         pass.write(previous, next).await?;
     }
     if plan.steps.is_empty() {
-        return Ok(Outcome::Next(report::next_due(ctx, &owner.uid, &plan.problems, due)));
+        return Ok(Outcome::Next(requeue::next_due(ctx, &owner.uid, &plan.problems, due)));
     }
     let told_of = (&cluster.object_ref(&()), owner);
     let meaning = of_docker(Some(&valid.names));
@@ -51,12 +51,12 @@ pub async fn pass(
         return Ok(if carried.report.failed.is_empty() {
             Outcome::Again
         } else {
-            Outcome::Next(report::waiting(ctx, &owner.uid))
+            Outcome::Next(requeue::waiting(ctx, &owner.uid))
         });
     }
     let mut problems = carried.problems();
     problems.append(&mut plan.problems);
     let next = told(previous, &problems);
     pass.write(previous, next).await?;
-    Ok(Outcome::Next(report::next(ctx, &owner.uid, &problems)))
+    Ok(Outcome::Next(requeue::next(ctx, &owner.uid, &problems)))
 }

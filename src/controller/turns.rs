@@ -3,15 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::pulls::Wake;
-
-/// How long a turn lasts for a cluster that does not get ready, and a place in the queue for one that asks no more.
-const LONGEST: Duration = Duration::from_secs(90);
+use super::{pulls::Wake, times};
 
 /// Who starts and who waits, by UID.
 #[derive(Default)]
@@ -32,8 +28,8 @@ struct Waiting {
 
 impl State {
     fn forget_old(&mut self) {
-        self.starting.retain(|_, began| began.elapsed() < LONGEST);
-        self.waiting.retain(|w| w.asked.elapsed() < LONGEST);
+        self.starting.retain(|_, began| began.elapsed() < times::TURN);
+        self.waiting.retain(|w| w.asked.elapsed() < times::TURN);
     }
 }
 
@@ -117,9 +113,9 @@ mod tests {
         let turns = Turns::default();
         let take = |uid: &str| turns.take(uid, 1, Box::new(|| ()));
         assert!(take("stuck") && !take("gone") && !take("next"));
-        tokio::time::advance(LONGEST / 2).await;
+        tokio::time::advance(times::TURN / 2).await;
         assert!(!take("next"));
-        tokio::time::advance(LONGEST / 2).await;
+        tokio::time::advance(times::TURN / 2).await;
         assert!(take("next"), "who waits before it asks no more");
         assert!(!take("stuck"));
     }

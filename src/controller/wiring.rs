@@ -1,6 +1,6 @@
 //! Puts everything together: one Lease, two controllers, one stream of Docker events.
 
-use std::{future::ready, net::IpAddr, sync::Arc, time::Duration};
+use std::{future::ready, net::IpAddr, sync::Arc};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::jitter,
+    backoff::{Limits, jitter},
     context::{ClusterGuard, Context, Memory, RegistryGuard},
     files::Files,
     known::Known,
@@ -31,7 +31,7 @@ use super::{
     probe,
     pulls::Pulls,
     reconcile::{failed, reconcile},
-    references,
+    references, times,
     triggers::{self, Triggered, Triggers},
     turns::Turns,
 };
@@ -68,8 +68,6 @@ pub enum Error {
 
 /// How many objects of a kind are worked on at once. The engine itself is asked by at most eight calls at a time.
 const CONCURRENCY: u16 = 8;
-/// Docker tells of one restart in five records within half a second.
-const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// Runs the operator until `stop` is cancelled.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
@@ -201,7 +199,7 @@ pub async fn controllers(
     let registry_secrets = metadata::<Secret>(&ctx, "Secret");
     let of_registry_secret = ctx.clone();
 
-    let settings = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let settings = ControllerConfig::default().concurrency(CONCURRENCY).debounce(times::DEBOUNCE);
     let cluster_controller = Controller::for_stream(clusters, ctx.clusters.clone())
         .with_config(settings.clone())
         .watches_stream(secrets, move |secret| users_of_secret(&of_secret, &secret))
@@ -375,14 +373,13 @@ fn has_secret(registry: &Registry, secret: &PartialObjectMeta<Secret>) -> bool {
 /// Follows what happens on the engine for ever. Records may be lost while there is no connection, so that all
 /// objects are looked at after each new one.
 async fn docker_events(ctx: Arc<Context>) {
-    const FIRST: Duration = Duration::from_millis(500);
-    const LAST: Duration = Duration::from_secs(10);
-    let mut delay = FIRST;
+    let Limits { first, last } = times::RECONNECT;
+    let mut delay = first;
     loop {
         match ctx.engine.events().await {
             Ok(mut events) => {
                 ctx.health.set_docker(true);
-                delay = FIRST;
+                delay = first;
                 triggers::everything(&ctx);
                 while let Some(event) = events.next().await {
                     match event {
@@ -401,7 +398,7 @@ async fn docker_events(ctx: Arc<Context>) {
             triggers::everything(&ctx);
         }
         tokio::time::sleep(delay.mul_f64(1.0 - jitter() / 5.0)).await;
-        delay = (delay * 2).min(LAST);
+        delay = (delay * 2).min(last);
     }
 }
 
