@@ -135,7 +135,7 @@ pub fn set(
 }
 
 /// Returns the condition of this type.
-pub fn get<'a>(conditions: &'a [Condition], type_: ConditionType) -> Option<&'a Condition> {
+pub fn get(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }
 
