@@ -52,7 +52,7 @@ fn judge_each(
                 condition::set(conditions, type_, (status, p.reason, &p.message), moment)
             }
             None if index >= cut => {
-                let message = "not judged until what it depends on is done";
+                let message = "not evaluated yet: an earlier condition is not met";
                 condition::set(conditions, type_, (Status::Unknown, Reason::Pending, message), moment)
             }
             None => condition::set(conditions, type_, (Status::True, good(type_), ""), moment),
@@ -100,8 +100,9 @@ fn good(type_: ConditionType) -> Reason {
 /// Says of an object that the operator itself failed on it, at a place in its code. All else stays as it was.
 pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment: Moment) {
     let message = format!(
-        "the operator failed on this object at {place}, which is a bug: report it with the operator's log. Other objects \
-         are not affected; this one is tried again every {minutes} minutes, and at once when its spec changes"
+        "the operator failed to process this object at {place}: this is a bug; report it with the log of the \
+         operator. Other objects are not affected; this one is retried every {minutes} minutes, and when its spec \
+         changes"
     );
     for (type_, status) in [(ConditionType::Ready, false), (ConditionType::Stalled, true)] {
         condition::set(conditions, type_, (status, Reason::InternalError, &message), moment);
@@ -120,7 +121,7 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
         condition::set(conditions, type_, (Status::Unknown, Reason::Paused, message), moment);
     }
     let message =
-        "the annotation localcluster.dev/paused keeps the operator from changing anything, deletion included";
+        "reconciliation is paused by the annotation localcluster.dev/paused: nothing is changed or deleted";
     condition::set(conditions, ConditionType::Paused, (true, Reason::Paused, message), moment);
     condition::set(conditions, ConditionType::Reconciling, (false, Reason::Paused, ""), moment);
     condition::set(conditions, ConditionType::Stalled, (false, Reason::Paused, ""), moment);

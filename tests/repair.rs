@@ -136,7 +136,7 @@ fn an_only_server_that_hangs_is_restarted_then_replaced_on_its_data_and_given_up
     }
     let (reason, message) = told(&lab, ConditionType::ControlPlaneReady);
     assert_eq!(reason, "RepairGivenUp");
-    assert!(message.contains("its API did not answer") && message.contains("docker restart"), "{message}");
+    assert!(message.contains("its API did not respond") && message.contains("docker restart"), "{message}");
     assert_eq!(lab.world.volumes.keys().cloned().collect::<Vec<_>>(), data);
     assert_eq!(lab.world.named(AGENT).unwrap().started, agent, "the agent was disturbed");
     let status = lab.clusters[0].status.clone();
@@ -318,7 +318,7 @@ fn a_server_waits_for_the_others_to_agree_without_it() {
         assert_eq!(round(&mut lab), []);
     }
     let plan = lab.look(0).plan;
-    let waits = plan.problems.iter().filter(|p| p.message.contains("once the others can agree without it"));
+    let waits = plan.problems.iter().filter(|p| p.message.contains("waiting for etcd quorum without"));
     assert_eq!(waits.count(), 2, "{:#?}", plan.problems);
     // One comes back by itself, and the other's turn has come.
     wake(&mut lab, both[0]);

@@ -49,8 +49,8 @@ pub fn plan(
         let container = observed.containers.iter().find(its);
         let name = &registry.name;
         let why = match (&registry.trouble, container) {
-            (_, None) => Some(format!("the Registry {name} has no container yet")),
-            (Some(trouble), Some(_)) => Some(format!("the Registry {name} does not serve: {trouble}")),
+            (_, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
+            (Some(trouble), Some(_)) => Some(format!("the Registry {name} is not ready: {trouble}")),
             (None, Some(c)) if c.state != State::Running => {
                 Some(format!("the container {} of the Registry {name} is not running", c.name))
             }
@@ -79,15 +79,15 @@ pub fn plan(
             continue;
         };
         if container.state != State::Running {
-            let message = format!("the container {name} does not run: `docker start {name}`");
+            let message = format!("the container {name} is not running; start it with `docker start {name}`");
             plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
         }
         if allowed.is_some() {
             table.connect(plan, container, &format!("the registry in container {name}"));
         } else {
             plan.warnings.push(format!(
-                "the container {name} is on the cluster's network and does not allow the namespace {namespace}. It stays \
-                 there, and is not connected again: {}",
+                "the container {name} does not allow the namespace {namespace}: it stays on the network of the \
+                 cluster, but is not reconnected; {}",
                 instead(namespace)
             ));
             table.leave(container);
@@ -130,16 +130,16 @@ fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
 /// What is said of a container that is not there, or not for this namespace.
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
-        "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}: {}. A \
-         Registry of this operator is named in spec.registries.use",
+        "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}; {}. \
+         For a Registry object, use spec.registries.use",
         instead(namespace)
     )
 }
 
 fn instead(namespace: &str) -> String {
     format!(
-        "make it with `docker run {} …`, since the labels of a container that exists can't be changed, or take it out of \
-         the list",
+        "recreate it with `docker run {} …`, since labels of an existing container cannot be changed, or remove it \
+         from the list",
         consent::option(namespace)
     )
 }
@@ -199,7 +199,11 @@ impl Table<'_> {
         let place = container.networks.get(&self.network.id);
         let pinned = place.and_then(|p| p.pinned).filter(|ip| addresses.is_registry(*ip));
         let Some(ip) = pinned.or_else(|| self.free(&container.name)) else {
-            let message = format!("the subnet {} has no address left for registries", addresses.subnet);
+            let message = format!(
+                "no free address for another registry in subnet {}; use fewer registries, or recreate the cluster \
+                with a larger spec.network.subnet",
+                addresses.subnet
+            );
             plan.stalls(ConditionType::RegistriesReady, Reason::AddressPoolExhausted, message);
             return;
         };
@@ -222,7 +226,7 @@ impl Table<'_> {
         plan.waits(
             ConditionType::RegistriesReady,
             Reason::RegistryNotReady,
-            format!("{what} is being connected"),
+            format!("connecting {what} to the network of the cluster"),
         );
     }
 }

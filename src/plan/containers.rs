@@ -126,15 +126,23 @@ impl Site<'_> {
         let target = Target::of(container);
         match container.state {
             State::Removing => {
-                plan.waits(condition, Reason::ContainerMissing, format!("{} is being removed", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerMissing,
+                    format!("waiting for Docker to remove {}", spec.name),
+                );
                 Standing::Blocked
             }
             State::Dead => {
-                plan.waits(condition, Reason::ContainerMissing, format!("{} is half removed", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerMissing,
+                    format!("removing {}: a previous removal did not complete", spec.name),
+                );
                 Standing::Changing(plan.step(
                     Action::RemoveContainer { container: target },
                     &[],
-                    "it was half removed",
+                    "a previous removal did not complete",
                 ))
             }
             State::Created if detail.started_at.is_none() => {
@@ -146,19 +154,23 @@ impl Site<'_> {
                 let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
                 let after: Vec<usize> = off.into_iter().chain(before.iter().copied()).collect();
                 let uploaded = plan.step(files, &after, "");
-                plan.waits(condition, Reason::Creating, format!("{} is being made", spec.name));
+                plan.waits(condition, Reason::Creating, format!("creating {}", spec.name));
                 self.finish(plan, spec, target, further, None, uploaded)
             }
             State::Created | State::Exited => {
                 let why = match detail.exit_code {
-                    Some(code) => format!("it had stopped (exit code {code})"),
-                    None => "it had stopped".to_owned(),
+                    Some(code) => format!("it was not running (exit code {code})"),
+                    None => "it was not running".to_owned(),
                 };
                 plan.waits(condition, Reason::ContainerNotRunning, stopped(spec, detail));
                 self.start_again(plan, spec, detail, further, None, why)
             }
             State::Paused => {
-                plan.waits(condition, Reason::ContainerNotRunning, format!("{} is paused", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerNotRunning,
+                    format!("{} is paused; unpausing", spec.name),
+                );
                 Standing::Changing(plan.step(Action::Unpause { container: target }, &[], "it was paused"))
             }
             State::Restarting => {
@@ -208,13 +220,17 @@ impl Site<'_> {
         if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
             // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
             // flannel come back only with a restart.
-            plan.waits(condition, Reason::ContainerNotRunning, format!("{} is off its network", spec.name));
+            plan.waits(
+                condition,
+                Reason::ContainerNotRunning,
+                format!("{} is disconnected from its network; restarting it", spec.name),
+            );
             let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, &[], "");
             let last = self.attach(plan, spec, detail, further, Some(stop)).unwrap_or(stop);
             return Standing::Changing(plan.step(
                 Action::Start { container: target },
                 &[last],
-                "it was off its network",
+                "it was disconnected from its network",
             ));
         }
         let mut last = None;
@@ -224,7 +240,7 @@ impl Site<'_> {
         }
         for (network, endpoint) in missing(detail, further) {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
-            last = Some(plan.step(connect, &[], "it was off a network"));
+            last = Some(plan.step(connect, &[], "it was disconnected from a network"));
         }
         let live = self.stale_files(detail, spec);
         if !live.is_empty() {
@@ -250,7 +266,7 @@ impl Site<'_> {
         }
         match last {
             Some(step) => {
-                plan.waits(condition, Reason::Updating, format!("{} is being updated", spec.name));
+                plan.waits(condition, Reason::Updating, format!("updating {}", spec.name));
                 Standing::Changing(step)
             }
             None => Standing::Running,
@@ -272,7 +288,7 @@ impl Site<'_> {
     pub fn make(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut spec = spec.clone();
         spec.labels.insert(names::SPEC_HASH.into(), hash::of(&spec, self.network));
-        plan.waits(condition_of(spec.role), Reason::Creating, format!("{} is being made", spec.name));
+        plan.waits(condition_of(spec.role), Reason::Creating, format!("creating {}", spec.name));
         let network = self.network.map(str::to_owned);
         plan.step(Action::CreateContainer { spec: Box::new(spec), network }, after, why)
     }
@@ -329,7 +345,8 @@ impl Site<'_> {
                 continue;
             }
             let off = Action::Disconnect { network: place.network_name.clone(), container: target.clone() };
-            last = Some(plan.step(off, &last.into_iter().collect::<Vec<_>>(), "the network is gone"));
+            last =
+                Some(plan.step(off, &last.into_iter().collect::<Vec<_>>(), "the network no longer exists"));
         }
         last
     }
@@ -358,12 +375,12 @@ impl Site<'_> {
                     container: target.clone(),
                     endpoint: spec.endpoint.clone(),
                 };
-                last = Some(plan.step(on, &chain(last), "it was off its network"));
+                last = Some(plan.step(on, &chain(last), "it was disconnected from its network"));
             }
         }
         for (network, endpoint) in missing(detail, further) {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
-            last = Some(plan.step(connect, &chain(last), "it was off a network"));
+            last = Some(plan.step(connect, &chain(last), "it was disconnected from a network"));
         }
         last
     }
@@ -427,15 +444,15 @@ fn grace(spec: &ContainerSpec) -> u32 {
 pub fn pull_failed(condition: ConditionType, image: &str, error: &Error) -> Problem {
     let reason = Reason::ImagePullFailed;
     if error.is_refusal() {
-        let cure = "correct the image's name, or give the credentials for it";
-        Problem::stalls(condition, reason, format!("pulling {image} is refused: {error}; {cure}"))
+        let cure = "correct the image name, or provide credentials for the registry";
+        Problem::stalls(condition, reason, format!("cannot pull {image}: {error}; {cure}"))
     } else {
-        Problem::waits(condition, reason, format!("pulling {image} failed and is tried again: {error}"))
+        Problem::waits(condition, reason, format!("failed to pull {image}: {error}; retrying"))
     }
 }
 
 fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {
-    let mut message = format!("{} does not run", spec.name);
+    let mut message = format!("{} is not running", spec.name);
     if let Some(code) = detail.exit_code {
         message.push_str(&format!(" (exit code {code})"));
     }

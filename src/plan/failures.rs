@@ -21,40 +21,39 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
         // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
         Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
-            let message = format!("Docker can't be reached: {m}");
+            let message = format!("cannot reach the Docker engine: {m}");
             return Some(Problem::waits(ConditionType::DockerReachable, Reason::DockerUnavailable, message));
         }
         Error::PortTaken(m) => {
             let message = format!(
-                "{subject} can't publish a host port that something else holds: {m}. Free the port, or change it in \
-                 the spec"
+                "{subject} cannot publish a host port that is in use: {m}; free the port, or change it in the spec"
             );
             (Reason::PortConflict, message, Stalls)
         }
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             Reason::SubnetConflict,
-            format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
+            format!("{subject}: {m}; set spec.network.subnet to a free subnet"),
             Stalls,
         ),
         Error::Pull(m) => (Reason::ImagePullFailed, format!("{subject}: {m}"), Stalls),
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
             let message = format!(
-                "{subject}: there is no directory {path} on the Docker host: make it with `mkdir -p {path}`"
+                "{subject}: the directory {path} does not exist on the Docker host; create it with `mkdir -p {path}`"
             );
             (Reason::HostPathNotFound, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if speaks_of_gpus(m) => {
             let message = format!(
-                "{subject}: the Docker engine can't give it GPUs ({m}): install a driver and NVIDIA's container \
-                 toolkit on the Docker host and restart Docker, or take gpus out of the spec"
+                "{subject}: the Docker engine cannot provide GPUs: {m}; install a driver and the NVIDIA Container \
+                 Toolkit on the Docker host and restart Docker, or remove gpus from the spec"
             );
             (Reason::GpuUnavailable, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if m.contains("exec: \"/bin/sh\"") => {
             let message = format!(
-                "{subject}: its image has no shell, by which a node's mounts are shared before K3s starts ({m}): take an \
-                 image that has /bin/sh, as rancher/k3s has"
+                "{subject}: the image has no shell, which makes the mounts of a node shared before K3s starts: {m}; \
+                 use an image that contains /bin/sh, such as rancher/k3s"
             );
             (Reason::NodeImageInvalid, message, Stalls)
         }
@@ -95,8 +94,8 @@ pub fn child(
         child::Error::Unreachable(_) => Reason::ApiNotAnswering,
         child::Error::Api(_) | child::Error::Failed(_) => {
             let message = format!(
-                "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
-                 cluster refuses it, such as an admission webhook or a quota"
+                "the API of the cluster rejected {action}: {error}; retrying. If it persists, check the cluster for \
+                 what rejects it, such as an admission webhook or a quota"
             );
             return Problem::waits(condition, Reason::ApiRefused, message);
         }
@@ -183,7 +182,7 @@ mod tests {
                 (ConditionType::AgentsReady, Reason::GpuUnavailable)
             );
             assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
-            assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
+            assert!(problem.message.contains("remove gpus from the spec"), "{problem:?}");
         }
         for said in
             ["No space left on device", "No such image: corp/k3s-nvidia-gpu:1", "k3d-gpu-agent-0 failed"]
@@ -205,7 +204,7 @@ mod tests {
             (ConditionType::ControlPlaneReady, Reason::NodeImageInvalid)
         );
         assert!(
-            problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
+            problem.stalled() && problem.message.contains("use an image that contains /bin/sh"),
             "{problem:?}"
         );
     }
@@ -217,11 +216,7 @@ mod tests {
         let mut plan = Plan::default();
         plan.waits(ConditionType::AgentsReady, Reason::Scaling, "other");
         plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, "other");
-        plan.waits(
-            ConditionType::ControlPlaneReady,
-            Reason::ScalingServers,
-            "k3d-dev-server-1 is being taken away",
-        );
+        plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, "removing k3d-dev-server-1");
         let told = |error, problems: &[Problem]| {
             let problem = child(&delete, &error, Some(&names), problems);
             assert_eq!(
@@ -238,7 +233,7 @@ mod tests {
         for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
             let (reason, message) = told(refused, &plan.problems);
             assert_eq!(reason, Reason::ApiRefused);
-            let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
+            let words = "the API of the cluster rejected DeleteNode k3d-dev-server-1: 403 no; ";
             assert!(message.starts_with(words), "{message}");
         }
         let silent = child::Error::Unreachable("no answer within 5 s".into());

@@ -46,7 +46,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let container = Target::of(&detail.container);
         let write = Action::Exec { container, command: hosts_file::write(&mended) };
         plan.step(write, &[], "its /etc/hosts was changed");
-        let message = format!("{name} gets the lines of its /etc/hosts back");
+        let message = format!("restoring /etc/hosts on {name}");
         plan.waits(condition_of(spec.role), Reason::Updating, message);
     }
 }
@@ -65,7 +65,7 @@ pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) ->
     taken
         .map(|r| {
             format!(
-                "spec.hostAliases: {} is the name of the Registry {}, which leads to its container: take it out",
+                "spec.hostAliases: {} is the hostname of the Registry {} and resolves to its container; remove it",
                 r.hostname, r.name
             )
         })
@@ -95,6 +95,6 @@ mod tests {
         let used = UsedRegistry { name: "r".into(), hostname: "k3d-r".into(), ..UsedRegistry::default() };
         assert_eq!(taken(&aliases(&[("k3d-x", "10.0.0.5")]), std::slice::from_ref(&used)), [""; 0]);
         let said = taken(&aliases(&[("k3d-r", "10.0.0.5")]), &[used]);
-        assert!(said.len() == 1 && said[0].contains("k3d-r is the name of the Registry r"), "{said:?}");
+        assert!(said.len() == 1 && said[0].contains("k3d-r is the hostname of the Registry r"), "{said:?}");
     }
 }

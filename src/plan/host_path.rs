@@ -36,11 +36,11 @@ pub fn allowed<'a>(path: &str, allowed: &'a [String]) -> Option<&'a str> {
 /// The problem that a path is which may not be mounted. `field` is where the spec names it.
 pub fn refusal(field: &str, path: &str, allowed: &[String]) -> Problem {
     let instead = if allowed.is_empty() {
-        "allows none (start it with --allow-host-path to allow some)".to_owned()
+        "allows no host directories; an administrator can allow some with --allow-host-path".to_owned()
     } else {
-        format!("allows only what is in {} (--allow-host-path)", allowed.join(", "))
+        format!("only allows {} and directories below (--allow-host-path)", allowed.join(", "))
     };
-    let message = format!("{field}: {path} may not be mounted, since the operator {instead}");
+    let message = format!("{field}: {path} must not be mounted: the operator {instead}");
     Problem::stalls(ConditionType::Accepted, Reason::HostPathNotAllowed, message)
 }
 
@@ -102,20 +102,21 @@ impl Look {
             Some(HostPath::Directory) => return true,
             Some(HostPath::Missing(part)) => {
                 let message = format!(
-                    "there is no directory {part} on the Docker host: make it with `mkdir -p {path}`"
+                    "the directory {part} does not exist on the Docker host; create it with `mkdir -p {path}`"
                 );
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::NoDirectory(part)) => {
-                let message = format!("{part} on the Docker host is no directory: make {path} one");
+                let message =
+                    format!("{part} on the Docker host is not a directory; make {path} a directory");
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::Link(part)) => {
                 let message = format!(
-                    "{part} on the Docker host is a symbolic link, which could lead out of what the operator allows: \
-                     {instead}"
+                    "{part} on the Docker host is a symbolic link, which could point outside the directories that \
+                     the operator allows; {instead}"
                 );
                 plan.stalls(condition, Reason::HostPathNotAllowed, message);
                 return false;
@@ -128,7 +129,7 @@ impl Look {
 
     fn look(&self, plan: &mut Plan, path: &str, condition: ConditionType, site: &Site<'_>) {
         let looker = &self.looker;
-        let looking = format!("looking at {path} on the Docker host");
+        let looking = format!("checking {path} on the Docker host");
         // Several paths, and several containers that mount them, ask for the one that looks.
         let planned = |plan: &Plan| plan.steps.iter().any(|s| s.action.subject() == looker.name);
         match site.own(&looker.name) {
@@ -182,7 +183,7 @@ mod tests {
             assert_eq!(allowed(path, &prefixes), None, "{path}");
         }
         assert_eq!(allowed("/srv/a", &[]), None);
-        assert!(refusal("spec.x", "/etc", &[]).message.starts_with("spec.x: /etc may not be mounted"));
+        assert!(refusal("spec.x", "/etc", &[]).message.starts_with("spec.x: /etc must not be mounted"));
         assert!(refusal("spec.x", "/etc", &[]).message.contains("--allow-host-path"));
         assert!(refusal("spec.x", "/etc", &prefixes).message.contains("/srv, /srv/deep, /data"));
     }

@@ -65,19 +65,19 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
         if held.is_some_and(|h: &Held| !h.ours) && !map.claimed {
             if map.content.is_some() {
                 plan.notes.push(format!(
-                    "{key} of the cluster's ConfigMap {namespace}/{name} was written by somebody else and is left as it \
-                     is: delete the ConfigMap to have it written anew"
+                    "{key} in the ConfigMap {namespace}/{name} of the cluster is not managed by the operator and is \
+                     left unchanged; delete the ConfigMap to let the operator recreate it"
                 ));
             }
             continue;
         }
         let why = match (held, &map.content) {
             (None, _) => "it did not exist",
-            (_, None) => "none of the cluster's registries belongs there any more",
+            (_, None) => "the cluster no longer advertises a registry",
             (Some(_), Some(_)) => "it was out of date",
         };
         plan.step(Action::SetConfig(map.clone()), &[], why);
-        let message = format!("{namespace}/{name} in the cluster is being brought up to date");
+        let message = format!("updating the ConfigMap {namespace}/{name} in the cluster");
         plan.waits(ConditionType::RegistriesReady, Reason::Updating, message);
     }
 }

@@ -121,7 +121,7 @@ fn network<'a>(
     own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
     for surplus in own.iter().skip(1).filter(|n| !used(n)) {
         let remove = Action::RemoveNetwork { id: surplus.id.clone(), name: surplus.name.clone() };
-        plan.step(remove, &[], "there were two");
+        plan.step(remove, &[], "it is a duplicate");
     }
     if let Some(first) = own.first() {
         return Some(first);
@@ -134,11 +134,7 @@ fn network<'a>(
         );
         return None;
     }
-    plan.waits(
-        ConditionType::NetworkReady,
-        Reason::Creating,
-        format!("the network {} is being made", spec.name),
-    );
+    plan.waits(ConditionType::NetworkReady, Reason::Creating, format!("creating the network {}", spec.name));
     plan.step(Action::CreateNetwork(spec.clone()), &[], "it did not exist");
     None
 }
@@ -159,8 +155,8 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
     for name in &desired.awaited {
         let message = format!(
-            "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
-             other nodes"
+            "waiting for {name} before published ports lead to it: its kube-proxy has not set up all Services yet, \
+             or it does not reach the Pods of the other nodes"
         );
         plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, message);
     }
@@ -175,8 +171,8 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
     let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
     format!(
-        "{} is being replaced, since its published ports or its image changed: Docker gives up {} and publishes {}, one \
-         after the other, and none of them answers meanwhile, that of the API included; wait",
+        "replacing {} because its published ports or its image changed: Docker unpublishes {} and publishes {}, one \
+         after the other; no port responds meanwhile, including that of the API",
         new.name,
         ports(old.wanted_ports.len()),
         ports(new.ports.len())
@@ -187,13 +183,13 @@ fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
 /// of strangers first, which otherwise stay as they are. Volumes for which `keep` is true stay.
 pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl Fn(&str) -> bool) {
     let mut gone: BTreeMap<&str, usize> = BTreeMap::new();
-    let why = "its object was deleted";
+    let why = "the object was deleted";
     for container in observed.containers.iter().filter(|c| owner.owns(&c.labels)) {
         if container.state == State::Removing {
             plan.waits(
                 ConditionType::Ready,
                 Reason::Deleting,
-                format!("{} is being removed", container.name),
+                format!("waiting for Docker to remove {}", container.name),
             );
             continue;
         }
@@ -207,7 +203,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
             if stranger.networks.contains_key(&network.id) && !owner.owns(&stranger.labels) {
                 let container = Target::of(stranger);
                 let off = Action::Disconnect { network: network.id.clone(), container };
-                after.push(plan.step(off, &[], "the cluster's network is removed"));
+                after.push(plan.step(off, &[], "the network of the cluster is being removed"));
             }
         }
         let remove = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };

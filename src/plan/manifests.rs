@@ -149,10 +149,10 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let (Child::Reachable(state), Some(objects)) = (&inputs.observed.child, &seen.objects) else {
         let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
         if let Some(why) = seen.trouble.as_ref().filter(|_| held || !refs.is_empty()) {
-            let message = format!("nobody tells which objects of manifests are there: {why}");
+            let message = format!("cannot list the objects of manifests: {why}");
             plan.waits(ConditionType::ManifestsReady, Reason::ApiNotAnswering, message);
         } else if !refs.is_empty() {
-            let message = "manifests are applied when the cluster's API answers";
+            let message = "waiting for the API of the cluster before applying manifests";
             plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
         return;
@@ -184,27 +184,27 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut changed = before.clone();
     for (container, file) in todo.writes {
         let name = manifests::name_of(&file.path).unwrap_or_default();
-        let why = format!("its manifest {name} is to be applied");
+        let why = format!("to apply the manifest {name}");
         changed.push(plan.step(Action::Upload { container, files: vec![file] }, &before, why));
         updating(plan);
     }
     for (container, paths) in todo.removes {
-        let why = "a manifest was taken out of the spec";
+        let why = "a manifest was removed from the spec";
         changed.push(plan.step(Action::RemoveFiles { container, paths }, &before, why));
         updating(plan);
     }
     for (object, found) in &leaving {
-        let message = format!("{object} is being deleted, since no manifest has it any more");
+        let message = format!("deleting {object}: no manifest contains it any more");
         plan.waits(ConditionType::ManifestsReady, Reason::Deleting, message);
         if !found.going {
             let delete = Action::DeleteObject { object: (*object).clone(), uid: found.uid.clone() };
-            plan.step(delete, &changed, "no manifest has it any more");
+            plan.step(delete, &changed, "no manifest contains it any more");
         }
     }
     tell_missing(plan, refs, &missing);
     for name in &todo.unseen {
         if !known.is_empty() {
-            let message = format!("{name} gets its manifests when it is Ready");
+            let message = format!("waiting for {name} to be Ready before writing manifests to it");
             plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
     }
@@ -219,7 +219,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 }
 
 fn updating(plan: &mut Plan) {
-    plan.waits(ConditionType::ManifestsReady, Reason::Updating, "the manifests are being brought up to date");
+    plan.waits(ConditionType::ManifestsReady, Reason::Updating, "updating manifests");
 }
 
 /// Those of the dropped objects that have to go. One and the same object may be named in several ways, by another
@@ -249,8 +249,8 @@ fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef
                 n => format!(" and {n} more"),
             };
             let message = format!(
-                "K3s has not applied the manifest {} yet: there is no {first}{more}. If it lasts, the log of the \
-                 server and the Events of the Addon localcluster-{} tell why",
+                "waiting for K3s to apply the manifest {}: missing {first}{more}; if it persists, see the log of \
+                 the server and the Events of the Addon localcluster-{}",
                 manifest.name, manifest.name
             );
             plan.waits(ConditionType::ManifestsReady, Reason::ManifestNotApplied, message);

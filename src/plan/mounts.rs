@@ -49,7 +49,7 @@ impl Mounts {
     pub fn allow(&self, plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
         let host = Site { network: None, ..*site };
         let condition = condition_of(node.container.role);
-        let instead = "name the path that it leads to";
+        let instead = "use the path that it points to";
         // All of them, so that all that is wrong is said at once.
         let unsound = node.container.binds.values().filter(|bind| {
             // What is not looked at may not be mounted, see [`plan`].

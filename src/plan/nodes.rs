@@ -58,7 +58,11 @@ pub fn plan(
     for node in desired.nodes() {
         let server = node.container.role == Role::Node(NodeRole::Server);
         if !server && !rooted {
-            plan.waits(ConditionType::AgentsReady, Reason::Pending, "agents are made when a server can be");
+            plan.waits(
+                ConditionType::AgentsReady,
+                Reason::Pending,
+                "waiting for a server before creating agents",
+            );
             break;
         }
         let before = plan.problems.len();
@@ -82,7 +86,7 @@ pub fn plan(
         if let Some(words) = refused.and_then(|id| inputs.observed.refused_arguments.get(id)) {
             let pool = if server { "servers" } else { "agents" };
             let message = format!(
-                "{} does not start: K3s refuses its arguments ({words}); correct spec.{pool}.args",
+                "{} does not start: K3s rejects its arguments ({words}); correct spec.{pool}.args",
                 node.container.name
             );
             plan.stalls(condition_of(node.container.role), Reason::ArgumentsRefused, message);
@@ -98,7 +102,8 @@ pub fn plan(
     match &inputs.observed.child {
         Child::Reachable(state) => {
             if !state.pods_can_start {
-                let message = "no Pod can be made yet: the service account default/default does not exist";
+                let message =
+                    "waiting for the service account default/default: Pods cannot be created without it";
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ServiceAccountMissing, message);
                 settled = false;
             }
@@ -118,13 +123,13 @@ pub fn plan(
         Child::Unknown => {
             settled = false;
             if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
-                let message = "the servers have not written a kubeconfig yet";
+                let message = "waiting for the servers to write a kubeconfig";
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, message);
             }
         }
     }
     if inputs.observed.child.state().is_none() && !desired.agents.is_empty() {
-        let message = "the cluster's API does not answer: whether the agents are Ready is not known";
+        let message = "the API of the cluster does not respond: the readiness of the agents is unknown";
         plan.unknown(ConditionType::AgentsReady, Reason::ApiNotAnswering, message);
     }
     let room = if settled { desired.max_unavailable.saturating_sub(down) } else { 0 };
@@ -193,7 +198,7 @@ fn converge(
         return Standing::Blocked;
     }
     let why = if spec.command.iter().any(|arg| arg == CGROUP_V1) {
-        "it did not exist; its kubelet is told to run on cgroup v1, which it refuses by itself"
+        "it did not exist; fail-cgroupv1=false lets its kubelet run on cgroup v1"
     } else {
         "it did not exist"
     };
@@ -211,9 +216,9 @@ fn converge(
 fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
     let name = &node.container.name;
     let registered = inputs.observed.node(name)?;
-    let message = format!("{name} has lost the password of its Node: it is let in with another one");
+    let message = format!("{name} lost its node password: rejoining it with a new one");
     plan.waits(condition_of(node.container.role), Reason::NodePasswordLost, message);
-    Some(forget(plan, name, registered, "its password is lost", inputs))
+    Some(forget(plan, name, registered, "its node password is lost", inputs))
 }
 
 /// Plans what has the cluster let a node in with another password; the step.
@@ -255,8 +260,8 @@ fn judge(
     let node = state.nodes.get(name);
     if let Some(ip) = node.and_then(|node| stranger(node, detail)) {
         let message = format!(
-            "the Node {name} belongs to another machine, which joined from {ip}: remove it from the cluster there, and delete \
-             the Node, or {name} cannot join under its name"
+            "the Node {name} belongs to another machine, which joined from {ip}, so {name} cannot join under its \
+             name; stop K3s on that machine and delete the Node"
         );
         plan.stalls(condition, Reason::NameConflict, message);
         return;
@@ -269,8 +274,9 @@ fn judge(
         }
     }
     if rejected {
-        let message =
-            format!("the cluster refuses the password of {name}, which its Node was not registered with");
+        let message = format!(
+            "the cluster rejects the node password of {name}: its Node was registered with another one"
+        );
         plan.waits(condition, Reason::NodePasswordLost, message);
     }
     if detail.container.state != State::Running {
@@ -281,7 +287,7 @@ fn judge(
         return;
     }
     let Some(node) = node else {
-        plan.waits(condition, Reason::NodeStarting, format!("{name} has not registered as a Node yet"));
+        plan.waits(condition, Reason::NodeStarting, format!("waiting for {name} to register as a Node"));
         return;
     };
     if let Some((reason, message)) = unready(node, detail, desired.version.as_deref()) {
@@ -294,12 +300,12 @@ fn judge(
     if !is_configured(node, &spec.config) {
         let configure = Action::Configure { node: name.clone(), config: spec.config.clone() };
         plan.step(configure, &[], "its labels or taints differ");
-        plan.waits(condition, Reason::Updating, format!("{name} gets its labels and taints"));
+        plan.waits(condition, Reason::Updating, format!("updating labels and taints of {name}"));
     }
     registries::refresh(plan, desired, detail, inputs);
     if node.draining_since.is_some() {
-        plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
-        plan.waits(condition, Reason::Updating, format!("{name} is closed for Pods"));
+        plan.step(Action::Uncordon { node: name.clone() }, &[], "it is ready for Pods again");
+        plan.waits(condition, Reason::Updating, format!("{name} is cordoned; uncordoning"));
     }
 }
 
@@ -312,11 +318,13 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
     let cure = match pressure.as_str() {
         "DiskPressure" => "free disk space on the Docker host, or lower the kubelet's eviction thresholds",
         "MemoryPressure" => "free memory on the Docker host, or raise the memory of the pool",
-        "PIDPressure" => "end processes in the node, or raise the limit of processes on the Docker host",
-        _ => "look at the Pods of its network plugin",
+        "PIDPressure" => "stop processes in the node, or raise the PID limit of the Docker host",
+        _ => "check the Pods of its network plugin",
     };
-    let message =
-        format!("{name} is Ready under {}, and gets no new Pods: {cure}", node.pressures.join(", "));
+    let message = format!(
+        "{name} is Ready but reports {}, so no new Pods are scheduled to it; {cure}",
+        node.pressures.join(", ")
+    );
     plan.waits(condition_of(spec.container.role), Reason::NodePressure, message);
 }
 

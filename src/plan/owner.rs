@@ -40,8 +40,8 @@ impl Owner {
 pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<String, String>) -> String {
     let id = if id == name { String::new() } else { format!(" ({})", short(id)) };
     let object = labels.get(names::OWNER).filter(|_| labels.contains_key(names::UID));
-    let holder = object.map_or_else(
-        || "somebody else".to_owned(),
+    let manager = object.map_or_else(
+        || "not managed by this object".to_owned(),
         |object| {
             let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
             let kind = if registry || labels.contains_key(VOLUME_OF) { "Registry" } else { "LocalCluster" };
@@ -50,12 +50,12 @@ pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<
             } else {
                 " of another management cluster"
             };
-            format!("the {kind} {object}{elsewhere}")
+            format!("managed by the {kind} {object}{elsewhere}")
         },
     );
     format!(
-        "a {what} named {name}{id} exists on this Docker host and belongs to {holder}; it is left alone. \
-         Remove or rename it, or give this object another name"
+        "a {what} named {name}{id} already exists on this Docker host and is {manager}; it is left unchanged. \
+         Remove or rename it, or use another name for this object"
     )
 }
 

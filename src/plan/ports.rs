@@ -68,13 +68,13 @@ pub fn judge(
             .find(|c| !owner.owns(&c.labels) && c.ports.iter().any(|p| is_bound_by(p, binding)));
         match container {
             Some(c) => Some(format!("the container {} ({})", c.name, short(&c.id))),
-            None => refused.contains(binding).then(|| "something else on the Docker host".to_owned()),
+            None => refused.contains(binding).then(|| "another process on the Docker host".to_owned()),
         }
     };
     allocation.api_held = holder(&(Protocol::Tcp, valid.api_ip, allocation.api_port));
     if let Some(who) = &allocation.api_held {
         let message = format!(
-            "the API is not published: its port {}:{} is held by {who}. Free it, or write another one as api.hostPort",
+            "the API is not published: port {}:{} is in use by {who}; free it, or change spec.api.hostPort",
             valid.api_ip, allocation.api_port
         );
         plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
@@ -85,10 +85,11 @@ pub fn judge(
         if let Some(problem) = problem(&allocated.held, port.host_ip) {
             let name = &port.name;
             let what = match port.further {
-                0 => format!("the port {name} is not published"),
-                _ => format!("the range {name} is published without {}", list(allocated.held.keys())),
+                0 => format!("port {name} is not published"),
+                _ => format!("port range {name} is published without {}", list(allocated.held.keys())),
             };
-            let message = format!("{what}: {problem}. All others are. Free it, or change its hostPort");
+            let message =
+                format!("{what}: {problem}; free it, or change its hostPort. All other ports are published");
             plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
         }
     }
@@ -110,7 +111,7 @@ fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     }
     let said = by.iter().map(|(who, ports)| {
         let are = if ports.len() == 1 { "is" } else { "are" };
-        format!("{ip}:{} {are} held by {who}", list(ports))
+        format!("{ip}:{} {are} in use by {who}", list(ports))
     });
     (!held.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))
 }
@@ -189,10 +190,10 @@ mod tests {
             problem(&held, Ipv4Addr::LOCALHOST)
         };
         assert_eq!(said(&[]), None);
-        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is held by a");
+        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is in use by a");
         assert_eq!(
             said(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a"), (65535, "a")]).unwrap(),
-            "127.0.0.1:1-2, 4, 6, 65535 are held by a; 127.0.0.1:3 is held by b"
+            "127.0.0.1:1-2, 4, 6, 65535 are in use by a; 127.0.0.1:3 is in use by b"
         );
     }
 }

@@ -26,14 +26,14 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let name = &node.container.name;
         let held = site.own(name).and_then(|d| Some((d, seen.nodes.get(&d.container.id)?)));
         let Some((detail, held)) = held else {
-            let message = format!("{name} gets its images when it is Ready");
+            let message = format!("waiting for {name} to be Ready before importing images");
             plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
             continue;
         };
         let held = match held {
             Ok(held) => held,
             Err(why) => {
-                let message = format!("the containerd of {name} does not tell its images: {why}");
+                let message = format!("cannot list the images in containerd on {name}: {why}");
                 plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
                 continue;
             }
@@ -59,13 +59,13 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
     let key = (container.id.clone().unwrap_or_default(), image.clone());
     match inputs.observed.preload.imports.get(&key) {
         Some(ImportState::Failed(why)) => {
-            let message = format!("putting {image} into {}: {why}", container.name);
+            let message = format!("failed to import {image} on {}: {why}; retrying", container.name);
             plan.waits(ConditionType::ImagesReady, Reason::ImageImportFailed, message);
             // Whoever does it knows when the next try is due.
             plan.imports.push(import);
         }
         state => {
-            let message = format!("putting {image} into {}", container.name);
+            let message = format!("importing {image} on {}", container.name);
             plan.waits(ConditionType::ImagesReady, Reason::ImageImporting, message);
             if state.is_none() {
                 plan.imports.push(import);
@@ -79,7 +79,7 @@ fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
     if let Some(ImageState::Failed(error)) = state {
         let mut problem = pull_failed(ConditionType::ImagesReady, image, error);
-        problem.message.push_str("; or pull or build it on the Docker host, which does not have it");
+        problem.message.push_str("; alternatively, pull or build it on the Docker host");
         plan.problems.push(problem);
     } else {
         plan.waits(ConditionType::ImagesReady, Reason::ImagePulling, format!("pulling {image}"));

@@ -130,8 +130,12 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
     }
     let name = &detail.container.name;
     let container = Target::of(&detail.container);
-    plan.step(Action::Upload { container, files: stale }, &[], "its registries changed");
-    plan.waits(ConditionType::RegistriesReady, Reason::Updating, format!("{name} is told of its registries"));
+    plan.step(Action::Upload { container, files: stale }, &[], "its registry configuration changed");
+    plan.waits(
+        ConditionType::RegistriesReady,
+        Reason::Updating,
+        format!("updating registry configuration on {name}"),
+    );
 }
 
 /// Says which nodes ask their proxy for a registry of the cluster: those that were made before the cluster used it. What
@@ -153,9 +157,9 @@ pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, si
             }
             let asked = asked.join(",");
             let message = format!(
-                "{name} asks its proxy for {asked}: it was made before the cluster used that, and what goes past a proxy \
-                 is read when a node starts. Add {asked} to NO_PROXY in spec.{pool}.env, which replaces the {pool} one \
-                 after the other"
+                "{name} sends requests for {asked} to its proxy: nodes read NO_PROXY only when they start, and \
+                 {name} was created before the cluster used it; add {asked} to NO_PROXY in spec.{pool}.env, which \
+                 replaces the {pool} one at a time"
             );
             plan.stalls(ConditionType::RegistriesReady, Reason::RegistryBehindProxy, message);
         }

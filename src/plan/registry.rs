@@ -163,7 +163,10 @@ fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
         plan.stalls(
             ConditionType::ContainerReady,
             Reason::PortConflict,
-            format!("no host port from {first} to {last} is free: set spec.hostPort, or widen --port-range"),
+            format!(
+                "no free host port between {first} and {last}: all are in use; set spec.hostPort, or widen \
+                --port-range"
+            ),
         );
     }
     port
@@ -184,8 +187,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     let own = site.own(&spec.name);
     if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
         let message = format!(
-            "{} is the name of the management cluster's Node, and no registry's: make a new Registry with another \
-             hostname",
+            "{} is the name of the Node of the management cluster; create a new Registry with another hostname",
             spec.name
         );
         plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, message);

@@ -41,7 +41,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         && matches!(inputs.observed.child, Child::Reachable(_));
     let condition = ConditionType::ControlPlaneReady;
     let (Some(running), true) = (running, settled) else {
-        plan.waits(condition, Reason::Updating, "the join token is exchanged when everything else is done");
+        plan.waits(
+            condition,
+            Reason::Updating,
+            "waiting for all other changes to complete before rotating the join token",
+        );
         return;
     };
     let container = Target::of(&running.container);
@@ -53,6 +57,6 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     };
     let upload = plan.step(Action::Upload { container: container.clone(), files: vec![file] }, &[], "");
     let command = ["sh", "-c", SCRIPT].map(str::to_owned).to_vec();
-    plan.step(Action::Exec { container, command }, &[upload], "the value of the token's Secret changed");
-    plan.waits(condition, Reason::Updating, "the join token is being exchanged");
+    plan.step(Action::Exec { container, command }, &[upload], "the value in the token Secret changed");
+    plan.waits(condition, Reason::Updating, "rotating the join token");
 }

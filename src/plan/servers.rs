@@ -128,21 +128,25 @@ impl<'a> Servers<'a> {
             .collect();
         if others.is_empty() {
             // Whoever comes first begins the cluster: always the same one.
-            return index == 0 || waits(plan, format!("{name} joins when {} votes in etcd", self.name(0)));
+            return index == 0
+                || waits(
+                    plan,
+                    format!("waiting for {} to become an etcd voter before {name} joins", self.name(0)),
+                );
         }
         if !self.reachable() {
-            return waits(plan, format!("{name} joins when the cluster's API answers"));
+            return waits(plan, format!("waiting for the API of the cluster before {name} joins"));
         }
         if self.node(name).is_some() {
             // Its member of etcd goes with its Node. Until then its name is taken there.
-            let message = format!("the data of {name} is lost: what etcd knows of it is being removed");
+            let message = format!("the data of {name} is lost: removing its etcd member");
             leases::delete_node(plan, name, &[], "its data is lost", self.inputs);
             return waits(plan, message);
         }
         let missing = |other: &String| !self.is_counted_on(other);
         let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
         if let Some(other) = waiting {
-            return waits(plan, format!("{name} joins when {other} votes in etcd"));
+            return waits(plan, format!("waiting for {other} to become an etcd voter before {name} joins"));
         }
         self.joining = Some(name.to_owned());
         true
@@ -151,10 +155,10 @@ impl<'a> Servers<'a> {
     /// Says what is missing for a Ready server to be a member.
     pub fn judge(&self, plan: &mut Plan, node: &Node, name: &str) {
         if self.etcd && !votes(node) {
-            let message = format!("{name} does not vote in etcd yet");
+            let message = format!("waiting for {name} to become an etcd voter");
             plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         } else if self.etcd && self.site.own(name).is_some_and(|d| !answers(self.inputs.observed, node, d)) {
-            let message = format!("the API of {name} is not up yet");
+            let message = format!("waiting for the API of {name} to respond");
             plan.waits(ConditionType::ControlPlaneReady, Reason::NodeStarting, message);
         }
     }
@@ -165,7 +169,7 @@ impl<'a> Servers<'a> {
     pub fn is_expelled(&self, plan: &mut Plan, node: &NodeSpec) -> bool {
         let name = &node.container.name;
         if self.is_forgotten(name) {
-            let message = format!("{name} is unknown to the cluster and joins anew");
+            let message = format!("{name} has no Node in the cluster: rejoining it as a new etcd member");
             plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
             match self.site.own(name).filter(|d| d.container.state == State::Running) {
                 // The only one that voted when its Node was deleted votes still, and the others may need it. Started
@@ -173,16 +177,16 @@ impl<'a> Servers<'a> {
                 Some(detail) if !self.majority_beside_unknown(name) => {
                     lifecycle::restart(plan, detail, &[], NOT_JOINED)
                 }
-                _ => self.take_away(plan, name, "the cluster does not know it any more"),
+                _ => self.take_away(plan, name, "its Node no longer exists"),
             }
             return true;
         }
         let Some(seen) = self.node(name).filter(|n| self.etcd && (n.leaving || n.left)) else { return false };
         let done = if seen.left { "was" } else { "is being" };
-        let message = format!("{name} {done} taken out of etcd and joins anew");
+        let message = format!("{name} {done} removed from etcd and rejoins as a new member");
         plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         if seen.left {
-            self.take_away(plan, name, "it was taken out of etcd");
+            self.take_away(plan, name, "it was removed from etcd");
         }
         true
     }
@@ -254,12 +258,12 @@ impl<'a> Servers<'a> {
             let idle =
                 self.existing.keys().map(|i| self.name(*i)).find(|other| other != name && !self.works(other));
             if idle.is_none() && !self.majority_without(name) {
-                let message = format!("{name} is to be replaced, once the others can agree without it");
+                let message = format!("waiting for etcd quorum without {name} before replacing it");
                 plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
             if let Some(other) = idle {
-                let message = format!("{name} is to be replaced, once {other} works");
+                let message = format!("waiting for {other} to be ready before replacing {name}");
                 plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
@@ -286,7 +290,7 @@ impl<'a> Servers<'a> {
             return false;
         }
         let container = Target::of(&detail.container);
-        plan.step(Action::Start { container }, &[], "it had stopped");
+        plan.step(Action::Start { container }, &[], "it was not running");
         true
     }
 
@@ -382,7 +386,11 @@ impl<'a> Servers<'a> {
         let to = versions::of_image(image).map_or_else(|| "another-image".into(), |v| versions::tag(&v));
         let container = Target::of(&detail.container);
         let command = ["k3s", "etcd-snapshot", "save", &format!("--name=before-{to}")].map(String::from);
-        Some(plan.step(Action::Exec { container, command: command.into() }, &[], "before the upgrade"))
+        Some(plan.step(
+            Action::Exec { container, command: command.into() },
+            &[],
+            "etcd snapshot before the upgrade",
+        ))
     }
 
     /// Plans the removal of servers that are no longer wanted, the newest first, one at a time: drained, taken out of
@@ -405,14 +413,14 @@ impl<'a> Servers<'a> {
         let waits = |plan: &mut Plan, message: String| {
             plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
         };
-        waits(plan, format!("{name} is being taken away"));
+        waits(plan, format!("removing {name}"));
         if !self.reachable() {
-            return waits(plan, format!("{name} is taken away when the cluster's API answers"));
+            return waits(plan, format!("waiting for the API of the cluster before removing {name}"));
         }
         if resting.is_some() {
             let asleep =
                 self.site.own(&name).filter(|d| self.site.is_placed(d) && self.may_vote_unseen(&name));
-            let why = "it has to leave etcd, which it can while it runs";
+            let why = "it can only leave etcd while it is running";
             let wake = asleep.and_then(|d| match d.container.state {
                 State::Exited if d.restarts => Some(Action::Start { container: Target::of(&d.container) }),
                 State::Paused => Some(Action::Unpause { container: Target::of(&d.container) }),
@@ -420,7 +428,7 @@ impl<'a> Servers<'a> {
             });
             match wake {
                 Some(action) => drop(plan.step(action, &[], why)),
-                None => self.take_away(plan, &name, "the cluster has fewer servers now"),
+                None => self.take_away(plan, &name, "it is a surplus server"),
             }
             return;
         }
@@ -428,27 +436,30 @@ impl<'a> Servers<'a> {
         let works = self.works(&name);
         let node = self.node(&name);
         if let Some(missing) = stays.into_iter().find(|s| !self.is_counted_on(s)) {
-            return waits(plan, format!("{name} is taken away once {missing} works"));
+            return waits(plan, format!("waiting for {missing} to be ready before removing {name}"));
         }
         if let Some(node) = node.filter(|n| n.voter.is_some() && !n.left) {
             let runs = self.site.own(&name).filter(|d| d.container.state == State::Running);
             if node.leaving && runs.is_some() {
-                return waits(plan, format!("{name} is being taken out of etcd"));
+                return waits(plan, format!("removing {name} from etcd"));
             }
             if let Some(detail) = runs {
                 if !self.may_leave(&name) {
-                    return waits(plan, format!("{name} is taken away once the others can agree without it"));
+                    return waits(plan, format!("waiting for etcd quorum without {name} before removing it"));
                 }
                 if works && !drained(plan, &name, ConditionType::ControlPlaneReady, self.inputs) {
                     return;
                 }
-                return self.leave(plan, detail, after, "the cluster has fewer servers now");
+                return self.leave(plan, detail, after, "it is a surplus server");
             }
         }
         if self.may_vote_unseen(&name) {
-            return waits(plan, format!("{name} is taken away once it tells whether it votes"));
+            return waits(
+                plan,
+                format!("waiting for {name} to report whether it is an etcd voter before removing it"),
+            );
         }
-        self.take_away(plan, &name, "the cluster has fewer servers now");
+        self.take_away(plan, &name, "it is a surplus server");
     }
 
     /// Plans that K3s takes a server out of etcd while it runs.

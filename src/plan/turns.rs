@@ -49,8 +49,7 @@ pub fn works(observed: &Observed) -> bool {
 }
 
 /// What is said of a cluster that has to wait.
-const WAITS: &str =
-    "other clusters are starting on this Docker host, as many as it has cores; this one follows";
+const WAITS: &str = "queued: as many clusters as the host has CPUs are already starting";
 
 /// Leaves for later what the plan would do, but for the network.
 pub fn wait(plan: &mut Plan) {

@@ -81,7 +81,8 @@ pub fn allocate(
                 ConditionType::LoadBalancerReady,
                 Reason::PortConflict,
                 format!(
-                    "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
+                    "no free host port between {first} and {last}: all are in use; set a host port in the spec, or \
+                     widen --port-range"
                 ),
             );
         }
@@ -146,8 +147,8 @@ fn subnet(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} overlaps with {} of the Docker network {}: remove that network, or make the \
-                 cluster anew with another spec.network.subnet",
+                "subnet {subnet} overlaps {} of the Docker network {}; remove that network, or recreate the cluster \
+                 with another spec.network.subnet",
                 other_subnets.join(", "),
                 other.name
             ),
@@ -159,8 +160,8 @@ fn subnet(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} overlaps with {other}, which spec.servers.args gives to Pods or Services: give them \
-                 another network"
+                "subnet {subnet} overlaps {other}, the Pod or Service network in spec.servers.args; change \
+                 --cluster-cidr or --service-cidr"
             ),
         );
         return None;
@@ -172,14 +173,14 @@ fn subnet(
 fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
     if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
         let message = format!(
-            "{other}, which spec.servers.args gives to Pods or Services, has the whole pool {pool}: give them another \
-             network, or set spec.network.subnet"
+            "no free subnet: {other}, the Pod or Service network in spec.servers.args, covers the network pool \
+             {pool}; change --cluster-cidr or --service-cidr, or set spec.network.subnet"
         );
         return (Reason::SubnetConflict, message);
     }
     let message = format!(
-        "no /24 of the pool {pool} is free: delete a cluster, widen --network-pool, or set spec.network.subnet to a \
-         subnet that --allow-subnet allows"
+        "no free subnet: every /24 of the network pool {pool} is in use; delete a cluster, widen --network-pool, or \
+         set spec.network.subnet to a subnet that --allow-subnet allows"
     );
     (Reason::AddressPoolExhausted, message)
 }
@@ -193,9 +194,9 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
             ConditionType::NetworkReady,
             Reason::SubnetNotAllowed,
             format!(
-                "the subnet {subnet} is in no range that specs may choose from: make the cluster anew with a subnet of \
-                 {pool} or without spec.network.subnet, or have an admin start the operator with \
-                 --allow-subnet={subnet}"
+                "subnet {subnet} is not allowed: it is outside the ranges that the operator permits; recreate the \
+                 cluster with a subnet of {pool} or without spec.network.subnet, or have an administrator start the \
+                 operator with --allow-subnet={subnet}"
             ),
         );
         return false;
@@ -205,8 +206,8 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} has the address {ip} of {what}, which could not be reached any more: make the cluster \
-                 anew with another spec.network.subnet"
+                "subnet {subnet} contains {ip}, the address of {what}, which would become unreachable; recreate the \
+                 cluster with another spec.network.subnet"
             ),
         );
         return false;
@@ -218,6 +219,6 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
 fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
     let resolvers =
         settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
-    let node = settings.management.ip().map(|ip| (ip, "the management cluster's Node"));
+    let node = settings.management.ip().map(|ip| (ip, "the Node of the management cluster"));
     resolvers.chain(node).collect()
 }

@@ -46,16 +46,16 @@ fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) ->
 fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
     if wanted < running {
         let message = format!(
-            "the cluster runs {running}, and its data can't be read by {wanted}: set the version back to {running} or a \
-             later one, or make a new cluster"
+            "downgrade from {running} to {wanted} refused: the older version cannot read the data of the cluster; \
+             set the version to {running} or later, or create a new cluster"
         );
         return Some((Reason::DowngradeRefused, message));
     }
     let next = running.numbers[1] + 1;
     (wanted.numbers[0] == running.numbers[0] && wanted.numbers[1] > next).then(|| {
         let message = format!(
-            "the cluster runs {running}, and Kubernetes is upgraded one minor version at a time: go to a version of \
-             v{}.{next} first, and then to {wanted}",
+            "upgrade from {running} to {wanted} refused: Kubernetes upgrades one minor version at a time; upgrade \
+             to v{}.{next} first",
             running.numbers[0]
         );
         (Reason::UpgradeRefused, message)

@@ -135,11 +135,11 @@ fn a_name_conflict_tells_whose_the_name_is() {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let owner = Owner { manager: "m".into(), ..Owner::default() };
         let message = taken(&owner, kind, "k3d-dev", id, &labels);
-        message.split_once(" exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
+        message.split_once(" already exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
     };
     let (what, rest) = said("container", "0123456789abcdef", &[]);
     assert_eq!(what, "a container named k3d-dev (0123456789ab)");
-    assert!(rest.starts_with(" on this Docker host and belongs to somebody else;"), "{rest}");
+    assert!(rest.starts_with(" on this Docker host and is not managed by this object;"), "{rest}");
     let own = [(names::UID, "u"), (names::MANAGER, "m"), (names::OWNER, "team/dev")];
     for (more, manager, holder) in [
         ((names::CLUSTER, "x"), "m", "the LocalCluster team/dev;"),
@@ -151,6 +151,6 @@ fn a_name_conflict_tells_whose_the_name_is() {
         // The id of a volume is its name, of which no part is an id.
         let (what, rest) = said("volume", "k3d-dev", &labels);
         assert_eq!(what, "a volume named k3d-dev");
-        assert!(rest.contains(&format!("belongs to {holder}")), "{rest}");
+        assert!(rest.contains(&format!("is managed by {holder}")), "{rest}");
     }
 }

@@ -27,11 +27,11 @@ pub fn unready(node: &Node, detail: &ContainerDetail, version: Option<&str>) -> 
         return Some((Reason::NodeNotReady, format!("is not Ready: {}", node.message)));
     }
     if !reports(node, detail) {
-        return Some((Reason::NodeStarting, "has not reported since its container was started".into()));
+        return Some((Reason::NodeStarting, "has not reported since its container started".into()));
     }
     match version {
         Some(wanted) if node.version != wanted => {
-            Some((Reason::NodeNotReady, format!("runs {} and not {wanted}", node.version)))
+            Some((Reason::NodeNotReady, format!("runs {} instead of {wanted}", node.version)))
         }
         _ => None,
     }

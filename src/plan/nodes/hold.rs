@@ -27,7 +27,7 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
         );
         return Some((Reason::RegistryNotReady, message));
     }
-    let message = "it starts when all that its registries and files refer to is there";
+    let message = "waiting for the Secrets and ConfigMaps that spec.registries and spec.files reference";
     refs.inputs.is_none().then(|| (Reason::Pending, message.to_owned()))
 }
 

@@ -35,9 +35,9 @@ pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &I
     if node.draining_since.is_some_and(over) {
         return true;
     }
-    let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
+    let message = format!("draining {name}: {} pods left to evict", node.pods_to_evict);
     plan.waits(condition, Reason::Draining, message);
-    let why = if node.draining_since.is_none() { "it is to go" } else { "" };
+    let why = if node.draining_since.is_none() { "to replace or remove it" } else { "" };
     plan.step(Action::Drain { node: name.to_owned() }, &[], why);
     false
 }

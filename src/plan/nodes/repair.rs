@@ -79,8 +79,8 @@ pub fn plan(
         if !undone && (inputs.now < due || done >= MOST) {
             continue;
         }
-        let what = if hangs(name, inputs) { "it does not answer" } else { "its Node is not Ready" };
-        let why = format!("{what}, repair {} of {MOST}", done + 1);
+        let what = if hangs(name, inputs) { "its API does not respond" } else { "its Node is not Ready" };
+        let why = format!("{what} (repair {} of {MOST})", done + 1);
         if mend(plan, node, detail, done, &why, inputs, site, servers) {
             if !undone {
                 // A status tells whole seconds.
@@ -110,8 +110,10 @@ fn mend(
     let hangs = hangs(&spec.name, inputs);
     // It may vote, whatever its kubelet does. Where nobody answers, there is no majority that it could break.
     if one_of_several && !hangs && !servers.majority_without(&spec.name) {
-        let message =
-            format!("{} is not Ready, and is repaired once the others can agree without it", spec.name);
+        let message = format!(
+            "waiting for etcd quorum without {} before repairing it: its Node is not Ready",
+            spec.name
+        );
         plan.waits(condition_of(spec.role), Reason::NodeNotReady, message);
         return false;
     }
@@ -221,18 +223,18 @@ pub fn given_up(plan: &Plan, name: &str, detail: &ContainerDetail, inputs: &Inpu
     let (due, after) = (due(name, detail, Some(*past), inputs)?, inputs.repair_after?);
     let told = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
     let what = if hangs(name, inputs) {
-        format!("was started anew {MOST} times, since its API did not answer, which it still does not")
+        format!("was restarted {MOST} times because its API did not respond, and still does not")
     } else {
         format!(
-            "was restarted, and then replaced {} times, since its Node was not Ready, which it still is not ({})",
+            "was restarted, and then replaced {} times, because its Node was not Ready, and still is not ({})",
             MOST - 1,
             told.unwrap_or("its kubelet does not report"),
         )
     };
     (inputs.now >= due).then(|| {
         format!(
-            "{name} {what}. Nothing more is tried: look at docker logs {name}. The count begins anew with any change of \
-             the spec, and when the Node has been Ready for {after:#}, as after docker restart {name}",
+            "{name} {what}; no further repair is attempted, see `docker logs {name}`. Repairs resume when the spec \
+             changes, or after the Node has been Ready for {after:#}, such as after `docker restart {name}`",
         )
     })
 }

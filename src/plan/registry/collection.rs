@@ -80,8 +80,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
     let Some(detail) = site.own(&name) else {
         let Some(request) = asked else { return Course::Free(None) };
         if inputs.valid.proxy.is_some() {
-            let message =
-                "a pull-through cache removes what it no longer needs by itself, see spec.proxy.ttl";
+            let message = "not supported for a pull-through cache: it removes expired images automatically, see spec.proxy.ttl";
             return Course::Free(Some(result(inputs, request, false, message.into())));
         }
         if let Some(foreign) = site.foreign(&name) {
@@ -107,31 +106,31 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
     };
     match container.state {
         State::Removing => {
-            busy(plan, &format!("{name} is being removed"));
+            busy(plan, &format!("removing {name}"));
             Course::Busy
         }
         State::Dead => {
-            remove(plan, "it was half removed");
-            busy(plan, &format!("{name} is being removed"));
+            remove(plan, "a previous removal did not complete");
+            busy(plan, &format!("removing {name}"));
             Course::Busy
         }
         State::Created if detail.started_at.is_none() => {
             if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
                 // Not tried again and again: the registry would be down all the while.
-                remove(plan, "it could not be started");
+                remove(plan, "it failed to start");
                 return Course::Free(Some(result(
                     inputs,
                     request,
                     false,
-                    format!("it could not be started: {error}"),
+                    format!("failed to start: {error}"),
                 )));
             }
             let spec = collector(desired, inputs, request);
             if asked != Some(request) || outdated(site.observed, detail, &spec, None) {
-                remove(plan, "it is no longer what was asked for");
+                remove(plan, "the request for garbage collection changed");
                 return Course::Free(None);
             }
-            busy(plan, "it is about to begin");
+            busy(plan, "starting");
             // It begins once the registry is seen to rest: what is pushed meanwhile would be taken for garbage.
             if stop(plan, desired, site, &[]).is_none() {
                 let files = Action::Upload { container: target.clone(), files: spec.files };
@@ -141,7 +140,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
             Course::Busy
         }
         State::Running | State::Paused | State::Restarting => {
-            busy(plan, "it is under way");
+            busy(plan, "in progress");
             // Whoever started the registry in the meantime did not know.
             stop(plan, desired, site, &[]);
             if container.state == State::Paused {
@@ -152,17 +151,17 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
         State::Created | State::Exited => {
             let lines = site.observed.logs.get(&container.id).map(Vec::as_slice).unwrap_or_default();
             let (succeeded, message) = outcome(detail, lines);
-            remove(plan, &format!("the garbage collection ended: {message}"));
+            remove(plan, &format!("garbage collection ended: {message}"));
             let known = done == Some(request);
             Course::Free((!known).then(|| result(inputs, request, succeeded, message)))
         }
     }
 }
 
-const WHY: &str = "a garbage collection was asked for";
+const WHY: &str = "garbage collection was requested";
 
 fn busy(plan: &mut Plan, what: &str) {
-    let message = format!("the registry is stopped for a garbage collection: {what}");
+    let message = format!("the registry is stopped for garbage collection: {what}");
     plan.waits(ConditionType::ContainerReady, Reason::GarbageCollecting, message);
 }
 
@@ -185,7 +184,7 @@ fn begin(
     if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
         return Course::Free(None);
     }
-    busy(plan, "it is about to begin");
+    busy(plan, "starting");
     let made = site.create(plan, &spec, &[], WHY);
     stop(plan, desired, site, &[made]);
     Course::Busy
@@ -210,20 +209,20 @@ pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
     if said("failed to mark")
         .is_some_and(|line| line.ends_with("Path not found: /docker/registry/v2/repositories"))
     {
-        return (true, "nothing was ever pushed".into());
+        return (true, "nothing to remove: no image was pushed yet".into());
     }
     if detail.exit_code != Some(0) {
         let words = last_words(lines);
         let words = words.map(|w| format!(": {w}")).unwrap_or_default();
         let code = detail.exit_code.map_or("unknown".to_owned(), |code| code.to_string());
-        return (false, format!("it failed (exit code {code}){words}"));
+        return (false, format!("failed (exit code {code}){words}"));
     }
     let blobs = said(" blobs marked, ").and_then(|line| {
         let (_, rest) = line.split_once(" blobs marked, ")?;
         rest.split_once(" blobs")?.0.parse::<u64>().ok()
     });
     match blobs {
-        Some(0) => (true, "there was nothing to remove".into()),
+        Some(0) => (true, "nothing to remove".into()),
         Some(1) => (true, "1 blob removed".into()),
         Some(n) => (true, format!("{n} blobs removed")),
         None => (true, "done".into()),
@@ -252,11 +251,11 @@ mod tests {
         let told = |n: u32| format!("3 blobs marked, {n} blobs and 0 manifests eligible for deletion");
         assert_eq!(ended(0, &["b", "", &told(2), "blob eligible"]), (true, "2 blobs removed".into()));
         assert_eq!(ended(0, &[&told(1)]), (true, "1 blob removed".into()));
-        assert_eq!(ended(0, &[&told(0)]), (true, "there was nothing to remove".into()));
+        assert_eq!(ended(0, &[&told(0)]), (true, "nothing to remove".into()));
         assert_eq!(ended(0, &[]), (true, "done".into()));
         let nothing = "failed to garbage collect: failed to mark: filesystem: Path not found: /docker/registry/v2/repositories";
-        assert_eq!(ended(1, &[nothing]), (true, "nothing was ever pushed".into()));
-        assert_eq!(ended(137, &[]), (false, "it failed (exit code 137)".into()));
-        assert_eq!(ended(1, &["disk full", ""]), (false, "it failed (exit code 1): disk full".into()));
+        assert_eq!(ended(1, &[nothing]), (true, "nothing to remove: no image was pushed yet".into()));
+        assert_eq!(ended(137, &[]), (false, "failed (exit code 137)".into()));
+        assert_eq!(ended(1, &["disk full", ""]), (false, "failed (exit code 1): disk full".into()));
     }
 }

@@ -178,8 +178,10 @@ fn quoted(text: &str) -> String {
 
 /// What is wrong with a list of users; `None` when nothing is.
 pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
-    let write = "write a line for each user as `htpasswd -Bbn NAME PASSWORD` prints it";
-    let Ok(text) = std::str::from_utf8(content) else { return Some(format!("it is no text: {write}")) };
+    let write = "write one line per user, as printed by `htpasswd -Bbn NAME PASSWORD`";
+    let Ok(text) = std::str::from_utf8(content) else {
+        return Some(format!("it is not valid UTF-8; {write}"));
+    };
     let mut users = 0;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -190,18 +192,18 @@ pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
         let number = number + 1;
         // Not the line itself: it may be a password in the clear.
         let Some((name, hash)) = line.split_once(':') else {
-            return Some(format!("line {number} has no colon between a name and a hash: {write}"));
+            return Some(format!("line {number} has no colon between a name and a hash; {write}"));
         };
         if name.is_empty() {
-            return Some(format!("line {number} has no name before the colon: {write}"));
+            return Some(format!("line {number} has no name before the colon; {write}"));
         }
         if !["$2y$", "$2a$", "$2b$"].iter().any(|begin| hash.starts_with(begin)) || hash.len() < 60 {
             return Some(format!(
-                "the hash in line {number} is not one of bcrypt, which is all that the registry knows: {write}"
+                "the hash in line {number} is not a bcrypt hash, and the registry supports no other; {write}"
             ));
         }
     }
-    (users == 0).then(|| format!("there is no user in it: {write}"))
+    (users == 0).then(|| format!("it contains no users; {write}"))
 }
 
 #[cfg(test)]
@@ -352,15 +354,15 @@ mod tests {
             ("# nobody\n", "no user"),
             ("secret", "line 1 has no colon"),
             (&format!("a:{hash}\n:{hash}"), "line 2 has no name"),
-            ("a:$apr1$x$y", "line 1 is not one of bcrypt"),
-            ("a:password", "line 1 is not one of bcrypt"),
-            ("a:$2y$05$short", "line 1 is not one of bcrypt"),
+            ("a:$apr1$x$y", "line 1 is not a bcrypt hash"),
+            ("a:password", "line 1 is not a bcrypt hash"),
+            ("a:$2y$05$short", "line 1 is not a bcrypt hash"),
         ] {
             let told = problem(text);
             assert!(told.contains(says) && told.contains("htpasswd -Bbn"), "{text:?}: {told}");
             assert!(!told.contains("secret") && !told.contains("password is"), "{told}");
         }
-        assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("no text"));
+        assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("not valid UTF-8"));
     }
 
     proptest! {

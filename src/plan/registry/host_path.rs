@@ -25,7 +25,7 @@ pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
 /// what is wrong. Without a host path there is nothing to find out.
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
     let (Some(path), Some(look)) = (&desired.host_path, look(desired, inputs)) else { return true };
-    let instead = "make a new Registry with the path that it leads to";
+    let instead = "create a new Registry with the path that it points to";
     look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
 }
 

@@ -70,12 +70,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
         Place::Its => {}
         Place::Free(spec) => return Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
         Place::Taken(VolumeSpec { name, .. }, _) if kept => plan.warnings.push(format!(
-            "its images are in the Docker volume {name}, which is another object's. It goes on with it, and is not made \
-             anew there: make a Registry with another hostname and copy its images"
+            "the images are in the Docker volume {name}, which another object manages: the container continues to \
+             use it, but is not recreated on it; create a Registry with another hostname and copy the images"
         )),
         Place::Refused(name) if kept => plan.warnings.push(format!(
-            "its images are in the Docker volume {name}, which does not allow the namespace {namespace}. It goes on with \
-             it, and is not made anew there: {}",
+            "the images are in the Docker volume {name}, which does not allow the namespace {namespace}: the \
+             container continues to use it, but is not recreated on it; {}",
             instead(name, namespace)
         )),
         Place::Taken(VolumeSpec { name, .. }, volume) => {
@@ -104,15 +104,15 @@ pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
 /// What is said of a volume that is not there, or not for this namespace.
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
-        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}: {}",
+        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}; {}",
         instead(name, namespace)
     )
 }
 
 fn instead(name: &str, namespace: &str) -> String {
     format!(
-        "make one that does with `docker volume create {} {name}`; the labels of a volume that exists can't be changed, so \
-         copy what is in it to a new one with that label",
+        "create one with `docker volume create {} {name}`. Labels of an existing volume cannot be changed; copy its \
+         content to a new volume with this label",
         consent::option(namespace)
     )
 }
@@ -138,6 +138,6 @@ pub fn teardown(
     let containers: Vec<usize> = (0..plan.steps.len()).collect();
     for volume in inherited {
         let remove = Action::RemoveVolume { name: volume.name.clone() };
-        plan.step(remove, &containers, "its object was deleted");
+        plan.step(remove, &containers, "the object was deleted");
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// What an Event says of a cluster that begins once more.
 pub const RECREATED: &str =
-    "the data of the cluster is lost: a new, empty cluster is created, since spec.onDataLoss is Recreate";
+    "the data of the cluster is lost: creating a new, empty cluster because spec.onDataLoss is Recreate";
 
 /// Plans what becomes of the nodes of a cluster that has lost its data; `false` for one that has it.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
@@ -32,13 +32,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
         DataLoss::Stop => {
             plan.stalls(ConditionType::ControlPlaneReady, Reason::DataLost, message(desired, inputs));
             if !desired.agents.is_empty() {
-                let message = "the cluster's data is lost: whether the agents are Ready is not known";
+                let message = "the data of the cluster is lost: the readiness of the agents is unknown";
                 plan.unknown(ConditionType::AgentsReady, Reason::DataLost, message);
             }
         }
         DataLoss::Recreate => {
-            let message =
-                "the cluster's data is lost: removing what is left of it before it is created again";
+            let message = "the data of the cluster is lost: removing its remaining containers and volumes before recreating it";
             for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
                 plan.waits(type_, Reason::Creating, message);
             }
@@ -73,8 +72,8 @@ fn message(desired: &Desired, inputs: &Inputs<'_>) -> String {
     let volumes: Vec<String> = servers.iter().map(|server| names::volume(server, STATE_VOLUME)).collect();
     let (subject, verb) = if volumes.len() == 1 { ("volume", "is") } else { ("volumes", "are") };
     format!(
-        "the data of the cluster is lost: the Docker {subject} {} {verb} gone or empty; restore what {verb} in there, with \
-         the labels of the volume, or set spec.onDataLoss to Recreate to have a new, empty cluster created",
+        "the data of the cluster is lost: the Docker {subject} {} {verb} missing or empty; restore content and \
+         labels, or set spec.onDataLoss to Recreate to create a new, empty cluster",
         volumes.join(", ")
     )
 }
@@ -94,7 +93,7 @@ fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item 
 }
 
 fn discard(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
-    let why = "the cluster's data is lost, and spec.onDataLoss is Recreate";
+    let why = "the data of the cluster is lost and spec.onDataLoss is Recreate";
     let mut removed = Vec::new();
     for container in containers(desired, inputs.observed) {
         let remove = Action::RemoveContainer { container: Target::of(container) };

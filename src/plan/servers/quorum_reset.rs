@@ -45,7 +45,7 @@ pub fn plan(
     plan.waits(
         ConditionType::AgentsReady,
         Reason::Pending,
-        "agents are looked at when the cluster's API answers",
+        "waiting for the API of the cluster before evaluating agents",
     );
     true
 }
@@ -55,18 +55,21 @@ fn told(lost: &Lost<'_>, request: Request<'_>) -> String {
     let way_out = match request.asked {
         Some(asked) if request.done == Some(asked) => {
             format!(
-                "take the annotation {ANNOTATION} away, which was carried out once, and have it say one of {left}"
+                "remove the annotation {ANNOTATION}, which was carried out before, and set it to one of {left}"
             )
         }
-        Some(asked) => format!("have the annotation {ANNOTATION}, which says {asked}, say one of {left}"),
+        Some(asked) => format!("change the annotation {ANNOTATION} from {asked} to one of {left}"),
         None => {
-            let or = if lost.left.len() > 1 { " or another one that is left" } else { "" };
-            format!("give up what only they knew, by the annotation {ANNOTATION}={}{or}", lost.left[0])
+            let or = if lost.left.len() > 1 { " or another remaining server" } else { "" };
+            format!(
+                "accept the loss of what only they stored with the annotation {ANNOTATION}={}{or}",
+                lost.left[0]
+            )
         }
     };
     format!(
-        "the data of {} of {} servers is lost ({}), and those that are left ({left}) can't agree without them: bring \
-         their volumes back, or {way_out}",
+        "the data of {} of {} servers is lost ({}): the remaining servers ({left}) have no etcd quorum; restore the \
+         lost volumes, or {way_out}",
         lost.gone.len(),
         lost.gone.len() + lost.left.len(),
         lost.gone.join(", "),
@@ -83,7 +86,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
     let current = site.own(name).filter(|d| !outdated(inputs.observed, d, &spec, site.network));
     match current.map(|d| (d, ended(d, inputs))) {
         Some((_, Some(End::Done))) => {
-            waits(plan, format!("etcd has {name} as its only member; the others are taken away and join anew"));
+            waits(plan, format!("etcd was reset to the single member {name}: removing the other servers, which rejoin as new members"));
             let others: Vec<String> = servers.names().filter(|other| other != name).collect();
             for other in &others {
                 lifecycle::discard(plan, other, &[], "etcd was reset without it", inputs, site);
@@ -96,12 +99,12 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
             ConditionType::ControlPlaneReady,
             Reason::QuorumResetFailed,
             format!(
-                "K3s did not reset etcd on {name}: {words}. Remove the annotation {ANNOTATION}, and set it again to \
-                 have it tried once more"
+                "K3s failed to reset etcd on {name}: {words}; remove the annotation {ANNOTATION} and set it again \
+                 to retry"
             ),
         ),
         other => {
-            waits(plan, format!("etcd is being reset, with {name} as its only member"));
+            waits(plan, format!("resetting etcd to the single member {name}"));
             // What they know does not count any more, and they must not meet the one that goes on.
             let stopped: Vec<usize> = servers
                 .names()
@@ -115,7 +118,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
                 .collect();
             if other.is_none() && site.own(name).is_some() {
                 if site.has_image(plan, &spec) {
-                    site.replace(plan, &spec, &[], &stopped, "it is to reset etcd");
+                    site.replace(plan, &spec, &[], &stopped, "to reset etcd");
                 }
             } else if stopped.is_empty()
                 && let Some(made) = volumes(plan, survivor, inputs.owner, inputs.observed, &[])

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What is said of a name of this cluster's own containers. The schema can't tell them.
-const OWN: &str = "this cluster's containers have such names, and nodes join by them; use another name";
+const OWN: &str = "the containers of this cluster have such names, and nodes join by them; use another name";
 
 impl Checker {
     /// The names with their addresses.
@@ -35,7 +35,8 @@ impl Checker {
                 self.check(!is_in(rules::CLUSTER_DOMAIN), &path, text::ALIAS_DOMAIN);
                 // The schema can't tell the domain that the arguments give.
                 let message = format!(
-                    "names in {domain} are the cluster's own, by --cluster-domain in spec.servers.args; use another name"
+                    "names in {domain} (--cluster-domain in spec.servers.args) belong to the Services and Pods of \
+                     the cluster; use another name"
                 );
                 self.check(domain == rules::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
                 let own = names.parse_node(name).is_some() || *name == names.load_balancer();
