@@ -68,8 +68,8 @@ pub fn plan(
         table.addresses.entry(name.clone()).or_default();
         let container = observed.containers.iter().find(|c| c.name == *name);
         let allowed = container.filter(|c| is_allowed(c, inputs));
-        // What was connected before anybody was asked goes on until it is taken out. Registries of other namespaces were
-        // always asked, and may have withdrawn it.
+        // A container that was connected before consent was required stays connected until it is removed from the
+        // spec. Registries of other namespaces always required consent, and may have withdrawn it.
         let before = || {
             container
                 .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
@@ -96,7 +96,7 @@ pub fn plan(
     for (container, place) in attached {
         let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
         let managed = container.labels.get(names::MANAGER) == Some(&inputs.owner.manager);
-        // Docker gives addresses to strangers from the other half: one of these is of our own choice.
+        // Docker allocates addresses of the other half: an address in this range was assigned by the operator.
         let placed = place.pinned.or(place.ip).is_some_and(|ip| desired.addresses.is_registry(ip));
         let ours = inputs.owner.owns(&container.labels);
         let stays = ours || is_between(container) || table.used.contains(&container.id);
@@ -109,8 +109,9 @@ pub fn plan(
     table.addresses
 }
 
-/// Whether a container of somebody else's may be connected: it consents, or k3d made it as a registry, which is there for
-/// clusters of the host and can't be given a label. The management cluster's Node never is one.
+/// Reports whether an unmanaged container may be connected: it consents, or k3d created it as a registry, which
+/// serves the clusters of the host, with labels that cannot be changed. The Node of the management cluster is never
+/// connected.
 fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
     let has = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
     let of_k3d =
@@ -120,14 +121,14 @@ fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
     !management && (of_k3d || consent::given(&container.labels, inputs.owner.namespace()))
 }
 
-/// Whether an object of ours has what has these labels that is in another namespace, or the cluster itself.
+/// Reports whether an object in another namespace, or the cluster itself, owns the resource with these labels.
 fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
     let namespace = || labels.get(names::OWNER)?.split_once('/').map(|(namespace, _)| namespace);
     let managed = labels.get(names::MANAGER) == Some(&owner.manager);
     managed && (owner.owns(labels) || namespace() != Some(owner.namespace()))
 }
 
-/// What is said of a container that is not there, or not for this namespace.
+/// Returns the message about a container that does not exist or does not allow this namespace; see [`consent`].
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
         "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}; {}. \
@@ -144,14 +145,14 @@ fn instead(namespace: &str) -> String {
     )
 }
 
-/// Whether a container waits for Docker to start it again. Docker says that it takes it off a network then, and does not;
-/// it is looked at again when it has started.
+/// Reports whether a container is waiting for Docker to restart it. Docker then reports success for a disconnect
+/// without effect; the container is evaluated again after its start.
 fn is_between(container: &Container) -> bool {
     container.state == State::Restarting
 }
 
-/// The addresses that CoreDNS was told for the registries in use. Containers that are made anew get theirs back, in
-/// whatever order they come: CoreDNS takes half a minute for another one.
+/// Returns the addresses that CoreDNS has for the registries in use. Recreated containers get them back in any order
+/// of creation: CoreDNS takes half a minute to load another one.
 fn told(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
     let Some(state) = observed.child.state() else { return BTreeMap::new() };
     let held = state.config.get(&state::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
@@ -174,7 +175,8 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// An address for a registry: the one that it had, else one that nobody has and nobody is known by.
+    /// Returns an address for a registry: its previous one, or one that no container uses and CoreDNS does not
+    /// contain.
     fn free(&self, name: &str) -> Option<Ipv4Addr> {
         if let Some(had) = self.told.get(name).filter(|ip| !self.taken.contains(ip)) {
             return Some(*had);
@@ -184,7 +186,7 @@ impl Table<'_> {
         addresses.free_registry(&known).or_else(|| addresses.free_registry(&self.taken))
     }
 
-    /// Uses a container where it is.
+    /// Uses a container without connecting it.
     fn leave(&mut self, container: &Container) {
         let place = container.networks.get(&self.network.id);
         self.used.insert(container.id.clone());

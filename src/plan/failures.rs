@@ -12,13 +12,14 @@ use crate::{
     docker::{error::Error, spec::Role},
 };
 
-/// The problem that a failed Docker call is; `None` when looking again is all that is needed.
+/// Returns the problem of a failed Docker call; `None` if another look is sufficient.
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {
     let condition = about(action, names);
     let subject = action.subject();
     use Verdict::{Stalls, Waits};
     let (reason, message, verdict) = match error {
-        // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
+        // The state changed after it was observed, or is about to change. The holder of a name is found at the next
+        // look.
         Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
             let message = format!("cannot reach the Docker engine: {m}");
@@ -65,9 +66,9 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     Some(Problem { condition, reason, message, verdict })
 }
 
-/// Whether an engine's refusal is about GPUs. None of these words is one that names of objects or images are likely to
-/// have: a cluster may be called `gpu`. Engines look for a driver of their own (before 29), or for one by CDI (from 28.3
-/// on, and only so from 29 on); with one, NVIDIA's hook speaks for itself.
+/// Reports whether an error of the engine is about GPUs. Names of objects and images are unlikely to contain these
+/// words: a cluster may be called `gpu`. Engines before 29 use a driver of their own, engines from 28.3 on also use
+/// CDI, and engines from 29 on only CDI; with a driver, the NVIDIA hook reports its own errors.
 fn speaks_of_gpus(words: &str) -> bool {
     const WORDS: [&str; 8] = [
         "could not select device driver",
@@ -82,7 +83,7 @@ fn speaks_of_gpus(words: &str) -> bool {
     WORDS.iter().any(|word| words.contains(word))
 }
 
-/// The problem that a failed call to the created cluster is. `under_way` are the problems that the plan tells of.
+/// Returns the problem of a failed call to the created cluster. `under_way` contains the problems of the plan.
 pub fn child(
     action: &Action,
     error: &child::Error,
@@ -99,7 +100,7 @@ pub fn child(
             );
             return Problem::waits(condition, Reason::ApiRefused, message);
         }
-        // What it is done for takes longer, which is no other cause.
+        // The operation that it belongs to takes longer; the reason is the same.
         child::Error::Waits(_) => under_way
             .iter()
             .find(|p| p.condition == condition && p.verdict == Verdict::Waits)
@@ -108,7 +109,7 @@ pub fn child(
     Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
-/// The condition that a step works for.
+/// Returns the condition that a step contributes to.
 pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => ConditionType::NetworkReady,
@@ -131,7 +132,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     }
 }
 
-/// The subnet that the engine refused, since another network has it or a part of it.
+/// Returns the subnet that the engine refused because it overlaps another network.
 pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
     match (action, error) {
         (Action::CreateNetwork(network), Error::Address(_)) => Some(network.subnet),
@@ -139,7 +140,7 @@ pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
     }
 }
 
-/// Which of `ports` the engine's answer names as taken.
+/// Returns the `ports` that the error of the engine reports as in use.
 pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16> {
     let Error::PortTaken(message) = error else { return Vec::new() };
     let numbers: Vec<&str> = message.split(|c: char| !c.is_ascii_digit()).collect();

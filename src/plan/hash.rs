@@ -15,7 +15,7 @@ use crate::{
 
 const VERSION: &str = "v1-";
 
-/// The label's value for a container made from `spec` on the network with this id.
+/// Returns the label value of a container created from `spec` on the network with this ID.
 pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
     #[derive(Serialize)]
     struct Intent<'a> {
@@ -78,8 +78,8 @@ pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
     format!("{VERSION}{}", names::hex(&Sha256::digest(json)[..16]))
 }
 
-/// Whether a container with this label was made from `spec`. A label of a version that this operator does not know
-/// comes from a newer one, whose containers an older one leaves alone.
+/// Reports whether a container with this label was created from `spec`. A label with an unknown version comes from a
+/// newer operator, and its container is left unchanged.
 pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>) -> bool {
     match label {
         Some(l) if l.starts_with(VERSION) => l == of(spec, network),
@@ -97,7 +97,7 @@ mod tests {
         ContainerSpec::bare("c", Role::Registry, "i:1")
     }
 
-    /// Containers of operators that knew fewer fields must not be replaced for it.
+    /// Containers of operators that had fewer fields must not be replaced.
     #[test]
     fn what_is_not_asked_for_is_not_in_it() {
         assert_eq!(of(&bare(), None), "v1-d69c16f54a3b37508cc2bd42df913c1a");

@@ -19,20 +19,21 @@ use crate::{
     k3s::{dns, hosts_file},
 };
 
-/// What is added to the hosts files of nodes, the Docker host among it. Docker writes them anew at each start.
+/// Returns the additional entries in the hosts files of nodes, including the Docker host. Docker rewrites them at
+/// each start.
 pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
     let aliases = aliases.iter().map(|(name, address)| (name.clone(), address.to_string()));
     aliases.chain([(dns::HOST.to_owned(), gateway.to_string())]).collect()
 }
 
-/// Plans what puts the names in the hosts files of nodes right that somebody has changed: those of the spec, that of the
-/// Docker host, and what Docker itself writes there.
+/// Plans the restoration of entries in the hosts files of nodes that were changed from outside: those of the spec,
+/// that of the Docker host, and those that Docker writes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     for node in desired.nodes() {
         let (spec, name) = (&node.container, &node.container.name);
         let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { continue };
         let Some(content) = inputs.observed.hosts.get(&detail.container.id) else { continue };
-        // One that is to be replaced was made with other names.
+        // A node that is about to be replaced was created with other names.
         if outdated(inputs.observed, detail, spec, site.network) {
             continue;
         }
@@ -51,15 +52,15 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
 }
 
-/// Whether Docker may have written this line too: it knows a container by its address on each of its networks.
+/// Reports whether Docker may have written this entry: it adds the address of a container on each of its networks.
 fn may_be(detail: &ContainerDetail, host: &str, ip: IpAddr) -> bool {
     let own = host == detail.container.name.to_ascii_lowercase();
     let placed = || detail.container.networks.values().any(|p| p.ip.map(IpAddr::V4) == Some(ip));
     (own && (ip.is_ipv6() || placed())) || (host == "localhost" && ip.is_loopback())
 }
 
-/// What is said of names that registries in use have: they lead to the registries' containers. Only the Registry
-/// objects tell of them, so that the schema can't.
+/// Returns the errors of names that registries in use have, which resolve to their containers. Only the Registry
+/// objects contain them, so the schema cannot check them.
 pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) -> Vec<String> {
     let taken = registries.iter().filter(|r| aliases.contains_key(&r.hostname));
     taken

@@ -1,5 +1,5 @@
-//! What the operator keeps inside a created cluster by its API: ConfigMaps that tell Pods and tools of the registries,
-//! the Docker host and `spec.hostAliases`.
+//! ConfigMaps in the created cluster that provide the registries, the Docker host and `spec.hostAliases` to Pods and
+//! tools.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// What the keys are to hold. `registries` are the names of all registries in use, each with its address on the
-/// cluster's network where it has one now. `aliases` are the user's names. `advertised` is the registry that tools are
-/// told of.
+/// Returns the desired content of the keys. `registries` contains the names of all registries in use, each with its
+/// current address on the network of the cluster. `aliases` contains the names of the spec. `advertised` is the
+/// registry that is advertised to tools.
 pub fn wanted(
     gateway: Ipv4Addr,
     registries: &BTreeMap<String, Option<Ipv4Addr>>,
@@ -26,8 +26,8 @@ pub fn wanted(
     advertised: Option<&Advertised>,
     state: &ChildState,
 ) -> Vec<ClusterConfigMap> {
-    // A registry whose container is missing comes back, mostly where it was. CoreDNS takes half a minute for each
-    // change, so its name is not taken away for that while.
+    // A registry without a container usually comes back at the same address. CoreDNS takes half a minute for each
+    // change, so the name is kept meanwhile.
     let before = state.config.get(&DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let known = registries.iter().filter_map(|(name, address)| {
         Some((name.clone(), address.map(IpAddr::V4).or_else(|| before.get(name).copied())?))
@@ -46,7 +46,7 @@ pub fn wanted(
         |content| ClusterConfigMap { key: REGISTRY_HOSTING, content, claimed: false, readers: None };
     match advertised {
         None => all.push(hosting(None)),
-        // Until its port is known again, what was told of it stays.
+        // Until its port is known again, the previous content is kept.
         Some(registry) => {
             all.extend(registry_hosting::render(registry).map(|content| hosting(Some(content))))
         }
@@ -106,7 +106,7 @@ mod tests {
         Advertised { hostname: "k3d-r".into(), port: 5000, host }
     }
 
-    /// The cluster once everything that was planned is done.
+    /// Returns the cluster after all planned steps.
     fn done(state: &ChildState, wanted: &[ClusterConfigMap]) -> ChildState {
         let mut state = state.clone();
         for map in wanted {

@@ -26,7 +26,7 @@ use crate::{
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
-/// What has to be done so that there is what is desired.
+/// Plans the transition of a cluster to its desired state.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
     plan.repairs = repair::begin(desired, inputs);
@@ -78,9 +78,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     rotation::plan(plan, desired, inputs);
 }
 
-/// Plans what stops all of the cluster's containers: agents before servers, so that their last reports arrive, and the
-/// load balancer last. Servers go one after another: the one that leads etcd hands that over as it stops, and waits up
-/// to 15 seconds for one that is stopping too. Whoever connects what runs no longer is not asked.
+/// Plans the stop of all containers of the cluster: agents before servers, so that their last reports arrive, and the
+/// load balancer last. Servers stop one after another: an etcd leader transfers its leadership when it stops, and
+/// waits up to 15 seconds for a member that is stopping too.
 pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
     let mut up: Vec<_> = observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
     up.sort_by(|a, b| a.name.cmp(&b.name));
@@ -106,7 +106,7 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
     }
 }
 
-/// The cluster's network; `None` while it has to be made.
+/// Returns the network of the cluster; `None` while it does not exist.
 fn network<'a>(
     plan: &mut Plan,
     desired: &Desired,
@@ -115,7 +115,7 @@ fn network<'a>(
 ) -> Option<&'a Network> {
     let spec = &desired.network;
     let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns(&n.labels)).collect();
-    // A call whose reply was lost may have made a second one: engines before API 1.44 allow two of one name.
+    // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
     let used = |n: &Network| observed.own.values().any(|d| d.container.networks.contains_key(&n.id));
     // The engine cuts trailing zeros off, so that times do not sort as text.
     own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
@@ -166,8 +166,8 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
 }
 
-/// What is said of a load balancer while it is replaced. Docker starts and ends a process for each port, one after the
-/// other, which takes seconds when there are many.
+/// Returns the message about a load balancer that is being replaced. Docker starts and stops one process per port,
+/// one after the other, which takes seconds for many ports.
 fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
     let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
     format!(
@@ -179,8 +179,8 @@ fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
     )
 }
 
-/// Plans the removal of everything that `owner` owns, told by labels alone, from whatever state. Networks are freed
-/// of strangers first, which otherwise stay as they are. Volumes for which `keep` is true stay.
+/// Plans the removal of everything that `owner` owns according to its labels, from any state. Unmanaged containers
+/// are disconnected from networks and otherwise left unchanged. Volumes for which `keep` returns true are kept.
 pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl Fn(&str) -> bool) {
     let mut gone: BTreeMap<&str, usize> = BTreeMap::new();
     let why = "the object was deleted";
@@ -221,7 +221,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
     }
 }
 
-/// The container of a spec, for messages.
+/// Returns the container of a spec for messages.
 pub fn describe(spec: &ContainerSpec, observed: &Observed) -> String {
     let id = observed
         .own

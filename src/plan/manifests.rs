@@ -1,9 +1,9 @@
-//! Manifests that K3s applies, and what becomes of their objects.
+//! Manifests that K3s applies, and the lifecycle of their objects.
 //!
-//! K3s applies what is in a file and deletes nothing. So that what is taken out of a manifest, or goes with it, is
-//! deleted whatever happens in between, the cluster itself holds the list of all objects that were ever asked for: an
-//! object is on it before it is in a file, and is taken off it when it is seen to be gone. The list lives and dies with
-//! the cluster's data, as the objects do.
+//! K3s applies files and deletes nothing. To delete objects that are removed from a manifest whatever happens
+//! meanwhile, the cluster itself stores an inventory of all objects that manifests requested: an object is added
+//! before it is in a file, and removed after it is gone. The inventory has the lifetime of the data of the cluster,
+//! as the objects do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +26,14 @@ use crate::{
     time::{after, doubled},
 };
 
-/// How long K3s may go on with a file that it has read: it may make an object anew that was just deleted.
+/// Time for which K3s may continue to apply a file that it has read: it may recreate an object that was just deleted.
 const SETTLED: SignedDuration = SignedDuration::from_secs(20);
-/// How long K3s may take to apply a file, until it is written once more; twice as long each time.
+/// Time after which a file that K3s has not applied is rewritten; doubled each time.
 const AGAIN: SignedDuration = SignedDuration::from_secs(45);
 /// The longest such time.
 const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
-/// Namespaces that are the cluster's own, whoever names them.
+/// Namespaces of the cluster itself, which are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// The list that the cluster holds.
@@ -48,7 +48,7 @@ struct Inventory {
 }
 
 impl Inventory {
-    /// What the cluster holds. What can't be read is none: the files tell what is in them now.
+    /// Returns the inventory of the cluster. An unreadable inventory is empty: the files contain the current objects.
     fn of(state: &ChildState) -> Self {
         let held = state.config.get(&INVENTORY);
         held.and_then(|h| serde_json::from_str(&h.content).ok()).unwrap_or_default()
@@ -61,12 +61,12 @@ impl Inventory {
     }
 }
 
-/// The objects that are to be there.
+/// Returns the desired objects.
 fn wanted(refs: &[Manifest]) -> BTreeSet<ObjectRef> {
     refs.iter().filter_map(|m| m.content.as_ref()).flat_map(|c| c.objects.iter().cloned()).collect()
 }
 
-/// All objects that anything here tells of, by which [`Seen::objects`] is asked for.
+/// Returns all objects of manifests, inventory and files, which [`Seen::objects`] covers.
 pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
     let mut all = wanted(refs);
     if let Child::Reachable(state) = &observed.child {
@@ -79,12 +79,12 @@ pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
     all
 }
 
-/// What has to be done about files, and whether all servers could be looked at.
+/// Changes of files, and whether all servers could be observed.
 #[derive(Default)]
 struct Files {
     writes: Vec<(Target, FileSpec)>,
     removes: Vec<(Target, Vec<String>)>,
-    /// Whether K3s will apply another content than before.
+    /// True if K3s will apply changed content.
     moves: bool,
     /// Servers that do not work now.
     unseen: Vec<String>,
@@ -114,7 +114,7 @@ fn files(
             let same = before.as_ref().filter(|w| w.text == content.text);
             let times = match same {
                 None => 1,
-                // Deleted by somebody, or refused: K3s tries by itself only what has changed.
+                // The object was deleted from outside, or K3s failed to apply it: K3s only retries changed files.
                 Some(w) if !content.objects.is_disjoint(missing) && is_due(w, inputs.now) => {
                     w.times.saturating_add(1)
                 }
@@ -138,7 +138,7 @@ fn files(
 
 fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
     let patience = doubled(AGAIN, written.times.saturating_sub(1)).min(SELDOM);
-    // A time to come is nobody's who wrote it here.
+    // A time in the future was not written by the operator.
     written.at.filter(|at| *at <= now).is_none_or(|at| now >= after(at, patience))
 }
 
@@ -162,13 +162,13 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let known = asked(refs, inputs.observed);
     let is_there = |o: &ObjectRef| objects.get(o).is_some_and(|f| !f.going);
     let missing: BTreeSet<ObjectRef> = wanted.iter().filter(|o| !is_there(o)).cloned().collect();
-    // While one of the manifests is unknown, nobody can tell what is no longer in it.
+    // While one of the manifests is unknown, the removed objects cannot be determined.
     let whole = refs.iter().all(|m| m.content.is_some());
     let dropped: Vec<&ObjectRef> = known.difference(&wanted).filter(|_| whole).collect();
     let leaving = leaving(&dropped, &wanted, objects);
     let todo = files(desired, refs, &missing, inputs, site);
 
-    // First the list, or what a file says now would be forgotten with it.
+    // The inventory comes first, since objects of a changed file would be forgotten otherwise.
     let covered = known.is_subset(&inventory.objects);
     // The cluster's users can write into the list. A time to come would keep it from being brought up to date.
     let since = inventory.dropping.filter(|since| *since <= inputs.now);
@@ -222,8 +222,8 @@ fn updating(plan: &mut Plan) {
     plan.waits(ConditionType::ManifestsReady, Reason::Updating, "updating manifests");
 }
 
-/// Those of the dropped objects that have to go. One and the same object may be named in several ways, by another
-/// version of its API or with a namespace that it has not.
+/// Returns the dropped objects to delete. An object may have several references, with another API version or with a
+/// namespace although it is cluster-scoped.
 fn leaving<'a>(
     dropped: &[&'a ObjectRef],
     wanted: &BTreeSet<ObjectRef>,
@@ -238,7 +238,7 @@ fn leaving<'a>(
     dropped.iter().filter_map(goes).collect()
 }
 
-/// Says which manifests have objects that are not there.
+/// Adds a problem for each manifest with missing objects.
 fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
     for manifest in refs {
         let Some(content) = &manifest.content else { continue };

@@ -37,8 +37,8 @@ use crate::{
     time::after,
 };
 
-/// Plans all nodes of the cluster.
-/// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
+/// Plans all nodes of the cluster. `after` contains the steps that reconfigure the load balancer: nodes leave after
+/// them.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -115,7 +115,7 @@ pub fn plan(
                     plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, message);
                 }
             }
-            // Said of the API only when the container itself is as desired: else that is the cause.
+            // The API is only reported if the container itself is as desired; otherwise the container is the cause.
             if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, why.clone());
             }
@@ -190,7 +190,7 @@ fn converge(
     if spec.role == Role::Node(NodeRole::Agent) {
         before.extend(roots(plan, desired));
     }
-    // Once the volume is there, nothing tells any more that the password was lost: it is made after.
+    // Once the volume exists, nothing shows that the password was lost, so the volume is created afterwards.
     let made = volumes(plan, node, inputs.owner, inputs.observed, &before);
     let Some(made) = made else { return Standing::Blocked };
     before.extend(made);
@@ -202,7 +202,7 @@ fn converge(
     } else {
         "it did not exist"
     };
-    // Some of its volumes are there, and nothing is known of what is in them: that is seen first.
+    // Some of its volumes exist with unknown content, which is observed first.
     let there = |v: &VolumeSpec| inputs.observed.volumes.iter().any(|seen| seen.name == v.name);
     if spec.expects.is_empty() && node.volumes.iter().any(there) {
         return Standing::Changing(site.make(plan, spec, &before, why));
@@ -211,8 +211,9 @@ fn converge(
     site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold, created)
 }
 
-/// Plans what lets a node in that has lost its password, and says so; the step. A node with another password is refused
-/// under the name of its Node (k3s-io/k3s#802). The Node of a member of etcd stays, since the member would go with it.
+/// Plans the rejoin of a node that lost its node password, adds a problem, and returns the step. K3s rejects a node
+/// with another password under the name of its Node (k3s-io/k3s#802). The Node of an etcd member is kept, since the
+/// member would be removed with it.
 fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
     let name = &node.container.name;
     let registered = inputs.observed.node(name)?;
@@ -229,7 +230,7 @@ fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &In
     }
 }
 
-/// The planned step that makes the first server, which is not made without its volumes.
+/// Returns the planned step that creates the first server, which is not created without its volumes.
 fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
     let first = desired.names.node(NodeRole::Server, 0);
     let makes =
@@ -237,7 +238,7 @@ fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
     plan.steps.iter().enumerate().filter(|(_, step)| makes(&step.action)).map(|(index, _)| index).collect()
 }
 
-/// Says what is missing for a node to be ready, once its container is as desired.
+/// Adds the problems of a node with a container that is as desired.
 fn judge(
     plan: &mut Plan,
     desired: &Desired,
@@ -309,7 +310,7 @@ fn judge(
     }
 }
 
-/// Says of a node that works what keeps new Pods from it all the same.
+/// Adds a problem if new Pods are not scheduled to a healthy node because of pressure.
 fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) {
     let name = &spec.container.name;
     let detail = site.own(name).filter(|d| works(inputs.observed, d));
@@ -328,8 +329,8 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
     plan.waits(condition_of(spec.container.role), Reason::NodePressure, message);
 }
 
-/// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
-/// container restarted. The Node of the last voter is never let go, as etcd can't lose its only member: it is let in
+/// Plans the rejoin of a node under its name: its Node and password are deleted if they exist, and the container is
+/// restarted. The Node of the last voter is never deleted, since etcd cannot lose its only member: the node rejoins
 /// with another password.
 fn rejoin(
     plan: &mut Plan,
@@ -338,7 +339,7 @@ fn rejoin(
     registered: Option<&Node>,
     inputs: &Inputs<'_>,
 ) {
-    // That first: when this is the server, nobody answers once it is stopped.
+    // This comes first: if this is the server, the API does not respond once it is stopped.
     let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
     restart(plan, detail, let_in.as_slice(), NOT_JOINED);
 }

@@ -1,5 +1,5 @@
-//! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
-//! it is taken; no plan needs it to be exact.
+//! Observed state of the Docker engine and of the API of the created cluster. It may be out of date immediately; no
+//! plan requires it to be exact.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,12 +38,12 @@ pub struct Observed {
     pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The registry credentials in the nodes' registries files, by container id and host.
     pub registries: BTreeMap<String, BTreeMap<String, Auth>>,
-    /// What is known of the images that are to be in all nodes.
+    /// Observed state of the images to import on all nodes.
     pub preload: Preload,
-    /// What is known of manifests.
+    /// Observed state of manifests.
     pub manifests: ObservedManifests,
-    /// What the volumes of nodes hold that were made and never started, by container id. Docker makes a volume that is
-    /// missing together with the container, so that a container alone says nothing of the data that it is to go on with.
+    /// Content of the volumes of nodes that were created and never started, by container ID. Docker creates a missing
+    /// volume together with the container, so an existing container does not prove that its data exists.
     pub kept: BTreeMap<String, Kept>,
     /// The nodes, by container id, that run and are refused by the cluster for another password than their Node has.
     pub rejected: BTreeSet<String>,
@@ -53,30 +53,30 @@ pub struct Observed {
     pub logs: BTreeMap<String, Vec<String>>,
     /// The directories of the host that were looked at, by path.
     pub host_paths: BTreeMap<String, HostPath>,
-    /// What is known of the nodes that published ports lead to.
+    /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
     /// The hosts files of nodes that run, by container id.
     pub hosts: BTreeMap<String, String>,
     /// The created cluster's API.
     pub child: Child,
-    /// The servers, by name, whose own API does not answer inside of them either, with since when nobody answers. They
-    /// are asked when that has lasted.
+    /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
+    /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,
 }
 
 impl Observed {
-    /// The object's own container of this name.
+    /// Returns the managed container with this name.
     pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
         self.own.values().find(|d| d.container.name == name)
     }
 
-    /// A Node of the created cluster.
+    /// Returns a Node of the created cluster.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.child.state()?.nodes.get(name)
     }
 }
 
-/// What a node's volumes hold.
+/// Content of the volumes of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// A server's data.
@@ -98,12 +98,12 @@ pub enum HostPath {
     NoDirectory(String),
 }
 
-/// Whether an image can be used.
+/// State of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageState {
-    /// It is there.
+    /// It is present.
     Present,
-    /// It is not, and nobody fetches it.
+    /// It is not present, and no pull is in progress.
     Absent,
     /// It is being pulled.
     Pulling,
@@ -111,43 +111,43 @@ pub enum ImageState {
     Failed(Error),
 }
 
-/// What is known of it.
+/// Observed state of the nodes in the load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
     /// The nodes that have a place in the load balancer's configuration, by address.
     pub placed: BTreeSet<Ipv4Addr>,
-    /// What nodes tell that were asked, by name.
+    /// Reports of queried nodes, by name.
     pub told: BTreeMap<String, Told>,
 }
 
-/// What is known of manifests in the cluster.
+/// Observed state of manifests in the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedManifests {
     /// The operator's files in servers that work, by container id and path.
     pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Those of [`asked`] that are there; `None`: nobody could tell.
+    /// The existing objects among [`asked`]; `None` if unknown.
     pub objects: Option<BTreeMap<ObjectRef, Found>>,
-    /// Why nobody could.
+    /// The reason if they are unknown.
     pub trouble: Option<String>,
 }
 
-/// What is known of the images that are to be in all nodes.
+/// Observed state of the images to import on all nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Preload {
     /// The ids of those that the Docker host has, by reference.
     pub ids: BTreeMap<String, String>,
-    /// What the containerd of nodes that work was given from the Docker host, by container id: by containerd's name. Or
-    /// why it does not tell.
+    /// Images that were imported into containerd on working nodes, by container ID and name in containerd, or the
+    /// error of listing them.
     pub nodes: BTreeMap<String, Result<BTreeMap<String, Held>, String>>,
-    /// What is under way, by container id and reference.
+    /// Imports in progress, by container ID and reference.
     pub imports: BTreeMap<(String, String), ImportState>,
 }
 
-/// How it goes with an image on its way into a node.
+/// State of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportState {
-    /// It is on its way.
+    /// It is in progress.
     Running,
-    /// It did not get there the last time, with these words. It is tried again when its backoff is over.
+    /// The last import failed with this error. It is retried after its backoff.
     Failed(String),
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::names::{self, VOLUME_OF};
 
-/// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
+/// Owner of Docker resources: the UID of an object, in the management cluster with this ID. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// The object's UID.
@@ -16,17 +16,17 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Whether these are the labels of something that the object owns.
+    /// Reports whether the object owns the resource with these labels.
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
     }
 
-    /// The object's namespace.
+    /// Returns the namespace of the object.
     pub fn namespace(&self) -> &str {
         self.object.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
-    /// The labels of everything that the object owns.
+    /// Returns the labels of everything that the object owns.
     pub fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (names::UID.to_owned(), self.uid.clone()),
@@ -36,7 +36,8 @@ impl Owner {
     }
 }
 
-/// What is said of a name that something else has, with these labels and this id; a volume has none but its name.
+/// Returns the message about a name that an unmanaged resource with these labels and this ID has. The ID of a volume
+/// is its name.
 pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<String, String>) -> String {
     let id = if id == name { String::new() } else { format!(" ({})", short(id)) };
     let object = labels.get(names::OWNER).filter(|_| labels.contains_key(names::UID));
@@ -59,7 +60,7 @@ pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<
     )
 }
 
-/// The first 12 digits of an id, as Docker's own tables show it.
+/// Returns the first 12 digits of an ID, as in the tables of Docker.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -1,4 +1,4 @@
-//! Host ports that somebody else has. They are left out, which is said, and all others are published.
+//! Host ports that another process or container holds. They are left out and reported, and all others are published.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
 /// A port of the Docker host.
 pub type Binding = (Protocol, Ipv4Addr, u16);
 
-/// All ports of the host that the cluster wants.
+/// Returns all host ports that the cluster publishes.
 pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     let ports = valid.ports.iter().zip(&allocation.ports).flat_map(|(port, allocated)| {
         (0..=port.further).map(|i| (port.protocol, port.host_ip, allocated.host_port + i))
@@ -29,18 +29,18 @@ pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     ports.chain([(Protocol::Tcp, valid.api_ip, allocation.api_port)]).collect()
 }
 
-/// Those of the wanted ports that the engine's answer names as taken.
+/// Returns the desired ports that the error of the engine reports as in use.
 pub fn refused(error: &Error, valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     named(error, wanted(valid, allocation))
 }
 
-/// Those of some ports that the engine's answer names as taken.
+/// Returns the ports of a set that the error of the engine reports as in use.
 pub fn named(error: &Error, ports: BTreeSet<Binding>) -> BTreeSet<Binding> {
     let numbers = super::failures::refused_ports(error, ports.iter().map(|(_, _, port)| *port));
     ports.into_iter().filter(|(_, _, port)| numbers.contains(port)).collect()
 }
 
-/// The ports that a status says are not published.
+/// Returns the ports that a status reports as not published.
 pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
     let held = status.ports.iter().filter(|p| p.problem.is_some());
     let ports = held.filter_map(|p| {
@@ -51,8 +51,8 @@ pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
     ports.flatten().collect()
 }
 
-/// Marks the ports that others have, and says of each which and whose. `refused` are those that the engine would not
-/// bind; the ones that other containers publish are seen.
+/// Marks the ports that are in use and adds a problem for each with its holder. `refused` contains the ports that the
+/// engine failed to bind; ports that other containers publish are observed.
 pub fn judge(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -95,7 +95,7 @@ pub fn judge(
     }
 }
 
-/// Whether a published port keeps this one from being bound.
+/// Reports whether a published port prevents the binding of this one.
 fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
     let every = |ip: &str| ip == "0.0.0.0";
     published.host_port == *port
@@ -103,7 +103,7 @@ fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
         && (every(&published.host_ip) || ip.is_unspecified() || published.host_ip == ip.to_string())
 }
 
-/// What is said of ports that others have.
+/// Returns the message about ports that are in use.
 fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     let mut by: BTreeMap<&String, Vec<u16>> = BTreeMap::new();
     for (port, who) in held {
@@ -116,7 +116,7 @@ fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     (!held.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))
 }
 
-/// Ports for people, in their order: `8001, 8003-8005`.
+/// Formats ports in ascending order: `8001, 8003-8005`.
 fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for port in ports {
@@ -132,8 +132,8 @@ fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
-/// The ports for a status, of which Docker has published those in `made`, where it did once. Of others the last
-/// word stands, until all are published: before that, another number may still be chosen.
+/// Returns the ports for a status. `made` contains those that Docker has published. All others keep their previous
+/// status until all are published: another number may be chosen before.
 pub fn told(
     valid: &Valid,
     allocation: &Allocation,
@@ -163,7 +163,7 @@ pub fn told(
     ports
 }
 
-/// The ports that are wanted.
+/// Returns the desired ports.
 fn all(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
     let pairs = valid.ports.iter().zip(&allocation.ports);
     pairs

@@ -1,8 +1,8 @@
-//! Images of the Docker host in the containerd of every node.
+//! Images of the Docker host in containerd on every node.
 //!
-//! What counts is what containerd itself tells: each image that was put there carries the id that it has on the Docker
-//! host. So one that is another one on the host by now is put there anew, and a node that lost its data gets all of
-//! them again. Putting one there takes as long as a pull, and happens in the background as pulls do.
+//! The state of containerd is authoritative: each imported image carries its ID on the Docker host. An image that has
+//! changed on the host is imported again, and a node that lost its data gets all images again. An import takes as
+//! long as a pull and runs in the background, too.
 
 use super::{
     containers::{Site, pull_failed},
@@ -61,7 +61,7 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
         Some(ImportState::Failed(why)) => {
             let message = format!("failed to import {image} on {}: {why}; retrying", container.name);
             plan.waits(ConditionType::ImagesReady, Reason::ImageImportFailed, message);
-            // Whoever does it knows when the next try is due.
+            // The importer decides when to retry.
             plan.imports.push(import);
         }
         state => {
@@ -74,7 +74,7 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
     }
 }
 
-/// Has an image that the Docker host does not have pulled there.
+/// Requests a pull of an image that the Docker host does not have.
 fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
     if let Some(ImageState::Failed(error)) = state {

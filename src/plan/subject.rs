@@ -10,7 +10,7 @@ use crate::api::LocalClusterStatus;
 pub struct Subject<'a> {
     /// The valid spec.
     pub valid: &'a Valid,
-    /// Its owner labels.
+    /// Owner labels of the cluster.
     pub owner: &'a Owner,
     /// The operator's settings.
     pub settings: &'a Settings,

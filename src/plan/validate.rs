@@ -48,9 +48,9 @@ pub struct Valid {
     pub version: Option<String>,
     /// The node image, where the spec names one; there is no version then.
     pub image: Option<String>,
-    /// Whether it is to be stopped.
+    /// True if the cluster is stopped.
     pub stopped: bool,
-    /// What happens when its data is lost.
+    /// Policy for lost data.
     pub on_data_loss: DataLoss,
     /// The Secret for pulling the node image.
     pub image_pull_secret: Option<String>,
@@ -62,7 +62,7 @@ pub struct Valid {
     pub token: Option<SecretKeyRef>,
     /// The subnet, where the spec names one.
     pub subnet: Option<Ipv4Net>,
-    /// Where Pods and Services are.
+    /// Pod and Service networks.
     pub networks: Networks,
     /// The host address of the API.
     pub api_ip: Ipv4Addr,
@@ -72,11 +72,11 @@ pub struct Valid {
     pub sans: Vec<String>,
     /// The published ports.
     pub ports: Vec<ValidPort>,
-    /// What the nodes pull from.
+    /// Registries that the nodes pull from.
     pub registries: ValidRegistries,
     /// Files that go into the nodes.
     pub files: Vec<ValidFile>,
-    /// The images of the Docker host that are to be in all nodes.
+    /// Images of the Docker host to import on all nodes.
     pub preload_images: Vec<String>,
     /// The manifests that K3s is to apply.
     pub manifests: Vec<ValidManifest>,
@@ -85,7 +85,7 @@ pub struct Valid {
 }
 
 impl Valid {
-    /// The paths of the files that the spec puts into nodes, and that a registries file may name.
+    /// Returns the paths of files that the spec writes to nodes, which a registries file may reference.
     pub fn paths(&self) -> BTreeSet<String> {
         let given = self.files.iter().map(|f| f.path.clone());
         given.chain(named(&self.registries.typed).into_iter().map(str::to_owned)).collect()
@@ -95,9 +95,9 @@ impl Valid {
 /// Nodes of one kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidPool {
-    /// How many.
+    /// Number of nodes.
     pub count: usize,
-    /// How many of them may be out of service while they are replaced.
+    /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
     /// Further K3s arguments.
     pub args: Vec<String>,
@@ -119,7 +119,7 @@ pub struct ValidPool {
     pub gpus: Option<Gpus>,
 }
 
-/// What is wrong with a spec, each as `path: what to write instead`.
+/// Errors of a spec, each as `path: what is required`.
 pub type Problems = Vec<String>;
 
 /// Parses a LocalCluster's spec.
@@ -210,7 +210,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     })
 }
 
-/// The same for one that has this name on the Docker host, whatever the rule is by which names are chosen.
+/// Parses the spec of a cluster that already has this name on the Docker host, whatever the current naming rule is.
 pub fn local_cluster_called(
     namespace: &str,
     name: &str,
@@ -221,7 +221,7 @@ pub fn local_cluster_called(
     local_cluster(namespace, name, &LocalClusterSpec { cluster_name, ..spec.clone() })
 }
 
-/// Collects problems. What can't be parsed becomes some value, which nobody sees since there is a problem.
+/// Collects errors. Unparsable fields get a placeholder value, which is discarded because of the error.
 #[derive(Default)]
 struct Checker {
     problems: Problems,
@@ -317,7 +317,7 @@ impl Checker {
     }
 }
 
-/// The name of the flag in `--name=value`, without hyphens.
+/// Returns the name of the flag in `--name=value`, without hyphens.
 fn flag(arg: &str) -> &str {
     let name = arg.trim_start_matches('-');
     name.split_once('=').map_or(name, |(name, _)| name)
@@ -331,7 +331,7 @@ fn whole(pattern: &str) -> Regex {
     Regex::new(&format!("^(?:{pattern})$")).expect("a pattern of our own is one")
 }
 
-/// Whether the whole of `value` has the shape of `pattern`, one of [`pattern`]'s.
+/// Reports whether `value` matches a `pattern` of [`pattern`] completely.
 fn is(pattern: &'static str, value: &str) -> bool {
     static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
         LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());

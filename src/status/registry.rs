@@ -24,7 +24,8 @@ pub(super) const REGISTRY: [ConditionType; 5] = [
     ConditionType::Reachable,
 ];
 
-/// A Registry of which nothing is known but its problems, with `unknown` as the first condition that can't be judged.
+/// Returns the status of a Registry that could not be observed. `unknown` is the first condition that cannot be
+/// evaluated.
 pub fn registry_blocked(
     previous: &RegistryStatus,
     problems: &[Problem],
@@ -37,23 +38,23 @@ pub fn registry_blocked(
     status
 }
 
-/// What a Registry's status is made of.
+/// Inputs of the status of a Registry.
 pub struct RegistryView<'a> {
     /// The valid spec.
     pub valid: &'a ValidRegistry,
-    /// What is wanted.
+    /// The desired state.
     pub desired: &'a registry::Desired,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
     /// The plan's problems and the failures of its steps.
     pub problems: &'a [Problem],
     /// The LocalClusters that use it, as `namespace/name`.
     pub used_by: Vec<String>,
-    /// What came of a garbage collection that was seen to have ended.
+    /// Result of a completed garbage collection.
     pub collected: Option<GarbageCollectionStatus>,
 }
 
-/// The status of a Registry.
+/// Returns the status of a Registry.
 pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
     let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
     let mut conditions = previous.conditions.clone();

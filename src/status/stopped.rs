@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The status of a cluster that is stopped, or on its way there. What nobody looks at while it is stopped is Unknown,
-/// and what was told of it last stays for when it runs again.
+/// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
+/// are Unknown, and their last known values in the status are kept until it runs again.
 pub fn stopped(
     previous: &LocalClusterStatus,
     valid: &Valid,
@@ -65,7 +65,7 @@ pub fn stopped(
 const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
 const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
 
-/// What is to be said of the conditions that nothing tells of while the cluster is stopped.
+/// Returns the problems of conditions that are not observed while the cluster is stopped.
 fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, rests: bool) -> Vec<Problem> {
     let (reason, message) = if rests { (Reason::Stopped, MESSAGE) } else { (Reason::Stopping, UNDER_WAY) };
     let mut all: Vec<Problem> =
@@ -94,8 +94,8 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, res
     all
 }
 
-/// Says that the cluster is stopped. There is no `Ready` then: who waits for it goes on waiting, and who asks whether the
-/// object is settled, as kstatus does, finds nothing that says otherwise.
+/// Sets the conditions of a stopped cluster. There is no `Ready` then: clients that wait for it continue to wait, and
+/// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
 fn tell(conditions: &mut Vec<Condition>, moment: Moment) {
     let Moment { generation: _, now: _ } = moment;
     conditions.retain(|c| c.type_ != ConditionType::Ready);

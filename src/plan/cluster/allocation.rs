@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-/// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
+/// Allocates what the spec leaves open and keeps earlier allocations. Returns `None` if that is not possible, with
+/// the reason in the problems of the plan.
 pub fn allocate(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -42,8 +43,9 @@ pub fn allocate(
         .chain(valid.api_port)
         .chain(valid.ports.iter().flat_map(ValidPort::host_ports))
         .collect();
-    // Nothing is given twice: first what the spec names, then what worked before, then what is free. A port that once
-    // worked is kept even when somebody else has it now: people have it in their configuration.
+    // No port is allocated twice. Ports in the spec come first, then earlier allocations, then free ports. A port
+    // that was published before is kept even if another process holds it now: users refer to it in their
+    // configuration.
     let mut given: BTreeSet<(Protocol, u16)> =
         valid.api_port.map(|p| (Protocol::Tcp, p)).into_iter().collect();
     given.extend(valid.ports.iter().flat_map(|p| p.host_ports().map(|h| (p.protocol, h))));
@@ -110,7 +112,7 @@ pub fn allocate(
     Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
 }
 
-/// The cluster's subnet: that of its network, else the last one known, else the spec's, else a free one.
+/// Returns the subnet of the cluster: that of its network, the last known one, the one in the spec, or a free one.
 fn subnet(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -169,7 +171,7 @@ fn subnet(
     Some(subnet)
 }
 
-/// Why there is no subnet to choose, and what to do.
+/// Returns why no subnet is free and what to do.
 fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
     if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
         let message = format!(
@@ -185,8 +187,9 @@ fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
     (Reason::AddressPoolExhausted, message)
 }
 
-/// Whether a spec may choose this subnet. The host sends what is for it to the cluster, whose Pods may answer: so it is in
-/// a range that an admin gave away, and Docker, which looks at none of the host's routes (moby/moby#46615), does no harm.
+/// Reports whether a spec may choose this subnet. The host routes it to the cluster, where Pods may respond. It must
+/// therefore be in a range that an administrator allows, since Docker does not check the routes of the host
+/// (moby/moby#46615).
 fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     let pool = settings.network_pool;
     if !settings.allowed_subnets.iter().chain([&pool]).any(|range| range.contains(&subnet)) {
@@ -215,7 +218,7 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     true
 }
 
-/// Addresses that no cluster may take from the host.
+/// Returns the addresses of the host environment that no subnet may contain.
 fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
     let resolvers =
         settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));

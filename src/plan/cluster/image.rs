@@ -6,10 +6,10 @@ use crate::{
     plan::{observed::Observed, settings::Settings, validate::Valid},
 };
 
-/// The node image of a cluster, and why it is not the one that the spec names, where it is not.
+/// Returns the node image of a cluster, and the reason if it differs from the spec.
 ///
-/// One that names neither version nor image keeps the image that it was made with, so that an operator with another
-/// default changes nothing that is there. One that names a version that the cluster can't have keeps it too.
+/// A spec with neither version nor image keeps the existing image, so that an operator with another default changes
+/// no existing cluster. A spec with a version that the cluster cannot run keeps it too.
 pub fn image(
     valid: &Valid,
     settings: &Settings,
@@ -32,8 +32,8 @@ pub fn image(
     }
 }
 
-/// The version that the servers run, by what their Nodes tell or told last. Of several, the lowest: an upgrade that got
-/// stuck can be taken back.
+/// Returns the running version of the servers as last reported by their Nodes: the lowest of several, so that a
+/// failed upgrade can be reverted.
 fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) -> Option<Version> {
     let server = |name: &str| valid.names.parse_server(name).is_some();
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
@@ -42,7 +42,7 @@ fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) ->
     told.min().or_else(|| known.filter_map(Version::parse).min())
 }
 
-/// Why a cluster of one version can't have another.
+/// Returns why a cluster of one version cannot run another.
 fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
     if wanted < running {
         let message = format!(
@@ -62,7 +62,7 @@ fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
     })
 }
 
-/// The image that an own container was made from.
+/// Returns the image that a managed container was created from.
 pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
     observed.own_named(container).map(|d| d.container.image.clone())
 }

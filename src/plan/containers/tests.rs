@@ -21,7 +21,7 @@ fn spec(files: &[(&str, &str, FileChange)]) -> ContainerSpec {
     }
 }
 
-/// A container made from `spec`, in which these files were read.
+/// Returns a container created from `spec`, with the content of the files that were read from it.
 fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> Observed {
     let mut labels = spec.labels.clone();
     labels.insert(names::SPEC_HASH.into(), hash::of(spec, None));
@@ -55,7 +55,7 @@ fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> O
     }
 }
 
-/// The standing and the steps with the files that they put in.
+/// Returns the state of the container and the planned steps with their files.
 fn converge(spec: &ContainerSpec, observed: &Observed) -> (Standing, Vec<String>) {
     let mut plan = Plan::default();
     let owner = owner();
@@ -80,7 +80,7 @@ fn a_file_that_is_read_at_the_start_only_replaces_the_container() {
             let (standing, steps) = converge(&spec, &seen(&spec, state, &[("/a", other)]));
             assert_eq!((standing, steps.len()), (Standing::Outdated, 0), "{state:?} {other:?}");
         }
-        // What is the same and what could not be read is left alone.
+        // Files that are equal or could not be read are left unchanged.
         for files in [&[("/a", Some("new"))][..], &[]] {
             assert_ne!(converge(&spec, &seen(&spec, state, files)).0, Standing::Outdated, "{state:?}");
         }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
+/// Plans the replacement of outdated nodes. At most `room` working agents are replaced.
 pub fn replace(
     plan: &mut Plan,
     outdated: &[&NodeSpec],

@@ -14,10 +14,10 @@ use crate::{
     time::after,
 };
 
-/// What Events say of a node that has to join anew.
+/// Reason in Events for a node that must rejoin.
 pub const NOT_JOINED: &str = "it did not join the cluster";
 
-/// How long Pods may take to leave a node before it goes all the same.
+/// Time limit for the eviction of Pods from a node before its replacement or removal.
 pub const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 
 /// Plans the restart of a node's container, after the steps `after`.
@@ -28,7 +28,8 @@ pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: 
     plan.step(Action::Start { container }, &[stopped], why);
 }
 
-/// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
+/// Reports whether a node is drained: no evictable Pod is left, or the time limit has passed. Otherwise plans the
+/// eviction.
 pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &Inputs<'_>) -> bool {
     let Some(node) = inputs.observed.node(name) else { return true };
     let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);

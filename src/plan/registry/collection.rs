@@ -1,14 +1,14 @@
 //! Garbage collection: on request the registry is stopped, a container on the same data removes the blobs that no
-//! manifest refers to, and the registry is started again.
+//! manifest references, and the registry is started again.
 //!
-//! No push loses anything by it silently. While blobs are looked through and removed, nobody writes: the registry is
-//! stopped before the other container starts, and not started before that one has ended. A push that is under way when
-//! the registry is stopped either has put its manifest already, whose blobs are then kept, or puts it later. Then the
-//! new process of the registry, which remembers nothing of the blobs that it saw (its cache of descriptors is in
-//! memory), looks for each blob on the disk and refuses the manifest when one was removed.
+//! No push loses data silently. There are no writes while blobs are checked and removed: the registry is stopped
+//! before the other container starts, and started after that one has exited. A push that is in progress when the
+//! registry stops either has uploaded its manifest, so its blobs are kept, or uploads it later. The new process of
+//! the registry has no cache of blobs (its cache of descriptors is in memory), so it checks the disk for each blob
+//! and rejects the manifest if one was removed.
 //!
-//! Every state of the two containers has one continuation, so that the operator can be killed anywhere: what was asked
-//! for is in a label of the container that collects, and its result is in the status before that container goes.
+//! Every state of the two containers has one continuation, so the operator can be killed at any time: the request is
+//! in a label of the collecting container, and the result is in the status before that container is removed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
@@ -29,19 +29,19 @@ use crate::{
 
 /// The label with the request that a container works on.
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";
-/// The longest request that is kept as it is.
+/// Maximum length of a request that is stored unhashed.
 const MAX_REQUEST: usize = 64;
 
-/// How a garbage collection stands.
+/// State of a garbage collection.
 #[derive(Debug, PartialEq)]
 pub enum Course {
-    /// It is not in the registry's way; with what came of one, to be written before any step is done.
+    /// It does not affect the registry; with the result of one, to be written before any step is executed.
     Free(Option<GarbageCollectionStatus>),
     /// The registry has to stay as the plan leaves it.
     Busy,
 }
 
-/// What names a request: the annotation's value, or its hash where that is long.
+/// Returns the name of a request: the value of the annotation, or its hash if it is long.
 pub fn request(annotation: &str) -> Option<String> {
     let value = annotation.trim();
     if value.is_empty() {
@@ -51,7 +51,7 @@ pub fn request(annotation: &str) -> Option<String> {
     Some(if long { format!("sha256:{}", names::hex(&Sha256::digest(value)[..16])) } else { value.to_owned() })
 }
 
-/// The container that collects.
+/// Returns the container that collects.
 pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> ContainerSpec {
     let registry = &desired.container;
     let mut labels = inputs.owner.labels();
@@ -141,7 +141,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
         }
         State::Running | State::Paused | State::Restarting => {
             busy(plan, "in progress");
-            // Whoever started the registry in the meantime did not know.
+            // The registry was started from outside in the meantime.
             stop(plan, desired, site, &[]);
             if container.state == State::Paused {
                 plan.step(Action::Unpause { container: target }, &[], "it was paused");
@@ -202,10 +202,10 @@ fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) ->
     Some(plan.step(Action::Stop { container, grace: GRACE }, &after, WHY))
 }
 
-/// What came of a collection that ended, by its exit code and its output.
+/// Returns the result of a completed collection, by its exit code and output.
 pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
     let said = |what: &str| lines.iter().rev().find(|line| line.contains(what));
-    // Of a registry that nothing was ever pushed to, registry 2 says that it failed.
+    // Registry 2 fails for a registry without any pushed image.
     if said("failed to mark")
         .is_some_and(|line| line.ends_with("Path not found: /docker/registry/v2/repositories"))
     {

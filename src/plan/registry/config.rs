@@ -9,9 +9,10 @@ use crate::{
     plan::validate::ValidRegistry,
 };
 
-/// Where a registry keeps its images.
+/// Data directory of a registry.
 pub const DATA: &str = "/var/lib/registry";
-/// Its configuration. The entry point of the image takes a lone argument that ends in `.yml` for the file to serve by.
+/// Configuration file. The entry point of the image serves with the file if it is the only argument and ends in
+/// `.yml`.
 pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
 const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
@@ -31,22 +32,22 @@ pub struct Login {
 pub struct Tls {
     /// The certificate, with what leads to its CA.
     pub certificate: Vec<u8>,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: Vec<u8>,
     /// The CA.
     pub ca: Vec<u8>,
 }
 
-/// What the Secrets hold that a Registry refers to.
+/// Contents of the Secrets that a Registry references.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// How it logs in to the registry that it caches.
+    /// Credentials for the upstream registry of a cache.
     pub upstream: Option<Login>,
-    /// Who may log in to it.
+    /// List of users.
     pub htpasswd: Option<Vec<u8>>,
-    /// How clusters log in to it.
+    /// Credentials of clusters.
     pub client: Option<Login>,
-    /// How it serves HTTPS.
+    /// Certificate for HTTPS.
     pub tls: Option<Tls>,
 }
 
@@ -63,7 +64,7 @@ impl fmt::Debug for Tls {
 }
 
 impl fmt::Debug for Secrets {
-    /// Only what is there.
+    /// Omits the contents, which are secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets")
             .field("upstream", &self.upstream)
@@ -75,7 +76,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Whether a text, such as a line of a log, holds a password or a hash of one.
+    /// Reports whether a text, such as a log line, contains a password or a password hash.
     pub fn are_in(&self, text: &str) -> bool {
         let passwords = [&self.upstream, &self.client].into_iter().flatten().map(|l| l.password.as_str());
         let htpasswd = self.htpasswd.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
@@ -84,8 +85,8 @@ impl Secrets {
     }
 }
 
-/// The files that the registry reads. Everything but the list of users is read at its start only; that list it looks
-/// at again with every request and reads anew when its modification time differs (2.8 and 3 alike).
+/// Returns the files that the registry reads. It reads all of them only at start, except for the list of users: it
+/// checks the modification time with every request and rereads the list when that differs (2.8 and 3 alike).
 pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
     let file = |path: &str, content: &[u8], change| FileSpec {
         path: path.into(),
@@ -104,7 +105,7 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
     files
 }
 
-/// The configuration. What users set by environment variables wins over it.
+/// Renders the configuration. Environment variables of the user override it.
 fn render(valid: &ValidRegistry, secrets: &Secrets) -> String {
     let mut out = format!(
         "# Written by localcluster-operator.
@@ -160,7 +161,7 @@ http:
     out
 }
 
-/// A YAML double-quoted scalar that any reader takes: whatever YAML calls unprintable is escaped.
+/// Returns a YAML double-quoted scalar that all parsers accept: characters that YAML calls unprintable are escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -176,7 +177,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// What is wrong with a list of users; `None` when nothing is.
+/// Returns what is invalid in a list of users; `None` if it is valid.
 pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
     let write = "write one line per user, as printed by `htpasswd -Bbn NAME PASSWORD`";
     let Ok(text) = std::str::from_utf8(content) else {
@@ -366,7 +367,7 @@ mod tests {
     }
 
     proptest! {
-        /// What goes in comes out, as a YAML reader reads it.
+        /// A YAML parser restores the input.
         #[test]
         fn credentials_survive(username in any::<String>(), password in any::<String>()) {
             #[derive(serde::Deserialize)]

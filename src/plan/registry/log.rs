@@ -1,10 +1,10 @@
-//! The registry's log: what it says before it ends.
+//! Log of a registry before it exits.
 
 /// The longest words that are worth telling.
 const MAX: usize = 300;
 
-/// Why a registry ended, by the last lines of its log, oldest first: what made it panic or what it calls fatal, or its
-/// last error, or its last line.
+/// Returns why a registry exited, by the last lines of its log, oldest first: a panic or fatal error, its last error,
+/// or its last line.
 pub fn last_words(lines: &[String]) -> Option<String> {
     let find = |what: &str| lines.iter().rev().find(|line| line.contains(what));
     let line = find("panic: ")

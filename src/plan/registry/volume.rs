@@ -1,8 +1,8 @@
-//! Whose volume a registry may have: its own, one that an earlier Registry of its namespace left, or one that consents
-//! to the namespace. Never that of an object that lives, and never one of another namespace: a host name is no proof, as
-//! anybody may write any.
+//! Permission of a registry to use a volume: its own, one that an earlier Registry in its namespace left, or one that
+//! consents to the namespace. The volume of an existing object or of another namespace is never used: a host name is
+//! no proof, as any spec can contain it.
 //!
-//! That is asked of containers that are to be made. One that has its volume already goes on, and it is said once.
+//! Only containers that are about to be created are checked. A running one keeps its volume, with one warning.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Whether an earlier Registry of the same host name and namespace left this volume, which may then be taken up. `living`
-/// are the UIDs of all Registries.
+/// Reports whether an earlier Registry with the same host name and namespace left this volume, so that it may be
+/// reused. `living` contains the UIDs of all Registries.
 pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTreeSet<String>) -> bool {
     let label = |key| volume.labels.get(key).map(String::as_str);
     let namespace =
@@ -34,13 +34,13 @@ pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTre
         && label(names::UID).is_some_and(|uid| !living.contains(uid))
 }
 
-/// What there is where a registry is to have its images.
+/// Existing storage of a registry.
 enum Place<'a> {
     /// A directory of the host, or a volume that it may have.
     Its,
     /// Nothing yet.
     Free(&'a VolumeSpec),
-    /// Somebody else's volume under the name of its own.
+    /// An unmanaged volume with the name of its own.
     Taken(&'a VolumeSpec, &'a Volume),
     /// No volume that allows its namespace, under the name that the spec gives.
     Refused(&'a str),
@@ -90,7 +90,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
     Some(Vec::new())
 }
 
-/// Why no further container may be made on the volume, one that collects garbage; `None` where it may.
+/// Returns why no garbage collection container may be created on the volume; `None` if it may.
 pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     match place(desired, inputs) {
         Place::Its | Place::Free(_) => None,
@@ -101,7 +101,7 @@ pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     }
 }
 
-/// What is said of a volume that is not there, or not for this namespace.
+/// Returns the message about a volume that does not exist or does not allow this namespace.
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
         "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}; {}",

@@ -1,5 +1,5 @@
-//! When the data of all of a cluster's servers is lost. Whether that is the end of the cluster, or its volumes can be
-//! brought back, only a person can tell, so that `spec.onDataLoss` decides.
+//! Loss of the data of all servers of a cluster. Only the user knows whether that is final or the volumes can be
+//! restored, so `spec.onDataLoss` decides.
 
 use crate::{
     api::{
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What an Event says of a cluster that begins once more.
+/// Event message for a cluster that is recreated.
 pub const RECREATED: &str =
     "the data of the cluster is lost: creating a new, empty cluster because spec.onDataLoss is Recreate";
 
@@ -49,7 +49,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
     true
 }
 
-/// Whether there was data, and no server has any.
+/// Reports whether there was data and no server has any.
 fn is_lost(desired: &Desired, inputs: &Inputs<'_>) -> bool {
     let Inputs { owner, observed, holders, .. } = *inputs;
     let servers = servers::existing(&desired.names, owner, observed, holders);
@@ -78,13 +78,13 @@ fn message(desired: &Desired, inputs: &Inputs<'_>) -> String {
     )
 }
 
-/// The cluster's containers of nodes.
+/// Returns the node containers of the cluster.
 fn containers<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a Container> {
     let own = observed.own.values().map(|d| &d.container);
     own.filter(|c| desired.names.parse_node(&c.name).is_some())
 }
 
-/// The cluster's volumes of nodes, each with the node's name.
+/// Returns the node volumes of the cluster, each with the name of the node.
 fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a Volume)> {
     let owner = inputs.owner;
     let own = inputs.observed.volumes.iter().filter(move |v| owner.owns(&v.labels));

@@ -1,9 +1,10 @@
-//! When the data of most servers is lost: what is said of it, and the reset of etcd that a user may ask for.
+//! Loss of the data of most servers, and the reset of etcd that a user can request.
 //!
-//! Nobody but a user can tell whether lost volumes come back, and a reset forgets what only the lost ones knew. So it
-//! is carried out only where [`RESET_QUORUM_ANNOTATION`] names the server that is to go on. K3s does it: run once with
-//! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
-//! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
+//! Only the user knows whether lost volumes can be restored, and a reset loses the data that only the lost members
+//! had. It is therefore only carried out if [`RESET_QUORUM_ANNOTATION`] names the server to continue with. K3s does
+//! it: run once with `--cluster-reset` on the data of that server, it makes the server the only member of etcd and
+//! exits (docs.k3s.io/cli/etcd-snapshot). The remains of the other servers are then removed, and they rejoin as new
+//! members.
 
 use super::{Lost, NOT_JOINING, Servers};
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
     },
 };
 
-/// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
-/// one: nothing else is to be planned for the nodes then.
+/// Adds a problem if the data of most servers is lost, and plans the requested reset. Reports whether there is one:
+/// nothing else is planned for the nodes then.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -129,31 +130,31 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
     }
 }
 
-/// The container that resets etcd on a server's data, in its place.
+/// Returns the container that resets etcd on the data of a server, in its place.
 fn resetting(server: &ContainerSpec) -> ContainerSpec {
     let mut spec = server.clone();
     spec.command.push(CLUSTER_RESET.into());
     spec.labels.insert(ANNOTATION.into(), spec.name.clone());
     spec.once = true;
-    // K3s refuses the reset of a server that is told whom to join.
+    // K3s rejects the reset of a server that is configured to join another.
     for file in spec.files.iter_mut().filter(|f| f.path == JOIN_FILE) {
         file.content = NOT_JOINING.into();
     }
     spec
 }
 
-/// How K3s ended.
+/// Result of K3s.
 enum End {
     Done,
     Failed(String),
 }
 
-/// How the reset ended; `None` while it goes on, and when it was cut short: it is begun again then.
+/// Returns the result of the reset; `None` while it is in progress, and after an interruption, which restarts it.
 fn ended(detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<End> {
     if detail.container.state != State::Exited {
         return None;
     }
-    // The exit code alone tells nothing: K3s ends with 0 when it is stopped, too.
+    // The exit code is not sufficient: K3s also exits with 0 when it is stopped.
     let lines = inputs.observed.logs.get(&detail.container.id).map(Vec::as_slice).unwrap_or_default();
     if k3s::log::was_reset(lines) {
         return Some(End::Done);

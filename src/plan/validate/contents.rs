@@ -12,14 +12,14 @@ pub const MANIFEST_NAME: usize = 40;
 /// A manifest that K3s is to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidManifest {
-    /// Its name.
+    /// Name of the manifest.
     pub name: String,
-    /// Its content.
+    /// Content of the manifest.
     pub content: Text,
 }
 
 impl Checker {
-    /// The images that are to be in all nodes.
+    /// Checks the images to import on all nodes.
     pub(super) fn images(&mut self, images: &[String]) {
         for (i, image) in images.iter().enumerate() {
             let path = format!("spec.preloadImages[{i}]");

@@ -9,10 +9,10 @@ use crate::{
 };
 
 impl Checker {
-    /// The networks of Pods and Services. The schema can't tell them: they are in the arguments.
+    /// Parses the Pod and Service networks. The schema cannot check them: they are in the arguments.
     pub(super) fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
         let networks = Networks::of(&spec.servers.args);
-        // What K3s chooses by itself is out of the subnet's range, or was given up by an argument.
+        // Defaults of K3s are outside the subnet range, or replaced by an argument.
         if let Some((subnet, other)) = subnet.and_then(|s| Some((s, networks.overlapping(s)?))) {
             let message = format!(
                 "{subnet} overlaps {other}, the Pod or Service network in spec.servers.args; use another subnet"

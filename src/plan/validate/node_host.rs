@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Checker {
-    /// The limits of processes, by name.
+    /// Parses the process limits, by name.
     pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, Limit> {
         let mut limits = BTreeMap::new();
         for (i, ulimit) in ulimits.iter().enumerate() {
@@ -31,7 +31,7 @@ impl Checker {
         limits
     }
 
-    /// The directories of the host, by where they are in the nodes.
+    /// Parses the host directories, by path in the nodes.
     pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> BTreeMap<String, Bind> {
         let mut binds: BTreeMap<String, Bind> = BTreeMap::new();
         for (i, volume) in volumes.iter().enumerate() {
@@ -49,14 +49,14 @@ impl Checker {
         binds
     }
 
-    /// The GPUs.
+    /// Parses the GPUs.
     pub(super) fn gpus(&mut self, path: &str, gpus: Option<&str>) -> Option<Gpus> {
         let gpus = gpus?;
         self.shape(path, gpus, pattern::GPUS, 3, text::GPUS);
         Some(gpus.parse().map_or(Gpus::All, Gpus::Count))
     }
 
-    /// No file is put into a directory of the host.
+    /// Checks that no file is written to a host directory.
     pub(super) fn files_apart(&mut self, spec: &LocalClusterSpec) {
         let volumes = || spec.servers.volumes.iter().chain(&spec.agents.volumes);
         for (i, file) in spec.files.iter().enumerate() {
@@ -66,7 +66,7 @@ impl Checker {
     }
 }
 
-/// Whether a path is this directory or in it.
+/// Reports whether a path is this directory or below it.
 fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -12,35 +12,35 @@ use crate::{
     k3s::registries::{Auth, HostConfig, Mirror, Registries, Tls, check_part},
 };
 
-/// What the nodes pull from.
+/// Registries that the nodes pull from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidRegistries {
     /// The Registry objects in use, in order, with the cluster's own at the end.
     pub used: Vec<RegistryKey>,
     /// The cluster's own Registry: its name and what its spec comes to.
     pub own: Option<(RegistryKey, Box<ValidRegistry>)>,
-    /// Containers that somebody else runs.
+    /// Unmanaged containers.
     pub containers: Vec<ValidContainer>,
     /// Mirrors and TLS settings as typed. Credentials and files are in [`ValidRegistries::hosts`].
     pub typed: Registries,
-    /// What of typed settings is in other objects.
+    /// Hosts with settings in other objects.
     pub hosts: Vec<ValidHost>,
     /// The user's own registries file.
     pub config: Option<Text>,
-    /// Whether a registry itself is asked after its mirrors.
+    /// True if nodes fall back to the registry itself after its mirrors.
     pub default_endpoint: bool,
 }
 
 /// A Registry object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegistryKey {
-    /// Its namespace.
+    /// Namespace of the Registry.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Registry.
     pub name: String,
 }
 
-/// A registry in a container of somebody else's.
+/// A registry in an unmanaged container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidContainer {
     /// The container's name.
@@ -51,20 +51,20 @@ pub struct ValidContainer {
     pub host_port: Option<u16>,
 }
 
-/// What a host's settings refer to.
+/// References of the settings of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidHost {
     /// The host, with its port.
     pub host: String,
     /// The Secret with credentials.
     pub auth: Option<String>,
-    /// Where the certificate authorities are.
+    /// CA certificates.
     pub ca: Option<Text>,
     /// The Secret with the node's own certificate.
     pub client: Option<String>,
 }
 
-/// Where a text is.
+/// Source of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     /// Here.
@@ -78,25 +78,25 @@ pub enum Text {
 /// A file that goes into nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidFile {
-    /// Its path.
+    /// Path of the file.
     pub path: String,
-    /// Its content.
+    /// Content of the file.
     pub content: Text,
     /// The nodes that get it.
     pub nodes: NodeSet,
 }
 
 impl ValidFile {
-    /// Its mode.
+    /// Returns the mode of the file.
     pub fn mode(&self) -> u32 {
         if matches!(self.content, Text::Secret(_)) { 0o600 } else { 0o644 }
     }
 }
 
-/// Where the operator puts the certificates of typed hosts: a directory for each host.
+/// Directory of the certificates of typed hosts, with a subdirectory for each host.
 pub const CERTIFICATES: &str = "/etc/rancher/k3s/registries.d";
 
-/// The path of a host's certificate of this kind: `ca.crt`, `client.crt` or `client.key`.
+/// Returns the path of a certificate file of a host: `ca.crt`, `client.crt` or `client.key`.
 pub fn certificate(host: &str, kind: &str) -> String {
     let dir = if host == "*" { "_default" } else { host };
     format!("{CERTIFICATES}/{dir}/{kind}")
@@ -287,7 +287,7 @@ impl Checker {
         }
     }
 
-    /// The one content that is given.
+    /// Returns the one content that is given.
     pub(super) fn content(
         &mut self,
         at: &str,

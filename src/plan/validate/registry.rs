@@ -24,7 +24,7 @@ pub struct ValidRegistry {
     pub host_ip: Ipv4Addr,
     /// The host port, where the spec names one.
     pub host_port: Option<u16>,
-    /// Whether the volume outlives the object.
+    /// True if the volume is kept when the object is deleted.
     pub retain: bool,
     /// A volume of the user's, which is never removed.
     pub volume_name: Option<String>,
@@ -32,11 +32,11 @@ pub struct ValidRegistry {
     pub host_path: Option<String>,
     /// The registry that it caches.
     pub proxy: Option<ValidProxy>,
-    /// Who may use it.
+    /// Authentication.
     pub auth: Option<AuthSpec>,
     /// HTTPS.
     pub tls: Option<TlsSpec>,
-    /// Whether clients may delete images.
+    /// True if clients may delete images.
     pub delete_enabled: bool,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -49,11 +49,11 @@ pub struct ValidRegistry {
 pub struct ValidProxy {
     /// The registry's URL.
     pub remote_url: String,
-    /// What the names of its images begin with.
+    /// Prefix of the names of its images.
     pub upstream: String,
     /// The Secret with the credentials.
     pub credentials_secret: Option<String>,
-    /// How long images stay.
+    /// Time that images are cached.
     pub ttl: Option<String>,
 }
 
