@@ -1,4 +1,4 @@
-//! Status from what was seen: pure, and complete each time, since server-side apply drops what is not sent.
+//! Status from the observed state: pure, and complete each time, since server-side apply removes omitted fields.
 
 mod cluster;
 mod registry;
@@ -19,8 +19,8 @@ use crate::{
     plan::steps::{Problem, Verdict},
 };
 
-/// Sets all conditions of an object of which the problems are known. `unknown`: the conditions from this type on
-/// can't be judged, since the plan did not get that far.
+/// Sets all conditions of an object from its problems. The conditions from the type `unknown` on cannot be evaluated,
+/// since the plan did not get that far.
 fn judge(
     conditions: &mut Vec<Condition>,
     all: &[ConditionType],
@@ -32,7 +32,7 @@ fn judge(
     sum_up(conditions, all, problems, moment);
 }
 
-/// Sets the conditions that `Ready` sums up.
+/// Sets the conditions that `Ready` summarizes.
 fn judge_each(
     conditions: &mut Vec<Condition>,
     all: &[ConditionType],

@@ -11,16 +11,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{api::local_cluster::NodeRole, docker::engine::Network};
 
-/// Offsets into the subnet. 0 is the network's own address and 1 the host's.
+/// Offsets into the subnet. 0 is the address of the network and 1 that of the host.
 const LOAD_BALANCER: u32 = 2;
 const SERVERS: u32 = 10;
 const AGENTS: u32 = 20;
 const REGISTRIES: u32 = 52;
 
-/// The addresses of a cluster's network.
+/// Addresses of the network of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The subnet, /16 to /25.
+    /// Subnet, /16 to /25.
     pub subnet: Ipv4Net,
 }
 

@@ -23,7 +23,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// State of a node in the load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Published ports lead to it.
+    /// Published ports forward to it.
     Placed,
     /// It is about to be added: its Node is Ready, and only the confirmation of the node itself is missing.
     Awaited,
@@ -34,18 +34,19 @@ pub enum Standing {
 /// Returns the state of a node in the load balancer.
 pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -> Standing {
     let placed = observed.balance.placed.contains(&ip);
-    let told = |known: bool| if known { Standing::Placed } else { Standing::Out };
+    let kept = |known: bool| if known { Standing::Placed } else { Standing::Out };
     let runs = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Paused);
     let own = observed.own_named(name);
     let Some(detail) = own.filter(runs) else { return Standing::Out };
-    let Some(state) = observed.child.state() else { return told(placed) };
-    // Without a Node it is not of the cluster, and a kubelet that is silent since the start has no kube-proxy either.
+    let Some(state) = observed.child.state() else { return kept(placed) };
+    // Without a Node it is not part of the cluster, and a kubelet that has been silent since the start has no
+    // kube-proxy either.
     let Some(node) = state.nodes.get(name).filter(|n| n.draining_since.is_none() && reports(n, detail))
     else {
         return Standing::Out;
     };
     if placed || !node.ready {
-        return told(placed);
+        return kept(placed);
     }
     let since = node.since.max(detail.started_at);
     match observed.balance.told.get(name) {

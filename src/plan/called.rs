@@ -46,7 +46,7 @@ pub fn registry(
         own.map(|v| v.name.clone())
     };
     let status = || told.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned()));
-    // An earlier object of the same name may have left its images under its own.
+    // An earlier object with the same name may have left its images under its own name.
     let retained = || {
         let its = |v: &&Volume| {
             v.labels.get(names::OWNER) == Some(&owner.object)

@@ -1,4 +1,4 @@
-//! Which containers, besides the cluster's own, are on its network: the registries in use.
+//! Containers on the network of a cluster besides its own: the registries in use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,8 +24,8 @@ use crate::{
     k3s::dns,
 };
 
-/// Plans the connections of the registries in use, and the disconnection of those no longer in use. Answers the
-/// registries' names on the network, each with the address that it has there or will have by this plan.
+/// Plans the connection of registries in use and the disconnection of those no longer in use. Returns the names of
+/// the registries on the network, each with its current or planned address.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -41,7 +41,7 @@ pub fn plan(
         taken: attached.iter().filter_map(|(_, p)| p.pinned.or(p.ip)).collect(),
         used: BTreeSet::new(),
         addresses: BTreeMap::new(),
-        told: told(desired, observed, inputs),
+        resolved: resolved(desired, observed, inputs),
     };
     for registry in &inputs.refs.registries {
         table.addresses.insert(registry.hostname.clone(), None);
@@ -153,7 +153,7 @@ fn is_between(container: &Container) -> bool {
 
 /// Returns the addresses that CoreDNS has for the registries in use. Recreated containers get them back in any order
 /// of creation: CoreDNS takes half a minute to load another one.
-fn told(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
+fn resolved(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
     let Some(state) = observed.child.state() else { return BTreeMap::new() };
     let held = state.config.get(&state::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let registries = inputs.refs.registries.iter().map(|r| &r.hostname);
@@ -171,17 +171,17 @@ struct Table<'a> {
     taken: BTreeSet<Ipv4Addr>,
     used: BTreeSet<String>,
     addresses: BTreeMap<String, Option<Ipv4Addr>>,
-    told: BTreeMap<String, Ipv4Addr>,
+    resolved: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Table<'_> {
     /// Returns an address for a registry: its previous one, or one that no container uses and CoreDNS does not
     /// contain.
     fn free(&self, name: &str) -> Option<Ipv4Addr> {
-        if let Some(had) = self.told.get(name).filter(|ip| !self.taken.contains(ip)) {
+        if let Some(had) = self.resolved.get(name).filter(|ip| !self.taken.contains(ip)) {
             return Some(*had);
         }
-        let known: BTreeSet<Ipv4Addr> = self.taken.iter().chain(self.told.values()).copied().collect();
+        let known: BTreeSet<Ipv4Addr> = self.taken.iter().chain(self.resolved.values()).copied().collect();
         let addresses = self.desired.addresses;
         addresses.free_registry(&known).or_else(|| addresses.free_registry(&self.taken))
     }
@@ -211,7 +211,8 @@ impl Table<'_> {
         };
         self.taken.insert(ip);
         self.addresses.insert(container.name.clone(), Some(ip));
-        // Docker resolves the container's name, which is the registry's, on every network but the default one.
+        // Docker resolves the name of the container, which is that of the registry, on every network but the default
+        // one.
         let endpoint = Endpoint::aside(ip);
         let right = place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running));
         if right || is_between(container) {

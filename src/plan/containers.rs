@@ -1,4 +1,4 @@
-//! How one container is brought to run as desired: shared by nodes, load balancers and registries.
+//! Convergence of a single container, shared by nodes, load balancers and registries.
 
 use super::{
     hash,
@@ -20,7 +20,7 @@ use crate::{
 pub enum Standing {
     /// It runs as desired; the health of its processes is not considered.
     Running,
-    /// Steps are planned that will make it so; the last one's index.
+    /// Steps to that state are planned; the index of the last one.
     Changing(usize),
     /// It was created from another spec and must be replaced.
     Outdated,
@@ -30,11 +30,11 @@ pub enum Standing {
 
 /// Context in which a container is planned.
 pub struct Site<'a> {
-    /// The owner of everything that is planned.
+    /// Owner of all planned resources.
     pub owner: &'a Owner,
     /// The observed state.
     pub observed: &'a Observed,
-    /// The id of the network that containers are made on; `None` for Docker's default network.
+    /// ID of the network that containers are created on; `None` for the default network of Docker.
     pub network: Option<&'a str>,
 }
 
@@ -177,7 +177,7 @@ impl Site<'_> {
                 if self.stale_files(detail, spec).is_empty() {
                     return Standing::Blocked;
                 }
-                // Docker waits twice as long after each end, up to a minute, and a start has no effect meanwhile.
+                // Docker doubles its delay after each exit, up to a minute, and a start has no effect meanwhile.
                 let stop = plan.step(Action::Stop { container: target, grace: grace(spec) }, &[], "");
                 self.start_again(plan, spec, detail, further, Some(stop), FILES_CHANGED.to_owned())
             }
@@ -218,7 +218,7 @@ impl Site<'_> {
         let place = self.network.and_then(|n| detail.container.networks.get(n));
         if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
             // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
-            // flannel come back only with a restart.
+            // flannel only recover with a restart.
             plan.waits(
                 condition,
                 Reason::ContainerNotRunning,
@@ -293,7 +293,7 @@ impl Site<'_> {
         plan.step(Action::CreateContainer { spec: Box::new(spec), network }, after, why)
     }
 
-    /// Plans the making of a container with its files, after `after`.
+    /// Plans the creation of a container with its files, after `after`.
     pub fn create(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut made = self.make(plan, spec, after, why);
         let container = Target { name: spec.name.clone(), id: None };
@@ -306,7 +306,7 @@ impl Site<'_> {
         plan.step(Action::Upload { container, files: spec.files.clone() }, &[made], "")
     }
 
-    /// Plans the connections and the first start of a container that was just made, after step `made`.
+    /// Plans the connections and the first start of a container that was just created, after the step `made`.
     pub fn finish(
         &self,
         plan: &mut Plan,
@@ -333,8 +333,8 @@ impl Site<'_> {
         Standing::Changing(plan.step(Action::Start { container: target }, &[ready], ""))
     }
 
-    /// Plans what takes a stopped container off networks that are gone, without which it can't be started; answers
-    /// the last step. Docker knows such a place by the network's name alone.
+    /// Plans the disconnection of a stopped container from networks that no longer exist, which would prevent its
+    /// start, and returns the last step. Docker only knows such a connection by the name of the network.
     fn detach(&self, plan: &mut Plan, detail: &ContainerDetail, after: Option<usize>) -> Option<usize> {
         let target = Target::of(&detail.container);
         let mut last = after;
@@ -351,7 +351,7 @@ impl Site<'_> {
         last
     }
 
-    /// Plans what puts a stopped container back on its networks, and answers the last step.
+    /// Plans the reconnection of a stopped container to its networks, and returns the last step.
     fn attach(
         &self,
         plan: &mut Plan,
@@ -404,7 +404,7 @@ impl Site<'_> {
     }
 }
 
-/// The reason that Events give for an upload.
+/// Reason in Events for an upload.
 const FILES_CHANGED: &str = "the content of its files changed";
 
 /// Reports whether a container must be replaced: it was created from another spec, or a file that its process only

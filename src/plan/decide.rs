@@ -42,13 +42,13 @@ pub struct Wanted {
 
 /// The decision about a LocalCluster.
 pub struct Decision {
-    /// The steps, and why the object is not as desired.
+    /// Steps, and reasons why the object is not as desired.
     pub plan: Plan,
     /// True if the steps start a cluster, which requires a turn.
     pub begins: bool,
     /// True if an earlier start is complete, which frees its turn.
     pub started: bool,
-    /// The repairs that the last status has.
+    /// Repairs in the last status.
     repairs: Record,
 }
 
@@ -56,16 +56,16 @@ pub struct Decision {
 pub enum Consequence {
     /// Another subnet or host port is chosen.
     ChosenAgain,
-    /// These host ports are held by others, and are left out.
+    /// These host ports are in use, and are left out.
     PortsHeld(BTreeSet<Binding>),
     /// The object has this problem.
     Problem(Problem),
-    /// The picture was out of date; another look is all that is needed.
+    /// The observed state was out of date; another look is sufficient.
     OutOfDate,
 }
 
 impl Subject<'_> {
-    /// Allocates what the spec leaves open. Fails with the reasons why that is not possible.
+    /// Allocates what the spec leaves open, or returns the problems that prevent it.
     pub fn allocate(&self, observed: &Observed, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
         let mut plan = Plan::default();
         match cluster::allocate(&mut plan, self, observed, refused) {
@@ -74,7 +74,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Marks the host ports that others hold: those of other containers, and those that the engine would not bind.
+    /// Marks the host ports that are in use: those of other containers, and those that the engine failed to bind.
     pub fn leave_out(&self, allocated: &mut Allocated, observed: &Observed, refused: &BTreeSet<Binding>) {
         let mut plan = Plan::default();
         ports::judge(&mut plan, self, &mut allocated.allocation, observed, refused);
@@ -142,8 +142,9 @@ impl Subject<'_> {
 }
 
 impl Decision {
-    /// Reports whether the status is written before anything is done. Ready is taken back first, or `kubectl wait`
-    /// would pass meanwhile; and a repair is counted first, or an operator that is killed by it would forget it.
+    /// Reports whether the status is written before the steps are executed. `Ready` is withdrawn first, since
+    /// `kubectl wait` would succeed meanwhile, and a repair is counted first, since an operator that is killed by it
+    /// would forget it.
     pub fn is_told_first(&self, subject: &Subject<'_>) -> bool {
         let first_look = subject.previous.observed_generation != Some(subject.generation);
         let ready = condition::is_true(&subject.previous.conditions, ConditionType::Ready);

@@ -10,7 +10,7 @@ use crate::{
     k3s::registries::Registries,
 };
 
-/// Everything that a cluster wants.
+/// Desired state of a cluster.
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// Names of the cluster.
@@ -27,11 +27,11 @@ pub struct Desired {
     pub max_unavailable: usize,
     /// Load balancer of the cluster.
     pub load_balancer: ContainerSpec,
-    /// The nodes that published ports are about to lead to, once they answer.
+    /// Nodes that published ports forward to once they can handle traffic.
     pub awaited: Vec<String>,
     /// Registry configuration of the nodes; `None` while it is unknown.
     pub registries: Option<NodeRegistries>,
-    /// The containers of others that are connected to the network, in the spec's order.
+    /// Unmanaged containers that are connected to the network, in the order of the spec.
     pub strangers: Vec<String>,
     /// Images of the Docker host to import on all nodes.
     pub preload: Vec<String>,
@@ -39,7 +39,7 @@ pub struct Desired {
     pub version: Option<String>,
     /// Policy for lost data.
     pub on_data_loss: DataLoss,
-    /// The addresses of names that its nodes and Pods resolve.
+    /// Addresses of names that nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
     /// Host directories that the nodes mount.
     pub mounts: Arc<Mounts>,
@@ -59,7 +59,7 @@ pub struct NodeSpec {
     pub container: ContainerSpec,
     /// Volumes of the node.
     pub volumes: Vec<VolumeSpec>,
-    /// The labels and taints of its Node.
+    /// Labels and taints of the Node.
     pub config: NodeConfig,
     /// Host directories that the nodes of the cluster mount.
     pub mounts: Arc<Mounts>,
@@ -70,11 +70,11 @@ pub struct NodeSpec {
 pub struct Allocation {
     /// Subnet and addresses of the cluster.
     pub addresses: Addresses,
-    /// The API's port on the Docker host.
+    /// Port of the API on the Docker host.
     pub api_port: u16,
     /// Holder of that port, if another process or container prevents its publication.
     pub api_held: Option<String>,
-    /// The published ports on the Docker host, in the spec's order.
+    /// Published ports on the Docker host, in the order of the spec.
     pub ports: Vec<AllocatedPort>,
 }
 
@@ -85,7 +85,7 @@ pub struct AllocatedPort {
     pub name: String,
     /// First port on the Docker host.
     pub host_port: u16,
-    /// In the load balancer's container.
+    /// First port in the container of the load balancer.
     pub listen: u16,
     /// Ports of the range that are not published because they are in use, with their holders.
     pub held: BTreeMap<u16, String>,
@@ -94,9 +94,9 @@ pub struct AllocatedPort {
 /// Registry configuration of all nodes of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRegistries {
-    /// All of it together.
+    /// Merged configuration.
     pub merged: Registries,
-    /// The certificates and, last, the registries file.
+    /// Certificates and, last, the registries file.
     pub files: Vec<FileSpec>,
     /// True if nodes fall back to the registry itself after its mirrors.
     pub default_endpoint: bool,
@@ -109,17 +109,17 @@ pub struct NodeRegistries {
 /// Host directories that nodes mount.
 #[derive(Clone, Debug, Default)]
 pub struct Mounts {
-    /// The look at it; `None` where none of it may be mounted, or there is nothing.
+    /// Look at the directories; `None` if there are none, or none may be mounted.
     pub look: Option<Look>,
     /// Problems of the directories that must not be mounted.
     pub refused: Vec<Problem>,
 }
 
-/// A look at directories of the host.
+/// A look at directories of the Docker host.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The container that looks.
+    /// Helper container.
     pub looker: ContainerSpec,
-    /// The directories, each with the allowed one that it is in.
+    /// Directories, each with the allowed directory that contains it.
     pub paths: BTreeMap<String, String>,
 }

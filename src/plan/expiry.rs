@@ -8,7 +8,7 @@ use crate::api::{HOLD_ANNOTATION, LocalCluster};
 const NOTICE: (SignedDuration, SignedDuration) =
     (SignedDuration::from_mins(1), SignedDuration::from_hours(1));
 
-/// The end of a cluster that has one.
+/// Expiry of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
     /// Time of the deletion.

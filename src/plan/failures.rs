@@ -1,4 +1,4 @@
-//! What a failed step means for the object: which condition it fails, for which reason, and who has to act.
+//! Problems of failed steps: their condition, reason and verdict.
 
 use ipnet::Ipv4Net;
 
@@ -44,7 +44,7 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             );
             (Reason::HostPathNotFound, message, Stalls)
         }
-        Error::Invalid(m) | Error::Engine(m) if speaks_of_gpus(m) => {
+        Error::Invalid(m) | Error::Engine(m) if is_about_gpus(m) => {
             let message = format!(
                 "{subject}: the Docker engine cannot provide GPUs: {m}; install a driver and the NVIDIA Container \
                  Toolkit on the Docker host and restart Docker, or remove gpus from the spec"
@@ -69,7 +69,7 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
 /// Reports whether an error of the engine is about GPUs. Names of objects and images are unlikely to contain these
 /// words: a cluster may be called `gpu`. Engines before 29 use a driver of their own, engines from 28.3 on also use
 /// CDI, and engines from 29 on only CDI; with a driver, the NVIDIA hook reports its own errors.
-fn speaks_of_gpus(words: &str) -> bool {
+fn is_about_gpus(words: &str) -> bool {
     const WORDS: [&str; 8] = [
         "could not select device driver",
         "GPU vendor",
@@ -119,7 +119,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();
-            // A volume is named after its node, with its kind behind.
+            // A volume is named after its node, followed by its kind.
             let node = names
                 .parse_node(subject)
                 .or_else(|| subject.rsplit_once('-').and_then(|(node, _)| names.parse_node(node)));

@@ -1,9 +1,9 @@
-//! The hash of the intent behind a container, kept in the label [`names::SPEC_HASH`]: another hash means that the
-//! container has to be replaced.
+//! Hash of the spec behind a container, stored in the label [`names::SPEC_HASH`]: a container with another hash must
+//! be replaced.
 //!
-//! It covers what users ask for, never what Docker made of it (engines add, drop and reorder fields), nor labels,
-//! nor secrets. Its input is versioned by a prefix: a later operator that computes it in another way keeps this
-//! function for containers that carry `v1-`, so that an upgrade of the operator alone replaces nothing (k3k#1078).
+//! The hash covers what users request, but not what Docker returns (engines add, drop and reorder fields), nor labels
+//! or secrets. Its input is versioned by a prefix: a later operator with another algorithm keeps this function for
+//! containers with `v1-`, so that an upgrade of the operator alone replaces nothing (k3k#1078).
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
         ports: Vec<String>,
         memory: Option<i64>,
         nano_cpus: Option<i64>,
-        // Absent where there are none, so that containers from before there were any keep their hash.
+        // Omitted if empty, so that containers from earlier operators keep their hash.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         ulimits: Vec<(&'a String, i64, i64)>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ pub fn of(spec: &ContainerSpec, network: Option<&str>) -> String {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         binds: Vec<(&'a String, &'a String, bool)>,
         files: Vec<(&'a str, u32, String)>,
-        // The one label that counts: a server moves its data only when it starts.
+        // The only label that counts: a server migrates its data only at start.
         #[serde(skip_serializing_if = "Option::is_none")]
         datastore: Option<&'a String>,
         #[serde(skip_serializing_if = "<[String]>::is_empty")]

@@ -1,5 +1,5 @@
-//! The user's names for addresses, `spec.hostAliases`: in the hosts files of nodes, and against names that are taken.
-//! Pods get them by CoreDNS, see [`inside`](super::inside).
+//! Host aliases of the user, `spec.hostAliases`: in the hosts files of nodes, and conflicts with other names. Pods
+//! resolve them through CoreDNS, see [`inside`](super::inside).
 
 use std::{
     collections::BTreeMap,
@@ -41,11 +41,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let pinned = spec.endpoint.ip.map(|ip| (name.clone(), IpAddr::V4(ip)));
         let given = spec.extra_hosts.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?)));
         let wanted: BTreeMap<String, IpAddr> = own.into_iter().chain(pinned).chain(given).collect();
-        let Some(mended) = hosts_file::repaired(content, &wanted, |host, ip| may_be(detail, host, ip)) else {
+        let Some(repaired) = hosts_file::repaired(content, &wanted, |host, ip| may_be(detail, host, ip))
+        else {
             continue;
         };
         let container = Target::of(&detail.container);
-        let write = Action::Exec { container, command: hosts_file::write(&mended) };
+        let write = Action::Exec { container, command: hosts_file::write(&repaired) };
         plan.step(write, &[], "its /etc/hosts was changed");
         let message = format!("restoring /etc/hosts on {name}");
         plan.waits(condition_of(spec.role), Reason::Updating, message);

@@ -132,7 +132,7 @@ impl Look {
     fn look(&self, plan: &mut Plan, path: &str, condition: ConditionType, site: &Site<'_>) {
         let looker = &self.looker;
         let looking = format!("checking {path} on the Docker host");
-        // Several paths, and several containers that mount them, ask for the one that looks.
+        // Several paths, and several containers that mount them, use the same helper container.
         let planned = |plan: &Plan| plan.steps.iter().any(|s| s.action.subject() == looker.name);
         match site.own(&looker.name) {
             Some(detail) => {

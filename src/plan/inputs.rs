@@ -10,23 +10,23 @@ use super::{
 
 /// Inputs of a plan besides the desired state.
 pub struct Inputs<'a> {
-    /// The cluster's owner labels.
+    /// Owner labels of the cluster.
     pub owner: &'a Owner,
     /// The observed state.
     pub observed: &'a Observed,
     /// The contents of what the spec references.
     pub refs: &'a Refs,
-    /// The management cluster's own Node.
+    /// Node of the management cluster.
     pub management: &'a Management,
     /// The servers that contained the data of the cluster when it was last observed.
     pub holders: &'a [String],
-    /// The reset of etcd that a user asks for.
+    /// Requested reset of etcd.
     pub reset: Request<'a>,
-    /// The repairs of nodes so far.
+    /// Repairs of nodes so far.
     pub repairs: &'a Record,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub repair_after: Option<jiff::SignedDuration>,
-    /// The time, which only bounds how long something may take.
+    /// Current time, which only limits durations.
     pub now: jiff::Timestamp,
 }
 
@@ -35,7 +35,8 @@ pub struct Inputs<'a> {
 pub struct Request<'a> {
     /// The server that the annotation names.
     pub asked: Option<&'a str>,
-    /// The server that it named when etcd was last reset by it. While it goes on to do so, nothing is reset again.
+    /// The server that it named when it last triggered a reset. While it names the same server, nothing is reset
+    /// again.
     pub done: Option<&'a str>,
 }
 

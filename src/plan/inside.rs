@@ -32,7 +32,7 @@ pub fn wanted(
     let known = registries.iter().filter_map(|(name, address)| {
         Some((name.clone(), address.map(IpAddr::V4).or_else(|| before.get(name).copied())?))
     });
-    // A registry's own name wins, though such an alias is refused as soon as the registry is known.
+    // The name of a registry takes precedence, although such an alias is refused as soon as the registry is known.
     let aliases = aliases.iter().map(|(name, address)| (name.clone(), *address));
     let mut names: BTreeMap<String, IpAddr> = aliases.chain(known).collect();
     names.insert(dns::HOST.to_owned(), gateway.into());
@@ -54,7 +54,7 @@ pub fn wanted(
     all
 }
 
-/// Plans what makes the cluster hold it.
+/// Plans the changes of the keys in the cluster.
 pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
     for map in wanted {
         let held = state.config.get(&map.key);

@@ -1,4 +1,4 @@
-//! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
+//! Plan of a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     plan.repairs = repair::begin(desired, inputs);
     let Some(network) = network(plan, desired, owner, observed) else {
         plan.unjudged = Some(ConditionType::RegistriesReady);
-        // Images and volumes need no network, and pulls are what takes longest.
+        // Images and volumes need no network, and pulls take longest.
         let site = Site { owner, observed, network: None };
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
             site.has_image(plan, spec);
         }
         if !data_loss::plan(plan, desired, inputs) {
-            // Further servers join one at a time, and what has a volume counts as one that has data.
+            // Further servers join one at a time, and a server with a volume counts as one with data.
             let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
             for node in first {
@@ -49,7 +49,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     };
     let site = Site { owner, observed, network: Some(&network.id) };
     let addresses = connections::plan(plan, desired, inputs, network);
-    let told = balancer(plan, desired, inputs, &site);
+    let balanced = balancer(plan, desired, inputs, &site);
     if data_loss::plan(plan, desired, inputs) {
         return;
     }
@@ -57,7 +57,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     if quorum_reset::plan(plan, desired, inputs, &site, &servers) {
         return;
     }
-    nodes::plan(plan, desired, inputs, &site, servers, &told);
+    nodes::plan(plan, desired, inputs, &site, servers, &balanced);
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
@@ -117,7 +117,7 @@ fn network<'a>(
     let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns(&n.labels)).collect();
     // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
     let used = |n: &Network| observed.own.values().any(|d| d.container.networks.contains_key(&n.id));
-    // The engine cuts trailing zeros off, so that times do not sort as text.
+    // The engine omits trailing zeros, so times do not sort as text.
     own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
     for surplus in own.iter().skip(1).filter(|n| !used(n)) {
         let remove = Action::RemoveNetwork { id: surplus.id.clone(), name: surplus.name.clone() };
@@ -139,8 +139,8 @@ fn network<'a>(
     None
 }
 
-/// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
-/// nothing, and no node notices.
+/// Plans the load balancer and returns its last step. It is replaced at once when its ports change: it has no state,
+/// and no node is affected.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
     let spec = &desired.load_balancer;
     let own = site.network.unwrap_or_default();
@@ -149,7 +149,7 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {
-            plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, silence(old, spec));
+            plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, replacing(old, spec));
         }
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
@@ -168,7 +168,7 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 
 /// Returns the message about a load balancer that is being replaced. Docker starts and stops one process per port,
 /// one after the other, which takes seconds for many ports.
-fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
+fn replacing(old: &ContainerDetail, new: &ContainerSpec) -> String {
     let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
     format!(
         "replacing {} because its published ports or its image changed: Docker unpublishes {} and publishes {}, one \

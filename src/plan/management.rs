@@ -13,7 +13,7 @@ use crate::{
     docker::engine::{Container, State},
 };
 
-/// How the Node is identified.
+/// Identification of the Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Management {
     /// There is none.
@@ -36,7 +36,7 @@ impl Management {
         let running = observed.containers.iter().filter(|c| c.state == State::Running);
         match self {
             Self::None => None,
-            // It may be a node that the operator of another management cluster made.
+            // It may be a node that the operator of another management cluster created.
             Self::Named(name) => {
                 let ours = |c: &Container| c.labels.get(names::MANAGER).is_some_and(|m| m == manager);
                 running.into_iter().find(|c| c.name == *name && !ours(c))

@@ -30,20 +30,20 @@ use crate::{
 const SETTLED: SignedDuration = SignedDuration::from_secs(20);
 /// Time after which a file that K3s has not applied is rewritten; doubled each time.
 const AGAIN: SignedDuration = SignedDuration::from_secs(45);
-/// The longest such time.
+/// Maximum of that time.
 const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
 /// Namespaces of the cluster itself, which are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// The list that the cluster holds.
+/// Inventory of the objects of manifests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Inventory {
-    /// Since when some of the objects are to go.
+    /// Time since which some of the objects are to be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropping: Option<Timestamp>,
-    /// All objects that manifests asked for and that are not seen to be gone.
+    /// All objects that manifests requested and that are not known to be gone.
     objects: BTreeSet<ObjectRef>,
 }
 
@@ -142,7 +142,7 @@ fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
     written.at.filter(|at| *at <= now).is_none_or(|at| now >= after(at, patience))
 }
 
-/// Plans what brings the manifests and their objects to what is wanted.
+/// Plans the transition of manifests and their objects to the desired state.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let refs = inputs.refs.manifests.as_slice();
     let seen = &inputs.observed.manifests;
@@ -170,7 +170,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 
     // The inventory comes first, since objects of a changed file would be forgotten otherwise.
     let covered = known.is_subset(&inventory.objects);
-    // The cluster's users can write into the list. A time to come would keep it from being brought up to date.
+    // Users of the cluster can write to the inventory. A time in the future would block its update.
     let since = inventory.dropping.filter(|since| *since <= inputs.now);
     let fresh = since.is_some_and(|s| inputs.now < after(s, SETTLED / 2));
     let dropping = !dropped.is_empty();
@@ -201,7 +201,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             plan.step(delete, &changed, "no manifest contains it any more");
         }
     }
-    tell_missing(plan, refs, &missing);
+    add_missing(plan, refs, &missing);
     for name in &todo.unseen {
         if !known.is_empty() {
             let message = format!("waiting for {name} to be Ready before writing manifests to it");
@@ -211,7 +211,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let rest = changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && whole;
     if rest && inventory != (Inventory { dropping: None, objects: wanted.clone() }) {
         updating(plan);
-        // Not before K3s is certainly done with what was in the files.
+        // Not before K3s has certainly finished with the previous files.
         if !dropping || since.is_none_or(|s| inputs.now >= after(s, SETTLED)) {
             plan.step(Inventory { dropping: None, objects: wanted }.action(), &[], "");
         }
@@ -239,7 +239,7 @@ fn leaving<'a>(
 }
 
 /// Adds a problem for each manifest with missing objects.
-fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
+fn add_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
     for manifest in refs {
         let Some(content) = &manifest.content else { continue };
         let gone: Vec<String> = content.objects.intersection(missing).map(ToString::to_string).collect();

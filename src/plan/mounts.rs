@@ -52,7 +52,7 @@ impl Mounts {
         let instead = "use the path that it points to";
         // All of them are checked to report all errors at once.
         let unsound = node.container.binds.values().filter(|bind| {
-            // What is not looked at may not be mounted, see [`plan`].
+            // A path that was not checked must not be mounted, see [`plan`].
             let look = self.look.as_ref().filter(|look| look.paths.contains_key(&bind.source));
             !look.is_some_and(|look| look.is_sound(plan, &bind.source, condition, instead, &host))
         });

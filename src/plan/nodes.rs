@@ -1,8 +1,7 @@
-//! The plan for a cluster's nodes: their containers, and their place in the created cluster.
+//! Plan of the nodes of a cluster: their containers, and their membership in the created cluster.
 //!
-//! Servers go before agents, since a kubelet must not be newer than its API server. Nodes are replaced one at a time,
-//! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
-//! once.
+//! Servers come before agents, since a kubelet must not be newer than its API server. Nodes are drained and replaced
+//! one at a time, agents as many at a time as the spec allows; an agent that does not work is replaced at once.
 
 pub mod agents;
 pub mod health;
@@ -50,10 +49,10 @@ pub fn plan(
     let mut settled = true;
     let mut outdated = Vec::new();
     let mut current = Vec::new();
-    // Agents that are out of service already.
+    // Number of agents that are unavailable already.
     let mut down = 0;
-    // Whether there is something that agents can join, or will be by this plan. Agents without are taken for those
-    // of a cluster that is lost, and removed.
+    // True if there is a server to join, or this plan creates one. Agents without a server are treated as those of a
+    // lost cluster, and removed.
     let mut rooted = false;
     for node in desired.nodes() {
         let server = node.container.role == Role::Node(NodeRole::Server);
@@ -97,7 +96,7 @@ pub fn plan(
             down += usize::from(!server);
         }
     }
-    // What is replaced or repaired does not depend on it: another spec may be what ends it.
+    // Replacement and repair do not depend on it: another spec may resolve it.
     current.iter().for_each(|node| judge_pressure(plan, node, inputs, site));
     match &inputs.observed.child {
         Child::Reachable(state) => {
@@ -142,7 +141,7 @@ pub fn plan(
     }
 }
 
-/// Plans one node's volumes and container, its replacement excepted.
+/// Plans the volumes and the container of a node, except for its replacement.
 fn converge(
     plan: &mut Plan,
     desired: &Desired,
@@ -153,13 +152,13 @@ fn converge(
 ) -> Standing {
     let spec = &node.container;
     let hold = hold(inputs);
-    // Set while it is not known what goes into a new container.
+    // Set while the content of a new container is unknown.
     let unknown = hold.clone().filter(|_| inputs.refs.inputs.is_none());
     if let Some(detail) = site.own(&spec.name) {
         if registries::has_other_credentials(desired, detail, inputs) {
             return Standing::Outdated;
         }
-        // One that was started has what it needs.
+        // A container that was started has all it needs.
         if let Some((reason, message)) = unknown.filter(|_| detail.started_at.is_none()) {
             plan.waits(condition_of(spec.role), reason, message);
             return Standing::Blocked;
@@ -168,7 +167,7 @@ fn converge(
             return Standing::Blocked;
         }
         let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
-        let before = if lost { let_in(plan, node, inputs) } else { None };
+        let before = if lost { rejoin_with_new_password(plan, node, inputs) } else { None };
         return site.converge(plan, spec, &[], before.as_slice(), hold);
     }
     if site.foreign(&spec.name).is_some() {
@@ -184,9 +183,9 @@ fn converge(
     }
     let mut before: Vec<usize> = Vec::new();
     if !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed) {
-        before.extend(let_in(plan, node, inputs));
+        before.extend(rejoin_with_new_password(plan, node, inputs));
     }
-    // Agents of which there is something without a server's volume are those of a cluster that is lost.
+    // Remains of agents without a volume of a server belong to a lost cluster.
     if spec.role == Role::Node(NodeRole::Agent) {
         before.extend(roots(plan, desired));
     }
@@ -214,7 +213,7 @@ fn converge(
 /// Plans the rejoin of a node that lost its node password, adds a problem, and returns the step. K3s rejects a node
 /// with another password under the name of its Node (k3s-io/k3s#802). The Node of an etcd member is kept, since the
 /// member would be removed with it.
-fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
+fn rejoin_with_new_password(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
     let name = &node.container.name;
     let registered = inputs.observed.node(name)?;
     let message = format!("{name} lost its node password: rejoining it with a new one");
@@ -222,7 +221,7 @@ fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize
     Some(forget(plan, name, registered, "its node password is lost", inputs))
 }
 
-/// Plans what has the cluster let a node in with another password; the step.
+/// Plans that the cluster accepts a node with another password, and returns the step.
 fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &Inputs<'_>) -> usize {
     match registered.voter {
         Some(_) => plan.step(Action::ForgetPassword { node: name.to_owned() }, &[], why),
@@ -249,7 +248,7 @@ fn judge(
 ) {
     let name = &spec.container.name;
     let condition = condition_of(spec.container.role);
-    // One that ends again and again is between two starts for most of the time.
+    // A container that exits repeatedly is between two starts most of the time.
     let up = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Restarting);
     let Some(detail) = site.own(name).filter(up) else { return };
     let Some(state) = inputs.observed.child.state() else { return };
@@ -269,7 +268,7 @@ fn judge(
     }
     if silent(node) && !plan.repairs.contains_key(name) {
         match node.filter(|n| servers.is_one_of_several(n)) {
-            // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
+            // It may still be a voter, and would leave etcd with its Node: it rejoins as a new member.
             Some(_) => servers.expel(plan, name, detail),
             None => rejoin(plan, name, detail, node, inputs),
         }
@@ -340,6 +339,6 @@ fn rejoin(
     inputs: &Inputs<'_>,
 ) {
     // This comes first: if this is the server, the API does not respond once it is stopped.
-    let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
-    restart(plan, detail, let_in.as_slice(), NOT_JOINED);
+    let forgotten = registered.map(|node| forget(plan, name, node, "", inputs));
+    restart(plan, detail, forgotten.as_slice(), NOT_JOINED);
 }

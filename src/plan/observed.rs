@@ -17,26 +17,26 @@ use crate::{
     k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth},
 };
 
-/// Everything that one plan looks at.
+/// Observed state of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// The engine.
+    /// Information about the engine.
     pub engine: EngineInfo,
-    /// All of the engine's containers, foreign ones too.
+    /// All containers of the engine, including unmanaged ones.
     pub containers: Vec<Container>,
-    /// The object's own containers in full, by id.
+    /// Managed containers of the object in full, by ID.
     pub own: BTreeMap<String, ContainerDetail>,
-    /// All of the engine's networks.
+    /// All networks of the engine.
     pub networks: Vec<Network>,
-    /// All of the engine's volumes.
+    /// All volumes of the engine.
     pub volumes: Vec<Volume>,
-    /// The images that the desired containers need.
+    /// Images of the desired containers.
     pub images: BTreeMap<String, ImageState>,
-    /// SHA-256 of files that are read back, by container id and path; `None` where the file is missing.
+    /// SHA-256 of files that are read back, by container ID and path; `None` for a missing file.
     pub files: BTreeMap<(String, String), Option<[u8; 32]>>,
-    /// The regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container id and path.
+    /// Regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container ID and path.
     pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// The registry credentials in the nodes' registries files, by container id and host.
+    /// Registry credentials in the registries files of nodes, by container ID and host.
     pub registries: BTreeMap<String, BTreeMap<String, Auth>>,
     /// Observed state of the images to import on all nodes.
     pub preload: Preload,
@@ -45,19 +45,19 @@ pub struct Observed {
     /// Content of the volumes of nodes that were created and never started, by container ID. Docker creates a missing
     /// volume together with the container, so an existing container does not prove that its data exists.
     pub kept: BTreeMap<String, Kept>,
-    /// The nodes, by container id, that run and are refused by the cluster for another password than their Node has.
+    /// Running nodes, by container ID, that the cluster rejects because their Node has another password.
     pub rejected: BTreeSet<String>,
-    /// The words by which nodes that end again and again refuse their arguments, by container id.
+    /// Errors of nodes that exit repeatedly because of their arguments, by container ID.
     pub refused_arguments: BTreeMap<String, String>,
-    /// The last lines of containers that ended, by id, where they are of interest.
+    /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
-    /// The directories of the host that were looked at, by path.
+    /// Checked host directories, by path.
     pub host_paths: BTreeMap<String, HostPath>,
     /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
-    /// The hosts files of nodes that run, by container id.
+    /// Hosts files of running nodes, by container ID.
     pub hosts: BTreeMap<String, String>,
-    /// The created cluster's API.
+    /// API of the created cluster.
     pub child: Child,
     /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
     /// They are queried after a while.
@@ -79,22 +79,22 @@ impl Observed {
 /// Content of the volumes of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// A server's data.
+    /// True for the data of a server.
     pub data: bool,
-    /// The password that it registered with.
+    /// True for the node password.
     pub password: bool,
 }
 
-/// A path of the host.
+/// Kind of a host path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPath {
-    /// A directory, and so is everything above it.
+    /// A directory, and so are all of its parents.
     Directory,
-    /// This part of it is not there.
+    /// This component does not exist.
     Missing(String),
-    /// This part of it is a symbolic link.
+    /// This component is a symbolic link.
     Link(String),
-    /// This part of it is something else than a directory.
+    /// This component is not a directory.
     NoDirectory(String),
 }
 
@@ -107,14 +107,14 @@ pub enum ImageState {
     Absent,
     /// It is being pulled.
     Pulling,
-    /// The last pull failed. It is tried again when its backoff is over.
+    /// The last pull failed. It is retried after its backoff.
     Failed(Error),
 }
 
 /// Observed state of the nodes in the load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// The nodes that have a place in the load balancer's configuration, by address.
+    /// Nodes in the configuration of the load balancer, by address.
     pub placed: BTreeSet<Ipv4Addr>,
     /// Reports of queried nodes, by name.
     pub told: BTreeMap<String, Told>,
@@ -123,7 +123,7 @@ pub struct Balance {
 /// Observed state of manifests in the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedManifests {
-    /// The operator's files in servers that work, by container id and path.
+    /// Files of the operator in working servers, by container ID and path.
     pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The existing objects among [`asked`]; `None` if unknown.
     pub objects: Option<BTreeMap<ObjectRef, Found>>,
@@ -134,7 +134,7 @@ pub struct ObservedManifests {
 /// Observed state of the images to import on all nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Preload {
-    /// The ids of those that the Docker host has, by reference.
+    /// IDs of the images on the Docker host, by reference.
     pub ids: BTreeMap<String, String>,
     /// Images that were imported into containerd on working nodes, by container ID and name in containerd, or the
     /// error of listing them.

@@ -1,4 +1,4 @@
-//! Ownership of Docker objects: the UID of an object in the management cluster, in labels. Names prove nothing.
+//! Ownership of Docker resources: the UID of an object in the management cluster, in labels. Names prove nothing.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use crate::api::names::{self, VOLUME_OF};
 /// Owner of Docker resources: the UID of an object, in the management cluster with this ID. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// The object's UID.
+    /// UID of the object.
     pub uid: String,
-    /// The management cluster's id.
+    /// ID of the management cluster.
     pub manager: String,
     /// `namespace/name`.
     pub object: String,

@@ -16,7 +16,7 @@ use crate::{
     k3s::images::canonical,
 };
 
-/// Plans what puts the images into the nodes.
+/// Plans the imports of images on nodes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     if desired.preload.is_empty() {
         return;
@@ -46,7 +46,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
                     let container = Target::of(&detail.container);
                     import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
                 }
-                // What was removed from the host after it was brought is still what was asked for.
+                // An image that was imported and then removed from the host is still as requested.
                 None if has.is_some() => {}
                 None => fetch(plan, image, inputs),
             }

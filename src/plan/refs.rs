@@ -15,13 +15,13 @@ use crate::{
 /// Contents of what a spec references.
 #[derive(Clone, Debug, Default)]
 pub struct Refs {
-    /// The join secret.
+    /// Join token.
     pub token: Vec<u8>,
-    /// The join secret that is to take its place.
+    /// Join token that replaces it.
     pub next_token: Option<Vec<u8>>,
-    /// The registries in use, in the spec's order.
+    /// Registries in use, in the order of the spec.
     pub registries: Vec<UsedRegistry>,
-    /// The manifests that K3s is to apply.
+    /// Manifests that K3s applies.
     pub manifests: Vec<Manifest>,
     /// Contents for the nodes. `None` while part of them is missing: nodes stay unchanged.
     pub inputs: Option<NodeInputs>,
@@ -32,13 +32,13 @@ pub struct Refs {
 /// Contents for the nodes from Secrets and ConfigMaps.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NodeInputs {
-    /// The credentials of `spec.registries.configs`, by host.
+    /// Credentials of `spec.registries.configs`, by host.
     pub credentials: BTreeMap<String, Auth>,
-    /// The certificates of `spec.registries.configs`, by path, with their modes.
+    /// Certificates of `spec.registries.configs`, by path, with their modes.
     pub certificates: BTreeMap<String, (u32, Vec<u8>)>,
-    /// The user's own registries file.
+    /// Registries file of the user.
     pub config: Registries,
-    /// The contents of `spec.files`, by path.
+    /// Contents of `spec.files`, by path.
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Debug for NodeInputs {
 /// A registry in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsedRegistry {
-    /// The name of the Registry object, as `namespace/name` where it is in another one.
+    /// Name of the Registry object, as `namespace/name` if it is in another namespace.
     pub name: String,
     /// Owner labels of the registry.
     pub owner: Owner,
@@ -60,7 +60,7 @@ pub struct UsedRegistry {
     pub hostname: String,
     /// Port on the Docker host; `None` while unknown.
     pub host_port: Option<u16>,
-    /// The address of the Docker host that the port is bound to, where it is not 127.0.0.1.
+    /// Address of the Docker host that the port is bound to, if it is not 127.0.0.1.
     pub host_ip: Option<Ipv4Addr>,
     /// True if it serves HTTPS.
     pub tls: bool,
@@ -68,7 +68,7 @@ pub struct UsedRegistry {
     pub ca: Option<Vec<u8>>,
     /// Credentials.
     pub auth: Option<Auth>,
-    /// The registry that it caches.
+    /// Upstream registry of a cache.
     pub upstream: Option<String>,
     /// True if it is advertised to tools in the cluster.
     pub hosting: bool,

@@ -26,8 +26,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Notes what the engine's answer refuses of a LocalCluster's. Whether there is such a thing: the next plan then
-    /// does without it. A subnet that is refused for the second time is no news.
+    /// Records what the engine refused of a LocalCluster, and reports whether anything new was: the next plan uses
+    /// other values. A subnet that is refused a second time is not new.
     pub fn of_cluster(
         &mut self,
         (action, error): (&Action, &Error),

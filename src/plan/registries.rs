@@ -31,12 +31,12 @@ use crate::{
     },
 };
 
-/// The directories of a node in which nothing may be that is not wanted.
+/// Directories of a node that only contain desired files.
 pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
 
 /// Returns the registry configuration of the nodes.
 pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistries {
-    // K3s then adds an endpoint of its own to what it makes for containerd, in a way of its own.
+    // K3s adds an endpoint of its own to the containerd configuration then, in its own format.
     let live = !valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"));
     let change = if live { FileChange::Live } else { FileChange::Recreate };
     let valid = &valid.registries;
@@ -99,7 +99,7 @@ pub fn has_other_credentials(desired: &Desired, detail: &ContainerDetail, inputs
     detail.started_at.is_some() && seen.is_some_and(|seen| *seen != wanted.merged.auth())
 }
 
-/// Plans what brings containerd of a node that works to what its K3s would make of the registries file.
+/// Plans the update of containerd on a working node to what K3s would generate from the registries file.
 pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) {
     let Some(wanted) = desired.registries.as_ref().filter(|r| r.live && r.complete) else { return };
     let Some(seen) = inputs.observed.trees.get(&detail.container.id) else { return };

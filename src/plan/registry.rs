@@ -1,4 +1,4 @@
-//! The plan for a Registry: its volume and its container, which every cluster that uses it connects to its network.
+//! Plan of a Registry: its volume and its container, which every cluster that uses it connects to its network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,15 +53,15 @@ pub struct Inputs<'a> {
     pub settings: &'a Settings,
     /// The observed state.
     pub observed: &'a Observed,
-    /// The last status.
+    /// Last status.
     pub previous: &'a RegistryStatus,
-    /// Host ports that were chosen and that Docker refused.
+    /// Chosen host ports that Docker refused.
     pub refused: &'a BTreeSet<u16>,
-    /// The UIDs of all Registries that there are.
+    /// UIDs of all existing Registries.
     pub living: &'a BTreeSet<String>,
-    /// The garbage collection that the annotation asks for, see [`collection::request`].
+    /// Garbage collection that the annotation requests, see [`collection::request`].
     pub request: Option<&'a str>,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
@@ -86,7 +86,7 @@ pub fn volume_name(valid: &ValidRegistry) -> Option<String> {
 
 /// Returns the name of a temporary helper container of the registry `hostname`.
 fn helper_name(hostname: &str, what: &str) -> String {
-    // It is the container's host name too.
+    // It is also the host name of the container.
     let room = MAX_HOSTNAME - what.len() - 1;
     format!("{}-{what}", hostname.get(..room).unwrap_or(hostname).trim_end_matches(['.', '-']))
 }
@@ -197,7 +197,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));
     let Some(after) = volume::plan(plan, desired, inputs, kept) else { return collected };
     if kept {
-        // A garbage collection that is about to begin needs it still.
+        // A garbage collection that is about to start still needs it.
         if site.own(&helper_name(&spec.name, "gc")).is_some() || !begins(inputs) {
             host_path::forget(plan, desired, &site);
         }

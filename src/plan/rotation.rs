@@ -1,5 +1,5 @@
-//! Another join token for a cluster that has one: the server exchanges it by K3s's own means, and then all nodes are
-//! replaced one at a time, since each reads its token only when it starts.
+//! Rotation of the join token of an existing cluster: the server rotates it with K3s, and then all nodes are replaced
+//! one at a time, since each reads its token only at start.
 
 use super::{
     desired::Desired,

@@ -37,12 +37,12 @@ use crate::{
     time::after,
 };
 
-/// The voters of a cluster of which most have lost their data.
+/// Voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]
 pub struct Lost<'a> {
     /// Servers that still have their data.
     pub left: Vec<&'a str>,
-    /// The others.
+    /// Servers that lost their data.
     pub gone: Vec<&'a str>,
 }
 
@@ -53,7 +53,7 @@ pub struct Servers<'a> {
     site: &'a Site<'a>,
     existing: BTreeMap<usize, Server<'a>>,
     etcd: bool,
-    /// The server that joins now, of which there can be one at a time.
+    /// The server that is joining, at most one at a time.
     joining: Option<String>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> Servers<'a> {
             return waits(plan, format!("waiting for the API of the cluster before {name} joins"));
         }
         if self.node(name).is_some() {
-            // Its member of etcd goes with its Node. Until then its name is taken there.
+            // Its etcd member is removed with its Node. Until then etcd rejects a new member with its name.
             let message = format!("the data of {name} is lost: removing its etcd member");
             leases::delete_node(plan, name, &[], "its data is lost", self.inputs);
             return waits(plan, message);
@@ -180,7 +180,7 @@ impl<'a> Servers<'a> {
                 Some(detail) if !self.majority_beside_unknown(name) => {
                     lifecycle::restart(plan, detail, &[], NOT_JOINED)
                 }
-                _ => self.take_away(plan, name, "its Node no longer exists"),
+                _ => self.remove(plan, name, "its Node no longer exists"),
             }
             return true;
         }
@@ -189,7 +189,7 @@ impl<'a> Servers<'a> {
         let message = format!("{name} {done} removed from etcd and rejoins as a new member");
         plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         if seen.left {
-            self.take_away(plan, name, "it was removed from etcd");
+            self.remove(plan, name, "it was removed from etcd");
         }
         true
     }
@@ -238,7 +238,7 @@ impl<'a> Servers<'a> {
         if servers.is_empty() {
             return false;
         }
-        // Those that do not work first: the others wait for them.
+        // Servers that do not work come first: the others wait for them.
         let (working, idle): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
             servers.iter().copied().partition(|s| self.works(&s.container.name));
         for server in idle.into_iter().chain(working) {
@@ -280,8 +280,8 @@ impl<'a> Servers<'a> {
         true
     }
 
-    /// Plans the start of a server of another spec, when all of them were stopped together: they come back as they
-    /// were, and then they are replaced one at a time. Whether it did.
+    /// Plans the start of an outdated server if all were stopped together: they start unchanged and are replaced one
+    /// at a time afterwards. Reports whether it did.
     fn wake(&self, plan: &mut Plan, outdated: &[&NodeSpec], name: &str) -> bool {
         let asleep =
             |s: &Server<'_>| s.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts);
@@ -304,12 +304,12 @@ impl<'a> Servers<'a> {
         let Some(detail) = self.site.own(name) else { return true };
         let runs = detail.container.state == State::Running && self.site.is_placed(detail);
         let balancer = self.site.own(&self.desired.load_balancer.name);
-        // Off its network it is what keeps the API from answering, however long it runs.
+        // A disconnected load balancer keeps the API from responding, however long it runs.
         let leads = |d: &&ContainerDetail| d.container.state == State::Running && self.site.is_placed(d);
         let balancer = balancer.filter(leads).and_then(|d| d.started_at);
         let started = self.existing.values().filter_map(|s| s.detail?.started_at).max();
         let given_up = |at: Timestamp| self.inputs.now >= after(at.max(started.unwrap_or(at)), REPORT_LIMIT);
-        // One that is about to be started may be all that the others miss.
+        // A server that is about to be started may be the only one missing for quorum.
         let rests = |d: &ContainerDetail| {
             matches!(d.container.state, State::Created | State::Exited) && self.site.is_placed(d)
         };
@@ -404,11 +404,11 @@ impl<'a> Servers<'a> {
         if let Some(state) = self.inputs.observed.child.state() {
             surplus.extend(state.nodes.keys().filter_map(|n| self.index(n)).filter(|i| *i >= wanted));
         }
-        // One that does not run goes first: the others have their majority without it.
+        // A server that is not running is removed first: the others have quorum without it.
         let rests =
             |i: &&usize| self.site.own(&self.name(**i)).is_none_or(|d| d.container.state != State::Running);
         let resting = surplus.iter().rev().find(rests).filter(|_| self.reachable());
-        // Then one that runs and takes no part: the more of the voters are left that agree on the others.
+        // Then a running one that is not healthy: more healthy voters remain for the removal of the others.
         let silent = |i: &&usize| !self.agrees(&self.name(**i));
         let next = resting.or_else(|| surplus.iter().rev().find(silent)).or(surplus.last());
         let Some(index) = next else { return };
@@ -431,7 +431,7 @@ impl<'a> Servers<'a> {
             });
             match wake {
                 Some(action) => drop(plan.step(action, &[], why)),
-                None => self.take_away(plan, &name, "it is a surplus server"),
+                None => self.remove(plan, &name, "it is a surplus server"),
             }
             return;
         }
@@ -462,19 +462,19 @@ impl<'a> Servers<'a> {
                 format!("waiting for {name} to report whether it is an etcd voter before removing it"),
             );
         }
-        self.take_away(plan, &name, "it is a surplus server");
+        self.remove(plan, &name, "it is a surplus server");
     }
 
-    /// Plans that K3s takes a server out of etcd while it runs.
+    /// Plans that K3s removes a running server from etcd.
     pub fn leave(&self, plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
         let name = detail.container.name.clone();
-        // K3s would join again when it is started.
+        // K3s would rejoin after a restart.
         let container = Target::of(&detail.container);
         let keep = plan.step(Action::SetRestart { container, restart: false }, after, "");
         plan.step(Action::LeaveEtcd { node: name }, &[keep], why);
     }
 
-    fn take_away(&self, plan: &mut Plan, name: &str, why: &str) {
+    fn remove(&self, plan: &mut Plan, name: &str, why: &str) {
         lifecycle::take_away(plan, name, why, self.inputs, self.site, &[]);
     }
 }

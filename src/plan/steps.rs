@@ -1,4 +1,4 @@
-//! A plan: what has to be done, in an order that can be cut short anywhere, and why the object is not as desired.
+//! A plan: steps in an order that can be interrupted anywhere, and the reasons why the object is not as desired.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -20,22 +20,22 @@ use crate::{
 pub struct Plan {
     /// Steps in topological order.
     pub steps: Vec<Step>,
-    /// Images to fetch in the background. Steps that need them come in a later plan.
+    /// Images to pull in the background. Steps that need them are in a later plan.
     pub pulls: Vec<String>,
-    /// Images to put into nodes in the background.
+    /// Images to import on nodes in the background.
     pub imports: Vec<Import>,
     /// Reasons why the object is not as desired. Without steps and problems, it is.
     pub problems: Vec<Problem>,
-    /// The first condition that can't be judged yet, since the plan did not get that far.
+    /// First condition that cannot be evaluated yet, since the plan did not get that far.
     pub unjudged: Option<ConditionType>,
-    /// The server that is etcd's only member now, since it was reset.
+    /// Server that is the only member of etcd after a reset.
     pub reset: Option<String>,
     /// Information for the user that needs no action, for an Event.
     pub notes: Vec<String>,
     /// State that is kept although it would not be created any more, and what to do about it, for an Event of type
     /// Warning.
     pub warnings: Vec<String>,
-    /// The repairs of nodes, with those that are planned: to be in the status before they are done.
+    /// Repairs of nodes including the planned ones, which must be in the status before they are executed.
     pub repairs: Record,
     /// True if the record of the data of the cluster is discarded because the data is lost and a new cluster replaces
     /// it. Nothing is created before the status is written.
@@ -44,12 +44,12 @@ pub struct Plan {
     pub again: Option<Timestamp>,
 }
 
-/// One thing to do. It carries all that is needed to do it.
+/// A step with everything that its execution needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// The action.
     pub action: Action,
-    /// The steps, by index, that must have succeeded before; always smaller than the step's own index.
+    /// Indices of the steps that must have succeeded before; always smaller than the index of the step.
     pub after: Vec<usize>,
     /// Reason for the Event; empty for steps that are part of another one.
     pub why: String,
@@ -112,7 +112,7 @@ pub enum Action {
         container: Target,
         restart: bool,
     },
-    /// Run a command in it, which has to end well.
+    /// Runs a command in the container, which must succeed.
     Exec {
         container: Target,
         command: Vec<String>,
@@ -136,7 +136,7 @@ pub enum Action {
     LeaveEtcd {
         node: String,
     },
-    /// Give a Lease of K3s's own controllers back for a server that has ended, as it was seen.
+    /// Releases a Lease of a K3s controller that an exited server holds, at the observed version.
     ReleaseLease {
         name: String,
         holder: String,
@@ -247,11 +247,11 @@ impl fmt::Display for Action {
 /// A reason why the object is not as desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The type of the condition that is not met.
+    /// Type of the condition that is not met.
     pub condition: ConditionType,
-    /// The condition's reason.
+    /// Reason of the condition.
     pub reason: Reason,
-    /// A sentence for people.
+    /// Message for users.
     pub message: String,
     /// Effect on the condition.
     pub verdict: Verdict,
@@ -291,7 +291,7 @@ impl Problem {
 }
 
 impl Plan {
-    /// Adds a step and answers its index.
+    /// Adds a step and returns its index.
     pub fn step(&mut self, action: Action, after: &[usize], why: impl Into<String>) -> usize {
         self.steps.push(Step { action, after: after.to_vec(), why: why.into() });
         self.steps.len() - 1
@@ -302,12 +302,12 @@ impl Plan {
         self.problems.push(Problem::waits(condition, reason, message));
     }
 
-    /// Adds a problem that only a person can solve.
+    /// Adds a problem that needs user intervention.
     pub fn stalls(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::stalls(condition, reason, message));
     }
 
-    /// Adds a condition that can't be judged.
+    /// Adds a problem for a condition that cannot be evaluated.
     pub fn unknown(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::unknown(condition, reason, message));
     }
@@ -322,15 +322,15 @@ impl Plan {
 /// An image to import on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// The node.
+    /// Node to import on.
     pub container: Target,
-    /// The image's reference on the Docker host.
+    /// Reference of the image on the Docker host.
     pub image: String,
     /// ID of the image on the Docker host.
     pub id: String,
 }
 
-/// The repairs of a node since it was last Ready for as long as it may be NotReady.
+/// Repairs of a node since it was last Ready for long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repairs {
     /// Number of repairs.
@@ -346,5 +346,5 @@ impl Repairs {
     }
 }
 
-/// Repairs by the names of nodes.
+/// Repairs by node name.
 pub type Record = BTreeMap<String, Repairs>;

@@ -1,5 +1,5 @@
-//! Clusters that are started at the same time. A K3s server needs some ten seconds of a core until it works; twenty that
-//! start together on two cores are all silent for minutes, and Docker with them. So each cluster has its turn.
+//! Turns of clusters that start at the same time. A K3s server needs about ten seconds of a CPU until it works;
+//! twenty that start together on two CPUs are all silent for minutes, and so is Docker.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 

@@ -1,7 +1,7 @@
-//! From a spec as it was written to values that can be used as they are.
+//! Parsing of specs into values.
 //!
-//! The schema refuses all of this with the same words already. It is checked here as well, since an object can be
-//! older than a rule, and since parsing is checking.
+//! The schema refuses invalid specs with the same messages. They are also checked here, since an object can be older
+//! than a rule, and since parsing validates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,48 +39,48 @@ use crate::{
     k3s::{networks::Networks, registries::named},
 };
 
-/// A LocalCluster's spec, parsed.
+/// Parsed spec of a LocalCluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valid {
-    /// The names on the Docker host.
+    /// Names on the Docker host.
     pub names: ClusterNames,
-    /// The K3s version, where the spec names one.
+    /// K3s version, if the spec names one.
     pub version: Option<String>,
-    /// The node image, where the spec names one; there is no version then.
+    /// Node image, if the spec names one; there is no version then.
     pub image: Option<String>,
     /// True if the cluster is stopped.
     pub stopped: bool,
     /// Policy for lost data.
     pub on_data_loss: DataLoss,
-    /// The Secret for pulling the node image.
+    /// Secret with the credentials for the node image.
     pub image_pull_secret: Option<String>,
-    /// The servers.
+    /// Servers.
     pub servers: ValidPool,
-    /// The agents.
+    /// Agents.
     pub agents: ValidPool,
-    /// The user's own join token.
+    /// Join token of the user.
     pub token: Option<SecretKeyRef>,
-    /// The subnet, where the spec names one.
+    /// Subnet, if the spec names one.
     pub subnet: Option<Ipv4Net>,
     /// Pod and Service networks.
     pub networks: Networks,
-    /// The host address of the API.
+    /// Host address of the API.
     pub api_ip: Ipv4Addr,
-    /// The host port of the API, where the spec names one.
+    /// Host port of the API, if the spec names one.
     pub api_port: Option<u16>,
-    /// Further names and addresses in the API's serving certificate.
+    /// Additional names and addresses in the serving certificate of the API.
     pub sans: Vec<String>,
-    /// The published ports.
+    /// Published ports.
     pub ports: Vec<ValidPort>,
     /// Registries that the nodes pull from.
     pub registries: ValidRegistries,
-    /// Files that go into the nodes.
+    /// Files to write to the nodes.
     pub files: Vec<ValidFile>,
     /// Images of the Docker host to import on all nodes.
     pub preload_images: Vec<String>,
-    /// The manifests that K3s is to apply.
+    /// Manifests that K3s applies.
     pub manifests: Vec<ValidManifest>,
-    /// The addresses of names that nodes and Pods resolve.
+    /// Addresses of names that nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
 }
 
@@ -92,14 +92,14 @@ impl Valid {
     }
 }
 
-/// Nodes of one kind.
+/// A pool of nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidPool {
     /// Number of nodes.
     pub count: usize,
     /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
-    /// Further K3s arguments.
+    /// Additional K3s arguments.
     pub args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -109,20 +109,20 @@ pub struct ValidPool {
     pub taints: Vec<String>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
-    /// CPU limit in billionths of a core.
+    /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
-    /// Limits of processes, by name.
+    /// Process limits, by name.
     pub ulimits: BTreeMap<String, Limit>,
-    /// Directories of the host, by where they are in the nodes.
+    /// Host directories, by path in the nodes.
     pub volumes: BTreeMap<String, Bind>,
-    /// GPUs of the host.
+    /// GPUs of the Docker host.
     pub gpus: Option<Gpus>,
 }
 
 /// Errors of a spec, each as `path: what is required`.
 pub type Problems = Vec<String>;
 
-/// Parses a LocalCluster's spec.
+/// Parses the spec of a LocalCluster.
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
     let mut c = Checker::default();
     c.shape("metadata.name", name, pattern::LABEL, 63, text::NAME);
@@ -304,7 +304,7 @@ impl Checker {
     }
 
     fn subnet(&mut self, path: &str, subnet: &str) -> Option<Ipv4Net> {
-        // Written back it has to be the same: ipnet takes 172.31.016.0 too, which some read as octal.
+        // The canonical form must be equal: ipnet accepts 172.31.016.0 too, which some parsers read as octal.
         let sound =
             |n: &Ipv4Net| (16..=25).contains(&n.prefix_len()) && n.trunc() == *n && n.to_string() == subnet;
         let net: Option<Ipv4Net> = subnet.parse().ok().filter(sound);

@@ -1,4 +1,4 @@
-//! The status of a LocalCluster.
+//! Status of a LocalCluster.
 
 use super::{Moment, judge};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
+/// Conditions of a LocalCluster in the order in which `Ready` evaluates them: causes before effects.
 pub(super) const CLUSTER: [ConditionType; 11] = [
     ConditionType::Accepted,
     ConditionType::ResolvedRefs,
@@ -76,9 +76,9 @@ pub struct ClusterView<'a> {
     pub observed: &'a Observed,
     /// The decision.
     pub decision: &'a Decision,
-    /// The problems of the decision and the failures of its steps.
+    /// Problems of the decision and of failed steps.
     pub problems: &'a [Problem],
-    /// The name of the Secret with the kubeconfig, once it is there.
+    /// Name of the kubeconfig Secret once it exists.
     pub kubeconfig_secret: Option<&'a str>,
 }
 
@@ -116,7 +116,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     };
 
     let balancer = observed.own_named(&desired.load_balancer.name);
-    // One that was started had its ports then, and has them again.
+    // A load balancer that was started had its ports then, and gets them again.
     let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
     let wanted = &desired.load_balancer.ports;
     let is_api = |p: &&Published| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();

@@ -1,4 +1,4 @@
-//! The status of a LocalCluster that its spec wants stopped.
+//! Status of a LocalCluster with the desired state Stopped.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -39,7 +39,7 @@ pub fn stopped(
     let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
     let mut next = LocalClusterStatus {
         observed_generation: Some(moment.generation),
-        // Whether they are free is known when it runs again.
+        // Whether they are free is only known when the cluster runs again.
         ports: previous.ports.iter().map(|p| PortStatus { problem: None, ..p.clone() }).collect(),
         servers: pool(NodeRole::Server, valid.servers.count),
         agents: pool(NodeRole::Agent, valid.agents.count),
@@ -53,7 +53,7 @@ pub fn stopped(
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     let Moment { generation: _, now: _ } = moment;
     if rests {
-        tell(&mut next.conditions, moment);
+        set_stopped(&mut next.conditions, moment);
     } else {
         sum_up(&mut next.conditions, &CLUSTER, &all, moment);
         let reason = Reason::Stopping;
@@ -96,7 +96,7 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, res
 
 /// Sets the conditions of a stopped cluster. There is no `Ready` then: clients that wait for it continue to wait, and
 /// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
-fn tell(conditions: &mut Vec<Condition>, moment: Moment) {
+fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
     let Moment { generation: _, now: _ } = moment;
     conditions.retain(|c| c.type_ != ConditionType::Ready);
     let said = [

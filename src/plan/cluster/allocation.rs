@@ -1,4 +1,4 @@
-//! What the spec of a LocalCluster leaves open: its subnet and host ports, which are kept once they were given.
+//! Allocation of what the spec of a LocalCluster leaves open: its subnet and host ports, which are kept afterwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +92,8 @@ pub fn allocate(
     };
     let api_port = allocate(plan, api, Protocol::Tcp, k3s::API_PORT, "api")?;
     let mut listening: BTreeSet<(Protocol, u16)> = BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]);
-    // Two host ports may lead to one port of the nodes; the second listens under its host port's number, or another.
+    // Two host ports may forward to one port of the nodes; the second listens on the number of its host port, or
+    // another.
     let mut listen = |port: &ValidPort, host_port: u16| {
         let all = |first: u16| (first..=u16::MAX).take(usize::from(port.further) + 1);
         let free = |first: &u16| {
@@ -139,7 +140,7 @@ fn subnet(
         }
         return free;
     };
-    // What the cluster once had it gets again.
+    // A previous subnet of the cluster is always allowed.
     if remembered.or(labelled) != Some(subnet) && !may_choose(plan, subnet, settings) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The node image of a LocalCluster: which one it names or has, and why it can't have another.
+//! Node image of a LocalCluster, and the refusal of downgrades and skipped minor versions.
 
 use crate::{
     api::{LocalClusterStatus, local_cluster::NodeRole, reason::Reason},
@@ -37,9 +37,10 @@ pub fn image(
 fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) -> Option<Version> {
     let server = |name: &str| valid.names.parse_server(name).is_some();
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
-    let told = nodes.filter(|(name, _)| server(name)).filter_map(|(_, node)| Version::parse(&node.version));
+    let reported =
+        nodes.filter(|(name, _)| server(name)).filter_map(|(_, node)| Version::parse(&node.version));
     let known = previous.nodes.iter().filter(|n| server(&n.name)).filter_map(|n| n.version.as_deref());
-    told.min().or_else(|| known.filter_map(Version::parse).min())
+    reported.min().or_else(|| known.filter_map(Version::parse).min())
 }
 
 /// Returns why a cluster of one version cannot run another.

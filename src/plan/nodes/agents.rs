@@ -40,7 +40,7 @@ pub fn replace(
     if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
         return;
     }
-    // One that is being drained has its place already.
+    // A node that is being drained already counts.
     let drains = |node: &NodeSpec| {
         inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
     };
@@ -64,8 +64,8 @@ pub fn replace(
     }
 }
 
-/// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
-/// their containers and volumes.
+/// Plans the removal of surplus agents: drained, stopped, their Nodes and passwords deleted, then their containers
+/// and volumes.
 pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
     let wanted = desired.agents.len();
     let surplus =

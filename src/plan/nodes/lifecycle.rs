@@ -20,7 +20,7 @@ pub const NOT_JOINED: &str = "it did not join the cluster";
 /// Time limit for the eviction of Pods from a node before its replacement or removal.
 pub const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 
-/// Plans the restart of a node's container, after the steps `after`.
+/// Plans the restart of the container of a node, after the steps `after`.
 pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
     let container = Target::of(&detail.container);
     let grace = containers::GRACE;
@@ -43,8 +43,8 @@ pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &I
     false
 }
 
-/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
-/// run from etcd), its container and its volumes.
+/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it the etcd member of a
+/// server), its container and its volumes.
 pub fn take_away(
     plan: &mut Plan,
     name: &str,
@@ -54,12 +54,12 @@ pub fn take_away(
     after: &[usize],
 ) {
     let detail = site.own(name);
-    // Stopped before its Node is deleted: a running kubelet would register it again.
+    // It is stopped before its Node is deleted: a running kubelet would register it again.
     let stopped = detail.map(|d| {
         let container = Target::of(&d.container);
         plan.step(Action::Stop { container, grace: containers::GRACE }, after, "")
     });
-    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
+    // The Lease of an exited holder, which finalizes its Node, can be released by the next plan.
     if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
         return;
     }
@@ -68,7 +68,7 @@ pub fn take_away(
     discard(plan, name, &[deleted], why, inputs, site);
 }
 
-/// Plans the removal of a node's container and volumes, after the steps `after`.
+/// Plans the removal of the container and volumes of a node, after the steps `after`.
 pub fn discard(
     plan: &mut Plan,
     name: &str,

@@ -54,7 +54,7 @@ pub fn begin(desired: &Desired, inputs: &Inputs<'_>) -> Record {
     repairs.filter(|(name, _)| wanted(name)).map(|(name, r)| (name.clone(), *r)).collect()
 }
 
-/// Plans the repair of one of these nodes, the containers of which are as desired, where one is due.
+/// Plans the repair of one of these nodes, with containers that are as desired, if one is due.
 pub fn plan(
     plan: &mut Plan,
     nodes: &[&NodeSpec],
@@ -74,7 +74,7 @@ pub fn plan(
             continue;
         };
         let Some(due) = due(name, detail, past, inputs) else { continue };
-        // One that was counted and not carried out, since the operator or Docker was stopped.
+        // A repair that was counted but not executed, since the operator or Docker was stopped.
         let undone = past.is_some_and(|p| detail.started_at.is_some_and(|started| started < p.last));
         let done = past.map_or(0, |p| p.count).saturating_sub(u32::from(undone));
         if !undone && (inputs.now < due || done >= MOST) {
@@ -82,7 +82,7 @@ pub fn plan(
         }
         let what = if hangs(name, inputs) { "its API does not respond" } else { "its Node is not Ready" };
         let why = format!("{what} (repair {} of {MOST})", done + 1);
-        if mend(plan, node, detail, done, &why, inputs, site, servers) {
+        if repair_node(plan, node, detail, done, &why, inputs, site, servers) {
             if !undone {
                 // A status stores whole seconds.
                 let last = Timestamp::from_second(inputs.now.as_second()).unwrap_or(inputs.now);
@@ -95,7 +95,7 @@ pub fn plan(
 
 /// Plans a repair after `done` earlier ones and reports whether it did.
 #[allow(clippy::too_many_arguments)] // the parts of the picture
-fn mend(
+fn repair_node(
     plan: &mut Plan,
     node: &NodeSpec,
     detail: &ContainerDetail,
@@ -222,14 +222,14 @@ fn hangs(name: &str, inputs: &Inputs<'_>) -> bool {
 pub fn given_up(plan: &Plan, name: &str, detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<String> {
     let past = plan.repairs.get(name).filter(|p| p.count >= MOST)?;
     let (due, after) = (due(name, detail, Some(*past), inputs)?, inputs.repair_after?);
-    let told = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
+    let reported = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
     let what = if hangs(name, inputs) {
         format!("was restarted {MOST} times because its API did not respond, and still does not")
     } else {
         format!(
             "was restarted, and then replaced {} times, because its Node was not Ready, and still is not ({})",
             MOST - 1,
-            told.unwrap_or("its kubelet does not report"),
+            reported.unwrap_or("its kubelet does not report"),
         )
     };
     (inputs.now >= due).then(|| {

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// The label with the request that a container works on.
+/// Label with the request of a collecting container.
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";
 /// Maximum length of a request that is stored unhashed.
 const MAX_REQUEST: usize = 64;
@@ -37,7 +37,7 @@ const MAX_REQUEST: usize = 64;
 pub enum Course {
     /// It does not affect the registry; with the result of one, to be written before any step is executed.
     Free(Option<GarbageCollectionStatus>),
-    /// The registry has to stay as the plan leaves it.
+    /// The registry must stay as this plan leaves it.
     Busy,
 }
 
@@ -72,7 +72,7 @@ pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> Conta
     }
 }
 
-/// Plans the next steps of a garbage collection, if one is asked for or under way.
+/// Plans the next steps of a garbage collection that is requested or in progress.
 pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> Course {
     let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
     let asked = inputs.request.filter(|r| Some(*r) != done);
@@ -91,7 +91,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
                 taken(site.owner, "container", &name, &foreign.id, &foreign.labels),
             )));
         }
-        // Before the registry was made there is nothing to collect, and its volume is made with it.
+        // Without a container there is nothing to collect, and the volume is created with it.
         let Some(registry) = site.own(&desired.container.name) else { return Course::Free(None) };
         if let Some(message) = volume::hindrance(desired, inputs) {
             return Course::Free(Some(result(inputs, request, false, message)));
@@ -116,7 +116,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
         }
         State::Created if detail.started_at.is_none() => {
             if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
-                // Not tried again and again: the registry would be down all the while.
+                // Not retried repeatedly: the registry would be down meanwhile.
                 remove(plan, "it failed to start");
                 return Course::Free(Some(result(
                     inputs,
@@ -131,7 +131,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
                 return Course::Free(None);
             }
             busy(plan, "starting");
-            // It begins once the registry is seen to rest: what is pushed meanwhile would be taken for garbage.
+            // It starts once the registry is known to be stopped: blobs of a push in progress would be collected
+            // otherwise.
             if stop(plan, desired, site, &[]).is_none() {
                 let files = Action::Upload { container: target.clone(), files: spec.files };
                 let uploaded = plan.step(files, &[], "");
@@ -169,8 +170,8 @@ fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) 
     GarbageCollectionStatus { request: request.to_owned(), time: Time(inputs.now), succeeded, message }
 }
 
-/// Plans the beginning. The container is made before the registry is stopped: where it can't be made, the registry
-/// stays up.
+/// Plans the start of a collection. Its container is created before the registry is stopped: if that fails, the
+/// registry stays up.
 fn begin(
     plan: &mut Plan,
     desired: &Desired,
@@ -190,7 +191,7 @@ fn begin(
     Course::Busy
 }
 
-/// Plans the stop of the registry after `after`, where it runs.
+/// Plans the stop of a running registry, after `after`.
 fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) -> Option<usize> {
     let detail = site.own(&desired.container.name)?;
     let container = Target::of(&detail.container);

@@ -1,5 +1,5 @@
-//! The registry's configuration: a file, since an environment variable is read by anyone who can inspect containers,
-//! and since some of it (passwords of a cache, TLS) has no other way that is fit for secrets.
+//! Configuration of a registry: a file, since environment variables are visible to anyone who can inspect containers,
+//! and some settings (passwords of a cache, TLS) have no other form that is suitable for secrets.
 
 use std::fmt::{self, Write};
 
@@ -18,23 +18,23 @@ const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
 const KEY_FILE: &str = "/etc/localcluster/tls.key";
 
-/// A name and a password.
+/// A user name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The name.
+    /// User name.
     pub username: String,
-    /// The password.
+    /// Password.
     pub password: String,
 }
 
-/// A certificate with its key, and the CA that clients trust it by, all as PEM.
+/// A certificate with its key, and the CA that clients trust, all in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, with what leads to its CA.
+    /// Certificate with its chain.
     pub certificate: Vec<u8>,
     /// Private key of the certificate.
     pub key: Vec<u8>,
-    /// The CA.
+    /// CA certificate.
     pub ca: Vec<u8>,
 }
 
@@ -191,7 +191,7 @@ pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
         }
         users += 1;
         let number = number + 1;
-        // Not the line itself: it may be a password in the clear.
+        // The line itself is not shown: it may be a plain-text password.
         let Some((name, hash)) = line.split_once(':') else {
             return Some(format!("line {number} has no colon between a name and a hash; {write}"));
         };

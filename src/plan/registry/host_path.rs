@@ -1,4 +1,4 @@
-//! Storage in a directory of the host, see [`host_path`](crate::plan::host_path).
+//! Storage in a host directory, see [`host_path`](crate::plan::host_path).
 
 use super::{Desired, Inputs};
 use crate::{

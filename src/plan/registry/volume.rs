@@ -36,13 +36,13 @@ pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTre
 
 /// Existing storage of a registry.
 enum Place<'a> {
-    /// A directory of the host, or a volume that it may have.
+    /// A host directory, or a volume that it may use.
     Its,
     /// Nothing yet.
     Free(&'a VolumeSpec),
     /// An unmanaged volume with the name of its own.
     Taken(&'a VolumeSpec, &'a Volume),
-    /// No volume that allows its namespace, under the name that the spec gives.
+    /// No volume with the name in the spec that allows its namespace.
     Refused(&'a str),
 }
 
@@ -62,8 +62,8 @@ fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
     }
 }
 
-/// Plans the volume; answers the steps that make it, or `None` where something is in the way. The container is `kept`
-/// where it need not be made.
+/// Plans the volume, and returns the steps that create it; `None` if it is blocked. `kept` is true if the container
+/// need not be created.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool) -> Option<Vec<usize>> {
     let namespace = inputs.owner.namespace();
     match place(desired, inputs) {
@@ -117,8 +117,8 @@ fn instead(name: &str, namespace: &str) -> String {
     )
 }
 
-/// Plans the removal of all that the Registry made, and of the volume that it took up from an earlier one of its
-/// namespace, unless its images are `retained`.
+/// Plans the removal of everything that the Registry created, and of the volume that it reused from an earlier one in
+/// its namespace, unless its images are `retained`.
 pub fn teardown(
     plan: &mut Plan,
     owner: &Owner,

@@ -23,7 +23,7 @@ use crate::{
 pub const RECREATED: &str =
     "the data of the cluster is lost: creating a new, empty cluster because spec.onDataLoss is Recreate";
 
-/// Plans what becomes of the nodes of a cluster that has lost its data; `false` for one that has it.
+/// Plans the nodes of a cluster that lost its data; returns `false` for a cluster that has it.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
     if !is_lost(desired, inputs) {
         return false;
@@ -41,7 +41,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
             for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
                 plan.waits(type_, Reason::Creating, message);
             }
-            // Nodes hold certificates of a CA that no longer exists, and must not meet the new one.
+            // Nodes have certificates of a CA that no longer exists, and must not connect to the new one.
             discard(plan, desired, inputs);
             plan.forgets = plan.steps.iter().all(|step| !is_discarded(&step.action, desired));
         }
@@ -56,12 +56,12 @@ fn is_lost(desired: &Desired, inputs: &Inputs<'_>) -> bool {
     if servers.values().any(|server| server.data) {
         return false;
     }
-    // The volumes of agents are made after those of the first server.
+    // The volumes of agents are created after those of the first server.
     let agent = |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, _)));
     let orphans = servers.is_empty()
         && (containers(desired, observed).any(|c| agent(&c.name))
             || volumes(desired, inputs).any(|(node, _)| agent(node)));
-    // K3s writes a node's password after its data.
+    // K3s writes the password of a node after its data.
     let joined = observed.kept.values().any(|kept| kept.password);
     !holders.is_empty() || orphans || joined
 }

@@ -42,7 +42,7 @@ pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
     .collect()
 }
 
-/// Plans the deletion of a Node, after the steps `after`; answers the step.
+/// Plans the deletion of a Node, after the steps `after`, and returns the step.
 pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inputs: &Inputs<'_>) -> usize {
     let mut before = release(plan, inputs);
     before.extend(after);
@@ -54,7 +54,7 @@ pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inpu
 /// renewed the Lease.
 fn has_ended(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
     let Some(renewed) = lease.renewed.filter(|_| !lease.holder.is_empty()) else { return false };
-    // A holder is known by the name of its host, which a container keeps when it gets another name.
+    // A holder is identified by its host name, which a container keeps when it is renamed.
     let mut containers = observed.own.values().filter(|d| d.hostname == lease.holder).peekable();
     if containers.peek().is_none() {
         return now >= after(renewed, SILENCE);

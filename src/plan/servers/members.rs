@@ -21,7 +21,7 @@ use crate::{
     time::after,
 };
 
-/// A server of which there is something.
+/// An existing server.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'a> {
     /// Container of the server.
@@ -66,7 +66,7 @@ pub fn existing<'a>(
     for volume in observed.volumes.iter().filter(|v| owner.owns(&v.labels)) {
         if let Some(index) = volume.name.strip_suffix(&suffix).and_then(index) {
             let server = all.entry(index).or_insert(Server { detail: None, data: true });
-            // One that was made and never started may have taken another one's place.
+            // A container that was created and never started may have replaced another one.
             let kept = |d: &ContainerDetail| observed.kept.get(&d.container.id).map(|kept| kept.data);
             server.data = server.detail.is_none_or(|d| {
                 d.started_at.is_some() || kept(d).unwrap_or_else(|| known(&d.container.name))
@@ -169,8 +169,8 @@ pub fn serving(
         return serving;
     }
     let detail = |index: &usize| existing.get(index).and_then(|s| s.detail);
-    // One that K3s was asked to take out of etcd answers nothing any more, as a rule. All are silent for some seconds
-    // when the one that led etcd has gone, and one that has just been started is so for longer.
+    // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
+    // after the exit of the etcd leader, and a server that has just been started for longer.
     let leaves =
         |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
     let steady = |d: &ContainerDetail| {

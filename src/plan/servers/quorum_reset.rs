@@ -39,7 +39,7 @@ pub fn plan(
         wanted.filter(|s| lost.left.contains(&s.container.name.as_str()))
     });
     let Some(survivor) = survivor else {
-        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, told(&lost, inputs.reset));
+        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, lost_quorum(&lost, inputs.reset));
         return false;
     };
     reset(plan, survivor, inputs, site, servers);
@@ -51,7 +51,7 @@ pub fn plan(
     true
 }
 
-fn told(lost: &Lost<'_>, request: Request<'_>) -> String {
+fn lost_quorum(lost: &Lost<'_>, request: Request<'_>) -> String {
     let left = lost.left.join(", ");
     let way_out = match request.asked {
         Some(asked) if request.done == Some(asked) => {
@@ -77,7 +77,7 @@ fn told(lost: &Lost<'_>, request: Request<'_>) -> String {
     )
 }
 
-/// Plans the next part of the reset.
+/// Plans the next steps of the reset.
 fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>, servers: &Servers<'_>) {
     let name = &survivor.container.name;
     let spec = resetting(&survivor.container);
@@ -106,7 +106,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
         ),
         other => {
             waits(plan, format!("resetting etcd to the single member {name}"));
-            // What they know does not count any more, and they must not meet the one that goes on.
+            // Their data does not count any more, and they must not connect to the remaining server.
             let stopped: Vec<usize> = servers
                 .names()
                 .filter(|other| other != name)

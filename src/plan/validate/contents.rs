@@ -1,4 +1,4 @@
-//! What is put into a cluster besides its nodes.
+//! Images and manifests of a cluster.
 
 use super::{Checker, Text};
 use crate::api::{
@@ -6,10 +6,10 @@ use crate::api::{
     rules::{pattern, text},
 };
 
-/// The longest name of a manifest.
+/// Maximum length of the name of a manifest.
 pub const MANIFEST_NAME: usize = 40;
 
-/// A manifest that K3s is to apply.
+/// A manifest that K3s applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidManifest {
     /// Name of the manifest.

@@ -1,4 +1,4 @@
-//! `spec.hostAliases`, parsed.
+//! Parsing of `spec.hostAliases`.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

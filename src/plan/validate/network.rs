@@ -1,4 +1,4 @@
-//! Where nodes, Pods and Services are, `spec.network` and the servers' arguments, against each other.
+//! Conflicts between the networks of nodes, Pods and Services: `spec.network` and the arguments of servers.
 
 use ipnet::Ipv4Net;
 

@@ -1,4 +1,4 @@
-//! What a pool's nodes are given of the host, parsed.
+//! Parsing of the host resources of a pool.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ impl Checker {
             let at = format!("{path}[{i}]");
             let limit = Limit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
             self.shape(&format!("{at}.name"), &ulimit.name, pattern::ULIMIT, 16, text::ULIMIT_NAME);
-            // -1 is without a limit, and the schema lets nothing below through.
+            // -1 is unlimited, and the schema rejects lower values.
             let rank = |n: i64| if n < 0 { i64::MAX } else { n };
             let sound = limit.soft >= -1 && limit.hard >= -1 && rank(limit.soft) <= rank(limit.hard);
             self.check(sound, format_args!("{at}.hard"), text::ULIMIT_ORDER);

@@ -1,4 +1,4 @@
-//! Published ports, and the addresses of the host that they are published on.
+//! Published ports, and the host addresses that they are bound to.
 
 use std::net::Ipv4Addr;
 
@@ -14,17 +14,17 @@ use crate::api::{
 pub struct ValidPort {
     /// Name of the port.
     pub name: String,
-    /// The port of the nodes.
+    /// Port of the nodes.
     pub port: u16,
     /// Number of further ports in a range.
     pub further: u16,
-    /// The host port, where the spec names one.
+    /// Host port, if the spec names one.
     pub host_port: Option<u16>,
-    /// The host address.
+    /// Host address.
     pub host_ip: Ipv4Addr,
-    /// The transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// The nodes behind it.
+    /// Nodes that it forwards to.
     pub nodes: NodeSet,
 }
 

@@ -1,4 +1,4 @@
-//! Memory and cores.
+//! Memory and CPU quantities.
 
 use super::{Checker, is};
 use crate::api::rules::{self, pattern, text};

@@ -1,4 +1,4 @@
-//! The registries of a LocalCluster, and the files that go into its nodes, parsed.
+//! Parsing of the registries of a LocalCluster and of the files for its nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,17 @@ use crate::{
 /// Registries that the nodes pull from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidRegistries {
-    /// The Registry objects in use, in order, with the cluster's own at the end.
+    /// Registry objects in use, in order, with the Registry of the cluster itself at the end.
     pub used: Vec<RegistryKey>,
-    /// The cluster's own Registry: its name and what its spec comes to.
+    /// Registry of the cluster itself: its name and its parsed spec.
     pub own: Option<(RegistryKey, Box<ValidRegistry>)>,
     /// Unmanaged containers.
     pub containers: Vec<ValidContainer>,
-    /// Mirrors and TLS settings as typed. Credentials and files are in [`ValidRegistries::hosts`].
+    /// Mirrors and TLS settings of the spec. Credentials and files are in [`ValidRegistries::hosts`].
     pub typed: Registries,
     /// Hosts with settings in other objects.
     pub hosts: Vec<ValidHost>,
-    /// The user's own registries file.
+    /// Registries file of the user.
     pub config: Option<Text>,
     /// True if nodes fall back to the registry itself after its mirrors.
     pub default_endpoint: bool,
@@ -43,31 +43,31 @@ pub struct RegistryKey {
 /// A registry in an unmanaged container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidContainer {
-    /// The container's name.
+    /// Name of the container.
     pub name: String,
-    /// The port that it listens on.
+    /// Port that it listens on.
     pub port: u16,
-    /// The host port that leads there.
+    /// Host port that forwards to it.
     pub host_port: Option<u16>,
 }
 
 /// References of the settings of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidHost {
-    /// The host, with its port.
+    /// Host with its port.
     pub host: String,
-    /// The Secret with credentials.
+    /// Secret with credentials.
     pub auth: Option<String>,
     /// CA certificates.
     pub ca: Option<Text>,
-    /// The Secret with the node's own certificate.
+    /// Secret with the client certificate of nodes.
     pub client: Option<String>,
 }
 
 /// Source of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
-    /// Here.
+    /// In the spec.
     Inline(String),
     /// In a Secret.
     Secret(KeyRef),
@@ -75,14 +75,14 @@ pub enum Text {
     ConfigMap(KeyRef),
 }
 
-/// A file that goes into nodes.
+/// A file for nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidFile {
     /// Path of the file.
     pub path: String,
     /// Content of the file.
     pub content: Text,
-    /// The nodes that get it.
+    /// Nodes that receive it.
     pub nodes: NodeSet,
 }
 
@@ -164,8 +164,8 @@ impl Checker {
         let before = self.problems.len();
         let (typed, hosts) = self.typed(spec);
         if self.problems.len() == before {
-            // The logins are in Secrets; that there are some is enough. What it names are files that the operator
-            // places itself.
+            // The credentials are in Secrets; their existence is sufficient. The operator creates the referenced
+            // files itself.
             let mut whole = typed.clone();
             for host in hosts.iter().filter(|h| h.auth.is_some()) {
                 let login = Auth { identity_token: Some(String::from("…")), ..Auth::default() };
