@@ -36,7 +36,7 @@ fn settled(servers: i32, agents: i32) -> Lab {
 fn round(lab: &mut Lab) -> Vec<(String, u32)> {
     let done = lab.round();
     let steps = done.iter().filter(|s| !matches!(s.action, Action::RemoveContainer { .. }));
-    let number = |why: &str| why.split_once(", repair ")?.1.strip_suffix(" of 5")?.parse().ok();
+    let number = |why: &str| why.split_once(" (repair ")?.1.strip_suffix(" of 5)")?.parse().ok();
     steps.filter_map(|s| Some((s.action.to_string(), number(&s.why)?))).collect()
 }
 
@@ -538,7 +538,7 @@ fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
     }
     for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
         let (reason, message) = told(&lab, type_);
-        assert!(reason == "NodePressure" && message.contains("under DiskPressure"), "{message}");
+        assert!(reason == "NodePressure" && message.contains("reports DiskPressure"), "{message}");
     }
     let conditions = &lab.clusters[0].status.conditions;
     assert!(

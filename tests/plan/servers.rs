@@ -483,7 +483,7 @@ fn servers_in_full() {
     assert!(quiet(&mut lab));
     lab.clusters[0].edit(|s| s.state = ClusterState::Running);
     insta::assert_snapshot!(story(&mut lab), @r"
-    ContainerNotRunning: k3d-dev-serverlb does not run (exit code 0)
+    ContainerNotRunning: k3d-dev-serverlb is not running (exit code 0)
       Start k3d-dev-server-2 (it was not running (exit code 0))
       Start k3d-dev-server-0 (it was not running (exit code 0))
       Start k3d-dev-serverlb (it was not running (exit code 0))

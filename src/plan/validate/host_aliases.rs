@@ -117,7 +117,10 @@ mod tests {
         assert_eq!(with_domain("db.collab.example"), [""; 0]);
         for name in ["db.lab.example", "lab.example"] {
             let said = with_domain(name).join("; ");
-            assert!(said.contains("names in lab.example are the cluster's own"), "{said}");
+            assert!(
+                said.contains("names in lab.example (--cluster-domain in spec.servers.args) belong to"),
+                "{said}"
+            );
         }
         assert_eq!(with_domain("db.cluster.local").len(), 1);
         // Of other clusters they are nothing special.

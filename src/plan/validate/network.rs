@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(said(None, &[small], 0), [""; 0]);
         let told = said(None, &[small], 1);
         assert!(
-            told.len() == 1 && told[0].starts_with("spec.servers.args: each node gets a /24"),
+            told.len() == 1 && told[0].starts_with("spec.servers.args: 172.20.1.0/24 is too small"),
             "{told:?}"
         );
         let finer = "--kube-controller-manager-arg=node-cidr-mask-size=28";
