@@ -1,4 +1,4 @@
-//! Status from what was seen: pure, and complete each time, since server-side apply drops what is not sent.
+//! Status from the observed state: pure, and complete each time, since server-side apply removes omitted fields.
 
 mod cluster;
 mod registry;
@@ -19,8 +19,8 @@ use crate::{
     plan::steps::{Problem, Verdict},
 };
 
-/// Sets all conditions of an object of which the problems are known. `unknown`: the conditions from this type on
-/// can't be judged, since the plan did not get that far.
+/// Sets all conditions of an object from its problems. The conditions from the type `unknown` on cannot be evaluated,
+/// since the plan did not get that far.
 fn judge(
     conditions: &mut Vec<Condition>,
     all: &[ConditionType],
@@ -32,7 +32,7 @@ fn judge(
     sum_up(conditions, all, problems, moment);
 }
 
-/// Sets the conditions that `Ready` sums up.
+/// Sets the conditions that `Ready` summarizes.
 fn judge_each(
     conditions: &mut Vec<Condition>,
     all: &[ConditionType],
@@ -43,7 +43,7 @@ fn judge_each(
     let cut = unknown.and_then(|u| all.iter().position(|t| *t == u)).unwrap_or(all.len());
     for (index, type_) in all.iter().copied().enumerate() {
         let mut own = problems.iter().filter(|p| p.condition == type_);
-        // What needs a person is said first: the rest mostly follows from it.
+        // Problems that need user intervention come first: the others usually follow from them.
         let failing = || own.clone().find(|p| p.verdict != Verdict::Unknown);
         let worst = own.clone().find(|p| p.stalled()).or_else(failing).or_else(|| own.next());
         match worst {
@@ -52,7 +52,7 @@ fn judge_each(
                 condition::set(conditions, type_, (status, p.reason, &p.message), moment)
             }
             None if index >= cut => {
-                let message = "not judged until what it depends on is done";
+                let message = "not evaluated yet: an earlier condition is not met";
                 condition::set(conditions, type_, (Status::Unknown, Reason::Pending, message), moment)
             }
             None => condition::set(conditions, type_, (Status::True, good(type_), ""), moment),
@@ -60,10 +60,10 @@ fn judge_each(
     }
 }
 
-/// Sets `Ready`, and what tells whether something goes on.
+/// Sets `Ready`, `Reconciling`, `Stalled` and `Paused`.
 fn sum_up(conditions: &mut Vec<Condition>, all: &[ConditionType], problems: &[Problem], moment: Moment) {
     let stalled = all.iter().find_map(|t| problems.iter().find(|p| p.condition == *t && p.stalled()));
-    // What fails says more than what can't be judged, mostly because of it.
+    // A False condition is more specific than an Unknown one, which usually follows from it.
     let mut unmet = all.iter().filter_map(|t| condition::get(conditions, *t)).filter(|c| c.status != "True");
     let failing = unmet.clone().find(|c| c.status == "False").or_else(|| unmet.next()).cloned();
     let elsewhere = problems.iter().find(|p| !all.contains(&p.condition));
@@ -87,7 +87,7 @@ fn sum_up(conditions: &mut Vec<Condition>, all: &[ConditionType], problems: &[Pr
     condition::set(conditions, ConditionType::Paused, (false, Reason::NotPaused, ""), moment);
 }
 
-/// The reason of a condition that holds.
+/// Returns the reason of a condition that is met.
 fn good(type_: ConditionType) -> Reason {
     match type_ {
         ConditionType::Accepted => Reason::Accepted,
@@ -97,11 +97,13 @@ fn good(type_: ConditionType) -> Reason {
     }
 }
 
-/// Says of an object that the operator itself failed on it, at a place in its code. All else stays as it was.
+/// Sets the conditions of an object that the operator failed to process, with the place in its code. All others stay
+/// unchanged.
 pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment: Moment) {
     let message = format!(
-        "the operator failed on this object at {place}, which is a bug: report it with the operator's log. Other objects \
-         are not affected; this one is tried again every {minutes} minutes, and at once when its spec changes"
+        "the operator failed to process this object at {place}: this is a bug; report it with the log of the \
+         operator. Other objects are not affected; this one is retried every {minutes} minutes, and when its spec \
+         changes"
     );
     for (type_, status) in [(ConditionType::Ready, false), (ConditionType::Stalled, true)] {
         condition::set(conditions, type_, (status, Reason::InternalError, &message), moment);
@@ -109,8 +111,8 @@ pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment
     condition::set(conditions, ConditionType::Reconciling, (false, Reason::Settled, ""), moment);
 }
 
-/// Says of an object that it is paused. Nobody looks at it, so that nothing is known to hold any more: who waits for
-/// `Ready` waits until the object is looked at again. The generation stays that of the last look.
+/// Sets the conditions of a paused object. It is not observed, so no condition is known to be met: clients that wait
+/// for `Ready` wait until it is observed again. The observed generation stays unchanged.
 pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     let message = "not observed while the annotation localcluster.dev/paused is true; remove it to resume";
     let judged = |c: &Condition| {
@@ -120,13 +122,13 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
         condition::set(conditions, type_, (Status::Unknown, Reason::Paused, message), moment);
     }
     let message =
-        "the annotation localcluster.dev/paused keeps the operator from changing anything, deletion included";
+        "reconciliation is paused by the annotation localcluster.dev/paused: nothing is changed or deleted";
     condition::set(conditions, ConditionType::Paused, (true, Reason::Paused, message), moment);
     condition::set(conditions, ConditionType::Reconciling, (false, Reason::Paused, ""), moment);
     condition::set(conditions, ConditionType::Stalled, (false, Reason::Paused, ""), moment);
 }
 
-/// Whether a condition of this type is part of `Ready`.
+/// Reports whether a condition of this type is part of `Ready`.
 fn is_judged(type_: ConditionType) -> bool {
     cluster::CLUSTER.contains(&type_) || registry::REGISTRY.contains(&type_)
 }

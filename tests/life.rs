@@ -305,13 +305,14 @@ async fn ranges_are_published_but_for_what_is_held() {
         (0..4).flat_map(|i| [(9000 + i, 8000 + i), (9100 + i, 9100 + i)]).collect();
     want.remove(&9002);
     assert_eq!(udp(&rig), want);
-    let held = "127.0.0.1:9002 is held by something else on the Docker host";
+    let held = "127.0.0.1:9002 is in use by another process on the Docker host";
     assert_eq!(problem(&rig, "r9000"), held);
     assert_eq!(problem(&rig, "r9100"), Value::Null);
     assert_eq!(
         message(&rig, "LoadBalancerReady"),
         format!(
-            "the range r9000 is published without 9002: {held}. All others are. Free it, or change its hostPort"
+            "port range r9000 is published without 9002: {held}; free it, or change its hostPort. All other ports are \
+             published"
         )
     );
     rig.world(|w| w.held_ports.clear());

@@ -425,7 +425,7 @@ fn creation_in_full() {
     3 CreateVolume k3d-dev-server-0-kubelet
     4 CreateVolume k3d-dev-server-0-cni
     5 CreateVolume k3d-dev-server-0-log
-    NetworkReady Creating: the network k3d-dev is being made
+    NetworkReady Creating: creating the network k3d-dev
     ControlPlaneReady ImagePulling: pulling rancher/k3s:v1.36.2-k3s1
     LoadBalancerReady ImagePulling: pulling nginx:1
     KubeconfigReady Pending:
@@ -443,20 +443,20 @@ fn creation_in_full() {
     8 CreateVolume k3d-dev-agent-0-log after 3
     9 CreateContainer k3d-dev-agent-0 after 3,4,5,6,7,8 (it did not exist)
     10 Upload k3d-dev-agent-0 after 9
-    RegistriesReady RegistryNotReady: the Registry images has no container yet
-    LoadBalancerReady Creating: k3d-dev-serverlb is being made
-    ControlPlaneReady Creating: k3d-dev-server-0 is being made
-    AgentsReady Creating: k3d-dev-agent-0 is being made
+    RegistriesReady RegistryNotReady: waiting for the Registry images: it has no container yet
+    LoadBalancerReady Creating: creating k3d-dev-serverlb
+    ControlPlaneReady Creating: creating k3d-dev-server-0
+    AgentsReady Creating: creating k3d-dev-agent-0
     AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
-    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
+    AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
     KubeconfigReady Pending:
     ");
     lab.pass(0, usize::MAX);
     insta::assert_snapshot!(text(&lab), @r"
-    RegistriesReady RegistryNotReady: the Registry images has no container yet
+    RegistriesReady RegistryNotReady: waiting for the Registry images: it has no container yet
     ControlPlaneReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
     AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
-    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
+    AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
     KubeconfigReady Pending:
     ");
     lab.pass_registry(0, usize::MAX);
@@ -468,10 +468,10 @@ fn creation_in_full() {
     2 Start k3d-dev-server-0 after 1
     3 Upload k3d-dev-agent-0
     4 Start k3d-dev-agent-0 after 3
-    RegistriesReady RegistryNotReady: the Registry images is being connected
-    ControlPlaneReady Creating: k3d-dev-server-0 is being made
-    AgentsReady Creating: k3d-dev-agent-0 is being made
-    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
+    RegistriesReady RegistryNotReady: connecting the Registry images to the network of the cluster
+    ControlPlaneReady Creating: creating k3d-dev-server-0
+    AgentsReady Creating: creating k3d-dev-agent-0
+    AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
     KubeconfigReady Pending:
     ");
 }
@@ -508,8 +508,8 @@ fn names_and_hosting_follow_the_registries() {
     insta::assert_snapshot!(text(&lab), @r"
     0 SetConfig coredns-custom (it did not exist)
     1 SetConfig local-registry-hosting (it did not exist)
-    RegistriesReady Updating: kube-system/coredns-custom in the cluster is being brought up to date
-    RegistriesReady Updating: kube-public/local-registry-hosting in the cluster is being brought up to date
+    RegistriesReady Updating: updating the ConfigMap kube-system/coredns-custom in the cluster
+    RegistriesReady Updating: updating the ConfigMap kube-public/local-registry-hosting in the cluster
     ");
     lab.settle(ENOUGH);
     assert_eq!(lab.world.normal(), before);
@@ -614,31 +614,31 @@ fn changes_in_full() {
     let settled = lab.clone();
     lab.clusters[0].edit(|s| s.agents.count = 1);
     insta::assert_snapshot!(text(&lab), @r"
-    0 Drain k3d-dev-agent-1 (it is to go)
-    AgentsReady Scaling: k3d-dev-agent-1 is being taken away
-    AgentsReady Draining: k3d-dev-agent-1 is being drained: 0 Pods have to go
+    0 Drain k3d-dev-agent-1 (to replace or remove it)
+    AgentsReady Scaling: removing k3d-dev-agent-1
+    AgentsReady Draining: draining k3d-dev-agent-1: 0 pods left to evict
     ");
     lab.pass(0, usize::MAX);
     lab.world.tick();
     insta::assert_snapshot!(text(&lab), @r"
     0 Stop k3d-dev-agent-1
-    1 DeleteNode k3d-dev-agent-1 after 0 (the cluster has fewer agents now)
-    2 RemoveContainer k3d-dev-agent-1 after 1 (the cluster has fewer agents now)
+    1 DeleteNode k3d-dev-agent-1 after 0 (it is a surplus agent)
+    2 RemoveContainer k3d-dev-agent-1 after 1 (it is a surplus agent)
     3 RemoveVolume k3d-dev-agent-1-cni after 2
     4 RemoveVolume k3d-dev-agent-1-etc after 2
     5 RemoveVolume k3d-dev-agent-1-kubelet after 2
     6 RemoveVolume k3d-dev-agent-1-log after 2
     7 RemoveVolume k3d-dev-agent-1-state after 2
-    AgentsReady Scaling: k3d-dev-agent-1 is being taken away
+    AgentsReady Scaling: removing k3d-dev-agent-1
     ");
 
     lab = settled.clone();
     lab.clusters[0].edit(|s| s.agents.args.push("--kubelet-arg=max-pods=50".into()));
     insta::assert_snapshot!(text(&lab), @r"
-    0 Drain k3d-dev-agent-0 (it is to go)
-    AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
-    AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed
-    AgentsReady Draining: k3d-dev-agent-0 is being drained: 0 Pods have to go
+    0 Drain k3d-dev-agent-0 (to replace or remove it)
+    AgentsReady Updating: replacing k3d-dev-agent-0: its spec changed
+    AgentsReady Updating: replacing k3d-dev-agent-1: its spec changed
+    AgentsReady Draining: draining k3d-dev-agent-0: 0 pods left to evict
     ");
     lab.pass(0, usize::MAX);
     lab.world.tick();
@@ -649,9 +649,9 @@ fn changes_in_full() {
     3 Expect k3d-dev-agent-0 after 2
     4 Upload k3d-dev-agent-0 after 3
     5 Start k3d-dev-agent-0 after 4
-    AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
-    AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed
-    AgentsReady Creating: k3d-dev-agent-0 is being made
+    AgentsReady Updating: replacing k3d-dev-agent-0: its spec changed
+    AgentsReady Updating: replacing k3d-dev-agent-1: its spec changed
+    AgentsReady Creating: creating k3d-dev-agent-0
     ");
 
     lab = settled.clone();
@@ -662,15 +662,15 @@ fn changes_in_full() {
     2 CreateContainer k3d-dev-serverlb after 1 (its published ports or its image changed)
     3 Upload k3d-dev-serverlb after 2
     4 Start k3d-dev-serverlb after 3
-    LoadBalancerReady Updating: k3d-dev-serverlb is being replaced, since its published ports or its image changed: Docker gives up 1 port and publishes 2 ports, one after the other, and none of them answers meanwhile, that of the API included; wait
-    LoadBalancerReady Creating: k3d-dev-serverlb is being made
+    LoadBalancerReady Updating: replacing k3d-dev-serverlb because its published ports or its image changed: Docker unpublishes 1 port and publishes 2 ports, one after the other; no port responds meanwhile, including that of the API
+    LoadBalancerReady Creating: creating k3d-dev-serverlb
     ");
 
     lab = settled.clone();
     lab.world.interfere(&Outside::RemoveNetwork("k3d-dev".into()));
     insta::assert_snapshot!(text(&lab), @r"
     0 CreateNetwork k3d-dev (it did not exist)
-    NetworkReady Creating: the network k3d-dev is being made
+    NetworkReady Creating: creating the network k3d-dev
     ");
     lab.pass(0, usize::MAX);
     insta::assert_snapshot!(text(&lab), @r"
@@ -685,41 +685,41 @@ fn changes_in_full() {
     8 Expect k3d-dev-server-0 after 7
     9 Upload k3d-dev-server-0 after 8
     10 Start k3d-dev-server-0 after 9
-    LoadBalancerReady Updating: k3d-dev-serverlb is being replaced, since its published ports or its image changed: Docker gives up 1 port and publishes 1 port, one after the other, and none of them answers meanwhile, that of the API included; wait
-    LoadBalancerReady Creating: k3d-dev-serverlb is being made
+    LoadBalancerReady Updating: replacing k3d-dev-serverlb because its published ports or its image changed: Docker unpublishes 1 port and publishes 1 port, one after the other; no port responds meanwhile, including that of the API
+    LoadBalancerReady Creating: creating k3d-dev-serverlb
     ControlPlaneReady APINotAnswering: connection refused
-    AgentsReady APINotAnswering: the cluster's API does not answer: whether the agents are Ready is not known
-    ControlPlaneReady Updating: k3d-dev-server-0 is to be replaced, since its spec changed
-    AgentsReady Updating: k3d-dev-agent-0 is to be replaced, since its spec changed
-    AgentsReady Updating: k3d-dev-agent-1 is to be replaced, since its spec changed
-    ControlPlaneReady Creating: k3d-dev-server-0 is being made
+    AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
+    ControlPlaneReady Updating: replacing k3d-dev-server-0: its spec changed
+    AgentsReady Updating: replacing k3d-dev-agent-0: its spec changed
+    AgentsReady Updating: replacing k3d-dev-agent-1: its spec changed
+    ControlPlaneReady Creating: creating k3d-dev-server-0
     ");
 
     lab = settled;
     lab.world.interfere(&Outside::Visitor("k3d-dev".into()));
     lab.clusters[0].deleted = true;
     insta::assert_snapshot!(text(&lab), @r"
-    0 RemoveContainer k3d-dev-agent-0 (its object was deleted)
-    1 RemoveContainer k3d-dev-agent-1 (its object was deleted)
-    2 RemoveContainer k3d-dev-server-0 (its object was deleted)
-    3 RemoveContainer k3d-dev-serverlb (its object was deleted)
-    4 Disconnect visitor (the cluster's network is removed)
-    5 RemoveNetwork k3d-dev after 0,1,2,3,4 (its object was deleted)
-    6 RemoveVolume k3d-dev-agent-0-cni after 0,1,2,3 (its object was deleted)
-    7 RemoveVolume k3d-dev-agent-0-etc after 0,1,2,3 (its object was deleted)
-    8 RemoveVolume k3d-dev-agent-0-kubelet after 0,1,2,3 (its object was deleted)
-    9 RemoveVolume k3d-dev-agent-0-log after 0,1,2,3 (its object was deleted)
-    10 RemoveVolume k3d-dev-agent-0-state after 0,1,2,3 (its object was deleted)
-    11 RemoveVolume k3d-dev-agent-1-cni after 0,1,2,3 (its object was deleted)
-    12 RemoveVolume k3d-dev-agent-1-etc after 0,1,2,3 (its object was deleted)
-    13 RemoveVolume k3d-dev-agent-1-kubelet after 0,1,2,3 (its object was deleted)
-    14 RemoveVolume k3d-dev-agent-1-log after 0,1,2,3 (its object was deleted)
-    15 RemoveVolume k3d-dev-agent-1-state after 0,1,2,3 (its object was deleted)
-    16 RemoveVolume k3d-dev-server-0-cni after 0,1,2,3 (its object was deleted)
-    17 RemoveVolume k3d-dev-server-0-etc after 0,1,2,3 (its object was deleted)
-    18 RemoveVolume k3d-dev-server-0-kubelet after 0,1,2,3 (its object was deleted)
-    19 RemoveVolume k3d-dev-server-0-log after 0,1,2,3 (its object was deleted)
-    20 RemoveVolume k3d-dev-server-0-state after 0,1,2,3 (its object was deleted)
+    0 RemoveContainer k3d-dev-agent-0 (the object was deleted)
+    1 RemoveContainer k3d-dev-agent-1 (the object was deleted)
+    2 RemoveContainer k3d-dev-server-0 (the object was deleted)
+    3 RemoveContainer k3d-dev-serverlb (the object was deleted)
+    4 Disconnect visitor (the network of the cluster is being removed)
+    5 RemoveNetwork k3d-dev after 0,1,2,3,4 (the object was deleted)
+    6 RemoveVolume k3d-dev-agent-0-cni after 0,1,2,3 (the object was deleted)
+    7 RemoveVolume k3d-dev-agent-0-etc after 0,1,2,3 (the object was deleted)
+    8 RemoveVolume k3d-dev-agent-0-kubelet after 0,1,2,3 (the object was deleted)
+    9 RemoveVolume k3d-dev-agent-0-log after 0,1,2,3 (the object was deleted)
+    10 RemoveVolume k3d-dev-agent-0-state after 0,1,2,3 (the object was deleted)
+    11 RemoveVolume k3d-dev-agent-1-cni after 0,1,2,3 (the object was deleted)
+    12 RemoveVolume k3d-dev-agent-1-etc after 0,1,2,3 (the object was deleted)
+    13 RemoveVolume k3d-dev-agent-1-kubelet after 0,1,2,3 (the object was deleted)
+    14 RemoveVolume k3d-dev-agent-1-log after 0,1,2,3 (the object was deleted)
+    15 RemoveVolume k3d-dev-agent-1-state after 0,1,2,3 (the object was deleted)
+    16 RemoveVolume k3d-dev-server-0-cni after 0,1,2,3 (the object was deleted)
+    17 RemoveVolume k3d-dev-server-0-etc after 0,1,2,3 (the object was deleted)
+    18 RemoveVolume k3d-dev-server-0-kubelet after 0,1,2,3 (the object was deleted)
+    19 RemoveVolume k3d-dev-server-0-log after 0,1,2,3 (the object was deleted)
+    20 RemoveVolume k3d-dev-server-0-state after 0,1,2,3 (the object was deleted)
     Ready Deleting: removing 21 Docker objects
     ");
 }

@@ -101,7 +101,8 @@ fn an_agent_or_a_registry_that_comes_later_replaces_nothing() {
     let (reason, message) = told(&lab, ConditionType::RegistriesReady);
     assert_eq!(reason, Reason::RegistryBehindProxy);
     assert!(
-        message.contains("k3d-dev-server-0 asks its proxy for k3d-more:") && message.contains("NO_PROXY"),
+        message.contains("k3d-dev-server-0 sends requests for k3d-more to its proxy:")
+            && message.contains("NO_PROXY"),
         "{message}"
     );
     // A node that is made now knows it.

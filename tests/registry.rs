@@ -155,7 +155,7 @@ fn where_it_cannot_begin_the_registry_stays_up() {
     ask(&mut lab, Some("1"));
     lab.settle(ENOUGH);
     lab.round();
-    assert!(collected(&lab).unwrap().1.contains("belongs to somebody else"));
+    assert!(collected(&lab).unwrap().1.contains("is not managed by this object"));
     assert_eq!(lab.world.named(NAME).unwrap().state, State::Running);
 
     let remote_url = "https://quay.io".into();

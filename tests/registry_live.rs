@@ -370,7 +370,7 @@ async fn a_garbage_collection_keeps_images_and_refuses_halves() {
         world.engine.remove_container(&collector).await.unwrap();
         collection::outcome(&detail, &lines)
     };
-    assert_eq!(collect().await, (true, "nothing was ever pushed".into()));
+    assert_eq!(collect().await, (true, "nothing to remove: no image was pushed yet".into()));
 
     let up = async || {
         world.engine.start(&id).await.unwrap();

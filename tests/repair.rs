@@ -36,7 +36,7 @@ fn settled(servers: i32, agents: i32) -> Lab {
 fn round(lab: &mut Lab) -> Vec<(String, u32)> {
     let done = lab.round();
     let steps = done.iter().filter(|s| !matches!(s.action, Action::RemoveContainer { .. }));
-    let number = |why: &str| why.split_once(", repair ")?.1.strip_suffix(" of 5")?.parse().ok();
+    let number = |why: &str| why.split_once(" (repair ")?.1.strip_suffix(" of 5)")?.parse().ok();
     steps.filter_map(|s| Some((s.action.to_string(), number(&s.why)?))).collect()
 }
 
@@ -136,7 +136,7 @@ fn an_only_server_that_hangs_is_restarted_then_replaced_on_its_data_and_given_up
     }
     let (reason, message) = told(&lab, ConditionType::ControlPlaneReady);
     assert_eq!(reason, "RepairGivenUp");
-    assert!(message.contains("its API did not answer") && message.contains("docker restart"), "{message}");
+    assert!(message.contains("its API did not respond") && message.contains("docker restart"), "{message}");
     assert_eq!(lab.world.volumes.keys().cloned().collect::<Vec<_>>(), data);
     assert_eq!(lab.world.named(AGENT).unwrap().started, agent, "the agent was disturbed");
     let status = lab.clusters[0].status.clone();
@@ -318,7 +318,7 @@ fn a_server_waits_for_the_others_to_agree_without_it() {
         assert_eq!(round(&mut lab), []);
     }
     let plan = lab.look(0).plan;
-    let waits = plan.problems.iter().filter(|p| p.message.contains("once the others can agree without it"));
+    let waits = plan.problems.iter().filter(|p| p.message.contains("waiting for etcd quorum without"));
     assert_eq!(waits.count(), 2, "{:#?}", plan.problems);
     // One comes back by itself, and the other's turn has come.
     wake(&mut lab, both[0]);
@@ -538,7 +538,7 @@ fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
     }
     for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
         let (reason, message) = told(&lab, type_);
-        assert!(reason == "NodePressure" && message.contains("under DiskPressure"), "{message}");
+        assert!(reason == "NodePressure" && message.contains("reports DiskPressure"), "{message}");
     }
     let conditions = &lab.clusters[0].status.conditions;
     assert!(

@@ -317,6 +317,6 @@ async fn a_cluster_that_begins_once_more_says_so() {
     put(&rig, "Recreate");
     rig.settle_after_a_round(ENOUGH).await;
     let told = rig.events("DataLost");
-    assert!(told.iter().any(|note| note.contains("a new, empty cluster is created")), "{told:?}");
+    assert!(told.iter().any(|note| note.contains("creating a new, empty cluster")), "{told:?}");
     assert!(matches!(rig.world(|w| w.named(SERVER).map(|c| c.state)), Some(State::Running)));
 }

@@ -1,8 +1,8 @@
-//! Subnets, addresses and host ports: chosen once, then kept for life.
+//! Allocation of subnets, addresses and host ports, each chosen once and kept for the lifetime of the object.
 //!
-//! Every own container has a pinned address in the lower half of its cluster's subnet; Docker gives strangers
-//! addresses of the upper half. A K3s server whose address changes never comes back (k3s-io/k3s#2732, k3d#550), and
-//! Docker gives a stopped container's address to the next one that asks.
+//! Every managed container has a pinned address in the lower half of the subnet of its cluster; Docker allocates
+//! addresses of the upper half to unmanaged containers. A K3s server does not recover from a change of its address
+//! (k3s-io/k3s#2732, k3d#550), and Docker reallocates the address of a stopped container.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
 
@@ -11,16 +11,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{api::local_cluster::NodeRole, docker::engine::Network};
 
-/// Offsets into the subnet. 0 is the network's own address and 1 the host's.
+/// Offsets into the subnet. 0 is the address of the network and 1 that of the host.
 const LOAD_BALANCER: u32 = 2;
 const SERVERS: u32 = 10;
 const AGENTS: u32 = 20;
 const REGISTRIES: u32 = 52;
 
-/// The addresses of a cluster's network.
+/// Addresses of the network of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The subnet, /16 to /25.
+    /// Subnet, /16 to /25.
     pub subnet: Ipv4Net,
 }
 
@@ -29,43 +29,43 @@ impl Addresses {
         Ipv4Addr::from(u32::from(self.subnet.network()) + offset)
     }
 
-    /// The Docker host's address.
+    /// Returns the address of the Docker host.
     pub fn gateway(self) -> Ipv4Addr {
         self.at(1)
     }
 
-    /// The load balancer's address.
+    /// Returns the address of the load balancer.
     pub fn load_balancer(self) -> Ipv4Addr {
         self.at(LOAD_BALANCER)
     }
 
-    /// A node's address.
+    /// Returns the address of a node.
     pub fn node(self, role: NodeRole, index: usize) -> Ipv4Addr {
         let index = u32::try_from(index).expect("node counts are bounded by the API");
         self.at(index + if role == NodeRole::Server { SERVERS } else { AGENTS })
     }
 
-    /// The upper half, from which Docker serves containers that are not ours.
+    /// Returns the upper half, from which Docker allocates addresses to unmanaged containers.
     pub fn strangers(self) -> Ipv4Net {
         let prefix = self.subnet.prefix_len() + 1;
         self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
     }
 
-    /// Whether this is an address that registries are given.
+    /// Reports whether an address is in the range of registries.
     pub fn is_registry(self, ip: Ipv4Addr) -> bool {
         self.subnet.contains(&ip) && !self.strangers().contains(&ip) && ip >= self.at(REGISTRIES)
     }
 
-    /// The first address for a registry that is not in `taken`; `None` when all are.
+    /// Returns the first address for a registry that is not in `taken`; `None` if there is none.
     pub fn free_registry(self, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         let end = u32::from(self.strangers().network()) - u32::from(self.subnet.network());
         (REGISTRIES..end).map(|o| self.at(o)).find(|ip| !taken.contains(ip))
     }
 }
 
-/// The first /24 of `pool` that overlaps no network of the engine and nothing of `others`. Once the engine has refused some to this object,
-/// which others took a moment before, it is one that `seed` determines: those who lost at the same time would meet at
-/// the first one again.
+/// Returns the first /24 of `pool` that overlaps no network of the engine and nothing in `others`. After the engine
+/// has refused a subnet that another object took a moment before, `seed` determines the choice, since objects that
+/// lost the same race would otherwise collide on the first subnet again.
 pub fn free_subnet(
     pool: Ipv4Net,
     networks: &[Network],
@@ -86,25 +86,25 @@ pub fn free_subnet(
     all.get(usize::try_from(place).ok()?).copied()
 }
 
-/// One of the numbers below `size`, which `seed` determines; `None` when there are none.
+/// Returns a number below `size` that `seed` determines; `None` if `size` is 0.
 fn place(seed: &str, size: u32) -> Option<u32> {
     let digest = Sha256::digest(seed.as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).checked_rem(size)
 }
 
-/// A network of the engine that overlaps `subnet`.
+/// Returns a network of the engine that overlaps `subnet`.
 pub fn overlapping(subnet: Ipv4Net, networks: &[Network]) -> Option<&Network> {
     networks.iter().find(|n| n.subnets.iter().any(|s| overlap(*s, subnet)))
 }
 
-/// Whether two networks have addresses in common.
+/// Reports whether two networks overlap.
 pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// A free port of `range`, searched from a place that `seed` determines, so that an object tends to get the same
-/// port again and different objects rarely meet. Only Docker's answer tells what is really free: the operator's Pod
-/// can't probe the host.
+/// Returns a free port of `range`. `seed` determines where the search starts, so that an object tends to get the same
+/// port again and different objects rarely collide. Only Docker knows whether a port is free: the Pod of the operator
+/// cannot probe the host.
 pub fn free_port(range: &RangeInclusive<u16>, seed: &str, taken: &BTreeSet<u16>) -> Option<u16> {
     let (first, size) =
         (u32::from(*range.start()), u32::from(*range.end()).checked_sub(u32::from(*range.start()))? + 1);

@@ -1,9 +1,9 @@
-//! Which nodes the published ports lead to.
+//! Nodes that the published ports forward to.
 //!
-//! A node that is new or was started again has a place there once it answers: its Node is Ready, its kube-proxy has set up
-//! the Services since, and it reaches the Pods of other nodes. One that goes loses its place first. Whether a node has a place is remembered where it
-//! counts, in the load balancer's own configuration, and what is not known for a moment changes nothing: neither an API
-//! that does not answer, nor a Node that is NotReady, whose kube-proxy mostly goes on, takes a place away.
+//! A new or restarted node is added once it can handle traffic: its Node is Ready, its kube-proxy has set up the
+//! Services since, and it reaches the Pods of other nodes. A node that is leaving is removed first. The state is
+//! stored in the configuration of the load balancer itself, and missing information changes nothing: neither an API
+//! that does not respond nor a NotReady Node, where kube-proxy mostly continues to work, removes a node.
 
 use std::net::Ipv4Addr;
 
@@ -17,35 +17,36 @@ use crate::{
     time,
 };
 
-/// How long a node that is Ready waits for its place where nobody knows.
+/// Time after which a Ready node is added if its kube-proxy gives no information.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Where a node stands.
+/// State of a node in the load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Published ports lead to it.
+    /// Published ports forward to it.
     Placed,
-    /// It is about to get a place: its Node is Ready, and all that is missing is its own word.
+    /// It is about to be added: its Node is Ready, and only the confirmation of the node itself is missing.
     Awaited,
-    /// They don't.
+    /// Published ports do not forward to it.
     Out,
 }
 
-/// Where a node stands at this time.
+/// Returns the state of a node in the load balancer.
 pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -> Standing {
     let placed = observed.balance.placed.contains(&ip);
-    let told = |known: bool| if known { Standing::Placed } else { Standing::Out };
+    let kept = |known: bool| if known { Standing::Placed } else { Standing::Out };
     let runs = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Paused);
     let own = observed.own_named(name);
     let Some(detail) = own.filter(runs) else { return Standing::Out };
-    let Some(state) = observed.child.state() else { return told(placed) };
-    // Without a Node it is not of the cluster, and a kubelet that is silent since the start has no kube-proxy either.
+    let Some(state) = observed.child.state() else { return kept(placed) };
+    // Without a Node it is not part of the cluster, and a kubelet that has been silent since the start has no
+    // kube-proxy either.
     let Some(node) = state.nodes.get(name).filter(|n| n.draining_since.is_none() && reports(n, detail))
     else {
         return Standing::Out;
     };
     if placed || !node.ready {
-        return told(placed);
+        return kept(placed);
     }
     let since = node.since.max(detail.started_at);
     match observed.balance.told.get(name) {
@@ -57,7 +58,7 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
     }
 }
 
-/// The wanted nodes that some published port is to lead to, and where they stand.
+/// Returns the desired nodes that published ports forward to, with their state.
 pub fn standings<'a>(
     observed: &'a Observed,
     valid: &'a Valid,
@@ -77,14 +78,14 @@ pub fn standings<'a>(
     })
 }
 
-/// The nodes that have to be asked, by name.
+/// Returns the names of the nodes to query.
 pub fn to_be_asked(observed: &Observed, valid: &Valid, addresses: Addresses) -> Vec<String> {
     let all = standings(observed, valid, addresses, Timestamp::MIN);
     let awaited = all.filter(|(_, _, standing)| !valid.stopped && *standing == Standing::Awaited);
     awaited.map(|(name, _, _)| name).collect()
 }
 
-/// The ends of the Pods' network on the nodes that are Ready, but for this one: from where it is, they are to answer.
+/// Returns the first addresses of the Pod networks of all other Ready nodes, which the node must reach.
 pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
     let up = |other: &str| {
@@ -110,7 +111,7 @@ mod tests {
         Timestamp::from_second(s).unwrap()
     }
 
-    /// An agent that was started at 100 and has been Ready since 110.
+    /// Returns an agent that was started at 100 and has been Ready since 110.
     fn observed(placed: bool, told: Option<Told>) -> Observed {
         let name = "k3d-dev-agent-0".to_owned();
         let container = Container { name: name.clone(), state: State::Running, ..Container::default() };
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(stands(&observed(true, None), 120), Standing::Placed);
         for change in [
             |o: &mut Observed| node(o).draining_since = Some(second(120)),
-            // It was started again, and nobody has heard of it since.
+            // It was restarted and has not reported since.
             |o: &mut Observed| node(o).renewed = Some(second(99)),
             |o: &mut Observed| o.child = Child::Reachable(ChildState::default()),
             |o: &mut Observed| o.own.values_mut().for_each(|d| d.container.state = State::Exited),

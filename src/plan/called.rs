@@ -1,6 +1,6 @@
-//! What an object is called on the Docker host. A name is for life: what was made under one that an earlier operator
-//! chose, by another rule, keeps it. It is found by the labels of what there is, and where nothing is left, by the
-//! status.
+//! Names of an object on the Docker host. A name never changes: objects that an earlier operator named by another
+//! rule keep their names. The name is read from the labels of existing resources, or from the status if there are
+//! none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::{
     docker::engine::Volume,
 };
 
-/// The name that a cluster has; `None` while there is nothing of it and never was.
+/// Returns the existing name of a cluster; `None` if nothing of it exists or existed.
 pub fn cluster(owner: &Owner, observed: &Observed, previous: &LocalClusterStatus) -> Option<String> {
     let label = |labels: &BTreeMap<String, String>| {
         owner.owns(labels).then(|| labels.get(names::CLUSTER).cloned()).flatten()
@@ -25,8 +25,8 @@ pub fn cluster(owner: &Owner, observed: &Observed, previous: &LocalClusterStatus
     containers.chain(networks).chain(volumes).find_map(label).or_else(told)
 }
 
-/// The host name of the Registry with these owner labels: the one of its spec, or the one that it has, or a new one.
-/// `told` is its `status.cluster`, and `living` are the UIDs of all Registries.
+/// Returns the host name of the Registry with these owner labels: the one in its spec, the existing one, or a new
+/// one. `told` is its `status.cluster`, and `living` contains the UIDs of all Registries.
 pub fn registry(
     owner: &Owner,
     explicit: Option<&str>,
@@ -46,7 +46,7 @@ pub fn registry(
         own.map(|v| v.name.clone())
     };
     let status = || told.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned()));
-    // An earlier object of the same name may have left its images under its own.
+    // An earlier object with the same name may have left its images under its own name.
     let retained = || {
         let its = |v: &&Volume| {
             v.labels.get(names::OWNER) == Some(&owner.object)

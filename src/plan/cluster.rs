@@ -1,5 +1,5 @@
-//! What a LocalCluster wants on the Docker host: from the valid spec, what it refers to and what was allocated to
-//! complete container specs.
+//! Desired state of a LocalCluster on the Docker host: complete container specs from the valid spec, the referenced
+//! objects and the allocation.
 
 mod allocation;
 mod build;

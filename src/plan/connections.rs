@@ -1,4 +1,4 @@
-//! Which containers, besides the cluster's own, are on its network: the registries in use.
+//! Containers on the network of a cluster besides its own: the registries in use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,8 +24,8 @@ use crate::{
     k3s::dns,
 };
 
-/// Plans the connections of the registries in use, and the disconnection of those no longer in use. Answers the
-/// registries' names on the network, each with the address that it has there or will have by this plan.
+/// Plans the connection of registries in use and the disconnection of those no longer in use. Returns the names of
+/// the registries on the network, each with its current or planned address.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -41,7 +41,7 @@ pub fn plan(
         taken: attached.iter().filter_map(|(_, p)| p.pinned.or(p.ip)).collect(),
         used: BTreeSet::new(),
         addresses: BTreeMap::new(),
-        told: told(desired, observed, inputs),
+        resolved: resolved(desired, observed, inputs),
     };
     for registry in &inputs.refs.registries {
         table.addresses.insert(registry.hostname.clone(), None);
@@ -49,8 +49,8 @@ pub fn plan(
         let container = observed.containers.iter().find(its);
         let name = &registry.name;
         let why = match (&registry.trouble, container) {
-            (_, None) => Some(format!("the Registry {name} has no container yet")),
-            (Some(trouble), Some(_)) => Some(format!("the Registry {name} does not serve: {trouble}")),
+            (_, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
+            (Some(trouble), Some(_)) => Some(format!("the Registry {name} is not ready: {trouble}")),
             (None, Some(c)) if c.state != State::Running => {
                 Some(format!("the container {} of the Registry {name} is not running", c.name))
             }
@@ -68,8 +68,8 @@ pub fn plan(
         table.addresses.entry(name.clone()).or_default();
         let container = observed.containers.iter().find(|c| c.name == *name);
         let allowed = container.filter(|c| is_allowed(c, inputs));
-        // What was connected before anybody was asked goes on until it is taken out. Registries of other namespaces were
-        // always asked, and may have withdrawn it.
+        // A container that was connected before consent was required stays connected until it is removed from the
+        // spec. Registries of other namespaces always required consent, and may have withdrawn it.
         let before = || {
             container
                 .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
@@ -79,15 +79,15 @@ pub fn plan(
             continue;
         };
         if container.state != State::Running {
-            let message = format!("the container {name} does not run: `docker start {name}`");
+            let message = format!("the container {name} is not running; start it with `docker start {name}`");
             plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
         }
         if allowed.is_some() {
             table.connect(plan, container, &format!("the registry in container {name}"));
         } else {
             plan.warnings.push(format!(
-                "the container {name} is on the cluster's network and does not allow the namespace {namespace}. It stays \
-                 there, and is not connected again: {}",
+                "the container {name} does not allow the namespace {namespace}: it stays on the network of the \
+                 cluster, but is not reconnected; {}",
                 instead(namespace)
             ));
             table.leave(container);
@@ -96,7 +96,7 @@ pub fn plan(
     for (container, place) in attached {
         let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
         let managed = container.labels.get(names::MANAGER) == Some(&inputs.owner.manager);
-        // Docker gives addresses to strangers from the other half: one of these is of our own choice.
+        // Docker allocates addresses of the other half: an address in this range was assigned by the operator.
         let placed = place.pinned.or(place.ip).is_some_and(|ip| desired.addresses.is_registry(ip));
         let ours = inputs.owner.owns(&container.labels);
         let stays = ours || is_between(container) || table.used.contains(&container.id);
@@ -109,8 +109,9 @@ pub fn plan(
     table.addresses
 }
 
-/// Whether a container of somebody else's may be connected: it consents, or k3d made it as a registry, which is there for
-/// clusters of the host and can't be given a label. The management cluster's Node never is one.
+/// Reports whether an unmanaged container may be connected: it consents, or k3d created it as a registry, which
+/// serves the clusters of the host, with labels that cannot be changed. The Node of the management cluster is never
+/// connected.
 fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
     let has = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
     let of_k3d =
@@ -120,39 +121,39 @@ fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
     !management && (of_k3d || consent::given(&container.labels, inputs.owner.namespace()))
 }
 
-/// Whether an object of ours has what has these labels that is in another namespace, or the cluster itself.
+/// Reports whether an object in another namespace, or the cluster itself, owns the resource with these labels.
 fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
     let namespace = || labels.get(names::OWNER)?.split_once('/').map(|(namespace, _)| namespace);
     let managed = labels.get(names::MANAGER) == Some(&owner.manager);
     managed && (owner.owns(labels) || namespace() != Some(owner.namespace()))
 }
 
-/// What is said of a container that is not there, or not for this namespace.
+/// Returns the message about a container that does not exist or does not allow this namespace; see [`consent`].
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
-        "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}: {}. A \
-         Registry of this operator is named in spec.registries.use",
+        "spec.registries.containers: no container {name} on this Docker host allows the namespace {namespace}; {}. \
+         For a Registry object, use spec.registries.use",
         instead(namespace)
     )
 }
 
 fn instead(namespace: &str) -> String {
     format!(
-        "make it with `docker run {} …`, since the labels of a container that exists can't be changed, or take it out of \
-         the list",
+        "recreate it with `docker run {} …`, since labels of an existing container cannot be changed, or remove it \
+         from the list",
         consent::option(namespace)
     )
 }
 
-/// Whether a container waits for Docker to start it again. Docker says that it takes it off a network then, and does not;
-/// it is looked at again when it has started.
+/// Reports whether a container is waiting for Docker to restart it. Docker then reports success for a disconnect
+/// without effect; the container is evaluated again after its start.
 fn is_between(container: &Container) -> bool {
     container.state == State::Restarting
 }
 
-/// The addresses that CoreDNS was told for the registries in use. Containers that are made anew get theirs back, in
-/// whatever order they come: CoreDNS takes half a minute for another one.
-fn told(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
+/// Returns the addresses that CoreDNS has for the registries in use. Recreated containers get them back in any order
+/// of creation: CoreDNS takes half a minute to load another one.
+fn resolved(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
     let Some(state) = observed.child.state() else { return BTreeMap::new() };
     let held = state.config.get(&state::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let registries = inputs.refs.registries.iter().map(|r| &r.hostname);
@@ -170,21 +171,22 @@ struct Table<'a> {
     taken: BTreeSet<Ipv4Addr>,
     used: BTreeSet<String>,
     addresses: BTreeMap<String, Option<Ipv4Addr>>,
-    told: BTreeMap<String, Ipv4Addr>,
+    resolved: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Table<'_> {
-    /// An address for a registry: the one that it had, else one that nobody has and nobody is known by.
+    /// Returns an address for a registry: its previous one, or one that no container uses and CoreDNS does not
+    /// contain.
     fn free(&self, name: &str) -> Option<Ipv4Addr> {
-        if let Some(had) = self.told.get(name).filter(|ip| !self.taken.contains(ip)) {
+        if let Some(had) = self.resolved.get(name).filter(|ip| !self.taken.contains(ip)) {
             return Some(*had);
         }
-        let known: BTreeSet<Ipv4Addr> = self.taken.iter().chain(self.told.values()).copied().collect();
+        let known: BTreeSet<Ipv4Addr> = self.taken.iter().chain(self.resolved.values()).copied().collect();
         let addresses = self.desired.addresses;
         addresses.free_registry(&known).or_else(|| addresses.free_registry(&self.taken))
     }
 
-    /// Uses a container where it is.
+    /// Uses a container without connecting it.
     fn leave(&mut self, container: &Container) {
         let place = container.networks.get(&self.network.id);
         self.used.insert(container.id.clone());
@@ -199,13 +201,18 @@ impl Table<'_> {
         let place = container.networks.get(&self.network.id);
         let pinned = place.and_then(|p| p.pinned).filter(|ip| addresses.is_registry(*ip));
         let Some(ip) = pinned.or_else(|| self.free(&container.name)) else {
-            let message = format!("the subnet {} has no address left for registries", addresses.subnet);
+            let message = format!(
+                "no free address for another registry in subnet {}; use fewer registries, or recreate the cluster \
+                with a larger spec.network.subnet",
+                addresses.subnet
+            );
             plan.stalls(ConditionType::RegistriesReady, Reason::AddressPoolExhausted, message);
             return;
         };
         self.taken.insert(ip);
         self.addresses.insert(container.name.clone(), Some(ip));
-        // Docker resolves the container's name, which is the registry's, on every network but the default one.
+        // Docker resolves the name of the container, which is that of the registry, on every network but the default
+        // one.
         let endpoint = Endpoint::aside(ip);
         let right = place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running));
         if right || is_between(container) {
@@ -222,7 +229,7 @@ impl Table<'_> {
         plan.waits(
             ConditionType::RegistriesReady,
             Reason::RegistryNotReady,
-            format!("{what} is being connected"),
+            format!("connecting {what} to the network of the cluster"),
         );
     }
 }

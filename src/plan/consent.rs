@@ -1,18 +1,18 @@
-//! Consent of what somebody else has on the Docker host, a volume or a container, to be used by the objects of a
-//! namespace. Whoever may make objects may name anything there is, and most of it is not theirs: what K3s keeps of
-//! another namespace's cluster, somebody's database.
+//! Consent of unmanaged volumes and containers of the Docker host to be used by the objects of a namespace. An author
+//! of objects can name any resource of the host, and most do not belong to them: the data of a cluster in another
+//! namespace, an unrelated database.
 //!
-//! Only who has the engine itself can give it, by the label [`names::ALLOW_NAMESPACES`]: no spec decides about a label.
-//! What an object owns, this operator's or another one's, is never up to it: one may have a label of its image.
+//! Only users with access to the engine can give consent, with the label [`names::ALLOW_NAMESPACES`], which no spec
+//! can set. Resources that an object of any operator owns never consent: their label may come from their image.
 //!
-//! Where there is none, the words are the same whether the thing is there or not: the host's other users are nobody's
-//! business.
+//! Without consent the message does not depend on whether the resource exists, since objects must not disclose other
+//! resources of the host.
 
 use std::collections::BTreeMap;
 
 use crate::api::names;
 
-/// Whether what has these labels may be used by the objects of a namespace.
+/// Reports whether the objects of a namespace may use the resource with these labels.
 pub fn given(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
     let allowed = labels.get(names::ALLOW_NAMESPACES).map(String::as_str).unwrap_or_default();
     let names_it =
@@ -20,12 +20,12 @@ pub fn given(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
     names_it && !is_owned(labels)
 }
 
-/// Whether an object owns what has these labels, of whatever operator.
+/// Reports whether an object of any operator owns the resource with these labels.
 pub fn is_owned(labels: &BTreeMap<String, String>) -> bool {
     labels.contains_key(names::UID) || labels.contains_key(names::MANAGER)
 }
 
-/// The option of `docker create` by which it is given.
+/// Returns the option of `docker create` that gives consent.
 pub fn option(namespace: &str) -> String {
     format!("--label {}={namespace}", names::ALLOW_NAMESPACES)
 }

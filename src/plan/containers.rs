@@ -1,4 +1,4 @@
-//! How one container is brought to run as desired: shared by nodes, load balancers and registries.
+//! Convergence of a single container, shared by nodes, load balancers and registries.
 
 use super::{
     hash,
@@ -15,30 +15,30 @@ use crate::{
     },
 };
 
-/// How a container stands, compared with what is desired.
+/// State of a container compared with its desired state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It runs as desired; whether what is in it works is another question.
+    /// It runs as desired; the health of its processes is not considered.
     Running,
-    /// Steps are planned that will make it so; the last one's index.
+    /// Steps to that state are planned; the index of the last one.
     Changing(usize),
-    /// It was made from another intent and has to be replaced.
+    /// It was created from another spec and must be replaced.
     Outdated,
-    /// Something is in the way; the plan's problems say what.
+    /// It is blocked for a reason in the problems of the plan.
     Blocked,
 }
 
-/// What a container is planned with.
+/// Context in which a container is planned.
 pub struct Site<'a> {
-    /// The owner of everything that is planned.
+    /// Owner of all planned resources.
     pub owner: &'a Owner,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// The id of the network that containers are made on; `None` for Docker's default network.
+    /// ID of the network that containers are created on; `None` for the default network of Docker.
     pub network: Option<&'a str>,
 }
 
-/// The condition that speaks of a container of this role.
+/// Returns the condition that covers containers of a role.
 pub fn condition_of(role: Role) -> ConditionType {
     match role {
         Role::Node(NodeRole::Server) | Role::NodeHelper => ConditionType::ControlPlaneReady,
@@ -49,25 +49,25 @@ pub fn condition_of(role: Role) -> ConditionType {
 }
 
 impl Site<'_> {
-    /// The own container of this name.
+    /// Returns the managed container with this name.
     pub fn own(&self, name: &str) -> Option<&ContainerDetail> {
         self.observed.own_named(name)
     }
 
-    /// Whether a container has a place on the network that it is to be on.
+    /// Reports whether a container is connected to its network.
     pub fn is_placed(&self, detail: &ContainerDetail) -> bool {
         self.network.is_none_or(|n| detail.container.networks.contains_key(n))
     }
 
-    /// A container of this name that somebody else owns.
+    /// Returns an unmanaged container with this name.
     pub fn foreign(&self, name: &str) -> Option<&Container> {
         self.observed.containers.iter().find(|c| c.name == name && !self.owner.owns(&c.labels))
     }
 
-    /// Whether the image is there; if not, has it fetched and says so.
+    /// Reports whether the image is present. If not, requests a pull and adds a problem.
     pub fn has_image(&self, plan: &mut Plan, spec: &ContainerSpec) -> bool {
         let condition = condition_of(spec.role);
-        // A failed pull is asked for as well: whoever pulls knows when the next try is due.
+        // A failed pull is requested too: the puller decides when to retry.
         let wanted = match self.observed.images.get(&spec.image) {
             Some(ImageState::Failed(_) | ImageState::Absent) | None => !plan.pulls.contains(&spec.image),
             Some(ImageState::Present | ImageState::Pulling) => false,
@@ -85,9 +85,8 @@ impl Site<'_> {
         false
     }
 
-    /// Plans what brings the container to run, its replacement excepted. `further` are networks that it is to be on
-    /// besides the one it is made on; `before` are the steps that have to be done before it is made, or started for the
-    /// first time. It is not started for the first time while `hold` gives a reason.
+    /// Plans the convergence of a container, except for its replacement. `further` contains additional networks;
+    /// `before` contains the steps that precede its creation or first start. `hold` delays the first start.
     pub fn converge(
         &self,
         plan: &mut Plan,
@@ -126,15 +125,23 @@ impl Site<'_> {
         let target = Target::of(container);
         match container.state {
             State::Removing => {
-                plan.waits(condition, Reason::ContainerMissing, format!("{} is being removed", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerMissing,
+                    format!("waiting for Docker to remove {}", spec.name),
+                );
                 Standing::Blocked
             }
             State::Dead => {
-                plan.waits(condition, Reason::ContainerMissing, format!("{} is half removed", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerMissing,
+                    format!("removing {}: a previous removal did not complete", spec.name),
+                );
                 Standing::Changing(plan.step(
                     Action::RemoveContainer { container: target },
                     &[],
-                    "it was half removed",
+                    "a previous removal did not complete",
                 ))
             }
             State::Created if detail.started_at.is_none() => {
@@ -146,19 +153,23 @@ impl Site<'_> {
                 let files = Action::Upload { container: target.clone(), files: spec.files.clone() };
                 let after: Vec<usize> = off.into_iter().chain(before.iter().copied()).collect();
                 let uploaded = plan.step(files, &after, "");
-                plan.waits(condition, Reason::Creating, format!("{} is being made", spec.name));
+                plan.waits(condition, Reason::Creating, format!("creating {}", spec.name));
                 self.finish(plan, spec, target, further, None, uploaded)
             }
             State::Created | State::Exited => {
                 let why = match detail.exit_code {
-                    Some(code) => format!("it had stopped (exit code {code})"),
-                    None => "it had stopped".to_owned(),
+                    Some(code) => format!("it was not running (exit code {code})"),
+                    None => "it was not running".to_owned(),
                 };
                 plan.waits(condition, Reason::ContainerNotRunning, stopped(spec, detail));
                 self.start_again(plan, spec, detail, further, None, why)
             }
             State::Paused => {
-                plan.waits(condition, Reason::ContainerNotRunning, format!("{} is paused", spec.name));
+                plan.waits(
+                    condition,
+                    Reason::ContainerNotRunning,
+                    format!("{} is paused; unpausing", spec.name),
+                );
                 Standing::Changing(plan.step(Action::Unpause { container: target }, &[], "it was paused"))
             }
             State::Restarting => {
@@ -166,7 +177,7 @@ impl Site<'_> {
                 if self.stale_files(detail, spec).is_empty() {
                     return Standing::Blocked;
                 }
-                // Docker waits twice as long after each end, up to a minute, and a start has no effect meanwhile.
+                // Docker doubles its delay after each exit, up to a minute, and a start has no effect meanwhile.
                 let stop = plan.step(Action::Stop { container: target, grace: grace(spec) }, &[], "");
                 self.start_again(plan, spec, detail, further, Some(stop), FILES_CHANGED.to_owned())
             }
@@ -174,7 +185,7 @@ impl Site<'_> {
         }
     }
 
-    /// Plans the start of a container that was started before, with what it is short of, after the step `after`.
+    /// Plans the start of a container that was started before, and what it needs first, after the step `after`.
     fn start_again(
         &self,
         plan: &mut Plan,
@@ -194,7 +205,7 @@ impl Site<'_> {
         Standing::Changing(plan.step(Action::Start { container: target }, last.as_slice(), why))
     }
 
-    /// What a running container may still need: its place on the network, its files.
+    /// Plans updates of a running container: its place on the network, its files.
     fn keep(
         &self,
         plan: &mut Plan,
@@ -207,14 +218,18 @@ impl Site<'_> {
         let place = self.network.and_then(|n| detail.container.networks.get(n));
         if self.network.is_some() && !place.is_some_and(|p| right_place(p, &spec.endpoint, true)) {
             // Processes in a container that lost its interface keep sockets and routes of the old one: K3s and
-            // flannel come back only with a restart.
-            plan.waits(condition, Reason::ContainerNotRunning, format!("{} is off its network", spec.name));
+            // flannel only recover with a restart.
+            plan.waits(
+                condition,
+                Reason::ContainerNotRunning,
+                format!("{} is disconnected from its network; restarting it", spec.name),
+            );
             let stop = plan.step(Action::Stop { container: target.clone(), grace: grace(spec) }, &[], "");
             let last = self.attach(plan, spec, detail, further, Some(stop)).unwrap_or(stop);
             return Standing::Changing(plan.step(
                 Action::Start { container: target },
                 &[last],
-                "it was off its network",
+                "it was disconnected from its network",
             ));
         }
         let mut last = None;
@@ -224,7 +239,7 @@ impl Site<'_> {
         }
         for (network, endpoint) in missing(detail, further) {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
-            last = Some(plan.step(connect, &[], "it was off a network"));
+            last = Some(plan.step(connect, &[], "it was disconnected from a network"));
         }
         let live = self.stale_files(detail, spec);
         if !live.is_empty() {
@@ -232,7 +247,7 @@ impl Site<'_> {
             last = Some(plan.step(files, &[], FILES_CHANGED));
         }
         let hangup: Vec<&FileSpec> = spec.files.iter().filter(|f| f.change == FileChange::Hangup).collect();
-        // The last file of such a spec says that the signal was given, so it goes in after the signal.
+        // The last file records that the signal was sent, so it is uploaded after the signal.
         if let Some((marker, content)) = hangup.split_last()
             && hangup.iter().any(|f| !self.same(detail, f))
         {
@@ -250,7 +265,7 @@ impl Site<'_> {
         }
         match last {
             Some(step) => {
-                plan.waits(condition, Reason::Updating, format!("{} is being updated", spec.name));
+                plan.waits(condition, Reason::Updating, format!("updating {}", spec.name));
                 Standing::Changing(step)
             }
             None => Standing::Running,
@@ -262,22 +277,23 @@ impl Site<'_> {
         matches!(seen, Some(Some(hash)) if *hash == file.sha256())
     }
 
-    /// The files that are put into the container as it is, since they differ there.
+    /// Returns the files that are updated in place because they differ.
     fn stale_files(&self, detail: &ContainerDetail, spec: &ContainerSpec) -> Vec<FileSpec> {
         let live = spec.files.iter().filter(|f| f.change == FileChange::Live);
         live.filter(|f| differs(self.observed, detail, f)).cloned().collect()
     }
 
-    /// Plans the making of a container, after `after`. What its volumes hold is seen before it gets its files.
+    /// Plans the creation of a container after `after`. The content of its volumes is observed before files are
+    /// uploaded.
     pub fn make(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut spec = spec.clone();
         spec.labels.insert(names::SPEC_HASH.into(), hash::of(&spec, self.network));
-        plan.waits(condition_of(spec.role), Reason::Creating, format!("{} is being made", spec.name));
+        plan.waits(condition_of(spec.role), Reason::Creating, format!("creating {}", spec.name));
         let network = self.network.map(str::to_owned);
         plan.step(Action::CreateContainer { spec: Box::new(spec), network }, after, why)
     }
 
-    /// Plans the making of a container with its files, after `after`.
+    /// Plans the creation of a container with its files, after `after`.
     pub fn create(&self, plan: &mut Plan, spec: &ContainerSpec, after: &[usize], why: &str) -> usize {
         let mut made = self.make(plan, spec, after, why);
         let container = Target { name: spec.name.clone(), id: None };
@@ -290,7 +306,7 @@ impl Site<'_> {
         plan.step(Action::Upload { container, files: spec.files.clone() }, &[made], "")
     }
 
-    /// Plans the connections and the first start of a container that was just made, after step `made`.
+    /// Plans the connections and the first start of a container that was just created, after the step `made`.
     pub fn finish(
         &self,
         plan: &mut Plan,
@@ -317,8 +333,8 @@ impl Site<'_> {
         Standing::Changing(plan.step(Action::Start { container: target }, &[ready], ""))
     }
 
-    /// Plans what takes a stopped container off networks that are gone, without which it can't be started; answers
-    /// the last step. Docker knows such a place by the network's name alone.
+    /// Plans the disconnection of a stopped container from networks that no longer exist, which would prevent its
+    /// start, and returns the last step. Docker only knows such a connection by the name of the network.
     fn detach(&self, plan: &mut Plan, detail: &ContainerDetail, after: Option<usize>) -> Option<usize> {
         let target = Target::of(&detail.container);
         let mut last = after;
@@ -329,12 +345,13 @@ impl Site<'_> {
                 continue;
             }
             let off = Action::Disconnect { network: place.network_name.clone(), container: target.clone() };
-            last = Some(plan.step(off, &last.into_iter().collect::<Vec<_>>(), "the network is gone"));
+            last =
+                Some(plan.step(off, &last.into_iter().collect::<Vec<_>>(), "the network no longer exists"));
         }
         last
     }
 
-    /// Plans what puts a stopped container back on its networks, and answers the last step.
+    /// Plans the reconnection of a stopped container to its networks, and returns the last step.
     fn attach(
         &self,
         plan: &mut Plan,
@@ -358,18 +375,18 @@ impl Site<'_> {
                     container: target.clone(),
                     endpoint: spec.endpoint.clone(),
                 };
-                last = Some(plan.step(on, &chain(last), "it was off its network"));
+                last = Some(plan.step(on, &chain(last), "it was disconnected from its network"));
             }
         }
         for (network, endpoint) in missing(detail, further) {
             let connect = Action::Connect { network, container: target.clone(), endpoint };
-            last = Some(plan.step(connect, &chain(last), "it was off a network"));
+            last = Some(plan.step(connect, &chain(last), "it was disconnected from a network"));
         }
         last
     }
 
-    /// Plans the replacement of a container by one of another intent, on the same volumes and address, after
-    /// `after`. Only for one whose new image is there.
+    /// Plans the replacement of a container by one with another spec, on the same volumes and address, after `after`.
+    /// The new image must be present.
     pub fn replace(
         &self,
         plan: &mut Plan,
@@ -387,11 +404,11 @@ impl Site<'_> {
     }
 }
 
-/// The reason that Events give for an upload.
+/// Reason in Events for an upload.
 const FILES_CHANGED: &str = "the content of its files changed";
 
-/// Whether a container has to be replaced to become as desired: it was made from another intent, or a file that its
-/// process reads only at its start has another content now.
+/// Reports whether a container must be replaced: it was created from another spec, or a file that its process only
+/// reads at start has changed.
 pub fn outdated(
     observed: &Observed,
     detail: &ContainerDetail,
@@ -403,19 +420,19 @@ pub fn outdated(
         || spec.files.iter().any(|f| f.change == FileChange::Recreate && differs(observed, detail, f))
 }
 
-/// Whether a file was read back and is another one, or none. One that was not read is left alone: what can't be told
-/// is no reason to replace anything.
+/// Reports whether a file was read back and differs or is missing. A file that was not read is left unchanged:
+/// missing information is no reason to replace a container.
 fn differs(observed: &Observed, detail: &ContainerDetail, file: &FileSpec) -> bool {
     let seen = observed.files.get(&(detail.container.id.clone(), file.path.clone()));
     seen.is_some_and(|hash| *hash != Some(file.sha256()))
 }
 
-/// How long a container may take to stop, in seconds. K3s needs a second or two; but one that leads etcd hands that over
-/// first (k3s-io/k3s#12913), for which etcd takes up to 5 s and two of its election timeouts, of 5 s each in K3s.
+/// Grace period for the stop of a container, in seconds. K3s needs a second or two; an etcd leader first transfers
+/// its leadership (k3s-io/k3s#12913), which takes up to 5 s and two election timeouts of 5 s each in K3s.
 pub const GRACE: u32 = 30;
 
-/// How long this container may take to stop. nginx's own stop signal waits for all connections, and those of a watch
-/// last for ever.
+/// Returns the grace period of a container. The stop signal of nginx waits for all connections, and watches never
+/// end.
 fn grace(spec: &ContainerSpec) -> u32 {
     match spec.role {
         Role::LoadBalancer => 0,
@@ -423,19 +440,20 @@ fn grace(spec: &ContainerSpec) -> u32 {
     }
 }
 
-/// What a pull that failed means. An image that a registry refuses needs a person, whatever a later push may change.
+/// Returns the problem of a failed pull. An image that a registry denies needs user intervention, even if a later
+/// push may fix it.
 pub fn pull_failed(condition: ConditionType, image: &str, error: &Error) -> Problem {
     let reason = Reason::ImagePullFailed;
     if error.is_refusal() {
-        let cure = "correct the image's name, or give the credentials for it";
-        Problem::stalls(condition, reason, format!("pulling {image} is refused: {error}; {cure}"))
+        let cure = "correct the image name, or provide credentials for the registry";
+        Problem::stalls(condition, reason, format!("cannot pull {image}: {error}; {cure}"))
     } else {
-        Problem::waits(condition, reason, format!("pulling {image} failed and is tried again: {error}"))
+        Problem::waits(condition, reason, format!("failed to pull {image}: {error}; retrying"))
     }
 }
 
 fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {
-    let mut message = format!("{} does not run", spec.name);
+    let mut message = format!("{} is not running", spec.name);
     if let Some(code) = detail.exit_code {
         message.push_str(&format!(" (exit code {code})"));
     }
@@ -445,13 +463,13 @@ fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {
     message
 }
 
-/// The further networks that a container is not on.
+/// Returns the additional networks that a container is not connected to.
 fn missing(detail: &ContainerDetail, further: &[(String, Endpoint)]) -> Vec<(String, Endpoint)> {
     further.iter().filter(|(network, _)| !detail.container.networks.contains_key(network)).cloned().collect()
 }
 
-/// Whether a container is where it has to be on a network. An address is there only while it runs; Docker adds names
-/// of its own.
+/// Reports whether a container is connected to a network as desired. An address only exists while the container is
+/// running, and Docker adds aliases.
 pub fn right_place(place: &Attachment, endpoint: &Endpoint, running: bool) -> bool {
     (endpoint.ip.is_none() || place.pinned == endpoint.ip)
         && (!running || endpoint.ip.is_none() || place.ip == endpoint.ip)

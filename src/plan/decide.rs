@@ -1,5 +1,5 @@
-//! The decision about a LocalCluster, in the order in which a reconcile learns of it: what is allocated, what is
-//! desired, what is done. All of it is pure, and all that it is made from is an argument.
+//! The decision about a LocalCluster in the order of a reconciliation: allocation, desired state, plan. It is pure:
+//! all inputs are arguments.
 
 use std::collections::BTreeSet;
 
@@ -26,34 +26,34 @@ use crate::{
     docker::error::Error,
 };
 
-/// What is allocated to a LocalCluster, with what there is to say of it.
+/// Allocation of a LocalCluster and its problems.
 pub struct Allocated {
     /// The allocation.
     pub allocation: Allocation,
     problems: Vec<Problem>,
 }
 
-/// What a LocalCluster wants, with what there is to say of it.
+/// Desired state of a LocalCluster and its problems.
 pub struct Wanted {
     /// The desired state.
     pub desired: Desired,
     problems: Vec<Problem>,
 }
 
-/// What is to be done about a LocalCluster.
+/// The decision about a LocalCluster.
 pub struct Decision {
-    /// The steps, and why the object is not as desired.
+    /// Steps, and reasons why the object is not as desired.
     pub plan: Plan,
-    /// Whether the steps start a cluster, which takes a turn.
+    /// True if the steps start a cluster, which requires a turn.
     pub begins: bool,
-    /// Whether an earlier start is over, so that its turn is free.
+    /// True if an earlier start is complete, which frees its turn.
     pub started: bool,
-    /// The repairs that the last status has.
+    /// Repairs in the last status.
     repairs: Record,
 }
 
 impl Subject<'_> {
-    /// Allocates what the spec leaves open. Fails with the reasons why that is not possible.
+    /// Allocates what the spec leaves open, or returns the problems that prevent it.
     pub fn allocate(&self, observed: &Observed, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
         let mut plan = Plan::default();
         match cluster::allocate(&mut plan, self, observed, refused) {
@@ -62,7 +62,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Marks the host ports that others hold: those of other containers, and those that the engine would not bind.
+    /// Marks the host ports that are in use: those of other containers, and those that the engine failed to bind.
     pub fn leave_out(&self, allocated: &mut Allocated, observed: &Observed, refused: &BTreeSet<Binding>) {
         let mut plan = Plan::default();
         ports::judge(&mut plan, self, &mut allocated.allocation, observed, refused);
@@ -77,7 +77,7 @@ impl Subject<'_> {
         Wanted { desired, problems: plan.problems }
     }
 
-    /// Plans the way from what there is to what is desired.
+    /// Plans the transition from the observed to the desired state.
     pub fn decide(&self, allocated: &Allocated, wanted: &Wanted, observed: &Observed) -> Decision {
         let repairs = repair::remembered(self.previous, self.generation);
         let inputs = Inputs {
@@ -99,7 +99,7 @@ impl Subject<'_> {
         Decision { plan, begins, started: turns::works(observed), repairs }
     }
 
-    /// What a step means that Docker failed. `previous` is the status that was written last.
+    /// Returns the consequence of a failed Docker step. `previous` is the last written status.
     pub fn docker_failed(
         &self,
         (action, error): (&Action, &Error),
@@ -118,20 +118,21 @@ impl Subject<'_> {
         problem.map_or(Consequence::OutOfDate, Consequence::Problem)
     }
 
-    /// The reset of etcd that the annotation asks for.
+    /// Returns the reset of etcd that the annotation requests.
     fn reset(&self) -> Request<'_> {
         Request { asked: self.reset_quorum, done: self.previous.quorum_reset.as_deref() }
     }
 
-    /// The reset of etcd that the status remembers after a decision.
+    /// Returns the reset of etcd to record in the status after a decision.
     pub fn quorum_reset(&self, decision: &Decision) -> Option<&str> {
         self.reset().told(&decision.plan)
     }
 }
 
 impl Decision {
-    /// Reports whether the status is written before anything is done. Ready is taken back first, or `kubectl wait`
-    /// would pass meanwhile; and a repair is counted first, or an operator that is killed by it would forget it.
+    /// Reports whether the status is written before the steps are executed. `Ready` is withdrawn first, since
+    /// `kubectl wait` would succeed meanwhile, and a repair is counted first, since an operator that is killed by it
+    /// would forget it.
     pub fn is_told_first(&self, subject: &Subject<'_>) -> bool {
         let first_look = subject.previous.observed_generation != Some(subject.generation);
         let ready = condition::is_true(&subject.previous.conditions, ConditionType::Ready);

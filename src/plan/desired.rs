@@ -14,43 +14,43 @@ use crate::{
 };
 use std::net::Ipv4Addr;
 
-/// Everything that a cluster wants.
+/// Desired state of a cluster.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Its names.
+    /// Names of the cluster.
     pub names: names::ClusterNames,
-    /// Its network.
+    /// Network of the cluster.
     pub network: NetworkSpec,
-    /// Its addresses.
+    /// Addresses of the cluster.
     pub addresses: Addresses,
-    /// Its servers.
+    /// Servers of the cluster.
     pub servers: Vec<NodeSpec>,
-    /// Its agents.
+    /// Agents of the cluster.
     pub agents: Vec<NodeSpec>,
-    /// How many agents may be out of service while they are replaced.
+    /// Number of agents that may be unavailable during a rolling update.
     pub max_unavailable: usize,
-    /// Its load balancer.
+    /// Load balancer of the cluster.
     pub load_balancer: ContainerSpec,
-    /// The nodes that published ports are about to lead to, once they answer.
+    /// Nodes that published ports forward to once they can handle traffic.
     pub awaited: Vec<String>,
-    /// What its nodes are told of registries; `None` while that is not known.
+    /// Registry configuration of the nodes; `None` while it is unknown.
     pub registries: Option<NodeRegistries>,
-    /// The containers of others that are connected to the network, in the spec's order.
+    /// Unmanaged containers that are connected to the network, in the order of the spec.
     pub strangers: Vec<String>,
-    /// The images of the Docker host that are to be in all nodes.
+    /// Images of the Docker host to import on all nodes.
     pub preload: Vec<String>,
-    /// The K3s version that its Nodes have to tell, where the image's tag tells one.
+    /// K3s version that the Nodes must report, if the tag of the image contains one.
     pub version: Option<String>,
-    /// What happens when its data is lost.
+    /// Policy for lost data.
     pub on_data_loss: DataLoss,
-    /// The addresses of names that its nodes and Pods resolve.
+    /// Addresses of names that nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
-    /// What of the host its nodes mount.
+    /// Host directories that the nodes mount.
     pub mounts: Arc<Mounts>,
 }
 
 impl Desired {
-    /// Its servers, then its agents.
+    /// Returns the servers, followed by the agents.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeSpec> {
         self.servers.iter().chain(&self.agents)
     }
@@ -59,72 +59,72 @@ impl Desired {
 /// A node.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
-    /// Its container.
+    /// Container of the node.
     pub container: ContainerSpec,
-    /// Its volumes.
+    /// Volumes of the node.
     pub volumes: Vec<VolumeSpec>,
-    /// The labels and taints of its Node.
+    /// Labels and taints of the Node.
     pub config: NodeConfig,
-    /// What of the host the cluster's nodes mount.
+    /// Host directories that the nodes of the cluster mount.
     pub mounts: Arc<Mounts>,
 }
 
-/// What was allocated to the cluster, for life.
+/// Allocation of a cluster, kept for its lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocation {
-    /// Its subnet and addresses.
+    /// Subnet and addresses of the cluster.
     pub addresses: Addresses,
-    /// The API's port on the Docker host.
+    /// Port of the API on the Docker host.
     pub api_port: u16,
-    /// Who else has that port, so that it is not published.
+    /// Holder of that port, if another process or container prevents its publication.
     pub api_held: Option<String>,
-    /// The published ports on the Docker host, in the spec's order.
+    /// Published ports on the Docker host, in the order of the spec.
     pub ports: Vec<AllocatedPort>,
 }
 
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocatedPort {
-    /// As in the spec.
+    /// Name in the spec.
     pub name: String,
-    /// On the Docker host.
+    /// First port on the Docker host.
     pub host_port: u16,
-    /// In the load balancer's container.
+    /// First port in the container of the load balancer.
     pub listen: u16,
-    /// The ports of the host, of its range, that are not published, since somebody else has them: who.
+    /// Ports of the range that are not published because they are in use, with their holders.
     pub held: BTreeMap<u16, String>,
 }
 
-/// What all nodes of a cluster are told of registries.
+/// Registry configuration of all nodes of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRegistries {
-    /// All of it together.
+    /// Merged configuration.
     pub merged: Registries,
-    /// The certificates and, last, the registries file.
+    /// Certificates and, last, the registries file.
     pub files: Vec<FileSpec>,
-    /// Whether a registry itself is asked after its mirrors.
+    /// True if nodes fall back to the registry itself after its mirrors.
     pub default_endpoint: bool,
-    /// Whether a change is made in running nodes.
+    /// True if changes are applied to running nodes.
     pub live: bool,
-    /// Whether all that is known of the registries is in it. Nodes that run keep what they have until it is.
+    /// True if all registries are known. Running nodes keep their configuration until then.
     pub complete: bool,
 }
 
-/// What of the host nodes mount.
+/// Host directories that nodes mount.
 #[derive(Clone, Debug, Default)]
 pub struct Mounts {
-    /// The look at it; `None` where none of it may be mounted, or there is nothing.
+    /// Look at the directories; `None` if there are none, or none may be mounted.
     pub look: Option<Look>,
-    /// What of it may not be mounted.
+    /// Problems of the directories that must not be mounted.
     pub refused: Vec<Problem>,
 }
 
-/// A look at directories of the host.
+/// A look at directories of the Docker host.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The container that looks.
+    /// Helper container.
     pub looker: ContainerSpec,
-    /// The directories, each with the allowed one that it is in.
+    /// Directories, each with the allowed directory that contains it.
     pub paths: BTreeMap<String, String>,
 }
 

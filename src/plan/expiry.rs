@@ -1,35 +1,35 @@
-//! When a cluster's time is over, and when its users are told before.
+//! Expiry of a cluster, and the notice before it.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{HOLD_ANNOTATION, LocalCluster};
 
-/// How long before the end users are told of it: a tenth of the time to live, within these bounds.
+/// Notice period before the expiry: a tenth of the time to live, within these bounds.
 const NOTICE: (SignedDuration, SignedDuration) =
     (SignedDuration::from_mins(1), SignedDuration::from_hours(1));
 
-/// The end of a cluster that has one.
+/// Expiry of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// When it goes.
+    /// Time of the deletion.
     pub at: Timestamp,
-    /// From when on users are told so.
+    /// Time of the notice.
     pub notice: Timestamp,
 }
 
-/// What is due of an end, now.
+/// Action that is due for an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing until then.
     Nothing(Timestamp),
-    /// Users are told; nothing more until then.
+    /// The notice; nothing else until then.
     Notice(Timestamp),
-    /// It goes.
+    /// The deletion.
     End,
 }
 
 impl Expiry {
-    /// What is due at `now`.
+    /// Returns what is due at `now`.
     pub fn due(self, now: Timestamp) -> Due {
         if now >= self.at {
             Due::End
@@ -41,8 +41,8 @@ impl Expiry {
     }
 }
 
-/// The end of a cluster; `None` where it has none: without a time to live, with one that can't be read, or while the
-/// annotation holds it. Whether the rest of its spec is valid does not matter.
+/// Returns the expiry of a cluster; `None` without a valid time to live, or while the annotation holds the cluster.
+/// The validity of the rest of the spec does not matter.
 pub fn of(cluster: &LocalCluster) -> Option<Expiry> {
     let annotations = cluster.metadata.annotations.as_ref();
     let held = annotations.and_then(|a| a.get(HOLD_ANNOTATION)).is_some_and(|v| v != "false");
@@ -54,7 +54,7 @@ pub fn of(cluster: &LocalCluster) -> Option<Expiry> {
     Some(Expiry { at, notice })
 }
 
-/// A time to live such as `1h30m`: hours, minutes and seconds in this order, more than nothing in all.
+/// Parses a time to live such as `1h30m`: hours, minutes and seconds in this order, more than zero in total.
 pub fn parse(ttl: &str) -> Option<SignedDuration> {
     let mut rest = ttl;
     let mut seconds = 0;

@@ -1,4 +1,4 @@
-//! What a failed step means for the object: which condition it fails, for which reason, and who has to act.
+//! Problems of failed steps: their condition, reason and verdict.
 
 use ipnet::Ipv4Net;
 
@@ -14,49 +14,49 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// The problem that a failed Docker call is; `None` when looking again is all that is needed.
+/// Returns the problem of a failed Docker call; `None` if another look is sufficient.
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {
     let condition = about(action, names);
     let subject = action.subject();
     use Verdict::{Stalls, Waits};
     let (reason, message, verdict) = match error {
-        // Something changed between the look and the act, or is about to. Whoever has the name is seen at the next look.
+        // The state changed after it was observed, or is about to change. The holder of a name is found at the next
+        // look.
         Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
         Error::Unavailable(m) => {
-            let message = format!("Docker can't be reached: {m}");
+            let message = format!("cannot reach the Docker engine: {m}");
             return Some(Problem::waits(ConditionType::DockerReachable, Reason::DockerUnavailable, message));
         }
         Error::PortTaken(m) => {
             let message = format!(
-                "{subject} can't publish a host port that something else holds: {m}. Free the port, or change it in \
-                 the spec"
+                "{subject} cannot publish a host port that is in use: {m}; free the port, or change it in the spec"
             );
             (Reason::PortConflict, message, Stalls)
         }
         Error::Address(m) if refused_subnet(action, error).is_some() => (
             Reason::SubnetConflict,
-            format!("{subject}: {m}. Set spec.network.subnet to a free subnet"),
+            format!("{subject}: {m}; set spec.network.subnet to a free subnet"),
             Stalls,
         ),
         Error::Pull(m) => (Reason::ImagePullFailed, format!("{subject}: {m}"), Stalls),
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
             let message = format!(
-                "{subject}: there is no directory {path} on the Docker host: make it with `mkdir -p {path}`"
+                "{subject}: the directory {path} does not exist on the Docker host; create it with `mkdir -p {path}`"
             );
             (Reason::HostPathNotFound, message, Stalls)
         }
-        Error::Invalid(m) | Error::Engine(m) if speaks_of_gpus(m) => {
+        Error::Invalid(m) | Error::Engine(m) if is_about_gpus(m) => {
             let message = format!(
-                "{subject}: the Docker engine can't give it GPUs ({m}): install a driver and NVIDIA's container \
-                 toolkit on the Docker host and restart Docker, or take gpus out of the spec"
+                "{subject}: the Docker engine cannot provide GPUs: {m}; install a driver and the NVIDIA Container \
+                 Toolkit on the Docker host and restart Docker, or remove gpus from the spec"
             );
             (Reason::GpuUnavailable, message, Stalls)
         }
         Error::Invalid(m) | Error::Engine(m) if m.contains("exec: \"/bin/sh\"") => {
             let message = format!(
-                "{subject}: its image has no shell, by which a node's mounts are shared before K3s starts ({m}): take an \
-                 image that has /bin/sh, as rancher/k3s has"
+                "{subject}: the image has no shell, which makes the mounts of a node shared before K3s starts: {m}; \
+                 use an image that contains /bin/sh, such as rancher/k3s"
             );
             (Reason::NodeImageInvalid, message, Stalls)
         }
@@ -68,10 +68,10 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     Some(Problem { condition, reason, message, verdict })
 }
 
-/// Whether an engine's refusal is about GPUs. None of these words is one that names of objects or images are likely to
-/// have: a cluster may be called `gpu`. Engines look for a driver of their own (before 29), or for one by CDI (from 28.3
-/// on, and only so from 29 on); with one, NVIDIA's hook speaks for itself.
-fn speaks_of_gpus(words: &str) -> bool {
+/// Reports whether an error of the engine is about GPUs. Names of objects and images are unlikely to contain these
+/// words: a cluster may be called `gpu`. Engines before 29 use a driver of their own, engines from 28.3 on also use
+/// CDI, and engines from 29 on only CDI; with a driver, the NVIDIA hook reports its own errors.
+fn is_about_gpus(words: &str) -> bool {
     const WORDS: [&str; 8] = [
         "could not select device driver",
         "GPU vendor",
@@ -85,7 +85,7 @@ fn speaks_of_gpus(words: &str) -> bool {
     WORDS.iter().any(|word| words.contains(word))
 }
 
-/// The problem that a failed call to the created cluster is. `under_way` are the problems that the plan tells of.
+/// Returns the problem of a failed call to the created cluster. `under_way` contains the problems of the plan.
 pub fn child(
     action: &Action,
     error: &child::Error,
@@ -97,12 +97,12 @@ pub fn child(
         child::Error::Unreachable(_) => Reason::ApiNotAnswering,
         child::Error::Api(_) | child::Error::Failed(_) => {
             let message = format!(
-                "the cluster's API refuses {action}: {error}; it is tried again. If it lasts, look for what in the \
-                 cluster refuses it, such as an admission webhook or a quota"
+                "the API of the cluster rejected {action}: {error}; retrying. If it persists, check the cluster for \
+                 what rejects it, such as an admission webhook or a quota"
             );
             return Problem::waits(condition, Reason::ApiRefused, message);
         }
-        // What it is done for takes longer, which is no other cause.
+        // The operation that it belongs to takes longer; the reason is the same.
         child::Error::Waits(_) => under_way
             .iter()
             .find(|p| p.condition == condition && p.verdict == Verdict::Waits)
@@ -111,7 +111,7 @@ pub fn child(
     Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
-/// The condition that a step works for.
+/// Returns the condition that a step contributes to.
 pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     match action {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => ConditionType::NetworkReady,
@@ -121,7 +121,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();
-            // A volume is named after its node, with its kind behind.
+            // A volume is named after its node, followed by its kind.
             let node = names
                 .parse_node(subject)
                 .or_else(|| subject.rsplit_once('-').and_then(|(node, _)| names.parse_node(node)));
@@ -134,7 +134,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     }
 }
 
-/// The subnet that the engine refused, since another network has it or a part of it.
+/// Returns the subnet that the engine refused because it overlaps another network.
 pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
     match (action, error) {
         (Action::CreateNetwork(network), Error::Address(_)) => Some(network.subnet),
@@ -142,7 +142,7 @@ pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
     }
 }
 
-/// Which of `ports` the engine's answer names as taken.
+/// Returns the `ports` that the error of the engine reports as in use.
 pub fn refused_ports(error: &Error, ports: impl Iterator<Item = u16>) -> Vec<u16> {
     let Error::PortTaken(message) = error else { return Vec::new() };
     let numbers: Vec<&str> = message.split(|c: char| !c.is_ascii_digit()).collect();
@@ -197,7 +197,7 @@ mod tests {
                 (ConditionType::AgentsReady, Reason::GpuUnavailable)
             );
             assert!(problem.stalled() && problem.message.contains(said), "{problem:?}");
-            assert!(problem.message.contains("take gpus out of the spec"), "{problem:?}");
+            assert!(problem.message.contains("remove gpus from the spec"), "{problem:?}");
         }
         for said in
             ["No space left on device", "No such image: corp/k3s-nvidia-gpu:1", "k3d-gpu-agent-0 failed"]
@@ -219,7 +219,7 @@ mod tests {
             (ConditionType::ControlPlaneReady, Reason::NodeImageInvalid)
         );
         assert!(
-            problem.stalled() && problem.message.contains("take an image that has /bin/sh"),
+            problem.stalled() && problem.message.contains("use an image that contains /bin/sh"),
             "{problem:?}"
         );
     }
@@ -231,11 +231,7 @@ mod tests {
         let mut plan = Plan::default();
         plan.waits(ConditionType::AgentsReady, Reason::Scaling, "other");
         plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, "other");
-        plan.waits(
-            ConditionType::ControlPlaneReady,
-            Reason::ScalingServers,
-            "k3d-dev-server-1 is being taken away",
-        );
+        plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, "removing k3d-dev-server-1");
         let told = |error, problems: &[Problem]| {
             let problem = child(&delete, &error, Some(&names), problems);
             assert_eq!(
@@ -252,7 +248,7 @@ mod tests {
         for refused in [child::Error::Api("403 no".into()), child::Error::Failed("403 no".into())] {
             let (reason, message) = told(refused, &plan.problems);
             assert_eq!(reason, Reason::ApiRefused);
-            let words = "the cluster's API refuses DeleteNode k3d-dev-server-1: 403 no; ";
+            let words = "the API of the cluster rejected DeleteNode k3d-dev-server-1: 403 no; ";
             assert!(message.starts_with(words), "{message}");
         }
         let silent = child::Error::Unreachable("no answer within 5 s".into());

@@ -1,5 +1,5 @@
-//! The user's names for addresses, `spec.hostAliases`: in the hosts files of nodes, and against names that are taken.
-//! Pods get them by CoreDNS, see [`inside`](super::inside).
+//! Host aliases of the user, `spec.hostAliases`: in the hosts files of nodes, and conflicts with other names. Pods
+//! resolve them through CoreDNS, see [`inside`](super::inside).
 
 use std::{
     collections::BTreeMap,
@@ -19,20 +19,21 @@ use crate::{
     k3s::{dns, hosts_file},
 };
 
-/// What is added to the hosts files of nodes, the Docker host among it. Docker writes them anew at each start.
+/// Returns the additional entries in the hosts files of nodes, including the Docker host. Docker rewrites them at
+/// each start.
 pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
     let aliases = aliases.iter().map(|(name, address)| (name.clone(), address.to_string()));
     aliases.chain([(dns::HOST.to_owned(), gateway.to_string())]).collect()
 }
 
-/// Plans what puts the names in the hosts files of nodes right that somebody has changed: those of the spec, that of the
-/// Docker host, and what Docker itself writes there.
+/// Plans the restoration of entries in the hosts files of nodes that were changed from outside: those of the spec,
+/// that of the Docker host, and those that Docker writes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     for node in desired.nodes() {
         let (spec, name) = (&node.container, &node.container.name);
         let Some(detail) = site.own(name).filter(|d| d.container.state == State::Running) else { continue };
         let Some(content) = inputs.observed.hosts.get(&detail.container.id) else { continue };
-        // One that is to be replaced was made with other names.
+        // A node that is about to be replaced was created with other names.
         if outdated(inputs.observed, detail, spec, site.network) {
             continue;
         }
@@ -40,32 +41,33 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let pinned = spec.endpoint.ip.map(|ip| (name.clone(), IpAddr::V4(ip)));
         let given = spec.extra_hosts.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?)));
         let wanted: BTreeMap<String, IpAddr> = own.into_iter().chain(pinned).chain(given).collect();
-        let Some(mended) = hosts_file::repaired(content, &wanted, |host, ip| may_be(detail, host, ip)) else {
+        let Some(repaired) = hosts_file::repaired(content, &wanted, |host, ip| may_be(detail, host, ip))
+        else {
             continue;
         };
         let container = Target::of(&detail.container);
-        let write = Action::Exec { container, command: hosts_file::write(&mended) };
+        let write = Action::Exec { container, command: hosts_file::write(&repaired) };
         plan.step(write, &[], "its /etc/hosts was changed");
-        let message = format!("{name} gets the lines of its /etc/hosts back");
+        let message = format!("restoring /etc/hosts on {name}");
         plan.waits(condition_of(spec.role), Reason::Updating, message);
     }
 }
 
-/// Whether Docker may have written this line too: it knows a container by its address on each of its networks.
+/// Reports whether Docker may have written this entry: it adds the address of a container on each of its networks.
 fn may_be(detail: &ContainerDetail, host: &str, ip: IpAddr) -> bool {
     let own = host == detail.container.name.to_ascii_lowercase();
     let placed = || detail.container.networks.values().any(|p| p.ip.map(IpAddr::V4) == Some(ip));
     (own && (ip.is_ipv6() || placed())) || (host == "localhost" && ip.is_loopback())
 }
 
-/// What is said of names that registries in use have: they lead to the registries' containers. Only the Registry
-/// objects tell of them, so that the schema can't.
+/// Returns the errors of names that registries in use have, which resolve to their containers. Only the Registry
+/// objects contain them, so the schema cannot check them.
 pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) -> Vec<String> {
     let taken = registries.iter().filter(|r| aliases.contains_key(&r.hostname));
     taken
         .map(|r| {
             format!(
-                "spec.hostAliases: {} is the name of the Registry {}, which leads to its container: take it out",
+                "spec.hostAliases: {} is the hostname of the Registry {} and resolves to its container; remove it",
                 r.hostname, r.name
             )
         })
@@ -95,6 +97,6 @@ mod tests {
         let used = UsedRegistry { name: "r".into(), hostname: "k3d-r".into(), ..UsedRegistry::default() };
         assert_eq!(taken(&aliases(&[("k3d-x", "10.0.0.5")]), std::slice::from_ref(&used)), [""; 0]);
         let said = taken(&aliases(&[("k3d-r", "10.0.0.5")]), &[used]);
-        assert!(said.len() == 1 && said[0].contains("k3d-r is the name of the Registry r"), "{said:?}");
+        assert!(said.len() == 1 && said[0].contains("k3d-r is the hostname of the Registry r"), "{said:?}");
     }
 }

@@ -1,9 +1,10 @@
-//! Directories of the host that containers mount: which ones may be, and whether they are what they say.
+//! Host directories that containers mount: which ones are allowed, and whether they are real directories.
 //!
-//! The operator has no view of the host's file system, and a symbolic link below an allowed directory would lead out of
-//! it. So the engine is asked, by a container that is made and never started: the allowed directories are mounted into
-//! it, and each part of the rest of a path is looked at. That is done before each making of a container that mounts
-//! the path. Who can write into a directory on the way can still put a link there later; the documentation says so.
+//! The operator cannot see the file system of the host, and a symbolic link below an allowed directory could point
+//! outside it. A helper container that is created and never started therefore mounts the allowed directories, and the
+//! engine is asked about each component of the rest of a path. This happens before each creation of a container that
+//! mounts the path. A user who can write to a directory in the path can still create a link later; the documentation
+//! says so.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +23,10 @@ use crate::{
     },
 };
 
-/// Where the host's directories are in the container that looks.
+/// Mount point of the host directories in the helper container.
 const MOUNTED: &str = "/host";
 
-/// The allowed directory that `path` is in, the longest of several.
+/// Returns the longest allowed directory that contains `path`.
 pub fn allowed<'a>(path: &str, allowed: &'a [String]) -> Option<&'a str> {
     let within = |prefix: &&String| {
         path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -33,18 +34,18 @@ pub fn allowed<'a>(path: &str, allowed: &'a [String]) -> Option<&'a str> {
     allowed.iter().filter(within).max_by_key(|prefix| prefix.len()).map(String::as_str)
 }
 
-/// The problem that a path is which may not be mounted. `field` is where the spec names it.
+/// Returns the problem of a path that must not be mounted. `field` is its field in the spec.
 pub fn refusal(field: &str, path: &str, allowed: &[String]) -> Problem {
     let instead = if allowed.is_empty() {
-        "allows none (start it with --allow-host-path to allow some)".to_owned()
+        "allows no host directories; an administrator can allow some with --allow-host-path".to_owned()
     } else {
-        format!("allows only what is in {} (--allow-host-path)", allowed.join(", "))
+        format!("only allows {} and directories below (--allow-host-path)", allowed.join(", "))
     };
-    let message = format!("{field}: {path} may not be mounted, since the operator {instead}");
+    let message = format!("{field}: {path} must not be mounted: the operator {instead}");
     Problem::stalls(ConditionType::Accepted, Reason::HostPathNotAllowed, message)
 }
 
-/// What has to be looked at: paths in the container that looks, with what they are on the host, from the top.
+/// Returns the paths to check in the helper container, each with its path on the host, from the top.
 pub fn parts(prefix: &str, path: &str) -> Vec<(String, String)> {
     let mut parts = vec![prefix.to_owned()];
     for part in path[prefix.len()..].split('/').filter(|p| !p.is_empty()) {
@@ -53,7 +54,7 @@ pub fn parts(prefix: &str, path: &str) -> Vec<(String, String)> {
     parts.into_iter().map(|outside| (format!("{MOUNTED}{outside}"), outside)).collect()
 }
 
-/// What a path is, by its parts from the top.
+/// Returns the kind of a path from the kinds of its components, from the top.
 pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
     for (part, info) in parts {
         match info {
@@ -67,8 +68,8 @@ pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
 }
 
 impl Look {
-    /// At those of `paths` that are allowed, by a container with this name, role, image and labels; `None` where there
-    /// are none.
+    /// Creates a look at the allowed `paths` with a container of this name, role, image and labels; `None` if no path
+    /// is allowed.
     pub fn new<'a>(
         (name, role, image): (String, Role, &str),
         labels: BTreeMap<String, String>,
@@ -88,8 +89,9 @@ impl Look {
         (!paths.is_empty()).then_some(Self { looker, paths })
     }
 
-    /// Whether `path`, one of its paths, is what it says, so that a container that mounts it may be made; if not, plans
-    /// to find out or says what is wrong, as `condition`. `instead` is what to do about a symbolic link.
+    /// Reports whether `path`, one of its paths, is a real directory, so that a container that mounts it may be
+    /// created. If not, plans the check or adds a problem to `condition`. `instead` is the advice about a symbolic
+    /// link.
     pub fn is_sound(
         &self,
         plan: &mut Plan,
@@ -102,20 +104,21 @@ impl Look {
             Some(HostPath::Directory) => return true,
             Some(HostPath::Missing(part)) => {
                 let message = format!(
-                    "there is no directory {part} on the Docker host: make it with `mkdir -p {path}`"
+                    "the directory {part} does not exist on the Docker host; create it with `mkdir -p {path}`"
                 );
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::NoDirectory(part)) => {
-                let message = format!("{part} on the Docker host is no directory: make {path} one");
+                let message =
+                    format!("{part} on the Docker host is not a directory; make {path} a directory");
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::Link(part)) => {
                 let message = format!(
-                    "{part} on the Docker host is a symbolic link, which could lead out of what the operator allows: \
-                     {instead}"
+                    "{part} on the Docker host is a symbolic link, which could point outside the directories that \
+                     the operator allows; {instead}"
                 );
                 plan.stalls(condition, Reason::HostPathNotAllowed, message);
                 return false;
@@ -128,8 +131,8 @@ impl Look {
 
     fn look(&self, plan: &mut Plan, path: &str, condition: ConditionType, site: &Site<'_>) {
         let looker = &self.looker;
-        let looking = format!("looking at {path} on the Docker host");
-        // Several paths, and several containers that mount them, ask for the one that looks.
+        let looking = format!("checking {path} on the Docker host");
+        // Several paths, and several containers that mount them, use the same helper container.
         let planned = |plan: &Plan| plan.steps.iter().any(|s| s.action.subject() == looker.name);
         match site.own(&looker.name) {
             Some(detail) => {
@@ -156,7 +159,7 @@ impl Look {
     }
 }
 
-/// Plans the removal of the container that looked, once nothing is to be made any more.
+/// Plans the removal of the helper container once it is no longer needed.
 pub fn forget(plan: &mut Plan, name: &str, site: &Site<'_>) {
     if let Some(detail) = site.own(name).filter(|d| d.container.state != State::Removing) {
         let container = Target::of(&detail.container);
@@ -182,7 +185,7 @@ mod tests {
             assert_eq!(allowed(path, &prefixes), None, "{path}");
         }
         assert_eq!(allowed("/srv/a", &[]), None);
-        assert!(refusal("spec.x", "/etc", &[]).message.starts_with("spec.x: /etc may not be mounted"));
+        assert!(refusal("spec.x", "/etc", &[]).message.starts_with("spec.x: /etc must not be mounted"));
         assert!(refusal("spec.x", "/etc", &[]).message.contains("--allow-host-path"));
         assert!(refusal("spec.x", "/etc", &prefixes).message.contains("/srv, /srv/deep, /data"));
     }

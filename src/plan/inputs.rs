@@ -8,34 +8,35 @@ use super::{
     steps::{Plan, Record},
 };
 
-/// What a plan is made of, besides what is desired.
+/// Inputs of a plan besides the desired state.
 pub struct Inputs<'a> {
-    /// The cluster's owner labels.
+    /// Owner labels of the cluster.
     pub owner: &'a Owner,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// What the spec refers to.
+    /// The contents of what the spec references.
     pub refs: &'a Refs,
-    /// The management cluster's own Node.
+    /// Node of the management cluster.
     pub management: &'a Management,
-    /// The servers that the cluster's data was in when that could last be told.
+    /// The servers that contained the data of the cluster when it was last observed.
     pub holders: &'a [String],
-    /// The reset of etcd that a user asks for.
+    /// Requested reset of etcd.
     pub reset: Request<'a>,
-    /// The repairs of nodes so far.
+    /// Repairs of nodes so far.
     pub repairs: &'a Record,
-    /// How long a Node may be NotReady before its node is repaired; `None` for ever.
+    /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub repair_after: Option<jiff::SignedDuration>,
-    /// The time, which only bounds how long something may take.
+    /// Current time, which only limits durations.
     pub now: jiff::Timestamp,
 }
 
-/// What becomes of a reset.
+/// A request to reset etcd.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
     /// The server that the annotation names.
     pub asked: Option<&'a str>,
-    /// The server that it named when etcd was last reset by it. While it goes on to do so, nothing is reset again.
+    /// The server that it named when it last triggered a reset. While it names the same server, nothing is reset
+    /// again.
     pub done: Option<&'a str>,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Request<'a> {
         self.asked.filter(|asked| self.done != Some(asked))
     }
 
-    /// What the status remembers after a plan.
+    /// Returns the request to record in the status after a plan.
     pub fn told(self, plan: &Plan) -> Option<&'a str> {
         self.asked.filter(|asked| self.done == Some(asked) || plan.reset.as_deref() == Some(*asked))
     }

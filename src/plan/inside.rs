@@ -1,5 +1,5 @@
-//! What the operator keeps inside a created cluster by its API: ConfigMaps that tell Pods and tools of the registries,
-//! the Docker host and `spec.hostAliases`.
+//! ConfigMaps in the created cluster that provide the registries, the Docker host and `spec.hostAliases` to Pods and
+//! tools.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// What the keys are to hold. `registries` are the names of all registries in use, each with its address on the
-/// cluster's network where it has one now. `aliases` are the user's names. `advertised` is the registry that tools are
-/// told of.
+/// Returns the desired content of the keys. `registries` contains the names of all registries in use, each with its
+/// current address on the network of the cluster. `aliases` contains the names of the spec. `advertised` is the
+/// registry that is advertised to tools.
 pub fn wanted(
     gateway: Ipv4Addr,
     registries: &BTreeMap<String, Option<Ipv4Addr>>,
@@ -26,13 +26,13 @@ pub fn wanted(
     advertised: Option<&Advertised>,
     state: &ChildState,
 ) -> Vec<ClusterConfigMap> {
-    // A registry whose container is missing comes back, mostly where it was. CoreDNS takes half a minute for each
-    // change, so its name is not taken away for that while.
+    // A registry without a container usually comes back at the same address. CoreDNS takes half a minute for each
+    // change, so the name is kept meanwhile.
     let before = state.config.get(&DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let known = registries.iter().filter_map(|(name, address)| {
         Some((name.clone(), address.map(IpAddr::V4).or_else(|| before.get(name).copied())?))
     });
-    // A registry's own name wins, though such an alias is refused as soon as the registry is known.
+    // The name of a registry takes precedence, although such an alias is refused as soon as the registry is known.
     let aliases = aliases.iter().map(|(name, address)| (name.clone(), *address));
     let mut names: BTreeMap<String, IpAddr> = aliases.chain(known).collect();
     names.insert(dns::HOST.to_owned(), gateway.into());
@@ -46,7 +46,7 @@ pub fn wanted(
         |content| ClusterConfigMap { key: REGISTRY_HOSTING, content, claimed: false, readers: None };
     match advertised {
         None => all.push(hosting(None)),
-        // Until its port is known again, what was told of it stays.
+        // Until its port is known again, the previous content is kept.
         Some(registry) => {
             all.extend(registry_hosting::render(registry).map(|content| hosting(Some(content))))
         }
@@ -54,7 +54,7 @@ pub fn wanted(
     all
 }
 
-/// Plans what makes the cluster hold it.
+/// Plans the changes of the keys in the cluster.
 pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
     for map in wanted {
         let held = state.config.get(&map.key);
@@ -65,19 +65,19 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
         if held.is_some_and(|h: &Held| !h.ours) && !map.claimed {
             if map.content.is_some() {
                 plan.notes.push(format!(
-                    "{key} of the cluster's ConfigMap {namespace}/{name} was written by somebody else and is left as it \
-                     is: delete the ConfigMap to have it written anew"
+                    "{key} in the ConfigMap {namespace}/{name} of the cluster is not managed by the operator and is \
+                     left unchanged; delete the ConfigMap to let the operator recreate it"
                 ));
             }
             continue;
         }
         let why = match (held, &map.content) {
             (None, _) => "it did not exist",
-            (_, None) => "none of the cluster's registries belongs there any more",
+            (_, None) => "the cluster no longer advertises a registry",
             (Some(_), Some(_)) => "it was out of date",
         };
         plan.step(Action::SetConfig(map.clone()), &[], why);
-        let message = format!("{namespace}/{name} in the cluster is being brought up to date");
+        let message = format!("updating the ConfigMap {namespace}/{name} in the cluster");
         plan.waits(ConditionType::RegistriesReady, Reason::Updating, message);
     }
 }
@@ -106,7 +106,7 @@ mod tests {
         Advertised { hostname: "k3d-r".into(), port: 5000, host }
     }
 
-    /// The cluster once everything that was planned is done.
+    /// Returns the cluster after all planned steps.
     fn done(state: &ChildState, wanted: &[ClusterConfigMap]) -> ChildState {
         let mut state = state.clone();
         for map in wanted {

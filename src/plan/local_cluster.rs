@@ -1,4 +1,4 @@
-//! The plan for a LocalCluster: network and volumes, load balancer, servers, agents, registries.
+//! Plan of a LocalCluster: network and volumes, load balancer, servers, agents, registries.
 
 use std::collections::BTreeMap;
 
@@ -26,19 +26,19 @@ use crate::{
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
 
-/// What has to be done so that there is what is desired.
+/// Plans the transition of a cluster to its desired state.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { owner, observed, .. } = *inputs;
     plan.repairs = repair::begin(desired, inputs);
     let Some(network) = network(plan, desired, owner, observed) else {
         plan.unjudged = Some(ConditionType::RegistriesReady);
-        // Images and volumes need no network, and pulls are what takes longest.
+        // Images and volumes need no network, and pulls take longest.
         let site = Site { owner, observed, network: None };
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
             site.has_image(plan, spec);
         }
         if !data_loss::plan(plan, desired, inputs) {
-            // Further servers join one at a time, and what has a volume counts as one that has data.
+            // Further servers join one at a time, and a server with a volume counts as one with data.
             let servers = servers::existing(&desired.names, owner, observed, inputs.holders);
             let first = desired.servers.iter().take(1).filter(|_| servers.keys().all(|index| *index == 0));
             for node in first {
@@ -49,7 +49,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     };
     let site = Site { owner, observed, network: Some(&network.id) };
     let addresses = connections::plan(plan, desired, inputs, network);
-    let told = balancer(plan, desired, inputs, &site);
+    let balanced = balancer(plan, desired, inputs, &site);
     if data_loss::plan(plan, desired, inputs) {
         return;
     }
@@ -57,7 +57,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     if quorum_reset::plan(plan, desired, inputs, &site, &servers) {
         return;
     }
-    nodes::plan(plan, desired, inputs, &site, servers, &told);
+    nodes::plan(plan, desired, inputs, &site, servers, &balanced);
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
@@ -78,9 +78,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     rotation::plan(plan, desired, inputs);
 }
 
-/// Plans what stops all of the cluster's containers: agents before servers, so that their last reports arrive, and the
-/// load balancer last. Servers go one after another: the one that leads etcd hands that over as it stops, and waits up
-/// to 15 seconds for one that is stopping too. Whoever connects what runs no longer is not asked.
+/// Plans the stop of all containers of the cluster: agents before servers, so that their last reports arrive, and the
+/// load balancer last. Servers stop one after another: an etcd leader transfers its leadership when it stops, and
+/// waits up to 15 seconds for a member that is stopping too.
 pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
     let mut up: Vec<_> = observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
     up.sort_by(|a, b| a.name.cmp(&b.name));
@@ -106,7 +106,7 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
     }
 }
 
-/// The cluster's network; `None` while it has to be made.
+/// Returns the network of the cluster; `None` while it does not exist.
 fn network<'a>(
     plan: &mut Plan,
     desired: &Desired,
@@ -115,13 +115,13 @@ fn network<'a>(
 ) -> Option<&'a Network> {
     let spec = &desired.network;
     let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns(&n.labels)).collect();
-    // A call whose reply was lost may have made a second one: engines before API 1.44 allow two of one name.
+    // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
     let used = |n: &Network| observed.own.values().any(|d| d.container.networks.contains_key(&n.id));
-    // The engine cuts trailing zeros off, so that times do not sort as text.
+    // The engine omits trailing zeros, so times do not sort as text.
     own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
     for surplus in own.iter().skip(1).filter(|n| !used(n)) {
         let remove = Action::RemoveNetwork { id: surplus.id.clone(), name: surplus.name.clone() };
-        plan.step(remove, &[], "there were two");
+        plan.step(remove, &[], "it is a duplicate");
     }
     if let Some(first) = own.first() {
         return Some(first);
@@ -134,17 +134,13 @@ fn network<'a>(
         );
         return None;
     }
-    plan.waits(
-        ConditionType::NetworkReady,
-        Reason::Creating,
-        format!("the network {} is being made", spec.name),
-    );
+    plan.waits(ConditionType::NetworkReady, Reason::Creating, format!("creating the network {}", spec.name));
     plan.step(Action::CreateNetwork(spec.clone()), &[], "it did not exist");
     None
 }
 
-/// Plans the load balancer, and answers the last step for it. It is replaced at once when its ports change: it holds
-/// nothing, and no node notices.
+/// Plans the load balancer and returns its last step. It is replaced at once when its ports change: it has no state,
+/// and no node is affected.
 fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) -> Vec<usize> {
     let spec = &desired.load_balancer;
     let own = site.network.unwrap_or_default();
@@ -153,14 +149,14 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {
-            plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, silence(old, spec));
+            plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, replacing(old, spec));
         }
         standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
     }
     for name in &desired.awaited {
         let message = format!(
-            "published ports lead to {name} when its kube-proxy has set up the Services and it reaches the Pods of the \
-             other nodes"
+            "waiting for {name} before published ports lead to it: its kube-proxy has not set up all Services yet, \
+             or it does not reach the Pods of the other nodes"
         );
         plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, message);
     }
@@ -170,30 +166,30 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     }
 }
 
-/// What is said of a load balancer while it is replaced. Docker starts and ends a process for each port, one after the
-/// other, which takes seconds when there are many.
-fn silence(old: &ContainerDetail, new: &ContainerSpec) -> String {
+/// Returns the message about a load balancer that is being replaced. Docker starts and stops one process per port,
+/// one after the other, which takes seconds for many ports.
+fn replacing(old: &ContainerDetail, new: &ContainerSpec) -> String {
     let ports = |n: usize| if n == 1 { "1 port".to_owned() } else { format!("{n} ports") };
     format!(
-        "{} is being replaced, since its published ports or its image changed: Docker gives up {} and publishes {}, one \
-         after the other, and none of them answers meanwhile, that of the API included; wait",
+        "replacing {} because its published ports or its image changed: Docker unpublishes {} and publishes {}, one \
+         after the other; no port responds meanwhile, including that of the API",
         new.name,
         ports(old.wanted_ports.len()),
         ports(new.ports.len())
     )
 }
 
-/// Plans the removal of everything that `owner` owns, told by labels alone, from whatever state. Networks are freed
-/// of strangers first, which otherwise stay as they are. Volumes for which `keep` is true stay.
+/// Plans the removal of everything that `owner` owns according to its labels, from any state. Unmanaged containers
+/// are disconnected from networks and otherwise left unchanged. Volumes for which `keep` returns true are kept.
 pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl Fn(&str) -> bool) {
     let mut gone: BTreeMap<&str, usize> = BTreeMap::new();
-    let why = "its object was deleted";
+    let why = "the object was deleted";
     for container in observed.containers.iter().filter(|c| owner.owns(&c.labels)) {
         if container.state == State::Removing {
             plan.waits(
                 ConditionType::Ready,
                 Reason::Deleting,
-                format!("{} is being removed", container.name),
+                format!("waiting for Docker to remove {}", container.name),
             );
             continue;
         }
@@ -207,7 +203,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
             if stranger.networks.contains_key(&network.id) && !owner.owns(&stranger.labels) {
                 let container = Target::of(stranger);
                 let off = Action::Disconnect { network: network.id.clone(), container };
-                after.push(plan.step(off, &[], "the cluster's network is removed"));
+                after.push(plan.step(off, &[], "the network of the cluster is being removed"));
             }
         }
         let remove = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
@@ -225,7 +221,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl 
     }
 }
 
-/// The container of a spec, for messages.
+/// Returns the container of a spec for messages.
 pub fn describe(spec: &ContainerSpec, observed: &Observed) -> String {
     let id = observed
         .own

@@ -1,9 +1,9 @@
-//! The management cluster's own Node, when it is a container of this engine. Docker keeps its networks apart, so that what
-//! the operator has to reach from there, load balancers and registries, joins that container's network, and credentials
-//! go to what is on it.
+//! The Node of the management cluster if it is a container of this engine. Docker isolates its networks, so load
+//! balancers and registries that the operator connects to join the network of that container, and credentials are
+//! sent to it.
 //!
-//! So it has to be the Node: a container by whose address Kubernetes knows it. A name proves nothing, as any Registry has
-//! the name that its spec gives it, and what the operator made itself never is it.
+//! The container must therefore be the Node: Kubernetes must know it by its address. A name proves nothing, since a
+//! Registry can have any name, and containers of the operator are never considered.
 
 use std::net::Ipv4Addr;
 
@@ -13,30 +13,30 @@ use crate::{
     docker::engine::{Container, State},
 };
 
-/// How it is known.
+/// Identification of the Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Management {
     /// There is none.
     #[default]
     None,
-    /// By its name, which an admin told.
+    /// The name that an administrator configured.
     Named(String),
-    /// By what Kubernetes tells of the Node that the operator's Pod is on.
+    /// The Node that the Pod of the operator runs on, as reported by Kubernetes.
     Node {
-        /// Its address; `None` where that is not told or no IPv4 address. The name has to do then.
+        /// Its address; `None` if unknown or not IPv4. The name is used then.
         ip: Option<Ipv4Addr>,
-        /// Its name.
+        /// Name of the Node.
         name: Option<String>,
     },
 }
 
 impl Management {
-    /// The container. `manager` is this management cluster's id.
+    /// Returns the container. `manager` is the ID of this management cluster.
     pub fn container<'a>(&self, observed: &'a Observed, manager: &str) -> Option<&'a Container> {
         let running = observed.containers.iter().filter(|c| c.state == State::Running);
         match self {
             Self::None => None,
-            // It may be a node that the operator of another management cluster made.
+            // It may be a node that the operator of another management cluster created.
             Self::Named(name) => {
                 let ours = |c: &Container| c.labels.get(names::MANAGER).is_some_and(|m| m == manager);
                 running.into_iter().find(|c| c.name == *name && !ours(c))
@@ -54,7 +54,7 @@ impl Management {
         }
     }
 
-    /// The network by which the Node is reached, other than `own`: the one of its address, where that is known.
+    /// Returns the network on which the Node is reachable, other than `own`: that of its address if known.
     pub fn network(&self, observed: &Observed, manager: &str, own: &str) -> Option<String> {
         let known = self.ip();
         let node = self.container(observed, manager)?;
@@ -62,8 +62,8 @@ impl Management {
         reachable.min_by_key(|(_, place)| known.is_some() && place.ip != known).map(|(id, _)| id.clone())
     }
 
-    /// Where this load balancer is on that network: the one address of it that the management cluster's Pods reach, since
-    /// Docker keeps its networks apart. There may be none at the moment.
+    /// Returns the address of this load balancer on that network, the only one that Pods of the management cluster
+    /// reach, since Docker isolates its networks. It may be missing at the moment.
     pub fn place(
         &self,
         observed: &Observed,
@@ -76,7 +76,7 @@ impl Management {
         Some(balancer.and_then(|d| d.container.networks.get(&shared)?.ip))
     }
 
-    /// Its address, where that is known.
+    /// Returns the address of the Node if known.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         match self {
             Self::Node { ip, .. } => *ip,
@@ -84,7 +84,7 @@ impl Management {
         }
     }
 
-    /// The name that is the Node's, so that no container of ours may have it.
+    /// Returns the name of the Node, which no managed container may have.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::None => None,
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(found(&node("10.0.2.2", "node-1"), &containers), it("mgmt", "a"));
         // The Node is the host itself, or a machine of its own.
         assert_eq!(found(&node("192.168.1.5", "node-1"), &containers), None);
-        // From before the address was told.
+        // Before the address was reported.
         assert_eq!(found(&node("", "node-1"), &containers), it("node-1", "a"));
         assert_eq!(found(&Management::None, &containers), None);
     }

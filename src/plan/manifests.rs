@@ -1,9 +1,9 @@
-//! Manifests that K3s applies, and what becomes of their objects.
+//! Manifests that K3s applies, and the lifecycle of their objects.
 //!
-//! K3s applies what is in a file and deletes nothing. So that what is taken out of a manifest, or goes with it, is
-//! deleted whatever happens in between, the cluster itself holds the list of all objects that were ever asked for: an
-//! object is on it before it is in a file, and is taken off it when it is seen to be gone. The list lives and dies with
-//! the cluster's data, as the objects do.
+//! K3s applies files and deletes nothing. To delete objects that are removed from a manifest whatever happens
+//! meanwhile, the cluster itself stores an inventory of all objects that manifests requested: an object is added
+//! before it is in a file, and removed after it is gone. The inventory has the lifetime of the data of the cluster,
+//! as the objects do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,29 +26,29 @@ use crate::{
     time::{after, doubled},
 };
 
-/// How long K3s may go on with a file that it has read: it may make an object anew that was just deleted.
+/// Time for which K3s may continue to apply a file that it has read: it may recreate an object that was just deleted.
 const SETTLED: SignedDuration = SignedDuration::from_secs(20);
-/// How long K3s may take to apply a file, until it is written once more; twice as long each time.
+/// Time after which a file that K3s has not applied is rewritten; doubled each time.
 const AGAIN: SignedDuration = SignedDuration::from_secs(45);
-/// The longest such time.
+/// Maximum of that time.
 const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
-/// Namespaces that are the cluster's own, whoever names them.
+/// Namespaces of the cluster itself, which are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// The list that the cluster holds.
+/// Inventory of the objects of manifests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Inventory {
-    /// Since when some of the objects are to go.
+    /// Time since which some of the objects are to be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropping: Option<Timestamp>,
-    /// All objects that manifests asked for and that are not seen to be gone.
+    /// All objects that manifests requested and that are not known to be gone.
     objects: BTreeSet<ObjectRef>,
 }
 
 impl Inventory {
-    /// What the cluster holds. What can't be read is none: the files tell what is in them now.
+    /// Returns the inventory of the cluster. An unreadable inventory is empty: the files contain the current objects.
     fn of(state: &ChildState) -> Self {
         let held = state.config.get(&INVENTORY);
         held.and_then(|h| serde_json::from_str(&h.content).ok()).unwrap_or_default()
@@ -61,12 +61,12 @@ impl Inventory {
     }
 }
 
-/// The objects that are to be there.
+/// Returns the desired objects.
 fn wanted(refs: &[Manifest]) -> BTreeSet<ObjectRef> {
     refs.iter().filter_map(|m| m.content.as_ref()).flat_map(|c| c.objects.iter().cloned()).collect()
 }
 
-/// All objects that anything here tells of, by which [`Seen::objects`] is asked for.
+/// Returns all objects of manifests, inventory and files, which [`Seen::objects`] covers.
 pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
     let mut all = wanted(refs);
     if let Child::Reachable(state) = &observed.child {
@@ -79,12 +79,12 @@ pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
     all
 }
 
-/// What has to be done about files, and whether all servers could be looked at.
+/// Changes of files, and whether all servers could be observed.
 #[derive(Default)]
 struct Files {
     writes: Vec<(Target, FileSpec)>,
     removes: Vec<(Target, Vec<String>)>,
-    /// Whether K3s will apply another content than before.
+    /// True if K3s will apply changed content.
     moves: bool,
     /// Servers that do not work now.
     unseen: Vec<String>,
@@ -114,7 +114,7 @@ fn files(
             let same = before.as_ref().filter(|w| w.text == content.text);
             let times = match same {
                 None => 1,
-                // Deleted by somebody, or refused: K3s tries by itself only what has changed.
+                // The object was deleted from outside, or K3s failed to apply it: K3s only retries changed files.
                 Some(w) if !content.objects.is_disjoint(missing) && is_due(w, inputs.now) => {
                     w.times.saturating_add(1)
                 }
@@ -138,21 +138,21 @@ fn files(
 
 fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
     let patience = doubled(AGAIN, written.times.saturating_sub(1)).min(SELDOM);
-    // A time to come is nobody's who wrote it here.
+    // A time in the future was not written by the operator.
     written.at.filter(|at| *at <= now).is_none_or(|at| now >= after(at, patience))
 }
 
-/// Plans what brings the manifests and their objects to what is wanted.
+/// Plans the transition of manifests and their objects to the desired state.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let refs = inputs.refs.manifests.as_slice();
     let seen = &inputs.observed.manifests;
     let (Child::Reachable(state), Some(objects)) = (&inputs.observed.child, &seen.objects) else {
         let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
         if let Some(why) = seen.trouble.as_ref().filter(|_| held || !refs.is_empty()) {
-            let message = format!("nobody tells which objects of manifests are there: {why}");
+            let message = format!("cannot list the objects of manifests: {why}");
             plan.waits(ConditionType::ManifestsReady, Reason::ApiNotAnswering, message);
         } else if !refs.is_empty() {
-            let message = "manifests are applied when the cluster's API answers";
+            let message = "waiting for the API of the cluster before applying manifests";
             plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
         return;
@@ -162,15 +162,15 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let known = asked(refs, inputs.observed);
     let is_there = |o: &ObjectRef| objects.get(o).is_some_and(|f| !f.going);
     let missing: BTreeSet<ObjectRef> = wanted.iter().filter(|o| !is_there(o)).cloned().collect();
-    // While one of the manifests is unknown, nobody can tell what is no longer in it.
+    // While one of the manifests is unknown, the removed objects cannot be determined.
     let whole = refs.iter().all(|m| m.content.is_some());
     let dropped: Vec<&ObjectRef> = known.difference(&wanted).filter(|_| whole).collect();
     let leaving = leaving(&dropped, &wanted, objects);
     let todo = files(desired, refs, &missing, inputs, site);
 
-    // First the list, or what a file says now would be forgotten with it.
+    // The inventory comes first, since objects of a changed file would be forgotten otherwise.
     let covered = known.is_subset(&inventory.objects);
-    // The cluster's users can write into the list. A time to come would keep it from being brought up to date.
+    // Users of the cluster can write to the inventory. A time in the future would block its update.
     let since = inventory.dropping.filter(|since| *since <= inputs.now);
     let fresh = since.is_some_and(|s| inputs.now < after(s, SETTLED / 2));
     let dropping = !dropped.is_empty();
@@ -184,34 +184,34 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let mut changed = before.clone();
     for (container, file) in todo.writes {
         let name = manifests::name_of(&file.path).unwrap_or_default();
-        let why = format!("its manifest {name} is to be applied");
+        let why = format!("to apply the manifest {name}");
         changed.push(plan.step(Action::Upload { container, files: vec![file] }, &before, why));
         updating(plan);
     }
     for (container, paths) in todo.removes {
-        let why = "a manifest was taken out of the spec";
+        let why = "a manifest was removed from the spec";
         changed.push(plan.step(Action::RemoveFiles { container, paths }, &before, why));
         updating(plan);
     }
     for (object, found) in &leaving {
-        let message = format!("{object} is being deleted, since no manifest has it any more");
+        let message = format!("deleting {object}: no manifest contains it any more");
         plan.waits(ConditionType::ManifestsReady, Reason::Deleting, message);
         if !found.going {
             let delete = Action::DeleteObject { object: (*object).clone(), uid: found.uid.clone() };
-            plan.step(delete, &changed, "no manifest has it any more");
+            plan.step(delete, &changed, "no manifest contains it any more");
         }
     }
-    tell_missing(plan, refs, &missing);
+    add_missing(plan, refs, &missing);
     for name in &todo.unseen {
         if !known.is_empty() {
-            let message = format!("{name} gets its manifests when it is Ready");
+            let message = format!("waiting for {name} to be Ready before writing manifests to it");
             plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
         }
     }
     let rest = changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && whole;
     if rest && inventory != (Inventory { dropping: None, objects: wanted.clone() }) {
         updating(plan);
-        // Not before K3s is certainly done with what was in the files.
+        // Not before K3s has certainly finished with the previous files.
         if !dropping || since.is_none_or(|s| inputs.now >= after(s, SETTLED)) {
             plan.step(Inventory { dropping: None, objects: wanted }.action(), &[], "");
         }
@@ -219,11 +219,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
 }
 
 fn updating(plan: &mut Plan) {
-    plan.waits(ConditionType::ManifestsReady, Reason::Updating, "the manifests are being brought up to date");
+    plan.waits(ConditionType::ManifestsReady, Reason::Updating, "updating manifests");
 }
 
-/// Those of the dropped objects that have to go. One and the same object may be named in several ways, by another
-/// version of its API or with a namespace that it has not.
+/// Returns the dropped objects to delete. An object may have several references, with another API version or with a
+/// namespace although it is cluster-scoped.
 fn leaving<'a>(
     dropped: &[&'a ObjectRef],
     wanted: &BTreeSet<ObjectRef>,
@@ -238,8 +238,8 @@ fn leaving<'a>(
     dropped.iter().filter_map(goes).collect()
 }
 
-/// Says which manifests have objects that are not there.
-fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
+/// Adds a problem for each manifest with missing objects.
+fn add_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef>) {
     for manifest in refs {
         let Some(content) = &manifest.content else { continue };
         let gone: Vec<String> = content.objects.intersection(missing).map(ToString::to_string).collect();
@@ -249,8 +249,8 @@ fn tell_missing(plan: &mut Plan, refs: &[Manifest], missing: &BTreeSet<ObjectRef
                 n => format!(" and {n} more"),
             };
             let message = format!(
-                "K3s has not applied the manifest {} yet: there is no {first}{more}. If it lasts, the log of the \
-                 server and the Events of the Addon localcluster-{} tell why",
+                "waiting for K3s to apply the manifest {}: missing {first}{more}; if it persists, see the log of \
+                 the server and the Events of the Addon localcluster-{}",
                 manifest.name, manifest.name
             );
             plan.waits(ConditionType::ManifestsReady, Reason::ManifestNotApplied, message);

@@ -1,8 +1,8 @@
-//! The pure core: from what is wanted and what there is to what has to be done.
+//! The pure core: from desired and observed state to steps.
 //!
-//! Nothing here reads a clock, the environment or chance, and nothing talks to Docker or Kubernetes: all of that
-//! comes in as arguments. A plan never needs the observation to be exact; from any half-done state, planning again
-//! leads to the same end.
+//! Nothing here reads a clock, the environment or a random source, and nothing communicates with Docker or
+//! Kubernetes: all inputs are arguments. A plan does not require an exact observation; from any incomplete state,
+//! planning again leads to the same end.
 
 pub mod addresses;
 pub mod balance;

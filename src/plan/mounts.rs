@@ -1,6 +1,5 @@
-//! Directories of the host in nodes, `spec.servers.volumes` and `spec.agents.volumes`: see
-//! [`host_path`](super::host_path). Nodes that were made keep what they have mounted; what is said here is of those that
-//! are to be made.
+//! Host directories in nodes, `spec.servers.volumes` and `spec.agents.volumes`: see [`host_path`](super::host_path).
+//! Existing nodes keep their mounts; only nodes that are about to be created are checked.
 
 use std::sync::Arc;
 
@@ -19,13 +18,14 @@ use crate::{
     docker::spec::{Bind, Role},
 };
 
-/// The name of the container that looks.
+/// Returns the name of the helper container.
 fn name(names: &ClusterNames) -> String {
     format!("k3d-{}-path", names.cluster)
 }
 
 impl Mounts {
-    /// Of a cluster whose nodes have this image. The operator allows what is in `allowed`.
+    /// Creates the mounts of a cluster with this node image. `allowed` contains the directories that the operator
+    /// allows.
     pub fn new(valid: &Valid, owner: &Owner, image: &str, allowed: &[String]) -> Arc<Self> {
         let pools = [("spec.servers.volumes", &valid.servers), ("spec.agents.volumes", &valid.agents)];
         let all: Vec<(&str, &Bind)> = pools
@@ -44,15 +44,15 @@ impl Mounts {
         })
     }
 
-    /// Whether all that a node mounts is allowed and what it says, so that its container may be made; if not, plans to
-    /// find out or says what is wrong.
+    /// Reports whether all mounts of a node are allowed and real directories, so that its container may be created.
+    /// If not, plans the check or adds a problem.
     pub fn allow(&self, plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
         let host = Site { network: None, ..*site };
         let condition = condition_of(node.container.role);
-        let instead = "name the path that it leads to";
-        // All of them, so that all that is wrong is said at once.
+        let instead = "use the path that it points to";
+        // All of them are checked to report all errors at once.
         let unsound = node.container.binds.values().filter(|bind| {
-            // What is not looked at may not be mounted, see [`plan`].
+            // A path that was not checked must not be mounted, see [`plan`].
             let look = self.look.as_ref().filter(|look| look.paths.contains_key(&bind.source));
             !look.is_some_and(|look| look.is_sound(plan, &bind.source, condition, instead, &host))
         });
@@ -60,7 +60,8 @@ impl Mounts {
     }
 }
 
-/// Says what may not be mounted, and plans the removal of the container that looked once no node is to be made.
+/// Adds the problems of mounts that are not allowed, and plans the removal of the helper container once no node is
+/// about to be created.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     plan.problems.extend(desired.mounts.refused.iter().cloned());
     let to_be_made = |node: &NodeSpec| {

@@ -1,8 +1,7 @@
-//! The plan for a cluster's nodes: their containers, and their place in the created cluster.
+//! Plan of the nodes of a cluster: their containers, and their membership in the created cluster.
 //!
-//! Servers go before agents, since a kubelet must not be newer than its API server. Nodes are replaced one at a time,
-//! each drained before, agents as many at a time as the spec allows; an agent that does not work anyway is replaced at
-//! once.
+//! Servers come before agents, since a kubelet must not be newer than its API server. Nodes are drained and replaced
+//! one at a time, agents as many at a time as the spec allows; an agent that does not work is replaced at once.
 
 pub mod agents;
 pub mod health;
@@ -37,8 +36,8 @@ use crate::{
     time::after,
 };
 
-/// Plans all nodes of the cluster.
-/// `after` are the steps that tell the load balancer which nodes to use: who goes, goes after them.
+/// Plans all nodes of the cluster. `after` contains the steps that reconfigure the load balancer: nodes leave after
+/// them.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -50,15 +49,19 @@ pub fn plan(
     let mut settled = true;
     let mut outdated = Vec::new();
     let mut current = Vec::new();
-    // Agents that are out of service already.
+    // Number of agents that are unavailable already.
     let mut down = 0;
-    // Whether there is something that agents can join, or will be by this plan. Agents without are taken for those
-    // of a cluster that is lost, and removed.
+    // True if there is a server to join, or this plan creates one. Agents without a server are treated as those of a
+    // lost cluster, and removed.
     let mut rooted = false;
     for node in desired.nodes() {
         let server = node.container.role == Role::Node(NodeRole::Server);
         if !server && !rooted {
-            plan.waits(ConditionType::AgentsReady, Reason::Pending, "agents are made when a server can be");
+            plan.waits(
+                ConditionType::AgentsReady,
+                Reason::Pending,
+                "waiting for a server before creating agents",
+            );
             break;
         }
         let before = plan.problems.len();
@@ -82,7 +85,7 @@ pub fn plan(
         if let Some(words) = refused.and_then(|id| inputs.observed.refused_arguments.get(id)) {
             let pool = if server { "servers" } else { "agents" };
             let message = format!(
-                "{} does not start: K3s refuses its arguments ({words}); correct spec.{pool}.args",
+                "{} does not start: K3s rejects its arguments ({words}); correct spec.{pool}.args",
                 node.container.name
             );
             plan.stalls(condition_of(node.container.role), Reason::ArgumentsRefused, message);
@@ -93,12 +96,13 @@ pub fn plan(
             down += usize::from(!server);
         }
     }
-    // What is replaced or repaired does not depend on it: another spec may be what ends it.
+    // Replacement and repair do not depend on it: another spec may resolve it.
     current.iter().for_each(|node| judge_pressure(plan, node, inputs, site));
     match &inputs.observed.child {
         Child::Reachable(state) => {
             if !state.pods_can_start {
-                let message = "no Pod can be made yet: the service account default/default does not exist";
+                let message =
+                    "waiting for the service account default/default: Pods cannot be created without it";
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ServiceAccountMissing, message);
                 settled = false;
             }
@@ -110,7 +114,7 @@ pub fn plan(
                     plan.stalls(ConditionType::ControlPlaneReady, Reason::RepairGivenUp, message);
                 }
             }
-            // Said of the API only when the container itself is as desired: else that is the cause.
+            // The API is only reported if the container itself is as desired; otherwise the container is the cause.
             if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, why.clone());
             }
@@ -118,13 +122,13 @@ pub fn plan(
         Child::Unknown => {
             settled = false;
             if !plan.problems.iter().any(|p| p.condition == ConditionType::ControlPlaneReady) {
-                let message = "the servers have not written a kubeconfig yet";
+                let message = "waiting for the servers to write a kubeconfig";
                 plan.waits(ConditionType::ControlPlaneReady, Reason::ApiNotAnswering, message);
             }
         }
     }
     if inputs.observed.child.state().is_none() && !desired.agents.is_empty() {
-        let message = "the cluster's API does not answer: whether the agents are Ready is not known";
+        let message = "the API of the cluster does not respond: the readiness of the agents is unknown";
         plan.unknown(ConditionType::AgentsReady, Reason::ApiNotAnswering, message);
     }
     let room = if settled { desired.max_unavailable.saturating_sub(down) } else { 0 };
@@ -137,7 +141,7 @@ pub fn plan(
     }
 }
 
-/// Plans one node's volumes and container, its replacement excepted.
+/// Plans the volumes and the container of a node, except for its replacement.
 fn converge(
     plan: &mut Plan,
     desired: &Desired,
@@ -148,13 +152,13 @@ fn converge(
 ) -> Standing {
     let spec = &node.container;
     let hold = hold(inputs);
-    // Set while it is not known what goes into a new container.
+    // Set while the content of a new container is unknown.
     let unknown = hold.clone().filter(|_| inputs.refs.inputs.is_none());
     if let Some(detail) = site.own(&spec.name) {
         if registries::has_other_credentials(desired, detail, inputs) {
             return Standing::Outdated;
         }
-        // One that was started has what it needs.
+        // A container that was started has all it needs.
         if let Some((reason, message)) = unknown.filter(|_| detail.started_at.is_none()) {
             plan.waits(condition_of(spec.role), reason, message);
             return Standing::Blocked;
@@ -163,7 +167,7 @@ fn converge(
             return Standing::Blocked;
         }
         let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
-        let before = if lost { let_in(plan, node, inputs) } else { None };
+        let before = if lost { rejoin_with_new_password(plan, node, inputs) } else { None };
         return site.converge(plan, spec, &[], before.as_slice(), hold);
     }
     if site.foreign(&spec.name).is_some() {
@@ -179,13 +183,13 @@ fn converge(
     }
     let mut before: Vec<usize> = Vec::new();
     if !has_volume(&node.volumes, k3s::ETC_VOLUME, inputs.observed) {
-        before.extend(let_in(plan, node, inputs));
+        before.extend(rejoin_with_new_password(plan, node, inputs));
     }
-    // Agents of which there is something without a server's volume are those of a cluster that is lost.
+    // Remains of agents without a volume of a server belong to a lost cluster.
     if spec.role == Role::Node(NodeRole::Agent) {
         before.extend(roots(plan, desired));
     }
-    // Once the volume is there, nothing tells any more that the password was lost: it is made after.
+    // Once the volume exists, nothing shows that the password was lost, so the volume is created afterwards.
     let made = volumes(plan, node, inputs.owner, inputs.observed, &before);
     let Some(made) = made else { return Standing::Blocked };
     before.extend(made);
@@ -193,11 +197,11 @@ fn converge(
         return Standing::Blocked;
     }
     let why = if spec.command.iter().any(|arg| arg == CGROUP_V1) {
-        "it did not exist; its kubelet is told to run on cgroup v1, which it refuses by itself"
+        "it did not exist; fail-cgroupv1=false lets its kubelet run on cgroup v1"
     } else {
         "it did not exist"
     };
-    // Some of its volumes are there, and nothing is known of what is in them: that is seen first.
+    // Some of its volumes exist with unknown content, which is observed first.
     let there = |v: &VolumeSpec| inputs.observed.volumes.iter().any(|seen| seen.name == v.name);
     if spec.expects.is_empty() && node.volumes.iter().any(there) {
         return Standing::Changing(site.make(plan, spec, &before, why));
@@ -206,17 +210,18 @@ fn converge(
     site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold, created)
 }
 
-/// Plans what lets a node in that has lost its password, and says so; the step. A node with another password is refused
-/// under the name of its Node (k3s-io/k3s#802). The Node of a member of etcd stays, since the member would go with it.
-fn let_in(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
+/// Plans the rejoin of a node that lost its node password, adds a problem, and returns the step. K3s rejects a node
+/// with another password under the name of its Node (k3s-io/k3s#802). The Node of an etcd member is kept, since the
+/// member would be removed with it.
+fn rejoin_with_new_password(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>) -> Option<usize> {
     let name = &node.container.name;
     let registered = inputs.observed.node(name)?;
-    let message = format!("{name} has lost the password of its Node: it is let in with another one");
+    let message = format!("{name} lost its node password: rejoining it with a new one");
     plan.waits(condition_of(node.container.role), Reason::NodePasswordLost, message);
-    Some(forget(plan, name, registered, "its password is lost", inputs))
+    Some(forget(plan, name, registered, "its node password is lost", inputs))
 }
 
-/// Plans what has the cluster let a node in with another password; the step.
+/// Plans that the cluster accepts a node with another password, and returns the step.
 fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &Inputs<'_>) -> usize {
     match registered.voter {
         Some(_) => plan.step(Action::ForgetPassword { node: name.to_owned() }, &[], why),
@@ -224,7 +229,7 @@ fn forget(plan: &mut Plan, name: &str, registered: &Node, why: &str, inputs: &In
     }
 }
 
-/// The planned step that makes the first server, which is not made without its volumes.
+/// Returns the planned step that creates the first server, which is not created without its volumes.
 fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
     let first = desired.names.node(NodeRole::Server, 0);
     let makes =
@@ -232,7 +237,7 @@ fn roots(plan: &Plan, desired: &Desired) -> Vec<usize> {
     plan.steps.iter().enumerate().filter(|(_, step)| makes(&step.action)).map(|(index, _)| index).collect()
 }
 
-/// Says what is missing for a node to be ready, once its container is as desired.
+/// Adds the problems of a node with a container that is as desired.
 fn judge(
     plan: &mut Plan,
     desired: &Desired,
@@ -243,7 +248,7 @@ fn judge(
 ) {
     let name = &spec.container.name;
     let condition = condition_of(spec.container.role);
-    // One that ends again and again is between two starts for most of the time.
+    // A container that exits repeatedly is between two starts most of the time.
     let up = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Restarting);
     let Some(detail) = site.own(name).filter(up) else { return };
     let Some(state) = inputs.observed.child.state() else { return };
@@ -255,22 +260,23 @@ fn judge(
     let node = state.nodes.get(name);
     if let Some(ip) = node.and_then(|node| stranger(node, detail)) {
         let message = format!(
-            "the Node {name} belongs to another machine, which joined from {ip}: remove it from the cluster there, and delete \
-             the Node, or {name} cannot join under its name"
+            "the Node {name} belongs to another machine, which joined from {ip}, so {name} cannot join under its \
+             name; stop K3s on that machine and delete the Node"
         );
         plan.stalls(condition, Reason::NameConflict, message);
         return;
     }
     if silent(node) && !plan.repairs.contains_key(name) {
         match node.filter(|n| servers.is_one_of_several(n)) {
-            // It votes all the same, and it would leave etcd with its Node: it joins as a new one.
+            // It may still be a voter, and would leave etcd with its Node: it rejoins as a new member.
             Some(_) => servers.expel(plan, name, detail),
             None => rejoin(plan, name, detail, node, inputs),
         }
     }
     if rejected {
-        let message =
-            format!("the cluster refuses the password of {name}, which its Node was not registered with");
+        let message = format!(
+            "the cluster rejects the node password of {name}: its Node was registered with another one"
+        );
         plan.waits(condition, Reason::NodePasswordLost, message);
     }
     if detail.container.state != State::Running {
@@ -281,7 +287,7 @@ fn judge(
         return;
     }
     let Some(node) = node else {
-        plan.waits(condition, Reason::NodeStarting, format!("{name} has not registered as a Node yet"));
+        plan.waits(condition, Reason::NodeStarting, format!("waiting for {name} to register as a Node"));
         return;
     };
     if let Some((reason, message)) = unready(node, detail, desired.version.as_deref()) {
@@ -294,16 +300,16 @@ fn judge(
     if !is_configured(node, &spec.config) {
         let configure = Action::Configure { node: name.clone(), config: spec.config.clone() };
         plan.step(configure, &[], "its labels or taints differ");
-        plan.waits(condition, Reason::Updating, format!("{name} gets its labels and taints"));
+        plan.waits(condition, Reason::Updating, format!("updating labels and taints of {name}"));
     }
     registries::refresh(plan, desired, detail, inputs);
     if node.draining_since.is_some() {
-        plan.step(Action::Uncordon { node: name.clone() }, &[], "it takes Pods again");
-        plan.waits(condition, Reason::Updating, format!("{name} is closed for Pods"));
+        plan.step(Action::Uncordon { node: name.clone() }, &[], "it is ready for Pods again");
+        plan.waits(condition, Reason::Updating, format!("{name} is cordoned; uncordoning"));
     }
 }
 
-/// Says of a node that works what keeps new Pods from it all the same.
+/// Adds a problem if new Pods are not scheduled to a healthy node because of pressure.
 fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) {
     let name = &spec.container.name;
     let detail = site.own(name).filter(|d| works(inputs.observed, d));
@@ -312,16 +318,18 @@ fn judge_pressure(plan: &mut Plan, spec: &NodeSpec, inputs: &Inputs<'_>, site: &
     let cure = match pressure.as_str() {
         "DiskPressure" => "free disk space on the Docker host, or lower the kubelet's eviction thresholds",
         "MemoryPressure" => "free memory on the Docker host, or raise the memory of the pool",
-        "PIDPressure" => "end processes in the node, or raise the limit of processes on the Docker host",
-        _ => "look at the Pods of its network plugin",
+        "PIDPressure" => "stop processes in the node, or raise the PID limit of the Docker host",
+        _ => "check the Pods of its network plugin",
     };
-    let message =
-        format!("{name} is Ready under {}, and gets no new Pods: {cure}", node.pressures.join(", "));
+    let message = format!(
+        "{name} is Ready but reports {}, so no new Pods are scheduled to it; {cure}",
+        node.pressures.join(", ")
+    );
     plan.waits(condition_of(spec.container.role), Reason::NodePressure, message);
 }
 
-/// Plans what has a node join anew under its name: the Node and its password deleted, where there are any, and the
-/// container restarted. The Node of the last voter is never let go, as etcd can't lose its only member: it is let in
+/// Plans the rejoin of a node under its name: its Node and password are deleted if they exist, and the container is
+/// restarted. The Node of the last voter is never deleted, since etcd cannot lose its only member: the node rejoins
 /// with another password.
 fn rejoin(
     plan: &mut Plan,
@@ -330,7 +338,7 @@ fn rejoin(
     registered: Option<&Node>,
     inputs: &Inputs<'_>,
 ) {
-    // That first: when this is the server, nobody answers once it is stopped.
-    let let_in = registered.map(|node| forget(plan, name, node, "", inputs));
-    restart(plan, detail, let_in.as_slice(), NOT_JOINED);
+    // This comes first: if this is the server, the API does not respond once it is stopped.
+    let forgotten = registered.map(|node| forget(plan, name, node, "", inputs));
+    restart(plan, detail, forgotten.as_slice(), NOT_JOINED);
 }

@@ -1,5 +1,5 @@
-//! What there is: a picture of the Docker engine and of the created cluster's API. It may be out of date the moment
-//! it is taken; no plan needs it to be exact.
+//! Observed state of the Docker engine and of the API of the created cluster. It may be out of date immediately; no
+//! plan requires it to be exact.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,137 +17,137 @@ use crate::{
     k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth},
 };
 
-/// Everything that one plan looks at.
+/// Observed state of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// The engine.
+    /// Information about the engine.
     pub engine: EngineInfo,
-    /// All of the engine's containers, foreign ones too.
+    /// All containers of the engine, including unmanaged ones.
     pub containers: Vec<Container>,
-    /// The object's own containers in full, by id.
+    /// Managed containers of the object in full, by ID.
     pub own: BTreeMap<String, ContainerDetail>,
-    /// All of the engine's networks.
+    /// All networks of the engine.
     pub networks: Vec<Network>,
-    /// All of the engine's volumes.
+    /// All volumes of the engine.
     pub volumes: Vec<Volume>,
-    /// The images that the desired containers need.
+    /// Images of the desired containers.
     pub images: BTreeMap<String, ImageState>,
-    /// SHA-256 of files that are read back, by container id and path; `None` where the file is missing.
+    /// SHA-256 of files that are read back, by container ID and path; `None` for a missing file.
     pub files: BTreeMap<(String, String), Option<[u8; 32]>>,
-    /// The regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container id and path.
+    /// Regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container ID and path.
     pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// The registry credentials in the nodes' registries files, by container id and host.
+    /// Registry credentials in the registries files of nodes, by container ID and host.
     pub registries: BTreeMap<String, BTreeMap<String, Auth>>,
-    /// What is known of the images that are to be in all nodes.
+    /// Observed state of the images to import on all nodes.
     pub preload: Preload,
-    /// What is known of manifests.
+    /// Observed state of manifests.
     pub manifests: ObservedManifests,
-    /// What the volumes of nodes hold that were made and never started, by container id. Docker makes a volume that is
-    /// missing together with the container, so that a container alone says nothing of the data that it is to go on with.
+    /// Content of the volumes of nodes that were created and never started, by container ID. Docker creates a missing
+    /// volume together with the container, so an existing container does not prove that its data exists.
     pub kept: BTreeMap<String, Kept>,
-    /// The nodes, by container id, that run and are refused by the cluster for another password than their Node has.
+    /// Running nodes, by container ID, that the cluster rejects because their Node has another password.
     pub rejected: BTreeSet<String>,
-    /// The words by which nodes that end again and again refuse their arguments, by container id.
+    /// Errors of nodes that exit repeatedly because of their arguments, by container ID.
     pub refused_arguments: BTreeMap<String, String>,
-    /// The last lines of containers that ended, by id, where they are of interest.
+    /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
-    /// The directories of the host that were looked at, by path.
+    /// Checked host directories, by path.
     pub host_paths: BTreeMap<String, HostPath>,
-    /// What is known of the nodes that published ports lead to.
+    /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
-    /// The hosts files of nodes that run, by container id.
+    /// Hosts files of running nodes, by container ID.
     pub hosts: BTreeMap<String, String>,
-    /// The created cluster's API.
+    /// API of the created cluster.
     pub child: Child,
-    /// The servers, by name, whose own API does not answer inside of them either, with since when nobody answers. They
-    /// are asked when that has lasted.
+    /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
+    /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,
 }
 
 impl Observed {
-    /// The object's own container of this name.
+    /// Returns the managed container with this name.
     pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
         self.own.values().find(|d| d.container.name == name)
     }
 
-    /// A Node of the created cluster.
+    /// Returns a Node of the created cluster.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.child.state()?.nodes.get(name)
     }
 }
 
-/// What a node's volumes hold.
+/// Content of the volumes of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// A server's data.
+    /// True for the data of a server.
     pub data: bool,
-    /// The password that it registered with.
+    /// True for the node password.
     pub password: bool,
 }
 
-/// A path of the host.
+/// Kind of a host path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPath {
-    /// A directory, and so is everything above it.
+    /// A directory, and so are all of its parents.
     Directory,
-    /// This part of it is not there.
+    /// This component does not exist.
     Missing(String),
-    /// This part of it is a symbolic link.
+    /// This component is a symbolic link.
     Link(String),
-    /// This part of it is something else than a directory.
+    /// This component is not a directory.
     NoDirectory(String),
 }
 
-/// Whether an image can be used.
+/// State of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageState {
-    /// It is there.
+    /// It is present.
     Present,
-    /// It is not, and nobody fetches it.
+    /// It is not present, and no pull is in progress.
     Absent,
     /// It is being pulled.
     Pulling,
-    /// The last pull failed. It is tried again when its backoff is over.
+    /// The last pull failed. It is retried after its backoff.
     Failed(Error),
 }
 
-/// What is known of it.
+/// Observed state of the nodes in the load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// The nodes that have a place in the load balancer's configuration, by address.
+    /// Nodes in the configuration of the load balancer, by address.
     pub placed: BTreeSet<Ipv4Addr>,
-    /// What nodes tell that were asked, by name.
+    /// Reports of queried nodes, by name.
     pub told: BTreeMap<String, Told>,
 }
 
-/// What is known of manifests in the cluster.
+/// Observed state of manifests in the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedManifests {
-    /// The operator's files in servers that work, by container id and path.
+    /// Files of the operator in working servers, by container ID and path.
     pub files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Those of [`asked`] that are there; `None`: nobody could tell.
+    /// The existing objects among [`asked`]; `None` if unknown.
     pub objects: Option<BTreeMap<ObjectRef, Found>>,
-    /// Why nobody could.
+    /// The reason if they are unknown.
     pub trouble: Option<String>,
 }
 
-/// What is known of the images that are to be in all nodes.
+/// Observed state of the images to import on all nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Preload {
-    /// The ids of those that the Docker host has, by reference.
+    /// IDs of the images on the Docker host, by reference.
     pub ids: BTreeMap<String, String>,
-    /// What the containerd of nodes that work was given from the Docker host, by container id: by containerd's name. Or
-    /// why it does not tell.
+    /// Images that were imported into containerd on working nodes, by container ID and name in containerd, or the
+    /// error of listing them.
     pub nodes: BTreeMap<String, Result<BTreeMap<String, Held>, String>>,
-    /// What is under way, by container id and reference.
+    /// Imports in progress, by container ID and reference.
     pub imports: BTreeMap<(String, String), ImportState>,
 }
 
-/// How it goes with an image on its way into a node.
+/// State of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportState {
-    /// It is on its way.
+    /// It is in progress.
     Running,
-    /// It did not get there the last time, with these words. It is tried again when its backoff is over.
+    /// The last import failed with this error. It is retried after its backoff.
     Failed(String),
 }

@@ -1,32 +1,32 @@
-//! Ownership of Docker objects: the UID of an object in the management cluster, in labels. Names prove nothing.
+//! Ownership of Docker resources: the UID of an object in the management cluster, in labels. Names prove nothing.
 
 use std::collections::BTreeMap;
 
 use crate::api::names::{self, VOLUME_OF};
 
-/// Who owns what: the UID of the object, in the management cluster with this id. Names prove nothing.
+/// Owner of Docker resources: the UID of an object, in the management cluster with this ID. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// The object's UID.
+    /// UID of the object.
     pub uid: String,
-    /// The management cluster's id.
+    /// ID of the management cluster.
     pub manager: String,
     /// `namespace/name`.
     pub object: String,
 }
 
 impl Owner {
-    /// Whether these are the labels of something that the object owns.
+    /// Reports whether the object owns the resource with these labels.
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
     }
 
-    /// The object's namespace.
+    /// Returns the namespace of the object.
     pub fn namespace(&self) -> &str {
         self.object.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
-    /// The labels of everything that the object owns.
+    /// Returns the labels of everything that the object owns.
     pub fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (names::UID.to_owned(), self.uid.clone()),
@@ -36,12 +36,13 @@ impl Owner {
     }
 }
 
-/// What is said of a name that something else has, with these labels and this id; a volume has none but its name.
+/// Returns the message about a name that an unmanaged resource with these labels and this ID has. The ID of a volume
+/// is its name.
 pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<String, String>) -> String {
     let id = if id == name { String::new() } else { format!(" ({})", short(id)) };
     let object = labels.get(names::OWNER).filter(|_| labels.contains_key(names::UID));
-    let holder = object.map_or_else(
-        || "somebody else".to_owned(),
+    let manager = object.map_or_else(
+        || "not managed by this object".to_owned(),
         |object| {
             let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
             let kind = if registry || labels.contains_key(VOLUME_OF) { "Registry" } else { "LocalCluster" };
@@ -50,16 +51,16 @@ pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<
             } else {
                 " of another management cluster"
             };
-            format!("the {kind} {object}{elsewhere}")
+            format!("managed by the {kind} {object}{elsewhere}")
         },
     );
     format!(
-        "a {what} named {name}{id} exists on this Docker host and belongs to {holder}; it is left alone. \
-         Remove or rename it, or give this object another name"
+        "a {what} named {name}{id} already exists on this Docker host and is {manager}; it is left unchanged. \
+         Remove or rename it, or use another name for this object"
     )
 }
 
-/// The first 12 digits of an id, as Docker's own tables show it.
+/// Returns the first 12 digits of an ID, as in the tables of Docker.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -1,4 +1,4 @@
-//! Host ports that somebody else has. They are left out, which is said, and all others are published.
+//! Host ports that another process or container holds. They are left out and reported, and all others are published.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     docker::{error::Error, spec::Published},
 };
 
-/// All ports of the host that the cluster wants.
+/// Returns all host ports that the cluster publishes.
 pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     let ports = valid.ports.iter().zip(&allocation.ports).flat_map(|(port, allocated)| {
         (0..=port.further).map(|i| (port.protocol, port.host_ip, allocated.host_port + i))
@@ -31,18 +31,18 @@ pub fn wanted(valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     ports.chain([(Protocol::Tcp, valid.api_ip, allocation.api_port)]).collect()
 }
 
-/// Those of the wanted ports that the engine's answer names as taken.
+/// Returns the desired ports that the error of the engine reports as in use.
 pub fn refused(error: &Error, valid: &Valid, allocation: &Allocation) -> BTreeSet<Binding> {
     named(error, wanted(valid, allocation))
 }
 
-/// Those of some ports that the engine's answer names as taken.
+/// Returns the ports of a set that the error of the engine reports as in use.
 pub fn named(error: &Error, ports: BTreeSet<Binding>) -> BTreeSet<Binding> {
     let numbers = super::failures::refused_ports(error, ports.iter().map(|(_, _, port)| *port));
     ports.into_iter().filter(|(_, _, port)| numbers.contains(port)).collect()
 }
 
-/// The ports that a status says are not published.
+/// Returns the ports that a status reports as not published.
 pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
     let held = status.ports.iter().filter(|p| p.problem.is_some());
     let ports = held.filter_map(|p| {
@@ -53,8 +53,8 @@ pub fn remembered(status: &LocalClusterStatus) -> BTreeSet<Binding> {
     ports.flatten().collect()
 }
 
-/// Marks the ports that others have, and says of each which and whose. `refused` are those that the engine would not
-/// bind; the ones that other containers publish are seen.
+/// Marks the ports that are in use and adds a problem for each with its holder. `refused` contains the ports that the
+/// engine failed to bind; ports that other containers publish are observed.
 pub fn judge(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -70,13 +70,13 @@ pub fn judge(
             .find(|c| !owner.owns(&c.labels) && c.ports.iter().any(|p| is_bound_by(p, binding)));
         match container {
             Some(c) => Some(format!("the container {} ({})", c.name, short(&c.id))),
-            None => refused.contains(binding).then(|| "something else on the Docker host".to_owned()),
+            None => refused.contains(binding).then(|| "another process on the Docker host".to_owned()),
         }
     };
     allocation.api_held = holder(&(Protocol::Tcp, valid.api_ip, allocation.api_port));
     if let Some(who) = &allocation.api_held {
         let message = format!(
-            "the API is not published: its port {}:{} is held by {who}. Free it, or write another one as api.hostPort",
+            "the API is not published: port {}:{} is in use by {who}; free it, or change spec.api.hostPort",
             valid.api_ip, allocation.api_port
         );
         plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
@@ -87,16 +87,17 @@ pub fn judge(
         if let Some(problem) = problem(&allocated.held, port.host_ip) {
             let name = &port.name;
             let what = match port.further {
-                0 => format!("the port {name} is not published"),
-                _ => format!("the range {name} is published without {}", list(allocated.held.keys())),
+                0 => format!("port {name} is not published"),
+                _ => format!("port range {name} is published without {}", list(allocated.held.keys())),
             };
-            let message = format!("{what}: {problem}. All others are. Free it, or change its hostPort");
+            let message =
+                format!("{what}: {problem}; free it, or change its hostPort. All other ports are published");
             plan.stalls(ConditionType::LoadBalancerReady, Reason::PortConflict, message);
         }
     }
 }
 
-/// Whether a published port keeps this one from being bound.
+/// Reports whether a published port prevents the binding of this one.
 fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
     let every = |ip: &str| ip == "0.0.0.0";
     published.host_port == *port
@@ -104,7 +105,7 @@ fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
         && (every(&published.host_ip) || ip.is_unspecified() || published.host_ip == ip.to_string())
 }
 
-/// What is said of ports that others have.
+/// Returns the message about ports that are in use.
 fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     let mut by: BTreeMap<&String, Vec<u16>> = BTreeMap::new();
     for (port, who) in held {
@@ -112,12 +113,12 @@ fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     }
     let said = by.iter().map(|(who, ports)| {
         let are = if ports.len() == 1 { "is" } else { "are" };
-        format!("{ip}:{} {are} held by {who}", list(ports))
+        format!("{ip}:{} {are} in use by {who}", list(ports))
     });
     (!held.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))
 }
 
-/// Ports for people, in their order: `8001, 8003-8005`.
+/// Formats ports in ascending order: `8001, 8003-8005`.
 fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for port in ports {
@@ -133,8 +134,8 @@ fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
-/// The ports for a status, of which Docker has published those in `made`, where it did once. Of others the last
-/// word stands, until all are published: before that, another number may still be chosen.
+/// Returns the ports for a status. `made` contains those that Docker has published. All others keep their previous
+/// status until all are published: another number may be chosen before.
 pub fn told(
     valid: &Valid,
     allocation: &Allocation,
@@ -164,7 +165,7 @@ pub fn told(
     ports
 }
 
-/// The ports that are wanted.
+/// Returns the desired ports.
 fn all(valid: &Valid, allocation: &Allocation) -> Vec<PortStatus> {
     let pairs = valid.ports.iter().zip(&allocation.ports);
     pairs
@@ -191,10 +192,10 @@ mod tests {
             problem(&held, Ipv4Addr::LOCALHOST)
         };
         assert_eq!(said(&[]), None);
-        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is held by a");
+        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is in use by a");
         assert_eq!(
             said(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a"), (65535, "a")]).unwrap(),
-            "127.0.0.1:1-2, 4, 6, 65535 are held by a; 127.0.0.1:3 is held by b"
+            "127.0.0.1:1-2, 4, 6, 65535 are in use by a; 127.0.0.1:3 is in use by b"
         );
     }
 }

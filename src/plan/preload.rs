@@ -1,8 +1,8 @@
-//! Images of the Docker host in the containerd of every node.
+//! Images of the Docker host in containerd on every node.
 //!
-//! What counts is what containerd itself tells: each image that was put there carries the id that it has on the Docker
-//! host. So one that is another one on the host by now is put there anew, and a node that lost its data gets all of
-//! them again. Putting one there takes as long as a pull, and happens in the background as pulls do.
+//! The state of containerd is authoritative: each imported image carries its ID on the Docker host. An image that has
+//! changed on the host is imported again, and a node that lost its data gets all images again. An import takes as
+//! long as a pull and runs in the background, too.
 
 use super::{
     containers::{Site, pull_failed},
@@ -16,7 +16,7 @@ use crate::{
     k3s::images::canonical,
 };
 
-/// Plans what puts the images into the nodes.
+/// Plans the imports of images on nodes.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     if desired.preload.is_empty() {
         return;
@@ -26,14 +26,14 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         let name = &node.container.name;
         let held = site.own(name).and_then(|d| Some((d, seen.nodes.get(&d.container.id)?)));
         let Some((detail, held)) = held else {
-            let message = format!("{name} gets its images when it is Ready");
+            let message = format!("waiting for {name} to be Ready before importing images");
             plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
             continue;
         };
         let held = match held {
             Ok(held) => held,
             Err(why) => {
-                let message = format!("the containerd of {name} does not tell its images: {why}");
+                let message = format!("cannot list the images in containerd on {name}: {why}");
                 plan.waits(ConditionType::ImagesReady, Reason::Pending, message);
                 continue;
             }
@@ -46,7 +46,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
                     let container = Target::of(&detail.container);
                     import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
                 }
-                // What was removed from the host after it was brought is still what was asked for.
+                // An image that was imported and then removed from the host is still as requested.
                 None if has.is_some() => {}
                 None => fetch(plan, image, inputs),
             }
@@ -59,13 +59,13 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
     let key = (container.id.clone().unwrap_or_default(), image.clone());
     match inputs.observed.preload.imports.get(&key) {
         Some(ImportState::Failed(why)) => {
-            let message = format!("putting {image} into {}: {why}", container.name);
+            let message = format!("failed to import {image} on {}: {why}; retrying", container.name);
             plan.waits(ConditionType::ImagesReady, Reason::ImageImportFailed, message);
-            // Whoever does it knows when the next try is due.
+            // The importer decides when to retry.
             plan.imports.push(import);
         }
         state => {
-            let message = format!("putting {image} into {}", container.name);
+            let message = format!("importing {image} on {}", container.name);
             plan.waits(ConditionType::ImagesReady, Reason::ImageImporting, message);
             if state.is_none() {
                 plan.imports.push(import);
@@ -74,12 +74,12 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
     }
 }
 
-/// Has an image that the Docker host does not have pulled there.
+/// Requests a pull of an image that the Docker host does not have.
 fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
     if let Some(ImageState::Failed(error)) = state {
         let mut problem = pull_failed(ConditionType::ImagesReady, image, error);
-        problem.message.push_str("; or pull or build it on the Docker host, which does not have it");
+        problem.message.push_str("; alternatively, pull or build it on the Docker host");
         plan.problems.push(problem);
     } else {
         plan.waits(ConditionType::ImagesReady, Reason::ImagePulling, format!("pulling {image}"));

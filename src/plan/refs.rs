@@ -12,38 +12,38 @@ use crate::{
     },
 };
 
-/// What the spec refers to.
+/// Contents of what a spec references.
 #[derive(Clone, Debug, Default)]
 pub struct Refs {
-    /// The join secret.
+    /// Join token.
     pub token: Vec<u8>,
-    /// The join secret that is to take its place.
+    /// Join token that replaces it.
     pub next_token: Option<Vec<u8>>,
-    /// The registries in use, in the spec's order.
+    /// Registries in use, in the order of the spec.
     pub registries: Vec<UsedRegistry>,
-    /// The manifests that K3s is to apply.
+    /// Manifests that K3s applies.
     pub manifests: Vec<Manifest>,
-    /// What goes into the nodes. `None` while something that it is made of is missing: nodes then stay as they are.
+    /// Contents for the nodes. `None` while part of them is missing: nodes stay unchanged.
     pub inputs: Option<NodeInputs>,
-    /// What is missing or wrong there.
+    /// Problems of the references.
     pub problems: Vec<Problem>,
 }
 
-/// What goes into the nodes from Secrets and ConfigMaps.
+/// Contents for the nodes from Secrets and ConfigMaps.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NodeInputs {
-    /// The credentials of `spec.registries.configs`, by host.
+    /// Credentials of `spec.registries.configs`, by host.
     pub credentials: BTreeMap<String, Auth>,
-    /// The certificates of `spec.registries.configs`, by path, with their modes.
+    /// Certificates of `spec.registries.configs`, by path, with their modes.
     pub certificates: BTreeMap<String, (u32, Vec<u8>)>,
-    /// The user's own registries file.
+    /// Registries file of the user.
     pub config: Registries,
-    /// The contents of `spec.files`, by path.
+    /// Contents of `spec.files`, by path.
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
 impl std::fmt::Debug for NodeInputs {
-    /// Without the contents, which may be secret.
+    /// Omits the contents, which may be secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NodeInputs").field("config", &self.config).finish_non_exhaustive()
     }
@@ -52,49 +52,49 @@ impl std::fmt::Debug for NodeInputs {
 /// A registry in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsedRegistry {
-    /// The name of the Registry object, as `namespace/name` where it is in another one.
+    /// Name of the Registry object, as `namespace/name` if it is in another namespace.
     pub name: String,
-    /// What its owner labels are.
+    /// Owner labels of the registry.
     pub owner: Owner,
-    /// Its container's name.
+    /// Name of the container.
     pub hostname: String,
-    /// Its port on the Docker host; `None` while nothing tells it.
+    /// Port on the Docker host; `None` while unknown.
     pub host_port: Option<u16>,
-    /// The address of the Docker host that the port is bound to, where it is not 127.0.0.1.
+    /// Address of the Docker host that the port is bound to, if it is not 127.0.0.1.
     pub host_ip: Option<Ipv4Addr>,
-    /// Whether it serves HTTPS.
+    /// True if it serves HTTPS.
     pub tls: bool,
-    /// Whom to trust there, in PEM.
+    /// CA certificates to trust for it, in PEM.
     pub ca: Option<Vec<u8>>,
-    /// How to log in.
+    /// Credentials.
     pub auth: Option<Auth>,
-    /// The registry that it caches.
+    /// Upstream registry of a cache.
     pub upstream: Option<String>,
-    /// Whether tools in the cluster are told of it.
+    /// True if it is advertised to tools in the cluster.
     pub hosting: bool,
-    /// Why it does not serve, by the last word of its own status. What that does not tell, for whatever reason, is no
-    /// trouble: its container shows whether it runs.
+    /// Why it is not ready according to its own status. A status without information is no problem: the state of the
+    /// container shows whether it is running.
     pub trouble: Option<String>,
 }
 
 impl UsedRegistry {
-    /// Its name and port on the cluster's network.
+    /// Returns its name and port on the network of the cluster.
     pub fn address(&self) -> String {
         format!("{}:{REGISTRY_PORT}", self.hostname)
     }
 
-    /// Its port on the Docker host, as its container was made with it.
+    /// Returns the port on the Docker host that its container was created with.
     pub fn port_of(&self, container: &Container) -> Option<u16> {
         let its = container.name == self.hostname && self.owner.owns(&container.labels);
         its.then(|| container.labels.get(names::EXTERNAL_PORT)?.parse().ok()).flatten()
     }
 
-    /// Where it is reached on the Docker host.
+    /// Returns its address on the Docker host.
     pub fn host(&self) -> Option<String> {
         self.host_port.map(|port| on_host(self.host_ip.unwrap_or(Ipv4Addr::LOCALHOST), port))
     }
 
-    /// As the nodes see it.
+    /// Returns the registry as nodes see it.
     pub fn mirrored(&self) -> Mirrored {
         Mirrored {
             hostname: self.hostname.clone(),
@@ -109,8 +109,8 @@ impl UsedRegistry {
 /// A manifest of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its name.
+    /// Name of the manifest.
     pub name: String,
-    /// Its content; `None` while it is not there or can't be applied.
+    /// Content; `None` while it is missing or invalid.
     pub content: Option<Parsed>,
 }

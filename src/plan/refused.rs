@@ -1,5 +1,5 @@
-//! What was chosen for an object and what Docker then refused, since somebody else was faster. As nobody was told of it
-//! yet, it is exchanged for another.
+//! Chosen values that Docker refused because another process or container took them first. They are not in a status
+//! yet, so others are chosen.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{
     docker::error::Error,
 };
 
-/// What is not chosen again.
+/// Values that are not chosen again.
 #[derive(Clone, Debug, Default)]
 pub struct Refused {
     /// Host ports.
@@ -26,8 +26,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Notes what the engine's answer refuses of a LocalCluster's. Whether there is such a thing: the next plan then
-    /// does without it. A subnet that is refused for the second time is no news.
+    /// Records what the engine refused of a LocalCluster, and reports whether anything new was: the next plan uses
+    /// other values. A subnet that is refused a second time is not new.
     pub fn of_cluster(
         &mut self,
         (action, error): (&Action, &Error),
@@ -46,7 +46,7 @@ impl Refused {
             || subnet.is_some_and(|subnet| self.subnets.insert(subnet))
     }
 
-    /// The same of a Registry's, for which this host port was wanted.
+    /// Records what the engine refused of a Registry, which requested this host port.
     pub fn of_registry(
         &mut self,
         error: &Error,

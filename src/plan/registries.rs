@@ -1,10 +1,10 @@
-//! What nodes are told of registries: K3s's registries file, the certificates that it names, and what K3s makes of it
-//! for containerd.
+//! Registry configuration of nodes: the registries file of K3s, the certificates that it references, and the
+//! containerd configuration that K3s generates from it.
 //!
-//! K3s reads its file once, when it starts, and makes a `hosts.toml` for each registry of it, which containerd reads
-//! anew for each pull (k3s-io/k3s#8972). So a change is written into running nodes twice: into the file, for the next
-//! start, and into `hosts.toml` as K3s would write it, for now. Only credentials are elsewhere, in containerd's own
-//! configuration: a node with others is replaced.
+//! K3s reads its file once at start and generates a `hosts.toml` for each registry in it, which containerd reads for
+//! each pull (k3s-io/k3s#8972). A change is therefore written to running nodes twice: to the file for the next start,
+//! and to `hosts.toml` as K3s would write it, for immediate effect. Only credentials are in the configuration of
+//! containerd itself: a node with other credentials is replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,12 +31,12 @@ use crate::{
     },
 };
 
-/// The directories of a node in which nothing may be that is not wanted.
+/// Directories of a node that only contain desired files.
 pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
 
-/// What the nodes are told of the registries.
+/// Returns the registry configuration of the nodes.
 pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistries {
-    // K3s then adds an endpoint of its own to what it makes for containerd, in a way of its own.
+    // K3s adds an endpoint of its own to the containerd configuration then, in its own format.
     let live = !valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"));
     let change = if live { FileChange::Live } else { FileChange::Recreate };
     let valid = &valid.registries;
@@ -78,7 +78,7 @@ pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistri
     NodeRegistries { merged, files, default_endpoint: valid.default_endpoint, live, complete }
 }
 
-/// The registries under whose names images can be pulled: Registry objects, then containers of others.
+/// Returns the registries that images can be pulled from by name: Registry objects, then unmanaged containers.
 pub fn mirrored(valid: &ValidRegistries, refs: &Refs) -> Vec<Mirrored> {
     let used = refs.registries.iter().map(UsedRegistry::mirrored);
     let containers = valid.containers.iter().map(|c| Mirrored {
@@ -91,15 +91,15 @@ pub fn mirrored(valid: &ValidRegistries, refs: &Refs) -> Vec<Mirrored> {
     used.chain(containers).collect()
 }
 
-/// Whether the node's K3s runs with other credentials than are wanted. What is in its file is what it was started
-/// with: other credentials are never written into a running node.
+/// Reports whether K3s on the node runs with other credentials than desired. The file contains the credentials that
+/// K3s started with: they are never changed on a running node.
 pub fn has_other_credentials(desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) -> bool {
     let Some(wanted) = &desired.registries else { return false };
     let seen = inputs.observed.registries.get(&detail.container.id);
     detail.started_at.is_some() && seen.is_some_and(|seen| *seen != wanted.merged.auth())
 }
 
-/// Plans what brings containerd of a node that works to what its K3s would make of the registries file.
+/// Plans the update of containerd on a working node to what K3s would generate from the registries file.
 pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inputs: &Inputs<'_>) {
     let Some(wanted) = desired.registries.as_ref().filter(|r| r.live && r.complete) else { return };
     let Some(seen) = inputs.observed.trees.get(&detail.container.id) else { return };
@@ -109,7 +109,7 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
         content: content.into(),
         change: FileChange::Live,
     };
-    // A directory that K3s did not make is somebody else's, and K3s leaves it alone too.
+    // A directory that K3s did not generate is unmanaged, and K3s leaves it unchanged too.
     let generated = |content: &[u8]| content.starts_with(k3s::hosts_toml::HEADER.as_bytes());
     let written =
         seen.iter().filter(|(_, content)| generated(content)).filter_map(|(path, _)| directory(path));
@@ -130,12 +130,17 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
     }
     let name = &detail.container.name;
     let container = Target::of(&detail.container);
-    plan.step(Action::Upload { container, files: stale }, &[], "its registries changed");
-    plan.waits(ConditionType::RegistriesReady, Reason::Updating, format!("{name} is told of its registries"));
+    plan.step(Action::Upload { container, files: stale }, &[], "its registry configuration changed");
+    plan.waits(
+        ConditionType::RegistriesReady,
+        Reason::Updating,
+        format!("updating registry configuration on {name}"),
+    );
 }
 
-/// Says which nodes ask their proxy for a registry of the cluster: those that were made before the cluster used it. What
-/// goes past a proxy is read when a node starts, and no node is replaced for a registry unless a person wants it.
+/// Adds a problem for each node that sends requests for a registry of the cluster to its proxy, since it was created
+/// before the cluster used the registry. NO_PROXY is read at start, and no node is replaced for a registry unless the
+/// user requests it.
 pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let used: BTreeSet<&String> =
         inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.strangers).collect();
@@ -153,16 +158,16 @@ pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, si
             }
             let asked = asked.join(",");
             let message = format!(
-                "{name} asks its proxy for {asked}: it was made before the cluster used that, and what goes past a proxy \
-                 is read when a node starts. Add {asked} to NO_PROXY in spec.{pool}.env, which replaces the {pool} one \
-                 after the other"
+                "{name} sends requests for {asked} to its proxy: nodes read NO_PROXY only when they start, and \
+                 {name} was created before the cluster used it; add {asked} to NO_PROXY in spec.{pool}.env, which \
+                 replaces the {pool} one at a time"
             );
             plan.stalls(ConditionType::RegistriesReady, Reason::RegistryBehindProxy, message);
         }
     }
 }
 
-/// The registry's directory of a `hosts.toml`.
+/// Returns the registry directory of a `hosts.toml`.
 fn directory(path: &str) -> Option<&str> {
     path.strip_prefix(k3s::HOSTS_DIR)?.strip_prefix('/')?.strip_suffix("/hosts.toml")
 }

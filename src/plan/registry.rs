@@ -1,4 +1,4 @@
-//! The plan for a Registry: its volume and its container, which every cluster that uses it connects to its network.
+//! Plan of a Registry: its volume and its container, which every cluster that uses it connects to its network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,58 +41,59 @@ pub mod volume;
 use collection::Course;
 use config::{CONFIG_FILE, DATA, Secrets};
 
-/// What a Registry's plan is made of.
+/// Inputs of the plan of a Registry.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// The valid spec.
     pub valid: &'a ValidRegistry,
-    /// What the Secrets hold that it refers to.
+    /// Contents of the Secrets that it references.
     pub secrets: &'a Secrets,
-    /// Its owner labels.
+    /// Owner labels of the Registry.
     pub owner: &'a Owner,
-    /// What the operator was set up with.
+    /// Settings of the operator.
     pub settings: &'a Settings,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// The last status.
+    /// Last status.
     pub previous: &'a RegistryStatus,
-    /// Host ports that were chosen and that Docker refused.
+    /// Chosen host ports that Docker refused.
     pub refused: &'a BTreeSet<u16>,
-    /// The UIDs of all Registries that there are.
+    /// UIDs of all existing Registries.
     pub living: &'a BTreeSet<String>,
-    /// The garbage collection that the annotation asks for, see [`collection::request`].
+    /// Garbage collection that the annotation requests, see [`collection::request`].
     pub request: Option<&'a str>,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
-/// What a Registry wants.
+/// Desired state of a Registry.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Its container.
+    /// Container of the registry.
     pub container: ContainerSpec,
-    /// Its volume; `None` where the user named an existing one, or a directory of the host.
+    /// Volume of the registry; `None` if the user named an existing one or a host directory.
     pub volume: Option<VolumeSpec>,
-    /// Its directory of the host, instead of a volume.
+    /// Host directory instead of a volume.
     pub host_path: Option<String>,
-    /// Its port on the Docker host.
+    /// Port on the Docker host.
     pub host_port: u16,
 }
 
-/// The name of the volume; `None` where the images are in a directory of the host.
+/// Returns the name of the volume; `None` if the images are in a host directory.
 pub fn volume_name(valid: &ValidRegistry) -> Option<String> {
     let named = || valid.volume_name.clone().unwrap_or_else(|| valid.hostname.clone());
     valid.host_path.is_none().then(named)
 }
 
-/// The name of a container that helps the registry `hostname` for a moment.
+/// Returns the name of a temporary helper container of the registry `hostname`.
 fn helper_name(hostname: &str, what: &str) -> String {
-    // It is the container's host name too.
+    // It is also the host name of the container.
     let room = MAX_HOSTNAME - what.len() - 1;
     format!("{}-{what}", hostname.get(..room).unwrap_or(hostname).trim_end_matches(['.', '-']))
 }
 
-/// What the Registry wants; `None`: the plan's problems say why that can't be told.
+/// Returns the desired state of the Registry; `None` if it cannot be determined, with the reason in the problems of
+/// the plan.
 pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     let Inputs { valid, owner, settings, observed, .. } = *inputs;
     if let Some(path) = &valid.host_path
@@ -142,7 +143,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     })
 }
 
-/// The host port: the user's, the one that was told before, or a free one.
+/// Returns the host port: the one in the spec, the previous one, or a free one.
 fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
     let Inputs { valid, owner, settings, observed, previous, refused, .. } = *inputs;
     let port_range = &settings.port_range;
@@ -164,14 +165,17 @@ fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
         plan.stalls(
             ConditionType::ContainerReady,
             Reason::PortConflict,
-            format!("no host port from {first} to {last} is free: set spec.hostPort, or widen --port-range"),
+            format!(
+                "no free host port between {first} and {last}: all are in use; set spec.hostPort, or widen \
+                --port-range"
+            ),
         );
     }
     port
 }
 
-/// What has to be done so that there is what is desired. Answers what came of a garbage collection, which has to be
-/// told before any of the steps is done.
+/// Plans the transition of a Registry to its desired state. Returns the result of a garbage collection, which must be
+/// in the status before any step is executed.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<GarbageCollectionStatus> {
     let Inputs { owner, observed, .. } = *inputs;
     let site = Site { owner, observed, network: None };
@@ -185,8 +189,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     let own = site.own(&spec.name);
     if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
         let message = format!(
-            "{} is the name of the management cluster's Node, and no registry's: make a new Registry with another \
-             hostname",
+            "{} is the name of the Node of the management cluster; create a new Registry with another hostname",
             spec.name
         );
         plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, message);
@@ -195,7 +198,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));
     let Some(after) = volume::plan(plan, desired, inputs, kept) else { return collected };
     if kept {
-        // A garbage collection that is about to begin needs it still.
+        // A garbage collection that is about to start still needs it.
         if site.own(&helper_name(&spec.name, "gc")).is_some() || !begins(inputs) {
             host_path::forget(plan, desired, &site);
         }
@@ -215,14 +218,14 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     collected
 }
 
-/// Whether a garbage collection is asked for and not done.
+/// Reports whether a garbage collection is requested and not done.
 fn begins(inputs: &Inputs<'_>) -> bool {
     let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
     inputs.request.is_some_and(|request| Some(request) != done) && inputs.valid.proxy.is_none()
 }
 
-/// A replaced registry goes back to the networks of the clusters that use it at the same addresses, in the same
-/// breath; the clusters would see to it too, a moment later.
+/// Plans the connection of a replaced registry to the networks of the clusters that use it, at the same addresses.
+/// The clusters would also connect it, a moment later.
 fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Site<'_>, standing: Standing) {
     let (Standing::Changing(started), Some(old)) = (standing, site.own(&spec.name)) else { return };
     for (network, place) in &old.container.networks {

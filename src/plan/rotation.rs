@@ -1,5 +1,5 @@
-//! Another join token for a cluster that has one: the server exchanges it by K3s's own means, and then all nodes are
-//! replaced one at a time, since each reads its token only when it starts.
+//! Rotation of the join token of an existing cluster: the server rotates it with K3s, and then all nodes are replaced
+//! one at a time, since each reads its token only at start.
 
 use super::{
     desired::Desired,
@@ -16,9 +16,9 @@ use crate::{
     k3s,
 };
 
-/// Exchanges the token that K3s has for the one in the file, which is removed then. Tokens are in files and in variables
-/// of the shell: what engines tell of a command has none in it. When its answer was lost, it is done already. But for
-/// `rm`, the shell does all of it itself: the image of K3s has few programs.
+/// Rotates the token of K3s to the one in the file, and removes the file. Tokens are only in files and shell
+/// variables: the command that engines report contains none. If the response to an earlier rotation was lost, it has
+/// already succeeded. Everything except `rm` is a shell builtin: the image of K3s contains few programs.
 const SCRIPT: &str = concat!(
     "cd /etc/rancher/k3s; IFS= read -r new <token.new; IFS= read -r old <token; [ -n \"$new\" ] && ",
     "{ k3s token rotate --token \"$old\" --new-token \"$new\" || ",
@@ -26,8 +26,7 @@ const SCRIPT: &str = concat!(
     "rm token.new"
 );
 
-/// Plans the exchange of the token, when everything else is done: a cluster in which something is amiss may not come
-/// through it.
+/// Plans the rotation of the token after all other changes: a cluster with other problems may not survive it.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let (Some(next), Some(server)) = (&inputs.refs.next_token, desired.servers.first()) else { return };
     let running = inputs
@@ -35,13 +34,17 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         .own
         .values()
         .find(|d| d.container.name == server.container.name && d.container.state == State::Running);
-    // A host port that somebody else has is no reason to wait.
+    // A host port that is in use does not delay it.
     let settled = plan.steps.is_empty()
         && plan.problems.iter().all(|p| p.condition == ConditionType::LoadBalancerReady)
         && matches!(inputs.observed.child, Child::Reachable(_));
     let condition = ConditionType::ControlPlaneReady;
     let (Some(running), true) = (running, settled) else {
-        plan.waits(condition, Reason::Updating, "the join token is exchanged when everything else is done");
+        plan.waits(
+            condition,
+            Reason::Updating,
+            "waiting for all other changes to complete before rotating the join token",
+        );
         return;
     };
     let container = Target::of(&running.container);
@@ -53,6 +56,6 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     };
     let upload = plan.step(Action::Upload { container: container.clone(), files: vec![file] }, &[], "");
     let command = ["sh", "-c", SCRIPT].map(str::to_owned).to_vec();
-    plan.step(Action::Exec { container, command }, &[upload], "the value of the token's Secret changed");
-    plan.waits(condition, Reason::Updating, "the join token is being exchanged");
+    plan.step(Action::Exec { container, command }, &[upload], "the value in the token Secret changed");
+    plan.waits(condition, Reason::Updating, "rotating the join token");
 }

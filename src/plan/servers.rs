@@ -1,9 +1,8 @@
-//! The servers of a cluster as members of one etcd: who may join and when, who is replaced, who goes, and what there is
-//! to say when too few are left.
+//! Servers of a cluster as members of one etcd cluster: joins, replacement, removal, and loss of quorum.
 //!
-//! One server alone keeps its data in SQLite. As soon as there is to be a second one, the first moves its data to etcd,
-//! and the others join one at a time: etcd has one learner at most, and its majority counts from the moment that a
-//! member is added. Nothing here ever takes a voter away while those that are left could not agree.
+//! A single server stores its data in SQLite. As soon as a second one is desired, the first migrates its data to
+//! etcd, and the others join one at a time: etcd supports one learner, and a member counts for the quorum once it is
+//! added. No plan removes a voter while the remaining ones would lose quorum.
 
 pub mod data_loss;
 pub mod leases;
@@ -41,28 +40,28 @@ use crate::{
     time::after,
 };
 
-/// The voters of a cluster of which most have lost their data.
+/// Voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]
 pub struct Lost<'a> {
-    /// Those whose data is left.
+    /// Servers that still have their data.
     pub left: Vec<&'a str>,
-    /// The others.
+    /// Servers that lost their data.
     pub gone: Vec<&'a str>,
 }
 
-/// What is planned of servers.
+/// Plan of the servers.
 pub struct Servers<'a> {
     desired: &'a Desired,
     inputs: &'a Inputs<'a>,
     site: &'a Site<'a>,
     existing: BTreeMap<usize, Server<'a>>,
     etcd: bool,
-    /// The server that joins now, of which there can be one at a time.
+    /// The server that is joining, at most one at a time.
     joining: Option<String>,
 }
 
 impl<'a> Servers<'a> {
-    /// Of a cluster.
+    /// Creates the plan of a cluster.
     pub fn new(desired: &'a Desired, inputs: &'a Inputs<'a>, site: &'a Site<'a>) -> Self {
         let existing = existing(&desired.names, inputs.owner, inputs.observed, inputs.holders);
         let etcd = in_etcd(desired.servers.len(), &existing);
@@ -85,14 +84,16 @@ impl<'a> Servers<'a> {
         self.inputs.observed.child.state().is_some()
     }
 
-    /// Whether a server serves the cluster: its Node is Ready and, in etcd, it votes.
+    /// Reports whether a server serves the cluster: its Node is Ready and, with etcd, it is a voter and its API
+    /// responds.
     pub fn works(&self, name: &str) -> bool {
         // A Node stays Ready for a while after its container lost its network.
         let works = |d: &ContainerDetail| self.site.is_placed(d) && works(self.inputs.observed, d, self.etcd);
         self.site.own(name).is_some_and(works)
     }
 
-    /// Whether a server can agree with others: it works, or votes and has just written to etcd, whatever its kubelet does.
+    /// Reports whether a server counts for the quorum: it works, or it is a voter and has just written to etcd,
+    /// whatever the state of its kubelet.
     fn agrees(&self, name: &str) -> bool {
         let tells = |d: &ContainerDetail| {
             let node = self.node(name).filter(|n| self.etcd && votes(n));
@@ -101,8 +102,9 @@ impl<'a> Servers<'a> {
         self.works(name) || self.site.own(name).is_some_and(tells)
     }
 
-    /// Whether the others need not wait for a server: it works, or it agrees and has not been Ready for long. One that
-    /// has just come up is about to be, and one whose kubelet has not reported since is about to be started again.
+    /// Reports whether changes of other servers need not wait for a server: it works, or it counts for the quorum and
+    /// has not been Ready for long. A server that has just started will be Ready soon, and one with a kubelet that
+    /// has not reported since will be restarted.
     fn is_counted_on(&self, name: &str) -> bool {
         let repaired = self.inputs.repairs.contains_key(name);
         let old = |d: &ContainerDetail| {
@@ -112,8 +114,8 @@ impl<'a> Servers<'a> {
         self.works(name) || self.site.own(name).is_some_and(old) && self.agrees(name)
     }
 
-    /// Whether a server that has no data may be made and started now; plans what has to be done before, and says what
-    /// it waits for.
+    /// Reports whether a server without data may be created and started now. Plans what must be done before, and adds
+    /// the problem that it waits for.
     pub fn may_begin(&mut self, plan: &mut Plan, name: &str) -> bool {
         let Some(index) = self.index(name).filter(|_| self.etcd) else { return true };
         if self.existing.get(&index).is_some_and(|s| s.data) {
@@ -130,68 +132,73 @@ impl<'a> Servers<'a> {
             .map(|(i, _)| self.name(*i))
             .collect();
         if others.is_empty() {
-            // Whoever comes first begins the cluster: always the same one.
-            return index == 0 || waits(plan, format!("{name} joins when {} votes in etcd", self.name(0)));
+            // The first server initializes the cluster: always the same one.
+            return index == 0
+                || waits(
+                    plan,
+                    format!("waiting for {} to become an etcd voter before {name} joins", self.name(0)),
+                );
         }
         if !self.reachable() {
-            return waits(plan, format!("{name} joins when the cluster's API answers"));
+            return waits(plan, format!("waiting for the API of the cluster before {name} joins"));
         }
         if self.node(name).is_some() {
-            // Its member of etcd goes with its Node. Until then its name is taken there.
-            let message = format!("the data of {name} is lost: what etcd knows of it is being removed");
+            // Its etcd member is removed with its Node. Until then etcd rejects a new member with its name.
+            let message = format!("the data of {name} is lost: removing its etcd member");
             leases::delete_node(plan, name, &[], "its data is lost", self.inputs);
             return waits(plan, message);
         }
         let missing = |other: &String| !self.is_counted_on(other);
         let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
         if let Some(other) = waiting {
-            return waits(plan, format!("{name} joins when {other} votes in etcd"));
+            return waits(plan, format!("waiting for {other} to become an etcd voter before {name} joins"));
         }
         self.joining = Some(name.to_owned());
         true
     }
 
-    /// Says what is missing for a Ready server to be a member.
+    /// Adds the problems of a Ready server that is not a full member yet.
     pub fn judge(&self, plan: &mut Plan, node: &Node, name: &str) {
         if self.etcd && !votes(node) {
-            let message = format!("{name} does not vote in etcd yet");
+            let message = format!("waiting for {name} to become an etcd voter");
             plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         } else if self.etcd && self.site.own(name).is_some_and(|d| !answers(self.inputs.observed, node, d)) {
-            let message = format!("the API of {name} is not up yet");
+            let message = format!("waiting for the API of {name} to respond");
             plan.waits(ConditionType::ControlPlaneReady, Reason::NodeStarting, message);
         }
     }
 
-    /// Plans the removal of a wanted server that was taken out of etcd, as when servers were taken away and are wanted
-    /// again, or somebody deleted its Node: with its data K3s would not start. It comes back as a new one. Whether that
-    /// is under way.
+    /// Plans the removal of a desired server that was removed from etcd, for example after a scale-down that was
+    /// reverted, or because its Node was deleted: K3s would not start with its data. It rejoins as a new member.
+    /// Reports whether this is in progress.
     pub fn is_expelled(&self, plan: &mut Plan, node: &NodeSpec) -> bool {
         let name = &node.container.name;
         if self.is_forgotten(name) {
-            let message = format!("{name} is unknown to the cluster and joins anew");
+            let message = format!("{name} has no Node in the cluster: rejoining it as a new etcd member");
             plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
             match self.site.own(name).filter(|d| d.container.state == State::Running) {
-                // The only one that voted when its Node was deleted votes still, and the others may need it. Started
-                // again, it tells: it makes its Node, or K3s ends, since it was taken out of etcd.
+                // If it was the only voter when its Node was deleted, it is still a voter, and the others may need
+                // it. A restart decides: it recreates its Node, or K3s exits because the server was removed from
+                // etcd.
                 Some(detail) if !self.majority_beside_unknown(name) => {
                     lifecycle::restart(plan, detail, &[], NOT_JOINED)
                 }
-                _ => self.take_away(plan, name, "the cluster does not know it any more"),
+                _ => self.remove(plan, name, "its Node no longer exists"),
             }
             return true;
         }
         let Some(seen) = self.node(name).filter(|n| self.etcd && (n.leaving || n.left)) else { return false };
         let done = if seen.left { "was" } else { "is being" };
-        let message = format!("{name} {done} taken out of etcd and joins anew");
+        let message = format!("{name} {done} removed from etcd and rejoins as a new member");
         plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
         if seen.left {
-            self.take_away(plan, name, "it was taken out of etcd");
+            self.remove(plan, name, "it was removed from etcd");
         }
         true
     }
 
-    /// Whether a server that has been there for a while has no Node, while others serve the cluster. Somebody has
-    /// deleted it: K3s takes a server out of etcd with its Node.
+    /// Reports whether an existing server has no Node for a while although other servers serve the cluster. Its Node
+    /// was deleted from outside: K3s removes a server from etcd with its Node.
     fn is_forgotten(&self, name: &str) -> bool {
         let own = self.index(name);
         let others = || self.existing.keys().filter(|i| Some(**i) != own).any(|i| self.works(&self.name(*i)));
@@ -203,12 +210,12 @@ impl<'a> Servers<'a> {
         self.etcd && self.reachable() && there && self.node(name).is_none() && others()
     }
 
-    /// The names of those of which there is something.
+    /// Returns the names of all existing servers.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.existing.keys().map(|index| self.name(*index))
     }
 
-    /// Whose data is lost, when it is that of most.
+    /// Returns the voters with and without data if most have lost their data.
     pub fn lost(&self) -> Option<Lost<'a>> {
         let voters = self.inputs.holders;
         if !self.etcd || self.reachable() || voters.len() < 2 {
@@ -220,8 +227,8 @@ impl<'a> Servers<'a> {
         (!left.is_empty() && left.len() <= voters.len() / 2).then_some(Lost { left, gone })
     }
 
-    /// Plans the replacement of servers that were made from another spec: one at a time, and one that works only while
-    /// all others do. `after` are the steps that tell the load balancer. Whether servers are still to be replaced.
+    /// Plans the replacement of outdated servers: one at a time, and a working one only while all others work.
+    /// `after` contains the steps that reconfigure the load balancer. Reports whether servers remain to be replaced.
     pub fn roll(
         &self,
         plan: &mut Plan,
@@ -234,7 +241,7 @@ impl<'a> Servers<'a> {
         if servers.is_empty() {
             return false;
         }
-        // Those that do not work first: the others wait for them.
+        // Servers that do not work come first: the others wait for them.
         let (working, idle): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
             servers.iter().copied().partition(|s| self.works(&s.container.name));
         for server in idle.into_iter().chain(working) {
@@ -257,12 +264,12 @@ impl<'a> Servers<'a> {
             let idle =
                 self.existing.keys().map(|i| self.name(*i)).find(|other| other != name && !self.works(other));
             if idle.is_none() && !self.majority_without(name) {
-                let message = format!("{name} is to be replaced, once the others can agree without it");
+                let message = format!("waiting for etcd quorum without {name} before replacing it");
                 plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
             if let Some(other) = idle {
-                let message = format!("{name} is to be replaced, once {other} works");
+                let message = format!("waiting for {other} to be ready before replacing {name}");
                 plan.waits(ConditionType::ControlPlaneReady, Reason::Updating, message);
                 return true;
             }
@@ -276,8 +283,8 @@ impl<'a> Servers<'a> {
         true
     }
 
-    /// Plans the start of a server of another spec, when all of them were stopped together: they come back as they
-    /// were, and then they are replaced one at a time. Whether it did.
+    /// Plans the start of an outdated server if all were stopped together: they start unchanged and are replaced one
+    /// at a time afterwards. Reports whether it did.
     fn wake(&self, plan: &mut Plan, outdated: &[&NodeSpec], name: &str) -> bool {
         let asleep =
             |s: &Server<'_>| s.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts);
@@ -289,29 +296,29 @@ impl<'a> Servers<'a> {
             return false;
         }
         let container = Target::of(&detail.container);
-        plan.step(Action::Start { container }, &[], "it had stopped");
+        plan.step(Action::Start { container }, &[], "it was not running");
         true
     }
 
-    /// Whether a server that does not work, as far as can be seen, may be replaced. One that runs may vote all the same,
-    /// so the others have to be a majority without it. While the API does not answer, nobody knows of one that runs: it
-    /// may be the others' turn to come up, or the load balancer's.
+    /// Reports whether a server that seems not to work may be replaced. A running one may still be a voter, so the
+    /// others must have quorum without it. While the API does not respond, the state of a running server is unknown:
+    /// the cause may be the start of other servers or of the load balancer.
     fn may_be_replaced_unseen(&self, name: &str) -> bool {
         let Some(detail) = self.site.own(name) else { return true };
         let runs = detail.container.state == State::Running && self.site.is_placed(detail);
         let balancer = self.site.own(&self.desired.load_balancer.name);
-        // Off its network it is what keeps the API from answering, however long it runs.
+        // A disconnected load balancer keeps the API from responding, however long it runs.
         let leads = |d: &&ContainerDetail| d.container.state == State::Running && self.site.is_placed(d);
         let balancer = balancer.filter(leads).and_then(|d| d.started_at);
         let started = self.existing.values().filter_map(|s| s.detail?.started_at).max();
         let given_up = |at: Timestamp| self.inputs.now >= after(at.max(started.unwrap_or(at)), REPORT_LIMIT);
-        // One that is about to be started may be all that the others miss.
+        // A server that is about to be started may be the only one missing for quorum.
         let rests = |d: &ContainerDetail| {
             matches!(d.container.state, State::Created | State::Exited) && self.site.is_placed(d)
         };
         let comes = self.existing.values().filter_map(|s| s.detail).any(rests);
         let enough = if self.reachable() {
-            // Of one that is stopped then, nothing would tell any more that it votes.
+            // Once it is stopped, nothing shows that it is a voter.
             !self.may_vote_unseen(name) && self.majority_without(name)
         } else {
             !comes && balancer.is_some_and(given_up)
@@ -319,29 +326,28 @@ impl<'a> Servers<'a> {
         !runs || enough
     }
 
-    /// Whether a Node's server is a member of an etcd in which others vote too. The last voter stays one without its
-    /// Node.
+    /// Reports whether the server of a Node is a member of an etcd cluster with other voters. The last voter remains
+    /// a member without its Node.
     pub fn is_one_of_several(&self, node: &Node) -> bool {
         node.voter.is_some() && self.voters().is_some_and(|v| v > usize::from(node.voter == Some(true)))
     }
 
-    /// Plans that a server whose kubelet never reported leaves etcd, when the others can agree afterwards. It is taken
-    /// away then, and comes back as a new one.
+    /// Plans that a server with a kubelet that never reported leaves etcd, if the others keep quorum. It is then
+    /// removed and rejoins as a new member.
     pub fn expel(&self, plan: &mut Plan, name: &str, detail: &ContainerDetail) {
         if self.may_leave(name) {
             self.leave(plan, detail, &[], NOT_JOINED);
         }
     }
 
-    /// Whether the other servers that can agree are most of those that vote without this one.
+    /// Reports whether the other servers have quorum once this one is no voter.
     fn may_leave(&self, name: &str) -> bool {
         let own = usize::from(self.node(name).is_some_and(|n| n.voter == Some(true)));
         self.voters().is_some_and(|voters| self.others_are_most(name, voters - own))
     }
 
-    /// Whether a server joins etcd, and may vote there already: K3s makes it a voter before its Node is there, which
-    /// alone tells of it, and by which alone it can leave again. One that ends and is started again has its time only
-    /// once.
+    /// Reports whether a server is joining etcd and may already be a voter: K3s makes it a voter before its Node
+    /// exists, and only the Node shows that and lets it leave. Restarts after an exit do not extend its time.
     fn may_vote_unseen(&self, name: &str) -> bool {
         let silent = self.node(name).is_none_or(|n| n.voter.is_none());
         let young = |at: Timestamp| self.inputs.now < after(at, REPORT_LIMIT);
@@ -349,29 +355,30 @@ impl<'a> Servers<'a> {
         self.etcd && silent && self.site.own(name).is_some_and(joins)
     }
 
-    /// Whether there is another one.
+    /// Reports whether there are at least two servers.
     pub fn are_several(&self) -> bool {
         self.existing.len() > 1
     }
 
-    /// How many vote in etcd, by what the cluster tells. One that is lost with its data counts until its Node is gone.
+    /// Returns the number of voters of etcd according to the cluster. A voter that lost its data counts until its
+    /// Node is deleted.
     fn voters(&self) -> Option<usize> {
         let state = self.inputs.observed.child.state()?;
         Some(state.nodes.values().filter(|n| n.voter == Some(true)).count())
     }
 
-    /// Whether the other servers that can agree are most of so many voters.
+    /// Reports whether the other servers that count for the quorum are most of `voters`.
     fn others_are_most(&self, name: &str, voters: usize) -> bool {
         let others = self.names().filter(|other| other != name);
         others.filter(|other| self.agrees(other)).count() * 2 > voters
     }
 
-    /// Whether the other servers that can agree are most of all that vote, also if this one does, of which there is no Node.
+    /// Reports whether the other servers have quorum even if this one, which has no Node, is a voter.
     fn majority_beside_unknown(&self, name: &str) -> bool {
         self.voters().is_some_and(|voters| self.others_are_most(name, voters + 1))
     }
 
-    /// Whether the other servers that can agree are most of all that vote, or may.
+    /// Reports whether the other servers have quorum among all current and potential voters.
     pub fn majority_without(&self, name: &str) -> bool {
         let unseen = self.names().filter(|other| other != name && self.may_vote_unseen(other)).count();
         self.voters().is_some_and(|voters| self.others_are_most(name, voters + unseen))
@@ -385,22 +392,26 @@ impl<'a> Servers<'a> {
         let to = versions::of_image(image).map_or_else(|| "another-image".into(), |v| versions::tag(&v));
         let container = Target::of(&detail.container);
         let command = ["k3s", "etcd-snapshot", "save", &format!("--name=before-{to}")].map(String::from);
-        Some(plan.step(Action::Exec { container, command: command.into() }, &[], "before the upgrade"))
+        Some(plan.step(
+            Action::Exec { container, command: command.into() },
+            &[],
+            "etcd snapshot before the upgrade",
+        ))
     }
 
-    /// Plans the removal of servers that are no longer wanted, the newest first, one at a time: drained, taken out of
-    /// etcd while it runs (two members can't agree on anything when one of them is stopped first), then stopped.
+    /// Plans the removal of surplus servers, the newest first, one at a time: drained, removed from etcd while
+    /// running (two members lose quorum if one of them is stopped first), then stopped.
     pub fn shrink(&self, plan: &mut Plan, after: &[usize]) {
         let wanted = self.desired.servers.len();
         let mut surplus: BTreeSet<usize> = self.existing.keys().copied().filter(|i| *i >= wanted).collect();
         if let Some(state) = self.inputs.observed.child.state() {
             surplus.extend(state.nodes.keys().filter_map(|n| self.index(n)).filter(|i| *i >= wanted));
         }
-        // One that does not run goes first: the others have their majority without it.
+        // A server that is not running is removed first: the others have quorum without it.
         let rests =
             |i: &&usize| self.site.own(&self.name(**i)).is_none_or(|d| d.container.state != State::Running);
         let resting = surplus.iter().rev().find(rests).filter(|_| self.reachable());
-        // Then one that runs and takes no part: the more of the voters are left that agree on the others.
+        // Then a running one that is not healthy: more healthy voters remain for the removal of the others.
         let silent = |i: &&usize| !self.agrees(&self.name(**i));
         let next = resting.or_else(|| surplus.iter().rev().find(silent)).or(surplus.last());
         let Some(index) = next else { return };
@@ -408,15 +419,15 @@ impl<'a> Servers<'a> {
         let waits = |plan: &mut Plan, message: String| {
             plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
         };
-        waits(plan, format!("{name} is being taken away"));
+        waits(plan, format!("removing {name}"));
         if !self.reachable() {
             surplus.iter().for_each(|index| self.bring_back(plan, *index));
-            return waits(plan, format!("{name} is taken away when the cluster's API answers"));
+            return waits(plan, format!("waiting for the API of the cluster before removing {name}"));
         }
         if resting.is_some() {
             let asleep =
                 self.site.own(&name).filter(|d| self.site.is_placed(d) && self.may_vote_unseen(&name));
-            let why = "it has to leave etcd, which it can while it runs";
+            let why = "it can only leave etcd while it is running";
             let wake = asleep.and_then(|d| match d.container.state {
                 State::Exited if d.restarts => Some(Action::Start { container: Target::of(&d.container) }),
                 State::Paused => Some(Action::Unpause { container: Target::of(&d.container) }),
@@ -424,7 +435,7 @@ impl<'a> Servers<'a> {
             });
             match wake {
                 Some(action) => drop(plan.step(action, &[], why)),
-                None => self.take_away(plan, &name, "the cluster has fewer servers now"),
+                None => self.remove(plan, &name, "it is a surplus server"),
             }
             return;
         }
@@ -432,27 +443,30 @@ impl<'a> Servers<'a> {
         let works = self.works(&name);
         let node = self.node(&name);
         if let Some(missing) = stays.into_iter().find(|s| !self.is_counted_on(s)) {
-            return waits(plan, format!("{name} is taken away once {missing} works"));
+            return waits(plan, format!("waiting for {missing} to be ready before removing {name}"));
         }
         if let Some(node) = node.filter(|n| n.voter.is_some() && !n.left) {
             let runs = self.site.own(&name).filter(|d| d.container.state == State::Running);
             if node.leaving && runs.is_some() {
-                return waits(plan, format!("{name} is being taken out of etcd"));
+                return waits(plan, format!("removing {name} from etcd"));
             }
             if let Some(detail) = runs {
                 if !self.may_leave(&name) {
-                    return waits(plan, format!("{name} is taken away once the others can agree without it"));
+                    return waits(plan, format!("waiting for etcd quorum without {name} before removing it"));
                 }
                 if works && !drained(plan, &name, ConditionType::ControlPlaneReady, self.inputs) {
                     return;
                 }
-                return self.leave(plan, detail, after, "the cluster has fewer servers now");
+                return self.leave(plan, detail, after, "it is a surplus server");
             }
         }
         if self.may_vote_unseen(&name) {
-            return waits(plan, format!("{name} is taken away once it tells whether it votes"));
+            return waits(
+                plan,
+                format!("waiting for {name} to report whether it is an etcd voter before removing it"),
+            );
         }
-        self.take_away(plan, &name, "the cluster has fewer servers now");
+        self.remove(plan, &name, "it is a surplus server");
     }
 
     /// Plans what brings a surplus server back to work while the API does not respond. Stopped or off its network, a
@@ -484,16 +498,16 @@ impl<'a> Servers<'a> {
         plan.step(Action::Start { container: container() }, &last, why);
     }
 
-    /// Plans that K3s takes a server out of etcd while it runs.
+    /// Plans that K3s removes a running server from etcd.
     pub fn leave(&self, plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
         let name = detail.container.name.clone();
-        // K3s would join again when it is started.
+        // K3s would rejoin after a restart.
         let container = Target::of(&detail.container);
         let keep = plan.step(Action::SetRestart { container, restart: false }, after, "");
         plan.step(Action::LeaveEtcd { node: name }, &[keep], why);
     }
 
-    fn take_away(&self, plan: &mut Plan, name: &str, why: &str) {
+    fn remove(&self, plan: &mut Plan, name: &str, why: &str) {
         lifecycle::take_away(plan, name, why, self.inputs, self.site, &[]);
     }
 }

@@ -7,29 +7,29 @@ use jiff::SignedDuration;
 
 use super::management::Management;
 
-/// What the operator was set up with.
+/// Settings of the operator.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The node image without tag.
+    /// Node image without a tag.
     pub node_image_repository: String,
-    /// The K3s version of clusters that name none.
+    /// K3s version of clusters without one in the spec.
     pub default_version: String,
-    /// The load balancer's image.
+    /// Image of load balancers.
     pub load_balancer_image: String,
-    /// The image of registries that name none.
+    /// Image of registries without one in the spec.
     pub registry_image: String,
-    /// Where subnets are taken from, /24 each.
+    /// Pool from which subnets are allocated, /24 each.
     pub network_pool: Ipv4Net,
-    /// Where specs may choose a subnet, beside the pool.
+    /// Subnets that specs may choose besides the pool.
     pub allowed_subnets: Vec<Ipv4Net>,
-    /// Where host ports are taken from.
+    /// Range from which host ports are allocated.
     pub port_range: RangeInclusive<u16>,
-    /// The resolvers that Pods of created clusters use.
+    /// Resolvers that Pods of created clusters use.
     pub node_dns: Vec<String>,
-    /// The management cluster's own Node.
+    /// Node of the management cluster.
     pub management: Management,
-    /// The directories of the host that specs may mount something below of.
+    /// Directories of the Docker host below which specs may mount directories.
     pub allowed_host_paths: Vec<String>,
-    /// How long a Node may be NotReady before its node is repaired; `None` for ever.
+    /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub node_repair_after: Option<SignedDuration>,
 }

@@ -1,4 +1,4 @@
-//! A plan: what has to be done, in an order that can be cut short anywhere, and why the object is not as desired.
+//! A plan: steps in an order that can be interrupted anywhere, and the reasons why the object is not as desired.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,42 +15,43 @@ use crate::{
     k3s::manifests::ObjectRef,
 };
 
-/// What has to be done, and what stands in the way.
+/// Steps to execute and problems.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// What to do, in topological order.
+    /// Steps in topological order.
     pub steps: Vec<Step>,
-    /// Images to fetch in the background. Steps that need them come in a later plan.
+    /// Images to pull in the background. Steps that need them are in a later plan.
     pub pulls: Vec<String>,
-    /// Images to put into nodes in the background.
+    /// Images to import on nodes in the background.
     pub imports: Vec<Import>,
-    /// Why the object is not as desired; empty and no steps: it is.
+    /// Reasons why the object is not as desired. Without steps and problems, it is.
     pub problems: Vec<Problem>,
-    /// The first condition that can't be judged yet, since the plan did not get that far.
+    /// First condition that cannot be evaluated yet, since the plan did not get that far.
     pub unjudged: Option<ConditionType>,
-    /// The server that is etcd's only member now, since it was reset.
+    /// Server that is the only member of etcd after a reset.
     pub reset: Option<String>,
-    /// What people should know and need not act on, for an Event.
+    /// Information for the user that needs no action, for an Event.
     pub notes: Vec<String>,
-    /// What goes on though it would not be begun any more, and what to do about it, for an Event of type Warning.
+    /// State that is kept although it would not be created any more, and what to do about it, for an Event of type
+    /// Warning.
     pub warnings: Vec<String>,
-    /// The repairs of nodes, with those that are planned: to be in the status before they are done.
+    /// Repairs of nodes including the planned ones, which must be in the status before they are executed.
     pub repairs: Record,
-    /// Whether what is known of the cluster's data is forgotten, since it is lost and a new cluster takes its place. Nothing
-    /// is created before that is in the status.
+    /// True if the record of the data of the cluster is discarded because the data is lost and a new cluster replaces
+    /// it. Nothing is created before the status is written.
     pub forgets: bool,
-    /// When to look again at the latest, where nothing is under way that is looked at often anyway.
+    /// Latest time for another look, if nothing is in progress that is observed frequently anyway.
     pub again: Option<Timestamp>,
 }
 
-/// One thing to do. It carries all that is needed to do it.
+/// A step with everything that its execution needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// The steps, by index, that must have succeeded before; always smaller than the step's own index.
+    /// Indices of the steps that must have succeeded before; always smaller than the index of the step.
     pub after: Vec<usize>,
-    /// Why, in words for the Event; empty for steps that are parts of another one.
+    /// Reason for the Event; empty for steps that are part of another one.
     pub why: String,
 }
 
@@ -101,17 +102,17 @@ pub enum Action {
     RemoveContainer {
         container: Target,
     },
-    /// Fails unless one of these files is there. What follows is not done on volumes that have lost what they held.
+    /// Fails unless one of these files exists. Subsequent steps are not executed on volumes that lost their content.
     Expect {
         container: Target,
         one_of: Vec<String>,
     },
-    /// Whether the engine starts it again when it ends by itself.
+    /// Sets whether the engine restarts the container after it exits.
     SetRestart {
         container: Target,
         restart: bool,
     },
-    /// Run a command in it, which has to end well.
+    /// Runs a command in the container, which must succeed.
     Exec {
         container: Target,
         command: Vec<String>,
@@ -135,7 +136,7 @@ pub enum Action {
     LeaveEtcd {
         node: String,
     },
-    /// Give a Lease of K3s's own controllers back for a server that has ended, as it was seen.
+    /// Releases a Lease of a K3s controller that an exited server holds, at the observed version.
     ReleaseLease {
         name: String,
         holder: String,
@@ -155,21 +156,21 @@ pub enum Action {
 /// A container to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its name.
+    /// Name of the container.
     pub name: String,
-    /// Its id; `None` for the one that an earlier step of the plan makes.
+    /// ID of the container; `None` for one that an earlier step of the plan creates.
     pub id: Option<String>,
 }
 
 impl Target {
-    /// A container that is there.
+    /// Returns the target for an existing container.
     pub fn of(container: &Container) -> Self {
         Self { name: container.name.clone(), id: Some(container.id.clone()) }
     }
 }
 
 impl Action {
-    /// The name of the action, for metrics.
+    /// Returns the name of the action for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::CreateNetwork(_) => "CreateNetwork",
@@ -201,7 +202,7 @@ impl Action {
         }
     }
 
-    /// The name of what is acted on.
+    /// Returns the name of the resource that is acted on.
     pub fn subject(&self) -> &str {
         match self {
             Self::CreateNetwork(spec) => &spec.name,
@@ -234,7 +235,7 @@ impl Action {
 }
 
 impl fmt::Display for Action {
-    /// A line such as `Start k3d-dev-agent-0`.
+    /// Formats a line such as `Start k3d-dev-agent-0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeleteObject { object, .. } => write!(f, "{} {object}", self.kind()),
@@ -243,107 +244,107 @@ impl fmt::Display for Action {
     }
 }
 
-/// Why the object is not as desired.
+/// A reason why the object is not as desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The type of the condition that is not met.
+    /// Type of the condition that is not met.
     pub condition: ConditionType,
-    /// The condition's reason.
+    /// Reason of the condition.
     pub reason: Reason,
-    /// A sentence for people.
+    /// Message for users.
     pub message: String,
-    /// What it means for the condition, and who ends it.
+    /// Effect on the condition.
     pub verdict: Verdict,
 }
 
-/// What a problem means for its condition.
+/// Effect of a problem on its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is False for now: the operator is at work, or the cause can end by itself.
+    /// False for now: the operator is working on it, or the cause may be temporary.
     Waits,
-    /// It is False until a person changes something, in the spec or on the host.
+    /// False until the user changes the spec or the host.
     Stalls,
-    /// It can't be judged: what would tell does not answer, or nobody looks.
+    /// Unknown: the source of the information does not respond or is not observed.
     Unknown,
 }
 
 impl Problem {
-    /// A problem that ends by itself.
+    /// Creates a problem that needs no intervention.
     pub fn waits(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Waits }
     }
 
-    /// A problem that only a person can end.
+    /// Creates a problem that needs user intervention.
     pub fn stalls(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Stalls }
     }
 
-    /// A condition that can't be judged.
+    /// Creates a problem for a condition that cannot be evaluated.
     pub fn unknown(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { condition, reason, message: message.into(), verdict: Verdict::Unknown }
     }
 
-    /// Whether a person must act.
+    /// Reports whether the problem needs user intervention.
     pub fn stalled(&self) -> bool {
         self.verdict == Verdict::Stalls
     }
 }
 
 impl Plan {
-    /// Adds a step and answers its index.
+    /// Adds a step and returns its index.
     pub fn step(&mut self, action: Action, after: &[usize], why: impl Into<String>) -> usize {
         self.steps.push(Step { action, after: after.to_vec(), why: why.into() });
         self.steps.len() - 1
     }
 
-    /// Adds a problem that goes by itself.
+    /// Adds a problem that needs no intervention.
     pub fn waits(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::waits(condition, reason, message));
     }
 
-    /// Adds a problem that only a person can solve.
+    /// Adds a problem that needs user intervention.
     pub fn stalls(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::stalls(condition, reason, message));
     }
 
-    /// Adds a condition that can't be judged.
+    /// Adds a problem for a condition that cannot be evaluated.
     pub fn unknown(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::unknown(condition, reason, message));
     }
 
-    /// Whether there is nothing to do and nothing to wait for.
+    /// Reports whether there is nothing to do and nothing to wait for.
     pub fn is_settled(&self) -> bool {
         let background = self.pulls.is_empty() && self.imports.is_empty();
         self.steps.is_empty() && background && self.problems.is_empty()
     }
 }
 
-/// An image that is to be put into a node.
+/// An image to import on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// The node.
+    /// Node to import on.
     pub container: Target,
-    /// The image's reference on the Docker host.
+    /// Reference of the image on the Docker host.
     pub image: String,
-    /// Its id there.
+    /// ID of the image on the Docker host.
     pub id: String,
 }
 
-/// The repairs of a node since it was last Ready for as long as it may be NotReady.
+/// Repairs of a node since it was last Ready for long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repairs {
-    /// How many.
+    /// Number of repairs.
     pub count: u32,
-    /// When the last one began.
+    /// Start of the last repair.
     pub last: Timestamp,
 }
 
 impl Repairs {
-    /// As a status tells it.
+    /// Returns the repairs for a status.
     pub fn told(&self) -> NodeRepairs {
         NodeRepairs { count: self.count.try_into().unwrap_or(i32::MAX), last: Some(Time(self.last)) }
     }
 }
 
-/// Repairs by the names of nodes.
+/// Repairs by node name.
 pub type Record = BTreeMap<String, Repairs>;

@@ -1,27 +1,27 @@
-//! A LocalCluster as a reconcile knows it before it looks at Docker in detail: plain values.
+//! A LocalCluster before Docker is observed in detail: plain values.
 
 use jiff::Timestamp;
 
 use super::{owner::Owner, refs::Refs, settings::Settings, validate::Valid};
 use crate::api::LocalClusterStatus;
 
-/// A LocalCluster under reconciliation, with everything that is known of it before Docker is looked at in detail.
+/// A LocalCluster under reconciliation, with everything that is known before Docker is observed in detail.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The valid spec.
     pub valid: &'a Valid,
-    /// Its owner labels.
+    /// Owner labels of the cluster.
     pub owner: &'a Owner,
-    /// The operator's settings.
+    /// Settings of the operator.
     pub settings: &'a Settings,
     /// The contents of what the spec references.
     pub refs: &'a Refs,
-    /// The last status.
+    /// Last status.
     pub previous: &'a LocalClusterStatus,
-    /// The object's generation.
+    /// Generation of the object.
     pub generation: i64,
-    /// The server that the annotation `localcluster.dev/reset-quorum` names.
+    /// Server that the annotation `localcluster.dev/reset-quorum` names.
     pub reset_quorum: Option<&'a str>,
-    /// The time, which only bounds how long something may take.
+    /// Current time, which only limits durations.
     pub now: Timestamp,
 }

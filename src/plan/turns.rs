@@ -1,5 +1,5 @@
-//! Clusters that are started at the same time. A K3s server needs some ten seconds of a core until it works; twenty that
-//! start together on two cores are all silent for minutes, and Docker with them. So each cluster has its turn.
+//! Turns of clusters that start at the same time. A K3s server needs about ten seconds of a CPU until it works;
+//! twenty that start together on two CPUs are all silent for minutes, and so is Docker.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -18,8 +18,8 @@ use crate::{
     docker::{engine::ContainerDetail, spec::Role},
 };
 
-/// Whether the plan begins a cluster: it makes or starts a server where none was ever started, or where all rest since
-/// the cluster was stopped. What died by itself is repaired at once.
+/// Reports whether the plan starts a cluster: it creates or starts a server when none was ever started, or when all
+/// are stopped since the cluster was stopped. A server that exited is repaired without a turn.
 pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[Condition]) -> bool {
     let server = |name: &str| desired.names.parse_server(name).is_some();
     let mut servers = observed.own.values().filter(|d| server(&d.container.name));
@@ -38,8 +38,8 @@ pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[C
         })
 }
 
-/// Whether a cluster that was begun works, so that the next one may begin; or does all that it can, until somebody
-/// installs a network plugin.
+/// Reports whether a started cluster works, so that the next one may start. A cluster that only lacks a network
+/// plugin counts as working.
 pub fn works(observed: &Observed) -> bool {
     let lacks = |detail: &ContainerDetail| {
         let node = observed.node(&detail.container.name);
@@ -48,11 +48,10 @@ pub fn works(observed: &Observed) -> bool {
     observed.own.values().any(|detail| health::works(observed, detail) || lacks(detail))
 }
 
-/// What is said of a cluster that has to wait.
-const WAITS: &str =
-    "other clusters are starting on this Docker host, as many as it has cores; this one follows";
+/// Message about a cluster that is queued.
+const WAITS: &str = "queued: as many clusters as the host has CPUs are already starting";
 
-/// Leaves for later what the plan would do, but for the network.
+/// Defers the steps of the plan, except for the network.
 pub fn wait(plan: &mut Plan) {
     plan.steps.retain(|step| matches!(step.action, Action::CreateNetwork(_)));
     for problem in

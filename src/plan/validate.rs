@@ -1,7 +1,7 @@
-//! From a spec as it was written to values that can be used as they are.
+//! Parsing of specs into values.
 //!
-//! The schema refuses all of this with the same words already. It is checked here as well, since an object can be
-//! older than a rule, and since parsing is checking.
+//! The schema refuses invalid specs with the same messages. They are also checked here, since an object can be older
+//! than a rule, and since parsing validates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,67 +39,67 @@ use crate::{
     k3s::{networks::Networks, registries::named},
 };
 
-/// A LocalCluster's spec, parsed.
+/// Parsed spec of a LocalCluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valid {
-    /// The names on the Docker host.
+    /// Names on the Docker host.
     pub names: ClusterNames,
-    /// The K3s version, where the spec names one.
+    /// K3s version, if the spec names one.
     pub version: Option<String>,
-    /// The node image, where the spec names one; there is no version then.
+    /// Node image, if the spec names one; there is no version then.
     pub image: Option<String>,
-    /// Whether it is to be stopped.
+    /// True if the cluster is stopped.
     pub stopped: bool,
-    /// What happens when its data is lost.
+    /// Policy for lost data.
     pub on_data_loss: DataLoss,
-    /// The Secret for pulling the node image.
+    /// Secret with the credentials for the node image.
     pub image_pull_secret: Option<String>,
-    /// The servers.
+    /// Servers.
     pub servers: ValidPool,
-    /// The agents.
+    /// Agents.
     pub agents: ValidPool,
-    /// The user's own join token.
+    /// Join token of the user.
     pub token: Option<SecretKeyRef>,
-    /// The subnet, where the spec names one.
+    /// Subnet, if the spec names one.
     pub subnet: Option<Ipv4Net>,
-    /// Where Pods and Services are.
+    /// Pod and Service networks.
     pub networks: Networks,
-    /// The host address of the API.
+    /// Host address of the API.
     pub api_ip: Ipv4Addr,
-    /// The host port of the API, where the spec names one.
+    /// Host port of the API, if the spec names one.
     pub api_port: Option<u16>,
-    /// Further names and addresses in the API's serving certificate.
+    /// Additional names and addresses in the serving certificate of the API.
     pub sans: Vec<String>,
-    /// The published ports.
+    /// Published ports.
     pub ports: Vec<ValidPort>,
-    /// What the nodes pull from.
+    /// Registries that the nodes pull from.
     pub registries: ValidRegistries,
-    /// Files that go into the nodes.
+    /// Files to write to the nodes.
     pub files: Vec<ValidFile>,
-    /// The images of the Docker host that are to be in all nodes.
+    /// Images of the Docker host to import on all nodes.
     pub preload_images: Vec<String>,
-    /// The manifests that K3s is to apply.
+    /// Manifests that K3s applies.
     pub manifests: Vec<ValidManifest>,
-    /// The addresses of names that nodes and Pods resolve.
+    /// Addresses of names that nodes and Pods resolve.
     pub host_aliases: BTreeMap<String, IpAddr>,
 }
 
 impl Valid {
-    /// The paths of the files that the spec puts into nodes, and that a registries file may name.
+    /// Returns the paths of files that the spec writes to nodes, which a registries file may reference.
     pub fn paths(&self) -> BTreeSet<String> {
         let given = self.files.iter().map(|f| f.path.clone());
         given.chain(named(&self.registries.typed).into_iter().map(str::to_owned)).collect()
     }
 }
 
-/// Nodes of one kind.
+/// A pool of nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidPool {
-    /// How many.
+    /// Number of nodes.
     pub count: usize,
-    /// How many of them may be out of service while they are replaced.
+    /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
-    /// Further K3s arguments.
+    /// Additional K3s arguments.
     pub args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -109,20 +109,20 @@ pub struct ValidPool {
     pub taints: Vec<String>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
-    /// CPU limit in billionths of a core.
+    /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
-    /// Limits of processes, by name.
+    /// Process limits, by name.
     pub ulimits: BTreeMap<String, Limit>,
-    /// Directories of the host, by where they are in the nodes.
+    /// Host directories, by path in the nodes.
     pub volumes: BTreeMap<String, Bind>,
-    /// GPUs of the host.
+    /// GPUs of the Docker host.
     pub gpus: Option<Gpus>,
 }
 
-/// What is wrong with a spec, each as `path: what to write instead`.
+/// Errors of a spec, each as `path: what is required`.
 pub type Problems = Vec<String>;
 
-/// Parses a LocalCluster's spec.
+/// Parses the spec of a LocalCluster.
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
     let mut c = Checker::default();
     c.shape("metadata.name", name, pattern::LABEL, 63, text::NAME);
@@ -210,7 +210,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     })
 }
 
-/// The same for one that has this name on the Docker host, whatever the rule is by which names are chosen.
+/// Parses the spec of a cluster that already has this name on the Docker host, whatever the current naming rule is.
 pub fn local_cluster_called(
     namespace: &str,
     name: &str,
@@ -221,7 +221,7 @@ pub fn local_cluster_called(
     local_cluster(namespace, name, &LocalClusterSpec { cluster_name, ..spec.clone() })
 }
 
-/// Collects problems. What can't be parsed becomes some value, which nobody sees since there is a problem.
+/// Collects errors. Unparsable fields get a placeholder value, which is discarded because of the error.
 #[derive(Default)]
 struct Checker {
     problems: Problems,
@@ -318,7 +318,7 @@ impl Checker {
     }
 
     fn subnet(&mut self, path: &str, subnet: &str) -> Option<Ipv4Net> {
-        // Written back it has to be the same: ipnet takes 172.31.016.0 too, which some read as octal.
+        // The canonical form must be equal: ipnet accepts 172.31.016.0 too, which some parsers read as octal.
         let sound =
             |n: &Ipv4Net| (16..=25).contains(&n.prefix_len()) && n.trunc() == *n && n.to_string() == subnet;
         let net: Option<Ipv4Net> = subnet.parse().ok().filter(sound);
@@ -331,7 +331,7 @@ impl Checker {
     }
 }
 
-/// The name of the flag in `--name=value`, without hyphens.
+/// Returns the name of the flag in `--name=value`, without hyphens.
 fn flag(arg: &str) -> &str {
     let name = arg.trim_start_matches('-');
     name.split_once('=').map_or(name, |(name, _)| name)
@@ -345,7 +345,7 @@ fn whole(pattern: &str) -> Regex {
     Regex::new(&format!("^(?:{pattern})$")).expect("a pattern of our own is one")
 }
 
-/// Whether the whole of `value` has the shape of `pattern`, one of [`pattern`]'s.
+/// Reports whether `value` matches a `pattern` of [`pattern`] completely.
 fn is(pattern: &'static str, value: &str) -> bool {
     static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
         LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());

@@ -1,4 +1,4 @@
-//! The status of a LocalCluster.
+//! Status of a LocalCluster.
 
 use super::{Moment, judge};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// The conditions of a LocalCluster, in the order in which `Ready` looks at them: causes before effects.
+/// Conditions of a LocalCluster in the order in which `Ready` evaluates them: causes before effects.
 pub(super) const CLUSTER: [ConditionType; 11] = [
     ConditionType::Accepted,
     ConditionType::ResolvedRefs,
@@ -46,8 +46,8 @@ pub(super) const CLUSTER: [ConditionType; 11] = [
     ConditionType::KubeconfigReady,
 ];
 
-/// A LocalCluster of which nothing is known but its problems: invalid, without Docker, without what it refers to.
-/// `unknown` as the first condition that can't be judged.
+/// Returns the status of a LocalCluster that could not be observed: its spec is invalid, Docker does not respond, or
+/// references are missing. `unknown` is the first condition that cannot be evaluated.
 pub fn cluster_blocked(
     previous: &LocalClusterStatus,
     problems: &[Problem],
@@ -55,7 +55,7 @@ pub fn cluster_blocked(
     moment: Moment,
 ) -> LocalClusterStatus {
     let mut status = previous.clone();
-    // Of another spec they are counted anew.
+    // Repairs under another spec do not count.
     if status.observed_generation != Some(moment.generation) {
         status.nodes.iter_mut().for_each(|n| n.repairs = None);
     }
@@ -64,25 +64,25 @@ pub fn cluster_blocked(
     status
 }
 
-/// What a LocalCluster's status is made of.
+/// Inputs of the status of a LocalCluster.
 pub struct ClusterView<'a> {
     /// The cluster.
     pub subject: &'a Subject<'a>,
-    /// What was allocated.
+    /// The allocation.
     pub allocation: &'a Allocation,
-    /// What is wanted.
+    /// The desired state.
     pub desired: &'a Desired,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// What was decided.
+    /// The decision.
     pub decision: &'a Decision,
-    /// The problems of the decision and the failures of its steps.
+    /// Problems of the decision and of failed steps.
     pub problems: &'a [Problem],
-    /// The name of the Secret with the kubeconfig, once it is there.
+    /// Name of the kubeconfig Secret once it exists.
     pub kubeconfig_secret: Option<&'a str>,
 }
 
-/// The status of a LocalCluster.
+/// Returns the status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
     let ClusterView { subject, allocation, desired, observed, decision, problems, kubeconfig_secret } = *view;
     let Subject { valid, owner, refs, .. } = *subject;
@@ -103,7 +103,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         })
         .chain(leaving(desired, observed))
         .collect();
-    // Also one that is to be replaced serves until it is.
+    // A load balancer that is about to be replaced still serves.
     let serves = |name: &String| observed.own_named(name).is_some_and(|d| works(observed, d));
     let pool = |role, specs: &[NodeSpec]| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -116,12 +116,12 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     };
 
     let balancer = observed.own_named(&desired.load_balancer.name);
-    // One that was started had its ports then, and has them again.
+    // A load balancer that was started had its ports then, and gets them again.
     let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
     let wanted = &desired.load_balancer.ports;
     let is_api = |p: &&Published| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
     let published = |p: &&Published| made.is_some_and(|made| made.contains(p));
-    // One that somebody else has is not wanted of Docker now. It is kept for when it is free again.
+    // A port that is in use is not requested from Docker now. It is kept until it is free again.
     let api_port = match wanted.iter().find(is_api).filter(published) {
         Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),
         None => previous.api_port.clone(),
@@ -170,8 +170,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     }
 }
 
-/// The servers that vote in etcd, as they were last seen, and those that may by the time that it is read: a container
-/// that was started joins as soon as it can.
+/// Returns the voters of etcd as last observed, and the servers that may be voters soon: a started container joins as
+/// soon as possible.
 fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus) -> Vec<String> {
     let Some(state) = observed.child.state() else { return previous.voters.clone() };
     let server = |name: &str| desired.names.parse_server(name).is_some();
@@ -182,7 +182,7 @@ fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus)
     all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
-/// Registry objects in use, then containers of others.
+/// Returns the Registry objects in use, followed by unmanaged containers.
 fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
     let names = refs.registries.iter().map(|r| &r.name);
     let names = names.chain(valid.registries.containers.iter().map(|c| &c.name));
@@ -200,13 +200,13 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
         .collect()
 }
 
-/// The URL of the API on the Docker host. An address that stands for all is no address to connect to.
+/// Returns the URL of the API on the Docker host. Clients cannot connect to the unspecified address.
 pub fn host_url(host_ip: &str, port: i32) -> String {
     let host = if host_ip == "0.0.0.0" { "127.0.0.1" } else { host_ip };
     format!("https://{host}:{port}")
 }
 
-/// The URL of the API on the cluster's network.
+/// Returns the URL of the API on the network of the cluster.
 pub fn network_url(allocation: &Allocation) -> String {
     format!("https://{}:{API_PORT}", allocation.addresses.load_balancer())
 }
@@ -235,7 +235,7 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
     }
 }
 
-/// Nodes that are no longer wanted and still there.
+/// Returns surplus nodes that still exist.
 fn leaving<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = NodeStatus> + 'a {
     observed.own.values().filter_map(|d| {
         let (role, index) = desired.names.parse_node(&d.container.name)?;

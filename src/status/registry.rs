@@ -1,4 +1,4 @@
-//! The status of a Registry.
+//! Status of a Registry.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -15,7 +15,7 @@ use crate::{
     plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry},
 };
 
-/// The conditions of a Registry, in the order in which `Ready` looks at them: causes before effects.
+/// Conditions of a Registry in the order in which `Ready` evaluates them: causes before effects.
 pub(super) const REGISTRY: [ConditionType; 5] = [
     ConditionType::Accepted,
     ConditionType::ResolvedRefs,
@@ -24,7 +24,8 @@ pub(super) const REGISTRY: [ConditionType; 5] = [
     ConditionType::Reachable,
 ];
 
-/// A Registry of which nothing is known but its problems, with `unknown` as the first condition that can't be judged.
+/// Returns the status of a Registry that could not be observed. `unknown` is the first condition that cannot be
+/// evaluated.
 pub fn registry_blocked(
     previous: &RegistryStatus,
     problems: &[Problem],
@@ -37,23 +38,23 @@ pub fn registry_blocked(
     status
 }
 
-/// What a Registry's status is made of.
+/// Inputs of the status of a Registry.
 pub struct RegistryView<'a> {
     /// The valid spec.
     pub valid: &'a ValidRegistry,
-    /// What is wanted.
+    /// The desired state.
     pub desired: &'a registry::Desired,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// The plan's problems and the failures of its steps.
+    /// Problems of the plan and of failed steps.
     pub problems: &'a [Problem],
-    /// The LocalClusters that use it, as `namespace/name`.
+    /// LocalClusters that use it, as `namespace/name`.
     pub used_by: Vec<String>,
-    /// What came of a garbage collection that was seen to have ended.
+    /// Result of a completed garbage collection.
     pub collected: Option<GarbageCollectionStatus>,
 }
 
-/// The status of a Registry.
+/// Returns the status of a Registry.
 pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
     let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
     let mut conditions = previous.conditions.clone();
@@ -66,7 +67,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
     let detail = observed.own_named(&valid.hostname);
-    // One that was started had its port then, and has it again.
+    // A registry that was started had its port then, and gets it again.
     let ip = valid.host_ip;
     let holds = detail.is_some_and(|d| {
         let wanted = |p: &Published| p.host_port == desired.host_port && p.host_ip.parse() == Ok(ip);

@@ -1,4 +1,4 @@
-//! The status of a LocalCluster that its spec wants stopped.
+//! Status of a LocalCluster with the desired state Stopped.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// The status of a cluster that is stopped, or on its way there. What nobody looks at while it is stopped is Unknown,
-/// and what was told of it last stays for when it runs again.
+/// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
+/// are Unknown, and their last known values in the status are kept until it runs again.
 pub fn stopped(
     previous: &LocalClusterStatus,
     valid: &Valid,
@@ -39,7 +39,7 @@ pub fn stopped(
     let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
     let mut next = LocalClusterStatus {
         observed_generation: Some(moment.generation),
-        // Whether they are free is known when it runs again.
+        // Whether they are free is only known when the cluster runs again.
         ports: previous.ports.iter().map(|p| PortStatus { problem: None, ..p.clone() }).collect(),
         servers: pool(NodeRole::Server, valid.servers.count),
         agents: pool(NodeRole::Agent, valid.agents.count),
@@ -53,7 +53,7 @@ pub fn stopped(
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     let Moment { generation: _, now: _ } = moment;
     if rests {
-        tell(&mut next.conditions, moment);
+        set_stopped(&mut next.conditions, moment);
     } else {
         sum_up(&mut next.conditions, &CLUSTER, &all, moment);
         let reason = Reason::Stopping;
@@ -65,7 +65,7 @@ pub fn stopped(
 const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
 const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
 
-/// What is to be said of the conditions that nothing tells of while the cluster is stopped.
+/// Returns the problems of conditions that are not observed while the cluster is stopped.
 fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, rests: bool) -> Vec<Problem> {
     let (reason, message) = if rests { (Reason::Stopped, MESSAGE) } else { (Reason::Stopping, UNDER_WAY) };
     let mut all: Vec<Problem> =
@@ -94,9 +94,9 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, res
     all
 }
 
-/// Says that the cluster is stopped. There is no `Ready` then: who waits for it goes on waiting, and who asks whether the
-/// object is settled, as kstatus does, finds nothing that says otherwise.
-fn tell(conditions: &mut Vec<Condition>, moment: Moment) {
+/// Sets the conditions of a stopped cluster. There is no `Ready` then: clients that wait for it continue to wait, and
+/// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
+fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
     let Moment { generation: _, now: _ } = moment;
     conditions.retain(|c| c.type_ != ConditionType::Ready);
     let said = [

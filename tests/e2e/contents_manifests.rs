@@ -171,7 +171,7 @@ pub fn what_is_wrong_is_told(scene: &Scene) {
         ])),
     );
     let told = scene.reason("lc/c", "ManifestsReady", "ManifestNotApplied");
-    assert!(told.contains("there is no Unheard u"), "{told}");
+    assert!(told.contains("missing Unheard u"), "{told}");
     assert_eq!(said(&child, "m-w").as_deref(), Ok("good"));
     apply(scene, 0, "manifests: []");
     nothing_is_left(scene, &["m-w"]);

@@ -318,7 +318,9 @@ fn what_somebody_else_advertises_is_left_alone(scene: &Scene) {
     eventually(60, "an Event tells of it", || {
         let events = scene.events(&since);
         holds(
-            events.iter().any(|e| e.contains("local-registry-hosting was written by somebody else")),
+            events
+                .iter()
+                .any(|e| e.contains("local-registry-hosting of the cluster is not managed by the operator")),
             || format!("{events:?}"),
         )
     });

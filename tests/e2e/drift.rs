@@ -129,7 +129,7 @@ pub fn password_lost(scene: &Scene) {
     let agent = container(scene, "agent-1");
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);
     scene.reason("lc/c", "Paused", "Paused");
-    heals(scene, &[&agent], &["its password is lost", &agent], || {
+    heals(scene, &[&agent], &["its node password is lost", &agent], || {
         docker(&["rm", "-f", &agent]);
         docker(&["volume", "rm", &format!("{agent}-etc")]);
         scene.run(&["annotate", "lc", "c", "localcluster.dev/paused-"]);

@@ -56,7 +56,7 @@ fn gpus_that_are_not_there(scene: &Scene) {
     let spec = idle_cluster("").replacen("servers: {count: 1", "servers: {count: 1, gpus: all", 1);
     scene.apply("LocalCluster", "gpu", &spec);
     let message = scene.reason("lc/gpu", "Ready", "GPUUnavailable");
-    assert!(message.contains("take gpus out of the spec"), "{message}");
+    assert!(message.contains("remove gpus from the spec"), "{message}");
     becomes_true(scene, "lc/gpu", "Stalled");
     let told = told_docker(&scene.network("gpu"), 30);
     let tries = told.iter().filter(|l| l.starts_with("network disconnect")).count();

@@ -261,7 +261,7 @@ fn all_die_at_once(scene: &Scene) {
 fn skips_and_downgrades_are_refused(scene: &Scene) {
     let before = scene.picture();
     for (version, reason, words) in [
-        ("v1.20.0+k3s1", "DowngradeRefused", "set the version back"),
+        ("v1.20.0+k3s1", "DowngradeRefused", "set the version to"),
         ("v1.99.0+k3s1", "UpgradeRefused", "one minor version at a time"),
     ] {
         scene.patch("lc/c", &format!(r#"{{"version": "{version}"}}"#));

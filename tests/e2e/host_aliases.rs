@@ -83,7 +83,7 @@ pub fn a_registrys_name_is_refused(scene: &Scene) {
     let before = scene.picture();
     scene.patch("lc/c", &alias);
     let message = scene.reason("lc/c", "Accepted", "InvalidSpec");
-    assert!(message.contains(&name) && message.contains("take it out"), "{message}");
+    assert!(message.contains(&name) && message.contains("remove it"), "{message}");
     assert_eq!(scene.picture(), before, "nothing was changed for it");
     scene.patch("lc/c", r#"{"hostAliases": null}"#);
     scene.ready("lc/c");

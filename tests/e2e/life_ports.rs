@@ -146,7 +146,7 @@ pub fn a_held_port_holds_up_nothing_else(scene: &Scene) {
     let port = |name: &str, host: u16| format!("{{name: {name}, port: {node_port}, hostPort: {host}}}");
     apply_ports(scene, &format!("[{WEB}, {}, {}]", port("held", held), port("free", free)));
     let message = scene.reason("lc/c", "LoadBalancerReady", "PortConflict");
-    assert!(message.contains("held") && message.contains(&held.to_string()), "{message}");
+    assert!(message.contains("in use") && message.contains(&held.to_string()), "{message}");
     scene.reason("lc/c", "Stalled", "PortConflict");
     for (name, port) in [("web", web), ("free", free)] {
         let there = || holds(answers(LOCAL, port), || "no answer".to_owned());

@@ -190,7 +190,7 @@ fn gpus_that_are_not_there_are_told(scene: &Scene) {
     let message = scene.reason("lc/c", "Stalled", "GPUUnavailable");
     println!("        {message}");
     assert!(
-        message.contains("could not select device driver") && message.contains("take gpus out"),
+        message.contains("could not select device driver") && message.contains("remove gpus"),
         "{message}"
     );
     let asked = host_config(scene, "DeviceRequests");

@@ -123,7 +123,7 @@ fn one_that_hangs_is_restarted(scene: &Scene) {
     let agent = container(scene, "agent-0");
     let (since, before) = (now(), scene.picture());
     freeze(&agent);
-    heals(scene, &agent, 1, "its Node is not Ready, repair 1 of 5", &since);
+    heals(scene, &agent, 1, "its Node is not Ready (repair 1 of 5)", &since);
     restarted_alone(scene, &before, &agent, ["server-0", "serverlb"]);
 }
 
@@ -135,7 +135,7 @@ fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
     let processes = docker(&["top", &server, "-o", "pid"]);
     let pids: Vec<&str> = processes.lines().skip(1).map(str::trim).collect();
     suspend(&pids);
-    heals(scene, &server, 1, "it does not answer, repair 1 of 5", &since);
+    heals(scene, &server, 1, "its API does not respond (repair 1 of 5)", &since);
     restarted_alone(scene, &before, &server, ["agent-0", "serverlb"]);
     let said = child.run(&["get", "configmap", "witness", "-o", "jsonpath={.data.said}"]);
     assert_eq!(said, "before", "the data of the cluster is lost");
@@ -149,7 +149,7 @@ fn one_that_is_spoilt_is_replaced(scene: &Scene) {
     let (since, before) = (now(), scene.picture());
     freeze(&agent);
     docker(&["exec", &agent, "sh", "-c", &format!("echo spoilt >{STATE}")]);
-    heals(scene, &agent, 2, "its Node is not Ready, repair 2 of 5", &since);
+    heals(scene, &agent, 2, "its Node is not Ready (repair 2 of 5)", &since);
     let after = scene.picture();
     assert_ne!(after[&agent].id, before[&agent].id);
     assert_eq!(after[&agent].networks, before[&agent].networks);
@@ -163,7 +163,7 @@ fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
     let (since, before) = (now(), scene.picture());
     freeze(&server);
     docker(&["exec", &server, "sh", "-c", &format!("echo spoilt >{STATE}")]);
-    heals(scene, &server, 2, &format!("LeaveEtcd {server}: its Node is not Ready, repair 2 of 5"), &since);
+    heals(scene, &server, 2, &format!("LeaveEtcd {server}: its Node is not Ready (repair 2 of 5)"), &since);
     let after = scene.picture();
     assert_ne!(after[&server].id, before[&server].id);
     for other in ["server-0", "server-1"].map(|n| container(scene, n)) {
@@ -187,7 +187,7 @@ fn most_of_three_that_hang_are_restarted(scene: &Scene) {
         holds(told.lines().filter(|line| *line != "True").count() == 2, || told)
     });
     for node in &hang {
-        let told = format!("Start {node}: its Node is not Ready, repair 1 of 5");
+        let told = format!("Start {node}: its Node is not Ready (repair 1 of 5)");
         eventually(LIMIT, "it is restarted", || {
             let events = scene.events(&since);
             holds(events.iter().any(|e| e.contains(&told)), || format!("{told}: {events:?}"))

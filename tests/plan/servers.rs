@@ -332,64 +332,64 @@ fn servers_in_full() {
     };
     lab.clusters[0].edit(|s| s.servers.count = 3);
     insta::assert_snapshot!(story(&mut lab), @r"
-    Joining: k3d-dev-server-1 joins when k3d-dev-server-0 votes in etcd
+    Joining: waiting for k3d-dev-server-0 to become an etcd voter before k3d-dev-server-1 joins
       CreateContainer k3d-dev-server-0 (its spec changed)
-    Creating: k3d-dev-server-1 is being made
+    Creating: creating k3d-dev-server-1
       CreateContainer k3d-dev-server-1 (it did not exist)
-    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeStarting: waiting for k3d-dev-server-1 to register as a Node
     NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       CreateContainer k3d-dev-server-2 (it did not exist)
       Upload k3d-dev-serverlb (its configuration changed)
-    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeStarting: waiting for k3d-dev-server-2 to register as a Node
     NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
     ");
     let three = lab.clone();
     lab.clusters[0].edit(|s| s.servers.count = 1);
     insta::assert_snapshot!(story(&mut lab), @r"
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
-      Drain k3d-dev-server-2 (it is to go)
-    ScalingServers: k3d-dev-server-2 is being taken away
-      LeaveEtcd k3d-dev-server-2 (the cluster has fewer servers now)
-    ScalingServers: k3d-dev-server-2 is being taken away
-      DeleteNode k3d-dev-server-2 (the cluster has fewer servers now)
-      RemoveContainer k3d-dev-server-2 (the cluster has fewer servers now)
-    ScalingServers: k3d-dev-server-1 is being taken away
-      Drain k3d-dev-server-1 (it is to go)
-    ScalingServers: k3d-dev-server-1 is being taken away
-      LeaveEtcd k3d-dev-server-1 (the cluster has fewer servers now)
-    ScalingServers: k3d-dev-server-1 is being taken away
-      DeleteNode k3d-dev-server-1 (the cluster has fewer servers now)
-      RemoveContainer k3d-dev-server-1 (the cluster has fewer servers now)
+      Drain k3d-dev-server-2 (to replace or remove it)
+    ScalingServers: removing k3d-dev-server-2
+      LeaveEtcd k3d-dev-server-2 (it is a surplus server)
+    ScalingServers: removing k3d-dev-server-2
+      DeleteNode k3d-dev-server-2 (it is a surplus server)
+      RemoveContainer k3d-dev-server-2 (it is a surplus server)
+    ScalingServers: removing k3d-dev-server-1
+      Drain k3d-dev-server-1 (to replace or remove it)
+    ScalingServers: removing k3d-dev-server-1
+      LeaveEtcd k3d-dev-server-1 (it is a surplus server)
+    ScalingServers: removing k3d-dev-server-1
+      DeleteNode k3d-dev-server-1 (it is a surplus server)
+      RemoveContainer k3d-dev-server-1 (it is a surplus server)
     ");
 
     lab = three.clone();
     lab.clusters[0].edit(|s| s.image = Some("rancher/k3s:v1.36.3-k3s1".into()));
     insta::assert_snapshot!(story(&mut lab), @r"
-    Upgrading: k3d-dev-server-0 is to get the image rancher/k3s:v1.36.3-k3s1
-      Drain k3d-dev-server-0 (it is to go)
-    Updating: k3d-dev-serverlb is being updated
-      Exec k3d-dev-server-0 (before the upgrade)
+    Upgrading: upgrading k3d-dev-server-0 to the image rancher/k3s:v1.36.3-k3s1
+      Drain k3d-dev-server-0 (to replace or remove it)
+    Updating: updating k3d-dev-serverlb
+      Exec k3d-dev-server-0 (etcd snapshot before the upgrade)
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-0 (its spec changed)
-    Updating: k3d-dev-server-0 is closed for Pods
-      Uncordon k3d-dev-server-0 (it takes Pods again)
-      Drain k3d-dev-server-1 (it is to go)
-    Updating: k3d-dev-serverlb is being updated
+    Updating: k3d-dev-server-0 is cordoned; uncordoning
+      Uncordon k3d-dev-server-0 (it is ready for Pods again)
+      Drain k3d-dev-server-1 (to replace or remove it)
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-1 (its spec changed)
-    Updating: k3d-dev-server-1 is closed for Pods
-      Uncordon k3d-dev-server-1 (it takes Pods again)
-      Drain k3d-dev-server-2 (it is to go)
-    Updating: k3d-dev-serverlb is being updated
+    Updating: k3d-dev-server-1 is cordoned; uncordoning
+      Uncordon k3d-dev-server-1 (it is ready for Pods again)
+      Drain k3d-dev-server-2 (to replace or remove it)
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-2 (its spec changed)
-    Updating: k3d-dev-server-2 is closed for Pods
-      Uncordon k3d-dev-server-2 (it takes Pods again)
-    Updating: k3d-dev-serverlb is being updated
+    Updating: k3d-dev-server-2 is cordoned; uncordoning
+      Uncordon k3d-dev-server-2 (it is ready for Pods again)
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
     ");
 
@@ -399,10 +399,10 @@ fn servers_in_full() {
     0 Upload k3d-dev-serverlb (its configuration changed)
     1 Signal k3d-dev-serverlb after 0
     2 Upload k3d-dev-serverlb after 1
-    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
-    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or give up what only they knew, by the annotation localcluster.dev/reset-quorum=k3d-dev-server-0
-    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
-    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    LoadBalancerReady Updating: updating k3d-dev-serverlb
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2): the remaining servers (k3d-dev-server-0) have no etcd quorum; restore the lost volumes, or accept the loss of what only they stored with the annotation localcluster.dev/reset-quorum=k3d-dev-server-0
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-1 joins
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-2 joins
     ");
 
     lab.clusters[0].request = Some("k3d-dev-server-1".into());
@@ -410,34 +410,34 @@ fn servers_in_full() {
     0 Upload k3d-dev-serverlb (its configuration changed)
     1 Signal k3d-dev-serverlb after 0
     2 Upload k3d-dev-serverlb after 1
-    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
-    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or have the annotation localcluster.dev/reset-quorum, which says k3d-dev-server-1, say one of k3d-dev-server-0
-    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
-    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    LoadBalancerReady Updating: updating k3d-dev-serverlb
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2): the remaining servers (k3d-dev-server-0) have no etcd quorum; restore the lost volumes, or change the annotation localcluster.dev/reset-quorum from k3d-dev-server-1 to one of k3d-dev-server-0
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-1 joins
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-2 joins
     ");
     lab.clusters[0].request = Some("k3d-dev-server-0".into());
     insta::assert_snapshot!(story(&mut lab), @r"
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
-      CreateContainer k3d-dev-server-0 (it is to reset etcd)
-    Updating: k3d-dev-serverlb is being updated
+      CreateContainer k3d-dev-server-0 (to reset etcd)
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
-    Joining: k3d-dev-server-1 joins when the cluster's API answers
+    Joining: waiting for the API of the cluster before k3d-dev-server-1 joins
       CreateContainer k3d-dev-server-0 (its spec changed)
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       DeleteNode k3d-dev-server-1 (its data is lost)
       DeleteNode k3d-dev-server-2 (its data is lost)
       Upload k3d-dev-serverlb (its configuration changed)
-    Creating: k3d-dev-server-1 is being made
+    Creating: creating k3d-dev-server-1
       CreateContainer k3d-dev-server-1 (it did not exist)
-    NodeStarting: k3d-dev-server-1 has not registered as a Node yet
+    NodeStarting: waiting for k3d-dev-server-1 to register as a Node
     NodeNotReady: k3d-dev-server-1 is not Ready: kubelet is silent
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-2 (it did not exist)
-    NodeStarting: k3d-dev-server-2 has not registered as a Node yet
+    NodeStarting: waiting for k3d-dev-server-2 to register as a Node
     NodeNotReady: k3d-dev-server-2 is not Ready: kubelet is silent
-    Updating: k3d-dev-serverlb is being updated
+    Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
     ");
     assert_eq!(lab.clusters[0].status.quorum_reset.as_deref(), Some("k3d-dev-server-0"));
@@ -447,10 +447,10 @@ fn servers_in_full() {
     0 Upload k3d-dev-serverlb (its configuration changed)
     1 Signal k3d-dev-serverlb after 0
     2 Upload k3d-dev-serverlb after 1
-    LoadBalancerReady Updating: k3d-dev-serverlb is being updated
-    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2), and those that are left (k3d-dev-server-0) can't agree without them: bring their volumes back, or take the annotation localcluster.dev/reset-quorum away, which was carried out once, and have it say one of k3d-dev-server-0
-    ControlPlaneReady Joining: k3d-dev-server-1 joins when the cluster's API answers
-    ControlPlaneReady Joining: k3d-dev-server-2 joins when the cluster's API answers
+    LoadBalancerReady Updating: updating k3d-dev-serverlb
+    ControlPlaneReady QuorumLost: the data of 2 of 3 servers is lost (k3d-dev-server-1, k3d-dev-server-2): the remaining servers (k3d-dev-server-0) have no etcd quorum; restore the lost volumes, or remove the annotation localcluster.dev/reset-quorum, which was carried out before, and set it to one of k3d-dev-server-0
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-1 joins
+    ControlPlaneReady Joining: waiting for the API of the cluster before k3d-dev-server-2 joins
     ");
 
     lab = three;
@@ -483,11 +483,11 @@ fn servers_in_full() {
     assert!(quiet(&mut lab));
     lab.clusters[0].edit(|s| s.state = ClusterState::Running);
     insta::assert_snapshot!(story(&mut lab), @r"
-    ContainerNotRunning: k3d-dev-serverlb does not run (exit code 0)
-      Start k3d-dev-server-2 (it had stopped (exit code 0))
-      Start k3d-dev-server-0 (it had stopped (exit code 0))
-      Start k3d-dev-serverlb (it had stopped (exit code 0))
-      Start k3d-dev-server-1 (it had stopped (exit code 0))
+    ContainerNotRunning: k3d-dev-serverlb is not running (exit code 0)
+      Start k3d-dev-server-2 (it was not running (exit code 0))
+      Start k3d-dev-server-0 (it was not running (exit code 0))
+      Start k3d-dev-serverlb (it was not running (exit code 0))
+      Start k3d-dev-server-1 (it was not running (exit code 0))
     ");
 }
 

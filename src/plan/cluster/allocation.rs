@@ -1,4 +1,4 @@
-//! What the spec of a LocalCluster leaves open: its subnet and host ports, which are kept once they were given.
+//! Allocation of what the spec of a LocalCluster leaves open: its subnet and host ports, which are kept afterwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,8 @@ use crate::{
     },
 };
 
-/// Allocates what the spec leaves open; what was allocated before is kept. `None`: the plan's problems say why not.
+/// Allocates what the spec leaves open and keeps earlier allocations. Returns `None` if that is not possible, with
+/// the reason in the problems of the plan.
 pub fn allocate(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -42,8 +43,9 @@ pub fn allocate(
         .chain(valid.api_port)
         .chain(valid.ports.iter().flat_map(ValidPort::host_ports))
         .collect();
-    // Nothing is given twice: first what the spec names, then what worked before, then what is free. A port that once
-    // worked is kept even when somebody else has it now: people have it in their configuration.
+    // No port is allocated twice. Ports in the spec come first, then earlier allocations, then free ports. A port
+    // that was published before is kept even if another process holds it now: users refer to it in their
+    // configuration.
     let mut given: BTreeSet<(Protocol, u16)> =
         valid.api_port.map(|p| (Protocol::Tcp, p)).into_iter().collect();
     given.extend(valid.ports.iter().flat_map(|p| p.host_ports().map(|h| (p.protocol, h))));
@@ -81,7 +83,8 @@ pub fn allocate(
                 ConditionType::LoadBalancerReady,
                 Reason::PortConflict,
                 format!(
-                    "no host port from {first} to {last} is free: name one in the spec, or widen --port-range"
+                    "no free host port between {first} and {last}: all are in use; set a host port in the spec, or \
+                     widen --port-range"
                 ),
             );
         }
@@ -89,7 +92,8 @@ pub fn allocate(
     };
     let api_port = allocate(plan, api, Protocol::Tcp, k3s::API_PORT, "api")?;
     let mut listening: BTreeSet<(Protocol, u16)> = BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]);
-    // Two host ports may lead to one port of the nodes; the second listens under its host port's number, or another.
+    // Two host ports may forward to one port of the nodes; the second listens on the number of its host port, or
+    // another.
     let mut listen = |port: &ValidPort, host_port: u16| {
         let all = |first: u16| (first..=u16::MAX).take(usize::from(port.further) + 1);
         let free = |first: &u16| {
@@ -109,7 +113,7 @@ pub fn allocate(
     Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
 }
 
-/// The cluster's subnet: that of its network, else the last one known, else the spec's, else a free one.
+/// Returns the subnet of the cluster: that of its network, the last known one, the one in the spec, or a free one.
 fn subnet(
     plan: &mut Plan,
     subject: &Subject<'_>,
@@ -136,7 +140,7 @@ fn subnet(
         }
         return free;
     };
-    // What the cluster once had it gets again.
+    // A previous subnet of the cluster is always allowed.
     if remembered.or(labelled) != Some(subnet) && !may_choose(plan, subnet, settings) {
         return None;
     }
@@ -146,8 +150,8 @@ fn subnet(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} overlaps with {} of the Docker network {}: remove that network, or make the \
-                 cluster anew with another spec.network.subnet",
+                "subnet {subnet} overlaps {} of the Docker network {}; remove that network, or recreate the cluster \
+                 with another spec.network.subnet",
                 other_subnets.join(", "),
                 other.name
             ),
@@ -159,8 +163,8 @@ fn subnet(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} overlaps with {other}, which spec.servers.args gives to Pods or Services: give them \
-                 another network"
+                "subnet {subnet} overlaps {other}, the Pod or Service network in spec.servers.args; change \
+                 --cluster-cidr or --service-cidr"
             ),
         );
         return None;
@@ -168,24 +172,25 @@ fn subnet(
     Some(subnet)
 }
 
-/// Why there is no subnet to choose, and what to do.
+/// Returns why no subnet is free and what to do.
 fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
     if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
         let message = format!(
-            "{other}, which spec.servers.args gives to Pods or Services, has the whole pool {pool}: give them another \
-             network, or set spec.network.subnet"
+            "no free subnet: {other}, the Pod or Service network in spec.servers.args, covers the network pool \
+             {pool}; change --cluster-cidr or --service-cidr, or set spec.network.subnet"
         );
         return (Reason::SubnetConflict, message);
     }
     let message = format!(
-        "no /24 of the pool {pool} is free: delete a cluster, widen --network-pool, or set spec.network.subnet to a \
-         subnet that --allow-subnet allows"
+        "no free subnet: every /24 of the network pool {pool} is in use; delete a cluster, widen --network-pool, or \
+         set spec.network.subnet to a subnet that --allow-subnet allows"
     );
     (Reason::AddressPoolExhausted, message)
 }
 
-/// Whether a spec may choose this subnet. The host sends what is for it to the cluster, whose Pods may answer: so it is in
-/// a range that an admin gave away, and Docker, which looks at none of the host's routes (moby/moby#46615), does no harm.
+/// Reports whether a spec may choose this subnet. The host routes it to the cluster, where Pods may respond. It must
+/// therefore be in a range that an administrator allows, since Docker does not check the routes of the host
+/// (moby/moby#46615).
 fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     let pool = settings.network_pool;
     if !settings.allowed_subnets.iter().chain([&pool]).any(|range| range.contains(&subnet)) {
@@ -193,9 +198,9 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
             ConditionType::NetworkReady,
             Reason::SubnetNotAllowed,
             format!(
-                "the subnet {subnet} is in no range that specs may choose from: make the cluster anew with a subnet of \
-                 {pool} or without spec.network.subnet, or have an admin start the operator with \
-                 --allow-subnet={subnet}"
+                "subnet {subnet} is not allowed: it is outside the ranges that the operator permits; recreate the \
+                 cluster with a subnet of {pool} or without spec.network.subnet, or have an administrator start the \
+                 operator with --allow-subnet={subnet}"
             ),
         );
         return false;
@@ -205,8 +210,8 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
             format!(
-                "the subnet {subnet} has the address {ip} of {what}, which could not be reached any more: make the cluster \
-                 anew with another spec.network.subnet"
+                "subnet {subnet} contains {ip}, the address of {what}, which would become unreachable; recreate the \
+                 cluster with another spec.network.subnet"
             ),
         );
         return false;
@@ -214,10 +219,10 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     true
 }
 
-/// Addresses that no cluster may take from the host.
+/// Returns the addresses of the host environment that no subnet may contain.
 fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
     let resolvers =
         settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
-    let node = settings.management.ip().map(|ip| (ip, "the management cluster's Node"));
+    let node = settings.management.ip().map(|ip| (ip, "the Node of the management cluster"));
     resolvers.chain(node).collect()
 }

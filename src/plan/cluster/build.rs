@@ -1,4 +1,4 @@
-//! The containers of a LocalCluster as they are to be.
+//! Desired containers of a LocalCluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,18 +37,18 @@ use crate::{
     },
 };
 
-/// What a cluster's containers are made of.
+/// Inputs of the desired state.
 #[derive(Clone, Copy)]
 pub struct Basis<'a> {
     /// The cluster.
     pub subject: &'a Subject<'a>,
-    /// What was allocated to it.
+    /// The allocation.
     pub allocation: &'a Allocation,
-    /// What there is.
+    /// The observed state.
     pub observed: &'a Observed,
 }
 
-/// Everything that the cluster wants. Says in the plan which version it can't have.
+/// Computes the desired state. Adds a problem if the cluster cannot run the version in its spec.
 pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
     let Basis { subject, allocation, observed } = basis;
     let Subject { valid, owner, settings, refs, previous, .. } = *subject;
@@ -208,8 +208,8 @@ impl Build<'_> {
         NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
     }
 
-    /// What the volumes of a node hold that are there: a server's data where it is known to have some, and the password that
-    /// its Node was registered with.
+    /// Returns the expected content of existing volumes of a node: the data of a server that is known to have data,
+    /// and the node password that its Node was registered with.
     fn expects(&self, node: &str) -> Vec<Vec<String>> {
         let Basis { subject: Subject { valid, .. }, observed, .. } = self.basis;
         let there = |kind: &str| {
@@ -225,7 +225,7 @@ impl Build<'_> {
         data.into_iter().chain(password).collect()
     }
 
-    /// The files about registries of a node. One that was started keeps those that it has while they are not all known.
+    /// Returns the registry files of a node. A node that was started keeps its files until all registries are known.
     fn registry_files(&self, node: &str) -> Vec<FileSpec> {
         let own = self.basis.observed.own_named(node);
         let started = own.is_some_and(|d| d.started_at.is_some());
@@ -233,7 +233,7 @@ impl Build<'_> {
         known.map(|r| r.files.clone()).unwrap_or_default()
     }
 
-    /// What must not be asked of a proxy: the nodes themselves, what is on their network, and what is in the cluster.
+    /// Returns what must bypass a proxy: the nodes, their network, and the cluster.
     fn inside(&self) -> Vec<String> {
         let Basis { subject: Subject { valid, refs, .. }, allocation, .. } = self.basis;
         let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
@@ -266,7 +266,7 @@ impl Build<'_> {
         servers::join_file(index, self.etcd, self.basis.allocation.addresses, self.existing, voter)
     }
 
-    /// The user's own files for nodes of this role.
+    /// Returns the files of the spec for nodes of a role.
     fn given(&self, role: NodeRole) -> impl Iterator<Item = &ValidFile> {
         self.basis.subject.valid.files.iter().filter(move |f| match f.nodes {
             NodeSet::All => true,
@@ -296,13 +296,13 @@ impl Build<'_> {
         Endpoint { ip: Some(ip), ..Endpoint::default() }
     }
 
-    /// The nodes that published ports are to lead to, and where they stand.
+    /// Returns the nodes that published ports forward to, with their state.
     fn standings(&self) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> {
         let Basis { subject: Subject { valid, now, .. }, allocation, observed } = self.basis;
         balance::standings(observed, valid, allocation.addresses, *now)
     }
 
-    /// Those that they are about to lead to.
+    /// Returns the nodes that published ports are about to forward to.
     fn awaited(&self) -> Vec<String> {
         let awaited = self.standings().filter(|(_, _, standing)| *standing == Standing::Awaited);
         awaited.map(|(name, _, _)| name).collect()
@@ -328,7 +328,7 @@ impl Build<'_> {
             .filter(|(_, _, standing)| *standing == Standing::Placed)
             .map(|(_, ip, _)| ip)
             .collect();
-        // Where none is known to answer, all are tried: what may answer is not kept from anybody.
+        // If no node is known to handle traffic, the ports forward to all: one of them may respond.
         let nodes_of = |set| {
             let all: Vec<Ipv4Addr> = match set {
                 NodeSet::All => servers.iter().chain(&agents).copied().collect(),

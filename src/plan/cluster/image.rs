@@ -1,4 +1,4 @@
-//! The node image of a LocalCluster: which one it names or has, and why it can't have another.
+//! Node image of a LocalCluster, and the refusal of downgrades and skipped minor versions.
 
 use crate::{
     api::{LocalClusterStatus, local_cluster::NodeRole, reason::Reason},
@@ -6,10 +6,10 @@ use crate::{
     plan::{observed::Observed, settings::Settings, validate::Valid},
 };
 
-/// The node image of a cluster, and why it is not the one that the spec names, where it is not.
+/// Returns the node image of a cluster, and the reason if it differs from the spec.
 ///
-/// One that names neither version nor image keeps the image that it was made with, so that an operator with another
-/// default changes nothing that is there. One that names a version that the cluster can't have keeps it too.
+/// A spec with neither version nor image keeps the existing image, so that an operator with another default changes
+/// no existing cluster. A spec with a version that the cluster cannot run keeps it too.
 pub fn image(
     valid: &Valid,
     settings: &Settings,
@@ -32,37 +32,38 @@ pub fn image(
     }
 }
 
-/// The version that the servers run, by what their Nodes tell or told last. Of several, the lowest: an upgrade that got
-/// stuck can be taken back.
+/// Returns the running version of the servers as last reported by their Nodes: the lowest of several, so that a
+/// failed upgrade can be reverted.
 fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) -> Option<Version> {
     let server = |name: &str| valid.names.parse_server(name).is_some();
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
-    let told = nodes.filter(|(name, _)| server(name)).filter_map(|(_, node)| Version::parse(&node.version));
+    let reported =
+        nodes.filter(|(name, _)| server(name)).filter_map(|(_, node)| Version::parse(&node.version));
     let known = previous.nodes.iter().filter(|n| server(&n.name)).filter_map(|n| n.version.as_deref());
-    told.min().or_else(|| known.filter_map(Version::parse).min())
+    reported.min().or_else(|| known.filter_map(Version::parse).min())
 }
 
-/// Why a cluster of one version can't have another.
+/// Returns why a cluster of one version cannot run another.
 fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
     if wanted < running {
         let message = format!(
-            "the cluster runs {running}, and its data can't be read by {wanted}: set the version back to {running} or a \
-             later one, or make a new cluster"
+            "downgrade from {running} to {wanted} refused: the older version cannot read the data of the cluster; \
+             set the version to {running} or later, or create a new cluster"
         );
         return Some((Reason::DowngradeRefused, message));
     }
     let next = running.numbers[1] + 1;
     (wanted.numbers[0] == running.numbers[0] && wanted.numbers[1] > next).then(|| {
         let message = format!(
-            "the cluster runs {running}, and Kubernetes is upgraded one minor version at a time: go to a version of \
-             v{}.{next} first, and then to {wanted}",
+            "upgrade from {running} to {wanted} refused: Kubernetes upgrades one minor version at a time; upgrade \
+             to v{}.{next} first",
             running.numbers[0]
         );
         (Reason::UpgradeRefused, message)
     })
 }
 
-/// The image that an own container was made from.
+/// Returns the image that a managed container was created from.
 pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
     observed.own_named(container).map(|d| d.container.image.clone())
 }

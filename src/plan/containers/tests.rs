@@ -21,7 +21,7 @@ fn spec(files: &[(&str, &str, FileChange)]) -> ContainerSpec {
     }
 }
 
-/// A container made from `spec`, in which these files were read.
+/// Returns a container created from `spec`, with the content of the files that were read from it.
 fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> Observed {
     let mut labels = spec.labels.clone();
     labels.insert(names::SPEC_HASH.into(), hash::of(spec, None));
@@ -55,7 +55,7 @@ fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> O
     }
 }
 
-/// The standing and the steps with the files that they put in.
+/// Returns the state of the container and the planned steps with their files.
 fn converge(spec: &ContainerSpec, observed: &Observed) -> (Standing, Vec<String>) {
     let mut plan = Plan::default();
     let owner = owner();
@@ -80,7 +80,7 @@ fn a_file_that_is_read_at_the_start_only_replaces_the_container() {
             let (standing, steps) = converge(&spec, &seen(&spec, state, &[("/a", other)]));
             assert_eq!((standing, steps.len()), (Standing::Outdated, 0), "{state:?} {other:?}");
         }
-        // What is the same and what could not be read is left alone.
+        // Files that are equal or could not be read are left unchanged.
         for files in [&[("/a", Some("new"))][..], &[]] {
             assert_ne!(converge(&spec, &seen(&spec, state, files)).0, Standing::Outdated, "{state:?}");
         }
@@ -135,11 +135,11 @@ fn a_name_conflict_tells_whose_the_name_is() {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let owner = Owner { manager: "m".into(), ..Owner::default() };
         let message = taken(&owner, kind, "k3d-dev", id, &labels);
-        message.split_once(" exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
+        message.split_once(" already exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
     };
     let (what, rest) = said("container", "0123456789abcdef", &[]);
     assert_eq!(what, "a container named k3d-dev (0123456789ab)");
-    assert!(rest.starts_with(" on this Docker host and belongs to somebody else;"), "{rest}");
+    assert!(rest.starts_with(" on this Docker host and is not managed by this object;"), "{rest}");
     let own = [(names::UID, "u"), (names::MANAGER, "m"), (names::OWNER, "team/dev")];
     for (more, manager, holder) in [
         ((names::CLUSTER, "x"), "m", "the LocalCluster team/dev;"),
@@ -151,6 +151,6 @@ fn a_name_conflict_tells_whose_the_name_is() {
         // The id of a volume is its name, of which no part is an id.
         let (what, rest) = said("volume", "k3d-dev", &labels);
         assert_eq!(what, "a volume named k3d-dev");
-        assert!(rest.contains(&format!("belongs to {holder}")), "{rest}");
+        assert!(rest.contains(&format!("is managed by {holder}")), "{rest}");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Plans the replacement of nodes that were made from another spec. There is `room` for so many agents that work.
+/// Plans the replacement of outdated nodes. At most `room` working agents are replaced.
 pub fn replace(
     plan: &mut Plan,
     outdated: &[&NodeSpec],
@@ -30,9 +30,9 @@ pub fn replace(
         let NodeSpec { container, .. } = node;
         let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
         let (reason, what) = if other {
-            (Reason::Upgrading, format!("{} is to get the image {}", container.name, container.image))
+            (Reason::Upgrading, format!("upgrading {} to the image {}", container.name, container.image))
         } else {
-            (Reason::Updating, format!("{} is to be replaced, since its spec changed", container.name))
+            (Reason::Updating, format!("replacing {}: its spec changed", container.name))
         };
         plan.waits(condition_of(container.role), reason, what);
     }
@@ -40,7 +40,7 @@ pub fn replace(
     if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
         return;
     }
-    // One that is being drained has its place already.
+    // A node that is being drained already counts.
     let drains = |node: &NodeSpec| {
         inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
     };
@@ -64,8 +64,8 @@ pub fn replace(
     }
 }
 
-/// Plans the removal of agents that are no longer wanted: drained, stopped, their Nodes and passwords deleted, then
-/// their containers and volumes.
+/// Plans the removal of surplus agents: drained, stopped, their Nodes and passwords deleted, then their containers
+/// and volumes.
 pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
     let wanted = desired.agents.len();
     let surplus =
@@ -89,9 +89,9 @@ pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Si
         names.extend(node.filter(|n| surplus(n)).map(str::to_owned));
     }
     for name in names {
-        plan.waits(ConditionType::AgentsReady, Reason::Scaling, format!("{name} is being taken away"));
+        plan.waits(ConditionType::AgentsReady, Reason::Scaling, format!("removing {name}"));
         if inputs.observed.child.state().is_none() {
-            let message = format!("{name} is taken away when the cluster's API answers");
+            let message = format!("waiting for the API of the cluster before removing {name}");
             plan.waits(ConditionType::AgentsReady, Reason::Scaling, message);
             continue;
         }
@@ -100,7 +100,7 @@ pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Si
         if works && !drained(plan, &name, ConditionType::AgentsReady, inputs) {
             continue;
         }
-        take_away(plan, &name, "the cluster has fewer agents now", inputs, site, after);
+        take_away(plan, &name, "it is a surplus agent", inputs, site, after);
     }
 }
 

@@ -11,46 +11,46 @@ use crate::{
     plan::observed::Observed,
 };
 
-/// How long a node may take from its container's start to its first report. A kubelet whose Node is deleted under it
-/// never makes another one, and one whose password is lost is refused for ever; both take much less when all is well.
+/// Time that a node may take from the start of its container to its first report. A kubelet never recreates its Node
+/// after deletion, and a node that lost its password stays rejected; healthy nodes take much less.
 pub const REPORT_LIMIT: SignedDuration = SignedDuration::from_mins(3);
 
-/// Whether a Node's kubelet has said that it is alive since its container was started.
+/// Reports whether the kubelet of a Node has reported since its container started.
 pub fn reports(node: &Node, detail: &ContainerDetail) -> bool {
     detail.started_at.is_none_or(|started| node.renewed.is_some_and(|renewed| renewed >= started))
 }
 
-/// Why a Node is not ready; `None` when it is. A Node stays Ready for 40 s and more after its kubelet died, so a
-/// Ready that was said before the container's last start counts for nothing.
+/// Returns why a Node is not ready; `None` if it is. A Node stays Ready for at least 40 s after its kubelet died, so
+/// a Ready from before the last start of the container does not count.
 pub fn unready(node: &Node, detail: &ContainerDetail, version: Option<&str>) -> Option<(Reason, String)> {
     if !node.ready {
         return Some((Reason::NodeNotReady, format!("is not Ready: {}", node.message)));
     }
     if !reports(node, detail) {
-        return Some((Reason::NodeStarting, "has not reported since its container was started".into()));
+        return Some((Reason::NodeStarting, "has not reported since its container started".into()));
     }
     match version {
         Some(wanted) if node.version != wanted => {
-            Some((Reason::NodeNotReady, format!("runs {} and not {wanted}", node.version)))
+            Some((Reason::NodeNotReady, format!("runs {} instead of {wanted}", node.version)))
         }
         _ => None,
     }
 }
 
-/// Whether a node works: its container runs and its Node is Ready, at whatever version.
+/// Reports whether a node works: its container is running and its Node is Ready, at any version.
 pub fn works(observed: &Observed, detail: &ContainerDetail) -> bool {
     detail.container.state == State::Running
         && observed.node(&detail.container.name).is_some_and(|n| unready(n, detail, None).is_none())
 }
 
-/// Whether all that a node is short of is a network plugin, which somebody installs when its API answers. No repair
-/// brings one.
+/// Reports whether a node only lacks a network plugin, which the user installs once the API responds. A repair cannot
+/// provide one.
 pub fn lacks_network_plugin(node: &Node, detail: &ContainerDetail) -> bool {
     !node.ready && node.lacks_network_plugin && reports(node, detail)
 }
 
-/// Since when nothing was heard of a node that has not reported since its container was started. Each start by the engine,
-/// after the node has ended by itself, would give it its whole time once more.
+/// Returns the time since which a node has been silent if it has not reported since its container started. Restarts
+/// by the engine after exits of the node do not extend its time.
 pub fn silent_since(node: Option<&Node>, detail: &ContainerDetail) -> Option<Timestamp> {
     let started = detail.started_at?;
     if detail.started_again == 0 {
@@ -59,14 +59,14 @@ pub fn silent_since(node: Option<&Node>, detail: &ContainerDetail) -> Option<Tim
     node.and_then(|n| n.renewed).max(detail.created_at).map(|heard| heard.min(started)).or(Some(started))
 }
 
-/// The address of a machine that is not this node and has registered under its name.
+/// Returns the address of another machine that has registered under the name of this node.
 pub fn stranger(node: &Node, detail: &ContainerDetail) -> Option<IpAddr> {
     let own: Vec<IpAddr> = detail.container.networks.values().filter_map(|p| p.ip).map(IpAddr::V4).collect();
     let other = node.addresses.iter().all(|ip| !own.contains(ip));
     node.addresses.first().copied().filter(|_| other && !own.is_empty())
 }
 
-/// Whether a Node has the labels and taints of the spec, and no longer those that were taken out of it.
+/// Reports whether a Node has the labels and taints of the spec, and none that were removed from it.
 pub fn is_configured(node: &Node, config: &NodeConfig) -> bool {
     let none = NodeConfig::default();
     node.configured.as_ref().unwrap_or(&none) == config

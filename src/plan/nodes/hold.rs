@@ -11,11 +11,11 @@ use crate::{
     },
 };
 
-/// Why nodes must not be started for the first time yet. A cluster that has begun never waits for its registries: its
-/// nodes are told of them as they run.
+/// Returns why nodes must not be started for the first time yet. A cluster that has started never waits for its
+/// registries: their configuration is updated on running nodes.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
     let Inputs { refs, observed, .. } = *inputs;
-    // The load balancer starts before its nodes, and tells nothing of them.
+    // The load balancer starts before its nodes and does not count.
     let node = |d: &ContainerDetail| {
         matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
     };
@@ -27,11 +27,11 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
         );
         return Some((Reason::RegistryNotReady, message));
     }
-    let message = "it starts when all that its registries and files refer to is there";
+    let message = "waiting for the Secrets and ConfigMaps that spec.registries and spec.files reference";
     refs.inputs.is_none().then(|| (Reason::Pending, message.to_owned()))
 }
 
-/// Whether no container of a node may be made now; says why.
+/// Reports whether no container of a node may be created now, and adds the problem.
 pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
     if let Some((reason, message)) = hold(inputs) {
         plan.waits(condition_of(node.container.role), reason, message);

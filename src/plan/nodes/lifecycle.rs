@@ -14,13 +14,13 @@ use crate::{
     time::after,
 };
 
-/// What Events say of a node that has to join anew.
+/// Reason in Events for a node that must rejoin.
 pub const NOT_JOINED: &str = "it did not join the cluster";
 
-/// How long Pods may take to leave a node before it goes all the same.
+/// Time limit for the eviction of Pods from a node before its replacement or removal.
 pub const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 
-/// Plans the restart of a node's container, after the steps `after`.
+/// Plans the restart of the container of a node, after the steps `after`.
 pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
     let container = Target::of(&detail.container);
     let grace = containers::GRACE;
@@ -28,22 +28,23 @@ pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: 
     plan.step(Action::Start { container }, &[stopped], why);
 }
 
-/// Whether a node may go: no Pod that can move is left on it, or they had their time. Plans their eviction if not.
+/// Reports whether a node is drained: no evictable Pod is left, or the time limit has passed. Otherwise plans the
+/// eviction.
 pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &Inputs<'_>) -> bool {
     let Some(node) = inputs.observed.node(name) else { return true };
     let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
     if node.draining_since.is_some_and(over) {
         return true;
     }
-    let message = format!("{name} is being drained: {} Pods have to go", node.pods_to_evict);
+    let message = format!("draining {name}: {} pods left to evict", node.pods_to_evict);
     plan.waits(condition, Reason::Draining, message);
-    let why = if node.draining_since.is_none() { "it is to go" } else { "" };
+    let why = if node.draining_since.is_none() { "to replace or remove it" } else { "" };
     plan.step(Action::Drain { node: name.to_owned() }, &[], why);
     false
 }
 
-/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it a server that does not
-/// run from etcd), its container and its volumes.
+/// Plans the removal of a node, after the steps `after`: its Node with its password (and with it the etcd member of a
+/// server), its container and its volumes.
 pub fn take_away(
     plan: &mut Plan,
     name: &str,
@@ -53,12 +54,12 @@ pub fn take_away(
     after: &[usize],
 ) {
     let detail = site.own(name);
-    // Stopped before its Node is deleted: a running kubelet would register it again.
+    // It is stopped before its Node is deleted: a running kubelet would register it again.
     let stopped = detail.map(|d| {
         let container = Target::of(&d.container);
         plan.step(Action::Stop { container, grace: containers::GRACE }, after, "")
     });
-    // Of one that has ended, what keeps its Node can be given back: the plan that follows does.
+    // The Lease of an exited holder, which finalizes its Node, can be released by the next plan.
     if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
         return;
     }
@@ -67,7 +68,7 @@ pub fn take_away(
     discard(plan, name, &[deleted], why, inputs, site);
 }
 
-/// Plans the removal of a node's container and volumes, after the steps `after`.
+/// Plans the removal of the container and volumes of a node, after the steps `after`.
 pub fn discard(
     plan: &mut Plan,
     name: &str,

@@ -1,9 +1,10 @@
-//! Nodes that run and whose Nodes are not Ready: restarted, then replaced, one at a time, and in the end left to people.
-//! Where nobody tells of Nodes, since the API does not answer: servers that do not answer inside of them either.
+//! Repair of running nodes with NotReady Nodes: restart, then replacement, one at a time; after the last repair the
+//! user must intervene. If the API does not respond, servers that do not respond inside their container either are
+//! repaired.
 //!
-//! The wait before each repair is twice as long as before the last one, and there is an end to them: what a restart and
-//! new volumes do not cure is mostly the host's, or in what the node was told. A server is only ever touched while the
-//! others can agree without it, and the data of an only one is kept.
+//! The wait doubles before each repair, and the number of repairs is limited: a failure that survives a restart and
+//! new volumes is usually caused by the host or by the configuration of the node. A server is only repaired while the
+//! others have quorum without it, and the data of a single server is kept.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,13 +33,13 @@ use crate::{
     time,
 };
 
-/// How long a server has at least until its API is up.
+/// Minimum time that a server has until its API responds.
 const START: SignedDuration = SignedDuration::from_mins(1);
 
-/// How many repairs of a node there are in a row.
+/// Maximum number of consecutive repairs of a node.
 pub const MOST: u32 = 5;
 
-/// The repairs that a status tells of. Those of another spec count no longer.
+/// Returns the repairs in a status. Repairs under another spec do not count.
 pub fn remembered(status: &LocalClusterStatus, generation: i64) -> Record {
     let same = status.observed_generation == Some(generation);
     let of = |r: &NodeRepairs| Some(Repairs { count: r.count.try_into().ok()?, last: r.last.as_ref()?.0 });
@@ -46,14 +47,14 @@ pub fn remembered(status: &LocalClusterStatus, generation: i64) -> Record {
     nodes.filter_map(|n| Some((n.name.clone(), n.repairs.as_ref().and_then(of)?))).collect()
 }
 
-/// The repairs that still count of nodes that are wanted.
+/// Returns the repairs of desired nodes that still count.
 pub fn begin(desired: &Desired, inputs: &Inputs<'_>) -> Record {
     let wanted = |name: &String| desired.nodes().any(|n| n.container.name == *name);
     let repairs = inputs.repairs.iter().filter(|_| inputs.repair_after.is_some());
     repairs.filter(|(name, _)| wanted(name)).map(|(name, r)| (name.clone(), *r)).collect()
 }
 
-/// Plans the repair of one of these nodes, the containers of which are as desired, where one is due.
+/// Plans the repair of one of these nodes, with containers that are as desired, if one is due.
 pub fn plan(
     plan: &mut Plan,
     nodes: &[&NodeSpec],
@@ -61,7 +62,7 @@ pub fn plan(
     site: &Site<'_>,
     servers: &Servers<'_>,
 ) {
-    // Those that are left of most have nobody to agree with, however often they are restarted.
+    // The remaining servers of a lost quorum have no majority, however often they are restarted.
     let Some(after) = patience(inputs).filter(|_| servers.lost().is_none()) else { return };
     forget(plan, nodes, after, inputs, site);
     let mut busy = plan.repairs.iter().filter(|(name, past)| is_under_way(name, past, after, inputs, site));
@@ -73,17 +74,17 @@ pub fn plan(
             continue;
         };
         let Some(due) = due(name, detail, past, inputs) else { continue };
-        // One that was counted and not carried out, since the operator or Docker was stopped.
+        // A repair that was counted but not executed, since the operator or Docker was stopped.
         let undone = past.is_some_and(|p| detail.started_at.is_some_and(|started| started < p.last));
         let done = past.map_or(0, |p| p.count).saturating_sub(u32::from(undone));
         if !undone && (inputs.now < due || done >= MOST) {
             continue;
         }
-        let what = if hangs(name, inputs) { "it does not answer" } else { "its Node is not Ready" };
-        let why = format!("{what}, repair {} of {MOST}", done + 1);
-        if mend(plan, node, detail, done, &why, inputs, site, servers) {
+        let what = if hangs(name, inputs) { "its API does not respond" } else { "its Node is not Ready" };
+        let why = format!("{what} (repair {} of {MOST})", done + 1);
+        if repair_node(plan, node, detail, done, &why, inputs, site, servers) {
             if !undone {
-                // A status tells whole seconds.
+                // A status stores whole seconds.
                 let last = Timestamp::from_second(inputs.now.as_second()).unwrap_or(inputs.now);
                 plan.repairs.insert(name.clone(), Repairs { count: done + 1, last });
             }
@@ -92,9 +93,9 @@ pub fn plan(
     }
 }
 
-/// Plans a repair after so many before it; whether it could.
+/// Plans a repair after `done` earlier ones and reports whether it did.
 #[allow(clippy::too_many_arguments)] // the parts of the picture
-fn mend(
+fn repair_node(
     plan: &mut Plan,
     node: &NodeSpec,
     detail: &ContainerDetail,
@@ -108,10 +109,12 @@ fn mend(
     let server = spec.role == Role::Node(NodeRole::Server);
     let one_of_several = server && servers.are_several();
     let hangs = hangs(&spec.name, inputs);
-    // It may vote, whatever its kubelet does. Where nobody answers, there is no majority that it could break.
+    // It may be a voter, whatever the state of its kubelet. If no API responds, there is no quorum to lose.
     if one_of_several && !hangs && !servers.majority_without(&spec.name) {
-        let message =
-            format!("{} is not Ready, and is repaired once the others can agree without it", spec.name);
+        let message = format!(
+            "waiting for etcd quorum without {} before repairing it: its Node is not Ready",
+            spec.name
+        );
         plan.waits(condition_of(spec.role), Reason::NodeNotReady, message);
         return false;
     }
@@ -119,7 +122,7 @@ fn mend(
         lifecycle::restart(plan, detail, &[], why);
         return true;
     }
-    // What can't be made again is not taken away.
+    // A node that cannot be recreated is not removed.
     if blocked(plan, node, inputs, site) {
         return false;
     }
@@ -127,7 +130,7 @@ fn mend(
     if server && !one_of_several {
         site.replace(plan, spec, &[], &[], why);
     } else if server && member {
-        // It is taken away when it has left, and comes back as a new one.
+        // It is removed after it has left etcd, and rejoins as a new member.
         servers.leave(plan, detail, &[], why);
     } else {
         lifecycle::take_away(plan, &spec.name, why, inputs, site, &[]);
@@ -135,7 +138,7 @@ fn mend(
     true
 }
 
-/// Forgets the repairs of nodes that have been Ready for long enough.
+/// Removes the record of repairs of nodes that have been Ready for long enough.
 fn forget(plan: &mut Plan, nodes: &[&NodeSpec], after: SignedDuration, inputs: &Inputs<'_>, site: &Site<'_>) {
     for name in nodes.iter().map(|n| &n.container.name).filter(|n| inputs.repairs.contains_key(*n)) {
         let Some(detail) = site.own(name).filter(|d| works(inputs.observed, d)) else { continue };
@@ -149,7 +152,7 @@ fn forget(plan: &mut Plan, nodes: &[&NodeSpec], after: SignedDuration, inputs: &
     }
 }
 
-/// Whether nobody can tell yet what came of a node's last repair, so that no other one is begun.
+/// Reports whether the outcome of the last repair of a node is still unknown, which delays further repairs.
 fn is_under_way(
     name: &str,
     past: &Repairs,
@@ -163,12 +166,12 @@ fn is_under_way(
     !works(inputs.observed, detail) && (leaving || recent || detail.started_at.is_none())
 }
 
-/// When a node was last repaired, or made anew by it.
+/// Returns when a node was last repaired or recreated by a repair.
 fn begun(past: &Repairs, detail: &ContainerDetail) -> Timestamp {
     detail.created_at.map_or(past.last, |created| created.max(past.last))
 }
 
-/// When it is time to repair a node, or to give it up; `None` for one that works, or has not had its time to start.
+/// Returns when a repair of a node is due, or when to give up; `None` for a node that works or is still starting.
 fn due(
     name: &str,
     detail: &ContainerDetail,
@@ -186,7 +189,7 @@ fn due(
         return None;
     }
     let started = match (detail.container.state, past) {
-        // After its repair it ends by itself, and each start would give it its whole time.
+        // After its repair the container exits repeatedly, and each start would extend its time.
         (State::Running | State::Restarting, Some(past)) if detail.started_again > 0 => begun(&past, detail),
         (State::Running, _) => detail.started_at?,
         _ => return None,
@@ -198,41 +201,41 @@ fn due(
     let since = match (node, past) {
         (Some(node), _) => node.since.map_or(started, |since| since.max(started)),
         (None, Some(_)) => started,
-        // Those that never report are let join anew.
+        // Nodes that never report are rejoined instead.
         (None, None) => return None,
     };
     Some(time::after(since, time::doubled(after, doubled)))
 }
 
-/// How long it is waited before a first repair; `None` for ever.
+/// Returns the wait before a first repair; `None` disables repairs.
 fn patience(inputs: &Inputs<'_>) -> Option<SignedDuration> {
     let after = inputs.repair_after?;
     Some(if inputs.observed.hung.is_empty() { after } else { after.max(START) })
 }
 
-/// Whether nobody answers, a server neither.
+/// Reports whether neither the API nor this server responds.
 fn hangs(name: &str, inputs: &Inputs<'_>) -> bool {
     inputs.observed.hung.contains_key(name)
 }
 
-/// What there is to say of a node that is not Ready after its last repair, when it has had its time.
+/// Returns the message about a node that is still not Ready after its last repair and the wait that follows it.
 pub fn given_up(plan: &Plan, name: &str, detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<String> {
     let past = plan.repairs.get(name).filter(|p| p.count >= MOST)?;
     let (due, after) = (due(name, detail, Some(*past), inputs)?, inputs.repair_after?);
-    let told = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
+    let reported = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
     let what = if hangs(name, inputs) {
-        format!("was started anew {MOST} times, since its API did not answer, which it still does not")
+        format!("was restarted {MOST} times because its API did not respond, and still does not")
     } else {
         format!(
-            "was restarted, and then replaced {} times, since its Node was not Ready, which it still is not ({})",
+            "was restarted, and then replaced {} times, because its Node was not Ready, and still is not ({})",
             MOST - 1,
-            told.unwrap_or("its kubelet does not report"),
+            reported.unwrap_or("its kubelet does not report"),
         )
     };
     (inputs.now >= due).then(|| {
         format!(
-            "{name} {what}. Nothing more is tried: look at docker logs {name}. The count begins anew with any change of \
-             the spec, and when the Node has been Ready for {after:#}, as after docker restart {name}",
+            "{name} {what}; no further repair is attempted, see `docker logs {name}`. Repairs resume when the spec \
+             changes, or after the Node has been Ready for {after:#}, such as after `docker restart {name}`",
         )
     })
 }

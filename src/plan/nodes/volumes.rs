@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Plans a node's missing volumes after the steps `after`; answers the steps, or `None` where a name is somebody
-/// else's.
+/// Plans the missing volumes of a node after the steps `after`, and returns the steps; `None` if a name is in use by
+/// an unmanaged volume.
 pub fn volumes(
     plan: &mut Plan,
     node: &NodeSpec,
@@ -37,7 +37,7 @@ pub fn volumes(
     Some(steps)
 }
 
-/// Whether a volume of a node is there.
+/// Reports whether a volume of a node exists.
 pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool {
     let suffix = format!("-{kind}");
     let Some(wanted) = spec.iter().find(|v| v.name.ends_with(&suffix)) else { return false };

@@ -1,14 +1,14 @@
 //! Garbage collection: on request the registry is stopped, a container on the same data removes the blobs that no
-//! manifest refers to, and the registry is started again.
+//! manifest references, and the registry is started again.
 //!
-//! No push loses anything by it silently. While blobs are looked through and removed, nobody writes: the registry is
-//! stopped before the other container starts, and not started before that one has ended. A push that is under way when
-//! the registry is stopped either has put its manifest already, whose blobs are then kept, or puts it later. Then the
-//! new process of the registry, which remembers nothing of the blobs that it saw (its cache of descriptors is in
-//! memory), looks for each blob on the disk and refuses the manifest when one was removed.
+//! No push loses data silently. There are no writes while blobs are checked and removed: the registry is stopped
+//! before the other container starts, and started after that one has exited. A push that is in progress when the
+//! registry stops either has uploaded its manifest, so its blobs are kept, or uploads it later. The new process of
+//! the registry has no cache of blobs (its cache of descriptors is in memory), so it checks the disk for each blob
+//! and rejects the manifest if one was removed.
 //!
-//! Every state of the two containers has one continuation, so that the operator can be killed anywhere: what was asked
-//! for is in a label of the container that collects, and its result is in the status before that container goes.
+//! Every state of the two containers has one continuation, so the operator can be killed at any time: the request is
+//! in a label of the collecting container, and the result is in the status before that container is removed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
@@ -27,21 +27,21 @@ use crate::{
     },
 };
 
-/// The label with the request that a container works on.
+/// Label with the request of a collecting container.
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";
-/// The longest request that is kept as it is.
+/// Maximum length of a request that is stored unhashed.
 const MAX_REQUEST: usize = 64;
 
-/// How a garbage collection stands.
+/// State of a garbage collection.
 #[derive(Debug, PartialEq)]
 pub enum Course {
-    /// It is not in the registry's way; with what came of one, to be written before any step is done.
+    /// It does not affect the registry; with the result of one, to be written before any step is executed.
     Free(Option<GarbageCollectionStatus>),
-    /// The registry has to stay as the plan leaves it.
+    /// The registry must stay as this plan leaves it.
     Busy,
 }
 
-/// What names a request: the annotation's value, or its hash where that is long.
+/// Returns the name of a request: the value of the annotation, or its hash if it is long.
 pub fn request(annotation: &str) -> Option<String> {
     let value = annotation.trim();
     if value.is_empty() {
@@ -51,7 +51,7 @@ pub fn request(annotation: &str) -> Option<String> {
     Some(if long { format!("sha256:{}", names::hex(&Sha256::digest(value)[..16])) } else { value.to_owned() })
 }
 
-/// The container that collects.
+/// Returns the container that collects.
 pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> ContainerSpec {
     let registry = &desired.container;
     let mut labels = inputs.owner.labels();
@@ -72,7 +72,7 @@ pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> Conta
     }
 }
 
-/// Plans the next steps of a garbage collection, if one is asked for or under way.
+/// Plans the next steps of a garbage collection that is requested or in progress.
 pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> Course {
     let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
     let asked = inputs.request.filter(|r| Some(*r) != done);
@@ -80,8 +80,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
     let Some(detail) = site.own(&name) else {
         let Some(request) = asked else { return Course::Free(None) };
         if inputs.valid.proxy.is_some() {
-            let message =
-                "a pull-through cache removes what it no longer needs by itself, see spec.proxy.ttl";
+            let message = "not supported for a pull-through cache: it removes expired images automatically, see spec.proxy.ttl";
             return Course::Free(Some(result(inputs, request, false, message.into())));
         }
         if let Some(foreign) = site.foreign(&name) {
@@ -92,7 +91,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
                 taken(site.owner, "container", &name, &foreign.id, &foreign.labels),
             )));
         }
-        // Before the registry was made there is nothing to collect, and its volume is made with it.
+        // Without a container there is nothing to collect, and the volume is created with it.
         let Some(registry) = site.own(&desired.container.name) else { return Course::Free(None) };
         if let Some(message) = volume::hindrance(desired, inputs) {
             return Course::Free(Some(result(inputs, request, false, message)));
@@ -107,32 +106,33 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
     };
     match container.state {
         State::Removing => {
-            busy(plan, &format!("{name} is being removed"));
+            busy(plan, &format!("removing {name}"));
             Course::Busy
         }
         State::Dead => {
-            remove(plan, "it was half removed");
-            busy(plan, &format!("{name} is being removed"));
+            remove(plan, "a previous removal did not complete");
+            busy(plan, &format!("removing {name}"));
             Course::Busy
         }
         State::Created if detail.started_at.is_none() => {
             if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
-                // Not tried again and again: the registry would be down all the while.
-                remove(plan, "it could not be started");
+                // Not retried repeatedly: the registry would be down meanwhile.
+                remove(plan, "it failed to start");
                 return Course::Free(Some(result(
                     inputs,
                     request,
                     false,
-                    format!("it could not be started: {error}"),
+                    format!("failed to start: {error}"),
                 )));
             }
             let spec = collector(desired, inputs, request);
             if asked != Some(request) || outdated(site.observed, detail, &spec, None) {
-                remove(plan, "it is no longer what was asked for");
+                remove(plan, "the request for garbage collection changed");
                 return Course::Free(None);
             }
-            busy(plan, "it is about to begin");
-            // It begins once the registry is seen to rest: what is pushed meanwhile would be taken for garbage.
+            busy(plan, "starting");
+            // It starts once the registry is known to be stopped: blobs of a push in progress would be collected
+            // otherwise.
             if stop(plan, desired, site, &[]).is_none() {
                 let files = Action::Upload { container: target.clone(), files: spec.files };
                 let uploaded = plan.step(files, &[], "");
@@ -141,8 +141,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
             Course::Busy
         }
         State::Running | State::Paused | State::Restarting => {
-            busy(plan, "it is under way");
-            // Whoever started the registry in the meantime did not know.
+            busy(plan, "in progress");
+            // The registry was started from outside in the meantime.
             stop(plan, desired, site, &[]);
             if container.state == State::Paused {
                 plan.step(Action::Unpause { container: target }, &[], "it was paused");
@@ -152,17 +152,17 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
         State::Created | State::Exited => {
             let lines = site.observed.logs.get(&container.id).map(Vec::as_slice).unwrap_or_default();
             let (succeeded, message) = outcome(detail, lines);
-            remove(plan, &format!("the garbage collection ended: {message}"));
+            remove(plan, &format!("garbage collection ended: {message}"));
             let known = done == Some(request);
             Course::Free((!known).then(|| result(inputs, request, succeeded, message)))
         }
     }
 }
 
-const WHY: &str = "a garbage collection was asked for";
+const WHY: &str = "garbage collection was requested";
 
 fn busy(plan: &mut Plan, what: &str) {
-    let message = format!("the registry is stopped for a garbage collection: {what}");
+    let message = format!("the registry is stopped for garbage collection: {what}");
     plan.waits(ConditionType::ContainerReady, Reason::GarbageCollecting, message);
 }
 
@@ -170,8 +170,8 @@ fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) 
     GarbageCollectionStatus { request: request.to_owned(), time: Time(inputs.now), succeeded, message }
 }
 
-/// Plans the beginning. The container is made before the registry is stopped: where it can't be made, the registry
-/// stays up.
+/// Plans the start of a collection. Its container is created before the registry is stopped: if that fails, the
+/// registry stays up.
 fn begin(
     plan: &mut Plan,
     desired: &Desired,
@@ -185,13 +185,13 @@ fn begin(
     if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
         return Course::Free(None);
     }
-    busy(plan, "it is about to begin");
+    busy(plan, "starting");
     let made = site.create(plan, &spec, &[], WHY);
     stop(plan, desired, site, &[made]);
     Course::Busy
 }
 
-/// Plans the stop of the registry after `after`, where it runs.
+/// Plans the stop of a running registry, after `after`.
 fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) -> Option<usize> {
     let detail = site.own(&desired.container.name)?;
     let container = Target::of(&detail.container);
@@ -203,27 +203,27 @@ fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) ->
     Some(plan.step(Action::Stop { container, grace: GRACE }, &after, WHY))
 }
 
-/// What came of a collection that ended, by its exit code and its output.
+/// Returns the result of a completed collection, by its exit code and output.
 pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
     let said = |what: &str| lines.iter().rev().find(|line| line.contains(what));
-    // Of a registry that nothing was ever pushed to, registry 2 says that it failed.
+    // Registry 2 fails for a registry without any pushed image.
     if said("failed to mark")
         .is_some_and(|line| line.ends_with("Path not found: /docker/registry/v2/repositories"))
     {
-        return (true, "nothing was ever pushed".into());
+        return (true, "nothing to remove: no image was pushed yet".into());
     }
     if detail.exit_code != Some(0) {
         let words = last_words(lines);
         let words = words.map(|w| format!(": {w}")).unwrap_or_default();
         let code = detail.exit_code.map_or("unknown".to_owned(), |code| code.to_string());
-        return (false, format!("it failed (exit code {code}){words}"));
+        return (false, format!("failed (exit code {code}){words}"));
     }
     let blobs = said(" blobs marked, ").and_then(|line| {
         let (_, rest) = line.split_once(" blobs marked, ")?;
         rest.split_once(" blobs")?.0.parse::<u64>().ok()
     });
     match blobs {
-        Some(0) => (true, "there was nothing to remove".into()),
+        Some(0) => (true, "nothing to remove".into()),
         Some(1) => (true, "1 blob removed".into()),
         Some(n) => (true, format!("{n} blobs removed")),
         None => (true, "done".into()),
@@ -252,11 +252,11 @@ mod tests {
         let told = |n: u32| format!("3 blobs marked, {n} blobs and 0 manifests eligible for deletion");
         assert_eq!(ended(0, &["b", "", &told(2), "blob eligible"]), (true, "2 blobs removed".into()));
         assert_eq!(ended(0, &[&told(1)]), (true, "1 blob removed".into()));
-        assert_eq!(ended(0, &[&told(0)]), (true, "there was nothing to remove".into()));
+        assert_eq!(ended(0, &[&told(0)]), (true, "nothing to remove".into()));
         assert_eq!(ended(0, &[]), (true, "done".into()));
         let nothing = "failed to garbage collect: failed to mark: filesystem: Path not found: /docker/registry/v2/repositories";
-        assert_eq!(ended(1, &[nothing]), (true, "nothing was ever pushed".into()));
-        assert_eq!(ended(137, &[]), (false, "it failed (exit code 137)".into()));
-        assert_eq!(ended(1, &["disk full", ""]), (false, "it failed (exit code 1): disk full".into()));
+        assert_eq!(ended(1, &[nothing]), (true, "nothing to remove: no image was pushed yet".into()));
+        assert_eq!(ended(137, &[]), (false, "failed (exit code 137)".into()));
+        assert_eq!(ended(1, &["disk full", ""]), (false, "failed (exit code 1): disk full".into()));
     }
 }

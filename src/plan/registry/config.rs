@@ -1,5 +1,5 @@
-//! The registry's configuration: a file, since an environment variable is read by anyone who can inspect containers,
-//! and since some of it (passwords of a cache, TLS) has no other way that is fit for secrets.
+//! Configuration of a registry: a file, since environment variables are visible to anyone who can inspect containers,
+//! and some settings (passwords of a cache, TLS) have no other form that is suitable for secrets.
 
 use std::fmt::{self, Write};
 
@@ -9,44 +9,45 @@ use crate::{
     plan::validate::ValidRegistry,
 };
 
-/// Where a registry keeps its images.
+/// Data directory of a registry.
 pub const DATA: &str = "/var/lib/registry";
-/// Its configuration. The entry point of the image takes a lone argument that ends in `.yml` for the file to serve by.
+/// Configuration file. The entry point of the image serves with the file if it is the only argument and ends in
+/// `.yml`.
 pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
 const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
 const KEY_FILE: &str = "/etc/localcluster/tls.key";
 
-/// A name and a password.
+/// A user name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The name.
+    /// User name.
     pub username: String,
-    /// The password.
+    /// Password.
     pub password: String,
 }
 
-/// A certificate with its key, and the CA that clients trust it by, all as PEM.
+/// A certificate with its key, and the CA that clients trust, all in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, with what leads to its CA.
+    /// Certificate with its chain.
     pub certificate: Vec<u8>,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: Vec<u8>,
-    /// The CA.
+    /// CA certificate.
     pub ca: Vec<u8>,
 }
 
-/// What the Secrets hold that a Registry refers to.
+/// Contents of the Secrets that a Registry references.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// How it logs in to the registry that it caches.
+    /// Credentials for the upstream registry of a cache.
     pub upstream: Option<Login>,
-    /// Who may log in to it.
+    /// List of users.
     pub htpasswd: Option<Vec<u8>>,
-    /// How clusters log in to it.
+    /// Credentials of clusters.
     pub client: Option<Login>,
-    /// How it serves HTTPS.
+    /// Certificate for HTTPS.
     pub tls: Option<Tls>,
 }
 
@@ -63,7 +64,7 @@ impl fmt::Debug for Tls {
 }
 
 impl fmt::Debug for Secrets {
-    /// Only what is there.
+    /// Omits the contents, which are secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets")
             .field("upstream", &self.upstream)
@@ -75,7 +76,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Whether a text, such as a line of a log, holds a password or a hash of one.
+    /// Reports whether a text, such as a log line, contains a password or a password hash.
     pub fn are_in(&self, text: &str) -> bool {
         let passwords = [&self.upstream, &self.client].into_iter().flatten().map(|l| l.password.as_str());
         let htpasswd = self.htpasswd.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
@@ -84,8 +85,8 @@ impl Secrets {
     }
 }
 
-/// The files that the registry reads. Everything but the list of users is read at its start only; that list it looks
-/// at again with every request and reads anew when its modification time differs (2.8 and 3 alike).
+/// Returns the files that the registry reads. It reads all of them only at start, except for the list of users: it
+/// checks the modification time with every request and rereads the list when that differs (2.8 and 3 alike).
 pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
     let file = |path: &str, content: &[u8], change| FileSpec {
         path: path.into(),
@@ -104,7 +105,7 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
     files
 }
 
-/// The configuration. What users set by environment variables wins over it.
+/// Renders the configuration. Environment variables of the user override it.
 fn render(valid: &ValidRegistry, secrets: &Secrets) -> String {
     let mut out = format!(
         "# Written by localcluster-operator.
@@ -160,7 +161,7 @@ http:
     out
 }
 
-/// A YAML double-quoted scalar that any reader takes: whatever YAML calls unprintable is escaped.
+/// Returns a YAML double-quoted scalar that all parsers accept: characters that YAML calls unprintable are escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -176,10 +177,12 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// What is wrong with a list of users; `None` when nothing is.
+/// Returns what is invalid in a list of users; `None` if it is valid.
 pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
-    let write = "write a line for each user as `htpasswd -Bbn NAME PASSWORD` prints it";
-    let Ok(text) = std::str::from_utf8(content) else { return Some(format!("it is no text: {write}")) };
+    let write = "write one line per user, as printed by `htpasswd -Bbn NAME PASSWORD`";
+    let Ok(text) = std::str::from_utf8(content) else {
+        return Some(format!("it is not valid UTF-8; {write}"));
+    };
     let mut users = 0;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -188,20 +191,20 @@ pub fn htpasswd_problem(content: &[u8]) -> Option<String> {
         }
         users += 1;
         let number = number + 1;
-        // Not the line itself: it may be a password in the clear.
+        // The line itself is not shown: it may be a plain-text password.
         let Some((name, hash)) = line.split_once(':') else {
-            return Some(format!("line {number} has no colon between a name and a hash: {write}"));
+            return Some(format!("line {number} has no colon between a name and a hash; {write}"));
         };
         if name.is_empty() {
-            return Some(format!("line {number} has no name before the colon: {write}"));
+            return Some(format!("line {number} has no name before the colon; {write}"));
         }
         if !["$2y$", "$2a$", "$2b$"].iter().any(|begin| hash.starts_with(begin)) || hash.len() < 60 {
             return Some(format!(
-                "the hash in line {number} is not one of bcrypt, which is all that the registry knows: {write}"
+                "the hash in line {number} is not a bcrypt hash, and the registry supports no other; {write}"
             ));
         }
     }
-    (users == 0).then(|| format!("there is no user in it: {write}"))
+    (users == 0).then(|| format!("it contains no users; {write}"))
 }
 
 #[cfg(test)]
@@ -352,19 +355,19 @@ mod tests {
             ("# nobody\n", "no user"),
             ("secret", "line 1 has no colon"),
             (&format!("a:{hash}\n:{hash}"), "line 2 has no name"),
-            ("a:$apr1$x$y", "line 1 is not one of bcrypt"),
-            ("a:password", "line 1 is not one of bcrypt"),
-            ("a:$2y$05$short", "line 1 is not one of bcrypt"),
+            ("a:$apr1$x$y", "line 1 is not a bcrypt hash"),
+            ("a:password", "line 1 is not a bcrypt hash"),
+            ("a:$2y$05$short", "line 1 is not a bcrypt hash"),
         ] {
             let told = problem(text);
             assert!(told.contains(says) && told.contains("htpasswd -Bbn"), "{text:?}: {told}");
             assert!(!told.contains("secret") && !told.contains("password is"), "{told}");
         }
-        assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("no text"));
+        assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("not valid UTF-8"));
     }
 
     proptest! {
-        /// What goes in comes out, as a YAML reader reads it.
+        /// A YAML parser restores the input.
         #[test]
         fn credentials_survive(username in any::<String>(), password in any::<String>()) {
             #[derive(serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! Storage in a directory of the host, see [`host_path`](crate::plan::host_path).
+//! Storage in a host directory, see [`host_path`](crate::plan::host_path).
 
 use super::{Desired, Inputs};
 use crate::{
@@ -11,7 +11,7 @@ fn name(desired: &Desired) -> String {
     super::helper_name(&desired.container.name, "path")
 }
 
-/// The look at the directory; `None` where there is nothing to look at.
+/// Returns the look at the directory; `None` if there is none.
 pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
     let mut labels = inputs.owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
@@ -21,15 +21,15 @@ pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
     Look::new(container, labels, path, &inputs.settings.allowed_host_paths)
 }
 
-/// Whether the path is what it says, so that a container that mounts it may be made; if not, plans to find out or says
-/// what is wrong. Without a host path there is nothing to find out.
+/// Reports whether the path is a real directory, so that a container that mounts it may be created. If not, plans the
+/// check or adds a problem. Without a host path, returns true.
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
     let (Some(path), Some(look)) = (&desired.host_path, look(desired, inputs)) else { return true };
-    let instead = "make a new Registry with the path that it leads to";
+    let instead = "create a new Registry with the path that it points to";
     look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
 }
 
-/// Plans the removal of the container that looked, once nothing is to be made any more.
+/// Plans the removal of the helper container once it is no longer needed.
 pub fn forget(plan: &mut Plan, desired: &Desired, site: &Site<'_>) {
     host_path::forget(plan, &name(desired), site);
 }

@@ -1,17 +1,18 @@
-//! The registry's log: what it says before it ends.
+//! Log of a registry before it exits.
 
-/// The longest words that are worth telling.
+/// Maximum length of the reported error.
 const MAX: usize = 300;
 
-/// Why a registry ended, by the last lines of its log, oldest first: what made it panic or what it calls fatal, or its
-/// last error, or its last line.
+/// Returns why a registry exited, by the last lines of its log, oldest first: a panic or fatal error, its last error,
+/// or its last line.
 pub fn last_words(lines: &[String]) -> Option<String> {
     let find = |what: &str| lines.iter().rev().find(|line| line.contains(what));
     let line = find("panic: ")
         .or_else(|| find("level=fatal"))
         .or_else(|| find("level=error"))
         .or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty()))?;
-    // Without the time, so that the same cause reads the same. What follows the message are fields of every line.
+    // Without the time, so that the same cause has the same text. The message is followed by fields that every line
+    // has.
     let message = line.split_once("msg=\"").map_or(line.as_str(), |(_, rest)| {
         let end = rest.char_indices().find(|(i, c)| *c == '"' && !rest[..*i].ends_with('\\'));
         end.map_or(rest, |(end, _)| &rest[..end])

@@ -1,8 +1,8 @@
-//! Whose volume a registry may have: its own, one that an earlier Registry of its namespace left, or one that consents
-//! to the namespace. Never that of an object that lives, and never one of another namespace: a host name is no proof, as
-//! anybody may write any.
+//! Permission of a registry to use a volume: its own, one that an earlier Registry in its namespace left, or one that
+//! consents to the namespace. The volume of an existing object or of another namespace is never used: a host name is
+//! no proof, as any spec can contain it.
 //!
-//! That is asked of containers that are to be made. One that has its volume already goes on, and it is said once.
+//! Only containers that are about to be created are checked. A running one keeps its volume, with one warning.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Whether an earlier Registry of the same host name and namespace left this volume, which may then be taken up. `living`
-/// are the UIDs of all Registries.
+/// Reports whether an earlier Registry with the same host name and namespace left this volume, so that it may be
+/// reused. `living` contains the UIDs of all Registries.
 pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTreeSet<String>) -> bool {
     let label = |key| volume.labels.get(key).map(String::as_str);
     let namespace =
@@ -34,15 +34,15 @@ pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTre
         && label(names::UID).is_some_and(|uid| !living.contains(uid))
 }
 
-/// What there is where a registry is to have its images.
+/// Existing storage of a registry.
 enum Place<'a> {
-    /// A directory of the host, or a volume that it may have.
+    /// A host directory, or a volume that it may use.
     Its,
     /// Nothing yet.
     Free(&'a VolumeSpec),
-    /// Somebody else's volume under the name of its own.
+    /// An unmanaged volume with the name of its own.
     Taken(&'a VolumeSpec, &'a Volume),
-    /// No volume that allows its namespace, under the name that the spec gives.
+    /// No volume with the name in the spec that allows its namespace.
     Refused(&'a str),
 }
 
@@ -62,20 +62,20 @@ fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
     }
 }
 
-/// Plans the volume; answers the steps that make it, or `None` where something is in the way. The container is `kept`
-/// where it need not be made.
+/// Plans the volume, and returns the steps that create it; `None` if it is blocked. `kept` is true if the container
+/// need not be created.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool) -> Option<Vec<usize>> {
     let namespace = inputs.owner.namespace();
     match place(desired, inputs) {
         Place::Its => {}
         Place::Free(spec) => return Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
         Place::Taken(VolumeSpec { name, .. }, _) if kept => plan.warnings.push(format!(
-            "its images are in the Docker volume {name}, which is another object's. It goes on with it, and is not made \
-             anew there: make a Registry with another hostname and copy its images"
+            "the images are in the Docker volume {name}, which another object manages: the container continues to \
+             use it, but is not recreated on it; create a Registry with another hostname and copy the images"
         )),
         Place::Refused(name) if kept => plan.warnings.push(format!(
-            "its images are in the Docker volume {name}, which does not allow the namespace {namespace}. It goes on with \
-             it, and is not made anew there: {}",
+            "the images are in the Docker volume {name}, which does not allow the namespace {namespace}: the \
+             container continues to use it, but is not recreated on it; {}",
             instead(name, namespace)
         )),
         Place::Taken(VolumeSpec { name, .. }, volume) => {
@@ -90,7 +90,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
     Some(Vec::new())
 }
 
-/// Why no further container may be made on the volume, one that collects garbage; `None` where it may.
+/// Returns why no garbage collection container may be created on the volume; `None` if it may.
 pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     match place(desired, inputs) {
         Place::Its | Place::Free(_) => None,
@@ -101,24 +101,24 @@ pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     }
 }
 
-/// What is said of a volume that is not there, or not for this namespace.
+/// Returns the message about a volume that does not exist or does not allow this namespace.
 fn refusal(name: &str, namespace: &str) -> String {
     format!(
-        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}: {}",
+        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}; {}",
         instead(name, namespace)
     )
 }
 
 fn instead(name: &str, namespace: &str) -> String {
     format!(
-        "make one that does with `docker volume create {} {name}`; the labels of a volume that exists can't be changed, so \
-         copy what is in it to a new one with that label",
+        "create one with `docker volume create {} {name}`. Labels of an existing volume cannot be changed; copy its \
+         content to a new volume with this label",
         consent::option(namespace)
     )
 }
 
-/// Plans the removal of all that the Registry made, and of the volume that it took up from an earlier one of its
-/// namespace, unless its images are `retained`.
+/// Plans the removal of everything that the Registry created, and of the volume that it reused from an earlier one in
+/// its namespace, unless its images are `retained`.
 pub fn teardown(
     plan: &mut Plan,
     owner: &Owner,
@@ -138,6 +138,6 @@ pub fn teardown(
     let containers: Vec<usize> = (0..plan.steps.len()).collect();
     for volume in inherited {
         let remove = Action::RemoveVolume { name: volume.name.clone() };
-        plan.step(remove, &containers, "its object was deleted");
+        plan.step(remove, &containers, "the object was deleted");
     }
 }

@@ -1,5 +1,5 @@
-//! When the data of all of a cluster's servers is lost. Whether that is the end of the cluster, or its volumes can be
-//! brought back, only a person can tell, so that `spec.onDataLoss` decides.
+//! Loss of the data of all servers of a cluster. Only the user knows whether that is final or the volumes can be
+//! restored, so `spec.onDataLoss` decides.
 
 use crate::{
     api::{
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// What an Event says of a cluster that begins once more.
+/// Event message for a cluster that is recreated.
 pub const RECREATED: &str =
-    "the data of the cluster is lost: a new, empty cluster is created, since spec.onDataLoss is Recreate";
+    "the data of the cluster is lost: creating a new, empty cluster because spec.onDataLoss is Recreate";
 
-/// Plans what becomes of the nodes of a cluster that has lost its data; `false` for one that has it.
+/// Plans the nodes of a cluster that lost its data; returns `false` for a cluster that has it.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
     if !is_lost(desired, inputs) {
         return false;
@@ -32,17 +32,16 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
         DataLoss::Stop => {
             plan.stalls(ConditionType::ControlPlaneReady, Reason::DataLost, message(desired, inputs));
             if !desired.agents.is_empty() {
-                let message = "the cluster's data is lost: whether the agents are Ready is not known";
+                let message = "the data of the cluster is lost: the readiness of the agents is unknown";
                 plan.unknown(ConditionType::AgentsReady, Reason::DataLost, message);
             }
         }
         DataLoss::Recreate => {
-            let message =
-                "the cluster's data is lost: removing what is left of it before it is created again";
+            let message = "the data of the cluster is lost: removing its remaining containers and volumes before recreating it";
             for type_ in [ConditionType::ControlPlaneReady, ConditionType::AgentsReady] {
                 plan.waits(type_, Reason::Creating, message);
             }
-            // Nodes hold certificates of a CA that no longer exists, and must not meet the new one.
+            // Nodes have certificates of a CA that no longer exists, and must not connect to the new one.
             discard(plan, desired, inputs);
             plan.forgets = plan.steps.iter().all(|step| !is_discarded(&step.action, desired));
         }
@@ -50,19 +49,19 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
     true
 }
 
-/// Whether there was data, and no server has any.
+/// Reports whether there was data and no server has any.
 fn is_lost(desired: &Desired, inputs: &Inputs<'_>) -> bool {
     let Inputs { owner, observed, holders, .. } = *inputs;
     let servers = servers::existing(&desired.names, owner, observed, holders);
     if servers.values().any(|server| server.data) {
         return false;
     }
-    // The volumes of agents are made after those of the first server.
+    // The volumes of agents are created after those of the first server.
     let agent = |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, _)));
     let orphans = servers.is_empty()
         && (containers(desired, observed).any(|c| agent(&c.name))
             || volumes(desired, inputs).any(|(node, _)| agent(node)));
-    // K3s writes a node's password after its data.
+    // K3s writes the password of a node after its data.
     let joined = observed.kept.values().any(|kept| kept.password);
     !holders.is_empty() || orphans || joined
 }
@@ -73,19 +72,19 @@ fn message(desired: &Desired, inputs: &Inputs<'_>) -> String {
     let volumes: Vec<String> = servers.iter().map(|server| names::volume(server, STATE_VOLUME)).collect();
     let (subject, verb) = if volumes.len() == 1 { ("volume", "is") } else { ("volumes", "are") };
     format!(
-        "the data of the cluster is lost: the Docker {subject} {} {verb} gone or empty; restore what {verb} in there, with \
-         the labels of the volume, or set spec.onDataLoss to Recreate to have a new, empty cluster created",
+        "the data of the cluster is lost: the Docker {subject} {} {verb} missing or empty; restore content and \
+         labels, or set spec.onDataLoss to Recreate to create a new, empty cluster",
         volumes.join(", ")
     )
 }
 
-/// The cluster's containers of nodes.
+/// Returns the node containers of the cluster.
 fn containers<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a Container> {
     let own = observed.own.values().map(|d| &d.container);
     own.filter(|c| desired.names.parse_node(&c.name).is_some())
 }
 
-/// The cluster's volumes of nodes, each with the node's name.
+/// Returns the node volumes of the cluster, each with the name of the node.
 fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a Volume)> {
     let owner = inputs.owner;
     let own = inputs.observed.volumes.iter().filter(move |v| owner.owns(&v.labels));
@@ -94,7 +93,7 @@ fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item 
 }
 
 fn discard(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
-    let why = "the cluster's data is lost, and spec.onDataLoss is Recreate";
+    let why = "the data of the cluster is lost and spec.onDataLoss is Recreate";
     let mut removed = Vec::new();
     for container in containers(desired, inputs.observed) {
         let remove = Action::RemoveContainer { container: Target::of(container) };

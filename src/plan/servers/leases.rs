@@ -1,7 +1,7 @@
-//! The Leases by which K3s has controllers of its own run on one server at a time. Only their holders take a server out
-//! of etcd and let a Node go that is deleted. None of them gives its Lease back when it ends: a Node would stay, and a
-//! member vote, until 45 seconds after its holder's end. Of a holder whose container has ended the operator gives it
-//! back, and another server has it a moment later.
+//! Leases that K3s uses to run controllers on one server at a time. Only their holders remove a server from etcd and
+//! finalize the deletion of a Node. K3s does not release a Lease when it exits: a Node would remain, and a member
+//! would stay a voter, until 45 seconds after the exit of the holder. The operator releases the Lease of a holder
+//! with an exited container, and another server acquires it a moment later.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,16 +16,16 @@ use crate::{
     time::after,
 };
 
-/// How long a holder that has no container any more must have been silent. One that lives renews its Lease every two
-/// seconds.
+/// Time without renewal after which a holder without a container is considered to have exited. A running holder
+/// renews its Lease every two seconds.
 const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Whether a server holds one of the Leases.
+/// Reports whether a server holds one of the Leases.
 pub fn holds(observed: &Observed, server: &str) -> bool {
     observed.child.state().is_some_and(|state| state.leases.values().any(|lease| lease.holder == server))
 }
 
-/// Plans that Leases whose holders have ended are given back; answers the steps.
+/// Plans the release of Leases with exited holders, and returns the steps.
 pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
     let leases = inputs.observed.child.state().into_iter().flat_map(|state| &state.leases);
     let lost = leases.filter(|(_, lease)| has_ended(inputs.observed, lease, inputs.now));
@@ -36,32 +36,32 @@ pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
             version: lease.version.clone(),
         };
         let planned = plan.steps.iter().position(|step| step.action == release);
-        let why = || format!("K3s's Lease {name} is its own, and it has ended");
+        let why = || format!("it holds the K3s Lease {name} and has exited");
         planned.unwrap_or_else(|| plan.step(release, &[], why()))
     })
     .collect()
 }
 
-/// Plans the deletion of a Node, after the steps `after`; answers the step.
+/// Plans the deletion of a Node, after the steps `after`, and returns the step.
 pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inputs: &Inputs<'_>) -> usize {
     let mut before = release(plan, inputs);
     before.extend(after);
     plan.step(Action::DeleteNode { node: node.to_owned() }, &before, why)
 }
 
-/// Whether the process that holds a Lease is certainly no more: from one that lives it would be taken away, and K3s ends
-/// when it notices. Its container must have ended after it last renewed the Lease, so that no process that was started
-/// since has.
+/// Reports whether the process that holds a Lease has certainly exited: a running holder would lose its Lease, and
+/// K3s exits when it notices. Its container must have exited after the last renewal, so that no later process has
+/// renewed the Lease.
 fn has_ended(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
     let Some(renewed) = lease.renewed.filter(|_| !lease.holder.is_empty()) else { return false };
-    // A holder is known by the name of its host, which a container keeps when it gets another name.
+    // A holder is identified by its host name, which a container keeps when it is renamed.
     let mut containers = observed.own.values().filter(|d| d.hostname == lease.holder).peekable();
     if containers.peek().is_none() {
         return now >= after(renewed, SILENCE);
     }
     containers.all(|detail| match detail.container.state {
         State::Exited => detail.ended_at.is_some_and(|ended| renewed <= ended),
-        // Made anew: what ran before ended before that.
+        // Recreated: the previous process exited before.
         State::Created => detail.created_at.is_some_and(|created| renewed <= created),
         State::Running | State::Paused | State::Restarting | State::Removing | State::Dead => false,
     })
@@ -81,8 +81,8 @@ mod tests {
         Timestamp::from_second(s).unwrap()
     }
 
-    /// Whether the holder of a Lease that was renewed at second 100 has ended, by what is known of its container at
-    /// second 105.
+    /// Reports whether the holder of a Lease that was renewed at second 100 has exited, by the state of its container
+    /// at second 105.
     fn ended(detail: Option<ContainerDetail>) -> bool {
         let own = detail.map(|d| ("id".to_owned(), d)).into_iter().collect();
         let lease = Lease { holder: "s".into(), renewed: Some(second(100)), version: "1".into() };

@@ -1,5 +1,5 @@
-//! What is known of a cluster's servers: of which there is something, whether they keep their data in etcd, whom one
-//! that starts joins, and which of them take requests.
+//! State of the servers of a cluster: which exist, whether they store their data in etcd, which server a new one
+//! joins, and which of them serve requests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,23 +21,25 @@ use crate::{
     time::after,
 };
 
-/// A server of which there is something.
+/// An existing server.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'a> {
-    /// Its container.
+    /// Container of the server.
     pub detail: Option<&'a ContainerDetail>,
-    /// Whether it has data: a volume that a K3s server was started with.
+    /// True if it has data: a volume that a K3s server was started with.
     pub data: bool,
 }
 
-/// The servers that a cluster's data was in when that could last be told: the members of etcd, or the first server.
+/// Returns the servers that contained the data of the cluster when it was last observed: the members of etcd, or the
+/// first server.
 pub fn holders(previous: &LocalClusterStatus, names: &ClusterNames) -> Vec<String> {
-    // A version is told of one whose API has answered.
+    // A version is only known after the API has responded.
     let first = || previous.version.iter().map(|_| names.node(NodeRole::Server, 0)).collect();
     if previous.voters.is_empty() { first() } else { previous.voters.clone() }
 }
 
-/// Whether a server is known to have data: by its Node, or while the API does not tell, by being one of `holders`.
+/// Reports whether a server is known to have data: by its Node or, while the API does not respond, because it is one
+/// of `holders`.
 pub fn is_known(name: &str, observed: &Observed, holders: &[String]) -> bool {
     match &observed.child {
         Child::Reachable(state) => state.nodes.contains_key(name),
@@ -45,8 +47,8 @@ pub fn is_known(name: &str, observed: &Observed, holders: &[String]) -> bool {
     }
 }
 
-/// The servers of which there is something, by index. `holders` are those that are known to have data, while the API
-/// does not tell.
+/// Returns the existing servers by index. `holders` contains those that are known to have data while the API does not
+/// respond.
 pub fn existing<'a>(
     names: &ClusterNames,
     owner: &Owner,
@@ -64,7 +66,7 @@ pub fn existing<'a>(
     for volume in observed.volumes.iter().filter(|v| owner.owns(&v.labels)) {
         if let Some(index) = volume.name.strip_suffix(&suffix).and_then(index) {
             let server = all.entry(index).or_insert(Server { detail: None, data: true });
-            // One that was made and never started may have taken another one's place.
+            // A container that was created and never started may have replaced another one.
             let kept = |d: &ContainerDetail| observed.kept.get(&d.container.id).map(|kept| kept.data);
             server.data = server.detail.is_none_or(|d| {
                 d.started_at.is_some() || kept(d).unwrap_or_else(|| known(&d.container.name))
@@ -74,28 +76,28 @@ pub fn existing<'a>(
     all
 }
 
-/// Whether the servers keep their data in etcd: more than one is wanted, or was there once.
+/// Reports whether the servers store their data in etcd: more than one is desired or exists.
 pub fn in_etcd(wanted: usize, existing: &BTreeMap<usize, Server<'_>>) -> bool {
     let moved = |s: &Server<'_>| s.detail.is_some_and(is_made_for_etcd);
     wanted > 1 || existing.keys().any(|index| *index > 0) || existing.values().any(moved)
 }
 
-/// Whether a server's container was made to keep its data in etcd.
+/// Reports whether the container of a server was created to store its data in etcd.
 pub fn is_made_for_etcd(detail: &ContainerDetail) -> bool {
     detail.container.labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
 }
 
-/// How long a server may take from its start until its API is up.
+/// Time that a server may take from its start until its API responds.
 const START: SignedDuration = SignedDuration::from_secs(30);
 
-/// What a server is told that joins nobody.
+/// Configuration of a server that joins no other.
 pub const NOT_JOINING: &str = "# Written by localcluster-operator. It counts only while there is no data.\n";
 
-/// What a server is told for its first start, in K3s's configuration file.
+/// Returns the configuration of a server for its first start.
 ///
-/// It joins another one that has data, by its pinned address: the load balancer could lead it to itself. With nobody to
-/// join the first one begins, or moves its own data to etcd. Another one never begins, or there would be two clusters:
-/// without data it waits for the first.
+/// It joins another server that has data, by its pinned address, since the load balancer could forward to the server
+/// itself. If there is none, the first server initializes the cluster, or migrates its data to etcd. Another server
+/// never does, since there would be two clusters: without data it waits for the first.
 pub fn join_file(
     index: usize,
     in_etcd: bool,
@@ -118,38 +120,38 @@ pub fn join_file(
     }
 }
 
-/// Whether a server serves the cluster: its Node is Ready and, in etcd, it votes and its API is up.
+/// Reports whether a server serves the cluster: its Node is Ready and, with etcd, it is a voter and its API responds.
 pub fn works(observed: &Observed, detail: &ContainerDetail, etcd: bool) -> bool {
     let serves = |node: &Node| votes(node) && answers(observed, node, detail);
     health::works(observed, detail) && (!etcd || observed.node(&detail.container.name).is_some_and(serves))
 }
 
-/// Whether a server's own API is up, as far as such are told. Its kubelet can be Ready seconds before, by the API of
-/// another server.
+/// Reports whether the API of a server itself responds, if that is known. Its kubelet can be Ready seconds before,
+/// through the API of another server.
 pub fn answers(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bool {
     let told = |state: &ChildState| state.nodes.values().any(|n| n.api_renewed.is_some());
     let since_its_start = |at: Timestamp| detail.started_at.is_none_or(|started| at >= started);
     !observed.child.state().is_some_and(told) || node.api_renewed.is_some_and(since_its_start)
 }
 
-/// How old the last word of a kube-apiserver may be, which renews its Lease every ten seconds.
+/// Maximum age of the last renewal by a kube-apiserver, which renews its Lease every ten seconds.
 const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Whether a server that runs has just written to etcd by the member beside it, which is the only one that its
-/// kube-apiserver asks. Without a majority it could not have.
+/// Reports whether a running server has just written to etcd through its own member, the only one that its
+/// kube-apiserver uses. The write proves quorum.
 pub fn tells(node: &Node, detail: &ContainerDetail, now: Timestamp) -> bool {
     let recent =
         |at: Timestamp| now < after(at, SILENCE) && detail.started_at.is_some_and(|started| at >= started);
     detail.container.state == State::Running && node.api_renewed.is_some_and(recent)
 }
 
-/// Whether a Node's server is a voting member of etcd, and is to stay one.
+/// Reports whether the server of a Node is a voter of etcd that is not leaving.
 pub fn votes(node: &Node) -> bool {
     node.voter == Some(true) && !node.leaving && !node.left
 }
 
-/// The servers that take requests for the API, by index: those that work and are not about to go. Where none of them is
-/// known to, all that there are: one that is to be taken away may be the last one that answers.
+/// Returns the servers that receive API requests, by index: those that work and are not leaving. If none is known to
+/// work, all existing ones: one that is being removed may be the last one that responds.
 pub fn serving(
     count: usize,
     etcd: bool,
@@ -167,8 +169,8 @@ pub fn serving(
         return serving;
     }
     let detail = |index: &usize| existing.get(index).and_then(|s| s.detail);
-    // One that K3s was asked to take out of etcd answers nothing any more, as a rule. All are silent for some seconds
-    // when the one that led etcd has gone, and one that has just been started is so for longer.
+    // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
+    // after the exit of the etcd leader, and a server that has just been started for longer.
     let leaves =
         |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
     let steady = |d: &ContainerDetail| {
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
     use crate::docker::engine::{Container, Volume};
 
-    /// Server 0 with a container that was never started.
+    /// Returns server 0 with a container that was never started.
     fn made(node: bool) -> Observed {
         let owner = Owner { uid: "u".into(), manager: "m".into(), object: "default/dev".into() };
         let name = "k3d-dev-server-0".to_owned();

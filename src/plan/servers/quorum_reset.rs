@@ -1,9 +1,10 @@
-//! When the data of most servers is lost: what is said of it, and the reset of etcd that a user may ask for.
+//! Loss of the data of most servers, and the reset of etcd that a user can request.
 //!
-//! Nobody but a user can tell whether lost volumes come back, and a reset forgets what only the lost ones knew. So it
-//! is carried out only where [`RESET_QUORUM_ANNOTATION`] names the server that is to go on. K3s does it: run once with
-//! `--cluster-reset` on that server's data, it makes the server etcd's only member and ends
-//! (docs.k3s.io/cli/etcd-snapshot). Then what is left of the other servers goes, and they join as new ones.
+//! Only the user knows whether lost volumes can be restored, and a reset loses the data that only the lost members
+//! had. It is therefore only carried out if [`RESET_QUORUM_ANNOTATION`] names the server to continue with. K3s does
+//! it: run once with `--cluster-reset` on the data of that server, it makes the server the only member of etcd and
+//! exits (docs.k3s.io/cli/etcd-snapshot). The remains of the other servers are then removed, and they rejoin as new
+//! members.
 
 use super::{Lost, NOT_JOINING, Servers};
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
     },
 };
 
-/// Says that most of the servers' data is lost, where it is, and plans the reset that is asked for. Whether there is
-/// one: nothing else is to be planned for the nodes then.
+/// Adds a problem if the data of most servers is lost, and plans the requested reset. Reports whether there is one:
+/// nothing else is planned for the nodes then.
 pub fn plan(
     plan: &mut Plan,
     desired: &Desired,
@@ -38,42 +39,45 @@ pub fn plan(
         wanted.filter(|s| lost.left.contains(&s.container.name.as_str()))
     });
     let Some(survivor) = survivor else {
-        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, told(&lost, inputs.reset));
+        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, lost_quorum(&lost, inputs.reset));
         return false;
     };
     reset(plan, survivor, inputs, site, servers);
     plan.waits(
         ConditionType::AgentsReady,
         Reason::Pending,
-        "agents are looked at when the cluster's API answers",
+        "waiting for the API of the cluster before evaluating agents",
     );
     true
 }
 
-fn told(lost: &Lost<'_>, request: Request<'_>) -> String {
+fn lost_quorum(lost: &Lost<'_>, request: Request<'_>) -> String {
     let left = lost.left.join(", ");
     let way_out = match request.asked {
         Some(asked) if request.done == Some(asked) => {
             format!(
-                "take the annotation {ANNOTATION} away, which was carried out once, and have it say one of {left}"
+                "remove the annotation {ANNOTATION}, which was carried out before, and set it to one of {left}"
             )
         }
-        Some(asked) => format!("have the annotation {ANNOTATION}, which says {asked}, say one of {left}"),
+        Some(asked) => format!("change the annotation {ANNOTATION} from {asked} to one of {left}"),
         None => {
-            let or = if lost.left.len() > 1 { " or another one that is left" } else { "" };
-            format!("give up what only they knew, by the annotation {ANNOTATION}={}{or}", lost.left[0])
+            let or = if lost.left.len() > 1 { " or another remaining server" } else { "" };
+            format!(
+                "accept the loss of what only they stored with the annotation {ANNOTATION}={}{or}",
+                lost.left[0]
+            )
         }
     };
     format!(
-        "the data of {} of {} servers is lost ({}), and those that are left ({left}) can't agree without them: bring \
-         their volumes back, or {way_out}",
+        "the data of {} of {} servers is lost ({}): the remaining servers ({left}) have no etcd quorum; restore the \
+         lost volumes, or {way_out}",
         lost.gone.len(),
         lost.gone.len() + lost.left.len(),
         lost.gone.join(", "),
     )
 }
 
-/// Plans the next part of the reset.
+/// Plans the next steps of the reset.
 fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>, servers: &Servers<'_>) {
     let name = &survivor.container.name;
     let spec = resetting(&survivor.container);
@@ -83,7 +87,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
     let current = site.own(name).filter(|d| !outdated(inputs.observed, d, &spec, site.network));
     match current.map(|d| (d, ended(d, inputs))) {
         Some((_, Some(End::Done))) => {
-            waits(plan, format!("etcd has {name} as its only member; the others are taken away and join anew"));
+            waits(plan, format!("etcd was reset to the single member {name}: removing the other servers, which rejoin as new members"));
             let others: Vec<String> = servers.names().filter(|other| other != name).collect();
             for other in &others {
                 lifecycle::discard(plan, other, &[], "etcd was reset without it", inputs, site);
@@ -96,13 +100,13 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
             ConditionType::ControlPlaneReady,
             Reason::QuorumResetFailed,
             format!(
-                "K3s did not reset etcd on {name}: {words}. Remove the annotation {ANNOTATION}, and set it again to \
-                 have it tried once more"
+                "K3s failed to reset etcd on {name}: {words}; remove the annotation {ANNOTATION} and set it again \
+                 to retry"
             ),
         ),
         other => {
-            waits(plan, format!("etcd is being reset, with {name} as its only member"));
-            // What they know does not count any more, and they must not meet the one that goes on.
+            waits(plan, format!("resetting etcd to the single member {name}"));
+            // Their data does not count any more, and they must not connect to the remaining server.
             let stopped: Vec<usize> = servers
                 .names()
                 .filter(|other| other != name)
@@ -115,7 +119,7 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
                 .collect();
             if other.is_none() && site.own(name).is_some() {
                 if site.has_image(plan, &spec) {
-                    site.replace(plan, &spec, &[], &stopped, "it is to reset etcd");
+                    site.replace(plan, &spec, &[], &stopped, "to reset etcd");
                 }
             } else if stopped.is_empty()
                 && let Some(made) = volumes(plan, survivor, inputs.owner, inputs.observed, &[])
@@ -126,31 +130,31 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
     }
 }
 
-/// The container that resets etcd on a server's data, in its place.
+/// Returns the container that resets etcd on the data of a server, in its place.
 fn resetting(server: &ContainerSpec) -> ContainerSpec {
     let mut spec = server.clone();
     spec.command.push(CLUSTER_RESET.into());
     spec.labels.insert(ANNOTATION.into(), spec.name.clone());
     spec.once = true;
-    // K3s refuses the reset of a server that is told whom to join.
+    // K3s rejects the reset of a server that is configured to join another.
     for file in spec.files.iter_mut().filter(|f| f.path == JOIN_FILE) {
         file.content = NOT_JOINING.into();
     }
     spec
 }
 
-/// How K3s ended.
+/// Result of K3s.
 enum End {
     Done,
     Failed(String),
 }
 
-/// How the reset ended; `None` while it goes on, and when it was cut short: it is begun again then.
+/// Returns the result of the reset; `None` while it is in progress, and after an interruption, which restarts it.
 fn ended(detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<End> {
     if detail.container.state != State::Exited {
         return None;
     }
-    // The exit code alone tells nothing: K3s ends with 0 when it is stopped, too.
+    // The exit code is not sufficient: K3s also exits with 0 when it is stopped.
     let lines = inputs.observed.logs.get(&detail.container.id).map(Vec::as_slice).unwrap_or_default();
     if k3s::log::was_reset(lines) {
         return Some(End::Done);

@@ -1,4 +1,4 @@
-//! What is put into a cluster besides its nodes.
+//! Images and manifests of a cluster.
 
 use super::{Checker, Text};
 use crate::api::{
@@ -6,20 +6,20 @@ use crate::api::{
     rules::{pattern, text},
 };
 
-/// The longest name of a manifest.
+/// Maximum length of the name of a manifest.
 pub const MANIFEST_NAME: usize = 40;
 
-/// A manifest that K3s is to apply.
+/// A manifest that K3s applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidManifest {
-    /// Its name.
+    /// Name of the manifest.
     pub name: String,
-    /// Its content.
+    /// Content of the manifest.
     pub content: Text,
 }
 
 impl Checker {
-    /// The images that are to be in all nodes.
+    /// Checks the images to import on all nodes.
     pub(super) fn images(&mut self, images: &[String]) {
         for (i, image) in images.iter().enumerate() {
             let path = format!("spec.preloadImages[{i}]");

@@ -1,4 +1,4 @@
-//! `spec.hostAliases`, parsed.
+//! Parsing of `spec.hostAliases`.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -8,11 +8,11 @@ use crate::{
     k3s::networks,
 };
 
-/// What is said of a name of this cluster's own containers. The schema can't tell them.
-const OWN: &str = "this cluster's containers have such names, and nodes join by them; use another name";
+/// Error for a name of a container of this cluster. The schema cannot check these names.
+const OWN: &str = "the containers of this cluster have such names, and nodes join by them; use another name";
 
 impl Checker {
-    /// The names with their addresses.
+    /// Parses the names with their addresses.
     pub(super) fn host_aliases(
         &mut self,
         spec: &LocalClusterSpec,
@@ -33,9 +33,10 @@ impl Checker {
                     name.strip_suffix(domain).is_some_and(|n| n.is_empty() || n.ends_with('.'))
                 };
                 self.check(!is_in(rules::CLUSTER_DOMAIN), &path, text::ALIAS_DOMAIN);
-                // The schema can't tell the domain that the arguments give.
+                // The schema cannot check the domain in the arguments.
                 let message = format!(
-                    "names in {domain} are the cluster's own, by --cluster-domain in spec.servers.args; use another name"
+                    "names in {domain} (--cluster-domain in spec.servers.args) belong to the Services and Pods of \
+                     the cluster; use another name"
                 );
                 self.check(domain == rules::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
                 let own = names.parse_node(name).is_some() || *name == names.load_balancer();
@@ -49,7 +50,7 @@ impl Checker {
     }
 }
 
-/// An IPv4 address in the clothes of an IPv6 one, which resolvers and the API server treat in different ways.
+/// Reports whether an address is an IPv4-mapped IPv6 address, which resolvers and the API server handle differently.
 fn is_mapped(ip: &IpAddr) -> bool {
     matches!(ip, IpAddr::V6(six) if six.to_ipv4_mapped().is_some())
 }
@@ -116,7 +117,10 @@ mod tests {
         assert_eq!(with_domain("db.collab.example"), [""; 0]);
         for name in ["db.lab.example", "lab.example"] {
             let said = with_domain(name).join("; ");
-            assert!(said.contains("names in lab.example are the cluster's own"), "{said}");
+            assert!(
+                said.contains("names in lab.example (--cluster-domain in spec.servers.args) belong to"),
+                "{said}"
+            );
         }
         assert_eq!(with_domain("db.cluster.local").len(), 1);
         // Of other clusters they are nothing special.

@@ -1,4 +1,4 @@
-//! Where nodes, Pods and Services are, `spec.network` and the servers' arguments, against each other.
+//! Conflicts between the networks of nodes, Pods and Services: `spec.network` and the arguments of servers.
 
 use ipnet::Ipv4Net;
 
@@ -9,14 +9,13 @@ use crate::{
 };
 
 impl Checker {
-    /// The networks of Pods and Services. The schema can't tell them: they are in the arguments.
+    /// Parses the Pod and Service networks. The schema cannot check them: they are in the arguments.
     pub(super) fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
         let networks = Networks::of(&spec.servers.args);
-        // What K3s chooses by itself is out of the subnet's range, or was given up by an argument.
+        // Defaults of K3s are outside the subnet range, or replaced by an argument.
         if let Some((subnet, other)) = subnet.and_then(|s| Some((s, networks.overlapping(s)?))) {
             let message = format!(
-                "nodes can't be in {subnet}, as spec.servers.args gives {other} to Pods or Services: use a subnet outside \
-                 of it"
+                "{subnet} overlaps {other}, the Pod or Service network in spec.servers.args; use another subnet"
             );
             self.check(false, "spec.network.subnet", &message);
         }
@@ -24,8 +23,9 @@ impl Checker {
         for pods in &networks.pods {
             let Some((room, mask)) = networks::room(&spec.servers.args, *pods) else { continue };
             let message = format!(
-                "each node gets a /{mask} for its Pods, and {pods} has {room} for {nodes} nodes: give --cluster-cidr a \
-                 larger network, or the nodes smaller ones with --kube-controller-manager-arg=node-cidr-mask-size=28"
+                "{pods} is too small for {nodes} nodes: each node gets a /{mask} for its Pods, and there are \
+                 {room}; use a larger --cluster-cidr, or smaller node networks with \
+                 --kube-controller-manager-arg=node-cidr-mask-size=28"
             );
             self.check(nodes <= room, "spec.servers.args", &message);
         }
@@ -51,7 +51,7 @@ mod tests {
             ["--cluster-cidr=172.20.0.0/16", "--service-cidr=172.21.0.0/24", "--cluster-dns=172.21.0.10"];
         let told = said(Some("172.20.0.0/24"), &args, 1);
         assert!(told.len() == 1 && told[0].starts_with("spec.network.subnet: "), "{told:?}");
-        assert!(told[0].contains("gives 172.20.0.0/16 to Pods"), "{told:?}");
+        assert!(told[0].contains("overlaps 172.20.0.0/16, the Pod or Service network"), "{told:?}");
         assert_eq!(said(Some("172.21.0.0/16"), &args, 1).len(), 1);
         assert_eq!(said(Some("172.22.0.0/24"), &args, 1), [""; 0]);
         assert_eq!(said(None, &args, 1), [""; 0]);
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(said(None, &[small], 0), [""; 0]);
         let told = said(None, &[small], 1);
         assert!(
-            told.len() == 1 && told[0].starts_with("spec.servers.args: each node gets a /24"),
+            told.len() == 1 && told[0].starts_with("spec.servers.args: 172.20.1.0/24 is too small"),
             "{told:?}"
         );
         let finer = "--kube-controller-manager-arg=node-cidr-mask-size=28";

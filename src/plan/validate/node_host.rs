@@ -1,4 +1,4 @@
-//! What a pool's nodes are given of the host, parsed.
+//! Parsing of the host resources of a pool.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{
 };
 
 impl Checker {
-    /// The limits of processes, by name.
+    /// Parses the process limits, by name.
     pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, Limit> {
         let mut limits = BTreeMap::new();
         for (i, ulimit) in ulimits.iter().enumerate() {
             let at = format!("{path}[{i}]");
             let limit = Limit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
             self.shape(&format!("{at}.name"), &ulimit.name, pattern::ULIMIT, 16, text::ULIMIT_NAME);
-            // -1 is without a limit, and the schema lets nothing below through.
+            // -1 is unlimited, and the schema rejects lower values.
             let rank = |n: i64| if n < 0 { i64::MAX } else { n };
             let sound = limit.soft >= -1 && limit.hard >= -1 && rank(limit.soft) <= rank(limit.hard);
             self.check(sound, format_args!("{at}.hard"), text::ULIMIT_ORDER);
@@ -31,7 +31,7 @@ impl Checker {
         limits
     }
 
-    /// The directories of the host, by where they are in the nodes.
+    /// Parses the host directories, by path in the nodes.
     pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> BTreeMap<String, Bind> {
         let mut binds: BTreeMap<String, Bind> = BTreeMap::new();
         for (i, volume) in volumes.iter().enumerate() {
@@ -49,14 +49,14 @@ impl Checker {
         binds
     }
 
-    /// The GPUs.
+    /// Parses the GPUs.
     pub(super) fn gpus(&mut self, path: &str, gpus: Option<&str>) -> Option<Gpus> {
         let gpus = gpus?;
         self.shape(path, gpus, pattern::GPUS, 3, text::GPUS);
         Some(gpus.parse().map_or(Gpus::All, Gpus::Count))
     }
 
-    /// No file is put into a directory of the host.
+    /// Checks that no file is written to a host directory.
     pub(super) fn files_apart(&mut self, spec: &LocalClusterSpec) {
         let volumes = || spec.servers.volumes.iter().chain(&spec.agents.volumes);
         for (i, file) in spec.files.iter().enumerate() {
@@ -66,7 +66,7 @@ impl Checker {
     }
 }
 
-/// Whether a path is this directory or in it.
+/// Reports whether a path is this directory or below it.
 fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

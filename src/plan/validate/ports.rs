@@ -1,4 +1,4 @@
-//! Published ports, and the addresses of the host that they are published on.
+//! Published ports, and the host addresses that they are bound to.
 
 use std::net::Ipv4Addr;
 
@@ -12,30 +12,30 @@ use crate::api::{
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidPort {
-    /// Its name.
+    /// Name of the port.
     pub name: String,
-    /// The port of the nodes.
+    /// Port of the nodes.
     pub port: u16,
-    /// How many ports follow it in a range.
+    /// Number of further ports in a range.
     pub further: u16,
-    /// The host port, where the spec names one.
+    /// Host port, if the spec names one.
     pub host_port: Option<u16>,
-    /// The host address.
+    /// Host address.
     pub host_ip: Ipv4Addr,
-    /// The transport.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// The nodes behind it.
+    /// Nodes that it forwards to.
     pub nodes: NodeSet,
 }
 
 impl ValidPort {
-    /// The ports of the host that the spec names.
+    /// Returns the host ports that the spec names.
     pub fn host_ports(&self) -> impl Iterator<Item = u16> + use<> {
         let further = self.further;
         self.host_port.into_iter().flat_map(move |first| first..=first.saturating_add(further))
     }
 
-    /// Whether two ranges of ports, each by its first and how many follow, have one in common.
+    /// Reports whether two port ranges, each given by its first port and the number of further ports, overlap.
     fn meet(one: (u16, u16), other: (u16, u16)) -> bool {
         let end = |(first, further): (u16, u16)| u32::from(first) + u32::from(further);
         u32::from(one.0) <= end(other) && u32::from(other.0) <= end(one)
@@ -55,7 +55,7 @@ impl Checker {
         parsed.unwrap_or(1)
     }
 
-    /// How many ports follow the first one of a range.
+    /// Returns the number of further ports in a range.
     pub(super) fn further(&mut self, path: &str, port: &PortSpec) -> u16 {
         let Some(end) = port.end_port else { return 0 };
         self.port(&format!("{path}.endPort"), end);

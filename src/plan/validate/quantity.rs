@@ -1,4 +1,4 @@
-//! Memory and cores.
+//! Memory and CPU quantities.
 
 use super::{Checker, is};
 use crate::api::rules::{self, pattern, text};
@@ -18,7 +18,7 @@ impl Checker {
     }
 }
 
-/// The bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
+/// Returns the bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
 fn bytes(quantity: &str) -> Option<i64> {
     if !is(pattern::MEMORY, quantity) {
         return None;
@@ -41,12 +41,12 @@ fn bytes(quantity: &str) -> Option<i64> {
     ((nano + NANO - 1) / NANO).try_into().ok()
 }
 
-/// The billionths of cores such as `1.5`.
+/// Returns the billionths of CPUs such as `1.5`.
 fn nano_cpus(cpus: &str) -> Option<i64> {
     if is(pattern::CPUS, cpus) { billionths(cpus)?.try_into().ok() } else { None }
 }
 
-/// A decimal number in billionths.
+/// Returns a decimal number in billionths.
 fn billionths(decimal: &str) -> Option<i128> {
     let (whole, part) = decimal.split_once('.').unwrap_or((decimal, ""));
     let part: i128 = format!("{part:0<9}").parse().ok()?;

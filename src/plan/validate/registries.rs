@@ -1,4 +1,4 @@
-//! The registries of a LocalCluster, and the files that go into its nodes, parsed.
+//! Parsing of the registries of a LocalCluster and of the files for its nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,62 +12,62 @@ use crate::{
     k3s::registries::{Auth, HostConfig, Mirror, Registries, Tls, check_part},
 };
 
-/// What the nodes pull from.
+/// Registries that the nodes pull from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidRegistries {
-    /// The Registry objects in use, in order, with the cluster's own at the end.
+    /// Registry objects in use, in order, with the Registry of the cluster itself at the end.
     pub used: Vec<RegistryKey>,
-    /// The cluster's own Registry: its name and what its spec comes to.
+    /// Registry of the cluster itself: its name and its parsed spec.
     pub own: Option<(RegistryKey, Box<ValidRegistry>)>,
-    /// Containers that somebody else runs.
+    /// Unmanaged containers.
     pub containers: Vec<ValidContainer>,
-    /// Mirrors and TLS settings as typed. Credentials and files are in [`ValidRegistries::hosts`].
+    /// Mirrors and TLS settings of the spec. Credentials and files are in [`ValidRegistries::hosts`].
     pub typed: Registries,
-    /// What of typed settings is in other objects.
+    /// Hosts with settings in other objects.
     pub hosts: Vec<ValidHost>,
-    /// The user's own registries file.
+    /// Registries file of the user.
     pub config: Option<Text>,
-    /// Whether a registry itself is asked after its mirrors.
+    /// True if nodes fall back to the registry itself after its mirrors.
     pub default_endpoint: bool,
 }
 
 /// A Registry object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegistryKey {
-    /// Its namespace.
+    /// Namespace of the Registry.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Registry.
     pub name: String,
 }
 
-/// A registry in a container of somebody else's.
+/// A registry in an unmanaged container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidContainer {
-    /// The container's name.
+    /// Name of the container.
     pub name: String,
-    /// The port that it listens on.
+    /// Port that it listens on.
     pub port: u16,
-    /// The host port that leads there.
+    /// Host port that forwards to it.
     pub host_port: Option<u16>,
 }
 
-/// What a host's settings refer to.
+/// References of the settings of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidHost {
-    /// The host, with its port.
+    /// Host with its port.
     pub host: String,
-    /// The Secret with credentials.
+    /// Secret with credentials.
     pub auth: Option<String>,
-    /// Where the certificate authorities are.
+    /// CA certificates.
     pub ca: Option<Text>,
-    /// The Secret with the node's own certificate.
+    /// Secret with the client certificate of nodes.
     pub client: Option<String>,
 }
 
-/// Where a text is.
+/// Source of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
-    /// Here.
+    /// In the spec.
     Inline(String),
     /// In a Secret.
     Secret(KeyRef),
@@ -75,28 +75,28 @@ pub enum Text {
     ConfigMap(KeyRef),
 }
 
-/// A file that goes into nodes.
+/// A file for nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidFile {
-    /// Its path.
+    /// Path of the file.
     pub path: String,
-    /// Its content.
+    /// Content of the file.
     pub content: Text,
-    /// The nodes that get it.
+    /// Nodes that receive it.
     pub nodes: NodeSet,
 }
 
 impl ValidFile {
-    /// Its mode.
+    /// Returns the mode of the file.
     pub fn mode(&self) -> u32 {
         if matches!(self.content, Text::Secret(_)) { 0o600 } else { 0o644 }
     }
 }
 
-/// Where the operator puts the certificates of typed hosts: a directory for each host.
+/// Directory of the certificates of typed hosts, with a subdirectory for each host.
 pub const CERTIFICATES: &str = "/etc/rancher/k3s/registries.d";
 
-/// The path of a host's certificate of this kind: `ca.crt`, `client.crt` or `client.key`.
+/// Returns the path of a certificate file of a host: `ca.crt`, `client.crt` or `client.key`.
 pub fn certificate(host: &str, kind: &str) -> String {
     let dir = if host == "*" { "_default" } else { host };
     format!("{CERTIFICATES}/{dir}/{kind}")
@@ -164,8 +164,8 @@ impl Checker {
         let before = self.problems.len();
         let (typed, hosts) = self.typed(spec);
         if self.problems.len() == before {
-            // The logins are in Secrets; that there are some is enough. What it names are files that the operator
-            // places itself.
+            // The credentials are in Secrets; their existence is sufficient. The operator creates the referenced
+            // files itself.
             let mut whole = typed.clone();
             for host in hosts.iter().filter(|h| h.auth.is_some()) {
                 let login = Auth { identity_token: Some(String::from("…")), ..Auth::default() };
@@ -287,7 +287,7 @@ impl Checker {
         }
     }
 
-    /// The one content that is given.
+    /// Returns the one content that is given.
     pub(super) fn content(
         &mut self,
         at: &str,

@@ -1,4 +1,4 @@
-//! From a Registry's spec as it was written to values that can be used as they are.
+//! Parsing of the spec of a Registry.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -13,30 +13,30 @@ use crate::{
     k3s::registries::upstream_of,
 };
 
-/// A Registry's spec, parsed.
+/// Parsed spec of a Registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidRegistry {
-    /// The container's name, which is its DNS name in clusters.
+    /// Name of the container, which is its DNS name in clusters.
     pub hostname: String,
-    /// The image, where the spec names one.
+    /// Image, if the spec names one.
     pub image: Option<String>,
-    /// The host address.
+    /// Host address.
     pub host_ip: Ipv4Addr,
-    /// The host port, where the spec names one.
+    /// Host port, if the spec names one.
     pub host_port: Option<u16>,
-    /// Whether the volume outlives the object.
+    /// True if the volume is kept when the object is deleted.
     pub retain: bool,
-    /// A volume of the user's, which is never removed.
+    /// Volume of the user, which is never removed.
     pub volume_name: Option<String>,
-    /// A directory of the host, instead of a volume.
+    /// Host directory instead of a volume.
     pub host_path: Option<String>,
-    /// The registry that it caches.
+    /// Upstream registry of a cache.
     pub proxy: Option<ValidProxy>,
-    /// Who may use it.
+    /// Authentication.
     pub auth: Option<AuthSpec>,
-    /// HTTPS.
+    /// TLS settings.
     pub tls: Option<TlsSpec>,
-    /// Whether clients may delete images.
+    /// True if clients may delete images.
     pub delete_enabled: bool,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -44,20 +44,20 @@ pub struct ValidRegistry {
     pub memory: Option<i64>,
 }
 
-/// A pull-through cache, parsed.
+/// Parsed settings of a pull-through cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidProxy {
-    /// The registry's URL.
+    /// URL of the registry.
     pub remote_url: String,
-    /// What the names of its images begin with.
+    /// Prefix of the names of its images.
     pub upstream: String,
-    /// The Secret with the credentials.
+    /// Secret with the credentials.
     pub credentials_secret: Option<String>,
-    /// How long images stay.
+    /// Time that images are cached.
     pub ttl: Option<String>,
 }
 
-/// Parses a Registry's spec.
+/// Parses the spec of a Registry.
 pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<ValidRegistry, Problems> {
     let mut c = Checker::default();
     c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);
