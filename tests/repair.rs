@@ -562,6 +562,29 @@ fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
 }
 
 /// Somebody has joined another machine to the cluster under the name of an agent.
+/// A server that joined etcd and whose Node nobody has seen yet: without it the first one has no majority, and nobody
+/// answers the question whether it may go.
+#[test]
+fn a_surplus_server_gives_its_vote_before_it_goes() {
+    for hindrance in [
+        Outside::Disconnect("k3d-dev-server-1".into()),
+        Outside::Stop("k3d-dev-server-1".into()),
+        Outside::Pause("k3d-dev-server-1".into()),
+    ] {
+        let mut lab = Lab::new(vec![Object::new("default", "dev", spec(0))], Vec::new());
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        let joins = |lab: &Lab| lab.world.named("k3d-dev-server-1").is_some_and(|c| c.started.is_some());
+        while !joins(&lab) {
+            lab.round();
+        }
+        lab.clusters[0].edit(|s| s.servers.count = 1);
+        lab.world.interfere(&hindrance);
+        lab.world.interfere(&Outside::Stop(SERVER.into()));
+        lab.settle(ENOUGH);
+        assert!(lab.world.named("k3d-dev-server-1").is_none(), "{hindrance:?}");
+    }
+}
+
 #[test]
 fn a_node_of_another_machine_is_not_fought_for() {
     let mut lab = settled(1, 1);

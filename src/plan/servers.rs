@@ -17,7 +17,8 @@ pub use members::{
 use members::{answers, tells, votes, works};
 
 use super::{
-    containers::Site,
+    containers::{GRACE, Site},
+    desired::Endpoint,
     leases,
     local_cluster::Inputs,
     nodes::{self, NOT_JOINED, REPORT_LIMIT, drained},
@@ -404,6 +405,7 @@ impl<'a> Servers<'a> {
         };
         waits(plan, format!("{name} is being taken away"));
         if !self.reachable() {
+            surplus.iter().for_each(|index| self.bring_back(plan, *index));
             return waits(plan, format!("{name} is taken away when the cluster's API answers"));
         }
         if resting.is_some() {
@@ -446,6 +448,35 @@ impl<'a> Servers<'a> {
             return waits(plan, format!("{name} is taken away once it tells whether it votes"));
         }
         self.take_away(plan, &name, "the cluster has fewer servers now");
+    }
+
+    /// Plans what brings a surplus server back to work while the API does not answer. Stopped or off its network, a
+    /// voter may be what the others lack for a majority, and then the API, which its removal waits for, never answers.
+    fn bring_back(&self, plan: &mut Plan, index: usize) {
+        // A server that has left etcd is not restarted by Docker either.
+        let own = self.site.own(&self.name(index)).filter(|d| d.started_at.is_some() && d.restarts);
+        let (Some(detail), Some(network)) = (own, self.site.network) else { return };
+        let container = || Target::of(&detail.container);
+        let (state, placed) = (detail.container.state, self.site.is_placed(detail));
+        let why = "the other servers may need its vote";
+        if state == State::Paused {
+            plan.step(Action::Unpause { container: container() }, &[], why);
+            return;
+        }
+        if !matches!(state, State::Running | State::Exited) || (placed && state == State::Running) {
+            return;
+        }
+        let mut last = Vec::new();
+        if !placed {
+            if state == State::Running {
+                last = vec![plan.step(Action::Stop { container: container(), grace: GRACE }, &[], "")];
+            }
+            let ip = self.desired.addresses.node(NodeRole::Server, index);
+            let endpoint = Endpoint { ip: Some(ip), ..Endpoint::default() };
+            let connect = Action::Connect { network: network.to_owned(), container: container(), endpoint };
+            last = vec![plan.step(connect, &last, "")];
+        }
+        plan.step(Action::Start { container: container() }, &last, why);
     }
 
     /// Plans that K3s takes a server out of etcd while it runs.
