@@ -564,7 +564,6 @@ fn nodes_under_pressure_are_told_of_and_nothing_is_done_about_them() {
     lab.settle(ENOUGH);
 }
 
-/// Somebody has joined another machine to the cluster under the name of an agent.
 /// A server that joined etcd and whose Node nobody has seen yet: without it the first one has no majority, and nobody
 /// answers the question whether it may go.
 #[test]
@@ -588,6 +587,7 @@ fn a_surplus_server_gives_its_vote_before_it_goes() {
     }
 }
 
+/// Somebody has joined another machine to the cluster under the name of an agent.
 #[test]
 fn a_node_of_another_machine_is_not_fought_for() {
     let mut lab = settled(1, 1);

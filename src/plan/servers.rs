@@ -49,6 +49,16 @@ pub struct Lost<'a> {
     pub gone: Vec<&'a str>,
 }
 
+/// Returns the action that wakes a sleeping server; `None` if it is running, or if K3s was asked to remove it from etcd.
+fn wake(detail: &ContainerDetail) -> Option<Action> {
+    let container = Target::of(&detail.container);
+    match detail.container.state {
+        State::Exited if detail.restarts => Some(Action::Start { container }),
+        State::Paused => Some(Action::Unpause { container }),
+        _ => None,
+    }
+}
+
 /// Plan of the servers.
 pub struct Servers<'a> {
     desired: &'a Desired,
@@ -428,12 +438,7 @@ impl<'a> Servers<'a> {
             let asleep =
                 self.site.own(&name).filter(|d| self.site.is_placed(d) && self.may_vote_unseen(&name));
             let why = "it can only leave etcd while it is running";
-            let wake = asleep.and_then(|d| match d.container.state {
-                State::Exited if d.restarts => Some(Action::Start { container: Target::of(&d.container) }),
-                State::Paused => Some(Action::Unpause { container: Target::of(&d.container) }),
-                _ => None,
-            });
-            match wake {
+            match asleep.and_then(wake) {
                 Some(action) => drop(plan.step(action, &[], why)),
                 None => self.remove(plan, &name, "it is a surplus server"),
             }
@@ -475,27 +480,23 @@ impl<'a> Servers<'a> {
         // A server that has left etcd is not restarted by Docker either.
         let own = self.site.own(&self.name(index)).filter(|d| d.started_at.is_some() && d.restarts);
         let (Some(detail), Some(network)) = (own, self.site.network) else { return };
-        let container = || Target::of(&detail.container);
-        let (state, placed) = (detail.container.state, self.site.is_placed(detail));
         let why = "the other servers may need its vote";
-        if state == State::Paused {
-            plan.step(Action::Unpause { container: container() }, &[], why);
-            return;
-        }
-        if !matches!(state, State::Running | State::Exited) || (placed && state == State::Running) {
-            return;
-        }
-        let mut last = Vec::new();
-        if !placed {
-            if state == State::Running {
-                last = vec![plan.step(Action::Stop { container: container(), grace: GRACE }, &[], "")];
+        let state = detail.container.state;
+        if self.site.is_placed(detail) || !matches!(state, State::Running | State::Exited) {
+            if let Some(action) = wake(detail) {
+                plan.step(action, &[], why);
             }
-            let ip = self.desired.addresses.node(NodeRole::Server, index);
-            let endpoint = Endpoint { ip: Some(ip), ..Endpoint::default() };
-            let connect = Action::Connect { network: network.to_owned(), container: container(), endpoint };
-            last = vec![plan.step(connect, &last, "")];
+            return;
         }
-        plan.step(Action::Start { container: container() }, &last, why);
+        let container = Target::of(&detail.container);
+        // A process that lost its interface keeps the sockets of the old one.
+        let stop = (state == State::Running)
+            .then(|| plan.step(Action::Stop { container: container.clone(), grace: GRACE }, &[], ""));
+        let ip = self.desired.addresses.node(NodeRole::Server, index);
+        let endpoint = Endpoint { ip: Some(ip), ..Endpoint::default() };
+        let connect = Action::Connect { network: network.to_owned(), container: container.clone(), endpoint };
+        let connected = plan.step(connect, stop.as_slice(), "");
+        plan.step(Action::Start { container }, &[connected], why);
     }
 
     /// Plans that K3s removes a running server from etcd.
