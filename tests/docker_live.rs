@@ -15,7 +15,7 @@ use localcluster_operator::{
         archive,
         engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
         error::Error,
-        spec::{Endpoint, FileChange, FileSpec},
+        spec::{EndpointSettings, FileChange, FileSpec},
     },
     plan::{
         failures,
@@ -50,7 +50,8 @@ async fn a_container_is_made_as_asked_and_runs() {
     spec.tmpfs = vec!["/run".into()];
     // The image's own /bin has to be in the new volume, or there is nothing to run.
     spec.mounts = BTreeMap::from([("/bin".into(), volume.clone())]);
-    spec.endpoint = Endpoint { ip: pin(&network, 5), aliases: vec!["srv".into()], ..Endpoint::default() };
+    spec.endpoint =
+        EndpointSettings { ip: pin(&network, 5), aliases: vec!["srv".into()], ..EndpointSettings::default() };
     spec.ports = publish(port);
     spec.memory = Some(64 << 20);
     spec.nano_cpus = Some(500_000_000);
@@ -192,7 +193,7 @@ async fn a_network_can_be_joined_before_the_first_start() {
     let (_, first) = world.network("one").await;
     let (network, second) = world.network("two").await;
     let id = world.engine.create_container(&world.spec("c"), Some(&first)).await.unwrap();
-    let place = Endpoint { ip: pin(&network, 6), ..Endpoint::default() };
+    let place = EndpointSettings { ip: pin(&network, 6), ..EndpointSettings::default() };
     world.engine.connect(&second, &id, &place).await.unwrap();
     assert_eq!(world.listed(&id).await.networks[&second].pinned, pin(&network, 6));
     world.engine.start(&id).await.unwrap();
@@ -212,7 +213,7 @@ async fn what_is_reached_already_is_success() {
     let id = engine.create_container(&spec, Some(&first)).await.unwrap();
     engine.start(&id).await.unwrap();
 
-    let place = Endpoint { aliases: vec!["other".into()], ..Endpoint::default() };
+    let place = EndpointSettings { aliases: vec!["other".into()], ..EndpointSettings::default() };
     engine.connect(&second, &id, &place).await.unwrap();
     engine.connect(&second, &id, &place).await.unwrap();
     assert_eq!(world.listed(&id).await.networks.len(), 2);
@@ -299,7 +300,7 @@ async fn taken_names_and_addresses_are_told_apart() {
     let error = world.engine.start(&second).await.unwrap_err();
     assert!(matches!(error, Error::Address(_)), "{error:?}");
 
-    let outside = Endpoint { ip: Some(Ipv4Addr::new(192, 0, 2, 1)), ..Endpoint::default() };
+    let outside = EndpointSettings { ip: Some(Ipv4Addr::new(192, 0, 2, 1)), ..EndpointSettings::default() };
     let (_, other) = world.network("other").await;
     let error = world.engine.connect(&other, &first, &outside).await.unwrap_err();
     assert!(matches!(error, Error::Address(_)), "{error:?}");

@@ -15,7 +15,7 @@ use localcluster_operator::docker::{
     bollard::{BollardEngine, Timeouts},
     engine::{Engine, Subject},
     error::Error,
-    spec::{Bind, ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+    spec::{Bind, ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
 
 #[path = "support/fakes/docker_wire.rs"]
@@ -205,7 +205,7 @@ async fn goals_that_are_met_are_success() {
     });
     engine.start("c").await.unwrap();
     engine.stop("c", 0).await.unwrap();
-    engine.connect("n", "c", &Endpoint::default()).await.unwrap();
+    engine.connect("n", "c", &EndpointSettings::default()).await.unwrap();
     engine.disconnect("n", "c").await.unwrap();
     engine.unpause("c").await.unwrap();
     engine.signal("c", "SIGHUP").await.unwrap();
@@ -219,7 +219,7 @@ async fn goals_that_are_met_are_success() {
     assert_eq!(engine.path_info("x", "/x").await, Ok(None));
     for missing in [
         engine.start("x").await,
-        engine.connect("x", "c", &Endpoint::default()).await,
+        engine.connect("x", "c", &EndpointSettings::default()).await,
         engine.upload("x", Vec::new()).await,
         engine.signal("x", "SIGHUP").await,
         engine.create_container(&spec(), None).await.map(drop),
@@ -304,7 +304,7 @@ async fn no_call_names_an_api_version() {
     engine.image("i:1").await.unwrap();
     engine.create_volume(&VolumeSpec { name: "v".into(), labels: BTreeMap::new() }).await.unwrap();
     engine.create_container(&ContainerSpec { privileged: true, ..spec() }, Some("n")).await.unwrap();
-    engine.connect("n", "c", &Endpoint::default()).await.unwrap();
+    engine.connect("n", "c", &EndpointSettings::default()).await.unwrap();
     engine.disconnect("n", "c").await.unwrap();
     engine.upload("c", b"archive".to_vec()).await.unwrap();
     engine.read_file("c", "/x").await.unwrap();

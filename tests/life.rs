@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
-    docker::spec::Published,
+    docker::spec::PortBinding,
     k3s::{kube_proxy::Told, load_balancer},
     plan::{management::Management, settings::Settings},
 };
@@ -201,7 +201,7 @@ async fn a_port_of_another_container_is_left_out_without_a_try() {
     let mut rig = Rig::new(lab::settings());
     put(&rig, "dev", json!({}), ports(&[("web", 8080)]));
     rig.settle(ENOUGH).await;
-    let other = Published { host_ip: "0.0.0.0".into(), host_port: 9090, port: 1, protocol: "tcp".into() };
+    let other = PortBinding { host_ip: "0.0.0.0".into(), host_port: 9090, port: 1, protocol: "tcp".into() };
     rig.world(|w| w.foreign("other", std::slice::from_ref(&other)));
     put(&rig, "dev", json!({}), ports(&[("web", 8080), ("more", 8081), ("held", 9090)]));
     for _ in 0..3 {

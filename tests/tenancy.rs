@@ -17,7 +17,7 @@ use localcluster_operator::{
         names::{self, ClusterNames},
         reason::Reason,
     },
-    docker::spec::Endpoint,
+    docker::spec::EndpointSettings,
     plan::{
         management::Management,
         steps::{Action, Plan, Problem, Verdict},
@@ -174,7 +174,7 @@ fn a_container_is_connected_only_where_it_consents() {
     // Their Registry once consented and no longer does.
     let network = format!("k3d-{}", names::cluster("team-a", "mine", None));
     let id = lab.world.networks.iter().find(|(_, n)| n.name == network).unwrap().0.clone();
-    lab.world.connect(&id, &private, &Endpoint::default()).unwrap();
+    lab.world.connect(&id, &private, &EndpointSettings::default()).unwrap();
     lab.clusters[1].spec = using(&private).spec;
     assert!(lab.look(1).plan.problems.iter().any(|p| p.reason == Reason::NotAllowed));
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::context::Context;
 use crate::{
-    docker::spec::{ContainerSpec, Published, Role},
+    docker::spec::{ContainerSpec, PortBinding, Role},
     plan::{
         cluster::image_of,
         desired::{Allocation, Binding},
@@ -77,7 +77,7 @@ async fn still_taken(
         spec.ports = wanted
             .iter()
             .enumerate()
-            .map(|(i, (protocol, ip, port))| Published {
+            .map(|(i, (protocol, ip, port))| PortBinding {
                 host_ip: ip.to_string(),
                 host_port: *port,
                 port: u16::try_from(i + 1).unwrap_or(u16::MAX),

@@ -37,7 +37,7 @@ use super::{
     error::Error,
     events, fault, pipe,
     said::Said,
-    spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+    spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
 use crate::metrics::Metrics;
 
@@ -302,7 +302,7 @@ impl Engine for BollardEngine {
         .await
     }
 
-    async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
+    async fn connect(&self, network: &str, container: &str, endpoint: &EndpointSettings) -> Result<()> {
         let body = NetworkConnectRequest {
             container: container.to_owned(),
             endpoint_config: Some(convert::endpoint(network, endpoint)),

@@ -8,12 +8,11 @@ use std::{
 use bollard::{
     auth::DockerCredentials,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-        ContainerSummaryStateEnum, ContainerUpdateBody, DeviceRequest, EndpointIpamConfig, EndpointSettings,
-        HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
-        MountVolumeOptions, NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap, PortSummary,
-        ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum,
-        VolumeCreateRequest,
+        self, ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+        ContainerSummaryStateEnum, ContainerUpdateBody, DeviceRequest, EndpointIpamConfig, HostConfig,
+        HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
+        MountVolumeOptions, NetworkCreateRequest, NetworkingConfig, PortMap, PortSummary, ResourcesUlimits,
+        RestartPolicy, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum, VolumeCreateRequest,
     },
 };
 
@@ -22,7 +21,7 @@ use super::{
         Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, RegistryAuth, State, Update,
         Volume,
     },
-    spec::{Bind, ContainerSpec, Endpoint, Gpus, Limit, NetworkSpec, Published, VolumeSpec},
+    spec::{Bind, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, Ulimit, VolumeSpec},
 };
 use crate::k3s::proxy;
 
@@ -160,29 +159,31 @@ fn device_request(gpus: Gpus) -> DeviceRequest {
     }
 }
 
-fn ulimit((name, limit): (&String, &Limit)) -> ResourcesUlimits {
+fn ulimit((name, limit): (&String, &Ulimit)) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
 }
 
-fn bindings(ports: &[Published]) -> PortMap {
+fn bindings(ports: &[PortBinding]) -> PortMap {
     let mut bindings = PortMap::new();
     for port in ports {
-        let binding =
-            PortBinding { host_ip: Some(port.host_ip.clone()), host_port: Some(port.host_port.to_string()) };
+        let binding = models::PortBinding {
+            host_ip: Some(port.host_ip.clone()),
+            host_port: Some(port.host_port.to_string()),
+        };
         bindings.entry(key(port)).or_default().get_or_insert_default().push(binding);
     }
     bindings
 }
 
-fn key(port: &Published) -> String {
+fn key(port: &PortBinding) -> String {
     format!("{}/{}", port.port, port.protocol)
 }
 
 /// Returns the endpoint settings for the network with this ID. The ID is part of the settings, although the
 /// documentation calls it an output: with it a listing contains the network before the first start, and the engine does
 /// not look up the network by its name, which may be ambiguous.
-pub fn endpoint(network: &str, endpoint: &Endpoint) -> EndpointSettings {
-    EndpointSettings {
+pub fn endpoint(network: &str, endpoint: &EndpointSettings) -> models::EndpointSettings {
+    models::EndpointSettings {
         network_id: Some(network.to_owned()),
         ipam_config: endpoint
             .ip
@@ -374,9 +375,9 @@ fn detail_state(state: ContainerStateStatusEnum) -> State {
 fn attachments(
     id: &str,
     name: &str,
-    networks: Option<HashMap<String, EndpointSettings>>,
+    networks: Option<HashMap<String, models::EndpointSettings>>,
 ) -> BTreeMap<String, Attachment> {
-    let attachment = |(network_name, settings): (String, EndpointSettings)| {
+    let attachment = |(network_name, settings): (String, models::EndpointSettings)| {
         let network = settings.network_id.filter(|id| !id.is_empty())?;
         let mut aliases = settings.aliases.unwrap_or_default();
         // Before API 1.45 the engine adds the short ID of the container and, on a later connect, its host name.
@@ -398,8 +399,8 @@ fn address(text: &str) -> Option<Ipv4Addr> {
     text.parse().ok()
 }
 
-fn published(port: PortSummary) -> Option<Published> {
-    Some(Published {
+fn published(port: PortSummary) -> Option<PortBinding> {
+    Some(PortBinding {
         host_ip: host_ip(port.ip),
         host_port: port.public_port?,
         port: port.private_port,
@@ -407,14 +408,14 @@ fn published(port: PortSummary) -> Option<Published> {
     })
 }
 
-fn port_map(ports: Option<PortMap>) -> Vec<Published> {
+fn port_map(ports: Option<PortMap>) -> Vec<PortBinding> {
     let mut published = Vec::new();
     for (key, bindings) in ports.unwrap_or_default() {
         let (port, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
         let Ok(port) = port.parse() else { continue };
         for binding in bindings.unwrap_or_default() {
             let host_port = binding.host_port.and_then(|port| port.parse().ok()).unwrap_or(0);
-            published.push(Published {
+            published.push(PortBinding {
                 host_ip: host_ip(binding.host_ip),
                 host_port,
                 port,
@@ -429,7 +430,7 @@ fn host_ip(ip: Option<String>) -> String {
     ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.to_string())
 }
 
-fn sorted(mut ports: Vec<Published>) -> Vec<Published> {
+fn sorted(mut ports: Vec<PortBinding>) -> Vec<PortBinding> {
     ports.sort();
     ports
 }

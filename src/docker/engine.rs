@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     error::Error,
-    spec::{ContainerSpec, Endpoint, NetworkSpec, Published, VolumeSpec},
+    spec::{ContainerSpec, EndpointSettings, NetworkSpec, PortBinding, VolumeSpec},
 };
 
 /// Result of a call.
@@ -44,7 +44,7 @@ pub trait Engine: Send + Sync {
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
     /// Attaches a container to a network.
-    async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()>;
+    async fn connect(&self, network: &str, container: &str, endpoint: &EndpointSettings) -> Result<()>;
     /// Detaches a container from a network.
     async fn disconnect(&self, network: &str, container: &str) -> Result<()>;
     /// Creates a volume; an existing volume with the same name is left unchanged.
@@ -118,7 +118,7 @@ pub struct Container {
     /// Attached networks by network ID.
     pub networks: BTreeMap<String, Attachment>,
     /// Host ports that it currently publishes.
-    pub ports: Vec<Published>,
+    pub ports: Vec<PortBinding>,
 }
 
 /// An inspected container.
@@ -140,7 +140,7 @@ pub struct ContainerDetail {
     /// log of a container that failed.
     pub error: Option<String>,
     /// Host ports in its configuration, running or not.
-    pub wanted_ports: Vec<Published>,
+    pub wanted_ports: Vec<PortBinding>,
     /// True if the engine restarts it when it exits.
     pub restarts: bool,
     /// Names of mounted volumes.

@@ -34,7 +34,7 @@ pub struct VolumeSpec {
 
 /// Attachment of a container to a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EndpointSettings {
     /// Fixed address; `None` lets Docker allocate one (unmanaged networks).
     pub ip: Option<Ipv4Addr>,
     /// Additional names on the network.
@@ -43,7 +43,7 @@ pub struct Endpoint {
     pub aside: bool,
 }
 
-impl Endpoint {
+impl EndpointSettings {
     /// Returns an endpoint with a fixed address for a container with networks of its own, which keeps its default
     /// gateway: with the gateway of a cluster network, for which Pods may respond, a registry that many clusters use
     /// would depend on a single cluster.
@@ -91,15 +91,15 @@ pub struct ContainerSpec {
     /// True if it is not restarted when its process exits.
     pub once: bool,
     /// Attachment to the network that it is created on.
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointSettings,
     /// Host ports that it publishes.
-    pub ports: Vec<Published>,
+    pub ports: Vec<PortBinding>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
     /// Resource limits of its processes, by name.
-    pub ulimits: BTreeMap<String, Limit>,
+    pub ulimits: BTreeMap<String, Ulimit>,
     /// GPUs of the host.
     pub gpus: Option<Gpus>,
     /// Additional entries of its hosts file.
@@ -133,7 +133,7 @@ impl ContainerSpec {
             volume_labels: BTreeMap::new(),
             binds: BTreeMap::new(),
             once: false,
-            endpoint: Endpoint::default(),
+            endpoint: EndpointSettings::default(),
             ports: Vec::new(),
             memory: None,
             nano_cpus: None,
@@ -149,7 +149,7 @@ impl ContainerSpec {
 
 /// A resource limit of processes in its own unit; -1 for unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct Ulimit {
     /// Soft limit.
     pub soft: i64,
     /// Hard limit.
@@ -246,7 +246,7 @@ pub enum FileChange {
 
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Published {
+pub struct PortBinding {
     /// Host address, `0.0.0.0` for all.
     pub host_ip: String,
     /// Host port; 0 if the engine chooses one.

@@ -19,7 +19,7 @@ use crate::{
     child::state,
     docker::{
         engine::{Attachment, Container, Network, State},
-        spec::Endpoint,
+        spec::EndpointSettings,
     },
     k3s::dns,
 };
@@ -213,7 +213,7 @@ impl Table<'_> {
         self.addresses.insert(container.name.clone(), Some(ip));
         // Docker resolves the name of the container, which is that of the registry, on every network but the default
         // one.
-        let endpoint = Endpoint::aside(ip);
+        let endpoint = EndpointSettings::aside(ip);
         let right = place.is_some_and(|p| right_place(p, &endpoint, container.state == State::Running));
         if right || is_between(container) {
             return;

@@ -11,7 +11,7 @@ use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, State},
         error::Error,
-        spec::{ContainerSpec, Endpoint, FileChange, FileSpec, Role},
+        spec::{ContainerSpec, EndpointSettings, FileChange, FileSpec, Role},
     },
 };
 
@@ -91,7 +91,7 @@ impl Site<'_> {
         &self,
         plan: &mut Plan,
         spec: &ContainerSpec,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
         before: &[usize],
         hold: Option<(Reason, String)>,
     ) -> Standing {
@@ -191,7 +191,7 @@ impl Site<'_> {
         plan: &mut Plan,
         spec: &ContainerSpec,
         detail: &ContainerDetail,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
         after: Option<usize>,
         why: String,
     ) -> Standing {
@@ -211,7 +211,7 @@ impl Site<'_> {
         plan: &mut Plan,
         spec: &ContainerSpec,
         detail: &ContainerDetail,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
     ) -> Standing {
         let condition = condition_of(spec.role);
         let target = Target::of(&detail.container);
@@ -312,7 +312,7 @@ impl Site<'_> {
         plan: &mut Plan,
         spec: &ContainerSpec,
         target: Target,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
         hold: Option<(Reason, String)>,
         made: usize,
     ) -> Standing {
@@ -357,7 +357,7 @@ impl Site<'_> {
         plan: &mut Plan,
         spec: &ContainerSpec,
         detail: &ContainerDetail,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
         after: Option<usize>,
     ) -> Option<usize> {
         let target = Target::of(&detail.container);
@@ -391,7 +391,7 @@ impl Site<'_> {
         &self,
         plan: &mut Plan,
         spec: &ContainerSpec,
-        further: &[(String, Endpoint)],
+        further: &[(String, EndpointSettings)],
         after: &[usize],
         why: &str,
     ) -> Standing {
@@ -464,13 +464,16 @@ fn stopped(spec: &ContainerSpec, detail: &ContainerDetail) -> String {
 }
 
 /// Returns the additional networks that a container is not connected to.
-fn missing(detail: &ContainerDetail, further: &[(String, Endpoint)]) -> Vec<(String, Endpoint)> {
+fn missing(
+    detail: &ContainerDetail,
+    further: &[(String, EndpointSettings)],
+) -> Vec<(String, EndpointSettings)> {
     further.iter().filter(|(network, _)| !detail.container.networks.contains_key(network)).cloned().collect()
 }
 
 /// Reports whether a container is connected to a network as desired. An address only exists while the container is
 /// running, and Docker adds aliases.
-pub fn right_place(place: &Attachment, endpoint: &Endpoint, running: bool) -> bool {
+pub fn right_place(place: &Attachment, endpoint: &EndpointSettings, running: bool) -> bool {
     (endpoint.ip.is_none() || place.pinned == endpoint.ip)
         && (!running || endpoint.ip.is_none() || place.ip == endpoint.ip)
         && endpoint.aliases.iter().all(|a| place.aliases.contains(a))

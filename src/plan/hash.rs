@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::names,
-    docker::spec::{ContainerSpec, Endpoint, FileChange, Gpus, Published},
+    docker::spec::{ContainerSpec, EndpointSettings, FileChange, Gpus, PortBinding},
 };
 
 const VERSION: &str = "v1-";
@@ -59,7 +59,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         env,
         mounts,
         binds,
-        endpoint: Endpoint { ip, aliases, aside: _ },
+        endpoint: EndpointSettings { ip, aliases, aside: _ },
         ports,
         memory,
         nano_cpus,
@@ -81,7 +81,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         once: _,
         expects: _,
     } = spec;
-    let port = |p: &Published| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
+    let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
     let mut ports: Vec<_> = ports.iter().map(port).collect();
     ports.sort();
     let replacing = files.iter().filter(|f| f.change == FileChange::Replace);
@@ -121,7 +121,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::{Limit, Role};
+    use crate::docker::spec::{Role, Ulimit};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_is() {
         let limit = |soft, hard| ContainerSpec {
-            ulimits: [("nofile".to_owned(), Limit { soft, hard })].into(),
+            ulimits: [("nofile".to_owned(), Ulimit { soft, hard })].into(),
             ..bare()
         };
         let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };

@@ -21,7 +21,7 @@ use crate::{
     child::state::Child,
     docker::{
         engine::{ContainerDetail, Network, State},
-        spec::{ContainerSpec, Endpoint},
+        spec::{ContainerSpec, EndpointSettings},
     },
     k3s::{registries::REGISTRY_PORT, registry_hosting::Advertised},
 };
@@ -145,7 +145,8 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let spec = &desired.load_balancer;
     let own = site.network.unwrap_or_default();
     let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
-    let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
+    let further: Vec<(String, EndpointSettings)> =
+        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
     let mut standing = site.converge(plan, spec, &further, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {

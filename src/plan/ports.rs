@@ -20,7 +20,7 @@ use crate::{
         local_cluster::{PortStatus, Protocol},
         reason::Reason,
     },
-    docker::{error::Error, spec::Published},
+    docker::{error::Error, spec::PortBinding},
 };
 
 /// Returns all host ports that the cluster publishes.
@@ -98,7 +98,7 @@ pub fn judge(
 }
 
 /// Reports whether a published port prevents the binding of this one.
-fn is_bound_by(published: &Published, (protocol, ip, port): &Binding) -> bool {
+fn is_bound_by(published: &PortBinding, (protocol, ip, port): &Binding) -> bool {
     let every = |ip: &str| ip == "0.0.0.0";
     published.host_port == *port
         && published.protocol == protocol.docker()
@@ -139,8 +139,8 @@ fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
 pub fn told(
     valid: &Valid,
     allocation: &Allocation,
-    wanted: &[Published],
-    made: Option<&[Published]>,
+    wanted: &[PortBinding],
+    made: Option<&[PortBinding]>,
     previous: &[PortStatus],
 ) -> Vec<PortStatus> {
     let Some(made) = made else { return previous.to_vec() };
@@ -152,8 +152,8 @@ pub fn told(
     for (i, port) in now.into_iter().enumerate() {
         let (first, further) = (allocation.ports[i].listen, valid.ports[i].further);
         let listens = first..=first.saturating_add(further);
-        let own = |p: &&Published| listens.contains(&p.port) && p.protocol == port.protocol.docker();
-        let own: Vec<&Published> = wanted.iter().filter(own).collect();
+        let own = |p: &&PortBinding| listens.contains(&p.port) && p.protocol == port.protocol.docker();
+        let own: Vec<&PortBinding> = wanted.iter().filter(own).collect();
         if own.is_empty() || !own.iter().all(|p| made.contains(p)) {
             continue;
         }

@@ -26,7 +26,7 @@ use crate::{
     },
     docker::{
         engine::State,
-        spec::{Bind, ContainerSpec, Endpoint, Published, Role, VolumeSpec},
+        spec::{Bind, ContainerSpec, EndpointSettings, PortBinding, Role, VolumeSpec},
     },
     k3s::registries::REGISTRY_PORT,
 };
@@ -127,7 +127,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
             mounts: volume.iter().map(|volume| (DATA.to_owned(), volume.clone())).collect(),
             volume_labels: if ours { volume_labels.clone() } else { BTreeMap::new() },
             binds: valid.host_path.iter().map(bind).collect(),
-            ports: vec![Published {
+            ports: vec![PortBinding {
                 host_ip: valid.host_ip.to_string(),
                 host_port,
                 port: REGISTRY_PORT,
@@ -184,7 +184,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
         Course::Busy => return None,
     };
     let shared = inputs.settings.management.network(observed, &owner.manager, "");
-    let further: Vec<(String, Endpoint)> = shared.into_iter().map(|id| (id, Endpoint::default())).collect();
+    let further: Vec<(String, EndpointSettings)> =
+        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
     let spec = &desired.container;
     let own = site.own(&spec.name);
     if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
@@ -231,7 +232,7 @@ fn rejoin(plan: &mut Plan, spec: &ContainerSpec, observed: &Observed, site: &Sit
     for (network, place) in &old.container.networks {
         let Some(ip) = place.pinned else { continue };
         if observed.networks.iter().any(|n| n.id == *network) {
-            let endpoint = Endpoint::aside(ip);
+            let endpoint = EndpointSettings::aside(ip);
             let container = Target { name: spec.name.clone(), id: None };
             plan.step(Action::Connect { network: network.clone(), container, endpoint }, &[started], "");
         }

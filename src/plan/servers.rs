@@ -34,7 +34,7 @@ use crate::{
     child::state::Node,
     docker::{
         engine::{ContainerDetail, State},
-        spec::Endpoint,
+        spec::EndpointSettings,
     },
     k3s::versions,
     time::after,
@@ -493,7 +493,7 @@ impl<'a> Servers<'a> {
         let stop = (state == State::Running)
             .then(|| plan.step(Action::Stop { container: container.clone(), grace: GRACE }, &[], ""));
         let ip = self.desired.addresses.node(NodeRole::Server, index);
-        let endpoint = Endpoint { ip: Some(ip), ..Endpoint::default() };
+        let endpoint = EndpointSettings { ip: Some(ip), ..EndpointSettings::default() };
         let connect = Action::Connect { network: network.to_owned(), container: container.clone(), endpoint };
         let connected = plan.step(connect, stop.as_slice(), "");
         plan.step(Action::Start { container }, &[connected], why);

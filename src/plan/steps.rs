@@ -10,7 +10,7 @@ use crate::{
     child::state::{ClusterConfigMap, NodeConfig},
     docker::{
         engine::Container,
-        spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, VolumeSpec},
+        spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, VolumeSpec},
     },
     k3s::manifests::ObjectRef,
 };
@@ -79,7 +79,7 @@ pub enum Action {
     Connect {
         network: String,
         container: Target,
-        endpoint: Endpoint,
+        endpoint: EndpointSettings,
     },
     Disconnect {
         network: String,

@@ -35,7 +35,7 @@ use crate::{
         registry::EnvVar,
         rules::{self, Refused, pattern, text},
     },
-    docker::spec::{Bind, Gpus, Limit},
+    docker::spec::{Bind, Gpus, Ulimit},
     k3s::{networks::Networks, registries::named},
 };
 
@@ -112,7 +112,7 @@ pub struct ValidPool {
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
     /// Process limits, by name.
-    pub ulimits: BTreeMap<String, Limit>,
+    pub ulimits: BTreeMap<String, Ulimit>,
     /// Host directories, by path in the nodes.
     pub volumes: BTreeMap<String, Bind>,
     /// GPUs of the Docker host.

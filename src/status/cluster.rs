@@ -12,7 +12,7 @@ use crate::{
         names,
         reason::Reason,
     },
-    docker::{engine::State, spec::Published},
+    docker::{engine::State, spec::PortBinding},
     k3s::API_PORT,
     plan::{
         cluster::image_of,
@@ -119,8 +119,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     // A load balancer that was started had its ports then, and gets them again.
     let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
     let wanted = &desired.load_balancer.ports;
-    let is_api = |p: &&Published| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
-    let published = |p: &&Published| made.is_some_and(|made| made.contains(p));
+    let is_api = |p: &&PortBinding| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
+    let published = |p: &&PortBinding| made.is_some_and(|made| made.contains(p));
     // A port that is in use is not requested from Docker now. It is kept until it is free again.
     let api_port = match wanted.iter().find(is_api).filter(published) {
         Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),

@@ -10,7 +10,7 @@ use crate::{
         reason::Reason,
         registry::GarbageCollectionStatus,
     },
-    docker::spec::Published,
+    docker::spec::PortBinding,
     k3s::registries::on_host,
     plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry},
 };
@@ -70,7 +70,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     // A registry that was started had its port then, and gets it again.
     let ip = valid.host_ip;
     let holds = detail.is_some_and(|d| {
-        let wanted = |p: &Published| p.host_port == desired.host_port && p.host_ip.parse() == Ok(ip);
+        let wanted = |p: &PortBinding| p.host_port == desired.host_port && p.host_ip.parse() == Ok(ip);
         d.started_at.is_some() && d.wanted_ports.iter().any(wanted)
     });
     let (host, host_port) = if holds {

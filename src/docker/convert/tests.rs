@@ -9,8 +9,8 @@ fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
-fn port(host_ip: &str, host_port: u16, port: u16, protocol: &str) -> Published {
-    Published { host_ip: host_ip.into(), host_port, port, protocol: protocol.into() }
+fn port(host_ip: &str, host_port: u16, port: u16, protocol: &str) -> PortBinding {
+    PortBinding { host_ip: host_ip.into(), host_port, port, protocol: protocol.into() }
 }
 
 fn node() -> ContainerSpec {
@@ -23,7 +23,7 @@ fn node() -> ContainerSpec {
         tmpfs: vec!["/run".into(), "/var/run".into()],
         mounts: strings(&[("/var/lib/rancher/k3s", "lab-server-0-state")]),
         volume_labels: strings(&[("owner", "me")]),
-        endpoint: Endpoint {
+        endpoint: EndpointSettings {
             ip: Some("172.31.0.5".parse().unwrap()),
             aliases: vec!["server".into()],
             aside: false,
@@ -35,7 +35,7 @@ fn node() -> ContainerSpec {
         ],
         memory: Some(1 << 30),
         nano_cpus: Some(1_500_000_000),
-        ulimits: BTreeMap::from([("nofile".into(), Limit { soft: 1024, hard: 4096 })]),
+        ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 1024, hard: 4096 })]),
         extra_hosts: strings(&[("registry.example", "172.31.0.2"), ("six.example", "2001:db8::5")]),
         ..ContainerSpec::bare("lab-server-0", Role::Node(NodeRole::Server), "rancher/k3s:v1.34.1-k3s1")
     }

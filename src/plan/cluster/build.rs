@@ -14,7 +14,9 @@ use crate::{
         names,
     },
     child::state::NodeConfig,
-    docker::spec::{ContainerSpec, Endpoint, FileChange, FileSpec, NetworkSpec, Published, Role, VolumeSpec},
+    docker::spec::{
+        ContainerSpec, EndpointSettings, FileChange, FileSpec, NetworkSpec, PortBinding, Role, VolumeSpec,
+    },
     k3s::{
         self,
         args::{self, NodeArgs},
@@ -292,8 +294,8 @@ impl Build<'_> {
         })
     }
 
-    fn endpoint(&self, ip: Ipv4Addr) -> Endpoint {
-        Endpoint { ip: Some(ip), ..Endpoint::default() }
+    fn endpoint(&self, ip: Ipv4Addr) -> EndpointSettings {
+        EndpointSettings { ip: Some(ip), ..EndpointSettings::default() }
     }
 
     /// Returns the nodes that published ports forward to, with their state.
@@ -338,13 +340,13 @@ impl Build<'_> {
             let known: Vec<Ipv4Addr> = all.iter().filter(|ip| placed.contains(ip)).copied().collect();
             if known.is_empty() { (all, false) } else { (known, true) }
         };
-        let api = Published {
+        let api = PortBinding {
             host_ip: self.basis.subject.valid.api_ip.to_string(),
             host_port: self.basis.allocation.api_port,
             port: k3s::API_PORT,
             protocol: Protocol::Tcp.docker().into(),
         };
-        let mut ports: Vec<Published> =
+        let mut ports: Vec<PortBinding> =
             self.basis.allocation.api_held.is_none().then_some(api).into_iter().collect();
         for (port, allocated) in self.basis.subject.valid.ports.iter().zip(&self.basis.allocation.ports) {
             for i in 0..=port.further {
@@ -358,7 +360,7 @@ impl Build<'_> {
                     placed,
                 });
                 if !allocated.held.contains_key(&host_port) {
-                    ports.push(Published {
+                    ports.push(PortBinding {
                         host_ip: port.host_ip.to_string(),
                         host_port,
                         port: listen,

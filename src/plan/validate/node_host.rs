@@ -8,16 +8,16 @@ use crate::{
         LocalClusterSpec,
         node_host::{HostVolume, Ulimit},
     },
-    docker::spec::{Bind, Gpus, Limit},
+    docker::spec::{self, Bind, Gpus},
 };
 
 impl Checker {
     /// Parses the process limits, by name.
-    pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, Limit> {
+    pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, spec::Ulimit> {
         let mut limits = BTreeMap::new();
         for (i, ulimit) in ulimits.iter().enumerate() {
             let at = format!("{path}[{i}]");
-            let limit = Limit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
+            let limit = spec::Ulimit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
             self.shape(&format!("{at}.name"), &ulimit.name, pattern::ULIMIT, 16, text::ULIMIT_NAME);
             // -1 is unlimited, and the schema rejects lower values.
             let rank = |n: i64| if n < 0 { i64::MAX } else { n };
@@ -86,7 +86,7 @@ mod tests {
         validate::local_cluster("default", "dev", &spec)
     }
 
-    fn limits(of: &[(&str, i64, Option<i64>)]) -> Result<BTreeMap<String, Limit>, Vec<String>> {
+    fn limits(of: &[(&str, i64, Option<i64>)]) -> Result<BTreeMap<String, spec::Ulimit>, Vec<String>> {
         let ulimit = |(name, soft, hard): &(&str, i64, Option<i64>)| Ulimit {
             name: (*name).to_owned(),
             soft: *soft,
@@ -99,9 +99,9 @@ mod tests {
     fn a_hard_limit_is_the_soft_one_unless_told_otherwise() {
         let told =
             limits(&[("nofile", 1024, Some(4096)), ("memlock", -1, None), ("core", 0, Some(-1))]).unwrap();
-        assert_eq!(told["nofile"], Limit { soft: 1024, hard: 4096 });
-        assert_eq!(told["memlock"], Limit { soft: -1, hard: -1 });
-        assert_eq!(told["core"], Limit { soft: 0, hard: -1 });
+        assert_eq!(told["nofile"], spec::Ulimit { soft: 1024, hard: 4096 });
+        assert_eq!(told["memlock"], spec::Ulimit { soft: -1, hard: -1 });
+        assert_eq!(told["core"], spec::Ulimit { soft: 0, hard: -1 });
     }
 
     #[test]

@@ -21,7 +21,7 @@ use localcluster_operator::{
             Result, State, Update, Volume,
         },
         error::Error,
-        spec::{ContainerSpec, Endpoint, NetworkSpec, VolumeSpec},
+        spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
     },
     k3s::manifests::ObjectRef,
 };
@@ -114,7 +114,7 @@ impl Engine for Fake {
         self.write(&format!("remove network {id}"), |w| w.remove_network(id))
     }
 
-    async fn connect(&self, network: &str, container: &str, endpoint: &Endpoint) -> Result<()> {
+    async fn connect(&self, network: &str, container: &str, endpoint: &EndpointSettings) -> Result<()> {
         self.write(&format!("connect {network} {container}"), |w| w.connect(network, container, endpoint))
     }
 

@@ -14,7 +14,7 @@ use localcluster_operator::{
         bollard::BollardEngine,
         engine::{Container, Engine},
         error::Error,
-        spec::{ContainerSpec, NetworkSpec, Published, Role, VolumeSpec},
+        spec::{ContainerSpec, NetworkSpec, PortBinding, Role, VolumeSpec},
     },
 };
 
@@ -132,8 +132,8 @@ pub fn listener() -> (TcpListener, u16) {
 }
 
 /// The publication of a host port as port 80 of a container.
-pub fn publish(host_port: u16) -> Vec<Published> {
-    vec![Published { host_ip: "0.0.0.0".into(), host_port, port: 80, protocol: "tcp".into() }]
+pub fn publish(host_port: u16) -> Vec<PortBinding> {
+    vec![PortBinding { host_ip: "0.0.0.0".into(), host_port, port: 80, protocol: "tcp".into() }]
 }
 
 /// The address `last` of the subnet of a test's network.

@@ -6,7 +6,7 @@ use localcluster_operator::{
     api::names,
     docker::{
         engine::State,
-        spec::{Endpoint, Published},
+        spec::{EndpointSettings, PortBinding},
     },
     k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
 };
@@ -189,7 +189,7 @@ impl World {
             Outside::Visitor(network) => {
                 let id = self.networks.iter().find(|(_, n)| n.name == *network).map(|(id, _)| id.clone());
                 if let (Some(id), true) = (id, self.foreign("visitor", &[])) {
-                    drop(self.connect(&id, "visitor", &Endpoint::default()));
+                    drop(self.connect(&id, "visitor", &EndpointSettings::default()));
                 }
             }
             Outside::HoldPort(port) => drop(self.held_ports.insert(*port)),
@@ -199,7 +199,7 @@ impl World {
     }
 
     /// A running container of somebody else's, with these published ports; `false` when the name is taken.
-    pub fn foreign(&mut self, name: &str, ports: &[Published]) -> bool {
+    pub fn foreign(&mut self, name: &str, ports: &[PortBinding]) -> bool {
         if self.named(name).is_some() {
             return false;
         }

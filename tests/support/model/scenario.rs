@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::docker::spec::Published;
+use localcluster_operator::docker::spec::PortBinding;
 use serde_json::{Value, json};
 
 use super::{interfere::Outside, lab};
@@ -81,8 +81,8 @@ pub fn applied(agents: i32) -> Rig {
     rig
 }
 
-pub fn published(host_port: u16) -> Published {
-    Published { host_ip: "127.0.0.1".into(), host_port, port: 80, protocol: "tcp".into() }
+pub fn published(host_port: u16) -> PortBinding {
+    PortBinding { host_ip: "127.0.0.1".into(), host_port, port: 80, protocol: "tcp".into() }
 }
 
 /// The end of a scenario: the world without what may differ, and what else has to be there.

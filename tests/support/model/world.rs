@@ -14,7 +14,7 @@ use localcluster_operator::{
     docker::{
         engine::{Ended, PathInfo, State, Update},
         error::Error,
-        spec::{ContainerSpec, Endpoint, FileSpec, NetworkSpec, Published, VolumeSpec},
+        spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, PortBinding, VolumeSpec},
     },
     k3s::{
         self,
@@ -89,7 +89,7 @@ pub struct Container {
     pub past_proxy: Arc<[String]>,
     /// Directories of the host by directory.
     pub binds: Arc<BTreeMap<String, String>>,
-    pub wanted_ports: Arc<[Published]>,
+    pub wanted_ports: Arc<[PortBinding]>,
     pub state: State,
     /// By network id. A stopped container keeps its place on a network that is gone.
     pub networks: BTreeMap<String, Place>,
@@ -491,12 +491,12 @@ impl World {
             }
         }
         let taken = container.wanted_ports.iter().find(|p| self.port_taken(p, id))?;
-        let Published { host_ip, host_port, .. } = taken;
+        let PortBinding { host_ip, host_port, .. } = taken;
         Some(Error::PortTaken(format!("Bind for {host_ip}:{host_port} failed: port is already allocated")))
     }
 
-    fn port_taken(&self, port: &Published, but: &str) -> bool {
-        let clash = |p: &Published| {
+    fn port_taken(&self, port: &PortBinding, but: &str) -> bool {
+        let clash = |p: &PortBinding| {
             p.host_port == port.host_port
                 && p.protocol == port.protocol
                 && (p.host_ip == port.host_ip || p.host_ip == "0.0.0.0" || port.host_ip == "0.0.0.0")
@@ -665,7 +665,7 @@ impl World {
         Ok(())
     }
 
-    pub fn connect(&mut self, network: &str, key: &str, endpoint: &Endpoint) -> Result<()> {
+    pub fn connect(&mut self, network: &str, key: &str, endpoint: &EndpointSettings) -> Result<()> {
         let Some(id) = self.id(key) else { return missing(key) };
         if !self.networks.contains_key(network) {
             return missing(network);
