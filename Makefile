@@ -1,4 +1,4 @@
-# What can be done here. `make` lists it. All of it works from a clean clone on a fresh Debian machine.
+# Targets for development; `make` lists them. All of them work from a clean clone on a fresh Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 .PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all image demo demo-down bench explore soak world-down
@@ -58,11 +58,11 @@ shellcheck:
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
-crds: ## write crds/ anew from the code
+crds: ## generate crds/ from the code
 	$(CRDS) --output crds
 
-# What takes minutes of the processor runs beside the end to end tests, which mostly wait, and only when nobody else
-# has anything to do: those measure how fast things are.
+# Tests that need minutes of CPU time run beside the end to end tests, which mostly wait, but with idle priority, because
+# the end to end tests measure durations.
 test: ## all tests, on Docker and real clusters
 	$(MAKE) --no-print-directory world
 	@mkdir -p target
@@ -81,7 +81,7 @@ test: ## all tests, on Docker and real clusters
 	cat target/unit-long.log; \
 	[ -z "$$failed" ]
 
-# Of the properties the same cases each time, so that a change is judged by what it changes.
+# The property tests use the same cases each time, so that only the change affects the result.
 unit-short unit-long: export PROPTEST_RNG_SEED ?= 1
 
 unit: unit-short unit-long ## the tests that need no Docker
@@ -136,7 +136,7 @@ explore: export FAULTS ?= all
 explore: ## small worlds whole; every call going wrong in every way; other cases of the properties: PROPTEST_CASES=1000
 	cargo test $(LOCKED) --test exhaustive --test plan --test reconcile --test hostile --test registries_file --no-fail-fast
 
-# The engine is restarted too, with all that runs on it.
+# This also restarts the engine and all its containers.
 soak: export DOCKER_RESTART ?= 1
 soak: world image ## an hour of whatever can happen to a cluster: SEED=…, MINUTES=60, DOCKER_RESTART=0
 	$(WORLD) images --second

@@ -107,17 +107,17 @@ impl Elector {
 
     /// Acquires the Lease and returns the time of its renewal.
     async fn acquire(&self, on_role: &impl Fn(Role)) -> Instant {
-        let mut told = None;
+        let mut logged = None;
         loop {
             let asked = Instant::now();
             match self.attempt().await {
                 Ok(Outcome::Mine) => return asked,
                 Ok(Outcome::Theirs(holder)) => {
                     on_role(Role::Standby);
-                    if told.as_ref() != Some(&holder) {
+                    if logged.as_ref() != Some(&holder) {
                         tracing::info!(lease = self.name, %holder, "waiting for the Lease, which another process \
                             holds");
-                        told = Some(holder);
+                        logged = Some(holder);
                     }
                 }
                 Ok(Outcome::Raced) => continue,

@@ -59,16 +59,16 @@ fn main() -> ExitCode {
 
 /// Returns an error with those causes that its message does not contain.
 fn one_line(error: &dyn Error) -> String {
-    let mut told = error.to_string();
+    let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let words = error.to_string();
-        if !told.contains(&words) {
-            told = format!("{told}: {words}");
+        if !message.contains(&words) {
+            message = format!("{message}: {words}");
         }
         cause = error.source();
     }
-    told.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::main]

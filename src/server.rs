@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stops_when_told() {
+    async fn stops_when_cancelled() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stopped = serve(listener, Arc::default(), Metrics::new(), async {}).await;
         assert!(stopped.is_ok());

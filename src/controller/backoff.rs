@@ -1,5 +1,5 @@
-//! How long an object that failed waits. kube has one delay for a whole controller only, by which one broken object
-//! would hold up all others.
+//! Delays per failed object. kube has only one delay for a whole controller, so that one failing object would delay all
+//! others.
 
 use std::{
     collections::HashMap,
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::times;
 
-/// The bounds of the delay.
+/// Bounds of a delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// After the first failure. Doubled by each further one.
+    /// Delay after the first failure. Each further failure doubles it.
     pub first: Duration,
-    /// At most.
+    /// Maximum.
     pub last: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Default for Limits {
     }
 }
 
-/// Delays of many objects, by key.
+/// Delays of objects, by key.
 #[derive(Debug, Default)]
 pub struct Backoff<K> {
     limits: Limits,
@@ -35,13 +35,13 @@ pub struct Backoff<K> {
 }
 
 impl<K: Eq + Hash> Backoff<K> {
-    /// With these bounds.
+    /// Creates delays with these bounds.
     pub fn new(limits: Limits) -> Self {
         Self { limits, failing: Mutex::default() }
     }
 
-    /// Notes a failure and answers how long to wait from `now` on. `jitter` (0 to 1) takes up to a fifth off, so that
-    /// what failed together does not come back together.
+    /// Records a failure and returns the delay from `now` on. `jitter` (0 to 1) shortens it by up to a fifth, so that
+    /// objects that failed together are not retried together.
     pub fn failed(&self, key: K, now: Instant, jitter: f64) -> Duration {
         let mut failing = self.lock();
         let next = Failing::next(failing.get(&key), self.limits, now, jitter);
@@ -49,29 +49,29 @@ impl<K: Eq + Hash> Backoff<K> {
         next.due.saturating_duration_since(now)
     }
 
-    /// Forgets an object: it succeeded, or it is gone. Tells whether it had been failing.
+    /// Removes an object that succeeded or is deleted. Reports whether it had been failing.
     pub fn cleared(&self, key: &K) -> bool {
         self.lock().remove(key).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Failing>> {
-        // Each change is one insert or remove: a panic elsewhere leaves nothing half done.
+        // Each change is one insert or remove: a panic elsewhere leaves no partial change.
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An object that failed.
+/// A failed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failing {
-    /// How often it failed with the delay before observed.
+    /// Number of failures after an elapsed delay.
     times: u32,
-    /// When to try again.
+    /// Time of the next attempt.
     due: Instant,
 }
 
 impl Failing {
-    /// The state after one more failure at `now`. One before the delay is over comes from another trigger and says
-    /// nothing new: raising the delay by it would make a chatty object wait for minutes within a second.
+    /// Returns the state after one more failure at `now`. A failure before the delay has elapsed comes from another
+    /// trigger and does not count: otherwise an object with frequent events would wait for minutes within a second.
     fn next(previous: Option<&Self>, limits: Limits, now: Instant, jitter: f64) -> Self {
         let times = match previous {
             Some(early) if now < early.due => return *early,
@@ -82,14 +82,14 @@ impl Failing {
     }
 }
 
-/// The delay after so many failures before the last one.
+/// Returns the delay after this number of failures before the last one.
 pub fn delay(limits: Limits, times: u32) -> Duration {
     let factor = 2u32.checked_pow(times);
     let delay = factor.and_then(|factor| limits.first.checked_mul(factor));
     delay.map_or(limits.last, |delay| delay.min(limits.last))
 }
 
-/// A random number from 0 to 1. The standard library seeds its hashers well enough for this.
+/// Returns a random number from 0 to 1. The hashers of the standard library have sufficiently random seeds.
 pub fn jitter() -> f64 {
     RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }

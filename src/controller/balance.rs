@@ -1,4 +1,4 @@
-//! What is known of the nodes that published ports lead to, or are to.
+//! Observes the nodes that published ports lead to or will lead to.
 
 use futures::future::join_all;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Reads who has a place, and asks those that are to get one.
+/// Reads the current targets and checks the candidates.
 pub async fn observe(
     ctx: &Context,
     valid: &Valid,

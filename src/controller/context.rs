@@ -1,4 +1,4 @@
-//! What every reconcile has at hand.
+//! State that all reconciliations share.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -35,60 +35,60 @@ use crate::{
     server::Health,
 };
 
-/// A LocalCluster as it is watched: one that can't be decoded must not stop the watch of all others (kube-rs/kube#774).
+/// A LocalCluster in the watch: one that cannot be decoded must not stop the watch of all others (kube-rs/kube#774).
 pub type ClusterGuard = DeserializeGuard<LocalCluster>;
-/// A Registry as it is watched.
+/// A Registry in the watch.
 pub type RegistryGuard = DeserializeGuard<Registry>;
 
-/// What every reconcile has at hand.
+/// State that all reconciliations share.
 pub struct Context {
-    /// The management cluster.
+    /// Client of the management cluster.
     pub client: Client,
-    /// The Docker Engine.
+    /// Docker Engine.
     pub engine: Arc<dyn Engine>,
-    /// The way to created clusters.
+    /// Connector to created clusters.
     pub connector: Arc<dyn Connect>,
-    /// How registries are asked whether they answer.
+    /// Client for registry health checks.
     pub probe: Arc<dyn Probe>,
-    /// What the operator was set up with.
+    /// Settings of the operator.
     pub settings: Settings,
-    /// The id of the management cluster.
+    /// ID of the management cluster.
     pub manager: String,
     /// Image pulls.
     pub pulls: Pulls,
-    /// Which clusters start.
+    /// Queue of starting clusters.
     pub turns: Turns,
-    /// Images on their way into nodes.
+    /// Imports of images into nodes.
     pub preloads: Preloads,
-    /// Files of containers.
+    /// Cache of container files.
     pub files: Files,
-    /// How to have objects looked at again.
+    /// Triggers of reconciliations.
     pub triggers: Triggers,
     /// All LocalClusters.
     pub clusters: Store<ClusterGuard>,
     /// All Registries.
     pub registries: Store<RegistryGuard>,
-    /// Whether these are all.
+    /// Completeness of both stores.
     pub known: Known,
-    /// What is remembered of objects, by UID. Nothing that matters over a restart.
+    /// State of objects by UID. Losing it in a restart is harmless.
     pub memory: Memory,
-    /// Writes Events.
+    /// Recorder of Events.
     pub recorder: Recorder,
-    /// Counts.
+    /// Metrics.
     pub metrics: Metrics,
-    /// What the probes answer.
+    /// Inputs of the health endpoints.
     pub health: Arc<Health>,
-    /// How often a settled object is looked at all the same.
+    /// Reconciliation interval of settled objects.
     pub resync: Duration,
-    /// The time. A value, so that tests have their own.
+    /// Clock. A field, so that tests can replace it.
     pub now: fn() -> Timestamp,
 }
 
-/// What is remembered of objects.
+/// State of objects in memory.
 #[derive(Default)]
 pub struct Memory {
     objects: Mutex<HashMap<String, Object>>,
-    /// Delays after failures of Docker.
+    /// Delays after Docker failures.
     pub backoff: Backoff<String>,
     /// Delays after failures of the management cluster's API.
     pub api: Backoff<String>,
@@ -96,29 +96,29 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Object {
-    /// What was chosen for it and what Docker refused.
+    /// Choices for the object that Docker refused.
     refused: Refused,
-    /// Since when it is not settled.
+    /// Time since which it is not settled.
     unsettled: Option<Instant>,
-    /// The client of its created cluster, with what it was made of.
+    /// Client of its created cluster, with the key of its connection.
     child: Option<(String, Arc<dyn ChildApi>)>,
-    /// Since when its created cluster has not answered.
+    /// Time since which its created cluster does not respond.
     silent: Option<Timestamp>,
-    /// What the running watch of its created cluster was started with.
+    /// Key of the running watch of its created cluster.
     watched: Option<String>,
-    /// What people were told of it last, and need not be told again.
+    /// Notes of the last reconciliation, which are not reported again.
     noted: BTreeSet<String>,
-    /// Host ports that Docker would not bind, since something else has them; `None` before the first look.
+    /// Host ports that Docker could not bind because they are in use; `None` before the first reconciliation.
     taken: Option<BTreeSet<Binding>>,
-    /// When those were last tried.
+    /// Time of the last attempt to bind them.
     tried: Option<Instant>,
-    /// When it is looked at for its end, and the task that sees to it.
+    /// Time of the expiry reconciliation, with the task that triggers it.
     alarm: Option<(Timestamp, AbortHandle)>,
-    /// What people were told of it once and for all.
-    said: BTreeSet<String>,
-    /// When a reconcile of it panicked, and over which generation.
+    /// Notes that are reported only once.
+    reported: BTreeSet<String>,
+    /// Time and generation of the last panic.
     broken: Option<(Instant, i64)>,
-    /// Its steps that were carried out and have shown no effect.
+    /// Executed steps that have had no effect.
     pace: Pace,
 }
 
@@ -136,27 +136,27 @@ impl Memory {
         f(objects.entry(uid.to_owned()).or_default())
     }
 
-    /// What Docker refused.
+    /// Returns the choices that Docker refused.
     pub fn refused(&self, uid: &str) -> Refused {
         self.with(uid, |o| o.refused.clone())
     }
 
-    /// Notes what Docker refuses.
+    /// Records a refusal by Docker.
     pub fn refuse<T>(&self, uid: &str, note: impl FnOnce(&mut Refused) -> T) -> T {
         self.with(uid, |o| note(&mut o.refused))
     }
 
-    /// Host ports that something else has; at the first look those that `before` tells of.
+    /// Returns the host ports that are in use; initially those from `before`.
     pub fn taken(&self, uid: &str, before: impl FnOnce() -> BTreeSet<Binding>) -> BTreeSet<Binding> {
         self.with(uid, |o| o.taken.get_or_insert_with(before).clone())
     }
 
-    /// Notes the host ports that something else has.
+    /// Sets the host ports that are in use.
     pub fn set_taken(&self, uid: &str, taken: BTreeSet<Binding>) {
         self.with(uid, |o| o.taken = Some(taken));
     }
 
-    /// Whether it is time to try them again; it is noted that they are.
+    /// Reports whether the ports are due to be tried again, and records the attempt.
     pub fn try_ports(&self, uid: &str) -> bool {
         self.with(uid, |o| {
             let due = o.tried.is_none_or(|at| at.elapsed() >= times::TRY_PORTS);
@@ -167,7 +167,7 @@ impl Memory {
         })
     }
 
-    /// Those of the notes that were not there at the last look.
+    /// Returns the notes that the last reconciliation did not have.
     pub fn news(&self, uid: &str, notes: &[String]) -> Vec<String> {
         self.with(uid, |o| {
             let before = std::mem::replace(&mut o.noted, notes.iter().cloned().collect());
@@ -175,10 +175,10 @@ impl Memory {
         })
     }
 
-    /// Has the task that `start` starts see to it that the object is looked at at this time, unless one does already.
+    /// Starts a task with `start` that triggers a reconciliation at this time, unless one is running for it.
     pub fn alarm(&self, uid: &str, at: Timestamp, start: impl FnOnce() -> AbortHandle) {
         self.with(uid, |o| {
-            // One that has rung rang too early, as clocks go, or what was due could not be done.
+            // A finished task triggered too early because of a clock change, or the due work failed.
             if o.alarm.as_ref().is_none_or(|(set, task)| *set != at || task.is_finished())
                 && let Some((_, before)) = o.alarm.replace((at, start()))
             {
@@ -187,69 +187,69 @@ impl Memory {
         });
     }
 
-    /// The object has no end to be looked at for.
+    /// Cancels the expiry reconciliation.
     pub fn no_alarm(&self, uid: &str) {
         if let Some((_, task)) = self.with(uid, |o| o.alarm.take()) {
             task.abort();
         }
     }
 
-    /// The steps of it that were carried out and have shown no effect.
+    /// Calls `f` with the executed steps that have had no effect.
     pub fn pace<T>(&self, uid: &str, f: impl FnOnce(&mut Pace) -> T) -> T {
         self.with(uid, |o| f(&mut o.pace))
     }
 
-    /// A reconcile of the object panicked over this generation.
+    /// Records a panic of a reconciliation of this generation.
     pub fn breaks(&self, uid: &str, generation: i64) {
         self.with(uid, |o| o.broken = Some((Instant::now(), generation)));
     }
 
-    /// How much of `pause` is left since a reconcile panicked over this generation.
+    /// Returns the remainder of `pause` since a reconciliation of this generation panicked.
     pub fn broken(&self, uid: &str, generation: i64, pause: Duration) -> Option<Duration> {
         let (at, over) = self.with(uid, |o| o.broken)?;
         let rest = pause.saturating_sub(at.elapsed());
         (over == generation && !rest.is_zero()).then_some(rest)
     }
 
-    /// Whether people have to be told this still; it is noted that they were.
-    pub fn say_once(&self, uid: &str, note: &str) -> bool {
-        self.with(uid, |o| o.said.insert(note.to_owned()))
+    /// Reports whether a note has not been reported yet, and records it.
+    pub fn record_once(&self, uid: &str, note: &str) -> bool {
+        self.with(uid, |o| o.reported.insert(note.to_owned()))
     }
 
-    /// How long the object has not been settled; begins to count with the first call.
+    /// Returns how long the object has not been settled, counted from the first call.
     pub fn unsettled_for(&self, uid: &str) -> Duration {
         self.with(uid, |o| o.unsettled.get_or_insert_with(Instant::now).elapsed())
     }
 
-    /// The object is settled.
+    /// Records that the object is settled.
     pub fn settled(&self, uid: &str) {
         self.with(uid, |o| o.unsettled = None);
         self.backoff.cleared(&uid.to_owned());
     }
 
-    /// Forgets an object that is gone.
+    /// Removes the state of a deleted object.
     pub fn forget(&self, uid: &str) {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.cleared(&uid.to_owned());
         self.api.cleared(&uid.to_owned());
     }
 
-    /// Since when the created cluster has not answered, which it does not now either.
+    /// Returns the time since which the created cluster does not respond; `now` if it responded before.
     pub fn silent_since(&self, uid: &str, now: Timestamp) -> Timestamp {
         self.with(uid, |o| *o.silent.get_or_insert(now))
     }
 
-    /// The created cluster answers, or there is none to ask.
+    /// Records that the created cluster responds, or that there is none.
     pub fn answered(&self, uid: &str) {
         self.with(uid, |o| o.silent = None);
     }
 
-    /// Forgets the client of a created cluster, which did not answer.
+    /// Drops the client of a created cluster that does not respond.
     pub fn drop_child(&self, uid: &str) {
         self.with(uid, |o| o.child = None);
     }
 
-    /// Whether a watch of the created cluster's Nodes has to be started; it is noted as running.
+    /// Reports whether a watch of the created cluster's Nodes must be started, and records it as running.
     pub fn begin_watch(&self, uid: &str, key: &str) -> bool {
         self.with(uid, |o| {
             let begin = o.watched.as_deref() != Some(key);
@@ -258,7 +258,7 @@ impl Memory {
         })
     }
 
-    /// The watch with this key ended.
+    /// Records that the watch with this key ended.
     pub fn end_watch(&self, uid: &str, key: &str) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         // The object may be gone and forgotten by now.

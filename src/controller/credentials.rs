@@ -50,7 +50,7 @@ pub async fn kubeconfig_secret(
         return Ok(previous.kubeconfig_secret.clone());
     };
     if let Some(note) = ends_soon(&credentials.certificate, (ctx.now)(), desired)
-        && ctx.memory.say_once(&cluster.uid().unwrap_or_default(), &note)
+        && ctx.memory.record_once(&cluster.uid().unwrap_or_default(), &note)
     {
         report::warning(ctx, &cluster.object_ref(&()), "CertificateExpiring", &note);
     }

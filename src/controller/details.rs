@@ -1,4 +1,4 @@
-//! What is looked at once it is known what a LocalCluster wants: images, files, and the logs of nodes that do not work.
+//! Observations that depend on the desired state of a LocalCluster: images, files, and logs of failing nodes.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
     time::after,
 };
 
-/// Images and files, once it is known which are wanted.
+/// Observes the desired images and files.
 pub async fn details(
     ctx: &Context,
     observed: &mut Observed,
@@ -35,13 +35,14 @@ pub async fn details(
     observe::files(&ctx.files, observed, &specs).await
 }
 
-/// What nodes that ended by themselves said last. K3s writes its token nowhere; should it ever, it stops here.
+/// Reads the last log lines of nodes that exited. K3s does not log its token; lines with it are dropped as a
+/// precaution.
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
     let working: BTreeSet<String> = observe::all_working(observed);
     for detail in observed.own.values_mut() {
         let id = &detail.container.id;
-        // Between two of its ends it runs, for a moment.
+        // It is running for a moment between two exits.
         let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
         let starts = !working.contains(id) && detail.container.state == State::Running && !young;
         if starts && observed.child.state().is_some() {

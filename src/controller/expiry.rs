@@ -1,4 +1,4 @@
-//! The end of clusters that have a time to live: told before, and carried out by a deletion like a user's.
+//! Expiry of clusters with a time to live: announced before it, and executed as an ordinary deletion.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::{
     plan::expiry::{self, Due},
 };
 
-/// Does what is due of the cluster's end, and has it looked at again when the next thing is. Whether it is deleted.
+/// Announces or executes the expiry if it is due, and triggers the next reconciliation for it. Reports whether the
+/// cluster is deleted.
 pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
     let uid = cluster.uid().unwrap_or_default();
     let now = (ctx.now)();
@@ -32,13 +33,13 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
                 "it deletes itself at {at}, {ttl} after its creation, with all that is in it: to keep it, annotate it \
                  with localcluster.dev/hold=true, or change or remove spec.ttl"
             );
-            if ctx.memory.say_once(&uid, &note) {
+            if ctx.memory.record_once(&uid, &note) {
                 report::warning(ctx, &cluster.object_ref(&()), "Expiring", &note);
             }
             wake(cluster, ctx, now, next);
         }
         Due::End => {
-            // Of the very version that was read: it may be held by now.
+            // Only the version that was read: the cluster may be protected by now.
             kube_io::delete_unchanged(&ctx.client, cluster).await?;
             ctx.memory.no_alarm(&uid);
             let note = format!("it is deleted, {ttl} after its creation, as spec.ttl says");
@@ -49,12 +50,12 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// When the cluster goes, for its status.
-pub fn told(cluster: &LocalCluster) -> Option<Time> {
+/// Returns the time of expiry for the status.
+pub fn expires_at(cluster: &LocalCluster) -> Option<Time> {
     expiry::of(cluster).map(|expiry| Time(expiry.at))
 }
 
-/// Has the cluster looked at when `next` has come. One that is settled is otherwise looked at seldom.
+/// Triggers a reconciliation at `next`, because a settled cluster is reconciled rarely.
 fn wake(cluster: &LocalCluster, ctx: &Context, now: Timestamp, next: Timestamp) {
     let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
     let (triggers, namespace, name) =

@@ -1,5 +1,5 @@
-//! Files of containers, read seldom: for each read the engine starts a process of its own, which costs more than all
-//! other calls of a look together.
+//! Cache of files in containers. The engine starts a process for each read, which costs more than all other calls of a
+//! reconciliation.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use super::times;
 use crate::docker::engine::{ContainerDetail, Engine, Result};
 
-/// What was read of the files of containers.
+/// Cache of container files.
 pub struct Files {
     engine: Arc<dyn Engine>,
-    /// How long what was read is trusted, while nobody here writes it and the container is not restarted.
+    /// Period for which a cached file is trusted, unless the operator writes it or the container restarts.
     trusted: Duration,
     read: Mutex<HashMap<String, Read>>,
 }
@@ -25,14 +25,14 @@ pub struct Files {
 #[derive(Default)]
 struct Read {
     started: Option<Timestamp>,
-    /// Since when that start is known.
+    /// Time at which that start was first observed.
     since: Option<Instant>,
     files: HashMap<String, (Instant, Option<Vec<u8>>)>,
     trees: HashMap<String, (Instant, BTreeMap<String, Vec<u8>>)>,
 }
 
 impl Read {
-    /// A container that was started again has other files, as far as anybody knows.
+    /// A restart invalidates the cached files of a container.
     fn renew(&mut self, container: &ContainerDetail) {
         if self.started != container.started_at {
             let since = Some(Instant::now());
@@ -42,18 +42,18 @@ impl Read {
 }
 
 impl Files {
-    /// Of this engine.
+    /// Creates a cache for this engine.
     pub fn new(engine: Arc<dyn Engine>, trusted: Duration) -> Self {
         Self { engine, trusted, read: Mutex::default() }
     }
 
-    /// A file's content; `None` when it is not there.
+    /// Returns the content of a file; `None` if it does not exist.
     pub async fn read(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
         self.read_for(container, path, |_, _| self.trusted).await
     }
 
-    /// The content of a file that the container itself writes when it starts: what is there right after a start may be
-    /// that of the last one.
+    /// Returns the content of a file that the container writes at its start. Right after a start it may still be that
+    /// of the previous run.
     pub async fn written(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
         let limit = |since: Option<Instant>, at: Instant| {
             let young = since.is_some_and(|since| at.saturating_duration_since(since) < times::FILE_STARTING);
@@ -62,8 +62,8 @@ impl Files {
         self.read_for(container, path, limit).await
     }
 
-    /// A file's content, as long as `limit` says for a read at some time, of a container whose start is known since
-    /// another.
+    /// Returns the content of a file, cached for the period that `limit` computes from the time of the read and the
+    /// time since which the container's start is known.
     async fn read_for(
         &self,
         container: &ContainerDetail,
@@ -85,7 +85,7 @@ impl Files {
         Ok(content)
     }
 
-    /// The files below a directory.
+    /// Returns the files below a directory.
     pub async fn tree(&self, container: &ContainerDetail, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         let id = &container.container.id;
         if let Some(known) = self.with(id, |read| {
@@ -101,7 +101,7 @@ impl Files {
         Ok(tree)
     }
 
-    /// Forgets what was read of a container: it was written to, or is gone.
+    /// Removes a container from the cache because it was written to or deleted.
     pub fn forget(&self, container: &str) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }

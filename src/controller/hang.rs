@@ -1,5 +1,5 @@
-//! Servers that hang. While nobody has answered for as long as a Node may be NotReady, each server is asked from inside
-//! of it: what keeps the operator from a cluster's API need not be the cluster's.
+//! Hanging servers. If the API has not responded for as long as a Node may be NotReady, each server is checked from
+//! inside its container, because the cause may be the connection and not the cluster.
 
 use futures::future::join_all;
 use tokio::time::timeout;
@@ -12,12 +12,12 @@ use crate::{
     time::after,
 };
 
-/// Asks a server for its own API. `--request-timeout` bounds what a process that is stopped would never answer.
+/// Checks a server's own API. `--request-timeout` limits the request to a stopped process.
 const ASK: [&str; 6] = ["k3s", "kubectl", "get", "--raw", "/readyz", "--request-timeout=5s"];
-/// What a shell's exit codes say of a command that is not there, or can't be run.
+/// Exit codes of a shell for a command that is missing or not executable.
 const NOT_ASKED: [i64; 2] = [126, 127];
 
-/// Notes since when the API has not answered, and finds the servers that hang when that is long enough ago.
+/// Records since when the API does not respond, and finds the hanging servers after the permitted time.
 pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut Observed) {
     let Child::Unreachable(_) = observed.child else { return ctx.memory.answered(&owner.uid) };
     let now = (ctx.now)();

@@ -1,29 +1,29 @@
-//! Whether the watches have delivered all objects that there are.
+//! Completeness of the stores of both kinds.
 //!
-//! Many wait for it at the start, and kube-runtime's `Store::wait_until_ready` wakes only the last of them: all poll the
-//! one receiver of a oneshot channel, which keeps one waker. So that one is left to the controller, which holds its first
-//! reconciles by it.
+//! Many tasks wait for it at the start, but kube-runtime's `Store::wait_until_ready` wakes only the last of them: all
+//! poll the one receiver of a oneshot channel, which keeps one waker. So only the controller uses it, to delay its
+//! first reconciliations.
 
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
-/// What is known of the objects of both kinds.
+/// Completeness of the stores of both kinds.
 #[derive(Default)]
 pub struct Known {
-    /// All LocalClusters were delivered.
+    /// Set when all LocalClusters are listed.
     pub clusters: SetOnce<()>,
-    /// All Registries were delivered.
+    /// Set when all Registries are listed.
     pub registries: SetOnce<()>,
     stop: CancellationToken,
 }
 
 impl Known {
-    /// Nothing is known yet. Nobody waits any longer once `stop` is cancelled.
+    /// Creates incomplete stores. Waiting ends when `stop` is cancelled.
     pub fn new(stop: CancellationToken) -> Self {
         Self { stop, ..Self::default() }
     }
 
-    /// Waits until all objects of both kinds are known; false when the operator stops before.
+    /// Waits until both kinds are listed; returns false if the operator stops before.
     pub async fn all(&self) -> bool {
         let both = async { tokio::join!(self.clusters.wait(), self.registries.wait()) };
         self.stop.run_until_cancelled(both).await.is_some()

@@ -1,4 +1,4 @@
-//! Calls to the management cluster's API, each bounded in time.
+//! Calls to the management cluster's API, each with a timeout.
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future};
 
@@ -18,19 +18,19 @@ use serde_json::json;
 use super::times;
 use crate::api::FINALIZER;
 
-/// The field manager of everything that the operator applies. Another name would leave the old one an owner forever.
+/// Field manager of everything that the operator applies. A different name would leave the old one as an owner.
 pub const FIELD_MANAGER: &str = "localcluster-operator";
 
-/// A failed call.
+/// Error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API's answer, or the lack of a connection.
+    /// Error response of the API, or a failed connection.
     #[error("the Kubernetes API: {0}")]
     Kube(Box<kube::Error>),
-    /// No answer in time.
+    /// No response within the timeout.
     #[error("the Kubernetes API did not answer in time")]
     Timeout,
-    /// The system gives no randomness for a new token.
+    /// The system provides no random numbers for a new token.
     #[error("no random numbers for a new token: {0}")]
     Random(String),
 }
@@ -42,18 +42,20 @@ impl From<kube::Error> for Error {
 }
 
 impl Error {
-    /// Whether the object changed or went away in between, so that looking again is all that is needed.
+    /// Reports whether the object was changed or deleted after it was read, so that another reconciliation is
+    /// sufficient.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Kube(e) if matches!(&**e, kube::Error::Api(s) if s.is_conflict() || s.is_not_found()))
     }
 }
 
-/// A call in time.
+/// Awaits a call with a timeout.
 pub async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     Ok(tokio::time::timeout(times::API_CALL, call).await.map_err(|_| Error::Timeout)??)
 }
 
-/// Adds or removes our finalizer, under the version that was read. Whether anything had to be done.
+/// Adds or removes the operator's finalizer if the object still has the version that was read. Reports whether anything
+/// changed.
 pub async fn set_finalizer<K>(client: &Client, object: &K, wanted: bool) -> Result<bool, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -72,7 +74,7 @@ where
     Ok(true)
 }
 
-/// Writes a status whole.
+/// Applies the complete status.
 pub async fn write_status<K, S>(client: &Client, object: &K, status: &S) -> Result<(), Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -82,7 +84,7 @@ where
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        // An object that was deleted and made again under the same name is another one.
+        // The UID protects an object that was deleted and created again under the same name.
         "metadata": {"uid": object.uid()},
         "status": status,
     });
@@ -91,12 +93,12 @@ where
     Ok(())
 }
 
-/// A Secret; `None` when there is none.
+/// Returns a Secret; `None` if it does not exist.
 pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
     bounded(Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name)).await
 }
 
-/// Makes a Secret. `false`: there is one of that name by now.
+/// Creates a Secret. Returns `false` if one with the same name exists.
 pub async fn create_secret(client: &Client, secret: &Secret) -> Result<bool, Error> {
     let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
@@ -107,7 +109,7 @@ pub async fn create_secret(client: &Client, secret: &Secret) -> Result<bool, Err
     }
 }
 
-/// Applies a Secret whole.
+/// Applies a complete Secret.
 pub async fn apply_secret(client: &Client, secret: &Secret) -> Result<(), Error> {
     let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -115,12 +117,12 @@ pub async fn apply_secret(client: &Client, secret: &Secret) -> Result<(), Error>
     Ok(())
 }
 
-/// A ConfigMap; `None` when there is none.
+/// Returns a ConfigMap; `None` if it does not exist.
 pub async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<ConfigMap>, Error> {
     bounded(Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name)).await
 }
 
-/// Applies an object, given as JSON.
+/// Applies an object that is given as JSON.
 pub async fn apply<K>(api: &Api<K>, name: &str, object: &serde_json::Value) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + Debug,
@@ -130,7 +132,7 @@ where
     Ok(())
 }
 
-/// Has an object deleted, and no other of its name. Success when it is gone already.
+/// Deletes an object with this UID. Succeeds if it is already deleted.
 pub async fn delete<K>(client: &Client, object: &K) -> Result<(), Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -141,7 +143,7 @@ where
     }
 }
 
-/// Has an object deleted as it was read: one that was changed since is not, which is a stale error.
+/// Deletes an object if it still has the version that was read; otherwise returns a stale error.
 pub async fn delete_unchanged<K>(client: &Client, object: &K) -> Result<(), Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -164,12 +166,12 @@ where
     Ok(())
 }
 
-/// A key of a Secret.
+/// Returns the value of a key of a Secret.
 pub fn data<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|ByteString(bytes)| bytes.as_slice())
 }
 
-/// A Secret of an object, with these labels.
+/// Returns a Secret with these labels and this owner.
 pub fn owned_secret(
     owner: OwnerReference,
     namespace: &str,
@@ -187,7 +189,8 @@ pub fn owned_secret(
     secret
 }
 
-/// The id of the management cluster: the UID of its namespace `kube-system`, which lives as long as it does.
+/// Returns the ID of the management cluster: the UID of its namespace `kube-system`, which exists as long as the
+/// cluster.
 pub async fn manager(client: &Client) -> Result<String, Error> {
     let namespace = bounded(Api::<Namespace>::all(client.clone()).get("kube-system")).await?;
     Ok(namespace.uid().unwrap_or_default())

@@ -66,7 +66,7 @@ impl Managed for LocalCluster {
     }
 
     fn complete(&self, status: &mut LocalClusterStatus) {
-        status.expires_at = expiry::told(self);
+        status.expires_at = expiry::expires_at(self);
     }
 
     async fn expire(&self, ctx: &Context) -> Result<bool, Error> {

@@ -1,4 +1,4 @@
-//! Looks at the manifests in servers, and for their objects in the cluster.
+//! Observes the manifests in servers and their objects in the cluster.
 
 use futures::future::try_join_all;
 
@@ -10,7 +10,7 @@ use crate::{
     plan::{desired::Desired, manifests::asked, observed::Observed, refs::Refs},
 };
 
-/// Notes the operator's files in the servers that work, and which of the objects are there that are of interest.
+/// Records the operator's files in the ready servers, and which of the relevant objects exist.
 pub async fn observe(
     files: &Files,
     child: Option<&dyn ChildApi>,

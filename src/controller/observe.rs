@@ -1,4 +1,4 @@
-//! Takes the picture that a plan is made from. Everything here only reads.
+//! Observes the Docker host for a plan. Everything here only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,13 +26,13 @@ use crate::{
     },
 };
 
-/// The engine, all that is on it, and the owner's containers in full. Images, files and the child come later, once
-/// it is known which are needed.
+/// Lists the engine's objects and inspects the owner's containers. Images, files and the created cluster follow once
+/// the required ones are known.
 pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
     let (info, mut containers, networks, volumes) =
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
-    // A listing leaves out the names on a network, which matter for the owner's containers and for registries, those
-    // of others too: all that is on the owner's network.
+    // A listing lacks the network aliases, which matter for the owner's containers and for registries, including those
+    // of others: all containers on the owner's network are inspected.
     let network = networks.iter().find(|n| owner.owns(&n.labels)).map(|n| n.id.clone());
     let registry = |c: &Container| {
         network.as_ref().is_some_and(|n| c.networks.contains_key(n))
@@ -45,7 +45,7 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
         .map(|c| async move { Ok::<_, Error>((c.id.clone(), engine.inspect(&c.id).await?)) })
         .collect();
     let details: BTreeMap<String, Option<ContainerDetail>> = inspecting.try_collect().await?;
-    // One that is gone between the listing and the inspection is simply gone.
+    // A container that was deleted after the listing is left out.
     containers.retain(|c| !matches!(details.get(&c.id), Some(None)));
     let mut own = BTreeMap::new();
     for container in &mut containers {
@@ -59,7 +59,7 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
     Ok(Observed { engine: info, containers, own, networks, volumes, ..Observed::default() })
 }
 
-/// What the volumes of nodes hold that were made and never started.
+/// Reads the volumes of nodes that were created and never started.
 pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterNames) -> Result<()> {
     let new = observed.own.values().filter(|d| {
         let node = names.parse_node(&d.container.name).is_some();
@@ -76,7 +76,7 @@ pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterN
     Ok(())
 }
 
-/// The hashes of those files of containers that are compared with what is desired.
+/// Reads the hashes of those container files that are compared with the desired ones.
 pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSpec]) -> Result<()> {
     let mut wanted = Vec::new();
     for spec in specs {
@@ -93,7 +93,7 @@ pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSp
     Ok(())
 }
 
-/// What nodes that were started have in their registries files, as far as it is of credentials.
+/// Reads the credentials in the registries files of nodes that were started.
 pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let started = nodes(observed, desired).filter(|d| d.started_at.is_some());
     let read = started.map(|detail| async move {
@@ -106,7 +106,7 @@ pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desir
     Ok(())
 }
 
-/// The hosts files of nodes that run.
+/// Reads the hosts files of running nodes.
 pub async fn hosts(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let running = nodes(observed, desired).filter(|d| d.container.state == State::Running);
     let read = running.map(|detail| async move {
@@ -119,7 +119,7 @@ pub async fn hosts(files: &Files, observed: &mut Observed, desired: &Desired) ->
     Ok(())
 }
 
-/// What containerd is told of registries, in nodes that work: in one that is starting, K3s is about to write it anew.
+/// Reads containerd's registry configuration in ready nodes. K3s may be about to rewrite it in a node that is starting.
 pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let read = working(observed, desired).map(|detail| async move {
         let trees = DIRECTORIES.map(|path| files.tree(detail, path));
@@ -131,12 +131,12 @@ pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) ->
     Ok(())
 }
 
-/// The ids of the containers of all nodes that work.
+/// Returns the IDs of the containers of all ready nodes.
 pub fn all_working(observed: &Observed) -> BTreeSet<String> {
     observed.own.values().filter(|d| works(observed, d)).map(|d| d.container.id.clone()).collect()
 }
 
-/// The containers of nodes that work, by the word of the cluster's API.
+/// Returns the containers of the nodes that the cluster's API reports as ready.
 pub fn working<'a>(
     observed: &'a Observed,
     desired: &'a Desired,
@@ -144,17 +144,17 @@ pub fn working<'a>(
     nodes(observed, desired).filter(|d| works(observed, d))
 }
 
-/// The containers of nodes that are wanted.
+/// Returns the containers of desired nodes.
 fn nodes<'a>(observed: &'a Observed, desired: &'a Desired) -> impl Iterator<Item = &'a ContainerDetail> {
     let named = |d: &&ContainerDetail| desired.nodes().any(|n| n.container.name == d.container.name);
     observed.own.values().filter(named)
 }
 
-/// What paths of the host are, by the container that was made to look at them, where it is there already.
+/// Reads the types of host paths through the container that was created for it, if it exists.
 pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Look) -> Result<()> {
     let detail = observed.own_named(&look.looker.name);
     let Some(detail) = detail.filter(|d| d.container.state == State::Created) else { return Ok(()) };
-    // One that was made for another directory sees something else.
+    // A container that was created for another directory mounts something else.
     if outdated(observed, detail, &look.looker, None) {
         return Ok(());
     }
@@ -165,7 +165,7 @@ pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Loo
             let info = engine.path_info(&id, &inside).await?;
             let goes_on = info.is_some_and(|i| i.is_dir && !i.is_symlink);
             seen.push((outside, info));
-            // What is behind a link is not looked at.
+            // Links are not followed.
             if !goes_on {
                 break;
             }
@@ -175,7 +175,7 @@ pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Loo
     Ok(())
 }
 
-/// What a registry said before it ended by itself, and what its garbage collection said, where that ended.
+/// Reads the last log lines of a registry that exited, and of its completed garbage collection.
 pub async fn registry_logs(
     engine: &dyn Engine,
     observed: &mut Observed,
@@ -190,7 +190,7 @@ pub async fn registry_logs(
         let ended = matches!(detail.container.state, State::Exited | State::Restarting);
         let failed = ended && detail.exit_code.is_some_and(|code| !matches!(code, 0 | 137 | 143));
         if name == collector && ended {
-            // Its count is followed by two lines for each blob; where it failed, the end tells why.
+            // The count is followed by two lines for each blob; the last lines contain the reason of a failure.
             let lines = engine.logs(&id, if failed { 50 } else { 100_000 }).await?;
             logs.insert(id, lines.into_iter().filter(|line| !secrets.are_in(line)).collect());
         } else if name == registry && failed && detail.error.as_deref().unwrap_or_default().is_empty() {
@@ -203,14 +203,14 @@ pub async fn registry_logs(
     Ok(())
 }
 
-/// Whether a file of this container can be read and is worth the read.
+/// Reports whether a file of this container can be read and is needed.
 fn is_compared(change: FileChange, detail: &ContainerDetail) -> bool {
     match change {
         FileChange::Replace | FileChange::Keep => false,
         FileChange::Hangup => detail.container.state == State::Running,
         FileChange::Recreate | FileChange::Live => match detail.container.state {
             State::Running | State::Paused | State::Restarting | State::Exited => true,
-            // Its files go in before its first start, whatever is there by then.
+            // Its files are written before its first start in any case.
             State::Created => detail.started_at.is_some(),
             State::Removing | State::Dead => false,
         },

@@ -1,4 +1,4 @@
-//! The Registry object that a LocalCluster makes for itself, by `spec.registries.create`.
+//! The Registry of a LocalCluster with `spec.registries.create`.
 
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
@@ -13,8 +13,8 @@ use crate::{
     plan::steps::Plan,
 };
 
-/// Makes the cluster's own Registry, keeps it as the spec says, or takes it away when the spec no longer has it. It
-/// goes with the cluster by its owner reference.
+/// Creates, updates or deletes the cluster's own Registry according to the spec. Its owner reference deletes it with
+/// the cluster.
 pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Result<(), Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let name = names::own_registry(&cluster.name_any());
@@ -60,7 +60,7 @@ pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Res
             report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Registry {name}"));
             Ok(())
         }
-        // The API server says what is wrong, such as a field that can't be changed.
+        // The API server's message names the cause, such as an immutable field.
         Err(Error::Kube(e)) if matches!(&*e, kube::Error::Api(s) if s.code == 422) => {
             let message = format!("spec.registries.create: {e}");
             plan.stalls(ConditionType::Accepted, Reason::InvalidSpec, message);

@@ -1,6 +1,6 @@
-//! Steps that are repeated without effect. The engine may say that it did something and not have done it, or fail each
-//! time in the same way and tell of it by an event that has the object looked at again at once. So a step that is planned
-//! again right after it was carried out waits for its next turn, longer each time, and the status tells of it.
+//! Delays of steps without effect. The engine may report success without having done anything, or fail each time in the
+//! same way with an event that triggers the next reconciliation immediately. So a step that is planned again right
+//! after its execution waits, longer each time, and the status reports it.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// How often a step had no effect before the status tells of it.
+/// Number of executions without effect after which the status reports a step.
 const TELL: u32 = 3;
 
-/// The steps of an object that were carried out and have shown no effect since.
+/// Executed steps of an object that have had no effect.
 #[derive(Default)]
 pub struct Pace {
     repeated: Vec<Repeated>,
@@ -26,19 +26,19 @@ pub struct Pace {
 
 struct Repeated {
     action: Action,
-    /// How often it was carried out.
+    /// Number of executions.
     times: u32,
-    /// When it may be again.
+    /// Time of the next execution.
     due: Instant,
-    /// What its last failure means.
+    /// Problem that its last failure causes.
     problem: Option<Problem>,
-    /// What it said when it failed last, if that means nothing but that it is to be tried again.
-    said: Option<String>,
+    /// Error of its last failure, if any.
+    error: Option<String>,
 }
 
 impl Pace {
-    /// Takes those steps out of the plan whose turn it is not, with what depends on them, and says so there; when the first
-    /// of them is due.
+    /// Removes the steps that are not due, with their dependents, from the plan and adds their problems to it. Returns
+    /// the time at which the first of them is due.
     pub fn hold(&mut self, plan: &mut Plan, names: Option<&ClusterNames>, now: Instant) -> Option<Instant> {
         let asked = |r: &Repeated| plan.steps.iter().any(|step| step.action == r.action);
         self.repeated.retain(|r| asked(r) || now < r.due + times::REMEMBERED);
@@ -49,24 +49,24 @@ impl Pace {
             let early = self.repeated.iter().find(|r| r.action == step.action && now < r.due);
             if let Some(early) = early {
                 due = Some(due.map_or(early.due, |at| at.min(early.due)));
-                problems.extend(early.told(names));
+                problems.extend(early.pending_problem(names));
             }
             if early.is_some() || step.after.iter().any(|a| held.contains(a)) {
                 held.insert(index);
             }
         }
-        // That it does not come about says more than that it is under way.
+        // A missing effect is more specific than a change in progress.
         problems.append(&mut plan.problems);
         plan.problems = problems;
         plan.steps = without(std::mem::take(&mut plan.steps), &held);
         due
     }
 
-    /// Notes what was carried out, with what its failures mean.
+    /// Records the executed steps, with the problems that their failures cause.
     pub fn note(&mut self, steps: &[Step], report: &Report, failures: &[(usize, Problem)], now: Instant) {
         let done = report.done.iter().map(|index| (*index, None));
         let failed = report.failed.iter().map(|(index, error)| (*index, Some(error.to_string())));
-        for (index, said) in done.chain(failed) {
+        for (index, error) in done.chain(failed) {
             let action = &steps[index].action;
             let problem = failures.iter().find(|(i, _)| *i == index).map(|(_, p)| p.clone());
             let limits = if matches!(action, Action::Drain { .. }) { times::DRAIN } else { times::NO_EFFECT };
@@ -77,21 +77,21 @@ impl Pace {
                 times: times.saturating_add(1),
                 due: now + delay(limits, times),
                 problem,
-                said,
+                error,
             });
         }
     }
 }
 
 impl Repeated {
-    /// What there is to say of it while it waits.
-    fn told(&self, names: Option<&ClusterNames>) -> Option<Problem> {
+    /// Returns the problem to report while the step waits.
+    fn pending_problem(&self, names: Option<&ClusterNames>) -> Option<Problem> {
         if self.problem.is_some() || self.times < TELL || matches!(self.action, Action::Drain { .. }) {
             return self.problem.clone();
         }
         let (action, every) = (&self.action, times::NO_EFFECT.last.as_secs());
-        let message = match &self.said {
-            Some(said) => format!("{action} fails each time: {said}; it is tried again every {every} s"),
+        let message = match &self.error {
+            Some(error) => format!("{action} fails each time: {error}; it is tried again every {every} s"),
             None => format!(
                 "{action} has no effect, though no error is reported: it is tried again every {every} s; look at the \
                  log of the Docker engine, or of the cluster's API server"
@@ -101,7 +101,7 @@ impl Repeated {
     }
 }
 
-/// The steps that are not in `held`, by their new numbers.
+/// Returns the steps that are not in `held`, renumbered.
 fn without(steps: Vec<Step>, held: &BTreeSet<usize>) -> Vec<Step> {
     let number = |index: usize| index - held.range(..index).count();
     let kept = steps.into_iter().enumerate().filter(|(index, _)| !held.contains(index));

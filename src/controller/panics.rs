@@ -1,8 +1,8 @@
-//! A reconcile that panics fails for its own object alone.
+//! Isolates a panic to the object that was reconciled.
 //!
-//! Everything that a reconcile reads comes from outside, created clusters and their users included, and no amount of care
-//! proves that none of it meets a bug. So a panic is caught, the object's status tells of it, and the object is left alone
-//! for a while: what made it panic is mostly still there. All other objects go on.
+//! A reconciliation reads input from created clusters and their users, and any such input may trigger a bug. So a panic
+//! is caught and reported in the object's status, and the object is not reconciled for a while, because the input has
+//! probably not changed. All other objects are reconciled as usual.
 
 use std::{
     cell::RefCell,
@@ -22,12 +22,11 @@ use super::{
 use crate::status::{self, Moment};
 
 thread_local! {
-    /// Where in the code the last panic on this thread was.
+    /// Source location of the last panic on this thread.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Has panics logged with their place in the code. Words that were made of values are left out: they may quote what is
-/// secret.
+/// Logs panics with their source location. The message is left out because it may contain secret values.
 pub fn log() {
     panic::set_hook(Box::new(|info| {
         let place = place(info);
@@ -41,7 +40,7 @@ fn place(info: &PanicHookInfo<'_>) -> String {
     info.location().map_or_else(|| "an unknown place".to_owned(), |l| format!("{}:{}", l.file(), l.line()))
 }
 
-/// Runs a reconcile of `object`, unless one has just panicked over the same spec. When this one panics, tells so in the
+/// Reconciles `object`, unless a reconciliation of the same generation has just panicked. Reports a panic in the
 /// object's status.
 pub async fn caught<K: Managed>(
     object: &K,

@@ -1,4 +1,4 @@
-//! Asks a registry whether it answers: a seam, so that tests can stand in for the registries.
+//! Client for registry health checks. A trait, so that tests can replace the registries.
 
 use std::{error::Error as StdError, net::Ipv4Addr, sync::Arc};
 
@@ -29,39 +29,39 @@ use rustls::{
 use super::times;
 use crate::{k3s::registries::REGISTRY_PORT, plan::registry::config::Login};
 
-/// rustls's name for a server's certificate that says of itself to be a CA's.
+/// rustls's name for a server certificate with the CA flag.
 const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
-/// A question to a registry: what it answers to `GET /v2/`.
+/// A request `GET /v2/` to a registry.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// Its address.
+    /// Address.
     pub ip: Ipv4Addr,
-    /// Its name, for which its certificate has to be valid.
+    /// Hostname for which the certificate must be valid.
     pub hostname: &'a str,
-    /// The CA by which it is trusted, as PEM; `None` for plain HTTP.
+    /// Trusted CA as PEM; `None` for plain HTTP.
     pub ca: Option<&'a [u8]>,
-    /// What to log in with.
+    /// Credentials.
     pub login: Option<&'a Login>,
 }
 
-/// Why there is no answer.
+/// Reason for a missing response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It does not answer, or not in time.
+    /// No response, or none within the timeout.
     Silent(String),
-    /// Its certificate is not to be trusted.
+    /// Untrusted certificate.
     Certificate(String),
 }
 
-/// Something that asks.
+/// Client for registry health checks.
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// The status code of the answer, or why there is none.
+    /// Returns the status code of the response.
     async fn ask(&self, question: &Question<'_>) -> Result<u16, Trouble>;
 }
 
-/// By HTTP and HTTPS.
+/// Client for HTTP and HTTPS.
 pub struct Http;
 
 #[async_trait]
@@ -94,7 +94,7 @@ where
         request = request.header("Authorization", format!("Basic {basic}"));
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| Trouble::Silent(e.to_string()))?;
-    // No pool: a kept connection would say that a registry answers which no longer accepts new ones.
+    // No pool: an open connection would respond even if the registry no longer accepts new ones.
     let client: Client<C, Empty<Bytes>> =
         Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     match tokio::time::timeout(times::REGISTRY_ANSWER, client.request(request)).await {
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// What a failed request means. The words of the innermost cause are the ones that tell something.
+/// Returns the meaning of a failed request. The innermost cause has the most specific message.
 fn trouble(error: &(dyn StdError + 'static)) -> Trouble {
     let mut cause = error;
     loop {
@@ -116,7 +116,7 @@ fn trouble(error: &(dyn StdError + 'static)) -> Trouble {
                 words
             });
         }
-        // An io::Error that wraps another one does not tell of it as its source.
+        // An io::Error does not return the error that it wraps as its source.
         let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let deeper = match inner {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),
@@ -129,7 +129,7 @@ fn trouble(error: &(dyn StdError + 'static)) -> Trouble {
     }
 }
 
-/// A client that trusts this CA and nobody else.
+/// Returns a TLS configuration that trusts only this CA.
 fn trusting(ca: &[u8]) -> Result<ClientConfig, String> {
     let certificates: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(ca).collect();
     let certificates = certificates.map_err(|error| format!("the CA can't be read: {error}"))?;
@@ -148,8 +148,8 @@ fn trusting(ca: &[u8]) -> Result<ClientConfig, String> {
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Trusts what containerd trusts: what the CA has signed, and a certificate that is trusted itself, which mostly is
-/// one that `openssl req -x509` made and that says of itself to be a CA. rustls alone refuses that.
+/// Trusts the same certificates as containerd: those that the CA has signed, and a trusted certificate itself, usually
+/// one from `openssl req -x509` with the CA flag. rustls alone rejects the latter.
 #[derive(Debug)]
 struct Verifier {
     by_ca: Arc<WebPkiServerVerifier>,
@@ -166,7 +166,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.by_ca.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // Its time of validity was looked at before that was found.
+            // rustls checks the validity period before this error.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
                 if format!("{other:?}").contains(CA_AS_SERVER)
                     && self.certificates.iter().any(|trusted| trusted == certificate) =>

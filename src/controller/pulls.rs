@@ -1,4 +1,4 @@
-//! Image pulls: each image once, in the background, however many objects wait for it.
+//! Image pulls in the background. Objects that wait for the same image share one pull.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use crate::{
     plan::observed::ImageState,
 };
 
-/// The pulls of one engine.
+/// Pulls of one engine.
 #[derive(Clone)]
 pub struct Pulls {
     engine: Arc<dyn Engine>,
@@ -30,17 +30,17 @@ pub struct Pulls {
 }
 
 enum Pull {
-    /// It runs; these are told when it ends. With what the last one failed by.
+    /// In progress, with the callbacks for its end and the error of the previous attempt.
     Running(Vec<Wake>, Option<Error>),
-    /// It failed; the next try is due then.
+    /// Failed, with the time of the next attempt.
     Failed(Error, Instant),
 }
 
-/// Called when a pull ends.
+/// Callback for the end of a pull.
 pub type Wake = Box<dyn FnOnce() + Send>;
 
 impl Pulls {
-    /// Of this engine.
+    /// Creates the pulls of this engine.
     pub fn new(engine: Arc<dyn Engine>, metrics: Metrics) -> Self {
         Self { engine, metrics, state: Arc::default(), backoff: Arc::new(Backoff::new(times::PULL)) }
     }
@@ -49,7 +49,7 @@ impl Pulls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How an image stands.
+    /// Returns the state of an image.
     pub async fn state(&self, image: &str) -> Result<ImageState> {
         if self.engine.image(image).await?.is_some() {
             self.lock().retain(|name, pull| name != image || matches!(pull, Pull::Running(..)));
@@ -57,13 +57,13 @@ impl Pulls {
         }
         Ok(match self.lock().get(image) {
             Some(Pull::Running(_, None)) => ImageState::Pulling,
-            // Another try is no news before it ends, or the status would go to and fro.
+            // The previous error stays until the attempt ends, so that the status does not alternate.
             Some(Pull::Failed(error, _) | Pull::Running(_, Some(error))) => ImageState::Failed(error.clone()),
             None => ImageState::Absent,
         })
     }
 
-    /// When the failed pull of an image is to be tried again.
+    /// Returns the time of the next attempt to pull an image.
     pub fn due(&self, image: &str) -> Option<Instant> {
         match self.lock().get(image) {
             Some(Pull::Failed(_, due)) => Some(*due),
@@ -71,7 +71,7 @@ impl Pulls {
         }
     }
 
-    /// Pulls an image, which is there then.
+    /// Pulls an image and waits for it.
     async fn pull(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         self.engine.pull(image, auth).await?;
         match self.engine.image(image).await? {
@@ -80,7 +80,7 @@ impl Pulls {
         }
     }
 
-    /// Starts the pull of an image unless it runs already, or failed a moment ago; `wake` is called when it ends.
+    /// Starts the pull of an image unless it is in progress or delayed after a failure; `wake` is called when it ends.
     pub fn start(&self, image: &str, auth: Option<RegistryAuth>, wake: Wake) {
         let mut state = self.lock();
         let failed = match state.get_mut(image) {

@@ -1,4 +1,4 @@
-//! The way to a created cluster's API, and what it tells.
+//! Connection to a created cluster's API, and the observation of its state.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -23,15 +23,15 @@ use crate::{
     plan::{desired::Allocation, observed::Observed, owner::Owner, servers, validate::Valid},
 };
 
-/// What was seen of a created cluster.
+/// Observation of a created cluster.
 pub struct Seen {
-    /// The admin's credentials.
+    /// Credentials of its admin.
     pub credentials: Option<kubeconfig::Credentials>,
-    /// Its API, where it answers.
+    /// Client of its API, if it responds.
     pub child: Option<Arc<dyn ChildApi>>,
 }
 
-/// Asks the created cluster's own API, by the kubeconfig that its server wrote.
+/// Observes the created cluster through its API, with the kubeconfig that its server wrote.
 pub async fn child(
     ctx: &Arc<Context>,
     owner: &Owner,
@@ -58,7 +58,7 @@ pub async fn child(
         }
     };
     let Ok(credentials) = kubeconfig::parse(&file) else { return nothing };
-    // The way to the API is known to be closed: waiting for answers would only hold up the repair.
+    // The API is known to be unreachable: waiting for timeouts would only delay the repair.
     if let Some(closed) = [&balancer, &server].into_iter().find(|name| !runs(name)) {
         observed.child = Child::Unreachable(format!("{closed} does not run"));
         return Seen { credentials: Some(credentials), child: None };
@@ -88,8 +88,8 @@ pub async fn child(
     }
 }
 
-/// The kubeconfig of the first of these servers that has written one. Any server's will do, as they have one CA; one
-/// that joins, or does not get that far, has none.
+/// Returns the kubeconfig of the first of these servers that has written one. Any of them is suitable because all
+/// servers share one CA; a server that has not joined has none.
 async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<Option<String>, DockerError> {
     for server in servers {
         if let Some(bytes) = ctx.files.written(server, k3s::KUBECONFIG_FILE).await? {
@@ -99,8 +99,9 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
     Ok(None)
 }
 
-/// Where the API may be reached from here, best first: from a Pod whose Node is a container of the same engine, only
-/// by the network of that Node (Docker keeps its networks apart); on the Docker host itself, by all of them.
+/// Returns the addresses at which the operator may reach the API, best first: a Pod on a Node that is a container of
+/// the same engine can use only that Node's network, because Docker isolates networks; the Docker host can use all of
+/// them.
 fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
     let own = observed
@@ -119,7 +120,8 @@ fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Al
     candidates
 }
 
-/// Has the cluster looked at when one of its Nodes changes, or what is kept in it. One watch at a time, which ends with its connection.
+/// Triggers a reconciliation when a Node or another watched object of the cluster changes. There is one watch at a
+/// time, which ends with its connection.
 fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
     if !ctx.memory.begin_watch(&owner.uid, key) {
         return;

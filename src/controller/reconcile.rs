@@ -1,4 +1,4 @@
-//! What the reconciles of both kinds share: pause, finalizer, deletion and failure.
+//! Common parts of reconciliations: pause, finalizer, deletion and failure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     status::{self, Moment},
 };
 
-/// One reconcile.
+/// Reconciles an object.
 pub async fn reconcile<K: Managed>(
     guard: Arc<DeserializeGuard<K>>,
     ctx: Arc<Context>,
@@ -28,7 +28,7 @@ pub async fn reconcile<K: Managed>(
     let object = match &guard.0 {
         Ok(object) => object,
         Err(invalid) => {
-            // A newer version of the operator knows fields that this one can't read. Nothing is done to it.
+            // A newer version of the operator may use fields that this one cannot decode. The object is not changed.
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
             tracing::error!(
                 kind = K::KIND,
@@ -40,7 +40,8 @@ pub async fn reconcile<K: Managed>(
             return Ok(Next::await_change());
         }
     };
-    // What clusters refer to is known when both watches are: before, a Registry that is there would seem not to be.
+    // References can be resolved only after both watches have listed all objects: before that, an existing Registry
+    // would seem to be missing.
     if !ctx.known.all().await {
         return Ok(Next::await_change());
     }
@@ -54,12 +55,12 @@ pub async fn reconcile<K: Managed>(
     result
 }
 
-/// One reconcile of an object that could be read.
+/// Reconciles an object that could be decoded.
 pub async fn of<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
     panics::caught(object, ctx, tend(object, ctx)).await
 }
 
-/// Brings the object to what it wants, or takes it away.
+/// Applies or deletes the object.
 async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
     if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
         let mut next = object.status().cloned().unwrap_or_default();
@@ -71,7 +72,7 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
         return Ok(Next::await_change());
     }
     if object.meta().deletion_timestamp.is_none() {
-        // Before the first thing is made, or a deletion in between would leave it behind.
+        // Set before anything is created, because a deletion in between would leave it behind.
         kube_io::set_finalizer(&ctx.client, object, true).await?;
         return drive::apply(object, ctx).await;
     }
@@ -84,7 +85,7 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
     }
 }
 
-/// When to try again after a failure.
+/// Returns the delay after a failure.
 pub fn failed<K: Managed>(object: &DeserializeGuard<K>, error: &Error, ctx: &Context) -> Next {
     let (namespace, name) = (object.namespace(), object.name_any());
     if error.is_stale() {

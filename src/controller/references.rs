@@ -1,8 +1,8 @@
-//! What LocalClusters refer to, so that they are looked at when it changes.
+//! References of LocalClusters. A change of a referenced object triggers a reconciliation.
 
 use crate::api::LocalClusterSpec;
 
-/// The Secrets of its own namespace that a cluster refers to.
+/// Returns the names of the Secrets in its namespace that a cluster refers to.
 pub fn secrets(spec: &LocalClusterSpec) -> Vec<&str> {
     let mut names: Vec<&String> = Vec::new();
     names.extend(spec.token.iter().map(|t| &t.secret_name));
@@ -17,7 +17,7 @@ pub fn secrets(spec: &LocalClusterSpec) -> Vec<&str> {
     names.into_iter().map(String::as_str).collect()
 }
 
-/// The ConfigMaps of its own namespace that a cluster refers to.
+/// Returns the names of the ConfigMaps in its namespace that a cluster refers to.
 pub fn config_maps(spec: &LocalClusterSpec) -> Vec<&str> {
     let mut names: Vec<&String> = Vec::new();
     names.extend(spec.files.iter().filter_map(|f| f.config_map.as_ref()).map(|s| &s.name));

@@ -1,4 +1,4 @@
-//! The question whether a registry serves: at its address, with its certificate and its login.
+//! Health check of a registry: at its address, with its certificate and its credentials.
 
 use super::{
     context::Context,
@@ -10,7 +10,7 @@ use crate::{
     plan::{registry::Inputs, steps::Plan, validate::ValidRegistry},
 };
 
-/// Asks the registry itself whether it answers, and whether it lets in those that it has to and nobody else.
+/// Checks whether the registry responds, accepts its users and rejects anonymous requests where it must.
 pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
     let Inputs { observed, valid, secrets, .. } = *inputs;
     let Some(detail) = observed.own_named(&valid.hostname) else { return };
@@ -36,7 +36,9 @@ pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
                 match ctx.probe.ask(&question).await {
                     Ok(200) => return,
                     Ok(401) => (Reason::CredentialsRefused, refused(valid)),
-                    other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", told(other))),
+                    other => {
+                        (Reason::NotAnswering, format!("{hostname} does not answer: {}", describe(other)))
+                    }
                 }
             }
             Err(Trouble::Certificate(words)) => {
@@ -46,7 +48,7 @@ pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
                 );
                 (Reason::CertificateInvalid, message)
             }
-            other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", told(other))),
+            other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", describe(other))),
         };
     }
     match last {
@@ -57,7 +59,7 @@ pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
     }
 }
 
-fn told(answer: Result<u16, Trouble>) -> String {
+fn describe(answer: Result<u16, Trouble>) -> String {
     match answer {
         Ok(code) => format!("it answers /v2/ with {code}"),
         Err(Trouble::Silent(words) | Trouble::Certificate(words)) => words,

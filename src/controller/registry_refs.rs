@@ -1,4 +1,4 @@
-//! Follows a Registry's references: the Secrets with its users, its certificate, and how it and its clients log in.
+//! Resolves a Registry's references: the Secrets with its users, its certificate and the client credentials.
 
 use k8s_openapi::api::core::v1::Secret;
 
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// What all of the Secrets hold. `None`: something is missing, the plan says what. It may come a moment later, applied
-/// together with the Registry, so that nobody is called for yet.
+/// Returns the contents of all Secrets. `None` if one is missing, which the plan reports. It may be applied shortly
+/// after the Registry, so this is not an error yet.
 pub async fn secrets(
     ctx: &Context,
     namespace: &str,
@@ -128,14 +128,14 @@ impl Reader<'_> {
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-/// Whom clients of a registry trust: `ca.crt` of a Secret, or else its certificate itself, unless the Secret is a
-/// `separate` one for the authorities.
+/// Returns the CA that clients of a registry trust: `ca.crt` of a Secret, or else its certificate, unless the Secret is
+/// a `separate` one for the CA.
 pub fn ca(secret: &Secret, separate: bool) -> Option<Vec<u8>> {
     let own = || if separate { None } else { pem(secret, "tls.crt", CERTIFICATE) };
     pem(secret, "ca.crt", CERTIFICATE).or_else(own)
 }
 
-/// A key of a Secret, where it holds something of this kind in PEM.
+/// Returns the value of a key of a Secret if it contains this kind of PEM block.
 fn pem(secret: &Secret, key: &str, kind: &str) -> Option<Vec<u8>> {
     let pem = kube_io::data(secret, key)?;
     pem.windows(kind.len()).any(|w| w == kind.as_bytes()).then(|| pem.to_vec())

@@ -1,4 +1,4 @@
-//! When an object is looked at again.
+//! Delays until the next reconciliation of an object.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::{
     plan::steps::Problem,
 };
 
-/// When to look again at an object with these problems.
+/// Returns the delay of an object with these problems.
 pub fn next(ctx: &Context, uid: &str, problems: &[Problem]) -> Next {
     Next::requeue(delay(ctx, uid, problems))
 }
 
-/// The same, where steps were held back that are due then, if any were.
+/// Returns the delay of an object with these problems and steps that are held until `due`, if any are.
 pub fn next_due(ctx: &Context, uid: &str, problems: &[Problem], due: Option<Duration>) -> Next {
     match due {
-        // It is not settled, whatever its status can tell of it so far.
+        // It is not settled, even if its status does not show this yet.
         Some(due) if problems.is_empty() => Next::requeue(due),
         Some(due) => Next::requeue(due.min(delay(ctx, uid, problems))),
         None => next(ctx, uid, problems),
@@ -38,21 +38,20 @@ fn delay(ctx: &Context, uid: &str, problems: &[Problem]) -> Duration {
     if failed {
         return ctx.memory.backoff.failed(uid.to_owned(), Instant::now(), jitter()).min(times::STALLED);
     }
-    // What goes on beside it is followed as closely as ever.
+    // Other changes in progress are followed as closely as usual.
     if problems.iter().all(Problem::stalled) {
         return times::STALLED.mul_f64(1.0 - jitter() / 5.0);
     }
     soon(ctx, uid)
 }
 
-/// When to look again at a settled object of which something is due at this time, which may be long after.
+/// Returns the delay of a settled object with something due at this time, which may be much later.
 pub fn at(ctx: &Context, time: Timestamp, now: Timestamp) -> Next {
     let wait = Duration::try_from(time.duration_since(now)).unwrap_or_default();
     Next::requeue(wait.clamp(times::SOON, ctx.resync))
 }
 
-/// When to look again at an object that something is under way for: soon at first, since a user waits, and less often
-/// the longer it lasts.
+/// Returns the delay of an object with a change in progress: short at first because a user waits, then increasing.
 pub fn waiting(ctx: &Context, uid: &str) -> Next {
     Next::requeue(soon(ctx, uid))
 }

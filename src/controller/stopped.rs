@@ -1,6 +1,5 @@
-//! A LocalCluster that its spec wants stopped. Its containers are stopped, and that is all: nothing that it refers to is
-//! followed, and no network, port or image is asked for, so that nothing of that can keep it from being stopped or be held
-//! against it.
+//! A LocalCluster with `spec.stopped`. The operator only stops its containers: it resolves no references and allocates
+//! no network, port or image, so none of these can prevent the stop or appear as a problem in the status.
 
 use kube::Resource;
 
@@ -19,7 +18,7 @@ use crate::{
     status,
 };
 
-/// One look at the cluster, and the stops that follow from it.
+/// Observes the cluster and stops its containers.
 pub async fn pass(
     pass: &Pass<'_, LocalCluster>,
     previous: &mut LocalClusterStatus,
@@ -32,20 +31,20 @@ pub async fn pass(
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
     let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
-    let told = |previous: &LocalClusterStatus, problems: &[_]| {
+    let next_status = |previous: &LocalClusterStatus, problems: &[_]| {
         status::stopped(previous, valid, owner, observed, problems, *moment)
     };
     let first_look = previous.observed_generation != Some(moment.generation);
     if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, ConditionType::Ready) {
-        let next = told(previous, &plan.problems);
+        let next = next_status(previous, &plan.problems);
         pass.write(previous, next).await?;
     }
     if plan.steps.is_empty() {
         return Ok(Outcome::Next(requeue::next_due(ctx, &owner.uid, &plan.problems, due)));
     }
-    let told_of = (&cluster.object_ref(&()), owner);
+    let target = (&cluster.object_ref(&()), owner);
     let meaning = of_docker(Some(&valid.names));
-    let carried = carry_out(ctx, told_of, &plan, None, moment.now, meaning).await;
+    let carried = carry_out(ctx, target, &plan, None, moment.now, meaning).await;
     observed.own.keys().for_each(|id| ctx.files.forget(id));
     if carried.problems.is_empty() {
         return Ok(if carried.report.failed.is_empty() {
@@ -56,7 +55,7 @@ pub async fn pass(
     }
     let mut problems = carried.problems();
     problems.append(&mut plan.problems);
-    let next = told(previous, &problems);
+    let next = next_status(previous, &problems);
     pass.write(previous, next).await?;
     Ok(Outcome::Next(requeue::next(ctx, &owner.uid, &problems)))
 }

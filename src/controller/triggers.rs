@@ -1,4 +1,4 @@
-//! How objects come to be looked at again when something outside of the management cluster happens.
+//! Triggers of reconciliations by changes outside the management cluster.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::{
     docker::engine::{Event, Subject},
 };
 
-/// Names objects to be looked at.
+/// Senders of the objects to reconcile.
 #[derive(Clone)]
 pub struct Triggers {
     clusters: UnboundedSender<ObjectRef<ClusterGuard>>,
     registries: UnboundedSender<ObjectRef<RegistryGuard>>,
 }
 
-/// Where the names arrive.
+/// Receivers of the objects to reconcile.
 pub struct Triggered {
     /// LocalClusters.
     pub clusters: UnboundedReceiver<ObjectRef<ClusterGuard>>,
@@ -28,37 +28,37 @@ pub struct Triggered {
 }
 
 impl Triggers {
-    /// Both ends.
+    /// Creates senders and receivers.
     pub fn new() -> (Self, Triggered) {
         let (clusters, clusters_in) = unbounded_channel();
         let (registries, registries_in) = unbounded_channel();
         (Self { clusters, registries }, Triggered { clusters: clusters_in, registries: registries_in })
     }
 
-    /// Has a LocalCluster looked at. A closed channel means that the process is about to end.
+    /// Triggers a reconciliation of a LocalCluster. A closed channel means that the process is shutting down.
     pub fn cluster(&self, namespace: &str, name: &str) {
         self.clusters.send(ObjectRef::new(name).within(namespace)).ok();
     }
 
-    /// Has a Registry looked at.
+    /// Triggers a reconciliation of a Registry.
     pub fn registry(&self, namespace: &str, name: &str) {
         self.registries.send(ObjectRef::new(name).within(namespace)).ok();
     }
 }
 
-/// Has all objects looked at: after a connection to Docker, since whatever happened without one was missed.
+/// Triggers a reconciliation of all objects: after a reconnection to Docker, because events may have been missed.
 pub fn everything(ctx: &Context) {
     select(ctx, |_, _| true);
 }
 
-/// Has those objects looked at that may wait for what a stranger gave up. Only those: on a host with many containers
-/// of others, each object that can't go on would else be looked at all the time.
+/// Triggers a reconciliation of the objects that may wait for a resource that another owner released. Only those: on a
+/// host with many other containers, each blocked object would otherwise be reconciled all the time.
 fn given_up(ctx: &Context) {
     select(ctx, |meta, conditions| meta.deletion_timestamp.is_some() || waits_for_others(conditions));
 }
 
-/// Whether something is in the way that somebody else has: a name, a port, a subnet, an address. What Docker refuses,
-/// or does without effect, may be due to that as well.
+/// Reports whether another owner holds a required name, port, subnet or address. This may also be the cause of a Docker
+/// error or of a step without effect.
 fn waits_for_others(conditions: &[Condition]) -> bool {
     let taken = [
         Reason::NameConflict,
@@ -89,7 +89,7 @@ fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
     }
 }
 
-/// Has those objects looked at that an event may concern.
+/// Triggers a reconciliation of the objects that an event may concern.
 pub async fn event(ctx: &Arc<Context>, event: Event) {
     match event.subject {
         Subject::Container(_) => {
@@ -116,7 +116,8 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                     ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
                 }
             }
-            // One of ours may have lost a network that is not: the one of the management cluster's Node.
+            // The operator's container may have lost a network of another owner: the one of the management cluster's
+            // Node.
             if let Some(container) = container
                 && event.action == "disconnect"
                 && let Ok(Some(detail)) = ctx.engine.inspect(&container).await
@@ -135,7 +136,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
     }
 }
 
-/// Has the owner of these labels looked at; whether there is one.
+/// Triggers a reconciliation of the owner in these labels. Reports whether there is one.
 fn owner(ctx: &Context, labels: &std::collections::BTreeMap<String, String>) -> bool {
     if labels.get(names::MANAGER) != Some(&ctx.manager) {
         return false;
@@ -143,10 +144,10 @@ fn owner(ctx: &Context, labels: &std::collections::BTreeMap<String, String>) -> 
     let Some((namespace, name)) = labels.get(names::OWNER).and_then(|o| o.split_once('/')) else {
         return false;
     };
-    // Also what helps a registry for a moment: `registry-gc`, `registry-path`.
+    // Also the temporary containers of a registry: `registry-gc`, `registry-path`.
     if labels.get(names::ROLE).is_some_and(|r| r.starts_with("registry")) {
         ctx.triggers.registry(namespace, name);
-        // Those that use it tell of it in their own status.
+        // LocalClusters that use it report its state in their own status.
         for user in ctx.users(namespace, name) {
             if let Some((namespace, name)) = user.split_once('/') {
                 ctx.triggers.cluster(namespace, name);

@@ -1,4 +1,4 @@
-//! Whose turn it is to start: so many clusters at a time, in the order in which they asked.
+//! Queue of starting clusters: a limited number at a time, in the order of their requests.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::{pulls::Wake, times};
 
-/// Who starts and who waits, by UID.
+/// Starting and waiting clusters, by UID.
 #[derive(Default)]
 pub struct Turns(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     starting: HashMap<String, Instant>,
-    /// The first one first.
+    /// In the order of their requests.
     waiting: Vec<Waiting>,
 }
 
@@ -38,7 +38,7 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this one may start while `most` may at a time. Otherwise it is woken when it may.
+    /// Reports whether this cluster may start while at most `most` start at a time. Otherwise calls `wake` when it may.
     pub fn take(&self, uid: &str, most: usize, wake: Wake) -> bool {
         let mut state = self.lock();
         state.forget_old();
@@ -60,7 +60,7 @@ impl Turns {
         true
     }
 
-    /// This one has started, or does not any more: the next one is woken.
+    /// Removes a cluster that has started or no longer wants to, and wakes the next one.
     pub fn done(&self, uid: &str) {
         let mut state = self.lock();
         state.waiting.retain(|w| w.uid != uid);

@@ -33,7 +33,7 @@ write_kubeconfig() {
 world_up() {
 	known
 	if [ -n "$(docker ps -aq --filter "name=^$mgmt\$")" ] && ! running; then
-		say "$mgmt is not running: making it anew"
+		say "$mgmt is not running: recreating it"
 		world_down
 	fi
 	if running; then
@@ -174,7 +174,7 @@ world_down() {
 	if docker_answers; then
 		local manager left
 		manager=$(manager_id) || true
-		# Not in one go: an operator that still runs would put right what is taken away.
+		# Not in one go: a running operator would recreate the deleted objects.
 		docker ps -aq --filter "label=$label" | xargs -r docker rm -fv >/dev/null
 		if [ -n "$manager" ]; then
 			left=$(owned "localcluster.dev/manager=$manager")

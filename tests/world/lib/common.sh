@@ -4,7 +4,7 @@
 root=$(cd "$here/../.." && pwd)
 # What one world knows about itself: addresses, pids, logs. Safe to delete after `world down --docker`.
 state=${WORLD_STATE:-$root/target/world}
-# What is slow to make and good for every clone: packages, programs, saved images.
+# Slow downloads and builds that all clones share: packages, programs, saved images.
 cache=${WORLD_CACHE:-$HOME/.cache/localcluster-operator}
 # Prefix of every name in Docker, so that two worlds can share one engine.
 world=${WORLD_NAME:-lco-world}
