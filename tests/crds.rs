@@ -941,7 +941,7 @@ fn what_can_not_change_is_refused_and_the_rest_is_taken() {
         ("lreg/unset", r#"{"spec": {"storage": {"hostPath": "/srv/a"}}}"#),
     ] {
         let says = server.must_refuse(&args(what, patch), "", never);
-        assert!(says.contains("make a new"), "{says}");
+        assert!(says.contains("create a new"), "{says}");
     }
     for (what, patch) in [
         ("lc/unset", r#"{"spec": {"version": "v1.36.3+k3s1"}}"#),
