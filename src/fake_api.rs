@@ -12,6 +12,11 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+use merge_patch::merge;
+
+#[path = "../tests/support/fakes/merge_patch.rs"]
+mod merge_patch;
+
 /// The API. Clones share their state.
 #[derive(Clone, Default)]
 pub struct FakeApi(Arc<Mutex<State>>);
@@ -235,22 +240,4 @@ fn refusal(status: u16) -> (u16, Value) {
          {status}"),
     });
     (status, told)
-}
-
-/// Implements RFC 7386.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(&key);
-        } else {
-            merge(&mut target[key], value);
-        }
-    }
 }

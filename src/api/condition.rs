@@ -4,8 +4,6 @@
 //! status update writes all conditions and `observedGeneration` in a single patch, and no patch if nothing changed:
 //! [`set`] leaves an unchanged condition byte for byte as it was.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -61,31 +59,15 @@ string_enum! {
     }
 }
 
-/// Status of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    /// The condition is met.
-    True,
-    /// The condition is not met.
-    False,
-    /// The status cannot be determined at present.
-    Unknown,
-}
-
-impl Status {
-    /// Returns the status as it is written in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+string_enum! {
+    /// Status of a condition.
+    pub enum Status {
+        /// The condition is met.
+        True = "True",
+        /// The condition is not met.
+        False = "False",
+        /// The status cannot be determined at present.
+        Unknown = "Unknown",
     }
 }
 
@@ -119,7 +101,7 @@ pub fn set(
         message: bounded(message),
         observed_generation: Some(generation),
         reason: reason.to_string(),
-        status: status.into().as_str().to_owned(),
+        status: status.into().to_string(),
         type_: type_.to_string(),
     };
     let Some(old) = conditions.iter_mut().find(|c| c.type_ == type_) else {
@@ -141,7 +123,7 @@ pub fn get(conditions: &[Condition], type_: ConditionType) -> Option<&Condition>
 
 /// Reports whether the condition of this type is True.
 pub fn is_true(conditions: &[Condition], type_: ConditionType) -> bool {
-    get(conditions, type_).is_some_and(|c| c.status == Status::True.as_str())
+    get(conditions, type_).is_some_and(|c| c.status == Status::True)
 }
 
 /// Returns `message`, truncated to [`MAX_MESSAGE`] bytes.

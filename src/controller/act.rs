@@ -71,7 +71,7 @@ impl Pass<'_, LocalCluster> {
             let object = self.object.object_ref(&());
             report::warning(ctx, &object, Reason::DataLost, data_loss::RECREATED);
         }
-        if decision.is_told_first(view.subject) || self.last {
+        if decision.is_written_first(view.subject) || self.last {
             self.tell(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {

@@ -9,21 +9,17 @@ use tokio::time::Instant;
 use super::{
     context::Context,
     execute::{self, Error, Report},
-    observe, report, times,
+    report,
 };
 use crate::{
-    api::{names::ClusterNames, reason::Reason},
+    api::names::ClusterNames,
     child::api::ChildApi,
     plan::{
         failures,
-        observed::Observed,
         owner::Owner,
         steps::{Action, Plan, Problem},
     },
 };
-
-/// How many times a deletion looks and acts before it lets others have their turn.
-const PASSES: usize = 5;
 
 /// What became of a plan.
 pub struct Carried {
@@ -74,48 +70,4 @@ pub fn of_docker(names: Option<&ClusterNames>) -> impl Fn(&Action, &Error) -> Op
         Error::Docker(error) => failures::docker(action, error, names),
         Error::Child(_) | Error::NoChild | Error::NotMade(_) => None,
     }
-}
-
-/// What is left of an object that is being deleted.
-pub enum Left {
-    /// Nothing.
-    Nothing,
-    /// Something, for these reasons, if there are any; with how long until more can be done about it.
-    Some(Vec<Problem>, Option<Duration>),
-}
-
-/// Takes away all that `teardown` names of what an object made.
-pub async fn take_away(
-    ctx: &Context,
-    (object, owner): (&ObjectReference, &Owner),
-    names: Option<&ClusterNames>,
-    teardown: impl Fn(&mut Plan, &Observed),
-) -> Left {
-    for _ in 0..PASSES {
-        let observed = match observe::engine(&*ctx.engine, owner).await {
-            Ok(observed) => observed,
-            Err(error) => {
-                let mut problem = report::docker(ctx, &error);
-                problem.message = format!("the deletion waits for Docker: {}", problem.message);
-                return Left::Some(vec![problem], None);
-            }
-        };
-        ctx.health.set_docker(true);
-        let mut plan = Plan::default();
-        teardown(&mut plan, &observed);
-        if plan.is_settled() {
-            ctx.memory.forget(&owner.uid);
-            return Left::Nothing;
-        }
-        // That it goes on is no failure.
-        plan.problems.retain(|p| p.reason != Reason::Deleting);
-        let due = hold(ctx, &owner.uid, &mut plan, names);
-        let carried = carry_out(ctx, (object, owner), &plan, None, (ctx.now)(), of_docker(names)).await;
-        let mut problems = carried.problems();
-        problems.append(&mut plan.problems);
-        if !problems.is_empty() || (due.is_some() && plan.steps.is_empty()) {
-            return Left::Some(problems, due);
-        }
-    }
-    Left::Some(Vec::new(), Some(times::DELETING))
 }

@@ -1,15 +1,16 @@
 //! The driver of both kinds: the passes of a reconcile, and the deletion.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::{ResourceExt, runtime::controller::Action as Next};
 
 use super::{
-    carry_out::{Left, take_away},
+    carry_out::{carry_out, hold, of_docker},
     context::Context,
     kube_io::Error,
+    observe,
     pass::{Managed, Outcome, Pass, Stop},
-    requeue,
+    report, requeue, times,
 };
 use crate::{
     api::{condition::ConditionType, names::ClusterNames, reason::Reason},
@@ -18,6 +19,9 @@ use crate::{
         steps::{Plan, Problem},
     },
 };
+
+/// Number of passes of one deletion before other objects have their turn.
+const PASSES: usize = 5;
 
 /// Brings what exists to what the object wants, as far as possible now.
 pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
@@ -65,14 +69,47 @@ pub async fn tear_down<K: Managed>(
     names: Option<&ClusterNames>,
     teardown: impl Fn(&mut Plan, &Observed),
 ) -> Result<Option<Next>, Error> {
-    let of = (&pass.object.object_ref(&()), &pass.owner);
-    match take_away(pass.ctx, of, names, teardown).await {
-        Left::Nothing => Ok(None),
-        Left::Some(problems, due) => {
-            if !problems.is_empty() {
-                pass.write_blocked(previous, &problems, K::UNJUDGED).await?;
+    let Some((problems, due)) = remove(pass, names, teardown).await else { return Ok(None) };
+    if !problems.is_empty() {
+        pass.write_blocked(previous, &problems, K::UNJUDGED).await?;
+    }
+    Ok(Some(requeue::next_due(pass.ctx, &pass.owner.uid, &problems, due)))
+}
+
+/// Removes what `teardown` plans to remove. Returns the problems, and the delay until the next step is due; `None` if
+/// nothing is left.
+async fn remove<K: Managed>(
+    pass: &Pass<'_, K>,
+    names: Option<&ClusterNames>,
+    teardown: impl Fn(&mut Plan, &Observed),
+) -> Option<(Vec<Problem>, Option<Duration>)> {
+    let (ctx, owner) = (pass.ctx, &pass.owner);
+    let object = pass.object.object_ref(&());
+    for _ in 0..PASSES {
+        let observed = match observe::engine(&*ctx.engine, owner).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                let mut problem = report::docker(ctx, &error);
+                problem.message = format!("the deletion waits for Docker: {}", problem.message);
+                return Some((vec![problem], None));
             }
-            Ok(Some(requeue::next_due(pass.ctx, &pass.owner.uid, &problems, due)))
+        };
+        ctx.health.set_docker(true);
+        let mut plan = Plan::default();
+        teardown(&mut plan, &observed);
+        if plan.is_settled() {
+            ctx.memory.forget(&owner.uid);
+            return None;
+        }
+        // That it goes on is no failure.
+        plan.problems.retain(|p| p.reason != Reason::Deleting);
+        let due = hold(ctx, &owner.uid, &mut plan, names);
+        let carried = carry_out(ctx, (&object, owner), &plan, None, (ctx.now)(), of_docker(names)).await;
+        let mut problems = carried.problems();
+        problems.append(&mut plan.problems);
+        if !problems.is_empty() || (due.is_some() && plan.steps.is_empty()) {
+            return Some((problems, due));
         }
     }
+    Some((Vec::new(), Some(times::DELETING)))
 }

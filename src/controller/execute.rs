@@ -148,9 +148,7 @@ impl World<'_> {
             }
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
             Action::RemoveFiles { container, paths } => {
-                let command: Vec<String> =
-                    ["rm", "-f", "--"].iter().map(|a| (*a).to_owned()).chain(paths.iter().cloned()).collect();
-                let ended = engine.exec(&self.id(container)?, &command).await?;
+                let ended = engine.exec(&self.id(container)?, &archive::removal(paths)).await?;
                 ended.succeeded().map_err(|why| error::Error::Engine(format!("rm: {why}")))?;
             }
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,

@@ -249,8 +249,7 @@ impl Preloads {
         self.engine.upload(container, archive).await?;
         let imported =
             self.engine.exec(container, &images::import_file(&path)).await.and_then(Ended::succeeded);
-        let removed = ["rm", "-f", "--", &path].map(str::to_owned);
-        self.engine.exec(container, &removed).await?.succeeded()?;
+        self.engine.exec(container, &archive::removal(&[path])).await?.succeeded()?;
         imported.map(|_| Some(made.digest))
     }
 

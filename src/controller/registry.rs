@@ -191,7 +191,7 @@ async fn act(
     };
     let mut problems = Vec::new();
     if !plan.steps.is_empty() {
-        if decision.is_told_first(previous, pass.moment.generation) || pass.last {
+        if decision.is_written_first(previous, pass.moment.generation) || pass.last {
             let next = status::registry(previous, view(&plan.problems), pass.moment);
             pass.write(previous, next).await?;
         }

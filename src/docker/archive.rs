@@ -40,6 +40,11 @@ fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     archive.into_inner().expect("memory takes every write")
 }
 
+/// Returns the command that removes files from a container. Files that do not exist are no failure.
+pub fn removal(paths: &[String]) -> Vec<String> {
+    ["rm", "-f", "--"].iter().map(|arg| (*arg).to_owned()).chain(paths.iter().cloned()).collect()
+}
+
 /// Returns the path for an archive: relative and without parent components, so that no file is written elsewhere.
 fn relative(path: &str) -> String {
     let parts = path.split(['/', '\0']).filter(|part| !matches!(*part, "" | "." | ".."));

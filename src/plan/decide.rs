@@ -18,13 +18,7 @@ use super::{
     subject::Subject,
     turns,
 };
-use crate::{
-    api::{
-        LocalClusterStatus,
-        condition::{self, ConditionType},
-    },
-    docker::error::Error,
-};
+use crate::{api::LocalClusterStatus, docker::error::Error};
 
 /// Allocation of a LocalCluster and its problems.
 pub struct Allocated {
@@ -130,14 +124,12 @@ impl Subject<'_> {
 }
 
 impl Decision {
-    /// Reports whether the status is written before the steps are executed. `Ready` is withdrawn first, since
-    /// `kubectl wait` would succeed meanwhile, and a repair is counted first, since an operator that is killed by it
-    /// would forget it.
-    pub fn is_told_first(&self, subject: &Subject<'_>) -> bool {
-        let first_look = subject.previous.observed_generation != Some(subject.generation);
-        let ready = condition::is_true(&subject.previous.conditions, ConditionType::Ready);
-        let no_longer = !self.plan.problems.is_empty() && ready;
+    /// Reports whether the status is written before the steps are executed. A repair is counted first, since an
+    /// operator that is killed by it would forget it.
+    pub fn is_written_first(&self, subject: &Subject<'_>) -> bool {
+        let LocalClusterStatus { observed_generation, conditions, .. } = subject.previous;
+        let outdated = self.plan.outdates(subject.generation, *observed_generation, conditions);
         let counted = self.plan.repairs != self.repairs;
-        first_look || no_longer || counted || self.plan.forgets || self.plan.steps.is_empty()
+        outdated || counted || self.plan.forgets || self.plan.steps.is_empty()
     }
 }

@@ -1,5 +1,7 @@
 //! Problems of failed steps: their condition, reason and verdict.
 
+use std::collections::BTreeSet;
+
 use ipnet::Ipv4Net;
 
 use super::{
@@ -12,7 +14,6 @@ use crate::{
     child::{api as child, state::INVENTORY},
     docker::{error::Error, spec::Role},
 };
-use std::collections::BTreeSet;
 
 /// Returns the problem of a failed Docker call; `None` if another look is sufficient.
 pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> Option<Problem> {

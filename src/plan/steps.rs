@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    api::{condition::ConditionType, local_cluster::NodeRepairs, reason::Reason},
+    api::{
+        condition::{self, ConditionType},
+        local_cluster::NodeRepairs,
+        reason::Reason,
+    },
     child::state::{ClusterConfigMap, NodeConfig},
     docker::{
         engine::Container,
@@ -310,6 +314,13 @@ impl Plan {
     /// Adds a problem for a condition that cannot be evaluated.
     pub fn unknown(&mut self, condition: ConditionType, reason: Reason, message: impl Into<String>) {
         self.problems.push(Problem::unknown(condition, reason, message));
+    }
+
+    /// Reports whether the last status must be replaced before the steps are executed: it is of another generation, or
+    /// its `Ready` must be withdrawn first, since `kubectl wait` would succeed meanwhile.
+    pub fn outdates(&self, generation: i64, observed: Option<i64>, conditions: &[Condition]) -> bool {
+        let not_ready = !self.problems.is_empty();
+        observed != Some(generation) || (not_ready && condition::is_true(conditions, ConditionType::Ready))
     }
 
     /// Reports whether there is nothing to do and nothing to wait for.

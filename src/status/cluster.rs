@@ -135,7 +135,6 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         id: short(&n.id).to_owned(),
         subnet: desired.network.subnet.to_string(),
     });
-    let Moment { generation: _, now: _ } = moment;
     condition::set(&mut conditions, ConditionType::Stopped, (false, Reason::NotStopped, ""), moment);
     LocalClusterStatus {
         observed_generation: Some(moment.generation),

@@ -95,7 +95,6 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
 
 /// Sets the condition `InUse`.
 pub fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
-    let Moment { generation: _, now: _ } = moment;
     if used_by.is_empty() {
         condition::set(conditions, ConditionType::InUse, (false, Reason::NotInUse, ""), moment);
     } else {

@@ -51,7 +51,6 @@ pub fn stopped(
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
     all.extend(unseen(previous, owner, observed, rests));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
-    let Moment { generation: _, now: _ } = moment;
     if rests {
         set_stopped(&mut next.conditions, moment);
     } else {
@@ -97,7 +96,6 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, res
 /// Sets the conditions of a stopped cluster. There is no `Ready` then: clients that wait for it continue to wait, and
 /// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
 fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
-    let Moment { generation: _, now: _ } = moment;
     conditions.retain(|c| c.type_ != ConditionType::Ready);
     let said = [
         (ConditionType::Reconciling, false, Reason::Settled, ""),

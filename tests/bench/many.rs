@@ -10,7 +10,7 @@ use crate::{
     clock::{clock, time},
     figures::Report,
     live::{
-        docker,
+        docker, ids,
         scene::{Scene, condition},
     },
     small_cluster,
@@ -112,9 +112,7 @@ fn given_once(clusters: &[Value]) {
 
 /// Returns what Docker has.
 fn engine() -> Vec<String> {
-    let lists = [&["ps", "-aq"][..], &["network", "ls", "-q"], &["volume", "ls", "-q"]];
-    let mut all: Vec<String> =
-        lists.iter().flat_map(|list| docker(list).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut all: Vec<String> = ["container", "network", "volume"].into_iter().flat_map(ids).collect();
     all.sort();
     all
 }

@@ -3,11 +3,7 @@
 
 use super::{Desired, Inputs, desired, plan};
 use crate::{
-    api::{
-        RegistryStatus,
-        condition::{self, ConditionType},
-        registry::GarbageCollectionStatus,
-    },
+    api::{RegistryStatus, registry::GarbageCollectionStatus},
     docker::error::Error,
     plan::{
         failures::{self, Consequence},
@@ -64,12 +60,10 @@ impl Inputs<'_> {
 }
 
 impl Decision {
-    /// Reports whether the status is written before anything is done. Ready is taken back first, or `kubectl wait`
-    /// would pass meanwhile.
-    pub fn is_told_first(&self, previous: &RegistryStatus, generation: i64) -> bool {
-        let first_look = previous.observed_generation != Some(generation);
-        let ready = condition::is_true(&previous.conditions, ConditionType::Ready);
-        let no_longer = !self.plan.problems.is_empty() && ready;
-        first_look || no_longer || self.collected.is_some()
+    /// Reports whether the status is written before the steps are executed. The result of a garbage collection is
+    /// recorded first, since the steps remove its container.
+    pub fn is_written_first(&self, previous: &RegistryStatus, generation: i64) -> bool {
+        let RegistryStatus { observed_generation, conditions, .. } = previous;
+        self.plan.outdates(generation, *observed_generation, conditions) || self.collected.is_some()
     }
 }

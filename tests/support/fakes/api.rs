@@ -14,7 +14,10 @@ use kube::{Client, client::Body};
 use localcluster_operator::api::names;
 use serde_json::{Value, json};
 
-use super::faults::{Fault, Faults, Side};
+use super::{
+    faults::{Fault, Faults, Side},
+    merge_patch::merge,
+};
 use crate::support::model::world::World;
 
 #[derive(Clone)]
@@ -289,22 +292,4 @@ fn refusal(status: u16) -> (u16, Value) {
         "message": format!("told to be {status}"),
     });
     (status, told)
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(&key);
-        } else {
-            merge(&mut target[key], value);
-        }
-    }
 }

@@ -3,4 +3,5 @@
 pub mod api;
 pub mod engine;
 pub mod faults;
+pub mod merge_patch;
 pub mod rig;

@@ -104,19 +104,23 @@ pub fn inspect(name: &str) -> Option<Value> {
     serde_json::from_str::<Vec<Value>>(&text).ok()?.into_iter().next()
 }
 
+/// The IDs of all that the engine has of a kind; the names of volumes.
+pub fn ids(kind: &str) -> Vec<String> {
+    let list = if kind == "container" { vec!["ps", "-aq"] } else { vec![kind, "ls", "-q"] };
+    docker(&list).lines().map(str::to_owned).collect()
+}
+
 /// `docker inspect` of all that the engine has of a kind. What goes meanwhile, as other tests share the engine, is left
 /// out; any other failure fails the test.
 pub fn inspect_all(kind: &str) -> String {
-    let list = if kind == "container" { vec!["ps", "-aq"] } else { vec![kind, "ls", "-q"] };
-    let listed = || docker(&list);
     let of = |id: &str| match try_docker(&[kind, "inspect", id]) {
         Ok(text) => text,
         Err(e) => {
-            assert!(!listed().lines().any(|line| line == id), "{e}");
+            assert!(!ids(kind).iter().any(|other| other == id), "{e}");
             String::new()
         }
     };
-    listed().lines().map(of).collect::<Vec<_>>().join("\n")
+    ids(kind).iter().map(|id| of(id)).collect::<Vec<_>>().join("\n")
 }
 
 /// kubectl with one kubeconfig.

@@ -368,7 +368,7 @@ impl Lab {
             decision.plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "");
         }
         plan.clone_from(&decision.plan);
-        let told_first = decision.is_told_first(&subject);
+        let told_first = decision.is_written_first(&subject);
         let (allocation, desired) = (allocated.allocation, wanted.desired);
         let whole = Whole { valid, refs, allocation, desired, decision, told_first };
         Look { plan, owner, observed, whole: Some(whole) }
