@@ -272,6 +272,14 @@ pub struct NodePool {
     #[schemars(length(max = 28))]
     #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
+    /// Size of `/dev/shm` of each node container, as a quantity like `memory`: `1Gi`. Pods with `hostIPC` share it; any
+    /// other Pod has 64Mi of its own, which an emptyDir volume of medium Memory on `/dev/shm` replaces. Its content counts
+    /// towards `memory`. Defaults to the size that the Docker engine sets, 64Mi unless configured. Changing it replaces the
+    /// nodes of the pool in a rolling update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 28))]
+    #[x_kube(validation = schema::memory())]
+    pub shm_size: Option<String>,
     /// CPU limit of each node container, as a quoted decimal number of CPUs: `"1.5"`. The allocatable CPUs of the Node
     /// equal the limit, as with `memory`. Defaults to no limit. Changing it replaces the nodes of the pool in a rolling
     /// update.

@@ -96,6 +96,8 @@ pub struct ContainerSpec {
     pub ports: Vec<PortBinding>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
     /// Resource limits of its processes, by name.
@@ -136,6 +138,7 @@ impl ContainerSpec {
             endpoint: EndpointSettings::default(),
             ports: Vec::new(),
             memory: None,
+            shm_size: None,
             nano_cpus: None,
             ulimits: BTreeMap::new(),
             gpus: None,

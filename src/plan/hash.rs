@@ -38,6 +38,8 @@ struct Intent<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ulimits: Vec<(&'a String, i64, i64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    shm_size: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gpus: Option<i64>,
     hosts: Vec<(&'a String, &'a String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,6 +64,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         endpoint: EndpointSettings { ip, aliases, aside: _ },
         ports,
         memory,
+        shm_size,
         nano_cpus,
         ulimits,
         gpus,
@@ -95,6 +98,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         aliases,
         ports,
         memory: *memory,
+        shm_size: *shm_size,
         nano_cpus: *nano_cpus,
         ulimits: ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
         gpus: gpus.map(Gpus::count),
@@ -147,7 +151,8 @@ mod tests {
             ..bare()
         };
         let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };
-        let all = [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1))];
+        let shm = |size| ContainerSpec { shm_size: Some(size), ..bare() };
+        let all = [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2)];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());
     }

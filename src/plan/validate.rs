@@ -109,6 +109,8 @@ pub struct ValidPool {
     pub taints: Vec<String>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
     /// Process limits, by name.
@@ -257,6 +259,7 @@ impl Checker {
             labels,
             taints,
             memory,
+            shm_size,
             cpus,
             ulimits,
             volumes,
@@ -293,6 +296,7 @@ impl Checker {
             labels: labels.clone(),
             taints: taints.clone(),
             memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
+            shm_size: self.memory(&format!("{path}.shmSize"), shm_size.as_deref()),
             nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
             ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
             volumes: self.volumes(&format!("{path}.volumes"), volumes),
@@ -374,6 +378,7 @@ mod tests {
     fn a_full_spec_is_parsed() {
         let mut spec = sound();
         spec.servers.memory = Some("2Gi".into());
+        spec.servers.shm_size = Some("1G".into());
         spec.agents.cpus = Some("0.5".into());
         spec.agents.env = vec![EnvVar { name: "HTTP_PROXY".into(), value: "http://proxy:3128".into() }];
         spec.network.subnet = Some("172.31.16.0/24".into());
@@ -385,6 +390,7 @@ mod tests {
             "team-a-dev"
         );
         assert_eq!((valid.servers.memory, valid.agents.nano_cpus), (Some(2 << 30), Some(500_000_000)));
+        assert_eq!((valid.servers.shm_size, valid.agents.shm_size), (Some(1_000_000_000), None));
         assert_eq!(valid.agents.env["HTTP_PROXY"], "http://proxy:3128");
         assert_eq!(valid.subnet.unwrap().to_string(), "172.31.16.0/24");
         assert_eq!((valid.api_ip, valid.api_port), (Ipv4Addr::LOCALHOST, Some(6550)));

@@ -33,9 +33,10 @@ pub fn the_kubeconfig_follows_the_server(scene: &Scene) {
     eventually(LIMIT, "the cluster is Ready", || is_ready(&scene.try_get("lc/c")?));
 }
 
-/// Whether a node joins the cluster with this token, as a container that is nobody's.
-fn joins(scene: &Scene, token: &str) -> Result<(), String> {
-    let name = format!("e2e-joiner-{}", scene.namespace);
+/// Returns an error if a node cannot join the cluster with this token, from a container that is nobody's. Each node has a name
+/// of its own: K3s forgets the password of a deleted one a moment later, and refuses another node of that name until then.
+fn joins(scene: &Scene, attempt: &str, token: &str) -> Result<(), String> {
+    let name = format!("e2e-joiner-{attempt}-{}", scene.namespace);
     let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
     let status = &scene.get("lc/c")["status"];
     let network = status["network"]["name"].as_str().expect("the network is told");
@@ -72,7 +73,7 @@ pub fn another_token_takes_its_place(scene: &Scene) {
     let [old, new] = TOKENS;
     let child = scene.child("c");
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
-    joins(scene, old).expect("before, a node joins by the first token");
+    joins(scene, "before", old).expect("before, a node joins by the first token");
     let ids = || -> BTreeSet<String> {
         ["server-0", "agent-0"].iter().map(|n| scene.picture()[&container(scene, n)].id.clone()).collect()
     };
@@ -90,8 +91,8 @@ pub fn another_token_takes_its_place(scene: &Scene) {
     nodes_are_ready(&scene.child("c"), 2, &world("NODE_VERSION")).unwrap_or_else(|e| panic!("{e}"));
     let said = scene.child("c").run(&["get", "configmap", "witness", "-o", "jsonpath={.data.said}"]);
     assert_eq!(said, "before", "the data of the cluster is lost");
-    joins(scene, new).expect("a node joins by the new token");
-    let refused = joins(scene, old).expect_err("the old token must not let anybody in");
+    joins(scene, "new", new).expect("a node joins by the new token");
+    let refused = joins(scene, "old", old).expect_err("the old token must not let anybody in");
     println!("  of the old token: {}", refused.chars().take(200).collect::<String>());
 
     // A node that the operator adds joins too.

@@ -23,6 +23,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("ulimits_are_those_of_the_node", ulimits_are_those_of_the_node),
         ("limits_are_allocatable", limits_are_allocatable),
+        ("shm_size_is_that_of_the_node", shm_size_is_that_of_the_node),
         ("gpus_that_are_not_there_are_told", gpus_that_are_not_there_are_told),
         ("volumes_need_permission", volumes_need_permission),
         ("volumes_that_are_allowed", volumes_that_are_allowed),
@@ -182,6 +183,29 @@ fn limits_are_allocatable(scene: &Scene) {
         holds(whole - seen == 1 << 30, || format!("{seen} of {whole}"))
     });
     agents(scene, &json!({"memory": null, "args": null}));
+}
+
+/// Returns the size of the `/dev/shm` that a command in `sh` sees, in KiB.
+const SHM_SIZE: &str = "df -k /dev/shm | awk 'NR == 2 {print $2}'";
+
+/// A Pod in the IPC namespace of the node shares its `/dev/shm`.
+fn shm_size_is_that_of_the_node(scene: &Scene) {
+    let child = scene.child("c");
+    let by_default = host_config(scene, "ShmSize");
+    let before = inspect(&agent(scene)).expect("it is there")["Id"].clone();
+    agents(scene, &json!({"shmSize": "128Mi"}));
+    assert_ne!(inspect(&agent(scene)).expect("it is there")["Id"], before, "the node is replaced");
+    assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
+    assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", SHM_SIZE]), "131072");
+    import(scene);
+    pod(scene, "asker", json!({"hostIPC": true}), json!({}));
+    running(&child, "asker");
+    assert_eq!(in_pod(&child, SHM_SIZE), "131072", "of a Pod");
+    child.run(&["delete", "pod/asker", "--now"]);
+    let server = inspect(&container(scene, "server-0")).expect("it is there");
+    assert_eq!(server["HostConfig"]["ShmSize"], by_default, "the other pool keeps the default");
+    agents(scene, &json!({"shmSize": null}));
+    assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 
 /// This machine has no GPU: what can be shown is that Docker is asked, and that its refusal is told.

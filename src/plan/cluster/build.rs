@@ -183,6 +183,7 @@ impl Build<'_> {
             endpoint: self.endpoint(self.basis.allocation.addresses.node(role, index)),
             ports: Vec::new(),
             memory: pool.memory,
+            shm_size: pool.shm_size,
             nano_cpus: pool.nano_cpus,
             ulimits: pool.ulimits.clone(),
             gpus: pool.gpus,
