@@ -1,4 +1,4 @@
-# Targets for development; `make` lists them. All of them work from a clean clone on a fresh Debian machine.
+# Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 .PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all image demo demo-down bench explore soak world-down
@@ -6,16 +6,15 @@ SHELL := /bin/bash -o pipefail
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
 IMAGE ?= localcluster-operator:dev
-# The cargo profile of the image. `dist` is for the inner loop and CI, and there without link-time
-# optimization, which takes minutes and gains nothing in size.
+# Cargo profile of the image. `dist` has no link-time optimization, which takes minutes and does not make the image smaller.
 PROFILE ?= dist
-# While dependencies change: make LOCKED= …
+# To change dependencies: make LOCKED= …
 LOCKED ?= --locked
-# Static, so that the image needs no base.
+# Linked statically, so the image needs no base.
 HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
-# These need the test world (Docker, images, a management cluster); every other file in tests/ runs anywhere.
+# Tests that need the test world (Docker, images, a management cluster). All other files of tests/ run anywhere.
 LIVE := %_live crds e2e
 TESTS := $(filter-out bench soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
@@ -25,10 +24,10 @@ LONG := exhaustive plan reconcile repair storms
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-help: ## list the targets
+help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-check: fmt clippy deny crds-check shellcheck ## formatting, lints, licenses, generated files
+check: fmt clippy deny crds-check shellcheck ## formatting, lints, licenses, generated files, shell scripts
 
 fmt:
 	cargo fmt --check
@@ -42,11 +41,11 @@ deny: $(DENY)
 		$(DENY) --locked check --disable-fetch advisories; \
 	else echo "advisories: the database cannot be fetched here; not checked"; fi
 
-# Unoptimized, as it runs for a second and takes minutes to optimize.
+# Unoptimized: it runs for a second, and an optimized build takes minutes.
 $(DENY):
 	cargo install cargo-deny --debug --version $(DENY_VERSION) --locked --root $(CACHE)/tools/cargo-deny-$(DENY_VERSION)
 
-# The program as the tests build it: `cargo run` unites other features, and compiles most dependencies once more for it.
+# The binary that the tests build. `cargo run` would compile most dependencies again, with other features.
 CRDS := cargo test $(LOCKED) -q --no-run --test cli && target/debug/localcluster-operator crds
 
 crds-check:
@@ -61,12 +60,12 @@ shellcheck:
 crds: ## generate crds/ from the code
 	$(CRDS) --output crds
 
-# Tests that need minutes of CPU time run beside the end to end tests, which mostly wait, but with idle priority, because
-# the end to end tests measure durations.
+# Tests that need minutes of CPU time run beside the end-to-end tests, which mostly wait. They have idle priority, because
+# the end-to-end tests measure durations.
 test: ## all tests, on Docker and real clusters
 	$(MAKE) --no-print-directory world
 	@mkdir -p target
-	@echo 'the node image is checked meanwhile, which is mostly waiting'
+	@echo 'checking the node image in the background'
 	@$(WORLD) check >target/node-check.log 2>&1 & check=$$!; \
 	failed=; \
 	nice $(MAKE) --no-print-directory unit-build && \
@@ -81,10 +80,10 @@ test: ## all tests, on Docker and real clusters
 	cat target/unit-long.log; \
 	[ -z "$$failed" ]
 
-# The property tests use the same cases each time, so that only the change affects the result.
+# The property tests use the same cases in every run, so a new failure is due to the change.
 unit-short unit-long: export PROPTEST_RNG_SEED ?= 1
 
-unit: unit-short unit-long ## the tests that need no Docker
+unit: unit-short unit-long ## tests that need no Docker
 
 unit-build:
 	cargo test $(LOCKED) --no-run --lib --bins $(addprefix --test ,$(UNIT_TESTS))
@@ -95,22 +94,22 @@ unit-short:
 unit-long:
 	cargo test $(LOCKED) $(addprefix --test ,$(LONG))
 
-e2e: world image ## the tests that need Docker and a management cluster
+e2e: world image ## tests that need Docker and a management cluster
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
 	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
 
 e2e-all: export E2E_ALL ?= 1
-e2e-all: e2e ## the same at their full length
+e2e-all: e2e ## the same, with those that take minutes
 
-world: ## Docker and the images; `tests/world/world` does the rest by hand
+world: ## Docker and images; for single steps see tests/world/world
 	$(WORLD) docker
 	$(WORLD) images
 
-world-down: ## remove the management cluster and all that is left over
+world-down: ## remove the management cluster and everything it created
 	$(WORLD) down --docker
 
-image: ## the operator's image, localcluster-operator:dev
+image: ## build the operator's image, localcluster-operator:dev
 	$(WORLD) docker
 	cargo build $(LOCKED) --profile $(PROFILE) --bin localcluster-operator $(STATIC)
 	rm -rf target/image && mkdir -p target/image
@@ -119,13 +118,13 @@ image: ## the operator's image, localcluster-operator:dev
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
 
-demo: world image ## a cluster and a registry by kubectl apply, and a Pod from an image pushed a moment before
+demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a pushed image
 	tests/world/demo up
 
-demo-down: ## remove the demo; Docker then has what it had before
+demo-down: ## remove the demo
 	tests/world/demo down
 
-bench: world image ## how long things take, next to K3s's own time: BENCH="create life drift registries many", KILLS=100, …
+bench: world image ## durations, next to K3s's own: BENCH="create life drift registries many", KILLS=100, …
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test bench
 	$(WORLD) with cargo test $(LOCKED) --test bench -- $(BENCH)
@@ -133,12 +132,12 @@ bench: world image ## how long things take, next to K3s's own time: BENCH="creat
 explore: export PROPTEST_CASES ?= 1000
 explore: export EXPLORE_ALL ?= 1
 explore: export FAULTS ?= all
-explore: ## small worlds whole; every call going wrong in every way; other cases of the properties: PROPTEST_CASES=1000
+explore: ## small clusters in full, faults at every call, other cases of the properties: PROPTEST_CASES=1000
 	cargo test $(LOCKED) --test exhaustive --test plan --test reconcile --test hostile --test registries_file --no-fail-fast
 
-# This also restarts the engine and all its containers.
+# Also restarts the Docker engine and all its containers.
 soak: export DOCKER_RESTART ?= 1
-soak: world image ## an hour of whatever can happen to a cluster: SEED=…, MINUTES=60, DOCKER_RESTART=0
+soak: world image ## an hour of random disturbances: SEED=…, MINUTES=60, DOCKER_RESTART=0
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test soak
 	$(WORLD) with cargo test $(LOCKED) --test soak

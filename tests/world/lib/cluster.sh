@@ -3,11 +3,11 @@
 
 port_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# snapshot: all that Docker has, a line each, so that `world down` can tell what it leaves behind.
+# snapshot prints a line for each object that Docker has, for `world verify`.
 snapshot() {
 	{
 		docker ps -a --no-trunc --format 'container {{.ID}} {{.Names}}'
-		# Not Docker's own three: the default bridge gets a new id whenever the engine starts.
+		# Without Docker's own three: the default bridge has a new ID after each start of the engine.
 		docker network ls --no-trunc --filter type=custom --format 'network {{.ID}} {{.Name}}'
 		docker volume ls --format 'volume {{.Name}}'
 	} | LC_ALL=C sort
@@ -16,7 +16,7 @@ snapshot() {
 running() { [ "$(docker inspect -f '{{.State.Running}}' "$mgmt" 2>/dev/null)" = true ]; }
 node_ready() {
 	[ "$(k get node "$mgmt" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ] &&
-		# The controller that makes it is slower than the node; without it no Pod can be created.
+		# It is created after the Node is Ready, and no Pod can be created without it.
 		k get serviceaccount default
 }
 
@@ -59,15 +59,15 @@ world_up() {
 		docker logs --tail 30 "$mgmt" >&2
 		die "the management cluster did not come up"
 	}
-	# The label by which all that an operator in this cluster makes in Docker can be found again.
+	# The value of the label on everything that an operator in this cluster creates in Docker.
 	k get namespace kube-system -o 'jsonpath={.metadata.uid}' >"$state/manager"
 	trap - EXIT
 	write_env
 	say "management cluster is Ready; kubeconfig: $kubeconfig"
 }
 
-# world_with COMMAND...: runs it with a management cluster and WORLD_* in its environment. The cluster
-# is taken down again afterwards unless it was there before (or KEEP is set).
+# world_with COMMAND... runs the command with a management cluster and WORLD_* in its environment. Removes the cluster
+# afterwards unless it existed before or KEEP is set.
 world_with() {
 	[ $# -gt 0 ] || die "usage: world with COMMAND..."
 	if ! running; then
@@ -95,11 +95,11 @@ world_load() {
 	}
 }
 
-# world_install: deploy/, with what only this world knows, through an overlay made here.
+# world_install applies deploy/ through an overlay with the settings of this world.
 world_install() {
 	known
 	docker image inspect "$operator_image" >/dev/null 2>&1 || die "Docker has no $operator_image; first: make image"
-	# A tag of its own for each build, so that a new build is a new rollout, and for each world, which takes it away again.
+	# The tag is unique for each build, so that a new build is rolled out, and for each world, which removes it.
 	local tag overlay=$state/overlay name
 	tag=$world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
 	name=localcluster-operator
@@ -140,25 +140,25 @@ world_install() {
 
 world_uninstall() {
 	[ ! -e "$state/overlay/kustomization.yaml" ] || k delete -k "$state/overlay" --ignore-not-found --timeout=120s >/dev/null
-	say "the operator is gone from the management cluster, with its kinds"
+	say "removed the operator and its CRDs from the management cluster"
 }
 
-# remove_all FILTER: containers with their anonymous volumes, volumes and networks with a label.
+# remove_all LABEL removes containers with their anonymous volumes, volumes and networks with a label.
 remove_all() {
 	docker ps -aq --filter "label=$1" | xargs -r docker rm -fv >/dev/null
 	docker volume ls -q --filter "label=$1" | xargs -r docker volume rm >/dev/null
 	docker network ls -q --filter "label=$1" | xargs -r docker network rm >/dev/null
 }
 
-# owned LABEL: what of it is in Docker, by name.
+# owned LABEL prints the names of containers, volumes and networks with a label.
 owned() {
 	docker ps -a --filter "label=$1" --format 'container {{.Names}}'
 	docker volume ls --filter "label=$1" --format 'volume {{.Name}}'
 	docker network ls --filter "label=$1" --format 'network {{.Name}}'
 }
 
-# manager_id: the operator's mark on all that it makes in Docker, from the cluster itself where it
-# runs: another clone may have started it.
+# manager_id prints the value of the label on everything that the operator creates in Docker. It is read from the cluster if
+# it runs, since another clone may have started it.
 manager_id() {
 	asked() { id=$(docker exec "$mgmt" kubectl get namespace kube-system -o 'jsonpath={.metadata.uid}') && [ -n "$id" ]; }
 	local id
@@ -174,28 +174,28 @@ world_down() {
 	if docker_answers; then
 		local manager left
 		manager=$(manager_id) || true
-		# Not in one go: a running operator would recreate the deleted objects.
+		# The management cluster first: a running operator would recreate the removed objects.
 		docker ps -aq --filter "label=$label" | xargs -r docker rm -fv >/dev/null
 		if [ -n "$manager" ]; then
 			left=$(owned "localcluster.dev/manager=$manager")
-			[ -z "$left" ] || say "left over from its operator, now removed: ${left//$'\n'/, }"
+			[ -z "$left" ] || say "removing what its operator left: ${left//$'\n'/, }"
 			remove_all "localcluster.dev/manager=$manager"
 		fi
 		[ "${1-}" != --all ] || remove_all localcluster.dev/manager
 		remove_all "$label"
-		say "management cluster is gone"
+		say "removed the management cluster"
 		rm -f "$state/manager" "$kubeconfig"
 	fi
 	[ "${1-}" != --docker ] || stop_daemon
 }
 
-# world_verify: fails when Docker has anything that it had not before `world up`, or lacks anything.
+# world_verify fails unless Docker has exactly what it had before `world up`.
 world_verify() {
-	[ -e "$state/before" ] || die "no record of what Docker had before: world up did not run here"
+	[ -e "$state/before" ] || die "no record of what Docker had before: world up did not run"
 	if snapshot | diff "$state/before" - >"$state/difference"; then
 		say "Docker has exactly what it had before: $(wc -l <"$state/before") containers, networks and volumes"
 	else
 		grep '^[<>]' "$state/difference" | sed 's/^</missing:/; s/^>/left behind:/' >&2
-		die "Docker has not what it had before"
+		die "Docker does not have what it had before"
 	fi
 }

@@ -1,17 +1,17 @@
-# Names, paths and small helpers that every part of the world uses.
+# Names, paths and helpers of all parts of the world.
 # shellcheck shell=bash
 
 root=$(cd "$here/../.." && pwd)
-# What one world knows about itself: addresses, pids, logs. Safe to delete after `world down --docker`.
+# State of this world: addresses, pids, logs. Safe to delete after `world down --docker`.
 state=${WORLD_STATE:-$root/target/world}
-# Slow downloads and builds that all clones share: packages, programs, saved images.
+# Downloads and builds that all clones share: packages, programs, saved images.
 cache=${WORLD_CACHE:-$HOME/.cache/localcluster-operator}
 # Prefix of every name in Docker, so that two worlds can share one engine.
 world=${WORLD_NAME:-lco-world}
 label=localcluster.dev/world=$world
 mgmt=$world-mgmt
-# Outside Docker's own pools and K3s's 10.42/10.43. The operator's pool (10.231.0.0/16) has it, and goes round it as round
-# every network of the engine.
+# Outside Docker's own pools and K3s's 10.42/10.43. It is in the operator's pool (10.231.0.0/16); the operator avoids it
+# like every network of the engine.
 subnet=${WORLD_SUBNET:-10.231.231.0/24}
 # First API port to try: outside the operator's range (20000-29999) and the kernel's (32768 and up).
 api_port=${WORLD_API_PORT:-16443}
@@ -35,7 +35,7 @@ die() {
 	exit 1
 }
 
-# within SECONDS COMMAND... runs COMMAND until it succeeds; fails when the time is over.
+# within SECONDS COMMAND... runs COMMAND until it succeeds; fails after that time.
 within() {
 	local deadline=$((SECONDS + $1))
 	shift
@@ -45,11 +45,11 @@ within() {
 	done
 }
 
-# locked: one `world` at a time changes things. The lock goes with the process.
+# locked ensures that one command at a time changes this world. The lock ends with the process.
 locked() {
 	exec 9>"$state/lock"
 	if ! flock -n 9; then
-		say "another world command is running here; waiting for it"
+		say "waiting for another world command"
 		flock 9
 	fi
 }
@@ -58,8 +58,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # packages PACKAGE... installs Debian packages.
 packages() {
-	have apt-get || die "missing: $*. Install them; only on Debian does the world do it itself."
-	[ "$(id -u)" = 0 ] || die "missing: $*. Run as root, or: apt-get install --no-install-recommends $*"
+	have apt-get || die "missing: $*; install them (this script does so only on Debian)"
+	[ "$(id -u)" = 0 ] || die "missing: $*; run as root, or: apt-get install --no-install-recommends $*"
 	say "installing $*"
 	{
 		apt-get update -q

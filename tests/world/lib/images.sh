@@ -1,7 +1,7 @@
-# The images: the real ones where they can be pulled, otherwise stand-ins built from node-image/.
+# The images: the real ones if they can be pulled, otherwise stand-ins built from node-image/.
 # shellcheck shell=bash
 
-# online: whether images can be pulled, asked once per run. WORLD_OFFLINE=1 answers no.
+# online succeeds if images can be pulled, which is tested once per run. With WORLD_OFFLINE=1 it fails.
 online() {
 	if [ -z "${WORLD_OFFLINE-}" ]; then
 		if timeout 20 docker pull -q docker.io/library/busybox:1.37 >/dev/null 2>&1; then
@@ -13,10 +13,10 @@ online() {
 	[ "$WORLD_OFFLINE" = 0 ]
 }
 
-names() { # names true|false: sets the image names, of the stand-ins or the real ones
+names() { # names true|false sets the image names: of the stand-ins, or of the real images
 	standin=$1
 	if [ "$standin" = true ]; then
-		# localhost/ is no registry, so that nothing can take them for, or pull them as, K3s.
+		# localhost/ is no registry, so these can be neither mistaken for K3s nor pulled.
 		node_repository=${WORLD_NODE_REPOSITORY:-localhost/k3s-standin}
 		busybox_image=standin/busybox:1.35
 		lb_image=standin/nginx:1.22
@@ -41,7 +41,7 @@ is_built_from() { # is_built_from IMAGE HASH
 	[ "$(docker image inspect -f '{{index .Config.Labels "standin.source-hash"}}' "$1" 2>/dev/null)" = "$2" ]
 }
 
-# run_logged LOG COMMAND... shows a long command's own steps, and the end of its log when it fails.
+# run_logged LOG COMMAND... prints the steps of a long command, and the end of its log if it fails.
 run_logged() {
 	local log=$1
 	shift
@@ -57,11 +57,11 @@ build_node() { # build_node VERSION
 		-o -path './manifests/*' -o -name build -o -name rootfs.sh \) ! -name '*_test.go' ! -path './out/*' ! -path './test-images/*' |
 		LC_ALL=C sort | { mapfile -t files && source_hash "${files[@]}"; })
 	if is_built_from "$node_repository:${1/+/-}" "$hash"; then
-		say "node image $node_repository:${1/+/-} is there (sources $hash)"
+		say "node image $node_repository:${1/+/-} exists (sources $hash)"
 		return
 	fi
-	say "building $node_repository:${1/+/-} from source: real Kubernetes, etcd and containerd, and our own program in place of K3s"
-	say "this takes 6 to 10 minutes on two cores, and half a minute when Go's cache is warm; log: $state/node-image.log"
+	say "building $node_repository:${1/+/-} from source: real Kubernetes, etcd and containerd, and a program of this project in place of K3s"
+	say "this takes 6 to 10 minutes on two cores, half a minute with a warm Go cache; log: $state/node-image.log"
 	have go || die "the stand-in node image needs Go (see tests/world/node-image/README.md)"
 	SOURCE_HASH=$hash REPO=$node_repository VERSION=$1 OUT=$cache/node-image \
 		run_logged "$state/node-image.log" "$here/node-image/build"
@@ -83,14 +83,14 @@ build_small() {
 		}
 		echo "$hash" >"$tars/.$hash"
 	fi
-	say "nginx, registry, busybox, http and token images are there (sources $hash)"
+	say "nginx, registry, busybox, http and token images exist (sources $hash)"
 }
 
 pull() {
 	local image
 	for image; do
 		if docker image inspect "$image" >/dev/null 2>&1; then
-			say "$image is there"
+			say "$image exists"
 		else
 			say "pulling $image"
 			docker pull -q "$image" >/dev/null || die "cannot pull $image"
@@ -98,7 +98,7 @@ pull() {
 	done
 }
 
-# A web server that answers with its own name: real images have none so small.
+# A small web server that responds with its own name.
 make_http() {
 	mkdir -p "$tars"
 	printf '%s\n' "FROM $busybox_image" 'EXPOSE 80' \
@@ -108,7 +108,7 @@ make_http() {
 	docker save -o "$tars/busybox.tar" "$busybox_image"
 }
 
-# A token server is our own in both cases. It needs nothing but Go, Debian's too.
+# The token server is part of this project in both cases. Any Go builds it, also Debian's.
 make_token() {
 	have go || packages golang-go
 	DEBS=$cache/node-image/debs "$here/node-image/build-images" "$tars" token >"$state/images.log" 2>&1 || {
@@ -134,16 +134,16 @@ world_images() {
 		build_node "$version"
 		[ -z "$second" ] || build_node "$version_2"
 		build_small
-		# Earlier builds of the same tags.
+		# Removes earlier builds of the same tags.
 		docker image prune -f --filter label=standin.source-hash >/dev/null
 	fi
 	have kubectl || kubectl_from_image
 	write_env
 }
 
-# Debian's kubectl is years old; the node image has the cluster's own.
+# Debian's kubectl is years old; the node image contains that of the cluster.
 kubectl_from_image() {
-	say "taking kubectl from the node image"
+	say "copying kubectl from the node image"
 	local id
 	id=$(docker create "$node_image")
 	mkdir -p "$cache/bin"
@@ -151,7 +151,7 @@ kubectl_from_image() {
 	docker rm -v "$id" >/dev/null
 }
 
-# write_env: what tests, the Makefile and the other subcommands need to know.
+# write_env writes the values that tests, the Makefile and other commands read.
 write_env() {
 	cat >"$state/env.new" <<-END
 		WORLD_KUBECONFIG=$kubeconfig
@@ -180,23 +180,23 @@ write_env() {
 	mv "$state/env.new" "$state/env"
 }
 
-# known: takes the names from an earlier `world images`.
+# known sets the names from an earlier `world images`.
 known() {
-	[ -r "$state/env" ] || die "the images are not there yet; first: world images"
+	[ -r "$state/env" ] || die "no images yet; first: world images"
 	names "$(sed -n 's/^WORLD_STANDIN=//p' "$state/env")"
 }
 
-# Images that were loaded and not pulled must stay, however full the disk is: nobody can bring them back.
+# Keeps loaded images even when the disk is full: they can't be pulled again.
 keep_images="--kubelet-arg=image-gc-high-threshold=100"
 
-# v1.35 and later refuse a cgroup v1 machine unless told otherwise.
+# Kubelets of v1.35 and later refuse cgroup v1 without this argument.
 cgroup_args() { [ "$(docker info -f '{{.CgroupVersion}}')" = 2 ] || echo --kubelet-arg=fail-cgroupv1=false; }
 
 world_check() {
 	known
 	if [ "$standin" = true ]; then
-		say "testing the stand-in's own code"
-		# With these settings alone Go takes the build's Kubernetes packages from its cache.
+		say "testing the code of the stand-in"
+		# With the settings of the build, so that Go finds its Kubernetes packages in the cache.
 		(cd "$here/node-image" && CGO_ENABLED=0 go test -trimpath -vet=off .) || die "go test failed"
 	fi
 	say "checking $node_image from outside"
