@@ -125,18 +125,38 @@ fn every_reason_is_documented() {
     are_documented("condition types", ConditionType::ALL.iter().map(|type_| type_.to_string()));
 }
 
-/// The names of steps, which are reasons of Events and labels of metrics, are read from the code that defines them.
+/// Returns the texts between two markers.
+fn between(text: &str, before: &str, after: &str) -> Vec<String> {
+    text.split(before).skip(1).filter_map(|rest| Some(rest.split_once(after)?.0.to_owned())).collect()
+}
+
+/// Returns the reasons among the string literals of a text.
+fn reasons(text: &str) -> Vec<String> {
+    let word = |word: &&str| {
+        word.len() > 1 && word.starts_with(char::is_uppercase) && word.chars().all(char::is_alphanumeric)
+    };
+    text.split('"').skip(1).step_by(2).filter(word).map(str::to_owned).collect()
+}
+
+/// Names of steps and reasons of Events are read from the code that defines them.
 #[test]
 fn every_event_and_metric_is_documented() {
-    let source = |file| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-    let between = |text: &str, before: &str, after: &str| -> Vec<String> {
-        text.split(before).skip(1).filter_map(|rest| Some(rest.split_once(after)?.0.to_owned())).collect()
-    };
-    let steps = source("src/plan/steps.rs");
-    let kind = steps.split("pub fn kind(").nth(1).unwrap().split("\n    }\n").next().unwrap();
-    let kinds = between(kind, "=> \"", "\"");
-    assert!(kinds.len() > 20, "{kinds:?}");
-    are_documented("Events", kinds);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = |file| fs::read_to_string(root.join(file)).unwrap();
+    let (steps, events) = (source("src/plan/steps.rs"), source("src/plan/steps/event.rs"));
+    let kinds = reasons(&between(&steps, "pub fn kind(", "\n    }\n")[0]);
+    let done = reasons(&between(&events, "fn completed(", "\n}\n")[0]);
+    assert!(kinds.len() > 20 && done.len() >= kinds.len(), "{kinds:?} and {done:?}");
+    are_documented("steps", kinds);
+    are_documented("Events of steps", done);
+    let mut others = Vec::new();
+    for file in sources(root).iter().filter(|file| file.starts_with(root.join("src/controller"))) {
+        let text = fs::read_to_string(file).unwrap();
+        let calls = ["event(", "warning("].map(|call| between(&text, call, ";"));
+        others.extend(calls.iter().flatten().flat_map(|call| reasons(call)));
+    }
+    assert!(others.iter().any(|reason| reason == "Expired"), "{others:?}");
+    are_documented("other Events", others);
     let text = Metrics::new().encode().unwrap();
     let metrics = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let metrics = metrics.map(|(name, kind)| name.to_owned() + if kind == "counter" { "_total" } else { "" });

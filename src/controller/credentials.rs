@@ -84,8 +84,8 @@ pub async fn kubeconfig_secret(
         }
     }
     kube_io::apply_secret(&ctx.client, &secret).await?;
-    let what = if existing.is_some() { "Update" } else { "Create" };
-    report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Secret {name}"));
+    let why = if existing.is_some() { "it was out of date" } else { "it did not exist" };
+    report::event(ctx, &cluster.object_ref(&()), "AppliedSecret", &format!("Applied Secret {name}: {why}"));
     Ok(Some(name))
 }
 
@@ -112,7 +112,7 @@ fn ends_soon(certificate: &str, now: Timestamp, desired: &Desired) -> Option<Str
         certificate::end(certificate).filter(|end| end.duration_since(now) < times::CERTIFICATE_NEAR)?;
     let server = &desired.servers.first()?.container.name;
     Some(format!(
-        "the certificate in the kubeconfig ends at {end}: K3s renews it when it starts, so restart the server when it \
-         suits you, by `docker restart {server}`"
+        "the certificate in the kubeconfig expires at {end}: K3s renews it only when it starts; restart the server at a \
+         suitable time with `docker restart {server}`"
     ))
 }

@@ -30,8 +30,8 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
         Due::Nothing(next) => wake(cluster, ctx, now, next),
         Due::Notice(next) => {
             let note = format!(
-                "it deletes itself at {at}, {ttl} after its creation, with all that is in it: to keep it, annotate it \
-                 with localcluster.dev/hold=true, or change or remove spec.ttl"
+                "the cluster and everything in it will be deleted at {at}: its spec.ttl is {ttl}; to keep it, set the \
+                 annotation localcluster.dev/hold=true, or change or remove spec.ttl"
             );
             if ctx.memory.record_once(&uid, &note) {
                 report::warning(ctx, &cluster.object_ref(&()), "Expiring", &note);
@@ -42,7 +42,7 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
             // Only the version that was read: the cluster may be protected by now.
             kube_io::delete_unchanged(&ctx.client, cluster).await?;
             ctx.memory.no_alarm(&uid);
-            let note = format!("it is deleted, {ttl} after its creation, as spec.ttl says");
+            let note = format!("deleting the cluster: it was created {ttl} ago, which is its spec.ttl");
             report::event(ctx, &cluster.object_ref(&()), "Expired", &note);
             return Ok(true);
         }

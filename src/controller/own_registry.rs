@@ -23,7 +23,12 @@ pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Res
     let Some(spec) = &cluster.spec.registries.create else {
         if let Some(registry) = existing.filter(|r| ours && r.metadata.deletion_timestamp.is_none()) {
             kube_io::delete(&ctx.client, &registry).await?;
-            report::event(ctx, &cluster.object_ref(&()), "Delete", &format!("Delete Registry {name}"));
+            report::event(
+                ctx,
+                &cluster.object_ref(&()),
+                "DeletedRegistry",
+                &format!("Deleted Registry {name}: spec.registries.create was removed"),
+            );
         }
         return Ok(());
     };
@@ -56,8 +61,9 @@ pub async fn keep(ctx: &Context, cluster: &LocalCluster, plan: &mut Plan) -> Res
     let api = Api::<Registry>::namespaced(ctx.client.clone(), &namespace);
     match kube_io::apply(&api, &name, &object).await {
         Ok(()) => {
-            let what = if existing.is_some() { "Update" } else { "Create" };
-            report::event(ctx, &cluster.object_ref(&()), what, &format!("{what} Registry {name}"));
+            let why = if existing.is_some() { "spec.registries.create changed" } else { "it did not exist" };
+            let note = format!("Applied Registry {name}: {why}");
+            report::event(ctx, &cluster.object_ref(&()), "AppliedRegistry", &note);
             Ok(())
         }
         // The API server's message names the cause, such as an immutable field.

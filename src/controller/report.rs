@@ -27,8 +27,8 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
 pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Report) {
     for step in done.done.iter().map(|i| &steps[*i]) {
         tracing::info!(kind = object.kind, namespace = object.namespace, name = object.name, step = %step.action, why = step.why, "done");
-        if !step.why.is_empty() {
-            event(ctx, object, step.action.kind(), &format!("{}: {}", step.action, step.why));
+        if let Some((reason, message)) = step.event() {
+            event(ctx, object, reason, &message);
         }
     }
 }
@@ -40,7 +40,7 @@ pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
         if plan.warnings.contains(&note) {
             warning(ctx, object, Reason::NotAllowed, &note);
         } else {
-            event(ctx, object, "NotOurs", &note);
+            event(ctx, object, "Unmanaged", &note);
         }
     }
 }

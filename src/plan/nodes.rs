@@ -299,7 +299,7 @@ fn judge(
     }
     if !is_configured(node, &spec.config) {
         let configure = Action::Configure { node: name.clone(), config: spec.config.clone() };
-        plan.step(configure, &[], "its labels or taints differ");
+        plan.step(configure, &[], "they differed from the spec");
         plan.waits(condition, Reason::Updating, format!("updating labels and taints of {name}"));
     }
     registries::refresh(plan, desired, detail, inputs);

@@ -405,7 +405,7 @@ impl<'a> Servers<'a> {
         Some(plan.step(
             Action::Exec { container, command: command.into() },
             &[],
-            "etcd snapshot before the upgrade",
+            "to save an etcd snapshot before the upgrade",
         ))
     }
 

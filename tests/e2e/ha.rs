@@ -398,7 +398,7 @@ fn three_become_five_and_one_again(scene: &Scene) {
                     // 111 s before Leases were given back, and takes 36 to 70 s on two cores.
                     assert!(began.elapsed() < Duration::from_secs(90), "K3s was waited for");
                     let released =
-                        scene.run(&["get", "events", "--field-selector=reason=ReleaseLease", "-o", "name"]);
+                        scene.run(&["get", "events", "--field-selector=reason=ReleasedLease", "-o", "name"]);
                     assert!(!released.is_empty(), "no Lease was given back");
                 }
                 for gone in servers..5 {

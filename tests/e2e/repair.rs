@@ -98,7 +98,7 @@ fn a_load_balancer_changed_by_hand_is_put_right(scene: &Scene) {
     docker(&["cp", broken.path().to_str().expect("it is UTF-8"), &file]);
     docker(&["kill", "-s", "HUP", &balancer]);
     // Whether the API is silent meanwhile is a matter of who is faster.
-    let told = format!("Upload {balancer}: its configuration changed");
+    let told = format!("UpdatedFiles Updated files in container {balancer}: its configuration changed");
     eventually(60, "it is put right", || {
         let events = scene.events(&since);
         holds(events.iter().any(|e| e.contains(&told)), || format!("{events:?}"))
@@ -187,7 +187,7 @@ fn most_of_three_that_hang_are_restarted(scene: &Scene) {
         holds(told.lines().filter(|line| *line != "True").count() == 2, || told)
     });
     for node in &hang {
-        let told = format!("Start {node}: its Node is not Ready (repair 1 of 5)");
+        let told = format!("Started container {node}: its Node is not Ready (repair 1 of 5)");
         eventually(LIMIT, "it is restarted", || {
             let events = scene.events(&since);
             holds(events.iter().any(|e| e.contains(&told)), || format!("{told}: {events:?}"))

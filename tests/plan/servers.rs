@@ -372,7 +372,7 @@ fn servers_in_full() {
     Upgrading: upgrading k3d-dev-server-0 to the image rancher/k3s:v1.36.3-k3s1
       Drain k3d-dev-server-0 (to replace or remove it)
     Updating: updating k3d-dev-serverlb
-      Exec k3d-dev-server-0 (etcd snapshot before the upgrade)
+      Exec k3d-dev-server-0 (to save an etcd snapshot before the upgrade)
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-0 (its spec changed)
     Updating: k3d-dev-server-0 is cordoned; uncordoning

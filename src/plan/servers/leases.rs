@@ -36,8 +36,7 @@ pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
             version: lease.version.clone(),
         };
         let planned = plan.steps.iter().position(|step| step.action == release);
-        let why = || format!("it holds the K3s Lease {name} and has exited");
-        planned.unwrap_or_else(|| plan.step(release, &[], why()))
+        planned.unwrap_or_else(|| plan.step(release, &[], "its holder has exited"))
     })
     .collect()
 }
