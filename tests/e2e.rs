@@ -1,6 +1,7 @@
-//! End to end: what users see of the operator, by kubectl, docker and Pods that run, on the test world.
+//! End-to-end tests: what users see of the operator through kubectl, docker and running Pods, in the test world.
 //!
-//! `make e2e` brings the world up and runs this; `cargo test --test e2e -- drift` runs what has "drift" in its name.
+//! `make e2e` creates the world and runs the tests; `cargo test --test e2e -- drift` runs those with "drift" in their
+//! name.
 
 use std::process::ExitCode;
 
@@ -79,9 +80,9 @@ mod secrets;
 #[path = "e2e/trouble.rs"]
 mod trouble;
 
-/// What takes minutes, and of which another test shows the greater part.
+/// Tests that take minutes and mostly repeat another test.
 const LONG: &[&str] = &[
-    // Others of `drift`, of `agents` and of `ha` go the same way.
+    // Other tests of `drift`, `agents` and `ha` take the same path.
     "cluster::drift_stopped",
     "cluster::drift_killed",
     "cluster::drift_disconnected",
@@ -95,15 +96,15 @@ const LONG: &[&str] = &[
     // `one_that_is_spoilt_is_replaced` begins with it.
     "repair::one_that_hangs_is_restarted",
     "repair::an_only_server_that_hangs_is_restarted",
-    // `a_spoilt_server_of_three_joins_anew` has one of them.
+    // `a_spoilt_server_of_three_joins_anew` contains one of them.
     "repair::most_of_three_that_hang_are_restarted",
     // `kills::at_docker_calls` finds more.
     "kills::at_random_moments",
-    // Names are made by a function that `tenancy` tests.
+    // `tenancy` tests the function that creates names.
     "deletion::names_do_not_collide",
 ];
 
-/// What measures seconds, on a machine of which several runs share two cores.
+/// Tests that measure seconds, which need the machine to themselves.
 const ALONE: &[&str] = &[
     "registries::authority_changes_without_a_restart",
     "registries::own_certificate_changes_without_a_restart",
@@ -112,8 +113,8 @@ const ALONE: &[&str] = &[
     "life::the_api_moves_to_another_port",
 ];
 
-/// What bounds how long nobody answers: it takes minutes, and is alone at full length only. Else it has more time, see
-/// [`live::harness::within`].
+/// Tests that limit the duration of outages. They take minutes, and have the machine to themselves only at full
+/// length. Otherwise they have more time, see [`live::harness::within`].
 const OUTAGES: &[&str] = &[
     "ha::one_becomes_three",
     "ha::a_server_dies",

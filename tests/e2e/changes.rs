@@ -1,4 +1,4 @@
-//! Edits of a running cluster change what they must, and nothing else.
+//! Edits of a running cluster change what they have to, and nothing else.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ fn patch(scene: &Scene, spec: &str) {
     scene.run(&["patch", "lc", "c", "--type=merge", "-p", &format!(r#"{{"spec": {spec}}}"#)]);
 }
 
-/// The containers that an edit started anew.
+/// Returns the containers that an edit restarted or recreated.
 fn restarted(scene: &Scene, edit: impl FnOnce()) -> BTreeSet<String> {
     let before = scene.picture();
     edit();
@@ -35,7 +35,7 @@ fn restarted(scene: &Scene, edit: impl FnOnce()) -> BTreeSet<String> {
     after.into_iter().filter(|(name, is)| is.started != before[name].started).map(|(name, _)| name).collect()
 }
 
-/// What of a node is in Docker and in the cluster.
+/// Returns everything of a node in Docker and in the cluster.
 fn traces(scene: &Scene, child: &Kubectl, agent: &str) -> Vec<String> {
     let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={agent}-")]);
     let containers = docker(&["ps", "-aq", "--filter", &format!("name=^{agent}$")]);
@@ -108,7 +108,7 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restarted(scene, edit)));
         ended.store(true, Ordering::Relaxed);
         let (fewest, available) = running.join().expect("it only looks");
-        // A look may miss the moment, but never sees two of them down.
+        // Polling may miss the moment, but never sees two of them down.
         assert!(fewest >= 1, "no agent ran at the worst moment");
         assert!(available >= 1, "the PodDisruptionBudget was not kept");
         changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -179,7 +179,7 @@ pub fn server_args_keep_the_data(scene: &Scene) {
     let args = docker(&["inspect", "-f", "{{.Args}}", &container(scene, "server-0")]);
     assert!(args.contains("event-ttl=2h"), "{args}");
     witnesses(scene);
-    // As it was, without waiting for another start: the next test waits for what it needs.
+    // Restores the spec without waiting for another start: the next test waits for what it needs.
     edit("");
     scene.ready("lc/c");
 }

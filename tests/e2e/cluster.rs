@@ -1,5 +1,5 @@
-//! The main job: a cluster and a registry by `kubectl apply`, and what their users do with them. Everything else that
-//! needs a whole cluster is tested on this one too.
+//! The main use case: a cluster and a registry by `kubectl apply`, and what users do with them. All other tests that
+//! need a whole cluster share this one.
 
 use std::time::Duration;
 
@@ -48,10 +48,10 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// The port of the nodes that is published.
+/// Published port of the nodes.
 const NODE_PORT: u16 = 30080;
 
-/// What a person applies. The cluster comes first, so that it has to wait for its registry.
+/// The objects that a user applies. The cluster comes first, so that it has to wait for its registry.
 pub fn objects(namespace: &str) -> String {
     format!(
         r#"
@@ -72,13 +72,13 @@ spec: {{}}
     )
 }
 
-/// A cluster that is Ready, with an application in it from an image of its registry.
+/// Creates a cluster that is Ready, and an application in it from an image of its registry.
 fn setup() -> Scene {
     install();
     let scene = Scene::new("dev");
     scene.k.apply(&objects(&scene.namespace));
     scene.ready("lc/c");
-    // What Ready promises holds at this moment, without any further waiting.
+    // What Ready promises holds at this moment, without further waiting.
     is_ready(&scene.get("lreg/r")).expect("a cluster is not Ready before its registry is");
     let child = scene.child("c");
     nodes_are_ready(&child, 3, &world("NODE_VERSION")).expect("the Nodes are Ready");
@@ -94,10 +94,10 @@ fn setup() -> Scene {
     scene
 }
 
-/// Has the cluster run a small web server of two Pods, from an image of its registry, behind the published port.
+/// Runs a small web server with two Pods behind the published port, from an image of the registry.
 pub fn application(scene: &Scene, child: &Kubectl) {
     let image = push(scene, "hello");
-    // Its shell does not hear of SIGTERM, and nobody wants to wait half a minute for that.
+    // Its shell ignores SIGTERM, and the default grace period is half a minute.
     child.apply(&format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: hello}}, spec: {{replicas: 2, selector: \
          {{matchLabels: {{app: hello}}}}, template: {{metadata: {{labels: {{app: hello}}}}, spec: \
@@ -109,7 +109,7 @@ pub fn application(scene: &Scene, child: &Kubectl) {
     ));
 }
 
-/// What was written into the cluster before is there, and the application answers through the published port.
+/// Asserts that earlier data of the cluster exists and that the application responds on the published port.
 pub fn witnesses(scene: &Scene) {
     let child = scene.child("c");
     let said = child.run(&["get", "configmap", "witness", "-o", "jsonpath={.data.said}"]);
@@ -126,7 +126,7 @@ fn both_kubeconfigs_answer(scene: &Scene) {
     let text = scene.kubeconfig("c", "kubeconfig");
     assert!(text.contains(status["endpoint"].as_str().expect("the endpoint is told")), "{status}");
 
-    // From containers on the cluster's network, either key works by the load balancer's name.
+    // Both keys work from containers on the cluster's network, with the load balancer's name.
     let value = scene.kubeconfig("c", "value");
     let server = format!("--server=https://{}:6443", container(scene, "serverlb"));
     let address =
@@ -155,7 +155,7 @@ fn image_runs_by_each_of_its_names(scene: &Scene) {
     let names = [("a", host), ("b", cluster), ("c", by_port.as_str())];
     for (name, registry) in names {
         let image = format!("--image={registry}/e2e/named:1");
-        // On its own node each, so that no node has it from the one before.
+        // On a node of its own each, so that no node has the image already.
         let pod = format!("named-{name}");
         let node =
             container(scene, ["agent-0", "agent-1", "server-0"][usize::from(name.as_bytes()[0] - b'a')]);
@@ -189,7 +189,7 @@ fn wait_after_an_edit_waits(scene: &Scene) {
     scene.ready("lc/c");
 }
 
-/// Waits until nothing is being done any more: an Event or a last status may come a moment after Ready.
+/// Waits until nothing changes any more: an Event or a last status may follow a moment after Ready.
 pub fn settle(scene: &Scene) {
     let version = || scene.get("lc/c")["metadata"]["resourceVersion"].clone();
     let mut before = version();

@@ -1,4 +1,4 @@
-//! What is put into a cluster besides its nodes: images of the Docker host, and manifests.
+//! Contents of a cluster: images of the Docker host, and manifests.
 
 use crate::{
     cluster::container,
@@ -30,11 +30,11 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// On the Docker host only: no registry answers for this name.
+/// Only on the Docker host: no registry has this name.
 const APP: &str = "localhost/e2e-preloaded:1";
 const OTHER: &str = "localhost/e2e-preloaded-other:1";
 
-/// Makes the image on the Docker host, with this said by its containers.
+/// Builds the image on the Docker host; its containers print `said`.
 fn build(image: &str, said: &str) -> String {
     let dockerfile = format!(
         "FROM {}\nENTRYPOINT [\"sh\", \"-c\", \"echo {said}; trap 'exit 0' TERM; sleep 2147483 & wait\"]\n",
@@ -50,13 +50,13 @@ fn setup() -> Scene {
     build(OTHER, "other");
     let operator = Operator::new(&world("DOCKER_HOST"), &[], Victim::default());
     operator.start();
-    // One that can be killed at the moment that a test chooses.
+    // An operator that can be killed at a chosen moment.
     let scene = Scene::new("con").with(operator);
     apply(&scene, 1, &format!("preloadImages: [\"{APP}\"]"));
     scene
 }
 
-/// Applies the cluster with this in its spec, and waits for it.
+/// Applies the cluster with these fields in its spec, and waits until it is Ready.
 pub fn apply(scene: &Scene, agents: usize, with: &str) {
     put(scene, agents, with);
     scene.ready("lc/c");
@@ -73,7 +73,7 @@ pub fn put(scene: &Scene, agents: usize, with: &str) {
     );
 }
 
-/// Runs a Pod on a node from an image that may not be pulled, and answers what it says.
+/// Runs a Pod on a node with an image that may not be pulled, and returns its output.
 fn says(child: &Kubectl, image: &str, node: &str) -> String {
     child.apply(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: preloaded}}, spec: {{nodeName: {node}, \
@@ -95,13 +95,13 @@ fn images_are_in_all_nodes(scene: &Scene) {
     for short in ["server-0", "agent-0"] {
         let node = container(scene, short);
         assert_eq!(says(&child, APP, &node), "first", "{node}");
-        // Pinned: the kubelet does not take it away.
+        // Pinned: the kubelet does not remove it.
         let ctr = ["ctr", "-a", "/run/k3s/containerd/containerd.sock", "-n", "k8s.io", "images", "ls"];
         let list = docker(&[&["exec", &node], &ctr[..]].concat());
         let line = list.lines().find(|l| l.starts_with(APP)).unwrap_or_else(|| panic!("{list}"));
         assert!(line.contains("io.cri-containerd.pinned=pinned"), "{line}");
     }
-    // Another one, in the running nodes.
+    // Another image, in the running nodes.
     let since = now();
     let before = scene.picture();
     apply(scene, 1, &format!("preloadImages: [\"{APP}\", \"{OTHER}\"]"));
@@ -123,7 +123,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
     let mounts = docker(&["inspect", "-f", "{{range .Mounts}}{{.Name}} {{end}}", &agent]);
     docker(&["rm", "-f", &agent]);
     for volume in mounts.split_whitespace() {
-        // The operator may be faster with the volumes; without its data it is anyway.
+        // The operator may remove the volumes first; the data is lost in any case.
         let _ = try_docker(&["volume", "rm", "-f", volume]);
     }
     eventually(LIMIT, "the agent is there anew", || {
@@ -137,7 +137,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
 fn an_image_that_was_built_anew_comes_again(scene: &Scene) {
     apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
     build(APP, "second");
-    // A change of the object has it looked at.
+    // A change of the object triggers a reconcile.
     apply(scene, 1, &format!("preloadImages: [\"{APP}\", \"{OTHER}\"]"));
     for short in ["server-0", "agent-0"] {
         assert_eq!(says(&scene.child("c"), APP, &container(scene, short)), "second");
@@ -153,17 +153,18 @@ fn an_image_that_nobody_has_is_told(scene: &Scene) {
     assert!(said.contains(NONE), "{said}");
     let ready = condition(&scene.get("lc/c"), "Ready").expect("it is told");
     assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ImagePullFailed".into()));
-    // Made on the host, it is found there.
+    // The image on the host is found.
     build(NONE, "here");
     scene.ready("lc/c");
     assert_eq!(says(&scene.child("c"), NONE, &container(scene, "agent-0")), "here");
     docker(&["rmi", NONE]);
-    // What is in the nodes is there still.
+    // What is in the nodes stays there.
     apply(scene, 1, &format!("preloadImages: [\"{NONE}\"]"));
     assert_eq!(says(&scene.child("c"), NONE, &container(scene, "server-0")), "here");
 }
 
-/// A kubelet of v1.35 and later lets no Pod use what it did not pull and has the id of what it pulled under another name.
+/// Kubelets of v1.35 and later refuse an image that they did not pull if it has the ID of an image that they pulled
+/// under another name.
 fn an_image_that_was_pulled_by_another_name_runs(scene: &Scene) {
     scene.apply("Registry", "r", "{}");
     let with = |images: &str| format!("registries: {{use: [{{name: r}}]}}, preloadImages: [{images}]");
@@ -176,7 +177,7 @@ fn an_image_that_was_pulled_by_another_name_runs(scene: &Scene) {
     let child = scene.child("c");
     for short in ["server-0", "agent-0"] {
         let node = container(scene, short);
-        // The kubelet pulls it, under its name in the registry.
+        // The kubelet pulls it under its name in the registry.
         let name = format!("pulled-{short}");
         child.apply(&format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: {node}, \
@@ -191,10 +192,10 @@ fn an_image_that_was_pulled_by_another_name_runs(scene: &Scene) {
             "cat /var/lib/kubelet/image_manager/pulled/* 2>/dev/null || true",
         ]);
         println!("        {node} keeps {} records of pulls", records.lines().count());
-        // It was there before, and is afterwards.
+        // Both before and afterwards.
         assert_eq!(says(&child, APP, &node), "first", "{node}");
     }
-    // One that comes only now, of the same content under a third name.
+    // Another image that is only added now, with the same content and a third name.
     const SAME: &str = "localhost/e2e-preloaded-same:1";
     docker(&["tag", APP, SAME]);
     apply(scene, 1, &with(&format!("\"{APP}\", \"{SAME}\"")));

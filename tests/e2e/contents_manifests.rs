@@ -1,4 +1,5 @@
-//! Manifests: what is in them is in the cluster, and what is taken out of them is not, whoever is killed in between.
+//! Manifests: their objects exist in the cluster, and objects that are removed from them do not, whoever is killed in
+//! between.
 
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 
-/// K3s looks every 15 s.
+/// K3s reads its manifests every 15 s.
 const SOON: u64 = 60;
 const FILES: &str = "/var/lib/rancher/k3s/server/manifests";
 
@@ -21,7 +22,7 @@ fn config_map(name: &str, said: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{said: {said}}}\n")
 }
 
-/// What a ConfigMap of the cluster says; nothing where there is none.
+/// Returns the data of a ConfigMap of the cluster; nothing if it does not exist.
 fn said(child: &Kubectl, name: &str) -> Result<String, String> {
     child.attempt(&["get", "configmap", name, "--ignore-not-found", "-o", "jsonpath={.data.said}"])
 }
@@ -33,7 +34,7 @@ fn says(child: &Kubectl, name: &str, want: &str) {
     });
 }
 
-/// The operator's files in the server.
+/// Returns the operator's files in the server.
 fn files(scene: &Scene) -> Result<String, String> {
     let script = format!("cd {FILES} && ls -l localcluster-* 2>/dev/null || true");
     try_docker(&["exec", &container(scene, "server-0"), "sh", "-c", &script])
@@ -60,7 +61,7 @@ pub fn applied_and_changed(scene: &Scene) {
         {"name": "secrets", "secret": {"name": "s", "key": "s.yaml"}},
     ]);
     apply(scene, 0, &manifests(&all));
-    // Ready means that they are there, without any further waiting.
+    // Ready means that they exist, without further waiting.
     assert_eq!(said(&child, "m-a").as_deref(), Ok("one"));
     assert_eq!(said(&child, "m-b").as_deref(), Ok("one"));
     child.run(&["get", "secret", "m-s"]);
@@ -68,14 +69,14 @@ pub fn applied_and_changed(scene: &Scene) {
     assert!(listed.lines().count() == 2 && listed.lines().all(|l| l.starts_with("-rw-------")), "{listed}");
     assert!(!inventory(&child).expect("it is there").contains("very-secret"));
 
-    // A change, and an object less.
+    // A change, and one object less.
     scene.config_map("m", &[("all.yaml", &config_map("m-a", "two"))]);
     says(&child, "m-a", "two");
     says(&child, "m-b", "");
     scene.ready("lc/c");
-    // What is deleted by hand is applied again.
+    // An object that is deleted by hand is applied again.
     child.run(&["delete", "configmap", "m-a"]);
-    // Nobody tells of it; a look finds it.
+    // No watch reports it; the next reconcile finds it.
     scene.run(&["annotate", "lc/c", "e2e/look=now", "--overwrite"]);
     scene.reason("lc/c", "ManifestsReady", "ManifestNotApplied");
     let mut server = scene.picture();
@@ -101,7 +102,7 @@ pub fn taken_out(scene: &Scene) {
     let kept = json!({"name": "kept", "inline": config_map("m-kept", "here")});
     apply(scene, 0, &manifests(&json!([team, kept])));
     child.run(&["-n", "m-team", "get", "deployment", "app"]);
-    // It moves to another manifest, and stays the object that it is.
+    // It moves to another manifest and stays the same object.
     let uid = |child: &Kubectl| child.run(&["get", "configmap", "m-kept", "-o", "jsonpath={.metadata.uid}"]);
     let before = uid(&child);
     let moved = json!({"name": "moved", "inline": config_map("m-kept", "here")});
@@ -154,13 +155,13 @@ pub fn operator_killed(scene: &Scene) {
 pub fn what_is_wrong_is_told(scene: &Scene) {
     let child = scene.child("c");
     apply(scene, 0, &manifests(&json!([{"name": "m", "inline": config_map("m-w", "good")}])));
-    // What can't be read changes nothing.
+    // A manifest that cannot be parsed changes nothing.
     put(scene, 0, &manifests(&json!([{"name": "m", "inline": "apiVersion: v1\nkind: ConfigMap\n"}])));
     let told = scene.reason("lc/c", "ManifestsReady", "ManifestInvalid");
     assert!(told.contains("the manifest m") && told.contains("metadata.name is missing"), "{told}");
     assert_eq!(condition(&scene.get("lc/c"), "Stalled").expect("it is told")["status"], "True");
     assert_eq!(said(&child, "m-w").as_deref(), Ok("good"));
-    // What K3s refuses is told, and the rest is there.
+    // A manifest that K3s refuses is reported, and the others are applied.
     let unknown = "apiVersion: e2e.test/v1\nkind: Unheard\nmetadata: {name: u}\n";
     put(
         scene,

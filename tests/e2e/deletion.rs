@@ -1,4 +1,4 @@
-//! Deletion from whatever state, and names that are hard to keep apart.
+//! Deletion from any state, and names that are easily confused.
 
 use crate::{
     cluster::nodes_are_ready,
@@ -43,7 +43,7 @@ fn delete_all(scene: &Scene) {
 }
 
 fn half_made(scene: &Scene) {
-    // At once, when there is something, when there is more.
+    // At once, after the first containers, and later.
     for many in [0, 1, 3] {
         apply_both(scene, "half", &format!("{{{SERVER}, agents: {{count: 1}}, {}}}", using("half")));
         eventually(60, &format!("there are {many} containers"), || {
@@ -100,7 +100,7 @@ fn names_do_not_collide(_: &Scene) {
     endpoints.sort();
     endpoints.dedup();
     assert_eq!(endpoints.len(), count, "{endpoints:?}");
-    // One goes, and its namesake does not notice.
+    // Deleting one does not affect the other of the same name.
     let before = two.picture();
     delete_all(&one);
     assert_eq!(two.picture(), before);

@@ -1,4 +1,4 @@
-//! Pods find registries and the Docker host by name, and tools find the registry, whatever happens meanwhile.
+//! Pods resolve registries and the Docker host, and tools find the registry, regardless of changes in between.
 
 use serde_json::Value;
 
@@ -32,8 +32,8 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// CoreDNS looks for a change every 30 to 45 s, in a file that kubelet brings it up to 90 s late where others than the
-/// operator wrote it.
+/// CoreDNS checks for changes every 30 to 45 s, in a file that the kubelet updates up to 90 s late if another writer
+/// than the operator changed it.
 pub const RELOAD: u64 = 180;
 const DNS: [&str; 4] = ["-n", "kube-system", "configmap", "coredns-custom"];
 const HOSTING: [&str; 4] = ["-n", "kube-public", "configmap", "local-registry-hosting"];
@@ -52,7 +52,7 @@ fn setup() -> Scene {
     scene
 }
 
-/// Applies the cluster with these registries and waits for it.
+/// Applies the cluster with these registries and waits until it is Ready.
 fn use_registries(scene: &Scene, agents: usize, registries: &str) {
     scene.apply(
         "LocalCluster",
@@ -73,7 +73,7 @@ fn registry(scene: &Scene, name: &str) -> String {
     scene.registry(name)
 }
 
-/// The address of a container on the cluster's network.
+/// Returns the address of a container on the cluster's network.
 fn address(scene: &Scene, container: &str) -> String {
     let seen = inspect(container).expect("it is there");
     let ip = &seen["NetworkSettings"]["Networks"][&network(scene)]["IPAddress"];
@@ -84,7 +84,7 @@ fn gateway(scene: &Scene) -> String {
     docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &network(scene)])
 }
 
-/// Waits until a Pod finds this address under this name.
+/// Waits until a Pod resolves this name to this address.
 pub fn resolves(child: &Kubectl, pod: &str, name: &str, address: &str) {
     eventually(RELOAD, &format!("{pod} finds {name} at {address}"), || {
         let said = child.attempt(&["exec", pod, "--", "nslookup", name])?;
@@ -93,14 +93,14 @@ pub fn resolves(child: &Kubectl, pod: &str, name: &str, address: &str) {
     });
 }
 
-/// Waits until a Pod finds the registries and the host, and gets an answer of each registry.
+/// Waits until a Pod resolves the registries and the host, and each registry responds to it.
 fn all_resolve(scene: &Scene, pod: &str, registries: &[&str]) {
     let child = scene.child("c");
     resolves(&child, pod, "host.k3d.internal", &gateway(scene));
     for name in registries {
         let hostname = registry(scene, name);
         resolves(&child, pod, &format!("{hostname}."), &address(scene, &hostname));
-        // By the search path and libc, as programs do it.
+        // Through the search path and libc, as programs do it.
         let url = format!("http://{hostname}:5000/v2/");
         let answer = eventually(RELOAD, &format!("{hostname} answers {pod}"), || {
             child.attempt(&["exec", pod, "--", "timeout", "5", "wget", "-qO-", &url])
@@ -113,15 +113,15 @@ pub const ASKER: &str = "deploy/asker";
 
 fn names_resolve_in_pods(scene: &Scene) {
     all_resolve(scene, ASKER, &["r"]);
-    // Whatever people type.
+    // In upper case too.
     let upper = registry(scene, "r").to_uppercase();
     resolves(&scene.child("c"), ASKER, &format!("{upper}."), &address(scene, &registry(scene, "r")));
-    // K3s's own names are as they were.
+    // K3s's own names are unchanged.
     let api = scene.child("c").run(&["get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"]);
     resolves(&scene.child("c"), ASKER, "kubernetes.default.svc.cluster.local.", &api);
 }
 
-/// A resolver of this test's stands where nodes look for outside names.
+/// A resolver of this test serves as the upstream of the nodes.
 pub fn outside_names_are_still_forwarded(scene: &Scene) {
     const OUTSIDE: &str = "192.0.2.99";
     let child = scene.child("c");
@@ -151,7 +151,7 @@ pub fn outside_names_are_still_forwarded(scene: &Scene) {
     address("add");
     let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         resolves(&child, ASKER, "outside.e2e.test.", OUTSIDE);
-        // A name that looks like one of ours is none.
+        // A name that resembles one of the operator's is not affected.
         let (name, other) = (registry(scene, "r"), format!("x.{}.", registry(scene, "r")));
         let said = child.attempt(&["exec", ASKER, "--", "nslookup", &other]);
         assert!(said.is_err(), "{other} resolves: {said:?}");
@@ -196,14 +196,14 @@ fn keys_of_others_stay(scene: &Scene) {
             "-p",
             &patch(value),
         ]);
-        // A kubelet looks at a Pod's ConfigMaps when the Pod changes, else every minute or two.
+        // The kubelet reads a Pod's ConfigMaps when the Pod changes, else every minute or two.
         let changed = format!("e2e/changed={}", now());
         let pod = ["-n", "kube-system", "annotate", "pod", "-l", "k8s-app=kube-dns", "--overwrite", &changed];
         child.run(&pod)
     };
     set(mine);
     resolves(&child, ASKER, "a.mine.e2e.", "192.0.2.7");
-    // Ours changes beside it.
+    // The operator's key changes beside it.
     scene.apply("Registry", "other", "{}");
     use_registries(scene, 0, "[{name: r}, {name: other}]");
     use_registries(scene, 0, "[{name: r}]");
@@ -241,7 +241,7 @@ fn names_resolve_on_an_added_agent(scene: &Scene) {
 fn a_later_registry_resolves(scene: &Scene) {
     scene.apply("Registry", "later", "{}");
     use_registries(scene, 0, "[{name: r}, {name: later}]");
-    // The kubelet is told, and does not bring it with its next round only, a minute later.
+    // The kubelet is notified, instead of updating the file only in its next round, a minute later.
     let glob = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/custom*/localcluster.override";
     let script = format!("cat {glob}");
     let later = registry(scene, "later");
@@ -256,7 +256,7 @@ fn a_later_registry_resolves(scene: &Scene) {
     assert!(!left.to_string().contains(&later), "{left}");
 }
 
-/// What tools read.
+/// Returns what tools read.
 fn hosting(scene: &Scene) -> Result<String, String> {
     let data = data(&scene.child("c"), HOSTING)?;
     data["localRegistryHosting.v1"].as_str().map(str::to_owned).ok_or(data.to_string())
@@ -278,7 +278,7 @@ fn tools_find_the_registry_and_its_new_port(scene: &Scene) {
     let host = |scene: &Scene| scene.get("lreg/r")["status"]["host"].as_str().expect("it is told").to_owned();
     let before = host(scene);
     told(&before);
-    // A port that nothing else has, as the registry has just left it.
+    // A free port, since the registry has just left it.
     let port: u16 = before.rsplit(':').next().unwrap().parse().expect("a port");
     let other = format!("{{hostPort: {}}}", if port == 29999 { 20000 } else { port + 1 });
     scene.apply("Registry", "r", &other);

@@ -1,4 +1,4 @@
-//! What is stopped, taken away or disconnected comes back, where it was, without anything else noticing.
+//! What is stopped, removed or disconnected is restored in its place, without any effect on the rest.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What must survive: addresses and ports by container, and what the status tells people.
+/// Returns what must survive: addresses and ports by container, and the addresses in the status.
 fn places(scene: &Scene) -> (BTreeMap<String, Seen>, Value) {
     let (cluster, registry) = (&scene.get("lc/c")["status"], &scene.get("lreg/r")["status"]);
     let told = ["endpoints", "apiPort", "ports"].map(|key| cluster[key].clone());
@@ -23,8 +23,8 @@ fn places(scene: &Scene) -> (BTreeMap<String, Seen>, Value) {
     )
 }
 
-/// Breaks something, and proves that it heals: all containers run again where they were, the objects are Ready, an
-/// Event names what was done, only the `hurt` containers were started anew, and the data is there.
+/// Breaks something and asserts that it is repaired: all containers run again in their places, the objects are Ready,
+/// an Event names the repair, only the `hurt` containers were restarted, and the data exists.
 fn heals(scene: &Scene, hurt: &[&str], told: &[&str], break_it: impl FnOnce()) {
     let (before, status) = places(scene);
     let since = now();
@@ -77,7 +77,7 @@ pub fn server_removed(scene: &Scene) {
     heals(scene, &[&server], &[&server], || drop(docker(&["rm", "-f", &server])));
 }
 
-/// Each kind of container, all at once.
+/// Runs this docker command on one container of each kind at once, and asserts the repair.
 fn each(scene: &Scene, verb: &str) {
     let names = ["agent-0", "serverlb", "server-0"].map(|n| container(scene, n));
     let registry = scene.registry("r");
@@ -97,7 +97,7 @@ pub fn paused(scene: &Scene) {
     let agent = container(scene, "agent-0");
     let (server, balancer) = (container(scene, "server-0"), container(scene, "serverlb"));
     let all = [agent.as_str(), &balancer, &server];
-    // Nothing was started anew.
+    // Nothing was restarted.
     heals(scene, &[], &all, || drop(docker(&[&["pause"][..], &all].concat())));
 }
 
@@ -107,11 +107,11 @@ pub fn disconnected(scene: &Scene) {
     let balancer = container(scene, "serverlb");
     let registry = scene.registry("r");
     for name in [&agent, &balancer, &registry] {
-        // The registry comes back without a restart: nothing in it is bound to the interface.
+        // The registry recovers without a restart: nothing in it is bound to the interface.
         let hurt: &[&str] = if *name == registry { &[] } else { &[name] };
         heals(scene, hurt, &[name], || drop(docker(&["network", "disconnect", &network, name])));
     }
-    // By this network the operator's Pod reaches them; its addresses are nobody's.
+    // The operator's Pod reaches them through this network; addresses on it are not pinned.
     let management = world("NETWORK");
     for name in [&balancer, &registry] {
         heals(scene, &[], &[name], || {
@@ -124,7 +124,7 @@ pub fn disconnected(scene: &Scene) {
     }
 }
 
-/// A node without its password is refused under its old name, unless its Node is deleted first.
+/// A node without its password is refused under its old name unless its Node is deleted first.
 pub fn password_lost(scene: &Scene) {
     let agent = container(scene, "agent-1");
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);
@@ -148,7 +148,7 @@ pub fn secrets_deleted(scene: &Scene) {
     });
 }
 
-/// While an object is paused nothing is put right; afterwards all of it is.
+/// While an object is paused nothing is repaired; afterwards everything is.
 pub fn everything_but_data_removed(scene: &Scene) {
     let network = scene.network("c");
     let registry = scene.registry("r");
@@ -158,7 +158,7 @@ pub fn everything_but_data_removed(scene: &Scene) {
     scene.reason("lc/c", "Paused", "Paused");
     heals(scene, &all, &[&network, &names[0], &names[2], &names[3]], || {
         docker(&[&["rm", "-f"][..], &all].concat());
-        // Another event makes sure that the operator has looked.
+        // Another event ensures that the operator has reconciled.
         docker(&["network", "disconnect", &network, &registry]);
         docker(&["network", "rm", &network]);
         scene.run(&["annotate", "lreg", "r", "e2e=look", "--overwrite"]);
@@ -168,9 +168,9 @@ pub fn everything_but_data_removed(scene: &Scene) {
     });
 }
 
-/// A server that runs and does not answer is told of, and left alone.
+/// A server that runs and does not respond is reported, and left unchanged.
 pub fn api_hangs(scene: &Scene) {
-    // PID 1 may be a mere parent of what serves.
+    // PID 1 may only be the parent of the server.
     let processes = docker(&["top", &container(scene, "server-0"), "-o", "pid,args"]);
     let serving = processes.lines().filter(|l| l.contains("k3s") && l.contains("server"));
     let pids: Vec<&str> = serving.filter_map(|l| l.split_whitespace().next()).collect();
@@ -178,7 +178,7 @@ pub fn api_hangs(scene: &Scene) {
         |signal| command("kill", &[&[signal][..], &pids].concat(), "").unwrap_or_else(|e| panic!("{e}"));
     heals(scene, &[], &[], || {
         signal("-STOP");
-        // Somebody changes something meanwhile.
+        // Something changes in the meantime.
         scene.run(&["annotate", "lc", "c", &format!("e2e={}", now()), "--overwrite"]);
         let told = || scene.reason("lc/c", "Ready", "APINotAnswering");
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(told));

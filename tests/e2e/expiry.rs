@@ -1,4 +1,4 @@
-//! Clusters that have a time to live go by themselves, unless they are held.
+//! Clusters with a time to live are deleted automatically, unless they are on hold.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn a_hold_keeps_it(scene: &Scene) {
     while age(scene) < 30 {
         pause(Duration::from_millis(500));
     }
-    // Looked at once more, as an edit is, it is still there.
+    // Another reconcile, as after an edit, keeps it.
     scene.run(&["annotate", "lc/held", "e2e/look=1"]);
     eventually(60, "it has its containers", || holds(scene.containers().len() == 2, || "not yet".to_owned()));
     assert!(scene.get("lc/held")["metadata"]["deletionTimestamp"].is_null());

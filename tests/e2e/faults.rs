@@ -1,5 +1,5 @@
-//! What once broke in the hands of others, each on real parts: neighbours in bad moments, steps without effect, and data
-//! that is gone.
+//! Faults that occurred in real use, each with real parts: a registry or cluster that is being deleted, steps without
+//! effect, and lost data.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// A cluster of one server that uses a registry.
+/// Returns the spec of a cluster with one server that uses a registry.
 fn setup() -> Scene {
     install();
     let scene = Scene::new("faults");
@@ -42,7 +42,7 @@ fn setup() -> Scene {
     scene
 }
 
-/// What Docker was told to do with networks and containers of this name in so many seconds.
+/// Returns Docker's events about networks and containers of this name in the next seconds.
 fn told_docker(of: &str, seconds: u64) -> Vec<String> {
     let since = now();
     pause(Duration::from_secs(seconds)); // how often something is done takes time to see
@@ -51,7 +51,7 @@ fn told_docker(of: &str, seconds: u64) -> Vec<String> {
     happened.lines().filter(|l| l.contains(of) && !l.contains("archive-path")).map(str::to_owned).collect()
 }
 
-/// Each start that fails has Docker tell of a network that is left, which is no reason to try again.
+/// Each start that fails makes Docker report that a network was left, which is no reason to retry.
 fn gpus_that_are_not_there(scene: &Scene) {
     let spec = idle_cluster("").replacen("servers: {count: 1", "servers: {count: 1, gpus: all", 1);
     scene.apply("LocalCluster", "gpu", &spec);
@@ -64,8 +64,9 @@ fn gpus_that_are_not_there(scene: &Scene) {
     delete(scene, "lc/gpu");
 }
 
-/// Docker waits up to a minute between two starts of what ends again and again. Nobody waits for that who has corrected
-/// the spec. The corrected arguments have a kubelet that is short of disk: its Node is Ready, and its cluster is not.
+/// Docker waits up to a minute between restarts of a container that keeps exiting. A user who corrects the spec does
+/// not have to wait for that. The corrected arguments have a kubelet that is short of disk: its Node is Ready, and
+/// its cluster is not.
 fn corrected_arguments_are_used_at_once(scene: &Scene) {
     let spec = |args: &str| format!("{{servers: {{count: 1, args: [{args}]}}, agents: {{count: 0}}}}");
     scene.apply("LocalCluster", "args", &spec("\"--no-such-flag\""));
@@ -129,7 +130,7 @@ fn a_stopped_cluster_needs_no_port(scene: &Scene) {
         &["-p", &format!("127.0.0.1:{port}:80")],
         &format!("e2e-holder-{}", scene.namespace),
     );
-    // The operator looks again.
+    // The operator reconciles again.
     scene.run(&["annotate", "lc", "c", &format!("e2e={}", now()), "--overwrite"]);
     pause(Duration::from_secs(5)); // that nothing happens takes time to see
     let lc = scene.get("lc/c");
@@ -143,7 +144,7 @@ fn a_stopped_cluster_needs_no_port(scene: &Scene) {
     scene.ready("lc/c");
 }
 
-/// What somebody writes into their own cluster is no reason for the operator to end.
+/// Nothing that a user writes into a created cluster makes the operator exit.
 fn a_users_config_map_harms_nobody(scene: &Scene) {
     let restarts = || {
         let pods = scene.k.json(&["-n", SYSTEM, "pods"]).expect("the operator is there");
@@ -160,7 +161,7 @@ fn a_users_config_map_harms_nobody(scene: &Scene) {
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: localcluster-manifests, namespace: kube-system}}, \
          data: {{inventory.json: \"{content}\"}}}}"
     ));
-    // Two looks that end well come after it, also at another object.
+    // Two successful reconciles follow, also of another object.
     for round in ["1", "2"] {
         scene.apply("Registry", &format!("other-{round}"), "{}");
         scene.ready(&format!("lreg/other-{round}"));
@@ -172,7 +173,7 @@ fn a_users_config_map_harms_nobody(scene: &Scene) {
     child.run(&["-n", "kube-system", "delete", "configmap", "localcluster-manifests", "--ignore-not-found"]);
 }
 
-/// A registry that is in use is not taken away, and until its clusters go they are as they were, their repair included.
+/// A registry in use is not removed; until its clusters are deleted, they stay as they are and are repaired.
 fn a_registry_that_is_to_go_serves_to_the_end(scene: &Scene) {
     scene.run(&["delete", "lreg", "r", "--wait=false"]);
     scene.reason("lreg/r", "InUse", "InUse");
@@ -205,7 +206,7 @@ fn lost_data_waits_for_a_decision(scene: &Scene) {
     };
     eventually(30, "an Event warns", || holds(warned().contains("DataLost"), warned));
     let told = told_docker(&server, 10);
-    // One that was made before its volumes were gone is not started.
+    // A container that was created before its volumes were lost is not started.
     let state = inspect(&server).map(|c| c["State"]["Status"].clone());
     assert!(state.is_none_or(|s| s == "created") && told.is_empty(), "something is made: {told:#?}");
 

@@ -1,4 +1,4 @@
-//! Several servers: they join, fail over, are upgraded, lost and taken away, and the API answers all the while.
+//! Several servers: they join, fail over, are upgraded, lost and removed, and the API responds all the time.
 
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// A cluster of one server and one agent, with an application in it.
+/// Creates a cluster of one server and one agent, with an application in it.
 fn setup() -> Scene {
     install();
     let scene = Scene::new("ha");
@@ -56,18 +56,19 @@ fn setup() -> Scene {
     scene
 }
 
-/// Does something while the API is asked by the published port.
+/// Runs `act` while it probes the API on the published port.
 fn probed(scene: &Scene, act: impl FnOnce()) -> Answers {
     probe::probed(&scene.kubeconfig("c", "kubeconfig"), act)
 }
 
-/// On a machine that has nothing else to do at least 99 of a hundred questions are answered. Here there is some room.
+/// On an idle machine at least 99 % of the probes succeed. This limit has some room.
 fn always_answered(answers: &Answers) {
     let few = answers.failed * 100 <= answers.asked * 3;
     assert!(few && answers.longest <= within(Duration::from_secs(3)), "{answers:?}");
 }
 
-/// What stops may have led etcd: until another one does, nobody answers. Members wait 5 to 10 s for that.
+/// A server that stops may have led etcd: until another one is elected, the API does not respond. Members wait 5 to
+/// 10 s for that.
 fn answered_soon(answers: &Answers) {
     assert!(answers.longest <= within(Duration::from_secs(20)), "{answers:?}");
 }
@@ -77,14 +78,14 @@ fn scale(scene: &Scene, servers: usize) {
     settled(scene, servers);
 }
 
-/// Waits until so many servers serve and vote, and the status says so.
+/// Waits until this many servers serve and vote, and the status reports them.
 fn settled(scene: &Scene, servers: usize) {
     scene.ready("lc/c");
     let names: Vec<Value> = (0..servers).map(|i| container(scene, &format!("server-{i}")).into()).collect();
     let lc = scene.get("lc/c");
     assert_eq!(lc["status"]["voters"], Value::from(names.clone()), "Ready comes before all vote");
     assert_eq!(lc["status"]["servers"]["ready"], servers);
-    // The role is a label that K3s adds a moment after.
+    // The role is a label that K3s adds a moment later.
     let child = scene.child("c");
     eventually(30, "their Nodes have the role and vote", || {
         let nodes = child.json(&["nodes", "-l", "node-role.kubernetes.io/etcd=true"])?;
@@ -99,7 +100,7 @@ fn settled(scene: &Scene, servers: usize) {
     witnesses(scene);
 }
 
-/// What of a server is in Docker and in the cluster.
+/// Returns everything of a server in Docker and in the cluster.
 fn traces(scene: &Scene, server: &str) -> Vec<String> {
     let containers = docker(&["ps", "-aq", "--filter", &format!("name=^{server}$")]);
     let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={server}-")]);
@@ -112,7 +113,7 @@ fn one_becomes_three(scene: &Scene) {
     let began = Instant::now();
     let answers = probed(scene, || scale(scene, 3));
     println!("        ready after {:.1} s", began.elapsed().as_secs_f64());
-    // One server restarts to move its data, and nobody answers meanwhile. Nothing else may be missing.
+    // One server restarts to migrate its data, and the API does not respond meanwhile. Nothing else may fail.
     let restart = within(Duration::from_secs(25));
     let few = answers.failed as u64 <= restart.as_secs() * 5 + answers.asked as u64 / 100;
     assert!(few && answers.longest <= restart, "{answers:?}: more than the restart of one server");
@@ -121,7 +122,7 @@ fn one_becomes_three(scene: &Scene) {
     assert_eq!(told["Config"]["Labels"]["localcluster.dev/datastore"], "etcd");
 }
 
-/// The first server, which is the one that others join; with E2E_ALL this one too.
+/// The servers to lose: with E2E_ALL also the first one, which the others join.
 fn first_and(other: &'static str) -> impl Iterator<Item = &'static str> {
     ["server-0", other].into_iter().take(1 + usize::from(all()))
 }
@@ -160,7 +161,8 @@ fn data_of_one_is_lost(scene: &Scene) {
     }
 }
 
-/// `docker create` makes the named volumes that are missing, labels and all: what was in them is lost all the same, and
+/// `docker create` creates missing named volumes with their labels: their content is lost nevertheless, and K3s on
+/// them would be another member under the old name.
 /// K3s on them would be another member under the old name.
 fn a_volume_that_was_made_empty_is_no_data(scene: &Scene) {
     let server = container(scene, "server-2");
@@ -207,7 +209,7 @@ fn all_stop_and_run_again(scene: &Scene) {
         let code = inspect(name).expect("it is there")["State"]["ExitCode"].clone();
         assert_eq!(code, 0, "{name} was not stopped in an orderly way");
     }
-    // What happens to it meanwhile wakes nobody, and is made good afterwards.
+    // Changes of it in the meantime trigger nothing, and are repaired afterwards.
     docker(&["rm", "-f", &container(scene, "agent-0")]);
     scene.run(&["annotate", "lc/c", "e2e=touched", "--overwrite"]);
     scene.patch("lc/c", r#"{"agents": {"labels": {"e2e/woken": "yes"}}}"#);
@@ -232,13 +234,13 @@ fn all_stop_and_run_again(scene: &Scene) {
     assert_eq!(node["metadata"]["labels"]["e2e/woken"], "yes");
 }
 
-/// As when the host goes down and up again: nothing is orderly, and a stranger is faster.
+/// As when the host restarts: nothing happens in order, and a foreign container takes an address first.
 fn all_die_at_once(scene: &Scene) {
     let before = scene.picture();
     let names: Vec<String> = before.keys().filter(|n| n.contains("-c-")).cloned().collect();
     let network = scene.network("c");
     docker(&[&["kill"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
-    // Docker gives an address that is free for a moment to whoever asks.
+    // Docker assigns an address that is free for a moment to any container.
     let stranger = format!("{}-stranger", scene.namespace);
     let image = world("HTTP_IMAGE");
     docker(&["run", "-d", "--name", &stranger, "--network", &network, &image]);
@@ -276,7 +278,7 @@ fn skips_and_downgrades_are_refused(scene: &Scene) {
 
 fn an_upgrade_that_fails_stops_at_the_first(scene: &Scene) {
     let before = scene.picture();
-    // An image that is there and is no K3s: its Node never becomes Ready.
+    // An image that exists and is not K3s: its Node never becomes Ready.
     let running = inspect(&container(scene, "server-0")).expect("it is there")["Config"]["Image"].clone();
     let running = running.as_str().expect("it has an image");
     scene.patch("lc/c", &format!(r#"{{"image": "{}"}}"#, world("HTTP_IMAGE")));
@@ -289,7 +291,7 @@ fn an_upgrade_that_fails_stops_at_the_first(scene: &Scene) {
             .collect()
     };
     eventually(LIMIT, "the first server is replaced", || holds(!changed().is_empty(), String::new));
-    // Long enough for the next one to be touched, if it were.
+    // Long enough for the next one to be replaced, if the operator did so.
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
         let touched = changed();
@@ -343,7 +345,7 @@ fn upgrade_one_by_one(scene: &Scene) {
     assert_eq!(saved.len(), 1, "one snapshot before the first server goes: {ls}");
 }
 
-/// Has K3s run its own controllers on another server than this one.
+/// Makes K3s run its own controllers on another server than this one.
 fn led_by_others(scene: &Scene, server: &str) {
     let (name, child) = (container(scene, server), scene.child("c"));
     scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true", "--overwrite"]);
@@ -364,7 +366,7 @@ fn led_by_others(scene: &Scene, server: &str) {
 fn three_become_five_and_one_again(scene: &Scene) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        // However it is looked at, a majority of the voters runs.
+        // A majority of the voters runs at any time.
         let watching = scope.spawn(|| {
             let child: Kubectl = scene.child("c");
             let mut worst: Option<String> = None;
@@ -394,8 +396,8 @@ fn three_become_five_and_one_again(scene: &Scene) {
                 always_answered(&probed(scene, || scale(scene, servers)));
                 println!("        {servers} after {:.1} s", began.elapsed().as_secs_f64());
                 if servers == 1 {
-                    // Each server that goes may have led, and K3s waits 45 s for one that does not say that it ends: it took
-                    // 111 s before Leases were given back, and takes 36 to 70 s on two cores.
+                    // Each server that leaves may have led, and K3s waits 45 s for a leader that exits without
+                    // notice: it took 111 s before the operator released Leases, and takes 36 to 70 s on two cores.
                     assert!(began.elapsed() < Duration::from_secs(90), "K3s was waited for");
                     let released =
                         scene.run(&["get", "events", "--field-selector=reason=ReleasedLease", "-o", "name"]);
@@ -417,7 +419,7 @@ fn three_become_five_and_one_again(scene: &Scene) {
 fn data_of_most_is_lost(scene: &Scene) {
     scale(scene, 3);
     let survivor = scene.picture()[&container(scene, "server-0")].clone();
-    // Both at once: one alone would be made good at once.
+    // Both at once: a single one would be repaired at once.
     scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true", "--overwrite"]);
     scene.run(&["wait", "--for=condition=Paused", "lc/c", "--timeout=60s"]);
     lose(&container(scene, "server-1"));

@@ -1,4 +1,4 @@
-//! Names that the spec gives addresses are found by nodes and by Pods, as long as the spec has them.
+//! Nodes and Pods resolve the host aliases of the spec, as long as they are in the spec.
 
 use crate::{
     cluster::{container, nodes_are_ready},
@@ -22,7 +22,8 @@ fn aliases(address: &str) -> String {
     )
 }
 
-/// What programs in the node take a name for. The address itself is nobody's, and does not answer.
+/// Returns the address that programs in the node resolve a name to. The address itself is unused and does not
+/// respond.
 fn node_takes(scene: &Scene, name: &str) -> String {
     let ping = ["exec", &container(scene, "server-0"), "ping", "-c", "1", "-W", "1", name];
     try_docker(&ping).unwrap_or_else(|said| said)
@@ -43,7 +44,7 @@ fn found(scene: &Scene, address: &str) {
     let hosts = docker(&["exec", &container(scene, "server-0"), "cat", "/etc/hosts"]);
     assert!(hosts.lines().any(|l| l.split_whitespace().eq([SIX.1, SIX.0])), "{hosts}");
     resolves(&child, ASKER, &format!("{}.", SIX.0), SIX.1);
-    // By the search path, as programs ask.
+    // Through the search path, as programs do it.
     resolves(&child, ASKER, NAME, address);
 }
 
@@ -76,7 +77,7 @@ pub fn host_aliases_reach_nodes_and_pods(scene: &Scene) {
     }
 }
 
-/// The name of a registry in use leads to the registry.
+/// The name of a registry in use resolves to the registry.
 pub fn a_registrys_name_is_refused(scene: &Scene) {
     let name = scene.registry("r");
     let alias = format!(r#"{{"hostAliases": [{{"ip": "{ADDRESS}", "hostnames": ["{name}"]}}]}}"#);

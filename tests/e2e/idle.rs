@@ -1,4 +1,4 @@
-//! Nothing to do means that nothing is done.
+//! Without a change of the spec or the host, nothing is done.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     },
 };
 
-/// How long nothing happens.
+/// Time for which nothing happens.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// What must not change: each object of the namespace with its resourceVersion.
+/// Returns what must not change: each object of the namespace with its resourceVersion.
 fn versions(scene: &Scene) -> String {
     let columns = "custom-columns=K:.kind,N:.metadata.name,V:.metadata.resourceVersion";
     scene.run(&["get", "lc,lreg,secrets", "-o", columns])
@@ -22,7 +22,8 @@ fn versions(scene: &Scene) -> String {
 pub fn second_apply_writes_nothing(scene: &Scene) {
     settle(scene);
     let (objects_before, containers_before) = (versions(scene), scene.picture());
-    // kubectl may say "configured": it takes lists whose entries have defaults for changed. The API server knows better.
+    // kubectl may print "configured", since it compares lists whose entries have defaults. The API server does not
+    // change the object.
     scene.k.apply(&objects(&scene.namespace));
     scene.ready("lc/c");
     settle(scene);
@@ -43,7 +44,7 @@ pub fn two_idle_minutes(scene: &Scene) {
     let happened = docker(&["events", "--since", &since, "--until", &until, "--format", format]);
     let network = scene.network("c");
     let ours = |line: &&str| line.contains(&network) || ids.iter().any(|id| line.contains(id.as_str()));
-    // A file that is read tells of itself, and changes nothing.
+    // Reading a file emits an event, and changes nothing.
     let changed: Vec<&str> = happened.lines().filter(ours).filter(|l| !l.contains("archive-path")).collect();
     assert!(changed.is_empty(), "Docker was told to do something: {changed:#?}");
 }

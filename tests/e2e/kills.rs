@@ -1,4 +1,4 @@
-//! The operator is killed at any moment and goes on where it was, with nothing made twice and nothing left over.
+//! The operator is killed at any moment and continues: nothing is created twice, and nothing is left over.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,7 +52,7 @@ fn at_random_moments(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// All that is there is there once.
+/// Asserts that every object exists once.
 fn no_duplicates(scene: &Scene, containers: usize) {
     let all = scene.in_docker();
     let of = |kind: &str| all.iter().filter(|l| l.starts_with(kind)).count();
@@ -60,13 +60,13 @@ fn no_duplicates(scene: &Scene, containers: usize) {
     assert_eq!((of("container"), of("network"), of("volume")), (containers, 1, nodes * 5 + 1), "{all:#?}");
 }
 
-/// How many containers a round makes.
+/// Number of containers that a round creates.
 fn containers() -> usize {
     3 + usize::from(all())
 }
 
-/// The containers of one round: registry, load balancer, server, and with E2E_ALL an agent, which is made by the same
-/// calls. K3s has no part in this.
+/// The containers of one round: registry, load balancer, server, and with E2E_ALL an agent, which takes the same
+/// calls. K3s does not run in them.
 fn apply(scene: &Scene) {
     let agents = usize::from(all());
     let image = idle_image();
@@ -94,8 +94,8 @@ fn at_docker_calls(scene: &Scene) {
     let victim = Victim::default();
     let proxy = Proxy::new(victim.clone());
     let operator = Operator::new(&proxy.docker_host(), &[], victim);
-    // A call is met before Docker hears of it or after Docker did it, in turns. With E2E_ALL it is each call, in both ways;
-    // else every third one, as it takes ten seconds.
+    // Kills alternate between before Docker receives a call and after it carried it out. E2E_ALL kills at each call
+    // in both ways; otherwise at every third one, since each takes ten seconds.
     let (sweeps, step) = if all() { (2, 1) } else { (1, 3) };
     for sweep in 0..sweeps {
         let mut number = 1;
@@ -107,7 +107,7 @@ fn at_docker_calls(scene: &Scene) {
     }
 }
 
-/// Makes and deletes everything with one kill in each; whether there was a call to be killed at.
+/// Creates and deletes everything with one kill in each. Reports whether there was a call to be killed at.
 fn one_round(scene: &Scene, proxy: &Proxy, operator: &Operator, number: usize, before: bool) -> bool {
     let kinds = if before { [Kill::Before, Kill::After] } else { [Kill::After, Kill::Before] };
     apply(scene);
@@ -123,7 +123,7 @@ fn one_round(scene: &Scene, proxy: &Proxy, operator: &Operator, number: usize, b
     created || deleted
 }
 
-/// Runs the operator with one kill ahead until `done`; whether it was killed.
+/// Runs the operator with one pending kill until `done`. Reports whether it was killed.
 fn killed_once(
     proxy: &Proxy,
     operator: &Operator,
@@ -133,12 +133,12 @@ fn killed_once(
 ) -> bool {
     proxy.arm(number, when);
     operator.start();
-    // It is killed, or there are not so many calls.
+    // It is killed, or there are fewer calls.
     let struck = eventually(LIMIT, &format!("kill {when:?} call {number}"), || {
         if !proxy.is_armed() {
             return Ok(true);
         }
-        // The last calls come at the same time: one of them may have been the one while this was asked.
+        // The last calls are concurrent: one of them may have been the one while this was checked.
         done().map(|()| !proxy.is_armed())
     });
     let told = proxy.disarm();

@@ -1,5 +1,5 @@
-//! What a cluster goes through in its life: ports come and go, tokens and certificates are exchanged. One cluster, with
-//! an application in it, for all of it.
+//! The life of a cluster: ports are added and removed, tokens and certificates are replaced. All of it happens to one
+//! cluster with an application in it.
 
 use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
@@ -31,15 +31,15 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// The application's ports on the nodes: as NodePorts, and by a Service of type LoadBalancer.
+/// Ports of the application on the nodes: as NodePorts, and through a Service of type LoadBalancer.
 pub const NODE_PORTS: [u16; 2] = [30080, 30081];
 pub const BALANCED: u16 = 8181;
-/// The cluster's own DNS, by UDP.
+/// The cluster's own DNS over UDP.
 pub const DNS_PORT: u16 = 30053;
-/// The first token, and the one that takes its place.
+/// The first token, and its replacement.
 pub const TOKENS: [&str; 2] = ["e2e-first-token-0123456789", "e2e-second-token-9876543210"];
 
-/// What the spec has besides the ports.
+/// The spec without the ports.
 fn spec(ports: &str) -> String {
     format!(
         "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server\"]}}, agents: {{count: 1}}, token: \
@@ -84,19 +84,19 @@ fn setup() -> Scene {
     scene
 }
 
-/// Changes the list of ports, as a person who edits the file does.
+/// Changes the list of ports, as a user who edits the file does.
 pub fn apply_ports(scene: &Scene, ports: &str) {
     scene.apply("LocalCluster", "c", &spec(ports));
 }
 
-/// The containers of the nodes with when they were started.
+/// Returns the containers of the nodes with their start times.
 pub fn nodes(scene: &Scene) -> Vec<(String, String)> {
     let picture = scene.picture();
     let nodes = ["server-0", "agent-0"].map(|n| container(scene, n));
     nodes.iter().map(|n| (picture[n].id.clone(), picture[n].started.clone())).collect()
 }
 
-/// How long it takes until this holds.
+/// Returns how long it takes until this holds.
 pub fn takes(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
@@ -108,7 +108,7 @@ pub fn takes(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     took
 }
 
-/// Whether something answers a request for a page there.
+/// Reports whether an HTTP server responds there.
 pub fn answers(ip: [u8; 4], port: u16) -> bool {
     use std::io::{Read, Write};
     let limit = Duration::from_millis(500);
@@ -121,7 +121,7 @@ pub fn answers(ip: [u8; 4], port: u16) -> bool {
     told.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains("hello-")
 }
 
-/// The question for kubernetes.default.svc.cluster.local, type A.
+/// Returns the DNS query for kubernetes.default.svc.cluster.local, type A.
 fn question() -> Vec<u8> {
     let mut question = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in ["kubernetes", "default", "svc", "cluster", "local", ""] {
@@ -132,12 +132,12 @@ fn question() -> Vec<u8> {
     question
 }
 
-/// Whether the cluster's DNS answers at a UDP port.
+/// Reports whether the cluster's DNS responds on a UDP port.
 pub fn resolves(port: u16) -> bool {
     resolves_by_udp(port, Duration::from_millis(300))
 }
 
-/// Whether the cluster's DNS answers at a UDP port, within this time.
+/// Reports whether the cluster's DNS responds on a UDP port within this time.
 pub fn resolves_by_udp(port: u16, limit: Duration) -> bool {
     let question = question();
     let Ok(socket) = UdpSocket::bind(("127.0.0.1", 0)) else { return false };
@@ -149,7 +149,7 @@ pub fn resolves_by_udp(port: u16, limit: Duration) -> bool {
         .is_ok_and(|length| length > question.len() && answer[..2] == [7, 7])
 }
 
-/// Whether the cluster's DNS answers at a TCP port, within this time.
+/// Reports whether the cluster's DNS responds on a TCP port within this time.
 pub fn resolves_by_tcp(port: u16, limit: Duration) -> bool {
     use std::io::{Read, Write};
     let question = question();
@@ -165,7 +165,7 @@ pub fn resolves_by_tcp(port: u16, limit: Duration) -> bool {
         .is_ok_and(|()| head[2..] == [7, 7])
 }
 
-/// A host port by its name, as the status tells it.
+/// Returns a host port by its name, from the status.
 pub fn host_port(scene: &Scene, name: &str) -> u16 {
     eventually(LIMIT, &format!("the port {name} is told"), || {
         let ports = scene.try_get("lc/c")?["status"]["ports"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Ports of a running cluster: what a change brings, how soon, and what it leaves alone.
+//! Ports of a running cluster: the effect of a change, its duration, and what it does not affect.
 
 use std::{
     net::TcpListener,
@@ -18,11 +18,11 @@ use crate::{
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
 const WEB: &str = "{name: web, port: 30080}";
-/// How soon a change takes effect, from kubectl on. What is printed is the measurement; this much leaves room for other
-/// tests that run at the same time.
+/// Time within which a change takes effect, measured from kubectl on. The measured value is printed; this limit has
+/// room for other tests that run at the same time.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Back to the one port that all tests begin with.
+/// Restores the one port that all tests begin with.
 fn reset(scene: &Scene) {
     apply_ports(scene, &format!("[{WEB}]"));
     scene.ready("lc/c");
@@ -39,7 +39,7 @@ pub fn come_and_go_in_two_seconds(scene: &Scene) {
     let moved = port("more", node_port, other, ", nodes: Agents");
     let ended = AtomicBool::new(false);
     let (times, gap) = thread::scope(|scope| {
-        // A port that nobody edits, all the while.
+        // A port that no test edits, for the whole time.
         let outage = scope.spawn(|| {
             let (mut longest, mut last) = (Duration::ZERO, Instant::now());
             while !ended.load(Ordering::Relaxed) {
@@ -101,7 +101,7 @@ pub fn load_balancer_services_are_reached(scene: &Scene) {
 
 pub fn ranges_and_addresses(scene: &Scene) {
     let [first, last] = NODE_PORTS;
-    // Two ports in a row that nobody has.
+    // Two free ports in a row.
     let host = eventually(30, "two ports are free", || {
         let port = free_port();
         TcpListener::bind(("127.0.0.1", port + 1)).map(|_| port).map_err(|e| e.to_string())
@@ -153,7 +153,7 @@ pub fn a_held_port_holds_up_nothing_else(scene: &Scene) {
         eventually(30, &format!("{name} answers"), there);
     }
     assert_eq!(scene.child("c").run(&["get", "--raw", "/readyz"]), "ok");
-    // Tried again and again, the held port disturbs nobody.
+    // Retries of the occupied port disturb nothing.
     let balancer = || scene.picture()[&crate::cluster::container(scene, "serverlb")].clone();
     let before = balancer();
     let until = Instant::now() + Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! The secrets of a cluster change while it lives: its admin's certificate, and the token by which nodes join.
+//! The credentials of a running cluster change: the certificate of its admin, and the token with which nodes join.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ pub fn the_kubeconfig_follows_the_server(scene: &Scene) {
         line.expect("a kubeconfig has a certificate")
     };
     let before = certificate();
-    // K3s makes anew what ends soon or is missing when it starts.
+    // When it starts, K3s renews certificates that expire soon or are missing.
     let server = container(scene, "server-0");
     docker(&["exec", &server, "rm", "/var/lib/rancher/k3s/server/tls/client-admin.crt"]);
     docker(&["restart", &server]);
@@ -33,8 +33,9 @@ pub fn the_kubeconfig_follows_the_server(scene: &Scene) {
     eventually(LIMIT, "the cluster is Ready", || is_ready(&scene.try_get("lc/c")?));
 }
 
-/// Returns an error if a node cannot join the cluster with this token, from a container that is nobody's. Each node has a name
-/// of its own: K3s forgets the password of a deleted one a moment later, and refuses another node of that name until then.
+/// Returns an error if a node cannot join the cluster with this token, in an unmanaged container. Each node has a
+/// name of its own: K3s deletes the password of a deleted node a moment later, and rejects another node with its name
+/// until then.
 fn joins(scene: &Scene, attempt: &str, token: &str) -> Result<(), String> {
     let name = format!("e2e-joiner-{attempt}-{}", scene.namespace);
     let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
@@ -57,7 +58,7 @@ fn joins(scene: &Scene, attempt: &str, token: &str) -> Result<(), String> {
                 return Ok(Ok(()));
             }
             let log = docker_logs(&name);
-            // By the words, which differ between versions: the number 401 is in many a time of day.
+            // By the words, which differ between versions: the number 401 can be part of a timestamp.
             let refusal = |line: &&str| line.contains("Unauthorized") || line.contains("not authorized");
             let refused = log.lines().rev().find(refusal);
             holds(refused.is_some(), || log.lines().last().unwrap_or_default().to_owned())?;
@@ -102,7 +103,7 @@ pub fn another_token_takes_its_place(scene: &Scene) {
     scene.run(&["scale", "lc", "c", "--replicas=1"]);
     scene.ready("lc/c");
 
-    // Neither token is anywhere but in files of the nodes and in its Secret.
+    // Both tokens are only in files of the nodes and in their Secret.
     let mut told = vec![
         scene.run(&["get", "lc,lreg,events", "-o", "yaml"]),
         scene.k.run(&["-n", crate::live::SYSTEM, "logs", crate::live::DEPLOYMENT]),

@@ -1,5 +1,5 @@
-//! What is inside of nodes that run: their mounts, their hosts file, and when published ports lead to them. And from where
-//! a cluster's API is reached.
+//! The inside of running nodes: their mounts, their hosts file, and when published ports lead to them. Also from
+//! where a cluster's API is reachable.
 
 use std::{
     collections::BTreeSet,
@@ -39,12 +39,12 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// The cluster's own DNS on its nodes, by UDP and TCP.
+/// The cluster's own DNS on its nodes, over UDP and TCP.
 const DNS_PORT: u16 = 30100;
-/// How long an answer may take.
+/// Timeout of a response.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// The cluster with so many agents.
+/// Sets the number of agents.
 fn agents(scene: &Scene, count: usize) {
     scene.apply(
         "LocalCluster",
@@ -74,14 +74,14 @@ fn setup() -> Scene {
     scene
 }
 
-/// All that is mounted on this machine, but for what Docker mounts for each container.
+/// Returns all mounts of this machine, without those that Docker creates for each container.
 fn mounted_here() -> BTreeSet<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the kernel tells it");
     let own = |line: &&str| !line.contains("/docker/") && !line.contains(" nsfs ");
     mounts.lines().filter(own).map(str::to_owned).collect()
 }
 
-/// Pods with mounts that propagate, as CSI drivers, node-exporter and Cilium have them.
+/// Runs Pods with mount propagation, like CSI drivers, node-exporter and Cilium.
 fn propagating(scene: &Scene, node: &str) -> Vec<String> {
     let image = push(scene, "mounts");
     let pod = |name: &str, from: &str, at: &str, how: &str, privileged: bool| {
@@ -110,7 +110,7 @@ fn propagating(scene: &Scene, node: &str) -> Vec<String> {
     all
 }
 
-/// Waits until the Pods run, having been started again so often.
+/// Waits until the Pods run after this many restarts.
 fn run(child: &Kubectl, pods: &[String], restarts: u64) {
     for pod in pods {
         eventually(120, &format!("{pod} runs"), || {
@@ -133,7 +133,7 @@ fn pods_see_and_make_mounts(scene: &Scene) {
         let pods = propagating(scene, node);
         for restarts in [0, 1] {
             run(&child, &pods, restarts);
-            // What a Pod mounts is there in the node and for the other one, and nowhere else.
+            // A mount of a Pod is visible in the node and in the other Pod, and nowhere else.
             child.run(&[
                 "exec",
                 &pods[1],
@@ -154,7 +154,7 @@ fn pods_see_and_make_mounts(scene: &Scene) {
         let seen = inspect(node).expect("it is there");
         let mounts = seen["Mounts"].as_array().cloned().unwrap_or_default();
         assert!(mounts.iter().all(|m| m["Propagation"] == ""), "Docker mounts are as ever: {mounts:?}");
-        // K3s is the first process, and hears of signals.
+        // K3s is the first process, so it receives signals.
         let first = docker(&["exec", node, "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline"]);
         assert!(first.contains("k3s") && !first.contains("make-rshared"), "{first}");
         child.run(
@@ -184,12 +184,12 @@ fn hosts_files_are_put_right(scene: &Scene) {
     let started = || inspect(&node).map(|seen| seen["State"]["StartedAt"].clone());
     let finds =
         |name: &str| docker(&["exec", &node, "sh", "-c", &format!("ping -c1 -W1 {name} 2>&1 | head -1")]);
-    // What is read of nodes is trusted for as long as it takes until everything is looked at again.
+    // Observations of nodes are cached until the next complete reconcile.
     let operator = Operator::new(&world("DOCKER_HOST"), &["--resync=5s"], Victim::default());
     operator.start();
     let (before, since) = (read(), started());
     let edits = [
-        // Another address, a name less, a line of somebody's own.
+        // Another address, a name less, a line of the user's own.
         "sed 's/^192.0.2.7/192.0.2.8/; /host.k3d.internal/d' /etc/hosts >/tmp/h; echo '192.0.2.9 own.e2e.test' >>/tmp/h; \
          cat /tmp/h >/etc/hosts",
         ": >/etc/hosts",
@@ -201,7 +201,7 @@ fn hosts_files_are_put_right(scene: &Scene) {
             let lines =
                 |text: &str| -> BTreeSet<String> { text.lines().map(|l| l.replace('\t', " ")).collect() };
             let (had, has) = (lines(&before), lines(&now));
-            // Docker's lines for IPv6 that only say what is so anyway come back with the next start.
+            // Redundant lines of Docker for IPv6 are restored only at the next start.
             let missing: Vec<_> =
                 had.iter().filter(|l| !l.contains(':') && !has.contains(*l)).cloned().collect();
             holds(missing.is_empty(), || format!("{missing:?} of {now}")).map(|()| now)
@@ -219,8 +219,8 @@ fn hosts_files_are_put_right(scene: &Scene) {
     drop(operator);
 }
 
-/// Asks for a name, again and again and each time anew, while something happens; how many questions there were, and which
-/// of them got no answer.
+/// Queries a name again and again, each time with a new connection, while something happens. Returns the number of
+/// queries, and which of them had no response.
 fn asked(ask: impl Fn() -> bool + Sync, act: impl FnOnce()) -> (usize, Vec<usize>) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -243,7 +243,7 @@ fn asked(ask: impl Fn() -> bool + Sync, act: impl FnOnce()) -> (usize, Vec<usize
     })
 }
 
-/// The nodes that published ports lead to, as the load balancer has it.
+/// Returns the nodes that published ports lead to, from the load balancer's configuration.
 fn led_to(scene: &Scene) -> BTreeSet<String> {
     let file = docker(&["exec", &container(scene, "serverlb"), "cat", "/etc/nginx/nginx.conf"]);
     let server = |line: &str| {
@@ -275,12 +275,12 @@ fn published_ports_lead_to_nodes_that_answer(scene: &Scene) {
             (Vec::new(), Vec::new()),
             "questions without an answer, to {count} agents"
         );
-        // Ready means that all of them are led to.
+        // Ready means that published ports lead to all of them.
         assert_eq!(led_to(scene).len(), count + 1);
     }
 }
 
-/// A Pod in which a kubectl asks for `/readyz` by a kubeconfig; what it says.
+/// Runs a Pod that requests `/readyz` with a kubeconfig, and returns its output.
 fn asks(k: &Kubectl, namespace: &str, image: &str, kubeconfig: &str) -> Result<String, String> {
     let metadata = |name: &str| json!({"name": name, "namespace": namespace});
     let secret = json!({
@@ -294,7 +294,7 @@ fn asks(k: &Kubectl, namespace: &str, image: &str, kubeconfig: &str) -> Result<S
             "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "c", "image": image, "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts}],
             "volumes": [
-                // The node's own kubectl, which needs nothing else.
+                // The kubectl of the node image, which needs nothing else.
                 {"name": "bin", "hostPath": {"path": "/bin"}},
                 {"name": "kube", "secret": {"secretName": "asks"}},
             ],
@@ -331,7 +331,7 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     scene.ready("lc/c");
 }
 
-/// The kubeconfig with another server.
+/// Returns the kubeconfig with another server.
 fn with_server(kubeconfig: &str, server: &str) -> String {
     let line = |line: &str| match line.split_once("server: ") {
         Some((before, _)) if !before.contains(':') => format!("{before}server: {server}"),
@@ -351,12 +351,12 @@ fn pods_of_another_cluster_reach_the_api(scene: &Scene) {
     let port = scene.get("lc/c")["status"]["apiPort"]["hostPort"].as_u64().expect("the port is told");
     let (value, address) = (scene.kubeconfig("c", "value"), format!("https://host.k3d.internal:{port}"));
     let mut said = String::new();
-    // The name of the Docker host is told to the cluster's DNS, which reads it every half a minute.
+    // The cluster's DNS reads the name of the Docker host every half a minute.
     eventually(180, "the other cluster's API answers", || {
         said = asks(&hub, "default", &image, &with_server(&value, &address))?;
         holds(said == "ok", || said.clone())
     });
-    // Docker keeps its networks apart.
+    // Docker isolates its networks.
     let apart = asks(&hub, "default", &image, &value);
     assert!(apart.is_err(), "{apart:?}");
     scene.run(&["delete", "lc/hub", &format!("--timeout={LIMIT}s")]);

@@ -1,4 +1,4 @@
-//! What the nodes of a pool are given of the host: limits of processes, memory and processors, directories, GPUs.
+//! Resources of the host for the nodes of a pool: process limits, memory and CPUs, directories, GPUs.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
@@ -49,17 +49,17 @@ fn agent(scene: &Scene) -> String {
     container(scene, "agent-0")
 }
 
-/// What `docker inspect` says of how the agent was made.
+/// Returns a field of the agent's `HostConfig`.
 fn host_config(scene: &Scene, key: &str) -> Value {
     inspect(&agent(scene)).expect("it is there")["HostConfig"][key].clone()
 }
 
-/// Runs a shell command in a Pod on the agent that stays, and answers what it says.
+/// Runs a shell command in the Pod `asker`, and returns its output.
 fn in_pod(child: &Kubectl, command: &str) -> String {
     child.run(&["exec", "pod/asker", "--", "sh", "-c", command])
 }
 
-/// A Pod on the agent, with these further fields of its spec and of its container.
+/// Runs a Pod on the agent, with these additional fields of its spec and of its container.
 fn pod(scene: &Scene, name: &str, spec: Value, container: Value) {
     let mut one = json!({"name": "c", "image": world("HTTP_IMAGE"), "imagePullPolicy": "Never"});
     let mut all = json!({
@@ -74,7 +74,7 @@ fn pod(scene: &Scene, name: &str, spec: Value, container: Value) {
     scene.child("c").apply(&pod.to_string());
 }
 
-/// Has the agent's containerd know the image of Pods, as no registry is there to pull it from.
+/// Imports the image of Pods into the agent's containerd, since there is no registry to pull it from.
 fn import(scene: &Scene) {
     let script = format!(
         "docker --host {} save {} | docker --host {} exec -i {} ctr -a /run/k3s/containerd/containerd.sock \
@@ -108,7 +108,7 @@ fn ulimits_are_those_of_the_node(scene: &Scene) {
     assert_eq!(given, wanted.map(|(name, soft, hard)| (name, Some(soft), Some(hard))).into());
     let said = docker(&["exec", &agent(scene), "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"]);
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["5000", "6000", "0"]);
-    // The kubelet's process and what it starts too.
+    // The kubelet's process and its child processes too.
     let limits = docker(&["exec", &agent(scene), "cat", "/proc/1/limits"]);
     let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("the kernel tells it");
     assert_eq!(line.split_whitespace().nth(4), Some("6000"), "{line}");
@@ -123,7 +123,7 @@ fn ulimits_are_those_of_the_node(scene: &Scene) {
     assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", "ulimit -Hn"]), before);
 }
 
-/// The bytes of a quantity of memory as kubelets write it.
+/// Returns the bytes of a quantity of memory as kubelets write it.
 fn bytes(quantity: &Value) -> i64 {
     let text = quantity.as_str().unwrap_or_else(|| panic!("{quantity} is no quantity"));
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -146,7 +146,7 @@ fn limits_are_allocatable(scene: &Scene) {
     eventually(60, "the Node tells its limits", || {
         let seen = node();
         let (memory, cpu) = (bytes(&seen["allocatable"]["memory"]), &seen["allocatable"]["cpu"]);
-        // Memory is told in whole Ki.
+        // Memory is reported in whole Ki.
         let near = (memory - (1 << 30)).abs() <= 1 << 20;
         holds(near && cpu == "1500m", || format!("{} of {}", seen["allocatable"], seen["capacity"]))
     });
@@ -154,7 +154,7 @@ fn limits_are_allocatable(scene: &Scene) {
         (host_config(scene, "Memory"), host_config(scene, "NanoCpus")),
         (json!(1 << 30), json!(1_500_000_000))
     );
-    // What fits runs, and what does not is not even sent there.
+    // A Pod that fits runs, and one that does not fit is not scheduled there.
     import(scene);
     let wants = |memory: &str| json!({"resources": {"requests": {"memory": memory}}});
     pod(scene, "fits", json!({}), wants("512Mi"));
@@ -169,14 +169,14 @@ fn limits_are_allocatable(scene: &Scene) {
         holds(seen["status"]["phase"] == "Pending", || seen.to_string())
     });
 
-    // Without limits it is the whole host again, and there is room.
+    // Without limits, the whole host is allocatable again, and the Pod fits.
     agents(scene, &json!({"memory": null, "cpus": null}));
     import(scene);
     running(&child, "too-much");
     assert_eq!(bytes(&node()["allocatable"]["memory"]), whole);
     child.run(&["delete", "pod", "--all", "--now"]);
 
-    // A reservation of the user's own is the only one.
+    // A reservation by the user is the only one.
     agents(scene, &json!({"memory": "1Gi", "args": ["--kubelet-arg=system-reserved=memory=1Gi"]}));
     eventually(60, "the Node tells what the user reserved", || {
         let seen = bytes(&node()["allocatable"]["memory"]);
@@ -185,7 +185,7 @@ fn limits_are_allocatable(scene: &Scene) {
     agents(scene, &json!({"memory": null, "args": null}));
 }
 
-/// Returns the size of the `/dev/shm` that a command in `sh` sees, in KiB.
+/// Prints the size of `/dev/shm` in KiB.
 const SHM_SIZE: &str = "df -k /dev/shm | awk 'NR == 2 {print $2}'";
 
 /// A Pod in the IPC namespace of the node shares its `/dev/shm`.
@@ -208,7 +208,7 @@ fn shm_size_is_that_of_the_node(scene: &Scene) {
     assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 
-/// This machine has no GPU: what can be shown is that Docker is asked, and that its refusal is told.
+/// This machine has no GPU: the test shows only that Docker receives the request, and that its refusal is reported.
 fn gpus_that_are_not_there_are_told(scene: &Scene) {
     scene.patch("lc/c", r#"{"agents": {"gpus": "all"}}"#);
     let message = scene.reason("lc/c", "Stalled", "GPUUnavailable");
@@ -230,11 +230,11 @@ fn volume(path: &str, more: Value) -> Value {
     json!({"volumes": [volume]})
 }
 
-/// The agents' volume is refused for this reason, and the agent goes on without it.
+/// Asserts that the agents' volume is refused for this reason while the agent keeps running without it.
 fn refused(scene: &Scene, path: &str, condition: &str, reason: &str) -> String {
     let before = scene.picture();
     scene.patch("lc/c", &json!({"agents": volume(path, json!({}))}).to_string());
-    // The same reason may still be there of another path.
+    // The same reason may still be there for another path.
     let message = eventually(LIMIT, &format!("{path} is refused"), || {
         let lc = scene.try_get("lc/c")?;
         let told = condition_of(&lc, condition)?;
@@ -268,7 +268,8 @@ fn volumes_that_are_allowed(scene: &Scene) {
         Operator::new(&world("DOCKER_HOST"), &[&format!("--allow-host-path={allowed}")], Victim::default());
     operator.start();
 
-    // Beside the allowed one, out of it by a link and by a link in the middle; no directory; nothing.
+    // Beside the allowed directory, outside of it through a link and through a link in the middle; not a directory;
+    // missing.
     refused(scene, &format!("{allowed}-beside"), "Accepted", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link"), "AgentsReady", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link/deep"), "AgentsReady", "HostPathNotAllowed");
@@ -281,7 +282,7 @@ fn volumes_that_are_allowed(scene: &Scene) {
     let why = scene.attempt(&["patch", "lc", "c", "--type=merge", "-p", &patch]).expect_err("it has ..");
     assert!(why.contains("hostPath"), "{why}");
     assert!(fs::read_dir(outside.path()).expect("it is there").next().is_none(), "it was written to");
-    // It heals by itself once the directory is there.
+    // It recovers once the directory exists.
     fs::create_dir(&later).expect("a folder can be made");
     scene.ready("lc/c");
     let given = || {
@@ -303,7 +304,7 @@ fn volumes_that_are_allowed(scene: &Scene) {
     docker(&write);
     assert!(dir.path().join("data/from-the-node").is_file(), "the host does not see what the node wrote");
 
-    // A Pod of the agent has it too.
+    // A Pod on the agent sees it too.
     import(scene);
     let mounts = json!({"volumeMounts": [{"name": "d", "mountPath": "/mnt"}]});
     pod(scene, "asker", json!({"volumes": [{"name": "d", "hostPath": {"path": "/data"}}]}), mounts);
@@ -312,7 +313,7 @@ fn volumes_that_are_allowed(scene: &Scene) {
     assert_eq!(in_pod(&child, "cat /mnt/from-the-host"), "hello");
     child.run(&["delete", "pod/asker", "--now"]);
 
-    // A node that is lost comes back with it, and the container that looked is gone.
+    // A lost node is recreated with it, and the container that checked the path is removed.
     docker(&["rm", "-f", &agent(scene)]);
     eventually(LIMIT, "the agent is back", || {
         let seen = inspect(&agent(scene)).ok_or("not yet")?;

@@ -1,4 +1,4 @@
-//! What needs an operator with other settings, or with a Docker that comes and goes.
+//! Tests that need an operator with other settings, or a Docker engine that becomes unreachable.
 
 use std::time::{Duration, Instant};
 
@@ -78,8 +78,8 @@ fn docker_goes_and_comes(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// An object that can't go on is looked at often at first, since somebody waits for it, and then less and less, whatever
-/// others do on the host meanwhile.
+/// An object that is stuck is reconciled often at first, since a user may be waiting, and then less and less,
+/// regardless of other changes on the host.
 fn stuck_objects_cost_little(scene: &Scene) {
     const WINDOW: Duration = Duration::from_secs(20);
     let victim = Victim::default();
@@ -88,12 +88,12 @@ fn stuck_objects_cost_little(scene: &Scene) {
     operator.start();
     scene.apply("LocalCluster", "image", "{image: \"localhost:1/e2e/none:1\"}");
     scene.apply("LocalCluster", "secret", &idle_cluster("token: {secretName: never}"));
-    // Containers that run, with no K3s in them: its API is waited for.
+    // Containers that run without K3s: the operator waits for the API.
     scene.apply("LocalCluster", "silent", &idle_cluster(""));
     scene.reason("lc/image", "Ready", "ImagePullFailed");
     scene.reason("lc/secret", "Ready", "SecretNotFound");
     scene.reason("lc/silent", "Ready", "APINotAnswering");
-    // A rate is what is measured.
+    // This measures a rate.
     let passes = format!("{}-passes", scene.namespace);
     let calls = [false, false, true].map(|busy| {
         let (before, start) = (proxy.calls(), Instant::now());

@@ -1,4 +1,4 @@
-//! A cluster behind a proxy: what is outside comes through it, and nothing that is inside is asked of it.
+//! A cluster behind a proxy: it reaches hosts outside through the proxy, and requests nothing inside from it.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// Where the world outside is, for which nobody but the proxy knows the way.
+/// A registry outside, which is only reachable through the proxy.
 const OUTSIDE: &str = "outside.e2e.test:5000";
 
 struct Stage {
@@ -34,9 +34,9 @@ struct Stage {
     upstream: Upstream,
 }
 
-/// The cluster with so many agents, these registries, and this in its pools' NO_PROXY.
+/// Applies the cluster with this many agents, these registries, and these entries in NO_PROXY of its pools.
 fn apply(scene: &Scene, agents: usize, registries: &[&str], past: Option<&str>) {
-    // The Docker host, as nodes know it.
+    // The Docker host, under its name in nodes.
     let proxy = format!("http://host.k3d.internal:{}", scene.stage::<Stage>().proxy.port);
     let mut env =
         vec![json!({"name": "HTTP_PROXY", "value": proxy}), json!({"name": "https_proxy", "value": proxy})];
@@ -64,7 +64,7 @@ fn setup() -> Scene {
     scene
 }
 
-/// Has a Pod run on a node from an image, and answers its log and what is executed in it.
+/// Runs a Pod with an image on a node, reads its log and executes a command in it.
 fn runs(scene: &Scene, name: &str, image: &str, node: &str) {
     let child = scene.child("c");
     let pod = json!({
@@ -77,7 +77,7 @@ fn runs(scene: &Scene, name: &str, image: &str, node: &str) {
     child.apply(&pod.to_string());
     let ready = child.attempt(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=90s"]);
     ready.unwrap_or_else(|e| panic!("{e} {}", child.run(&["describe", "pod", name])));
-    // By the API server's way to the kubelet.
+    // The path from the API server to the kubelet.
     assert_eq!(child.run(&["logs", name]), "said");
     assert_eq!(child.run(&["exec", name, "--", "echo", "executed"]), "executed");
     child.run(&["delete", "pod", name, "--now"]);
@@ -95,7 +95,7 @@ fn images_of_outside_come_through_it(scene: &Scene) {
     assert!(proxy.asked().iter().any(|place| place == OUTSIDE), "{:?}", proxy.asked());
 }
 
-/// Nothing but what is outside was asked of the proxy.
+/// Asserts that the proxy received requests for hosts outside only.
 fn nothing_inside_was_asked(scene: &Scene) {
     let mut asked = scene.stage::<Stage>().proxy.asked();
     asked.sort();
@@ -119,7 +119,7 @@ fn what_is_inside_is_not_asked_of_it(scene: &Scene) {
     for node in ["server-0", "agent-0"] {
         runs(scene, &format!("inside-{node}"), &image, &container(scene, node));
     }
-    // Each again from its beginning: the agent joins, the server starts.
+    // The agent joins again and the server starts again.
     for node in ["agent-0", "server-0"] {
         docker(&["restart", &container(scene, node)]);
         eventually(LIMIT, "it works again", || {
@@ -152,7 +152,7 @@ fn later_ones_replace_nothing(scene: &Scene) {
     assert!(said.contains(hostname) && said.contains("NO_PROXY"), "{said}");
     assert_eq!(ids(), before, "a registry more");
     assert!(condition(&scene.get("lc/c"), "Ready").is_ok_and(|c| c["reason"] == "RegistryBehindProxy"));
-    // As it says.
+    // As its message says.
     apply(scene, 2, &["r", "later"], Some(hostname));
     scene.ready("lc/c");
     assert!(ids().iter().zip(&before).all(|(now, before)| now != before), "they were replaced");

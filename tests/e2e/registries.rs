@@ -1,5 +1,5 @@
-//! Registries as companies have them, and a running cluster that has to get along with all of them: the tests of this
-//! group push from this machine and pull in Pods.
+//! Registries like those of companies, all used by one running cluster. The tests of this group push from this
+//! machine and pull in Pods.
 
 use serde_json::{Value, json};
 
@@ -40,38 +40,38 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// The names that the registry with a password has in the cluster, each with the kind of Secret that is used for it.
+/// The names of the registry with passwords in the cluster; each uses another type of Secret.
 pub const SAFE: [&str; 4] = ["user", "basic", "docker", "auth"];
 
-/// What the tests of this group share.
+/// The fixtures of this group.
 pub struct Stage {
-    /// Has TLS, and passwords.
+    /// Has TLS and passwords.
     pub safe: Upstream,
-    /// Has TLS and wants certificates of clients too. It has the images of `plain`.
+    /// Has TLS and requires client certificates. Has the images of `plain`.
     pub strict: Upstream,
-    /// Lets in whom a token server knows. It has the images of `plain`.
+    /// Accepts users of a token server. Has the images of `plain`.
     pub tokened: Upstream,
     pub tokens: TokenServer,
-    /// Whom one has to trust there.
+    /// The authority of their certificates.
     pub authority: Authority,
-    /// Lets everyone in. The last one to go, as others have its volume.
+    /// Accepts everyone. Dropped last, since others use its volume.
     pub plain: Upstream,
 }
 
-/// The certificate of the company's registries.
+/// Issues the certificate of the company's registries.
 pub fn certificate(scene: &Scene, authority: &Authority) -> crate::live::registries::Certificate {
     let names = SAFE.iter().chain(&["wrong", "strict"]).map(|n| format!("{n}.test"));
     let names: Vec<String> = names.chain(["localhost".into(), format!("{}-safe", scene.namespace)]).collect();
     authority.issue(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Has the cluster trust an authority.
+/// Makes the cluster trust an authority.
 pub fn trust(scene: &Scene, authority: &Authority) {
     scene.secret("ca", "Opaque", &[("ca.crt", &authority.pem)]);
     scene.config_map("ca", &[("ca.crt", &authority.pem)]);
 }
 
-/// Makes the certificate of the operator's own registry, and whom to trust there.
+/// Creates the certificate of the operator's own registry, and its authority.
 pub fn own_tls(scene: &Scene) {
     let authority = Authority::new("own");
     let hostname = scene.registry("own");
@@ -80,7 +80,7 @@ pub fn own_tls(scene: &Scene) {
     scene.secret("own-tls", "kubernetes.io/tls", &keys);
 }
 
-/// The first lines of how the cluster logs in.
+/// Applies the Secret of a login.
 pub fn login(scene: &Scene, name: &str, who: crate::live::registries::Login) {
     scene.secret(name, "Opaque", &[("username", who.user), ("password", who.password())]);
 }
@@ -136,7 +136,7 @@ fn setup() -> Scene {
     scene.with(Stage { plain, safe, strict, tokened, tokens, authority })
 }
 
-/// What the cluster is told of registries, between the tests.
+/// Returns `spec.registries` of the cluster between the tests.
 pub fn registries(scene: &Scene) -> Value {
     let tokened = format!("{}-tokened:5000", scene.namespace);
     let config = |name: &str, tls: Value| json!({"host": format!("{name}.test:5000"), "auth": {"secretName": name}, "tls": tls});
@@ -154,7 +154,7 @@ pub fn registries(scene: &Scene) -> Value {
     })
 }
 
-/// Changes what the cluster is told of registries while `test` runs.
+/// Edits `spec.registries` of the cluster while `test` runs.
 pub fn with(scene: &Scene, edit: impl FnOnce(&mut Value), test: impl FnOnce()) {
     let mut edited = registries(scene);
     edit(&mut edited);
@@ -164,7 +164,7 @@ pub fn with(scene: &Scene, edit: impl FnOnce(&mut Value), test: impl FnOnce()) {
     scene.ready("lc/c");
 }
 
-/// Tells the cluster of registries: what is not there is taken away.
+/// Sets `spec.registries` of the cluster and removes fields that are not in it.
 pub fn tell(scene: &Scene, registries: &Value) {
     let patch = json!([{"op": "replace", "path": "/spec/registries", "value": registries}]);
     scene.run(&["patch", "lc/c", "--type=json", "-p", &patch.to_string()]);
@@ -179,14 +179,14 @@ pub fn add(registries: &mut Value, list: &str, entry: Value) {
     list.as_array_mut().expect("it is a list").push(entry);
 }
 
-/// Pushes a new image to the registry that lets everyone in, and answers its name after the registry's.
+/// Pushes a new image to the registry that accepts everyone, and returns its name without the registry.
 pub fn push_plain(scene: &Scene, name: &str) -> String {
     let path = format!("e2e/{name}:1");
     push(&format!("{}/{path}", scene.stage::<Stage>().plain.host()), None).unwrap_or_else(|e| panic!("{e}"));
     path
 }
 
-/// The cluster's kubectl and its two nodes.
+/// Returns kubectl for the cluster, and its two nodes.
 pub fn cluster(scene: &Scene) -> (Kubectl, [String; 2]) {
     (scene.child("c"), ["server-0", "agent-0"].map(|n| node(scene, "c", n)))
 }

@@ -1,4 +1,5 @@
-//! A registry on an address of the host other than 127.0.0.1, and one that moves: what people, tools and nodes are told.
+//! A registry on an address of the host other than 127.0.0.1, and one that moves: the names in the status, for tools
+//! and in nodes.
 
 use serde_json::{Value, json};
 
@@ -15,14 +16,14 @@ use crate::{
 
 const NAME: &str = "moves";
 
-/// Has cluster `a` use these registries.
+/// Makes cluster `a` use these registries.
 fn using(scene: &Scene, names: &[&str]) {
     let names: Vec<Value> = names.iter().map(|n| json!({"name": n})).collect();
     let patch = json!([{"op": "replace", "path": "/spec/registries/use", "value": names}]);
     scene.run(&["patch", "lc/a", "--type=json", "-p", &patch.to_string()]);
 }
 
-/// Waits until everyone is told that the registry is there.
+/// Waits until the status, tools and nodes have the name of the registry.
 fn told(scene: &Scene, host: &str) {
     let (child, _) = a(scene);
     scene.ready(&format!("lreg/{NAME}"));
@@ -45,8 +46,8 @@ fn told(scene: &Scene, host: &str) {
     scene.ready("lc/a");
 }
 
-/// What is pushed under the name that the status tells is pulled under it; a registry that moves takes its names along,
-/// and what was pushed stays. No node notices.
+/// An image that is pushed under the name in the status can be pulled under it. The names of a registry that moves
+/// change with it, and the images stay. Nodes are not restarted.
 pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     let (child, node) = a(scene);
     let inside = format!("{}:5000", scene.registry(NAME));
@@ -73,7 +74,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     push(&format!("{moved}/e2e/second:1"), None).unwrap_or_else(|e| panic!("{e}"));
     pulls(&child, &format!("{moved}/e2e/second:1"), &node);
 
-    // To an address that other machines reach. Docker would want HTTPS there.
+    // To an address that other machines reach. Docker would require HTTPS there.
     let gateway = docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
     scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway.trim()}).to_string());
     let outside = format!("{}:{next}", gateway.trim());
@@ -83,7 +84,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     command("skopeo", &copy, "").unwrap_or_else(|e| panic!("{e}"));
     pulls(&child, &format!("{outside}/e2e/third:1"), &node);
 
-    // To all of them.
+    // To all addresses.
     scene.patch(&format!("lreg/{NAME}"), r#"{"hostIP": "0.0.0.0"}"#);
     let local = format!("localhost:{next}");
     told(scene, &local);

@@ -1,4 +1,4 @@
-//! Registries that want to know who asks.
+//! Registries that require a login.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
     registries::{SAFE, Stage, cluster, login, push_plain},
 };
 
-/// Pushes to the registry that wants a password, and answers the image's name after the registry's.
+/// Pushes to the registry that requires a password, and returns the image's name without the registry.
 fn push_safe(scene: &Scene, name: &str) -> String {
     let safe = &scene.stage::<Stage>().safe;
     let path = format!("e2e/{name}:1");
@@ -33,7 +33,7 @@ pub fn each_kind_of_secret_logs_in(scene: &Scene) {
     for name in SAFE {
         pulls(&child, &format!("{name}.test:5000/{path}"), &server);
     }
-    // An identity token, which is given to a token server.
+    // An identity token, which is sent to a token server.
     let path = push_plain(scene, "identity");
     pulls(&child, &format!("token.test/{path}"), &agent);
     let Stage { tokens, tokened, .. } = scene.stage();
@@ -49,7 +49,8 @@ pub fn wrong_password_is_told(scene: &Scene) {
     assert!(why.contains("401"), "{why}");
 }
 
-/// A password that changes reaches the nodes when K3s starts: one node after the other, and the status says so.
+/// A changed password takes effect in nodes when K3s starts: they restart one after the other, and the status reports
+/// it.
 pub fn changed_passwords_roll_the_nodes(scene: &Scene) {
     let path = push_safe(scene, "rotated");
     let (child, nodes) = cluster(scene);

@@ -1,4 +1,4 @@
-//! Caches of other registries: what the upstream is asked is in its log.
+//! Caches of other registries. The log of the upstream shows its requests.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{
     registries_shared::{Stage, a, b, host, status},
 };
 
-/// The digests of all that an image is made of, as the registry that it was pushed to tells them.
+/// Returns the digests of everything that an image consists of, from the registry it was pushed to.
 fn blobs(registry: &Upstream, name: &str) -> Vec<String> {
     let accept = "Accept: application/vnd.docker.distribution.manifest.v2+json, \
                   application/vnd.oci.image.manifest.v1+json\r\n";
@@ -28,7 +28,7 @@ fn blobs(registry: &Upstream, name: &str) -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-/// Waits until a cache has all blobs: it answers its first client before it has written them.
+/// Waits until a cache has all blobs: it responds to its first client before it has written them.
 fn has(container: &str, blobs: &[String]) {
     eventually(60, "the cache has written the image", || {
         for blob in blobs {
@@ -41,13 +41,13 @@ fn has(container: &str, blobs: &[String]) {
     });
 }
 
-/// The container of a Registry.
+/// Returns the container of a Registry.
 fn container(scene: &Scene, registry: &str) -> String {
     let cluster = status(scene, registry)["cluster"].as_str().expect("it tells its name").to_owned();
     cluster.split(':').next().unwrap_or_default().to_owned()
 }
 
-/// Pushes to the upstream from this machine, pulls by one cluster, and waits until the cache has it.
+/// Pushes to the upstream from this machine, pulls in one cluster, and waits until the cache has the image.
 fn cached(scene: &Scene, name: &str) -> String {
     let upstream = &scene.stage::<Stage>().upstream;
     push(&format!("{}/e2e/{name}:1", upstream.host()), None).unwrap_or_else(|e| panic!("{e}"));
@@ -65,7 +65,7 @@ pub fn second_cluster_hits_the_cache(scene: &Scene) {
     let told = scene.get("lc/a")["status"]["registries"].clone();
     assert!(told.to_string().contains(&upstream.inside()), "the status tells no mirror of it: {told}");
 
-    // The images are in a volume: another container of the cache has them.
+    // The images are in a volume, so another container of the cache has them.
     docker(&["rm", "-f", &container(scene, "cache")]);
     let port = status(scene, "cache")["hostPort"].as_u64().expect("it tells its port");
     eventually(LIMIT, "the cache is back", || http("GET", port, "/v2/", "").map(drop));
@@ -94,7 +94,7 @@ pub fn push_to_a_cache_is_refused(scene: &Scene) {
     let port = status(scene, "cache")["hostPort"].as_u64().expect("it tells its port");
     let answer = http("POST", port, "/v2/e2e/pushed/blobs/uploads/", "").unwrap_or_else(|e| panic!("{e}"));
     assert!(answer.status == 405 && answer.body.contains("unsupported"), "{} {}", answer.head, answer.body);
-    // `docker push` says the same after a minute of trying; this client says it at once.
+    // `docker push` only fails after a minute of retries; this client fails at once.
     let image = format!("docker://{}/e2e/pushed:1", host(scene, "cache"));
     let tar = format!("docker-archive:{}", crate::live::world("HTTP_TAR"));
     let copy = ["copy", "-q", "--retry-times=0", "--dest-tls-verify=false", &tar, &image];

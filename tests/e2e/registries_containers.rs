@@ -1,4 +1,4 @@
-//! A registry in a container that somebody else runs: used, and never owned.
+//! A registry in an unmanaged container: used, and never owned.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::{
     trouble::{becomes_true, delete, idle_cluster},
 };
 
-/// The networks that a container is on.
+/// Returns the networks of a container.
 fn networks(name: &str) -> Vec<String> {
     let networks = inspect(name).expect("it is there")["NetworkSettings"]["Networks"].clone();
     networks.as_object().expect("they are a map").keys().cloned().collect()
@@ -67,14 +67,14 @@ pub fn somebody_elses_container(scene: &Scene) {
             pushed(&other, "e2e/else:1").iter().for_each(|image| pulls(&child, image, &server));
             assert_eq!(state(&other), before, "it was touched");
 
-            // Somebody takes it off the network.
+            // It is disconnected from outside.
             docker(&["network", "disconnect", &network(scene, "c"), &name]);
             eventually(LIMIT, "it is on the cluster's network again", || {
                 let now = networks(&name);
                 holds(now.contains(&network(scene, "c")), || format!("{now:?}"))
             });
 
-            // It goes, and comes as another one of that name.
+            // It is removed, and recreated under its name.
             drop(other.take());
             misses(scene, "lc/c", &name);
             other = start();
@@ -93,7 +93,7 @@ pub fn somebody_elses_container(scene: &Scene) {
     let left = state(&other);
     assert_eq!(scene.picture(), before, "a container of the cluster was touched");
 
-    // A cluster that goes leaves it as it was, and takes its network away.
+    // Deleting a cluster leaves it unchanged, and removes the network.
     let containers = format!("registries: {{containers: [{entry}]}}");
     scene.apply("LocalCluster", "idle", &idle_cluster(&containers));
     eventually(LIMIT, "it is on the other cluster's network", || {

@@ -1,5 +1,5 @@
-//! A registries file: from each place that it can be in, merged with everything else, and refused where K3s would
-//! ignore it or choke on it.
+//! A registries file: read from each possible source, merged with everything else, and refused if K3s would ignore it
+//! or fail on it.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::{
     trouble::{becomes_true, delete, idle_cluster},
 };
 
-/// A file by which images of `registry` come from the one that lets everyone in.
+/// Returns a file that mirrors `registry` by the one that accepts everyone.
 fn file(scene: &Scene, registry: &str) -> String {
     format!("mirrors:\n  {registry}:\n    endpoint: [\"http://{}\"]\n", scene.stage::<Stage>().plain.inside())
 }
@@ -36,7 +36,7 @@ pub fn each_source(scene: &Scene) {
         scene.ready("lc/c");
         pulls(&child, &format!("{registry}/{path}"), &server);
     }
-    // What is in the ConfigMap changes, and nobody touches the cluster.
+    // The ConfigMap changes, and the cluster does not.
     scene.config_map("file", &[("other.yaml", &file(scene, "changed.test"))]);
     eventually(LIMIT, "the node has the changed file", || {
         let file = registries_file(&agent);
@@ -90,7 +90,7 @@ pub fn all_of_it_is_merged(scene: &Scene) {
     });
 }
 
-/// The condition that says why a spec can't be had, once it speaks of the newest one.
+/// Returns the message of the condition that refuses a spec, once it describes the newest one.
 fn refusal(scene: &Scene, object: &str) -> Result<String, String> {
     let seen = scene.try_get(object)?;
     for type_ in ["Accepted", "ResolvedRefs"] {

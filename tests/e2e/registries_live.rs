@@ -1,4 +1,4 @@
-//! What changes about registries takes effect in a running cluster at once, and nothing stops for it.
+//! Changes of registries take effect in a running cluster at once, without a restart.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     trouble::delete,
 };
 
-/// What tells of a Pod whether it or a container of it was started anew.
+/// Returns values that change when a Pod or one of its containers is restarted.
 fn life(child: &Kubectl, pod: &str) -> String {
     let path = "jsonpath={.metadata.uid} {.status.containerStatuses[0].containerID} \
                 {.status.containerStatuses[0].restartCount}";
@@ -31,12 +31,12 @@ pub fn changes_take_two_seconds(scene: &Scene) {
     let late = format!("{}/e2e/late:1", status["host"].as_str().expect("it tells its host"));
     push(&late, None).unwrap_or_else(|e| panic!("{e}"));
     let path = push_plain(scene, "live");
-    // Where nothing answers, unless a mirror does.
+    // An address that does not respond, unless a mirror does.
     let registry = "127.0.0.1:9";
     let image = format!("{registry}/{path}");
     child.run(&["run", "lasting", &format!("--image={late}"), "--image-pull-policy=IfNotPresent"]);
 
-    // A registry that the nodes have not heard of: the Pod waits for it, and then goes on.
+    // A registry that the nodes do not know yet: the Pod waits for it, and then starts.
     let before = scene.picture();
     let changed = |what: &str, edit: &dyn Fn(&mut Value), image: &str, can: bool| {
         let mut edited = registries(scene);
@@ -67,7 +67,7 @@ pub fn changes_take_two_seconds(scene: &Scene) {
 
     let after = scene.picture();
     for (name, was) in &before {
-        // The registry itself was on the cluster's network for a while, and no more.
+        // The registry itself was only temporarily on the cluster's network.
         assert_eq!(after[name], *was, "{name} was touched");
     }
     assert_eq!(life(&child, "lasting"), alive, "the Pod was started anew");
@@ -75,9 +75,9 @@ pub fn changes_take_two_seconds(scene: &Scene) {
     delete(scene, "lreg/late");
 }
 
-/// What containerd is told, by registry.
+/// Returns the configuration of containerd by registry.
 fn hosts_by_directory(node: &str) -> BTreeMap<String, String> {
-    // Each after its mode and name. K3s writes them with another mode than the operator.
+    // Prefixed with mode and name. K3s writes them with another mode than the operator.
     let directory = |line: &str| {
         let (mode, path) = line.split_once(" ./")?;
         let directory = path.strip_suffix("/hosts.toml")?;
@@ -94,7 +94,7 @@ fn hosts_by_directory(node: &str) -> BTreeMap<String, String> {
     files
 }
 
-/// K3s makes its own files anew when it starts: they are those that were there.
+/// K3s generates its own files at start: they equal those of the operator.
 pub fn a_restart_of_k3s_changes_nothing(scene: &Scene) {
     let stage = scene.stage::<Stage>();
     let (child, [_, agent]) = cluster(scene);
@@ -121,8 +121,8 @@ pub fn a_restart_of_k3s_changes_nothing(scene: &Scene) {
     pulls(&child, &path, &agent);
     let after = hosts_by_directory(&agent);
     for (directory, text) in &before {
-        // What is left of registries that were taken out can't be deleted from outside, and says what is said of all
-        // others. K3s takes it away.
+        // Files of removed registries cannot be deleted from outside, so they have the same content as the default.
+        // K3s removes them.
         let of_others = directory != "_default" && *text == before["_default"];
         match after.get(directory) {
             Some(made) => assert_eq!(made, text, "{directory}"),

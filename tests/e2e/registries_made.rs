@@ -1,4 +1,4 @@
-//! Registries that the operator makes, alone or together with a cluster, and how long what people know of them lasts.
+//! Registries that the operator creates, alone or with a cluster, and how long their names and images last.
 
 use std::{fs, path::Path};
 
@@ -53,7 +53,7 @@ pub fn goes_with_the_cluster(scene: &Scene) {
     }
 }
 
-/// A line in this machine's file of hosts, as k3d's guide has people write it, for as long as this lives.
+/// A line in this machine's hosts file, which k3d's guide requires. Removed on drop.
 struct Hosts(String);
 
 impl Hosts {
@@ -82,10 +82,10 @@ pub fn own_name_and_port(scene: &Scene) {
     assert_eq!(status["cluster"], format!("{name}:5000"));
     assert!(inspect(&name).is_some(), "the container has another name");
     let _hosts = Hosts::add(&[&name, GUIDE]);
-    // What was pushed by any of its names is pulled by any other, in both clusters.
+    // An image that was pushed under any of its names can be pulled under every other, in both clusters.
     for (n, pushed) in ["localhost", &name, GUIDE].iter().enumerate() {
         let image = format!("{pushed}:{GUIDE_PORT}/e2e/guide-{n}:1");
-        // Docker reads the file of hosts every five seconds.
+        // Docker reads the hosts file every five seconds.
         eventually(15, &format!("{image} is pushed"), || push(&image, None));
     }
     for (child, node) in [a(scene), b(scene)] {
@@ -95,7 +95,7 @@ pub fn own_name_and_port(scene: &Scene) {
     }
 }
 
-/// The guide's two tests of a registry: a web server and a container that waits, from images that were pushed.
+/// The guide's two tests of a registry: a web server and a container that waits, with images that were pushed.
 pub fn samples_run(scene: &Scene) {
     let (child, _) = a(scene);
     let host = host(scene, "registry");
@@ -154,7 +154,7 @@ pub fn consent(scene: &Scene) {
 
 const ALL: [&str; 5] = [GUIDE, "registry", "cache", "closed", "a-registry"];
 
-/// What people and images know of the registries.
+/// Returns the names and images of the registries.
 fn known(scene: &Scene) -> Vec<serde_json::Value> {
     ALL.iter()
         .map(|name| {
@@ -164,7 +164,7 @@ fn known(scene: &Scene) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Waits until every registry answers on the port that it had.
+/// Waits until every registry responds on its previous port.
 fn answer(scene: &Scene) {
     for name in ALL {
         let port = status(scene, name)["hostPort"].as_u64().expect("it tells its port");
@@ -192,7 +192,7 @@ pub fn ports_and_names_are_for_life(scene: &Scene) {
     }
 }
 
-/// Clusters and registries come and go beside others that share them, which do not notice.
+/// Creating and deleting clusters and registries does not affect others that share them.
 pub fn none_disturbs_another(scene: &Scene) {
     let other = scene.guest();
     let image = format!("localhost:{GUIDE_PORT}/e2e/kept:1");
@@ -213,7 +213,7 @@ pub fn none_disturbs_another(scene: &Scene) {
     for (child, node) in [a(scene), b(scene)] {
         pulls(&child, &image, &node);
     }
-    // The content is there for others too.
+    // Others have the same content.
     let said = command("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{image}")], "");
     said.unwrap_or_else(|e| panic!("{e}"));
 }

@@ -1,4 +1,4 @@
-//! Two clusters of two namespaces, and the registries and caches that they share.
+//! Two clusters in two namespaces, and the registries and caches that they share.
 
 use serde_json::{Value, json};
 
@@ -39,27 +39,27 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// What the tests of this group share.
+/// The fixtures of this group.
 pub struct Stage {
-    /// What the cache `cache` stands for.
+    /// The upstream of the cache `cache`.
     pub upstream: Upstream,
-    /// What the cache `closed` stands for: it lets in whom `tokens` knows.
+    /// The upstream of the cache `closed`: it accepts users that `tokens` knows.
     pub closed: Upstream,
     pub tokens: TokenServer,
-    /// Has the images of `closed`, and lets everyone in: here they are pushed. The last one to go, as it is its volume.
+    /// Has the images of `closed`, and accepts everyone, to push them. Dropped last, since the volume is its own.
     pub door: Upstream,
 }
 
-/// The name of a Registry that people know from k3d's guide.
+/// Name of a Registry, from k3d's guide.
 pub const GUIDE: &str = "myregistry.localhost";
-/// Its port there.
+/// Its port in the guide.
 pub const GUIDE_PORT: u16 = 12345;
 
 fn setup() -> Scene {
     install();
     let (scene, other) = (Scene::new("sha"), Scene::new("shb"));
     let of = |name: &str| format!("{}-{name}", scene.namespace);
-    // By this network the operator's Pod reaches registries, so that they are on it.
+    // The operator's Pod reaches registries through this network.
     let network = world("NETWORK");
     let at = |setup| Setup { network: Some(&network), ..setup };
     let upstream = Upstream::start(&of("upstream"), &at(Setup::default()));
@@ -100,23 +100,23 @@ fn setup() -> Scene {
     scene.with(Stage { upstream, closed, tokens, door }).with_guest(other)
 }
 
-/// kubectl for the cluster of the first namespace, and its node.
+/// Returns kubectl for the cluster of the first namespace, and its node.
 pub fn a(scene: &Scene) -> (Kubectl, String) {
     (scene.child("a"), node(scene, "a", "server-0"))
 }
 
-/// kubectl for the cluster of the other namespace, which is the guest of the first, and its node.
+/// Returns kubectl for the cluster of the other namespace, and its node.
 pub fn b(scene: &Scene) -> (Kubectl, String) {
     let other = scene.guest();
     (other.child("b"), node(other, "b", "server-0"))
 }
 
-/// What a Registry tells of itself.
+/// Returns the status of a Registry.
 pub fn status(scene: &Scene, registry: &str) -> Value {
     scene.get(&format!("lreg/{registry}"))["status"].clone()
 }
 
-/// Where to push to a Registry from this machine.
+/// Returns the name under which this machine pushes to a Registry.
 pub fn host(scene: &Scene, registry: &str) -> String {
     status(scene, registry)["host"].as_str().expect("a registry tells its host").to_owned()
 }

@@ -1,4 +1,4 @@
-//! Where a registry keeps its images, and how what nobody needs goes away.
+//! The storage of a registry, and garbage collection.
 
 use std::{
     os::unix::fs::symlink,
@@ -42,7 +42,7 @@ fn at(path: &str) -> String {
     json!({"storage": {"hostPath": path}}).to_string()
 }
 
-/// The path is refused, and nothing is made of it.
+/// Asserts that the path is refused and nothing is created from it.
 fn refused(scene: &Scene, name: &str, path: &str) {
     scene.apply("Registry", name, &at(path));
     let message = scene.reason(&format!("lreg/{name}"), "Ready", "HostPathNotAllowed");
@@ -67,14 +67,14 @@ fn host_path_that_is_allowed(scene: &Scene) {
     let operator = Operator::new(&world("DOCKER_HOST"), &[&flag], Victim::default());
     operator.start();
     let (inside, link) = (inside.display().to_string(), link.display().to_string());
-    // Beside the allowed one, out of it, out of it by a link, and by a link in the middle.
+    // Beside the allowed directory, outside of it, outside of it through a link, and through a link in the middle.
     for (n, path) in
         [format!("{allowed}-beside"), format!("{allowed}/../out"), link.clone(), format!("{link}/images")]
             .iter()
             .enumerate()
     {
         match scene.k.input(&["apply", "-f", "-"], &object(scene, &format!("bad-{n}"), path)) {
-            // `..` is nothing that the schema lets through.
+            // The schema refuses `..`.
             Err(why) => assert!(why.contains("hostPath"), "{why}"),
             Ok(_) => refused(scene, &format!("bad-{n}"), path),
         }
@@ -104,7 +104,7 @@ fn object(scene: &Scene, name: &str, path: &str) -> String {
     .to_string()
 }
 
-/// The digest of an image's manifest, and those of what it is made of.
+/// Returns the digest of an image's manifest, and those of everything it consists of.
 fn digests(port: u64, name: &str) -> (String, Vec<String>) {
     let accept = "Accept: application/vnd.docker.distribution.manifest.v2+json\r\n";
     let path = format!("/v2/e2e/{name}/manifests/1");
@@ -117,7 +117,7 @@ fn digests(port: u64, name: &str) -> (String, Vec<String>) {
     (line.trim().to_owned(), all.map(str::to_owned).collect())
 }
 
-/// Whether a blob is on the registry's disk.
+/// Reports whether a blob is on the registry's disk.
 fn on_disk(container: &str, digest: &str) -> bool {
     let hex = digest.trim_start_matches("sha256:");
     let dir = "/var/lib/registry/docker/registry/v2/blobs/sha256";
@@ -140,7 +140,7 @@ pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
     assert_eq!(answer.status, 202, "{}", answer.head);
     assert!(gone.iter().all(|d| on_disk(&container, d)), "a deletion alone frees nothing");
 
-    // Somebody pushes all the while. A push may fail; one that did not must have been kept.
+    // Pushes continue all the time. A push may fail; a successful one must be kept.
     let ended = AtomicBool::new(false);
     let (pushed, failed) = thread::scope(|scope| {
         let pushing = scope.spawn(|| {
@@ -185,7 +185,7 @@ pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
     });
     println!("        {} pushes meanwhile, {failed} that failed", pushed.len());
     assert!(!pushed.is_empty(), "nothing was pushed meanwhile");
-    // What both images are of is needed still.
+    // Blobs of both images are still referenced.
     for digest in gone.iter().filter(|d| !kept.contains(d)) {
         assert!(!on_disk(&container, digest), "{digest} is still there");
     }

@@ -1,4 +1,4 @@
-//! Registries that have certificates of authorities that nobody else knows, and want certificates themselves.
+//! Registries with certificates of private authorities, which require client certificates.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ pub fn private_authority(scene: &Scene) {
     let safe = &scene.stage::<Stage>().safe;
     push(&format!("{}/e2e/tls:1", safe.host()), Some(&FIRST)).unwrap_or_else(|e| panic!("{e}"));
     let (child, [server, agent]) = cluster(scene);
-    // Its own name has no entry, and so nobody trusts it.
+    // Its own name has no entry, so no client trusts it.
     let why = fails(&child, &format!("{}/e2e/tls:1", safe.inside()), &server);
     assert!(why.contains("x509") || why.contains("certificate"), "{why}");
     let file = registries_file(&agent);
@@ -32,7 +32,7 @@ pub fn authority_changes_without_a_restart(scene: &Scene) {
     let stage = scene.stage::<Stage>();
     let (child, nodes) = cluster(scene);
     let path = push_plain(scene, "authority");
-    // Where a certificate is enough: a password is not in containerd's files.
+    // With a certificate alone, since containerd's files contain no password.
     let entry =
         json!({"host": "strict.test:5000", "tls": {"caSecretName": "ca", "clientSecretName": "client"}});
     let client = stage.authority.issue(&["client"]);
@@ -98,7 +98,7 @@ pub fn client_certificate(scene: &Scene) {
     assert_eq!(scene.picture(), before, "a container was touched");
 }
 
-/// Pushes to the operator's own registry that wants a password, and answers its status and the image's path.
+/// Pushes to the operator's own registry that requires a password, and returns its status and the image's path.
 fn push_own(scene: &Scene, name: &str) -> (serde_json::Value, String) {
     let status = scene.get("lreg/own")["status"].clone();
     let path = format!("e2e/{name}:1");
@@ -108,7 +108,7 @@ fn push_own(scene: &Scene, name: &str) -> (serde_json::Value, String) {
     (status, path)
 }
 
-/// The cluster says no more than that it uses it.
+/// The cluster only refers to it in `use`.
 pub fn own_registry_with_all_of_it(scene: &Scene) {
     let (child, [server, agent]) = cluster(scene);
     let (status, path) = push_own(scene, "own");

@@ -1,4 +1,4 @@
-//! A registry keeps what was pushed, and does not go while a cluster needs it.
+//! A registry keeps its images, and is not removed while a cluster uses it.
 
 use crate::{
     cluster::push,
@@ -25,7 +25,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// Whether an image can be pulled from the registry.
+/// Returns an error unless an image can be pulled from the registry.
 fn has(scene: &Scene, name: &str) -> Result<(), String> {
     let registry = scene.try_get("lreg/r")?;
     let host = registry["status"]["host"].as_str().ok_or("it tells no host")?;

@@ -1,4 +1,4 @@
-//! A node whose container runs and whose Node is not Ready is restarted, and replaced where that does not help.
+//! A node whose container runs and whose Node is not Ready is restarted, and replaced if that does not help.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// A cluster with an agent, of an operator that does not wait for long, and looks at all of it often.
+/// Creates a cluster with an agent, with an operator that waits only briefly and resyncs often.
 fn setup() -> Scene {
     install();
     let operator =
@@ -47,12 +47,12 @@ fn suspend(pids: &[&str]) {
     command("kill", &[&["-STOP"][..], pids].concat(), "").unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Stops K3s in a node as a process that hangs is stopped; its container runs on.
+/// Stops all processes of K3s in a node, as if it hung; its container keeps running.
 fn freeze(node: &str) {
     suspend_in(node, |args| args[0].ends_with("k3s") && matches!(args.get(1), Some(&("agent" | "server"))));
 }
 
-/// Stops the processes of a node that are listed like this, with or without arguments.
+/// Stops the processes of a node that match, with or without arguments.
 fn suspend_in(node: &str, wanted: impl Fn(&[&str]) -> bool) {
     let processes = docker(&["top", node, "-o", "pid,args"]);
     let pids: Vec<&str> = processes
@@ -71,8 +71,8 @@ fn repairs(scene: &Scene, node: &str) -> Result<Value, String> {
     Ok(nodes.into_iter().find(|n| n["name"] == node).ok_or("no such node")?["repairs"].clone())
 }
 
-/// Waits until a node was repaired so often, and then until the cluster is Ready and that is forgotten: the latter by
-/// what the Node says, which may be Ready for long before the load balancer has its server again.
+/// Waits until a node was repaired this many times, and then until the cluster is Ready and the count is reset. The
+/// reset follows the Node, which may be Ready long before the load balancer forwards to its server again.
 fn heals(scene: &Scene, node: &str, count: u64, told: &str, since: &str) {
     eventually(LIMIT, "the node was repaired", || {
         let repairs = repairs(scene, node)?;
@@ -93,11 +93,11 @@ fn a_load_balancer_changed_by_hand_is_put_right(scene: &Scene) {
     let file = format!("{balancer}:{CONFIG_FILE}");
     let text = docker(&["exec", &balancer, "cat", CONFIG_FILE]);
     let broken = tempfile::NamedTempFile::new().expect("a file can be made");
-    // It runs on, and leads nowhere.
+    // It keeps running and forwards nowhere.
     std::fs::write(broken.path(), "events {}\n").expect("it can be written");
     docker(&["cp", broken.path().to_str().expect("it is UTF-8"), &file]);
     docker(&["kill", "-s", "HUP", &balancer]);
-    // Whether the API is silent meanwhile is a matter of who is faster.
+    // It is undetermined whether the API fails to respond in the meantime.
     let told = format!("UpdatedFiles Updated files in container {balancer}: its configuration changed");
     eventually(60, "it is put right", || {
         let events = scene.events(&since);
@@ -109,7 +109,7 @@ fn a_load_balancer_changed_by_hand_is_put_right(scene: &Scene) {
     scene.ready("lc/c");
 }
 
-/// This node's container was started anew, and nothing was done to these others.
+/// Asserts that this node's container was restarted and these others are unchanged.
 fn restarted_alone(scene: &Scene, before: &BTreeMap<String, Seen>, node: &str, others: [&str; 2]) {
     let after = scene.picture();
     assert_eq!(after[node].id, before[node].id);
@@ -131,7 +131,7 @@ fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
     let (server, child) = (container(scene, "server-0"), scene.child("c"));
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
     let (since, before) = (now(), scene.picture());
-    // All of it: the stand-in runs the API in a process of its own.
+    // All processes: the stand-in runs the API in a process of its own.
     let processes = docker(&["top", &server, "-o", "pid"]);
     let pids: Vec<&str> = processes.lines().skip(1).map(str::trim).collect();
     suspend(&pids);
@@ -141,7 +141,7 @@ fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
     assert_eq!(said, "before", "the data of the cluster is lost");
 }
 
-/// What a kubelet can't read, it does not start with, however often: only new volumes help.
+/// A kubelet never starts with a state file that it cannot parse: only new volumes help.
 const STATE: &str = "/var/lib/kubelet/cpu_manager_state";
 
 fn one_that_is_spoilt_is_replaced(scene: &Scene) {
@@ -173,8 +173,8 @@ fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
     assert_eq!(voters.len(), 3, "{voters:?}");
 }
 
-/// The Nodes of two of three servers are NotReady, while all three agree in etcd: kubelet says so half a minute after
-/// its containerd hangs.
+/// The Nodes of two of three servers are NotReady, while all three agree in etcd: a kubelet reports that half a
+/// minute after its containerd hangs.
 fn most_of_three_that_hang_are_restarted(scene: &Scene) {
     scene.patch("lc/c", r#"{"servers": {"count": 3}, "agents": {"count": 0}}"#);
     scene.ready("lc/c");

@@ -1,4 +1,5 @@
-//! The operator's Pod may do what it does, and nothing else. People get no right to the Docker host by its installation.
+//! The operator's Pod may do what it does, and nothing else. Its installation gives users no rights on the Docker
+//! host.
 
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// All that is allowed in any namespace: resource, names of objects, verbs.
+/// All permissions in any namespace: resource, object names, verbs.
 const EVERYWHERE: [&str; 8] = [
     "configmaps [] [get list watch]",
     "events.events.k8s.io [] [create patch]",
@@ -29,14 +30,14 @@ const EVERYWHERE: [&str; 8] = [
     "secrets [] [get list watch create patch]",
 ];
 
-/// What is allowed in the operator's own namespace besides.
+/// Additional permissions in the operator's own namespace.
 const AT_HOME: &str = "leases.coordination.k8s.io [] [get create update]";
 
 fn of_the_service_account(scene: &Scene) {
     let account = format!("--as=system:serviceaccount:{SYSTEM}:localcluster-operator");
     let allowed = |namespace: &str| {
         let list = scene.k.run(&["-n", namespace, "auth", "can-i", "--list", "--no-headers", &account]);
-        // Everybody may ask what they may do, and read what names no resource: such lines begin with a blank.
+        // Everyone may query their own permissions and read non-resource URLs: such lines begin with a blank.
         let own = list.lines().filter(|l| !l.starts_with([' ', '[']) && !l.starts_with("selfsubject"));
         let mut own: Vec<String> = own
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replacen(" []", "", 1))
@@ -48,7 +49,7 @@ fn of_the_service_account(scene: &Scene) {
     let mut at_home = EVERYWHERE.to_vec();
     at_home.insert(2, AT_HOME);
     assert_eq!(allowed(SYSTEM), at_home);
-    // And it is enough: whatever was tried in this run so far was allowed.
+    // They are sufficient: no request in this run so far was forbidden.
     let log = scene.k.run(&["-n", SYSTEM, "logs", DEPLOYMENT]);
     let refused: Vec<&str> = log.lines().filter(|l| l.contains("is forbidden: User")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
@@ -71,15 +72,15 @@ fn of_the_process(_: &Scene) {
     for (key, value) in [("privileged", container), ("hostNetwork", spec), ("hostPID", spec)] {
         assert_ne!(value[key], Value::Bool(true), "{key}");
     }
-    // Of the host it has the one socket.
+    // The socket is its only access to the host.
     let volumes = spec["volumes"].as_array().cloned().unwrap_or_default();
     let paths: Vec<&Value> =
         volumes.iter().map(|v| &v["hostPath"]["path"]).filter(|p| !p.is_null()).collect();
     assert_eq!(paths, [&json!("/var/run/docker.sock")]);
 }
 
-/// Who has `edit` or `admin` of a namespace reads objects there and makes none: that is root on the Docker host, and given
-/// out by itself.
+/// Users with `edit` or `admin` of a namespace read objects there and create none: that would make them root on the
+/// Docker host.
 fn of_people(scene: &Scene) {
     let can = |who: &str, verb: &str, what: &str| {
         let who = format!("--as={who}");
@@ -89,7 +90,7 @@ fn of_people(scene: &Scene) {
         let user = format!("{}-{role}", scene.namespace);
         let (role, person) = (format!("--clusterrole={role}"), format!("--user={user}"));
         scene.run(&["create", "rolebinding", &user, &role, &person]);
-        // By aggregation, which a controller sees to.
+        // Through aggregation, by a controller.
         eventually(60, "objects can be read", || holds(can(&user, "list", "localclusters"), || user.clone()));
         for what in ["localclusters", "registries", "localclusters/scale"] {
             for verb in ["create", "update", "patch", "delete", "deletecollection"] {
@@ -97,7 +98,7 @@ fn of_people(scene: &Scene) {
             }
         }
     }
-    // It is given by one binding, and then it is enough for kubectl apply.
+    // One binding grants it, and is sufficient for kubectl apply.
     let user = format!("{}-trusted", scene.namespace);
     let person = format!("--user={user}");
     scene.run(&["create", "rolebinding", &user, "--clusterrole=localcluster-edit", &person]);

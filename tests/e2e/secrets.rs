@@ -1,4 +1,4 @@
-//! What is secret is in Secrets and in files of nodes, and nowhere that people look.
+//! Secret values are in Secrets and in files of nodes, and nowhere that users look.
 
 use crate::live::{
     DEPLOYMENT, Kubectl, SYSTEM, command, docker, docker_logs, inspect_all,
@@ -23,8 +23,8 @@ pub fn nowhere_else(scene: &Scene) {
     }
 }
 
-/// None of the secrets that any test has made for a registry so far is anywhere: not in what Docker tells of any
-/// container, be it the operator's or not, nor in its log. In containers they are in files that only root reads.
+/// No secret that any test has created for a registry so far is in Docker's data about any container, managed or not,
+/// or in its log. In containers, secrets are only in files that only root can read.
 pub fn of_registries(scene: &Scene) {
     let secrets = secrets();
     assert!(secrets.len() > 2, "no test has noted a secret: {}", secrets.len());
@@ -61,8 +61,8 @@ pub fn of_registries(scene: &Scene) {
     assert!(found > 0, "no file has any: they were not looked for in the right places");
 }
 
-/// How many of a container's files have secrets in them; each must be for root alone. What K3s makes of its registries
-/// file, containerd's own configuration, is K3s's to protect.
+/// Returns how many of a container's files contain secrets, and asserts that only root can read each of them.
+/// Leaves out containerd's configuration, which K3s generates from its registries file and has to protect.
 fn only_root_reads(container: &str, secrets: &[(String, String)]) -> usize {
     let patterns: Vec<&str> = secrets.iter().map(|(_, secret)| secret.as_str()).collect();
     let not = [
@@ -80,7 +80,7 @@ fn only_root_reads(container: &str, secrets: &[(String, String)]) -> usize {
          | while read f; do stat -c '%a %U %n' \"$f\"; done; rm /tmp/e2e-patterns"
     );
     let args = ["--host", &world("DOCKER_HOST"), "exec", "-i", container, "sh", "-c", &script];
-    // A load balancer of the operator's may be of an image without a shell, and has none of these.
+    // The image of a load balancer may have no shell, and has none of these files.
     let Ok(found) = command("docker", &args, &patterns.join("\n")) else { return 0 };
     for line in found.lines() {
         assert!(line.starts_with("600 root ") || line.starts_with("400 root "), "{container}: {line}");
@@ -88,7 +88,7 @@ fn only_root_reads(container: &str, secrets: &[(String, String)]) -> usize {
     found.lines().count()
 }
 
-/// Everything that can be read without the right to read Secrets.
+/// Returns everything that can be read without the right to read Secrets.
 pub fn places(scene: &Scene) -> Vec<(&'static str, String)> {
     let management = Kubectl::management();
     let containers: Vec<String> = scene.containers().iter().map(ToString::to_string).collect();

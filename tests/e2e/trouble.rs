@@ -1,4 +1,4 @@
-//! Bad input and bad luck: each has a condition that says what to do, and heals by itself when the cause goes.
+//! Invalid specs and faults: each has a condition that says what to do, and recovers when the cause is gone.
 
 use std::net::TcpListener;
 
@@ -36,7 +36,7 @@ fn setup() -> Scene {
     Scene::new("bad")
 }
 
-/// A cluster whose nodes are containers that only wait: enough for everything that fails before K3s matters.
+/// Returns a cluster whose nodes are containers that only wait, for everything that fails before K3s runs.
 pub fn idle_cluster(more: &str) -> String {
     format!("{{image: \"{}\", servers: {{count: 1}}, agents: {{count: 0}}, {more}}}", idle_image())
 }
@@ -53,7 +53,7 @@ pub fn delete(scene: &Scene, object: &str) {
     scene.run(&["delete", object, "--timeout=120s"]);
 }
 
-/// The object waits for a person and says so.
+/// Asserts that the object is Stalled with this reason and message.
 fn stalls(scene: &Scene, object: &str, reason: &str, words: &str) {
     let message = scene.reason(object, "Ready", reason);
     assert!(message.contains(words), "{message}");
@@ -74,7 +74,7 @@ fn image_unknown(scene: &Scene) {
     scene.apply("LocalCluster", "image", &spec);
     let message = scene.reason("lc/image", "Ready", "ImagePullFailed");
     assert!(message.contains(image), "{message}");
-    // Nobody answers there, which may end without anybody doing anything.
+    // Nothing responds there, which may pass without intervention.
     becomes_true(scene, "lc/image", "Reconciling");
     for (place, text) in secrets::places(scene) {
         assert!(!text.contains(PASSWORD), "the pull secret's password is in {place}");

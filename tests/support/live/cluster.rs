@@ -1,13 +1,13 @@
-//! A scene's cluster `c` and its registry `r`, as all tests of whole clusters have them.
+//! The cluster `c` and the registry `r` of a scene, which all tests of whole clusters share.
 
 use super::{Kubectl, docker, eventually, holds, scene::Scene, try_docker, world};
 
-/// The name of a container of the cluster.
+/// Returns the name of a container of the cluster.
 pub fn container(scene: &Scene, short: &str) -> String {
     format!("{}-{short}", scene.network("c"))
 }
 
-/// Pushes a small web server to the registry, and answers its name there.
+/// Pushes a small web server to the registry and returns its name there.
 pub fn push(scene: &Scene, name: &str) -> String {
     let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
     let image = format!("{host}/e2e/{name}:1");
@@ -18,7 +18,7 @@ pub fn push(scene: &Scene, name: &str) -> String {
     image
 }
 
-/// Whether a cluster has this many Nodes, all Ready and of this version.
+/// Returns an error unless a cluster has this many Nodes, all Ready and with this version.
 pub fn nodes_are_ready(child: &Kubectl, count: usize, version: &str) -> Result<(), String> {
     let list = child.json(&["nodes"])?;
     let nodes = list["items"].as_array().cloned().unwrap_or_default();
@@ -34,10 +34,10 @@ pub fn nodes_are_ready(child: &Kubectl, count: usize, version: &str) -> Result<(
     Ok(())
 }
 
-/// Removes a container and its volumes, as if its disk had died.
+/// Removes a container and its volumes, like the loss of its disk.
 pub fn lose(name: &str) {
     let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={name}-")]);
-    // The operator is as fast as it can be: it may have made a new container before the volumes are gone.
+    // The operator may have created a new container before the volumes are removed.
     eventually(30, "the volumes are gone", || {
         try_docker(&["rm", "-f", name])?;
         try_docker(&[&["volume", "rm", "-f"], &volumes.lines().collect::<Vec<_>>()[..]].concat())

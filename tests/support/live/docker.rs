@@ -1,4 +1,4 @@
-//! A corner of the real Docker Engine that cleans up after itself.
+//! A part of the real Docker Engine that is cleaned up after each test.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use localcluster_operator::{
     },
 };
 
-/// The engine and a prefix for the names of all that one test makes there.
+/// The engine, and a prefix for the names of everything that a test creates there.
 pub struct World {
     pub engine: BollardEngine,
     prefix: String,
@@ -30,12 +30,12 @@ impl World {
         Self { engine, prefix: format!("lco-live-{}-{test}-", std::process::id()) }
     }
 
-    /// The name of a thing of this test.
+    /// Returns the name of an object of this test.
     pub fn name(&self, thing: &str) -> String {
         format!("{}{thing}", self.prefix)
     }
 
-    /// A network on the next /24 that is free, and its id.
+    /// Creates a network on the next free /24 and returns it with its ID.
     pub async fn network(&self, thing: &str) -> (NetworkSpec, String) {
         static NEXT: AtomicU8 = AtomicU8::new(0);
         let start = std::process::id() as u8;
@@ -68,7 +68,7 @@ impl World {
         spec.name
     }
 
-    /// A container that waits to be stopped, and goes at once when it is.
+    /// Returns a container that waits until it is stopped, and then exits at once.
     pub fn spec(&self, thing: &str) -> ContainerSpec {
         let script =
             "trap 'exit 7' TERM; trap 'echo hangup' HUP; echo ready; while :; do sleep 1 & wait $!; done";
@@ -97,7 +97,7 @@ impl World {
 }
 
 impl Drop for World {
-    /// By the command line, which works in a panic too.
+    /// Uses the command line, which also works during a panic.
     fn drop(&mut self) {
         for (list, remove) in [
             (&["ps", "-aq", "--no-trunc"][..], &["rm", "-fv"][..]),
@@ -112,31 +112,31 @@ impl Drop for World {
     }
 }
 
-/// A small image with a shell that is on the engine.
+/// Returns a small image with a shell that exists on the engine.
 pub fn image() -> String {
     std::env::var("WORLD_BUSYBOX_IMAGE").unwrap_or_else(|_| "standin/busybox:1.35".into())
 }
 
-/// What the docker command line prints.
+/// Returns the output of the docker command line.
 pub fn docker(args: &[&str]) -> String {
     let out = Command::new("docker").args(args).output().expect("the docker command line is there");
     assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
-/// A listener on a host port that nobody else has.
+/// Returns a listener on a free host port.
 pub fn listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind(("0.0.0.0", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-/// The publication of a host port as port 80 of a container.
+/// Returns a port binding from a host port to port 80 of a container.
 pub fn publish(host_port: u16) -> Vec<PortBinding> {
     vec![PortBinding { host_ip: "0.0.0.0".into(), host_port, port: 80, protocol: "tcp".into() }]
 }
 
-/// The address `last` of the subnet of a test's network.
+/// Returns the address `last` of the subnet of a test's network.
 pub fn pin(network: &NetworkSpec, last: u8) -> Option<Ipv4Addr> {
     let [a, b, c, _] = network.subnet.network().octets();
     Some(Ipv4Addr::new(a, b, c, last))

@@ -1,5 +1,5 @@
-//! Runs the tests one after the other, in groups that share a scene: a cluster takes half a minute to make, and there
-//! are two cores. libtest has no place for what many tests share and one teardown proves.
+//! Runs the tests one after the other, in groups that share a scene: creating a cluster takes half a minute, and
+//! there are two cores. libtest supports neither a fixture that tests share nor a teardown that checks them.
 
 use std::{
     env,
@@ -17,14 +17,14 @@ pub type Test = (&'static str, fn(&Scene));
 /// Tests that share a scene.
 pub struct Group {
     pub name: &'static str,
-    /// Makes what the tests need.
+    /// Creates what the tests need.
     pub setup: fn() -> Scene,
-    /// In this order. Each leaves the scene as it found it, so that any of them can be run alone.
+    /// The tests, in this order. Each restores the scene, so that each of them can also run alone.
     pub tests: &'static [Test],
 }
 
-/// Runs the tests whose `group::name` contains one of the arguments, or all. Those of `alone` measure how fast something
-/// is: no test of another run of this program runs at the same time. Those of `long` run with E2E_ALL or by their name.
+/// Runs the tests with a `group::name` that contains one of the arguments, or all. While a test of `alone` measures
+/// durations, no test of another run of this program runs. Tests of `long` only run with E2E_ALL or by name.
 pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
     let names = || groups.iter().flat_map(|g| g.tests.iter().map(|(test, _)| format!("{}::{test}", g.name)));
     alone.iter().chain(long).for_each(|name| assert!(names().any(|n| n == *name), "there is no {name}"));
@@ -54,7 +54,8 @@ pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
             outcome.run(&full("setup"), || scene = Some((group.setup)()), || {});
         }
         let Some(scene) = scene else { continue };
-        // Until a room is empty takes a test of the others, so that it is kept for the next one that wants it.
+        // Waiting for an empty room can take as long as another run's test, so the room is kept for the next test
+        // that needs it.
         let mut room: Option<Room> = None;
         for (test, run) in tests {
             let name = full(test);
@@ -77,20 +78,20 @@ pub fn main(groups: &[Group], alone: &[&str], long: &[&str]) -> ExitCode {
     if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether the tests are run at their full length.
+/// Reports whether the tests run at full length.
 pub fn all() -> bool {
     env::var_os("E2E_ALL").is_some()
 }
 
-/// How long something may take that takes no longer than this on a machine that has nothing else to do, as it has with
-/// E2E_ALL. For a machine like that all others wait, two fifths of their time when the minutes of `ha` want it too.
+/// Returns the limit for something that takes at most `quiet` on an idle machine, as with E2E_ALL. On a busy machine
+/// it is twice that: an idle machine would cost two fifths of the time of all tests.
 pub fn within(quiet: Duration) -> Duration {
     if all() { quiet } else { 2 * quiet }
 }
 
-/// The machine, which runs of this program share by locks on files that go with the process.
+/// The machine. Runs of this program share it through locks on files, which end with the process.
 struct Room {
-    /// Held by whoever runs alone or waits for that, so that those who share can't keep it out for ever.
+    /// Held by a run that is alone or waits for that, so that runs that share the machine cannot starve it.
     door: Option<File>,
     _room: File,
 }

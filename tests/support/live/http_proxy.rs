@@ -1,4 +1,4 @@
-//! A proxy as companies have one: it notes whatever it is asked for, and goes to a few places only.
+//! An HTTP proxy like those of companies: it records all requests, and connects only to a few hosts.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-/// Listens on all addresses of this machine, for as long as the tests run.
+/// A proxy that listens on all addresses of this machine while the tests run.
 pub struct HttpProxy {
     /// Its port.
     pub port: u16,
@@ -16,7 +16,7 @@ pub struct HttpProxy {
 }
 
 impl HttpProxy {
-    /// One that leads to these places outside (`host:port`), each to a port of this machine.
+    /// Starts a proxy that connects these outside hosts (`host:port`) to a port of this machine each.
     pub fn start(places: &[(&str, u16)]) -> Self {
         let listener = TcpListener::bind(("0.0.0.0", 0)).expect("a port is free");
         let port = listener.local_addr().expect("it listens").port();
@@ -27,20 +27,20 @@ impl HttpProxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (log, places) = (log.clone(), places.clone());
-                // A client that goes away is no news.
+                // A client may disconnect.
                 thread::spawn(move || drop(serve(client, &log, &places)));
             }
         });
         Self { port, asked }
     }
 
-    /// What it was asked for so far: hosts with their ports.
+    /// Returns the hosts and ports of all requests so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// One request for each connection.
+/// Serves one request of a connection.
 fn serve(client: TcpStream, log: &Mutex<Vec<String>>, places: &BTreeMap<String, u16>) -> io::Result<()> {
     let mut from = BufReader::new(client.try_clone()?);
     let mut first = String::new();
@@ -80,7 +80,7 @@ fn serve(client: TcpStream, log: &Mutex<Vec<String>>, places: &BTreeMap<String, 
         let _ = back.shutdown(Shutdown::Both);
         done
     });
-    // Until the client has no more to say, or has its answer.
+    // Until the client has sent everything, or has its response.
     let _ = io::copy(&mut from, &mut server);
     let _ = server.shutdown(Shutdown::Write);
     drop(answers.join());

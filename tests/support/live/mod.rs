@@ -1,4 +1,4 @@
-//! The test world as a person meets it: kubectl, docker, and the management cluster that `tests/world/world` made.
+//! The test world as users see it: kubectl, docker, and the management cluster that `tests/world/world` created.
 
 // Every test binary compiles all of it and uses its own part.
 #![allow(dead_code)]
@@ -31,17 +31,17 @@ use std::{
 
 use serde_json::Value;
 
-/// How often a condition is asked for that nothing tells of. Less often later: a kubectl or docker each time is up to
-/// half a core, which the clusters lack that are waited for.
+/// Interval of polling a condition that no watch reports. It grows, because each call of kubectl or docker takes up
+/// to half a core, which the awaited clusters need.
 const POLL: Duration = Duration::from_millis(200);
 const POLL_LATER: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(5);
-/// Where the operator runs in the management cluster.
+/// Namespace of the operator in the management cluster.
 pub const SYSTEM: &str = "localcluster-system";
-/// The operator's Deployment.
+/// Deployment of the operator.
 pub const DEPLOYMENT: &str = "deployment/localcluster-operator";
 
-/// A setting that `world with` exports.
+/// Returns a setting that `world with` exports.
 pub fn world(name: &str) -> String {
     env::var(format!("WORLD_{name}")).unwrap_or_else(|_| {
         panic!(
@@ -51,7 +51,7 @@ pub fn world(name: &str) -> String {
     })
 }
 
-/// The label value that marks all that this management cluster's operator makes in Docker.
+/// Returns the value of the label on everything that this management cluster's operator creates in Docker.
 pub fn manager() -> &'static str {
     static MANAGER: OnceLock<String> = OnceLock::new();
     MANAGER.get_or_init(|| {
@@ -59,7 +59,7 @@ pub fn manager() -> &'static str {
     })
 }
 
-/// Runs a command; what it prints, or what it complains about.
+/// Runs a command and returns its output; fails with its error output.
 pub fn command(program: &str, args: &[&str], input: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(args)
@@ -68,7 +68,7 @@ pub fn command(program: &str, args: &[&str], input: &str) -> Result<String, Stri
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("{program}: {e}"))?;
-    // It may end without reading.
+    // It may exit without reading.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let out = child.wait_with_output().map_err(|e| format!("{program}: {e}"))?;
     let text = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
@@ -80,38 +80,38 @@ pub fn command(program: &str, args: &[&str], input: &str) -> Result<String, Stri
     }
 }
 
-/// The docker command line; its failure fails the test.
+/// Runs the docker command line; a failure fails the test.
 pub fn docker(args: &[&str]) -> String {
     try_docker(args).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The docker command line.
+/// Runs the docker command line.
 pub fn try_docker(args: &[&str]) -> Result<String, String> {
     let host = world("DOCKER_HOST");
     command("docker", &[&["--host", &host], args].concat(), "")
 }
 
-/// What a container has printed.
+/// Returns the log of a container.
 pub fn docker_logs(name: &str) -> String {
     let out = Command::new("docker").args(["--host", &world("DOCKER_HOST"), "logs", name]).output();
     out.map(|o| format!("{}{}", String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr)))
         .unwrap_or_default()
 }
 
-/// `docker inspect` of what is there.
+/// Returns `docker inspect` of an object; `None` if it does not exist.
 pub fn inspect(name: &str) -> Option<Value> {
     let text = try_docker(&["container", "inspect", name]).ok()?;
     serde_json::from_str::<Vec<Value>>(&text).ok()?.into_iter().next()
 }
 
-/// The IDs of all that the engine has of a kind; the names of volumes.
+/// Returns the IDs of all objects of a kind on the engine; of volumes, the names.
 pub fn ids(kind: &str) -> Vec<String> {
     let list = if kind == "container" { vec!["ps", "-aq"] } else { vec![kind, "ls", "-q"] };
     docker(&list).lines().map(str::to_owned).collect()
 }
 
-/// `docker inspect` of all that the engine has of a kind. What goes meanwhile, as other tests share the engine, is left
-/// out; any other failure fails the test.
+/// Returns `docker inspect` of all objects of a kind on the engine. Leaves out objects that are removed meanwhile,
+/// since other tests share the engine; any other failure fails the test.
 pub fn inspect_all(kind: &str) -> String {
     let of = |id: &str| match try_docker(&[kind, "inspect", id]) {
         Ok(text) => text,
@@ -123,59 +123,59 @@ pub fn inspect_all(kind: &str) -> String {
     ids(kind).iter().map(|id| of(id)).collect::<Vec<_>>().join("\n")
 }
 
-/// kubectl with one kubeconfig.
+/// kubectl with a kubeconfig.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     kubeconfig: PathBuf,
 }
 
 impl Kubectl {
-    /// For the management cluster.
+    /// Creates a kubectl for the management cluster.
     pub fn management() -> Self {
         Self { kubeconfig: world("KUBECONFIG").into() }
     }
 
-    /// With this kubeconfig.
+    /// Creates a kubectl with this kubeconfig.
     pub fn new(kubeconfig: PathBuf) -> Self {
         Self { kubeconfig }
     }
 
-    /// Runs it; its failure fails the test.
+    /// Runs kubectl; a failure fails the test.
     pub fn run(&self, args: &[&str]) -> String {
         self.attempt(args).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Runs it.
+    /// Runs kubectl.
     pub fn attempt(&self, args: &[&str]) -> Result<String, String> {
         self.input(args, "")
     }
 
-    /// `kubectl apply` of this.
+    /// Runs `kubectl apply` with this YAML.
     pub fn apply(&self, yaml: &str) -> String {
-        // What begins with a brace is taken for JSON.
+        // Input that begins with a brace is parsed as JSON.
         self.input(&["apply", "-f", "-"], &format!("---\n{yaml}")).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
     }
 
-    /// Runs it with something to read.
+    /// Runs kubectl with input.
     pub fn input(&self, args: &[&str], input: &str) -> Result<String, String> {
         let path = self.kubeconfig.to_str().expect("the path is UTF-8");
         command("kubectl", &[&["--kubeconfig", path], args].concat(), input)
     }
 
-    /// `kubectl get … -o json`.
+    /// Runs `kubectl get … -o json`.
     pub fn json(&self, args: &[&str]) -> Result<Value, String> {
         let text = self.attempt(&[&["get", "-o", "json"], args].concat())?;
         serde_json::from_str(&text).map_err(|e| format!("{args:?}: {e}"))
     }
 }
 
-/// Lets time pass. There is no async runtime in these tests that it could block.
+/// Blocks for a time. These tests have no async runtime that it could block.
 #[allow(clippy::disallowed_methods)]
 pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Asks until the answer is there; at the end of the time, the last reason why not fails the test.
+/// Polls until the result is `Ok`; after the time limit, the last error fails the test.
 pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
@@ -189,26 +189,26 @@ pub fn eventually<T>(seconds: u64, what: &str, mut ask: impl FnMut() -> Result<T
     }
 }
 
-/// `Ok` when it holds.
+/// Returns `Ok` if the condition holds.
 pub fn holds(condition: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if condition { Ok(()) } else { Err(why()) }
 }
 
-/// The body of an HTTP answer from a port of this machine.
+/// Returns the body of an HTTP response from a port of this machine.
 pub fn http_get(port: u64, path: &str) -> Result<String, String> {
     let answer = http("GET", port, path, "")?;
     holds(answer.status == 200, || format!("port {port}: {}", answer.head))?;
     Ok(answer.body.trim().to_owned())
 }
 
-/// What a port of this machine answered.
+/// A response from a port of this machine.
 pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-/// A request to a port of this machine, with further lines of its head.
+/// Sends a request with additional headers to a port of this machine.
 pub fn http(method: &str, port: u64, path: &str, head: &str) -> Result<Answer, String> {
     let addr = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).map_err(|e| e.to_string())?));
     let limit = Duration::from_secs(2);
@@ -226,8 +226,8 @@ pub fn http(method: &str, port: u64, path: &str, head: &str) -> Result<Answer, S
     Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// A port of this machine that nobody has at this moment, and nobody gets unless it asks for this one: the operator gives
-/// those from 20000 on, and the kernel those from 32768 on to whoever connects to something.
+/// Returns a free port of this machine that is only allocated on request: the operator allocates ports from 20000 on,
+/// and the kernel allocates those from 32768 on to connections.
 pub fn free_port() -> u16 {
     const PORTS: Range<u32> = 17_000..20_000;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
@@ -241,7 +241,7 @@ pub fn free_port() -> u16 {
         .expect("a port is free")
 }
 
-/// Has the operator of the newest image run in the management cluster, by what deploy/ holds. Once.
+/// Installs the operator with the newest image in the management cluster through deploy/, once.
 pub fn install() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
@@ -251,24 +251,24 @@ pub fn install() {
     });
 }
 
-/// A file for this run, which `world down` may take with it.
+/// Returns the path of a file of this run, which `world down` may remove.
 pub fn scratch(name: &str) -> PathBuf {
     shared_file(&format!("e2e-{}-{name}", std::process::id()))
 }
 
-/// A file that all runs of the tests in this checkout share.
+/// Returns the path of a file that all test runs of this checkout share.
 pub fn shared_file(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(dir).expect("cargo's directory for temporary files can be made");
     dir.join(name)
 }
 
-/// The time of the Docker engine, in a form that `docker events` and Kubernetes understand.
+/// Returns the time of the Docker engine in a format that `docker events` and Kubernetes parse.
 pub fn now() -> String {
     docker(&["info", "-f", "{{.SystemTime}}"])
 }
 
-/// An image whose containers start at once and do nothing: for tests that are about containers and not about K3s.
+/// Returns an image with containers that start at once and do nothing, for tests of containers without K3s.
 pub fn idle_image() -> &'static str {
     const NAME: &str = "localhost/e2e-idle:1";
     static DONE: OnceLock<()> = OnceLock::new();
@@ -281,36 +281,36 @@ pub fn idle_image() -> &'static str {
     NAME
 }
 
-/// Something in Docker that is not the operator's, for as long as this lives.
+/// A Docker object that the operator does not manage. Removed on drop.
 pub struct Foreign {
     kind: &'static str,
     name: String,
 }
 
 impl Foreign {
-    /// Made by `docker KIND create ARGS`, of which the last one is its name.
+    /// Creates an object with `docker KIND create ARGS`; the last argument is its name.
     pub fn create(kind: &'static str, args: &[&str], name: &str) -> Self {
         docker(&[&[kind, "create"], args, &[name]].concat());
         Self { kind, name: name.to_owned() }
     }
 
-    /// A container that waits, made with these arguments of `docker run`.
+    /// Creates a container that waits, with these arguments of `docker run`.
     pub fn container(args: &[&str], name: &str) -> Self {
         Self::of_image(idle_image(), args, name)
     }
 
-    /// A container of this image, made with these arguments of `docker run`.
+    /// Creates a container of this image, with these arguments of `docker run`.
     pub fn of_image(image: &str, args: &[&str], name: &str) -> Self {
         Self::program(image, args, name, &[])
     }
 
-    /// A container of this image that runs this, made with these arguments of `docker run`.
+    /// Creates a container of this image that runs this command, with these arguments of `docker run`.
     pub fn program(image: &str, args: &[&str], name: &str, command: &[&str]) -> Self {
         docker(&[&["run", "-d", "--name", name], args, &[image], command].concat());
         Self { kind: "container", name: name.to_owned() }
     }
 
-    /// What tells whether somebody touched it.
+    /// Returns its state, which changes when anything modifies it.
     pub fn state(&self) -> String {
         let format = if self.kind == "container" {
             "{{.Id}} {{.State.StartedAt}} {{.State.Status}}"

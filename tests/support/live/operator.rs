@@ -1,4 +1,5 @@
-//! The operator as a process of this machine, in place of the Pod, so that it can be killed and its Docker cut off.
+//! The operator as a process of this machine in place of the Pod, so that tests can kill it and disconnect it from
+//! Docker.
 
 use std::{
     fs::{self, File},
@@ -12,10 +13,10 @@ use std::{
 
 use super::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, scratch, world};
 
-/// The process that is to be killed, where there is one.
+/// The process to kill, if it runs.
 pub type Victim = Arc<Mutex<Option<Child>>>;
 
-/// Keeps the Pod away. Dropped, it comes back.
+/// Replaces the Pod, which is restored on drop.
 pub struct Operator {
     docker_host: String,
     args: Vec<String>,
@@ -24,7 +25,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Takes the Pod's place, with Docker reached by `docker_host`. Nothing runs yet.
+    /// Scales the Pod down, with `docker_host` as the Docker engine of the process. Does not start the process yet.
     pub fn new(docker_host: &str, args: &[&str], victim: Victim) -> Self {
         let k = Kubectl::management();
         k.run(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
@@ -38,7 +39,7 @@ impl Operator {
         Self { docker_host: docker_host.to_owned(), args, victim, log }
     }
 
-    /// Starts it.
+    /// Starts the process.
     pub fn start(&self) {
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be written");
         let child = Command::new(env!("CARGO_BIN_EXE_localcluster-operator"))
@@ -47,7 +48,7 @@ impl Operator {
             .env_remove("NODE_NAME")
             .env_remove("HOST_IP")
             .env("KUBECONFIG", world("KUBECONFIG"))
-            // By this it is the same one after each start, as a Pod's container is.
+            // Gives it the same identity at each start, as a Pod's container has.
             .env("HOSTNAME", "e2e-process")
             .env("POD_NAMESPACE", SYSTEM)
             .env("LOCALCLUSTER_HTTP_LISTEN", "127.0.0.1:0")
@@ -64,18 +65,18 @@ impl Operator {
         *self.victim.lock().unwrap() = Some(child);
     }
 
-    /// Kills it as the kernel does when memory runs out; whether it still ran.
+    /// Kills it with SIGKILL, as the kernel does when memory runs out. Reports whether it was running.
     pub fn kill(&self) -> bool {
         kill(&self.victim)
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
-/// SIGKILL; whether there was a process.
+/// Sends SIGKILL and reports whether there was a process.
 pub fn kill(victim: &Victim) -> bool {
     let Some(mut child) = victim.lock().unwrap_or_else(|e| e.into_inner()).take() else { return false };
     let _ = child.kill();
@@ -92,7 +93,7 @@ impl Drop for Operator {
             eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
         let k = Kubectl::management();
-        // What held the Lease is gone, and nobody need wait for its end.
+        // The holder of the Lease has exited, so its expiry need not be awaited.
         let _ = k.attempt(&["-n", SYSTEM, "delete", "lease", "localcluster-operator"]);
         let _ = k.attempt(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=1"]);
         let _ = k.attempt(&["-n", SYSTEM, "rollout", "status", DEPLOYMENT, "--timeout=60s"]);

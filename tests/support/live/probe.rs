@@ -1,4 +1,4 @@
-//! Whether a cluster's API answers while something is done to it.
+//! Probes of a cluster's API while something is done to the cluster.
 
 use std::{
     collections::BTreeSet,
@@ -15,22 +15,23 @@ use kube::{
 };
 use tokio::{runtime, task::JoinSet, time};
 
-/// How often it is asked.
+/// Interval of the probes.
 const EVERY: Duration = Duration::from_millis(200);
-/// How long an answer may take.
+/// Timeout of a probe.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// What came of the questions.
+/// Results of the probes.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     pub asked: usize,
     pub failed: usize,
-    /// From the first question of a row that were not answered to the next one that was.
+    /// The longest time from the first of several failed probes to the next successful one.
     pub longest: Duration,
 }
 
-/// Does something while the API of this kubeconfig is asked whether it is ready, five times a second whatever became of
-/// the questions before, each time by a new connection. Not by kubectl: five processes a second are a load of their own.
+/// Runs `act` while it probes the readiness of the API of this kubeconfig five times a second, regardless of earlier
+/// probes, each time through a new connection. kubectl would start five processes a second, which are a load of their
+/// own.
 pub fn probed(kubeconfig: &str, act: impl FnOnce()) -> Answers {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -90,7 +91,7 @@ fn tell(answers: &[(Duration, Result<(), String>)]) -> Answers {
             Err(error) => {
                 told.failed += 1;
                 since.get_or_insert(*at);
-                // An API server that is not ready tells of each of its parts.
+                // The response of an API server that is not ready lists its checks.
                 why.insert(error.chars().take(80).collect::<String>());
             }
         }

@@ -1,4 +1,4 @@
-//! Stands between the operator and Docker: counts what it asks for, kills it at a call, or lets nothing through.
+//! A proxy between the operator and Docker: it counts calls, kills the operator at a call, or refuses connections.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,17 +30,17 @@ use super::{
 /// When the operator is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kill {
-    /// Before Docker hears of the call.
+    /// Before Docker receives the call.
     Before,
-    /// After Docker did it and before the answer.
+    /// After Docker carried it out and before the response.
     After,
 }
 
-/// A socket that leads to Docker's.
+/// A socket that forwards to Docker's.
 pub struct Proxy {
     socket: PathBuf,
     shared: Arc<Shared>,
-    /// All connections; `None` while Docker is away.
+    /// All connections; `None` while Docker is unreachable.
     runtime: Option<Runtime>,
 }
 
@@ -56,7 +56,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// An open one.
+    /// Creates an open proxy.
     pub fn new(victim: Victim) -> Self {
         let upstream = world("DOCKER_HOST").strip_prefix("unix://").expect("Docker is local").into();
         let shared = Arc::new(Shared {
@@ -72,12 +72,12 @@ impl Proxy {
         proxy
     }
 
-    /// As the operator is told of it.
+    /// Returns its address, in the form of the operator's setting.
     pub fn docker_host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Docker is back.
+    /// Makes Docker reachable again.
     pub fn open(&mut self) {
         let runtime = Runtime::new().expect("there are threads");
         let app = Router::new().fallback(forward).with_state(self.shared.clone());
@@ -88,31 +88,31 @@ impl Proxy {
         self.runtime = Some(runtime);
     }
 
-    /// Docker is away: all connections break, and new ones are refused.
+    /// Makes Docker unreachable: closes all connections and refuses new ones.
     pub fn close(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 
-    /// How many calls there were so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
-    /// Has the operator killed at its `number`th change from now on, counted from 1.
+    /// Kills the operator at its `number`th change from now on, counted from 1.
     pub fn arm(&self, number: usize, when: Kill) {
         self.shared.changes.store(0, Ordering::SeqCst);
         self.shared.told.lock().unwrap().clear();
         *self.shared.kill.lock().unwrap() = Some((number, when));
     }
 
-    /// Whether the operator is still to be killed.
+    /// Reports whether the kill is still pending.
     pub fn is_armed(&self) -> bool {
         self.shared.kill.lock().unwrap().is_some()
     }
 
-    /// No more killing. What was asked for since the last `arm`.
+    /// Cancels the kill, and returns the changes since the last `arm`.
     pub fn disarm(&self) -> Vec<String> {
         *self.shared.kill.lock().unwrap() = None;
         std::mem::take(&mut self.shared.told.lock().unwrap())
@@ -127,7 +127,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    /// Whether the operator is to be killed at this change.
+    /// Reports whether the operator is killed at this change.
     fn strikes(&self, number: usize, when: Kill) -> bool {
         let mut kill = self.kill.lock().unwrap();
         if *kill == Some((number, when)) {
@@ -159,7 +159,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     answer
 }
 
-/// One connection for each call: what broke one must not break another.
+/// Uses one connection for each call: a broken one must not affect another call.
 async fn ask(upstream: &Path, request: Request) -> Result<Response, String> {
     let stream = UnixStream::connect(upstream).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) =

@@ -1,4 +1,4 @@
-//! Pulling images in clusters: by Pods, and by a node's containerd alone where time is measured.
+//! Pulls of images in clusters: by Pods, and by a node's containerd alone to measure durations.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -8,19 +8,19 @@ use std::{
 
 use super::{Kubectl, docker, eventually, holds, pause, scene::Scene, try_docker};
 
-/// How soon a change of registries takes effect in a running cluster at the latest. Two seconds are promised, and what
-/// is measured is printed; here there is room for a machine that has other things to do.
+/// Time within which a change of registries takes effect in a running cluster. The documented value is two seconds,
+/// and the measured value is printed; this limit has room for a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// The folder of containerd's files, one for each registry.
+/// Directory of containerd's files, one for each registry.
 const CERTS_D: &str = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
 
-/// The name of a node's container, and of its Node.
+/// Returns the name of a node's container and Node.
 pub fn node(scene: &Scene, cluster: &str, short: &str) -> String {
     format!("{}-{short}", scene.network(cluster))
 }
 
-/// The name of a cluster's Docker network.
+/// Returns the name of a cluster's Docker network.
 pub fn network(scene: &Scene, cluster: &str) -> String {
     scene.network(cluster)
 }
@@ -35,14 +35,14 @@ fn start(child: &Kubectl, image: &str, node: &str) -> String {
     name
 }
 
-/// What the Events of a Pod tell.
+/// Returns the messages of a Pod's Events.
 fn told(child: &Kubectl, pod: &str) -> String {
     let field = format!("--field-selector=involvedObject.name={pod}");
     let path = r#"jsonpath={range .items[*]}{.reason} {.message}{"\n"}{end}"#;
     child.attempt(&["get", "events", &field, "-o", path]).unwrap_or_else(|e| e)
 }
 
-/// Runs a Pod of an image on a node, which pulls it anew.
+/// Runs a Pod with an image on a node, and pulls it again.
 pub fn pulls(child: &Kubectl, image: &str, node: &str) {
     let pod = start(child, image, node);
     let waited = child.attempt(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=90s"]);
@@ -50,7 +50,7 @@ pub fn pulls(child: &Kubectl, image: &str, node: &str) {
     child.run(&["delete", "pod", &pod, "--wait=false"]);
 }
 
-/// Has a Pod of an image fail on a node, and answers the reason that its Events give.
+/// Runs a Pod whose image cannot be pulled on a node, and returns the reason from its Events.
 pub fn fails(child: &Kubectl, image: &str, node: &str) -> String {
     let pod = start(child, image, node);
     let why = eventually(90, &format!("the Pod of {image} fails"), || {
@@ -62,21 +62,21 @@ pub fn fails(child: &Kubectl, image: &str, node: &str) -> String {
     why
 }
 
-/// Pulls an image on a node without Kubernetes, by the files that its containerd goes by.
+/// Pulls an image on a node without Kubernetes, with the configuration of its containerd.
 pub fn node_pulls(node: &str, image: &str) -> Result<(), String> {
     let ctr = ["ctr", "-a", "/run/k3s/containerd/containerd.sock", "-n", "e2e", "images"];
     let pull = ["pull", "--hosts-dir", CERTS_D, image];
     try_docker(&[&["exec", node], &ctr[..], &pull[..]].concat()).map(drop)
 }
 
-/// Waits until all nodes can pull an image, or no longer can, and fails if that was not so soon after `since`. A pull
-/// that was begun later than [`SOON`] has to be right. Where it can't, it must fail at once: names that nobody knows are looked
-/// for in vain for seconds.
+/// Waits until all nodes can pull an image, or no longer can. Fails if a pull that began later than [`SOON`] after
+/// `since` had another result. A pull that cannot succeed must fail at once, so its host must resolve: resolving
+/// an unknown name takes seconds.
 pub fn soon(since: Instant, nodes: &[String], image: &str, can: bool) {
     let told = |node: &String| loop {
         let begun = since.elapsed();
         let answer = node_pulls(node, image);
-        // A pull that works takes a second or two itself: what counts is that none begun after that time is wrong.
+        // A successful pull takes a second or two itself: the time of its begin is decisive.
         if answer.is_ok() == can || begun > SOON {
             return (begun, answer);
         }
@@ -92,14 +92,14 @@ pub fn soon(since: Instant, nodes: &[String], image: &str, can: bool) {
     }
 }
 
-/// All files of a node that tell its containerd where to pull, with their modes.
+/// Returns all files of a node that configure where its containerd pulls from, with their modes.
 pub fn hosts_files(node: &str) -> String {
     let script =
         format!("cd {CERTS_D} && find . -type f | sort | while read f; do stat -c '%a %n' $f; cat $f; done");
     docker(&["exec", node, "sh", "-c", &script])
 }
 
-/// K3s's registries file on a node, as it is read.
+/// Returns the parsed registries file of K3s on a node.
 pub fn registries_file(node: &str) -> serde_json::Value {
     let text = docker(&["exec", node, "cat", "/etc/rancher/k3s/registries.yaml"]);
     serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))

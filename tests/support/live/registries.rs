@@ -1,5 +1,5 @@
-//! Registries that are not the operator's, with certificates, passwords and a token server: what companies have, of
-//! the same software. And every secret that tests make for them, to be looked for in the end.
+//! Registries that the operator does not manage, with certificates, passwords and a token server, of the same
+//! software that companies run. Also records every secret that tests create for them, for the search at the end.
 
 use std::{
     fs,
@@ -17,10 +17,10 @@ use super::{
     Foreign, command, docker, docker_logs, eventually, free_port, holds, http, scratch, try_docker, world,
 };
 
-/// What must be nowhere but in Secrets and in files that only root reads, each with what it is.
+/// Secrets that may only be in Secrets and in files that only root can read, each with a description.
 static SECRETS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// Notes a secret.
+/// Records a secret.
 pub fn note(what: &str, value: &str) {
     let mut all = SECRETS.lock().unwrap_or_else(|e| e.into_inner());
     if !all.iter().any(|(_, v)| v == value) {
@@ -28,13 +28,13 @@ pub fn note(what: &str, value: &str) {
     }
 }
 
-/// All secrets that were made so far, and what they are.
+/// Returns all secrets so far with their descriptions.
 pub fn secrets() -> Vec<(String, String)> {
     SECRETS.lock().unwrap_or_else(|e| e.into_inner()).clone()
 }
 
-/// A name and a password, and what registries keep of it: a hash of bcrypt's, which no program makes that is on every
-/// machine.
+/// A user name and a password, and the bcrypt hash that registries store: not every machine has a program that
+/// creates it.
 #[derive(Clone, Copy)]
 pub struct Login {
     pub user: &'static str,
@@ -42,52 +42,52 @@ pub struct Login {
     hash: &'static str,
 }
 
-/// Somebody.
+/// A user.
 pub const FIRST: Login = Login {
     user: "first",
     password: "e2e-first-password",
     hash: "$2y$05$uIedT4dSd1Wg6ERQNBj4l.eNcDagJCacoq3SI7WKAzDsB.8FgG5bu",
 };
-/// Somebody else.
+/// Another user.
 pub const SECOND: Login = Login {
     user: "second",
     password: "e2e-second-password",
     hash: "$2y$05$5bZad4CoHHnXl4Ny5KpS0.iq8XbzbCZ11cXiXJ3IZ0ePDaH1nBTaC",
 };
-/// Somebody whom no registry knows.
+/// A user that no registry knows.
 pub const NOBODY: Login = Login { user: "nobody", password: "e2e-nobodys-password", hash: "" };
 
 impl Login {
-    /// The password.
+    /// Returns the password.
     pub fn password(&self) -> &'static str {
         note(&format!("the password of {}", self.user), self.password);
         self.password
     }
 
-    /// Both in base64, as HTTP and Docker's configuration have them.
+    /// Returns both in base64, as in HTTP and in Docker's configuration.
     pub fn basic(&self) -> String {
         let basic = BASE64_STANDARD.encode(format!("{}:{}", self.user, self.password()));
         note(&format!("the login of {} in base64", self.user), &basic);
         basic
     }
 
-    /// A line of a file of users.
+    /// Returns the line of an htpasswd file.
     pub fn htpasswd(&self) -> String {
         note(&format!("the hash of {}'s password", self.user), self.hash);
         format!("{}:{}\n", self.user, self.hash)
     }
 
-    /// A Docker configuration with this login for one registry.
+    /// Returns a Docker configuration with this login for one registry.
     pub fn docker_config(&self, registry: &str) -> String {
         format!("{{\"auths\": {{\"{registry}\": {{\"auth\": \"{}\"}}}}}}", self.basic())
     }
 }
 
-/// A folder of this run for one thing, gone with it.
+/// A directory of this run, removed on drop.
 pub struct Dir(PathBuf);
 
 impl Dir {
-    /// An empty one.
+    /// Creates an empty directory.
     pub fn new(name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path = scratch(&format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -95,12 +95,12 @@ impl Dir {
         Self(path)
     }
 
-    /// Its path.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a file that only its owner reads, in one step: a registry may read it at any moment.
+    /// Writes a file that only its owner can read, atomically: a registry may read it at any time.
     pub fn write(&self, name: &str, content: &str) -> String {
         let (new, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
         fs::write(&new, content).expect("a file can be written");
@@ -127,13 +127,13 @@ impl Certificate {
         let read =
             |end: &str| fs::read_to_string(dir.path().join(format!("{name}.{end}"))).expect("it was made");
         let one = Self { crt: read("crt"), key: read("key") };
-        // A line of it: whoever writes it down writes the line ends in a way of their own.
+        // One line of it, since programs write different line ends.
         note(&format!("the key of {name}"), one.key.lines().nth(5).expect("a key has many lines"));
         one
     }
 }
 
-/// A certificate authority that nobody else knows.
+/// A certificate authority that only the tests know.
 pub struct Authority {
     dir: Dir,
     /// Its certificate, in PEM.
@@ -148,7 +148,7 @@ fn openssl(dir: &Dir, args: &str, more: &[&str]) {
 }
 
 impl Authority {
-    /// A new one.
+    /// Creates a new authority.
     pub fn new(name: &str) -> Self {
         let dir = Dir::new(&format!("ca-{name}"));
         let subject = format!("/CN={name}");
@@ -161,7 +161,7 @@ impl Authority {
         Self { dir, pem }
     }
 
-    /// A certificate for these DNS names, for serving as well as for asking.
+    /// Issues a certificate for these DNS names, for servers and clients.
     pub fn issue(&self, names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(|n| format!("DNS:{n}")).collect();
         let more = format!("subjectAltName={}\nextendedKeyUsage=serverAuth,clientAuth\n", names.join(","));
@@ -174,35 +174,35 @@ impl Authority {
     }
 }
 
-/// How a registry is to be.
+/// Configuration of a registry.
 #[derive(Default)]
 pub struct Setup<'a> {
-    /// Has it serve HTTPS.
+    /// Serves HTTPS with this certificate.
     pub tls: Option<&'a Certificate>,
-    /// Lets in only those whose certificate this authority issued.
+    /// Requires client certificates of this authority.
     pub clients: Option<&'a str>,
-    /// Lets in only these.
+    /// Accepts only these users.
     pub users: &'a [Login],
-    /// Lets in whom this server knows.
+    /// Accepts users that this token server knows.
     pub token: Option<&'a TokenServer>,
-    /// Has the images of this one: what can't be pushed to directly is filled so.
+    /// Has the images of this registry, for registries that cannot be pushed to directly.
     pub images_of: Option<&'a Upstream>,
-    /// The Docker network that it is on from the start. Default: Docker's own.
+    /// Docker network from the start. Defaults to Docker's own.
     pub network: Option<&'a str>,
 }
 
-/// A registry that somebody else runs. Dropped, it is gone.
+/// A registry of another owner. Removed on drop.
 pub struct Upstream {
     container: Foreign,
     dir: Dir,
-    /// Its container's name.
+    /// Name of its container.
     pub name: String,
     /// Its port on this machine.
     pub port: u16,
 }
 
 impl Upstream {
-    /// Starts one and waits until it answers.
+    /// Starts a registry and waits until it responds.
     pub fn start(name: &str, setup: &Setup<'_>) -> Self {
         let (dir, port) = (Dir::new(name), free_port());
         let mut args = vec![
@@ -238,7 +238,7 @@ impl Upstream {
         args.extend(setup.images_of.map(|other| format!("--volumes-from={}:rw", other.name)));
         let users: String = setup.users.iter().map(Login::htpasswd).collect();
         dir.write("users", &users);
-        // Its own folder hides the other's, which it inherits with the images.
+        // Its own directory replaces that of the other registry, which it inherits with the images.
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let container = Foreign::of_image(&world("REGISTRY_IMAGE"), &args, name);
         let upstream = Self { container, dir, name: name.to_owned(), port };
@@ -246,7 +246,7 @@ impl Upstream {
         upstream
     }
 
-    /// Without certificate it can't be asked where clients need one.
+    /// Without a certificate it cannot be probed if clients need one.
     fn answers(&self, setup: &Setup<'_>) {
         eventually(30, &format!("{} answers", self.name), || {
             if setup.tls.is_some() {
@@ -257,28 +257,28 @@ impl Upstream {
         });
     }
 
-    /// Where this machine pushes.
+    /// Returns the name under which this machine pushes.
     pub fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    /// Its name and port on the networks that it is on.
+    /// Returns its name and port on its networks.
     pub fn inside(&self) -> String {
         format!("{}:5000", self.name)
     }
 
-    /// From now on only these are let in.
+    /// Accepts only these users from now on.
     pub fn admit(&self, users: &[Login]) {
         self.dir.write("users", &users.iter().map(Login::htpasswd).collect::<String>());
     }
 
-    /// From its next start on it serves this certificate.
+    /// Serves this certificate from its next start on.
     pub fn serve(&self, tls: &Certificate) {
         self.dir.write("tls.crt", &tls.crt);
         self.dir.write("tls.key", &tls.key);
     }
 
-    /// Connects it to a network, where it has these names too.
+    /// Connects it to a network under these additional names.
     pub fn join(&self, network: &str, aliases: &[&str]) {
         let aliases = aliases.iter().map(|a| format!("--alias={a}")).collect::<Vec<_>>();
         let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
@@ -290,21 +290,21 @@ impl Upstream {
         docker(&[verb, "--", &self.name]);
     }
 
-    /// What tells whether somebody touched it.
+    /// Returns its state, which changes when anything modifies it.
     pub fn state(&self) -> String {
         self.container.state()
     }
 
-    /// How many requests it has answered whose line in its log has all of these words.
+    /// Returns the number of requests with a log line that contains all of these words.
     pub fn requests(&self, words: &[&str]) -> usize {
         let log = docker_logs(&self.name);
-        // Of each there are two lines or three, of which this one is in every version.
+        // Every request has two or three lines; this one exists in every version.
         let answered = log.lines().filter(|l| l.contains("response completed"));
         answered.filter(|l| words.iter().all(|w| l.contains(w))).count()
     }
 }
 
-/// A server that logs clients of registries in.
+/// A token server, where clients of registries log in.
 pub struct TokenServer {
     _container: Foreign,
     _dir: Dir,
@@ -314,10 +314,10 @@ pub struct TokenServer {
 
 impl TokenServer {
     const ISSUER: &'static str = "e2e-issuer";
-    /// What a client may have in place of a password.
+    /// A token that a client may use in place of a password.
     const IDENTITY: &'static str = "e2e-identity-token";
 
-    /// Starts one that knows `FIRST`, on a network that its clients are on too.
+    /// Starts a token server that knows `FIRST`, on a network of its clients.
     pub fn start(name: &str, network: &str) -> Self {
         let dir = Dir::new(name);
         openssl(
@@ -337,7 +337,7 @@ impl TokenServer {
         Self { _container: container, _dir: dir, name: name.to_owned(), roots }
     }
 
-    /// What it takes in place of a password.
+    /// Returns the token that it accepts in place of a password.
     pub fn identity() -> &'static str {
         note("the identity token", Self::IDENTITY);
         Self::IDENTITY
@@ -347,21 +347,21 @@ impl TokenServer {
         format!("http://{}:5001/token", self.name)
     }
 
-    /// What it has been asked.
+    /// Returns the requests that it received.
     pub fn log(&self) -> String {
         docker_logs(&self.name)
     }
 }
 
-/// Makes an image whose content no other has, which waits when it is run, and pushes it by this full name. It is of one
-/// layer, so that whoever pulls it pulls all of it, whatever was pulled before.
+/// Builds an image with unique content that waits when it runs, and pushes it under this full name. It has a single
+/// layer, so every pull transfers all of it, regardless of earlier pulls.
 pub fn push(image: &str, login: Option<&Login>) -> Result<(), String> {
     let dir = busybox();
     dir.write("root/e2e", &format!("{image} {}", super::now()));
     push_from(&dir, image, login)
 }
 
-/// Creates a folder for an image of one layer, which waits when it is run: a Dockerfile and its files in `root`.
+/// Creates a directory for an image with one layer that waits when it runs: a Dockerfile and its files in `root`.
 pub fn busybox() -> Dir {
     let dir = Dir::new("push");
     dir.write("Dockerfile", "FROM scratch\nCOPY root /\nCMD [\"tail\", \"-f\", \"/dev/null\"]\n");
@@ -374,7 +374,8 @@ pub fn busybox() -> Dir {
     dir
 }
 
-/// Makes an image of a folder with a Dockerfile, and pushes it by this full name. Nothing of it stays in Docker.
+/// Builds an image from a directory with a Dockerfile and pushes it under this full name. Leaves nothing of it in
+/// Docker.
 pub fn push_from(dir: &Dir, image: &str, login: Option<&Login>) -> Result<(), String> {
     let path = dir.path().display().to_string();
     docker(&["build", "-q", "-t", image, &path]);

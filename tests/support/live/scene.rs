@@ -1,4 +1,5 @@
-//! One test's corner of the world: a namespace, what its objects make in Docker, and the proof that it is gone.
+//! The part of the world that belongs to one group of tests: a namespace, the Docker objects of its objects, and the
+//! check that all are removed.
 
 use std::{
     any::Any,
@@ -12,24 +13,24 @@ use serde_json::Value;
 
 use super::{DEPLOYMENT, Kubectl, SYSTEM, docker, eventually, holds, inspect, manager, scratch, try_docker};
 
-/// How long anything may take on a busy machine.
+/// Time limit of anything on a busy machine.
 pub const LIMIT: u64 = 240;
 
-/// A namespace of the management cluster. Dropped, it takes all that was made in it away.
+/// A namespace of the management cluster. Everything in it is removed on drop.
 pub struct Scene {
     /// kubectl for the management cluster.
     pub k: Kubectl,
     /// The namespace.
     pub namespace: String,
-    /// Volumes that containers of this scene used, since anonymous ones have no labels to be found by.
+    /// Volumes that containers of this scene used; anonymous ones have no labels to find them by.
     volumes: Mutex<BTreeSet<String>>,
-    /// What its tests share besides.
+    /// Other fixtures that its tests share.
     stage: Option<Box<dyn Any + Send + Sync>>,
-    /// Another namespace, whose objects use some of this one's.
+    /// Another namespace with objects that use some of this one's.
     guest: Option<Box<Scene>>,
 }
 
-/// What one container is like.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub id: String,
@@ -37,12 +38,12 @@ pub struct Seen {
     pub running: bool,
     /// Address by network.
     pub networks: BTreeMap<String, String>,
-    /// What is published, as `80/tcp 127.0.0.1:8080`.
+    /// Published ports, such as `80/tcp 127.0.0.1:8080`.
     pub ports: BTreeSet<String>,
 }
 
 impl Scene {
-    /// With a namespace that nobody else has, also when this test runs twice at a time.
+    /// Creates a unique namespace, even if this test runs twice at a time.
     pub fn new(tag: &str) -> Self {
         let namespace = format!("e2e-{:x}-{tag}", std::process::id() & 0xffff);
         let k = Kubectl::management();
@@ -50,47 +51,47 @@ impl Scene {
         Self { k, namespace, volumes: Mutex::default(), stage: None, guest: None }
     }
 
-    /// With what its tests share besides, which goes when it goes.
+    /// Adds fixtures that its tests share, dropped with the scene.
     pub fn with(self, stage: impl Any + Send + Sync) -> Self {
-        // Not by `..self`: it has a Drop.
+        // `..self` is not possible, since it implements Drop.
         let mut scene = self;
         scene.stage = Some(Box::new(stage));
         scene
     }
 
-    /// With another namespace, whose objects use some of this one's and go before them.
+    /// Adds another namespace with objects that use some of this one's and are removed before them.
     pub fn with_guest(self, guest: Scene) -> Self {
         let mut scene = self;
         scene.guest = Some(Box::new(guest));
         scene
     }
 
-    /// This namespace and the other one, where there is one.
+    /// Returns this namespace and the other one, if any.
     pub fn all(&self) -> Vec<&Scene> {
         [self].into_iter().chain(self.guest.as_deref()).collect()
     }
 
-    /// The other namespace.
+    /// Returns the other namespace.
     pub fn guest(&self) -> &Scene {
         self.guest.as_ref().expect("the setup of the group made it")
     }
 
-    /// What its tests share besides.
+    /// Returns the fixtures that its tests share.
     pub fn stage<T: Any>(&self) -> &T {
         self.stage.as_ref().and_then(|s| s.downcast_ref()).expect("the setup of the group made it")
     }
 
-    /// kubectl in the namespace; its failure fails the test.
+    /// Runs kubectl in the namespace; a failure fails the test.
     pub fn run(&self, args: &[&str]) -> String {
         self.k.run(&[&["-n", &self.namespace], args].concat())
     }
 
-    /// kubectl in the namespace.
+    /// Runs kubectl in the namespace.
     pub fn attempt(&self, args: &[&str]) -> Result<String, String> {
         self.k.attempt(&[&["-n", &self.namespace], args].concat())
     }
 
-    /// Applies objects of the operator's two kinds, each given as `name` and the YAML of its spec.
+    /// Applies objects of both kinds of the operator, each given as `name` and the YAML of its spec.
     pub fn apply(&self, kind: &str, name: &str, spec: &str) -> String {
         self.k.apply(&format!(
             "{{apiVersion: localcluster.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}, namespace: {}}}, \
@@ -99,7 +100,7 @@ impl Scene {
         ))
     }
 
-    /// Merges this, in JSON, into the spec of an object.
+    /// Merges this JSON into the spec of an object.
     pub fn patch(&self, object: &str, spec: &str) {
         self.run(&["patch", object, "--type=merge", "-p", &format!("{{\"spec\": {spec}}}")]);
     }
@@ -121,23 +122,23 @@ impl Scene {
         self.k.apply(&format!("{{apiVersion: v1, kind: {kind}, metadata: {metadata}{rest}: {data}}}"));
     }
 
-    /// `kubectl wait` for Ready.
+    /// Runs `kubectl wait` for Ready.
     pub fn ready(&self, object: &str) {
         let timeout = format!("--timeout={LIMIT}s");
         self.run(&["wait", "--for=condition=Ready", object, &timeout]);
     }
 
-    /// An object as JSON.
+    /// Returns an object as JSON.
     pub fn get(&self, object: &str) -> Value {
         self.try_get(object).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// An object as JSON.
+    /// Returns an object as JSON, or an error.
     pub fn try_get(&self, object: &str) -> Result<Value, String> {
         self.k.json(&["-n", &self.namespace, object])
     }
 
-    /// Waits until a condition of an object has a reason, and answers its message.
+    /// Waits until a condition of an object has a reason, and returns its message.
     pub fn reason(&self, object: &str, type_: &str, reason: &str) -> String {
         eventually(LIMIT, &format!("{object} has {type_} with reason {reason}"), || {
             let seen = self.try_get(object)?;
@@ -147,25 +148,25 @@ impl Scene {
         })
     }
 
-    /// kubectl for a cluster of this namespace, by the kubeconfig that its Secret has under `kubeconfig`.
+    /// Returns a kubectl for a cluster of this namespace, with the key `kubeconfig` of its Secret.
     pub fn child(&self, cluster: &str) -> Kubectl {
         let path = scratch(&format!("{}-{cluster}.kubeconfig", self.namespace));
         fs::write(&path, self.kubeconfig(cluster, "kubeconfig")).expect("the file can be written");
         Kubectl::new(path)
     }
 
-    /// A kubeconfig from a cluster's Secret.
+    /// Returns a kubeconfig from a cluster's Secret.
     pub fn kubeconfig(&self, cluster: &str, key: &str) -> String {
         let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
         self.run(&["get", "secret", &format!("{cluster}-kubeconfig"), "-o", &template])
     }
 
-    /// The notes of all Events of the namespace that were seen since `since`.
+    /// Returns reason and note of all Events of the namespace that were seen since `since`.
     pub fn events(&self, since: &str) -> Vec<String> {
         let list = self.k.json(&["-n", &self.namespace, "events.events.k8s.io"]).unwrap_or_default();
         let after = |e: &Value| {
             let seen = e["series"]["lastObservedTime"].as_str().or(e["eventTime"].as_str());
-            // Times of one form: the first 19 characters are date and time in UTC.
+            // The first 19 characters are date and time in UTC in both formats.
             seen.is_some_and(|seen| seen.get(..19) >= since.get(..19))
         };
         let items = list["items"].as_array().cloned().unwrap_or_default();
@@ -176,7 +177,7 @@ impl Scene {
         notes.collect()
     }
 
-    /// `docker inspect` of all containers that this namespace's objects own.
+    /// Returns `docker inspect` of all containers that objects of this namespace own.
     pub fn containers(&self) -> Vec<Value> {
         let filter = format!("label=localcluster.dev/manager={}", manager());
         let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]);
@@ -193,22 +194,22 @@ impl Scene {
         owner.is_some_and(|o| o.starts_with(&format!("{}/", self.namespace)))
     }
 
-    /// The name of a cluster's Docker network, with which those of its containers begin.
+    /// Returns the name of a cluster's Docker network, which is the prefix of its containers' names.
     pub fn network(&self, cluster: &str) -> String {
         format!("k3d-{}", names::cluster(&self.namespace, cluster, None))
     }
 
-    /// The name of a registry's container.
+    /// Returns the name of a registry's container.
     pub fn registry(&self, name: &str) -> String {
         names::registry(&self.namespace, name, None)
     }
 
-    /// All containers by name.
+    /// Returns all containers by name.
     pub fn picture(&self) -> BTreeMap<String, Seen> {
         self.containers().iter().map(|c| (name(c).to_owned(), seen(c))).collect()
     }
 
-    /// What of this namespace is in Docker, a line each.
+    /// Returns a line for each Docker object of this namespace.
     pub fn in_docker(&self) -> Vec<String> {
         let mut left: Vec<String> =
             self.containers().iter().map(|c| format!("container {}", name(c))).collect();
@@ -225,7 +226,7 @@ impl Scene {
         left
     }
 
-    /// Whether nothing of this namespace is in Docker, the volumes without labels included.
+    /// Returns an error if Docker has anything of this namespace, including volumes without labels.
     pub fn is_gone(&self, kept: &[&str]) -> Result<(), String> {
         let mut left = self.in_docker();
         let volumes = docker(&["volume", "ls", "-q"]);
@@ -238,21 +239,21 @@ impl Scene {
         holds(left.is_empty(), || format!("left in Docker: {left:?}"))
     }
 
-    /// Deletes all objects and proves that nothing of them is left.
+    /// Deletes all objects and checks that nothing of them is left.
     pub fn end(&self) {
         self.guest.iter().for_each(|guest| guest.end());
         self.containers();
         let timeout = format!("--timeout={LIMIT}s");
         self.run(&["delete", "lc,lreg", "--all", &timeout]);
         self.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
-        // Owner references take the Secrets away.
+        // Owner references delete the Secrets.
         eventually(60, "the Secrets are gone", || {
             let secrets = self.run(&["get", "secrets", "-l", "app.kubernetes.io/managed-by", "-o", "name"]);
             holds(secrets.is_empty(), || secrets)
         });
     }
 
-    /// Prints what may explain a failure.
+    /// Prints state that may explain a failure.
     pub fn explain(&self) {
         self.guest.iter().for_each(|guest| guest.explain());
         let print = |what: Result<String, String>| eprintln!("{}", what.unwrap_or_else(|e| e));
@@ -264,7 +265,7 @@ impl Scene {
 }
 
 impl Drop for Scene {
-    /// After a failure too: by the operator where it still works, else by hand.
+    /// Also cleans up after a failure: through the operator if it still works, else directly.
     fn drop(&mut self) {
         drop(self.guest.take());
         if std::thread::panicking() {
@@ -289,12 +290,12 @@ impl Drop for Scene {
     }
 }
 
-/// A container's name, of what `docker inspect` says.
+/// Returns a container's name from `docker inspect`.
 pub fn name(container: &Value) -> &str {
     container["Name"].as_str().unwrap_or_default().trim_start_matches('/')
 }
 
-/// What of `docker inspect` users notice.
+/// Returns the state of a container that users notice from `docker inspect`.
 pub fn seen(container: &Value) -> Seen {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let networks = container["NetworkSettings"]["Networks"].as_object().cloned().unwrap_or_default();
@@ -317,13 +318,13 @@ pub fn seen(container: &Value) -> Seen {
     }
 }
 
-/// A condition of an object.
+/// Returns a condition of an object.
 pub fn condition(object: &Value, type_: &str) -> Result<Value, String> {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
     conditions.clone().find(|c| c["type"] == type_).cloned().ok_or(format!("no condition {type_} yet"))
 }
 
-/// Whether an object is Ready for its newest generation.
+/// Returns an error unless an object is Ready for its newest generation.
 pub fn is_ready(object: &Value) -> Result<(), String> {
     let ready = condition(object, "Ready")?;
     let current = ready["observedGeneration"] == object["metadata"]["generation"];
