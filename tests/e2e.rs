@@ -93,11 +93,11 @@ const LONG: &[&str] = &[
     "ha::three_become_five_and_one_again",
     // `an_added_agent_has_them_too` fills a new node in the same way.
     "contents::a_node_that_lost_its_data_gets_them_again",
-    // `one_that_is_spoilt_is_replaced` begins with it.
-    "repair::one_that_hangs_is_restarted",
-    "repair::an_only_server_that_hangs_is_restarted",
-    // `a_spoilt_server_of_three_joins_anew` contains one of them.
-    "repair::most_of_three_that_hang_are_restarted",
+    // `a_broken_node_is_replaced` begins with it.
+    "repair::a_hung_node_is_restarted",
+    "repair::an_only_hung_server_is_restarted",
+    // `a_broken_server_of_three_rejoins` contains one of them.
+    "repair::most_of_three_hung_servers_are_restarted",
     // `kills::at_docker_calls` finds more.
     "kills::at_random_moments",
     // `tenancy` tests the function that creates names.

@@ -44,13 +44,13 @@ fn traces(scene: &Scene, child: &Kubectl, agent: &str) -> Vec<String> {
         [&["get", "node", agent, "-o", "name"][..], &["-n", "kube-system", "get", &password, "-o", "name"]];
     let known = nodes.iter().filter_map(|args| child.attempt(args).ok());
     let status = scene.get("lc/c")["status"]["nodes"].as_array().cloned().unwrap_or_default();
-    let told = status.iter().filter(|n| n["name"] == agent).map(|_| "the status tells of it".to_owned());
-    volumes.lines().chain(containers.lines()).map(str::to_owned).chain(known).chain(told).collect()
+    let listed = status.iter().filter(|n| n["name"] == agent).map(|_| "the status lists it".to_owned());
+    volumes.lines().chain(containers.lines()).map(str::to_owned).chain(known).chain(listed).collect()
 }
 
 pub fn agents_up_and_down(scene: &Scene) {
     let child = scene.child("c");
-    let version = scene.get("lc/c")["status"]["version"].as_str().expect("it is told").to_owned();
+    let version = scene.get("lc/c")["status"]["version"].as_str().expect("it is in the status").to_owned();
     let scale = |count: usize| {
         scene.run(&["scale", "lc", "c", &format!("--replicas={count}")]);
         scene.ready("lc/c");
@@ -107,7 +107,7 @@ pub fn agents_are_replaced_one_at_a_time(scene: &Scene) {
         };
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| restarted(scene, edit)));
         ended.store(true, Ordering::Relaxed);
-        let (fewest, available) = running.join().expect("it only looks");
+        let (fewest, available) = running.join().expect("the thread does not panic");
         // Polling may miss the moment, but never sees two of them down.
         assert!(fewest >= 1, "no agent ran at the worst moment");
         assert!(available >= 1, "the PodDisruptionBudget was not kept");
@@ -159,14 +159,15 @@ pub fn ports_replace_the_load_balancer_only(scene: &Scene) {
         patch(scene, &ports(r#", {"name": "more", "port": 30080, "nodes": "Agents"}"#));
     });
     assert_eq!(changed, balancer);
-    let told = scene.get("lc/c")["status"]["ports"].clone();
-    let find = |name: &str| told.as_array().and_then(|l| l.iter().find(|p| p["name"] == name)).cloned();
+    let ports = scene.get("lc/c")["status"]["ports"].clone();
+    let find = |name: &str| ports.as_array().and_then(|l| l.iter().find(|p| p["name"] == name)).cloned();
     assert_eq!(find("web"), Some(kept), "a port that was not edited changed");
-    let port = find("more").expect("the new port is told")["hostPort"].as_u64().expect("it has a number");
+    let port =
+        find("more").expect("the new port is in the status")["hostPort"].as_u64().expect("it has a number");
     eventually(60, "the new port leads to the application", || http_get(port, "/"));
     let changed = restarted(scene, || patch(scene, &ports("")));
     assert_eq!(changed, balancer);
-    assert!(http_get(port, "/").is_err(), "the port that was taken out still answers");
+    assert!(http_get(port, "/").is_err(), "the removed port still responds");
     witnesses(scene);
 }
 
@@ -192,7 +193,7 @@ pub fn version_goes_up(scene: &Scene) {
     let changed = restarted(scene, || patch(scene, &format!(r#"{{"version": "{version}"}}"#)));
     assert_eq!(changed, nodes);
     nodes_are_ready(&scene.child("c"), 3, &version).unwrap_or_else(|e| panic!("{e}"));
-    eventually(LIMIT, "the status tells the version", || {
+    eventually(LIMIT, "the status has the version", || {
         let lc = scene.try_get("lc/c")?;
         is_ready(&lc)?;
         holds(lc["status"]["version"] == version.as_str(), || lc["status"]["version"].to_string())

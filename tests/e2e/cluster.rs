@@ -114,8 +114,9 @@ pub fn witnesses(scene: &Scene) {
     let child = scene.child("c");
     let said = child.run(&["get", "configmap", "witness", "-o", "jsonpath={.data.said}"]);
     assert_eq!(said, "before", "the data of the cluster is lost");
-    let port = scene.get("lc/c")["status"]["ports"][0]["hostPort"].as_u64().expect("the port is told");
-    let pod = eventually(120, "the application answers through the published port", || http_get(port, "/"));
+    let port =
+        scene.get("lc/c")["status"]["ports"][0]["hostPort"].as_u64().expect("the port is in the status");
+    let pod = eventually(120, "the application responds on the published port", || http_get(port, "/"));
     assert!(pod.starts_with("hello-"), "{pod}");
 }
 
@@ -124,14 +125,16 @@ fn both_kubeconfigs_answer(scene: &Scene) {
     assert_eq!(child.run(&["get", "--raw", "/readyz"]), "ok");
     let status = &scene.get("lc/c")["status"];
     let text = scene.kubeconfig("c", "kubeconfig");
-    assert!(text.contains(status["endpoint"].as_str().expect("the endpoint is told")), "{status}");
+    assert!(text.contains(status["endpoint"].as_str().expect("the endpoint is in the status")), "{status}");
 
     // Both keys work from containers on the cluster's network, with the load balancer's name.
     let value = scene.kubeconfig("c", "value");
     let server = format!("--server=https://{}:6443", container(scene, "serverlb"));
-    let address =
-        format!("--server={}", status["endpoints"]["network"].as_str().expect("the endpoint is told"));
-    let network = status["network"]["name"].as_str().expect("the network is told");
+    let address = format!(
+        "--server={}",
+        status["endpoints"]["network"].as_str().expect("the endpoint is in the status")
+    );
+    let network = status["network"]["name"].as_str().expect("the network is in the status");
     let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
     let args = ["--host", &host, "run", "--rm", "-i", "--network", network, "--entrypoint", "sh", &image];
     for server in [server, address] {

@@ -20,13 +20,13 @@ pub const GROUP: Group = Group {
         ("images_are_in_all_nodes", images_are_in_all_nodes),
         ("an_added_agent_has_them_too", an_added_agent_has_them_too),
         ("a_node_that_lost_its_data_gets_them_again", a_node_that_lost_its_data_gets_them_again),
-        ("an_image_that_was_built_anew_comes_again", an_image_that_was_built_anew_comes_again),
-        ("an_image_that_nobody_has_is_told", an_image_that_nobody_has_is_told),
+        ("a_rebuilt_image_is_imported_again", a_rebuilt_image_is_imported_again),
+        ("a_missing_image_is_reported", a_missing_image_is_reported),
         ("an_image_that_was_pulled_by_another_name_runs", an_image_that_was_pulled_by_another_name_runs),
         ("manifests_are_applied_and_changed", contents_manifests::applied_and_changed),
-        ("manifests_that_are_taken_out_leave_nothing", contents_manifests::taken_out),
+        ("removed_manifests_leave_nothing", contents_manifests::taken_out),
         ("manifests_outlive_the_operator", contents_manifests::operator_killed),
-        ("what_can_not_be_applied_is_told", contents_manifests::what_is_wrong_is_told),
+        ("manifests_that_fail_are_reported", contents_manifests::failures_are_reported),
     ],
 };
 
@@ -126,7 +126,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
         // The operator may remove the volumes first; the data is lost in any case.
         let _ = try_docker(&["volume", "rm", "-f", volume]);
     }
-    eventually(LIMIT, "the agent is there anew", || {
+    eventually(LIMIT, "the agent is recreated", || {
         let now = try_docker(&["inspect", "-f", "{{.Id}}", &agent])?;
         holds(now != id, || now)?;
         crate::live::scene::is_ready(&scene.try_get("lc/c")?)
@@ -134,7 +134,7 @@ fn a_node_that_lost_its_data_gets_them_again(scene: &Scene) {
     assert_eq!(says(&scene.child("c"), APP, &agent), "first");
 }
 
-fn an_image_that_was_built_anew_comes_again(scene: &Scene) {
+fn a_rebuilt_image_is_imported_again(scene: &Scene) {
     apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
     build(APP, "second");
     // A change of the object triggers a reconcile.
@@ -146,12 +146,12 @@ fn an_image_that_was_built_anew_comes_again(scene: &Scene) {
     apply(scene, 1, &format!("preloadImages: [\"{APP}\"]"));
 }
 
-fn an_image_that_nobody_has_is_told(scene: &Scene) {
+fn a_missing_image_is_reported(scene: &Scene) {
     const NONE: &str = "localhost/e2e-nobody-has:1";
     put(scene, 1, &format!("preloadImages: [\"{APP}\", \"{NONE}\"]"));
     let said = scene.reason("lc/c", "ImagesReady", "ImagePullFailed");
     assert!(said.contains(NONE), "{said}");
-    let ready = condition(&scene.get("lc/c"), "Ready").expect("it is told");
+    let ready = condition(&scene.get("lc/c"), "Ready").expect("it is in the status");
     assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ImagePullFailed".into()));
     // The image on the host is found.
     build(NONE, "here");
@@ -169,7 +169,7 @@ fn an_image_that_was_pulled_by_another_name_runs(scene: &Scene) {
     scene.apply("Registry", "r", "{}");
     let with = |images: &str| format!("registries: {{use: [{{name: r}}]}}, preloadImages: [{images}]");
     apply(scene, 1, &with(&format!("\"{APP}\"")));
-    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("the status has its host").to_owned();
     let pushed = format!("{host}/e2e/pulled:1");
     docker(&["tag", APP, &pushed]);
     docker(&["push", "-q", &pushed]);

@@ -65,9 +65,9 @@ pub fn applied_and_changed(scene: &Scene) {
     assert_eq!(said(&child, "m-a").as_deref(), Ok("one"));
     assert_eq!(said(&child, "m-b").as_deref(), Ok("one"));
     child.run(&["get", "secret", "m-s"]);
-    let listed = files(scene).expect("the server tells");
+    let listed = files(scene).expect("the server lists its files");
     assert!(listed.lines().count() == 2 && listed.lines().all(|l| l.starts_with("-rw-------")), "{listed}");
-    assert!(!inventory(&child).expect("it is there").contains("very-secret"));
+    assert!(!inventory(&child).expect("it exists").contains("very-secret"));
 
     // A change, and one object less.
     scene.config_map("m", &[("all.yaml", &config_map("m-a", "two"))]);
@@ -152,14 +152,14 @@ pub fn operator_killed(scene: &Scene) {
     }
 }
 
-pub fn what_is_wrong_is_told(scene: &Scene) {
+pub fn failures_are_reported(scene: &Scene) {
     let child = scene.child("c");
     apply(scene, 0, &manifests(&json!([{"name": "m", "inline": config_map("m-w", "good")}])));
     // A manifest that cannot be parsed changes nothing.
     put(scene, 0, &manifests(&json!([{"name": "m", "inline": "apiVersion: v1\nkind: ConfigMap\n"}])));
-    let told = scene.reason("lc/c", "ManifestsReady", "ManifestInvalid");
-    assert!(told.contains("the manifest m") && told.contains("metadata.name is missing"), "{told}");
-    assert_eq!(condition(&scene.get("lc/c"), "Stalled").expect("it is told")["status"], "True");
+    let message = scene.reason("lc/c", "ManifestsReady", "ManifestInvalid");
+    assert!(message.contains("the manifest m") && message.contains("metadata.name is missing"), "{message}");
+    assert_eq!(condition(&scene.get("lc/c"), "Stalled").expect("it is in the status")["status"], "True");
     assert_eq!(said(&child, "m-w").as_deref(), Ok("good"));
     // A manifest that K3s refuses is reported, and the others are applied.
     let unknown = "apiVersion: e2e.test/v1\nkind: Unheard\nmetadata: {name: u}\n";
@@ -171,8 +171,8 @@ pub fn what_is_wrong_is_told(scene: &Scene) {
             {"name": "u", "inline": unknown},
         ])),
     );
-    let told = scene.reason("lc/c", "ManifestsReady", "ManifestNotApplied");
-    assert!(told.contains("missing Unheard u"), "{told}");
+    let message = scene.reason("lc/c", "ManifestsReady", "ManifestNotApplied");
+    assert!(message.contains("missing Unheard u"), "{message}");
     assert_eq!(said(&child, "m-w").as_deref(), Ok("good"));
     apply(scene, 0, "manifests: []");
     nothing_is_left(scene, &["m-w"]);

@@ -19,7 +19,7 @@ pub const GROUP: Group = Group {
         Scene::new("del")
     },
     tests: &[
-        ("half_made", half_made),
+        ("partly_created", partly_created),
         ("with_docker_objects_gone", with_docker_objects_gone),
         ("with_the_namespace", with_the_namespace),
         ("names_do_not_collide", names_do_not_collide),
@@ -42,7 +42,7 @@ fn delete_all(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-fn half_made(scene: &Scene) {
+fn partly_created(scene: &Scene) {
     // At once, after the first containers, and later.
     for many in [0, 1, 3] {
         apply_both(scene, "half", &format!("{{{SERVER}, agents: {{count: 1}}, {}}}", using("half")));

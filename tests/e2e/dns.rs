@@ -20,7 +20,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("names_resolve_in_pods", names_resolve_in_pods),
         ("outside_names_are_still_forwarded", outside_names_are_still_forwarded),
-        ("config_map_deleted_by_hand_is_put_back", config_map_deleted_by_hand_is_put_back),
+        ("a_deleted_config_map_is_restored", a_deleted_config_map_is_restored),
         ("keys_of_others_stay", keys_of_others_stay),
         ("names_outlive_a_restart_of_the_server", names_outlive_a_restart_of_the_server),
         ("names_resolve_on_an_added_agent", names_resolve_on_an_added_agent),
@@ -28,7 +28,7 @@ pub const GROUP: Group = Group {
         ("a_registrys_name_is_refused", host_aliases::a_registrys_name_is_refused),
         ("a_later_registry_resolves", a_later_registry_resolves),
         ("tools_find_the_registry_and_its_new_port", tools_find_the_registry_and_its_new_port),
-        ("what_somebody_else_advertises_is_left_alone", what_somebody_else_advertises_is_left_alone),
+        ("an_unmanaged_advertisement_is_left_unchanged", an_unmanaged_advertisement_is_left_unchanged),
     ],
 };
 
@@ -75,7 +75,7 @@ fn registry(scene: &Scene, name: &str) -> String {
 
 /// Returns the address of a container on the cluster's network.
 fn address(scene: &Scene, container: &str) -> String {
-    let seen = inspect(container).expect("it is there");
+    let seen = inspect(container).expect("it exists");
     let ip = &seen["NetworkSettings"]["Networks"][&network(scene)]["IPAddress"];
     ip.as_str().expect("it is on the cluster's network").to_owned()
 }
@@ -125,7 +125,7 @@ fn names_resolve_in_pods(scene: &Scene) {
 pub fn outside_names_are_still_forwarded(scene: &Scene) {
     const OUTSIDE: &str = "192.0.2.99";
     let child = scene.child("c");
-    let dns = child.json(&["-n", "kube-system", "pods", "-l", "k8s-app=kube-dns"]).expect("CoreDNS is there");
+    let dns = child.json(&["-n", "kube-system", "pods", "-l", "k8s-app=kube-dns"]).expect("CoreDNS exists");
     let spec = &dns["items"][0]["spec"];
     let (node, image) =
         (spec["nodeName"].as_str().unwrap(), spec["containers"][0]["image"].as_str().unwrap());
@@ -162,10 +162,10 @@ pub fn outside_names_are_still_forwarded(scene: &Scene) {
     asked.expect("outside names resolve");
 }
 
-fn config_map_deleted_by_hand_is_put_back(scene: &Scene) {
+fn a_deleted_config_map_is_restored(scene: &Scene) {
     let child = scene.child("c");
     for config in [DNS, HOSTING] {
-        let before = data(&child, config).expect("it is there");
+        let before = data(&child, config).expect("it exists");
         child.run(&[&["delete"], &config[..]].concat());
         // At once, and not with the next resync.
         eventually(20, &format!("{} is back", config[3]), || {
@@ -208,14 +208,14 @@ fn keys_of_others_stay(scene: &Scene) {
     use_registries(scene, 0, "[{name: r}, {name: other}]");
     use_registries(scene, 0, "[{name: r}]");
     scene.run(&["delete", "lreg/other", "--timeout=120s"]);
-    let seen = data(&child, DNS).expect("it is there");
+    let seen = data(&child, DNS).expect("it exists");
     assert!(seen["mine.server"].as_str().is_some_and(|text| text.contains("a.mine.e2e")), "{seen}");
     set("null");
     all_resolve(scene, ASKER, &["r"]);
 }
 
 fn names_outlive_a_restart_of_the_server(scene: &Scene) {
-    let before = data(&scene.child("c"), DNS).expect("it is there");
+    let before = data(&scene.child("c"), DNS).expect("it exists");
     let since = now();
     docker(&["restart", &container(scene, "server-0")]);
     eventually(LIMIT, "the server works again", || {
@@ -252,7 +252,7 @@ fn a_later_registry_resolves(scene: &Scene) {
     all_resolve(scene, ASKER, &["r", "later"]);
     use_registries(scene, 0, "[{name: r}]");
     scene.run(&["delete", "lreg/later", "--timeout=120s"]);
-    let left = data(&scene.child("c"), DNS).expect("it is there");
+    let left = data(&scene.child("c"), DNS).expect("it exists");
     assert!(!left.to_string().contains(&later), "{left}");
 }
 
@@ -263,21 +263,23 @@ fn hosting(scene: &Scene) -> Result<String, String> {
 }
 
 fn tools_find_the_registry_and_its_new_port(scene: &Scene) {
-    let told = |host: &str| {
+    let tools_find = |host: &str| {
         let inside = format!("{}:5000", registry(scene, "r"));
         let wanted = [
             format!("host: \"{host}\""),
             format!("hostFromContainerRuntime: \"{inside}\""),
             format!("hostFromClusterNetwork: \"{inside}\""),
         ];
-        eventually(LIMIT, &format!("tools are told of {host}"), || {
+        eventually(LIMIT, &format!("tools find {host}"), || {
             let said = hosting(scene)?;
             holds(wanted.iter().all(|line| said.lines().any(|l| l == line)), || said.clone())
         });
     };
-    let host = |scene: &Scene| scene.get("lreg/r")["status"]["host"].as_str().expect("it is told").to_owned();
+    let host = |scene: &Scene| {
+        scene.get("lreg/r")["status"]["host"].as_str().expect("it is in the status").to_owned()
+    };
     let before = host(scene);
-    told(&before);
+    tools_find(&before);
     // A free port, since the registry has just left it.
     let port: u16 = before.rsplit(':').next().unwrap().parse().expect("a port");
     let other = format!("{{hostPort: {}}}", if port == 29999 { 20000 } else { port + 1 });
@@ -287,21 +289,21 @@ fn tools_find_the_registry_and_its_new_port(scene: &Scene) {
         let after = host(scene);
         holds(after != before, || after.clone()).map(|()| after)
     });
-    told(&after);
+    tools_find(&after);
     scene.ready("lc/c");
 
     use_registries(scene, 0, "[]");
-    eventually(60, "tools are told of no registry", || {
+    eventually(60, "tools find no registry", || {
         let left = scene
             .child("c")
             .attempt(&[&["get", "--ignore-not-found", "-o", "name"], &HOSTING[..]].concat())?;
         holds(left.is_empty(), || left)
     });
     use_registries(scene, 0, "[{name: r}]");
-    told(&after);
+    tools_find(&after);
 }
 
-fn what_somebody_else_advertises_is_left_alone(scene: &Scene) {
+fn an_unmanaged_advertisement_is_left_unchanged(scene: &Scene) {
     let child = scene.child("c");
     let since = now();
     let theirs = r#"{"data": {"localRegistryHosting.v1": "host: \"localhost:1\"\n"}}"#;
@@ -315,7 +317,7 @@ fn what_somebody_else_advertises_is_left_alone(scene: &Scene) {
         "-p",
         theirs,
     ]);
-    eventually(60, "an Event tells of it", || {
+    eventually(60, "an Event reports it", || {
         let events = scene.events(&since);
         holds(
             events
@@ -327,8 +329,8 @@ fn what_somebody_else_advertises_is_left_alone(scene: &Scene) {
     scene.ready("lc/c");
     assert_eq!(hosting(scene).as_deref(), Ok("host: \"localhost:1\"\n"));
     child.run(&[&["delete"], &HOSTING[..]].concat());
-    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("it is told").to_owned();
-    eventually(20, "it is written anew", || {
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("it is in the status").to_owned();
+    eventually(20, "it is written again", || {
         let said = hosting(scene)?;
         holds(said.contains(&host), || said.clone())
     });

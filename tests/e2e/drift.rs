@@ -16,16 +16,16 @@ use crate::{
 /// Returns what must survive: addresses and ports by container, and the addresses in the status.
 fn places(scene: &Scene) -> (BTreeMap<String, Seen>, Value) {
     let (cluster, registry) = (&scene.get("lc/c")["status"], &scene.get("lreg/r")["status"]);
-    let told = ["endpoints", "apiPort", "ports"].map(|key| cluster[key].clone());
+    let addresses = ["endpoints", "apiPort", "ports"].map(|key| cluster[key].clone());
     (
         scene.picture(),
-        serde_json::json!([told, cluster["network"]["subnet"], registry["host"], registry["cluster"]]),
+        serde_json::json!([addresses, cluster["network"]["subnet"], registry["host"], registry["cluster"]]),
     )
 }
 
 /// Breaks something and asserts that it is repaired: all containers run again in their places, the objects are Ready,
 /// an Event names the repair, only the `hurt` containers were restarted, and the data exists.
-fn heals(scene: &Scene, hurt: &[&str], told: &[&str], break_it: impl FnOnce()) {
+fn heals(scene: &Scene, hurt: &[&str], words: &[&str], break_it: impl FnOnce()) {
     let (before, status) = places(scene);
     let since = now();
     break_it();
@@ -40,9 +40,9 @@ fn heals(scene: &Scene, hurt: &[&str], told: &[&str], break_it: impl FnOnce()) {
         is_ready(&scene.try_get("lreg/r")?)?;
         is_ready(&scene.try_get("lc/c")?)?;
         let events = scene.events(&since);
-        for word in told {
+        for word in words {
             holds(events.iter().any(|e| e.contains(word)), || {
-                format!("no Event tells of {word}: {events:?}")
+                format!("no Event contains {word}: {events:?}")
             })?;
         }
         Ok(())
@@ -180,9 +180,9 @@ pub fn api_hangs(scene: &Scene) {
         signal("-STOP");
         // Something changes in the meantime.
         scene.run(&["annotate", "lc", "c", &format!("e2e={}", now()), "--overwrite"]);
-        let told = || scene.reason("lc/c", "Ready", "APINotAnswering");
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(told));
+        let reported = || scene.reason("lc/c", "Ready", "APINotAnswering");
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(reported));
         signal("-CONT");
-        waited.expect("the status tells of it");
+        waited.expect("the status reports it");
     });
 }

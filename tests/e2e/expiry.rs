@@ -39,15 +39,13 @@ fn it_goes_with_everything(scene: &Scene) {
     let since = crate::live::now();
     scene.apply("LocalCluster", "short", &idle_cluster("ttl: 40s"));
     eventually(30, "it is being made", || holds(scene.containers().len() == 2, || "not yet".to_owned()));
-    let told = scene.get("lc/short")["status"]["expiresAt"].as_str().expect("it is told").to_owned();
+    let end = scene.get("lc/short")["status"]["expiresAt"].as_str().expect("it is in the status").to_owned();
     let table = scene.run(&["get", "lc"]);
     let (head, row) = table.split_once('\n').expect("a head and a row");
-    assert!(head.contains("EXPIRES") && row.contains(&told), "{table}");
-    eventually(10, "an Event tells of it", || {
+    assert!(head.contains("EXPIRES") && row.contains(&end), "{table}");
+    eventually(10, "an Event reports it", || {
         let events = scene.events(&since);
-        holds(events.iter().any(|e| e.starts_with("Expiring ") && e.contains(&told)), || {
-            format!("{events:?}")
-        })
+        holds(events.iter().any(|e| e.starts_with("Expiring ") && e.contains(&end)), || format!("{events:?}"))
     });
     assert!(age(scene) < 40, "it went too early, or the machine is too slow");
     eventually(LIMIT, "the object is gone", || is_gone(scene, "short"));
@@ -63,7 +61,7 @@ fn it_goes_with_everything(scene: &Scene) {
 fn a_hold_keeps_it(scene: &Scene) {
     scene.apply("LocalCluster", "held", &idle_cluster("ttl: 25s"));
     scene.run(&["annotate", "lc/held", "localcluster.dev/hold="]);
-    eventually(30, "its end is no longer told", || {
+    eventually(30, "its end is no longer in the status", || {
         let status = &scene.try_get("lc/held")?["status"];
         holds(status["conditions"].is_array() && status["expiresAt"].is_null(), || status.to_string())
     });

@@ -20,12 +20,15 @@ pub const GROUP: Group = Group {
     name: "faults",
     setup,
     tests: &[
-        ("gpus_that_are_not_there", gpus_that_are_not_there),
+        ("missing_gpus_cost_little", missing_gpus_cost_little),
         ("corrected_arguments_are_used_at_once", corrected_arguments_are_used_at_once),
-        ("nothing_is_said_to_hold_of_what_is_paused", nothing_is_said_to_hold_of_what_is_paused),
+        ("conditions_of_paused_objects_are_unknown", conditions_of_paused_objects_are_unknown),
         ("a_stopped_cluster_needs_no_port", a_stopped_cluster_needs_no_port),
-        ("a_users_config_map_harms_nobody", a_users_config_map_harms_nobody),
-        ("a_registry_that_is_to_go_serves_to_the_end", a_registry_that_is_to_go_serves_to_the_end),
+        ("a_users_config_map_does_no_harm", a_users_config_map_does_no_harm),
+        (
+            "a_registry_in_use_serves_until_its_clusters_are_gone",
+            a_registry_in_use_serves_until_its_clusters_are_gone,
+        ),
         ("lost_data_waits_for_a_decision", lost_data_waits_for_a_decision),
     ],
 };
@@ -43,7 +46,7 @@ fn setup() -> Scene {
 }
 
 /// Returns Docker's events about networks and containers of this name in the next seconds.
-fn told_docker(of: &str, seconds: u64) -> Vec<String> {
+fn docker_events(of: &str, seconds: u64) -> Vec<String> {
     let since = now();
     pause(Duration::from_secs(seconds)); // how often something is done takes time to see
     let format = "{{.Type}} {{.Action}} {{json .Actor.Attributes}}";
@@ -52,15 +55,15 @@ fn told_docker(of: &str, seconds: u64) -> Vec<String> {
 }
 
 /// Each start that fails makes Docker report that a network was left, which is no reason to retry.
-fn gpus_that_are_not_there(scene: &Scene) {
+fn missing_gpus_cost_little(scene: &Scene) {
     let spec = idle_cluster("").replacen("servers: {count: 1", "servers: {count: 1, gpus: all", 1);
     scene.apply("LocalCluster", "gpu", &spec);
     let message = scene.reason("lc/gpu", "Ready", "GPUUnavailable");
     assert!(message.contains("remove gpus from the spec"), "{message}");
     becomes_true(scene, "lc/gpu", "Stalled");
-    let told = told_docker(&scene.network("gpu"), 30);
-    let tries = told.iter().filter(|l| l.starts_with("network disconnect")).count();
-    assert!(tries <= 6, "{tries} starts in half a minute: {told:#?}");
+    let events = docker_events(&scene.network("gpu"), 30);
+    let tries = events.iter().filter(|l| l.starts_with("network disconnect")).count();
+    assert!(tries <= 6, "{tries} starts in half a minute: {events:#?}");
     delete(scene, "lc/gpu");
 }
 
@@ -81,10 +84,10 @@ fn corrected_arguments_are_used_at_once(scene: &Scene) {
         holds(waits, || format!("{} {state}", found["RestartCount"]))?;
         Ok(found["Id"].clone())
     });
-    let told = told_docker(&server, 10);
+    let events = docker_events(&server, 10);
     let steps = ["stop", "kill", "connect", "disconnect", "create", "rename"];
-    let steps = told.iter().filter(|l| steps.iter().any(|s| l.split(' ').nth(1) == Some(s))).count();
-    assert!(steps <= 2, "something is done to what Docker starts again: {told:#?}");
+    let steps = events.iter().filter(|l| steps.iter().any(|s| l.split(' ').nth(1) == Some(s))).count();
+    assert!(steps <= 2, "the operator changed a container that Docker restarts: {events:#?}");
 
     let pressed = "\"--disable=traefik,metrics-server,servicelb\", \"--kubelet-arg=eviction-hard=nodefs.available<99%\"";
     let began = Instant::now();
@@ -97,14 +100,14 @@ fn corrected_arguments_are_used_at_once(scene: &Scene) {
     println!("        started after {:.1} s", began.elapsed().as_secs_f64());
     let message = scene.reason("lc/args", "Ready", "NodePressure");
     assert!(message.contains("DiskPressure") && message.contains(&server), "{message}");
-    let started = || inspect(&server).expect("it is there")["State"]["StartedAt"].clone();
+    let started = || inspect(&server).expect("it exists")["State"]["StartedAt"].clone();
     let at = started();
-    let told = told_docker(&server, 20);
-    assert_eq!(started(), at, "no restart ends a shortage of disk: {told:#?}");
+    let events = docker_events(&server, 20);
+    assert_eq!(started(), at, "no restart ends a shortage of disk: {events:#?}");
     delete(scene, "lc/args");
 }
 
-fn nothing_is_said_to_hold_of_what_is_paused(scene: &Scene) {
+fn conditions_of_paused_objects_are_unknown(scene: &Scene) {
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);
     scene.reason("lc/c", "Paused", "Paused");
     scene.reason("lc/c", "Ready", "Paused");
@@ -114,7 +117,7 @@ fn nothing_is_said_to_hold_of_what_is_paused(scene: &Scene) {
     let ready = condition(&scene.get("lc/c"), "Ready").expect("there is one");
     assert_eq!(ready["status"], "Unknown", "{ready}");
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused-"]);
-    eventually(LIMIT, "it is put right", || {
+    eventually(LIMIT, "it is repaired", || {
         let runs = inspect(&server).is_some_and(|c| c["State"]["Running"] == true);
         holds(runs, || format!("{server} does not run"))?;
         is_ready(&scene.try_get("lc/c")?)
@@ -145,9 +148,9 @@ fn a_stopped_cluster_needs_no_port(scene: &Scene) {
 }
 
 /// Nothing that a user writes into a created cluster makes the operator exit.
-fn a_users_config_map_harms_nobody(scene: &Scene) {
+fn a_users_config_map_does_no_harm(scene: &Scene) {
     let restarts = || {
-        let pods = scene.k.json(&["-n", SYSTEM, "pods"]).expect("the operator is there");
+        let pods = scene.k.json(&["-n", SYSTEM, "pods"]).expect("the operator exists");
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let containers = pods
             .iter()
@@ -174,18 +177,18 @@ fn a_users_config_map_harms_nobody(scene: &Scene) {
 }
 
 /// A registry in use is not removed; until its clusters are deleted, they stay as they are and are repaired.
-fn a_registry_that_is_to_go_serves_to_the_end(scene: &Scene) {
+fn a_registry_in_use_serves_until_its_clusters_are_gone(scene: &Scene) {
     scene.run(&["delete", "lreg", "r", "--wait=false"]);
     scene.reason("lreg/r", "InUse", "InUse");
     let server = container(scene, "server-0");
-    let before = inspect(&server).expect("it is there")["Id"].clone();
+    let before = inspect(&server).expect("it exists")["Id"].clone();
     docker(&["rm", "-f", &server]);
     eventually(LIMIT, "the server is made again and serves", || {
         let found = inspect(&server).ok_or("there is no server")?;
         holds(found["Id"] != before, || "it is the old one".into())?;
         is_ready(&scene.try_get("lc/c")?)
     });
-    let registry = inspect(&scene.registry("r")).expect("the registry is there");
+    let registry = inspect(&scene.registry("r")).expect("the registry exists");
     assert_eq!(registry["State"]["Running"], true);
     scene.patch("lc/c", r#"{"registries": {"use": []}}"#);
     scene.run(&["wait", "--for=delete", "lreg/r", "--timeout=120s"]);
@@ -205,10 +208,10 @@ fn lost_data_waits_for_a_decision(scene: &Scene) {
         scene.run(&["get", "events", "--field-selector=type=Warning", "-o", "jsonpath={.items[*].reason}"])
     };
     eventually(30, "an Event warns", || holds(warned().contains("DataLost"), warned));
-    let told = told_docker(&server, 10);
+    let events = docker_events(&server, 10);
     // A container that was created before its volumes were lost is not started.
     let state = inspect(&server).map(|c| c["State"]["Status"].clone());
-    assert!(state.is_none_or(|s| s == "created") && told.is_empty(), "something is made: {told:#?}");
+    assert!(state.is_none_or(|s| s == "created") && events.is_empty(), "something was created: {events:#?}");
 
     scene.patch("lc/c", r#"{"onDataLoss": "Recreate"}"#);
     scene.ready("lc/c");

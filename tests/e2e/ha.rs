@@ -31,7 +31,7 @@ pub const GROUP: Group = Group {
         ("one_becomes_three", one_becomes_three),
         ("a_server_dies", a_server_dies),
         ("data_of_one_is_lost", data_of_one_is_lost),
-        ("a_volume_that_was_made_empty_is_no_data", a_volume_that_was_made_empty_is_no_data),
+        ("an_empty_volume_is_lost_data", an_empty_volume_is_lost_data),
         ("all_stop_and_run_again", all_stop_and_run_again),
         ("all_die_at_once", all_die_at_once),
         ("skips_and_downgrades_are_refused", skips_and_downgrades_are_refused),
@@ -94,8 +94,9 @@ fn settled(scene: &Scene, servers: usize) {
             let conditions = n["status"]["conditions"].as_array().into_iter().flatten();
             conditions.into_iter().any(|c| c["type"] == "EtcdIsVoter" && c["status"] == "True")
         };
-        let told: Vec<_> = nodes.iter().filter(|n| votes(n)).map(|n| n["metadata"]["name"].clone()).collect();
-        holds(told == names && nodes.len() == names.len(), || format!("{nodes:#?}"))
+        let voters: Vec<_> =
+            nodes.iter().filter(|n| votes(n)).map(|n| n["metadata"]["name"].clone()).collect();
+        holds(voters == names && nodes.len() == names.len(), || format!("{nodes:#?}"))
     });
     witnesses(scene);
 }
@@ -118,8 +119,8 @@ fn one_becomes_three(scene: &Scene) {
     let few = answers.failed as u64 <= restart.as_secs() * 5 + answers.asked as u64 / 100;
     assert!(few && answers.longest <= restart, "{answers:?}: more than the restart of one server");
     assert_eq!(scene.picture()[&container(scene, "agent-0")], agent, "the agent was disturbed");
-    let told = inspect(&container(scene, "server-1")).expect("it is there");
-    assert_eq!(told["Config"]["Labels"]["localcluster.dev/datastore"], "etcd");
+    let joined = inspect(&container(scene, "server-1")).expect("it exists");
+    assert_eq!(joined["Config"]["Labels"]["localcluster.dev/datastore"], "etcd");
 }
 
 /// The servers to lose: with E2E_ALL also the first one, which the others join.
@@ -147,10 +148,10 @@ fn a_server_dies(scene: &Scene) {
 fn data_of_one_is_lost(scene: &Scene) {
     for server in first_and("server-1") {
         let name = container(scene, server);
-        let before = inspect(&name).expect("it is there")["Id"].clone();
+        let before = inspect(&name).expect("it exists")["Id"].clone();
         answered_soon(&probed(scene, || {
             lose(&name);
-            eventually(LIMIT, "it has joined anew", || {
+            eventually(LIMIT, "it has rejoined", || {
                 let now = inspect(&name).ok_or("it is not there")?;
                 holds(now["Id"] != before, || "it is still the old one".into())?;
                 let lc = scene.try_get("lc/c")?;
@@ -164,7 +165,7 @@ fn data_of_one_is_lost(scene: &Scene) {
 /// `docker create` creates missing named volumes with their labels: their content is lost nevertheless, and K3s on
 /// them would be another member under the old name.
 /// K3s on them would be another member under the old name.
-fn a_volume_that_was_made_empty_is_no_data(scene: &Scene) {
+fn an_empty_volume_is_lost_data(scene: &Scene) {
     let server = container(scene, "server-2");
     let volume = format!("{server}-state");
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused=true"]);
@@ -177,14 +178,14 @@ fn a_volume_that_was_made_empty_is_no_data(scene: &Scene) {
     docker(&[&["volume", "create"], &labels[..], &[volume.as_str()]].concat());
     let began = Instant::now();
     scene.run(&["annotate", "lc", "c", "localcluster.dev/paused-"]);
-    eventually(LIMIT, "it has joined anew", || {
+    eventually(LIMIT, "it has rejoined", || {
         let runs = inspect(&server).is_some_and(|c| c["State"]["Running"] == true);
         holds(runs, || format!("{server} does not run"))?;
         let lc = scene.try_get("lc/c")?;
         is_ready(&lc)
     });
     println!("        ready after {:.1} s", began.elapsed().as_secs_f64());
-    let restarted = inspect(&server).expect("it is there")["RestartCount"].clone();
+    let restarted = inspect(&server).expect("it exists")["RestartCount"].clone();
     assert_eq!(restarted, 0, "K3s was started on what had lost its data");
     settled(scene, 3);
 }
@@ -206,7 +207,7 @@ fn all_stop_and_run_again(scene: &Scene) {
     let nodes = || asleep.iter().filter(|(name, _)| name.contains("-c-"));
     assert!(nodes().all(|(_, c)| !c.running), "{asleep:#?}");
     for (name, _) in nodes().filter(|(name, _)| name.contains("server-")) {
-        let code = inspect(name).expect("it is there")["State"]["ExitCode"].clone();
+        let code = inspect(name).expect("it exists")["State"]["ExitCode"].clone();
         assert_eq!(code, 0, "{name} was not stopped in an orderly way");
     }
     // Changes of it in the meantime trigger nothing, and are repaired afterwards.
@@ -230,7 +231,7 @@ fn all_stop_and_run_again(scene: &Scene) {
     for (name, was) in &before {
         assert_eq!((&after[name].networks, &after[name].ports), (&was.networks, &was.ports), "{name} moved");
     }
-    let node = scene.child("c").json(&["node", &container(scene, "agent-0")]).expect("it is there");
+    let node = scene.child("c").json(&["node", &container(scene, "agent-0")]).expect("it exists");
     assert_eq!(node["metadata"]["labels"]["e2e/woken"], "yes");
 }
 
@@ -241,9 +242,9 @@ fn all_die_at_once(scene: &Scene) {
     let network = scene.network("c");
     docker(&[&["kill"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     // Docker assigns an address that is free for a moment to any container.
-    let stranger = format!("{}-stranger", scene.namespace);
+    let foreign = format!("{}-stranger", scene.namespace);
     let image = world("HTTP_IMAGE");
-    docker(&["run", "-d", "--name", &stranger, "--network", &network, &image]);
+    docker(&["run", "-d", "--name", &foreign, "--network", &network, &image]);
     let healed = catch_unwind(AssertUnwindSafe(|| {
         eventually(LIMIT, "all of it runs again", || {
             let now = scene.picture();
@@ -252,7 +253,7 @@ fn all_die_at_once(scene: &Scene) {
             is_ready(&scene.try_get("lc/c")?)
         });
     }));
-    docker(&["rm", "-f", &stranger]);
+    docker(&["rm", "-f", &foreign]);
     healed.unwrap_or_else(|panic| resume_unwind(panic));
     settled(scene, 3);
     for (name, was) in &before {
@@ -279,7 +280,7 @@ fn skips_and_downgrades_are_refused(scene: &Scene) {
 fn an_upgrade_that_fails_stops_at_the_first(scene: &Scene) {
     let before = scene.picture();
     // An image that exists and is not K3s: its Node never becomes Ready.
-    let running = inspect(&container(scene, "server-0")).expect("it is there")["Config"]["Image"].clone();
+    let running = inspect(&container(scene, "server-0")).expect("it exists")["Config"]["Image"].clone();
     let running = running.as_str().expect("it has an image");
     scene.patch("lc/c", &format!(r#"{{"image": "{}"}}"#, world("HTTP_IMAGE")));
     let changed = || -> Vec<String> {
@@ -330,7 +331,7 @@ fn upgrade_one_by_one(scene: &Scene) {
             }));
         }));
         ended.store(true, Ordering::Relaxed);
-        let fewest = watching.join().expect("it only looks");
+        let fewest = watching.join().expect("the thread does not panic");
         done.unwrap_or_else(|panic| resume_unwind(panic));
         fewest
     });
@@ -410,7 +411,7 @@ fn three_become_five_and_one_again(scene: &Scene) {
             }
         }));
         ended.store(true, Ordering::Relaxed);
-        let worst = watching.join().expect("it only looks");
+        let worst = watching.join().expect("the thread does not panic");
         done.unwrap_or_else(|panic| resume_unwind(panic));
         assert_eq!(worst, None);
     });
@@ -448,8 +449,8 @@ fn data_of_most_is_lost(scene: &Scene) {
     scene.run(&["annotate", "lc/c", "localcluster.dev/reset-quorum-"]);
     scene.ready("lc/c");
     eventually(60, "it is forgotten", || {
-        let told = &scene.try_get("lc/c")?["status"]["quorumReset"];
-        holds(told.is_null(), || told.to_string())
+        let reset = &scene.try_get("lc/c")?["status"]["quorumReset"];
+        holds(reset.is_null(), || reset.to_string())
     });
     assert_eq!(scene.picture(), after, "the annotation's end did something");
 }

@@ -46,5 +46,5 @@ pub fn two_idle_minutes(scene: &Scene) {
     let ours = |line: &&str| line.contains(&network) || ids.iter().any(|id| line.contains(id.as_str()));
     // Reading a file emits an event, and changes nothing.
     let changed: Vec<&str> = happened.lines().filter(ours).filter(|l| !l.contains("archive-path")).collect();
-    assert!(changed.is_empty(), "Docker was told to do something: {changed:#?}");
+    assert!(changed.is_empty(), "the operator changed Docker objects: {changed:#?}");
 }

@@ -141,10 +141,10 @@ fn killed_once(
         // The last calls are concurrent: one of them may have been the one while this was checked.
         done().map(|()| !proxy.is_armed())
     });
-    let told = proxy.disarm();
+    let changes = proxy.disarm();
     if struck {
         operator.start();
-        eventually(LIMIT, &format!("all is done after a kill {when:?} {:?}", told.get(number - 1)), done);
+        eventually(LIMIT, &format!("all is done after a kill {when:?} {:?}", changes.get(number - 1)), done);
     }
     operator.kill();
     struck

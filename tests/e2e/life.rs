@@ -27,7 +27,7 @@ pub const GROUP: Group = Group {
         ("the_api_moves_to_another_port", life_ports::the_api_moves),
         ("a_held_port_holds_up_nothing_else", life_ports::a_held_port_holds_up_nothing_else),
         ("the_kubeconfig_follows_the_server", life_token::the_kubeconfig_follows_the_server),
-        ("another_token_takes_the_place_of_the_first", life_token::another_token_takes_its_place),
+        ("the_token_is_rotated", life_token::the_token_is_rotated),
     ],
 };
 
@@ -115,10 +115,10 @@ pub fn answers(ip: [u8; 4], port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::from((ip, port)), limit) else {
         return false;
     };
-    let told =
+    let sent =
         stream.set_read_timeout(Some(limit)).and_then(|()| stream.write_all(b"GET / HTTP/1.0\r\n\r\n"));
     let mut answer = String::new();
-    told.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains("hello-")
+    sent.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains("hello-")
 }
 
 /// Returns the DNS query for kubernetes.default.svc.cluster.local, type A.
@@ -167,7 +167,7 @@ pub fn resolves_by_tcp(port: u16, limit: Duration) -> bool {
 
 /// Returns a host port by its name, from the status.
 pub fn host_port(scene: &Scene, name: &str) -> u16 {
-    eventually(LIMIT, &format!("the port {name} is told"), || {
+    eventually(LIMIT, &format!("the port {name} is in the status"), || {
         let ports = scene.try_get("lc/c")?["status"]["ports"].as_array().cloned().unwrap_or_default();
         let port = ports.iter().find(|p| p["name"] == name).and_then(|p| p["hostPort"].as_u64());
         holds(port.is_some(), || format!("{ports:?}"))?;

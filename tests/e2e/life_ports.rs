@@ -76,7 +76,7 @@ pub fn come_and_go_in_two_seconds(scene: &Scene) {
             times
         }));
         ended.store(true, Ordering::Relaxed);
-        let longest = outage.join().expect("it only looks");
+        let longest = outage.join().expect("the thread does not panic");
         (measured.unwrap_or_else(|panic| resume_unwind(panic)), longest)
     });
     println!("  longest silence of a port that was not edited: {:.2} s", gap.as_secs_f32());
@@ -93,8 +93,8 @@ pub fn load_balancer_services_are_reached(scene: &Scene) {
     let port = free_port();
     apply_ports(scene, &format!("[{WEB}, {{name: balanced, port: {BALANCED}, hostPort: {port}}}]"));
     scene.ready("lc/c");
-    eventually(60, "a Service of type LoadBalancer answers", || {
-        holds(answers(LOCAL, port), || "no answer".to_owned())
+    eventually(60, "a Service of type LoadBalancer responds", || {
+        holds(answers(LOCAL, port), || "no response".to_owned())
     });
     reset(scene);
 }
@@ -111,12 +111,13 @@ pub fn ranges_and_addresses(scene: &Scene) {
     apply_ports(scene, &format!("[{WEB}, {range}]"));
     scene.ready("lc/c");
     for port in [host, host + 1] {
-        let there = || holds(answers([127, 0, 0, 7], port), || "no answer".to_owned());
-        eventually(30, &format!("{port} of the range answers on its address"), there);
-        assert!(!answers(LOCAL, port), "{port} answers on another address too");
+        let there = || holds(answers([127, 0, 0, 7], port), || "no response".to_owned());
+        eventually(30, &format!("{port} of the range responds on its address"), there);
+        assert!(!answers(LOCAL, port), "{port} responds on another address too");
     }
-    let told = scene.get("lc/c")["status"]["ports"].clone();
-    let range = told.as_array().into_iter().flatten().find(|p| p["name"] == "range").expect("it is told");
+    let ports = scene.get("lc/c")["status"]["ports"].clone();
+    let range =
+        ports.as_array().into_iter().flatten().find(|p| p["name"] == "range").expect("it is in the status");
     assert_eq!((&range["endPort"], &range["hostIP"]), (&last.into(), &"127.0.0.7".into()), "{range}");
     reset(scene);
 }
@@ -149,8 +150,8 @@ pub fn a_held_port_holds_up_nothing_else(scene: &Scene) {
     assert!(message.contains("in use") && message.contains(&held.to_string()), "{message}");
     scene.reason("lc/c", "Stalled", "PortConflict");
     for (name, port) in [("web", web), ("free", free)] {
-        let there = || holds(answers(LOCAL, port), || "no answer".to_owned());
-        eventually(30, &format!("{name} answers"), there);
+        let there = || holds(answers(LOCAL, port), || "no response".to_owned());
+        eventually(30, &format!("{name} responds"), there);
     }
     assert_eq!(scene.child("c").run(&["get", "--raw", "/readyz"]), "ok");
     // Retries of the occupied port disturb nothing.
@@ -158,13 +159,13 @@ pub fn a_held_port_holds_up_nothing_else(scene: &Scene) {
     let before = balancer();
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until {
-        assert!(answers(LOCAL, web), "a port that is not held is silent");
+        assert!(answers(LOCAL, web), "a port that is not occupied does not respond");
         pause(Duration::from_millis(50));
     }
     assert_eq!(balancer(), before);
 
     drop(listener);
-    let there = || holds(answers(LOCAL, held), || "no answer".to_owned());
+    let there = || holds(answers(LOCAL, held), || "no response".to_owned());
     eventually(60, "the port is published when it is free", there);
     eventually(LIMIT, "the cluster is Ready", || is_ready(&scene.try_get("lc/c")?));
     reset(scene);

@@ -40,8 +40,8 @@ fn joins(scene: &Scene, attempt: &str, token: &str) -> Result<(), String> {
     let name = format!("e2e-joiner-{attempt}-{}", scene.namespace);
     let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
     let status = &scene.get("lc/c")["status"];
-    let network = status["network"]["name"].as_str().expect("the network is told");
-    let server = status["endpoints"]["network"].as_str().expect("the endpoint is told");
+    let network = status["network"]["name"].as_str().expect("the network is in the status");
+    let server = status["endpoints"]["network"].as_str().expect("the endpoint is in the status");
     let cgroup = if docker(&["info", "-f", "{{.CgroupVersion}}"]) == "1" {
         &["--kubelet-arg=fail-cgroupv1=false"][..]
     } else {
@@ -70,7 +70,7 @@ fn joins(scene: &Scene, attempt: &str, token: &str) -> Result<(), String> {
     joined.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-pub fn another_token_takes_its_place(scene: &Scene) {
+pub fn the_token_is_rotated(scene: &Scene) {
     let [old, new] = TOKENS;
     let child = scene.child("c");
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
@@ -104,15 +104,15 @@ pub fn another_token_takes_its_place(scene: &Scene) {
     scene.ready("lc/c");
 
     // Both tokens are only in files of the nodes and in their Secret.
-    let mut told = vec![
+    let mut texts = vec![
         scene.run(&["get", "lc,lreg,events", "-o", "yaml"]),
         scene.k.run(&["-n", crate::live::SYSTEM, "logs", crate::live::DEPLOYMENT]),
     ];
     for one in scene.containers() {
-        told.push(one.to_string());
-        told.push(docker_logs(crate::live::scene::name(&one)));
+        texts.push(one.to_string());
+        texts.push(docker_logs(crate::live::scene::name(&one)));
     }
     for token in TOKENS {
-        assert!(!told.iter().any(|text| text.contains(token)), "{token} is in what everybody may read");
+        assert!(!texts.iter().any(|text| text.contains(token)), "{token} is readable by everyone");
     }
 }

@@ -31,8 +31,8 @@ pub const GROUP: Group = Group {
     setup,
     tests: &[
         ("pods_see_and_make_mounts", pods_see_and_make_mounts),
-        ("an_image_without_a_shell_is_told", an_image_without_a_shell_is_told),
-        ("hosts_files_are_put_right", hosts_files_are_put_right),
+        ("an_image_without_a_shell_is_reported", an_image_without_a_shell_is_reported),
+        ("hosts_files_are_restored", hosts_files_are_restored),
         ("published_ports_lead_to_nodes_that_answer", published_ports_lead_to_nodes_that_answer),
         ("pods_of_the_management_cluster_reach_the_api", pods_of_the_management_cluster_reach_the_api),
         ("pods_of_another_cluster_reach_the_api", pods_of_another_cluster_reach_the_api),
@@ -68,7 +68,7 @@ fn setup() -> Scene {
          selector: {{k8s-app: kube-dns}}, ports: [{{name: udp, port: 53, protocol: UDP, nodePort: {DNS_PORT}}}, {{name: \
          tcp, port: 53, nodePort: {DNS_PORT}}}]}}}}"
     ));
-    eventually(120, "the cluster's DNS answers", || {
+    eventually(120, "the cluster's DNS responds", || {
         holds(resolves(host_port(&scene, "udp")), || "not yet".to_owned())
     });
     scene
@@ -76,7 +76,7 @@ fn setup() -> Scene {
 
 /// Returns all mounts of this machine, without those that Docker creates for each container.
 fn mounted_here() -> BTreeSet<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the kernel tells it");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs is readable");
     let own = |line: &&str| !line.contains("/docker/") && !line.contains(" nsfs ");
     mounts.lines().filter(own).map(str::to_owned).collect()
 }
@@ -151,7 +151,7 @@ fn pods_see_and_make_mounts(scene: &Scene) {
                 docker(&["restart", node]);
             }
         }
-        let seen = inspect(node).expect("it is there");
+        let seen = inspect(node).expect("it exists");
         let mounts = seen["Mounts"].as_array().cloned().unwrap_or_default();
         assert!(mounts.iter().all(|m| m["Propagation"] == ""), "Docker mounts are as ever: {mounts:?}");
         // K3s is the first process, so it receives signals.
@@ -165,7 +165,7 @@ fn pods_see_and_make_mounts(scene: &Scene) {
     agents(scene, 0);
 }
 
-fn an_image_without_a_shell_is_told(scene: &Scene) {
+fn an_image_without_a_shell_is_reported(scene: &Scene) {
     const NAME: &str = "localhost/e2e-no-shell:1";
     let args = ["--host", &world("DOCKER_HOST"), "build", "-q", "-t", NAME, "-"];
     command("docker", &args, "FROM scratch\nENTRYPOINT [\"/bin/k3s\"]\n").unwrap_or_else(|e| panic!("{e}"));
@@ -178,7 +178,7 @@ fn an_image_without_a_shell_is_told(scene: &Scene) {
     docker(&["rmi", NAME]);
 }
 
-fn hosts_files_are_put_right(scene: &Scene) {
+fn hosts_files_are_restored(scene: &Scene) {
     let node = container(scene, "server-0");
     let read = || docker(&["exec", &node, "cat", "/etc/hosts"]);
     let started = || inspect(&node).map(|seen| seen["State"]["StartedAt"].clone());
@@ -196,7 +196,7 @@ fn hosts_files_are_put_right(scene: &Scene) {
     ];
     for edit in edits {
         docker(&["exec", &node, "sh", "-c", edit]);
-        let now = eventually(90, "the hosts file is put right", || {
+        let now = eventually(90, "the hosts file is restored", || {
             let now = read();
             let lines =
                 |text: &str| -> BTreeSet<String> { text.lines().map(|l| l.replace('\t', " ")).collect() };
@@ -237,7 +237,7 @@ fn asked(ask: impl Fn() -> bool + Sync, act: impl FnOnce()) -> (usize, Vec<usize
         });
         let done = catch_unwind(AssertUnwindSafe(act));
         ended.store(true, Ordering::Relaxed);
-        let answers = asking.join().expect("it only asks");
+        let answers = asking.join().expect("the thread does not panic");
         done.unwrap_or_else(|panic| resume_unwind(panic));
         answers
     })
@@ -348,11 +348,12 @@ fn pods_of_another_cluster_reach_the_api(scene: &Scene) {
     );
     scene.ready("lc/hub");
     let (hub, image) = (scene.child("hub"), push(scene, "asks"));
-    let port = scene.get("lc/c")["status"]["apiPort"]["hostPort"].as_u64().expect("the port is told");
+    let port =
+        scene.get("lc/c")["status"]["apiPort"]["hostPort"].as_u64().expect("the port is in the status");
     let (value, address) = (scene.kubeconfig("c", "value"), format!("https://host.k3d.internal:{port}"));
     let mut said = String::new();
     // The cluster's DNS reads the name of the Docker host every half a minute.
-    eventually(180, "the other cluster's API answers", || {
+    eventually(180, "the other cluster's API responds", || {
         said = asks(&hub, "default", &image, &with_server(&value, &address))?;
         holds(said == "ok", || said.clone())
     });

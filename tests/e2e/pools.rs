@@ -24,7 +24,7 @@ pub const GROUP: Group = Group {
         ("ulimits_are_those_of_the_node", ulimits_are_those_of_the_node),
         ("limits_are_allocatable", limits_are_allocatable),
         ("shm_size_is_that_of_the_node", shm_size_is_that_of_the_node),
-        ("gpus_that_are_not_there_are_told", gpus_that_are_not_there_are_told),
+        ("missing_gpus_are_reported", missing_gpus_are_reported),
         ("volumes_need_permission", volumes_need_permission),
         ("volumes_that_are_allowed", volumes_that_are_allowed),
     ],
@@ -51,7 +51,7 @@ fn agent(scene: &Scene) -> String {
 
 /// Returns a field of the agent's `HostConfig`.
 fn host_config(scene: &Scene, key: &str) -> Value {
-    inspect(&agent(scene)).expect("it is there")["HostConfig"][key].clone()
+    inspect(&agent(scene)).expect("it exists")["HostConfig"][key].clone()
 }
 
 /// Runs a shell command in the Pod `asker`, and returns its output.
@@ -110,7 +110,7 @@ fn ulimits_are_those_of_the_node(scene: &Scene) {
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["5000", "6000", "0"]);
     // The kubelet's process and its child processes too.
     let limits = docker(&["exec", &agent(scene), "cat", "/proc/1/limits"]);
-    let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("the kernel tells it");
+    let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("procfs is readable");
     assert_eq!(line.split_whitespace().nth(4), Some("6000"), "{line}");
     import(scene);
     pod(scene, "asker", json!({}), json!({}));
@@ -139,11 +139,11 @@ fn bytes(quantity: &Value) -> i64 {
 
 fn limits_are_allocatable(scene: &Scene) {
     let child = scene.child("c");
-    let node = || child.json(&["node", &agent(scene)]).expect("it is there")["status"].clone();
+    let node = || child.json(&["node", &agent(scene)]).expect("it exists")["status"].clone();
     let whole = bytes(&node()["allocatable"]["memory"]);
     assert!(whole > 3 << 30, "this host has too little memory to show anything: {whole}");
     agents(scene, &json!({"memory": "1Gi", "cpus": "1.5"}));
-    eventually(60, "the Node tells its limits", || {
+    eventually(60, "the Node has its limits", || {
         let seen = node();
         let (memory, cpu) = (bytes(&seen["allocatable"]["memory"]), &seen["allocatable"]["cpu"]);
         // Memory is reported in whole Ki.
@@ -178,7 +178,7 @@ fn limits_are_allocatable(scene: &Scene) {
 
     // A reservation by the user is the only one.
     agents(scene, &json!({"memory": "1Gi", "args": ["--kubelet-arg=system-reserved=memory=1Gi"]}));
-    eventually(60, "the Node tells what the user reserved", || {
+    eventually(60, "the Node has the user's reservation", || {
         let seen = bytes(&node()["allocatable"]["memory"]);
         holds(whole - seen == 1 << 30, || format!("{seen} of {whole}"))
     });
@@ -192,9 +192,9 @@ const SHM_SIZE: &str = "df -k /dev/shm | awk 'NR == 2 {print $2}'";
 fn shm_size_is_that_of_the_node(scene: &Scene) {
     let child = scene.child("c");
     let by_default = host_config(scene, "ShmSize");
-    let before = inspect(&agent(scene)).expect("it is there")["Id"].clone();
+    let before = inspect(&agent(scene)).expect("it exists")["Id"].clone();
     agents(scene, &json!({"shmSize": "128Mi"}));
-    assert_ne!(inspect(&agent(scene)).expect("it is there")["Id"], before, "the node is replaced");
+    assert_ne!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the node is replaced");
     assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
     assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", SHM_SIZE]), "131072");
     import(scene);
@@ -202,14 +202,14 @@ fn shm_size_is_that_of_the_node(scene: &Scene) {
     running(&child, "asker");
     assert_eq!(in_pod(&child, SHM_SIZE), "131072", "of a Pod");
     child.run(&["delete", "pod/asker", "--now"]);
-    let server = inspect(&container(scene, "server-0")).expect("it is there");
+    let server = inspect(&container(scene, "server-0")).expect("it exists");
     assert_eq!(server["HostConfig"]["ShmSize"], by_default, "the other pool keeps the default");
     agents(scene, &json!({"shmSize": null}));
     assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 
 /// This machine has no GPU: the test shows only that Docker receives the request, and that its refusal is reported.
-fn gpus_that_are_not_there_are_told(scene: &Scene) {
+fn missing_gpus_are_reported(scene: &Scene) {
     scene.patch("lc/c", r#"{"agents": {"gpus": "all"}}"#);
     let message = scene.reason("lc/c", "Stalled", "GPUUnavailable");
     println!("        {message}");
@@ -237,16 +237,16 @@ fn refused(scene: &Scene, path: &str, condition: &str, reason: &str) -> String {
     // The same reason may still be there for another path.
     let message = eventually(LIMIT, &format!("{path} is refused"), || {
         let lc = scene.try_get("lc/c")?;
-        let told = condition_of(&lc, condition)?;
-        let message = told["message"].as_str().unwrap_or_default().to_owned();
+        let found = condition_of(&lc, condition)?;
+        let message = found["message"].as_str().unwrap_or_default().to_owned();
         let seen = lc["status"]["observedGeneration"] == lc["metadata"]["generation"];
-        holds(seen && told["reason"] == reason, || told.to_string())?;
+        holds(seen && found["reason"] == reason, || found.to_string())?;
         Ok(message)
     });
     println!("        {path}: {message}");
     let after = scene.picture();
     assert_eq!(after.get(&agent(scene)), before.get(&agent(scene)), "the agent was touched");
-    let mounts = inspect(&agent(scene)).expect("it is there")["Mounts"].to_string();
+    let mounts = inspect(&agent(scene)).expect("it exists")["Mounts"].to_string();
     assert!(!mounts.contains(path), "{path} was mounted: {mounts}");
     message
 }
@@ -260,10 +260,10 @@ fn volumes_need_permission(scene: &Scene) {
 fn volumes_that_are_allowed(scene: &Scene) {
     let (dir, outside) = (Dir::new("pools"), Dir::new("outside"));
     let (allowed, inside) = (dir.path().display().to_string(), dir.path().join("data"));
-    fs::create_dir(&inside).expect("a folder can be made");
+    fs::create_dir(&inside).expect("a directory can be created");
     fs::write(inside.join("from-the-host"), "hello").expect("a file can be written");
     fs::write(dir.path().join("file"), "x").expect("a file can be written");
-    symlink(outside.path(), dir.path().join("link")).expect("a link can be made");
+    symlink(outside.path(), dir.path().join("link")).expect("a link can be created");
     let operator =
         Operator::new(&world("DOCKER_HOST"), &[&format!("--allow-host-path={allowed}")], Victim::default());
     operator.start();
@@ -281,9 +281,9 @@ fn volumes_that_are_allowed(scene: &Scene) {
     let patch = format!(r#"{{"spec": {steps}}}"#);
     let why = scene.attempt(&["patch", "lc", "c", "--type=merge", "-p", &patch]).expect_err("it has ..");
     assert!(why.contains("hostPath"), "{why}");
-    assert!(fs::read_dir(outside.path()).expect("it is there").next().is_none(), "it was written to");
+    assert!(fs::read_dir(outside.path()).expect("it exists").next().is_none(), "it was written to");
     // It recovers once the directory exists.
-    fs::create_dir(&later).expect("a folder can be made");
+    fs::create_dir(&later).expect("a directory can be created");
     scene.ready("lc/c");
     let given = || {
         docker(&[
@@ -324,5 +324,5 @@ fn volumes_that_are_allowed(scene: &Scene) {
     agents(scene, &json!({"volumes": null}));
     let names: BTreeSet<String> = scene.picture().into_keys().collect();
     assert_eq!(names, ["agent-0", "server-0", "serverlb"].map(|n| container(scene, n)).into());
-    assert!(dir.path().join("data/from-the-host").is_file(), "the folder is somebody's, and stays");
+    assert!(dir.path().join("data/from-the-host").is_file(), "the directory is the user's, and stays");
 }

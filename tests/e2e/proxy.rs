@@ -20,9 +20,9 @@ pub const GROUP: Group = Group {
     name: "proxy",
     setup,
     tests: &[
-        ("images_of_outside_come_through_it", images_of_outside_come_through_it),
-        ("what_is_inside_is_not_asked_of_it", what_is_inside_is_not_asked_of_it),
-        ("an_agent_and_a_registry_that_come_later_replace_nothing", later_ones_replace_nothing),
+        ("outside_images_are_pulled_through_it", outside_images_are_pulled_through_it),
+        ("inside_hosts_bypass_it", inside_hosts_bypass_it),
+        ("later_agents_and_registries_replace_nothing", later_ones_replace_nothing),
     ],
 };
 
@@ -83,7 +83,7 @@ fn runs(scene: &Scene, name: &str, image: &str, node: &str) {
     child.run(&["delete", "pod", name, "--now"]);
 }
 
-fn images_of_outside_come_through_it(scene: &Scene) {
+fn outside_images_are_pulled_through_it(scene: &Scene) {
     let Stage { proxy, upstream } = scene.stage();
     let image = format!("{}/e2e/outside:1", upstream.host());
     docker(&["tag", &world("HTTP_IMAGE"), &image]);
@@ -114,7 +114,7 @@ fn nothing_inside_was_asked(scene: &Scene) {
     assert!(inside.is_empty(), "{inside:?}");
 }
 
-fn what_is_inside_is_not_asked_of_it(scene: &Scene) {
+fn inside_hosts_bypass_it(scene: &Scene) {
     let image = push(scene, "inside");
     for node in ["server-0", "agent-0"] {
         runs(scene, &format!("inside-{node}"), &image, &container(scene, node));
@@ -147,7 +147,8 @@ fn later_ones_replace_nothing(scene: &Scene) {
     apply(scene, 2, &["r", "later"], None);
     let said = scene.reason("lc/c", "RegistriesReady", "RegistryBehindProxy");
     println!("        {said}");
-    let hostname = scene.get("lreg/later")["status"]["cluster"].as_str().expect("it is told").to_owned();
+    let hostname =
+        scene.get("lreg/later")["status"]["cluster"].as_str().expect("it is in the status").to_owned();
     let (hostname, _) = hostname.split_once(':').expect("it has a port");
     assert!(said.contains(hostname) && said.contains("NO_PROXY"), "{said}");
     assert_eq!(ids(), before, "a registry more");

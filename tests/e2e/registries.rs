@@ -23,7 +23,7 @@ pub const GROUP: Group = Group {
         ("all_of_it_is_merged", registries_file::all_of_it_is_merged),
         ("what_k3s_would_ignore_is_refused", registries_file::what_k3s_would_ignore_is_refused),
         ("each_kind_of_secret_logs_in", registries_auth::each_kind_of_secret_logs_in),
-        ("wrong_password_is_told", registries_auth::wrong_password_is_told),
+        ("a_wrong_password_is_reported", registries_auth::a_wrong_password_is_reported),
         ("private_authority", registries_tls::private_authority),
         ("authority_changes_without_a_restart", registries_tls::authority_changes_without_a_restart),
         ("client_certificate", registries_tls::client_certificate),
@@ -32,7 +32,7 @@ pub const GROUP: Group = Group {
             "own_certificate_changes_without_a_restart",
             registries_tls::own_certificate_changes_without_a_restart,
         ),
-        ("somebody_elses_container", registries_containers::somebody_elses_container),
+        ("an_unmanaged_container", registries_containers::an_unmanaged_container),
         ("changes_take_two_seconds", registries_live::changes_take_two_seconds),
         ("a_restart_of_k3s_changes_nothing", registries_live::a_restart_of_k3s_changes_nothing),
         ("changed_passwords_roll_the_nodes", registries_auth::changed_passwords_roll_the_nodes),
@@ -158,14 +158,14 @@ pub fn registries(scene: &Scene) -> Value {
 pub fn with(scene: &Scene, edit: impl FnOnce(&mut Value), test: impl FnOnce()) {
     let mut edited = registries(scene);
     edit(&mut edited);
-    tell(scene, &edited);
+    set_registries(scene, &edited);
     test();
-    tell(scene, &registries(scene));
+    set_registries(scene, &registries(scene));
     scene.ready("lc/c");
 }
 
 /// Sets `spec.registries` of the cluster and removes fields that are not in it.
-pub fn tell(scene: &Scene, registries: &Value) {
+pub fn set_registries(scene: &Scene, registries: &Value) {
     let patch = json!([{"op": "replace", "path": "/spec/registries", "value": registries}]);
     scene.run(&["patch", "lc/c", "--type=json", "-p", &patch.to_string()]);
 }

@@ -24,10 +24,10 @@ fn using(scene: &Scene, names: &[&str]) {
 }
 
 /// Waits until the status, tools and nodes have the name of the registry.
-fn told(scene: &Scene, host: &str) {
+fn is_published(scene: &Scene, host: &str) {
     let (child, _) = a(scene);
     scene.ready(&format!("lreg/{NAME}"));
-    eventually(LIMIT, &format!("people are told of {host}"), || {
+    eventually(LIMIT, &format!("the status shows {host}"), || {
         let own = status(scene, NAME)["host"].clone();
         let used = scene.try_get("lc/a")?["status"]["registries"].clone();
         let used = used.as_array().into_iter().flatten().find(|r| r["name"] == NAME).cloned();
@@ -37,7 +37,7 @@ fn told(scene: &Scene, host: &str) {
         });
         holds(own == host && names, || format!("{own} {used:?}"))
     });
-    eventually(60, &format!("tools are told of {host}"), || {
+    eventually(60, &format!("tools find {host}"), || {
         let path = r"jsonpath={.data.localRegistryHosting\.v1}";
         let get = ["-n", "kube-public", "get", "configmap", "local-registry-hosting", "-o", path];
         let said = child.attempt(&get)?;
@@ -48,7 +48,7 @@ fn told(scene: &Scene, host: &str) {
 
 /// An image that is pushed under the name in the status can be pulled under it. The names of a registry that moves
 /// change with it, and the images stay. Nodes are not restarted.
-pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
+pub fn the_status_shows_the_published_address(scene: &Scene) {
     let (child, node) = a(scene);
     let inside = format!("{}:5000", scene.registry(NAME));
     let before = scene.picture()[&node].clone();
@@ -56,7 +56,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     scene.apply("Registry", NAME, &json!({"hostIP": "127.0.0.3", "hostPort": port}).to_string());
     using(scene, &[NAME, GUIDE, "registry", "cache", "closed"]);
     let at = format!("127.0.0.3:{port}");
-    told(scene, &at);
+    is_published(scene, &at);
     let answer = http("GET", port.into(), "/v2/", "").map(|a| a.status);
     assert!(answer.is_err(), "localhost is another registry's: {answer:?}");
     push(&format!("{at}/e2e/first:1"), None).unwrap_or_else(|e| panic!("{e}"));
@@ -67,7 +67,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     let next = free_port();
     scene.patch(&format!("lreg/{NAME}"), &json!({"hostPort": next}).to_string());
     let moved = format!("127.0.0.3:{next}");
-    told(scene, &moved);
+    is_published(scene, &moved);
     pulls(&child, &format!("{moved}/e2e/first:1"), &node);
     pulls(&child, &format!("{inside}/e2e/first:1"), &node);
     fails(&child, &format!("{at}/e2e/first:1"), &node);
@@ -78,7 +78,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     let gateway = docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
     scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway.trim()}).to_string());
     let outside = format!("{}:{next}", gateway.trim());
-    told(scene, &outside);
+    is_published(scene, &outside);
     let (from, to) = (format!("docker://{outside}/e2e/second:1"), format!("docker://{outside}/e2e/third:1"));
     let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to];
     command("skopeo", &copy, "").unwrap_or_else(|e| panic!("{e}"));
@@ -87,7 +87,7 @@ pub fn the_address_is_the_one_where_it_listens(scene: &Scene) {
     // To all addresses.
     scene.patch(&format!("lreg/{NAME}"), r#"{"hostIP": "0.0.0.0"}"#);
     let local = format!("localhost:{next}");
-    told(scene, &local);
+    is_published(scene, &local);
     push(&format!("{local}/e2e/fourth:1"), None).unwrap_or_else(|e| panic!("{e}"));
     for name in ["first", "third", "fourth"] {
         pulls(&child, &format!("{local}/e2e/{name}:1"), &node);

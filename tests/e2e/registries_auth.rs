@@ -22,7 +22,7 @@ fn push_safe(scene: &Scene, name: &str) -> String {
     let safe = &scene.stage::<Stage>().safe;
     let path = format!("e2e/{name}:1");
     let image = format!("{}/{path}", safe.host());
-    push(&image, None).expect_err("nobody can push without a login");
+    push(&image, None).expect_err("a push needs a login");
     push(&image, Some(&FIRST)).unwrap_or_else(|e| panic!("{e}"));
     path
 }
@@ -42,7 +42,7 @@ pub fn each_kind_of_secret_logs_in(scene: &Scene) {
     assert!(tokened.requests(&["/e2e/identity/manifests/"]) > 0, "the image came from elsewhere");
 }
 
-pub fn wrong_password_is_told(scene: &Scene) {
+pub fn a_wrong_password_is_reported(scene: &Scene) {
     let path = push_safe(scene, "hidden");
     let (child, [server, _]) = cluster(scene);
     let why = fails(&child, &format!("wrong.test:5000/{path}"), &server);
@@ -58,23 +58,23 @@ pub fn changed_passwords_roll_the_nodes(scene: &Scene) {
     let before = scene.picture();
     let safe = &scene.stage::<Stage>().safe;
     let ended = AtomicBool::new(false);
-    let (most, told) = thread::scope(|scope| {
+    let (most, reasons) = thread::scope(|scope| {
         let looking = scope.spawn(|| {
-            let (mut most, mut told) = (0, BTreeSet::new());
+            let (mut most, mut reasons) = (0, BTreeSet::new());
             while !ended.load(Ordering::Relaxed) {
                 let picture = scene.picture();
                 most = most.max(nodes.iter().filter(|n| !picture.get(*n).is_some_and(|s| s.running)).count());
                 if let Ok(ready) = scene.try_get("lc/c").and_then(|lc| condition(&lc, "Ready")) {
-                    told.insert(format!("{}: {}", ready["reason"], ready["message"]));
+                    reasons.insert(format!("{}: {}", ready["reason"], ready["message"]));
                 }
                 pause(Duration::from_millis(100));
             }
-            (most, told)
+            (most, reasons)
         });
         let rolled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             safe.admit(&[SECOND]);
             login(scene, "user", SECOND);
-            eventually(LIMIT, "both nodes were started anew", || {
+            eventually(LIMIT, "both nodes were restarted", || {
                 let picture = scene.picture();
                 let same = |n: &&String| picture.get(*n).is_none_or(|s| s.started == before[*n].started);
                 let left: Vec<_> = nodes.iter().filter(same).collect();
@@ -83,14 +83,14 @@ pub fn changed_passwords_roll_the_nodes(scene: &Scene) {
             scene.ready("lc/c");
         }));
         ended.store(true, Ordering::Relaxed);
-        let seen = looking.join().expect("it only looks");
+        let seen = looking.join().expect("the thread does not panic");
         rolled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         seen
     });
     assert!(most <= 1, "{most} nodes were down at once");
     let updating =
-        told.iter().any(|t| nodes.iter().any(|n| t.contains(n.as_str())) || t.contains("Updating"));
-    assert!(updating, "the status told nothing of it: {told:#?}");
+        reasons.iter().any(|t| nodes.iter().any(|n| t.contains(n.as_str())) || t.contains("Updating"));
+    assert!(updating, "the status does not report it: {reasons:#?}");
     for node in &nodes {
         pulls(&child, &format!("user.test:5000/{path}"), node);
     }

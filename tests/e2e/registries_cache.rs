@@ -43,7 +43,7 @@ fn has(container: &str, blobs: &[String]) {
 
 /// Returns the container of a Registry.
 fn container(scene: &Scene, registry: &str) -> String {
-    let cluster = status(scene, registry)["cluster"].as_str().expect("it tells its name").to_owned();
+    let cluster = status(scene, registry)["cluster"].as_str().expect("the status has its name").to_owned();
     cluster.split(':').next().unwrap_or_default().to_owned()
 }
 
@@ -54,7 +54,7 @@ fn cached(scene: &Scene, name: &str) -> String {
     let image = format!("{}/e2e/{name}:1", upstream.inside());
     let (child, node) = a(scene);
     pulls(&child, &image, &node);
-    assert!(upstream.requests(&[&format!("/e2e/{name}/blobs/")]) > 0, "the upstream's log tells nothing");
+    assert!(upstream.requests(&[&format!("/e2e/{name}/blobs/")]) > 0, "the upstream's log is empty");
     has(&container(scene, "cache"), &blobs(upstream, name));
     image
 }
@@ -62,12 +62,12 @@ fn cached(scene: &Scene, name: &str) -> String {
 pub fn second_cluster_hits_the_cache(scene: &Scene) {
     let upstream = &scene.stage::<Stage>().upstream;
     let image = cached(scene, "cached");
-    let told = scene.get("lc/a")["status"]["registries"].clone();
-    assert!(told.to_string().contains(&upstream.inside()), "the status tells no mirror of it: {told}");
+    let used = scene.get("lc/a")["status"]["registries"].clone();
+    assert!(used.to_string().contains(&upstream.inside()), "the status has no mirror for it: {used}");
 
     // The images are in a volume, so another container of the cache has them.
     docker(&["rm", "-f", &container(scene, "cache")]);
-    let port = status(scene, "cache")["hostPort"].as_u64().expect("it tells its port");
+    let port = status(scene, "cache")["hostPort"].as_u64().expect("the status has its port");
     eventually(LIMIT, "the cache is back", || http("GET", port, "/v2/", "").map(drop));
     scene.ready("lreg/cache");
 
@@ -80,18 +80,18 @@ pub fn second_cluster_hits_the_cache(scene: &Scene) {
     assert_eq!(upstream.requests(&blobs) - before, 0, "the upstream was asked for blobs again");
 }
 
-pub fn upstream_gone(scene: &Scene) {
+pub fn upstream_down(scene: &Scene) {
     let upstream = &scene.stage::<Stage>().upstream;
     let image = cached(scene, "gone");
-    upstream.tell("stop");
+    upstream.control("stop");
     let (child, node) = b(scene);
     pulls(&child, &image, &node);
-    upstream.tell("start");
+    upstream.control("start");
     eventually(30, "the upstream is back", || http("GET", u64::from(upstream.port), "/v2/", "").map(drop));
 }
 
 pub fn push_to_a_cache_is_refused(scene: &Scene) {
-    let port = status(scene, "cache")["hostPort"].as_u64().expect("it tells its port");
+    let port = status(scene, "cache")["hostPort"].as_u64().expect("the status has its port");
     let answer = http("POST", port, "/v2/e2e/pushed/blobs/uploads/", "").unwrap_or_else(|e| panic!("{e}"));
     assert!(answer.status == 405 && answer.body.contains("unsupported"), "{} {}", answer.head, answer.body);
     // `docker push` only fails after a minute of retries; this client fails at once.
@@ -116,7 +116,7 @@ pub fn cache_logs_in(scene: &Scene) {
     assert!(asked.lines().any(|l| l.contains("known=true") && l.contains("e2e/closed:pull")), "{asked}");
     has(&container(scene, "closed"), &self::blobs(door, "closed"));
     let before = closed.requests(&blobs);
-    assert!(before > 0, "the upstream's log tells nothing");
+    assert!(before > 0, "the upstream's log is empty");
     let (child, node) = b(scene);
     pulls(&child, &image, &node);
     let again = closed.requests(&blobs) - before;

@@ -15,22 +15,22 @@ use crate::{
 
 /// Returns the networks of a container.
 fn networks(name: &str) -> Vec<String> {
-    let networks = inspect(name).expect("it is there")["NetworkSettings"]["Networks"].clone();
+    let networks = inspect(name).expect("it exists")["NetworkSettings"]["Networks"].clone();
     networks.as_object().expect("they are a map").keys().cloned().collect()
 }
 
 /// Waits until a condition of the cluster is False and names the container.
 fn misses(scene: &Scene, object: &str, name: &str) {
-    eventually(LIMIT, "the status tells that it is missing", || {
+    eventually(LIMIT, "the status reports that it is missing", || {
         let seen = scene.try_get(object)?;
         let all = ["RegistriesReady", "ResolvedRefs"].map(|t| condition(&seen, t));
-        let tells =
+        let names_it =
             |c: &Value| c["status"] == "False" && c["message"].as_str().unwrap_or_default().contains(name);
-        holds(all.iter().flatten().any(tells), || format!("{all:?}"))
+        holds(all.iter().flatten().any(names_it), || format!("{all:?}"))
     });
 }
 
-pub fn somebody_elses_container(scene: &Scene) {
+pub fn an_unmanaged_container(scene: &Scene) {
     let (child, [server, agent]) = cluster(scene);
     let name = format!("{}-else", scene.namespace);
     let before = scene.picture();

@@ -9,7 +9,7 @@ use crate::{
         pulls::{pulls, registries_file},
         scene::{LIMIT, Scene, condition},
     },
-    registries::{Stage, add, cluster, push_plain, registries, tell, with},
+    registries::{Stage, add, cluster, push_plain, registries, set_registries, with},
     trouble::{becomes_true, delete, idle_cluster},
 };
 
@@ -32,7 +32,7 @@ pub fn each_source(scene: &Scene) {
     for (registry, source) in sources {
         let mut edited = registries(scene);
         edited["config"] = source;
-        tell(scene, &edited);
+        set_registries(scene, &edited);
         scene.ready("lc/c");
         pulls(&child, &format!("{registry}/{path}"), &server);
     }

@@ -11,7 +11,7 @@ use crate::{
         registries::push,
         scene::{LIMIT, Scene},
     },
-    registries::{Stage, add, cluster, push_plain, registries, tell},
+    registries::{Stage, add, cluster, push_plain, registries, set_registries},
     trouble::delete,
 };
 
@@ -28,7 +28,7 @@ pub fn changes_take_two_seconds(scene: &Scene) {
     scene.apply("Registry", "late", "{}");
     scene.ready("lreg/late");
     let status = scene.get("lreg/late")["status"].clone();
-    let late = format!("{}/e2e/late:1", status["host"].as_str().expect("it tells its host"));
+    let late = format!("{}/e2e/late:1", status["host"].as_str().expect("the status has its host"));
     push(&late, None).unwrap_or_else(|e| panic!("{e}"));
     let path = push_plain(scene, "live");
     // An address that does not respond, unless a mirror does.
@@ -41,7 +41,7 @@ pub fn changes_take_two_seconds(scene: &Scene) {
     let changed = |what: &str, edit: &dyn Fn(&mut Value), image: &str, can: bool| {
         let mut edited = registries(scene);
         edit(&mut edited);
-        tell(scene, &edited);
+        set_registries(scene, &edited);
         let since = Instant::now();
         println!("        {what}");
         soon(since, &nodes, image, can);
@@ -70,7 +70,7 @@ pub fn changes_take_two_seconds(scene: &Scene) {
         // The registry itself was only temporarily on the cluster's network.
         assert_eq!(after[name], *was, "{name} was touched");
     }
-    assert_eq!(life(&child, "lasting"), alive, "the Pod was started anew");
+    assert_eq!(life(&child, "lasting"), alive, "the Pod was restarted");
     child.run(&["delete", "pod", "lasting", "--now"]);
     delete(scene, "lreg/late");
 }
@@ -105,7 +105,7 @@ pub fn a_restart_of_k3s_changes_nothing(scene: &Scene) {
     add(&mut edited, "mirrors", json!({"registry": "*", "endpoints": [endpoints[0]]}));
     add(&mut edited, "configs", json!({"host": "other.test", "tls": {"insecureSkipVerify": true}}));
     add(&mut edited, "configs", json!({"host": "strict.test:5000", "tls": {"caSecretName": "ca"}}));
-    tell(scene, &edited);
+    set_registries(scene, &edited);
     scene.ready("lc/c");
     eventually(LIMIT, "the node has the files", || {
         let files = hosts_files(&agent);
@@ -130,7 +130,7 @@ pub fn a_restart_of_k3s_changes_nothing(scene: &Scene) {
         }
     }
     assert!(after.keys().all(|directory| before.contains_key(directory)), "{after:?}");
-    tell(scene, &registries(scene));
+    set_registries(scene, &registries(scene));
     scene.ready("lc/c");
     scene.run(&["wait", "--for=condition=AgentsReady", "lc/c", "--timeout=120s"]);
 }

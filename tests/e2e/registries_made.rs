@@ -16,22 +16,22 @@ use crate::{
     trouble::{becomes_true, delete, idle_cluster},
 };
 
-pub fn made_with_the_cluster(scene: &Scene) {
+pub fn created_with_the_cluster(scene: &Scene) {
     let (child, node) = a(scene);
     let host = host(scene, "a-registry");
     push(&format!("{host}/e2e/made:1"), None).unwrap_or_else(|e| panic!("{e}"));
-    let cluster = status(scene, "a-registry")["cluster"].as_str().expect("it tells it").to_owned();
+    let cluster = status(scene, "a-registry")["cluster"].as_str().expect("the status has it").to_owned();
     for registry in [&host, &cluster] {
         pulls(&child, &format!("{registry}/e2e/made:1"), &node);
     }
-    let told = scene.get("lc/a")["status"]["registries"].clone();
+    let used = scene.get("lc/a")["status"]["registries"].clone();
     let find = |l: &serde_json::Value| l.as_array().into_iter().flatten().any(|r| r["host"] == host.as_str());
-    assert!(find(&told), "{told}");
+    assert!(find(&used), "{used}");
     let owner = scene.get("lreg/a-registry")["metadata"]["ownerReferences"][0]["name"].clone();
     assert_eq!(owner, "a");
 }
 
-pub fn goes_with_the_cluster(scene: &Scene) {
+pub fn deleted_with_the_cluster(scene: &Scene) {
     let volume = scene.registry("brief-registry");
     for retain in [true, false] {
         let create = json!({"create": {"storage": {"retain": retain}}});
@@ -61,7 +61,7 @@ impl Hosts {
 
     fn add(names: &[&str]) -> Self {
         let line = format!("127.0.0.1 {} # localcluster-operator e2e\n", names.join(" "));
-        let text = fs::read_to_string(Self::FILE).expect("this machine has a file of hosts");
+        let text = fs::read_to_string(Self::FILE).expect("this machine has a hosts file");
         fs::write(Self::FILE, text + &line).expect("only root can write it");
         Self(line)
     }
@@ -114,7 +114,7 @@ pub fn samples_run(scene: &Scene) {
     child.run(&["rollout", "status", "deployment/nginx-test-registry", "--timeout=120s"]);
     child.run(&["wait", "--for=condition=Ready", "pod/tail", "--timeout=120s"]);
     let exec = ["exec", "tail", "--", "wget", "-qO-", "http://nginx-test-registry"];
-    let page = eventually(60, "the web server answers the other Pod", || child.attempt(&exec));
+    let page = eventually(60, "the web server responds to the other Pod", || child.attempt(&exec));
     println!("        nginx: {:?}", page.lines().next());
     for name in ["nginx.yaml", "tail.yaml"] {
         child.run(&["delete", "-f", &file(name), "--wait=false"]);
@@ -128,10 +128,10 @@ pub fn consent(scene: &Scene) {
     let used = json!({"use": [{"name": "ours", "namespace": scene.namespace}]});
     other.apply("LocalCluster", "guest", &idle_cluster(&format!("registries: {used}")));
     let refused = || {
-        eventually(LIMIT, "the status tells that it is not allowed", || {
+        eventually(LIMIT, "the status reports that it is not allowed", || {
             let refs = condition(&other.try_get("lc/guest")?, "ResolvedRefs")?;
-            let tells = refs["message"].as_str().is_some_and(|m| m.contains("allowedNamespaces"));
-            holds(refs["status"] == "False" && tells, || refs.to_string())
+            let names_field = refs["message"].as_str().is_some_and(|m| m.contains("allowedNamespaces"));
+            holds(refs["status"] == "False" && names_field, || refs.to_string())
         });
     };
     refused();
@@ -140,9 +140,9 @@ pub fn consent(scene: &Scene) {
     becomes_true(other, "lc/guest", "ResolvedRefs");
     becomes_true(other, "lc/guest", "RegistriesReady");
     let guest = format!("{}/guest", other.namespace);
-    eventually(30, "the Registry tells who uses it", || {
-        let told = status(scene, "ours")["usedBy"].clone();
-        holds(told == json!([guest]), || told.to_string())
+    eventually(30, "the Registry lists its users", || {
+        let users = status(scene, "ours")["usedBy"].clone();
+        holds(users == json!([guest]), || users.to_string())
     });
     allow("");
     refused();
@@ -167,8 +167,8 @@ fn known(scene: &Scene) -> Vec<serde_json::Value> {
 /// Waits until every registry responds on its previous port.
 fn answer(scene: &Scene) {
     for name in ALL {
-        let port = status(scene, name)["hostPort"].as_u64().expect("it tells its port");
-        eventually(LIMIT, &format!("{name} answers"), || http("GET", port, "/v2/", "").map(drop));
+        let port = status(scene, name)["hostPort"].as_u64().expect("the status has its port");
+        eventually(LIMIT, &format!("{name} responds"), || http("GET", port, "/v2/", "").map(drop));
         scene.ready(&format!("lreg/{name}"));
     }
 }

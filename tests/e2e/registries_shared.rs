@@ -20,17 +20,17 @@ pub const GROUP: Group = Group {
     name: "shared",
     setup,
     tests: &[
-        ("made_with_the_cluster", registries_made::made_with_the_cluster),
-        ("goes_with_the_cluster", registries_made::goes_with_the_cluster),
+        ("created_with_the_cluster", registries_made::created_with_the_cluster),
+        ("deleted_with_the_cluster", registries_made::deleted_with_the_cluster),
         ("own_name_and_port", registries_made::own_name_and_port),
         ("samples_run", registries_made::samples_run),
         ("consent", registries_made::consent),
         (
-            "the_address_is_the_one_where_it_listens",
-            registries_address::the_address_is_the_one_where_it_listens,
+            "the_status_shows_the_published_address",
+            registries_address::the_status_shows_the_published_address,
         ),
         ("second_cluster_hits_the_cache", registries_cache::second_cluster_hits_the_cache),
-        ("upstream_gone", registries_cache::upstream_gone),
+        ("upstream_down", registries_cache::upstream_down),
         ("push_to_a_cache_is_refused", registries_cache::push_to_a_cache_is_refused),
         ("cache_logs_in", registries_cache::cache_logs_in),
         ("ports_and_names_are_for_life", registries_made::ports_and_names_are_for_life),
@@ -118,5 +118,5 @@ pub fn status(scene: &Scene, registry: &str) -> Value {
 
 /// Returns the name under which this machine pushes to a Registry.
 pub fn host(scene: &Scene, registry: &str) -> String {
-    status(scene, registry)["host"].as_str().expect("a registry tells its host").to_owned()
+    status(scene, registry)["host"].as_str().expect("the status has its host").to_owned()
 }

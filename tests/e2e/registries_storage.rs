@@ -30,7 +30,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("host_path_needs_permission", host_path_needs_permission),
         ("host_path_that_is_allowed", host_path_that_is_allowed),
-        ("garbage_goes_and_pushes_stay", garbage_goes_and_pushes_stay),
+        ("garbage_is_removed_and_pushes_stay", garbage_is_removed_and_pushes_stay),
     ],
 };
 
@@ -60,9 +60,9 @@ fn host_path_that_is_allowed(scene: &Scene) {
     let dir = Dir::new("allowed");
     let allowed = dir.path().display().to_string();
     let (inside, link) = (dir.path().join("images"), dir.path().join("link"));
-    std::fs::create_dir(&inside).expect("a folder can be made");
+    std::fs::create_dir(&inside).expect("a directory can be created");
     let outside = Dir::new("outside");
-    symlink(outside.path(), &link).expect("a link can be made");
+    symlink(outside.path(), &link).expect("a link can be created");
     let flag = format!("--allow-host-path={allowed}");
     let operator = Operator::new(&world("DOCKER_HOST"), &[&flag], Victim::default());
     operator.start();
@@ -78,22 +78,20 @@ fn host_path_that_is_allowed(scene: &Scene) {
             Err(why) => assert!(why.contains("hostPath"), "{why}"),
             Ok(_) => refused(scene, &format!("bad-{n}"), path),
         }
-        assert!(
-            std::fs::read_dir(outside.path()).expect("it is there").next().is_none(),
-            "it was written to"
-        );
+        assert!(std::fs::read_dir(outside.path()).expect("it exists").next().is_none(), "it was written to");
     }
 
     scene.apply("Registry", "there", &at(&inside));
     scene.ready("lreg/there");
-    let host = scene.get("lreg/there")["status"]["host"].as_str().expect("it tells its host").to_owned();
+    let host =
+        scene.get("lreg/there")["status"]["host"].as_str().expect("the status has its host").to_owned();
     let image = format!("{host}/e2e/kept:1");
     push(&image, None).unwrap_or_else(|e| panic!("{e}"));
     docker(&["rm", "-fv", &container(scene, "there")]);
     eventually(LIMIT, "it is back with its images", || try_docker(&["pull", "-q", &image]).map(drop));
     docker(&["rmi", &image]);
     delete(scene, "lreg/there");
-    assert!(dir.path().join("images/docker/registry").is_dir(), "the folder is somebody's, and stays");
+    assert!(dir.path().join("images/docker/registry").is_dir(), "the directory is the user's, and stays");
 }
 
 fn object(scene: &Scene, name: &str, path: &str) -> String {
@@ -109,8 +107,10 @@ fn digests(port: u64, name: &str) -> (String, Vec<String>) {
     let accept = "Accept: application/vnd.docker.distribution.manifest.v2+json\r\n";
     let path = format!("/v2/e2e/{name}/manifests/1");
     let Answer { head, body, .. } = http("GET", port, &path, accept).unwrap_or_else(|e| panic!("{e}"));
-    let line =
-        head.lines().find_map(|l| l.strip_prefix("Docker-Content-Digest: ")).expect("it tells its digest");
+    let line = head
+        .lines()
+        .find_map(|l| l.strip_prefix("Docker-Content-Digest: "))
+        .expect("the response has its digest");
     let manifest: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}"));
     let layers = manifest["layers"].as_array().into_iter().flatten();
     let all = layers.chain([&manifest["config"]]).filter_map(|l| l["digest"].as_str());
@@ -124,12 +124,12 @@ fn on_disk(container: &str, digest: &str) -> bool {
     try_docker(&["exec", container, "test", "-e", &format!("{dir}/{}/{hex}/data", &hex[..2])]).is_ok()
 }
 
-pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
+pub fn garbage_is_removed_and_pushes_stay(scene: &Scene) {
     scene.apply("Registry", "g", "{deleteEnabled: true}");
     scene.ready("lreg/g");
     let status = scene.get("lreg/g")["status"].clone();
     let (host, container) = (status["host"].as_str().expect("host"), container(scene, "g"));
-    let port = status["hostPort"].as_u64().expect("it tells its port");
+    let port = status["hostPort"].as_u64().expect("the status has its port");
     for name in ["stays", "goes"] {
         push(&format!("{host}/e2e/{name}:1"), None).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -168,7 +168,7 @@ pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
                     &format!("localcluster.dev/garbage-collect={request}"),
                     "--overwrite",
                 ]);
-                let done = eventually(LIMIT, "the status tells that it was done", || {
+                let done = eventually(LIMIT, "the status reports the result", || {
                     let done = scene.try_get("lreg/g")?["status"]["garbageCollection"].clone();
                     holds(done["request"] == request, || done.to_string())?;
                     Ok(done)
@@ -179,7 +179,7 @@ pub fn garbage_goes_and_pushes_stay(scene: &Scene) {
             scene.ready("lreg/g");
         }));
         ended.store(true, Ordering::Relaxed);
-        let pushes = pushing.join().expect("it only pushes");
+        let pushes = pushing.join().expect("the thread does not panic");
         collected.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         pushes
     });

@@ -48,10 +48,10 @@ pub fn authority_changes_without_a_restart(scene: &Scene) {
             let other = Authority::new("other");
             let serve = |authority: &Authority| {
                 stage.strict.serve(&certificate(scene, authority));
-                stage.strict.tell("restart");
+                stage.strict.control("restart");
             };
             serve(&other);
-            eventually(30, "nobody trusts the new certificate", || {
+            eventually(30, "the new certificate is not trusted", || {
                 let why = node_pulls(&nodes[0], &image).err().unwrap_or_default();
                 holds(why.contains("x509") || why.contains("certificate"), || why)
             });
@@ -102,8 +102,8 @@ pub fn client_certificate(scene: &Scene) {
 fn push_own(scene: &Scene, name: &str) -> (serde_json::Value, String) {
     let status = scene.get("lreg/own")["status"].clone();
     let path = format!("e2e/{name}:1");
-    let image = format!("{}/{path}", status["host"].as_str().expect("it tells its host"));
-    push(&image, None).expect_err("nobody can push without a login");
+    let image = format!("{}/{path}", status["host"].as_str().expect("the status has its host"));
+    push(&image, None).expect_err("a push needs a login");
     push(&image, Some(&FIRST)).unwrap_or_else(|e| panic!("{e}"));
     (status, path)
 }
@@ -112,7 +112,7 @@ fn push_own(scene: &Scene, name: &str) -> (serde_json::Value, String) {
 pub fn own_registry_with_all_of_it(scene: &Scene) {
     let (child, [server, agent]) = cluster(scene);
     let (status, path) = push_own(scene, "own");
-    let cluster = status["cluster"].as_str().expect("it tells its name in clusters");
+    let cluster = status["cluster"].as_str().expect("the status has its name in clusters");
     let hostname = cluster.split(':').next().expect("it has a port");
     for (registry, node) in [
         (status["host"].as_str().expect("host"), &server),
@@ -132,7 +132,7 @@ pub fn own_certificate_changes_without_a_restart(scene: &Scene) {
     let (before, was) = (scene.picture(), served());
     own_tls(scene);
     eventually(LIMIT, "the registry serves the new certificate", || {
-        holds(served().is_some() && served() != was, || "it was not started anew".to_owned())
+        holds(served().is_some() && served() != was, || "it was not restarted".to_owned())
     });
     scene.ready("lreg/own");
     scene.ready("lc/c");

@@ -20,7 +20,7 @@ pub const GROUP: Group = Group {
     },
     tests: &[
         ("content_survives", content_survives),
-        ("existing_volume_is_used_and_left", existing_volume_is_used_and_left),
+        ("an_existing_volume_is_used_and_kept", an_existing_volume_is_used_and_kept),
         ("in_use_is_not_deleted", in_use_is_not_deleted),
     ],
 };
@@ -28,7 +28,7 @@ pub const GROUP: Group = Group {
 /// Returns an error unless an image can be pulled from the registry.
 fn has(scene: &Scene, name: &str) -> Result<(), String> {
     let registry = scene.try_get("lreg/r")?;
-    let host = registry["status"]["host"].as_str().ok_or("it tells no host")?;
+    let host = registry["status"]["host"].as_str().ok_or("the status has no host")?;
     let image = format!("{host}/e2e/{name}:1");
     let pulled = try_docker(&["pull", "-q", &image]);
     let _ = try_docker(&["rmi", &image]);
@@ -51,7 +51,7 @@ fn content_survives(scene: &Scene) {
     docker(&["volume", "inspect", &container]);
     scene.apply("Registry", "r", "{storage: {retain: true}}");
     scene.ready("lreg/r");
-    has(scene, "kept").expect("what was retained is there for the next Registry of this name");
+    has(scene, "kept").expect("the next Registry of this name has the retained images");
 
     scene.apply("Registry", "r", "{storage: {retain: false}}");
     scene.ready("lreg/r");
@@ -59,7 +59,7 @@ fn content_survives(scene: &Scene) {
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
-fn existing_volume_is_used_and_left(scene: &Scene) {
+fn an_existing_volume_is_used_and_kept(scene: &Scene) {
     let name = format!("e2e-volume-{}", scene.namespace);
     let spec = format!("{{storage: {{volumeName: {name}}}}}");
     scene.apply("Registry", "r", &spec);
@@ -79,7 +79,7 @@ fn existing_volume_is_used_and_left(scene: &Scene) {
     assert_eq!(volume.state(), before);
     scene.apply("Registry", "r", &spec);
     scene.ready("lreg/r");
-    has(scene, "kept").expect("what is in the volume is there");
+    has(scene, "kept").expect("the content of the volume exists");
     delete(scene, "lreg/r");
 }
 
@@ -90,10 +90,10 @@ fn in_use_is_not_deleted(scene: &Scene) {
     }
     scene.ready("lreg/r");
     let used_by = |names: &[&str]| {
-        eventually(30, &format!("the status tells that {names:?} use it"), || {
-            let told = scene.try_get("lreg/r")?["status"]["usedBy"].clone();
+        eventually(30, &format!("the status reports that {names:?} use it"), || {
+            let users = scene.try_get("lreg/r")?["status"]["usedBy"].clone();
             let wanted: Vec<String> = names.iter().map(|n| format!("{}/{n}", scene.namespace)).collect();
-            holds(told == serde_json::json!(wanted), || told.to_string())
+            holds(users == serde_json::json!(wanted), || users.to_string())
         });
     };
     used_by(&["one", "two"]);

@@ -21,12 +21,12 @@ pub const GROUP: Group = Group {
     name: "repair",
     setup,
     tests: &[
-        ("a_load_balancer_changed_by_hand_is_put_right", a_load_balancer_changed_by_hand_is_put_right),
-        ("one_that_hangs_is_restarted", one_that_hangs_is_restarted),
-        ("an_only_server_that_hangs_is_restarted", an_only_server_that_hangs_is_restarted),
-        ("one_that_is_spoilt_is_replaced", one_that_is_spoilt_is_replaced),
-        ("a_spoilt_server_of_three_joins_anew", a_spoilt_server_of_three_joins_anew),
-        ("most_of_three_that_hang_are_restarted", most_of_three_that_hang_are_restarted),
+        ("a_manually_changed_load_balancer_is_repaired", a_manually_changed_load_balancer_is_repaired),
+        ("a_hung_node_is_restarted", a_hung_node_is_restarted),
+        ("an_only_hung_server_is_restarted", an_only_hung_server_is_restarted),
+        ("a_broken_node_is_replaced", a_broken_node_is_replaced),
+        ("a_broken_server_of_three_rejoins", a_broken_server_of_three_rejoins),
+        ("most_of_three_hung_servers_are_restarted", most_of_three_hung_servers_are_restarted),
     ],
 };
 
@@ -63,7 +63,7 @@ fn suspend_in(node: &str, wanted: impl Fn(&[&str]) -> bool) {
         .collect();
     assert!(!pids.is_empty(), "{processes}");
     suspend(&pids);
-    assert_eq!(inspect(node).expect("it is there")["State"]["Status"], "running");
+    assert_eq!(inspect(node).expect("it exists")["State"]["Status"], "running");
 }
 
 fn repairs(scene: &Scene, node: &str) -> Result<Value, String> {
@@ -73,39 +73,39 @@ fn repairs(scene: &Scene, node: &str) -> Result<Value, String> {
 
 /// Waits until a node was repaired this many times, and then until the cluster is Ready and the count is reset. The
 /// reset follows the Node, which may be Ready long before the load balancer forwards to its server again.
-fn heals(scene: &Scene, node: &str, count: u64, told: &str, since: &str) {
+fn heals(scene: &Scene, node: &str, count: u64, message: &str, since: &str) {
     eventually(LIMIT, "the node was repaired", || {
         let repairs = repairs(scene, node)?;
         holds(repairs["count"] == count, || repairs.to_string())
     });
     scene.ready("lc/c");
     let events = scene.events(since);
-    assert!(events.iter().any(|e| e.contains(told)), "{told}: {events:?}");
+    assert!(events.iter().any(|e| e.contains(message)), "{message}: {events:?}");
     eventually(60, "the repair is forgotten", || {
         let repairs = repairs(scene, node)?;
         holds(repairs.is_null(), || repairs.to_string())
     });
 }
 
-fn a_load_balancer_changed_by_hand_is_put_right(scene: &Scene) {
+fn a_manually_changed_load_balancer_is_repaired(scene: &Scene) {
     let balancer = container(scene, "serverlb");
     let (since, before) = (now(), scene.picture()[&balancer].clone());
     let file = format!("{balancer}:{CONFIG_FILE}");
     let text = docker(&["exec", &balancer, "cat", CONFIG_FILE]);
-    let broken = tempfile::NamedTempFile::new().expect("a file can be made");
+    let broken = tempfile::NamedTempFile::new().expect("a file can be created");
     // It keeps running and forwards nowhere.
     std::fs::write(broken.path(), "events {}\n").expect("it can be written");
     docker(&["cp", broken.path().to_str().expect("it is UTF-8"), &file]);
     docker(&["kill", "-s", "HUP", &balancer]);
     // It is undetermined whether the API fails to respond in the meantime.
-    let told = format!("UpdatedFiles Updated files in container {balancer}: its configuration changed");
-    eventually(60, "it is put right", || {
+    let event = format!("UpdatedFiles Updated files in container {balancer}: its configuration changed");
+    eventually(60, "it is repaired", || {
         let events = scene.events(&since);
-        holds(events.iter().any(|e| e.contains(&told)), || format!("{events:?}"))
+        holds(events.iter().any(|e| e.contains(&event)), || format!("{events:?}"))
     });
-    eventually(60, "the API answers", || scene.child("c").attempt(&["get", "--raw", "/readyz"]));
+    eventually(60, "the API responds", || scene.child("c").attempt(&["get", "--raw", "/readyz"]));
     assert_eq!(docker(&["exec", &balancer, "cat", CONFIG_FILE]), text);
-    assert_eq!(scene.picture()[&balancer], before, "it was made anew or restarted");
+    assert_eq!(scene.picture()[&balancer], before, "it was recreated or restarted");
     scene.ready("lc/c");
 }
 
@@ -119,7 +119,7 @@ fn restarted_alone(scene: &Scene, before: &BTreeMap<String, Seen>, node: &str, o
     }
 }
 
-fn one_that_hangs_is_restarted(scene: &Scene) {
+fn a_hung_node_is_restarted(scene: &Scene) {
     let agent = container(scene, "agent-0");
     let (since, before) = (now(), scene.picture());
     freeze(&agent);
@@ -127,7 +127,7 @@ fn one_that_hangs_is_restarted(scene: &Scene) {
     restarted_alone(scene, &before, &agent, ["server-0", "serverlb"]);
 }
 
-fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
+fn an_only_hung_server_is_restarted(scene: &Scene) {
     let (server, child) = (container(scene, "server-0"), scene.child("c"));
     child.run(&["create", "configmap", "witness", "--from-literal=said=before"]);
     let (since, before) = (now(), scene.picture());
@@ -144,25 +144,25 @@ fn an_only_server_that_hangs_is_restarted(scene: &Scene) {
 /// A kubelet never starts with a state file that it cannot parse: only new volumes help.
 const STATE: &str = "/var/lib/kubelet/cpu_manager_state";
 
-fn one_that_is_spoilt_is_replaced(scene: &Scene) {
+fn a_broken_node_is_replaced(scene: &Scene) {
     let agent = container(scene, "agent-0");
     let (since, before) = (now(), scene.picture());
     freeze(&agent);
-    docker(&["exec", &agent, "sh", "-c", &format!("echo spoilt >{STATE}")]);
+    docker(&["exec", &agent, "sh", "-c", &format!("echo broken >{STATE}")]);
     heals(scene, &agent, 2, "its Node is not Ready (repair 2 of 5)", &since);
     let after = scene.picture();
     assert_ne!(after[&agent].id, before[&agent].id);
     assert_eq!(after[&agent].networks, before[&agent].networks);
-    assert!(!docker(&["exec", &agent, "cat", STATE]).contains("spoilt"), "it has new volumes");
+    assert!(!docker(&["exec", &agent, "cat", STATE]).contains("broken"), "it has new volumes");
 }
 
-fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
+fn a_broken_server_of_three_rejoins(scene: &Scene) {
     scene.patch("lc/c", r#"{"servers": {"count": 3}, "agents": {"count": 0}}"#);
     scene.ready("lc/c");
     let server = container(scene, "server-2");
     let (since, before) = (now(), scene.picture());
     freeze(&server);
-    docker(&["exec", &server, "sh", "-c", &format!("echo spoilt >{STATE}")]);
+    docker(&["exec", &server, "sh", "-c", &format!("echo broken >{STATE}")]);
     heals(scene, &server, 2, &format!("LeaveEtcd {server}: its Node is not Ready (repair 2 of 5)"), &since);
     let after = scene.picture();
     assert_ne!(after[&server].id, before[&server].id);
@@ -175,7 +175,7 @@ fn a_spoilt_server_of_three_joins_anew(scene: &Scene) {
 
 /// The Nodes of two of three servers are NotReady, while all three agree in etcd: a kubelet reports that half a
 /// minute after its containerd hangs.
-fn most_of_three_that_hang_are_restarted(scene: &Scene) {
+fn most_of_three_hung_servers_are_restarted(scene: &Scene) {
     scene.patch("lc/c", r#"{"servers": {"count": 3}, "agents": {"count": 0}}"#);
     scene.ready("lc/c");
     let [first, hang @ ..] = ["server-0", "server-1", "server-2"].map(|n| container(scene, n));
@@ -183,14 +183,14 @@ fn most_of_three_that_hang_are_restarted(scene: &Scene) {
     hang.iter().for_each(|node| suspend_in(node, |args| args[0].ends_with("containerd")));
     let ready = r#"jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
     eventually(LIMIT, "two are NotReady at a time", || {
-        let told = scene.child("c").attempt(&["get", "nodes", "-o", ready])?;
-        holds(told.lines().filter(|line| *line != "True").count() == 2, || told)
+        let message = scene.child("c").attempt(&["get", "nodes", "-o", ready])?;
+        holds(message.lines().filter(|line| *line != "True").count() == 2, || message)
     });
     for node in &hang {
-        let told = format!("Started container {node}: its Node is not Ready (repair 1 of 5)");
+        let message = format!("Started container {node}: its Node is not Ready (repair 1 of 5)");
         eventually(LIMIT, "it is restarted", || {
             let events = scene.events(&since);
-            holds(events.iter().any(|e| e.contains(&told)), || format!("{told}: {events:?}"))
+            holds(events.iter().any(|e| e.contains(&message)), || format!("{message}: {events:?}"))
         });
     }
     scene.ready("lc/c");

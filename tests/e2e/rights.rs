@@ -14,7 +14,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("of_the_service_account", of_the_service_account),
         ("of_the_process", of_the_process),
-        ("of_people", of_people),
+        ("of_users", of_users),
     ],
 };
 
@@ -81,15 +81,15 @@ fn of_the_process(_: &Scene) {
 
 /// Users with `edit` or `admin` of a namespace read objects there and create none: that would make them root on the
 /// Docker host.
-fn of_people(scene: &Scene) {
+fn of_users(scene: &Scene) {
     let can = |who: &str, verb: &str, what: &str| {
         let who = format!("--as={who}");
         scene.attempt(&["auth", "can-i", verb, what, &who]).is_ok()
     };
     for role in ["view", "edit", "admin"] {
         let user = format!("{}-{role}", scene.namespace);
-        let (role, person) = (format!("--clusterrole={role}"), format!("--user={user}"));
-        scene.run(&["create", "rolebinding", &user, &role, &person]);
+        let (role, subject) = (format!("--clusterrole={role}"), format!("--user={user}"));
+        scene.run(&["create", "rolebinding", &user, &role, &subject]);
         // Through aggregation, by a controller.
         eventually(60, "objects can be read", || holds(can(&user, "list", "localclusters"), || user.clone()));
         for what in ["localclusters", "registries", "localclusters/scale"] {
@@ -100,8 +100,8 @@ fn of_people(scene: &Scene) {
     }
     // One binding grants it, and is sufficient for kubectl apply.
     let user = format!("{}-trusted", scene.namespace);
-    let person = format!("--user={user}");
-    scene.run(&["create", "rolebinding", &user, "--clusterrole=localcluster-edit", &person]);
+    let subject = format!("--user={user}");
+    scene.run(&["create", "rolebinding", &user, "--clusterrole=localcluster-edit", &subject]);
     for verb in ["get", "create", "patch", "delete"] {
         assert!(can(&user, verb, "localclusters") && can(&user, verb, "registries"), "{verb}");
     }

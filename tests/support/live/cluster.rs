@@ -9,7 +9,7 @@ pub fn container(scene: &Scene, short: &str) -> String {
 
 /// Pushes a small web server to the registry and returns its name there.
 pub fn push(scene: &Scene, name: &str) -> String {
-    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("a registry tells its host").to_owned();
+    let host = scene.get("lreg/r")["status"]["host"].as_str().expect("the status has its host").to_owned();
     let image = format!("{host}/e2e/{name}:1");
     docker(&["tag", &world("HTTP_IMAGE"), &image]);
     let pushed = std::panic::catch_unwind(|| docker(&["push", "-q", &image]));

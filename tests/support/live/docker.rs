@@ -119,7 +119,7 @@ pub fn image() -> String {
 
 /// Returns the output of the docker command line.
 pub fn docker(args: &[&str]) -> String {
-    let out = Command::new("docker").args(args).output().expect("the docker command line is there");
+    let out = Command::new("docker").args(args).output().expect("the docker command line exists");
     assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }

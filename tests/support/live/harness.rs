@@ -116,8 +116,9 @@ impl Room {
     }
 
     fn files() -> (File, File) {
-        let open =
-            |name| File::create(shared_file(name)).expect("cargo's directory for temporary files is ours");
+        let open = |name| {
+            File::create(shared_file(name)).expect("cargo's directory for temporary files is writable")
+        };
         (open("e2e-door.lock"), open("e2e-room.lock"))
     }
 }

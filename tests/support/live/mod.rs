@@ -212,13 +212,13 @@ pub struct Answer {
 pub fn http(method: &str, port: u64, path: &str, head: &str) -> Result<Answer, String> {
     let addr = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).map_err(|e| e.to_string())?));
     let limit = Duration::from_secs(2);
-    let told = |e: std::io::Error| format!("port {port}: {e}");
-    let mut stream = TcpStream::connect_timeout(&addr, limit).map_err(told)?;
-    stream.set_read_timeout(Some(limit)).map_err(told)?;
+    let failed = |e: std::io::Error| format!("port {port}: {e}");
+    let mut stream = TcpStream::connect_timeout(&addr, limit).map_err(failed)?;
+    stream.set_read_timeout(Some(limit)).map_err(failed)?;
     let length = if method == "GET" || method == "HEAD" { "" } else { "Content-Length: 0\r\n" };
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{length}{head}\r\n").map_err(told)?;
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{length}{head}\r\n").map_err(failed)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(told)?;
+    stream.read_to_end(&mut answer).map_err(failed)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(format!("port {port}: {answer:?}"))?;
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
@@ -259,7 +259,7 @@ pub fn scratch(name: &str) -> PathBuf {
 /// Returns the path of a file that all test runs of this checkout share.
 pub fn shared_file(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(dir).expect("cargo's directory for temporary files can be made");
+    fs::create_dir_all(dir).expect("cargo's directory for temporary files can be created");
     dir.join(name)
 }
 

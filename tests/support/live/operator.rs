@@ -29,7 +29,7 @@ impl Operator {
     pub fn new(docker_host: &str, args: &[&str], victim: Victim) -> Self {
         let k = Kubectl::management();
         k.run(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
-        eventually(60, "the operator's Pod is gone", || {
+        eventually(60, "the operator's Pod is deleted", || {
             let pods = k.attempt(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
             holds(pods.is_empty(), || pods)
         });

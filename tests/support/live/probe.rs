@@ -42,7 +42,7 @@ pub fn probed(kubeconfig: &str, act: impl FnOnce()) -> Answers {
         });
         let done = catch_unwind(AssertUnwindSafe(act));
         ended.store(true, Ordering::Relaxed);
-        let answers = asking.join().expect("it only asks");
+        let answers = asking.join().expect("the thread does not panic");
         done.unwrap_or_else(|panic| resume_unwind(panic));
         answers
     })
@@ -66,7 +66,7 @@ async fn ask(kubeconfig: &str, ended: &AtomicBool) -> Answers {
     }
     let mut answers = questions.join_all().await;
     answers.sort_by_key(|(at, _)| *at);
-    tell(&answers)
+    summarize(&answers)
 }
 
 async fn once(config: Config) -> Result<(), String> {
@@ -75,8 +75,8 @@ async fn once(config: Config) -> Result<(), String> {
     client.request_text(request).await.map(drop).map_err(|e| e.to_string())
 }
 
-fn tell(answers: &[(Duration, Result<(), String>)]) -> Answers {
-    let mut told = Answers { asked: answers.len(), ..Answers::default() };
+fn summarize(answers: &[(Duration, Result<(), String>)]) -> Answers {
+    let mut summary = Answers { asked: answers.len(), ..Answers::default() };
     let mut since: Option<Duration> = None;
     let mut gaps = Vec::new();
     let mut why = BTreeSet::new();
@@ -84,18 +84,18 @@ fn tell(answers: &[(Duration, Result<(), String>)]) -> Answers {
         match answer {
             Ok(()) => {
                 if let Some(since) = since.take() {
-                    told.longest = told.longest.max(*at - since);
+                    summary.longest = summary.longest.max(*at - since);
                     gaps.push(format!("{:.1}..{:.1} s", since.as_secs_f32(), at.as_secs_f32()));
                 }
             }
             Err(error) => {
-                told.failed += 1;
+                summary.failed += 1;
                 since.get_or_insert(*at);
                 // The response of an API server that is not ready lists its checks.
                 why.insert(error.chars().take(80).collect::<String>());
             }
         }
     }
-    println!("        {} of {} questions were not answered: {gaps:?} {why:?}", told.failed, told.asked);
-    told
+    println!("        {} of {} probes failed: {gaps:?} {why:?}", summary.failed, summary.asked);
+    summary
 }

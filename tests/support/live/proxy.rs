@@ -52,7 +52,7 @@ struct Shared {
     /// The number of the change at which the operator is killed.
     kill: Mutex<Option<(usize, Kill)>>,
     /// The calls that change something, in order.
-    told: Mutex<Vec<String>>,
+    recorded: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -65,7 +65,7 @@ impl Proxy {
             calls: AtomicUsize::new(0),
             changes: AtomicUsize::new(0),
             kill: Mutex::new(None),
-            told: Mutex::default(),
+            recorded: Mutex::default(),
         });
         let mut proxy = Self { socket: scratch("docker.sock"), shared, runtime: None };
         proxy.open();
@@ -103,7 +103,7 @@ impl Proxy {
     /// Kills the operator at its `number`th change from now on, counted from 1.
     pub fn arm(&self, number: usize, when: Kill) {
         self.shared.changes.store(0, Ordering::SeqCst);
-        self.shared.told.lock().unwrap().clear();
+        self.shared.recorded.lock().unwrap().clear();
         *self.shared.kill.lock().unwrap() = Some((number, when));
     }
 
@@ -115,7 +115,7 @@ impl Proxy {
     /// Cancels the kill, and returns the changes since the last `arm`.
     pub fn disarm(&self) -> Vec<String> {
         *self.shared.kill.lock().unwrap() = None;
-        std::mem::take(&mut self.shared.told.lock().unwrap())
+        std::mem::take(&mut self.shared.recorded.lock().unwrap())
     }
 }
 
@@ -143,7 +143,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let mut number = 0;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         number = shared.changes.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.told.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+        shared.recorded.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
         if shared.strikes(number, Kill::Before) {
             kill(&shared.victim);
             return StatusCode::GONE.into_response();

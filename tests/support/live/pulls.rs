@@ -36,7 +36,7 @@ fn start(child: &Kubectl, image: &str, node: &str) -> String {
 }
 
 /// Returns the messages of a Pod's Events.
-fn told(child: &Kubectl, pod: &str) -> String {
+fn events(child: &Kubectl, pod: &str) -> String {
     let field = format!("--field-selector=involvedObject.name={pod}");
     let path = r#"jsonpath={range .items[*]}{.reason} {.message}{"\n"}{end}"#;
     child.attempt(&["get", "events", &field, "-o", path]).unwrap_or_else(|e| e)
@@ -46,7 +46,7 @@ fn told(child: &Kubectl, pod: &str) -> String {
 pub fn pulls(child: &Kubectl, image: &str, node: &str) {
     let pod = start(child, image, node);
     let waited = child.attempt(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=90s"]);
-    waited.unwrap_or_else(|e| panic!("{image} on {node}: {e}\n{}", told(child, &pod)));
+    waited.unwrap_or_else(|e| panic!("{image} on {node}: {e}\n{}", events(child, &pod)));
     child.run(&["delete", "pod", &pod, "--wait=false"]);
 }
 
@@ -54,9 +54,9 @@ pub fn pulls(child: &Kubectl, image: &str, node: &str) {
 pub fn fails(child: &Kubectl, image: &str, node: &str) -> String {
     let pod = start(child, image, node);
     let why = eventually(90, &format!("the Pod of {image} fails"), || {
-        let told = told(child, &pod);
-        holds(told.contains("Failed to pull image"), || told.clone())?;
-        Ok(told)
+        let events = events(child, &pod);
+        holds(events.contains("Failed to pull image"), || events.clone())?;
+        Ok(events)
     });
     child.run(&["delete", "pod", &pod, "--wait=false"]);
     why
@@ -73,7 +73,7 @@ pub fn node_pulls(node: &str, image: &str) -> Result<(), String> {
 /// `since` had another result. A pull that cannot succeed must fail at once, so its host must resolve: resolving
 /// an unknown name takes seconds.
 pub fn soon(since: Instant, nodes: &[String], image: &str, can: bool) {
-    let told = |node: &String| loop {
+    let pull = |node: &String| loop {
         let begun = since.elapsed();
         let answer = node_pulls(node, image);
         // A successful pull takes a second or two itself: the time of its begin is decisive.
@@ -83,8 +83,8 @@ pub fn soon(since: Instant, nodes: &[String], image: &str, can: bool) {
         pause(Duration::from_millis(50));
     };
     let answers: Vec<_> = thread::scope(|scope| {
-        let asking: Vec<_> = nodes.iter().map(|node| scope.spawn(|| told(node))).collect();
-        asking.into_iter().map(|a| a.join().expect("it only asks")).collect()
+        let asking: Vec<_> = nodes.iter().map(|node| scope.spawn(|| pull(node))).collect();
+        asking.into_iter().map(|a| a.join().expect("the thread does not panic")).collect()
     });
     for (node, (begun, answer)) in nodes.iter().zip(answers) {
         println!("        {node} {}: {:.2} s", if can { "pulls" } else { "refuses" }, begun.as_secs_f32());

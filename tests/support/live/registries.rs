@@ -91,7 +91,7 @@ impl Dir {
     pub fn new(name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path = scratch(&format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir_all(&path).expect("a folder can be made");
+        fs::create_dir_all(&path).expect("a directory can be created");
         Self(path)
     }
 
@@ -125,7 +125,7 @@ pub struct Certificate {
 impl Certificate {
     fn read(dir: &Dir, name: &str) -> Self {
         let read =
-            |end: &str| fs::read_to_string(dir.path().join(format!("{name}.{end}"))).expect("it was made");
+            |end: &str| fs::read_to_string(dir.path().join(format!("{name}.{end}"))).expect("it was created");
         let one = Self { crt: read("crt"), key: read("key") };
         // One line of it, since programs write different line ends.
         note(&format!("the key of {name}"), one.key.lines().nth(5).expect("a key has many lines"));
@@ -248,7 +248,7 @@ impl Upstream {
 
     /// Without a certificate it cannot be probed if clients need one.
     fn answers(&self, setup: &Setup<'_>) {
-        eventually(30, &format!("{} answers", self.name), || {
+        eventually(30, &format!("{} responds", self.name), || {
             if setup.tls.is_some() {
                 let said = docker_logs(&self.name);
                 return holds(said.contains("listening on"), || said);
@@ -286,7 +286,7 @@ impl Upstream {
     }
 
     /// Stops or starts it.
-    pub fn tell(&self, verb: &str) {
+    pub fn control(&self, verb: &str) {
         docker(&[verb, "--", &self.name]);
     }
 

@@ -73,12 +73,12 @@ impl Scene {
 
     /// Returns the other namespace.
     pub fn guest(&self) -> &Scene {
-        self.guest.as_ref().expect("the setup of the group made it")
+        self.guest.as_ref().expect("the setup of the group created it")
     }
 
     /// Returns the fixtures that its tests share.
     pub fn stage<T: Any>(&self) -> &T {
-        self.stage.as_ref().and_then(|s| s.downcast_ref()).expect("the setup of the group made it")
+        self.stage.as_ref().and_then(|s| s.downcast_ref()).expect("the setup of the group created it")
     }
 
     /// Runs kubectl in the namespace; a failure fails the test.
