@@ -159,8 +159,8 @@ pub fn ports_replace_the_load_balancer_only(scene: &Scene) {
         patch(scene, &ports(r#", {"name": "more", "port": 30080, "nodes": "Agents"}"#));
     });
     assert_eq!(changed, balancer);
-    let ports = scene.get("lc/c")["status"]["ports"].clone();
-    let find = |name: &str| ports.as_array().and_then(|l| l.iter().find(|p| p["name"] == name)).cloned();
+    let published = scene.get("lc/c")["status"]["ports"].clone();
+    let find = |name: &str| published.as_array().and_then(|l| l.iter().find(|p| p["name"] == name)).cloned();
     assert_eq!(find("web"), Some(kept), "a port that was not edited changed");
     let port =
         find("more").expect("the new port is in the status")["hostPort"].as_u64().expect("it has a number");
