@@ -163,7 +163,13 @@ fn a_broken_server_of_three_rejoins(scene: &Scene) {
     let (since, before) = (now(), scene.picture());
     freeze(&server);
     docker(&["exec", &server, "sh", "-c", &format!("echo broken >{STATE}")]);
-    heals(scene, &server, 2, &format!("LeaveEtcd {server}: its Node is not Ready (repair 2 of 5)"), &since);
+    heals(
+        scene,
+        &server,
+        2,
+        &format!("Removing {server} from etcd: its Node is not Ready (repair 2 of 5)"),
+        &since,
+    );
     let after = scene.picture();
     assert_ne!(after[&server].id, before[&server].id);
     for other in ["server-0", "server-1"].map(|n| container(scene, n)) {
