@@ -172,17 +172,19 @@ manager_id() {
 world_down() {
 	trap - EXIT
 	if docker_answers; then
-		local manager left
+		local manager left of=$label
+		# Lanes of a run that was killed are other worlds.
+		[ "${1-}" != --all ] || of=${label%%=*}
 		manager=$(manager_id) || true
-		# The management cluster first: a running operator would recreate the removed objects.
-		docker ps -aq --filter "label=$label" | xargs -r docker rm -fv >/dev/null
+		# The management clusters first: a running operator would recreate the removed objects.
+		docker ps -aq --filter "label=$of" | xargs -r docker rm -fv >/dev/null
 		if [ -n "$manager" ]; then
 			left=$(owned "localcluster.dev/manager=$manager")
 			[ -z "$left" ] || say "removing what its operator left: ${left//$'\n'/, }"
 			remove_all "localcluster.dev/manager=$manager"
 		fi
 		[ "${1-}" != --all ] || remove_all localcluster.dev/manager
-		remove_all "$label"
+		remove_all "$of"
 		say "removed the management cluster"
 		rm -f "$state/manager" "$kubeconfig"
 	fi
