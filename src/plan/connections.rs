@@ -49,7 +49,8 @@ pub fn plan(
         let container = observed.containers.iter().find(its);
         let name = &registry.name;
         let why = match (&registry.trouble, container) {
-            (_, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
+            (Some(trouble), None) => Some(format!("waiting for the Registry {name}: {trouble}")),
+            (None, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
             (Some(trouble), Some(_)) => Some(format!("the Registry {name} is not ready: {trouble}")),
             (None, Some(c)) if c.state != State::Running => {
                 Some(format!("the container {} of the Registry {name} is not running", c.name))
