@@ -18,6 +18,10 @@ use localcluster_operator::docker::{
     spec::{Bind, ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
 
+#[path = "docker_wire/events.rs"]
+mod events;
+#[path = "docker_wire/pulls.rs"]
+mod pulls;
 #[path = "support/fakes/docker_wire.rs"]
 mod support;
 use support::{Daemon, Reply, Seen, auth, engine, error, json, pieces, spec};
@@ -28,163 +32,6 @@ const INFO: &str =
 const BLINK: Duration = Duration::from_millis(200);
 const IMAGE: &str = r#"{"Id":"sha256:1"}"#;
 const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c\",\"Attributes\":{\"owner\":\"o\"}}}\n";
-
-/// A daemon that has no image, answers a pull with this and inspections of the image with that.
-fn pulling(pull: impl Fn() -> Reply + Send + Sync + 'static, present: bool) -> (Daemon, BollardEngine) {
-    Daemon::with_engine(move |seen| match seen.call.as_str() {
-        "POST /images/create" => pull(),
-        "GET /images/r.example/i:1/json" if present => json(200, IMAGE),
-        _ => error(404, "No such image: r.example/i:1"),
-    })
-}
-
-#[tokio::test]
-async fn an_error_record_in_a_pull_that_began_well_is_an_error() {
-    let record = "{\"status\":\"Pulling\"}\r\n{\"errorDetail\":{\"message\":\"manifest unknown\"},\"error\":\"manifest unknown\"}\r\n";
-    let (_daemon, engine) = pulling(move || Reply::Pieces(pieces([record])), false);
-    assert_eq!(engine.pull("r.example/i:1", None).await, Err(Error::Pull("manifest unknown".into())));
-}
-
-#[tokio::test]
-async fn a_pull_is_judged_by_the_image() {
-    // The line end in two pieces, which bollard 0.21 takes for a broken stream.
-    let split = || Reply::Pieces(pieces(["{\"status\":\"Pulling\"}\r\n", "{\"status\":\"Done\"}", "\r\n"]));
-    let (daemon, engine) = pulling(split, true);
-    assert_eq!(engine.pull("r.example/i:1", None).await, Ok(()));
-    assert_eq!(daemon.calls(), ["POST /images/create", "GET /images/r.example/i:1/json"]);
-
-    let (_daemon, engine) = pulling(|| error(500, "the registry is on fire"), true);
-    assert_eq!(engine.pull("r.example/i:1", None).await, Ok(()), "somebody else brought it meanwhile");
-
-    // Podman's errors have no detail, and pass bollard as progress.
-    let podman = || Reply::Pieces(pieces(["{\"error\":\"denied\"}\n"]));
-    let (_daemon, engine) = pulling(podman, false);
-    let failure = engine.pull("r.example/i:1", None).await.unwrap_err();
-    assert!(matches!(failure, Error::Pull(_)), "{failure:?}");
-}
-
-#[tokio::test]
-async fn a_pull_is_bounded_by_silence() {
-    for reply in [|| Reply::Hang(pieces(["{\"status\":\"Pulling\"}\r\n"])), || Reply::Silence] {
-        let (_daemon, engine) = pulling(reply, false);
-        let engine = engine.with_timeouts(Timeouts { pull: BLINK, ..Timeouts::default() });
-        let failure = engine.pull("r.example/i:1", None).await.unwrap_err();
-        assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_pull_that_is_cut_off_is_tried_again() {
-    let (_daemon, engine) = pulling(|| Reply::Cut(pieces(["{\"status\":\"Pulling\"}\r\n"])), false);
-    assert_eq!(engine.pull("r.example/i:1", None).await.unwrap_err().name(), "unavailable");
-}
-
-#[tokio::test]
-async fn a_pull_names_one_tag_and_sends_credentials_that_the_engine_can_read() {
-    let (daemon, engine) = Daemon::with_engine(|_| json(200, IMAGE));
-    for (reference, query) in [
-        ("r.example:5000/i", "fromImage=r.example%3A5000%2Fi&tag=latest&platform="),
-        ("r.example:5000/i:1", "fromImage=r.example%3A5000%2Fi%3A1&platform="),
-        ("i@sha256:ab", "fromImage=i%40sha256%3Aab&platform="),
-    ] {
-        engine.pull(reference, Some(&auth())).await.unwrap();
-        let seen = daemon.seen();
-        let pull = seen.iter().rfind(|seen| seen.call == "POST /images/create").unwrap();
-        assert_eq!(pull.query, query);
-        let sent = URL_SAFE.decode(pull.auth.as_ref().unwrap()).expect("the alphabet for URLs");
-        let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
-        assert_eq!(sent["password"], auth().password);
-        assert_eq!((&sent["username"], &sent["serveraddress"]), (&"u".into(), &"r.example".into()));
-    }
-}
-
-#[tokio::test]
-async fn events_end_with_the_reason() {
-    let unknown = "{\"Type\":\"machine\",\"Action\":\"start\",\"Actor\":{\"ID\":\"m\"}}\n";
-    let broken = "{\"Type\":7}\n";
-    for (last, kind) in [(unknown, "Engine"), (broken, "Engine"), ("", "Unavailable")] {
-        let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
-            "GET /info" => json(200, INFO),
-            _ => Reply::Pieces(pieces([START, last, START])),
-        });
-        let events: Vec<_> = engine.events().await.unwrap().collect().await;
-        let (end, events) = events.split_last().unwrap();
-        let first = events[0].as_ref().unwrap();
-        assert_eq!(first.subject, Subject::Container("c".into()));
-        assert_eq!(first.labels, BTreeMap::from([("owner".into(), "o".into())]));
-        assert!(events.iter().all(Result::is_ok), "nothing comes after an error: {events:?}");
-        let end = end.as_ref().unwrap_err();
-        assert!(format!("{end:?}").starts_with(kind), "{end:?}");
-
-        let asked = daemon.seen().pop().unwrap();
-        assert_eq!(asked.call, "GET /events");
-        assert!(asked.query.contains("since=1795576228.500000000"), "{}", asked.query);
-        let types = ["container", "network", "volume"];
-        assert!(types.iter().all(|kind| asked.query.contains(kind)), "{}", asked.query);
-    }
-}
-
-#[tokio::test]
-async fn events_last_through_silence_but_not_without_an_answer() {
-    let limits = Timeouts { quick: Duration::from_secs(2), ..Timeouts::default() };
-    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
-        "GET /info" => json(200, INFO),
-        _ => Reply::Silence,
-    });
-    let engine = engine.with_timeouts(limits);
-    let end = engine.events().await.unwrap().next().await.unwrap();
-    assert!(matches!(end, Err(Error::Timeout(_))), "{end:?}");
-
-    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
-        "GET /info" => json(200, INFO),
-        _ => Reply::Hang(pieces([START])),
-    });
-    let engine = engine.with_timeouts(limits);
-    let mut events = engine.events().await.unwrap();
-    events.next().await.unwrap().unwrap();
-    // Longer than any other call may take.
-    assert!(tokio::time::timeout(limits.quick + BLINK, events.next()).await.is_err(), "the stream goes on");
-}
-
-#[tokio::test]
-async fn an_answer_that_does_not_come_is_a_timeout() {
-    let limits = Timeouts { quick: BLINK, stop: BLINK, ..Timeouts::default() };
-    for reply in [|| Reply::Silence, || Reply::Hang(pieces(["[{\"Id\":"]))] {
-        let (_daemon, engine) = Daemon::with_engine(move |_| reply());
-        let failure = engine.with_timeouts(limits).containers().await.unwrap_err();
-        assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
-    }
-    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Silence);
-    let failure = engine.with_timeouts(limits).stop("c", 0).await.unwrap_err();
-    assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
-}
-
-#[tokio::test]
-async fn an_answer_that_breaks_off_is_no_engine() {
-    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Cut(pieces(["[{\"Id\":"])));
-    assert!(matches!(engine.containers().await, Err(Error::Unavailable(_))));
-}
-
-#[tokio::test]
-async fn an_engine_may_come_later_go_and_come_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("docker.sock");
-    let engine = engine(&socket);
-    let failure = engine.info().await.unwrap_err();
-    assert!(matches!(&failure, Error::Unavailable(words) if words.contains("docker.sock")), "{failure:?}");
-    assert!(engine.events().await.is_err());
-    assert!(matches!(engine.pull("r.example/i:1", None).await, Err(Error::Unavailable(_))));
-
-    let mut daemon = Daemon::at(&socket, |_| json(200, INFO));
-    assert_eq!(engine.info().await.unwrap().version, "29.1.0");
-    daemon.crash().await;
-    let failure = engine.info().await.unwrap_err();
-    assert!(matches!(&failure, Error::Unavailable(words) if words.contains("refused")), "{failure:?}");
-    drop(daemon);
-    assert!(matches!(engine.info().await, Err(Error::Unavailable(_))));
-    let _daemon = Daemon::at(&socket, |_| json(200, INFO));
-    engine.info().await.unwrap();
-}
 
 #[test]
 fn only_a_unix_socket_is_a_host() {

@@ -286,6 +286,95 @@ fn what_decides_reaches_nothing_outside() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Files of the shell that change something, and why each may.
+const WRITERS: [(&str, &str); 11] = [
+    ("execute", "executes the steps"),
+    ("kube_io", "implements the writes to the management cluster"),
+    ("pass", "writes the status"),
+    ("panics", "writes the status after a panic"),
+    ("reconcile", "writes the status of a paused object, and the finalizer that precedes all steps"),
+    ("expiry", "deletes the object itself at the end of its time to live, which ends all of its plans"),
+    ("pulls", "pulls images in the background, which takes minutes"),
+    ("preload", "imports images in the background, which takes minutes"),
+    ("ports", "binds host ports with a temporary container: only that shows whether they are free"),
+    ("balance", "runs a command in a container, which only reads"),
+    ("hang", "runs a command in a container, which only reads"),
+];
+
+/// Methods of the seams that only read.
+const READS: [&str; 14] = [
+    "info",
+    "containers",
+    "inspect",
+    "networks",
+    "volumes",
+    "image",
+    "read_file",
+    "read_tree",
+    "path_info",
+    "logs",
+    "events",
+    "observe",
+    "there",
+    "changes",
+];
+
+/// Calls that change something in the management cluster: methods of `kube::Api`, and functions that call them.
+const KUBE_WRITES: [&str; 9] = [
+    ".create(",
+    ".patch(",
+    ".patch_status(",
+    "api.replace(",
+    ".delete(",
+    ".delete_collection(",
+    "kube_io::delete_unchanged(",
+    "kube_io::write_status(",
+    "kube_io::set_finalizer(",
+];
+
+/// Calls of the methods of a trait that are no reads. `receiver` ends the expression that they are called on.
+fn writes_of(file: &str, seam: &str, receiver: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let mut calls = Vec::new();
+    for item in syn::parse_file(&text).unwrap().items {
+        let Item::Trait(found) = item else { continue };
+        for method in found.items.into_iter().filter(|_| found.ident == seam) {
+            let syn::TraitItem::Fn(method) = method else { continue };
+            let name = method.sig.ident.to_string();
+            if !READS.contains(&name.as_str()) {
+                calls.push(format!("{receiver}.{name}("));
+            }
+        }
+    }
+    assert!(!calls.is_empty(), "{file} has no trait {seam}");
+    calls
+}
+
+/// Every change of Docker, of the created clusters and of the management cluster is a step of a plan.
+#[test]
+fn one_place_changes_anything() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut calls: Vec<String> = KUBE_WRITES.iter().map(|call| (*call).to_owned()).collect();
+    calls.extend(writes_of("src/docker/engine.rs", "Engine", "engine"));
+    calls.extend(writes_of("src/child/api.rs", "ChildApi", ""));
+    calls.extend(writes_of("src/controller/management_api.rs", "ManagementApi", ""));
+    let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for file in sources(root) {
+        let Ok(inside) = file.strip_prefix(root.join("src/controller")) else { continue };
+        let text = fs::read_to_string(&file).unwrap();
+        let mut text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        text.retain(|c| !c.is_whitespace());
+        let writes: Vec<&str> =
+            calls.iter().map(String::as_str).filter(|call| text.contains(*call)).collect();
+        if !writes.is_empty() {
+            found.insert(inside.with_extension("").display().to_string(), writes);
+        }
+    }
+    let allowed: BTreeSet<&str> = WRITERS.iter().map(|(file, _)| *file).collect();
+    let writers: BTreeSet<&str> = found.keys().map(String::as_str).collect();
+    assert!(writers == allowed, "only {allowed:?} may change something: {found:#?}");
+}
+
 /// bollard's types stay behind the one seam.
 #[test]
 fn one_place_talks_to_docker() {

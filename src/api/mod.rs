@@ -19,8 +19,6 @@ pub mod uses;
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
 
-/// API group of both kinds.
-pub const GROUP: &str = "localcluster.dev";
 /// Served and stored version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 /// Annotation that pauses reconciliation of the object, including its deletion, if its value is `"true"`.

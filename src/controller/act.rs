@@ -1,4 +1,4 @@
-//! From a decision about a LocalCluster to what is done about it and told of it.
+//! Execution of a decision about a LocalCluster, with its status and Events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +41,11 @@ impl Pass<'_, LocalCluster> {
         decision: &mut Decision,
     ) -> Result<Option<Duration>, Error> {
         let (ctx, uid, plan) = (self.ctx, &self.owner.uid, &mut decision.plan);
-        report::notes(ctx, &self.object.object_ref(&()), uid, plan);
+        let object = self.object.object_ref(&());
+        report::notes(ctx, &object, uid, plan);
+        if let Some(note) = decision.certificate.as_ref().filter(|note| ctx.memory.record_once(uid, note)) {
+            report::warning(ctx, &object, "CertificateExpiring", note);
+        }
         if decision.started {
             ctx.turns.done(uid);
         }
@@ -57,7 +61,7 @@ impl Pass<'_, LocalCluster> {
         Ok(due)
     }
 
-    /// Executes what was decided, and tells of it.
+    /// Executes the decision, and writes the status.
     pub async fn act(
         &self,
         previous: &mut LocalClusterStatus,
@@ -72,11 +76,11 @@ impl Pass<'_, LocalCluster> {
             report::warning(ctx, &object, Reason::DataLost, data_loss::RECREATED);
         }
         if decision.is_written_first(view.subject) || self.last {
-            self.tell(previous, &view, &plan.problems).await?;
+            self.write_decision(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {
             let next = requeue::next_due(ctx, uid, &plan.problems, due);
-            // What is settled is otherwise looked at seldom.
+            // A settled object is otherwise reconciled rarely.
             let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
             return Ok(Outcome::Next(again.map_or(next, |at| requeue::at(ctx, at, self.moment.now))));
         }
@@ -87,20 +91,20 @@ impl Pass<'_, LocalCluster> {
         }
         let mut problems = carried.problems();
         if problems.is_empty() || (retry && !problems.iter().any(Problem::stalled)) {
-            // A drain asks again and again; nothing else is worth another look at once.
+            // A drain is repeated until it is complete; all other steps require another look immediately.
             let busy = plan.steps.iter().any(|s| !matches!(s.action, Action::Drain { .. }));
             if busy && all_done {
                 return Ok(Outcome::Again);
             }
-            self.tell(previous, &view, &plan.problems).await?;
+            self.write_decision(previous, &view, &plan.problems).await?;
             return Ok(Outcome::Next(requeue::waiting(ctx, uid)));
         }
         problems.extend(plan.problems.iter().cloned());
-        self.tell(previous, &view, &problems).await?;
+        self.write_decision(previous, &view, &problems).await?;
         Ok(Outcome::Next(requeue::next_due(ctx, uid, &problems, due)))
     }
 
-    /// Carries the steps out. Returns also whether something that Docker refused is chosen again or left out.
+    /// Executes the steps. Also reports whether a subnet or host port that Docker refused is chosen again or left out.
     async fn execute(
         &self,
         previous: &LocalClusterStatus,
@@ -127,7 +131,7 @@ impl Pass<'_, LocalCluster> {
                 None
             }
             execute::Error::Child(error) => {
-                // Where this server can't, another one may.
+                // Another server may respond.
                 if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
                     ctx.memory.drop_child(&self.owner.uid);
                 }
@@ -137,11 +141,12 @@ impl Pass<'_, LocalCluster> {
                 let error = child::Error::Unreachable(error.to_string());
                 Some(failures::child(action, &error, names, &plan.problems))
             }
+            execute::Error::Management(error) => failures::management(action, error, names),
             execute::Error::NotMade(_) => None,
         };
         let of = (&self.object.object_ref(&()), &self.owner);
-        let carried = carry_out(ctx, of, plan, child, self.moment.now, meaning).await;
-        // Whatever was done to a container may have changed its files.
+        let carried = carry_out(ctx, of, plan, child, meaning).await;
+        // A step on a container may have changed its files.
         for detail in view.observed.own.values() {
             if plan.steps.iter().any(|s| s.action.subject() == detail.container.name) {
                 ctx.files.forget(&detail.container.id);
@@ -151,7 +156,7 @@ impl Pass<'_, LocalCluster> {
     }
 
     /// Writes the status of a decision.
-    async fn tell(
+    async fn write_decision(
         &self,
         previous: &mut LocalClusterStatus,
         view: &ClusterView<'_>,
@@ -162,7 +167,7 @@ impl Pass<'_, LocalCluster> {
     }
 }
 
-/// Starts the pulls that the plan asks for.
+/// Starts the pulls of the plan.
 async fn start_pulls(
     ctx: &Arc<Context>,
     cluster: &LocalCluster,
@@ -186,7 +191,7 @@ async fn start_pulls(
     Ok(())
 }
 
-/// Has the cluster looked at again when something in the background ends.
+/// Returns a function that triggers a reconciliation of the cluster when a background task ends.
 fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
     let (triggers, name) = (ctx.triggers.clone(), cluster.name_any());
     let namespace = cluster.namespace().unwrap_or_default();

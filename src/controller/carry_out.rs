@@ -1,14 +1,13 @@
-//! Carries out a plan, as far as it may be carried out now, and tells of it.
+//! Execution of a plan as far as its steps are due, with its Events and problems.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 
 use super::{
     context::Context,
-    execute::{self, Error, Report},
+    execute::{self, Error, Report, World},
     report,
 };
 use crate::{
@@ -21,38 +20,39 @@ use crate::{
     },
 };
 
-/// What became of a plan.
+/// Result of a plan.
 pub struct Carried {
-    /// Each step's end.
+    /// Result of each step.
     pub report: Report,
-    /// What the failed steps mean, by index. One that only shows that the picture was out of date means nothing.
+    /// Problems of the failed steps, by index. A step that failed because its observation was out of date has none.
     pub problems: Vec<(usize, Problem)>,
 }
 
 impl Carried {
-    /// What the failed steps mean.
+    /// Returns the problems of the failed steps.
     pub fn problems(self) -> Vec<Problem> {
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
-/// Takes out of the plan what was done a moment ago without effect; how long until its turn comes.
+/// Removes the steps from the plan that were executed a moment ago without effect. Returns the delay until the first of
+/// them is due.
 pub fn hold(ctx: &Context, uid: &str, plan: &mut Plan, names: Option<&ClusterNames>) -> Option<Duration> {
     let now = Instant::now();
     let due = ctx.memory.pace(uid, |pace| pace.hold(plan, names, now))?;
     Some(due.saturating_duration_since(now))
 }
 
-/// Carries out what is left of the plan. `meaning` tells what a failure is for the object.
+/// Executes the plan. `meaning` returns the problem of a failed step.
 pub async fn carry_out(
     ctx: &Context,
     (object, owner): (&ObjectReference, &Owner),
     plan: &Plan,
     child: Option<&dyn ChildApi>,
-    now: Timestamp,
     mut meaning: impl FnMut(&Action, &Error) -> Option<Problem>,
 ) -> Carried {
-    let report = execute::execute(&plan.steps, &*ctx.engine, child, now, &ctx.metrics).await;
+    let world = World { engine: &*ctx.engine, child, management: &ctx.client, now: (ctx.now)() };
+    let report = execute::execute(&plan.steps, world, &ctx.metrics).await;
     report::events(ctx, object, &plan.steps, &report);
     let mut problems = Vec::new();
     for (index, error) in &report.failed {
@@ -64,10 +64,11 @@ pub async fn carry_out(
     Carried { report, problems }
 }
 
-/// What the failure of a Docker step means where nothing else is done.
+/// Returns the problem of a failed step of a plan that needs no created cluster.
 pub fn of_docker(names: Option<&ClusterNames>) -> impl Fn(&Action, &Error) -> Option<Problem> {
     move |action, error| match error {
         Error::Docker(error) => failures::docker(action, error, names),
+        Error::Management(error) => failures::management(action, error, names),
         Error::Child(_) | Error::NoChild | Error::NotMade(_) => None,
     }
 }

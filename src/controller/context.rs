@@ -120,6 +120,8 @@ struct Object {
     broken: Option<(Instant, i64)>,
     /// Executed steps that have had no effect.
     pace: Pace,
+    /// Random join token until its Secret is created.
+    token: Option<Vec<u8>>,
 }
 
 impl Drop for Object {
@@ -197,6 +199,15 @@ impl Memory {
     /// Calls `f` with the executed steps that have had no effect.
     pub fn pace<T>(&self, uid: &str, f: impl FnOnce(&mut Pace) -> T) -> T {
         self.with(uid, |o| f(&mut o.pace))
+    }
+
+    /// Returns a random join token, the same one each time, so that the step that creates its Secret is recognized when
+    /// it is planned again.
+    pub fn token<E>(&self, uid: &str, generate: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+        self.with(uid, |o| match &o.token {
+            Some(token) => Ok(token.clone()),
+            None => Ok(o.token.insert(generate()?).clone()),
+        })
     }
 
     /// Records a panic of a reconciliation of this generation.

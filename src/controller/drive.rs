@@ -104,7 +104,7 @@ async fn remove<K: Managed>(
         // That it goes on is no failure.
         plan.problems.retain(|p| p.reason != Reason::Deleting);
         let due = hold(ctx, &owner.uid, &mut plan, names);
-        let carried = carry_out(ctx, (&object, owner), &plan, None, (ctx.now)(), of_docker(names)).await;
+        let carried = carry_out(ctx, (&object, owner), &plan, None, of_docker(names)).await;
         let mut problems = carried.problems();
         problems.append(&mut plan.problems);
         if !problems.is_empty() || (due.is_some() && plan.steps.is_empty()) {

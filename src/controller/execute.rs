@@ -1,4 +1,4 @@
-//! Does what a plan says, and decides nothing: a step carries all it needs.
+//! Executes the steps of a plan, without decisions: a step carries all it needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,6 +8,7 @@ use std::{
 use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use jiff::Timestamp;
 
+use super::management_api::ManagementApi;
 use crate::{
     child::api::{self as child, ChildApi},
     docker::{
@@ -16,46 +17,45 @@ use crate::{
         error,
     },
     metrics::Metrics,
-    plan::steps::{Action, Step, Target},
+    plan::{
+        failures::WriteError,
+        steps::{Action, Step, Target},
+    },
 };
 
-/// Why a step failed.
+/// Error of a step.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Docker's answer.
+    /// Error of Docker.
     #[error(transparent)]
     Docker(#[from] error::Error),
-    /// The created cluster's answer.
+    /// Error of the created cluster.
     #[error(transparent)]
     Child(#[from] child::Error),
+    /// Error of the management cluster.
+    #[error(transparent)]
+    Management(#[from] WriteError),
     /// The created cluster was not reachable when the plan began.
     #[error("the cluster's API does not answer")]
     NoChild,
-    /// The container that an earlier step was to make is not known.
+    /// The container that an earlier step creates is unknown.
     #[error("the container {0} was not made")]
     NotMade(String),
 }
 
-/// What became of a plan.
+/// Result of a plan.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The steps that succeeded, by index.
+    /// Indices of the steps that succeeded.
     pub done: BTreeSet<usize>,
-    /// The steps that failed, and why. What depended on them was left out.
+    /// Indices of the steps that failed, with their errors. The steps that depend on them were not executed.
     pub failed: Vec<(usize, Error)>,
 }
 
-/// Runs the steps: each as soon as those before it are done, everything else at the same time. The engine bounds how
-/// many calls are under way.
-pub async fn execute(
-    steps: &[Step],
-    engine: &dyn Engine,
-    child: Option<&dyn ChildApi>,
-    now: Timestamp,
-    metrics: &Metrics,
-) -> Report {
-    let made = Mutex::new(BTreeMap::new());
-    let world = World { engine, child, now, made: &made };
+/// Executes the steps: each as soon as the steps before it have succeeded, all others concurrently. The engine limits
+/// the number of concurrent calls.
+pub async fn execute(steps: &[Step], world: World<'_>, metrics: &Metrics) -> Report {
+    let run = Run { world, created: Mutex::default() };
     let mut report = Report::default();
     let mut waiting: BTreeSet<usize> = (0..steps.len()).collect();
     let mut running = FuturesUnordered::new();
@@ -67,10 +67,10 @@ pub async fn execute(
             .collect();
         for index in ready {
             waiting.remove(&index);
-            let world = &world;
-            running.push(async move { (index, world.act(&steps[index].action).await) });
+            let run = &run;
+            running.push(async move { (index, run.act(&steps[index].action).await) });
         }
-        // What is still waiting when nothing runs depends on something that failed.
+        // Steps that still wait when none is running depend on one that failed.
         let Some((index, result)) = running.next().await else { return report };
         let kind = steps[index].action.kind();
         match result {
@@ -86,16 +86,29 @@ pub async fn execute(
     }
 }
 
-struct World<'a> {
-    engine: &'a dyn Engine,
-    child: Option<&'a dyn ChildApi>,
-    now: Timestamp,
-    made: &'a Mutex<BTreeMap<String, String>>,
+/// Everything that steps change.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The Docker engine.
+    pub engine: &'a dyn Engine,
+    /// The API of the created cluster, if it responds.
+    pub child: Option<&'a dyn ChildApi>,
+    /// The API of the management cluster.
+    pub management: &'a dyn ManagementApi,
+    /// Current time.
+    pub now: Timestamp,
 }
 
-impl World<'_> {
+/// An execution of a plan.
+struct Run<'a> {
+    world: World<'a>,
+    /// IDs of the created containers, by name.
+    created: Mutex<BTreeMap<String, String>>,
+}
+
+impl Run<'_> {
     async fn act(&self, action: &Action) -> Result<(), Error> {
-        let engine = self.engine;
+        let World { engine, management, now, .. } = self.world;
         match action {
             Action::CreateNetwork(spec) => drop(engine.create_network(spec).await?),
             Action::RemoveNetwork { id, .. } => gone(engine.remove_network(id).await)?,
@@ -103,7 +116,7 @@ impl World<'_> {
             Action::RemoveVolume { name } => gone(engine.remove_volume(name).await)?,
             Action::CreateContainer { spec, network } => {
                 let id = engine.create_container(spec, network.as_deref()).await?;
-                self.made.lock().expect("no step panics").insert(spec.name.clone(), id);
+                self.created.lock().expect("no step panics").insert(spec.name.clone(), id);
             }
             Action::Upload { container, files } => {
                 engine.upload(&self.id(container)?, archive::pack(files)).await?
@@ -121,23 +134,17 @@ impl World<'_> {
             Action::RemoveContainer { container } => {
                 gone(engine.remove_container(&self.id(container)?).await)?
             }
-            Action::Expect { container, one_of } => {
-                let id = self.id(container)?;
-                let looks = one_of.iter().map(|path| engine.path_info(&id, path));
-                if !try_join_all(looks).await?.iter().any(Option::is_some) {
-                    let words = format!("{} has none of {}", container.name, one_of.join(", "));
-                    return Err(error::Error::NotFound(words).into());
-                }
-            }
+            Action::Expect { container, one_of } => self.expect(container, one_of).await?,
             Action::SetRestart { container, restart } => {
                 engine.update(&self.id(container)?, &Update { restart: Some(*restart) }).await?;
             }
             Action::Exec { container, command } => {
-                let ended = engine.exec(&self.id(container)?, command).await?;
-                let failed = |why| error::Error::Engine(format!("`{}`: {why}", command.join(" ")));
-                ended.succeeded().map_err(failed)?;
+                self.exec(container, command, &format!("`{}`", command.join(" "))).await?;
             }
-            Action::Drain { node } => self.child()?.drain(node, self.now).await?,
+            Action::RemoveFiles { container, paths } => {
+                self.exec(container, &archive::removal(paths), "rm").await?;
+            }
+            Action::Drain { node } => self.child()?.drain(node, now).await?,
             Action::Uncordon { node } => self.child()?.uncordon(node).await?,
             Action::Configure { node, config } => self.child()?.configure(node, config).await?,
             Action::DeleteNode { node } => self.child()?.delete_node(node).await?,
@@ -147,31 +154,51 @@ impl World<'_> {
                 self.child()?.release_lease(name, version).await?;
             }
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
-            Action::RemoveFiles { container, paths } => {
-                let ended = engine.exec(&self.id(container)?, &archive::removal(paths)).await?;
-                ended.succeeded().map_err(|why| error::Error::Engine(format!("rm: {why}")))?;
-            }
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
+            Action::CreateSecret(secret) => management.create_secret(secret).await?,
+            Action::ApplySecret(secret) => management.apply_secret(secret).await?,
+            Action::ApplyRegistry(registry) => management.apply_registry(registry).await?,
+            Action::DeleteRegistry { namespace, name, uid } => {
+                management.delete_registry(namespace, name, uid).await?;
+            }
         }
         Ok(())
     }
 
+    /// Runs a command in a container, which must succeed.
+    async fn exec(&self, container: &Target, command: &[String], name: &str) -> Result<(), Error> {
+        let ended = self.world.engine.exec(&self.id(container)?, command).await?;
+        ended.succeeded().map_err(|why| error::Error::Engine(format!("{name}: {why}")))?;
+        Ok(())
+    }
+
+    /// Fails unless one of the paths exists in the container.
+    async fn expect(&self, container: &Target, one_of: &[String]) -> Result<(), Error> {
+        let id = self.id(container)?;
+        let looks = one_of.iter().map(|path| self.world.engine.path_info(&id, path));
+        if try_join_all(looks).await?.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        let words = format!("{} has none of {}", container.name, one_of.join(", "));
+        Err(error::Error::NotFound(words).into())
+    }
+
     fn child(&self) -> Result<&dyn ChildApi, Error> {
-        self.child.ok_or(Error::NoChild)
+        self.world.child.ok_or(Error::NoChild)
     }
 
     fn id(&self, target: &Target) -> Result<String, Error> {
         match &target.id {
             Some(id) => Ok(id.clone()),
             None => {
-                let made = self.made.lock().expect("no step panics");
-                made.get(&target.name).cloned().ok_or_else(|| Error::NotMade(target.name.clone()))
+                let created = self.created.lock().expect("no step panics");
+                created.get(&target.name).cloned().ok_or_else(|| Error::NotMade(target.name.clone()))
             }
         }
     }
 }
 
-/// What is to be absent may be gone already.
+/// Returns success if the resource to remove does not exist.
 fn gone(result: Result<(), error::Error>) -> Result<(), error::Error> {
     match result {
         Err(error::Error::NotFound(_)) => Ok(()),

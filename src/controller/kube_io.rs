@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future};
 
+use async_trait::async_trait;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Namespace, Secret},
@@ -15,8 +16,16 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::times;
-use crate::api::FINALIZER;
+use super::{management_api::ManagementApi, times};
+use crate::{
+    api::{FINALIZER, LocalCluster, Registry},
+    plan::{
+        failures::WriteError,
+        own_registry::OwnRegistry,
+        owner::Owner,
+        secret::{Existing, MANAGED_BY, Secret as DesiredSecret},
+    },
+};
 
 /// Field manager of everything that the operator applies. A different name would leave the old one as an owner.
 pub const FIELD_MANAGER: &str = "localcluster-operator";
@@ -98,23 +107,18 @@ pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Opti
     bounded(Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name)).await
 }
 
-/// Creates a Secret. Returns `false` if one with the same name exists.
-pub async fn create_secret(client: &Client, secret: &Secret) -> Result<bool, Error> {
-    let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    match bounded(api.create(&params, secret)).await {
-        Ok(_) => Ok(true),
-        Err(Error::Kube(e)) if matches!(&*e, kube::Error::Api(s) if s.is_already_exists()) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Applies a complete Secret.
-pub async fn apply_secret(client: &Client, secret: &Secret) -> Result<(), Error> {
-    let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    bounded(api.patch(&secret.name_any(), &params, &Patch::Apply(secret))).await?;
-    Ok(())
+/// Returns a Secret as a value; `None` if it does not exist.
+pub async fn existing_secret(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Existing>, Error> {
+    let secret = secret(client, namespace, name).await?;
+    Ok(secret.map(|secret| Existing {
+        owners: secret.owner_references().iter().map(|owner| owner.uid.clone()).collect(),
+        labels: secret.labels().clone(),
+        data: secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect(),
+    }))
 }
 
 /// Returns a ConfigMap; `None` if it does not exist.
@@ -122,48 +126,19 @@ pub async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<
     bounded(Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name)).await
 }
 
-/// Applies an object that is given as JSON.
-pub async fn apply<K>(api: &Api<K>, name: &str, object: &serde_json::Value) -> Result<(), Error>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    bounded(api.patch(name, &params, &Patch::Apply(object))).await?;
-    Ok(())
-}
-
-/// Deletes an object with this UID. Succeeds if it is already deleted.
-pub async fn delete<K>(client: &Client, object: &K) -> Result<(), Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
-    match delete_if(client, object, Preconditions { uid: object.uid(), resource_version: None }).await {
-        Err(error) if error.is_stale() => Ok(()),
-        other => other,
-    }
-}
-
 /// Deletes an object if it still has the version that was read; otherwise returns a stale error.
 pub async fn delete_unchanged<K>(client: &Client, object: &K) -> Result<(), Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    delete_if(
-        client,
-        object,
-        Preconditions { uid: object.uid(), resource_version: object.resource_version() },
-    )
-    .await
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let as_read = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
+    bounded(api.delete(&object.name_any(), &delete_params(as_read))).await?;
+    Ok(())
 }
 
-async fn delete_if<K>(client: &Client, object: &K, as_read: Preconditions) -> Result<(), Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
-    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    let params = DeleteParams { preconditions: Some(as_read), ..DeleteParams::background() };
-    bounded(api.delete(&object.name_any(), &params)).await?;
-    Ok(())
+fn delete_params(as_read: Preconditions) -> DeleteParams {
+    DeleteParams { preconditions: Some(as_read), ..DeleteParams::background() }
 }
 
 /// Returns the value of a key of a Secret.
@@ -171,27 +146,95 @@ pub fn data<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|ByteString(bytes)| bytes.as_slice())
 }
 
-/// Returns a Secret with these labels and this owner.
-pub fn owned_secret(
-    owner: OwnerReference,
-    namespace: &str,
-    name: &str,
-    labels: BTreeMap<String, String>,
-    data: BTreeMap<String, Vec<u8>>,
-) -> Secret {
-    let mut secret = Secret::default();
-    secret.metadata.name = Some(name.to_owned());
-    secret.metadata.namespace = Some(namespace.to_owned());
-    secret.metadata.labels = Some(labels);
-    secret.metadata.owner_references = Some(vec![owner]);
-    secret.data = Some(data.into_iter().map(|(k, v)| (k, ByteString(v))).collect());
-    secret.type_ = Some("Opaque".to_owned());
-    secret
-}
-
 /// Returns the ID of the management cluster: the UID of its namespace `kube-system`, which exists as long as the
 /// cluster.
 pub async fn manager(client: &Client) -> Result<String, Error> {
     let namespace = bounded(Api::<Namespace>::all(client.clone()).get("kube-system")).await?;
     Ok(namespace.uid().unwrap_or_default())
+}
+
+#[async_trait]
+impl ManagementApi for Client {
+    async fn create_secret(&self, secret: &DesiredSecret) -> Result<(), WriteError> {
+        let api = Api::<Secret>::namespaced(self.clone(), secret.owner.namespace());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        bounded(api.create(&params, &secret_object(secret))).await.map_err(write_error)?;
+        Ok(())
+    }
+
+    async fn apply_secret(&self, secret: &DesiredSecret) -> Result<(), WriteError> {
+        let api = Api::<Secret>::namespaced(self.clone(), secret.owner.namespace());
+        let patch = Patch::Apply(secret_object(secret));
+        bounded(api.patch(&secret.name, &apply_params(), &patch)).await.map_err(write_error)?;
+        Ok(())
+    }
+
+    async fn apply_registry(&self, registry: &OwnRegistry) -> Result<(), WriteError> {
+        let api = Api::<Registry>::namespaced(self.clone(), registry.owner.namespace());
+        let patch = json!({
+            "apiVersion": Registry::api_version(&()),
+            "kind": Registry::kind(&()),
+            "metadata": {
+                "name": registry.name,
+                "namespace": registry.owner.namespace(),
+                "labels": BTreeMap::from([MANAGED_BY]),
+                "ownerReferences": [owner_reference(&registry.owner)],
+            },
+            "spec": registry.spec,
+        });
+        let patched = bounded(api.patch(&registry.name, &apply_params(), &Patch::Apply(patch))).await;
+        patched.map_err(write_error)?;
+        Ok(())
+    }
+
+    async fn delete_registry(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError> {
+        let api = Api::<Registry>::namespaced(self.clone(), namespace);
+        let as_read = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        match bounded(api.delete(name, &delete_params(as_read))).await {
+            // It is already deleted, or another one has its name.
+            Err(error) if error.is_stale() => Ok(()),
+            other => other.map(drop).map_err(write_error),
+        }
+    }
+}
+
+fn apply_params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+fn write_error(error: Error) -> WriteError {
+    match &error {
+        Error::Kube(kube) if error.is_stale() => {
+            tracing::debug!(%kube, "an object changed in the meantime");
+            WriteError::Changed
+        }
+        Error::Kube(kube) if matches!(&**kube, kube::Error::Api(status) if status.code == 422) => {
+            WriteError::Invalid(kube.to_string())
+        }
+        Error::Kube(_) | Error::Timeout | Error::Random(_) => WriteError::Failed(error.to_string()),
+    }
+}
+
+/// Returns the reference of an object to the LocalCluster that owns it.
+fn owner_reference(owner: &Owner) -> OwnerReference {
+    OwnerReference {
+        api_version: LocalCluster::api_version(&()).into_owned(),
+        kind: LocalCluster::kind(&()).into_owned(),
+        name: owner.name().to_owned(),
+        uid: owner.uid.clone(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
+fn secret_object(secret: &DesiredSecret) -> Secret {
+    let mut object = Secret::default();
+    object.metadata.name = Some(secret.name.clone());
+    object.metadata.namespace = Some(secret.owner.namespace().to_owned());
+    object.metadata.labels = Some(secret.all_labels());
+    object.metadata.owner_references = Some(vec![owner_reference(&secret.owner)]);
+    let data = secret.data.iter().map(|(key, value)| (key.clone(), ByteString(value.clone())));
+    object.data = Some(data.collect());
+    object.type_ = Some("Opaque".to_owned());
+    object
 }

@@ -1,22 +1,25 @@
-//! The reconcile of a LocalCluster: a straight line from the object to what becomes of it.
+//! The reconciliation of a LocalCluster as a straight line.
+
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{ResourceExt, runtime::controller::Action as Next};
+use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
     balance,
+    carry_out::{carry_out, hold, of_docker},
     context::Context,
-    credentials::{self, Sight},
     details::details,
     drive::tear_down,
     expiry, hang,
-    kube_io::Error,
+    kube_io::{self, Error},
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
     ports,
     reach::{self, Seen},
-    resolve, stopped,
+    resolve::{self, Resolved},
+    stopped,
 };
 use crate::{
     api::{
@@ -28,6 +31,7 @@ use crate::{
     plan::{
         called,
         desired::{Allocation, Desired},
+        kubeconfig,
         local_cluster::teardown,
         observed::Observed,
         refs::Refs,
@@ -109,22 +113,18 @@ impl Pass<'_, LocalCluster> {
             return Ok(stopped::pass(self, previous, &valid, &observed).await?);
         }
         self.docker(observe::kept(&*self.ctx.engine, &mut observed, &valid.names).await)?;
-        let refs = self.resolve(&valid, &observed).await?;
+        let Some(refs) = self.resolve(&valid, &observed).await? else { return Ok(Outcome::Again) };
         let subject = self.subject(&valid, &refs, &before);
         let refused = self.ctx.memory.refused(&self.owner.uid);
         let allocated = subject.allocate(&observed, &refused);
         let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
         let held = ports::observe(self.ctx, &subject, &allocated.allocation, &observed).await;
         subject.leave_out(&mut allocated, &observed, &held);
-        let Seen { credentials, child } = self.contact(&valid, &allocated.allocation, &mut observed).await?;
+        let child = self.contact(&valid, &allocated.allocation, &mut observed).await?;
         let wanted = subject.desire(&allocated, &observed);
         self.details(&refs, child.as_deref(), &wanted.desired, &mut observed).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
-        let sight =
-            Sight { desired: &wanted.desired, allocation: &allocated.allocation, observed: &observed };
-        let secret =
-            credentials::kubeconfig_secret(self, &mut decision.plan, previous, sight, credentials).await?;
         let view = ClusterView {
             subject: &subject,
             allocation: &allocated.allocation,
@@ -132,12 +132,12 @@ impl Pass<'_, LocalCluster> {
             observed: &observed,
             decision: &decision,
             problems: &decision.plan.problems,
-            kubeconfig_secret: secret.as_deref(),
+            kubeconfig_secret: decision.kubeconfig_secret.as_deref(),
         };
         self.act(previous, view, child.as_deref(), due).await
     }
 
-    /// Validates the spec, under the name that the cluster has on the host already, if it has one.
+    /// Validates the spec, with the name that the cluster already has on the host, if it has one.
     fn validate(&self, called: Option<&str>) -> Result<Valid, Stop> {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
         let spec = &self.object.spec;
@@ -148,21 +148,48 @@ impl Pass<'_, LocalCluster> {
         valid.map_err(Stop::Invalid)
     }
 
-    /// All that is on the engine, and the object's own containers in full.
+    /// Observes everything on the engine, and the managed containers of the object in full.
     async fn survey(&self) -> Result<Observed, Stop> {
         let observed = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
         self.ctx.health.set_docker(true);
         Ok(observed)
     }
 
-    /// Reads what the spec references. What is there is kept up without all of it; nothing is begun.
-    async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Refs, Stop> {
-        let refs = resolve::refs(self.ctx, self.object, valid, observed).await?;
-        let refs = refs.map_err(|problems| Stop::Blocked(problems, ConditionType::NetworkReady))?;
-        if refs.inputs.is_none() && observed.own.is_empty() {
-            return Err(Stop::Blocked(refs.problems, ConditionType::NetworkReady));
+    /// Reads what the spec references, and creates what is missing of it and is the operator's to create: the token and
+    /// the cluster's own Registry. Returns `None` if it did, since the references are then read again. With incomplete
+    /// references, existing nodes are kept, and no cluster is created.
+    async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Option<Refs>, Stop> {
+        let Resolved { refs, mut plan } =
+            resolve::refs(self.ctx, self.object, &self.owner, valid, observed).await?;
+        if self.prepare(&mut plan, valid).await {
+            return Ok(None);
         }
-        Ok(refs)
+        let problems = plan.problems;
+        match refs {
+            Some(refs) if refs.inputs.is_some() || !observed.own.is_empty() => {
+                Ok(Some(Refs { problems, ..refs }))
+            }
+            _ => Err(Stop::Blocked(problems, ConditionType::NetworkReady)),
+        }
+    }
+
+    /// Executes the steps that the references need. Reports whether the references are read again, which they are unless
+    /// a step failed for a reason that is a problem of the object.
+    async fn prepare(&self, plan: &mut Plan, valid: &Valid) -> bool {
+        if plan.steps.is_empty() {
+            return false;
+        }
+        let (ctx, names) = (self.ctx, Some(&valid.names));
+        hold(ctx, &self.owner.uid, plan, names);
+        if plan.steps.is_empty() {
+            return false;
+        }
+        let of = (&self.object.object_ref(&()), &self.owner);
+        let carried = carry_out(ctx, of, plan, None, of_docker(names)).await;
+        let problems = carried.problems();
+        let again = problems.is_empty();
+        plan.problems.extend(problems);
+        again
     }
 
     fn subject<'a>(
@@ -183,20 +210,27 @@ impl Pass<'_, LocalCluster> {
         }
     }
 
-    /// The created cluster's API, and what nodes tell of it from inside.
+    /// Observes the created cluster: its API, its kubeconfig, and what its nodes report from inside.
     async fn contact(
         &self,
         valid: &Valid,
         allocation: &Allocation,
         observed: &mut Observed,
-    ) -> Result<Seen, Stop> {
-        let seen = reach::child(self.ctx, &self.owner, observed, valid, allocation).await;
+    ) -> Result<Option<Arc<dyn ChildApi>>, Stop> {
+        let Seen { credentials, child } =
+            reach::child(self.ctx, &self.owner, observed, valid, allocation).await;
+        if credentials.is_some() {
+            let (client, namespace) = (&self.ctx.client, self.owner.namespace());
+            let name = kubeconfig::name(self.owner.name());
+            observed.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
+        }
+        observed.kubeconfig.credentials = credentials;
         hang::observe(self.ctx, &self.owner, valid, observed).await;
         self.docker(balance::observe(self.ctx, valid, allocation, observed).await)?;
-        Ok(seen)
+        Ok(child)
     }
 
-    /// What is looked at once it is known what is wanted.
+    /// Observes what depends on the desired state.
     async fn details(
         &self,
         refs: &Refs,
@@ -211,7 +245,7 @@ impl Pass<'_, LocalCluster> {
         self.docker(ctx.preloads.observe(&ctx.pulls, observed, desired).await)
     }
 
-    /// The end of a pass for want of an allocation.
+    /// Returns the end of a pass without an allocation.
     fn blocked(refs: &Refs, problems: Vec<Problem>) -> Stop {
         Stop::Blocked([refs.problems.clone(), problems].concat(), ConditionType::RegistriesReady)
     }

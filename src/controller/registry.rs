@@ -29,7 +29,8 @@ use crate::{
         registry::{
             Desired, Inputs, collection,
             decide::{Decision, Wanted},
-            host_path, volume,
+            host_path,
+            teardown::{self, Deleted},
         },
         steps::{Action, Plan, Problem},
         validate,
@@ -114,12 +115,11 @@ impl Managed for Registry {
         let registries = Api::<Registry>::all(ctx.client.clone());
         let registries = bounded(registries.list_metadata(&ListParams::default())).await?;
         let living: BTreeSet<String> = registries.items.into_iter().filter_map(|r| r.metadata.uid).collect();
-        let storage = &object.spec.storage;
-        let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();
-        let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.clone());
+        let cluster = previous.cluster.clone();
+        let (owner, spec, cluster) = (&pass.owner, &object.spec, cluster.as_deref());
+        let deleted = Deleted { owner, spec, cluster, living: &living };
         tear_down(pass, previous, None, |plan: &mut Plan, observed: &Observed| {
-            let hostname = called::registry(&pass.owner, explicit, told.as_deref(), observed, &living);
-            volume::teardown(plan, &pass.owner, observed, &hostname, retained, &living);
+            teardown::plan(plan, &deleted, observed);
         })
         .await
     }
@@ -206,7 +206,7 @@ async fn act(
             }
         };
         let of = (&object.object_ref(&()), &pass.owner);
-        let carried = carry_out(ctx, of, plan, None, pass.moment.now, meaning).await;
+        let carried = carry_out(ctx, of, plan, None, meaning).await;
         // Whatever was done to a container may have changed its files.
         inputs.observed.own.keys().for_each(|id| ctx.files.forget(id));
         problems = carried.problems();

@@ -1,12 +1,11 @@
-//! Follows a LocalCluster's references: its token, its registries, its pull secret.
+//! Reads what a LocalCluster references: its token, its registries, its pull secret.
 
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 
+use self::registries::Look;
 use super::{
     context::Context,
     kube_io::{self, Error},
@@ -17,8 +16,11 @@ use crate::{
     k3s,
     plan::{
         observed::Observed,
+        own_registry,
+        owner::Owner,
         refs::Refs,
-        steps::{Plan, Problem},
+        steps::Plan,
+        token::{self, Token, Tokens},
         validate::Valid,
     },
 };
@@ -26,108 +28,71 @@ use crate::{
 mod manifests;
 mod registries;
 
-/// The label of everything that the operator makes in the management cluster.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
+/// Contents of what a spec references, and what has to be created for it.
+pub struct Resolved {
+    /// The contents; `None` if there is no token yet.
+    pub refs: Option<Refs>,
+    /// Creation of the token, changes of the cluster's own Registry, and the problems of the references.
+    pub plan: Plan,
+}
 
-/// Follows all references. Without the token nothing can be done: then the problems alone are returned. What else is
-/// missing only keeps nodes from being made or changed.
+/// Reads all references. A missing token blocks everything; any other missing reference only prevents the creation and
+/// change of nodes.
 pub async fn refs(
     ctx: &Context,
     cluster: &LocalCluster,
+    owner: &Owner,
     valid: &Valid,
     observed: &Observed,
-) -> Result<Result<Refs, Vec<Problem>>, Error> {
+) -> Result<Resolved, Error> {
     let mut plan = Plan::default();
-    let (registries, inputs) = registries::resolve(ctx, cluster, valid, observed, &mut plan).await?;
-    let token = token(ctx, cluster, valid, observed, &mut plan).await?;
-    let namespace = cluster.namespace().unwrap_or_default();
-    let manifests = manifests::resolve(ctx, &namespace, valid, &mut plan).await?;
-    let problems = plan.problems;
-    Ok(match token {
-        Some((token, next_token)) => Ok(Refs { token, next_token, registries, manifests, inputs, problems }),
-        None => Err(problems),
-    })
+    let existing = ctx.registry(owner.namespace(), &own_registry::name(owner));
+    own_registry::plan(&mut plan, cluster, owner, existing.as_ref());
+    let mut look = Look::new(ctx, &mut plan);
+    let (registries, inputs) = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
+    let token = match token_in_use(ctx, valid, observed).await {
+        Ok(in_use) => {
+            let (name, _) = token::place(valid, owner);
+            let secret = kube_io::existing_secret(&ctx.client, owner.namespace(), &name).await?;
+            let needs = secret.is_none() && in_use.is_none() && valid.token.is_none();
+            let fresh = if needs { Some(ctx.memory.token(&owner.uid, generate)?) } else { None };
+            token::plan(&mut plan, valid, owner, Tokens { in_use, secret, fresh })
+        }
+        Err(error) => {
+            let message = format!("reading the join token: {error}");
+            plan.waits(ConditionType::DockerReachable, Reason::DockerError, message);
+            None
+        }
+    };
+    let manifests = manifests::resolve(ctx, owner.namespace(), valid, &mut plan).await?;
+    let refs = token.map(|Token { current, next }| Refs {
+        token: current,
+        next_token: next,
+        registries,
+        manifests,
+        inputs,
+        problems: Vec::new(),
+    });
+    Ok(Resolved { refs, plan })
 }
 
-/// The join secret, and the one that is to take its place. K3s encrypts its data with it, so that what a server works
-/// with is the truth as long as there is one.
-async fn token(
+/// Returns the token of the first server that has one.
+async fn token_in_use(
     ctx: &Context,
-    cluster: &LocalCluster,
     valid: &Valid,
     observed: &Observed,
-    plan: &mut Plan,
-) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let mut in_use = None;
+) -> Result<Option<Vec<u8>>, crate::docker::error::Error> {
     let server = |d: &&ContainerDetail| valid.names.parse_server(&d.container.name).is_some();
     for detail in observed.own.values().filter(server) {
-        if in_use.is_some() {
-            break;
-        }
-        match token_in(ctx, detail).await {
-            Ok(token) => in_use = token,
-            Err(error) => {
-                plan.waits(
-                    ConditionType::DockerReachable,
-                    Reason::DockerError,
-                    format!("reading the join token: {error}"),
-                );
-                return Ok(None);
-            }
+        if let Some(token) = token_in(ctx, detail).await? {
+            return Ok(Some(token));
         }
     }
-    let own = format!("{}-token", cluster.name_any());
-    let (name, key) = match &valid.token {
-        Some(token) => (token.secret_name.as_str(), token.key.as_str()),
-        None => (own.as_str(), "token"),
-    };
-    let kept = |token: Option<Vec<u8>>| token.map(|token| (token, None));
-    let secret = kube_io::secret(&ctx.client, &namespace, name).await?;
-    let given = match &secret {
-        Some(secret) => {
-            match kube_io::data(secret, key).map(|d| d.trim_ascii().to_vec()).filter(|d| !d.is_empty()) {
-                Some(given) => Some(given),
-                None => {
-                    let message = format!("the Secret {name} has no key {key} with a token in it");
-                    plan.waits(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
-                    return Ok(kept(in_use));
-                }
-            }
-        }
-        None => None,
-    };
-    match (given, in_use) {
-        (Some(given), Some(in_use)) if given != in_use => {
-            if k3s::token::is_bare(&given) {
-                return Ok(Some((in_use, Some(given))));
-            }
-            let message = format!(
-                "the Secret {name} has a token that the cluster can't change to: write letters, digits, hyphens, \
-                 underscores and dots only"
-            );
-            plan.stalls(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
-            Ok(kept(Some(in_use)))
-        }
-        (Some(given), _) => Ok(kept(Some(given))),
-        (None, in_use) if valid.token.is_some() => {
-            let message = format!("there is no Secret {name} in namespace {namespace} with the join token");
-            plan.waits(ConditionType::ResolvedRefs, Reason::SecretNotFound, message);
-            Ok(kept(in_use))
-        }
-        (None, in_use) => {
-            let token = match in_use {
-                Some(token) => token,
-                None => generate()?,
-            };
-            let secret = secret_of(cluster, name, BTreeMap::from([(key.to_owned(), token.clone())]));
-            // Somebody was faster: the next look finds what they made.
-            Ok(kept(kube_io::create_secret(&ctx.client, &secret).await?.then_some(token)))
-        }
-    }
+    Ok(None)
 }
 
-/// The token that a server's data is of: what K3s wrote beside it, else what it was given before it first ran.
+/// Returns the token that the data of a server is encrypted with: the one that K3s wrote, or else the one that it was
+/// created with.
 async fn token_in(
     ctx: &Context,
     server: &ContainerDetail,
@@ -135,7 +100,7 @@ async fn token_in(
     let written = ctx.files.read(server, k3s::SERVER_TOKEN_FILE).await?;
     let given = ctx.files.read(server, k3s::TOKEN_FILE).await?.filter(|given| !given.is_empty());
     let written = written.as_deref().and_then(k3s::token::secret_of);
-    // A whole token was given by the user, whose secret is the same.
+    // The user specified a complete token with the same secret.
     if let (Some(given), Some(written)) = (&given, written)
         && k3s::token::secret_of(given) == Some(written)
     {
@@ -150,15 +115,7 @@ fn generate() -> Result<Vec<u8>, Error> {
     Ok(names::hex(&bytes).into_bytes())
 }
 
-/// A Secret that goes with the cluster.
-pub fn secret_of(cluster: &LocalCluster, name: &str, data: BTreeMap<String, Vec<u8>>) -> Secret {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
-    let owner = cluster.controller_owner_ref(&()).unwrap_or_default();
-    kube_io::owned_secret(owner, &namespace, name, labels, data)
-}
-
-/// The credentials for pulling the node image; `None`: the plan says why there are none.
+/// Returns the credentials for pulling the node image; `None` if there are none, with a problem in the plan.
 pub async fn pull_auth(
     ctx: &Context,
     namespace: &str,
@@ -184,7 +141,7 @@ pub async fn pull_auth(
     Ok(auth)
 }
 
-/// The registry of an image reference, as Docker reads it.
+/// Returns the registry of an image reference as Docker parses it.
 fn registry_of(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
@@ -192,7 +149,7 @@ fn registry_of(image: &str) -> &str {
     }
 }
 
-/// The entry for a registry in a Docker configuration file; for `""` the first one.
+/// Returns the entry of a registry in a Docker configuration file; for `""` the first one.
 pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
     #[derive(Deserialize)]
     struct File {

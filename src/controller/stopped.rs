@@ -44,7 +44,7 @@ pub async fn pass(
     }
     let target = (&cluster.object_ref(&()), owner);
     let meaning = of_docker(Some(&valid.names));
-    let carried = carry_out(ctx, target, &plan, None, moment.now, meaning).await;
+    let carried = carry_out(ctx, target, &plan, None, meaning).await;
     observed.own.keys().for_each(|id| ctx.files.forget(id));
     if carried.problems.is_empty() {
         return Ok(if carried.report.failed.is_empty() {

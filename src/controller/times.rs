@@ -50,9 +50,6 @@ pub const FILE_YOUNG: Duration = Duration::from_secs(2);
 /// Period after its start in which a node is expected to register. Afterwards its log is searched for the reason why
 /// the cluster rejects it.
 pub const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
-/// Time before the expiry of a certificate at which a Warning reports it. At its start, K3s renews certificates that
-/// expire within 120 days.
-pub const CERTIFICATE_NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Timeout of a call to the management cluster's API. kube's own retries can last for minutes (kube-rs/kube#2007).
 pub const API_CALL: Duration = Duration::from_secs(15);

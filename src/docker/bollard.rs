@@ -35,8 +35,9 @@ use super::{
         Result, Update, Volume,
     },
     error::Error,
-    events, fault, pipe,
-    said::Said,
+    events, fault,
+    output::Output,
+    pipe,
     spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
 use crate::metrics::Metrics;
@@ -435,12 +436,12 @@ impl Engine for BollardEngine {
         };
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
-            let said = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
-                StartExecResults::Attached { mut output, .. } => Said::hear(&mut output, LOG_LIMIT).await?,
-                StartExecResults::Detached => Said::default(),
+            let output = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
+                StartExecResults::Attached { mut output, .. } => Output::read(&mut output, LOG_LIMIT).await?,
+                StartExecResults::Detached => Output::default(),
             };
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
-            Ok(said.ended(code))
+            Ok(output.ended(code))
         };
         self.call_or("exec", self.timeouts.command, call, fault::error).await
     }
@@ -458,11 +459,11 @@ impl Engine for BollardEngine {
         let exec =
             self.call("exec", |docker| async move { Ok(docker.create_exec(container, config).await?.id) });
         let exec = exec.await?;
-        let said = pipe::image(&client, reference, &exec, &self.timeouts).await?;
+        let output = pipe::image(&client, reference, &exec, &self.timeouts).await?;
         let ended = self.call("exec", |docker| async move {
             Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
         });
-        Ok(said.ended(ended.await?))
+        Ok(output.ended(ended.await?))
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {

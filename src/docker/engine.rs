@@ -176,11 +176,11 @@ impl Ended {
             return Ok(self.stdout);
         }
         let last = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
-        let said = last(&self.stderr).or_else(|| last(&self.stdout));
+        let last_line = last(&self.stderr).or_else(|| last(&self.stdout));
         Err(Error::Engine(format!(
             "exit code {}{}",
             self.code,
-            said.map(|s| format!(": {s}")).unwrap_or_default()
+            last_line.map(|s| format!(": {s}")).unwrap_or_default()
         )))
     }
 }

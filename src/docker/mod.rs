@@ -7,6 +7,6 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod fault;
+mod output;
 mod pipe;
-mod said;
 pub mod spec;

@@ -14,10 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{bollard::Timeouts, engine::Result, error::Error, fault, said::Said};
+use super::{bollard::Timeouts, engine::Result, error::Error, fault, output::Output};
 
 /// Maximum size of the output that is read.
-const SAID: usize = 64 << 10;
+const OUTPUT_LIMIT: usize = 64 << 10;
 
 /// Result of sending the image to the command.
 enum Fed {
@@ -28,27 +28,27 @@ enum Fed {
 }
 
 /// Starts the command of this exec, sends it the archive of the image, and returns its output.
-pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Timeouts) -> Result<Said> {
+pub async fn image(docker: &Docker, reference: &str, exec: &str, timeouts: &Timeouts) -> Result<Output> {
     let what = "exec";
     let started = timeout(timeouts.quick, docker.start_exec(exec, None::<StartExecOptions>)).await;
     let started = started.map_err(|_| late(reference, "the command does not start"))?;
     let StartExecResults::Attached { mut output, input } = started.map_err(|e| fault::error(what, e))? else {
         return Err(Error::Engine(format!("{what}: not attached")));
     };
-    let said = async move { Said::hear(&mut output, SAID).await };
-    let (said, fed) = (Box::pin(said), Box::pin(feed(docker, reference, input, timeouts)));
-    let said = match select(said, fed).await {
+    let ended = async move { Output::read(&mut output, OUTPUT_LIMIT).await };
+    let (ended, fed) = (Box::pin(ended), Box::pin(feed(docker, reference, input, timeouts)));
+    let ended = match select(ended, fed).await {
         // It has read what it needs, or failed, as its exit code shows.
-        Either::Left((said, _)) => said,
-        Either::Right((fed, said)) => {
+        Either::Left((ended, _)) => ended,
+        Either::Right((fed, ended)) => {
             let limit = match fed? {
                 Fed::Whole => timeouts.unpack,
                 Fed::Closed => timeouts.quick,
             };
-            timeout(limit, said).await.map_err(|_| late(reference, "the command does not exit"))?
+            timeout(limit, ended).await.map_err(|_| late(reference, "the command does not exit"))?
         }
     };
-    said.map_err(|e| fault::error(what, e))
+    ended.map_err(|e| fault::error(what, e))
 }
 
 async fn feed(

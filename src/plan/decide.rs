@@ -8,7 +8,7 @@ use super::{
     desired::{Allocation, Binding, Desired},
     failures::{self, Consequence},
     inputs::{Inputs, Request},
-    local_cluster,
+    kubeconfig, local_cluster,
     nodes::repair,
     observed::Observed,
     ports,
@@ -42,6 +42,10 @@ pub struct Decision {
     pub begins: bool,
     /// True if an earlier start is complete, which frees its turn.
     pub started: bool,
+    /// Name of the kubeconfig Secret if the status may refer to it.
+    pub kubeconfig_secret: Option<String>,
+    /// Warning about a client certificate that expires soon.
+    pub certificate: Option<String>,
     /// Repairs in the last status.
     repairs: Record,
 }
@@ -89,8 +93,17 @@ impl Subject<'_> {
         let problems = problems.into_iter().flatten().cloned().collect();
         let mut plan = Plan { problems, ..Plan::default() };
         local_cluster::plan(&mut plan, &wanted.desired, &inputs);
+        let (allocation, desired) = (&allocated.allocation, &wanted.desired);
+        let kubeconfig_secret = kubeconfig::plan(&mut plan, self, allocation, desired, observed);
         let begins = turns::begins(&plan, &wanted.desired, observed, &self.previous.conditions);
-        Decision { plan, begins, started: turns::works(observed), repairs }
+        Decision {
+            plan,
+            begins,
+            started: turns::works(observed),
+            kubeconfig_secret,
+            certificate: kubeconfig::ends_soon(observed, self.now, desired),
+            repairs,
+        }
     }
 
     /// Returns the consequence of a failed Docker step. `previous` is the last written status.

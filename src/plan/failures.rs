@@ -112,6 +112,36 @@ pub fn child(
     Problem::waits(condition, reason, format!("{action}: {error}"))
 }
 
+/// Error of a write to the management cluster.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum WriteError {
+    /// The object was created, changed or deleted after it was observed.
+    #[error("the object changed in the meantime")]
+    Changed,
+    /// The API server rejected the object as invalid.
+    #[error("{0}")]
+    Invalid(String),
+    /// Any other error response, or none.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Returns the problem of a failed write to the management cluster; `None` if another look is sufficient.
+pub fn management(action: &Action, error: &WriteError, names: Option<&ClusterNames>) -> Option<Problem> {
+    match (action, error) {
+        (_, WriteError::Changed) => None,
+        // The API server's message names the cause, such as an immutable field.
+        (Action::ApplyRegistry(_), WriteError::Invalid(message)) => {
+            let message = format!("spec.registries.create: {message}");
+            Some(Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, message))
+        }
+        (_, WriteError::Invalid(_) | WriteError::Failed(_)) => {
+            let message = format!("the management cluster rejected {action}: {error}; retrying");
+            Some(Problem::waits(about(action, names), Reason::ApiRefused, message))
+        }
+    }
+}
+
 /// Returns the condition that a step contributes to.
 pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     match action {
@@ -119,6 +149,10 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         Action::CreateContainer { spec, .. } => condition_of(spec.role),
         Action::RemoveFiles { .. } | Action::DeleteObject { .. } => ConditionType::ManifestsReady,
         Action::SetConfig(map) if map.key == INVENTORY => ConditionType::ManifestsReady,
+        Action::CreateSecret(_) | Action::ApplyRegistry(_) | Action::DeleteRegistry { .. } => {
+            ConditionType::ResolvedRefs
+        }
+        Action::ApplySecret(_) => ConditionType::KubeconfigReady,
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();

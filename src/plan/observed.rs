@@ -8,13 +8,14 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::secret;
 use crate::{
     child::state::{Child, Found, Node},
     docker::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
         error::Error,
     },
-    k3s::{images::Held, kube_proxy::Told, manifests::ObjectRef, registries::Auth},
+    k3s::{images::Held, kube_proxy::Told, kubeconfig::Credentials, manifests::ObjectRef, registries::Auth},
 };
 
 /// Observed state of a plan.
@@ -59,6 +60,8 @@ pub struct Observed {
     pub hosts: BTreeMap<String, String>,
     /// API of the created cluster.
     pub child: Child,
+    /// Kubeconfig of the created cluster.
+    pub kubeconfig: ObservedKubeconfig,
     /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
     /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,
@@ -74,6 +77,15 @@ impl Observed {
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.child.state()?.nodes.get(name)
     }
+}
+
+/// Observed state of the kubeconfig of the created cluster.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedKubeconfig {
+    /// Credentials that a server wrote.
+    pub credentials: Option<Credentials>,
+    /// The existing Secret, which is read only if there are credentials.
+    pub secret: Option<secret::Existing>,
 }
 
 /// Content of the volumes of a node.

@@ -26,6 +26,11 @@ impl Owner {
         self.object.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
+    /// Returns the name of the object.
+    pub fn name(&self) -> &str {
+        self.object.split_once('/').map_or("", |(_, name)| name)
+    }
+
     /// Returns the labels of everything that the object owns.
     pub fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([

@@ -36,6 +36,7 @@ pub mod config;
 pub mod decide;
 pub mod host_path;
 pub mod log;
+pub mod teardown;
 pub mod volume;
 
 use collection::Course;

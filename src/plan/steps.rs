@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::{own_registry::OwnRegistry, secret::Secret};
 use crate::{
     api::{
         condition::{self, ConditionType},
@@ -61,9 +62,9 @@ pub struct Step {
     pub why: String,
 }
 
-/// A change of the Docker host or of the created cluster.
+/// A change of the Docker host, of the created cluster or of the management cluster.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // the names say it; see `Engine` and `ChildApi` for the meaning of each
+#[allow(missing_docs)] // the names say it; see `Engine`, `ChildApi` and `ManagementApi` for the meaning of each
 pub enum Action {
     CreateNetwork(NetworkSpec),
     RemoveNetwork {
@@ -157,6 +158,18 @@ pub enum Action {
         object: ObjectRef,
         uid: String,
     },
+    /// Creates a Secret in the management cluster. Fails if it exists.
+    CreateSecret(Secret),
+    /// Creates or updates a Secret in the management cluster.
+    ApplySecret(Secret),
+    /// Creates or updates the Registry of a LocalCluster.
+    ApplyRegistry(Box<OwnRegistry>),
+    /// Deletes the Registry of a LocalCluster.
+    DeleteRegistry {
+        namespace: String,
+        name: String,
+        uid: String,
+    },
 }
 
 /// A container to act on.
@@ -205,6 +218,10 @@ impl Action {
             Self::SetConfig(_) => "SetConfig",
             Self::RemoveFiles { .. } => "RemoveFiles",
             Self::DeleteObject { .. } => "DeleteObject",
+            Self::CreateSecret(_) => "CreateSecret",
+            Self::ApplySecret(_) => "ApplySecret",
+            Self::ApplyRegistry(_) => "ApplyRegistry",
+            Self::DeleteRegistry { .. } => "DeleteRegistry",
         }
     }
 
@@ -236,6 +253,9 @@ impl Action {
             Self::ReleaseLease { holder, .. } => holder,
             Self::SetConfig(wanted) => wanted.key.name,
             Self::DeleteObject { object, .. } => &object.name,
+            Self::CreateSecret(secret) | Self::ApplySecret(secret) => &secret.name,
+            Self::ApplyRegistry(registry) => &registry.name,
+            Self::DeleteRegistry { name, .. } => name,
         }
     }
 }

@@ -30,7 +30,7 @@ use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, NodePool, SecretKeyRef},
+        local_cluster::{ApiSpec, ClusterState, DataLoss, NetworkSpec, NodePool, SecretKeyRef},
         names::{self, ClusterNames, MAX_CLUSTER_NAME},
         registry::EnvVar,
         rules::{self, Refused, pattern, text},
@@ -126,40 +126,64 @@ pub type Problems = Vec<String>;
 
 /// Parses the spec of a LocalCluster.
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
+    // Every field is named: a new one does not compile until it is validated. The fields with `_` are checked together
+    // with others, by the functions that get the whole spec.
+    let LocalClusterSpec {
+        version,
+        image,
+        image_pull_secret,
+        state,
+        on_data_loss,
+        cluster_name,
+        servers: server_pool,
+        agents: agent_pool,
+        token,
+        network,
+        api,
+        ports: _,
+        registries: _,
+        files,
+        preload_images,
+        manifests,
+        host_aliases: _,
+        ttl,
+    } = spec;
+    let NetworkSpec { subnet } = network;
+    let ApiSpec { host_ip, host_port, sans } = api;
     let mut c = Checker::default();
     c.shape("metadata.name", name, pattern::LABEL, 63, text::NAME);
-    if let Some(n) = &spec.cluster_name {
+    if let Some(n) = cluster_name {
         c.shape("spec.clusterName", n, pattern::LABEL, MAX_CLUSTER_NAME, text::CLUSTER_NAME);
     }
-    if let Some(v) = &spec.version {
+    if let Some(v) = version {
         c.shape("spec.version", v, pattern::VERSION, 32, text::VERSION);
     }
-    if let Some(i) = &spec.image {
+    if let Some(i) = image {
         c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
     }
-    c.check(spec.version.is_none() || spec.image.is_none(), "spec", text::VERSION_OR_IMAGE);
-    if let Some(secret) = &spec.image_pull_secret {
+    c.check(version.is_none() || image.is_none(), "spec", text::VERSION_OR_IMAGE);
+    if let Some(secret) = image_pull_secret {
         c.shape("spec.imagePullSecret.name", &secret.name, pattern::DNS, 253, text::OBJECT_NAME);
     }
-    if let Some(token) = &spec.token {
+    if let Some(token) = token {
         c.shape("spec.token.secretName", &token.secret_name, pattern::DNS, 253, text::OBJECT_NAME);
         c.shape("spec.token.key", &token.key, pattern::SECRET_KEY, 253, text::SECRET_KEY);
     }
 
-    c.check(matches!(spec.servers.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
-    c.check((0..=32).contains(&spec.agents.count), "spec.agents.count", text::AGENTS);
-    let places = spec.agents.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
+    c.check(matches!(server_pool.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
+    c.check((0..=32).contains(&agent_pool.count), "spec.agents.count", text::AGENTS);
+    let places = agent_pool.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
     c.check(places, "spec.agents.maxUnavailable", text::MAX_UNAVAILABLE);
-    let servers = c.pool("spec.servers", &spec.servers);
-    let agents = c.pool("spec.agents", &spec.agents);
-    for (i, arg) in spec.agents.args.iter().enumerate() {
+    let servers = c.pool("spec.servers", server_pool);
+    let agents = c.pool("spec.agents", agent_pool);
+    for (i, arg) in agent_pool.args.iter().enumerate() {
         c.check(
             !rules::SERVER_FLAGS.has(flag(arg)),
             format_args!("spec.agents.args[{i}]"),
             rules::SERVER_FLAGS.instead,
         );
     }
-    for (i, arg) in spec.servers.args.iter().enumerate() {
+    for (i, arg) in server_pool.args.iter().enumerate() {
         let path = format!("spec.servers.args[{i}]");
         c.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
         for (shape, instead) in SERVER_ARGS.iter() {
@@ -167,11 +191,11 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         }
     }
 
-    let subnet = spec.network.subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
+    let subnet = subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
     let networks = c.networks(spec, subnet);
-    let api_ip = c.host_ip("spec.api.hostIP", &spec.api.host_ip);
-    let api_port = spec.api.host_port.map(|p| c.port("spec.api.hostPort", p));
-    for (i, san) in spec.api.sans.iter().enumerate() {
+    let api_ip = c.host_ip("spec.api.hostIP", host_ip);
+    let api_port = host_port.map(|p| c.port("spec.api.hostPort", p));
+    for (i, san) in sans.iter().enumerate() {
         let path = format!("spec.api.sans[{i}]");
         if san.parse::<IpAddr>().is_err() {
             c.shape(&path, san, pattern::DNS, 253, text::SAN);
@@ -179,34 +203,34 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     }
     let ports = c.ports(spec, api_ip, api_port);
     let registries = c.registries(namespace, name, spec);
-    let files = c.files(&spec.files);
-    c.images(&spec.preload_images);
-    let manifests = c.manifests(&spec.manifests);
+    let files = c.files(files);
+    c.images(preload_images);
+    let manifests = c.manifests(manifests);
     c.files_apart(spec);
-    let names = ClusterNames::new(names::cluster(namespace, name, spec.cluster_name.as_deref()));
+    let names = ClusterNames::new(names::cluster(namespace, name, cluster_name.as_deref()));
     let host_aliases = c.host_aliases(spec, &names);
-    let lives = spec.ttl.as_deref().is_none_or(|ttl| expiry::parse(ttl).is_some());
+    let lives = ttl.as_deref().is_none_or(|ttl| expiry::parse(ttl).is_some());
     c.check(lives, "spec.ttl", text::LIFETIME);
 
     c.done(Valid {
         names,
-        version: spec.version.clone(),
-        image: spec.image.clone(),
-        stopped: spec.state == ClusterState::Stopped,
-        on_data_loss: spec.on_data_loss,
-        image_pull_secret: spec.image_pull_secret.as_ref().map(|r| r.name.clone()),
+        version: version.clone(),
+        image: image.clone(),
+        stopped: *state == ClusterState::Stopped,
+        on_data_loss: *on_data_loss,
+        image_pull_secret: image_pull_secret.as_ref().map(|r| r.name.clone()),
         servers,
         agents,
-        token: spec.token.clone(),
+        token: token.clone(),
         subnet,
         networks,
         api_ip,
         api_port,
-        sans: spec.api.sans.clone(),
+        sans: sans.clone(),
         ports,
         registries,
         files,
-        preload_images: spec.preload_images.clone(),
+        preload_images: preload_images.clone(),
         manifests,
         host_aliases,
     })
@@ -311,10 +335,10 @@ impl Checker {
     }
 
     fn env(&mut self, path: &str, env: &[EnvVar], table: &[Refused]) -> BTreeMap<String, String> {
-        for (i, var) in env.iter().enumerate() {
+        for (i, EnvVar { name, value: _ }) in env.iter().enumerate() {
             let path = format!("{path}[{i}].name");
-            self.shape(&path, &var.name, pattern::ENV_NAME, 128, text::ENV_NAME);
-            self.refuse(&path, &var.name, table, "");
+            self.shape(&path, name, pattern::ENV_NAME, 128, text::ENV_NAME);
+            self.refuse(&path, name, table, "");
         }
         let names: Vec<_> = env.iter().map(|v| v.name.clone()).collect();
         self.distinct(path, &names);

@@ -19,6 +19,7 @@ use crate::{
         containers::outdated,
         decide::Decision,
         desired::{Allocation, Desired, NodeSpec},
+        kubeconfig::{host_url, network_url},
         nodes::health::{unready, works},
         observed::Observed,
         owner::short,
@@ -197,17 +198,6 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
             host: mirrored.host,
         })
         .collect()
-}
-
-/// Returns the URL of the API on the Docker host. Clients cannot connect to the unspecified address.
-pub fn host_url(host_ip: &str, port: i32) -> String {
-    let host = if host_ip == "0.0.0.0" { "127.0.0.1" } else { host_ip };
-    format!("https://{host}:{port}")
-}
-
-/// Returns the URL of the API on the network of the cluster.
-pub fn network_url(allocation: &Allocation) -> String {
-    format!("https://{}:{API_PORT}", allocation.addresses.load_balancer())
 }
 
 fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::docker_login;
 use crate::{
     api::{
-        LocalCluster, Registry, RegistrySpec, RegistryStatus,
+        Registry, RegistrySpec, RegistryStatus,
         condition::{self, ConditionType, Status},
         local_cluster::KeyRef,
         reason::Reason,
@@ -18,7 +18,7 @@ use crate::{
     controller::{
         context::Context,
         kube_io::{self, Error},
-        own_registry, registry_refs,
+        registry_refs,
     },
     k3s::registries::{self, Auth, Registries},
     plan::{
@@ -32,23 +32,19 @@ use crate::{
     },
 };
 
-/// The registries in use that are there, and what goes into the nodes; `None` where some of it is missing, of which the
-/// plan then tells.
-pub async fn resolve(
-    ctx: &Context,
-    cluster: &LocalCluster,
+/// Returns the existing registries in use, and the contents for the nodes; `None` if part of them is missing, with a
+/// problem in the plan.
+pub(super) async fn resolve(
+    look: &mut Look<'_>,
+    namespace: &str,
     valid: &Valid,
     observed: &Observed,
-    plan: &mut Plan,
 ) -> Result<(Vec<UsedRegistry>, Option<NodeInputs>), Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    own_registry::keep(ctx, cluster, plan).await?;
-    let mut look = Look::new(ctx, plan);
     let mut used = Vec::new();
     for key in &valid.registries.used {
-        match look.registry(&namespace, key, observed).await? {
+        match look.registry(namespace, key, observed).await? {
             Some(mut registry) => {
-                // Its status may have been lost, and its container tells it too.
+                // The status may have been lost; the container has the port too.
                 let made = || observed.containers.iter().find_map(|c| registry.port_of(c));
                 registry.host_port = registry.host_port.or_else(made);
                 used.push(registry);
@@ -56,14 +52,14 @@ pub async fn resolve(
             None => look.whole = false,
         }
     }
-    let inputs = look.inputs(&namespace, valid).await?;
+    let inputs = look.inputs(namespace, valid).await?;
     let refs = Refs { registries: used, ..Refs::default() };
     for message in host_aliases::taken(&valid.host_aliases, &refs.registries) {
         look.whole = false;
         look.plan.stalls(ConditionType::Accepted, Reason::InvalidSpec, message);
     }
     if look.whole {
-        // Each part may be sound and the whole not: a password without a name, rewrites without an endpoint.
+        // Valid parts may be invalid together: a password without a user name, rewrites without an endpoint.
         let merged = node_registries(valid, &refs, &inputs).merged;
         for problem in registries::check(&merged, &|_| true) {
             look.whole = false;
@@ -75,7 +71,7 @@ pub async fn resolve(
     Ok((refs.registries, whole.then_some(inputs)))
 }
 
-/// Reads what is referred to, and notes what is missing.
+/// Reads references, and adds a problem for each that is missing.
 pub(super) struct Look<'a> {
     ctx: &'a Context,
     plan: &'a mut Plan,
@@ -91,7 +87,7 @@ impl<'a> Look<'a> {
 impl Look<'_> {
     fn missing(&mut self, reason: Reason, message: String) {
         self.whole = false;
-        // It may come a moment later, applied together with this object.
+        // It may be created a moment later, applied together with this object.
         self.plan.waits(ConditionType::ResolvedRefs, reason, message);
     }
 

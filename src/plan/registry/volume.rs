@@ -15,8 +15,7 @@ use crate::{
     },
     docker::{engine::Volume, spec::VolumeSpec},
     plan::{
-        consent, local_cluster,
-        observed::Observed,
+        consent,
         owner::{Owner, taken},
         steps::{Action, Plan},
     },
@@ -115,29 +114,4 @@ fn instead(name: &str, namespace: &str) -> String {
          content to a new volume with this label",
         consent::option(namespace)
     )
-}
-
-/// Plans the removal of everything that the Registry created, and of the volume that it reused from an earlier one in
-/// its namespace, unless its images are `retained`.
-pub fn teardown(
-    plan: &mut Plan,
-    owner: &Owner,
-    observed: &Observed,
-    hostname: &str,
-    retained: bool,
-    living: &BTreeSet<String>,
-) {
-    local_cluster::teardown(plan, owner, observed, |_| retained);
-    if retained {
-        return;
-    }
-    let inherited = observed
-        .volumes
-        .iter()
-        .filter(|v| v.name == hostname && !owner.owns(&v.labels) && is_retained(v, owner, hostname, living));
-    let containers: Vec<usize> = (0..plan.steps.len()).collect();
-    for volume in inherited {
-        let remove = Action::RemoveVolume { name: volume.name.clone() };
-        plan.step(remove, &containers, "the object was deleted");
-    }
 }

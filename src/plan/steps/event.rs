@@ -51,6 +51,10 @@ fn completed(action: &Action) -> (&'static str, String) {
             ("AppliedConfigMap", format!("Applied ConfigMap {namespace}/{name} in the cluster"))
         }
         Action::DeleteObject { object, .. } => ("DeletedObject", format!("Deleted {object}")),
+        Action::CreateSecret(_) => ("CreatedSecret", format!("Created Secret {name}")),
+        Action::ApplySecret(_) => ("AppliedSecret", format!("Applied Secret {name}")),
+        Action::ApplyRegistry(_) => ("AppliedRegistry", format!("Applied Registry {name}")),
+        Action::DeleteRegistry { .. } => ("DeletedRegistry", format!("Deleted Registry {name}")),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     api::{
         RegistrySpec,
         names::{self, MAX_HOSTNAME},
-        registry::{AuthSpec, ProxySpec, TlsSpec},
+        registry::{AuthSpec, ProxySpec, StorageSpec, TlsSpec},
         rules::{self, pattern, text},
     },
     k3s::registries::upstream_of,
@@ -59,56 +59,73 @@ pub struct ValidProxy {
 
 /// Parses the spec of a Registry.
 pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<ValidRegistry, Problems> {
+    // Every field is named: a new one does not compile until it is validated.
+    let RegistrySpec {
+        image,
+        hostname,
+        host_ip,
+        host_port,
+        storage,
+        proxy,
+        auth,
+        tls,
+        delete_enabled,
+        env,
+        memory,
+        allowed_namespaces,
+        local_registry_hosting: _,
+    } = spec;
+    let StorageSpec { retain, volume_name, host_path } = storage;
     let mut c = Checker::default();
     c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);
-    if let Some(i) = &spec.image {
+    if let Some(i) = image {
         c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
     }
-    if let Some(h) = &spec.hostname {
+    if let Some(h) = hostname {
         c.shape("spec.hostname", h, pattern::DNS, MAX_HOSTNAME, text::HOSTNAME);
         c.check(h != "localhost", "spec.hostname", text::HOSTNAME);
     }
-    if let Some(v) = &spec.storage.volume_name {
+    if let Some(v) = volume_name {
         c.shape("spec.storage.volumeName", v, pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
     }
-    if let Some(path) = &spec.storage.host_path {
+    if let Some(path) = host_path {
         c.shape("spec.storage.hostPath", path, pattern::HOST_PATH, 1024, text::HOST_PATH);
         let steps = path.split('/').any(|part| matches!(part, "." | ".."));
         c.check(!steps, "spec.storage.hostPath", text::HOST_PATH);
-        let alone = spec.storage.volume_name.is_none() && !spec.storage.retain;
+        let alone = volume_name.is_none() && !retain;
         c.check(alone, "spec.storage", text::HOST_PATH_ALONE);
     }
-    let proxy = spec.proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
-    if let Some(auth) = &spec.auth {
-        c.secret("spec.auth.htpasswdSecret", Some(&auth.htpasswd_secret));
-        c.secret("spec.auth.clientSecret", auth.client_secret.as_ref());
+    let proxy = proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
+    if let Some(AuthSpec { htpasswd_secret, client_secret }) = auth {
+        c.secret("spec.auth.htpasswdSecret", Some(htpasswd_secret));
+        c.secret("spec.auth.clientSecret", client_secret.as_ref());
     }
-    if let Some(tls) = &spec.tls {
-        c.secret("spec.tls.secretName", Some(&tls.secret_name));
-        c.secret("spec.tls.caSecretName", tls.ca_secret_name.as_ref());
+    if let Some(TlsSpec { secret_name, ca_secret_name }) = tls {
+        c.secret("spec.tls.secretName", Some(secret_name));
+        c.secret("spec.tls.caSecretName", ca_secret_name.as_ref());
     }
-    for (i, namespace) in spec.allowed_namespaces.iter().enumerate() {
+    for (i, namespace) in allowed_namespaces.iter().enumerate() {
         if namespace != "*" {
             let path = format!("spec.allowedNamespaces[{i}]");
             c.shape(&path, namespace, pattern::LABEL, 63, text::ALLOWED_NAMESPACE);
         }
     }
-    let host_ip = c.host_ip("spec.hostIP", &spec.host_ip);
-    let host_port = spec.host_port.map(|p| c.port("spec.hostPort", p));
-    let env = c.env("spec.env", &spec.env, rules::REGISTRY_ENV);
-    let memory = c.memory("spec.memory", spec.memory.as_deref());
+    let host_ip = c.host_ip("spec.hostIP", host_ip);
+    let host_port = host_port.map(|p| c.port("spec.hostPort", p));
+    let env = c.env("spec.env", env, rules::REGISTRY_ENV);
+    let memory = c.memory("spec.memory", memory.as_deref());
     c.done(ValidRegistry {
-        hostname: names::registry(namespace, name, spec.hostname.as_deref()),
-        image: spec.image.clone(),
+        hostname: names::registry(namespace, name, hostname.as_deref()),
+        image: image.clone(),
         host_ip,
         host_port,
-        retain: spec.storage.retain,
-        volume_name: spec.storage.volume_name.clone(),
-        host_path: spec.storage.host_path.clone(),
+        retain: *retain,
+        volume_name: volume_name.clone(),
+        host_path: host_path.clone(),
         proxy,
-        auth: spec.auth.clone(),
-        tls: spec.tls.clone(),
-        delete_enabled: spec.delete_enabled,
+        auth: auth.clone(),
+        tls: tls.clone(),
+        delete_enabled: *delete_enabled,
         env,
         memory,
     })
@@ -122,25 +139,26 @@ impl Checker {
     }
 
     fn proxy(&mut self, path: &str, proxy: &ProxySpec) -> Option<ValidProxy> {
+        let ProxySpec { remote_url, credentials_secret, ttl } = proxy;
         let url = format!("{path}.remoteURL");
-        self.shape(&url, &proxy.remote_url, pattern::REMOTE_URL, 270, text::REMOTE_URL);
-        let upstream = upstream_of(&proxy.remote_url);
+        self.shape(&url, remote_url, pattern::REMOTE_URL, 270, text::REMOTE_URL);
+        let upstream = upstream_of(remote_url);
         if let Err(why) = &upstream
-            && is(pattern::REMOTE_URL, &proxy.remote_url)
+            && is(pattern::REMOTE_URL, remote_url)
         {
             self.check(false, &url, why);
         }
-        self.secret(&format!("{path}.credentialsSecret"), proxy.credentials_secret.as_ref());
-        if let Some(ttl) = &proxy.ttl {
+        self.secret(&format!("{path}.credentialsSecret"), credentials_secret.as_ref());
+        if let Some(ttl) = ttl {
             let path = format!("{path}.ttl");
             self.shape(&path, ttl, pattern::TTL, 32, text::TTL);
             self.check(!ttl.is_empty(), &path, text::TTL);
         }
         Some(ValidProxy {
-            remote_url: proxy.remote_url.clone(),
+            remote_url: remote_url.clone(),
             upstream: upstream.ok()?,
-            credentials_secret: proxy.credentials_secret.clone(),
-            ttl: proxy.ttl.clone(),
+            credentials_secret: credentials_secret.clone(),
+            ttl: ttl.clone(),
         })
     }
 }
@@ -148,7 +166,6 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::registry::StorageSpec;
 
     fn problems(spec: RegistrySpec) -> Problems {
         registry("default", "images", &spec).err().unwrap_or_default()

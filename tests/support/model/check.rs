@@ -85,6 +85,13 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
                 }
                 Child::Unknown | Child::Unreachable(_) => false,
             },
+            Action::CreateSecret(secret) => secret.owner == *owner,
+            Action::ApplySecret(secret) => {
+                let existing = observed.kubeconfig.secret.as_ref();
+                secret.owner == *owner && existing.is_none_or(|e| e.is_owned(owner) && !e.is(secret))
+            }
+            Action::ApplyRegistry(registry) => registry.owner == *owner,
+            Action::DeleteRegistry { namespace, .. } => namespace == owner.namespace(),
         };
         assert!(sound, "not ours: {} {step:?}", step.action);
     }

@@ -1,6 +1,14 @@
 //! The pure core at work on the model: what the controllers do, step by step, without a runtime.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod chance;
+mod harm;
+mod object;
+mod rounds;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::SignedDuration;
 use localcluster_operator::{
@@ -12,20 +20,25 @@ use localcluster_operator::{
         registry::GarbageCollectionStatus,
     },
     docker::{engine::Update, error::Error},
-    k3s::{KUBECONFIG_FILE, load_balancer, manifests},
+    k3s::{KUBECONFIG_FILE, kubeconfig::Credentials, load_balancer, manifests},
     plan::{
         called,
         decide::Decision,
         desired::{Allocation, Binding, Desired},
-        failures::{self, Consequence},
-        local_cluster::{self, teardown},
+        failures::{self, Consequence, WriteError},
+        kubeconfig, local_cluster,
         management::Management,
         manifests::asked,
         observed::Observed,
         owner::Owner,
         refs::{Manifest, NodeInputs, Refs, UsedRegistry},
         refused::Refused,
-        registry::{self, config::Secrets, volume},
+        registry::{
+            self,
+            config::Secrets,
+            teardown::{self, Deleted},
+        },
+        secret::{Existing, Secret},
         settings::Settings,
         steps::{Action, Plan, Problem, Step, Target},
         subject::Subject,
@@ -34,75 +47,20 @@ use localcluster_operator::{
     status::{self, ClusterView, Moment, RegistryView},
 };
 
+pub use chance::Chance;
+pub use object::{ClusterObject, Object, RegistryObject};
+
 use super::{interfere::Outside, world::World};
 
 pub const MANAGER: &str = "manager";
 const TOKEN: &[u8] = b"token";
-
-/// A LocalCluster or a Registry as the management cluster has it, with what the operator remembers of it.
-#[derive(Clone, Debug)]
-pub struct Object<S, T> {
-    pub namespace: String,
-    pub name: String,
-    pub spec: S,
-    pub status: T,
-    pub generation: i64,
-    pub refused: Refused,
-    /// Host ports that something else has.
-    pub taken: BTreeSet<Binding>,
-    pub deleted: bool,
-    /// The garbage collection, or the reset of etcd, that is asked for.
-    pub request: Option<String>,
-}
-
-pub type ClusterObject = Object<LocalClusterSpec, LocalClusterStatus>;
-pub type RegistryObject = Object<RegistrySpec, RegistryStatus>;
-
-impl<S, T: Default> Object<S, T> {
-    pub fn new(namespace: &str, name: &str, spec: S) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-            spec,
-            status: T::default(),
-            generation: 1,
-            refused: Refused::default(),
-            taken: BTreeSet::new(),
-            deleted: false,
-            request: None,
-        }
-    }
-
-    pub fn edit(&mut self, change: impl FnOnce(&mut S)) {
-        change(&mut self.spec);
-        self.generation += 1;
-    }
-
-    pub fn owner(&self, kind: &str) -> Owner {
-        Owner {
-            uid: format!("{kind}-{}-{}", self.namespace, self.name),
-            manager: MANAGER.into(),
-            object: format!("{}/{}", self.namespace, self.name),
-        }
-    }
-
-    /// Loses what only a process remembers, and the last status too, as when it dies before it is written.
-    pub fn forget(&mut self) {
-        self.refused = Refused::default();
-        self.taken.clear();
-        self.status = T::default();
-    }
-
-    fn moment(&self, world: &World) -> Moment {
-        Moment { generation: self.generation, now: world.now() }
-    }
-}
 
 /// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     Docker(Error),
     Child(String),
+    Management(WriteError),
     NotMade,
 }
 
@@ -162,9 +120,44 @@ impl World {
                 self.exec(&id(made, container)?, &command).map(drop)
             }
             Action::DeleteObject { object, .. } => return child(self.delete_object(cluster, object)),
+            Action::CreateSecret(secret) => return self.create_secret(secret),
+            Action::ApplySecret(secret) => return self.apply_secret(secret),
+            Action::ApplyRegistry(_) | Action::DeleteRegistry { .. } => {
+                panic!("the model's clusters have no Registry of their own")
+            }
         };
         docker.map_err(Failure::Docker)
     }
+}
+
+/// The Secrets of the management cluster.
+impl World {
+    fn secret(&self, owner: &Owner, name: &str) -> Option<Existing> {
+        self.secrets.get(&(owner.namespace().to_owned(), name.to_owned())).cloned()
+    }
+
+    fn create_secret(&mut self, secret: &Secret) -> Result<(), Failure> {
+        match self.secret(&secret.owner, &secret.name) {
+            Some(_) => Err(Failure::Management(WriteError::Changed)),
+            None => self.apply_secret(secret),
+        }
+    }
+
+    fn apply_secret(&mut self, secret: &Secret) -> Result<(), Failure> {
+        let existing = Existing {
+            owners: vec![secret.owner.uid.clone()],
+            labels: secret.all_labels(),
+            data: secret.data.clone(),
+        };
+        Arc::make_mut(&mut self.secrets)
+            .insert((secret.owner.namespace().to_owned(), secret.name.clone()), existing);
+        Ok(())
+    }
+}
+
+/// What every server of the model writes into its kubeconfig.
+fn credentials() -> Credentials {
+    Credentials { ca: "Q0E=".into(), certificate: "Q0VSVA==".into(), key: "S0VZ".into() }
 }
 
 /// What a Registry wants, and what came of a garbage collection.
@@ -204,23 +197,6 @@ pub struct Lab {
     pub loses_volumes: bool,
     /// Agents that worked until the operator stopped them, and don't work again yet.
     pub disturbed: BTreeSet<String>,
-}
-
-/// A little determinate chance.
-#[derive(Clone, Debug, Default)]
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % n.max(1)
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for i in (1..list.len()).rev() {
-            list.swap(i, self.below(i + 1));
-        }
-    }
 }
 
 pub fn settings() -> Settings {
@@ -335,7 +311,7 @@ impl Lab {
         let mut plan = Plan::default();
         let mut observed = observed;
         if object.deleted {
-            teardown(&mut plan, &owner, &observed, |_| false);
+            local_cluster::teardown(&mut plan, &owner, &observed, |_| false);
             return Look { plan, owner, observed, whole: None };
         }
         let valid = Self::valid(object, &owner, &observed);
@@ -362,11 +338,11 @@ impl Lab {
         if let Some(look) = &wanted.desired.mounts.look {
             self.world.look(&mut observed, look);
         }
-        let mut decision = subject.decide(&allocated, &wanted, &observed);
         let server = wanted.desired.names.node(NodeRole::Server, 0);
-        if self.world.read(&server, KUBECONFIG_FILE).is_none() {
-            decision.plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "");
-        }
+        let written = self.world.read(&server, KUBECONFIG_FILE);
+        observed.kubeconfig.credentials = written.map(|_| credentials());
+        observed.kubeconfig.secret = self.world.secret(&owner, &kubeconfig::name(owner.name()));
+        let decision = subject.decide(&allocated, &wanted, &observed);
         plan.clone_from(&decision.plan);
         let told_first = decision.is_written_first(&subject);
         let (allocation, desired) = (allocated.allocation, wanted.desired);
@@ -445,7 +421,7 @@ impl Lab {
                     observed: &look.observed,
                     decision: &w.decision,
                     problems,
-                    kubeconfig_secret: None,
+                    kubeconfig_secret: w.decision.kubeconfig_secret.as_deref(),
                 };
                 status::cluster(&object.status, &view, moment)
             }
@@ -457,122 +433,6 @@ impl Lab {
             None => status::cluster_blocked(&object.status, problems, ConditionType::NetworkReady, moment),
         };
         self.clusters[index].status = next;
-    }
-
-    /// Does steps in an order that chance picks among those that are ready.
-    fn execute(
-        &mut self,
-        steps: &[Step],
-        cluster: &str,
-        limit: usize,
-        wanted: &BTreeSet<String>,
-        most: usize,
-    ) -> (Vec<usize>, Vec<(usize, Failure)>) {
-        let (mut done, mut failed, mut made) = (Vec::new(), Vec::new(), Made::new());
-        let mut waiting: BTreeSet<usize> = (0..steps.len()).collect();
-        while done.len() < limit {
-            let ready: Vec<usize> = waiting
-                .iter()
-                .copied()
-                .filter(|i| steps[*i].after.iter().all(|a| done.contains(a)))
-                .collect();
-            if ready.is_empty() {
-                break;
-            }
-            let next = ready[self.chance.below(ready.len())];
-            waiting.remove(&next);
-            let goes = |name: &str| {
-                let removes = |s: &Step| matches!(&s.action, Action::RemoveContainer { container } if container.name == name);
-                steps.iter().any(removes)
-            };
-            self.disturb(&steps[next].action, wanted, most, goes);
-            self.lose_a_volume();
-            match self.world.act(&steps[next].action, cluster, &mut made) {
-                Ok(()) => done.push(next),
-                Err(failure) => failed.push((next, failure)),
-            }
-        }
-        (done, failed)
-    }
-
-    /// Somebody removes the volumes of a container that is gone one by one, while a plan goes on.
-    fn lose_a_volume(&mut self) {
-        if !self.loses_volumes || self.chance.below(6) > 0 {
-            return;
-        }
-        let used =
-            |name: &String| self.world.containers.values().any(|c| c.mounts.values().any(|v| v == name));
-        let free: Vec<String> = self.world.volumes.keys().filter(|name| !used(name)).cloned().collect();
-        if !free.is_empty() {
-            let pick = self.chance.below(free.len());
-            self.world.interfere(&Outside::RemoveVolume(free[pick].clone()));
-        }
-    }
-
-    /// Notes an agent that works and is about to be stopped: only so many at a time may be.
-    fn disturb(
-        &mut self,
-        action: &Action,
-        wanted: &BTreeSet<String>,
-        most: usize,
-        goes: impl Fn(&str) -> bool,
-    ) {
-        self.disturbed = std::mem::take(&mut self.disturbed)
-            .into_iter()
-            .filter(|n| wanted.contains(n) && !self.world.works(n))
-            .collect();
-        if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action
-            && wanted.contains(&container.name)
-            && self.world.works(&container.name)
-        {
-            self.nobody_is_led_to(&container.name);
-            self.disturbed.insert(container.name.clone());
-            assert!(self.disturbed.len() <= most, "{:?} are all down by us", self.disturbed);
-        }
-        if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action {
-            self.keeps_quorum(&container.name, goes(&container.name));
-        }
-    }
-
-    /// An agent that works loses its place in published ports before it is stopped, where others have one.
-    fn nobody_is_led_to(&self, agent: &str) {
-        let running = |c: &&ClusterObject| !c.deleted && c.spec.state == ClusterState::Running;
-        let Some(cluster) = self
-            .clusters
-            .iter()
-            .filter(running)
-            .find(|c| agent.starts_with(&format!("k3d-{}-agent-", c.name)))
-        else {
-            return;
-        };
-        let balancer = self.world.named(&format!("k3d-{}-serverlb", cluster.name)).filter(|b| b.is_up());
-        let Some(file) = balancer.and_then(|b| b.loaded.as_ref()) else { return };
-        let placed = load_balancer::placed(&String::from_utf8_lossy(file));
-        let container = self.world.named(agent).unwrap();
-        let led = container.networks.values().any(|p| p.ip.is_some_and(|ip| placed.contains(&ip)));
-        assert!(!led || placed.len() == 1, "{agent} is stopped while published ports lead to it");
-    }
-
-    /// A voter that works is only ever stopped while the others can agree without it. One whose Node somebody deleted
-    /// has to be started again, unless it `goes`.
-    fn keeps_quorum(&self, name: &str, goes: bool) {
-        let clusters =
-            || self.clusters.iter().filter(|c| !c.deleted && c.spec.state == ClusterState::Running);
-        for (incarnation, cluster) in &self.world.clusters {
-            let voters: Vec<_> = cluster.members.iter().filter(|(_, votes)| **votes).collect();
-            let works = goes || cluster.nodes.contains_key(name);
-            if !works
-                || voters.len() < 2
-                || !cluster.members.contains_key(name)
-                || !self.world.quorum(*incarnation)
-            {
-                continue;
-            }
-            let mut after = self.world.clone();
-            drop(after.end(name, 0));
-            let ours = clusters().any(|c| name.starts_with(&format!("k3d-{}-", c.name)));
-            assert!(!ours || after.quorum(*incarnation), "without {name} there is no majority");
-        }
     }
 
     fn failures(&mut self, index: usize, look: &Look, failed: &[(usize, Failure)]) -> Vec<Problem> {
@@ -598,6 +458,9 @@ impl Lab {
                 (Failure::Child(message), _) => {
                     let error = super::k3s::told(message.clone());
                     problems.push(failures::child(action, &error, names, &look.plan.problems));
+                }
+                (Failure::Management(error), _) => {
+                    problems.extend(failures::management(action, error, names));
                 }
                 (Failure::NotMade, _) => {}
             }
@@ -626,8 +489,8 @@ impl Lab {
             if self.clusters.iter().any(uses) {
                 return None;
             }
-            let retained = valid.retain || valid.volume_name.is_some();
-            volume::teardown(&mut plan, &owner, &observed, &valid.hostname, retained, &living);
+            let deleted = Deleted { owner: &owner, spec: &object.spec, cluster: told, living: &living };
+            teardown::plan(&mut plan, &deleted, &observed);
             return Some((plan, observed, valid, None));
         }
         let (secrets, now, nothing) = (Secrets::default(), self.world.now(), Observed::default());
@@ -706,40 +569,6 @@ impl Lab {
             object.status = status::registry(&object.status, view, object.moment(&self.world));
         }
         steps
-    }
-
-    /// One pass over every object, and a tick. What was done.
-    pub fn round(&mut self) -> Vec<Step> {
-        let mut done = Vec::new();
-        for i in 0..self.registries.len() {
-            done.extend(self.pass_registry(i, usize::MAX));
-        }
-        for i in 0..self.clusters.len() {
-            done.extend(self.pass(i, usize::MAX));
-        }
-        self.world.tick();
-        done
-    }
-
-    /// Whether nothing is left to do and nothing to wait for.
-    pub fn settled(&mut self) -> bool {
-        (0..self.clusters.len()).all(|i| self.look(i).plan.is_settled())
-            && (0..self.registries.len())
-                .all(|i| self.look_registry(i).is_none_or(|(plan, ..)| plan.is_settled()))
-    }
-
-    /// Rounds until everything is settled; how many.
-    pub fn settle(&mut self, most: usize) -> usize {
-        for n in 0..most {
-            if self.settled() {
-                return n;
-            }
-            self.round();
-        }
-        let plans: Vec<_> = (0..self.clusters.len()).map(|i| self.look(i).plan).collect();
-        let told: Vec<_> = plans.iter().flat_map(|p| &p.problems).collect();
-        let steps: Vec<_> = plans.iter().flat_map(|p| &p.steps).map(|s| s.action.to_string()).collect();
-        panic!("not settled after {most} rounds: {told:#?} {steps:#?} {}", self.world.brief())
     }
 }
 

@@ -19,7 +19,7 @@ use localcluster_operator::{
         desired::Look,
         host_path,
         nodes::health::unready,
-        observed::{Balance, ImageState, Kept, Observed, ObservedManifests, Preload},
+        observed::{Balance, ImageState, Kept, Observed, ObservedKubeconfig, ObservedManifests, Preload},
         owner::Owner,
         registries::DIRECTORIES,
         registry,
@@ -141,6 +141,8 @@ impl World {
             balance,
             hosts,
             hung,
+            // A second look, at what the servers wrote.
+            kubeconfig: ObservedKubeconfig::default(),
         }
     }
 

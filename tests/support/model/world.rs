@@ -2,6 +2,10 @@
 //! what is in use, what survives what. A value can be cloned, compared and hashed, so that whole state spaces can be
 //! explored.
 
+mod canonical;
+mod exec;
+mod files;
+mod process;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -24,6 +28,7 @@ use localcluster_operator::{
         load_balancer::CONFIG_FILE,
         proxy,
     },
+    plan::secret::Existing,
 };
 
 use super::k3s::Cluster;
@@ -69,6 +74,8 @@ pub struct World {
     pub duplicates: bool,
     /// Whether nodes wait for a network plugin that nobody has installed yet.
     pub no_network_plugin: bool,
+    /// The Secrets of the management cluster that the operator wrote, by namespace and name.
+    pub secrets: Arc<BTreeMap<(String, String), Existing>>,
     /// The created clusters, by incarnation.
     pub clusters: BTreeMap<u8, Cluster>,
     /// What servers write as the admin's certificate when they start.
@@ -171,6 +178,7 @@ impl Default for World {
             host_links: Arc::default(),
             duplicates: false,
             no_network_plugin: false,
+            secrets: Arc::default(),
             clusters: BTreeMap::new(),
             certificate: CERTIFICATE.into(),
             made: BTreeMap::new(),
@@ -216,45 +224,6 @@ impl World {
                 return id;
             }
         }
-    }
-
-    /// The same world as if it were the beginning: how long ago something was counts, up to a while, and when it was
-    /// does not. So equal situations are equal values, and there is an end to them.
-    pub fn canonical(&mut self) {
-        const WHILE: i64 = 300;
-        let past = self.clock - BEGIN;
-        let shift = |t: i64| (t - past).max(BEGIN - WHILE);
-        let starts: BTreeMap<String, i64> =
-            self.containers.values().filter_map(|c| Some((c.name.clone(), c.started?))).collect();
-        for container in self.containers.values_mut() {
-            container.created = container.created.map(shift);
-            container.started = container.started.map(shift);
-        }
-        for cluster in self.clusters.values_mut() {
-            cluster.lead = cluster.lead.take().map(|(holder, renewed)| (holder, shift(renewed)));
-            for (name, node) in &mut cluster.nodes {
-                let started = starts.get(name).copied();
-                // What was said before the last start stays so.
-                let shift_said = |at: i64| {
-                    let before = started.filter(|started| at < *started);
-                    before.map_or(shift(at), |started| shift(at).min(shift(started) - 1))
-                };
-                node.api_renewed = node.api_renewed.map(shift_said);
-                node.renewed = shift_said(node.renewed);
-                node.draining = node.draining.map(shift);
-                // Nothing is counted here that a Ready one would end.
-                node.since = if node.ready { BEGIN - WHILE } else { shift(node.since) };
-            }
-        }
-        for network in self.networks.values_mut() {
-            network.created = shift(network.created);
-        }
-        self.clock = BEGIN;
-        // No plan refers to containers that are gone; to networks, the containers on them do.
-        let networks: BTreeSet<String> = self.networks.values().map(|n| n.name.clone()).collect();
-        let places: BTreeSet<String> =
-            self.containers.values().flat_map(|c| c.networks.values().map(|p| p.name.clone())).collect();
-        self.made.retain(|name, _| networks.contains(name) || places.contains(name));
     }
 
     pub fn pull(&mut self, image: &str) -> Result<()> {
@@ -363,300 +332,6 @@ impl World {
         };
         self.containers.insert(id.clone(), container);
         Ok(id)
-    }
-
-    pub fn upload(&mut self, key: &str, files: &[FileSpec]) -> Result<()> {
-        for file in files {
-            self.write(key, &file.path, &file.content)?;
-        }
-        Ok(())
-    }
-
-    /// Puts a file where it belongs: into the volume that is mounted over it, if any.
-    pub fn write(&mut self, key: &str, path: &str, content: &[u8]) -> Result<()> {
-        let container = self.container(key)?;
-        match container.volume_of(path) {
-            Some(volume) => {
-                self.volumes.entry(volume).or_default().files.insert(path.to_owned(), content.into());
-            }
-            None => drop(container.files.insert(path.to_owned(), content.into())),
-        }
-        Ok(())
-    }
-
-    pub fn read(&self, key: &str, path: &str) -> Option<Bytes> {
-        let container = self.containers.get(&self.id(key)?)?;
-        match container.volume_of(path) {
-            Some(volume) => self.volumes.get(&volume)?.files.get(path).cloned(),
-            None => container.files.get(path).cloned(),
-        }
-    }
-
-    /// The files below a directory.
-    pub fn tree(&self, key: &str, path: &str) -> BTreeMap<String, Vec<u8>> {
-        let Some(container) = self.id(key).and_then(|id| self.containers.get(&id)) else {
-            return BTreeMap::new();
-        };
-        let begin = format!("{path}/");
-        let volumes = container.mounts.values().filter_map(|v| self.volumes.get(v));
-        let files = volumes.flat_map(|v| v.files.iter()).chain(container.files.iter());
-        files.filter(|(p, _)| p.starts_with(&begin)).map(|(p, c)| (p.clone(), c.to_vec())).collect()
-    }
-
-    /// What a path in a container is, where it is in a directory of the host.
-    pub fn path_info(&self, key: &str, path: &str) -> Option<PathInfo> {
-        let container = self.containers.get(&self.id(key)?)?;
-        let file = PathInfo::default();
-        if k3s::DATA.contains(&path) {
-            return self.volumes.get(&container.volume_of(path)?)?.incarnation.map(|_| file);
-        }
-        if path == k3s::PASSWORD_FILE {
-            return self.volumes.get(&container.volume_of(path)?)?.password.map(|_| file);
-        }
-        let (to, from) = container.binds.iter().find(|(to, _)| path.starts_with(to.as_str()))?;
-        let outside = format!("{from}{}", &path[to.len()..]);
-        let is_symlink = self.host_links.contains(&outside);
-        let is_dir = self.host_directories.contains(&outside);
-        (is_dir || is_symlink).then_some(PathInfo { is_dir, is_symlink })
-    }
-
-    /// The output of a container: only that of a garbage collection and of a reset of etcd is of interest.
-    pub fn log(&self, key: &str) -> Vec<String> {
-        let id = self.id(key);
-        let collects = id.as_ref().is_some_and(|id| self.containers[id].collects());
-        let line = "3 blobs marked, 2 blobs and 0 manifests eligible for deletion";
-        match id {
-            _ if collects => vec!["images".into(), line.into()],
-            Some(id) if self.containers[&id].resets() => self.reset_log(&id),
-            _ => Vec::new(),
-        }
-    }
-
-    /// A garbage collection has the data for itself.
-    fn check_data(&self, id: &str) {
-        let me = &self.containers[id];
-        let data =
-            |c: &Container| c.mounts.get("/var/lib/registry").or(c.binds.get("/var/lib/registry")).cloned();
-        for other in self.containers.iter().filter(|(other, c)| *other != id && c.is_up()).map(|(_, c)| c) {
-            let shared = data(me).is_some() && data(me) == data(other);
-            assert!(
-                !(shared && (me.collects() || other.collects())),
-                "{} and {} at once",
-                me.name,
-                other.name
-            );
-        }
-    }
-
-    pub fn start(&mut self, key: &str) -> Result<()> {
-        let Some(id) = self.id(key) else { return missing(key) };
-        let container = &self.containers[&id];
-        match container.state {
-            State::Running => return Ok(()),
-            State::Paused => return Err(Error::Busy("cannot start a paused container".into())),
-            _ => {}
-        }
-        let failure = self.hindrance(&id);
-        if let Some(error) = failure {
-            self.containers.get_mut(&id).unwrap().error = Some(error.to_string());
-            return Err(error);
-        }
-        self.check_data(&id);
-        let networks: Vec<String> = container.networks.keys().cloned().collect();
-        for network in networks {
-            let ip = self.address(&network, &id);
-            self.containers.get_mut(&id).unwrap().networks.get_mut(&network).unwrap().ip = ip;
-        }
-        let loaded = self.read(&id, CONFIG_FILE);
-        // After the report of the last tick, never at the same time.
-        let started = self.clock + 1;
-        let container = self.containers.get_mut(&id).unwrap();
-        container.state = State::Running;
-        container.started = Some(started);
-        (container.exit_code, container.error) = (None, None);
-        (container.loaded, container.serving) = (loaded, false);
-        (container.frozen, container.hung) = (false, None);
-        Ok(())
-    }
-
-    /// What keeps a container from being started.
-    fn hindrance(&self, id: &str) -> Option<Error> {
-        let container = &self.containers[id];
-        for (network, place) in &container.networks {
-            if !self.networks.contains_key(network) {
-                return Some(Error::NotFound(format!("network {network} not found")));
-            }
-            if place.pinned.is_some_and(|ip| self.addresses(network, id).contains(&ip)) {
-                return Some(Error::Address("Address already in use".into()));
-            }
-        }
-        let taken = container.wanted_ports.iter().find(|p| self.port_taken(p, id))?;
-        let PortBinding { host_ip, host_port, .. } = taken;
-        Some(Error::PortTaken(format!("Bind for {host_ip}:{host_port} failed: port is already allocated")))
-    }
-
-    fn port_taken(&self, port: &PortBinding, but: &str) -> bool {
-        let clash = |p: &PortBinding| {
-            p.host_port == port.host_port
-                && p.protocol == port.protocol
-                && (p.host_ip == port.host_ip || p.host_ip == "0.0.0.0" || port.host_ip == "0.0.0.0")
-        };
-        let others = self.containers.iter().filter(|(id, c)| *id != but && c.is_up());
-        self.held_ports.contains(&port.host_port)
-            || others.flat_map(|(_, c)| c.wanted_ports.iter()).any(clash)
-    }
-
-    /// The addresses that others have on a network.
-    fn addresses(&self, network: &str, but: &str) -> BTreeSet<Ipv4Addr> {
-        let others = self.containers.iter().filter(|(id, _)| *id != but);
-        others.filter_map(|(_, c)| c.networks.get(network)?.ip).collect()
-    }
-
-    /// The address that a container gets on a network.
-    fn address(&self, network: &str, id: &str) -> Option<Ipv4Addr> {
-        let pinned = self.containers[id].networks.get(network)?.pinned;
-        let taken = self.addresses(network, id);
-        pinned.or_else(|| self.networks[network].ip_range.hosts().skip(1).find(|ip| !taken.contains(ip)))
-    }
-
-    /// Ends a container's process.
-    pub fn end(&mut self, key: &str, code: i64) -> Result<()> {
-        let container = self.container(key)?;
-        if container.is_up() {
-            container.state = State::Exited;
-            container.exit_code = Some(code);
-            container.serving = false;
-            container.networks.values_mut().for_each(|place| place.ip = None);
-        }
-        Ok(())
-    }
-
-    pub fn pause(&mut self, key: &str) -> Result<()> {
-        let container = self.container(key)?;
-        if container.state == State::Running {
-            container.state = State::Paused;
-        }
-        Ok(())
-    }
-
-    pub fn unpause(&mut self, key: &str) -> Result<()> {
-        let container = self.container(key)?;
-        if container.state == State::Paused {
-            container.state = State::Running;
-        }
-        Ok(())
-    }
-
-    /// SIGHUP. What does not run reads everything anew when it starts.
-    pub fn hangup(&mut self, key: &str) -> Result<()> {
-        let loaded = self.read(key, CONFIG_FILE);
-        let container = self.container(key)?;
-        if container.is_up() {
-            container.loaded = loaded;
-        }
-        Ok(())
-    }
-
-    pub fn update(&mut self, key: &str, change: &Update) -> Result<()> {
-        let container = self.container(key)?;
-        container.restart = change.restart.unwrap_or(container.restart);
-        Ok(())
-    }
-
-    /// A command in a container: `rm`, what asks kube-proxy, what writes the hosts file, and those of `ctr` about images.
-    pub fn exec(&mut self, key: &str, command: &[String]) -> Result<Ended> {
-        let container = self.container(key)?;
-        if container.state != State::Running {
-            return Err(Error::Busy(format!("Container {key} is not running")));
-        }
-        if command.iter().any(|a| a == "/readyz") {
-            return Ok(Ended { code: i64::from(container.hung.is_some()), ..Ended::default() });
-        }
-        if command.iter().any(|a| a.contains("k3s token rotate")) {
-            let id = self.id(key).unwrap();
-            return Ok(self.rotate_token(&id));
-        }
-        if kube_proxy::asks(command) {
-            let name = container.name.clone();
-            let (code, seconds) = match self.kube_proxy(&name) {
-                Told::Answers => (0, self.clock),
-                Told::Behind => (0, 0),
-                Told::Unsure => (1, 0),
-            };
-            let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
-            return Ok(Ended { code, stdout: output, ..Ended::default() });
-        }
-        if let [sh, _, script, _, content] = command
-            && sh == "sh"
-            && script.ends_with(&format!(">{}", hosts_file::FILE))
-        {
-            container.files.insert(hosts_file::FILE.to_owned(), content.as_bytes().into());
-            return Ok(Ended::default());
-        }
-        let Some(volume) = container.volume_of(STATE_DIR) else { return Ok(Ended::default()) };
-        if command[0] == "rm" {
-            container.files.retain(|path, _| !command.contains(path));
-            self.volumes.entry(volume).or_default().files.retain(|path, _| !command.contains(path));
-            return Ok(Ended::default());
-        }
-        let images = &mut self.volumes.entry(volume).or_default().images;
-        if command == images::list() {
-            let line = |(name, id): (&String, &Option<String>)| match id {
-                Some(id) => {
-                    let own = images::OWN_LABEL;
-                    let labels = format!("{}={id},{own}=sha256:0", images::ID_LABEL);
-                    format!("{name} type sha256:0 1.0 KiB linux/amd64 {labels} \n")
-                }
-                None => format!("{name} type sha256:0 1.0 KiB linux/amd64 - \n"),
-            };
-            return Ok(said(&images.iter().map(line).collect::<String>()));
-        }
-        // All images are alike: a manifest and a configuration.
-        if *command == images::content("sha256:0")[..] {
-            let manifest = r#"{"config": {"digest": "sha256:1", "size": 2}, "layers": []}"#;
-            return Ok(said(manifest));
-        }
-        if *command == images::content("sha256:1")[..] {
-            return Ok(said("{}\n"));
-        }
-        // All that is labelled is labelled with its id.
-        if let Some((name, id)) = command.iter().find_map(|arg| {
-            let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
-            Some((command[command.len() - 4].clone(), id.to_owned()))
-        }) {
-            let Some(label) = images.get_mut(&name) else {
-                let stderr = format!("ctr: image {name}: not found\n");
-                return Ok(Ended { code: 1, stderr, ..Ended::default() });
-            };
-            *label = Some(id);
-        }
-        Ok(Ended::default())
-    }
-
-    /// The id of an image of the engine.
-    pub fn image_id(&self, reference: &str) -> Option<String> {
-        let times = self.rebuilt.get(reference).copied().unwrap_or_default();
-        self.images.contains(reference).then(|| format!("sha256:{reference}-{times}"))
-    }
-
-    /// An image of the engine goes into a node's containerd.
-    pub fn pipe_image(&mut self, reference: &str, key: &str) -> Result<Ended> {
-        if !self.images.contains(reference) {
-            return missing(reference);
-        }
-        let container = self.container(key)?;
-        let (State::Running, Some(volume)) = (container.state, container.volume_of(STATE_DIR)) else {
-            return Err(Error::Busy(format!("Container {key} is not running")));
-        };
-        // Labels stay, whatever comes in under the name.
-        self.volumes.entry(volume).or_default().images.entry(images::canonical(reference)).or_default();
-        Ok(Ended::default())
-    }
-
-    /// All that puts an image into a node.
-    pub fn import(&mut self, reference: &str, key: &str, id: &str) -> Result<()> {
-        self.pipe_image(reference, key)?;
-        self.exec(key, &images::label(reference, id, "sha256:0")).map(drop)
     }
 
     pub fn remove_container(&mut self, key: &str) -> Result<()> {

@@ -7,28 +7,28 @@ use super::engine::Ended;
 
 /// Output of a command.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct Output {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
-impl Said {
+impl Output {
     /// Reads the output until the command exits, at most about `limit` bytes of each stream.
-    pub async fn hear(
+    pub async fn read(
         output: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
         limit: usize,
     ) -> Result<Self, Error> {
-        let mut said = Self::default();
+        let mut read = Self::default();
         while let Some(record) = output.try_next().await? {
             let of = match &record {
-                LogOutput::StdErr { .. } => &mut said.stderr,
-                _ => &mut said.stdout,
+                LogOutput::StdErr { .. } => &mut read.stderr,
+                _ => &mut read.stdout,
             };
             if of.len() < limit {
                 of.extend_from_slice(&record.into_bytes());
             }
         }
-        Ok(said)
+        Ok(read)
     }
 
     /// Returns the output with the exit code.
@@ -49,15 +49,15 @@ mod tests {
         let out = |message: &'static str| Ok(LogOutput::StdOut { message: message.into() });
         let err = |message: &'static str| Ok(LogOutput::StdErr { message: message.into() });
         let records = [out("{\"a\":"), err("level=warning\n"), out("1}"), err("level=info\n"), out("beyond")];
-        let said = Said::hear(&mut stream::iter(records), 7).await.unwrap();
-        assert_eq!(said.ended(0).succeeded().unwrap(), "{\"a\":1}");
+        let output = Output::read(&mut stream::iter(records), 7).await.unwrap();
+        assert_eq!(output.ended(0).succeeded().unwrap(), "{\"a\":1}");
     }
 
     #[test]
-    fn a_failure_is_told_by_the_last_words() {
+    fn a_failure_is_reported_by_its_last_words() {
         let failed = |stdout: &str, stderr: &str| {
-            let said = Said { stdout: stdout.into(), stderr: stderr.into() };
-            said.ended(3).succeeded().unwrap_err().to_string()
+            let output = Output { stdout: stdout.into(), stderr: stderr.into() };
+            output.ended(3).succeeded().unwrap_err().to_string()
         };
         assert!(failed("half of it", "a\nb: not found\n\n").ends_with("exit code 3: b: not found"));
         // Docker reports a command that cannot be started on stdout.

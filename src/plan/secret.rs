@@ -1,0 +1,90 @@
+//! A Secret of the management cluster that is created for an object, as a value.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::owner::Owner;
+
+/// Label of everything that the operator creates in the management cluster.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
+
+/// A desired Secret in the namespace of its owner, which it is deleted with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Name of the Secret.
+    pub name: String,
+    /// LocalCluster that owns it.
+    pub owner: Owner,
+    /// Labels besides [`MANAGED_BY`].
+    pub labels: BTreeMap<String, String>,
+    /// Values by key.
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+impl Secret {
+    /// Returns all labels.
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+        labels
+    }
+}
+
+impl fmt::Debug for Secret {
+    /// Omits the data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, owner, labels, data: _ } = self;
+        let mut debug = f.debug_struct("Secret");
+        debug.field("name", name).field("owner", owner).field("labels", labels).finish_non_exhaustive()
+    }
+}
+
+/// An existing Secret.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Existing {
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Values by key.
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+impl Existing {
+    /// Reports whether the Secret belongs to this object.
+    pub fn is_owned(&self, owner: &Owner) -> bool {
+        self.owners.contains(&owner.uid)
+    }
+
+    /// Reports whether the data is the desired one, and all desired labels are set.
+    pub fn is(&self, desired: &Secret) -> bool {
+        let labelled = desired.all_labels().iter().all(|(key, value)| self.labels.get(key) == Some(value));
+        labelled && self.data == desired.data
+    }
+}
+
+impl fmt::Debug for Existing {
+    /// Omits the data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Existing").field("owners", &self.owners).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_data_is_printed() {
+        let data = BTreeMap::from([("token".to_owned(), b"hunter2".to_vec())]);
+        let secret = Secret {
+            name: "dev-token".into(),
+            owner: Owner::default(),
+            labels: BTreeMap::new(),
+            data: data.clone(),
+        };
+        let existing = Existing { data, ..Existing::default() };
+        for text in [format!("{secret:?}"), format!("{existing:?}")] {
+            assert!(!text.contains("hunter2") && !text.contains("104"), "{text}");
+        }
+    }
+}

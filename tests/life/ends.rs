@@ -1,0 +1,134 @@
+//! When a cluster ends: its time, holds, edits and pauses.
+
+use super::*;
+
+pub(super) fn expires(rig: &Rig) -> Value {
+    object(rig).unwrap()["status"]["expiresAt"].clone()
+}
+
+/// Rounds until something asks for the cluster to be looked at; how many seconds that took.
+pub(super) async fn until_triggered(rig: &mut Rig) -> i64 {
+    let began = rig.world(|w| w.clock);
+    for _ in 0..3600 {
+        // As time goes by, with nobody looking.
+        rig.pass().await;
+        if !rig.triggered().is_empty() {
+            return rig.world(|w| w.clock) - began;
+        }
+    }
+    panic!("nobody asked for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_goes_when_its_time_is_over() {
+    let mut rig = Rig::new(lab::settings());
+    let begin = rig.world(|w| w.clock);
+    put(&rig, "dev", json!({}), json!({"ttl": "1h"}));
+    let uid = object(&rig).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    rig.settle(ENOUGH).await;
+    assert!(rig.world(|w| w.owned_by(&uid)));
+    assert_eq!(expires(&rig), "2023-11-14T23:13:20Z");
+    assert_eq!(rig.events("Expiring"), [] as [String; 0]);
+    rig.triggered();
+
+    // A tenth of an hour before, people are told, once.
+    until_triggered(&mut rig).await;
+    let left = begin + 3600 - rig.world(|w| w.clock);
+    assert!((360 - TICK..=360).contains(&left), "{left} s are left");
+    rig.round().await;
+    rig.round().await;
+    let told = rig.events("Expiring");
+    assert!(
+        told.len() == 1 && told[0].contains("2023-11-14T23:13:20Z") && told[0].contains("hold"),
+        "{told:?}"
+    );
+    assert!(rig.settled());
+    rig.triggered();
+
+    until_triggered(&mut rig).await;
+    let over = rig.world(|w| w.clock) - begin - 3600;
+    assert!((0..=TICK).contains(&over), "{over} s too late");
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(object(&rig), None);
+    assert!(!rig.world(|w| w.owned_by(&uid)));
+    assert_eq!((rig.events("Expired").len(), rig.api.sins().len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_keeps_a_cluster_and_its_end_keeps_it_no_longer() {
+    let mut rig = Rig::new(lab::settings());
+    let ttl = || json!({"ttl": "10m"});
+    put(&rig, "dev", json!({"localcluster.dev/hold": "until friday"}), ttl());
+    rig.settle(ENOUGH).await;
+    assert_eq!(expires(&rig), Value::Null);
+    rig.triggered();
+    for _ in 0..2 * 600 / TICK {
+        rig.round().await;
+    }
+    assert!(rig.settled() && rig.triggered().is_empty());
+    assert_eq!(rig.events("Expiring"), [] as [String; 0]);
+
+    put(&rig, "dev", json!({"localcluster.dev/hold": "false"}), ttl());
+    rig.round().await;
+    assert!(!object(&rig).unwrap()["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_moves_the_end() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({"ttl": "5m"}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(expires(&rig), "2023-11-14T22:18:20Z");
+    put(&rig, "dev", json!({}), json!({"ttl": "2h"}));
+    rig.round().await;
+    assert_eq!(expires(&rig), "2023-11-15T00:13:20Z");
+    rig.triggered();
+    // The first end has no more say.
+    let waited = until_triggered(&mut rig).await;
+    assert!(waited > 6000, "{waited}");
+    put(&rig, "dev", json!({}), json!({}));
+    rig.round().await;
+    assert_eq!(expires(&rig), Value::Null);
+    rig.triggered();
+    for _ in 0..2 * 7200 / TICK {
+        rig.pass().await;
+    }
+    assert_eq!(rig.triggered(), [] as [String; 0]);
+    rig.round().await;
+    assert!(rig.settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_cluster_does_not_go() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({"ttl": "5m"}));
+    rig.settle(ENOUGH).await;
+    put(&rig, "dev", json!({"localcluster.dev/paused": "true"}), json!({"ttl": "5m"}));
+    for _ in 0..600 / TICK {
+        rig.round().await;
+    }
+    assert!(object(&rig).unwrap()["metadata"]["deletionTimestamp"].is_null());
+    put(&rig, "dev", json!({}), json!({"ttl": "5m"}));
+    rig.round().await;
+    assert!(!object(&rig).unwrap()["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_does_not_overtake_a_hold() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({"ttl": "5m"}));
+    rig.settle(ENOUGH).await;
+    for _ in 0..600 / TICK {
+        rig.pass().await;
+    }
+    // What a look saw before the hold was set must not be carried out after it.
+    rig.look_at_then("dev", |rig| {
+        put(rig, "dev", json!({"localcluster.dev/hold": "true"}), json!({"ttl": "5m"}));
+    })
+    .await;
+    rig.round().await;
+    assert!(object(&rig).unwrap()["metadata"]["deletionTimestamp"].is_null());
+    assert!(rig.settled());
+}

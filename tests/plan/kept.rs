@@ -1,0 +1,135 @@
+//! What is kept when something is replaced: names, addresses, ports and host aliases.
+
+use super::*;
+
+/// What is kept inside the cluster follows the registries, comes back, and is somebody else's where they wrote it.
+#[test]
+fn names_and_hosting_follow_the_registries() {
+    let mut spec = support::model::lab::spec(0);
+    let images = || localcluster_operator::api::local_cluster::RegistryRef {
+        name: "images".into(),
+        ..Default::default()
+    };
+    spec.registries.used.push(images());
+    let mut lab = settled(spec);
+    let kept = |lab: &Lab, key| lab.world.clusters[&0].config.get(&key).map(|held| held.content.clone());
+    let address = |lab: &Lab| {
+        let container = lab.world.named("k3d-images").unwrap();
+        container.networks.values().find(|p| p.name == "k3d-dev").unwrap().ip.unwrap()
+    };
+    let names = dns::parse(&kept(&lab, state::DNS).unwrap());
+    assert_eq!(
+        names,
+        [
+            ("host.k3d.internal".to_owned(), [172, 31, 0, 1].into()),
+            ("k3d-images".to_owned(), address(&lab).into())
+        ]
+        .into()
+    );
+    let port = lab.registries[0].status.host_port.unwrap();
+    assert!(kept(&lab, state::REGISTRY_HOSTING).unwrap().contains(&format!("host: \"localhost:{port}\"")));
+
+    let before = lab.world.normal();
+    lab.world.interfere(&Outside::DeleteConfig);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 SetConfig coredns-custom (it did not exist)
+    1 SetConfig local-registry-hosting (it did not exist)
+    RegistriesReady Updating: updating the ConfigMap kube-system/coredns-custom in the cluster
+    RegistriesReady Updating: updating the ConfigMap kube-public/local-registry-hosting in the cluster
+    ");
+    lab.settle(ENOUGH);
+    assert_eq!(lab.world.normal(), before);
+
+    lab.clusters[0].edit(|s| s.registries.used.clear());
+    lab.settle(ENOUGH);
+    assert_eq!(kept(&lab, state::REGISTRY_HOSTING), None);
+    assert_eq!(dns::parse(&kept(&lab, state::DNS).unwrap()).len(), 1);
+
+    let theirs = Held { content: "theirs".into(), ours: false };
+    lab.world.clusters.get_mut(&0).unwrap().config.insert(state::REGISTRY_HOSTING, theirs);
+    lab.clusters[0].edit(|s| s.registries.used.push(images()));
+    lab.settle(ENOUGH);
+    assert_eq!(kept(&lab, state::REGISTRY_HOSTING).as_deref(), Some("theirs"));
+    assert_eq!(lab.look(0).plan.notes.len(), 1);
+}
+
+/// Addresses too are kept, in whatever order the registries come back.
+#[test]
+fn registries_that_are_made_anew_get_their_addresses_back() {
+    let mut spec = support::model::lab::spec(0);
+    for name in ["images", "more"] {
+        let name = name.into();
+        spec.registries
+            .used
+            .push(localcluster_operator::api::local_cluster::RegistryRef { name, ..Default::default() });
+    }
+    let mut lab = script::lab(spec, 0);
+    lab.registries.push(Object::new("default", "more", RegistrySpec::default()));
+    lab.settle(ENOUGH);
+    let addresses = |lab: &Lab| {
+        ["k3d-images", "k3d-more"].map(|name| {
+            let places = lab.world.named(name).unwrap().networks.values();
+            places.filter(|p| p.name == "k3d-dev").map(|p| p.ip).next().unwrap()
+        })
+    };
+    let before = addresses(&lab);
+    for name in ["k3d-images", "k3d-more"] {
+        lab.world.interfere(&Outside::Remove(name.into()));
+    }
+    // The second one is faster this time.
+    lab.pass_registry(1, usize::MAX);
+    lab.pass_registry(1, usize::MAX);
+    lab.pass(0, usize::MAX);
+    lab.settle(ENOUGH);
+    assert_eq!(addresses(&lab), before);
+}
+
+/// The status was lost, and nothing told of a chosen port but the load balancer, which was replaced for another one of
+/// its ports: an operator that ended just then chose anew.
+#[test]
+fn a_chosen_port_is_told_before_the_load_balancer_that_has_it_is_replaced() {
+    let mut lab = script::lab(support::model::lab::spec(1), 0);
+    let web = |name: &str| serde_json::from_value(serde_json::json!({"name": name, "port": 80})).unwrap();
+    lab.clusters[0].edit(|s| s.ports = vec![web("web")]);
+    lab.settle(ENOUGH);
+    let chosen = |lab: &Lab| {
+        let status = &lab.clusters[0].status;
+        (status.api_port.clone(), status.ports.iter().find(|p| p.name == "web").cloned())
+    };
+    let before = chosen(&lab);
+    assert!(before.0.is_some() && before.1.is_some());
+    lab.clusters[0].edit(|s| s.ports.push(web("more")));
+    lab.clusters[0].forget();
+    lab.pass(0, 2);
+    assert!(lab.world.named("k3d-dev-serverlb").is_none(), "the step that this is about");
+    assert_eq!(chosen(&lab), before);
+    lab.settle(ENOUGH);
+    assert_eq!(chosen(&lab), before);
+}
+
+#[test]
+fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
+    let mut lab = settled(support::model::lab::spec(2));
+    let names = |lab: &Lab| {
+        let kept = lab.world.clusters[&0].config.get(&state::DNS).unwrap();
+        dns::parse(&kept.content).into_iter().map(|(name, ip)| format!("{name} {ip}")).collect::<Vec<_>>()
+    };
+    let containers = |lab: &Lab| {
+        let of = |name: &str| lab.world.id(&format!("k3d-dev-{name}")).unwrap();
+        ["server-0", "agent-0", "agent-1", "serverlb"].map(of)
+    };
+    let alias = |ip: &str| HostAlias { ip: ip.into(), hostnames: vec!["db.internal".into()] };
+    let mut before = containers(&lab);
+    for ip in ["10.0.0.5", "2001:db8::5"] {
+        lab.clusters[0].edit(|s| s.host_aliases = vec![alias(ip)]);
+        lab.settle(ENOUGH);
+        assert_eq!(names(&lab), [format!("db.internal {ip}"), "host.k3d.internal 172.31.0.1".into()]);
+        let after = containers(&lab);
+        let replaced = [0, 1, 2, 3].map(|i| before[i] != after[i]);
+        assert_eq!(replaced, [true, true, true, false], "{before:?} {after:?}");
+        before = after;
+    }
+    lab.clusters[0].edit(|s| s.host_aliases.clear());
+    lab.settle(ENOUGH);
+    assert_eq!(names(&lab), ["host.k3d.internal 172.31.0.1"]);
+}

@@ -1,0 +1,199 @@
+//! What is in the way is reported, and once it is gone all is well.
+
+use super::*;
+
+/// Has something in the way, checks what is told of it, takes it away, and checks that all is well.
+pub(super) async fn bad_luck(
+    settings: impl FnOnce(&mut localcluster_operator::plan::settings::Settings),
+    hinder: impl FnOnce(&Rig),
+    type_: &str,
+    reason: Reason,
+    heal: impl FnOnce(&Rig),
+) {
+    let mut with = lab::settings();
+    settings(&mut with);
+    let mut rig = Rig::new(with);
+    put_registry(&rig);
+    put(&rig, 1, |_| {});
+    hinder(&rig);
+    let strangers = rig.world(|w| w.strangers());
+    for _ in 0..8 {
+        rig.round().await;
+    }
+    assert_eq!(rig.told(type_), ("False".to_owned(), reason.to_string()), "{}", rig.world(|w| w.brief()));
+    assert_eq!(rig.told("Ready"), ("False".to_owned(), reason.to_string()));
+    // No hot loop: what is tried again is tried by one step a round, not by many.
+    rig.faults.take_writes();
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    let tried = rig.faults.take_writes();
+    assert!(tried.len() <= 4 * 3, "{tried:#?}");
+    assert_eq!(rig.world(|w| w.strangers()), strangers);
+    heal(&rig);
+    rig.settle(ENOUGH).await;
+    end(&rig);
+    delete(&rig);
+    rig.settle(ENOUGH).await;
+    assert!(rig.world(|w| w.containers.keys().all(|id| id.starts_with("foreign-"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_luck_is_told_and_heals() {
+    let image = "rancher/k3s:v1.36.2-k3s1";
+    let leave = |rig: &Rig| rig.world(|w| w.strangers_leave());
+    let nothing = |_: &mut localcluster_operator::plan::settings::Settings| {};
+    bad_luck(
+        nothing,
+        |r| assert!(r.world(|w| w.unknown_images.insert(image.into()))),
+        "ControlPlaneReady",
+        Reason::ImagePullFailed,
+        |r| r.world(|w| w.unknown_images.clear()),
+    )
+    .await;
+    for container in [true, false] {
+        let hold = move |r: &Rig| {
+            put(r, 1, |s| s["api"]["hostPort"] = json!(16443));
+            r.world(|w| {
+                if container {
+                    w.foreign("other", &[published(16443)]);
+                } else {
+                    w.held_ports.insert(16443);
+                }
+            });
+        };
+        bad_luck(nothing, hold, "LoadBalancerReady", Reason::PortConflict, leave).await;
+    }
+    for (act, type_) in [
+        (Outside::ForeignContainer("k3d-dev-server-0".into()), "ControlPlaneReady"),
+        (Outside::ForeignContainer("k3d-dev-agent-0".into()), "AgentsReady"),
+        (Outside::ForeignContainer("k3d-dev-serverlb".into()), "LoadBalancerReady"),
+        (Outside::ForeignVolume("k3d-dev-agent-0-etc".into()), "AgentsReady"),
+        (Outside::ForeignNetwork("k3d-dev".into()), "NetworkReady"),
+    ] {
+        let hinder = |r: &Rig| assert!(r.world(|w| w.interfere(&act)));
+        bad_luck(nothing, hinder, type_, Reason::NameConflict, leave).await;
+    }
+    let token = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "data": {"token": "dG9rZW4="}});
+    bad_luck(
+        nothing,
+        |r| put(r, 1, |s| s["token"] = json!({"secretName": "mine"})),
+        "ResolvedRefs",
+        Reason::SecretNotFound,
+        |r| r.api.put(&secret("mine"), token),
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| r.api.delete(&path("registries", "images")),
+        "ResolvedRefs",
+        Reason::RegistryNotFound,
+        put_registry,
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| r.faults.away.store(true, Ordering::Relaxed),
+        "DockerReachable",
+        Reason::DockerUnavailable,
+        |r| r.faults.away.store(false, Ordering::Relaxed),
+    )
+    .await;
+    bad_luck(
+        |s| s.allowed_subnets = vec!["10.99.0.0/24".parse().unwrap()],
+        |r| {
+            put(r, 1, |s| s["network"]["subnet"] = json!("10.99.0.0/24"));
+            r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())));
+        },
+        "NetworkReady",
+        Reason::SubnetConflict,
+        leave,
+    )
+    .await;
+    bad_luck(
+        nothing,
+        |r| put(r, 1, |s| s["network"]["subnet"] = json!("10.98.0.0/24")),
+        "NetworkReady",
+        Reason::SubnetNotAllowed,
+        |r| put(r, 1, |_| {}),
+    )
+    .await;
+    bad_luck(
+        |s| s.network_pool = "10.99.0.0/24".parse().unwrap(),
+        |r| assert!(r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())))),
+        "NetworkReady",
+        Reason::AddressPoolExhausted,
+        leave,
+    )
+    .await;
+}
+
+/// Others may be faster again and again, and by as much as a busy engine takes: that is nobody's mistake.
+#[tokio::test(start_paused = true)]
+async fn a_subnet_that_others_were_faster_with_is_exchanged() {
+    let mut rig = Rig::new(lab::settings());
+    let pool: Vec<_> = lab::settings().network_pool.subnets(24).unwrap().collect();
+    let (last, others) = pool.split_last().unwrap();
+    rig.world(|w| w.unseen.extend(others));
+    put_registry(&rig);
+    put(&rig, 1, |_| {});
+    for _ in 0..others.len() {
+        if rig.told("Ready").0 == "True" {
+            break;
+        }
+        rig.round().await;
+        assert_ne!(rig.told("NetworkReady").1, Reason::SubnetConflict);
+    }
+    rig.settle(ENOUGH).await;
+    let object = rig.api.get(&path("localclusters", "dev")).unwrap();
+    assert_eq!(object["status"]["network"]["subnet"], last.to_string());
+}
+
+/// While Docker is away a deletion waits, says so, and finishes by itself.
+#[tokio::test(start_paused = true)]
+async fn deletion_waits_for_docker() {
+    let mut rig = applied(1);
+    rig.settle(ENOUGH).await;
+    rig.faults.away.store(true, Ordering::Relaxed);
+    delete(&rig);
+    for _ in 0..3 {
+        rig.round().await;
+    }
+    assert_eq!(rig.told("DockerReachable").1, Reason::DockerUnavailable);
+    rig.faults.away.store(false, Ordering::Relaxed);
+    rig.settle(ENOUGH).await;
+    assert!(end(&rig).keys().all(|k| !k.starts_with("object")));
+}
+
+/// A server that does not answer from inside either is restarted. One that does is left alone, however long the
+/// operator can't reach it.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_is_told_from_one_that_is_not_reached() {
+    let server = "k3d-dev-server-0";
+    let mut rig = applied(1);
+    rig.settle(ENOUGH).await;
+    let started = |r: &Rig| r.world(|w| w.named(server).unwrap().started);
+    let before = started(&rig);
+
+    rig.faults.unreachable.store(true, Ordering::Relaxed);
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.told("ControlPlaneReady").1, Reason::ApiNotAnswering);
+    assert_eq!(started(&rig), before, "it was restarted");
+    rig.faults.unreachable.store(false, Ordering::Relaxed);
+    rig.settle(ENOUGH).await;
+
+    rig.world(|w| w.interfere(&Outside::Hang(server.into())));
+    let mut rounds = 0;
+    while started(&rig) == before {
+        rig.round().await;
+        rounds += 1;
+        assert!(rounds < 40, "it was not restarted");
+    }
+    // The time of before counts no longer: it answered in between.
+    let after = lab::settings().node_repair_after.unwrap().as_secs();
+    assert!(rounds * TICK > after, "after {rounds} rounds");
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.events("StartedContainer").iter().filter(|e| e.contains("its API does not respond")).count(), 1);
+}
