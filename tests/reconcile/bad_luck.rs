@@ -195,5 +195,8 @@ async fn a_server_that_hangs_is_told_from_one_that_is_not_reached() {
     let after = lab::settings().node_repair_after.unwrap().as_secs();
     assert!(rounds * TICK > after, "after {rounds} rounds");
     rig.settle(ENOUGH).await;
-    assert_eq!(rig.events("StartedContainer").iter().filter(|e| e.contains("its API does not respond")).count(), 1);
+    assert_eq!(
+        rig.events("StartedContainer").iter().filter(|e| e.contains("its API does not respond")).count(),
+        1
+    );
 }
