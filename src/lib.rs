@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 // For types other than numbers: their operators may panic where a method saturates, see `time`.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+// A panic costs an object its reconciliation; tests may panic, as helpers outside of `#[test]` do.
+#![cfg_attr(not(test), warn(clippy::panic, clippy::unwrap_used))]
 
 pub mod api;
 pub mod child;

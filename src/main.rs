@@ -1,4 +1,5 @@
 //! The binary: reads the settings and prints a single readable line if it fails.
+#![warn(clippy::panic, clippy::unwrap_used)]
 
 use std::{
     error::Error,

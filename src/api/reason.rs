@@ -1,5 +1,5 @@
-//! Reasons of conditions. They are API, and the class of each decides how an object is retried and whether an Event tells
-//! of it.
+//! Reasons of conditions. They are API, and the class of each decides how an object is retried and whether an Event
+//! reports it.
 
 use super::text_enum::string_enum;
 
@@ -171,18 +171,18 @@ string_enum! {
     }
 }
 
-/// What a reason says about the object, which decides how it is retried and whether an Event tells of it.
+/// Class of a reason, which decides how the object is retried and whether an Event reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The condition is met.
     Success,
-    /// The operator, Docker or K3s is at work, or what is wrong passes or is repaired. No Event tells of it.
+    /// The operator, Docker or K3s is in progress, or the failure is temporary or being repaired. No Event reports it.
     Progress,
-    /// Something outside fails, and the operator tries again. A Warning tells of it.
+    /// A dependency fails, and the operator retries. A Warning reports it.
     Retry,
-    /// Only a user can resolve it. A Warning tells of it.
+    /// Only a user can resolve it. A Warning reports it.
     NeedsUser,
-    /// Neither good nor bad.
+    /// Neutral.
     Neutral,
 }
 

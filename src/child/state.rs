@@ -1,4 +1,4 @@
-//! A created cluster as its API shows it, and what is set there: plain values.
+//! State of a created cluster as its API reports it, and the desired content of its ConfigMaps: plain values.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,42 +10,43 @@ use crate::k3s::{dns, registry_hosting};
 /// A key of a ConfigMap in the created cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigKey {
-    /// The ConfigMap's namespace.
+    /// Namespace of the ConfigMap.
     pub namespace: &'static str,
-    /// The ConfigMap's name.
+    /// Name of the ConfigMap.
     pub name: &'static str,
-    /// The key in its data.
+    /// Key in its data.
     pub key: &'static str,
 }
 
-/// What one key of a ConfigMap in the created cluster is to hold. Its other keys are other people's.
+/// Desired content of one key of a ConfigMap in the created cluster. The other keys belong to other clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfigMap {
-    /// Which.
+    /// Key to set.
     pub key: ConfigKey,
-    /// The content; `None`: there is to be no such key, and no ConfigMap when nothing else is in it.
+    /// Content; `None` removes the key, and the ConfigMap if it has no other.
     pub content: Option<String>,
-    /// Whether the key's very name makes it ours, whoever wrote it last. Otherwise what others wrote is theirs.
+    /// True if the operator owns the key by its name, whichever client wrote it last. Otherwise content of other
+    /// clients is kept.
     pub claimed: bool,
-    /// The labels of the Pods of that namespace that mount it, as a selector. Kubelets bring them a change at once,
-    /// and not when they next look, when they are told of it.
+    /// Label selector of the Pods in that namespace that mount it. Their kubelets are notified of a change, and would
+    /// otherwise apply it up to a minute later.
     pub readers: Option<&'static str>,
 }
 
-/// The created cluster as its own API tells.
+/// State of the created cluster according to its API.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Child {
-    /// Nobody asked: there is no kubeconfig or no way to it yet.
+    /// Not observed: no kubeconfig or no address yet.
     #[default]
     Unknown,
-    /// It did not answer, with the reason.
+    /// No response, with the reason.
     Unreachable(String),
-    /// It answered.
+    /// Observed.
     Reachable(ChildState),
 }
 
 impl Child {
-    /// What it tells, where it answered.
+    /// Returns the state, if observed.
     pub fn state(&self) -> Option<&ChildState> {
         match self {
             Self::Reachable(state) => Some(state),
@@ -54,22 +55,22 @@ impl Child {
     }
 }
 
-/// What the created cluster's API tells.
+/// State that the API of the created cluster reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChildState {
-    /// Its Nodes, by name.
+    /// Nodes by name.
     pub nodes: BTreeMap<String, Node>,
-    /// Whether a Pod can be made: the default service account of namespace `default` exists.
+    /// True if Pods can be created: the default service account of namespace `default` exists.
     pub pods_can_start: bool,
-    /// Those keys of ConfigMaps that are there of [`KEYS`].
+    /// Existing keys of ConfigMaps among [`KEYS`].
     pub config: BTreeMap<ConfigKey, Held>,
-    /// Those of [`LEASES`](crate::k3s::LEASES) that are there, by name. A cluster without etcd has none.
+    /// Existing Leases among [`LEASES`](crate::k3s::LEASES) by name. A cluster without etcd has none.
     pub leases: BTreeMap<String, Lease>,
 }
 
 impl ChildState {
-    /// What was told at `now`. Whoever can write into the cluster can write times to come, by which what they are asked
-    /// for would never be over, and a mark of ours that is not ours is none.
+    /// Limits all times to `now`. A client of the cluster can write future times, and a wait for them would never end. A
+    /// future start of a drain was not written by the operator, and is ignored.
     pub fn told_at(mut self, now: Timestamp) -> Self {
         let past = |at: &mut Option<Timestamp>| *at = at.map(|at| at.min(now));
         for node in self.nodes.values_mut() {
@@ -82,71 +83,71 @@ impl ChildState {
     }
 }
 
-/// A Lease of K3s's own controllers.
+/// Lease of a controller of K3s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// The name of its holder's host, which is that of its container; empty when nobody holds it.
+    /// Host name of its holder, which is the name of its container; empty if it has no holder.
     pub holder: String,
-    /// When its holder last said that it is alive.
+    /// Time of the last renewal.
     pub renewed: Option<Timestamp>,
-    /// The version of the object, which any change of it changes.
+    /// Resource version.
     pub version: String,
 }
 
-/// What a key of a ConfigMap holds.
+/// Content of a key of a ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Held {
-    /// The content.
+    /// Content.
     pub content: String,
-    /// Whether this operator was the last to write it.
+    /// True if this operator wrote it last.
     pub ours: bool,
 }
 
 /// A Node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
-    /// Its condition Ready is True.
+    /// True if its condition Ready is True.
     pub ready: bool,
-    /// Since when it is, or is not.
+    /// Time of the last transition of Ready.
     pub since: Option<Timestamp>,
-    /// Why it is not.
+    /// Message of Ready.
     pub message: String,
-    /// Whether it waits for a network plugin, as its kubelet tells.
+    /// True if its kubelet reports that it waits for a network plugin.
     pub lacks_network_plugin: bool,
-    /// Those of the conditions that keep new Pods from it which hold: `DiskPressure` and the like.
+    /// True conditions that prevent new Pods from being scheduled to it, such as `DiskPressure`.
     pub pressures: Vec<String>,
-    /// Its own addresses.
+    /// Internal addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its kubelet's version.
+    /// Version of its kubelet.
     pub version: String,
-    /// The last time that its kubelet said it was alive (its Lease, or its report of Ready). A Ready condition outlives
-    /// its kubelet by 40 s and more; this does not.
+    /// Last heartbeat of its kubelet (its Lease, or its report of Ready). The condition Ready stays True for 40 s and
+    /// more after the kubelet stopped; the heartbeat does not.
     pub renewed: Option<Timestamp>,
-    /// The last time that its server's kube-apiserver said it was up; `None` where it never did.
+    /// Last heartbeat of the kube-apiserver of its server; `None` if there was none.
     pub api_renewed: Option<Timestamp>,
-    /// Whether it takes new Pods.
+    /// True if it is schedulable.
     pub schedulable: bool,
-    /// Since when this operator drains it; `None` when it does not. A cordon that a person set has no such mark.
+    /// Time since which this operator drains it; `None` if it does not. A cordon of a user has no such annotation.
     pub draining_since: Option<Timestamp>,
-    /// While it is drained: how many Pods are still to go.
+    /// Number of Pods to evict while it is drained.
     pub pods_to_evict: usize,
-    /// The network of its Pods.
+    /// Network of its Pods.
     pub pods: Option<Ipv4Net>,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether its server votes in etcd; `None` where there is no etcd, or nobody has told yet.
+    /// True if its server is an etcd voter; `None` without etcd, or while unknown.
     pub voter: Option<bool>,
-    /// Whether K3s was asked to take its server out of etcd.
+    /// True if K3s was requested to remove its server from etcd.
     pub leaving: bool,
-    /// Whether K3s has taken its server out of etcd, which it was asked for.
+    /// True if K3s has removed its server from etcd as requested.
     pub left: bool,
-    /// Its taints, as `key=value:Effect` or `key:Effect`.
+    /// Taints, as `key=value:Effect` or `key:Effect`.
     pub taints: Vec<String>,
-    /// The labels and taints that this operator gave it last; `None` when none yet.
+    /// Labels and taints that this operator set last; `None` if it set none.
     pub configured: Option<NodeConfig>,
 }
 
-/// The labels and taints of a Node that come from the spec.
+/// Labels and taints of a Node from the spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct NodeConfig {
@@ -156,28 +157,28 @@ pub struct NodeConfig {
     pub taints: Vec<String>,
 }
 
-/// An object that is there.
+/// An existing object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its UID.
+    /// UID.
     pub uid: String,
-    /// Whether it is being deleted.
+    /// True while it is being deleted.
     pub going: bool,
 }
 
-/// What CoreDNS reads besides what K3s gives it.
+/// Key that CoreDNS reads in addition to the configuration of K3s.
 pub const DNS: ConfigKey = ConfigKey { namespace: dns::NAMESPACE, name: dns::CONFIG_MAP, key: dns::KEY };
 
-/// What tools read to find the registry.
+/// Key that tools read to find the registry.
 pub const REGISTRY_HOSTING: ConfigKey = ConfigKey {
     namespace: registry_hosting::NAMESPACE,
     name: registry_hosting::CONFIG_MAP,
     key: registry_hosting::KEY,
 };
 
-/// All keys that are kept, and so looked at.
+/// All keys that the operator manages.
 pub const KEYS: [ConfigKey; 3] = [DNS, REGISTRY_HOSTING, INVENTORY];
 
-/// Where the cluster holds the list.
+/// Key with the list of applied manifests.
 pub const INVENTORY: ConfigKey =
     ConfigKey { namespace: "kube-system", name: "localcluster-manifests", key: "inventory.json" };

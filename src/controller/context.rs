@@ -282,7 +282,7 @@ impl Memory {
 }
 
 impl Context {
-    /// The client of a created cluster: the one at hand, if it was made of the same, else a new one.
+    /// Returns a client of a created cluster: the existing one if its key is the same, otherwise a new one.
     pub async fn child(
         &self,
         uid: &str,
@@ -299,7 +299,7 @@ impl Context {
         Ok(child)
     }
 
-    /// Counts the clusters that are ready and those that are not.
+    /// Sets the metrics of ready and unready clusters.
     pub fn count_clusters(&self) {
         let clusters = self.clusters.state();
         let is_ready = |guard: &ClusterGuard| {
@@ -310,23 +310,23 @@ impl Context {
         self.metrics.set_clusters(ready, clusters.len() - ready);
     }
 
-    /// The Registry of this name.
+    /// Returns the Registry with this name.
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Registry> {
         let guard = self.registries.get(&ObjectRef::new(name).within(namespace))?;
         guard.0.as_ref().ok().cloned()
     }
 
-    /// The UIDs of all Registries, those that can't be read too.
+    /// Returns the UIDs of all Registries, including those that cannot be decoded.
     pub fn living_registries(&self) -> BTreeSet<String> {
         self.registries.state().iter().filter_map(|guard| guard.meta().uid.clone()).collect()
     }
 
-    /// The LocalClusters that use a Registry, as `namespace/name`.
+    /// Returns the LocalClusters that use a Registry, as `namespace/name`.
     pub fn users(&self, namespace: &str, name: &str) -> Vec<String> {
         self.clusters_of(namespace, name, uses)
     }
 
-    /// The LocalClusters that name a Registry, with its consent or without.
+    /// Returns the LocalClusters that name a Registry, even if it does not allow them.
     pub fn referrers(&self, namespace: &str, name: &str) -> Vec<String> {
         self.clusters_of(namespace, name, refers)
     }

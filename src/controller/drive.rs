@@ -1,4 +1,4 @@
-//! The driver of both kinds: the passes of a reconcile, and the deletion.
+//! Driver of both kinds: the passes of a reconciliation, and the deletion.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
 /// Number of passes of one deletion before other objects have their turn.
 const PASSES: usize = 5;
 
-/// Brings what exists to what the object wants, as far as possible now.
+/// Reconciles an object as far as possible now.
 pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
     if object.expire(ctx).await? {
         return Ok(Next::await_change());
@@ -56,13 +56,13 @@ async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result
     }
 }
 
-/// Removes what the object created, and writes what stands in the way. Returns `None` if nothing of it is left.
+/// Removes everything that the object created, and writes problems to its status. Returns `None` if nothing is left.
 pub async fn cleanup<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let mut previous = object.status().cloned().unwrap_or_default();
     K::cleanup(&Pass::new(object, ctx, true), &mut previous).await
 }
 
-/// Executes a teardown, and writes what stands in the way.
+/// Executes a teardown, and writes problems to the status.
 pub async fn tear_down<K: Managed>(
     pass: &Pass<'_, K>,
     previous: &mut K::Status,
@@ -101,7 +101,7 @@ async fn remove<K: Managed>(
             ctx.memory.forget(&owner.uid);
             return None;
         }
-        // That it goes on is no failure.
+        // A deletion in progress is no problem.
         plan.problems.retain(|p| p.reason != Reason::Deleting);
         let due = hold(ctx, &owner.uid, &mut plan, names);
         let carried = carry_out(ctx, (&object, owner), &plan, None, of_docker(names)).await;

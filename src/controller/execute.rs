@@ -36,10 +36,10 @@ pub enum Error {
     #[error(transparent)]
     Management(#[from] WriteError),
     /// The created cluster was not reachable when the plan began.
-    #[error("the cluster's API does not answer")]
+    #[error("the API of the cluster does not respond")]
     NoChild,
     /// The container that an earlier step creates is unknown.
-    #[error("the container {0} was not made")]
+    #[error("the container {0} was not created")]
     NotMade(String),
 }
 

@@ -1,4 +1,4 @@
-//! The shell round the pure core: watches, reconciles and reports.
+//! The shell around the pure core: it watches, reconciles and reports.
 
 mod act;
 pub mod backoff;

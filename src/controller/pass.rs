@@ -1,4 +1,4 @@
-//! One pass over an object: what all parts of it have at hand, how it ends, and what the two kinds do in it.
+//! One pass over an object: its context, its outcome, and the interface of the two kinds.
 
 use std::{fmt::Debug, future::Future, sync::Arc};
 
@@ -28,13 +28,13 @@ pub trait Managed:
     + Sync
     + 'static
 {
-    /// Its status.
+    /// Type of its status.
     type Status: Clone + Default + PartialEq + Serialize + Send + Sync;
-    /// Its name, for logs and metrics.
+    /// Name for logs and metrics.
     const KIND: &'static str;
-    /// The number of passes of one reconcile before other objects have their turn.
+    /// Number of passes of one reconciliation before other objects have their turn.
     const PASSES: usize;
-    /// The first condition that cannot be evaluated without Docker.
+    /// First condition that cannot be evaluated without Docker.
     const UNJUDGED: ConditionType;
 
     /// Returns the status of the object.
@@ -51,13 +51,13 @@ pub trait Managed:
         unknown: ConditionType,
         moment: Moment,
     ) -> Self::Status;
-    /// Sets those fields of a status that follow from the object alone.
+    /// Sets the fields of a status that depend on the object alone.
     fn complete(&self, _status: &mut Self::Status) {}
-    /// Deletes the object where its time to live is over. Returns whether it is.
+    /// Deletes the object if its time to live is over. Reports whether it did.
     fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
     }
-    /// The straight line: validate, resolve, observe, decide, execute, status.
+    /// Runs a pass: validate, resolve, observe, decide, execute, status.
     fn look_and_act(
         pass: &Pass<'_, Self>,
         previous: &mut Self::Status,
@@ -69,17 +69,17 @@ pub trait Managed:
     ) -> impl Future<Output = Result<Option<Next>, Error>> + Send;
 }
 
-/// What a pass led to.
+/// Outcome of a pass.
 pub enum Outcome {
-    /// Something was done: look again.
+    /// Something changed: another pass follows.
     Again,
-    /// Nothing more can be done now.
+    /// Nothing more can be done before this delay.
     Next(Next),
 }
 
-/// The reason why a pass ends early.
+/// Reason for the early end of a pass.
 pub enum Stop {
-    /// These problems are in the way, and the conditions from this one on cannot be evaluated.
+    /// Problems that prevent the rest, with the first condition that cannot be evaluated.
     Blocked(Vec<Problem>, ConditionType),
     /// The spec is invalid.
     Invalid(Vec<String>),
@@ -93,22 +93,22 @@ impl From<Error> for Stop {
     }
 }
 
-/// One look at an object and the acts that follow from it.
+/// A pass over an object: observation, decision, execution.
 pub struct Pass<'a, K> {
     /// The object.
     pub object: &'a K,
-    /// What every reconcile has at hand.
+    /// Shared state.
     pub ctx: &'a Arc<Context>,
-    /// The owner labels of the object.
+    /// Owner of the Docker resources of the object.
     pub owner: Owner,
-    /// The generation and the time.
+    /// Generation and time.
     pub moment: Moment,
-    /// Whether it is the last pass of the reconcile, after which the status reports the progress in any case.
+    /// True for the last pass of a reconciliation, after which the status reports progress in any case.
     pub last: bool,
 }
 
 impl<'p, K: Managed> Pass<'p, K> {
-    /// Begins a pass.
+    /// Creates a pass.
     pub fn new(object: &'p K, ctx: &'p Arc<Context>, last: bool) -> Self {
         let owner = Owner {
             uid: object.uid().unwrap_or_default(),
@@ -119,7 +119,7 @@ impl<'p, K: Managed> Pass<'p, K> {
         Self { object, ctx, owner, moment: Moment { generation, now: (ctx.now)() }, last }
     }
 
-    /// Returns the result of a look at Docker. A failed one ends the pass.
+    /// Returns an observation of Docker. A failed one ends the pass.
     pub fn docker<T>(&self, look: Result<T, DockerError>) -> Result<T, Stop> {
         look.map_err(|error| Stop::Blocked(vec![report::docker(self.ctx, &error)], K::UNJUDGED))
     }

@@ -1,5 +1,6 @@
-//! What the engine said of host ports is remembered, and tried again from time to time: only by binding a port can it
-//! be told whether it is free.
+//! Host ports that the engine failed to bind. They are remembered, and tried again at intervals: whether a port is free
+//! can only be determined by binding it. This makes a write part of an observation: a container that exists for a moment,
+//! since the plan needs the result.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-/// The ports that the engine would not bind, those that are tried again in vain included.
+/// Returns the ports that the engine failed to bind, without those that are free by now.
 pub async fn observe(
     ctx: &Context,
     subject: &Subject<'_>,
@@ -27,10 +28,10 @@ pub async fn observe(
     let Subject { valid, owner, previous, .. } = *subject;
     let name = helper(valid);
     if let Some(left) = observed.own_named(&name) {
-        // Of a process that ended in between. It may hold the very ports that are missing.
+        // The operator was killed while it existed. It may occupy these ports.
         drop(ctx.engine.remove_container(&left.container.id).await);
     }
-    // Those that are no longer wanted are nobody's concern.
+    // Ports that the spec no longer uses are not tried.
     let mut taken = ctx.memory.taken(&owner.uid, || ports::remembered(previous));
     let wanted = ports::wanted(valid, allocation);
     taken.retain(|binding| wanted.contains(binding));
@@ -41,12 +42,12 @@ pub async fn observe(
     taken
 }
 
-/// Notes the ports that the engine would not bind, so that the next plan does without them.
+/// Records ports that the engine failed to bind, so that the next plan leaves them out.
 pub fn note(ctx: &Context, owner: &Owner, refused: BTreeSet<Binding>) {
     let mut taken = ctx.memory.taken(&owner.uid, BTreeSet::new);
     taken.extend(refused);
     ctx.memory.set_taken(&owner.uid, taken);
-    // They were tried just now.
+    // They have just been tried.
     ctx.memory.try_ports(&owner.uid);
 }
 
@@ -59,8 +60,8 @@ fn image(ctx: &Context, valid: &Valid, observed: &Observed) -> String {
         .unwrap_or_else(|| ctx.settings.load_balancer_image.clone())
 }
 
-/// Those of the ports that can't be bound still, by a container that is there for a moment. The load balancer itself
-/// is not risked for it.
+/// Tries to bind these ports with a temporary container, so that the load balancer is not put at risk, and returns those
+/// that are still occupied.
 async fn still_taken(
     ctx: &Context,
     owner: &Owner,
@@ -69,7 +70,7 @@ async fn still_taken(
     taken: BTreeSet<Binding>,
 ) -> BTreeSet<Binding> {
     let mut wanted = taken.clone();
-    // Each answer names one port.
+    // Each error names one port.
     while !wanted.is_empty() {
         let mut spec = ContainerSpec::bare(name, Role::LoadBalancer, image);
         spec.labels = owner.labels();

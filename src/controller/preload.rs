@@ -1,4 +1,4 @@
-//! Images on their way from the Docker host into nodes, in the background, and what the nodes have of them.
+//! Imports of images of the Docker host into nodes, in the background, and the images that nodes have.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,23 +35,23 @@ use crate::{
     },
 };
 
-/// How many images are on their way at once: more would only share the disk.
+/// Number of concurrent imports: more would only share the disk.
 const AT_ONCE: usize = 3;
 
-/// The images of one engine's nodes.
+/// Imports into the nodes of one engine.
 #[derive(Clone)]
 pub struct Preloads {
     engine: Arc<dyn Engine>,
-    /// How long a list is trusted, while nobody here changes it and the container is not restarted.
+    /// Period for which a cached list is trusted, unless the operator changes it or the container restarts.
     trusted: Duration,
     state: Arc<Mutex<State>>,
     backoff: Arc<Backoff<Key>>,
     turns: Arc<Semaphore>,
 }
 
-/// A container's id and an image's reference.
+/// ID of a container and reference of an image.
 type Key = (String, String);
-/// What came from the Docker host, by containerd's names.
+/// Images that were imported from the Docker host, by their names in containerd.
 type Images = BTreeMap<String, Held>;
 
 #[derive(Default)]
@@ -67,14 +67,14 @@ struct List {
 }
 
 enum Way {
-    /// It is on its way; with the words that the last try failed with.
+    /// In progress, with the error of the previous attempt.
     Running(Option<String>),
-    /// It failed with these words; the next try is due then.
+    /// Failed, with the error and the time of the next attempt.
     Failed(String, Instant),
 }
 
 impl Preloads {
-    /// Of this engine.
+    /// Creates the imports of this engine.
     pub fn new(engine: Arc<dyn Engine>, trusted: Duration) -> Self {
         Self {
             engine,
@@ -89,7 +89,7 @@ impl Preloads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what the host and the nodes that work have of the images that are wanted, and what is under way.
+    /// Records which desired images the host and the working nodes have, and which imports are in progress.
     pub async fn observe(&self, pulls: &Pulls, observed: &mut Observed, desired: &Desired) -> Result<()> {
         if desired.preload.is_empty() {
             return Ok(());
@@ -113,7 +113,7 @@ impl Preloads {
         observed.preload.imports = imports
             .map(|(key, way)| {
                 let state = match way {
-                    // Another try is no news before it ends, or the status would go to and fro.
+                    // The previous error stays until the attempt ends, so that the status does not alternate.
                     Way::Failed(why, _) | Way::Running(Some(why)) => ImportState::Failed(why.clone()),
                     Way::Running(None) => ImportState::Running,
                 };
@@ -123,7 +123,7 @@ impl Preloads {
         Ok(())
     }
 
-    /// What a node's containerd has, or why it does not tell.
+    /// Returns the images in containerd of a node, or the reason why they are unknown.
     async fn list(&self, detail: &ContainerDetail) -> Result<std::result::Result<Images, String>> {
         let id = &detail.container.id;
         let known = self.lock().lists.get(id).and_then(|list| {
@@ -138,7 +138,7 @@ impl Preloads {
             Ok(images) => {
                 let list = List { started: detail.started_at, at, images: images.clone() };
                 let mut state = self.lock();
-                // Those of containers that are gone.
+                // The lists of removed containers.
                 state.lists.retain(|_, list| list.at.elapsed() < self.trusted * 2);
                 state.lists.insert(id.clone(), list);
                 Ok(Ok(images))
@@ -153,8 +153,8 @@ impl Preloads {
         Ok(images::listed(&list))
     }
 
-    /// Starts to put an image into a node, unless that is under way or failed a moment ago; `wake` is called at the
-    /// end.
+    /// Starts the import of an image into a node unless it is in progress or delayed after a failure; `wake` is called
+    /// when it ends.
     pub fn start(&self, import: &Import, wake: Wake) {
         let Some(id) = import.container.id.clone() else { return };
         let key = (id, import.image.clone());
@@ -172,7 +172,7 @@ impl Preloads {
             let done = this.bring(&key.0, &import).await;
             let (image, node) = (&import.image, &import.container.name);
             let mut state = this.lock();
-            // Whatever happened, what was known is out of date.
+            // A failed import may have changed the list too.
             state.lists.remove(&key.0);
             match done {
                 Ok(()) => {
@@ -180,7 +180,7 @@ impl Preloads {
                     this.backoff.cleared(&key);
                     state.imports.remove(&key);
                 }
-                // The node is gone, and nobody will ask for it again.
+                // The node was removed.
                 Err(Error::NotFound(why)) if why.contains("No such container") => {
                     this.backoff.cleared(&key);
                     state.imports.remove(&key);
@@ -197,7 +197,7 @@ impl Preloads {
         });
     }
 
-    /// Puts an image into a node, and has containerd tell that it is there.
+    /// Imports an image into a node, and waits until containerd lists it.
     async fn bring(&self, container: &str, import: &Import) -> Result<()> {
         let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
         let Import { image, id, .. } = import;
@@ -211,12 +211,12 @@ impl Preloads {
         if held.ok_or_else(missing)?.own {
             return Ok(());
         }
-        // containerd's CRI plugin marks a new image some moments later, with what its name stood for when it began.
+        // The CRI plugin of containerd labels a new image a moment later, with the target that its name had before.
         Err(Error::Engine(format!("{name} does not stand for what was imported last")))
     }
 
-    /// Gives an image an id of its own in a node, see [`own_image`]. What is no image as containerd usually has them is
-    /// left as it is. Answers the digest of what the image's name stands for then; `None` when it is not there.
+    /// Gives an image its own ID in a node, see [`own_image`]; an image of an unusual format is left unchanged. Returns
+    /// the digest that the name of the image then refers to; `None` if the image does not exist.
     async fn make_own(&self, container: &str, image: &str) -> Result<Option<String>> {
         let list = self.engine.exec(container, &images::list()).await?.succeeded()?;
         let name = images::canonical(image);
@@ -229,7 +229,7 @@ impl Preloads {
         } else {
             let mut made = Vec::new();
             for digest in own_image::manifests(&top) {
-                // Of other platforms only the index knows.
+                // Manifests of other platforms are only listed in the index.
                 let Some(manifest) = self.content(container, &digest).await? else { continue };
                 let blob = self.own_manifest(container, &manifest, &name, &mut own).await?;
                 made.extend(blob.map(|blob| (digest, blob)));
@@ -265,7 +265,7 @@ impl Preloads {
         Ok(own.manifest(manifest, &config, name))
     }
 
-    /// Some content of an image in a node; `None` when containerd does not have it.
+    /// Returns a blob of an image in a node; `None` if containerd does not have it.
     async fn content(&self, container: &str, digest: &str) -> Result<Option<Value>> {
         let ended = self.engine.exec(container, &images::content(digest)).await?;
         if ended.code != 0 && ended.stderr.contains("not found") {

@@ -1,4 +1,4 @@
-//! What a reconcile tells: problems, Events, and when to look again.
+//! Events of a reconciliation, and its problem with Docker.
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::events::{Event, EventType};
@@ -13,7 +13,7 @@ use crate::{
     plan::steps::{Plan, Problem, Step},
 };
 
-/// The problem that a failed look at Docker is.
+/// Returns the problem of a failed observation of Docker.
 pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
     let away = matches!(error, DockerError::Unavailable(_) | DockerError::Timeout(_));
     if away {
@@ -23,7 +23,7 @@ pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
     Problem::waits(ConditionType::DockerReachable, reason, error.to_string())
 }
 
-/// Tells of everything that was done to the host.
+/// Logs the executed steps, and writes their Events.
 pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Report) {
     for step in done.done.iter().map(|i| &steps[*i]) {
         tracing::info!(kind = object.kind, namespace = object.namespace, name = object.name, step = %step.action, why = step.why, "done");
@@ -33,7 +33,7 @@ pub fn events(ctx: &Context, object: &ObjectReference, steps: &[Step], done: &Re
     }
 }
 
-/// Tells what a plan has to say besides, each once for as long as it says it.
+/// Writes the notes and warnings of a plan as Events, each once while it lasts.
 pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
     let all: Vec<String> = plan.notes.iter().chain(&plan.warnings).cloned().collect();
     for note in ctx.memory.news(uid, &all) {
@@ -45,13 +45,13 @@ pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
     }
 }
 
-/// Writes an Event in the background: it must neither delay nor fail anything. kube's recorder counts Events of one
-/// reason and action as one, whatever their note, so the note is part of the action.
+/// Writes a Normal Event in the background, so that it delays and fails nothing. kube's recorder merges Events with the
+/// same reason and action even if their notes differ, so the action contains the note.
 pub fn event(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
     publish(ctx, object, EventType::Normal, reason.as_ref(), note);
 }
 
-/// The same, of what needs attention.
+/// Writes a Warning Event in the same way.
 pub fn warning(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
     publish(ctx, object, EventType::Warning, reason.as_ref(), note);
 }
@@ -68,7 +68,7 @@ fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &s
     });
 }
 
-/// Tells of a condition that now fails for a reason that it did not have before, and of having become ready.
+/// Writes an Event when the object becomes ready, and a Warning when it is not ready for another reason than before.
 pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let Some(ready) = condition::get(after, ConditionType::Ready) else { return };
     let was = condition::get(before, ConditionType::Ready);

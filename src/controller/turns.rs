@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         assert!(!take("d"), "c was first");
         assert!(take("c") && !take("d"));
-        // One that is deleted while it waits keeps nobody waiting.
+        // A cluster that is deleted while it waits does not delay others.
         assert!(!take("e"));
         turns.done("d");
         turns.done("b");

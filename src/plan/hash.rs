@@ -112,7 +112,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
     }
 }
 
-/// Whether a container with this label was made from `spec`. A label of a version that this operator does not know
+/// Reports whether a container with this label was created from `spec`. A label of a version that this operator does not know
 /// comes from a newer one, whose containers an older one leaves alone.
 pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>) -> bool {
     match label {

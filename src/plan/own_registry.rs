@@ -52,3 +52,69 @@ pub fn plan(plan: &mut Plan, cluster: &LocalCluster, owner: &Owner, existing: Op
     let registry = OwnRegistry { name, owner: owner.clone(), spec: spec.clone() };
     plan.step(Action::ApplyRegistry(Box::new(registry)), &[], why);
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+
+    use super::*;
+    use crate::api::LocalClusterSpec;
+
+    /// Returns the steps and problems for a cluster with or without `spec.registries.create`.
+    fn planned(create: bool, existing: Option<&Registry>) -> (Vec<String>, Vec<String>) {
+        let mut cluster = LocalCluster::new("dev", LocalClusterSpec::default());
+        cluster.metadata.uid = Some("cluster".into());
+        cluster.spec.registries.create = create.then(RegistrySpec::default);
+        let owner = Owner { uid: "cluster".into(), manager: "m".into(), object: "team/dev".into() };
+        let mut made = Plan::default();
+        plan(&mut made, &cluster, &owner, existing);
+        let steps = made.steps.iter().map(|s| format!("{} ({})", s.action, s.why)).collect();
+        (steps, made.problems.iter().map(|p| format!("{}: {}", p.reason, p.message)).collect())
+    }
+
+    fn registry(of: Option<&str>) -> Registry {
+        let mut registry = Registry::new("dev-registry", RegistrySpec::default());
+        registry.metadata.uid = Some("registry".into());
+        registry.metadata.owner_references =
+            of.map(|uid| vec![OwnerReference { uid: uid.into(), ..OwnerReference::default() }]);
+        registry
+    }
+
+    #[test]
+    fn it_is_as_the_spec_says() {
+        assert_eq!(planned(true, None).0, ["ApplyRegistry dev-registry (it did not exist)"]);
+        let mut own = registry(Some("cluster"));
+        assert_eq!(planned(true, Some(&own)), (vec![], vec![]));
+        own.spec.delete_enabled = !own.spec.delete_enabled;
+        assert_eq!(
+            planned(true, Some(&own)).0,
+            ["ApplyRegistry dev-registry (spec.registries.create changed)"]
+        );
+    }
+
+    #[test]
+    fn it_is_deleted_once_it_is_no_longer_desired() {
+        let mut own = registry(Some("cluster"));
+        assert_eq!(
+            planned(false, Some(&own)).0,
+            ["DeleteRegistry dev-registry (spec.registries.create was removed)"]
+        );
+        own.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(planned(false, Some(&own)), (vec![], vec![]));
+        assert_eq!(planned(false, None), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_registry_of_somebody_else_is_left_alone() {
+        for owner in [None, Some("another")] {
+            let foreign = registry(owner);
+            assert_eq!(planned(false, Some(&foreign)), (vec![], vec![]));
+            let (steps, problems) = planned(true, Some(&foreign));
+            assert!(steps.is_empty(), "{steps:?}");
+            assert!(
+                problems[0].starts_with("NameConflict: the Registry dev-registry exists"),
+                "{problems:?}"
+            );
+        }
+    }
+}

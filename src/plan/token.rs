@@ -83,3 +83,92 @@ pub fn plan(plan: &mut Plan, valid: &Valid, owner: &Owner, tokens: Tokens) -> Op
         (Some(given), _) => kept(Some(given)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{LocalClusterSpec, local_cluster::SecretKeyRef},
+        plan::{steps::Problem, validate},
+    };
+
+    fn owner() -> Owner {
+        Owner { uid: "u".into(), manager: "m".into(), object: "team/dev".into() }
+    }
+
+    /// Plans with `spec.tokenSecret`, or without, and returns the tokens (current, next), the steps, and the problems.
+    fn planned(named: bool, tokens: Tokens) -> (Option<(String, Option<String>)>, Vec<String>, Vec<String>) {
+        let mut spec: LocalClusterSpec = serde_json::from_str("{}").unwrap();
+        spec.token = named.then(|| SecretKeyRef { secret_name: "mine".into(), key: "token".into() });
+        let valid = validate::local_cluster("team", "dev", &spec).unwrap();
+        let mut made = Plan::default();
+        let token = plan(&mut made, &valid, &owner(), tokens);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let token = token.map(|t| (text(t.current), t.next.map(text)));
+        let steps = made.steps.iter().map(|s| format!("{} ({})", s.action, s.why)).collect();
+        let problem = |p: &Problem| format!("{} {}: {}", p.condition, p.reason, p.message);
+        (token, steps, made.problems.iter().map(problem).collect())
+    }
+
+    fn existing(value: &str) -> Option<Existing> {
+        let data = BTreeMap::from([("token".to_owned(), value.as_bytes().to_vec())]);
+        Some(Existing { data, ..Existing::default() })
+    }
+
+    fn tokens(in_use: Option<&str>, secret: Option<Existing>) -> Tokens {
+        Tokens { in_use: in_use.map(|t| t.as_bytes().to_vec()), secret, fresh: Some(b"fresh".to_vec()) }
+    }
+
+    #[test]
+    fn a_generated_token_is_used_once_its_secret_exists() {
+        let (token, steps, problems) = planned(false, tokens(None, None));
+        assert_eq!(token, None);
+        assert_eq!(steps, ["CreateSecret dev-token (the cluster has no Secret with its join token)"]);
+        assert_eq!(problems, ["ResolvedRefs Creating: creating the Secret dev-token with the join token"]);
+        let (token, steps, problems) = planned(false, tokens(None, existing("fresh\n")));
+        assert_eq!((token, steps, problems), (Some(("fresh".into(), None)), vec![], vec![]));
+    }
+
+    /// A Secret that was deleted gets the token that the servers use, since the data is encrypted with it.
+    #[test]
+    fn a_deleted_secret_is_created_with_the_token_in_use() {
+        let mut made = Plan::default();
+        let spec = serde_json::from_str("{}").unwrap();
+        let valid = validate::local_cluster("team", "dev", &spec).unwrap();
+        let token = plan(&mut made, &valid, &owner(), tokens(Some("used"), None)).unwrap();
+        assert!(token.current == b"used" && token.next.is_none());
+        let [step] = made.steps.as_slice() else { panic!("{:?}", made.steps) };
+        let Action::CreateSecret(secret) = &step.action else { panic!("{}", step.action) };
+        assert_eq!(secret.data["token"], b"used");
+        assert!(made.problems.is_empty(), "nodes wait for nothing: {:?}", made.problems);
+    }
+
+    #[test]
+    fn a_secret_of_the_user_is_never_written() {
+        for (secret, problem) in [
+            (None, "SecretNotFound: there is no Secret mine in namespace team with the join token"),
+            (existing(" "), "SecretInvalid: the Secret mine has no key token with a token in it"),
+        ] {
+            for in_use in [None, Some("used")] {
+                let (token, steps, problems) = planned(true, tokens(in_use, secret.clone()));
+                assert_eq!(token, in_use.map(|t| (t.to_owned(), None)), "a running cluster keeps its token");
+                assert!(steps.is_empty(), "{steps:?}");
+                assert_eq!(problems, [format!("ResolvedRefs {problem}")]);
+            }
+        }
+    }
+
+    #[test]
+    fn another_token_is_the_next_one_if_k3s_can_change_to_it() {
+        let (token, _, problems) = planned(true, tokens(Some("used"), existing("other")));
+        assert_eq!((token, problems), (Some(("used".into(), Some("other".into()))), vec![]));
+        let (token, _, problems) = planned(true, tokens(Some("used"), existing("two words")));
+        assert_eq!(token, Some(("used".into(), None)));
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(
+            problem.starts_with(
+                "ResolvedRefs SecretInvalid: the Secret mine has a token that the cluster can't"
+            )
+        );
+    }
+}

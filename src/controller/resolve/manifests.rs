@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// All manifests of the spec. One that is not there, or can't be applied, has no content, and the plan tells why: what
-/// of it is in the cluster stays as it is.
+/// Returns all manifests of the spec. A missing or invalid one has no content and adds a problem; its objects in the
+/// cluster are kept unchanged.
 pub async fn resolve(
     ctx: &Context,
     namespace: &str,
