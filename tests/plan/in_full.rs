@@ -39,7 +39,7 @@ fn creation_in_full() {
     NetworkReady Creating: creating the network k3d-dev
     ControlPlaneReady ImagePulling: pulling rancher/k3s:v1.36.2-k3s1
     LoadBalancerReady ImagePulling: pulling nginx:1
-    KubeconfigReady Pending:
+    KubeconfigReady Pending: the servers have not written it yet
     ");
     lab.pass(0, usize::MAX);
     insta::assert_snapshot!(text(&lab), @r"
@@ -60,7 +60,7 @@ fn creation_in_full() {
     AgentsReady Creating: creating k3d-dev-agent-0
     AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
     AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
-    KubeconfigReady Pending:
+    KubeconfigReady Pending: the servers have not written it yet
     ");
     lab.pass(0, usize::MAX);
     insta::assert_snapshot!(text(&lab), @r"
@@ -68,7 +68,7 @@ fn creation_in_full() {
     ControlPlaneReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
     AgentsReady RegistryNotReady: waiting for the Registry images before the first start: it has no host port yet
     AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
-    KubeconfigReady Pending:
+    KubeconfigReady Pending: the servers have not written it yet
     ");
     lab.pass_registry(0, usize::MAX);
     lab.pass_registry(0, usize::MAX);
@@ -83,7 +83,7 @@ fn creation_in_full() {
     ControlPlaneReady Creating: creating k3d-dev-server-0
     AgentsReady Creating: creating k3d-dev-agent-0
     AgentsReady APINotAnswering: the API of the cluster does not respond: the readiness of the agents is unknown
-    KubeconfigReady Pending:
+    KubeconfigReady Pending: the servers have not written it yet
     ");
 }
 
