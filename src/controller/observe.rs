@@ -18,7 +18,7 @@ use crate::{
         containers::outdated,
         desired::{Desired, Look},
         host_path,
-        nodes::health::works,
+        nodes::health::NodeHealth,
         observed::{Kept, Observed},
         owner::Owner,
         registries::DIRECTORIES,
@@ -133,7 +133,12 @@ pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) ->
 
 /// Returns the IDs of the containers of all ready nodes.
 pub fn all_working(observed: &Observed) -> BTreeSet<String> {
-    observed.own.values().filter(|d| works(observed, d)).map(|d| d.container.id.clone()).collect()
+    observed
+        .own
+        .values()
+        .filter(|d| NodeHealth::of(d, observed).is_ready())
+        .map(|d| d.container.id.clone())
+        .collect()
 }
 
 /// Returns the containers of the nodes that the cluster's API reports as ready.
@@ -141,7 +146,7 @@ pub fn working<'a>(
     observed: &'a Observed,
     desired: &'a Desired,
 ) -> impl Iterator<Item = &'a ContainerDetail> {
-    nodes(observed, desired).filter(|d| works(observed, d))
+    nodes(observed, desired).filter(|d| NodeHealth::of(d, observed).is_ready())
 }
 
 /// Returns the containers of desired nodes.

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{addresses::Addresses, nodes::health::reports, observed::Observed, validate::Valid};
+use super::{addresses::Addresses, nodes::health::NodeHealth, observed::Observed, validate::Valid};
 use crate::{
     api::local_cluster::{NodeRole, NodeSet},
     docker::engine::{ContainerDetail, State},
@@ -41,7 +41,10 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
     let Some(state) = observed.child.state() else { return kept(placed) };
     // Without a Node it is not part of the cluster, and a kubelet that has been silent since the start has no
     // kube-proxy either.
-    let Some(node) = state.nodes.get(name).filter(|n| n.draining_since.is_none() && reports(n, detail))
+    let Some(node) = state
+        .nodes
+        .get(name)
+        .filter(|n| n.draining_since.is_none() && NodeHealth::of(detail, observed).has_reported())
     else {
         return Standing::Out;
     };

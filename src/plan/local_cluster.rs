@@ -9,7 +9,7 @@ use super::{
     host_aliases,
     inputs::Inputs,
     inside, manifests, mounts,
-    nodes::{self, repair, volumes::volumes},
+    nodes::{self, cluster::Cluster, repair, volumes::volumes},
     observed::Observed,
     owner::{Owner, short, taken},
     preload, registries, rotation,
@@ -53,11 +53,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     if data_loss::plan(plan, desired, inputs) {
         return;
     }
-    let servers = Servers::new(desired, inputs, &site);
-    if quorum_reset::plan(plan, desired, inputs, &site, &servers) {
+    let cluster = Cluster { desired, inputs, site: &site };
+    let servers = Servers::new(cluster);
+    if quorum_reset::plan(plan, &cluster, &servers) {
         return;
     }
-    nodes::plan(plan, desired, inputs, &site, servers, &balanced);
+    nodes::plan(plan, &cluster, servers, &balanced);
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);

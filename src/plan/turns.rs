@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     desired::Desired,
-    nodes::health,
+    nodes::health::NodeHealth,
     observed::Observed,
     steps::{Action, Plan},
 };
@@ -15,7 +15,7 @@ use crate::{
         local_cluster::NodeRole,
         reason::Reason,
     },
-    docker::{engine::ContainerDetail, spec::Role},
+    docker::spec::Role,
 };
 
 /// Reports whether the plan starts a cluster: it creates or starts a server when none was ever started, or when all
@@ -41,11 +41,8 @@ pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[C
 /// Reports whether a started cluster works, so that the next one may start. A cluster that only lacks a network
 /// plugin counts as working.
 pub fn works(observed: &Observed) -> bool {
-    let lacks = |detail: &ContainerDetail| {
-        let node = observed.node(&detail.container.name);
-        node.is_some_and(|node| health::lacks_network_plugin(node, detail))
-    };
-    observed.own.values().any(|detail| health::works(observed, detail) || lacks(detail))
+    let mut nodes = observed.own.values().map(|detail| NodeHealth::of(detail, observed));
+    nodes.any(|health| health.is_ready() || health.lacks_network_plugin())
 }
 
 /// Message about a cluster that is queued.

@@ -20,7 +20,7 @@ use crate::{
         decide::Decision,
         desired::{Allocation, Desired, NodeSpec},
         kubeconfig::{host_url, network_url},
-        nodes::health::{unready, works},
+        nodes::health::NodeHealth,
         observed::Observed,
         owner::short,
         ports,
@@ -105,7 +105,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         .chain(leaving(desired, observed))
         .collect();
     // A load balancer that is about to be replaced still serves.
-    let serves = |name: &String| observed.own_named(name).is_some_and(|d| works(observed, d));
+    let serves =
+        |name: &String| observed.own_named(name).is_some_and(|d| NodeHealth::of(d, observed).is_ready());
     let pool = |role, specs: &[NodeSpec]| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let made = nodes.iter().filter(|n| n.role == role && n.container.is_some());
@@ -210,7 +211,9 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
         (None, _) => NodePhase::Pending,
         (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,
         (Some(d), _) if outdated(observed, d, &spec.container, network) => NodePhase::Outdated,
-        (Some(d), Some(n)) if unready(n, d, desired.version.as_deref()).is_none() => NodePhase::Ready,
+        (Some(d), _) if NodeHealth::of(d, observed).unready(desired.version.as_deref()).is_none() => {
+            NodePhase::Ready
+        }
         (Some(_), _) => NodePhase::Starting,
     };
     NodeStatus {

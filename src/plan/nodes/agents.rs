@@ -1,34 +1,30 @@
 //! Replacement of outdated nodes and removal of surplus agents.
 
+use std::collections::BTreeSet;
+
 use super::{
-    health::works,
+    cluster::Cluster,
     hold::blocked,
-    lifecycle::{drained, take_away},
+    lifecycle::{drained, remove_node},
+    survey::Survey,
 };
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
-    plan::{
-        containers::{Site, condition_of},
-        desired::{Desired, NodeSpec},
-        inputs::Inputs,
-        servers::Servers,
-        steps::Plan,
-    },
+    plan::{containers::condition_of, desired::NodeSpec, servers::Servers, steps::Plan},
 };
 
-/// Plans the replacement of outdated nodes. At most `room` working agents are replaced.
+/// Plans the replacement of outdated nodes: servers first, then agents. `after` contains the steps that reconfigure the
+/// load balancer.
 pub fn replace(
     plan: &mut Plan,
-    outdated: &[&NodeSpec],
-    mut room: usize,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
+    cluster: &Cluster<'_>,
     servers: &Servers<'_>,
+    survey: &Survey<'_>,
     after: &[usize],
 ) {
-    for node in outdated {
+    for node in &survey.outdated {
         let NodeSpec { container, .. } = node;
-        let other = site.own(&container.name).is_some_and(|d| d.container.image != container.image);
+        let other = cluster.own(&container.name).is_some_and(|d| d.container.image != container.image);
         let (reason, what) = if other {
             (Reason::Upgrading, format!("upgrading {} to the image {}", container.name, container.image))
         } else {
@@ -36,28 +32,33 @@ pub fn replace(
         };
         plan.waits(condition_of(container.role), reason, what);
     }
-    let why = "its spec changed";
-    if servers.roll(plan, outdated, after, |plan, node| blocked(plan, node, inputs, site)) {
-        return;
+    if !servers.roll(plan, &survey.outdated, after) {
+        replace_agents(plan, cluster, survey, after);
     }
+}
+
+/// Plans the replacement of outdated agents: all that are not ready, and as many of the others as may be unavailable.
+fn replace_agents(plan: &mut Plan, cluster: &Cluster<'_>, survey: &Survey<'_>, after: &[usize]) {
+    let Cluster { inputs, site, .. } = *cluster;
+    let mut room = survey.room(cluster.desired.max_unavailable);
+    let why = "its spec changed";
     // A node that is being drained already counts.
-    let drains = |node: &NodeSpec| {
-        inputs.observed.node(&node.container.name).is_some_and(|n| n.draining_since.is_some())
-    };
+    let drains =
+        |node: &NodeSpec| cluster.node(&node.container.name).is_some_and(|n| n.draining_since.is_some());
     let (drained_now, others): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
-        outdated.iter().copied().partition(|node| drains(node));
+        survey.outdated.iter().copied().partition(|node| drains(node));
     for node in drained_now.into_iter().chain(others) {
-        if blocked(plan, node, inputs, site) {
+        if blocked(plan, cluster, node) {
             continue;
         }
         let name = &node.container.name;
-        let Some(detail) = site.own(name) else { continue };
-        let works = works(inputs.observed, detail);
-        if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
+        let Some(health) = cluster.health(name) else { continue };
+        let ready = health.is_ready();
+        if !ready && (inputs.observed.child.state().is_some() || !site.is_placed(health.detail)) {
             site.replace(plan, &node.container, &[], after, why);
-        } else if room > 0 && works {
+        } else if room > 0 && ready {
             room -= 1;
-            if drained(plan, name, ConditionType::AgentsReady, inputs) {
+            if drained(plan, cluster, name, ConditionType::AgentsReady) {
                 site.replace(plan, &node.container, &[], after, why);
             }
         }
@@ -66,44 +67,30 @@ pub fn replace(
 
 /// Plans the removal of surplus agents: drained, stopped, their Nodes and passwords deleted, then their containers
 /// and volumes.
-pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>, after: &[usize]) {
-    let wanted = desired.agents.len();
-    let surplus =
-        |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
-    let mut names: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
-    let own = inputs.observed.own.values().map(|d| &d.container.name);
-    names.extend(own.filter(|n| surplus(n)).cloned());
-    names.extend(
-        inputs
-            .observed
-            .child
-            .state()
-            .into_iter()
-            .flat_map(|c| c.nodes.keys())
-            .filter(|n| surplus(n))
-            .cloned(),
-    );
-    let volumes: Vec<_> = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)).collect();
-    for volume in &volumes {
-        let node = volume.name.rsplit_once('-').map(|(node, _)| node);
-        names.extend(node.filter(|n| surplus(n)).map(str::to_owned));
-    }
-    for name in names {
+pub fn remove(plan: &mut Plan, cluster: &Cluster<'_>, after: &[usize]) {
+    for name in surplus(cluster) {
         plan.waits(ConditionType::AgentsReady, Reason::Scaling, format!("removing {name}"));
-        if inputs.observed.child.state().is_none() {
+        if !cluster.is_reachable() {
             let message = format!("waiting for the API of the cluster before removing {name}");
             plan.waits(ConditionType::AgentsReady, Reason::Scaling, message);
             continue;
         }
-        let detail = site.own(&name);
-        let works = detail.is_some_and(|d| works(inputs.observed, d));
-        if works && !drained(plan, &name, ConditionType::AgentsReady, inputs) {
+        if cluster.is_ready(&name) && !drained(plan, cluster, &name, ConditionType::AgentsReady) {
             continue;
         }
-        take_away(plan, &name, "it is a surplus agent", inputs, site, after);
+        remove_node(plan, cluster, &name, after, "it is a surplus agent");
     }
 }
 
-pub fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
-    site.own(&node.container.name).is_some_and(|detail| works(inputs.observed, detail))
+/// Returns the names of surplus agents of which a container, a Node or a volume exists.
+fn surplus(cluster: &Cluster<'_>) -> BTreeSet<String> {
+    let Cluster { desired, inputs, .. } = *cluster;
+    let containers = inputs.observed.own.values().map(|d| d.container.name.as_str());
+    let nodes = cluster.state().into_iter().flat_map(|state| state.nodes.keys()).map(String::as_str);
+    let volumes = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels));
+    let volumes = volumes.filter_map(|v| v.name.rsplit_once('-')).map(|(node, _)| node);
+    let wanted = desired.agents.len();
+    let surplus =
+        |name: &&str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
+    containers.chain(nodes).chain(volumes).filter(surplus).map(str::to_owned).collect()
 }

@@ -1,14 +1,10 @@
 //! Reasons not to create a container of a node yet.
 
+use super::cluster::Cluster;
 use crate::{
     api::{names, reason::Reason},
     docker::engine::ContainerDetail,
-    plan::{
-        containers::{Site, condition_of},
-        desired::NodeSpec,
-        inputs::Inputs,
-        steps::Plan,
-    },
+    plan::{containers::condition_of, desired::NodeSpec, inputs::Inputs, steps::Plan},
 };
 
 /// Returns why nodes must not be started for the first time yet. A cluster that has started never waits for its
@@ -31,11 +27,16 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
     refs.inputs.is_none().then(|| (Reason::Pending, message.to_owned()))
 }
 
+/// Returns why the content of new containers is unknown; `None` if it is known.
+pub fn unknown_content(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
+    hold(inputs).filter(|_| inputs.refs.inputs.is_none())
+}
+
 /// Reports whether no container of a node may be created now, and adds the problem.
-pub fn blocked(plan: &mut Plan, node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
-    if let Some((reason, message)) = hold(inputs) {
+pub fn blocked(plan: &mut Plan, cluster: &Cluster<'_>, node: &NodeSpec) -> bool {
+    if let Some((reason, message)) = hold(cluster.inputs) {
         plan.waits(condition_of(node.container.role), reason, message);
         return true;
     }
-    !site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, site)
+    !cluster.site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, cluster.site)
 }

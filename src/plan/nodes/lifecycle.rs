@@ -2,12 +2,12 @@
 
 use jiff::SignedDuration;
 
+use super::cluster::Cluster;
 use crate::{
     api::{condition::ConditionType, reason::Reason},
     docker::engine::ContainerDetail,
     plan::{
-        containers::{self, Site},
-        inputs::Inputs,
+        containers::GRACE,
         servers::leases,
         steps::{Action, Plan, Target},
     },
@@ -23,16 +23,15 @@ pub const DRAIN_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 /// Plans the restart of the container of a node, after the steps `after`.
 pub fn restart(plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
     let container = Target::of(&detail.container);
-    let grace = containers::GRACE;
-    let stopped = plan.step(Action::Stop { container: container.clone(), grace }, after, "");
+    let stopped = plan.step(Action::Stop { container: container.clone(), grace: GRACE }, after, "");
     plan.step(Action::Start { container }, &[stopped], why);
 }
 
 /// Reports whether a node is drained: no evictable Pod is left, or the time limit has passed. Otherwise plans the
 /// eviction.
-pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &Inputs<'_>) -> bool {
-    let Some(node) = inputs.observed.node(name) else { return true };
-    let over = |since| node.pods_to_evict == 0 || inputs.now >= after(since, DRAIN_LIMIT);
+pub fn drained(plan: &mut Plan, cluster: &Cluster<'_>, name: &str, condition: ConditionType) -> bool {
+    let Some(node) = cluster.node(name) else { return true };
+    let over = |since| node.pods_to_evict == 0 || cluster.inputs.now >= after(since, DRAIN_LIMIT);
     if node.draining_since.is_some_and(over) {
         return true;
     }
@@ -45,44 +44,36 @@ pub fn drained(plan: &mut Plan, name: &str, condition: ConditionType, inputs: &I
 
 /// Plans the removal of a node, after the steps `after`: its Node with its password (and with it the etcd member of a
 /// server), its container and its volumes.
-pub fn take_away(
-    plan: &mut Plan,
-    name: &str,
-    why: &str,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    after: &[usize],
-) {
-    let detail = site.own(name);
+pub fn remove_node(plan: &mut Plan, cluster: &Cluster<'_>, name: &str, after: &[usize], why: &str) {
+    let detail = cluster.own(name);
     // It is stopped before its Node is deleted: a running kubelet would register it again.
     let stopped = detail.map(|d| {
         let container = Target::of(&d.container);
-        plan.step(Action::Stop { container, grace: containers::GRACE }, after, "")
+        plan.step(Action::Stop { container, grace: GRACE }, after, "")
     });
     // The Lease of an exited holder, which finalizes its Node, can be released by the next plan.
-    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(inputs.observed, name) {
+    if detail.is_some_and(|d| d.container.state.is_up()) && leases::holds(cluster.inputs.observed, name) {
         return;
     }
     let last = stopped.as_ref().map_or(after, std::slice::from_ref);
-    let deleted = leases::delete_node(plan, name, last, why, inputs);
-    discard(plan, name, &[deleted], why, inputs, site);
+    let deleted = leases::delete_node(plan, name, last, why, cluster.inputs);
+    remove_container_and_volumes(plan, cluster, name, &[deleted], why);
 }
 
 /// Plans the removal of the container and volumes of a node, after the steps `after`.
-pub fn discard(
+pub fn remove_container_and_volumes(
     plan: &mut Plan,
+    cluster: &Cluster<'_>,
     name: &str,
     after: &[usize],
     why: &str,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
 ) {
     let mut last = after.to_vec();
-    if let Some(detail) = site.own(name) {
+    if let Some(detail) = cluster.own(name) {
         let container = Target::of(&detail.container);
         last = vec![plan.step(Action::RemoveContainer { container }, &last, why)];
     }
-    for volume in inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels)) {
+    for volume in cluster.inputs.observed.volumes.iter().filter(|v| cluster.inputs.owner.owns(&v.labels)) {
         if volume.name.rsplit_once('-').is_some_and(|(node, _)| node == name) {
             plan.step(Action::RemoveVolume { name: volume.name.clone() }, &last, "");
         }

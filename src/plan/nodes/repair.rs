@@ -8,11 +8,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    health::{self, works},
-    hold::blocked,
-    lifecycle,
-};
+use super::{cluster::Cluster, health::NodeHealth, hold::blocked, lifecycle};
 use crate::{
     api::{
         LocalClusterStatus,
@@ -24,17 +20,17 @@ use crate::{
         spec::Role,
     },
     plan::{
-        containers::{Site, condition_of},
+        containers::condition_of,
         desired::{Desired, NodeSpec},
         inputs::Inputs,
-        servers::Servers,
+        servers::{Absence, Servers},
         steps::{Plan, Record, Repairs},
     },
     time,
 };
 
-/// Minimum time that a server has until its API responds.
-const START: SignedDuration = SignedDuration::from_mins(1);
+/// Minimum time without a response after which a server that hangs is repaired.
+const MIN_HANG: SignedDuration = SignedDuration::from_mins(1);
 
 /// Maximum number of consecutive repairs of a node.
 pub const MOST: u32 = 5;
@@ -54,35 +50,40 @@ pub fn begin(desired: &Desired, inputs: &Inputs<'_>) -> Record {
     repairs.filter(|(name, _)| wanted(name)).map(|(name, r)| (name.clone(), *r)).collect()
 }
 
+/// A repair that is due.
+struct Repair<'a> {
+    node: &'a NodeSpec,
+    health: NodeHealth<'a>,
+    /// Number of repairs before it.
+    done: u32,
+    why: String,
+}
+
 /// Plans the repair of one of these nodes, with containers that are as desired, if one is due.
-pub fn plan(
-    plan: &mut Plan,
-    nodes: &[&NodeSpec],
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    servers: &Servers<'_>,
-) {
+pub fn plan(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, nodes: &[&NodeSpec]) {
+    let inputs = cluster.inputs;
     // The remaining servers of a lost quorum have no majority, however often they are restarted.
-    let Some(after) = patience(inputs).filter(|_| servers.lost().is_none()) else { return };
-    forget(plan, nodes, after, inputs, site);
-    let mut busy = plan.repairs.iter().filter(|(name, past)| is_under_way(name, past, after, inputs, site));
+    let Some(after) = patience(inputs).filter(|_| servers.quorum_loss().is_none()) else { return };
+    forget(plan, cluster, nodes, after);
+    let mut busy = plan.repairs.iter().filter(|(name, past)| is_under_way(cluster, name, past, after));
     let busy = busy.next().map(|(name, _)| name.clone());
     for node in nodes {
         let name = &node.container.name;
         let past = plan.repairs.get(name).copied();
-        let Some(detail) = site.own(name).filter(|_| busy.as_ref().is_none_or(|b| b == name)) else {
+        let Some(health) = cluster.health(name).filter(|_| busy.as_ref().is_none_or(|b| b == name)) else {
             continue;
         };
-        let Some(due) = due(name, detail, past, inputs) else { continue };
+        let Some(due) = due(inputs, health, past) else { continue };
         // A repair that was counted but not executed, since the operator or Docker was stopped.
-        let undone = past.is_some_and(|p| detail.started_at.is_some_and(|started| started < p.last));
+        let undone = past.is_some_and(|p| health.detail.started_at.is_some_and(|started| started < p.last));
         let done = past.map_or(0, |p| p.count).saturating_sub(u32::from(undone));
         if !undone && (inputs.now < due || done >= MOST) {
             continue;
         }
-        let what = if hangs(name, inputs) { "its API does not respond" } else { "its Node is not Ready" };
+        let what =
+            if health.hung_since.is_some() { "its API does not respond" } else { "its Node is not Ready" };
         let why = format!("{what} (repair {} of {MOST})", done + 1);
-        if repair_node(plan, node, detail, done, &why, inputs, site, servers) {
+        if repair_node(plan, cluster, servers, &Repair { node, health, done, why }) {
             if !undone {
                 // A status stores whole seconds.
                 let last = Timestamp::from_second(inputs.now.as_second()).unwrap_or(inputs.now);
@@ -93,24 +94,15 @@ pub fn plan(
     }
 }
 
-/// Plans a repair after `done` earlier ones and reports whether it did.
-#[allow(clippy::too_many_arguments)] // the parts of the picture
-fn repair_node(
-    plan: &mut Plan,
-    node: &NodeSpec,
-    detail: &ContainerDetail,
-    done: u32,
-    why: &str,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    servers: &Servers<'_>,
-) -> bool {
+/// Plans a repair, and reports whether it did.
+fn repair_node(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, repair: &Repair<'_>) -> bool {
+    let Repair { node, health, done, why } = repair;
     let spec = &node.container;
     let server = spec.role == Role::Node(NodeRole::Server);
     let one_of_several = server && servers.are_several();
-    let hangs = hangs(&spec.name, inputs);
+    let hangs = health.hung_since.is_some();
     // It may be a voter, whatever the state of its kubelet. If no API responds, there is no quorum to lose.
-    if one_of_several && !hangs && !servers.majority_without(&spec.name) {
+    if one_of_several && !hangs && !servers.has_quorum_without(&spec.name, Absence::Stopped) {
         let message = format!(
             "waiting for etcd quorum without {} before repairing it: its Node is not Ready",
             spec.name
@@ -118,33 +110,34 @@ fn repair_node(
         plan.waits(condition_of(spec.role), Reason::NodeNotReady, message);
         return false;
     }
-    if done == 0 || (one_of_several && hangs) {
-        lifecycle::restart(plan, detail, &[], why);
+    if *done == 0 || (one_of_several && hangs) {
+        lifecycle::restart(plan, health.detail, &[], why);
         return true;
     }
     // A node that cannot be recreated is not removed.
-    if blocked(plan, node, inputs, site) {
+    if blocked(plan, cluster, node) {
         return false;
     }
-    let member = inputs.observed.node(&spec.name).is_some_and(|n| n.voter.is_some());
+    let member = health.node.is_some_and(|n| n.voter.is_some());
     if server && !one_of_several {
-        site.replace(plan, spec, &[], &[], why);
+        cluster.site.replace(plan, spec, &[], &[], why);
     } else if server && member {
         // It is removed after it has left etcd, and rejoins as a new member.
-        servers.leave(plan, detail, &[], why);
+        servers.leave(plan, health.detail, &[], why);
     } else {
-        lifecycle::take_away(plan, &spec.name, why, inputs, site, &[]);
+        lifecycle::remove_node(plan, cluster, &spec.name, &[], why);
     }
     true
 }
 
 /// Removes the record of repairs of nodes that have been Ready for long enough.
-fn forget(plan: &mut Plan, nodes: &[&NodeSpec], after: SignedDuration, inputs: &Inputs<'_>, site: &Site<'_>) {
-    for name in nodes.iter().map(|n| &n.container.name).filter(|n| inputs.repairs.contains_key(*n)) {
-        let Some(detail) = site.own(name).filter(|d| works(inputs.observed, d)) else { continue };
-        let ready = inputs.observed.node(name).and_then(|n| n.since).max(detail.started_at);
-        let over = time::after(ready.unwrap_or(inputs.now), after);
-        if inputs.now >= over {
+fn forget(plan: &mut Plan, cluster: &Cluster<'_>, nodes: &[&NodeSpec], after: SignedDuration) {
+    let now = cluster.inputs.now;
+    for name in nodes.iter().map(|n| &n.container.name).filter(|n| cluster.inputs.repairs.contains_key(*n)) {
+        let Some(health) = cluster.health(name).filter(NodeHealth::is_ready) else { continue };
+        let ready = health.node.and_then(|n| n.since).max(health.detail.started_at);
+        let over = time::after(ready.unwrap_or(now), after);
+        if now >= over {
             plan.repairs.remove(name);
         } else {
             plan.again = Some(plan.again.map_or(over, |at| at.min(over)));
@@ -153,17 +146,11 @@ fn forget(plan: &mut Plan, nodes: &[&NodeSpec], after: SignedDuration, inputs: &
 }
 
 /// Reports whether the outcome of the last repair of a node is still unknown, which delays further repairs.
-fn is_under_way(
-    name: &str,
-    past: &Repairs,
-    after: SignedDuration,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-) -> bool {
-    let Some(detail) = site.own(name) else { return true };
-    let leaving = inputs.observed.node(name).is_some_and(|n| n.leaving || n.left);
-    let recent = inputs.now < time::after(begun(past, detail), after);
-    !works(inputs.observed, detail) && (leaving || recent || detail.started_at.is_none())
+fn is_under_way(cluster: &Cluster<'_>, name: &str, past: &Repairs, after: SignedDuration) -> bool {
+    let Some(health) = cluster.health(name) else { return true };
+    let leaving = health.node.is_some_and(|n| n.leaving || n.left);
+    let recent = cluster.inputs.now < time::after(begun(past, health.detail), after);
+    !health.is_ready() && (leaving || recent || health.detail.started_at.is_none())
 }
 
 /// Returns when a node was last repaired or recreated by a repair.
@@ -172,20 +159,16 @@ fn begun(past: &Repairs, detail: &ContainerDetail) -> Timestamp {
 }
 
 /// Returns when a repair of a node is due, or when to give up; `None` for a node that works or is still starting.
-fn due(
-    name: &str,
-    detail: &ContainerDetail,
-    past: Option<Repairs>,
-    inputs: &Inputs<'_>,
-) -> Option<Timestamp> {
+fn due(inputs: &Inputs<'_>, health: NodeHealth<'_>, past: Option<Repairs>) -> Option<Timestamp> {
+    let NodeHealth { detail, .. } = health;
     let after = patience(inputs)?;
     let doubled = past.map(|p| p.count).filter(|count| *count < MOST).unwrap_or_default();
-    if let Some(since) = inputs.observed.hung.get(name).filter(|_| detail.container.state == State::Running) {
-        let since = detail.started_at?.max(*since);
+    if let Some(since) = health.hung_since.filter(|_| health.is_running()) {
+        let since = detail.started_at?.max(since);
         return Some(time::after(since, time::doubled(after, doubled)));
     }
     inputs.observed.child.state()?;
-    if works(inputs.observed, detail) {
+    if health.is_ready() || health.lacks_network_plugin() {
         return None;
     }
     let started = match (detail.container.state, past) {
@@ -194,11 +177,7 @@ fn due(
         (State::Running, _) => detail.started_at?,
         _ => return None,
     };
-    let node = inputs.observed.node(name).filter(|n| health::reports(n, detail));
-    if node.is_some_and(|node| health::lacks_network_plugin(node, detail)) {
-        return None;
-    }
-    let since = match (node, past) {
+    let since = match (health.node.filter(|_| health.has_reported()), past) {
         (Some(node), _) => node.since.map_or(started, |since| since.max(started)),
         (None, Some(_)) => started,
         // Nodes that never report are rejoined instead.
@@ -210,20 +189,16 @@ fn due(
 /// Returns the wait before a first repair; `None` disables repairs.
 fn patience(inputs: &Inputs<'_>) -> Option<SignedDuration> {
     let after = inputs.repair_after?;
-    Some(if inputs.observed.hung.is_empty() { after } else { after.max(START) })
-}
-
-/// Reports whether neither the API nor this server responds.
-fn hangs(name: &str, inputs: &Inputs<'_>) -> bool {
-    inputs.observed.hung.contains_key(name)
+    Some(if inputs.observed.hung.is_empty() { after } else { after.max(MIN_HANG) })
 }
 
 /// Returns the message about a node that is still not Ready after its last repair and the wait that follows it.
-pub fn given_up(plan: &Plan, name: &str, detail: &ContainerDetail, inputs: &Inputs<'_>) -> Option<String> {
+pub fn given_up(plan: &Plan, inputs: &Inputs<'_>, health: NodeHealth<'_>) -> Option<String> {
+    let name = health.name();
     let past = plan.repairs.get(name).filter(|p| p.count >= MOST)?;
-    let (due, after) = (due(name, detail, Some(*past), inputs)?, inputs.repair_after?);
-    let reported = inputs.observed.node(name).filter(|n| !n.ready).map(|n| n.message.as_str());
-    let what = if hangs(name, inputs) {
+    let (due, after) = (due(inputs, health, Some(*past))?, inputs.repair_after?);
+    let reported = health.node.filter(|n| !n.ready).map(|n| n.message.as_str());
+    let what = if health.hung_since.is_some() {
         format!("was restarted {MOST} times because its API did not respond, and still does not")
     } else {
         format!(

@@ -42,8 +42,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> bool {
                 plan.waits(type_, Reason::Creating, message);
             }
             // Nodes have certificates of a CA that no longer exists, and must not connect to the new one.
-            discard(plan, desired, inputs);
-            plan.forgets = plan.steps.iter().all(|step| !is_discarded(&step.action, desired));
+            remove_nodes(plan, desired, inputs);
+            plan.forgets = plan.steps.iter().all(|step| !removes_node(&step.action, desired));
         }
     }
     true
@@ -92,7 +92,7 @@ fn volumes<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> impl Iterator<Item 
     own.filter_map(node).filter(|(node, _)| desired.names.parse_node(node).is_some())
 }
 
-fn discard(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
+fn remove_nodes(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let why = "the data of the cluster is lost and spec.onDataLoss is Recreate";
     let mut removed = Vec::new();
     for container in containers(desired, inputs.observed) {
@@ -104,7 +104,7 @@ fn discard(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     }
 }
 
-fn is_discarded(action: &Action, desired: &Desired) -> bool {
+fn removes_node(action: &Action, desired: &Desired) -> bool {
     match action {
         Action::RemoveContainer { container } => desired.names.parse_node(&container.name).is_some(),
         Action::RemoveVolume { .. } => true,

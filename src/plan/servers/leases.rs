@@ -18,7 +18,7 @@ use crate::{
 
 /// Time without renewal after which a holder without a container is considered to have exited. A running holder
 /// renews its Lease every two seconds.
-const SILENCE: SignedDuration = SignedDuration::from_secs(10);
+const HOLDER_SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reports whether a server holds one of the Leases.
 pub fn holds(observed: &Observed, server: &str) -> bool {
@@ -28,7 +28,7 @@ pub fn holds(observed: &Observed, server: &str) -> bool {
 /// Plans the release of Leases with exited holders, and returns the steps.
 pub fn release(plan: &mut Plan, inputs: &Inputs<'_>) -> Vec<usize> {
     let leases = inputs.observed.child.state().into_iter().flat_map(|state| &state.leases);
-    let lost = leases.filter(|(_, lease)| has_ended(inputs.observed, lease, inputs.now));
+    let lost = leases.filter(|(_, lease)| has_exited(inputs.observed, lease, inputs.now));
     lost.map(|(name, lease)| {
         let release = Action::ReleaseLease {
             name: name.clone(),
@@ -51,12 +51,12 @@ pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inpu
 /// Reports whether the process that holds a Lease has certainly exited: a running holder would lose its Lease, and
 /// K3s exits when it notices. Its container must have exited after the last renewal, so that no later process has
 /// renewed the Lease.
-fn has_ended(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
+fn has_exited(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
     let Some(renewed) = lease.renewed.filter(|_| !lease.holder.is_empty()) else { return false };
     // A holder is identified by its host name, which a container keeps when it is renamed.
     let mut containers = observed.own.values().filter(|d| d.hostname == lease.holder).peekable();
     if containers.peek().is_none() {
-        return now >= after(renewed, SILENCE);
+        return now >= after(renewed, HOLDER_SILENCE);
     }
     containers.all(|detail| match detail.container.state {
         State::Exited => detail.ended_at.is_some_and(|ended| renewed <= ended),
@@ -85,7 +85,7 @@ mod tests {
     fn ended(detail: Option<ContainerDetail>) -> bool {
         let own = detail.map(|d| ("id".to_owned(), d)).into_iter().collect();
         let lease = Lease { holder: "s".into(), renewed: Some(second(100)), version: "1".into() };
-        has_ended(&Observed { own, ..Observed::default() }, &lease, second(105))
+        has_exited(&Observed { own, ..Observed::default() }, &lease, second(105))
     }
 
     fn container(state: State) -> ContainerDetail {
@@ -121,12 +121,12 @@ mod tests {
     fn one_without_a_container_must_have_been_silent() {
         let lease =
             |renewed| Lease { holder: "s".into(), renewed: Some(second(renewed)), version: "1".into() };
-        let gone = |renewed| has_ended(&Observed::default(), &lease(renewed), second(100));
+        let gone = |renewed| has_exited(&Observed::default(), &lease(renewed), second(100));
         assert!(gone(90) && !gone(91));
         let free = Lease { holder: String::new(), ..lease(0) };
-        assert!(!has_ended(&Observed::default(), &free, second(100)), "nobody holds it");
+        assert!(!has_exited(&Observed::default(), &free, second(100)), "nobody holds it");
         let new = Lease { renewed: None, ..lease(0) };
-        assert!(!has_ended(&Observed::default(), &new, second(100)));
+        assert!(!has_exited(&Observed::default(), &new, second(100)));
     }
 
     #[test]

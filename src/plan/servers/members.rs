@@ -1,24 +1,17 @@
-//! State of the servers of a cluster: which exist, whether they store their data in etcd, which server a new one
-//! joins, and which of them serve requests.
+//! Servers of a cluster: which exist, whether they store their data in etcd, and which server a new one joins.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
-
-use jiff::{SignedDuration, Timestamp};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use crate::{
     api::{
-        LocalClusterStatus, RESET_QUORUM_ANNOTATION,
+        LocalClusterStatus,
         local_cluster::NodeRole,
         names::{self, ClusterNames},
     },
-    child::state::{Child, ChildState, Node},
+    child::state::Child,
     docker::engine::{ContainerDetail, State},
     k3s::{API_PORT, STATE_VOLUME},
-    plan::{addresses::Addresses, nodes::health, observed::Observed, owner::Owner},
-    time::after,
+    plan::{addresses::Addresses, observed::Observed, owner::Owner},
 };
 
 /// An existing server.
@@ -87,9 +80,6 @@ pub fn is_made_for_etcd(detail: &ContainerDetail) -> bool {
     detail.container.labels.get(names::DATASTORE).is_some_and(|v| v == names::ETCD)
 }
 
-/// Time that a server may take from its start until its API responds.
-const START: SignedDuration = SignedDuration::from_secs(30);
-
 /// Configuration of a server that joins no other.
 pub const NOT_JOINING: &str = "# Written by localcluster-operator. It counts only while there is no data.\n";
 
@@ -120,73 +110,13 @@ pub fn join_file(
     }
 }
 
-/// Reports whether a server serves the cluster: its Node is Ready and, with etcd, it is a voter and its API responds.
-pub fn works(observed: &Observed, detail: &ContainerDetail, etcd: bool) -> bool {
-    let serves = |node: &Node| votes(node) && answers(observed, node, detail);
-    health::works(observed, detail) && (!etcd || observed.node(&detail.container.name).is_some_and(serves))
-}
-
-/// Reports whether the API of a server itself responds, if that is known. Its kubelet can be Ready seconds before,
-/// through the API of another server.
-pub fn answers(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bool {
-    let told = |state: &ChildState| state.nodes.values().any(|n| n.api_renewed.is_some());
-    let since_its_start = |at: Timestamp| detail.started_at.is_none_or(|started| at >= started);
-    !observed.child.state().is_some_and(told) || node.api_renewed.is_some_and(since_its_start)
-}
-
-/// Maximum age of the last renewal by a kube-apiserver, which renews its Lease every ten seconds.
-const SILENCE: SignedDuration = SignedDuration::from_secs(30);
-
-/// Reports whether a running server has just written to etcd through its own member, the only one that its
-/// kube-apiserver uses. The write proves quorum.
-pub fn tells(node: &Node, detail: &ContainerDetail, now: Timestamp) -> bool {
-    let recent =
-        |at: Timestamp| now < after(at, SILENCE) && detail.started_at.is_some_and(|started| at >= started);
-    detail.container.state == State::Running && node.api_renewed.is_some_and(recent)
-}
-
-/// Reports whether the server of a Node is a voter of etcd that is not leaving.
-pub fn votes(node: &Node) -> bool {
-    node.voter == Some(true) && !node.leaving && !node.left
-}
-
-/// Returns the servers that receive API requests, by index: those that work and are not leaving. If none is known to
-/// work, all existing ones: one that is being removed may be the last one that responds.
-pub fn serving(
-    count: usize,
-    etcd: bool,
-    existing: &BTreeMap<usize, Server<'_>>,
-    observed: &Observed,
-    now: Timestamp,
-) -> Vec<usize> {
-    let serves = |index: &usize| {
-        let detail = existing.get(index).and_then(|s| s.detail);
-        let drained = |name: &str| observed.node(name).is_some_and(|n| n.draining_since.is_some());
-        detail.is_some_and(|d| works(observed, d, etcd) && !drained(&d.container.name))
-    };
-    let serving: Vec<usize> = (0..count).filter(serves).collect();
-    if !serving.is_empty() {
-        return serving;
-    }
-    let detail = |index: &usize| existing.get(index).and_then(|s| s.detail);
-    // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
-    // after the exit of the etcd leader, and a server that has just been started for longer.
-    let leaves =
-        |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
-    let steady = |d: &ContainerDetail| {
-        d.container.state == State::Running
-            && d.started_at.is_some_and(|at| now >= after(at, START))
-            && !leaves(d)
-    };
-    let all: BTreeSet<usize> = (0..count).chain(existing.keys().copied()).collect();
-    let likely: Vec<usize> = all.iter().copied().filter(|index| detail(index).is_some_and(steady)).collect();
-    if likely.is_empty() { all.into_iter().collect() } else { likely }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::engine::{Container, Volume};
+    use crate::{
+        child::state::{ChildState, Node},
+        docker::engine::{Container, Volume},
+    };
 
     /// Returns server 0 with a container that was never started.
     fn made(node: bool) -> Observed {
@@ -233,68 +163,5 @@ mod tests {
         assert_eq!(told(1, true, &[(0, false), (1, true)], 9), "server: https://172.31.0.10:6443");
         assert_eq!(told(0, true, &[(1, true), (2, true)], 2), "server: https://172.31.0.12:6443");
         assert_eq!(told(2, true, &[(0, true), (1, false)], 9), "server: https://172.31.0.10:6443");
-    }
-
-    #[test]
-    fn nobody_is_led_to_a_server_whose_own_api_is_not_up() {
-        let second = |s: i64| Timestamp::from_second(s).unwrap();
-        let observed = |apis: [Option<i64>; 2]| {
-            let mut nodes = BTreeMap::new();
-            let mut own = BTreeMap::new();
-            for (index, api) in apis.into_iter().enumerate() {
-                let name = format!("k3d-dev-server-{index}");
-                let container =
-                    Container { name: name.clone(), state: State::Running, ..Container::default() };
-                let detail = ContainerDetail {
-                    container,
-                    started_at: Some(second(100)),
-                    restarts: true,
-                    ..ContainerDetail::default()
-                };
-                own.insert(name.clone(), detail);
-                let node = Node {
-                    ready: true,
-                    renewed: Some(second(110)),
-                    voter: Some(true),
-                    api_renewed: api.map(second),
-                    ..Node::default()
-                };
-                nodes.insert(name, node);
-            }
-            let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
-            Observed { own, child, ..Observed::default() }
-        };
-        let led = |apis| {
-            let observed = observed(apis);
-            let existing = (0..2)
-                .map(|i| {
-                    let detail = observed.own.get(&format!("k3d-dev-server-{i}"));
-                    (i, Server { detail, data: true })
-                })
-                .collect();
-            serving(2, true, &existing, &observed, second(120))
-        };
-        assert_eq!(led([Some(105), Some(105)]), [0, 1]);
-        assert_eq!(
-            led([Some(95), Some(105)]),
-            [1],
-            "what it said before it was started again counts for nothing"
-        );
-        assert_eq!(led([None, Some(105)]), [1]);
-        assert_eq!(led([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
-
-        let led = |change: &dyn Fn(&mut ContainerDetail)| {
-            let mut silent = observed([Some(105), Some(105)]);
-            silent.child = Child::Unreachable(String::new());
-            change(silent.own.get_mut("k3d-dev-server-1").unwrap());
-            let detail = |i: usize| silent.own.get(&format!("k3d-dev-server-{i}"));
-            let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
-            serving(2, true, &existing, &silent, second(150))
-        };
-        assert_eq!(led(&|_| ()), [0, 1]);
-        assert_eq!(led(&|d| d.restarts = false), [0], "one that leaves");
-        assert_eq!(led(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
-        assert_eq!(led(&|d| d.started_at = Some(second(120))), [0, 1]);
-        assert_eq!(led(&|d| d.container.state = State::Exited), [0]);
     }
 }

@@ -6,7 +6,7 @@
 //! exits (docs.k3s.io/cli/etcd-snapshot). The remains of the other servers are then removed, and they rejoin as new
 //! members.
 
-use super::{Lost, NOT_JOINING, Servers};
+use super::{NOT_JOINING, QuorumLoss, Servers};
 use crate::{
     api::{RESET_QUORUM_ANNOTATION as ANNOTATION, condition::ConditionType, reason::Reason},
     docker::{
@@ -15,34 +15,28 @@ use crate::{
     },
     k3s::{self, JOIN_FILE, args::CLUSTER_RESET},
     plan::{
-        containers::{GRACE, Site, outdated},
-        desired::{Desired, NodeSpec},
+        containers::{GRACE, outdated},
+        desired::NodeSpec,
         inputs::{Inputs, Request},
-        nodes::{lifecycle, volumes::volumes},
+        nodes::{cluster::Cluster, lifecycle, volumes::volumes},
         steps::{Action, Plan, Target},
     },
 };
 
 /// Adds a problem if the data of most servers is lost, and plans the requested reset. Reports whether there is one:
 /// nothing else is planned for the nodes then.
-pub fn plan(
-    plan: &mut Plan,
-    desired: &Desired,
-    inputs: &Inputs<'_>,
-    site: &Site<'_>,
-    servers: &Servers<'_>,
-) -> bool {
-    let Some(lost) = servers.lost() else { return false };
-    let asked = inputs.reset.due();
-    let survivor = asked.and_then(|name| {
-        let wanted = desired.servers.iter().find(|s| s.container.name == name);
-        wanted.filter(|s| lost.left.contains(&s.container.name.as_str()))
+pub fn plan(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>) -> bool {
+    let Some(loss) = servers.quorum_loss() else { return false };
+    let request = cluster.inputs.reset;
+    let survivor = request.due().and_then(|name| {
+        let desired = cluster.desired.servers.iter().find(|s| s.container.name == name);
+        desired.filter(|s| loss.left.contains(&s.container.name.as_str()))
     });
     let Some(survivor) = survivor else {
-        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, lost_quorum(&lost, inputs.reset));
+        plan.stalls(ConditionType::ControlPlaneReady, Reason::QuorumLost, quorum_lost(&loss, request));
         return false;
     };
-    reset(plan, survivor, inputs, site, servers);
+    reset(plan, cluster, servers, survivor);
     plan.waits(
         ConditionType::AgentsReady,
         Reason::Pending,
@@ -51,8 +45,8 @@ pub fn plan(
     true
 }
 
-fn lost_quorum(lost: &Lost<'_>, request: Request<'_>) -> String {
-    let left = lost.left.join(", ");
+fn quorum_lost(loss: &QuorumLoss<'_>, request: Request<'_>) -> String {
+    let left = loss.left.join(", ");
     let way_out = match request.asked {
         Some(asked) if request.done == Some(asked) => {
             format!(
@@ -61,24 +55,25 @@ fn lost_quorum(lost: &Lost<'_>, request: Request<'_>) -> String {
         }
         Some(asked) => format!("change the annotation {ANNOTATION} from {asked} to one of {left}"),
         None => {
-            let or = if lost.left.len() > 1 { " or another remaining server" } else { "" };
+            let or = if loss.left.len() > 1 { " or another remaining server" } else { "" };
             format!(
                 "accept the loss of what only they stored with the annotation {ANNOTATION}={}{or}",
-                lost.left[0]
+                loss.left[0]
             )
         }
     };
     format!(
         "the data of {} of {} servers is lost ({}): the remaining servers ({left}) have no etcd quorum; restore the \
          lost volumes, or {way_out}",
-        lost.gone.len(),
-        lost.gone.len() + lost.left.len(),
-        lost.gone.join(", "),
+        loss.gone.len(),
+        loss.gone.len() + loss.left.len(),
+        loss.gone.join(", "),
     )
 }
 
 /// Plans the next steps of the reset.
-fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>, servers: &Servers<'_>) {
+fn reset(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, survivor: &NodeSpec) {
+    let Cluster { inputs, site, .. } = *cluster;
     let name = &survivor.container.name;
     let spec = resetting(&survivor.container);
     let waits = |plan: &mut Plan, message: String| {
@@ -90,7 +85,8 @@ fn reset(plan: &mut Plan, survivor: &NodeSpec, inputs: &Inputs<'_>, site: &Site<
             waits(plan, format!("etcd was reset to the single member {name}: removing the other servers, which rejoin as new members"));
             let others: Vec<String> = servers.names().filter(|other| other != name).collect();
             for other in &others {
-                lifecycle::discard(plan, other, &[], "etcd was reset without it", inputs, site);
+                let why = "etcd was reset without it";
+                lifecycle::remove_container_and_volumes(plan, cluster, other, &[], why);
             }
             if others.is_empty() {
                 plan.reset = Some(name.clone());

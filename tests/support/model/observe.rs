@@ -18,7 +18,7 @@ use localcluster_operator::{
         containers::outdated,
         desired::Look,
         host_path,
-        nodes::health::unready,
+        nodes::health::NodeHealth,
         observed::{Balance, ImageState, Kept, Observed, ObservedKubeconfig, ObservedManifests, Preload},
         owner::Owner,
         registries::DIRECTORIES,
@@ -90,8 +90,8 @@ impl World {
             let parsed = registries::parse_rendered(&String::from_utf8_lossy(&file)).unwrap_or_default();
             credentials.insert(id.clone(), parsed.auth());
             let Child::Reachable(state) = &child else { continue };
-            let works = state.nodes.get(&c.name).is_some_and(|n| unready(n, detail, None).is_none());
-            if c.state == State::Running && works {
+            let health = NodeHealth { detail, node: state.nodes.get(&c.name), hung_since: None };
+            if health.is_ready() {
                 let tree = DIRECTORIES.iter().flat_map(|d| self.tree(id, d)).collect();
                 trees.insert(id.clone(), tree);
                 if c.command.first().is_some_and(|a| a == "server") {

@@ -1,0 +1,240 @@
+//! Health of servers: which serve the cluster, and which count for the quorum of etcd.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::members::Server;
+use crate::{
+    api::RESET_QUORUM_ANNOTATION,
+    child::state::{ChildState, Node},
+    docker::engine::{ContainerDetail, State},
+    plan::{
+        nodes::health::{NodeHealth, REPORT_LIMIT},
+        observed::Observed,
+    },
+    time::after,
+};
+
+/// Maximum age of the last renewal by a kube-apiserver, which renews its Lease every ten seconds.
+const HEARTBEAT_LIMIT: SignedDuration = SignedDuration::from_secs(30);
+
+/// Time that a server may take from its start until its API responds.
+const API_START: SignedDuration = SignedDuration::from_secs(30);
+
+/// Observations that determine the health of all servers of a cluster.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The observed state.
+    pub observed: &'a Observed,
+    /// Network of the cluster; `None` if connections to it are not considered.
+    pub network: Option<&'a str>,
+    /// True if the servers store their data in etcd.
+    pub etcd: bool,
+    /// Current time.
+    pub now: Timestamp,
+}
+
+/// Health of a server, by its container, its Node and its membership in etcd.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerHealth<'a> {
+    /// Container of the server.
+    pub detail: Option<&'a ContainerDetail>,
+    /// Node of the cluster with its name.
+    pub node: Option<&'a Node>,
+    /// True if it has data: a volume that a K3s server was started with.
+    pub has_data: bool,
+    /// True if its container is connected to the network of the cluster.
+    pub is_connected: bool,
+    /// True if it is a voter of etcd that is not leaving.
+    pub is_voter: bool,
+    /// True if its own API responds, or if it is unknown for all servers. Its kubelet can be Ready seconds before,
+    /// through the API of another server.
+    pub api_responds: bool,
+    /// True if it serves the cluster: its Node is Ready and, with etcd, it is a voter and its API responds.
+    pub serves: bool,
+    /// True if it counts for the quorum: it serves, or it is a voter and has just written to etcd, whatever the state
+    /// of its kubelet.
+    pub counts_for_quorum: bool,
+    /// True if it is joining etcd and may already be a voter: K3s makes it a voter before its Node exists, and only the
+    /// Node shows that and lets it leave. Restarts after an exit do not extend its time.
+    pub may_vote_unreported: bool,
+    /// True if it has no Node, although its container has existed for long enough to register one.
+    pub lacks_node: bool,
+    /// True if its container has existed for long enough to report.
+    is_established: bool,
+    /// True if its kubelet has reported since its container started.
+    has_reported: bool,
+}
+
+impl<'a> ServerHealth<'a> {
+    /// Returns the health of a server by its name.
+    pub fn of(evidence: Evidence<'a>, name: &str, server: Server<'a>) -> Self {
+        let Evidence { observed, network, etcd, now } = evidence;
+        let node = observed.node(name);
+        let known = Self { detail: server.detail, node, has_data: server.data, ..Self::default() };
+        let Some(detail) = server.detail else { return known };
+        let health = NodeHealth::of(detail, observed);
+        let is_connected = network.is_none_or(|n| detail.container.networks.contains_key(n));
+        let is_voter = node.is_some_and(is_voter);
+        let api_responds = node.is_some_and(|n| api_responds(observed, n, detail));
+        // A Node stays Ready for a while after its container lost its network.
+        let serves = is_connected && health.is_ready() && (!etcd || is_voter && api_responds);
+        let writes = is_voter && node.is_some_and(|n| has_written(n, detail, now));
+        let is_past = |at: Timestamp| now >= after(at, REPORT_LIMIT);
+        let is_established = detail.created_at.is_some_and(is_past);
+        let had_time = |at| is_past(at) || !health.is_running();
+        Self {
+            is_connected,
+            is_voter,
+            api_responds,
+            serves,
+            counts_for_quorum: serves || (is_connected && etcd && writes),
+            may_vote_unreported: etcd
+                && node.is_none_or(|n| n.voter.is_none())
+                && detail.started_at.is_some()
+                && detail.created_at.is_some_and(|at| !is_past(at)),
+            lacks_node: node.is_none() && is_established && detail.started_at.is_some_and(had_time),
+            is_established,
+            has_reported: health.has_reported(),
+            ..known
+        }
+    }
+
+    /// Reports whether its container is running.
+    pub fn is_running(&self) -> bool {
+        self.detail.is_some_and(|d| d.container.state == State::Running)
+    }
+
+    /// Reports whether changes of other servers need not wait for it: it serves, or it counts for the quorum and has
+    /// not been Ready for long. A server that has just started will be Ready soon, and one with a kubelet that has not
+    /// reported since will be restarted, unless it was `repaired` already.
+    pub fn is_dependable(&self, repaired: bool) -> bool {
+        self.serves || (self.counts_for_quorum && self.is_established && (repaired || self.has_reported))
+    }
+}
+
+/// Reports whether the server of a Node is a voter of etcd that is not leaving.
+fn is_voter(node: &Node) -> bool {
+    node.voter == Some(true) && !node.leaving && !node.left
+}
+
+/// Reports whether the API of a server itself has responded since its start, or whether that is unknown for all
+/// servers.
+fn api_responds(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bool {
+    let reported = |state: &ChildState| state.nodes.values().any(|n| n.api_renewed.is_some());
+    let since_its_start = |at: Timestamp| detail.started_at.is_none_or(|started| at >= started);
+    !observed.child.state().is_some_and(reported) || node.api_renewed.is_some_and(since_its_start)
+}
+
+/// Reports whether a running server has just written to etcd through its own member, the only one that its
+/// kube-apiserver uses. The write proves quorum.
+fn has_written(node: &Node, detail: &ContainerDetail, now: Timestamp) -> bool {
+    let recent = |at: Timestamp| {
+        now < after(at, HEARTBEAT_LIMIT) && detail.started_at.is_some_and(|started| at >= started)
+    };
+    detail.container.state == State::Running && node.api_renewed.is_some_and(recent)
+}
+
+/// Returns the servers that receive API requests, by index: those that serve and are not drained. If none is known to
+/// serve, all existing ones: one that is being removed may be the last one that responds.
+pub fn serving(
+    count: usize,
+    etcd: bool,
+    existing: &BTreeMap<usize, Server<'_>>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<usize> {
+    let evidence = Evidence { observed, network: None, etcd, now };
+    let detail = |index: &usize| existing.get(index).and_then(|s| s.detail);
+    let serves = |index: &usize| {
+        let (Some(server), Some(detail)) = (existing.get(index), detail(index)) else { return false };
+        let health = ServerHealth::of(evidence, &detail.container.name, *server);
+        health.serves && health.node.is_none_or(|n| n.draining_since.is_none())
+    };
+    let serving: Vec<usize> = (0..count).filter(serves).collect();
+    if !serving.is_empty() {
+        return serving;
+    }
+    // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
+    // after the exit of the etcd leader, and a server that has just been started for longer.
+    let leaves =
+        |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
+    let steady = |d: &ContainerDetail| {
+        d.container.state == State::Running
+            && d.started_at.is_some_and(|at| now >= after(at, API_START))
+            && !leaves(d)
+    };
+    let all: BTreeSet<usize> = (0..count).chain(existing.keys().copied()).collect();
+    let likely: Vec<usize> = all.iter().copied().filter(|index| detail(index).is_some_and(steady)).collect();
+    if likely.is_empty() { all.into_iter().collect() } else { likely }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{child::state::Child, docker::engine::Container};
+
+    #[test]
+    fn nobody_is_led_to_a_server_whose_own_api_is_not_up() {
+        let second = |s: i64| Timestamp::from_second(s).unwrap();
+        let observed = |apis: [Option<i64>; 2]| {
+            let mut nodes = BTreeMap::new();
+            let mut own = BTreeMap::new();
+            for (index, api) in apis.into_iter().enumerate() {
+                let name = format!("k3d-dev-server-{index}");
+                let container =
+                    Container { name: name.clone(), state: State::Running, ..Container::default() };
+                let detail = ContainerDetail {
+                    container,
+                    started_at: Some(second(100)),
+                    restarts: true,
+                    ..ContainerDetail::default()
+                };
+                own.insert(name.clone(), detail);
+                let node = Node {
+                    ready: true,
+                    renewed: Some(second(110)),
+                    voter: Some(true),
+                    api_renewed: api.map(second),
+                    ..Node::default()
+                };
+                nodes.insert(name, node);
+            }
+            let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
+            Observed { own, child, ..Observed::default() }
+        };
+        let led = |apis| {
+            let observed = observed(apis);
+            let existing = (0..2)
+                .map(|i| {
+                    let detail = observed.own.get(&format!("k3d-dev-server-{i}"));
+                    (i, Server { detail, data: true })
+                })
+                .collect();
+            serving(2, true, &existing, &observed, second(120))
+        };
+        assert_eq!(led([Some(105), Some(105)]), [0, 1]);
+        assert_eq!(
+            led([Some(95), Some(105)]),
+            [1],
+            "what it said before it was started again counts for nothing"
+        );
+        assert_eq!(led([None, Some(105)]), [1]);
+        assert_eq!(led([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
+
+        let led = |change: &dyn Fn(&mut ContainerDetail)| {
+            let mut silent = observed([Some(105), Some(105)]);
+            silent.child = Child::Unreachable(String::new());
+            change(silent.own.get_mut("k3d-dev-server-1").unwrap());
+            let detail = |i: usize| silent.own.get(&format!("k3d-dev-server-{i}"));
+            let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
+            serving(2, true, &existing, &silent, second(150))
+        };
+        assert_eq!(led(&|_| ()), [0, 1]);
+        assert_eq!(led(&|d| d.restarts = false), [0], "one that leaves");
+        assert_eq!(led(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
+        assert_eq!(led(&|d| d.started_at = Some(second(120))), [0, 1]);
+        assert_eq!(led(&|d| d.container.state = State::Exited), [0]);
+    }
+}
