@@ -67,7 +67,7 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
         State::Removing,
         State::Dead,
     ];
-    for detail in observed.own.values_mut() {
+    for detail in observed.reached.host.own.values_mut() {
         if coin(chance) {
             detail.container.state = STATES[chance.below(STATES.len())];
             let (created, started) = (moment(chance, now), moment(chance, now));
@@ -83,16 +83,16 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
     }
     let keep: Vec<bool> = observed.volumes.iter().map(|_| chance.below(5) > 0).collect();
     let mut keep = keep.into_iter();
-    observed.volumes.retain(|_| keep.next().unwrap());
+    observed.reached.host.volumes.retain(|_| keep.next().unwrap());
     if chance.below(6) == 0 {
-        observed.networks.clear();
+        observed.reached.host.networks.clear();
     }
     let names: Vec<String> = observed.own.values().map(|d| d.container.name.clone()).collect();
-    observed.child = match chance.below(4) {
+    observed.reached.child = match chance.below(4) {
         0 => Child::Unknown,
         1 => Child::Unreachable("\u{1}é\n".repeat(chance.below(800))),
         _ => {
-            let mut state = match std::mem::take(&mut observed.child) {
+            let mut state = match std::mem::take(&mut observed.reached.child) {
                 Child::Reachable(state) => state,
                 Child::Unknown | Child::Unreachable(_) => ChildState::default(),
             };
@@ -134,7 +134,7 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
     }
     for name in names {
         if chance.below(6) == 0 {
-            observed.hung.insert(name, moment(chance, now));
+            observed.reached.hung.insert(name, moment(chance, now));
         }
     }
 }

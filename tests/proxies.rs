@@ -41,7 +41,7 @@ fn lab(servers: &[(&str, &str)], agents: &[(&str, &str)]) -> Lab {
 }
 
 fn nodes(lab: &mut Lab) -> BTreeMap<String, ContainerDetail> {
-    let own = lab.look(0).observed.own.into_values();
+    let own = lab.look(0).observed.reached.host.own.into_values();
     own.filter(|d| d.container.name != "k3d-dev-serverlb").map(|d| (d.container.name.clone(), d)).collect()
 }
 

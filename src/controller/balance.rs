@@ -13,7 +13,7 @@ use crate::{
     plan::{
         balance::{beyond, to_be_asked},
         desired::Allocation,
-        observed::{Balance, Observed},
+        observed::{Balance, Reached},
         validate::Valid,
     },
 };
@@ -23,7 +23,7 @@ pub async fn observe(
     ctx: &Context,
     valid: &Valid,
     allocation: &Allocation,
-    observed: &mut Observed,
+    observed: &mut Reached,
 ) -> Result<()> {
     if valid.ports.is_empty() || valid.stopped {
         return Ok(());

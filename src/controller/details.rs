@@ -9,30 +9,35 @@ use crate::{
     api::RESET_QUORUM_ANNOTATION,
     docker::{engine::State, error::Error as DockerError},
     k3s,
-    plan::{desired::Desired, observed::Observed},
+    plan::{
+        desired::Desired,
+        observed::{Observed, Reached},
+    },
     time::after,
 };
 
 /// Observes the desired images and files.
 pub async fn details(
     ctx: &Context,
-    observed: &mut Observed,
+    reached: Reached,
     desired: &Desired,
     token: &[u8],
-) -> Result<(), DockerError> {
+) -> Result<Observed, DockerError> {
+    let mut observed = Observed::from(reached);
     let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
     let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
-    last_words(ctx, observed, token).await?;
+    last_words(ctx, &mut observed, token).await?;
     let states = images
         .into_iter()
         .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
-    observe::credentials(&ctx.files, observed, desired).await?;
-    observe::hosts(&ctx.files, observed, desired).await?;
+    observe::credentials(&ctx.files, &mut observed, desired).await?;
+    observe::hosts(&ctx.files, &mut observed, desired).await?;
     if let Some(look) = &desired.mounts.look {
-        observe::host_paths(&*ctx.engine, observed, look).await?;
+        observe::host_paths(&*ctx.engine, &mut observed, look).await?;
     }
-    observe::files(&ctx.files, observed, &specs).await
+    observe::files(&ctx.files, &mut observed, &specs).await?;
+    Ok(observed)
 }
 
 /// Reads the last log lines of nodes that exited. K3s does not log its token; lines with it are dropped as a
@@ -40,12 +45,13 @@ pub async fn details(
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
     let working: BTreeSet<String> = observe::all_working(observed);
-    for detail in observed.own.values_mut() {
+    let alive = observed.child.state().is_some();
+    for detail in observed.reached.host.own.values_mut() {
         let id = &detail.container.id;
         // It is running for a moment between two exits.
         let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
         let starts = !working.contains(id) && detail.container.state == State::Running && !young;
-        if starts && observed.child.state().is_some() {
+        if starts && alive {
             let lines = ctx.engine.logs(id, 100).await?;
             if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
                 observed.rejected.insert(id.clone());

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{condition::ConditionType, names::ClusterNames, reason::Reason},
     plan::{
-        observed::Observed,
+        observed::Host,
         steps::{Plan, Problem},
     },
 };
@@ -67,7 +67,7 @@ pub async fn tear_down<K: Managed>(
     pass: &Pass<'_, K>,
     previous: &mut K::Status,
     names: Option<&ClusterNames>,
-    teardown: impl Fn(&mut Plan, &Observed),
+    teardown: impl Fn(&mut Plan, &Host),
 ) -> Result<Option<Next>, Error> {
     let Some((problems, due)) = remove(pass, names, teardown).await else { return Ok(None) };
     if !problems.is_empty() {
@@ -81,7 +81,7 @@ pub async fn tear_down<K: Managed>(
 async fn remove<K: Managed>(
     pass: &Pass<'_, K>,
     names: Option<&ClusterNames>,
-    teardown: impl Fn(&mut Plan, &Observed),
+    teardown: impl Fn(&mut Plan, &Host),
 ) -> Option<(Vec<Problem>, Option<Duration>)> {
     let (ctx, owner) = (pass.ctx, &pass.owner);
     let object = pass.object.object_ref(&());

@@ -8,7 +8,7 @@ use super::{context::Context, times};
 use crate::{
     child::state::Child,
     docker::engine::State,
-    plan::{observed::Observed, owner::Owner, validate::Valid},
+    plan::{observed::Reached, owner::Owner, validate::Valid},
     time::after,
 };
 
@@ -18,7 +18,7 @@ const ASK: [&str; 6] = ["k3s", "kubectl", "get", "--raw", "/readyz", "--request-
 const NOT_ASKED: [i64; 2] = [126, 127];
 
 /// Records since when the API does not respond, and finds the hanging servers after the permitted time.
-pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut Observed) {
+pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut Reached) {
     let Child::Unreachable(_) = observed.child else { return ctx.memory.answered(&owner.uid) };
     let now = (ctx.now)();
     let since = ctx.memory.silent_since(&owner.uid, now);

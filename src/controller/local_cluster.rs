@@ -33,7 +33,7 @@ use crate::{
         desired::{Allocation, Desired},
         kubeconfig,
         local_cluster::teardown,
-        observed::Observed,
+        observed::{Host, Observed, Reached},
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
@@ -86,11 +86,11 @@ impl Managed for LocalCluster {
         previous: &mut LocalClusterStatus,
     ) -> Result<Option<Next>, Error> {
         let namespace = pass.object.namespace().unwrap_or_default();
-        let told = called::cluster(&pass.owner, &Observed::default(), previous);
+        let told = called::cluster(&pass.owner, &Host::default(), previous);
         let spec = &pass.object.spec;
         let chosen = || names::cluster(&namespace, &pass.object.name_any(), spec.cluster_name.as_deref());
         let names = ClusterNames::new(told.unwrap_or_else(chosen));
-        let all = |plan: &mut Plan, observed: &Observed| teardown(plan, &pass.owner, observed, |_| false);
+        let all = |plan: &mut Plan, observed: &Host| teardown(plan, &pass.owner, observed, |_| false);
         let left = tear_down(pass, previous, Some(&names), all).await?;
         if left.is_none() {
             pass.ctx.turns.done(&pass.owner.uid);
@@ -104,25 +104,24 @@ impl Pass<'_, LocalCluster> {
     async fn look_and_act(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
         let before = previous.clone();
         let chosen = self.validate(None)?;
-        let mut observed = self.survey().await?;
-        let valid = match called::cluster(&self.owner, &observed, previous) {
+        let host = self.survey().await?;
+        let valid = match called::cluster(&self.owner, &host, previous) {
             Some(name) if name != chosen.names.cluster => self.validate(Some(&name))?,
             _ => chosen,
         };
         if valid.stopped {
-            return Ok(stopped::pass(self, previous, &valid, &observed).await?);
+            return Ok(stopped::pass(self, previous, &valid, &host).await?);
         }
-        self.docker(observe::kept(&*self.ctx.engine, &mut observed, &valid.names).await)?;
-        let Some(refs) = self.resolve(&valid, &observed).await? else { return Ok(Outcome::Again) };
+        let Some(refs) = self.resolve(&valid, &host).await? else { return Ok(Outcome::Again) };
         let subject = self.subject(&valid, &refs, &before);
         let refused = self.ctx.memory.refused(&self.owner.uid);
-        let allocated = subject.allocate(&observed, &refused);
+        let allocated = subject.allocate(&host, &refused);
         let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
-        let held = ports::observe(self.ctx, &subject, &allocated.allocation, &observed).await;
-        subject.leave_out(&mut allocated, &observed, &held);
-        let child = self.contact(&valid, &allocated.allocation, &mut observed).await?;
-        let wanted = subject.desire(&allocated, &observed);
-        self.details(&refs, child.as_deref(), &wanted.desired, &mut observed).await?;
+        let held = ports::observe(self.ctx, &subject, &allocated.allocation, &host).await;
+        subject.leave_out(&mut allocated, &host, &held);
+        let (reached, child) = self.reach(&valid, &allocated.allocation, host).await?;
+        let wanted = subject.desire(&allocated, &reached);
+        let observed = self.details(&refs, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
         let view = ClusterView {
@@ -149,24 +148,24 @@ impl Pass<'_, LocalCluster> {
     }
 
     /// Observes everything on the engine, and the managed containers of the object in full.
-    async fn survey(&self) -> Result<Observed, Stop> {
-        let observed = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
+    async fn survey(&self) -> Result<Host, Stop> {
+        let host = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
         self.ctx.health.set_docker(true);
-        Ok(observed)
+        Ok(host)
     }
 
     /// Reads what the spec references, and creates what is missing of it and is the operator's to create: the token and
     /// the cluster's own Registry. Returns `None` if it did, since the references are then read again. With incomplete
     /// references, existing nodes are kept, and no cluster is created.
-    async fn resolve(&self, valid: &Valid, observed: &Observed) -> Result<Option<Refs>, Stop> {
+    async fn resolve(&self, valid: &Valid, host: &Host) -> Result<Option<Refs>, Stop> {
         let Resolved { refs, mut plan } =
-            resolve::refs(self.ctx, self.object, &self.owner, valid, observed).await?;
+            resolve::refs(self.ctx, self.object, &self.owner, valid, host).await?;
         if self.prepare(&mut plan, valid).await {
             return Ok(None);
         }
         let problems = plan.problems;
         match refs {
-            Some(refs) if refs.inputs.is_some() || !observed.own.is_empty() => {
+            Some(refs) if refs.inputs.is_some() || !host.own.is_empty() => {
                 Ok(Some(Refs { problems, ..refs }))
             }
             _ => Err(Stop::Blocked(problems, ConditionType::NetworkReady)),
@@ -211,23 +210,25 @@ impl Pass<'_, LocalCluster> {
     }
 
     /// Observes the created cluster: its API, its kubeconfig, and what its nodes report from inside.
-    async fn contact(
+    async fn reach(
         &self,
         valid: &Valid,
         allocation: &Allocation,
-        observed: &mut Observed,
-    ) -> Result<Option<Arc<dyn ChildApi>>, Stop> {
+        host: Host,
+    ) -> Result<(Reached, Option<Arc<dyn ChildApi>>), Stop> {
+        let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
+        let mut reached = Reached { kept, ..host.into() };
         let Seen { credentials, child } =
-            reach::child(self.ctx, &self.owner, observed, valid, allocation).await;
+            reach::child(self.ctx, &self.owner, &mut reached, valid, allocation).await;
         if credentials.is_some() {
             let (client, namespace) = (&self.ctx.client, self.owner.namespace());
             let name = kubeconfig::name(self.owner.name());
-            observed.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
+            reached.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
         }
-        observed.kubeconfig.credentials = credentials;
-        hang::observe(self.ctx, &self.owner, valid, observed).await;
-        self.docker(balance::observe(self.ctx, valid, allocation, observed).await)?;
-        Ok(child)
+        reached.kubeconfig.credentials = credentials;
+        hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
+        self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
+        Ok((reached, child))
     }
 
     /// Observes what depends on the desired state.
@@ -236,13 +237,14 @@ impl Pass<'_, LocalCluster> {
         refs: &Refs,
         child: Option<&dyn ChildApi>,
         desired: &Desired,
-        observed: &mut Observed,
-    ) -> Result<(), Stop> {
+        reached: Reached,
+    ) -> Result<Observed, Stop> {
         let ctx = self.ctx;
-        self.docker(details(ctx, observed, desired, &refs.token).await)?;
-        self.docker(observe::trees(&ctx.files, observed, desired).await)?;
-        self.docker(manifests::observe(&ctx.files, child, observed, desired, refs).await)?;
-        self.docker(ctx.preloads.observe(&ctx.pulls, observed, desired).await)
+        let mut observed = self.docker(details(ctx, reached, desired, &refs.token).await)?;
+        self.docker(observe::trees(&ctx.files, &mut observed, desired).await)?;
+        self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
+        self.docker(ctx.preloads.observe(&ctx.pulls, &mut observed, desired).await)?;
+        Ok(observed)
     }
 
     /// Returns the end of a pass without an allocation.

@@ -19,7 +19,7 @@ use crate::{
         desired::{Desired, Look},
         host_path,
         nodes::health::NodeHealth,
-        observed::{Kept, Observed},
+        observed::{Host, Kept, Observed, Reached},
         owner::Owner,
         registries::DIRECTORIES,
         registry::{config::Secrets, log},
@@ -28,7 +28,7 @@ use crate::{
 
 /// Lists the engine's objects and inspects the owner's containers. Images, files and the created cluster follow once
 /// the required ones are known.
-pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
+pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Host> {
     let (info, mut containers, networks, volumes) =
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
     // A listing lacks the network aliases, which matter for the owner's containers and for registries, including those
@@ -56,12 +56,12 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Observed> {
             }
         }
     }
-    Ok(Observed { engine: info, containers, own, networks, volumes, ..Observed::default() })
+    Ok(Host { engine: info, containers, own, networks, volumes })
 }
 
 /// Reads the volumes of nodes that were created and never started.
-pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterNames) -> Result<()> {
-    let new = observed.own.values().filter(|d| {
+pub async fn kept(engine: &dyn Engine, host: &Host, names: &ClusterNames) -> Result<BTreeMap<String, Kept>> {
+    let new = host.own.values().filter(|d| {
         let node = names.parse_node(&d.container.name).is_some();
         node && d.container.state == State::Created && d.started_at.is_none()
     });
@@ -72,8 +72,7 @@ pub async fn kept(engine: &dyn Engine, observed: &mut Observed, names: &ClusterN
         Ok::<_, Error>((id.to_owned(), Kept { data: data.iter().any(Option::is_some), password }))
     });
     let looks: Vec<_> = try_join_all(looks).await?;
-    observed.kept = looks.into_iter().collect();
-    Ok(())
+    Ok(looks.into_iter().collect())
 }
 
 /// Reads the hashes of those container files that are compared with the desired ones.
@@ -132,7 +131,7 @@ pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) ->
 }
 
 /// Returns the IDs of the containers of all ready nodes.
-pub fn all_working(observed: &Observed) -> BTreeSet<String> {
+pub fn all_working(observed: &Reached) -> BTreeSet<String> {
     observed
         .own
         .values()
@@ -189,7 +188,7 @@ pub async fn registry_logs(
     collector: &str,
 ) -> Result<()> {
     let mut logs = BTreeMap::new();
-    for detail in observed.own.values_mut() {
+    for detail in observed.reached.host.own.values_mut() {
         let name = &detail.container.name;
         let id = detail.container.id.clone();
         let ended = matches!(detail.container.state, State::Exited | State::Restarting);

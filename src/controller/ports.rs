@@ -10,7 +10,7 @@ use crate::{
     plan::{
         cluster::image_of,
         desired::{Allocation, Binding},
-        observed::Observed,
+        observed::Host,
         owner::Owner,
         ports,
         subject::Subject,
@@ -23,7 +23,7 @@ pub async fn observe(
     ctx: &Context,
     subject: &Subject<'_>,
     allocation: &Allocation,
-    observed: &Observed,
+    observed: &Host,
 ) -> BTreeSet<Binding> {
     let Subject { valid, owner, previous, .. } = *subject;
     let name = helper(valid);
@@ -55,7 +55,7 @@ fn helper(valid: &Valid) -> String {
     format!("{}-ports", valid.names.load_balancer())
 }
 
-fn image(ctx: &Context, valid: &Valid, observed: &Observed) -> String {
+fn image(ctx: &Context, valid: &Valid, observed: &Host) -> String {
     image_of(observed, &valid.names.load_balancer())
         .unwrap_or_else(|| ctx.settings.load_balancer_image.clone())
 }

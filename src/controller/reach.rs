@@ -20,7 +20,7 @@ use crate::{
         error::Error as DockerError,
     },
     k3s::{self, kubeconfig},
-    plan::{desired::Allocation, observed::Observed, owner::Owner, servers, validate::Valid},
+    plan::{desired::Allocation, observed::Reached, owner::Owner, servers, validate::Valid},
 };
 
 /// Observation of a created cluster.
@@ -35,7 +35,7 @@ pub struct Seen {
 pub async fn child(
     ctx: &Arc<Context>,
     owner: &Owner,
-    observed: &mut Observed,
+    observed: &mut Reached,
     valid: &Valid,
     allocation: &Allocation,
 ) -> Seen {
@@ -102,7 +102,7 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
 /// Returns the addresses at which the operator may reach the API, best first: a Pod on a Node that is a container of
 /// the same engine can use only that Node's network, because Docker isolates networks; the Docker host can use all of
 /// them.
-fn candidates(ctx: &Context, observed: &Observed, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
+fn candidates(ctx: &Context, observed: &Reached, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
     let own = observed
         .networks

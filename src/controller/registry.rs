@@ -25,7 +25,7 @@ use crate::{
     plan::{
         called,
         failures::Consequence,
-        observed::Observed,
+        observed::{Host, Observed},
         registry::{
             Desired, Inputs, collection,
             decide::{Decision, Wanted},
@@ -70,7 +70,8 @@ impl Managed for Registry {
         let namespace = object.namespace().unwrap_or_default();
         let valid = validate::registry(&namespace, &object.name_any(), &object.spec);
         let mut valid = valid.map_err(Stop::Invalid)?;
-        let mut observed = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
+        let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
+        let mut observed = Observed::from(host);
         ctx.health.set_docker(true);
         let living = ctx.living_registries();
         let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
@@ -118,7 +119,7 @@ impl Managed for Registry {
         let cluster = previous.cluster.clone();
         let (owner, spec, cluster) = (&pass.owner, &object.spec, cluster.as_deref());
         let deleted = Deleted { owner, spec, cluster, living: &living };
-        tear_down(pass, previous, None, |plan: &mut Plan, observed: &Observed| {
+        tear_down(pass, previous, None, |plan: &mut Plan, observed: &Host| {
             teardown::plan(plan, &deleted, observed);
         })
         .await

@@ -15,7 +15,7 @@ use crate::{
     docker::engine::{ContainerDetail, RegistryAuth},
     k3s,
     plan::{
-        observed::Observed,
+        observed::Host,
         own_registry,
         owner::Owner,
         refs::Refs,
@@ -43,7 +43,7 @@ pub async fn refs(
     cluster: &LocalCluster,
     owner: &Owner,
     valid: &Valid,
-    observed: &Observed,
+    observed: &Host,
 ) -> Result<Resolved, Error> {
     let mut plan = Plan::default();
     let existing = ctx.registry(owner.namespace(), &own_registry::name(owner));
@@ -80,7 +80,7 @@ pub async fn refs(
 async fn token_in_use(
     ctx: &Context,
     valid: &Valid,
-    observed: &Observed,
+    observed: &Host,
 ) -> Result<Option<Vec<u8>>, crate::docker::error::Error> {
     let server = |d: &&ContainerDetail| valid.names.parse_server(&d.container.name).is_some();
     for detail in observed.own.values().filter(server) {

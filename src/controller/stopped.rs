@@ -14,7 +14,7 @@ use crate::{
         LocalCluster, LocalClusterStatus,
         condition::{self, ConditionType},
     },
-    plan::{local_cluster, observed::Observed, steps::Plan, validate::Valid},
+    plan::{local_cluster, observed::Host, steps::Plan, validate::Valid},
     status,
 };
 
@@ -23,7 +23,7 @@ pub async fn pass(
     pass: &Pass<'_, LocalCluster>,
     previous: &mut LocalClusterStatus,
     valid: &Valid,
-    observed: &Observed,
+    observed: &Host,
 ) -> Result<Outcome, Error> {
     let Pass { object: cluster, ctx, owner, moment, .. } = pass;
     // It starts when it runs again, and asks for its turn then.

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{addresses::Addresses, nodes::health::NodeHealth, observed::Observed, validate::Valid};
+use super::{addresses::Addresses, nodes::health::NodeHealth, observed::Reached, validate::Valid};
 use crate::{
     api::local_cluster::{NodeRole, NodeSet},
     docker::engine::{ContainerDetail, State},
@@ -32,7 +32,7 @@ pub enum Standing {
 }
 
 /// Returns the state of a node in the load balancer.
-pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -> Standing {
+pub fn standing(observed: &Reached, name: &str, ip: Ipv4Addr, now: Timestamp) -> Standing {
     let placed = observed.balance.placed.contains(&ip);
     let kept = |known: bool| if known { Standing::Placed } else { Standing::Out };
     let runs = |d: &&ContainerDetail| matches!(d.container.state, State::Running | State::Paused);
@@ -63,7 +63,7 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
 
 /// Returns the desired nodes that published ports forward to, with their state.
 pub fn standings<'a>(
-    observed: &'a Observed,
+    observed: &'a Reached,
     valid: &'a Valid,
     addresses: Addresses,
     now: Timestamp,
@@ -82,14 +82,14 @@ pub fn standings<'a>(
 }
 
 /// Returns the names of the nodes to query.
-pub fn to_be_asked(observed: &Observed, valid: &Valid, addresses: Addresses) -> Vec<String> {
+pub fn to_be_asked(observed: &Reached, valid: &Valid, addresses: Addresses) -> Vec<String> {
     let all = standings(observed, valid, addresses, Timestamp::MIN);
     let awaited = all.filter(|(_, _, standing)| !valid.stopped && *standing == Standing::Awaited);
     awaited.map(|(name, _, _)| name).collect()
 }
 
 /// Returns the first addresses of the Pod networks of all other Ready nodes, which the node must reach.
-pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
+pub fn beyond(observed: &Reached, name: &str) -> Vec<Ipv4Addr> {
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
     let up = |other: &str| {
         let own = observed.own_named(other);
@@ -103,6 +103,7 @@ pub fn beyond(observed: &Observed, name: &str) -> Vec<Ipv4Addr> {
 mod tests {
     use super::*;
     use crate::plan::observed::Balance;
+    use crate::plan::observed::Host;
     use crate::{
         child::state::{Child, ChildState, Node},
         docker::engine::Container,
@@ -115,7 +116,7 @@ mod tests {
     }
 
     /// Returns an agent that was started at 100 and has been Ready since 110.
-    fn observed(placed: bool, told: Option<Told>) -> Observed {
+    fn observed(placed: bool, told: Option<Told>) -> Reached {
         let name = "k3d-dev-agent-0".to_owned();
         let container = Container { name: name.clone(), state: State::Running, ..Container::default() };
         let started_at = Some(second(100));
@@ -127,19 +128,15 @@ mod tests {
             placed: placed.then_some(IP).into_iter().collect(),
             told: told.map(|told| (name, told)).into_iter().collect(),
         };
-        Observed {
-            own: [("1".to_owned(), detail)].into(),
-            child: Child::Reachable(state),
-            balance,
-            ..Observed::default()
-        }
+        let host = Host { own: [("1".to_owned(), detail)].into(), ..Host::default() };
+        Reached { child: Child::Reachable(state), balance, ..host.into() }
     }
 
-    fn stands(observed: &Observed, now: i64) -> Standing {
+    fn stands(observed: &Reached, now: i64) -> Standing {
         standing(observed, "k3d-dev-agent-0", IP, second(now))
     }
 
-    fn node(observed: &mut Observed) -> &mut Node {
+    fn node(observed: &mut Reached) -> &mut Node {
         let Child::Reachable(state) = &mut observed.child else { panic!("it answers") };
         state.nodes.get_mut("k3d-dev-agent-0").unwrap()
     }
@@ -167,7 +164,7 @@ mod tests {
     fn what_is_not_known_takes_no_place_away_and_gives_none() {
         for child in [Child::Unknown, Child::Unreachable("no answer".into())] {
             for (placed, wanted) in [(true, Standing::Placed), (false, Standing::Out)] {
-                let seen = Observed { child: child.clone(), ..observed(placed, Some(Told::Answers)) };
+                let seen = Reached { child: child.clone(), ..observed(placed, Some(Told::Answers)) };
                 assert_eq!(stands(&seen, 120), wanted);
             }
         }
@@ -181,12 +178,12 @@ mod tests {
     fn who_goes_is_known_to_go() {
         assert_eq!(stands(&observed(true, None), 120), Standing::Placed);
         for change in [
-            |o: &mut Observed| node(o).draining_since = Some(second(120)),
+            |o: &mut Reached| node(o).draining_since = Some(second(120)),
             // It was restarted and has not reported since.
-            |o: &mut Observed| node(o).renewed = Some(second(99)),
-            |o: &mut Observed| o.child = Child::Reachable(ChildState::default()),
-            |o: &mut Observed| o.own.values_mut().for_each(|d| d.container.state = State::Exited),
-            |o: &mut Observed| o.own.clear(),
+            |o: &mut Reached| node(o).renewed = Some(second(99)),
+            |o: &mut Reached| o.child = Child::Reachable(ChildState::default()),
+            |o: &mut Reached| o.host.own.values_mut().for_each(|d| d.container.state = State::Exited),
+            |o: &mut Reached| o.host.own.clear(),
         ] {
             let mut seen = observed(true, Some(Told::Answers));
             change(&mut seen);

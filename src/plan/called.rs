@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{observed::Observed, owner::Owner, registry::volume::is_retained};
+use super::{observed::Host, owner::Owner, registry::volume::is_retained};
 use crate::{
     api::{
         LocalClusterStatus,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Returns the existing name of a cluster; `None` if nothing of it exists or existed.
-pub fn cluster(owner: &Owner, observed: &Observed, previous: &LocalClusterStatus) -> Option<String> {
+pub fn cluster(owner: &Owner, observed: &Host, previous: &LocalClusterStatus) -> Option<String> {
     let label = |labels: &BTreeMap<String, String>| {
         owner.owns(labels).then(|| labels.get(names::CLUSTER).cloned()).flatten()
     };
@@ -31,7 +31,7 @@ pub fn registry(
     owner: &Owner,
     explicit: Option<&str>,
     told: Option<&str>,
-    observed: &Observed,
+    observed: &Host,
     living: &BTreeSet<String>,
 ) -> String {
     if let Some(name) = explicit {
@@ -84,7 +84,7 @@ mod tests {
         let container = |labels| Container { labels, ..Container::default() };
         let foreign = container(named(&other, "foreign"));
         let status = LocalClusterStatus::default();
-        let mut observed = Observed { containers: vec![foreign], ..Observed::default() };
+        let mut observed = Host { containers: vec![foreign], ..Host::default() };
         assert_eq!(cluster(&owner(), &observed, &status), None);
         let told = NetworkStatus { name: "k3d-team-a-dev".into(), ..NetworkStatus::default() };
         let status = LocalClusterStatus { network: Some(told), ..status };
@@ -103,11 +103,11 @@ mod tests {
     #[test]
     fn a_registry_keeps_the_name_that_anything_of_it_has() {
         let none = BTreeSet::new();
-        let called = |told: Option<&str>, observed: &Observed, living: &BTreeSet<String>| {
+        let called = |told: Option<&str>, observed: &Host, living: &BTreeSet<String>| {
             registry(&owner(), None, told, observed, living)
         };
         let fresh = names::registry("team-a", "images", None);
-        let mut observed = Observed::default();
+        let mut observed = Host::default();
         assert_eq!(called(None, &observed, &none), fresh);
 
         let before = Owner { uid: "before".into(), ..owner() };

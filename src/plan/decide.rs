@@ -10,7 +10,7 @@ use super::{
     inputs::{Inputs, Request},
     kubeconfig, local_cluster,
     nodes::repair,
-    observed::Observed,
+    observed::{Host, Observed, Reached},
     ports,
     refused::Refused,
     servers,
@@ -52,7 +52,7 @@ pub struct Decision {
 
 impl Subject<'_> {
     /// Allocates what the spec leaves open, or returns the problems that prevent it.
-    pub fn allocate(&self, observed: &Observed, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
+    pub fn allocate(&self, observed: &Host, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
         let mut plan = Plan::default();
         match cluster::allocate(&mut plan, self, observed, refused) {
             Some(allocation) => Ok(Allocated { allocation, problems: plan.problems }),
@@ -61,14 +61,14 @@ impl Subject<'_> {
     }
 
     /// Marks the host ports that are in use: those of other containers, and those that the engine failed to bind.
-    pub fn leave_out(&self, allocated: &mut Allocated, observed: &Observed, refused: &BTreeSet<Binding>) {
+    pub fn leave_out(&self, allocated: &mut Allocated, observed: &Host, refused: &BTreeSet<Binding>) {
         let mut plan = Plan::default();
         ports::judge(&mut plan, self, &mut allocated.allocation, observed, refused);
         allocated.problems.append(&mut plan.problems);
     }
 
     /// Computes the desired state.
-    pub fn desire(&self, allocated: &Allocated, observed: &Observed) -> Wanted {
+    pub fn desire(&self, allocated: &Allocated, observed: &Reached) -> Wanted {
         let mut plan = Plan::default();
         let basis = Basis { subject: self, allocation: &allocated.allocation, observed };
         let desired = cluster::desired(&mut plan, basis);

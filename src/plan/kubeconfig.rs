@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     desired::{Allocation, Desired},
-    observed::Observed,
+    observed::Reached,
     secret::{Existing, Secret},
     steps::{Action, Plan},
     subject::Subject,
@@ -42,7 +42,7 @@ pub fn plan(
     subject: &Subject<'_>,
     allocation: &Allocation,
     desired: &Desired,
-    observed: &Observed,
+    observed: &Reached,
 ) -> Option<String> {
     let Some(credentials) = &observed.kubeconfig.credentials else {
         plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "the servers have not written it yet");
@@ -111,7 +111,7 @@ fn secret(
 /// Returns the URL of the API for Pods of the management cluster, if its Node is a container of this engine. Docker
 /// assigns the address of the load balancer on the network of that Node, and assigns another one when the load balancer
 /// is recreated. While it has none, the URL in the Secret is kept.
-fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Observed) -> Option<String> {
+fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Reached) -> Option<String> {
     let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet));
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
     let (settings, manager) = (&subject.settings.management, &subject.owner.manager);
@@ -127,7 +127,7 @@ fn kept_url(existing: &Existing) -> Option<String> {
 
 /// Returns the warning about a client certificate that expires soon. A server renews it when it starts, and the operator
 /// then updates the Secret. Nothing else renews it, and the time of a restart is the user's choice.
-pub fn ends_soon(observed: &Observed, now: Timestamp, desired: &Desired) -> Option<String> {
+pub fn ends_soon(observed: &Reached, now: Timestamp, desired: &Desired) -> Option<String> {
     let certificate = &observed.kubeconfig.credentials.as_ref()?.certificate;
     let end = certificate::end(certificate).filter(|end| end.duration_since(now) < CERTIFICATE_NEAR)?;
     let server = &desired.servers.first()?.container.name;

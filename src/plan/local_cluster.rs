@@ -10,7 +10,7 @@ use super::{
     inputs::Inputs,
     inside, manifests, mounts,
     nodes::{self, cluster::Cluster, repair, volumes::volumes},
-    observed::Observed,
+    observed::{Host, Observed},
     owner::{Owner, short, taken},
     preload, registries, rotation,
     servers::{self, Servers, data_loss, quorum_reset},
@@ -82,7 +82,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
 /// Plans the stop of all containers of the cluster: agents before servers, so that their last reports arrive, and the
 /// load balancer last. Servers stop one after another: an etcd leader transfers its leadership when it stops, and
 /// waits up to 15 seconds for a member that is stopping too.
-pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
+pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Host) {
     let mut up: Vec<_> = observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
     up.sort_by(|a, b| a.name.cmp(&b.name));
     let role = |name: &str| names.parse_node(name).map(|(role, _)| role);
@@ -108,12 +108,7 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Observed) {
 }
 
 /// Returns the network of the cluster; `None` while it does not exist.
-fn network<'a>(
-    plan: &mut Plan,
-    desired: &Desired,
-    owner: &Owner,
-    observed: &'a Observed,
-) -> Option<&'a Network> {
+fn network<'a>(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &'a Host) -> Option<&'a Network> {
     let spec = &desired.network;
     let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns(&n.labels)).collect();
     // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
@@ -183,7 +178,7 @@ fn replacing(old: &ContainerDetail, new: &ContainerSpec) -> String {
 
 /// Plans the removal of everything that `owner` owns according to its labels, from any state. Unmanaged containers
 /// are disconnected from networks and otherwise left unchanged. Volumes for which `keep` returns true are kept.
-pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Observed, keep: impl Fn(&str) -> bool) {
+pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Host, keep: impl Fn(&str) -> bool) {
     let mut gone: BTreeMap<&str, usize> = BTreeMap::new();
     let why = "the object was deleted";
     for container in observed.containers.iter().filter(|c| owner.owns(&c.labels)) {

@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{consent, observed::Observed};
+use super::{consent, observed::Host};
 use crate::{
     api::names,
     docker::engine::{Container, State},
@@ -32,7 +32,7 @@ pub enum Management {
 
 impl Management {
     /// Returns the container. `manager` is the ID of this management cluster.
-    pub fn container<'a>(&self, observed: &'a Observed, manager: &str) -> Option<&'a Container> {
+    pub fn container<'a>(&self, observed: &'a Host, manager: &str) -> Option<&'a Container> {
         let running = observed.containers.iter().filter(|c| c.state == State::Running);
         match self {
             Self::None => None,
@@ -55,7 +55,7 @@ impl Management {
     }
 
     /// Returns the network on which the Node is reachable, other than `own`: that of its address if known.
-    pub fn network(&self, observed: &Observed, manager: &str, own: &str) -> Option<String> {
+    pub fn network(&self, observed: &Host, manager: &str, own: &str) -> Option<String> {
         let known = self.ip();
         let node = self.container(observed, manager)?;
         let reachable = node.networks.iter().filter(|(id, place)| *id != own && place.ip.is_some());
@@ -66,7 +66,7 @@ impl Management {
     /// reach, since Docker isolates its networks. It may be missing at the moment.
     pub fn place(
         &self,
-        observed: &Observed,
+        observed: &Host,
         manager: &str,
         own: &str,
         balancer: &str,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn found(management: &Management, containers: &[Container]) -> Option<(String, Option<String>)> {
-        let observed = Observed { containers: containers.to_vec(), ..Observed::default() };
+        let observed = Host { containers: containers.to_vec(), ..Host::default() };
         let name = management.container(&observed, MANAGER)?.name.clone();
         Some((name, management.network(&observed, MANAGER, "own")))
     }

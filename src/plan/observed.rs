@@ -1,9 +1,10 @@
-//! Observed state of the Docker engine and of the API of the created cluster. It may be out of date immediately; no
-//! plan requires it to be exact.
+//! Observed state of the Docker host and of the created cluster, in stages: what to observe next depends on the stage
+//! before. It may be out of date immediately; no plan requires it to be exact.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    ops::Deref,
 };
 
 use jiff::Timestamp;
@@ -18,9 +19,9 @@ use crate::{
     k3s::{images::Held, kube_proxy::Told, kubeconfig::Credentials, manifests::ObjectRef, registries::Auth},
 };
 
-/// Observed state of a plan.
+/// First stage: the objects on the Docker host, which any object of the operator needs.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct Host {
     /// Information about the engine.
     pub engine: EngineInfo,
     /// All containers of the engine, including unmanaged ones.
@@ -31,6 +32,61 @@ pub struct Observed {
     pub networks: Vec<Network>,
     /// All volumes of the engine.
     pub volumes: Vec<Volume>,
+}
+
+impl Host {
+    /// Returns the managed container with this name.
+    pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
+        self.own.values().find(|d| d.container.name == name)
+    }
+}
+
+/// Second stage: the created cluster, which is reached at the allocated addresses. The desired state depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Reached {
+    /// The first stage.
+    pub host: Host,
+    /// Content of the volumes of nodes that were created and never started, by container ID. Docker creates a missing
+    /// volume together with the container, so an existing container does not prove that its data exists.
+    pub kept: BTreeMap<String, Kept>,
+    /// API of the created cluster.
+    pub child: Child,
+    /// Kubeconfig of the created cluster.
+    pub kubeconfig: ObservedKubeconfig,
+    /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
+    /// They are queried after a while.
+    pub hung: BTreeMap<String, Timestamp>,
+    /// Observed state of the nodes that published ports forward to.
+    pub balance: Balance,
+}
+
+impl Reached {
+    /// Returns a Node of the created cluster.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.child.state()?.nodes.get(name)
+    }
+}
+
+impl From<Host> for Reached {
+    fn from(host: Host) -> Self {
+        Self { host, ..Self::default() }
+    }
+}
+
+/// Each stage is read as the ones before it: a function that takes a stage cannot read what is observed after it.
+impl Deref for Reached {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+/// Last stage: images, files and logs, which depend on the desired state. The plan depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The stages before.
+    pub reached: Reached,
     /// Images of the desired containers.
     pub images: BTreeMap<String, ImageState>,
     /// SHA-256 of files that are read back, by container ID and path; `None` for a missing file.
@@ -43,9 +99,6 @@ pub struct Observed {
     pub preload: Preload,
     /// Observed state of manifests.
     pub manifests: ObservedManifests,
-    /// Content of the volumes of nodes that were created and never started, by container ID. Docker creates a missing
-    /// volume together with the container, so an existing container does not prove that its data exists.
-    pub kept: BTreeMap<String, Kept>,
     /// Running nodes, by container ID, that the cluster rejects because their Node has another password.
     pub rejected: BTreeSet<String>,
     /// Errors of nodes that exit repeatedly because of their arguments, by container ID.
@@ -54,28 +107,27 @@ pub struct Observed {
     pub logs: BTreeMap<String, Vec<String>>,
     /// Checked host directories, by path.
     pub host_paths: BTreeMap<String, HostPath>,
-    /// Observed state of the nodes that published ports forward to.
-    pub balance: Balance,
     /// Hosts files of running nodes, by container ID.
     pub hosts: BTreeMap<String, String>,
-    /// API of the created cluster.
-    pub child: Child,
-    /// Kubeconfig of the created cluster.
-    pub kubeconfig: ObservedKubeconfig,
-    /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
-    /// They are queried after a while.
-    pub hung: BTreeMap<String, Timestamp>,
 }
 
-impl Observed {
-    /// Returns the managed container with this name.
-    pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
-        self.own.values().find(|d| d.container.name == name)
+impl From<Reached> for Observed {
+    fn from(reached: Reached) -> Self {
+        Self { reached, ..Self::default() }
     }
+}
 
-    /// Returns a Node of the created cluster.
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.child.state()?.nodes.get(name)
+impl From<Host> for Observed {
+    fn from(host: Host) -> Self {
+        Reached::from(host).into()
+    }
+}
+
+impl Deref for Observed {
+    type Target = Reached;
+
+    fn deref(&self) -> &Reached {
+        &self.reached
     }
 }
 

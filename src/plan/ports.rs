@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     desired::{Allocation, Binding},
-    observed::Observed,
+    observed::Host,
     owner::short,
     steps::Plan,
     subject::Subject,
@@ -59,7 +59,7 @@ pub fn judge(
     plan: &mut Plan,
     subject: &Subject<'_>,
     allocation: &mut Allocation,
-    observed: &Observed,
+    observed: &Host,
     refused: &BTreeSet<Binding>,
 ) {
     let Subject { valid, owner, .. } = *subject;

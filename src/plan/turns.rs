@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     desired::Desired,
     nodes::health::NodeHealth,
-    observed::Observed,
+    observed::Reached,
     steps::{Action, Plan},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// Reports whether the plan starts a cluster: it creates or starts a server when none was ever started, or when all
 /// are stopped since the cluster was stopped. A server that exited is repaired without a turn.
-pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[Condition]) -> bool {
+pub fn begins(plan: &Plan, desired: &Desired, observed: &Reached, previous: &[Condition]) -> bool {
     let server = |name: &str| desired.names.parse_server(name).is_some();
     let mut servers = observed.own.values().filter(|d| server(&d.container.name));
     let waits = condition::get(previous, ConditionType::ControlPlaneReady)
@@ -40,7 +40,7 @@ pub fn begins(plan: &Plan, desired: &Desired, observed: &Observed, previous: &[C
 
 /// Reports whether a started cluster works, so that the next one may start. A cluster that only lacks a network
 /// plugin counts as working.
-pub fn works(observed: &Observed) -> bool {
+pub fn works(observed: &Reached) -> bool {
     let mut nodes = observed.own.values().map(|detail| NodeHealth::of(detail, observed));
     nodes.any(|health| health.is_ready() || health.lacks_network_plugin())
 }

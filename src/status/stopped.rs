@@ -13,7 +13,7 @@ use crate::{
     },
     docker::engine::{ContainerDetail, State},
     plan::{
-        observed::Observed,
+        observed::Host,
         owner::{Owner, short},
         steps::Problem,
         validate::Valid,
@@ -26,7 +26,7 @@ pub fn stopped(
     previous: &LocalClusterStatus,
     valid: &Valid,
     owner: &Owner,
-    observed: &Observed,
+    observed: &Host,
     problems: &[Problem],
     moment: Moment,
 ) -> LocalClusterStatus {
@@ -65,7 +65,7 @@ const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
 const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
 
 /// Returns the problems of conditions that are not observed while the cluster is stopped.
-fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Observed, rests: bool) -> Vec<Problem> {
+fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: bool) -> Vec<Problem> {
     let (reason, message) = if rests { (Reason::Stopped, MESSAGE) } else { (Reason::Stopping, UNDER_WAY) };
     let mut all: Vec<Problem> =
         [ConditionType::LoadBalancerReady, ConditionType::ControlPlaneReady, ConditionType::AgentsReady]
@@ -108,7 +108,7 @@ fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
     }
 }
 
-fn nodes(previous: &LocalClusterStatus, names: &ClusterNames, observed: &Observed) -> Vec<NodeStatus> {
+fn nodes(previous: &LocalClusterStatus, names: &ClusterNames, observed: &Host) -> Vec<NodeStatus> {
     let mut found: Vec<(NodeRole, usize, &ContainerDetail)> = observed
         .own
         .values()

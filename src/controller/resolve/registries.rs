@@ -23,7 +23,7 @@ use crate::{
     k3s::registries::{self, Auth, Registries},
     plan::{
         called, host_aliases,
-        observed::Observed,
+        observed::Host,
         owner::Owner,
         refs::{NodeInputs, Refs, UsedRegistry},
         registries::of_nodes as node_registries,
@@ -38,7 +38,7 @@ pub(super) async fn resolve(
     look: &mut Look<'_>,
     namespace: &str,
     valid: &Valid,
-    observed: &Observed,
+    observed: &Host,
 ) -> Result<(Vec<UsedRegistry>, Option<NodeInputs>), Error> {
     let mut used = Vec::new();
     for key in &valid.registries.used {
@@ -95,7 +95,7 @@ impl Look<'_> {
         &mut self,
         namespace: &str,
         key: &RegistryKey,
-        observed: &Observed,
+        observed: &Host,
     ) -> Result<Option<UsedRegistry>, Error> {
         let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
             let message = format!("there is no Registry {} in namespace {}", key.name, key.namespace);

@@ -13,7 +13,7 @@ use crate::{
     plan::{
         addresses::{self, Addresses},
         desired::{AllocatedPort, Allocation},
-        observed::Observed,
+        observed::Host,
         refused::Refused,
         settings::Settings,
         steps::Plan,
@@ -27,7 +27,7 @@ use crate::{
 pub fn allocate(
     plan: &mut Plan,
     subject: &Subject<'_>,
-    observed: &Observed,
+    observed: &Host,
     refused: &Refused,
 ) -> Option<Allocation> {
     let Subject { valid, owner, settings, previous, .. } = *subject;
@@ -117,7 +117,7 @@ pub fn allocate(
 fn subnet(
     plan: &mut Plan,
     subject: &Subject<'_>,
-    observed: &Observed,
+    observed: &Host,
     refused: &BTreeSet<Ipv4Net>,
 ) -> Option<Ipv4Net> {
     let Subject { valid, owner, settings, previous, .. } = *subject;

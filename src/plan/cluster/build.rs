@@ -31,7 +31,7 @@ use crate::{
         balance::{self, Standing},
         desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec},
         host_aliases,
-        observed::Observed,
+        observed::Reached,
         registries, servers,
         steps::Plan,
         subject::Subject,
@@ -47,7 +47,7 @@ pub struct Basis<'a> {
     /// The allocation.
     pub allocation: &'a Allocation,
     /// The observed state.
-    pub observed: &'a Observed,
+    pub observed: &'a Reached,
 }
 
 /// Computes the desired state. Adds a problem if the cluster cannot run the version in its spec.

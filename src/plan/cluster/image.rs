@@ -3,7 +3,11 @@
 use crate::{
     api::{LocalClusterStatus, local_cluster::NodeRole, reason::Reason},
     k3s::versions::{self, Version},
-    plan::{observed::Observed, settings::Settings, validate::Valid},
+    plan::{
+        observed::{Host, Reached},
+        settings::Settings,
+        validate::Valid,
+    },
 };
 
 /// Returns the node image of a cluster, and the reason if it differs from the spec.
@@ -13,7 +17,7 @@ use crate::{
 pub fn image(
     valid: &Valid,
     settings: &Settings,
-    observed: &Observed,
+    observed: &Reached,
     previous: &LocalClusterStatus,
 ) -> (String, Option<(Reason, String)>) {
     let of_version = |v: &str| format!("{}:{}", settings.node_image_repository, versions::tag(v));
@@ -34,7 +38,7 @@ pub fn image(
 
 /// Returns the running version of the servers as last reported by their Nodes: the lowest of several, so that a
 /// failed upgrade can be reverted.
-fn running(valid: &Valid, observed: &Observed, previous: &LocalClusterStatus) -> Option<Version> {
+fn running(valid: &Valid, observed: &Reached, previous: &LocalClusterStatus) -> Option<Version> {
     let server = |name: &str| valid.names.parse_server(name).is_some();
     let nodes = observed.child.state().into_iter().flat_map(|state| &state.nodes);
     let reported =
@@ -64,6 +68,6 @@ fn refusal(wanted: &Version, running: &Version) -> Option<(Reason, String)> {
 }
 
 /// Returns the image that a managed container was created from.
-pub fn image_of(observed: &Observed, container: &str) -> Option<String> {
+pub fn image_of(observed: &Host, container: &str) -> Option<String> {
     observed.own_named(container).map(|d| d.container.image.clone())
 }

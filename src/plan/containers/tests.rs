@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::plan::observed::Host;
 use crate::plan::observed::ImageState;
 
 fn owner() -> Owner {
@@ -43,15 +44,18 @@ fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> O
         }
         .sha256()
     };
-    Observed {
+    let host = Host {
         containers: vec![container],
         own: BTreeMap::from([("1".to_owned(), detail)]),
+        ..Host::default()
+    };
+    Observed {
         images: BTreeMap::from([(spec.image.clone(), ImageState::Present)]),
         files: files
             .iter()
             .map(|(path, content)| (("1".to_owned(), (*path).to_owned()), content.map(hashed)))
             .collect(),
-        ..Observed::default()
+        ..Observed::from(host)
     }
 }
 

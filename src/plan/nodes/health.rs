@@ -8,7 +8,7 @@ use crate::{
     api::reason::Reason,
     child::state::{Node, NodeConfig},
     docker::engine::{ContainerDetail, State},
-    plan::observed::Observed,
+    plan::observed::Reached,
     time::after,
 };
 
@@ -29,7 +29,7 @@ pub struct NodeHealth<'a> {
 
 impl<'a> NodeHealth<'a> {
     /// Returns the health of the node with this container.
-    pub fn of(detail: &'a ContainerDetail, observed: &'a Observed) -> Self {
+    pub fn of(detail: &'a ContainerDetail, observed: &'a Reached) -> Self {
         let name = &detail.container.name;
         Self { detail, node: observed.node(name), hung_since: observed.hung.get(name).copied() }
     }

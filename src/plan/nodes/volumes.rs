@@ -6,7 +6,7 @@ use crate::{
     plan::{
         containers,
         desired::NodeSpec,
-        observed::Observed,
+        observed::Host,
         owner::{Owner, taken},
         steps::{Action, Plan},
     },
@@ -18,7 +18,7 @@ pub fn volumes(
     plan: &mut Plan,
     node: &NodeSpec,
     owner: &Owner,
-    observed: &Observed,
+    observed: &Host,
     after: &[usize],
 ) -> Option<Vec<usize>> {
     let condition = containers::condition_of(node.container.role);
@@ -38,7 +38,7 @@ pub fn volumes(
 }
 
 /// Reports whether a volume of a node exists.
-pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Observed) -> bool {
+pub fn has_volume(spec: &[VolumeSpec], kind: &str, observed: &Host) -> bool {
     let suffix = format!("-{kind}");
     let Some(wanted) = spec.iter().find(|v| v.name.ends_with(&suffix)) else { return false };
     observed.volumes.iter().any(|v| v.name == wanted.name)

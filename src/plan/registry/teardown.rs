@@ -7,7 +7,7 @@ use crate::{
     api::RegistrySpec,
     plan::{
         called, local_cluster,
-        observed::Observed,
+        observed::Host,
         owner::Owner,
         steps::{Action, Plan},
     },
@@ -28,7 +28,7 @@ pub struct Deleted<'a> {
 
 /// Plans the removal of everything that the Registry created, and of the volume that it reused from an earlier one in
 /// its namespace, unless its images are retained.
-pub fn plan(plan: &mut Plan, deleted: &Deleted<'_>, observed: &Observed) {
+pub fn plan(plan: &mut Plan, deleted: &Deleted<'_>, observed: &Host) {
     let Deleted { owner, spec, cluster, living } = *deleted;
     let storage = &spec.storage;
     let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();

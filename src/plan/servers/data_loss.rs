@@ -13,7 +13,7 @@ use crate::{
     plan::{
         desired::Desired,
         inputs::Inputs,
-        observed::Observed,
+        observed::Host,
         servers,
         steps::{Action, Plan, Target},
     },
@@ -79,7 +79,7 @@ fn message(desired: &Desired, inputs: &Inputs<'_>) -> String {
 }
 
 /// Returns the node containers of the cluster.
-fn containers<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = &'a Container> {
+fn containers<'a>(desired: &'a Desired, observed: &'a Host) -> impl Iterator<Item = &'a Container> {
     let own = observed.own.values().map(|d| &d.container);
     own.filter(|c| desired.names.parse_node(&c.name).is_some())
 }

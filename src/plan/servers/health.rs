@@ -11,7 +11,7 @@ use crate::{
     docker::engine::{ContainerDetail, State},
     plan::{
         nodes::health::{NodeHealth, REPORT_LIMIT},
-        observed::Observed,
+        observed::Reached,
     },
     time::after,
 };
@@ -26,7 +26,7 @@ const API_START: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Clone, Copy)]
 pub struct Evidence<'a> {
     /// The observed state.
-    pub observed: &'a Observed,
+    pub observed: &'a Reached,
     /// Network of the cluster; `None` if connections to it are not considered.
     pub network: Option<&'a str>,
     /// True if the servers store their data in etcd.
@@ -121,7 +121,7 @@ fn is_voter(node: &Node) -> bool {
 
 /// Reports whether the API of a server itself has responded since its start, or whether that is unknown for all
 /// servers.
-fn api_responds(observed: &Observed, node: &Node, detail: &ContainerDetail) -> bool {
+fn api_responds(observed: &Reached, node: &Node, detail: &ContainerDetail) -> bool {
     let reported = |state: &ChildState| state.nodes.values().any(|n| n.api_renewed.is_some());
     let since_its_start = |at: Timestamp| detail.started_at.is_none_or(|started| at >= started);
     !observed.child.state().is_some_and(reported) || node.api_renewed.is_some_and(since_its_start)
@@ -142,7 +142,7 @@ pub fn serving(
     count: usize,
     etcd: bool,
     existing: &BTreeMap<usize, Server<'_>>,
-    observed: &Observed,
+    observed: &Reached,
     now: Timestamp,
 ) -> Vec<usize> {
     let evidence = Evidence { observed, network: None, etcd, now };
@@ -173,6 +173,7 @@ pub fn serving(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::observed::Host;
     use crate::{child::state::Child, docker::engine::Container};
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
                 nodes.insert(name, node);
             }
             let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
-            Observed { own, child, ..Observed::default() }
+            Reached { child, ..Host { own, ..Host::default() }.into() }
         };
         let led = |apis| {
             let observed = observed(apis);
@@ -226,7 +227,7 @@ mod tests {
         let led = |change: &dyn Fn(&mut ContainerDetail)| {
             let mut silent = observed([Some(105), Some(105)]);
             silent.child = Child::Unreachable(String::new());
-            change(silent.own.get_mut("k3d-dev-server-1").unwrap());
+            change(silent.host.own.get_mut("k3d-dev-server-1").unwrap());
             let detail = |i: usize| silent.own.get(&format!("k3d-dev-server-{i}"));
             let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
             serving(2, true, &existing, &silent, second(150))

@@ -10,7 +10,7 @@ use crate::{
     docker::engine::State,
     plan::{
         inputs::Inputs,
-        observed::Observed,
+        observed::Reached,
         steps::{Action, Plan},
     },
     time::after,
@@ -21,7 +21,7 @@ use crate::{
 const HOLDER_SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reports whether a server holds one of the Leases.
-pub fn holds(observed: &Observed, server: &str) -> bool {
+pub fn holds(observed: &Reached, server: &str) -> bool {
     observed.child.state().is_some_and(|state| state.leases.values().any(|lease| lease.holder == server))
 }
 
@@ -51,7 +51,7 @@ pub fn delete_node(plan: &mut Plan, node: &str, after: &[usize], why: &str, inpu
 /// Reports whether the process that holds a Lease has certainly exited: a running holder would lose its Lease, and
 /// K3s exits when it notices. Its container must have exited after the last renewal, so that no later process has
 /// renewed the Lease.
-fn has_exited(observed: &Observed, lease: &Lease, now: Timestamp) -> bool {
+fn has_exited(observed: &Reached, lease: &Lease, now: Timestamp) -> bool {
     let Some(renewed) = lease.renewed.filter(|_| !lease.holder.is_empty()) else { return false };
     // A holder is identified by its host name, which a container keeps when it is renamed.
     let mut containers = observed.own.values().filter(|d| d.hostname == lease.holder).peekable();
@@ -71,6 +71,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::plan::observed::Host;
     use crate::{
         child::state::{Child, ChildState},
         docker::engine::{Container, ContainerDetail},
@@ -85,7 +86,7 @@ mod tests {
     fn ended(detail: Option<ContainerDetail>) -> bool {
         let own = detail.map(|d| ("id".to_owned(), d)).into_iter().collect();
         let lease = Lease { holder: "s".into(), renewed: Some(second(100)), version: "1".into() };
-        has_exited(&Observed { own, ..Observed::default() }, &lease, second(105))
+        has_exited(&Host { own, ..Host::default() }.into(), &lease, second(105))
     }
 
     fn container(state: State) -> ContainerDetail {
@@ -121,19 +122,19 @@ mod tests {
     fn one_without_a_container_must_have_been_silent() {
         let lease =
             |renewed| Lease { holder: "s".into(), renewed: Some(second(renewed)), version: "1".into() };
-        let gone = |renewed| has_exited(&Observed::default(), &lease(renewed), second(100));
+        let gone = |renewed| has_exited(&Reached::default(), &lease(renewed), second(100));
         assert!(gone(90) && !gone(91));
         let free = Lease { holder: String::new(), ..lease(0) };
-        assert!(!has_exited(&Observed::default(), &free, second(100)), "nobody holds it");
+        assert!(!has_exited(&Reached::default(), &free, second(100)), "nobody holds it");
         let new = Lease { renewed: None, ..lease(0) };
-        assert!(!has_exited(&Observed::default(), &new, second(100)));
+        assert!(!has_exited(&Reached::default(), &new, second(100)));
     }
 
     #[test]
     fn who_holds_one_is_known() {
         let lease = Lease { holder: "s".into(), ..Lease::default() };
         let state = ChildState { leases: BTreeMap::from([("k3s".into(), lease)]), ..ChildState::default() };
-        let observed = Observed { child: Child::Reachable(state), ..Observed::default() };
-        assert!(holds(&observed, "s") && !holds(&observed, "t") && !holds(&Observed::default(), "s"));
+        let observed = Reached { child: Child::Reachable(state), ..Reached::default() };
+        assert!(holds(&observed, "s") && !holds(&observed, "t") && !holds(&Reached::default(), "s"));
     }
 }

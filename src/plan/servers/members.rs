@@ -11,7 +11,7 @@ use crate::{
     child::state::Child,
     docker::engine::{ContainerDetail, State},
     k3s::{API_PORT, STATE_VOLUME},
-    plan::{addresses::Addresses, observed::Observed, owner::Owner},
+    plan::{addresses::Addresses, observed::Reached, owner::Owner},
 };
 
 /// An existing server.
@@ -33,7 +33,7 @@ pub fn holders(previous: &LocalClusterStatus, names: &ClusterNames) -> Vec<Strin
 
 /// Reports whether a server is known to have data: by its Node or, while the API does not respond, because it is one
 /// of `holders`.
-pub fn is_known(name: &str, observed: &Observed, holders: &[String]) -> bool {
+pub fn is_known(name: &str, observed: &Reached, holders: &[String]) -> bool {
     match &observed.child {
         Child::Reachable(state) => state.nodes.contains_key(name),
         Child::Unknown | Child::Unreachable(_) => holders.iter().any(|holder| holder == name),
@@ -45,7 +45,7 @@ pub fn is_known(name: &str, observed: &Observed, holders: &[String]) -> bool {
 pub fn existing<'a>(
     names: &ClusterNames,
     owner: &Owner,
-    observed: &'a Observed,
+    observed: &'a Reached,
     holders: &[String],
 ) -> BTreeMap<usize, Server<'a>> {
     let known = |name: &String| is_known(name, observed, holders);
@@ -113,25 +113,26 @@ pub fn join_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::observed::Host;
     use crate::{
         child::state::{ChildState, Node},
         docker::engine::{Container, Volume},
     };
 
     /// Returns server 0 with a container that was never started.
-    fn made(node: bool) -> Observed {
+    fn made(node: bool) -> Reached {
         let owner = Owner { uid: "u".into(), manager: "m".into(), object: "default/dev".into() };
         let name = "k3d-dev-server-0".to_owned();
         let container =
             Container { id: "1".into(), name: name.clone(), labels: owner.labels(), ..Container::default() };
         let detail = ContainerDetail { container, ..ContainerDetail::default() };
         let nodes = node.then(|| (name.clone(), Node::default())).into_iter().collect();
-        Observed {
+        let host = Host {
             own: BTreeMap::from([("1".into(), detail)]),
             volumes: vec![Volume { name: format!("{name}-state"), labels: owner.labels() }],
-            child: Child::Reachable(ChildState { nodes, ..ChildState::default() }),
-            ..Observed::default()
-        }
+            ..Host::default()
+        };
+        Reached { child: Child::Reachable(ChildState { nodes, ..ChildState::default() }), ..host.into() }
     }
 
     #[test]
@@ -139,10 +140,10 @@ mod tests {
         let owner = Owner { uid: "u".into(), manager: "m".into(), object: "default/dev".into() };
         let names = ClusterNames::new("dev");
         let data =
-            |observed: &Observed, voters: &[String]| existing(&names, &owner, observed, voters)[&0].data;
+            |observed: &Reached, voters: &[String]| existing(&names, &owner, observed, voters)[&0].data;
         assert!(data(&made(true), &[]), "an upgrade to an image that does not start");
         assert!(!data(&made(false), &[]), "one that is to join");
-        let unreachable = Observed { child: Child::Unreachable(String::new()), ..made(false) };
+        let unreachable = Reached { child: Child::Unreachable(String::new()), ..made(false) };
         assert!(data(&unreachable, &["k3d-dev-server-0".into()]));
         assert!(!data(&unreachable, &[]));
     }

@@ -29,7 +29,7 @@ use localcluster_operator::{
         kubeconfig, local_cluster,
         management::Management,
         manifests::asked,
-        observed::Observed,
+        observed::{Host, Observed},
         owner::Owner,
         refs::{Manifest, NodeInputs, Refs, UsedRegistry},
         refused::Refused,
@@ -246,7 +246,7 @@ impl Lab {
     }
 
     /// A cluster's spec, parsed, with the name that it has.
-    fn valid(object: &ClusterObject, owner: &Owner, observed: &Observed) -> Valid {
+    fn valid(object: &ClusterObject, owner: &Owner, observed: &Host) -> Valid {
         let (namespace, name) = (&object.namespace, &object.name);
         match called::cluster(owner, observed, &object.status) {
             Some(has) => validate::local_cluster_called(namespace, name, &object.spec, &has).unwrap(),
@@ -254,7 +254,7 @@ impl Lab {
         }
     }
 
-    fn refs(&self, valid: &Valid, observed: &Observed) -> Option<Refs> {
+    fn refs(&self, valid: &Valid, observed: &Host) -> Option<Refs> {
         let used = valid.registries.used.iter().map(|key| {
             let r = self.registries.iter().find(|r| r.namespace == key.namespace && r.name == key.name)?;
             let (owner, living) = (r.owner("registry"), self.living());
@@ -298,9 +298,9 @@ impl Lab {
         let object = &self.clusters[index];
         let owner = object.owner("cluster");
         let mut observed = self.world.observe(&owner);
-        self.chance.shuffle(&mut observed.containers);
-        self.chance.shuffle(&mut observed.networks);
-        self.chance.shuffle(&mut observed.volumes);
+        self.chance.shuffle(&mut observed.reached.host.containers);
+        self.chance.shuffle(&mut observed.reached.host.networks);
+        self.chance.shuffle(&mut observed.reached.host.volumes);
         self.look_at(index, observed)
     }
 
@@ -340,8 +340,8 @@ impl Lab {
         }
         let server = wanted.desired.names.node(NodeRole::Server, 0);
         let written = self.world.read(&server, KUBECONFIG_FILE);
-        observed.kubeconfig.credentials = written.map(|_| credentials());
-        observed.kubeconfig.secret = self.world.secret(&owner, &kubeconfig::name(owner.name()));
+        observed.reached.kubeconfig.credentials = written.map(|_| credentials());
+        observed.reached.kubeconfig.secret = self.world.secret(&owner, &kubeconfig::name(owner.name()));
         let decision = subject.decide(&allocated, &wanted, &observed);
         plan.clone_from(&decision.plan);
         let told_first = decision.is_written_first(&subject);
@@ -473,8 +473,8 @@ impl Lab {
         let object = &self.registries[index];
         let owner = object.owner("registry");
         let mut observed = self.world.observe(&owner);
-        self.chance.shuffle(&mut observed.containers);
-        self.chance.shuffle(&mut observed.volumes);
+        self.chance.shuffle(&mut observed.reached.host.containers);
+        self.chance.shuffle(&mut observed.reached.host.volumes);
         let living = self.living();
         let mut valid = validate::registry(&object.namespace, &object.name, &object.spec).unwrap();
         let (explicit, told) = (object.spec.hostname.as_deref(), object.status.cluster.as_deref());

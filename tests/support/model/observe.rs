@@ -19,7 +19,10 @@ use localcluster_operator::{
         desired::Look,
         host_path,
         nodes::health::NodeHealth,
-        observed::{Balance, ImageState, Kept, Observed, ObservedKubeconfig, ObservedManifests, Preload},
+        observed::{
+            Balance, Host, ImageState, Kept, Observed, ObservedKubeconfig, ObservedManifests, Preload,
+            Reached,
+        },
         owner::Owner,
         registries::DIRECTORIES,
         registry,
@@ -116,7 +119,7 @@ impl World {
         let running = own.values().filter(|d| d.container.state == State::Running);
         let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
         let balance = Balance { placed, told: told.collect() };
-        Observed {
+        let host = Host {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
             volumes: self
@@ -124,25 +127,23 @@ impl World {
                 .iter()
                 .map(|(name, v)| engine::Volume { name: name.clone(), labels: (*v.labels).clone() })
                 .collect(),
-            images: failed.chain(images).collect(),
-            child,
             containers,
             own,
+        };
+        Observed {
+            // The kubeconfig follows from what the servers wrote.
+            reached: Reached { host, kept, child, hung, balance, kubeconfig: ObservedKubeconfig::default() },
+            images: failed.chain(images).collect(),
             files,
             trees,
             registries: credentials,
             preload,
             manifests: seen,
-            kept,
             rejected,
             refused_arguments: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
-            balance,
             hosts,
-            hung,
-            // A second look, at what the servers wrote.
-            kubeconfig: ObservedKubeconfig::default(),
         }
     }
 
@@ -184,7 +185,7 @@ impl World {
         desired: &registry::Desired,
         inputs: &registry::Inputs<'_>,
     ) {
-        for (id, detail) in &observed.own {
+        for (id, detail) in &observed.reached.host.own {
             if detail.container.name == desired.container.name && detail.started_at.is_some() {
                 for file in &desired.container.files {
                     let hash = self.read(id, &file.path).map(|content| Sha256::digest(&*content).into());
