@@ -16,9 +16,10 @@ pub mod child;
 pub mod config;
 pub mod controller;
 pub mod docker;
-#[cfg(test)]
-mod fake_api;
 pub mod k3s;
+#[cfg(test)]
+#[path = "../tests/support/fakes/kubernetes.rs"]
+mod kubernetes;
 pub mod lease;
 pub mod metrics;
 pub mod plan;
