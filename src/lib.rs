@@ -8,6 +8,7 @@
 //! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
 //! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 // For types other than numbers: their operators may panic where a method saturates, see `time`.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
