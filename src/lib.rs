@@ -8,6 +8,7 @@
 //! Docker, child API ──observe──▶ Observed ───────┴─plan──▶ Plan ──execute──▶ Report ──▶ status, Secrets, Events
 //! ```
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 // For types other than numbers: their operators may panic where a method saturates, see `time`.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 // A panic costs an object its reconciliation; tests may panic, as helpers outside of `#[test]` do.
@@ -18,9 +19,10 @@ pub mod child;
 pub mod config;
 pub mod controller;
 pub mod docker;
-#[cfg(test)]
-mod fake_api;
 pub mod k3s;
+#[cfg(test)]
+#[path = "../tests/support/fakes/kubernetes.rs"]
+mod kubernetes;
 pub mod lease;
 pub mod metrics;
 pub mod plan;

@@ -1,25 +1,22 @@
 //! The kind `LocalCluster`: a K3s cluster of containers on a Docker host.
 
 mod contents;
+mod pool;
+mod ports;
 mod registries;
 mod status;
-
-use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use contents::*;
+pub use pool::*;
+pub use ports::*;
 pub use registries::*;
 pub use status::*;
 
-use super::{
-    host_alias::HostAlias,
-    node_host::{HostVolume, Ulimit},
-    registry::EnvVar,
-    schema,
-};
+use super::{host_alias::HostAlias, schema};
 
 /// Desired state of the cluster.
 ///
@@ -221,101 +218,6 @@ pub enum DataLoss {
     Recreate,
 }
 
-/// A pool of nodes with the same role and configuration.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodePool {
-    /// Number of nodes: 1, 3 or 5 servers, 0 to 32 agents. Defaults to 1 server and 0 agents. A single server stores
-    /// its data in SQLite. Three and five servers store it in etcd and tolerate the loss of one or two of them; when
-    /// the count first exceeds 1, the first server restarts once to migrate its data. Changing the count adds nodes, or
-    /// drains and removes the nodes with the highest numbers, servers one at a time; the other nodes keep running.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 32))]
-    pub count: i32,
-    /// Maximum number of agents that can be unavailable during a rolling update, 1 to 32. Agents that are not working
-    /// for other reasons count too. Defaults to 1. Servers are always replaced one at a time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = schema::max_unavailable())]
-    pub max_unavailable: Option<i32>,
-    /// Additional K3s arguments, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
-    /// `--kubelet-arg=max-pods=50`. Flags that the operator manages, server flags on agents, and flags that K3s rejects
-    /// or silently ignores (`--no-deploy`, `--disable=kube-proxy`) are refused with a message that names the
-    /// alternative. At most 64. Changing them replaces the nodes of the pool in a rolling update.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 1024)), transform = schema::args)]
-    pub args: Vec<String>,
-    /// Environment variables of the node containers, such as HTTP_PROXY. NO_PROXY is extended with the addresses and
-    /// domains of the cluster. The values are visible to anyone who can inspect containers and must not contain
-    /// secrets. At most 64. Changing them replaces the nodes of the pool in a rolling update.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), transform = schema::node_env)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub env: Vec<EnvVar>,
-    /// Labels of the Node objects. At most 64. Changes take effect on the running Nodes without a restart; a label that
-    /// is removed here is removed from the Nodes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(transform = schema::labels)]
-    pub labels: BTreeMap<String, String>,
-    /// Taints of the Node objects, as `key=value:Effect` or `key:Effect`, where the effect is NoSchedule,
-    /// PreferNoSchedule or NoExecute. At most 32. Changing them replaces the nodes of the pool in a rolling update; a
-    /// taint that is removed here is removed from the Nodes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 384)), transform = schema::taints)]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub taints: Vec<String>,
-    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`.
-    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Memory of the host beyond the limit
-    /// is declared as system-reserved, so that the allocatable memory of the Node equals the limit, unless `args`
-    /// contains --kubelet-arg=system-reserved. Defaults to no limit. Changing it replaces the nodes of the pool in a
-    /// rolling update.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 28))]
-    #[x_kube(validation = schema::memory())]
-    pub memory: Option<String>,
-    /// Size of `/dev/shm` of each node container, as a quantity like `memory`: `1Gi`. Pods with `hostIPC` share it; any
-    /// other Pod has 64Mi of its own, which an emptyDir volume of medium Memory on `/dev/shm` replaces. Its content counts
-    /// towards `memory`. Defaults to the size that the Docker engine sets, 64Mi unless configured. Changing it replaces the
-    /// nodes of the pool in a rolling update.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 28))]
-    #[x_kube(validation = schema::memory())]
-    pub shm_size: Option<String>,
-    /// CPU limit of each node container, as a quoted decimal number of CPUs: `"1.5"`. The allocatable CPUs of the Node
-    /// equal the limit, as with `memory`. Defaults to no limit. Changing it replaces the nodes of the pool in a rolling
-    /// update.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 14))]
-    #[x_kube(validation = schema::cpus())]
-    pub cpus: Option<String>,
-    /// Resource limits (`ulimit`) of the processes in each node container, by name. Pods inherit the hard limits.
-    /// Defaults to the limits of the Docker engine. At most 15. Changing them replaces the nodes of the pool in a
-    /// rolling update.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 15))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub ulimits: Vec<Ulimit>,
-    /// Directories of the Docker host to mount into each node container, below a path that the operator allows
-    /// (`--allow-host-path`, by default none). All nodes of the pool share them, and their content is never removed. At
-    /// most 16. Changing them replaces the nodes of the pool in a rolling update.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = schema::mounts_apart(), merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]
-    pub volumes: Vec<HostVolume>,
-    /// GPUs of the Docker host for each node container, as in `docker run --gpus`: `all`, or a quoted number, `"1"`.
-    /// The Docker host needs the NVIDIA Container Toolkit, and the node image the NVIDIA container runtime, which the
-    /// image of K3s does not contain. Defaults to none. Changing it replaces the nodes of the pool in a rolling update.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 3))]
-    #[x_kube(validation = schema::gpus())]
-    pub gpus: Option<String>,
-}
-
-impl NodePool {
-    fn one() -> Self {
-        Self { count: 1, ..Self::default() }
-    }
-}
-
 /// Reference to an object in the same namespace.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LocalRef {
@@ -389,81 +291,4 @@ impl Default for ApiSpec {
     fn default() -> Self {
         Self { host_ip: loopback(), host_port: None, sans: Vec::new() }
     }
-}
-
-/// Returns the default of every host address: only the host itself can connect.
-pub(crate) fn loopback() -> String {
-    "127.0.0.1".into()
-}
-
-/// A port of the nodes that is published on the Docker host.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = schema::not_the_api(), validation = schema::port_range(), validation = schema::host_range())]
-pub struct PortSpec {
-    /// Name of the port, a DNS label of at most 63 characters, unique in the list. An allocated host port is kept under
-    /// this name.
-    #[schemars(length(max = 63))]
-    #[x_kube(validation = schema::port_name())]
-    pub name: String,
-    /// Port of the nodes, 1 to 65535: the port of a Service of type LoadBalancer (80 for HTTP with Traefik), a
-    /// NodePort, or a hostPort of a Pod. 6443/TCP is reserved for the API.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
-    /// Last port of the range that starts at `port`, as in a NetworkPolicy. A range requires `hostPort`, which starts a
-    /// range of the same length. Defaults to `port`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub end_port: Option<i32>,
-    /// Port of the Docker host, 1 to 65535. Defaults to a free port that is allocated once and kept; see
-    /// `status.ports`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub host_port: Option<i32>,
-    /// IPv4 address of the Docker host that the port is bound to. Defaults to 127.0.0.1, which only accepts connections
-    /// from the host itself; 0.0.0.0 accepts connections from everywhere that the host is reachable from.
-    #[serde(rename = "hostIP", default = "loopback")]
-    #[schemars(length(max = 15))]
-    #[x_kube(validation = schema::host_ip())]
-    pub host_ip: String,
-    /// Transport protocol: TCP or UDP. Defaults to TCP.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// Nodes that connections are distributed to: All, Servers or Agents. Defaults to All.
-    #[serde(default)]
-    pub nodes: NodeSet,
-}
-
-/// A transport protocol.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub enum Protocol {
-    #[default]
-    #[serde(rename = "TCP")]
-    Tcp,
-    #[serde(rename = "UDP")]
-    Udp,
-}
-
-impl Protocol {
-    /// Returns the protocol as Docker writes it: `tcp` or `udp`.
-    pub fn docker(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// A set of nodes of the cluster.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NodeSet {
-    /// All servers and agents.
-    #[default]
-    All,
-    /// The nodes of `spec.servers`.
-    Servers,
-    /// The nodes of `spec.agents`.
-    Agents,
 }

@@ -3,6 +3,7 @@
 //!
 //! A message says what to write instead, since it is all that a user sees after `kubectl apply`.
 
+pub mod format;
 pub mod pattern;
 pub mod text;
 

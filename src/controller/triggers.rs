@@ -1,14 +1,19 @@
-//! Triggers of reconciliations by changes outside the management cluster.
+//! Triggers of reconciliations: by events of Docker, and of objects by those that they depend on.
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::context::{ClusterGuard, Context, RegistryGuard};
+use super::{
+    backoff::{Limits, jitter},
+    context::{ClusterGuard, Context, RegistryGuard},
+    times,
+};
 use crate::{
-    api::{names, reason::Reason},
+    api::{Registry, names, reason::Reason, uses::refers},
     docker::engine::{Event, Subject},
 };
 
@@ -43,6 +48,69 @@ impl Triggers {
     /// Triggers a reconciliation of a Registry.
     pub fn registry(&self, namespace: &str, name: &str) {
         self.registries.send(ObjectRef::new(name).within(namespace)).ok();
+    }
+}
+
+/// Triggers a reconciliation of the Registries that a LocalCluster uses or used, and of all Registries in
+/// its namespace.
+pub fn registries_of(ctx: &Context, cluster: &ClusterGuard) {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let user = format!("{namespace}/{}", cluster.name_any());
+    let concerned = |registry: &Registry| {
+        // Also one that the cluster no longer uses, which has it in its status.
+        let used = registry.status.as_ref().is_some_and(|s| s.used_by.contains(&user));
+        used || cluster.0.as_ref().is_ok_and(|c| refers(c, registry))
+    };
+    for registry in ctx.registries.state() {
+        let own = registry.namespace().unwrap_or_default();
+        if own == namespace || registry.0.as_ref().is_ok_and(concerned) {
+            ctx.triggers.registry(&own, &registry.name_any());
+        }
+    }
+}
+
+/// Triggers a reconciliation of the LocalClusters that reference a Registry, which wait for it.
+pub fn clusters_of(ctx: &Context, registry: &RegistryGuard) {
+    let namespace = registry.namespace().unwrap_or_default();
+    trigger_clusters(ctx, &ctx.referrers(&namespace, &registry.name_any()));
+}
+
+/// Triggers a reconciliation of LocalClusters, each as `namespace/name`.
+fn trigger_clusters(ctx: &Context, clusters: &[String]) {
+    for (namespace, name) in clusters.iter().filter_map(|cluster| cluster.split_once('/')) {
+        ctx.triggers.cluster(namespace, name);
+    }
+}
+
+/// Triggers reconciliations by Docker events. Events may be lost while there is no connection, so all objects are
+/// reconciled after each new one.
+pub async fn docker_events(ctx: Arc<Context>) {
+    let Limits { first, last } = times::RECONNECT;
+    let mut delay = first;
+    loop {
+        match ctx.engine.events().await {
+            Ok(mut events) => {
+                ctx.health.set_docker(true);
+                delay = first;
+                everything(&ctx);
+                while let Some(event) = events.next().await {
+                    match event {
+                        Ok(event) => self::event(&ctx, event).await,
+                        Err(error) => {
+                            tracing::warn!(%error, "the stream of Docker events broke");
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "no Docker events"),
+        }
+        if ctx.engine.info().await.is_err() {
+            ctx.health.set_docker(false);
+            everything(&ctx);
+        }
+        tokio::time::sleep(delay.mul_f64(1.0 - jitter() / 5.0)).await;
+        delay = (delay * 2).min(last);
     }
 }
 
@@ -148,11 +216,7 @@ fn owner(ctx: &Context, labels: &std::collections::BTreeMap<String, String>) -> 
     if labels.get(names::ROLE).is_some_and(|r| r.starts_with("registry")) {
         ctx.triggers.registry(namespace, name);
         // LocalClusters that use it report its state in their own status.
-        for user in ctx.users(namespace, name) {
-            if let Some((namespace, name)) = user.split_once('/') {
-                ctx.triggers.cluster(namespace, name);
-            }
-        }
+        trigger_clusters(ctx, &ctx.users(namespace, name));
     } else {
         ctx.triggers.cluster(namespace, name);
     }

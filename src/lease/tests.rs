@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use serde_json::json;
 
 use super::*;
-use crate::fake_api::FakeApi;
+use crate::kubernetes::KubernetesApi;
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/operator";
 
@@ -63,7 +63,7 @@ fn a_released_one_is_free_at_once() {
 }
 
 /// An elector with the clock of tokio, so that a paused test does not wait.
-fn elector(api: &FakeApi, me: &str, start: Instant) -> Elector {
+fn elector(api: &KubernetesApi, me: &str, start: Instant) -> Elector {
     let clock = move || time("2026-11-25T00:00:00Z") + start.elapsed();
     Elector { clock: Arc::new(clock), ..Elector::new(api.client(), "ns", "operator", me) }
 }
@@ -94,7 +94,7 @@ fn contend(elector: Elector) -> Contender {
 
 #[tokio::test(start_paused = true)]
 async fn one_of_two_leads_and_the_other_follows_at_once() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let first = contend(elector(&api, "a", start));
     first.leads.cancelled().await;
     let second = contend(elector(&api, "b", start));
@@ -116,7 +116,7 @@ async fn one_of_two_leads_and_the_other_follows_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_leader_is_followed_when_its_lease_ends() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let first = contend(elector(&api, "a", start));
     first.leads.cancelled().await;
     first.task.abort();
@@ -129,7 +129,7 @@ async fn a_dead_leader_is_followed_when_its_lease_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_comes_back_to_its_pod_leads_at_once() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let first = contend(elector(&api, "a", start));
     first.leads.cancelled().await;
     first.task.abort();
@@ -141,7 +141,7 @@ async fn a_leader_that_comes_back_to_its_pod_leads_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_can_not_renew_stops_before_another_may_start() {
     for hang in [false, true] {
-        let (api, start) = (FakeApi::default(), Instant::now());
+        let (api, start) = (KubernetesApi::default(), Instant::now());
         let leader = contend(elector(&api, "a", start));
         leader.leads.cancelled().await;
         if hang {
@@ -161,7 +161,7 @@ async fn a_leader_that_can_not_renew_stops_before_another_may_start() {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_trouble_costs_no_lease() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let leader = contend(elector(&api, "a", start));
     leader.leads.cancelled().await;
     for _ in 0..5 {
@@ -176,7 +176,7 @@ async fn a_short_trouble_costs_no_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_taken_is_lost() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let leader = contend(elector(&api, "a", start));
     leader.leads.cancelled().await;
     let mut lease = api.get(PATH).unwrap();
@@ -191,7 +191,7 @@ async fn a_lease_that_was_taken_is_lost() {
 /// Both see a free Lease; only the first write succeeds.
 #[tokio::test]
 async fn of_two_that_write_one_wins() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let (a, b) = (elector(&api, "a", start), elector(&api, "b", start));
     for _ in 0..2 {
         let found = a.api.get_opt("operator").await.unwrap();
@@ -204,7 +204,7 @@ async fn of_two_that_write_one_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn told_to_stop_while_waiting() {
-    let (api, start) = (FakeApi::default(), Instant::now());
+    let (api, start) = (KubernetesApi::default(), Instant::now());
     let first = contend(elector(&api, "a", start));
     first.leads.cancelled().await;
     let second = contend(elector(&api, "b", start));

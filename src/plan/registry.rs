@@ -1,6 +1,6 @@
 //! Plan of a Registry: its volume and its container, which every cluster that uses it connects to its network.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ use super::{
     registry::names::VOLUME_OF,
     settings::Settings,
     steps::{Action, Plan, Target},
-    validate::ValidRegistry,
+    validate::{Storage, ValidRegistry},
 };
 use crate::{
     api::{
@@ -72,18 +72,52 @@ pub struct Inputs<'a> {
 pub struct Desired {
     /// Container of the registry.
     pub container: ContainerSpec,
-    /// Volume of the registry; `None` if the user named an existing one or a host directory.
-    pub volume: Option<VolumeSpec>,
-    /// Host directory instead of a volume.
-    pub host_path: Option<String>,
+    /// Storage of the images, which the container mounts.
+    pub store: Store,
     /// Port on the Docker host.
     pub host_port: u16,
 }
 
-/// Returns the name of the volume; `None` if the images are in a host directory.
-pub fn volume_name(valid: &ValidRegistry) -> Option<String> {
-    let named = || valid.volume_name.clone().unwrap_or_else(|| valid.hostname.clone());
-    valid.host_path.is_none().then(named)
+/// Desired storage of the images.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A volume that the operator creates.
+    Managed(VolumeSpec),
+    /// A volume of the user.
+    Volume(String),
+    /// A host directory.
+    HostPath(String),
+}
+
+impl Store {
+    fn of(storage: &Storage, hostname: &str, owner: &Owner) -> Self {
+        match storage {
+            Storage::Managed { retain: _ } => {
+                let mut labels = owner.labels();
+                labels.insert(names::APP.into(), "k3d".into());
+                labels.insert(VOLUME_OF.into(), hostname.to_owned());
+                Self::Managed(VolumeSpec { name: hostname.to_owned(), labels })
+            }
+            Storage::Volume(name) => Self::Volume(name.clone()),
+            Storage::HostPath(path) => Self::HostPath(path.clone()),
+        }
+    }
+
+    /// Adds the storage to the container of the registry.
+    fn mount(&self, container: &mut ContainerSpec) {
+        let mut volume = |name: &String| drop(container.mounts.insert(DATA.to_owned(), name.clone()));
+        match self {
+            Self::Managed(spec) => {
+                volume(&spec.name);
+                container.volume_labels.clone_from(&spec.labels);
+            }
+            Self::Volume(name) => volume(name),
+            Self::HostPath(path) => {
+                let bind = Bind { source: path.clone(), read_only: false };
+                container.binds.insert(DATA.to_owned(), bind);
+            }
+        }
+    }
 }
 
 /// Returns the name of a temporary helper container of the registry `hostname`.
@@ -97,7 +131,7 @@ fn helper_name(hostname: &str, what: &str) -> String {
 /// the plan.
 pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     let Inputs { valid, owner, settings, observed, .. } = *inputs;
-    if let Some(path) = &valid.host_path
+    if let Some(path) = valid.storage.host_path()
         && allowed(path, &settings.allowed_host_paths).is_none()
     {
         plan.problems.push(refusal("spec.storage.hostPath", path, &settings.allowed_host_paths));
@@ -109,39 +143,28 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     labels.insert(names::ROLE.into(), "registry".into());
     labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
-    let mut volume_labels = owner.labels();
-    volume_labels.insert(names::APP.into(), "k3d".into());
-    volume_labels.insert(VOLUME_OF.into(), valid.hostname.clone());
-    let volume = volume_name(valid);
-    let ours = valid.volume_name.is_none() && valid.host_path.is_none();
     let image = valid
         .image
         .clone()
         .or_else(|| image_of(observed, &valid.hostname))
         .unwrap_or_else(|| settings.registry_image.clone());
-    let bind = |source: &String| (DATA.to_owned(), Bind { source: source.clone(), read_only: false });
-    Some(Desired {
-        container: ContainerSpec {
-            command: vec![CONFIG_FILE.into()],
-            env: valid.env.clone(),
-            labels,
-            mounts: volume.iter().map(|volume| (DATA.to_owned(), volume.clone())).collect(),
-            volume_labels: if ours { volume_labels.clone() } else { BTreeMap::new() },
-            binds: valid.host_path.iter().map(bind).collect(),
-            ports: vec![PortBinding {
-                host_ip: valid.host_ip.to_string(),
-                host_port,
-                port: REGISTRY_PORT,
-                protocol: "tcp".into(),
-            }],
-            memory: valid.memory,
-            files: config::files(valid, inputs.secrets),
-            ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
-        },
-        volume: volume.filter(|_| ours).map(|name| VolumeSpec { name, labels: volume_labels }),
-        host_path: valid.host_path.clone(),
-        host_port,
-    })
+    let mut container = ContainerSpec {
+        command: vec![CONFIG_FILE.into()],
+        env: valid.env.clone(),
+        labels,
+        ports: vec![PortBinding {
+            host_ip: valid.host_ip.to_string(),
+            host_port,
+            port: REGISTRY_PORT,
+            protocol: "tcp".into(),
+        }],
+        memory: valid.memory,
+        files: config::files(valid, inputs.secrets),
+        ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
+    };
+    let store = Store::of(&valid.storage, &valid.hostname, owner);
+    store.mount(&mut container);
+    Some(Desired { container, store, host_port })
 }
 
 /// Returns the host port: the one in the spec, the previous one, or a free one.

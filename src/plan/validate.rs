@@ -6,38 +6,39 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
-    sync::LazyLock,
 };
 
 use ipnet::Ipv4Net;
-use regex::Regex;
 
+mod checker;
 mod contents;
 mod host_aliases;
 mod network;
 mod node_host;
+mod pool;
 mod ports;
 mod quantity;
 mod registries;
 mod registry;
 
-pub use contents::ValidManifest;
+pub use checker::Problems;
+pub use contents::{Text, ValidFile, ValidManifest};
+pub use pool::ValidPool;
 pub use ports::ValidPort;
 pub use registries::*;
-pub use registry::{ValidProxy, ValidRegistry, registry};
+pub use registry::{Storage, ValidProxy, ValidRegistry, registry};
 
 use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ApiSpec, ClusterState, DataLoss, NetworkSpec, NodePool, SecretKeyRef},
-        names::{self, ClusterNames, MAX_CLUSTER_NAME},
-        registry::EnvVar,
-        rules::{self, Refused, pattern, text},
+        local_cluster::{ClusterState, DataLoss, SecretKeyRef},
+        names::{self, ClusterNames},
+        rules::{format, text},
     },
-    docker::spec::{Bind, Gpus, Ulimit},
     k3s::{networks::Networks, registries::named},
 };
+use checker::Checker;
 
 /// Parsed spec of a LocalCluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,42 +93,9 @@ impl Valid {
     }
 }
 
-/// A pool of nodes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ValidPool {
-    /// Number of nodes.
-    pub count: usize,
-    /// Number of nodes that may be unavailable during a rolling update.
-    pub max_unavailable: usize,
-    /// Additional K3s arguments.
-    pub args: Vec<String>,
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
-    /// Labels of the Nodes.
-    pub labels: BTreeMap<String, String>,
-    /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`.
-    pub taints: Vec<String>,
-    /// Memory limit in bytes.
-    pub memory: Option<i64>,
-    /// Size of `/dev/shm` in bytes.
-    pub shm_size: Option<i64>,
-    /// CPU limit in billionths of a CPU.
-    pub nano_cpus: Option<i64>,
-    /// Process limits, by name.
-    pub ulimits: BTreeMap<String, Ulimit>,
-    /// Host directories, by path in the nodes.
-    pub volumes: BTreeMap<String, Bind>,
-    /// GPUs of the Docker host.
-    pub gpus: Option<Gpus>,
-}
-
-/// Errors of a spec, each as `path: what is required`.
-pub type Problems = Vec<String>;
-
 /// Parses the spec of a LocalCluster.
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
-    // Every field is named: a new one does not compile until it is validated. The fields with `_` are checked together
-    // with others, by the functions that get the whole spec.
+    // Every field is named, here and in the functions for its parts: a new one does not compile until it is validated.
     let LocalClusterSpec {
         version,
         image,
@@ -135,105 +103,53 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         state,
         on_data_loss,
         cluster_name,
-        servers: server_pool,
-        agents: agent_pool,
+        servers,
+        agents,
         token,
         network,
         api,
-        ports: _,
-        registries: _,
+        ports,
+        registries,
         files,
         preload_images,
         manifests,
-        host_aliases: _,
+        host_aliases,
         ttl,
     } = spec;
-    let NetworkSpec { subnet } = network;
-    let ApiSpec { host_ip, host_port, sans } = api;
     let mut c = Checker::default();
-    c.shape("metadata.name", name, pattern::LABEL, 63, text::NAME);
-    if let Some(n) = cluster_name {
-        c.shape("spec.clusterName", n, pattern::LABEL, MAX_CLUSTER_NAME, text::CLUSTER_NAME);
-    }
-    if let Some(v) = version {
-        c.shape("spec.version", v, pattern::VERSION, 32, text::VERSION);
-    }
-    if let Some(i) = image {
-        c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
-    }
-    c.check(version.is_none() || image.is_none(), "spec", text::VERSION_OR_IMAGE);
-    if let Some(secret) = image_pull_secret {
-        c.shape("spec.imagePullSecret.name", &secret.name, pattern::DNS, 253, text::OBJECT_NAME);
-    }
-    if let Some(token) = token {
-        c.shape("spec.token.secretName", &token.secret_name, pattern::DNS, 253, text::OBJECT_NAME);
-        c.shape("spec.token.key", &token.key, pattern::SECRET_KEY, 253, text::SECRET_KEY);
-    }
-
-    c.check(matches!(server_pool.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
-    c.check((0..=32).contains(&agent_pool.count), "spec.agents.count", text::AGENTS);
-    let places = agent_pool.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
-    c.check(places, "spec.agents.maxUnavailable", text::MAX_UNAVAILABLE);
-    let servers = c.pool("spec.servers", server_pool);
-    let agents = c.pool("spec.agents", agent_pool);
-    for (i, arg) in agent_pool.args.iter().enumerate() {
-        c.check(
-            !rules::SERVER_FLAGS.has(flag(arg)),
-            format_args!("spec.agents.args[{i}]"),
-            rules::SERVER_FLAGS.instead,
-        );
-    }
-    for (i, arg) in server_pool.args.iter().enumerate() {
-        let path = format!("spec.servers.args[{i}]");
-        c.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
-        for (shape, instead) in SERVER_ARGS.iter() {
-            c.check(!shape.is_match(arg), &path, instead);
-        }
-    }
-
-    let subnet = subnet.as_deref().and_then(|s| c.subnet("spec.network.subnet", s));
-    let networks = c.networks(spec, subnet);
-    let api_ip = c.host_ip("spec.api.hostIP", host_ip);
-    let api_port = host_port.map(|p| c.port("spec.api.hostPort", p));
-    for (i, san) in sans.iter().enumerate() {
-        let path = format!("spec.api.sans[{i}]");
-        if san.parse::<IpAddr>().is_err() {
-            c.shape(&path, san, pattern::DNS, 253, text::SAN);
-        }
-    }
-    let ports = c.ports(spec, api_ip, api_port);
-    let registries = c.registries(namespace, name, spec);
-    let files = c.files(files);
-    c.images(preload_images);
-    let manifests = c.manifests(manifests);
-    c.files_apart(spec);
-    let names = ClusterNames::new(names::cluster(namespace, name, cluster_name.as_deref()));
-    let host_aliases = c.host_aliases(spec, &names);
-    let lives = ttl.as_deref().is_none_or(|ttl| expiry::parse(ttl).is_some());
-    c.check(lives, "spec.ttl", text::LIFETIME);
-
-    c.done(Valid {
-        names,
+    c.fits("metadata.name", name, &format::NAME);
+    let names = c.names(namespace, name, cluster_name.as_deref());
+    c.node_image(version.as_deref(), image.as_deref());
+    let image_pull_secret = image_pull_secret.as_ref().map(|r| c.local_ref("spec.imagePullSecret", r));
+    let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
+    let (servers, agents) = c.pools(servers, agents);
+    let (subnet, networks) = c.network(network, spec);
+    let (api_ip, api_port, sans) = c.api(api);
+    let valid = Valid {
         version: version.clone(),
         image: image.clone(),
         stopped: *state == ClusterState::Stopped,
         on_data_loss: *on_data_loss,
-        image_pull_secret: image_pull_secret.as_ref().map(|r| r.name.clone()),
+        image_pull_secret,
         servers,
         agents,
-        token: token.clone(),
+        token,
         subnet,
         networks,
         api_ip,
         api_port,
-        sans: sans.clone(),
-        ports,
-        registries,
-        files,
-        preload_images: preload_images.clone(),
-        manifests,
-        host_aliases,
-    })
+        sans,
+        ports: c.ports(ports, api_ip, api_port),
+        registries: c.registries(namespace, name, registries),
+        files: c.files(files),
+        preload_images: c.images(preload_images),
+        manifests: c.manifests(manifests),
+        host_aliases: c.host_aliases(host_aliases, spec, &names),
+        names,
+    };
+    c.files_apart(spec);
+    c.lifetime(ttl.as_deref());
+    c.done(valid)
 }
 
 /// Parses the spec of a cluster that already has this name on the Docker host, whatever the current naming rule is.
@@ -247,142 +163,34 @@ pub fn local_cluster_called(
     local_cluster(namespace, name, &LocalClusterSpec { cluster_name, ..spec.clone() })
 }
 
-/// Collects errors. Unparsable fields get a placeholder value, which is discarded because of the error.
-#[derive(Default)]
-struct Checker {
-    problems: Problems,
-}
-
 impl Checker {
-    fn done<T>(self, valid: T) -> Result<T, Problems> {
-        if self.problems.is_empty() { Ok(valid) } else { Err(self.problems) }
-    }
-
-    fn check(&mut self, holds: bool, path: impl std::fmt::Display, message: &str) {
-        if !holds {
-            self.problems.push(format!("{path}: {message}"));
+    fn names(&mut self, namespace: &str, name: &str, cluster_name: Option<&str>) -> ClusterNames {
+        if let Some(cluster_name) = cluster_name {
+            self.fits("spec.clusterName", cluster_name, &format::CLUSTER_NAME);
         }
+        ClusterNames::new(names::cluster(namespace, name, cluster_name))
     }
 
-    fn shape(&mut self, path: &str, value: &str, pattern: &'static str, max: usize, message: &str) {
-        self.check(value.len() <= max && is(pattern, value), path, message);
-    }
-
-    fn distinct(&mut self, path: &str, names: &[String]) {
-        let set: BTreeSet<_> = names.iter().collect();
-        self.check(set.len() == names.len(), path, text::TWICE);
-    }
-
-    fn pool(&mut self, path: &str, pool: &NodePool) -> ValidPool {
-        // Every field is named: a new one does not compile until it is validated.
-        let NodePool {
-            count,
-            max_unavailable,
-            args,
-            env,
-            labels,
-            taints,
-            memory,
-            shm_size,
-            cpus,
-            ulimits,
-            volumes,
-            gpus,
-        } = pool;
-        for (i, arg) in args.iter().enumerate() {
-            let path = format!("{path}.args[{i}]");
-            self.shape(&path, arg, pattern::ARG, 1024, text::ARG);
-            self.check(!is(pattern::TWO_ARGS, arg), &path, text::TWO_ARGS);
-            self.check(!is(pattern::FILTERED_ARG, arg), &path, text::FILTERED_ARG);
-            self.refuse(&path, flag(arg), rules::FLAGS, "--");
+    fn node_image(&mut self, version: Option<&str>, image: Option<&str>) {
+        if let Some(version) = version {
+            self.fits("spec.version", version, &format::VERSION);
         }
-        for (key, value) in labels {
-            let path = format!("{path}.labels[{key}]");
-            let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-            self.shape(&path, key, pattern::LABEL_KEY, 317, text::LABEL_KEY);
-            self.check(prefix.len() <= 253, &path, text::LABEL_KEY);
-            self.shape(&path, value, pattern::LABEL_VALUE, 63, text::LABEL_VALUE);
-            self.refuse(&path, key, rules::NODE_LABELS, "");
+        if let Some(image) = image {
+            self.fits("spec.image", image, &format::IMAGE);
         }
-        let mut seen = BTreeSet::new();
-        for (i, taint) in taints.iter().enumerate() {
-            let path = format!("{path}.taints[{i}]");
-            self.shape(&path, taint, pattern::TAINT, 512, text::TAINT);
-            let (left, effect) = taint.split_once(':').unwrap_or((taint, ""));
-            let key = left.split('=').next().unwrap_or(left);
-            self.check(seen.insert((key, effect)), &path, text::TAINT_TWICE);
-        }
-        ValidPool {
-            count: (*count).try_into().unwrap_or(0),
-            max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
-            args: args.clone(),
-            env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
-            labels: labels.clone(),
-            taints: taints.clone(),
-            memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
-            shm_size: self.memory(&format!("{path}.shmSize"), shm_size.as_deref()),
-            nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
-            ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
-            volumes: self.volumes(&format!("{path}.volumes"), volumes),
-            gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
-        }
+        self.check(version.is_none() || image.is_none(), "spec", text::VERSION_OR_IMAGE);
     }
 
-    fn refuse(&mut self, path: &str, name: &str, table: &[Refused], dashes: &str) {
-        for refused in table.iter().filter(|r| r.has(name)) {
-            self.check(false, path, &refused.message(dashes));
-        }
+    fn lifetime(&mut self, ttl: Option<&str>) {
+        let lives = ttl.is_none_or(|ttl| expiry::parse(ttl).is_some());
+        self.check(lives, "spec.ttl", text::LIFETIME);
     }
-
-    fn env(&mut self, path: &str, env: &[EnvVar], table: &[Refused]) -> BTreeMap<String, String> {
-        for (i, EnvVar { name, value: _ }) in env.iter().enumerate() {
-            let path = format!("{path}[{i}].name");
-            self.shape(&path, name, pattern::ENV_NAME, 128, text::ENV_NAME);
-            self.refuse(&path, name, table, "");
-        }
-        let names: Vec<_> = env.iter().map(|v| v.name.clone()).collect();
-        self.distinct(path, &names);
-        env.iter().map(|v| (v.name.clone(), v.value.clone())).collect()
-    }
-
-    fn subnet(&mut self, path: &str, subnet: &str) -> Option<Ipv4Net> {
-        // The canonical form must be equal: ipnet accepts 172.31.016.0 too, which some parsers read as octal.
-        let sound =
-            |n: &Ipv4Net| (16..=25).contains(&n.prefix_len()) && n.trunc() == *n && n.to_string() == subnet;
-        let net: Option<Ipv4Net> = subnet.parse().ok().filter(sound);
-        self.check(net.is_some(), path, text::SUBNET);
-        let taken = |net: &Ipv4Net| {
-            rules::NO_SUBNET.iter().any(|r| r.parse().is_ok_and(|r: Ipv4Net| r.contains(&net.network())))
-        };
-        self.check(!net.as_ref().is_some_and(taken), path, text::SUBNET_RANGE);
-        net
-    }
-}
-
-/// Returns the name of the flag in `--name=value`, without hyphens.
-fn flag(arg: &str) -> &str {
-    let name = arg.trim_start_matches('-');
-    name.split_once('=').map_or(name, |(name, _)| name)
-}
-
-static SERVER_ARGS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
-    rules::server_args().into_iter().map(|(shape, instead)| (whole(&shape), instead)).collect()
-});
-
-fn whole(pattern: &str) -> Regex {
-    Regex::new(&format!("^(?:{pattern})$")).expect("a pattern of our own is one")
-}
-
-/// Reports whether `value` matches a `pattern` of [`pattern`] completely.
-fn is(pattern: &'static str, value: &str) -> bool {
-    static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
-        LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());
-    COMPILED.get(pattern).is_some_and(|regex| regex.is_match(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{local_cluster::NodePool, registry::EnvVar, rules};
 
     pub fn problems(change: impl FnOnce(&mut LocalClusterSpec)) -> Problems {
         let mut spec = sound();

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fake_api::FakeApi;
+use crate::kubernetes::KubernetesApi;
 
 const NODE: &str = "/api/v1/nodes/n";
 const EARLY: &str = "2026-11-25T00:00:00Z";
@@ -12,8 +12,8 @@ fn time(text: &str) -> Timestamp {
 }
 
 /// A cluster with a Node `n`, a Pod `app` and a Pod of a DaemonSet on it, and a Pod elsewhere.
-fn cluster() -> (FakeApi, KubeChild) {
-    let api = FakeApi::default();
+fn cluster() -> (KubernetesApi, KubeChild) {
+    let api = KubernetesApi::default();
     api.put(NODE, json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.42.0.0/24"}}));
     let daemon =
         json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u", "controller": true}]);
@@ -24,7 +24,7 @@ fn cluster() -> (FakeApi, KubeChild) {
     (api, child)
 }
 
-fn put_pod(api: &FakeApi, name: &str, node: &str, owners: Value) {
+fn put_pod(api: &KubernetesApi, name: &str, node: &str, owners: Value) {
     let metadata = json!({"name": name, "namespace": "team", "ownerReferences": owners});
     api.put(&pod_path(name), json!({"metadata": metadata, "spec": {"nodeName": node, "containers": []}}));
 }
@@ -131,7 +131,7 @@ async fn labels_and_taints_are_given_and_taken_back() {
 const PASSWORD: &str = "/api/v1/namespaces/kube-system/secrets/n.node-password.k3s";
 
 /// The cluster, with the Secret that K3s makes for its Node.
-fn with_password() -> (FakeApi, KubeChild) {
+fn with_password() -> (KubernetesApi, KubeChild) {
     let (api, child) = cluster();
     api.put(PASSWORD, json!({"metadata": {"name": "n.node-password.k3s"}}));
     (api, child)
@@ -189,7 +189,7 @@ async fn a_deleted_node_is_waited_for_until_k3s_lets_it_go() {
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/k3s";
 
-fn put_lease(api: &FakeApi, name: &str, holder: &str, renewed: &str) {
+fn put_lease(api: &KubernetesApi, name: &str, holder: &str, renewed: &str) {
     let spec = json!({"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 45});
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}");
     api.put(&path, json!({"metadata": {"name": name}, "spec": spec}));

@@ -1,4 +1,4 @@
-//! Follows what goes into the nodes: Registry objects with their certificates and credentials, the Secrets and
+//! Reads the contents of the nodes: Registry objects with their certificates and credentials, and the Secrets and
 //! ConfigMaps of `spec.registries` and `spec.files`.
 
 use std::net::Ipv4Addr;
@@ -137,7 +137,7 @@ impl Look<'_> {
         }))
     }
 
-    /// Whom to trust at a Registry that serves HTTPS.
+    /// Returns the CA of a Registry that serves HTTPS.
     async fn ca(&mut self, registry: &Registry) -> Result<Option<Vec<u8>>, Error> {
         let Some(tls) = &registry.spec.tls else { return Ok(None) };
         let namespace = registry.namespace().unwrap_or_default();
@@ -153,7 +153,7 @@ impl Look<'_> {
         Ok(ca)
     }
 
-    /// How to log in to a Registry.
+    /// Returns the credentials of a Registry that requires a login.
     async fn login(&mut self, registry: &Registry) -> Result<Option<Auth>, Error> {
         let Some(name) = registry.spec.auth.as_ref().and_then(|a| a.client_secret.as_ref()) else {
             return Ok(None);
@@ -199,7 +199,7 @@ impl Look<'_> {
         Ok(inputs)
     }
 
-    /// The user's own registries file.
+    /// Parses the registries file of the user.
     fn config(&mut self, source: &Text, content: &[u8], valid: &Valid) -> Registries {
         let paths = valid.paths();
         let parsed = match std::str::from_utf8(content) {
@@ -226,7 +226,7 @@ impl Look<'_> {
         })
     }
 
-    /// A text; `None` where it is not there.
+    /// Returns a text; `None` if it is missing.
     pub(super) async fn text(
         &mut self,
         namespace: &str,
@@ -285,18 +285,18 @@ impl Look<'_> {
     }
 }
 
-/// The address of the Docker host that a Registry's port is bound to. A spec that was changed takes effect with the
-/// container, of which the status tells.
+/// Returns the address of the Docker host that the port of a Registry is bound to. A change of the spec takes effect with
+/// a new container; until then, the status has the address.
 fn host_ip(spec: &RegistrySpec, status: &RegistryStatus) -> Option<Ipv4Addr> {
     let told = status.host.as_ref().and_then(|host| host.rsplit_once(':')).map(|(ip, _)| ip);
     told.unwrap_or(&spec.host_ip).parse().ok()
 }
 
-/// The credentials in a Secret, of whatever form.
+/// Returns the credentials in a Secret of any form.
 fn credentials(secret: &Secret, host: &str) -> Option<Auth> {
     let text = |key: &str| {
         let text = String::from_utf8(kube_io::data(secret, key)?.to_vec()).ok()?;
-        // A file that was made with an editor ends in a newline, which no password does.
+        // A file that was created with an editor ends with a newline, which no password does.
         Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|t| !t.is_empty())
     };
     if let Some(json) = kube_io::data(secret, ".dockerconfigjson") {

@@ -1,11 +1,19 @@
 //! Storage in a host directory, see [`host_path`](crate::plan::host_path).
 
-use super::{Desired, Inputs};
+use super::{Desired, Inputs, Store};
 use crate::{
     api::{condition::ConditionType, names},
     docker::spec::Role,
     plan::{containers::Site, desired::Look, host_path, steps::Plan},
 };
+
+/// Returns the host directory, if the images are in one.
+fn path(desired: &Desired) -> Option<&str> {
+    match &desired.store {
+        Store::HostPath(path) => Some(path),
+        Store::Managed(_) | Store::Volume(_) => None,
+    }
+}
 
 fn name(desired: &Desired) -> String {
     super::helper_name(&desired.container.name, "path")
@@ -17,14 +25,13 @@ pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry-path".into());
     let container = (name(desired), Role::RegistryHelper, desired.container.image.as_str());
-    let path = desired.host_path.as_deref();
-    Look::new(container, labels, path, &inputs.settings.allowed_host_paths)
+    Look::new(container, labels, path(desired), &inputs.settings.allowed_host_paths)
 }
 
 /// Reports whether the path is a real directory, so that a container that mounts it may be created. If not, plans the
 /// check or adds a problem. Without a host path, returns true.
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
-    let (Some(path), Some(look)) = (&desired.host_path, look(desired, inputs)) else { return true };
+    let (Some(path), Some(look)) = (path(desired), look(desired, inputs)) else { return true };
     let instead = "create a new Registry with the path that it points to";
     look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
 }

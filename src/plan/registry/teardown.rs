@@ -10,6 +10,7 @@ use crate::{
         observed::Host,
         owner::Owner,
         steps::{Action, Plan},
+        validate::Storage,
     },
 };
 
@@ -30,10 +31,9 @@ pub struct Deleted<'a> {
 /// its namespace, unless its images are retained.
 pub fn plan(plan: &mut Plan, deleted: &Deleted<'_>, observed: &Host) {
     let Deleted { owner, spec, cluster, living } = *deleted;
-    let storage = &spec.storage;
-    let retained = storage.retain || storage.volume_name.is_some() || storage.host_path.is_some();
-    local_cluster::teardown(plan, owner, observed, |_| retained);
-    if retained {
+    let kept = Storage::of(&spec.storage).is_kept();
+    local_cluster::teardown(plan, owner, observed, |_| kept);
+    if kept {
         return;
     }
     let hostname = called::registry(owner, spec.hostname.as_deref(), cluster, observed, living);

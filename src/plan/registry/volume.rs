@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA, Desired, Inputs};
+use super::{Desired, Inputs, Store};
 use crate::{
     api::{
         condition::ConditionType,
@@ -47,17 +47,21 @@ enum Place<'a> {
 
 fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
     let Inputs { owner, observed, living, .. } = *inputs;
-    let Some(name) = desired.container.mounts.get(DATA) else { return Place::Its };
-    let existing = observed.volumes.iter().find(|v| v.name == *name);
-    match (&desired.volume, existing) {
-        (Some(spec), None) => Place::Free(spec),
-        (Some(spec), Some(volume)) => {
-            let hostname = spec.labels.get(VOLUME_OF).map_or("", String::as_str);
-            let its = owner.owns(&volume.labels) || is_retained(volume, owner, hostname, living);
-            if its { Place::Its } else { Place::Taken(spec, volume) }
+    let existing = |name: &str| observed.volumes.iter().find(|v| v.name == name);
+    match &desired.store {
+        Store::HostPath(_) => Place::Its,
+        Store::Managed(spec) => match existing(&spec.name) {
+            None => Place::Free(spec),
+            Some(volume) => {
+                let hostname = &desired.container.name;
+                let its = owner.owns(&volume.labels) || is_retained(volume, owner, hostname, living);
+                if its { Place::Its } else { Place::Taken(spec, volume) }
+            }
+        },
+        Store::Volume(name) => {
+            let allowed = existing(name).is_some_and(|v| consent::given(&v.labels, owner.namespace()));
+            if allowed { Place::Its } else { Place::Refused(name) }
         }
-        (None, Some(volume)) if consent::given(&volume.labels, owner.namespace()) => Place::Its,
-        (None, _) => Place::Refused(name),
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Checker, pattern, rules, text};
+use super::checker::Checker;
 use crate::{
-    api::{LocalClusterSpec, names::ClusterNames},
+    api::{
+        LocalClusterSpec,
+        host_alias::HostAlias,
+        names::ClusterNames,
+        rules::{self, format, text},
+    },
     k3s::networks,
 };
 
@@ -12,22 +17,23 @@ use crate::{
 const OWN: &str = "the containers of this cluster have such names, and nodes join by them; use another name";
 
 impl Checker {
-    /// Parses the names with their addresses.
+    /// Parses the names with their addresses. The names and arguments of the cluster refuse some of them.
     pub(super) fn host_aliases(
         &mut self,
+        host_aliases: &[HostAlias],
         spec: &LocalClusterSpec,
         names: &ClusterNames,
     ) -> BTreeMap<String, IpAddr> {
         let mut aliases = BTreeMap::new();
         let containers = &spec.registries.containers;
         let domain = networks::domain(&spec.servers.args);
-        for (i, alias) in spec.host_aliases.iter().enumerate() {
+        for (i, HostAlias { ip, hostnames }) in host_aliases.iter().enumerate() {
             let path = format!("spec.hostAliases[{i}]");
-            let ip: Option<IpAddr> = alias.ip.parse().ok().filter(|ip| !is_mapped(ip));
+            let ip: Option<IpAddr> = ip.parse().ok().filter(|ip| !is_mapped(ip));
             self.check(ip.is_some(), format_args!("{path}.ip"), text::ALIAS_IP);
-            for (j, name) in alias.hostnames.iter().enumerate() {
+            for (j, name) in hostnames.iter().enumerate() {
                 let path = format!("{path}.hostnames[{j}]");
-                self.shape(&path, name, pattern::DNS, 253, text::ALIAS_NAME);
+                self.fits(&path, name, &format::ALIAS_NAME);
                 self.refuse(&path, name, rules::ALIASES, "");
                 let is_in = |domain: &str| {
                     name.strip_suffix(domain).is_some_and(|n| n.is_empty() || n.ends_with('.'))
@@ -58,10 +64,7 @@ fn is_mapped(ip: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::{host_alias::HostAlias, local_cluster::RegistryContainer},
-        plan::validate,
-    };
+    use crate::{api::local_cluster::RegistryContainer, plan::validate};
 
     fn parsed(aliases: &[(&str, &[&str])]) -> Result<BTreeMap<String, IpAddr>, Vec<String>> {
         let mut spec = LocalClusterSpec::default();

@@ -2,15 +2,43 @@
 
 use ipnet::Ipv4Net;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::{
-    api::LocalClusterSpec,
+    api::{
+        LocalClusterSpec,
+        local_cluster::NetworkSpec,
+        rules::{self, text},
+    },
     k3s::networks::{self, Networks},
 };
 
 impl Checker {
+    /// Parses the subnet of the nodes, and the Pod and Service networks.
+    pub(super) fn network(
+        &mut self,
+        network: &NetworkSpec,
+        spec: &LocalClusterSpec,
+    ) -> (Option<Ipv4Net>, Networks) {
+        let NetworkSpec { subnet } = network;
+        let subnet = subnet.as_deref().and_then(|s| self.subnet("spec.network.subnet", s));
+        (subnet, self.networks(spec, subnet))
+    }
+
+    fn subnet(&mut self, path: &str, subnet: &str) -> Option<Ipv4Net> {
+        // The canonical form must be equal: ipnet accepts 172.31.016.0 too, which some parsers read as octal.
+        let sound =
+            |n: &Ipv4Net| (16..=25).contains(&n.prefix_len()) && n.trunc() == *n && n.to_string() == subnet;
+        let net: Option<Ipv4Net> = subnet.parse().ok().filter(sound);
+        self.check(net.is_some(), path, text::SUBNET);
+        let taken = |net: &Ipv4Net| {
+            rules::NO_SUBNET.iter().any(|r| r.parse().is_ok_and(|r: Ipv4Net| r.contains(&net.network())))
+        };
+        self.check(!net.as_ref().is_some_and(taken), path, text::SUBNET_RANGE);
+        net
+    }
+
     /// Parses the Pod and Service networks. The schema cannot check them: they are in the arguments.
-    pub(super) fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
+    fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
         let networks = Networks::of(&spec.servers.args);
         // Defaults of K3s are outside the subnet range, or replaced by an argument.
         if let Some((subnet, other)) = subnet.and_then(|s| Some((s, networks.overlapping(s)?))) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checker, is, pattern, rules, text};
+use super::checker::Checker;
 use crate::{
     api::{
         LocalClusterSpec,
         node_host::{HostVolume, Ulimit},
+        rules::{self, format, text},
     },
     docker::spec::{self, Bind, Gpus},
 };
@@ -15,17 +16,17 @@ impl Checker {
     /// Parses the process limits, by name.
     pub(super) fn ulimits(&mut self, path: &str, ulimits: &[Ulimit]) -> BTreeMap<String, spec::Ulimit> {
         let mut limits = BTreeMap::new();
-        for (i, ulimit) in ulimits.iter().enumerate() {
+        for (i, Ulimit { name, soft, hard }) in ulimits.iter().enumerate() {
             let at = format!("{path}[{i}]");
-            let limit = spec::Ulimit { soft: ulimit.soft, hard: ulimit.hard.unwrap_or(ulimit.soft) };
-            self.shape(&format!("{at}.name"), &ulimit.name, pattern::ULIMIT, 16, text::ULIMIT_NAME);
+            let limit = spec::Ulimit { soft: *soft, hard: hard.unwrap_or(*soft) };
+            self.fits(format_args!("{at}.name"), name, &format::ULIMIT_NAME);
             // -1 is unlimited, and the schema rejects lower values.
             let rank = |n: i64| if n < 0 { i64::MAX } else { n };
             let sound = limit.soft >= -1 && limit.hard >= -1 && rank(limit.soft) <= rank(limit.hard);
             self.check(sound, format_args!("{at}.hard"), text::ULIMIT_ORDER);
-            let endless = ulimit.name == "nofile" && (limit.soft < 0 || limit.hard < 0);
+            let endless = name == "nofile" && (limit.soft < 0 || limit.hard < 0);
             self.check(!endless, &at, text::ULIMIT_NOFILE);
-            let twice = limits.insert(ulimit.name.clone(), limit).is_some();
+            let twice = limits.insert(name.clone(), limit).is_some();
             self.check(!twice, path, text::TWICE);
         }
         limits
@@ -34,13 +35,11 @@ impl Checker {
     /// Parses the host directories, by path in the nodes.
     pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> BTreeMap<String, Bind> {
         let mut binds: BTreeMap<String, Bind> = BTreeMap::new();
-        for (i, volume) in volumes.iter().enumerate() {
+        for (i, HostVolume { host_path: source, mount_path, read_only }) in volumes.iter().enumerate() {
             let at = format!("{path}[{i}]");
-            let HostVolume { host_path: source, mount_path, read_only } = volume;
-            let plain = is(pattern::HOST_PATH, source) && !source.split('/').any(|p| matches!(p, "." | ".."));
-            self.check(plain && source.len() <= 1024, format_args!("{at}.hostPath"), text::HOST_PATH);
+            self.host_path(format_args!("{at}.hostPath"), source);
             let to = format!("{at}.mountPath");
-            self.shape(&to, mount_path, pattern::FILE_PATH, 255, text::MOUNT_PATH);
+            self.fits(&to, mount_path, &format::MOUNT_PATH);
             self.refuse(&to, mount_path, rules::MOUNTS, "");
             let apart = binds.keys().all(|other| !is_in(mount_path, other) && !is_in(other, mount_path));
             self.check(apart, &to, text::MOUNTS_APART);
@@ -52,7 +51,7 @@ impl Checker {
     /// Parses the GPUs.
     pub(super) fn gpus(&mut self, path: &str, gpus: Option<&str>) -> Option<Gpus> {
         let gpus = gpus?;
-        self.shape(path, gpus, pattern::GPUS, 3, text::GPUS);
+        self.fits(path, gpus, &format::GPUS);
         Some(gpus.parse().map_or(Gpus::All, Gpus::Count))
     }
 

@@ -1,12 +1,14 @@
 //! Published ports, and the host addresses that they are bound to.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+};
 
-use super::Checker;
+use super::checker::Checker;
 use crate::api::{
-    LocalClusterSpec,
-    local_cluster::{NodeSet, PortSpec, Protocol},
-    rules::{self, pattern, text},
+    local_cluster::{ApiSpec, NodeSet, PortSpec, Protocol},
+    rules::{self, format, text},
 };
 
 /// A published port.
@@ -43,49 +45,44 @@ impl ValidPort {
 }
 
 impl Checker {
+    /// Parses a host address.
     pub(super) fn host_ip(&mut self, path: &str, ip: &str) -> Ipv4Addr {
         let parsed = ip.parse();
         self.check(parsed.is_ok(), path, text::HOST_IP);
         parsed.unwrap_or(Ipv4Addr::LOCALHOST)
     }
 
+    /// Parses a port.
     pub(super) fn port(&mut self, path: &str, port: i32) -> u16 {
         let parsed = u16::try_from(port).ok().filter(|p| *p > 0);
         self.check(parsed.is_some(), path, text::PORT);
         parsed.unwrap_or(1)
     }
 
-    /// Returns the number of further ports in a range.
-    pub(super) fn further(&mut self, path: &str, port: &PortSpec) -> u16 {
-        let Some(end) = port.end_port else { return 0 };
-        self.port(&format!("{path}.endPort"), end);
-        let further = u16::try_from(end - port.port).ok();
-        self.check(further.is_some(), path, text::END_PORT);
-        let further = further.unwrap_or_default();
-        let fits = port.host_port.is_some_and(|first| first + i32::from(further) <= 65535);
-        self.check(fits, path, text::HOST_RANGE);
-        further
+    /// Parses the host address and port of the API, and the names in its certificate.
+    pub(super) fn api(&mut self, api: &ApiSpec) -> (Ipv4Addr, Option<u16>, Vec<String>) {
+        let ApiSpec { host_ip, host_port, sans } = api;
+        let host_ip = self.host_ip("spec.api.hostIP", host_ip);
+        let host_port = host_port.map(|p| self.port("spec.api.hostPort", p));
+        for (i, san) in sans.iter().enumerate() {
+            if san.parse::<IpAddr>().is_err() {
+                self.fits(format_args!("spec.api.sans[{i}]"), san, &format::SAN);
+            }
+        }
+        (host_ip, host_port, sans.clone())
     }
 
+    /// Parses the published ports, which must not conflict with each other or with the port of the API.
     pub(super) fn ports(
         &mut self,
-        spec: &LocalClusterSpec,
+        specs: &[PortSpec],
         api_ip: Ipv4Addr,
         api_port: Option<u16>,
     ) -> Vec<ValidPort> {
         let mut ports: Vec<ValidPort> = Vec::new();
-        for (i, p) in spec.ports.iter().enumerate() {
+        for (i, spec) in specs.iter().enumerate() {
             let path = format!("spec.ports[{i}]");
-            self.shape(&format!("{path}.name"), &p.name, pattern::LABEL, 63, text::PORT_NAME);
-            let port = ValidPort {
-                name: p.name.clone(),
-                port: self.port(&format!("{path}.port"), p.port),
-                further: self.further(&path, p),
-                host_port: p.host_port.map(|h| self.port(&format!("{path}.hostPort"), h)),
-                host_ip: self.host_ip(&format!("{path}.hostIP"), &p.host_ip),
-                protocol: p.protocol,
-                nodes: p.nodes,
-            };
+            let port = self.published(&path, spec);
             let tcp = port.protocol == Protocol::Tcp;
             let api = tcp && ValidPort::meet((port.port, port.further), (6443, 0));
             self.check(!api, &path, text::API_PORT);
@@ -94,22 +91,44 @@ impl Checker {
                 pair.is_some_and(|(other, own)| ValidPort::meet((other, further), (own, port.further)))
                     && (ip == port.host_ip || ip.is_unspecified() || port.host_ip.is_unspecified())
             };
-            self.check(
-                !(tcp && clashes(api_ip, api_port, 0)),
-                format_args!("{path}.hostPort"),
-                text::API_HOST_PORT,
-            );
+            let host_port = format!("{path}.hostPort");
+            self.check(!(tcp && clashes(api_ip, api_port, 0)), &host_port, text::API_HOST_PORT);
             let twice = ports
                 .iter()
                 .any(|o| o.protocol == port.protocol && clashes(o.host_ip, o.host_port, o.further));
-            self.check(!twice, format_args!("{path}.hostPort"), text::HOST_PORT_TWICE);
+            self.check(!twice, &host_port, text::HOST_PORT_TWICE);
             ports.push(port);
         }
         let all: usize = ports.iter().map(|p| usize::from(p.further) + 1).sum();
         self.check(all <= rules::MAX_PORTS, "spec.ports", text::PORTS_IN_ALL);
-        let names: Vec<_> = ports.iter().map(|p| p.name.clone()).collect();
-        self.distinct("spec.ports", &names);
+        self.distinct("spec.ports", ports.iter().map(|p| &p.name));
         ports
+    }
+
+    fn published(&mut self, path: &str, spec: &PortSpec) -> ValidPort {
+        let PortSpec { name, port, end_port, host_port, host_ip, protocol, nodes } = spec;
+        self.fits(format_args!("{path}.name"), name, &format::PORT_NAME);
+        ValidPort {
+            name: name.clone(),
+            port: self.port(&format!("{path}.port"), *port),
+            further: end_port.map_or(0, |end| self.further(path, *port..=end, *host_port)),
+            host_port: host_port.map(|h| self.port(&format!("{path}.hostPort"), h)),
+            host_ip: self.host_ip(&format!("{path}.hostIP"), host_ip),
+            protocol: *protocol,
+            nodes: *nodes,
+        }
+    }
+
+    /// Returns the number of ports in a range after the first one.
+    fn further(&mut self, path: &str, range: RangeInclusive<i32>, host_port: Option<i32>) -> u16 {
+        let (first, end) = range.into_inner();
+        self.port(&format!("{path}.endPort"), end);
+        let further = u16::try_from(end - first).ok();
+        self.check(further.is_some(), path, text::END_PORT);
+        let further = further.unwrap_or_default();
+        let fits = host_port.is_some_and(|first| first + i32::from(further) <= 65535);
+        self.check(fits, path, text::HOST_RANGE);
+        further
     }
 }
 

@@ -1,9 +1,10 @@
 //! Memory and CPU quantities.
 
-use super::{Checker, is};
+use super::checker::{Checker, is};
 use crate::api::rules::{self, pattern, text};
 
 impl Checker {
+    /// Parses a quantity of memory as bytes.
     pub(super) fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
         let memory = memory?;
         let bytes = bytes(memory).filter(|b| (rules::MEMORY.0..=rules::MEMORY.1).contains(b));
@@ -11,6 +12,7 @@ impl Checker {
         bytes
     }
 
+    /// Parses a number of CPUs as billionths.
     pub(super) fn nano_cpus(&mut self, path: &str, cpus: Option<&str>) -> Option<i64> {
         let nano = nano_cpus(cpus?).filter(|n| (rules::NANO_CPUS.0..=rules::NANO_CPUS.1).contains(n));
         self.check(nano.is_some(), path, text::CPUS);

@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::{Checker, Problems, is};
+use super::checker::{Checker, Problems, is};
 use crate::{
     api::{
-        RegistrySpec,
-        names::{self, MAX_HOSTNAME},
+        RegistrySpec, names,
         registry::{AuthSpec, ProxySpec, StorageSpec, TlsSpec},
-        rules::{self, pattern, text},
+        rules::{self, format, pattern, text},
     },
     k3s::registries::upstream_of,
 };
@@ -24,12 +23,8 @@ pub struct ValidRegistry {
     pub host_ip: Ipv4Addr,
     /// Host port, if the spec names one.
     pub host_port: Option<u16>,
-    /// True if the volume is kept when the object is deleted.
-    pub retain: bool,
-    /// Volume of the user, which is never removed.
-    pub volume_name: Option<String>,
-    /// Host directory instead of a volume.
-    pub host_path: Option<String>,
+    /// Storage of the images.
+    pub storage: Storage,
     /// Upstream registry of a cache.
     pub proxy: Option<ValidProxy>,
     /// Authentication.
@@ -42,6 +37,57 @@ pub struct ValidRegistry {
     pub env: BTreeMap<String, String>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
+}
+
+/// Storage of the images of a Registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// A volume that the operator creates; kept when the object is deleted if `retain` is true.
+    Managed {
+        /// True if the volume is kept.
+        retain: bool,
+    },
+    /// A volume of the user, which is never removed.
+    Volume(String),
+    /// A host directory, which is never removed.
+    HostPath(String),
+}
+
+impl Storage {
+    /// Parses the storage of a spec, which need not be valid.
+    pub fn of(spec: &StorageSpec) -> Self {
+        let StorageSpec { retain, volume_name, host_path } = spec;
+        match (host_path, volume_name) {
+            (Some(path), _) => Self::HostPath(path.clone()),
+            (None, Some(name)) => Self::Volume(name.clone()),
+            (None, None) => Self::Managed { retain: *retain },
+        }
+    }
+
+    /// Reports whether the images remain when the object is deleted.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Managed { retain } => *retain,
+            Self::Volume(_) | Self::HostPath(_) => true,
+        }
+    }
+
+    /// Returns the volume of the registry `hostname`; `None` if the images are in a host directory.
+    pub fn volume<'a>(&'a self, hostname: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Managed { .. } => Some(hostname),
+            Self::Volume(name) => Some(name),
+            Self::HostPath(_) => None,
+        }
+    }
+
+    /// Returns the host directory, if the images are in one.
+    pub fn host_path(&self) -> Option<&str> {
+        match self {
+            Self::HostPath(path) => Some(path),
+            Self::Managed { .. } | Self::Volume(_) => None,
+        }
+    }
 }
 
 /// Parsed settings of a pull-through cache.
@@ -75,83 +121,80 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         allowed_namespaces,
         local_registry_hosting: _,
     } = spec;
-    let StorageSpec { retain, volume_name, host_path } = storage;
     let mut c = Checker::default();
     c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);
     if let Some(i) = image {
-        c.shape("spec.image", i, pattern::IMAGE, 512, text::IMAGE);
+        c.fits("spec.image", i, &format::IMAGE);
     }
     if let Some(h) = hostname {
-        c.shape("spec.hostname", h, pattern::DNS, MAX_HOSTNAME, text::HOSTNAME);
-        c.check(h != "localhost", "spec.hostname", text::HOSTNAME);
+        c.hostname("spec.hostname", h);
     }
-    if let Some(v) = volume_name {
-        c.shape("spec.storage.volumeName", v, pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
-    }
-    if let Some(path) = host_path {
-        c.shape("spec.storage.hostPath", path, pattern::HOST_PATH, 1024, text::HOST_PATH);
-        let steps = path.split('/').any(|part| matches!(part, "." | ".."));
-        c.check(!steps, "spec.storage.hostPath", text::HOST_PATH);
-        let alone = volume_name.is_none() && !retain;
-        c.check(alone, "spec.storage", text::HOST_PATH_ALONE);
-    }
+    let storage = c.storage("spec.storage", storage);
     let proxy = proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
     if let Some(AuthSpec { htpasswd_secret, client_secret }) = auth {
-        c.secret("spec.auth.htpasswdSecret", Some(htpasswd_secret));
-        c.secret("spec.auth.clientSecret", client_secret.as_ref());
+        c.object_name("spec.auth.htpasswdSecret", Some(htpasswd_secret));
+        c.object_name("spec.auth.clientSecret", client_secret.as_ref());
     }
     if let Some(TlsSpec { secret_name, ca_secret_name }) = tls {
-        c.secret("spec.tls.secretName", Some(secret_name));
-        c.secret("spec.tls.caSecretName", ca_secret_name.as_ref());
+        c.object_name("spec.tls.secretName", Some(secret_name));
+        c.object_name("spec.tls.caSecretName", ca_secret_name.as_ref());
     }
-    for (i, namespace) in allowed_namespaces.iter().enumerate() {
-        if namespace != "*" {
-            let path = format!("spec.allowedNamespaces[{i}]");
-            c.shape(&path, namespace, pattern::LABEL, 63, text::ALLOWED_NAMESPACE);
-        }
-    }
-    let host_ip = c.host_ip("spec.hostIP", host_ip);
-    let host_port = host_port.map(|p| c.port("spec.hostPort", p));
-    let env = c.env("spec.env", env, rules::REGISTRY_ENV);
-    let memory = c.memory("spec.memory", memory.as_deref());
-    c.done(ValidRegistry {
+    c.allowed_namespaces("spec.allowedNamespaces", allowed_namespaces);
+    let valid = ValidRegistry {
         hostname: names::registry(namespace, name, hostname.as_deref()),
         image: image.clone(),
-        host_ip,
-        host_port,
-        retain: *retain,
-        volume_name: volume_name.clone(),
-        host_path: host_path.clone(),
+        host_ip: c.host_ip("spec.hostIP", host_ip),
+        host_port: host_port.map(|p| c.port("spec.hostPort", p)),
+        storage,
         proxy,
         auth: auth.clone(),
         tls: tls.clone(),
         delete_enabled: *delete_enabled,
-        env,
-        memory,
-    })
+        env: c.env("spec.env", env, rules::REGISTRY_ENV),
+        memory: c.memory("spec.memory", memory.as_deref()),
+    };
+    c.done(valid)
 }
 
 impl Checker {
-    fn secret(&mut self, path: &str, name: Option<&String>) {
-        if let Some(name) = name {
-            self.shape(path, name, pattern::DNS, 253, text::OBJECT_NAME);
+    /// Checks the host name of a registry.
+    pub(super) fn hostname(&mut self, path: &str, name: &str) {
+        self.fits(path, name, &format::HOSTNAME);
+        self.check(name != "localhost", path, text::HOSTNAME);
+    }
+
+    fn storage(&mut self, path: &str, spec: &StorageSpec) -> Storage {
+        let StorageSpec { retain, volume_name, host_path } = spec;
+        if let Some(name) = volume_name {
+            self.fits(format_args!("{path}.volumeName"), name, &format::VOLUME_NAME);
+        }
+        if let Some(directory) = host_path {
+            self.host_path(format_args!("{path}.hostPath"), directory);
+            self.check(volume_name.is_none() && !retain, path, text::HOST_PATH_ALONE);
+        }
+        Storage::of(spec)
+    }
+
+    fn allowed_namespaces(&mut self, path: &str, namespaces: &[String]) {
+        for (i, namespace) in namespaces.iter().enumerate().filter(|(_, namespace)| *namespace != "*") {
+            self.fits(format_args!("{path}[{i}]"), namespace, &format::ALLOWED_NAMESPACE);
         }
     }
 
     fn proxy(&mut self, path: &str, proxy: &ProxySpec) -> Option<ValidProxy> {
         let ProxySpec { remote_url, credentials_secret, ttl } = proxy;
         let url = format!("{path}.remoteURL");
-        self.shape(&url, remote_url, pattern::REMOTE_URL, 270, text::REMOTE_URL);
+        self.fits(&url, remote_url, &format::REMOTE_URL);
         let upstream = upstream_of(remote_url);
         if let Err(why) = &upstream
             && is(pattern::REMOTE_URL, remote_url)
         {
             self.check(false, &url, why);
         }
-        self.secret(&format!("{path}.credentialsSecret"), credentials_secret.as_ref());
+        self.object_name(format_args!("{path}.credentialsSecret"), credentials_secret.as_ref());
         if let Some(ttl) = ttl {
             let path = format!("{path}.ttl");
-            self.shape(&path, ttl, pattern::TTL, 32, text::TTL);
+            self.fits(&path, ttl, &format::TTL);
             self.check(!ttl.is_empty(), &path, text::TTL);
         }
         Some(ValidProxy {
@@ -247,6 +290,25 @@ mod tests {
         let mut kept = stored("/srv/registry");
         kept.storage.retain = true;
         assert_eq!(problems(kept), [format!("spec.storage: {}", text::HOST_PATH_ALONE)]);
+    }
+
+    #[test]
+    fn only_the_volume_of_the_operator_goes_with_the_object() {
+        let (mine, path) = (Some("mine".to_owned()), Some("/srv/images".to_owned()));
+        for (retain, volume_name, host_path, volume, kept) in [
+            (false, None, None, Some("images"), false),
+            (true, None, None, Some("images"), true),
+            (false, mine.clone(), None, Some("mine"), true),
+            (true, mine.clone(), None, Some("mine"), true),
+            (false, None, path.clone(), None, true),
+            // A spec that is older than the rule against it.
+            (false, mine, path, None, true),
+        ] {
+            let spec = StorageSpec { retain, volume_name, host_path };
+            let storage = Storage::of(&spec);
+            assert_eq!((storage.volume("images"), storage.is_kept()), (volume, kept), "{spec:?}");
+            assert_eq!(storage.host_path().is_some(), spec.host_path.is_some(), "{spec:?}");
+        }
     }
 
     #[test]

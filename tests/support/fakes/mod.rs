@@ -3,5 +3,5 @@
 pub mod api;
 pub mod engine;
 pub mod faults;
-pub mod merge_patch;
+pub mod kubernetes;
 pub mod rig;

@@ -1,0 +1,149 @@
+//! Rules of pools of nodes.
+
+use kube::core::{Message, Rule};
+use schemars::Schema;
+
+use super::{add, add_to_items, env, no, refused, rule, shape, whole};
+use crate::api::rules::{self, Refused, format, pattern, text};
+
+pub fn server_count() -> Rule {
+    rule("self.count in [1, 3, 5]", text::SERVERS).field_path(".count")
+}
+
+pub fn max_unavailable() -> Rule {
+    rule("self >= 1 && self <= 32", text::MAX_UNAVAILABLE)
+}
+
+/// Completes the schema of the server pool: its count defaults to 1, and it has no `maxUnavailable`, since servers are
+/// replaced one at a time.
+pub fn servers(schema: &mut Schema) {
+    schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
+    let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
+    properties.remove("maxUnavailable").expect("it is a field of pools");
+    let agent = &rules::AGENT_FLAGS;
+    let useless = rules::server_args().into_iter().map(|(shape, instead)| no(&shape, instead));
+    add_to_args(
+        schema,
+        [rule(format!("!self.matches(r'^--({})(=|$)')", agent.regex()), agent.instead)]
+            .into_iter()
+            .chain(useless),
+    );
+}
+
+/// Completes the schema of the agent pool, which refuses server flags.
+pub fn agents(schema: &mut Schema) {
+    let server = &rules::SERVER_FLAGS;
+    add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
+}
+
+/// Adds rules to the arguments of a pool.
+fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
+    let args = schema.pointer_mut("/properties/args").expect("a pool has arguments");
+    let mut list = Schema::try_from(args.take()).expect("arguments have a schema");
+    add_to_items(&mut list, rules);
+    *args = list.into();
+}
+
+/// Adds the rules of arguments.
+pub fn args(schema: &mut Schema) {
+    let refused = |r: &Refused| rule(format!("!self.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
+    add_to_items(
+        schema,
+        [
+            shape(&format::ARG),
+            no(pattern::TWO_ARGS, text::TWO_ARGS),
+            no(pattern::FILTERED_ARG, text::FILTERED_ARG),
+        ]
+        .into_iter()
+        .chain(rules::FLAGS.iter().map(refused)),
+    );
+}
+
+/// Adds the rules of environment variables of nodes.
+pub fn node_env(schema: &mut Schema) {
+    env(schema, rules::NODE_ENV);
+}
+
+/// Adds bounds and rules of labels.
+pub fn labels(schema: &mut Schema) {
+    schema.insert("maxProperties".into(), 64.into());
+    schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = 63.into();
+    // A map has a single path for all of its keys, so the message names the invalid key.
+    let no_key = |bad: String, message: &str| {
+        let naming = Message::Expression(format!("self.filter(k, {bad})[0] + ': {message}'"));
+        Rule::new(format!("!self.exists(k, {bad})")).message(naming)
+    };
+    let key = format!("!k.matches({}) || k.split('/')[0].size() > 253", whole(pattern::LABEL_KEY));
+    let value = format!("!self[k].matches({})", whole(pattern::LABEL_VALUE));
+    let refused = |r: &Refused| no_key(format!("k.matches({})", whole(&r.regex())), r.instead);
+    add(
+        schema,
+        [no_key(key, text::LABEL_KEY), no_key(value, text::LABEL_VALUE)]
+            .into_iter()
+            .chain(rules::NODE_LABELS.iter().map(refused)),
+    );
+}
+
+/// Adds the rules of taints, for each taint and for the list.
+pub fn taints(schema: &mut Schema) {
+    add_to_items(schema, [shape(&format::TAINT)]);
+    let id =
+        |t: &str| format!("{t}.split('=')[0].split(':')[0] + ' ' + {t}.substring({t}.lastIndexOf(':') + 1)");
+    add(
+        schema,
+        [rule(format!("self.all(t, self.exists_one(u, {} == {}))", id("u"), id("t")), text::TAINT_TWICE)],
+    );
+}
+
+pub fn memory() -> Rule {
+    rule(
+        format!(
+            "self.matches({}) && quantity(self).compareTo(quantity('6Mi')) >= 0 && \
+             quantity(self).compareTo(quantity('1024Ti')) <= 0",
+            whole(pattern::MEMORY)
+        ),
+        text::MEMORY,
+    )
+}
+
+pub fn cpus() -> Rule {
+    rule(
+        format!("self.matches({}) && double(self) >= 0.01 && double(self) <= 1024.0", whole(pattern::CPUS)),
+        text::CPUS,
+    )
+}
+
+pub fn ulimit_name() -> Rule {
+    shape(&format::ULIMIT_NAME)
+}
+
+pub fn ulimit_order() -> Rule {
+    rule(
+        "!has(self.hard) || self.hard == -1 || (self.soft != -1 && self.soft <= self.hard)",
+        text::ULIMIT_ORDER,
+    )
+    .field_path(".hard")
+}
+
+pub fn ulimit_nofile() -> Rule {
+    rule(
+        "self.name != 'nofile' || (self.soft != -1 && !(has(self.hard) && self.hard == -1))",
+        text::ULIMIT_NOFILE,
+    )
+}
+
+/// Adds the rules of mount paths.
+pub fn mount_path(schema: &mut Schema) {
+    add(schema, [shape(&format::MOUNT_PATH)].into_iter().chain(rules::MOUNTS.iter().map(refused)));
+}
+
+pub fn mounts_apart() -> Rule {
+    rule(
+        "self.all(v, self.exists_one(w, v.mountPath == w.mountPath || v.mountPath.startsWith(w.mountPath + '/')))",
+        text::MOUNTS_APART,
+    )
+}
+
+pub fn gpus() -> Rule {
+    shape(&format::GPUS)
+}

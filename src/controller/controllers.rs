@@ -1,0 +1,134 @@
+//! The controllers of both kinds.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Resource,
+    runtime::{
+        Controller, Predicate, WatchStreamExt,
+        controller::{Action as Next, Config, Error as ControllerError},
+        predicates,
+        reflector::{ObjectRef, store::Writer},
+        watcher,
+    },
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    context::{ClusterGuard, Context, RegistryGuard},
+    kube_io,
+    reconcile::{failed, reconcile},
+    referrers, times,
+    triggers::{self, Triggered},
+    watches::{metadata, watched},
+};
+use crate::api::{LocalCluster, Registry};
+
+/// Number of objects of a kind that are reconciled at the same time. Docker receives at most eight calls at a time.
+const CONCURRENCY: u16 = 8;
+
+/// Writers of the stores of both kinds.
+#[derive(Default)]
+pub(super) struct Writers {
+    pub(super) clusters: Writer<ClusterGuard>,
+    pub(super) registries: Writer<RegistryGuard>,
+}
+
+/// Runs both controllers until `stop` is cancelled and the running reconciliations are complete.
+pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggered, stop: CancellationToken) {
+    let known = async {
+        if ctx.known.all().await {
+            ctx.health.set_watches(true);
+        }
+    };
+    let events = stop.run_until_cancelled(triggers::docker_events(ctx.clone()));
+    tokio::join!(
+        clusters(&ctx, writers.clusters, triggered.clusters, &stop),
+        registries(&ctx, writers.registries, triggered.registries, &stop),
+        known,
+        events.map(drop)
+    );
+}
+
+/// Runs the controller of LocalClusters.
+async fn clusters(
+    ctx: &Arc<Context>,
+    writer: Writer<ClusterGuard>,
+    triggered: UnboundedReceiver<ObjectRef<ClusterGuard>>,
+    stop: &CancellationToken,
+) {
+    let (on_deletion, on_change) = (ctx.clone(), ctx.clone());
+    let clusters = watched(ctx, "LocalCluster", writer, |known| &known.clusters)
+        // The last event of an object equals the previous one, so the predicates would drop it.
+        .inspect_ok(move |cluster| {
+            if cluster.meta().deletion_timestamp.is_some() {
+                triggers::registries_of(&on_deletion, cluster);
+            }
+        })
+        .predicate_filter(relevant(), Default::default())
+        .inspect_ok(move |cluster| triggers::registries_of(&on_change, cluster));
+    let (of_secret, of_map) = (ctx.clone(), ctx.clone());
+    Controller::for_stream(clusters, ctx.clusters.clone())
+        .with_config(settings())
+        .watches_stream(metadata::<Secret>(ctx, "Secret"), move |secret| {
+            referrers::users_of_secret(&of_secret, &secret)
+        })
+        .watches_stream(metadata::<ConfigMap>(ctx, "ConfigMap"), move |map| {
+            referrers::users_of_config_map(&of_map, &map)
+        })
+        .reconcile_on(UnboundedReceiverStream::new(triggered))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(reconcile::<LocalCluster>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
+        .for_each(log_error)
+        .await;
+}
+
+/// Runs the controller of Registries.
+async fn registries(
+    ctx: &Arc<Context>,
+    writer: Writer<RegistryGuard>,
+    triggered: UnboundedReceiver<ObjectRef<RegistryGuard>>,
+    stop: &CancellationToken,
+) {
+    let (on_change, of_secret) = (ctx.clone(), ctx.clone());
+    let registries = watched(ctx, "Registry", writer, |known| &known.registries)
+        .inspect_ok(move |registry| triggers::clusters_of(&on_change, registry))
+        .predicate_filter(relevant(), Default::default());
+    // A separate watch: a stream that two controllers share ends for both when one of them lags behind.
+    let secrets = metadata::<Secret>(ctx, "Secret");
+    Controller::for_stream(registries, ctx.registries.clone())
+        .with_config(settings())
+        .watches_stream(secrets, move |secret| referrers::registries_of_secret(&of_secret, &secret))
+        .reconcile_on(UnboundedReceiverStream::new(triggered))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
+        .for_each(log_error)
+        .await;
+}
+
+fn settings() -> Config {
+    Config::default().concurrency(CONCURRENCY).debounce(times::DEBOUNCE)
+}
+
+/// Returns the changes that a reconciliation follows: not those of the status.
+fn relevant<K: Resource + 'static>() -> impl Predicate<K> {
+    predicates::generation.combine(predicates::finalizers).combine(predicates::annotations)
+}
+
+async fn log_error<K: Resource>(
+    result: Result<(ObjectRef<K>, Next), ControllerError<kube_io::Error, watcher::Error>>,
+) where
+    K::DynamicType: std::fmt::Debug,
+{
+    match result {
+        // Normal after a deletion, and for triggers of objects that do not exist.
+        Err(ControllerError::ObjectNotFound(_)) | Ok(_) => {}
+        // `failed` has logged it.
+        Err(ControllerError::ReconcilerFailed(..)) => {}
+        Err(error) => tracing::warn!(%error, "a trigger failed"),
+    }
+}

@@ -1,0 +1,80 @@
+//! Watches of the management cluster.
+
+use std::{future::ready, sync::Arc};
+
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use kube::{
+    Api, ResourceExt,
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{WatchStreamExt, reflector::store::Writer, watcher},
+};
+use tokio::sync::SetOnce;
+
+use super::{context::Context, known::Known};
+
+/// Watches all objects of a kind, keeps them in the store of `writer`, and sets `known` when all are listed.
+pub(super) fn watched<K>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+    writer: Writer<K>,
+    known: fn(&Known) -> &SetOnce<()>,
+) -> BoxStream<'static, Result<K, watcher::Error>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let api = Api::<K>::all(ctx.client.clone());
+    let set = ctx.clone();
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                // A watch that starts again has set it before.
+                known(&set.known).set(()).ok();
+            }
+        })
+        .touched_objects();
+    swallow(ctx, name, stream)
+}
+
+/// Watches the metadata of all objects of a kind.
+pub(super) fn metadata<K>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+) -> BoxStream<'static, Result<PartialObjectMeta<K>, watcher::Error>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let api = Api::<PartialObjectMeta<K>>::all(ctx.client.clone());
+    swallow(ctx, name, watcher(api, watcher::Config::default()).default_backoff().touched_objects())
+}
+
+/// Logs the errors of a watch instead of passing them to the controller: its backoff would delay all other triggers too
+/// (kube-rs/kube#763). The watch itself waits before it tries again.
+fn swallow<K: Send + 'static>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+    stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> BoxStream<'static, Result<K, watcher::Error>> {
+    let metrics = ctx.metrics.clone();
+    let objects = stream.filter_map(move |result| {
+        if let Err(error) = &result {
+            tracing::warn!(watch = name, %error, "a watch failed and goes on");
+            metrics.watch_error(name);
+        }
+        ready(result.ok().map(Ok))
+    });
+    objects.boxed()
+}
