@@ -41,6 +41,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Returns the requested server unless its reset is done.
     pub fn due(self) -> Option<&'a str> {
         self.asked.filter(|asked| self.done != Some(asked))
     }
