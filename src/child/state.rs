@@ -70,7 +70,7 @@ pub struct ChildState {
 impl ChildState {
     /// What was told at `now`. Whoever can write into the cluster can write times to come, by which what they are asked
     /// for would never be over, and a mark of ours that is not ours is none.
-    pub fn told_at(mut self, now: Timestamp) -> Self {
+    pub fn limit_times(mut self, now: Timestamp) -> Self {
         let past = |at: &mut Option<Timestamp>| *at = at.map(|at| at.min(now));
         for node in self.nodes.values_mut() {
             past(&mut node.since);
