@@ -71,7 +71,7 @@ pub struct ChildState {
 impl ChildState {
     /// Limits all times to `now`. A client of the cluster can write future times, and a wait for them would never end. A
     /// future start of a drain was not written by the operator, and is ignored.
-    pub fn told_at(mut self, now: Timestamp) -> Self {
+    pub fn limit_times(mut self, now: Timestamp) -> Self {
         let past = |at: &mut Option<Timestamp>| *at = at.map(|at| at.min(now));
         for node in self.nodes.values_mut() {
             past(&mut node.since);

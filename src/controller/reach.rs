@@ -76,7 +76,7 @@ pub async fn child(
     };
     match asked.await {
         Ok((child, state)) => {
-            observed.child = Child::Reachable(state.told_at((ctx.now)()));
+            observed.child = Child::Reachable(state.limit_times((ctx.now)()));
             watch(ctx, owner, &key, child.clone());
             Seen { credentials: Some(credentials), child: Some(child) }
         }

@@ -16,7 +16,10 @@ use crate::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
         error::Error,
     },
-    k3s::{images::Held, kube_proxy::Told, kubeconfig::Credentials, manifests::ObjectRef, registries::Auth},
+    k3s::{
+        images::Held, kube_proxy::ProbeResult, kubeconfig::Credentials, manifests::ObjectRef,
+        registries::Auth,
+    },
 };
 
 /// First stage: the objects on the Docker host, which any object of the operator needs.
@@ -180,8 +183,8 @@ pub enum ImageState {
 pub struct Balance {
     /// Nodes in the configuration of the load balancer, by address.
     pub placed: BTreeSet<Ipv4Addr>,
-    /// Reports of queried nodes, by name.
-    pub told: BTreeMap<String, Told>,
+    /// Results of probed nodes, by name.
+    pub probed: BTreeMap<String, ProbeResult>,
 }
 
 /// Observed state of manifests in the cluster.

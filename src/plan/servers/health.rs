@@ -216,11 +216,7 @@ mod tests {
             serving(2, true, &existing, &observed, second(120))
         };
         assert_eq!(led([Some(105), Some(105)]), [0, 1]);
-        assert_eq!(
-            led([Some(95), Some(105)]),
-            [1],
-            "what it said before it was started again counts for nothing"
-        );
+        assert_eq!(led([Some(95), Some(105)]), [1], "a report from before the last start does not count");
         assert_eq!(led([None, Some(105)]), [1]);
         assert_eq!(led([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
 

@@ -107,11 +107,11 @@ mod tests {
         }
         let before = |at| ContainerDetail { ended_at: at, ..container(State::Exited) };
         assert!(!ended(Some(before(Some(second(99))))), "it was started since, and has renewed it");
-        assert!(!ended(Some(before(None))), "the engine does not tell when it ended");
+        assert!(!ended(Some(before(None))), "the engine does not report when it ended");
 
         let made = |at| ContainerDetail { created_at: Some(second(at)), ..container(State::Created) };
-        assert!(ended(Some(made(101))), "it was made anew");
-        assert!(!ended(Some(made(99))), "somebody else of that name has renewed it since");
+        assert!(ended(Some(made(101))), "it was recreated");
+        assert!(!ended(Some(made(99))), "another process of that name has renewed it since");
 
         let renamed = container(State::Running);
         let container = Container { name: "other".into(), ..renamed.container };

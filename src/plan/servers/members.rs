@@ -152,17 +152,17 @@ mod tests {
     fn who_begins_and_who_joins() {
         let addresses = Addresses { subnet: "172.31.0.0/24".parse().unwrap() };
         let data = |data| Server { detail: None, data };
-        let told = |index, etcd, servers: &[(usize, bool)], voter: usize| {
+        let joins = |index, etcd, servers: &[(usize, bool)], voter: usize| {
             let existing = servers.iter().map(|(i, d)| (*i, data(*d))).collect();
             let text = join_file(index, etcd, addresses, &existing, |i| i == voter);
             text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(told(0, false, &[], 9), "");
-        assert_eq!(told(0, true, &[], 9), "cluster-init: true");
-        assert_eq!(told(0, true, &[(0, true)], 9), "cluster-init: true", "its data moves to etcd");
-        assert_eq!(told(1, true, &[(0, true)], 0), "server: https://172.31.0.10:6443");
-        assert_eq!(told(1, true, &[(0, false), (1, true)], 9), "server: https://172.31.0.10:6443");
-        assert_eq!(told(0, true, &[(1, true), (2, true)], 2), "server: https://172.31.0.12:6443");
-        assert_eq!(told(2, true, &[(0, true), (1, false)], 9), "server: https://172.31.0.10:6443");
+        assert_eq!(joins(0, false, &[], 9), "");
+        assert_eq!(joins(0, true, &[], 9), "cluster-init: true");
+        assert_eq!(joins(0, true, &[(0, true)], 9), "cluster-init: true", "its data moves to etcd");
+        assert_eq!(joins(1, true, &[(0, true)], 0), "server: https://172.31.0.10:6443");
+        assert_eq!(joins(1, true, &[(0, false), (1, true)], 9), "server: https://172.31.0.10:6443");
+        assert_eq!(joins(0, true, &[(1, true), (2, true)], 2), "server: https://172.31.0.12:6443");
+        assert_eq!(joins(2, true, &[(0, true), (1, false)], 9), "server: https://172.31.0.10:6443");
     }
 }

@@ -70,7 +70,7 @@ impl Servers<'_> {
     pub fn is_expelled(&self, plan: &mut Plan, node: &NodeSpec) -> bool {
         let name = &node.container.name;
         let health = self.health(name);
-        if self.is_forgotten(name) {
+        if self.has_deleted_node(name) {
             let message = format!("{name} has no Node in the cluster: rejoining it as a new etcd member");
             plan.waits(ConditionType::ControlPlaneReady, Reason::Joining, message);
             match health.detail.filter(|_| health.is_running()) {
@@ -96,7 +96,7 @@ impl Servers<'_> {
 
     /// Reports whether an existing server has no Node for a while although other servers serve the cluster. Its Node
     /// was deleted from outside: K3s removes a server from etcd with its Node.
-    fn is_forgotten(&self, name: &str) -> bool {
+    fn has_deleted_node(&self, name: &str) -> bool {
         self.etcd
             && self.cluster.is_reachable()
             && self.health(name).lacks_node

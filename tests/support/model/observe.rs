@@ -117,8 +117,8 @@ impl World {
         let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
         let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
         let running = own.values().filter(|d| d.container.state == State::Running);
-        let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
-        let balance = Balance { placed, told: told.collect() };
+        let probed = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
+        let balance = Balance { placed, probed: probed.collect() };
         let host = Host {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),

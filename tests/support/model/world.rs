@@ -24,7 +24,7 @@ use localcluster_operator::{
         self,
         args::CLUSTER_RESET,
         hosts_file, images,
-        kube_proxy::{self, Told},
+        kube_proxy::{self, ProbeResult},
         load_balancer::CONFIG_FILE,
         proxy,
     },
