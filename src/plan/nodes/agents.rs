@@ -104,6 +104,7 @@ pub fn remove(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Si
     }
 }
 
+/// Reports whether the container of a node exists and works.
 pub fn works_now(node: &NodeSpec, inputs: &Inputs<'_>, site: &Site<'_>) -> bool {
     site.own(&node.container.name).is_some_and(|detail| works(inputs.observed, detail))
 }
