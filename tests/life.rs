@@ -20,7 +20,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
     docker::spec::PortBinding,
-    k3s::{kube_proxy::Told, load_balancer},
+    k3s::{kube_proxy::Report, load_balancer},
     plan::{management::Management, settings::Settings},
 };
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use super::{context::Context, times};
 use crate::{
     docker::engine::Result,
     k3s::{
-        kube_proxy::{self, Told},
+        kube_proxy::{self, Report},
         load_balancer,
     },
     plan::{
@@ -37,21 +37,21 @@ pub async fn observe(
     }
     let asked = to_be_asked(observed, valid, allocation.addresses);
     if kube_proxy::is_disabled(&valid.servers.args) {
-        observed.balance.told = asked.into_iter().map(|name| (name, Told::Answers)).collect();
+        observed.balance.reports = asked.into_iter().map(|name| (name, Report::Answers)).collect();
         return Ok(());
     }
     let flannel = kube_proxy::is_flannel(&valid.servers.args);
     let own = observed.own.values().filter(|d| asked.contains(&d.container.name));
-    let told = own.map(async |d| {
+    let reports = own.map(async |d| {
         let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
         let command = kube_proxy::ask(&beyond);
-        let told = match timeout(times::NODE_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
-            Ok(Ok(ended)) => kube_proxy::told(ended.code, &ended.stdout),
-            Ok(Err(_)) | Err(_) => Told::Unsure,
+        let report = match timeout(times::NODE_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
+            Ok(Ok(ended)) => kube_proxy::report(ended.code, &ended.stdout),
+            Ok(Err(_)) | Err(_) => Report::Unsure,
         };
-        (d.container.name.clone(), told)
+        (d.container.name.clone(), report)
     });
-    let told = join_all(told).await.into_iter().collect();
-    observed.balance.told = told;
+    let reports = join_all(reports).await.into_iter().collect();
+    observed.balance.reports = reports;
     Ok(())
 }

@@ -40,7 +40,7 @@ pub async fn details(
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
     let working: BTreeSet<String> = observe::all_working(observed);
-    for detail in observed.own.values_mut() {
+    for detail in observed.own.values() {
         let id = &detail.container.id;
         // It is running for a moment between two exits.
         let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
@@ -69,7 +69,7 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
                 observed.refused_arguments.insert(id.clone(), words);
             }
             if failed {
-                detail.error = k3s::log::last_words(&lines);
+                observed.log_errors.extend(k3s::log::last_words(&lines).map(|error| (id.clone(), error)));
             }
         }
     }

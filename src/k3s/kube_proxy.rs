@@ -13,7 +13,7 @@ const METRIC: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
 
 /// Result of the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Told {
+pub enum Report {
     /// NodePorts respond.
     Answers,
     /// The kube-proxy has not programmed the Services since it was started.
@@ -68,16 +68,16 @@ pub fn asks(command: &[String]) -> bool {
 }
 
 /// Evaluates the result of the command.
-pub fn told(code: i64, output: &str) -> Told {
+pub fn report(code: i64, output: &str) -> Report {
     let time = |line: &str| {
         let rest = line.strip_prefix(METRIC)?;
         rest.split_whitespace().next_back()?.parse::<f64>().ok()
     };
     let synced = output.lines().filter_map(time).any(|seconds| seconds > 0.0);
     match code {
-        0 if synced => Told::Answers,
-        0 | SILENT if !synced => Told::Behind,
-        _ => Told::Unsure,
+        0 if synced => Report::Answers,
+        0 | SILENT if !synced => Report::Behind,
+        _ => Report::Unsure,
     }
 }
 
@@ -88,26 +88,26 @@ mod tests {
     #[test]
     fn what_the_metric_says() {
         for (code, output, wanted) in [
-            (0, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.7959e+09\n", Told::Answers),
+            (0, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.7959e+09\n", Report::Answers),
             (
                 0,
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 1.7959e+09\n",
-                Told::Answers,
+                Report::Answers,
             ),
             (
                 0,
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 1.7e+09\n\
                  kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv6\"} 0\n",
-                Told::Answers,
+                Report::Answers,
             ),
-            (0, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0\n", Told::Behind),
-            (0, "", Told::Behind),
-            (1, "Error from server: connection refused", Told::Unsure),
-            (127, "sh: k3s: not found", Told::Unsure),
-            (3, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.7959e+09\n", Told::Unsure),
-            (3, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0\n", Told::Behind),
+            (0, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0\n", Report::Behind),
+            (0, "", Report::Behind),
+            (1, "Error from server: connection refused", Report::Unsure),
+            (127, "sh: k3s: not found", Report::Unsure),
+            (3, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.7959e+09\n", Report::Unsure),
+            (3, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0\n", Report::Behind),
         ] {
-            assert_eq!(told(code, output), wanted, "{output}");
+            assert_eq!(report(code, output), wanted, "{output}");
         }
     }
 

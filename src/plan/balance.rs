@@ -13,7 +13,7 @@ use super::{addresses::Addresses, nodes::health::reports, observed::Observed, va
 use crate::{
     api::local_cluster::{NodeRole, NodeSet},
     docker::engine::{ContainerDetail, State},
-    k3s::kube_proxy::Told,
+    k3s::kube_proxy::Report,
     time,
 };
 
@@ -49,12 +49,12 @@ pub fn standing(observed: &Observed, name: &str, ip: Ipv4Addr, now: Timestamp) -
         return kept(placed);
     }
     let since = node.since.max(detail.started_at);
-    match observed.balance.told.get(name) {
-        Some(Told::Answers) => Standing::Placed,
-        Some(Told::Unsure) if since.is_some_and(|since| now >= time::after(since, PATIENCE)) => {
+    match observed.balance.reports.get(name) {
+        Some(Report::Answers) => Standing::Placed,
+        Some(Report::Unsure) if since.is_some_and(|since| now >= time::after(since, PATIENCE)) => {
             Standing::Placed
         }
-        Some(Told::Unsure | Told::Behind) | None => Standing::Awaited,
+        Some(Report::Unsure | Report::Behind) | None => Standing::Awaited,
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     /// Returns an agent that was started at 100 and has been Ready since 110.
-    fn observed(placed: bool, told: Option<Told>) -> Observed {
+    fn observed(placed: bool, report: Option<Report>) -> Observed {
         let name = "k3d-dev-agent-0".to_owned();
         let container = Container { name: name.clone(), state: State::Running, ..Container::default() };
         let started_at = Some(second(100));
@@ -122,7 +122,7 @@ mod tests {
         let state = ChildState { nodes: [(name.clone(), node)].into(), ..ChildState::default() };
         let balance = Balance {
             placed: placed.then_some(IP).into_iter().collect(),
-            told: told.map(|told| (name, told)).into_iter().collect(),
+            reports: report.map(|report| (name, report)).into_iter().collect(),
         };
         Observed {
             own: [("1".to_owned(), detail)].into(),
@@ -144,17 +144,17 @@ mod tests {
     #[test]
     fn a_new_node_gets_a_place_when_its_kube_proxy_says_so() {
         assert_eq!(stands(&observed(false, None), 120), Standing::Awaited);
-        assert_eq!(stands(&observed(false, Some(Told::Behind)), 9999), Standing::Awaited);
-        assert_eq!(stands(&observed(false, Some(Told::Answers)), 120), Standing::Placed);
+        assert_eq!(stands(&observed(false, Some(Report::Behind)), 9999), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Report::Answers)), 120), Standing::Placed);
         // One that can't be asked has its place a while after it is Ready.
-        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 139), Standing::Awaited);
-        assert_eq!(stands(&observed(false, Some(Told::Unsure)), 140), Standing::Placed);
+        assert_eq!(stands(&observed(false, Some(Report::Unsure)), 139), Standing::Awaited);
+        assert_eq!(stands(&observed(false, Some(Report::Unsure)), 140), Standing::Placed);
         for change in [
             |n: &mut Node| n.ready = false,
             |n: &mut Node| n.renewed = Some(second(99)),
             |n: &mut Node| n.draining_since = Some(second(120)),
         ] {
-            let mut seen = observed(false, Some(Told::Answers));
+            let mut seen = observed(false, Some(Report::Answers));
             change(node(&mut seen));
             assert_eq!(stands(&seen, 120), Standing::Out);
         }
@@ -164,7 +164,7 @@ mod tests {
     fn what_is_not_known_takes_no_place_away_and_gives_none() {
         for child in [Child::Unknown, Child::Unreachable("no answer".into())] {
             for (placed, wanted) in [(true, Standing::Placed), (false, Standing::Out)] {
-                let seen = Observed { child: child.clone(), ..observed(placed, Some(Told::Answers)) };
+                let seen = Observed { child: child.clone(), ..observed(placed, Some(Report::Answers)) };
                 assert_eq!(stands(&seen, 120), wanted);
             }
         }
@@ -185,7 +185,7 @@ mod tests {
             |o: &mut Observed| o.own.values_mut().for_each(|d| d.container.state = State::Exited),
             |o: &mut Observed| o.own.clear(),
         ] {
-            let mut seen = observed(true, Some(Told::Answers));
+            let mut seen = observed(true, Some(Report::Answers));
             change(&mut seen);
             assert_eq!(stands(&seen, 120), Standing::Out);
         }

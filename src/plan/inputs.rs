@@ -41,12 +41,13 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Returns the server to reset etcd to, if that was not done yet.
     pub fn due(self) -> Option<&'a str> {
         self.asked.filter(|asked| self.done != Some(asked))
     }
 
     /// Returns the request to record in the status after a plan.
-    pub fn told(self, plan: &Plan) -> Option<&'a str> {
+    pub fn recorded(self, plan: &Plan) -> Option<&'a str> {
         self.asked.filter(|asked| self.done == Some(asked) || plan.reset.as_deref() == Some(*asked))
     }
 }

@@ -23,7 +23,7 @@ use super::{
     },
     registries,
     servers::{Servers, leases},
-    steps::{Action, Plan, Target},
+    steps::{Action, Plan},
 };
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
@@ -168,10 +168,10 @@ fn converge(
         }
         let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
         let before = if lost { rejoin_with_new_password(plan, node, inputs) } else { None };
-        return site.converge(plan, spec, &[], before.as_slice(), hold);
+        return site.converge(plan, spec, before.as_slice(), hold);
     }
     if site.foreign(&spec.name).is_some() {
-        return site.converge(plan, spec, &[], &[], hold);
+        return site.converge(plan, spec, &[], hold);
     }
     if let Some((reason, message)) = unknown {
         plan.waits(condition_of(spec.role), reason, message);
@@ -207,7 +207,7 @@ fn converge(
         return Standing::Changing(site.make(plan, spec, &before, why));
     }
     let created = site.create(plan, spec, &before, why);
-    site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold, created)
+    site.finish(plan, spec, created, hold)
 }
 
 /// Plans the rejoin of a node that lost its node password, adds a problem, and returns the step. K3s rejects a node

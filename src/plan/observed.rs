@@ -15,7 +15,9 @@ use crate::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
         error::Error,
     },
-    k3s::{images::Held, kube_proxy::Told, kubeconfig::Credentials, manifests::ObjectRef, registries::Auth},
+    k3s::{
+        images::Held, kube_proxy::Report, kubeconfig::Credentials, manifests::ObjectRef, registries::Auth,
+    },
 };
 
 /// Observed state of a plan.
@@ -50,6 +52,8 @@ pub struct Observed {
     pub rejected: BTreeSet<String>,
     /// Errors of nodes that exit repeatedly because of their arguments, by container ID.
     pub refused_arguments: BTreeMap<String, String>,
+    /// Last error in the log of containers that failed without an error of Docker, by ID.
+    pub log_errors: BTreeMap<String, String>,
     /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
     /// Checked host directories, by path.
@@ -129,7 +133,7 @@ pub struct Balance {
     /// Nodes in the configuration of the load balancer, by address.
     pub placed: BTreeSet<Ipv4Addr>,
     /// Reports of queried nodes, by name.
-    pub told: BTreeMap<String, Told>,
+    pub reports: BTreeMap<String, Report>,
 }
 
 /// Observed state of manifests in the cluster.

@@ -34,7 +34,7 @@ use crate::{
     child::state::Node,
     docker::{
         engine::{ContainerDetail, State},
-        spec::EndpointSettings,
+        spec::{EndpointSettings, RestartPolicy},
     },
     k3s::versions,
     time::after,
@@ -53,7 +53,7 @@ pub struct Lost<'a> {
 fn wake(detail: &ContainerDetail) -> Option<Action> {
     let container = Target::of(&detail.container);
     match detail.container.state {
-        State::Exited if detail.restarts => Some(Action::Start { container }),
+        State::Exited if detail.restarts() => Some(Action::Start { container }),
         State::Paused => Some(Action::Unpause { container }),
         _ => None,
     }
@@ -261,12 +261,12 @@ impl<'a> Servers<'a> {
             }
             let why = "its spec changed";
             if self.existing.len() < 2 {
-                self.site.replace(plan, &server.container, &[], &[], why);
+                self.site.replace(plan, &server.container, &[], why);
                 return true;
             }
             if !self.works(name) {
                 if self.may_be_replaced_unseen(name) {
-                    self.site.replace(plan, &server.container, &[], &[], why);
+                    self.site.replace(plan, &server.container, &[], why);
                     return true;
                 }
                 continue;
@@ -286,7 +286,7 @@ impl<'a> Servers<'a> {
             if drained(plan, name, ConditionType::ControlPlaneReady, self.inputs) {
                 let mut before = after.to_vec();
                 before.extend(self.snapshot(plan, server));
-                self.site.replace(plan, &server.container, &[], &before, why);
+                self.site.replace(plan, &server.container, &before, why);
             }
             return true;
         }
@@ -297,7 +297,7 @@ impl<'a> Servers<'a> {
     /// at a time afterwards. Reports whether it did.
     fn wake(&self, plan: &mut Plan, outdated: &[&NodeSpec], name: &str) -> bool {
         let asleep =
-            |s: &Server<'_>| s.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts);
+            |s: &Server<'_>| s.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts());
         let together = self.existing.len() > 1
             && self.existing.values().all(asleep)
             && outdated.len() == self.existing.len();
@@ -478,7 +478,7 @@ impl<'a> Servers<'a> {
     /// voter may be what the others lack for a majority, and then the API, which its removal waits for, never responds.
     fn bring_back(&self, plan: &mut Plan, index: usize) {
         // A server that has left etcd is not restarted by Docker either.
-        let own = self.site.own(&self.name(index)).filter(|d| d.started_at.is_some() && d.restarts);
+        let own = self.site.own(&self.name(index)).filter(|d| d.started_at.is_some() && d.restarts());
         let (Some(detail), Some(network)) = (own, self.site.network) else { return };
         let why = "the other servers may need its vote";
         let state = detail.container.state;
@@ -504,7 +504,7 @@ impl<'a> Servers<'a> {
         let name = detail.container.name.clone();
         // K3s would rejoin after a restart.
         let container = Target::of(&detail.container);
-        let keep = plan.step(Action::SetRestart { container, restart: false }, after, "");
+        let keep = plan.step(Action::SetRestart { container, policy: RestartPolicy::No }, after, "");
         plan.step(Action::LeaveEtcd { node: name }, &[keep], why);
     }
 

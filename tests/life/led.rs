@@ -37,7 +37,7 @@ async fn published_ports_lead_to_nodes_that_answer() {
             for node in led_to(&rig) {
                 assert_eq!(
                     rig.world(|w| w.kube_proxy(&node)),
-                    Told::Answers,
+                    Report::Answers,
                     "{node}, on the way to {count}"
                 );
             }

@@ -54,11 +54,11 @@ pub fn replace(
         let Some(detail) = site.own(name) else { continue };
         let works = works(inputs.observed, detail);
         if !works && (inputs.observed.child.state().is_some() || !site.is_placed(detail)) {
-            site.replace(plan, &node.container, &[], after, why);
+            site.replace(plan, &node.container, after, why);
         } else if room > 0 && works {
             room -= 1;
             if drained(plan, name, ConditionType::AgentsReady, inputs) {
-                site.replace(plan, &node.container, &[], after, why);
+                site.replace(plan, &node.container, after, why);
             }
         }
     }

@@ -128,7 +128,7 @@ fn repair_node(
     }
     let member = inputs.observed.node(&spec.name).is_some_and(|n| n.voter.is_some());
     if server && !one_of_several {
-        site.replace(plan, spec, &[], &[], why);
+        site.replace(plan, spec, &[], why);
     } else if server && member {
         // It is removed after it has left etcd, and rejoins as a new member.
         servers.leave(plan, detail, &[], why);

@@ -21,7 +21,7 @@ use localcluster_operator::{
         ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
         SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
         hosts_toml::HEADER,
-        kube_proxy::Told,
+        kube_proxy::Report,
         manifests::{self, ObjectRef},
         registries::{self, Auth},
         versions,

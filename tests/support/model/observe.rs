@@ -114,8 +114,8 @@ impl World {
         let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
         let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
         let running = own.values().filter(|d| d.container.state == State::Running);
-        let told = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
-        let balance = Balance { placed, told: told.collect() };
+        let reports = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
+        let balance = Balance { placed, reports: reports.collect() };
         Observed {
             engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
@@ -136,6 +136,7 @@ impl World {
             kept,
             rejected,
             refused_arguments: BTreeMap::new(),
+            log_errors: BTreeMap::new(),
             logs,
             host_paths: BTreeMap::new(),
             balance,
@@ -238,7 +239,7 @@ impl World {
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),
-            restarts: c.restart,
+            restart_policy: c.restart_policy,
             volumes: c.mounts.values().cloned().collect(),
             past_proxy: c.past_proxy.to_vec(),
             hostname: c.name.clone(),

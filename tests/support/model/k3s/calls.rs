@@ -4,17 +4,17 @@ use super::*;
 
 impl World {
     /// What a node's kube-proxy tells: it has set up the Services a tick after its Node is Ready.
-    pub fn kube_proxy(&self, name: &str) -> Told {
+    pub fn kube_proxy(&self, name: &str) -> Report {
         let serves = self.named(name).filter(|c| c.serving && c.state == State::Running && c.hung.is_none());
-        let Some(container) = serves else { return Told::Unsure };
+        let Some(container) = serves else { return Report::Unsure };
         let ready = |cluster: &Cluster| {
             let node = cluster.nodes.get(name)?;
             let started = container.started.unwrap_or_default();
             Some(node.ready && node.since.max(started) < self.clock)
         };
         match self.clusters.values().find_map(ready) {
-            Some(true) => Told::Answers,
-            Some(false) | None => Told::Behind,
+            Some(true) => Report::Answers,
+            Some(false) | None => Report::Behind,
         }
     }
 

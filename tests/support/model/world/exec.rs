@@ -19,9 +19,9 @@ impl World {
         if kube_proxy::asks(command) {
             let name = container.name.clone();
             let (code, seconds) = match self.kube_proxy(&name) {
-                Told::Answers => (0, self.clock),
-                Told::Behind => (0, 0),
-                Told::Unsure => (1, 0),
+                Report::Answers => (0, self.clock),
+                Report::Behind => (0, 0),
+                Report::Unsure => (1, 0),
             };
             let output = format!("kubeproxy_sync_proxy_rules_last_timestamp_seconds {seconds}\n");
             return Ok(Ended { code, stdout: output, ..Ended::default() });
