@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use crate::api::condition::Moment;
 pub use cluster::{ClusterView, cluster, cluster_blocked};
 pub use registry::{RegistryView, in_use, registry, registry_blocked};
-pub use stopped::stopped;
+pub use stopped::{StoppedView, stopped};
 
 use crate::{
     api::{

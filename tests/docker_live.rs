@@ -15,7 +15,7 @@ use localcluster_operator::{
         archive,
         engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
         error::Error,
-        spec::{EndpointSettings, FileChange, FileSpec},
+        spec::{EndpointSettings, FileChange, FileSpec, RestartPolicy},
     },
     plan::{
         failures,
@@ -129,7 +129,7 @@ async fn a_running_container_takes_commands_and_another_restart_policy() {
     let missing = exec(&["/no/such/program"]).await;
     assert!(missing.is_err() || missing.is_ok_and(|ended| ended.code != 0), "a program that is not there");
 
-    world.engine.update(&id, &Update { restart: Some(false) }).await.unwrap();
+    world.engine.update(&id, &Update { restart_policy: Some(RestartPolicy::No) }).await.unwrap();
     world.engine.update(&id, &Update::default()).await.unwrap();
     let told = docker(&["inspect", &id, "-f", "{{.HostConfig.RestartPolicy.Name}} {{.State.Running}}"]);
     assert_eq!(told, "no true");

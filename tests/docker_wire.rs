@@ -12,10 +12,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE, prelude::BASE64_STANDARD};
 use futures::{StreamExt, future};
 use localcluster_operator::docker::{
-    bollard::{BollardEngine, Timeouts},
+    bollard::BollardEngine,
+    client::Timeouts,
     engine::{Engine, Subject},
     error::Error,
-    spec::{Bind, ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
+    spec::{Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
 };
 
 #[path = "docker_wire/events.rs"]
@@ -268,7 +269,10 @@ async fn a_directory_of_the_host_is_a_mount_and_what_runs_once_is_not_started_ag
     let (daemon, engine) = Daemon::with_engine(|_| json(201, r#"{"Id":"c","Warnings":null}"#));
     let bind = Bind { source: "/srv/x".into(), read_only: true };
     let binds = BTreeMap::from([("/data".to_owned(), bind)]);
-    engine.create_container(&ContainerSpec { binds, once: true, ..spec() }, None).await.unwrap();
+    engine
+        .create_container(&ContainerSpec { binds, restart_policy: RestartPolicy::No, ..spec() }, None)
+        .await
+        .unwrap();
     let body: serde_json::Value = serde_json::from_slice(&daemon.seen()[0].body).unwrap();
     let mount = serde_json::json!({"Type": "bind", "Source": "/srv/x", "Target": "/data", "ReadOnly": true});
     assert_eq!(body["HostConfig"]["Mounts"], serde_json::json!([mount]));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use localcluster_operator::{
     child::state::{Child, ChildState, Held, INVENTORY, KEYS, Node},
-    docker::engine::State,
+    docker::{engine::State, spec::RestartPolicy},
     k3s::manifests,
     plan::observed::Observed,
 };
@@ -75,7 +75,11 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
             detail.started_again = [0, 1, u32::MAX][chance.below(3)];
             detail.exit_code = [None, Some(0), Some(i64::MIN), Some(i64::MAX)][chance.below(4)];
             detail.error = [None, Some("é".repeat(2000))][chance.below(2)].clone();
-            detail.restarts = coin(chance);
+            if coin(chance) {
+                observed.log_errors.insert(detail.container.id.clone(), "é".repeat(2000));
+            }
+            detail.restart_policy =
+                if coin(chance) { RestartPolicy::UnlessStopped } else { RestartPolicy::No };
         }
         if chance.below(4) == 0 {
             detail.container.networks.clear();

@@ -45,13 +45,12 @@ pub async fn details(
 async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Result<(), DockerError> {
     let token = String::from_utf8_lossy(token);
     let working: BTreeSet<String> = observe::all_working(observed);
-    let alive = observed.child.state().is_some();
-    for detail in observed.reached.host.own.values_mut() {
+    for detail in observed.reached.host.own.values() {
         let id = &detail.container.id;
         // It is running for a moment between two exits.
         let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
         let starts = !working.contains(id) && detail.container.state == State::Running && !young;
-        if starts && alive {
+        if starts && observed.child.state().is_some() {
             let lines = ctx.engine.logs(id, 100).await?;
             if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
                 observed.rejected.insert(id.clone());
@@ -75,7 +74,7 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
                 observed.refused_arguments.insert(id.clone(), words);
             }
             if failed {
-                detail.error = k3s::log::last_words(&lines);
+                observed.log_errors.extend(k3s::log::last_words(&lines).map(|error| (id.clone(), error)));
             }
         }
     }

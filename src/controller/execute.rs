@@ -135,8 +135,8 @@ impl Run<'_> {
                 gone(engine.remove_container(&self.id(container)?).await)?
             }
             Action::Expect { container, one_of } => self.expect(container, one_of).await?,
-            Action::SetRestart { container, restart } => {
-                engine.update(&self.id(container)?, &Update { restart: Some(*restart) }).await?;
+            Action::SetRestart { container, policy } => {
+                engine.update(&self.id(container)?, &Update { restart_policy: Some(*policy) }).await?;
             }
             Action::Exec { container, command } => {
                 self.exec(container, command, &format!("`{}`", command.join(" "))).await?;

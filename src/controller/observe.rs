@@ -188,7 +188,7 @@ pub async fn registry_logs(
     collector: &str,
 ) -> Result<()> {
     let mut logs = BTreeMap::new();
-    for detail in observed.reached.host.own.values_mut() {
+    for detail in observed.reached.host.own.values() {
         let name = &detail.container.name;
         let id = detail.container.id.clone();
         let ended = matches!(detail.container.state, State::Exited | State::Restarting);
@@ -200,7 +200,7 @@ pub async fn registry_logs(
         } else if name == registry && failed && detail.error.as_deref().unwrap_or_default().is_empty() {
             let lines = engine.logs(&id, 100).await?;
             let lines: Vec<String> = lines.into_iter().filter(|line| !secrets.are_in(line)).collect();
-            detail.error = log::last_words(&lines);
+            observed.log_errors.extend(log::last_words(&lines).map(|error| (id, error)));
         }
     }
     observed.logs = logs;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::context::Context;
 use crate::{
-    docker::spec::{ContainerSpec, PortBinding, Role},
+    docker::spec::{ContainerSpec, PortBinding, RestartPolicy, Role},
     plan::{
         cluster::image_of,
         desired::{Allocation, Binding},
@@ -74,7 +74,7 @@ async fn still_taken(
     while !wanted.is_empty() {
         let mut spec = ContainerSpec::bare(name, Role::LoadBalancer, image);
         spec.labels = owner.labels();
-        spec.once = true;
+        spec.restart_policy = RestartPolicy::No;
         spec.ports = wanted
             .iter()
             .enumerate()

@@ -15,7 +15,7 @@ use crate::{
         condition::{self, ConditionType},
     },
     plan::{local_cluster, observed::Host, steps::Plan, validate::Valid},
-    status,
+    status::{self, StoppedView},
 };
 
 /// Observes the cluster and stops its containers.
@@ -32,7 +32,7 @@ pub async fn pass(
     local_cluster::stop(&mut plan, &valid.names, observed);
     let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
     let next_status = |previous: &LocalClusterStatus, problems: &[_]| {
-        status::stopped(previous, valid, owner, observed, problems, *moment)
+        status::stopped(previous, StoppedView { valid, owner, observed, problems }, *moment)
     };
     let first_look = previous.observed_generation != Some(moment.generation);
     if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, ConditionType::Ready) {

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     error::Error,
-    spec::{ContainerSpec, EndpointSettings, NetworkSpec, PortBinding, VolumeSpec},
+    spec::{ContainerSpec, EndpointSettings, NetworkSpec, PortBinding, RestartPolicy, VolumeSpec},
 };
 
 /// Result of a call.
@@ -136,13 +136,12 @@ pub struct ContainerDetail {
     pub ended_at: Option<jiff::Timestamp>,
     /// Last exit code of its main process, while it is not running.
     pub exit_code: Option<i64>,
-    /// Error of the engine from the last failed start. The observation replaces an empty one by the last message in the
-    /// log of a container that failed.
+    /// Error of the engine from the last failed start.
     pub error: Option<String>,
     /// Host ports in its configuration, running or not.
     pub wanted_ports: Vec<PortBinding>,
-    /// True if the engine restarts it when it exits.
-    pub restarts: bool,
+    /// Restart policy.
+    pub restart_policy: RestartPolicy,
     /// Names of mounted volumes.
     pub volumes: Vec<String>,
     /// Proxy exceptions in each variable of its environment that lists them.
@@ -151,11 +150,18 @@ pub struct ContainerDetail {
     pub hostname: String,
 }
 
+impl ContainerDetail {
+    /// Reports whether the engine restarts it when it exits.
+    pub fn restarts(&self) -> bool {
+        self.restart_policy != RestartPolicy::No
+    }
+}
+
 /// Settings of a container that can be changed in place. `None` keeps the current value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// True if the engine restarts it when it exits.
-    pub restart: Option<bool>,
+    /// Restart policy.
+    pub restart_policy: Option<RestartPolicy>,
 }
 
 /// Result of a command in a container.

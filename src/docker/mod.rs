@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod bollard;
+pub mod client;
 pub mod convert;
 pub mod engine;
 pub mod error;
@@ -9,4 +10,5 @@ pub mod events;
 pub mod fault;
 mod output;
 mod pipe;
+mod pull;
 pub mod spec;

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{bollard::Timeouts, engine::Result, error::Error, fault, output::Output};
+use super::{client::Timeouts, engine::Result, error::Error, fault, output::Output};
 
 /// Maximum size of the output that is read.
 const OUTPUT_LIMIT: usize = 64 << 10;

@@ -88,8 +88,8 @@ pub struct ContainerSpec {
     pub volume_labels: BTreeMap<String, String>,
     /// Directories of the host by mount path. Docker does not create missing ones.
     pub binds: BTreeMap<String, Bind>,
-    /// True if it is not restarted when its process exits.
-    pub once: bool,
+    /// Restart policy.
+    pub restart_policy: RestartPolicy,
     /// Attachment to the network that it is created on.
     pub endpoint: EndpointSettings,
     /// Host ports that it publishes.
@@ -134,7 +134,7 @@ impl ContainerSpec {
             mounts: BTreeMap::new(),
             volume_labels: BTreeMap::new(),
             binds: BTreeMap::new(),
-            once: false,
+            restart_policy: RestartPolicy::UnlessStopped,
             endpoint: EndpointSettings::default(),
             ports: Vec::new(),
             memory: None,
@@ -148,6 +148,16 @@ impl ContainerSpec {
             given_files: Vec::new(),
         }
     }
+}
+
+/// Restart policy of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RestartPolicy {
+    /// The engine does not restart it.
+    #[default]
+    No,
+    /// The engine restarts it when its process exits, and when the engine itself starts.
+    UnlessStopped,
 }
 
 /// A resource limit of processes in its own unit; -1 for unlimited.

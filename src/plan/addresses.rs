@@ -46,19 +46,19 @@ impl Addresses {
     }
 
     /// Returns the upper half, from which Docker allocates addresses to unmanaged containers.
-    pub fn strangers(self) -> Ipv4Net {
+    pub fn foreign(self) -> Ipv4Net {
         let prefix = self.subnet.prefix_len() + 1;
         self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
     }
 
     /// Reports whether an address is in the range of registries.
     pub fn is_registry(self, ip: Ipv4Addr) -> bool {
-        self.subnet.contains(&ip) && !self.strangers().contains(&ip) && ip >= self.at(REGISTRIES)
+        self.subnet.contains(&ip) && !self.foreign().contains(&ip) && ip >= self.at(REGISTRIES)
     }
 
     /// Returns the first address for a registry that is not in `taken`; `None` if there is none.
     pub fn free_registry(self, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-        let end = u32::from(self.strangers().network()) - u32::from(self.subnet.network());
+        let end = u32::from(self.foreign().network()) - u32::from(self.subnet.network());
         (REGISTRIES..end).map(|o| self.at(o)).find(|ip| !taken.contains(ip))
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn pinned_addresses_never_meet_nor_lie_among_strangers() {
+    fn pinned_addresses_never_meet_nor_lie_in_the_foreign_range() {
         for subnet in ["172.31.0.0/24", "10.0.0.0/16", "10.0.0.128/25"] {
             let a = Addresses { subnet: net(subnet) };
             let mut all = BTreeSet::from([a.gateway(), a.load_balancer()]);
@@ -136,7 +136,7 @@ mod tests {
                 }
             }
             assert!(all.len() >= 39 + 12);
-            assert!(all.iter().all(|ip| a.subnet.contains(ip) && !a.strangers().contains(ip)), "{subnet}");
+            assert!(all.iter().all(|ip| a.subnet.contains(ip) && !a.foreign().contains(ip)), "{subnet}");
         }
     }
 

@@ -4,6 +4,8 @@
 mod allocation;
 mod build;
 mod image;
+mod load_balancer;
+mod node;
 
 pub use allocation::allocate;
 pub use build::{Basis, desired};

@@ -12,6 +12,7 @@ use super::{
     inputs::Inputs,
     observed::Observed,
     owner::Owner,
+    refs::UsedRegistry,
     steps::{Action, Plan, Target},
 };
 use crate::{
@@ -32,82 +33,32 @@ pub fn plan(
     inputs: &Inputs<'_>,
     network: &Network,
 ) -> BTreeMap<String, Option<Ipv4Addr>> {
-    let observed = inputs.observed;
-    let attached: Vec<(&Container, &Attachment)> =
-        observed.containers.iter().filter_map(|c| Some((c, c.networks.get(&network.id)?))).collect();
+    let taken = attached(inputs.observed, network).filter_map(|(_, p)| p.pinned.or(p.ip)).collect();
     let mut table = Table {
         desired,
+        inputs,
         network,
-        taken: attached.iter().filter_map(|(_, p)| p.pinned.or(p.ip)).collect(),
+        taken,
         used: BTreeSet::new(),
         addresses: BTreeMap::new(),
-        resolved: resolved(desired, observed, inputs),
+        resolved: resolved(desired, inputs),
     };
     for registry in &inputs.refs.registries {
-        table.addresses.insert(registry.hostname.clone(), None);
-        let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
-        let container = observed.containers.iter().find(its);
-        let name = &registry.name;
-        let why = match (&registry.trouble, container) {
-            (Some(trouble), None) => Some(format!("waiting for the Registry {name}: {trouble}")),
-            (None, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
-            (Some(trouble), Some(_)) => Some(format!("the Registry {name} is not ready: {trouble}")),
-            (None, Some(c)) if c.state != State::Running => {
-                Some(format!("the container {} of the Registry {name} is not running", c.name))
-            }
-            (None, Some(_)) => None,
-        };
-        if let Some(message) = why {
-            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
-        }
-        if let Some(container) = container {
-            table.connect(plan, container, &format!("the Registry {name}"));
-        }
+        table.use_registry(plan, registry);
     }
-    let namespace = inputs.owner.namespace();
-    for name in &desired.strangers {
-        table.addresses.entry(name.clone()).or_default();
-        let container = observed.containers.iter().find(|c| c.name == *name);
-        let allowed = container.filter(|c| is_allowed(c, inputs));
-        // A container that was connected before consent was required stays connected until it is removed from the
-        // spec. Registries of other namespaces always required consent, and may have withdrawn it.
-        let before = || {
-            container
-                .filter(|c| c.networks.contains_key(&network.id) && !is_of_others(&c.labels, inputs.owner))
-        };
-        let Some(container) = allowed.or_else(before) else {
-            plan.stalls(ConditionType::RegistriesReady, Reason::NotAllowed, refusal(name, namespace));
-            continue;
-        };
-        if container.state != State::Running {
-            let message = format!("the container {name} is not running; start it with `docker start {name}`");
-            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
-        }
-        if allowed.is_some() {
-            table.connect(plan, container, &format!("the registry in container {name}"));
-        } else {
-            plan.warnings.push(format!(
-                "the container {name} does not allow the namespace {namespace}: it stays on the network of the \
-                 cluster, but is not reconnected; {}",
-                instead(namespace)
-            ));
-            table.leave(container);
-        }
+    for name in &desired.foreign_registries {
+        table.use_foreign(plan, name);
     }
-    for (container, place) in attached {
-        let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
-        let managed = container.labels.get(names::MANAGER) == Some(&inputs.owner.manager);
-        // Docker allocates addresses of the other half: an address in this range was assigned by the operator.
-        let placed = place.pinned.or(place.ip).is_some_and(|ip| desired.addresses.is_registry(ip));
-        let ours = inputs.owner.owns(&container.labels);
-        let stays = ours || is_between(container) || table.used.contains(&container.id);
-        if !stays && ((registry && managed) || placed) {
-            let target = Target::of(container);
-            let off = Action::Disconnect { network: network.id.clone(), container: target };
-            plan.step(off, &[], "the cluster no longer uses it");
-        }
-    }
+    table.disconnect_unused(plan);
     table.addresses
+}
+
+/// Returns the containers on the network of the cluster.
+fn attached<'a>(
+    observed: &'a Observed,
+    network: &'a Network,
+) -> impl Iterator<Item = (&'a Container, &'a Attachment)> {
+    observed.containers.iter().filter_map(|c| Some((c, c.networks.get(&network.id)?)))
 }
 
 /// Reports whether an unmanaged container may be connected: it consents, or k3d created it as a registry, which
@@ -154,11 +105,11 @@ fn is_between(container: &Container) -> bool {
 
 /// Returns the addresses that CoreDNS has for the registries in use. Recreated containers get them back in any order
 /// of creation: CoreDNS takes half a minute to load another one.
-fn resolved(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
-    let Some(state) = observed.child.state() else { return BTreeMap::new() };
+fn resolved(desired: &Desired, inputs: &Inputs<'_>) -> BTreeMap<String, Ipv4Addr> {
+    let Some(state) = inputs.observed.child.state() else { return BTreeMap::new() };
     let held = state.config.get(&state::DNS).map(|held| dns::parse(&held.content)).unwrap_or_default();
     let registries = inputs.refs.registries.iter().map(|r| &r.hostname);
-    let used: BTreeSet<&String> = registries.chain(&desired.strangers).collect();
+    let used: BTreeSet<&String> = registries.chain(&desired.foreign_registries).collect();
     let ours = |(name, ip): (String, IpAddr)| match ip {
         IpAddr::V4(ip) if used.contains(&name) && desired.addresses.is_registry(ip) => Some((name, ip)),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
@@ -166,16 +117,95 @@ fn resolved(desired: &Desired, observed: &Observed, inputs: &Inputs<'_>) -> BTre
     held.into_iter().filter_map(ours).collect()
 }
 
+/// The registries on the network of a cluster, and their addresses.
 struct Table<'a> {
     desired: &'a Desired,
+    inputs: &'a Inputs<'a>,
     network: &'a Network,
+    /// Addresses in use.
     taken: BTreeSet<Ipv4Addr>,
+    /// IDs of the containers that the cluster uses.
     used: BTreeSet<String>,
+    /// Current or planned addresses by name.
     addresses: BTreeMap<String, Option<Ipv4Addr>>,
+    /// Addresses that CoreDNS has.
     resolved: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Table<'_> {
+    /// Plans the connection of a Registry. Adds a problem if it is not ready.
+    fn use_registry(&mut self, plan: &mut Plan, registry: &UsedRegistry) {
+        self.addresses.insert(registry.hostname.clone(), None);
+        let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
+        let container = self.inputs.observed.containers.iter().find(its);
+        let name = &registry.name;
+        let why = match (&registry.trouble, container) {
+            (Some(trouble), None) => Some(format!("waiting for the Registry {name}: {trouble}")),
+            (None, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
+            (Some(trouble), Some(_)) => Some(format!("the Registry {name} is not ready: {trouble}")),
+            (None, Some(c)) if c.state != State::Running => {
+                Some(format!("the container {} of the Registry {name} is not running", c.name))
+            }
+            (None, Some(_)) => None,
+        };
+        if let Some(message) = why {
+            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
+        }
+        if let Some(container) = container {
+            self.connect(plan, container, &format!("the Registry {name}"));
+        }
+    }
+
+    /// Plans the connection of an unmanaged container if it may be connected. Adds a problem if it may not be, or is
+    /// not running.
+    fn use_foreign(&mut self, plan: &mut Plan, name: &str) {
+        let Inputs { owner, observed, .. } = *self.inputs;
+        let namespace = owner.namespace();
+        self.addresses.entry(name.to_owned()).or_default();
+        let container = observed.containers.iter().find(|c| c.name == name);
+        let allowed = container.filter(|c| is_allowed(c, self.inputs));
+        // A container that was connected before consent was required stays connected until it is removed from the
+        // spec. Registries of other namespaces always required consent, and may have withdrawn it.
+        let before = container
+            .filter(|c| c.networks.contains_key(&self.network.id) && !is_of_others(&c.labels, owner));
+        let Some(container) = allowed.or(before) else {
+            plan.stalls(ConditionType::RegistriesReady, Reason::NotAllowed, refusal(name, namespace));
+            return;
+        };
+        if container.state != State::Running {
+            let message = format!("the container {name} is not running; start it with `docker start {name}`");
+            plan.waits(ConditionType::RegistriesReady, Reason::RegistryNotReady, message);
+        }
+        if allowed.is_some() {
+            self.connect(plan, container, &format!("the registry in container {name}"));
+        } else {
+            plan.warnings.push(format!(
+                "the container {name} does not allow the namespace {namespace}: it stays on the network of the \
+                 cluster, but is not reconnected; {}",
+                instead(namespace)
+            ));
+            self.leave(container);
+        }
+    }
+
+    /// Plans the disconnection of registries that the cluster no longer uses.
+    fn disconnect_unused(&self, plan: &mut Plan) {
+        let owner = self.inputs.owner;
+        for (container, place) in attached(self.inputs.observed, self.network) {
+            let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
+            let managed = container.labels.get(names::MANAGER) == Some(&owner.manager);
+            // Docker allocates addresses of the other half: an address in this range was assigned by the operator.
+            let placed = place.pinned.or(place.ip).is_some_and(|ip| self.desired.addresses.is_registry(ip));
+            let ours = owner.owns(&container.labels);
+            let stays = ours || is_between(container) || self.used.contains(&container.id);
+            if !stays && ((registry && managed) || placed) {
+                let target = Target::of(container);
+                let off = Action::Disconnect { network: self.network.id.clone(), container: target };
+                plan.step(off, &[], "the cluster no longer uses it");
+            }
+        }
+    }
+
     /// Returns an address for a registry: its previous one, or one that no container uses and CoreDNS does not
     /// contain.
     fn free(&self, name: &str) -> Option<Ipv4Addr> {

@@ -132,7 +132,7 @@ impl Subject<'_> {
 
     /// Returns the reset of etcd to record in the status after a decision.
     pub fn quorum_reset(&self, decision: &Decision) -> Option<&str> {
-        self.reset().told(&decision.plan)
+        self.reset().recorded(&decision.plan)
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Desired {
     /// Registry configuration of the nodes; `None` while it is unknown.
     pub registries: Option<NodeRegistries>,
     /// Unmanaged containers that are connected to the network, in the order of the spec.
-    pub strangers: Vec<String>,
+    pub foreign_registries: Vec<String>,
     /// Images of the Docker host to import on all nodes.
     pub preload: Vec<String>,
     /// K3s version that the Nodes must report, if the tag of the image contains one.

@@ -81,7 +81,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         shares_mounts: _,
         tmpfs: _,
         volume_labels: _,
-        once: _,
+        restart_policy: _,
         expects: _,
     } = spec;
     let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);

@@ -19,7 +19,7 @@ use crate::{
     api::{condition::ConditionType, reason::Reason},
     docker::{
         engine::{PathInfo, State},
-        spec::{Bind, ContainerSpec, Role},
+        spec::{Bind, ContainerSpec, RestartPolicy, Role},
     },
 };
 
@@ -85,7 +85,12 @@ impl Look {
             (format!("{MOUNTED}{prefix}"), bind)
         };
         let binds = paths.values().map(bind).collect();
-        let looker = ContainerSpec { labels, binds, once: true, ..ContainerSpec::bare(name, role, image) };
+        let looker = ContainerSpec {
+            labels,
+            binds,
+            restart_policy: RestartPolicy::No,
+            ..ContainerSpec::bare(name, role, image)
+        };
         (!paths.is_empty()).then_some(Self { looker, paths })
     }
 
@@ -212,7 +217,8 @@ mod tests {
         let binds: Vec<_> =
             look.looker.binds.iter().map(|(to, b)| (to.as_str(), b.source.as_str())).collect();
         assert_eq!(binds, [("/host/data", "/data"), ("/host/srv", "/srv")]);
-        assert!(look.looker.once && look.looker.binds.values().all(|b| b.read_only));
+        assert_eq!(look.looker.restart_policy, RestartPolicy::No);
+        assert!(look.looker.binds.values().all(|b| b.read_only));
         assert!(Look::new(container(), BTreeMap::new(), ["/etc"], &prefixes).is_none());
     }
 

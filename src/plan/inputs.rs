@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
     }
 
     /// Returns the request to record in the status after a plan.
-    pub fn told(self, plan: &Plan) -> Option<&'a str> {
+    pub fn recorded(self, plan: &Plan) -> Option<&'a str> {
         self.asked.filter(|asked| self.done == Some(asked) || plan.reset.as_deref() == Some(*asked))
     }
 }

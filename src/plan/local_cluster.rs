@@ -33,7 +33,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Some(network) = network(plan, desired, owner, observed) else {
         plan.unjudged = Some(ConditionType::RegistriesReady);
         // Images and volumes need no network, and pulls take longest.
-        let site = Site { owner, observed, network: None };
+        let site = Site { owner, observed, network: None, further: &[] };
         for spec in desired.servers.iter().take(1).map(|s| &s.container).chain([&desired.load_balancer]) {
             site.has_image(plan, spec);
         }
@@ -47,7 +47,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         }
         return;
     };
-    let site = Site { owner, observed, network: Some(&network.id) };
+    let site = Site { owner, observed, network: Some(&network.id), further: &[] };
     let addresses = connections::plan(plan, desired, inputs, network);
     let balanced = balancer(plan, desired, inputs, &site);
     if data_loss::plan(plan, desired, inputs) {
@@ -143,12 +143,13 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
     let further: Vec<(String, EndpointSettings)> =
         shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
-    let mut standing = site.converge(plan, spec, &further, &[], None);
+    let site = &Site { further: &further, ..*site };
+    let mut standing = site.converge(plan, spec, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {
         if let Some(old) = site.own(&spec.name) {
             plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, replacing(old, spec));
         }
-        standing = site.replace(plan, spec, &further, &[], "its published ports or its image changed");
+        standing = site.replace(plan, spec, &[], "its published ports or its image changed");
     }
     for name in &desired.awaited {
         let message = format!(

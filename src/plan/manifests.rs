@@ -142,57 +142,90 @@ fn is_due(written: &Written<'_>, now: Timestamp) -> bool {
     written.at.filter(|at| *at <= now).is_none_or(|at| now >= after(at, patience))
 }
 
+/// The objects of manifests: desired, recorded in the inventory, and to be deleted.
+struct Objects {
+    inventory: Inventory,
+    /// Objects of the manifests of the spec.
+    wanted: BTreeSet<ObjectRef>,
+    /// All objects of manifests, inventory and files.
+    known: BTreeSet<ObjectRef>,
+    /// True if the contents of all manifests are known. Otherwise the removed objects cannot be determined.
+    whole: bool,
+    now: Timestamp,
+}
+
+impl Objects {
+    fn new(state: &ChildState, inputs: &Inputs<'_>) -> Self {
+        let refs = inputs.refs.manifests.as_slice();
+        Self {
+            inventory: Inventory::of(state),
+            wanted: wanted(refs),
+            known: asked(refs, inputs.observed),
+            whole: refs.iter().all(|m| m.content.is_some()),
+            now: inputs.now,
+        }
+    }
+
+    /// Returns the objects that no manifest contains any more.
+    fn dropped(&self) -> Vec<&ObjectRef> {
+        self.known.difference(&self.wanted).filter(|_| self.whole).collect()
+    }
+
+    /// Returns the time since which objects are dropped. Users of the cluster can write to the inventory, and a time
+    /// in the future would block its update.
+    fn dropping_since(&self) -> Option<Timestamp> {
+        self.inventory.dropping.filter(|since| *since <= self.now)
+    }
+
+    /// Plans the addition of all known objects to the inventory if it lacks some, or does not record when objects were
+    /// dropped. `moves` is true if K3s will apply changed content, which may recreate dropped objects.
+    fn extend_inventory(&self, plan: &mut Plan, moves: bool) -> Option<usize> {
+        let covered = self.known.is_subset(&self.inventory.objects);
+        let dropping = !self.dropped().is_empty();
+        let since = self.dropping_since();
+        let fresh = since.is_some_and(|s| self.now < after(s, SETTLED / 2));
+        if covered && !(dropping && (since.is_none() || (moves && !fresh))) {
+            return None;
+        }
+        updating(plan);
+        let dropping = if dropping { Some(self.now) } else { since };
+        let objects = self.known.union(&self.inventory.objects).cloned().collect();
+        Some(plan.step(Inventory { dropping, objects }.action(), &[], ""))
+    }
+
+    /// Plans the removal of all but the desired objects from the inventory, once K3s has certainly finished with the
+    /// previous files.
+    fn reduce_inventory(&self, plan: &mut Plan) {
+        let reduced = Inventory { dropping: None, objects: self.wanted.clone() };
+        if self.inventory == reduced {
+            return;
+        }
+        updating(plan);
+        let finished = self.dropping_since().is_none_or(|s| self.now >= after(s, SETTLED));
+        if self.dropped().is_empty() || finished {
+            plan.step(reduced.action(), &[], "");
+        }
+    }
+}
+
 /// Plans the transition of manifests and their objects to the desired state.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let refs = inputs.refs.manifests.as_slice();
-    let seen = &inputs.observed.manifests;
-    let (Child::Reachable(state), Some(objects)) = (&inputs.observed.child, &seen.objects) else {
-        let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
-        if let Some(why) = seen.trouble.as_ref().filter(|_| held || !refs.is_empty()) {
-            let message = format!("cannot list the objects of manifests: {why}");
-            plan.waits(ConditionType::ManifestsReady, Reason::ApiNotAnswering, message);
-        } else if !refs.is_empty() {
-            let message = "waiting for the API of the cluster before applying manifests";
-            plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
-        }
+    let (Child::Reachable(state), Some(found)) = (&inputs.observed.child, &inputs.observed.manifests.objects)
+    else {
+        add_unobserved(plan, inputs);
         return;
     };
-    let inventory = Inventory::of(state);
-    let wanted = wanted(refs);
-    let known = asked(refs, inputs.observed);
-    let is_there = |o: &ObjectRef| objects.get(o).is_some_and(|f| !f.going);
-    let missing: BTreeSet<ObjectRef> = wanted.iter().filter(|o| !is_there(o)).cloned().collect();
-    // While one of the manifests is unknown, the removed objects cannot be determined.
-    let whole = refs.iter().all(|m| m.content.is_some());
-    let dropped: Vec<&ObjectRef> = known.difference(&wanted).filter(|_| whole).collect();
-    let leaving = leaving(&dropped, &wanted, objects);
+    let objects = Objects::new(state, inputs);
+    let is_there = |o: &ObjectRef| found.get(o).is_some_and(|f| !f.going);
+    let missing: BTreeSet<ObjectRef> = objects.wanted.iter().filter(|o| !is_there(o)).cloned().collect();
+    let leaving = leaving(&objects.dropped(), &objects.wanted, found);
     let todo = files(desired, refs, &missing, inputs, site);
 
     // The inventory comes first, since objects of a changed file would be forgotten otherwise.
-    let covered = known.is_subset(&inventory.objects);
-    // Users of the cluster can write to the inventory. A time in the future would block its update.
-    let since = inventory.dropping.filter(|since| *since <= inputs.now);
-    let fresh = since.is_some_and(|s| inputs.now < after(s, SETTLED / 2));
-    let dropping = !dropped.is_empty();
-    let mut before = Vec::new();
-    if !covered || (dropping && (since.is_none() || (todo.moves && !fresh))) {
-        let dropping = if dropping { Some(inputs.now) } else { since };
-        let objects = known.union(&inventory.objects).cloned().collect();
-        before.push(plan.step(Inventory { dropping, objects }.action(), &[], ""));
-        updating(plan);
-    }
-    let mut changed = before.clone();
-    for (container, file) in todo.writes {
-        let name = manifests::name_of(&file.path).unwrap_or_default();
-        let why = format!("to apply the manifest {name}");
-        changed.push(plan.step(Action::Upload { container, files: vec![file] }, &before, why));
-        updating(plan);
-    }
-    for (container, paths) in todo.removes {
-        let why = "a manifest was removed from the spec";
-        changed.push(plan.step(Action::RemoveFiles { container, paths }, &before, why));
-        updating(plan);
-    }
+    let recorded = objects.extend_inventory(plan, todo.moves);
+    let mut changed: Vec<usize> = recorded.into_iter().collect();
+    changed.extend(write(plan, &todo, recorded.as_slice()));
     for (object, found) in &leaving {
         let message = format!("deleting {object}: no manifest contains it any more");
         plan.waits(ConditionType::ManifestsReady, Reason::Deleting, message);
@@ -202,20 +235,45 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         }
     }
     add_missing(plan, refs, &missing);
-    for name in &todo.unseen {
-        if !known.is_empty() {
-            let message = format!("waiting for {name} to be Ready before writing manifests to it");
-            plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
-        }
+    for name in todo.unseen.iter().filter(|_| !objects.known.is_empty()) {
+        let message = format!("waiting for {name} to be Ready before writing manifests to it");
+        plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
     }
-    let rest = changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && whole;
-    if rest && inventory != (Inventory { dropping: None, objects: wanted.clone() }) {
+    if changed.is_empty() && leaving.is_empty() && todo.unseen.is_empty() && objects.whole {
+        objects.reduce_inventory(plan);
+    }
+}
+
+/// Adds the problem that the objects of manifests cannot be listed.
+fn add_unobserved(plan: &mut Plan, inputs: &Inputs<'_>) {
+    let refs = inputs.refs.manifests.as_slice();
+    let held = inputs.observed.child.state().is_some_and(|state| state.config.contains_key(&INVENTORY));
+    let why = inputs.observed.manifests.trouble.as_ref().filter(|_| held || !refs.is_empty());
+    if let Some(why) = why {
+        let message = format!("cannot list the objects of manifests: {why}");
+        plan.waits(ConditionType::ManifestsReady, Reason::ApiNotAnswering, message);
+    } else if !refs.is_empty() {
+        let message = "waiting for the API of the cluster before applying manifests";
+        plan.waits(ConditionType::ManifestsReady, Reason::Pending, message);
+    }
+}
+
+/// Plans the changes of files after `after`, and returns their steps.
+fn write(plan: &mut Plan, todo: &Files, after: &[usize]) -> Vec<usize> {
+    let mut changed = Vec::new();
+    for (container, file) in &todo.writes {
+        let name = manifests::name_of(&file.path).unwrap_or_default();
+        let why = format!("to apply the manifest {name}");
+        let upload = Action::Upload { container: container.clone(), files: vec![file.clone()] };
+        changed.push(plan.step(upload, after, why));
         updating(plan);
-        // Not before K3s has certainly finished with the previous files.
-        if !dropping || since.is_none_or(|s| inputs.now >= after(s, SETTLED)) {
-            plan.step(Inventory { dropping: None, objects: wanted }.action(), &[], "");
-        }
     }
+    for (container, paths) in &todo.removes {
+        let remove = Action::RemoveFiles { container: container.clone(), paths: paths.clone() };
+        changed.push(plan.step(remove, after, "a manifest was removed from the spec"));
+        updating(plan);
+    }
+    changed
 }
 
 fn updating(plan: &mut Plan) {

@@ -106,6 +106,8 @@ pub struct Observed {
     pub rejected: BTreeSet<String>,
     /// Errors of nodes that exit repeatedly because of their arguments, by container ID.
     pub refused_arguments: BTreeMap<String, String>,
+    /// Last error in the log of containers that failed without an error of Docker, by ID.
+    pub log_errors: BTreeMap<String, String>,
     /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
     /// Checked host directories, by path.

@@ -111,11 +111,11 @@ fn problem(held: &BTreeMap<u16, String>, ip: Ipv4Addr) -> Option<String> {
     for (port, who) in held {
         by.entry(who).or_default().push(*port);
     }
-    let said = by.iter().map(|(who, ports)| {
+    let sentences = by.iter().map(|(who, ports)| {
         let are = if ports.len() == 1 { "is" } else { "are" };
         format!("{ip}:{} {are} in use by {who}", list(ports))
     });
-    (!held.is_empty()).then(|| said.collect::<Vec<_>>().join("; "))
+    (!held.is_empty()).then(|| sentences.collect::<Vec<_>>().join("; "))
 }
 
 /// Formats ports in ascending order: `8001, 8003-8005`.
@@ -136,7 +136,7 @@ fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
 
 /// Returns the ports for a status. `made` contains those that Docker has published. All others keep their previous
 /// status until all are published: another number may be chosen before.
-pub fn told(
+pub fn reported(
     valid: &Valid,
     allocation: &Allocation,
     wanted: &[PortBinding],
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn each_port_is_named_with_who_has_it() {
-        let said = |held: &[(u16, &str)]| {
+        let message = |held: &[(u16, &str)]| {
             let held = held.iter().map(|(port, who)| (*port, (*who).to_owned())).collect();
             problem(&held, Ipv4Addr::LOCALHOST)
         };
-        assert_eq!(said(&[]), None);
-        assert_eq!(said(&[(80, "a")]).unwrap(), "127.0.0.1:80 is in use by a");
+        assert_eq!(message(&[]), None);
+        assert_eq!(message(&[(80, "a")]).unwrap(), "127.0.0.1:80 is in use by a");
         assert_eq!(
-            said(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a"), (65535, "a")]).unwrap(),
+            message(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a"), (65535, "a")]).unwrap(),
             "127.0.0.1:1-2, 4, 6, 65535 are in use by a; 127.0.0.1:3 is in use by b"
         );
     }

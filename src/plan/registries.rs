@@ -143,7 +143,7 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
 /// user requests it.
 pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let used: BTreeSet<&String> =
-        inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.strangers).collect();
+        inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.foreign_registries).collect();
     for (nodes, pool) in [(&desired.servers, "servers"), (&desired.agents, "agents")] {
         for node in nodes.iter().filter(|n| !n.container.host_env.is_empty()) {
             let name = &node.container.name;

@@ -202,14 +202,14 @@ fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
 /// in the status before any step is executed.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<GarbageCollectionStatus> {
     let Inputs { owner, observed, .. } = *inputs;
-    let site = Site { owner, observed, network: None };
+    let shared = inputs.settings.management.network(observed, &owner.manager, "");
+    let further: Vec<(String, EndpointSettings)> =
+        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
+    let site = Site { owner, observed, network: None, further: &further };
     let collected = match collection::plan(plan, desired, &site, inputs) {
         Course::Free(collected) => collected,
         Course::Busy => return None,
     };
-    let shared = inputs.settings.management.network(observed, &owner.manager, "");
-    let further: Vec<(String, EndpointSettings)> =
-        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
     let spec = &desired.container;
     let own = site.own(&spec.name);
     if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
@@ -233,9 +233,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     {
         return collected;
     }
-    match site.converge(plan, spec, &further, &after, None) {
+    match site.converge(plan, spec, &after, None) {
         Standing::Outdated if site.has_image(plan, spec) => {
-            let standing = site.replace(plan, spec, &further, &[], "its spec changed");
+            let standing = site.replace(plan, spec, &[], "its spec changed");
             rejoin(plan, spec, observed, &site, standing);
         }
         Standing::Running | Standing::Changing(_) | Standing::Outdated | Standing::Blocked => {}

@@ -17,7 +17,7 @@ use crate::{
     child::state::{ClusterConfigMap, NodeConfig},
     docker::{
         engine::Container,
-        spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, VolumeSpec},
+        spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, RestartPolicy, VolumeSpec},
     },
     k3s::manifests::ObjectRef,
 };
@@ -114,10 +114,10 @@ pub enum Action {
         container: Target,
         one_of: Vec<String>,
     },
-    /// Sets whether the engine restarts the container after it exits.
+    /// Sets the restart policy of a container.
     SetRestart {
         container: Target,
-        restart: bool,
+        policy: RestartPolicy,
     },
     /// Runs a command in the container, which must succeed.
     Exec {
@@ -182,6 +182,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Returns the target for a container that the plan creates.
+    pub fn new(spec: &ContainerSpec) -> Self {
+        Self { name: spec.name.clone(), id: None }
+    }
+
     /// Returns the target for an existing container.
     pub fn of(container: &Container) -> Self {
         Self { name: container.name.clone(), id: Some(container.id.clone()) }
@@ -374,7 +379,7 @@ pub struct Repairs {
 
 impl Repairs {
     /// Returns the repairs for a status.
-    pub fn told(&self) -> NodeRepairs {
+    pub fn reported(&self) -> NodeRepairs {
         NodeRepairs { count: self.count.try_into().unwrap_or(i32::MAX), last: Some(Time(self.last)) }
     }
 }

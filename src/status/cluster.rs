@@ -1,5 +1,7 @@
 //! Status of a LocalCluster.
 
+use std::collections::BTreeSet;
+
 use super::{Moment, judge};
 use crate::{
     api::{
@@ -86,101 +88,121 @@ pub struct ClusterView<'a> {
 /// Returns the status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
     let ClusterView { subject, allocation, desired, observed, decision, problems, kubeconfig_secret } = *view;
-    let Subject { valid, owner, refs, .. } = *subject;
-    let Plan { unjudged, reset, forgets, repairs, .. } = &decision.plan;
-    let (unjudged, reset, forgets) = (*unjudged, reset.as_deref(), *forgets);
-    let quorum_reset = subject.quorum_reset(decision);
+    let Subject { valid, refs, .. } = *subject;
+    let Plan { unjudged, forgets, .. } = decision.plan;
     let mut conditions = previous.conditions.clone();
     judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
+    condition::set(&mut conditions, ConditionType::Stopped, (false, Reason::NotStopped, ""), moment);
 
-    let nodes: Vec<NodeStatus> = desired
-        .servers
-        .iter()
-        .map(|s| (NodeRole::Server, s))
-        .chain(desired.agents.iter().map(|a| (NodeRole::Agent, a)))
-        .map(|(role, spec)| NodeStatus {
-            repairs: repairs.get(&spec.container.name).map(Repairs::told),
-            ..node(role, spec, desired, observed)
-        })
-        .chain(leaving(desired, observed))
-        .collect();
-    // A load balancer that is about to be replaced still serves.
-    let serves =
-        |name: &String| observed.own_named(name).is_some_and(|d| NodeHealth::of(d, observed).is_ready());
-    let pool = |role, specs: &[NodeSpec]| {
-        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        let made = nodes.iter().filter(|n| n.role == role && n.container.is_some());
-        PoolStatus {
-            desired: count(specs.len()),
-            replicas: count(made.count()),
-            ready: count(specs.iter().filter(|s| serves(&s.container.name)).count()),
-        }
-    };
-
-    let balancer = observed.own_named(&desired.load_balancer.name);
-    // A load balancer that was started had its ports then, and gets them again.
-    let made = balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice());
+    let nodes = nodes(view);
+    let published = published(view);
+    let api_port = api_port(view, published, previous);
     let wanted = &desired.load_balancer.ports;
-    let is_api = |p: &&PortBinding| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
-    let published = |p: &&PortBinding| made.is_some_and(|made| made.contains(p));
-    // A port that is in use is not requested from Docker now. It is kept until it is free again.
-    let api_port = match wanted.iter().find(is_api).filter(published) {
-        Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),
-        None => previous.api_port.clone(),
-    };
-    let ports = ports::told(valid, allocation, wanted, made, &previous.ports);
+    let ports = ports::reported(valid, allocation, wanted, published, &previous.ports);
     let endpoints = api_port
         .as_ref()
         .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
-    let network = observed.networks.iter().find(|n| owner.owns(&n.labels)).map(|n| NetworkStatus {
-        name: n.name.clone(),
-        id: short(&n.id).to_owned(),
-        subnet: desired.network.subnet.to_string(),
-    });
-    condition::set(&mut conditions, ConditionType::Stopped, (false, Reason::NotStopped, ""), moment);
+    let version = nodes.iter().find_map(|n| n.version.clone());
+    let first = desired.servers.first();
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
-        voters: match reset {
-            Some(only) => vec![only.to_owned()],
-            None if forgets => Vec::new(),
-            None => voters(desired, observed, previous),
-        },
-        quorum_reset: quorum_reset.map(str::to_owned),
+        voters: voters(view, previous),
+        quorum_reset: subject.quorum_reset(decision).map(str::to_owned),
         expires_at: previous.expires_at.clone(),
-        version: nodes
-            .iter()
-            .find_map(|n| n.version.clone())
-            .or_else(|| previous.version.clone().filter(|_| !forgets)),
-        image: desired
-            .servers
-            .first()
-            .and_then(|s| image_of(observed, &s.container.name))
-            .or_else(|| previous.image.clone()),
+        version: version.or_else(|| previous.version.clone().filter(|_| !forgets)),
+        image: first.and_then(|s| image_of(observed, &s.container.name)).or_else(|| previous.image.clone()),
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),
         endpoints,
         kubeconfig_secret: kubeconfig_secret.map(str::to_owned),
         api_port,
         ports,
-        network: network.or_else(|| previous.network.clone()),
-        servers: Some(pool(NodeRole::Server, &desired.servers)),
-        agents: Some(pool(NodeRole::Agent, &desired.agents)),
+        network: network(view).or_else(|| previous.network.clone()),
+        servers: Some(pool(&desired.servers, NodeRole::Server, &nodes, observed)),
+        agents: Some(pool(&desired.agents, NodeRole::Agent, &nodes, observed)),
         selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
         nodes,
         registries: used_registries(valid, refs),
     }
 }
 
-/// Returns the voters of etcd as last observed, and the servers that may be voters soon: a started container joins as
-/// soon as possible.
-fn voters(desired: &Desired, observed: &Observed, previous: &LocalClusterStatus) -> Vec<String> {
+/// Returns the desired nodes, followed by surplus nodes that still exist.
+fn nodes(view: &ClusterView<'_>) -> Vec<NodeStatus> {
+    let ClusterView { desired, observed, decision, .. } = *view;
+    let servers = desired.servers.iter().map(|s| (NodeRole::Server, s));
+    let agents = desired.agents.iter().map(|a| (NodeRole::Agent, a));
+    servers
+        .chain(agents)
+        .map(|(role, spec)| NodeStatus {
+            repairs: decision.plan.repairs.get(&spec.container.name).map(Repairs::reported),
+            ..node(role, spec, desired, observed)
+        })
+        .chain(leaving(desired, observed))
+        .collect()
+}
+
+fn pool(specs: &[NodeSpec], role: NodeRole, nodes: &[NodeStatus], observed: &Observed) -> PoolStatus {
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    // A node that is about to be replaced still serves.
+    let serves = |spec: &&NodeSpec| {
+        observed.own_named(&spec.container.name).is_some_and(|d| NodeHealth::of(d, observed).is_ready())
+    };
+    PoolStatus {
+        desired: count(specs.len()),
+        replicas: count(nodes.iter().filter(|n| n.role == role && n.container.is_some()).count()),
+        ready: count(specs.iter().filter(serves).count()),
+    }
+}
+
+/// Returns the ports that the load balancer publishes; `None` before its first start. One that was started had its
+/// ports then, and gets them again.
+fn published<'a>(view: &ClusterView<'a>) -> Option<&'a [PortBinding]> {
+    let balancer = view.observed.own_named(&view.desired.load_balancer.name);
+    balancer.filter(|d| d.started_at.is_some()).map(|d| d.wanted_ports.as_slice())
+}
+
+/// Returns the host port of the API. A port that is in use is not requested from Docker now. It is kept until it is
+/// free again.
+fn api_port(
+    view: &ClusterView<'_>,
+    published: Option<&[PortBinding]>,
+    previous: &LocalClusterStatus,
+) -> Option<HostPort> {
+    let is_api = |p: &&PortBinding| p.port == API_PORT && p.protocol == Protocol::Tcp.docker();
+    let wanted = view.desired.load_balancer.ports.iter().find(is_api);
+    match wanted.filter(|p| published.is_some_and(|published| published.contains(p))) {
+        Some(p) => Some(HostPort { host_ip: p.host_ip.clone(), host_port: p.host_port.into() }),
+        None => previous.api_port.clone(),
+    }
+}
+
+fn network(view: &ClusterView<'_>) -> Option<NetworkStatus> {
+    let ClusterView { subject, desired, observed, .. } = *view;
+    let own = observed.networks.iter().find(|n| subject.owner.owns(&n.labels))?;
+    Some(NetworkStatus {
+        name: own.name.clone(),
+        id: short(&own.id).to_owned(),
+        subnet: desired.network.subnet.to_string(),
+    })
+}
+
+/// Returns the voters of etcd: the only member after a reset, those that were last observed, and the servers that may
+/// be voters soon, since a started container joins as soon as possible.
+fn voters(view: &ClusterView<'_>, previous: &LocalClusterStatus) -> Vec<String> {
+    let ClusterView { desired, observed, decision, .. } = *view;
+    if let Some(only) = &decision.plan.reset {
+        return vec![only.clone()];
+    }
+    if decision.plan.forgets {
+        return Vec::new();
+    }
     let Some(state) = observed.child.state() else { return previous.voters.clone() };
     let server = |name: &str| desired.names.parse_server(name).is_some();
     let votes = state.nodes.iter().filter(|(name, n)| server(name) && n.voter == Some(true) && !n.left);
     let joins = observed.own.values().filter(|d| d.started_at.is_some() && servers::is_made_for_etcd(d));
     let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
     let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
-    all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Returns the Registry objects in use, followed by unmanaged containers.
@@ -188,7 +210,7 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
     let names = refs.registries.iter().map(|r| &r.name);
     let names = names.chain(valid.registries.containers.iter().map(|c| &c.name));
     let mirrored = registries::mirrored(&valid.registries, refs);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     names
         .zip(mirrored)
         .filter(|(_, m)| seen.insert(m.address()))

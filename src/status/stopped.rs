@@ -20,16 +20,23 @@ use crate::{
     },
 };
 
+/// Inputs of the status of a stopped LocalCluster.
+#[derive(Clone, Copy)]
+pub struct StoppedView<'a> {
+    /// The valid spec.
+    pub valid: &'a Valid,
+    /// Owner labels of the cluster.
+    pub owner: &'a Owner,
+    /// The observed state.
+    pub observed: &'a Host,
+    /// Problems of the plan and of failed steps.
+    pub problems: &'a [Problem],
+}
+
 /// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
 /// are Unknown, and their last known values in the status are kept until it runs again.
-pub fn stopped(
-    previous: &LocalClusterStatus,
-    valid: &Valid,
-    owner: &Owner,
-    observed: &Host,
-    problems: &[Problem],
-    moment: Moment,
-) -> LocalClusterStatus {
+pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Moment) -> LocalClusterStatus {
+    let StoppedView { valid, owner, observed, problems } = view;
     let nodes = nodes(previous, &valid.names, observed);
     let pool = |role: NodeRole, desired: usize| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -39,7 +46,7 @@ pub fn stopped(
     let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
     let mut next = LocalClusterStatus {
         observed_generation: Some(moment.generation),
-        // Whether they are free is only known when the cluster runs again.
+        // It is only known when the cluster runs again which of them are free.
         ports: previous.ports.iter().map(|p| PortStatus { problem: None, ..p.clone() }).collect(),
         servers: pool(NodeRole::Server, valid.servers.count),
         agents: pool(NodeRole::Agent, valid.agents.count),
@@ -97,13 +104,13 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: 
 /// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
 fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
     conditions.retain(|c| c.type_ != ConditionType::Ready);
-    let said = [
+    let settled = [
         (ConditionType::Reconciling, false, Reason::Settled, ""),
         (ConditionType::Stalled, false, Reason::NotStalled, ""),
         (ConditionType::Paused, false, Reason::NotPaused, ""),
         (ConditionType::Stopped, true, Reason::Stopped, MESSAGE),
     ];
-    for (type_, status, reason, message) in said {
+    for (type_, status, reason, message) in settled {
         condition::set(conditions, type_, (status, reason, message), moment);
     }
 }

@@ -1,9 +1,21 @@
 //! Tests with records of real engines.
 
+use std::collections::BTreeMap;
+
+use bollard::models::HostConfigCgroupnsModeEnum;
 use serde_json::json;
 
 use super::*;
-use crate::{api::local_cluster::NodeRole, docker::spec::Role};
+use crate::{
+    api::local_cluster::NodeRole,
+    docker::{
+        engine::{Attachment, Container, ContainerDetail, EngineInfo, Network, RegistryAuth, State, Update},
+        spec::{
+            ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Role, Ulimit,
+            VolumeSpec,
+        },
+    },
+};
 
 fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
@@ -45,8 +57,14 @@ fn node() -> ContainerSpec {
 fn an_update_says_nothing_of_what_stays() {
     let body = |change| serde_json::to_value(update_body(&change)).unwrap();
     assert_eq!(body(Update::default()), json!({}));
-    assert_eq!(body(Update { restart: Some(false) }), json!({"RestartPolicy": {"Name": "no"}}));
-    assert_eq!(body(Update { restart: Some(true) }), json!({"RestartPolicy": {"Name": "unless-stopped"}}));
+    assert_eq!(
+        body(Update { restart_policy: Some(RestartPolicy::No) }),
+        json!({"RestartPolicy": {"Name": "no"}})
+    );
+    assert_eq!(
+        body(Update { restart_policy: Some(RestartPolicy::UnlessStopped) }),
+        json!({"RestartPolicy": {"Name": "unless-stopped"}})
+    );
 }
 
 #[test]

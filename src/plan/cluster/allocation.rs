@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     api::{condition::ConditionType, local_cluster::Protocol, names, reason::Reason},
+    docker::engine::ContainerDetail,
     k3s,
     plan::{
         addresses::{self, Addresses},
@@ -30,53 +31,97 @@ pub fn allocate(
     observed: &Host,
     refused: &Refused,
 ) -> Option<Allocation> {
-    let Subject { valid, owner, settings, previous, .. } = *subject;
+    let Subject { valid, previous, .. } = *subject;
     let subnet = subnet(plan, subject, observed, &refused.subnets)?;
-    let refused = &refused.ports;
-    let balancer = observed.own_named(&valid.names.load_balancer());
-    let mut taken: BTreeSet<u16> = observed
-        .containers
-        .iter()
-        .filter(|c| !owner.owns(&c.labels))
-        .flat_map(|c| c.ports.iter().map(|p| p.host_port))
-        .chain(refused.iter().copied())
-        .chain(valid.api_port)
-        .chain(valid.ports.iter().flat_map(ValidPort::host_ports))
-        .collect();
-    // No port is allocated twice. Ports in the spec come first, then earlier allocations, then free ports. A port
-    // that was published before is kept even if another process holds it now: users refer to it in their
-    // configuration.
-    let mut given: BTreeSet<(Protocol, u16)> =
-        valid.api_port.map(|p| (Protocol::Tcp, p)).into_iter().collect();
-    given.extend(valid.ports.iter().flat_map(|p| p.host_ports().map(|h| (p.protocol, h))));
-    let mut keep = |protocol: Protocol, wanted: Option<u16>, known: Option<i32>| {
+    let mut host_ports = HostPorts::new(subject, observed, &refused.ports);
+    // Earlier allocations come before new ones: all are known before the first port is allocated.
+    let known_api_port = previous.api_port.as_ref().map(|p| p.host_port);
+    let kept_api_port = host_ports.keep(Protocol::Tcp, valid.api_port, known_api_port);
+    let keep = |port: &ValidPort| {
+        let known = previous.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
+        host_ports.keep(port.protocol, port.host_port, known.map(|p| p.host_port))
+    };
+    let kept: Vec<Option<u16>> = valid.ports.iter().map(keep).collect();
+    host_ports.reserve_given();
+
+    let api = Published { name: "api", protocol: Protocol::Tcp, port: k3s::API_PORT };
+    let api_port = host_ports.allocate(plan, api, kept_api_port)?;
+    let mut listeners = Listeners(BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]));
+    let mut ports = Vec::new();
+    for (port, kept) in valid.ports.iter().zip(kept) {
+        let published = Published { name: &port.name, protocol: port.protocol, port: port.port };
+        let host_port = host_ports.allocate(plan, published, kept)?;
+        let listen = listeners.add(port, host_port)?;
+        ports.push(AllocatedPort { name: port.name.clone(), host_port, listen, held: BTreeMap::new() });
+    }
+    Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
+}
+
+/// A port of the load balancer that is published on the host.
+struct Published<'a> {
+    name: &'a str,
+    protocol: Protocol,
+    /// Port of the nodes.
+    port: u16,
+}
+
+/// Host ports of a cluster. No port is allocated twice. Ports in the spec come first, then earlier allocations, then
+/// free ports. A port that was published before is kept even if another process holds it now: users refer to it in
+/// their configuration.
+struct HostPorts<'a> {
+    subject: &'a Subject<'a>,
+    /// The load balancer, which publishes the ports of an allocation that no status has recorded.
+    balancer: Option<&'a ContainerDetail>,
+    /// Ports that Docker failed to publish.
+    refused: &'a BTreeSet<u16>,
+    /// Ports that are not free, whatever their protocol.
+    taken: BTreeSet<u16>,
+    /// Ports of the cluster.
+    given: BTreeSet<(Protocol, u16)>,
+}
+
+impl<'a> HostPorts<'a> {
+    fn new(subject: &'a Subject<'a>, observed: &'a Host, refused: &'a BTreeSet<u16>) -> Self {
+        let Subject { valid, owner, .. } = *subject;
+        let foreign = observed.containers.iter().filter(|c| !owner.owns(&c.labels));
+        let taken = foreign
+            .flat_map(|c| c.ports.iter().map(|p| p.host_port))
+            .chain(refused.iter().copied())
+            .chain(valid.api_port)
+            .chain(valid.ports.iter().flat_map(ValidPort::host_ports))
+            .collect();
+        let api = valid.api_port.map(|p| (Protocol::Tcp, p));
+        let ports = valid.ports.iter().flat_map(|p| p.host_ports().map(|h| (p.protocol, h)));
+        Self {
+            subject,
+            balancer: observed.own_named(&valid.names.load_balancer()),
+            refused,
+            taken,
+            given: api.into_iter().chain(ports).collect(),
+        }
+    }
+
+    /// Returns the port of the spec, or a known one unless it is another one's.
+    fn keep(&mut self, protocol: Protocol, wanted: Option<u16>, known: Option<i32>) -> Option<u16> {
         let known = known.and_then(|p| u16::try_from(p).ok());
-        wanted.or_else(|| known.filter(|p| given.insert((protocol, *p))))
-    };
-    let api = keep(Protocol::Tcp, valid.api_port, previous.api_port.as_ref().map(|p| p.host_port));
-    let kept: Vec<Option<u16>> = valid
-        .ports
-        .iter()
-        .map(|port| {
-            let known = previous.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
-            keep(port.protocol, port.host_port, known.map(|p| p.host_port))
-        })
-        .collect();
-    taken.extend(given.iter().map(|(_, p)| *p));
-    let made = |listen: u16, protocol: Protocol| {
-        let ports = &balancer?.wanted_ports;
-        ports.iter().find(|p| p.port == listen && p.protocol == protocol.docker()).map(|p| p.host_port)
-    };
-    let mut allocate = |plan: &mut Plan, kept: Option<u16>, protocol: Protocol, listen: u16, seed: &str| {
-        let made =
-            made(listen, protocol).filter(|p| !refused.contains(p) && !given.contains(&(protocol, *p)));
-        let port = kept.or(made).or_else(|| {
-            let seed = format!("{}/{seed}", owner.uid);
-            addresses::free_port(&settings.port_range, &seed, &taken)
+        wanted.or_else(|| known.filter(|p| self.given.insert((protocol, *p))))
+    }
+
+    /// Reserves the ports of the cluster for both protocols.
+    fn reserve_given(&mut self) {
+        self.taken.extend(self.given.iter().map(|(_, port)| *port));
+    }
+
+    /// Returns the kept port, the one that the load balancer publishes, or a free one. Adds a problem if there is none.
+    fn allocate(&mut self, plan: &mut Plan, published: Published<'_>, kept: Option<u16>) -> Option<u16> {
+        let Subject { owner, settings, .. } = *self.subject;
+        let port = kept.or_else(|| self.of_balancer(&published)).or_else(|| {
+            let seed = format!("{}/{}", owner.uid, published.name);
+            addresses::free_port(&settings.port_range, &seed, &self.taken)
         });
         if let Some(port) = port {
-            taken.insert(port);
-            given.insert((protocol, port));
+            self.taken.insert(port);
+            self.given.insert((published.protocol, port));
         } else {
             let (first, last) = (settings.port_range.start(), settings.port_range.end());
             plan.stalls(
@@ -89,28 +134,35 @@ pub fn allocate(
             );
         }
         port
-    };
-    let api_port = allocate(plan, api, Protocol::Tcp, k3s::API_PORT, "api")?;
-    let mut listening: BTreeSet<(Protocol, u16)> = BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]);
-    // Two host ports may forward to one port of the nodes; the second listens on the number of its host port, or
-    // another.
-    let mut listen = |port: &ValidPort, host_port: u16| {
-        let all = |first: u16| (first..=u16::MAX).take(usize::from(port.further) + 1);
+    }
+
+    fn of_balancer(&self, published: &Published<'_>) -> Option<u16> {
+        let Published { protocol, port, .. } = *published;
+        let mut bindings = self.balancer?.wanted_ports.iter();
+        let binding = bindings.find(|p| p.port == port && p.protocol == protocol.docker());
+        binding
+            .map(|p| p.host_port)
+            .filter(|p| !self.refused.contains(p) && !self.given.contains(&(protocol, *p)))
+    }
+}
+
+/// Ports that the load balancer listens on. Two host ports may forward to one port of the nodes; the second listens on
+/// the number of its host port, or another.
+struct Listeners(BTreeSet<(Protocol, u16)>);
+
+impl Listeners {
+    /// Adds a port with those that follow it, and returns the first; `None` if there is no room for them.
+    fn add(&mut self, port: &ValidPort, host_port: u16) -> Option<u16> {
+        let count = usize::from(port.further) + 1;
+        let range = |first: u16| (first..=u16::MAX).take(count);
         let free = |first: &u16| {
-            all(*first).count() > usize::from(port.further)
-                && all(*first).all(|p| !listening.contains(&(port.protocol, p)))
+            range(*first).count() == count
+                && range(*first).all(|listen| !self.0.contains(&(port.protocol, listen)))
         };
         let first = [port.port, host_port].into_iter().chain(1..=u16::MAX).find(free)?;
-        listening.extend(all(first).map(|p| (port.protocol, p)));
+        self.0.extend(range(first).map(|listen| (port.protocol, listen)));
         Some(first)
-    };
-    let mut ports = Vec::new();
-    for (port, kept) in valid.ports.iter().zip(kept) {
-        let host_port = allocate(plan, kept, port.protocol, port.port, &port.name)?;
-        let listen = listen(port, host_port)?;
-        ports.push(AllocatedPort { name: port.name.clone(), host_port, listen, held: BTreeMap::new() });
     }
-    Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
 }
 
 /// Returns the subnet of the cluster: that of its network, the last known one, the one in the spec, or a free one.

@@ -1,8 +1,16 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::plan::observed::Host;
-use crate::plan::observed::ImageState;
+use crate::{
+    docker::{
+        engine::{Container, ContainerDetail, State},
+        spec::{FileChange, FileSpec, Role},
+    },
+    plan::{
+        observed::{Host, ImageState, Observed},
+        owner::Owner,
+    },
+};
 
 fn owner() -> Owner {
     Owner { uid: "uid".into(), manager: "manager".into(), object: "default/images".into() }
@@ -32,7 +40,7 @@ fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> O
     let detail = ContainerDetail {
         container: container.clone(),
         started_at,
-        restarts: true,
+        restart_policy: spec.restart_policy,
         ..ContainerDetail::default()
     };
     let hashed = |content: &str| {
@@ -63,8 +71,8 @@ fn seen(spec: &ContainerSpec, state: State, files: &[(&str, Option<&str>)]) -> O
 fn converge(spec: &ContainerSpec, observed: &Observed) -> (Standing, Vec<String>) {
     let mut plan = Plan::default();
     let owner = owner();
-    let site = Site { owner: &owner, observed, network: None };
-    let standing = site.converge(&mut plan, spec, &[], &[], None);
+    let site = Site { owner: &owner, observed, network: None, further: &[] };
+    let standing = site.converge(&mut plan, spec, &[], None);
     let steps = plan.steps.iter().map(|step| match &step.action {
         Action::Upload { files, .. } => {
             let paths: Vec<_> = files.iter().map(|f| f.path.as_str()).collect();
@@ -135,13 +143,13 @@ fn no_hash_is_stored_of_what_may_be_secret() {
 
 #[test]
 fn a_name_conflict_tells_whose_the_name_is() {
-    let said = |kind: &str, id: &str, labels: &[(&str, &str)]| {
+    let message = |kind: &str, id: &str, labels: &[(&str, &str)]| {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let owner = Owner { manager: "m".into(), ..Owner::default() };
         let message = taken(&owner, kind, "k3d-dev", id, &labels);
         message.split_once(" already exists").map(|(what, rest)| (what.to_owned(), rest.to_owned())).unwrap()
     };
-    let (what, rest) = said("container", "0123456789abcdef", &[]);
+    let (what, rest) = message("container", "0123456789abcdef", &[]);
     assert_eq!(what, "a container named k3d-dev (0123456789ab)");
     assert!(rest.starts_with(" on this Docker host and is not managed by this object;"), "{rest}");
     let own = [(names::UID, "u"), (names::MANAGER, "m"), (names::OWNER, "team/dev")];
@@ -153,7 +161,7 @@ fn a_name_conflict_tells_whose_the_name_is() {
     ] {
         let labels = [own[0], (names::MANAGER, manager), own[2], more];
         // The id of a volume is its name, of which no part is an id.
-        let (what, rest) = said("volume", "k3d-dev", &labels);
+        let (what, rest) = message("volume", "k3d-dev", &labels);
         assert_eq!(what, "a volume named k3d-dev");
         assert!(rest.contains(&format!("is managed by {holder}")), "{rest}");
     }

@@ -55,11 +55,11 @@ fn replace_agents(plan: &mut Plan, cluster: &Cluster<'_>, survey: &Survey<'_>, a
         let Some(health) = cluster.health(name) else { continue };
         let ready = health.is_ready();
         if !ready && (inputs.observed.child.state().is_some() || !site.is_placed(health.detail)) {
-            site.replace(plan, &node.container, &[], after, why);
+            site.replace(plan, &node.container, after, why);
         } else if room > 0 && ready {
             room -= 1;
             if drained(plan, cluster, name, ConditionType::AgentsReady) {
-                site.replace(plan, &node.container, &[], after, why);
+                site.replace(plan, &node.container, after, why);
             }
         }
     }

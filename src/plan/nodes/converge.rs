@@ -18,7 +18,7 @@ use crate::{
         desired::{Desired, NodeSpec},
         registries,
         servers::Servers,
-        steps::{Action, Plan, Target},
+        steps::{Action, Plan},
     },
 };
 
@@ -34,7 +34,7 @@ pub fn converge(
         return converge_existing(plan, cluster, servers, node, detail);
     }
     if cluster.site.foreign(&spec.name).is_some() {
-        return cluster.site.converge(plan, spec, &[], &[], hold(cluster.inputs));
+        return cluster.site.converge(plan, spec, &[], hold(cluster.inputs));
     }
     if let Some((reason, message)) = unknown_content(cluster.inputs) {
         plan.waits(condition_of(spec.role), reason, message);
@@ -72,7 +72,7 @@ fn converge_existing(
     }
     let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
     let before = if lost { rejoin::with_new_password(plan, cluster, node) } else { None };
-    cluster.site.converge(plan, spec, &[], before.as_slice(), hold(inputs))
+    cluster.site.converge(plan, spec, before.as_slice(), hold(inputs))
 }
 
 /// Plans the creation of a node: its volumes, its container and, unless it is held back, its first start.
@@ -102,7 +102,7 @@ fn create(plan: &mut Plan, cluster: &Cluster<'_>, node: &NodeSpec) -> Standing {
         return Standing::Changing(site.make(plan, spec, &before, why));
     }
     let created = site.create(plan, spec, &before, why);
-    site.finish(plan, spec, Target { name: spec.name.clone(), id: None }, &[], hold(inputs), created)
+    site.finish(plan, spec, created, hold(inputs))
 }
 
 fn why_created(spec: &ContainerSpec) -> &'static str {

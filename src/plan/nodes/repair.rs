@@ -120,7 +120,7 @@ fn repair_node(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, re
     }
     let member = health.node.is_some_and(|n| n.voter.is_some());
     if server && !one_of_several {
-        cluster.site.replace(plan, spec, &[], &[], why);
+        cluster.site.replace(plan, spec, &[], why);
     } else if server && member {
         // It is removed after it has left etcd, and rejoins as a new member.
         servers.leave(plan, health.detail, &[], why);

@@ -18,7 +18,7 @@ use crate::{
     api::{condition::ConditionType, names, reason::Reason, registry::GarbageCollectionStatus},
     docker::{
         engine::{ContainerDetail, State},
-        spec::{ContainerSpec, Role},
+        spec::{ContainerSpec, RestartPolicy, Role},
     },
     plan::{
         containers::{GRACE, Site, outdated},
@@ -65,7 +65,7 @@ pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> Conta
         mounts: registry.mounts.clone(),
         volume_labels: registry.volume_labels.clone(),
         binds: registry.binds.clone(),
-        once: true,
+        restart_policy: RestartPolicy::No,
         memory: registry.memory,
         files: registry.files.clone(),
         ..ContainerSpec::bare(super::helper_name(&registry.name, "gc"), Role::RegistryHelper, &registry.image)
@@ -74,89 +74,147 @@ pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> Conta
 
 /// Plans the next steps of a garbage collection that is requested or in progress.
 pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> Course {
-    let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
-    let asked = inputs.request.filter(|r| Some(*r) != done);
-    let name = super::helper_name(&desired.container.name, "gc");
-    let Some(detail) = site.own(&name) else {
-        let Some(request) = asked else { return Course::Free(None) };
+    let collection = Collection { desired, site, inputs };
+    match site.own(&collection.name()) {
+        Some(detail) => collection.proceed(plan, detail),
+        None => collection.requested().map_or(Course::Free(None), |request| collection.begin(plan, request)),
+    }
+}
+
+/// The garbage collection of a registry.
+struct Collection<'a> {
+    desired: &'a Desired,
+    site: &'a Site<'a>,
+    inputs: &'a Inputs<'a>,
+}
+
+impl Collection<'_> {
+    /// Returns the name of the container that collects.
+    fn name(&self) -> String {
+        super::helper_name(&self.desired.container.name, "gc")
+    }
+
+    /// Returns the last request with a result.
+    fn done(&self) -> Option<&str> {
+        self.inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str())
+    }
+
+    /// Returns the current request if it has no result yet.
+    fn requested(&self) -> Option<&str> {
+        self.inputs.request.filter(|r| Some(*r) != self.done())
+    }
+
+    fn failed(&self, request: &str, message: impl Into<String>) -> Course {
+        Course::Free(Some(result(self.inputs, request, false, message.into())))
+    }
+
+    /// Plans the start of a requested collection. Its container is created before the registry is stopped: if that
+    /// fails, the registry stays up.
+    fn begin(&self, plan: &mut Plan, request: &str) -> Course {
+        let Self { desired, site, inputs } = *self;
         if inputs.valid.proxy.is_some() {
             let message = "not supported for a pull-through cache: it removes expired images automatically, see spec.proxy.ttl";
-            return Course::Free(Some(result(inputs, request, false, message.into())));
+            return self.failed(request, message);
         }
+        let name = self.name();
         if let Some(foreign) = site.foreign(&name) {
-            return Course::Free(Some(result(
-                inputs,
-                request,
-                false,
-                taken(site.owner, "container", &name, &foreign.id, &foreign.labels),
-            )));
+            return self.failed(request, taken(site.owner, "container", &name, &foreign.id, &foreign.labels));
         }
         // Without a container there is nothing to collect, and the volume is created with it.
         let Some(registry) = site.own(&desired.container.name) else { return Course::Free(None) };
         if let Some(message) = volume::hindrance(desired, inputs) {
-            return Course::Free(Some(result(inputs, request, false, message)));
+            return self.failed(request, message);
         }
-        return begin(plan, desired, site, inputs, request, registry);
-    };
-    let container = &detail.container;
-    let target = Target::of(container);
-    let request = container.labels.get(REQUEST).map(String::as_str).unwrap_or_default();
-    let remove = |plan: &mut Plan, why: &str| {
-        plan.step(Action::RemoveContainer { container: target.clone() }, &[], why);
-    };
-    match container.state {
-        State::Removing => {
-            busy(plan, &format!("removing {name}"));
-            Course::Busy
+        let spec = collector(desired, inputs, request);
+        let ready = !matches!(registry.container.state, State::Removing | State::Dead);
+        if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
+            return Course::Free(None);
         }
-        State::Dead => {
-            remove(plan, "a previous removal did not complete");
-            busy(plan, &format!("removing {name}"));
-            Course::Busy
-        }
-        State::Created if detail.started_at.is_none() => {
-            if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
-                // Not retried repeatedly: the registry would be down meanwhile.
-                remove(plan, "it failed to start");
-                return Course::Free(Some(result(
-                    inputs,
-                    request,
-                    false,
-                    format!("failed to start: {error}"),
-                )));
+        busy(plan, "starting");
+        let made = site.create(plan, &spec, &[], WHY);
+        self.stop_registry(plan, &[made]);
+        Course::Busy
+    }
+
+    /// Plans the next steps for an existing container.
+    fn proceed(&self, plan: &mut Plan, detail: &ContainerDetail) -> Course {
+        let container = &detail.container;
+        match container.state {
+            State::Removing => {
+                busy(plan, &format!("removing {}", container.name));
+                Course::Busy
             }
-            let spec = collector(desired, inputs, request);
-            if asked != Some(request) || outdated(site.observed, detail, &spec, None) {
-                remove(plan, "the request for garbage collection changed");
-                return Course::Free(None);
+            State::Dead => {
+                remove(plan, detail, "a previous removal did not complete");
+                busy(plan, &format!("removing {}", container.name));
+                Course::Busy
             }
-            busy(plan, "starting");
-            // It starts once the registry is known to be stopped: blobs of a push in progress would be collected
-            // otherwise.
-            if stop(plan, desired, site, &[]).is_none() {
-                let files = Action::Upload { container: target.clone(), files: spec.files };
-                let uploaded = plan.step(files, &[], "");
-                plan.step(Action::Start { container: target }, &[uploaded], WHY);
+            State::Created if detail.started_at.is_none() => self.start(plan, detail),
+            State::Running | State::Paused | State::Restarting => {
+                busy(plan, "in progress");
+                // The registry was started from outside in the meantime.
+                self.stop_registry(plan, &[]);
+                if container.state == State::Paused {
+                    let unpause = Action::Unpause { container: Target::of(container) };
+                    plan.step(unpause, &[], "it was paused");
+                }
+                Course::Busy
             }
-            Course::Busy
-        }
-        State::Running | State::Paused | State::Restarting => {
-            busy(plan, "in progress");
-            // The registry was started from outside in the meantime.
-            stop(plan, desired, site, &[]);
-            if container.state == State::Paused {
-                plan.step(Action::Unpause { container: target }, &[], "it was paused");
+            State::Created | State::Exited => {
+                let lines = self.site.observed.logs.get(&container.id);
+                let (succeeded, message) = outcome(detail, lines.map(Vec::as_slice).unwrap_or_default());
+                remove(plan, detail, &format!("garbage collection ended: {message}"));
+                let request = request_of(detail);
+                let known = self.done() == Some(request);
+                Course::Free((!known).then(|| result(self.inputs, request, succeeded, message)))
             }
-            Course::Busy
-        }
-        State::Created | State::Exited => {
-            let lines = site.observed.logs.get(&container.id).map(Vec::as_slice).unwrap_or_default();
-            let (succeeded, message) = outcome(detail, lines);
-            remove(plan, &format!("garbage collection ended: {message}"));
-            let known = done == Some(request);
-            Course::Free((!known).then(|| result(inputs, request, succeeded, message)))
         }
     }
+
+    /// Plans the start of the created container, once the registry is known to be stopped: blobs of a push in progress
+    /// would be collected otherwise.
+    fn start(&self, plan: &mut Plan, detail: &ContainerDetail) -> Course {
+        let request = request_of(detail);
+        if let Some(error) = detail.error.as_deref().filter(|e| !e.is_empty()) {
+            // Not retried repeatedly: the registry would be down meanwhile.
+            remove(plan, detail, "it failed to start");
+            return self.failed(request, format!("failed to start: {error}"));
+        }
+        let spec = collector(self.desired, self.inputs, request);
+        if self.requested() != Some(request) || outdated(self.site.observed, detail, &spec, None) {
+            remove(plan, detail, "the request for garbage collection changed");
+            return Course::Free(None);
+        }
+        busy(plan, "starting");
+        if self.stop_registry(plan, &[]).is_none() {
+            let container = Target::of(&detail.container);
+            let files = Action::Upload { container: container.clone(), files: spec.files };
+            let uploaded = plan.step(files, &[], "");
+            plan.step(Action::Start { container }, &[uploaded], WHY);
+        }
+        Course::Busy
+    }
+
+    /// Plans the stop of a running registry, after `after`.
+    fn stop_registry(&self, plan: &mut Plan, after: &[usize]) -> Option<usize> {
+        let detail = self.site.own(&self.desired.container.name)?;
+        let container = Target::of(&detail.container);
+        let after: Vec<usize> = match detail.container.state {
+            State::Running | State::Restarting => after.to_vec(),
+            State::Paused => vec![plan.step(Action::Unpause { container: container.clone() }, after, "")],
+            State::Created | State::Exited | State::Removing | State::Dead => return None,
+        };
+        Some(plan.step(Action::Stop { container, grace: GRACE }, &after, WHY))
+    }
+}
+
+/// Returns the request that a container was created for.
+fn request_of(detail: &ContainerDetail) -> &str {
+    detail.container.labels.get(REQUEST).map(String::as_str).unwrap_or_default()
+}
+
+fn remove(plan: &mut Plan, detail: &ContainerDetail, why: &str) {
+    plan.step(Action::RemoveContainer { container: Target::of(&detail.container) }, &[], why);
 }
 
 const WHY: &str = "garbage collection was requested";
@@ -170,44 +228,11 @@ fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) 
     GarbageCollectionStatus { request: request.to_owned(), time: Time(inputs.now), succeeded, message }
 }
 
-/// Plans the start of a collection. Its container is created before the registry is stopped: if that fails, the
-/// registry stays up.
-fn begin(
-    plan: &mut Plan,
-    desired: &Desired,
-    site: &Site<'_>,
-    inputs: &Inputs<'_>,
-    request: &str,
-    registry: &ContainerDetail,
-) -> Course {
-    let spec = collector(desired, inputs, request);
-    let ready = !matches!(registry.container.state, State::Removing | State::Dead);
-    if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
-        return Course::Free(None);
-    }
-    busy(plan, "starting");
-    let made = site.create(plan, &spec, &[], WHY);
-    stop(plan, desired, site, &[made]);
-    Course::Busy
-}
-
-/// Plans the stop of a running registry, after `after`.
-fn stop(plan: &mut Plan, desired: &Desired, site: &Site<'_>, after: &[usize]) -> Option<usize> {
-    let detail = site.own(&desired.container.name)?;
-    let container = Target::of(&detail.container);
-    let after: Vec<usize> = match detail.container.state {
-        State::Running | State::Restarting => after.to_vec(),
-        State::Paused => vec![plan.step(Action::Unpause { container: container.clone() }, after, "")],
-        State::Created | State::Exited | State::Removing | State::Dead => return None,
-    };
-    Some(plan.step(Action::Stop { container, grace: GRACE }, &after, WHY))
-}
-
 /// Returns the result of a completed collection, by its exit code and output.
 pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
-    let said = |what: &str| lines.iter().rev().find(|line| line.contains(what));
+    let line_with = |what: &str| lines.iter().rev().find(|line| line.contains(what));
     // Registry 2 fails for a registry without any pushed image.
-    if said("failed to mark")
+    if line_with("failed to mark")
         .is_some_and(|line| line.ends_with("Path not found: /docker/registry/v2/repositories"))
     {
         return (true, "nothing to remove: no image was pushed yet".into());
@@ -218,7 +243,7 @@ pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
         let code = detail.exit_code.map_or("unknown".to_owned(), |code| code.to_string());
         return (false, format!("failed (exit code {code}){words}"));
     }
-    let blobs = said(" blobs marked, ").and_then(|line| {
+    let blobs = line_with(" blobs marked, ").and_then(|line| {
         let (_, rest) = line.split_once(" blobs marked, ")?;
         rest.split_once(" blobs")?.0.parse::<u64>().ok()
     });
@@ -249,10 +274,10 @@ mod tests {
             let detail = ContainerDetail { exit_code: Some(code), ..ContainerDetail::default() };
             outcome(&detail, &lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>())
         };
-        let told = |n: u32| format!("3 blobs marked, {n} blobs and 0 manifests eligible for deletion");
-        assert_eq!(ended(0, &["b", "", &told(2), "blob eligible"]), (true, "2 blobs removed".into()));
-        assert_eq!(ended(0, &[&told(1)]), (true, "1 blob removed".into()));
-        assert_eq!(ended(0, &[&told(0)]), (true, "nothing to remove".into()));
+        let output = |n: u32| format!("3 blobs marked, {n} blobs and 0 manifests eligible for deletion");
+        assert_eq!(ended(0, &["b", "", &output(2), "blob eligible"]), (true, "2 blobs removed".into()));
+        assert_eq!(ended(0, &[&output(1)]), (true, "1 blob removed".into()));
+        assert_eq!(ended(0, &[&output(0)]), (true, "nothing to remove".into()));
         assert_eq!(ended(0, &[]), (true, "done".into()));
         let nothing = "failed to garbage collect: failed to mark: filesystem: Path not found: /docker/registry/v2/repositories";
         assert_eq!(ended(1, &[nothing]), (true, "nothing to remove: no image was pushed yet".into()));

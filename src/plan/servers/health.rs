@@ -159,7 +159,7 @@ pub fn serving(
     // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
     // after the exit of the etcd leader, and a server that has just been started for longer.
     let leaves =
-        |d: &ContainerDetail| !d.restarts && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
+        |d: &ContainerDetail| !d.restarts() && !d.container.labels.contains_key(RESET_QUORUM_ANNOTATION);
     let steady = |d: &ContainerDetail| {
         d.container.state == State::Running
             && d.started_at.is_some_and(|at| now >= after(at, API_START))
@@ -173,8 +173,8 @@ pub fn serving(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::observed::Host;
     use crate::{child::state::Child, docker::engine::Container};
+    use crate::{docker::spec::RestartPolicy, plan::observed::Host};
 
     #[test]
     fn nobody_is_led_to_a_server_whose_own_api_is_not_up() {
@@ -189,7 +189,7 @@ mod tests {
                 let detail = ContainerDetail {
                     container,
                     started_at: Some(second(100)),
-                    restarts: true,
+                    restart_policy: RestartPolicy::UnlessStopped,
                     ..ContainerDetail::default()
                 };
                 own.insert(name.clone(), detail);
@@ -229,7 +229,7 @@ mod tests {
             serving(2, true, &existing, &silent, second(150))
         };
         assert_eq!(led(&|_| ()), [0, 1]);
-        assert_eq!(led(&|d| d.restarts = false), [0], "one that leaves");
+        assert_eq!(led(&|d| d.restart_policy = RestartPolicy::No), [0], "one that leaves");
         assert_eq!(led(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
         assert_eq!(led(&|d| d.started_at = Some(second(120))), [0, 1]);
         assert_eq!(led(&|d| d.container.state = State::Exited), [0]);

@@ -3,7 +3,7 @@
 use super::{Absence, Servers, leases};
 use crate::{
     api::{condition::ConditionType, reason::Reason},
-    docker::engine::ContainerDetail,
+    docker::{engine::ContainerDetail, spec::RestartPolicy},
     plan::{
         desired::NodeSpec,
         nodes::lifecycle::{self, NOT_JOINED},
@@ -116,7 +116,7 @@ impl Servers<'_> {
         let name = detail.container.name.clone();
         // K3s would rejoin after a restart.
         let container = Target::of(&detail.container);
-        let keep = plan.step(Action::SetRestart { container, restart: false }, after, "");
+        let keep = plan.step(Action::SetRestart { container, policy: RestartPolicy::No }, after, "");
         plan.step(Action::LeaveEtcd { node: name }, &[keep], why);
     }
 

@@ -11,7 +11,7 @@ use crate::{
     api::{RESET_QUORUM_ANNOTATION as ANNOTATION, condition::ConditionType, reason::Reason},
     docker::{
         engine::{ContainerDetail, State},
-        spec::ContainerSpec,
+        spec::{ContainerSpec, RestartPolicy},
     },
     k3s::{self, JOIN_FILE, args::CLUSTER_RESET},
     plan::{
@@ -115,12 +115,12 @@ fn reset(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, survivor
                 .collect();
             if other.is_none() && site.own(name).is_some() {
                 if site.has_image(plan, &spec) {
-                    site.replace(plan, &spec, &[], &stopped, "to reset etcd");
+                    site.replace(plan, &spec, &stopped, "to reset etcd");
                 }
             } else if stopped.is_empty()
                 && let Some(made) = volumes(plan, survivor, inputs.owner, inputs.observed, &[])
             {
-                site.converge(plan, &spec, &[], &made, None);
+                site.converge(plan, &spec, &made, None);
             }
         }
     }
@@ -131,7 +131,7 @@ fn resetting(server: &ContainerSpec) -> ContainerSpec {
     let mut spec = server.clone();
     spec.command.push(CLUSTER_RESET.into());
     spec.labels.insert(ANNOTATION.into(), spec.name.clone());
-    spec.once = true;
+    spec.restart_policy = RestartPolicy::No;
     // K3s rejects the reset of a server that is configured to join another.
     for file in spec.files.iter_mut().filter(|f| f.path == JOIN_FILE) {
         file.content = NOT_JOINING.into();
@@ -182,7 +182,7 @@ mod tests {
         };
         let spec = resetting(&server);
         assert_eq!(spec.command, ["server", "--tls-san=dev", "--cluster-reset"]);
-        assert!(spec.once);
+        assert_eq!(spec.restart_policy, RestartPolicy::No);
         assert!(!String::from_utf8_lossy(&spec.files[0].content).contains("server:"));
         assert_eq!(spec.files[1], server.files[1]);
         assert_eq!(spec.labels[ANNOTATION], "k3d-dev-server-0");
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!(Request { asked, done: None }.due(), asked);
         assert_eq!(Request { asked, done: asked }.due(), None);
         assert_eq!(Request { asked, done: Some("s1") }.due(), asked);
-        assert_eq!(Request { asked: None, done: asked }.told(&Plan::default()), None);
-        assert_eq!(Request { asked, done: asked }.told(&Plan::default()), asked);
-        assert_eq!(Request { asked, done: None }.told(&Plan::default()), None);
+        assert_eq!(Request { asked: None, done: asked }.recorded(&Plan::default()), None);
+        assert_eq!(Request { asked, done: asked }.recorded(&Plan::default()), asked);
+        assert_eq!(Request { asked, done: None }.recorded(&Plan::default()), None);
         let plan = Plan { reset: Some("s0".into()), ..Plan::default() };
-        assert_eq!(Request { asked, done: None }.told(&plan), asked);
+        assert_eq!(Request { asked, done: None }.recorded(&plan), asked);
     }
 }

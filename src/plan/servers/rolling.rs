@@ -37,7 +37,7 @@ impl Servers<'_> {
                 return true;
             }
             if !self.are_several() || self.may_be_replaced_unreported(name) {
-                self.cluster.site.replace(plan, &server.container, &[], &[], OUTDATED);
+                self.cluster.site.replace(plan, &server.container, &[], OUTDATED);
                 return true;
             }
         }
@@ -59,7 +59,7 @@ impl Servers<'_> {
         if drained(plan, &self.cluster, name, ConditionType::ControlPlaneReady) {
             let mut before = after.to_vec();
             before.extend(self.snapshot(plan, server));
-            self.cluster.site.replace(plan, &server.container, &[], &before, OUTDATED);
+            self.cluster.site.replace(plan, &server.container, &before, OUTDATED);
         }
     }
 
@@ -67,7 +67,7 @@ impl Servers<'_> {
     /// and are replaced one at a time afterwards. Reports whether it did.
     fn start_outdated(&self, plan: &mut Plan, name: &str, outdated: usize) -> bool {
         let asleep = |health: &ServerHealth<'_>| {
-            health.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts)
+            health.detail.is_some_and(|d| d.container.state == State::Exited && d.restarts())
         };
         let together =
             self.are_several() && self.existing.values().all(asleep) && outdated == self.existing.len();

@@ -27,7 +27,7 @@ fn waits(plan: &mut Plan, message: String) {
 fn wake(detail: &ContainerDetail) -> Option<Action> {
     let container = Target::of(&detail.container);
     match detail.container.state {
-        State::Exited if detail.restarts => Some(Action::Start { container }),
+        State::Exited if detail.restarts() => Some(Action::Start { container }),
         State::Paused => Some(Action::Unpause { container }),
         _ => None,
     }
@@ -110,7 +110,7 @@ impl Servers<'_> {
     /// voter may be what the others lack for a majority, and then the API, which its removal waits for, never responds.
     fn bring_back(&self, plan: &mut Plan, index: usize, health: &ServerHealth<'_>) {
         // A server that has left etcd is not restarted by Docker either.
-        let own = health.detail.filter(|d| d.started_at.is_some() && d.restarts);
+        let own = health.detail.filter(|d| d.started_at.is_some() && d.restarts());
         let (Some(detail), Some(network)) = (own, self.cluster.site.network) else { return };
         let why = "the other servers may need its vote";
         let state = detail.container.state;

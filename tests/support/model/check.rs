@@ -8,7 +8,7 @@ use std::{
 use localcluster_operator::{
     api::names::{self, VOLUME_OF},
     child::state::{Child, INVENTORY},
-    docker::engine::State,
+    docker::{engine::State, spec::RestartPolicy},
     plan::{
         observed::Observed,
         owner::Owner,
@@ -147,7 +147,7 @@ impl World {
             let text = format!(
                 "{} {} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?} {told:?}",
                 c.image,
-                c.restart,
+                c.restart_policy == RestartPolicy::UnlessStopped,
                 c.command,
                 c.mounts,
                 c.wanted_ports,

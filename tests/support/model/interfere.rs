@@ -6,7 +6,7 @@ use localcluster_operator::{
     api::names,
     docker::{
         engine::State,
-        spec::{EndpointSettings, PortBinding},
+        spec::{EndpointSettings, PortBinding, RestartPolicy},
     },
     k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
 };
@@ -223,7 +223,7 @@ impl World {
             started_again: 0,
             exit_code: None,
             error: None,
-            restart: true,
+            restart_policy: RestartPolicy::UnlessStopped,
             loaded: None,
             serving: false,
             frozen: false,

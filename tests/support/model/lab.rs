@@ -103,8 +103,8 @@ impl World {
                 let any = one_of.iter().any(|path| self.path_info(&id, path).is_some());
                 if any { Ok(()) } else { Err(Error::NotFound(one_of.join(", "))) }
             }
-            Action::SetRestart { container, restart } => {
-                self.update(&id(made, container)?, &Update { restart: Some(*restart) })
+            Action::SetRestart { container, policy } => {
+                self.update(&id(made, container)?, &Update { restart_policy: Some(*policy) })
             }
             Action::Exec { container, command } => self.exec(&id(made, container)?, command).map(drop),
             Action::LeaveEtcd { node } => return child(self.leave_etcd(node)),
@@ -428,7 +428,8 @@ impl Lab {
             None if object.spec.state == ClusterState::Stopped && !object.deleted => {
                 let (owner, observed) = (&look.owner, &look.observed);
                 let valid = Self::valid(object, owner, observed);
-                status::stopped(&object.status, &valid, owner, observed, problems, moment)
+                let view = status::StoppedView { valid: &valid, owner, observed, problems };
+                status::stopped(&object.status, view, moment)
             }
             None => status::cluster_blocked(&object.status, problems, ConditionType::NetworkReady, moment),
         };

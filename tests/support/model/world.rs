@@ -18,7 +18,9 @@ use localcluster_operator::{
     docker::{
         engine::{Ended, PathInfo, State, Update},
         error::Error,
-        spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, PortBinding, VolumeSpec},
+        spec::{
+            ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, PortBinding, RestartPolicy, VolumeSpec,
+        },
     },
     k3s::{
         self,
@@ -109,8 +111,7 @@ pub struct Container {
     pub started_again: u32,
     pub exit_code: Option<i64>,
     pub error: Option<String>,
-    /// Whether the engine starts it again when it ends by itself.
-    pub restart: bool,
+    pub restart_policy: RestartPolicy,
     /// The configuration that nginx read last.
     pub loaded: Option<Bytes>,
     /// K3s: whether the API is served, or the cluster was joined, since the last start.
@@ -324,7 +325,7 @@ impl World {
             started_again: 0,
             exit_code: None,
             error: None,
-            restart: !spec.once,
+            restart_policy: spec.restart_policy,
             loaded: None,
             serving: false,
             frozen: false,

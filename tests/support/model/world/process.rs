@@ -130,7 +130,7 @@ impl World {
 
     pub fn update(&mut self, key: &str, change: &Update) -> Result<()> {
         let container = self.container(key)?;
-        container.restart = change.restart.unwrap_or(container.restart);
+        container.restart_policy = change.restart_policy.unwrap_or(container.restart_policy);
         Ok(())
     }
 }

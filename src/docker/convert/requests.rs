@@ -1,0 +1,250 @@
+//! Requests to the engine.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::{
+    auth::DockerCredentials,
+    models::{
+        self, ContainerCreateBody, ContainerUpdateBody, DeviceRequest, EndpointIpamConfig, HostConfig,
+        HostConfigCgroupnsModeEnum, HostConfigLogConfig, Ipam, IpamConfig, Mount, MountType,
+        MountVolumeOptions, NetworkCreateRequest, NetworkingConfig, PortMap, ResourcesUlimits,
+        RestartPolicyNameEnum, VolumeCreateRequest,
+    },
+};
+
+use crate::docker::{
+    engine::{RegistryAuth, Update},
+    spec::{
+        Bind, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
+        VolumeSpec,
+    },
+};
+
+/// Returns the request body that creates a container. Its only endpoint is on the network with this ID.
+pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
+    // Every field is named: a new one does not compile until it is sent.
+    let ContainerSpec {
+        name,
+        image,
+        command,
+        host_args,
+        env,
+        host_env,
+        labels,
+        endpoint: place,
+        ports,
+        privileged,
+        restart_policy: policy,
+        mounts,
+        volume_labels,
+        binds,
+        tmpfs,
+        memory,
+        shm_size,
+        nano_cpus,
+        gpus,
+        ulimits,
+        extra_hosts,
+        // Steps of their own, or decisions of whoever creates the container.
+        role: _,
+        shares_mounts: _,
+        expects: _,
+        files: _,
+        given_files: _,
+    } = spec;
+    let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
+    let mounts =
+        mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
+    let host = HostConfig {
+        network_mode: network.map(str::to_owned),
+        privileged: Some(*privileged),
+        restart_policy: Some(restart_policy(*policy)),
+        // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
+        cgroupns_mode: (*privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        mounts: some(mounts.collect()),
+        tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
+        port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
+        memory: *memory,
+        shm_size: *shm_size,
+        nano_cpus: *nano_cpus,
+        device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
+        ulimits: some(ulimits.iter().map(ulimit).collect()),
+        extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        ..every_container()
+    };
+    ContainerCreateBody {
+        hostname: Some(name.clone()),
+        image: Some(image.clone()),
+        cmd: some(command.iter().chain(host_args).cloned().collect()),
+        env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(map(labels)),
+        // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
+        exposed_ports: some(ports.iter().map(key).collect()),
+        host_config: Some(host),
+        networking_config: network.map(|id| networking(id, place)),
+        ..Default::default()
+    }
+}
+
+/// Returns the networks of a new container. An engine before API 1.44 accepts no second one.
+fn networking(network: &str, place: &EndpointSettings) -> NetworkingConfig {
+    let endpoints = HashMap::from([(network.to_owned(), endpoint(network, place))]);
+    NetworkingConfig { endpoints_config: Some(endpoints) }
+}
+
+/// Returns the settings that all containers have.
+fn every_container() -> HostConfig {
+    HostConfig {
+        // K3s runs as process 1 and reaps children itself; the engine may be configured to run an init process first.
+        init: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
+        }),
+        ..Default::default()
+    }
+}
+
+/// Returns the entry point of a container with shared mounts, for an image with this entry point. The engine creates
+/// the mounts of a container as private, and has no setting to change this without a mount of the host: a shell shares
+/// them, as the entry point of k3d does (k3d-io/k3d#1268), and then executes the process. Nothing propagates to the
+/// host: the mounts are at most slaves of the engine's. If sharing fails, the node runs without it.
+pub fn sharing_entrypoint(entrypoint: &[String]) -> Vec<String> {
+    const SCRIPT: &str = "mount --make-rshared / || \
+        echo 'cannot share the mounts; Pods with mountPropagation will not start' >&2; exec \"$@\"";
+    let shell = ["/bin/sh", "-c", SCRIPT, "/bin/sh"].map(String::from);
+    shell.into_iter().chain(entrypoint.iter().cloned()).collect()
+}
+
+fn restart_policy(policy: RestartPolicy) -> models::RestartPolicy {
+    let name = match policy {
+        RestartPolicy::UnlessStopped => RestartPolicyNameEnum::UNLESS_STOPPED,
+        RestartPolicy::No => RestartPolicyNameEnum::NO,
+    };
+    models::RestartPolicy { name: Some(name), maximum_retry_count: None }
+}
+
+/// Returns the request body that updates a container.
+pub fn update_body(change: &Update) -> ContainerUpdateBody {
+    ContainerUpdateBody { restart_policy: change.restart_policy.map(restart_policy), ..Default::default() }
+}
+
+fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<String, String>) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.clone()),
+        target: Some(directory.clone()),
+        volume_options: Some(MountVolumeOptions { labels: Some(map(labels)), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Returns a mount instead of an entry of `binds`, for which the engine creates a missing directory.
+fn bind_mount((directory, bind): (&String, &Bind)) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(bind.source.clone()),
+        target: Some(directory.clone()),
+        read_only: Some(bind.read_only),
+        ..Default::default()
+    }
+}
+
+/// Returns the device request of `docker run --gpus`. The engine selects the driver.
+fn device_request(gpus: Gpus) -> DeviceRequest {
+    DeviceRequest {
+        count: Some(gpus.count()),
+        capabilities: Some(vec![vec!["gpu".into()]]),
+        ..Default::default()
+    }
+}
+
+fn ulimit((name, limit): (&String, &Ulimit)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
+}
+
+fn bindings(ports: &[PortBinding]) -> PortMap {
+    let mut bindings = PortMap::new();
+    for port in ports {
+        let binding = models::PortBinding {
+            host_ip: Some(port.host_ip.clone()),
+            host_port: Some(port.host_port.to_string()),
+        };
+        bindings.entry(key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn key(port: &PortBinding) -> String {
+    format!("{}/{}", port.port, port.protocol)
+}
+
+/// Returns the endpoint settings for the network with this ID. The ID is part of the settings, although the
+/// documentation calls it an output: with it a listing contains the network before the first start, and the engine does
+/// not look up the network by its name, which may be ambiguous.
+pub fn endpoint(network: &str, endpoint: &EndpointSettings) -> models::EndpointSettings {
+    models::EndpointSettings {
+        network_id: Some(network.to_owned()),
+        ipam_config: endpoint
+            .ip
+            .map(|ip| EndpointIpamConfig { ipv4_address: Some(ip.to_string()), ..Default::default() }),
+        aliases: some(endpoint.aliases.clone()),
+        // Since API 1.48; older engines ignore it and sort networks by name. Others have 0.
+        gw_priority: endpoint.aside.then_some(-1),
+        ..Default::default()
+    }
+}
+
+/// Returns the request body that creates a network.
+pub fn network_body(spec: &NetworkSpec) -> NetworkCreateRequest {
+    NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".into()),
+        ipam: Some(Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(spec.subnet.to_string()),
+                gateway: Some(spec.gateway.to_string()),
+                ip_range: Some(spec.ip_range.to_string()),
+                auxiliary_addresses: None,
+            }]),
+            ..Default::default()
+        }),
+        labels: Some(map(&spec.labels)),
+        ..Default::default()
+    }
+}
+
+/// Returns the request body that creates a volume.
+pub fn volume_body(spec: &VolumeSpec) -> VolumeCreateRequest {
+    VolumeCreateRequest {
+        name: Some(spec.name.clone()),
+        labels: Some(map(&spec.labels)),
+        ..Default::default()
+    }
+}
+
+/// Returns credentials for the engine. An identity token replaces the password.
+pub fn credentials(auth: &RegistryAuth) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(auth.username.clone()),
+        password: auth.identity_token.is_none().then(|| auth.password.clone()),
+        identitytoken: auth.identity_token.clone(),
+        serveraddress: Some(auth.server.clone()),
+        ..Default::default()
+    }
+}
+
+/// Returns the tag that a pull must specify in addition to the reference: without any tag the engine pulls all of them.
+pub fn missing_tag(reference: &str) -> Option<&'static str> {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    (!name.contains([':', '@'])).then_some("latest")
+}
+
+fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    labels.clone().into_iter().collect()
+}
+
+/// Returns `None` for an empty list, so that the engine uses the default of the image.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,201 @@
+//! Desired node of a LocalCluster.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::build::{Basis, Build};
+use crate::{
+    api::{
+        local_cluster::{NodeRole, NodeSet},
+        names,
+    },
+    child::state::NodeConfig,
+    docker::spec::{ContainerSpec, FileChange, FileSpec, RestartPolicy, Role, VolumeSpec},
+    k3s::{
+        self,
+        args::{self, NodeArgs},
+        dns, proxy,
+        reserved::{self, Limits},
+    },
+    plan::{
+        desired::NodeSpec,
+        host_aliases, registries, servers,
+        subject::Subject,
+        validate::{ValidFile, ValidPool},
+    },
+};
+
+impl Build<'_> {
+    pub(super) fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
+        let Basis { subject: Subject { valid, .. }, allocation, observed } = self.basis;
+        let name = valid.names.node(role, index);
+        let limits = Limits { memory: pool.memory, nano_cpus: pool.nano_cpus };
+        let engine = &observed.engine;
+        let host_args = reserved::argument(limits, engine.memory, engine.cpus, &pool.args);
+        let volume = |kind: &str| names::volume(&name, kind);
+        let volumes = k3s::NODE_VOLUMES
+            .iter()
+            .map(|(kind, _)| VolumeSpec { name: volume(kind), labels: self.labels(None) })
+            .collect();
+        let mounts =
+            k3s::NODE_VOLUMES.iter().map(|(kind, path)| ((*path).to_owned(), volume(kind))).collect();
+        let container = ContainerSpec {
+            role: Role::Node(role),
+            image: self.image.clone(),
+            command: self.command(role, pool),
+            host_args: host_args.into_iter().collect(),
+            env: pool.env.clone(),
+            host_env: proxy::past(&pool.env, &self.inside()),
+            labels: self.node_labels(role),
+            privileged: true,
+            shares_mounts: true,
+            tmpfs: vec!["/run".into(), "/var/run".into()],
+            volume_labels: self.labels(None),
+            binds: pool.volumes.clone(),
+            restart_policy: RestartPolicy::UnlessStopped,
+            mounts,
+            endpoint: self.endpoint(allocation.addresses.node(role, index)),
+            ports: Vec::new(),
+            memory: pool.memory,
+            shm_size: pool.shm_size,
+            nano_cpus: pool.nano_cpus,
+            ulimits: pool.ulimits.clone(),
+            gpus: pool.gpus,
+            extra_hosts: host_aliases::of_nodes(&valid.host_aliases, allocation.addresses.gateway()),
+            files: self.node_files(role, index),
+            expects: self.expects(&name),
+            given_files: self.given(role).map(|f| f.path.clone()).collect(),
+            name,
+        };
+        let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
+        NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
+    }
+
+    /// Returns the command line of K3s.
+    fn command(&self, role: NodeRole, pool: &ValidPool) -> Vec<String> {
+        let Basis { subject: Subject { valid, .. }, allocation, .. } = self.basis;
+        let addresses = [valid.api_ip.to_string(), allocation.addresses.load_balancer().to_string()];
+        let sans: Vec<String> = valid.sans.iter().cloned().chain(addresses).collect();
+        args::command(&NodeArgs {
+            role,
+            load_balancer: &valid.names.load_balancer(),
+            sans: &sans,
+            taints: &pool.taints,
+            default_endpoint: valid.registries.default_endpoint,
+            cgroup_v1: self.cgroup_v1,
+            extra: &pool.args,
+        })
+    }
+
+    fn node_labels(&self, role: NodeRole) -> BTreeMap<String, String> {
+        let mut labels = self.labels(Some(match role {
+            NodeRole::Server => "server",
+            NodeRole::Agent => "agent",
+        }));
+        if role == NodeRole::Server && self.etcd {
+            labels.insert(names::DATASTORE.into(), names::ETCD.into());
+        }
+        labels
+    }
+
+    /// Returns the files of a node: those that K3s is configured with, and those of the spec.
+    fn node_files(&self, role: NodeRole, index: usize) -> Vec<FileSpec> {
+        let Subject { valid, settings, refs, .. } = *self.basis.subject;
+        let file = |path: &str, mode, content, change| FileSpec { path: path.into(), mode, content, change };
+        let resolvers: String = settings.node_dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
+        let join = (role == NodeRole::Server)
+            .then(|| file(k3s::JOIN_FILE, 0o600, self.join(index).into_bytes(), FileChange::Keep));
+        [
+            file(k3s::TOKEN_FILE, 0o600, refs.token.clone(), FileChange::Recreate),
+            file(k3s::RESOLV_CONF_FILE, 0o644, resolvers.into_bytes(), FileChange::Replace),
+        ]
+        .into_iter()
+        .chain(join)
+        .chain(self.files(role))
+        .chain(self.registry_files(&valid.names.node(role, index)))
+        .collect()
+    }
+
+    /// Returns the expected content of existing volumes of a node: the data of a server that is known to have data,
+    /// and the node password that its Node was registered with.
+    fn expects(&self, node: &str) -> Vec<Vec<String>> {
+        let Basis { subject: Subject { valid, .. }, observed, .. } = self.basis;
+        let there = |kind: &str| {
+            let name = names::volume(node, kind);
+            observed.volumes.iter().any(|v| v.name == name)
+        };
+        let server = valid.names.parse_server(node);
+        let data =
+            server.is_some() && servers::is_known(node, observed, &self.holders) && there(k3s::STATE_VOLUME);
+        let password = observed.node(node).is_some() && there(k3s::ETC_VOLUME);
+        let data = data.then(|| k3s::DATA.map(String::from).to_vec());
+        let password = password.then(|| vec![k3s::PASSWORD_FILE.to_owned()]);
+        data.into_iter().chain(password).collect()
+    }
+
+    /// Returns the registry files of a node. A node that was started keeps its files until all registries are known.
+    fn registry_files(&self, node: &str) -> Vec<FileSpec> {
+        let own = self.basis.observed.own_named(node);
+        let started = own.is_some_and(|d| d.started_at.is_some());
+        let known = self.registries.as_ref().filter(|r| r.complete || !started);
+        known.map(|r| r.files.clone()).unwrap_or_default()
+    }
+
+    /// Returns what must bypass a proxy: the nodes, their network, and the cluster.
+    fn inside(&self) -> Vec<String> {
+        let Basis { subject: Subject { valid, refs, .. }, allocation, .. } = self.basis;
+        let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
+        let nodes = pools
+            .into_iter()
+            .flat_map(|(role, pool)| (0..pool.count).map(move |i| valid.names.node(role, i)));
+        let registries = registries::mirrored(&valid.registries, refs).into_iter().map(|r| r.hostname);
+        let networks = ["cluster-cidr", "service-cidr"].map(|flag| args::value(&valid.servers.args, flag));
+        let networks = networks
+            .into_iter()
+            .zip(args::DEFAULT_CIDRS)
+            .flat_map(|(own, default)| own.unwrap_or(default).split(',').map(str::to_owned));
+        let domain = args::value(&valid.servers.args, "cluster-domain").unwrap_or(args::DEFAULT_DOMAIN);
+        ["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), allocation.addresses.subnet.to_string()]
+            .into_iter()
+            .chain([valid.names.load_balancer()])
+            .chain(nodes)
+            .chain(registries)
+            .chain([dns::HOST.to_owned()])
+            .chain(networks)
+            .chain([".svc".to_owned(), format!(".{domain}")])
+            .collect()
+    }
+
+    fn join(&self, index: usize) -> String {
+        let voter = |other: usize| {
+            let name = self.basis.subject.valid.names.node(NodeRole::Server, other);
+            self.basis.observed.node(&name).is_some_and(|n| n.voter == Some(true))
+        };
+        servers::join_file(index, self.etcd, self.basis.allocation.addresses, self.existing, voter)
+    }
+
+    /// Returns the files of the spec for nodes of a role.
+    fn given(&self, role: NodeRole) -> impl Iterator<Item = &ValidFile> {
+        self.basis.subject.valid.files.iter().filter(move |f| match f.nodes {
+            NodeSet::All => true,
+            NodeSet::Servers => role == NodeRole::Server,
+            NodeSet::Agents => role == NodeRole::Agent,
+        })
+    }
+
+    fn files(&self, role: NodeRole) -> impl Iterator<Item = FileSpec> {
+        let live = self.registries.as_ref().map(|r| k3s::registries::named(&r.merged)).unwrap_or_default();
+        let inputs = self.basis.subject.refs.inputs.as_ref();
+        self.given(role).filter_map(move |given| {
+            Some(FileSpec {
+                path: given.path.clone(),
+                mode: given.mode(),
+                content: inputs?.files.get(&given.path)?.clone(),
+                change: if live.contains(given.path.as_str()) {
+                    FileChange::Live
+                } else {
+                    FileChange::Recreate
+                },
+            })
+        })
+    }
+}
