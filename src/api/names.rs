@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::local_cluster::NodeRole;
+use super::{local_cluster::NodeRole, rules::format};
 
 /// Label: the UID of the object that owns the container, network or volume.
 pub const UID: &str = "localcluster.dev/uid";
@@ -35,9 +35,9 @@ pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
 pub const CLUSTER: &str = "k3d.cluster";
 
 /// Maximum length of a cluster name, which K3s node names and the limit of k3d leave room for.
-pub const MAX_CLUSTER_NAME: usize = 32;
+pub const MAX_CLUSTER_NAME: usize = format::CLUSTER_NAME.max;
 /// Maximum length of a container name that is also a host name.
-pub const MAX_HOSTNAME: usize = 63;
+pub const MAX_HOSTNAME: usize = format::HOSTNAME.max;
 
 /// Returns the name of a cluster on the Docker host: `name` in namespace `default`, elsewhere `<namespace>-<name>` and
 /// 8 hex digits of a hash. It has at most 32 characters, see [`shorten`], and is unique, see [`scoped`].

@@ -193,9 +193,9 @@ async fn a_lease_that_was_taken_is_lost() {
 async fn of_two_that_write_one_wins() {
     let (api, start) = (KubernetesApi::default(), Instant::now());
     let (a, b) = (elector(&api, "a", start), elector(&api, "b", start));
-    for _ in 0..2 {
+    for at in ["2026-11-25T00:00:00Z", "2026-11-25T00:01:00Z"] {
         let found = a.api.get_opt("operator").await.unwrap();
-        let spec = |me| next_spec(None, me, 15, time("2026-11-25T00:00:00Z")).unwrap();
+        let spec = |me| next_spec(None, me, 15, time(at)).unwrap();
         assert!(matches!(a.write(found.clone(), spec("a")).await, Ok(Outcome::Mine)));
         assert!(matches!(b.write(found, spec("b")).await, Ok(Outcome::Raced)));
         assert_eq!(api.get(PATH).unwrap()["spec"]["holderIdentity"], "a");

@@ -1,7 +1,6 @@
 //! Formats of single values, each a pattern with a maximum length and the message for values that do not match.
 
 use super::{pattern, text};
-use crate::api::names::{MAX_CLUSTER_NAME, MAX_HOSTNAME};
 
 /// Format of a text in a spec.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +20,7 @@ const fn format(pattern: &'static str, max: usize, message: &'static str) -> For
 /// Name of a LocalCluster.
 pub const NAME: Format = format(pattern::LABEL, 63, text::NAME);
 /// Name of a cluster on the Docker host.
-pub const CLUSTER_NAME: Format = format(pattern::LABEL, MAX_CLUSTER_NAME, text::CLUSTER_NAME);
+pub const CLUSTER_NAME: Format = format(pattern::LABEL, 32, text::CLUSTER_NAME);
 /// K3s version.
 pub const VERSION: Format = format(pattern::VERSION, 32, text::VERSION);
 /// Image with a tag or a digest.
@@ -43,7 +42,7 @@ pub const SAN: Format = format(pattern::DNS, 253, text::SAN);
 /// Name of a published port.
 pub const PORT_NAME: Format = format(pattern::LABEL, 63, text::PORT_NAME);
 /// Host name of a registry.
-pub const HOSTNAME: Format = format(pattern::DNS, MAX_HOSTNAME, text::HOSTNAME);
+pub const HOSTNAME: Format = format(pattern::DNS, 63, text::HOSTNAME);
 /// Hostname in `spec.hostAliases`.
 pub const ALIAS_NAME: Format = format(pattern::DNS, 253, text::ALIAS_NAME);
 /// Registry that is mirrored.

@@ -284,6 +284,7 @@ async fn who_reads_a_config_map_is_told_of_each_change() {
     let first = told();
     assert!(first.is_string());
     // Removed manually and restored: a kubelet that saw the removal must be notified too.
+    api.remove(CUSTOM);
     child.set_config(&dns("one")).await.unwrap();
     assert_ne!(told(), first);
     assert_eq!(api.get(&pod("traefik")).unwrap()["metadata"]["annotations"], Value::Null);
