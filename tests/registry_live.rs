@@ -24,10 +24,10 @@ use localcluster_operator::{
     },
     plan::{
         host_path,
-        observed::{HostPath, Observed},
+        observed::{Host, HostPath},
         owner::Owner,
         registry::{
-            self, Desired, Inputs, collection,
+            self, Desired, collection,
             config::{Login, Secrets, Tls},
         },
         settings::Settings,
@@ -80,13 +80,12 @@ impl Subject {
         }
     }
 
-    fn with<T>(&self, f: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        f(&Inputs {
+    fn with<T>(&self, f: impl FnOnce(&registry::Subject<'_>) -> T) -> T {
+        f(&registry::Subject {
             valid: &self.valid,
             secrets: &self.secrets,
             owner: &self.owner,
             settings: &self.settings,
-            observed: &Observed::default(),
             previous: &RegistryStatus::default(),
             refused: &Default::default(),
             living: &Default::default(),
@@ -96,13 +95,14 @@ impl Subject {
     }
 
     fn desired(&self) -> Desired {
-        let mut desired = self.with(|inputs| registry::desired(&mut Plan::default(), inputs)).unwrap();
+        let mut desired =
+            self.with(|subject| registry::desired(&mut Plan::default(), subject, &Host::default())).unwrap();
         desired.container.ports.clear();
         desired
     }
 
     fn collector(&self) -> ContainerSpec {
-        self.with(|inputs| collection::collector(&self.desired(), inputs, "1"))
+        self.with(|subject| collection::collector(&self.desired(), subject, "1"))
     }
 }
 
@@ -264,7 +264,7 @@ async fn a_directory_of_the_host_is_looked_at_and_mounted() {
     spec.storage.host_path = Some(path("deep/images"));
     let subject = Subject::new(&world, spec, Secrets::default());
     let desired = subject.desired();
-    let look = subject.with(|inputs| registry::host_path::look(&desired, inputs)).unwrap();
+    let look = subject.with(|subject| registry::host_path::look(&desired, subject)).unwrap();
     let id = world.engine.create_container(&look.looker, None).await.unwrap();
     let judged = async |path: &str| {
         let mut seen = Vec::new();

@@ -27,7 +27,7 @@ use crate::{
         failures::Consequence,
         observed::{Host, Observed},
         registry::{
-            Desired, Inputs, collection,
+            Desired, Inputs, Subject, collection,
             decide::{Decision, Wanted},
             host_path,
             teardown::{self, Deleted},
@@ -71,33 +71,29 @@ impl Managed for Registry {
         let valid = validate::registry(&namespace, &object.name_any(), &object.spec);
         let mut valid = valid.map_err(Stop::Invalid)?;
         let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
-        let mut observed = Observed::from(host);
         ctx.health.set_docker(true);
         let living = ctx.living_registries();
         let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
-        valid.hostname = called::registry(owner, explicit, told, &observed, &living);
+        valid.hostname = called::registry(owner, explicit, told, &host, &living);
         let secrets = registry_refs::secrets(ctx, &namespace, &valid).await?;
         let secrets = secrets.map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
         let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
         let request = annotation.and_then(|value| collection::request(value));
         let (before, refused) = (previous.clone(), ctx.memory.refused(&owner.uid).ports);
-        let nothing = Observed::default();
-        let known = Inputs {
+        let subject = Subject {
             valid: &valid,
             secrets: &secrets,
             owner,
             settings: &ctx.settings,
-            observed: &nothing,
             previous: &before,
             refused: &refused,
             living: &living,
             request: request.as_deref(),
             now: pass.moment.now,
         };
-        let wanted = Inputs { observed: &observed, ..known }.desire();
-        let wanted = wanted.map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
-        pass.docker(details(ctx, &known, &mut observed, &wanted.desired).await)?;
-        let inputs = Inputs { observed: &observed, ..known };
+        let wanted = subject.desire(&host).map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
+        let observed = pass.docker(details(ctx, &subject, host, &wanted.desired).await)?;
+        let inputs = Inputs { subject, observed: &observed };
         let mut decision = inputs.decide(&wanted);
         let due = admit(pass, &inputs, &mut decision).await;
         act(pass, previous, &inputs, (&wanted, &decision), due).await
@@ -138,25 +134,27 @@ async fn users(object: &Registry, ctx: &Context) -> Result<Vec<String>, Error> {
     Ok(users)
 }
 
-/// Looks at what the desired state needs: its image, its files, its directory of the host, its logs.
+/// Observes what depends on the desired state: its image, its files, its host directory, its logs.
 async fn details(
     ctx: &Context,
-    known: &Inputs<'_>,
-    observed: &mut Observed,
+    subject: &Subject<'_>,
+    host: Host,
     desired: &Desired,
-) -> Result<(), DockerError> {
+) -> Result<Observed, DockerError> {
+    let mut observed = Observed::from(host);
     let image = &desired.container.image;
     observed.images.insert(image.clone(), ctx.pulls.state(image).await?);
-    observe::files(&ctx.files, observed, &[&desired.container]).await?;
-    if let Some(look) = host_path::look(desired, &Inputs { observed, ..*known }) {
-        observe::host_paths(&*ctx.engine, observed, &look).await?;
+    observe::files(&ctx.files, &mut observed, &[&desired.container]).await?;
+    if let Some(look) = host_path::look(desired, subject) {
+        observe::host_paths(&*ctx.engine, &mut observed, &look).await?;
     }
-    let collector = collection::collector(desired, &Inputs { observed, ..*known }, "").name;
-    observe::registry_logs(&*ctx.engine, observed, known.secrets, &desired.container.name, &collector).await
+    let (registry, collector) = (&desired.container.name, collection::collector(desired, subject, "").name);
+    observe::registry_logs(&*ctx.engine, &mut observed, subject.secrets, registry, &collector).await?;
+    Ok(observed)
 }
 
-/// Starts what goes on in the background, holds back what has to wait for its turn, and asks the registry where it is as
-/// desired. Returns when the first step that was held back is due.
+/// Starts pulls, removes the steps that are not due from the plan, and checks the registry if it is as desired. Returns
+/// the delay until the first of these steps is due.
 async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut Decision) -> Option<Duration> {
     let (ctx, plan) = (pass.ctx, &mut decision.plan);
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
@@ -172,7 +170,7 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
     due
 }
 
-/// Executes what was decided, and writes the status.
+/// Executes the decision, and writes the status.
 async fn act(
     pass: &Pass<'_, Registry>,
     previous: &mut RegistryStatus,
@@ -183,7 +181,7 @@ async fn act(
     let (ctx, object, plan) = (pass.ctx, pass.object, &decision.plan);
     let users = ctx.users(&pass.object.namespace().unwrap_or_default(), &object.name_any());
     let view = |problems| RegistryView {
-        valid: inputs.valid,
+        valid: inputs.subject.valid,
         desired: &wanted.desired,
         observed: inputs.observed,
         problems,

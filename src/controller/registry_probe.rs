@@ -7,12 +7,16 @@ use super::{
 use crate::{
     api::{condition::ConditionType, reason::Reason},
     docker::engine::State,
-    plan::{registry::Inputs, steps::Plan, validate::ValidRegistry},
+    plan::{
+        registry::{Inputs, Subject},
+        steps::Plan,
+        validate::ValidRegistry,
+    },
 };
 
 /// Checks whether the registry responds, accepts its users and rejects anonymous requests where it must.
 pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
-    let Inputs { observed, valid, secrets, .. } = *inputs;
+    let Inputs { subject: Subject { valid, secrets, .. }, observed } = *inputs;
     let Some(detail) = observed.own_named(&valid.hostname) else { return };
     if detail.container.state != State::Running {
         return;

@@ -9,7 +9,7 @@ use super::{
     cluster::image_of,
     containers::{Site, Standing, outdated},
     host_path::{allowed, refusal},
-    observed::Observed,
+    observed::{Host, Observed},
     owner::Owner,
     registry::names::VOLUME_OF,
     settings::Settings,
@@ -42,9 +42,9 @@ pub mod volume;
 use collection::Course;
 use config::{CONFIG_FILE, DATA, Secrets};
 
-/// Inputs of the plan of a Registry.
+/// A Registry with its context, before anything is observed.
 #[derive(Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct Subject<'a> {
     /// The valid spec.
     pub valid: &'a ValidRegistry,
     /// Contents of the Secrets that it references.
@@ -53,8 +53,6 @@ pub struct Inputs<'a> {
     pub owner: &'a Owner,
     /// Settings of the operator.
     pub settings: &'a Settings,
-    /// The observed state.
-    pub observed: &'a Observed,
     /// Last status.
     pub previous: &'a RegistryStatus,
     /// Chosen host ports that Docker refused.
@@ -65,6 +63,15 @@ pub struct Inputs<'a> {
     pub request: Option<&'a str>,
     /// Current time.
     pub now: Timestamp,
+}
+
+/// Inputs of the plan of a Registry.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The Registry.
+    pub subject: Subject<'a>,
+    /// The observed state.
+    pub observed: &'a Observed,
 }
 
 /// Desired state of a Registry.
@@ -129,15 +136,15 @@ fn helper_name(hostname: &str, what: &str) -> String {
 
 /// Returns the desired state of the Registry; `None` if it cannot be determined, with the reason in the problems of
 /// the plan.
-pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
-    let Inputs { valid, owner, settings, observed, .. } = *inputs;
+pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<Desired> {
+    let Subject { valid, owner, settings, .. } = *subject;
     if let Some(path) = valid.storage.host_path()
         && allowed(path, &settings.allowed_host_paths).is_none()
     {
         plan.problems.push(refusal("spec.storage.hostPath", path, &settings.allowed_host_paths));
         return None;
     }
-    let host_port = host_port(plan, inputs)?;
+    let host_port = host_port(plan, subject, host)?;
     let mut labels = owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry".into());
@@ -146,7 +153,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
     let image = valid
         .image
         .clone()
-        .or_else(|| image_of(observed, &valid.hostname))
+        .or_else(|| image_of(host, &valid.hostname))
         .unwrap_or_else(|| settings.registry_image.clone());
     let mut container = ContainerSpec {
         command: vec![CONFIG_FILE.into()],
@@ -159,7 +166,7 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
             protocol: "tcp".into(),
         }],
         memory: valid.memory,
-        files: config::files(valid, inputs.secrets),
+        files: config::files(valid, subject.secrets),
         ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
     };
     let store = Store::of(&valid.storage, &valid.hostname, owner);
@@ -168,13 +175,13 @@ pub fn desired(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<Desired> {
 }
 
 /// Returns the host port: the one in the spec, the previous one, or a free one.
-fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
-    let Inputs { valid, owner, settings, observed, previous, refused, .. } = *inputs;
+fn host_port(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<u16> {
+    let Subject { valid, owner, settings, previous, refused, .. } = *subject;
     let port_range = &settings.port_range;
-    let made = observed.own_named(&valid.hostname);
+    let made = host.own_named(&valid.hostname);
     let made =
         made.and_then(|d| d.wanted_ports.first()).map(|p| p.host_port).filter(|p| !refused.contains(p));
-    let taken: BTreeSet<u16> = observed
+    let taken: BTreeSet<u16> = host
         .containers
         .iter()
         .filter(|c| !owner.owns(&c.labels))
@@ -201,8 +208,8 @@ fn host_port(plan: &mut Plan, inputs: &Inputs<'_>) -> Option<u16> {
 /// Plans the transition of a Registry to its desired state. Returns the result of a garbage collection, which must be
 /// in the status before any step is executed.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<GarbageCollectionStatus> {
-    let Inputs { owner, observed, .. } = *inputs;
-    let shared = inputs.settings.management.network(observed, &owner.manager, "");
+    let Inputs { subject: Subject { owner, .. }, observed } = *inputs;
+    let shared = inputs.subject.settings.management.network(observed, &owner.manager, "");
     let further: Vec<(String, EndpointSettings)> =
         shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
     let site = Site { owner, observed, network: None, further: &further };
@@ -212,7 +219,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     };
     let spec = &desired.container;
     let own = site.own(&spec.name);
-    if own.is_none() && inputs.settings.management.name() == Some(&spec.name) {
+    if own.is_none() && inputs.subject.settings.management.name() == Some(&spec.name) {
         let message = format!(
             "{} is the name of the Node of the management cluster; create a new Registry with another hostname",
             spec.name
@@ -229,7 +236,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
         }
     } else if own.is_none_or(|d| !matches!(d.container.state, State::Removing | State::Dead))
         && site.foreign(&spec.name).is_none()
-        && !host_path::is_sound(plan, desired, &site, inputs)
+        && !host_path::is_sound(plan, desired, &site, &inputs.subject)
     {
         return collected;
     }
@@ -245,8 +252,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
 
 /// Reports whether a garbage collection is requested and not done.
 fn begins(inputs: &Inputs<'_>) -> bool {
-    let done = inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
-    inputs.request.is_some_and(|request| Some(request) != done) && inputs.valid.proxy.is_none()
+    let done = inputs.subject.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
+    inputs.subject.request.is_some_and(|request| Some(request) != done)
+        && inputs.subject.valid.proxy.is_none()
 }
 
 /// Plans the connection of a replaced registry to the networks of the clusters that use it, at the same addresses.

@@ -13,7 +13,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::{Desired, Inputs, config::CONFIG_FILE, host_path, log::last_words, volume};
+use super::{Desired, Inputs, Subject, config::CONFIG_FILE, host_path, log::last_words, volume};
 use crate::{
     api::{condition::ConditionType, names, reason::Reason, registry::GarbageCollectionStatus},
     docker::{
@@ -52,9 +52,9 @@ pub fn request(annotation: &str) -> Option<String> {
 }
 
 /// Returns the container that collects.
-pub fn collector(desired: &Desired, inputs: &Inputs<'_>, request: &str) -> ContainerSpec {
+pub fn collector(desired: &Desired, subject: &Subject<'_>, request: &str) -> ContainerSpec {
     let registry = &desired.container;
-    let mut labels = inputs.owner.labels();
+    let mut labels = subject.owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry-gc".into());
     labels.insert(REQUEST.into(), request.to_owned());
@@ -96,23 +96,23 @@ impl Collection<'_> {
 
     /// Returns the last request with a result.
     fn done(&self) -> Option<&str> {
-        self.inputs.previous.garbage_collection.as_ref().map(|g| g.request.as_str())
+        self.inputs.subject.previous.garbage_collection.as_ref().map(|g| g.request.as_str())
     }
 
     /// Returns the current request if it has no result yet.
     fn requested(&self) -> Option<&str> {
-        self.inputs.request.filter(|r| Some(*r) != self.done())
+        self.inputs.subject.request.filter(|r| Some(*r) != self.done())
     }
 
     fn failed(&self, request: &str, message: impl Into<String>) -> Course {
-        Course::Free(Some(result(self.inputs, request, false, message.into())))
+        Course::Free(Some(result(&self.inputs.subject, request, false, message.into())))
     }
 
     /// Plans the start of a requested collection. Its container is created before the registry is stopped: if that
     /// fails, the registry stays up.
     fn begin(&self, plan: &mut Plan, request: &str) -> Course {
         let Self { desired, site, inputs } = *self;
-        if inputs.valid.proxy.is_some() {
+        if inputs.subject.valid.proxy.is_some() {
             let message = "not supported for a pull-through cache: it removes expired images automatically, see spec.proxy.ttl";
             return self.failed(request, message);
         }
@@ -125,9 +125,12 @@ impl Collection<'_> {
         if let Some(message) = volume::hindrance(desired, inputs) {
             return self.failed(request, message);
         }
-        let spec = collector(desired, inputs, request);
+        let spec = collector(desired, &inputs.subject, request);
         let ready = !matches!(registry.container.state, State::Removing | State::Dead);
-        if !ready || !site.has_image(plan, &spec) || !host_path::is_sound(plan, desired, site, inputs) {
+        if !ready
+            || !site.has_image(plan, &spec)
+            || !host_path::is_sound(plan, desired, site, &inputs.subject)
+        {
             return Course::Free(None);
         }
         busy(plan, "starting");
@@ -166,7 +169,7 @@ impl Collection<'_> {
                 remove(plan, detail, &format!("garbage collection ended: {message}"));
                 let request = request_of(detail);
                 let known = self.done() == Some(request);
-                Course::Free((!known).then(|| result(self.inputs, request, succeeded, message)))
+                Course::Free((!known).then(|| result(&self.inputs.subject, request, succeeded, message)))
             }
         }
     }
@@ -180,7 +183,7 @@ impl Collection<'_> {
             remove(plan, detail, "it failed to start");
             return self.failed(request, format!("failed to start: {error}"));
         }
-        let spec = collector(self.desired, self.inputs, request);
+        let spec = collector(self.desired, &self.inputs.subject, request);
         if self.requested() != Some(request) || outdated(self.site.observed, detail, &spec, None) {
             remove(plan, detail, "the request for garbage collection changed");
             return Course::Free(None);
@@ -224,8 +227,8 @@ fn busy(plan: &mut Plan, what: &str) {
     plan.waits(ConditionType::ContainerReady, Reason::GarbageCollecting, message);
 }
 
-fn result(inputs: &Inputs<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {
-    GarbageCollectionStatus { request: request.to_owned(), time: Time(inputs.now), succeeded, message }
+fn result(subject: &Subject<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {
+    GarbageCollectionStatus { request: request.to_owned(), time: Time(subject.now), succeeded, message }
 }
 
 /// Returns the result of a completed collection, by its exit code and output.

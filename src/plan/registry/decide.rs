@@ -1,18 +1,18 @@
-//! The decision about a Registry, in the order in which a reconcile learns of it: the desired state, then the steps. All
-//! of it is pure.
+//! The decision about a Registry in the order of a reconciliation: desired state, plan. It is pure.
 
-use super::{Desired, Inputs, desired, plan};
+use super::{Desired, Inputs, Subject, desired, plan};
 use crate::{
     api::{RegistryStatus, registry::GarbageCollectionStatus},
     docker::error::Error,
     plan::{
         failures::{self, Consequence},
+        observed::Host,
         refused::Refused,
         steps::{Action, Plan, Problem},
     },
 };
 
-/// The desired state of a Registry and the problems found on the way.
+/// Desired state of a Registry and its problems.
 pub struct Wanted {
     /// The desired state.
     pub desired: Desired,
@@ -21,30 +21,32 @@ pub struct Wanted {
 
 /// The decision about a Registry.
 pub struct Decision {
-    /// The steps, and why the object is not as desired.
+    /// Steps, and reasons why the object is not as desired.
     pub plan: Plan,
-    /// The result of a garbage collection, which is written before the steps remove its container.
+    /// Result of a garbage collection, which is written before the steps remove its container.
     pub collected: Option<GarbageCollectionStatus>,
 }
 
-impl Inputs<'_> {
-    /// Computes the desired state. Fails with the problems that stand in the way.
-    pub fn desire(&self) -> Result<Wanted, Vec<Problem>> {
+impl Subject<'_> {
+    /// Computes the desired state, or returns the problems that prevent it.
+    pub fn desire(&self, host: &Host) -> Result<Wanted, Vec<Problem>> {
         let mut plan = Plan::default();
-        match desired(&mut plan, self) {
+        match desired(&mut plan, self, host) {
             Some(desired) => Ok(Wanted { desired, problems: plan.problems }),
             None => Err(plan.problems),
         }
     }
+}
 
-    /// Plans the way from what exists to what is desired.
+impl Inputs<'_> {
+    /// Plans the transition from the observed to the desired state.
     pub fn decide(&self, wanted: &Wanted) -> Decision {
         let mut decided = Plan { problems: wanted.problems.clone(), ..Plan::default() };
         let collected = plan(&mut decided, &wanted.desired, self);
         Decision { plan: decided, collected }
     }
 
-    /// Returns what a step means that Docker failed. `previous` is the status that was written last.
+    /// Returns the consequence of a failed Docker step. `previous` is the last written status.
     pub fn docker_failed(
         &self,
         (action, error): (&Action, &Error),
@@ -52,7 +54,7 @@ impl Inputs<'_> {
         previous: &RegistryStatus,
         refused: &mut Refused,
     ) -> Consequence {
-        if refused.of_registry(error, self.valid, desired.host_port, previous) {
+        if refused.of_registry(error, self.subject.valid, desired.host_port, previous) {
             return Consequence::ChosenAgain;
         }
         failures::docker(action, error, None).map_or(Consequence::OutOfDate, Consequence::Problem)

@@ -1,6 +1,6 @@
 //! Storage in a host directory, see [`host_path`](crate::plan::host_path).
 
-use super::{Desired, Inputs, Store};
+use super::{Desired, Store, Subject};
 use crate::{
     api::{condition::ConditionType, names},
     docker::spec::Role,
@@ -20,18 +20,18 @@ fn name(desired: &Desired) -> String {
 }
 
 /// Returns the look at the directory; `None` if there is none.
-pub fn look(desired: &Desired, inputs: &Inputs<'_>) -> Option<Look> {
-    let mut labels = inputs.owner.labels();
+pub fn look(desired: &Desired, subject: &Subject<'_>) -> Option<Look> {
+    let mut labels = subject.owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry-path".into());
     let container = (name(desired), Role::RegistryHelper, desired.container.image.as_str());
-    Look::new(container, labels, path(desired), &inputs.settings.allowed_host_paths)
+    Look::new(container, labels, path(desired), &subject.settings.allowed_host_paths)
 }
 
 /// Reports whether the path is a real directory, so that a container that mounts it may be created. If not, plans the
 /// check or adds a problem. Without a host path, returns true.
-pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs<'_>) -> bool {
-    let (Some(path), Some(look)) = (path(desired), look(desired, inputs)) else { return true };
+pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, subject: &Subject<'_>) -> bool {
+    let (Some(path), Some(look)) = (path(desired), look(desired, subject)) else { return true };
     let instead = "create a new Registry with the path that it points to";
     look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
 }

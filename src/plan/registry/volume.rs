@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Desired, Inputs, Store};
+use super::{Desired, Inputs, Store, Subject};
 use crate::{
     api::{
         condition::ConditionType,
@@ -46,7 +46,7 @@ enum Place<'a> {
 }
 
 fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
-    let Inputs { owner, observed, living, .. } = *inputs;
+    let Inputs { subject: Subject { owner, living, .. }, observed } = *inputs;
     let existing = |name: &str| observed.volumes.iter().find(|v| v.name == name);
     match &desired.store {
         Store::HostPath(_) => Place::Its,
@@ -68,7 +68,7 @@ fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
 /// Plans the volume, and returns the steps that create it; `None` if it is blocked. `kept` is true if the container
 /// need not be created.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool) -> Option<Vec<usize>> {
-    let namespace = inputs.owner.namespace();
+    let namespace = inputs.subject.owner.namespace();
     match place(desired, inputs) {
         Place::Its => {}
         Place::Free(spec) => return Some(vec![plan.step(Action::CreateVolume(spec.clone()), &[], "")]),
@@ -82,7 +82,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
             instead(name, namespace)
         )),
         Place::Taken(VolumeSpec { name, .. }, volume) => {
-            plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, taken(inputs.owner, "volume", name, name, &volume.labels));
+            plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, taken(inputs.subject.owner, "volume", name, name, &volume.labels));
             return None;
         }
         Place::Refused(name) => {
@@ -98,9 +98,9 @@ pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
     match place(desired, inputs) {
         Place::Its | Place::Free(_) => None,
         Place::Taken(VolumeSpec { name, .. }, volume) => {
-            Some(taken(inputs.owner, "volume", name, name, &volume.labels))
+            Some(taken(inputs.subject.owner, "volume", name, name, &volume.labels))
         }
-        Place::Refused(name) => Some(refusal(name, inputs.owner.namespace())),
+        Place::Refused(name) => Some(refusal(name, inputs.subject.owner.namespace())),
     }
 }
 

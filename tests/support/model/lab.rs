@@ -494,29 +494,27 @@ impl Lab {
             teardown::plan(&mut plan, &deleted, &observed);
             return Some((plan, observed, valid, None));
         }
-        let (secrets, now, nothing) = (Secrets::default(), self.world.now(), Observed::default());
-        let known = registry::Inputs {
+        let (secrets, now) = (Secrets::default(), self.world.now());
+        let subject = registry::Subject {
             valid: &valid,
             secrets: &secrets,
             owner: &owner,
             settings: &self.settings,
-            observed: &nothing,
             previous: &object.status,
             refused: &object.refused.ports,
             living: &living,
             request: object.request.as_deref(),
             now,
         };
-        let wanted = match (registry::Inputs { observed: &observed, ..known }).desire() {
+        let wanted = match subject.desire(&observed) {
             Ok(wanted) => wanted,
             Err(problems) => {
                 plan.problems = problems;
                 return Some((plan, observed, valid, None));
             }
         };
-        let seen = observed.clone();
-        self.world.details(&mut observed, &wanted.desired, &registry::Inputs { observed: &seen, ..known });
-        let inputs = registry::Inputs { observed: &observed, ..known };
+        self.world.details(&mut observed, &wanted.desired, &subject);
+        let inputs = registry::Inputs { subject, observed: &observed };
         let decision = inputs.decide(&wanted);
         let desired = Some((wanted.desired, decision.collected));
         Some((decision.plan, observed, valid, desired))

@@ -184,7 +184,7 @@ impl World {
         &self,
         observed: &mut Observed,
         desired: &registry::Desired,
-        inputs: &registry::Inputs<'_>,
+        subject: &registry::Subject<'_>,
     ) {
         for (id, detail) in &observed.reached.host.own {
             if detail.container.name == desired.container.name && detail.started_at.is_some() {
@@ -197,7 +197,7 @@ impl World {
                 observed.logs.insert(id.clone(), self.log(id));
             }
         }
-        if let Some(look) = registry::host_path::look(desired, inputs) {
+        if let Some(look) = registry::host_path::look(desired, subject) {
             self.look(observed, &look);
         }
     }
