@@ -13,6 +13,8 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 // A panic costs an object its reconciliation; tests may panic, as helpers outside of `#[test]` do.
 #![cfg_attr(not(test), warn(clippy::panic, clippy::unwrap_used))]
+// The limits are in clippy.toml.
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 pub mod api;
 pub mod child;

@@ -7,7 +7,7 @@ mod source;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use proc_macro2::{TokenStream, TokenTree};
@@ -250,6 +250,21 @@ fn imports_form_no_large_cycle() {
     let largest = cycles.first().unwrap();
     println!("{} modules; the largest cycle: {largest:?}", imports.len());
     assert!(largest.len() <= LARGEST_CYCLE, "these import each other: {largest:#?}");
+}
+
+/// Lines of a file of src/ without its tests: more are two ideas in one file.
+const LONGEST_FILE: usize = 400;
+
+#[test]
+fn files_are_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lines = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        text.lines().take_while(|line| *line != "#[cfg(test)]").count()
+    };
+    let files = sources(root).into_iter().filter(|file| !file.ends_with("tests.rs"));
+    let long: Vec<PathBuf> = files.filter(|file| lines(file) > LONGEST_FILE).collect();
+    assert!(long.is_empty(), "files with more than {LONGEST_FILE} lines: {long:#?}");
 }
 
 #[test]

@@ -67,6 +67,16 @@ pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
     HostPath::Directory
 }
 
+/// A host path that a container is about to mount.
+pub struct Mount<'a> {
+    /// The path.
+    pub path: &'a str,
+    /// Condition of the container.
+    pub condition: ConditionType,
+    /// Advice if the path is a symbolic link.
+    pub instead: &'a str,
+}
+
 impl Look {
     /// Creates a look at the allowed `paths` with a container of this name, role, image and labels; `None` if no path
     /// is allowed.
@@ -94,17 +104,10 @@ impl Look {
         (!paths.is_empty()).then_some(Self { looker, paths })
     }
 
-    /// Reports whether `path`, one of its paths, is a real directory, so that a container that mounts it may be
-    /// created. If not, plans the check or adds a problem to `condition`. `instead` is the advice about a symbolic
-    /// link.
-    pub fn is_sound(
-        &self,
-        plan: &mut Plan,
-        path: &str,
-        condition: ConditionType,
-        instead: &str,
-        site: &Site<'_>,
-    ) -> bool {
+    /// Reports whether the path of `mount`, one of its paths, is a real directory, so that the container may be
+    /// created. If not, plans the check or adds a problem.
+    pub fn is_sound(&self, plan: &mut Plan, mount: &Mount<'_>, site: &Site<'_>) -> bool {
+        let Mount { path, condition, instead } = *mount;
         match site.observed.host_paths.get(path) {
             Some(HostPath::Directory) => return true,
             Some(HostPath::Missing(part)) => {

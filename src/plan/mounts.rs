@@ -54,7 +54,8 @@ impl Mounts {
         let unsound = node.container.binds.values().filter(|bind| {
             // A path that was not checked must not be mounted, see [`plan`].
             let look = self.look.as_ref().filter(|look| look.paths.contains_key(&bind.source));
-            !look.is_some_and(|look| look.is_sound(plan, &bind.source, condition, instead, &host))
+            let mount = host_path::Mount { path: &bind.source, condition, instead };
+            !look.is_some_and(|look| look.is_sound(plan, &mount, &host))
         });
         unsound.count() == 0
     }

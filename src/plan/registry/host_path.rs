@@ -33,7 +33,8 @@ pub fn look(desired: &Desired, subject: &Subject<'_>) -> Option<Look> {
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, subject: &Subject<'_>) -> bool {
     let (Some(path), Some(look)) = (path(desired), look(desired, subject)) else { return true };
     let instead = "create a new Registry with the path that it points to";
-    look.is_sound(plan, path, ConditionType::ContainerReady, instead, site)
+    let mount = host_path::Mount { path, condition: ConditionType::ContainerReady, instead };
+    look.is_sound(plan, &mount, site)
 }
 
 /// Plans the removal of the helper container once it is no longer needed.

@@ -29,7 +29,12 @@ fn wake(detail: &ContainerDetail) -> Option<Action> {
     match detail.container.state {
         State::Exited if detail.restarts() => Some(Action::Start { container }),
         State::Paused => Some(Action::Unpause { container }),
-        _ => None,
+        State::Created
+        | State::Running
+        | State::Restarting
+        | State::Exited
+        | State::Removing
+        | State::Dead => None,
     }
 }
 
