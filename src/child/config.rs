@@ -11,7 +11,7 @@ pub const FIELD_MANAGER: &str = "localcluster-operator";
 
 /// Annotation of a Pod that reads a ConfigMap: the version that it was last notified of. The kubelet updates a changed
 /// ConfigMap in its Pods only about every minute, unless the Pod itself changes.
-pub const TOLD_OF: &str = "localcluster.dev/told-of-config";
+pub const CONFIG_VERSION: &str = "localcluster.dev/config-version";
 
 /// Returns the content of a key; `None` if the key does not exist.
 pub fn held(map: &ConfigMap, key: ConfigKey) -> Option<Held> {

@@ -82,11 +82,11 @@ fn cause(missed: &[(SocketAddr, Missed)]) -> String {
         return "no address is known yet".to_owned();
     };
     let first = missed.iter().find(|(_, m)| m.got == furthest);
-    let told = first.map(|(addr, m)| format!("{addr}: {}", m.why)).unwrap_or_default();
+    let cause = first.map(|(addr, m)| format!("{addr}: {}", m.why)).unwrap_or_default();
     match missed.len() - 1 {
-        0 => told,
-        1 => format!("{told} (1 other address failed too)"),
-        others => format!("{told} ({others} other addresses failed too)"),
+        0 => cause,
+        1 => format!("{cause} (1 other address failed too)"),
+        others => format!("{cause} ({others} other addresses failed too)"),
     }
 }
 

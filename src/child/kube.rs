@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     api::{ChildApi, Error},
-    config::{self, FIELD_MANAGER, TOLD_OF},
+    config::{self, CONFIG_VERSION, FIELD_MANAGER},
     nodes::{self, Changes, DRAINING_SINCE, LEAVE},
     objects::Kinds,
     state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, NodeConfig},
@@ -54,7 +54,7 @@ pub struct KubeChild {
 }
 
 impl KubeChild {
-    /// Creates an instance with a client of that cluster, which must not retry by itself.
+    /// Creates an instance with a client of that cluster, which must not retry.
     pub fn new(client: Client) -> Self {
         Self { client, kinds: Kinds::default() }
     }
@@ -92,8 +92,8 @@ impl KubeChild {
     async fn tell(&self, namespace: &str, readers: &str, version: &str) -> Result<(), Error> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let found = call(pods.list_metadata(&ListParams::default().labels(readers))).await?;
-        let patch = json!({"metadata": {"annotations": {TOLD_OF: version}}});
-        let told = found.iter().map(async |pod| {
+        let patch = json!({"metadata": {"annotations": {CONFIG_VERSION: version}}});
+        let notified = found.iter().map(async |pod| {
             let name = pod.name_any();
             unless_gone(
                 bounded(pods.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)))
@@ -101,7 +101,7 @@ impl KubeChild {
                     .map(drop),
             )
         });
-        join_all(told).await.into_iter().collect()
+        join_all(notified).await.into_iter().collect()
     }
 
     /// Returns the Pods that must leave a Node.
@@ -346,8 +346,12 @@ pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
 pub(super) fn words(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
-            let told = format!("{} {}", status.code, reason(&status.message));
-            if status.code == 429 || status.code >= 500 { Error::Failed(told) } else { Error::Api(told) }
+            let message = format!("{} {}", status.code, reason(&status.message));
+            if status.code == 429 || status.code >= 500 {
+                Error::Failed(message)
+            } else {
+                Error::Api(message)
+            }
         }
         other => Error::Unreachable(root(other).map_or_else(|| other.to_string(), ToString::to_string)),
     }

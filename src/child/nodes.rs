@@ -35,9 +35,9 @@ const LEFT: &str = "etcd.k3s.cattle.io/removed-node-name";
 /// it looks up the member by name.
 fn left(node: &Node) -> bool {
     let (member, left) = (node.annotations().get(MEMBER), node.annotations().get(LEFT));
-    let told = left.is_some() && (member.is_none() || member == left);
+    let reported = left.is_some() && (member.is_none() || member == left);
     let is_none = || condition(node, VOTER).is_some_and(|c| c.reason.as_deref() == Some("NotAMember"));
-    told || leaving(node) && member.is_some() && is_none()
+    reported || leaving(node) && member.is_some() && is_none()
 }
 
 fn leaving(node: &Node) -> bool {

@@ -86,10 +86,10 @@ impl Managed for LocalCluster {
         previous: &mut LocalClusterStatus,
     ) -> Result<Option<Next>, Error> {
         let namespace = pass.object.namespace().unwrap_or_default();
-        let told = called::cluster(&pass.owner, &Host::default(), previous);
+        let existing = called::cluster(&pass.owner, &Host::default(), previous);
         let spec = &pass.object.spec;
         let chosen = || names::cluster(&namespace, &pass.object.name_any(), spec.cluster_name.as_deref());
-        let names = ClusterNames::new(told.unwrap_or_else(chosen));
+        let names = ClusterNames::new(existing.unwrap_or_else(chosen));
         let all = |plan: &mut Plan, observed: &Host| teardown(plan, &pass.owner, observed, |_| false);
         let left = tear_down(pass, previous, Some(&names), all).await?;
         if left.is_none() {

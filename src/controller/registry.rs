@@ -73,8 +73,8 @@ impl Managed for Registry {
         let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
         ctx.health.set_docker(true);
         let living = ctx.living_registries();
-        let (explicit, told) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
-        valid.hostname = called::registry(owner, explicit, told, &host, &living);
+        let (explicit, reported) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
+        valid.hostname = called::registry(owner, explicit, reported, &host, &living);
         let secrets = registry_refs::secrets(ctx, &namespace, &valid).await?;
         let secrets = secrets.map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
         let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);

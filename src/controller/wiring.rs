@@ -155,7 +155,7 @@ fn management(config: &Config) -> Management {
             if let (None, Some(node)) = (ip, &config.node_name) {
                 tracing::warn!(
                     node,
-                    "the IPv4 address of this Pod's Node is not told: a container of the Node's name is taken for it. Set \
+                    "the IPv4 address of this Pod's Node is unknown: the container with the name of the Node is used; set \
                      HOST_IP by the downward API (status.hostIP), or --management-container"
                 );
             }

@@ -48,16 +48,16 @@ impl Networks {
 /// Returns the number of nodes that the Pod network has subnets for, with the prefix length of each; `None` if K3s does
 /// not allocate them.
 pub fn room(args: &[String], pods: Ipv4Net) -> Option<(usize, u8)> {
-    let told = |name: &str| {
+    let argument = |name: &str| {
         values(args, "--kube-controller-manager-arg=")
             .filter_map(|arg| arg.strip_prefix(name)?.strip_prefix('='))
             .last()
     };
     let elsewhere = values(args, "--flannel-backend=").last() == Some("none");
-    if elsewhere || told("allocate-node-cidrs") == Some("false") {
+    if elsewhere || argument("allocate-node-cidrs") == Some("false") {
         return None;
     }
-    let mask = told("node-cidr-mask-size-ipv4").or_else(|| told("node-cidr-mask-size"));
+    let mask = argument("node-cidr-mask-size-ipv4").or_else(|| argument("node-cidr-mask-size"));
     let mask: u8 = mask.map_or(Ok(24), str::parse).ok().filter(|mask| *mask <= 32)?;
     let bits = mask.checked_sub(pods.prefix_len());
     Some((bits.map_or(0, |bits| 1_usize.checked_shl(bits.into()).unwrap_or(usize::MAX)), mask))

@@ -21,16 +21,16 @@ pub fn cluster(owner: &Owner, observed: &Host, previous: &LocalClusterStatus) ->
     let containers = observed.containers.iter().map(|c| &c.labels);
     let networks = observed.networks.iter().map(|n| &n.labels);
     let volumes = observed.volumes.iter().map(|v| &v.labels);
-    let told = || previous.network.as_ref()?.name.strip_prefix("k3d-").map(str::to_owned);
-    containers.chain(networks).chain(volumes).find_map(label).or_else(told)
+    let reported = || previous.network.as_ref()?.name.strip_prefix("k3d-").map(str::to_owned);
+    containers.chain(networks).chain(volumes).find_map(label).or_else(reported)
 }
 
 /// Returns the host name of the Registry with these owner labels: the one in its spec, the existing one, or a new
-/// one. `told` is its `status.cluster`, and `living` contains the UIDs of all Registries.
+/// one. `reported` is its `status.cluster`, and `living` contains the UIDs of all Registries.
 pub fn registry(
     owner: &Owner,
     explicit: Option<&str>,
-    told: Option<&str>,
+    reported: Option<&str>,
     observed: &Host,
     living: &BTreeSet<String>,
 ) -> String {
@@ -45,7 +45,7 @@ pub fn registry(
         let own = observed.volumes.iter().find(|v| owner.owns(&v.labels) && v.labels.contains_key(VOLUME_OF));
         own.map(|v| v.name.clone())
     };
-    let status = || told.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned()));
+    let status = || reported.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned()));
     // An earlier object with the same name may have left its images under its own name.
     let retained = || {
         let its = |v: &&Volume| {

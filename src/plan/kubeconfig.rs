@@ -52,8 +52,8 @@ pub fn plan(
     let name = name(subject.owner.name());
     if existing.is_some_and(|existing| !existing.is_owned(subject.owner)) {
         let message = format!(
-            "the Secret {name} belongs to somebody else and is left alone: rename or delete it, or give the cluster \
-             another name"
+            "the Secret {name} exists and is not managed by this object; it is left unchanged. Remove or rename it, or \
+             use another name for the cluster"
         );
         plan.stalls(ConditionType::KubeconfigReady, Reason::SecretInvalid, message);
         return None;

@@ -197,9 +197,9 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Host, keep: impl Fn(&
     let containers: Vec<usize> = gone.values().copied().collect();
     for network in observed.networks.iter().filter(|n| owner.owns(&n.labels)) {
         let mut after = containers.clone();
-        for stranger in &observed.containers {
-            if stranger.networks.contains_key(&network.id) && !owner.owns(&stranger.labels) {
-                let container = Target::of(stranger);
+        for container in &observed.containers {
+            if container.networks.contains_key(&network.id) && !owner.owns(&container.labels) {
+                let container = Target::of(container);
                 let off = Action::Disconnect { network: network.id.clone(), container };
                 after.push(plan.step(off, &[], "the network of the cluster is being removed"));
             }

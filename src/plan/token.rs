@@ -96,8 +96,11 @@ mod tests {
         Owner { uid: "u".into(), manager: "m".into(), object: "team/dev".into() }
     }
 
-    /// Plans with `spec.tokenSecret`, or without, and returns the tokens (current, next), the steps, and the problems.
-    fn planned(named: bool, tokens: Tokens) -> (Option<(String, Option<String>)>, Vec<String>, Vec<String>) {
+    /// Tokens (current, next), steps and problems.
+    type Planned = (Option<(String, Option<String>)>, Vec<String>, Vec<String>);
+
+    /// Plans with `spec.token`, or without.
+    fn planned(named: bool, tokens: Tokens) -> Planned {
         let mut spec: LocalClusterSpec = serde_json::from_str("{}").unwrap();
         spec.token = named.then(|| SecretKeyRef { secret_name: "mine".into(), key: "token".into() });
         let valid = validate::local_cluster("team", "dev", &spec).unwrap();

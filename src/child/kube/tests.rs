@@ -279,7 +279,7 @@ async fn who_reads_a_config_map_is_told_of_each_change() {
         let metadata = json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": app}});
         api.put(&pod(name), json!({"metadata": metadata, "spec": {"containers": []}}));
     }
-    let told = || api.get(&pod("coredns")).unwrap()["metadata"]["annotations"][TOLD_OF].clone();
+    let told = || api.get(&pod("coredns")).unwrap()["metadata"]["annotations"][CONFIG_VERSION].clone();
     child.set_config(&dns("one")).await.unwrap();
     let first = told();
     assert!(first.is_string());

@@ -120,11 +120,11 @@ impl Look<'_> {
         let name = if key.namespace == namespace { key.name.clone() } else { object.clone() };
         let uid = registry.uid().unwrap_or_default();
         let owner = Owner { uid, manager: self.ctx.manager.clone(), object };
-        let (explicit, told) = (registry.spec.hostname.as_deref(), status.cluster.as_deref());
+        let (explicit, reported) = (registry.spec.hostname.as_deref(), status.cluster.as_deref());
         let living = self.ctx.living_registries();
         Ok(Some(UsedRegistry {
             name,
-            hostname: called::registry(&owner, explicit, told, observed, &living),
+            hostname: called::registry(&owner, explicit, reported, observed, &living),
             owner,
             host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
             host_ip: host_ip(&registry.spec, &status),
@@ -288,8 +288,8 @@ impl Look<'_> {
 /// Returns the address of the Docker host that the port of a Registry is bound to. A change of the spec takes effect with
 /// a new container; until then, the status has the address.
 fn host_ip(spec: &RegistrySpec, status: &RegistryStatus) -> Option<Ipv4Addr> {
-    let told = status.host.as_ref().and_then(|host| host.rsplit_once(':')).map(|(ip, _)| ip);
-    told.unwrap_or(&spec.host_ip).parse().ok()
+    let reported = status.host.as_ref().and_then(|host| host.rsplit_once(':')).map(|(ip, _)| ip);
+    reported.unwrap_or(&spec.host_ip).parse().ok()
 }
 
 /// Returns the credentials in a Secret of any form.

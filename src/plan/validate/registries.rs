@@ -283,7 +283,7 @@ mod tests {
             "{mirrors: [{registry: docker.io, endpoints: [m.test]}], configs: [{host: docker.io, auth: {secretName: a}}]}",
             "{mirrors: [{registry: r.test, endpoints: [m.test, r.test], rewrites: [{pattern: a, replacement: b}]}], \
              configs: [{host: r.test, auth: {secretName: a}}]}",
-            // Whether something else gives it an endpoint is known later.
+            // Other parts of the spec may give it an endpoint, which is checked later.
             "{use: [{name: cache}], mirrors: [{registry: docker.io, rewrites: [{pattern: a, replacement: b}]}]}",
         ] {
             assert_eq!(told(registries), [""; 0], "{registries}");

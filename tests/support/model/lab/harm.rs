@@ -4,6 +4,7 @@ use super::*;
 
 impl Lab {
     /// Does steps in an order that chance picks among those that are ready.
+    #[expect(clippy::too_many_arguments, reason = "what a pass knows of the cluster, once")]
     pub(super) fn execute(
         &mut self,
         steps: &[Step],
