@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use proc_macro2::{TokenStream, TokenTree};
@@ -195,7 +196,13 @@ fn crates() -> BTreeSet<String> {
 }
 
 /// All modules of the library by name.
-fn modules() -> BTreeMap<Name, Module> {
+fn modules() -> &'static BTreeMap<Name, Module> {
+    // Parsed once for all tests.
+    static MODULES: OnceLock<BTreeMap<Name, Module>> = OnceLock::new();
+    MODULES.get_or_init(parse)
+}
+
+fn parse() -> BTreeMap<Name, Module> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crates = crates();
     let mut modules = BTreeMap::new();
@@ -240,7 +247,7 @@ fn reached<'a>(imports: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str) ->
 #[test]
 fn imports_form_no_large_cycle() {
     let modules = modules();
-    let imports = imports(&modules);
+    let imports = imports(modules);
     let reached: BTreeMap<&str, _> = imports.keys().map(|name| (*name, reached(&imports, name))).collect();
     let mut cycles: Vec<Vec<&str>> = imports
         .keys()
@@ -273,7 +280,7 @@ fn modules_import_only_what_is_below_them() {
     let top = |name: &str| name.split("::").next().unwrap_or_default().to_owned();
     let rank = |name: &str| ORDER.iter().position(|module| *module == top(name));
     let mut wrong = Vec::new();
-    for (name, imported) in imports(&modules).into_iter().filter(|(name, _)| !name.is_empty()) {
+    for (name, imported) in imports(modules).into_iter().filter(|(name, _)| !name.is_empty()) {
         assert!(rank(name).is_some(), "{name} has no place in ORDER");
         wrong.extend(imported.into_iter().filter(|o| rank(o) > rank(name)).map(|o| format!("{name} → {o}")));
     }
@@ -283,7 +290,7 @@ fn modules_import_only_what_is_below_them() {
 #[test]
 fn what_decides_reaches_nothing_outside() {
     let modules = modules();
-    let imports = imports(&modules);
+    let imports = imports(modules);
     let pure = |name: &&str| PURE.iter().any(|p| name == p || name.starts_with(&format!("{p}::")));
     let mut wrong = BTreeSet::new();
     for name in imports.keys().copied().filter(pure) {
