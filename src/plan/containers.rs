@@ -8,6 +8,7 @@ mod site;
 use existing::Existing;
 pub use existing::{GRACE, Standing};
 pub use files::outdated;
+use networks::connect_all;
 pub use networks::right_place;
 pub use site::{Site, condition_of, pull_failed};
 
@@ -82,16 +83,12 @@ impl Site<'_> {
         hold: Option<(Reason, String)>,
     ) -> Standing {
         let container = Target::new(spec);
-        let mut ready = created;
-        for (network, endpoint) in self.further.iter().cloned() {
-            let connect = Action::Connect { network, container: container.clone(), endpoint };
-            ready = plan.step(connect, &[ready], "");
-        }
+        let ready = connect_all(plan, &container, self.further.to_vec(), Some(created), "");
         if let Some((reason, message)) = hold {
             plan.waits(condition_of(spec.role), reason, message);
             return Standing::Blocked;
         }
-        Standing::Changing(plan.step(Action::Start { container }, &[ready], ""))
+        Standing::Changing(plan.step(Action::Start { container }, ready.as_slice(), ""))
     }
 
     /// Plans the replacement of a container by one with another spec, on the same volumes and address, after `after`.

@@ -10,8 +10,8 @@ use super::{
     inputs::Inputs,
     inside, manifests, mounts,
     nodes::{self, cluster::Cluster, repair, volumes::volumes},
-    observed::{Host, Observed},
-    owner::{Owner, short, taken},
+    observed::Host,
+    owner::{Owner, taken},
     preload, registries, rotation,
     servers::{self, Servers, data_loss, quorum_reset},
     steps::{Action, Plan, Target},
@@ -216,18 +216,5 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Host, keep: impl Fn(&
             Reason::Deleting,
             format!("removing {} Docker objects", plan.steps.len()),
         );
-    }
-}
-
-/// Returns the container of a spec for messages.
-pub fn describe(spec: &ContainerSpec, observed: &Observed) -> String {
-    let id = observed
-        .own
-        .values()
-        .find(|d| d.container.name == spec.name)
-        .map(|d| short(&d.container.id).to_owned());
-    match id {
-        Some(id) => format!("{} ({id})", spec.name),
-        None => spec.name.clone(),
     }
 }

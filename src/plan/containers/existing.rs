@@ -1,6 +1,9 @@
 //! An existing container: what its state and its spec require.
 
-use super::site::{Site, condition_of};
+use super::{
+    networks::connect_all,
+    site::{Site, condition_of},
+};
 use crate::{
     api::{condition::ConditionType, reason::Reason},
     docker::{
@@ -114,12 +117,8 @@ impl Existing<'_> {
         let files = Action::Upload { container: self.target(), files: self.spec.files.clone() };
         let uploaded = plan.step(files, &after, "");
         plan.waits(self.condition(), Reason::Creating, format!("creating {}", self.spec.name));
-        let mut ready = uploaded;
-        for (network, endpoint) in self.missing_networks() {
-            let connect = Action::Connect { network, container: self.target(), endpoint };
-            ready = plan.step(connect, &[ready], "");
-        }
-        Standing::Changing(plan.step(Action::Start { container: self.target() }, &[ready], ""))
+        let ready = connect_all(plan, &self.target(), self.missing_networks(), Some(uploaded), "");
+        Standing::Changing(plan.step(Action::Start { container: self.target() }, ready.as_slice(), ""))
     }
 
     /// Plans the start of a container that was started before, and what it needs first, after the step `after`.

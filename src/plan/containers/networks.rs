@@ -6,7 +6,7 @@ use crate::{
         engine::{Attachment, State},
         spec::EndpointSettings,
     },
-    plan::steps::{Action, Plan},
+    plan::steps::{Action, Plan, Target},
 };
 
 const RECONNECTED: &str = "it was disconnected from a network";
@@ -66,12 +66,23 @@ impl Existing<'_> {
             };
             last = Some(plan.step(on, last.as_slice(), "it was disconnected from its network"));
         }
-        for (network, endpoint) in self.missing_networks() {
-            let connect = Action::Connect { network, container: self.target(), endpoint };
-            last = Some(plan.step(connect, last.as_slice(), RECONNECTED));
-        }
-        last
+        connect_all(plan, &self.target(), self.missing_networks(), last, RECONNECTED)
     }
+}
+
+/// Plans the connection of a container that is not running to networks, one after the other and after `after`, and
+/// returns the last step.
+pub(super) fn connect_all(
+    plan: &mut Plan,
+    container: &Target,
+    networks: Vec<(String, EndpointSettings)>,
+    after: Option<usize>,
+    why: &str,
+) -> Option<usize> {
+    networks.into_iter().fold(after, |last, (network, endpoint)| {
+        let connect = Action::Connect { network, container: container.clone(), endpoint };
+        Some(plan.step(connect, last.as_slice(), why))
+    })
 }
 
 /// Reports whether a container is connected to a network as desired. An address only exists while the container is
