@@ -311,8 +311,13 @@ async fn keeps_keys_of_config_maps() {
         next("what there is").await;
     }
     for key in state::KEYS {
-        let ours = |content: &str| Some(Held { content: content.to_owned(), ours: true });
-        let seen = async || child.observe().await.unwrap().config.remove(&key);
+        let ours = |content: &str| Some((content.to_owned(), true));
+        let seen = async || {
+            let Held { content, ours, written } = child.observe().await.unwrap().config.remove(&key)?;
+            let age = written.map(|at| Timestamp::now().duration_since(at).abs());
+            assert!(age.is_some_and(|age| age < LIMIT.try_into().unwrap()) || !ours, "{written:?}");
+            Some((content, ours))
+        };
         assert_eq!(seen().await, None);
         for content in ["# one\n", "# two\n"] {
             child.set_config(&config_map(key, Some(content))).await.unwrap();
@@ -338,7 +343,7 @@ async fn keeps_keys_of_config_maps() {
         child.set_config(&config_map(key, Some("# one\n"))).await.unwrap();
         let theirs = json!({"data": {key.key: "# theirs\n"}});
         maps(key).patch(key.name, &PatchParams::default(), &Patch::Merge(&theirs)).await.unwrap();
-        assert_eq!(seen().await, Some(Held { content: "# theirs\n".to_owned(), ours: false }));
+        assert_eq!(seen().await, Some(("# theirs\n".to_owned(), false)));
         let taken = child.set_config(&config_map(key, Some("# two\n"))).await;
         if key == state::DNS {
             assert_eq!((taken, seen().await), (Ok(()), ours("# two\n")));

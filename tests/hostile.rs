@@ -116,7 +116,7 @@ fn scramble(chance: &mut Chance, observed: &mut Observed, now: Timestamp) {
                     _ => format!(r#"{{"dropping":"{at}","objects":{objects}}}"#),
                 };
                 if coin(chance) {
-                    state.config.insert(key, Held { content, ours: coin(chance) });
+                    state.config.insert(key, Held { content, ours: coin(chance), written: None });
                 }
             }
             assert!(KEYS.contains(&INVENTORY));
@@ -185,7 +185,7 @@ fn a_list_of_manifests_that_ends_with_time_is_one_like_any_other() {
     lab.settle(60);
     let content = r#"{"dropping":"9999-12-30T22:00:00Z","objects":[]}"#.to_owned();
     for cluster in lab.world.clusters.values_mut() {
-        cluster.config.insert(INVENTORY, Held { content: content.clone(), ours: false });
+        cluster.config.insert(INVENTORY, Held { content: content.clone(), ours: false, written: None });
     }
     lab.settle(60);
     assert!(!lab.world.interfere(&Outside::Kill("nobody".into())));

@@ -20,9 +20,10 @@ pub fn held(map: &ConfigMap, key: ConfigKey) -> Option<Held> {
     let mut owners = map.metadata.managed_fields.iter().flatten().filter(|entry| {
         entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:data"].get(&field).is_some())
     });
-    let ours =
-        owners.next().is_some_and(|o| o.manager.as_deref() == Some(FIELD_MANAGER)) && owners.next().is_none();
-    Some(Held { content, ours })
+    let owner = owners.next().filter(|o| o.manager.as_deref() == Some(FIELD_MANAGER));
+    let written = owner.and_then(|o| o.time.as_ref()).map(|time| time.0);
+    let ours = owner.is_some() && owners.next().is_none();
+    Some(Held { content, ours, written })
 }
 
 /// Reports whether a ConfigMap has no content of other owners.

@@ -79,6 +79,9 @@ impl ChildState {
             past(&mut node.api_renewed);
             node.draining_since = node.draining_since.filter(|since| *since <= now);
         }
+        for held in self.config.values_mut() {
+            past(&mut held.written);
+        }
         self
     }
 }
@@ -101,6 +104,8 @@ pub struct Held {
     pub content: String,
     /// True if this operator wrote it last.
     pub ours: bool,
+    /// Time at which this operator last changed the ConfigMap; `None` if it did not, or if the API does not report it.
+    pub written: Option<Timestamp>,
 }
 
 /// A Node.

@@ -53,6 +53,18 @@ fn kind(address: &IpAddr) -> &'static str {
     }
 }
 
+/// Last line of a file that was applied a second time.
+const AGAIN: &str = "# Applied again, since CoreDNS loses a change that arrives while it starts.\n";
+
+/// Returns a file with the same content that CoreDNS regards as another one.
+///
+/// CoreDNS reads its files, waits up to 5 s for the Kubernetes API, and only then remembers which files it runs with
+/// (its plugin `reload`). It never loads a change that arrives meanwhile, which is likely after a start of the server,
+/// unless the files change once more.
+pub fn again(file: &str) -> String {
+    format!("{file}{AGAIN}")
+}
+
 /// Parses the addresses from a file of the operator.
 pub fn parse(file: &str) -> BTreeMap<String, IpAddr> {
     let mut names = BTreeMap::new();

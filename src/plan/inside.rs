@@ -6,6 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::steps::{Action, Plan};
 use crate::{
     api::{condition::ConditionType, reason::Reason},
@@ -14,7 +16,11 @@ use crate::{
         dns,
         registry_hosting::{self, Advertised},
     },
+    time::after,
 };
+
+/// Time after which CoreDNS has started with a changed file, or has it in place when it starts.
+const STARTED: SignedDuration = SignedDuration::from_secs(30);
 
 /// Returns the desired content of the keys. `registries` contains the names of all registries in use, each with its
 /// current address on the network of the cluster. `aliases` contains the names of the spec. `advertised` is the
@@ -55,10 +61,19 @@ pub fn wanted(
 }
 
 /// Plans the changes of the keys in the cluster.
-pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
+pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState, now: Timestamp) {
     for map in wanted {
         let held = state.config.get(&map.key);
         if held.map(|h| &h.content) == map.content.as_ref() {
+            if let Some(held) = held.filter(|_| map.readers.is_some()) {
+                apply_again(plan, map, held, now);
+            }
+            continue;
+        }
+        if let Some((held, content)) = held.zip(map.content.as_ref())
+            && map.readers.is_some()
+            && held.content == dns::again(content)
+        {
             continue;
         }
         let ConfigKey { namespace, name, key } = map.key;
@@ -79,6 +94,18 @@ pub fn plan(plan: &mut Plan, wanted: &[ClusterConfigMap], state: &ChildState) {
         plan.step(Action::SetConfig(map.clone()), &[], why);
         let message = format!("updating the ConfigMap {namespace}/{name} in the cluster");
         plan.waits(ConditionType::RegistriesReady, Reason::Updating, message);
+    }
+}
+
+/// Plans to apply a file a second time, see [`dns::again`]. The names resolve meanwhile, unless CoreDNS lost the change.
+fn apply_again(plan: &mut Plan, map: &ClusterConfigMap, held: &Held, now: Timestamp) {
+    let Some(written) = held.written else { return };
+    let due = after(written, STARTED);
+    if now >= due {
+        let again = ClusterConfigMap { content: Some(dns::again(&held.content)), ..map.clone() };
+        plan.step(Action::SetConfig(again), &[], "");
+    } else {
+        plan.look_again(due);
     }
 }
 
@@ -111,7 +138,10 @@ mod tests {
         let mut state = state.clone();
         for map in wanted {
             match &map.content {
-                Some(c) => drop(state.config.insert(map.key, Held { content: c.clone(), ours: true })),
+                Some(content) => {
+                    let held = Held { content: content.clone(), ours: true, written: None };
+                    state.config.insert(map.key, held);
+                }
                 None => drop(state.config.remove(&map.key)),
             }
         }
@@ -120,7 +150,7 @@ mod tests {
 
     fn planned(wanted: &[ClusterConfigMap], state: &ChildState) -> Plan {
         let mut plan = Plan::default();
-        super::plan(&mut plan, wanted, state);
+        super::plan(&mut plan, wanted, state, Timestamp::UNIX_EPOCH);
         plan
     }
 
@@ -145,6 +175,48 @@ mod tests {
             dns::parse(&state.config[&DNS].content).keys().collect::<Vec<_>>(),
             ["host.k3d.internal", "k3d-r"]
         );
+    }
+
+    #[test]
+    fn a_change_for_coredns_is_applied_twice() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let write = |state: &ChildState, names: &[ClusterConfigMap], second| {
+            let mut state = done(state, names);
+            state.config.get_mut(&DNS).unwrap().written = Some(at(second));
+            state
+        };
+        let planned = |names: &[ClusterConfigMap], state: &ChildState, second| {
+            let mut plan = Plan::default();
+            super::plan(&mut plan, names, state, at(second));
+            plan
+        };
+        let of = |last| registries(&[("k3d-r", ip(last))]);
+        let names = wanted(GATEWAY, &of(52), &none(), Some(&advertised(Some(5050))), &ChildState::default());
+        let state = write(&ChildState::default(), &names, 1000);
+        let early = planned(&names, &state, 1029);
+        assert!(early.is_settled());
+        assert_eq!(early.again, Some(at(1030)));
+
+        // The cluster stays Ready meanwhile: the names are there.
+        let plan = planned(&names, &state, 1030);
+        assert!(plan.problems.is_empty());
+        let [step] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+        let Action::SetConfig(again) = &step.action else { panic!("{step:?}") };
+        assert_eq!(step.event(), None);
+        let first = names[0].content.as_ref().unwrap();
+        assert_ne!(again.content.as_ref(), Some(first));
+        assert_eq!(dns::parse(again.content.as_ref().unwrap()), dns::parse(first));
+
+        let state = write(&state, std::slice::from_ref(again), 1031);
+        for second in [1031, 2000] {
+            let plan = planned(&names, &state, second);
+            assert!(plan.is_settled() && plan.again.is_none(), "not a third time");
+        }
+        let names = wanted(GATEWAY, &of(53), &none(), Some(&advertised(Some(5050))), &state);
+        let plan = planned(&names, &state, 2000);
+        assert_eq!(plan.steps.len(), 1, "the next change");
+        let state = write(&state, &names, 2000);
+        assert_eq!(planned(&names, &state, 2001).again, Some(at(2030)));
     }
 
     #[test]
@@ -201,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_theirs_but_for_what_bears_our_name() {
-        let theirs = Held { content: "theirs".into(), ours: false };
+        let theirs = Held { content: "theirs".into(), ours: false, written: None };
         let state =
             ChildState { config: KEYS.map(|key| (key, theirs.clone())).into(), ..ChildState::default() };
         for registry in [Some(advertised(Some(5050))), None] {

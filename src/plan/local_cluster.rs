@@ -74,7 +74,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         let gateway = desired.addresses.gateway();
         let aliases = &desired.host_aliases;
         let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
-        inside::plan(plan, &wanted, state);
+        inside::plan(plan, &wanted, state, inputs.now);
     }
     rotation::plan(plan, desired, inputs);
 }

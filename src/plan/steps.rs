@@ -350,6 +350,11 @@ impl Plan {
         observed != Some(generation) || (not_ready && condition::is_true(conditions, ConditionType::Ready))
     }
 
+    /// Requests another look at this time at the latest.
+    pub fn look_again(&mut self, at: Timestamp) {
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+
     /// Reports whether there is nothing to do and nothing to wait for.
     pub fn is_settled(&self) -> bool {
         let background = self.pulls.is_empty() && self.imports.is_empty();

@@ -21,6 +21,7 @@ pub const GROUP: Group = Group {
         ("names_resolve_in_pods", names_resolve_in_pods),
         ("outside_names_are_still_forwarded", outside_names_are_still_forwarded),
         ("a_deleted_config_map_is_restored", a_deleted_config_map_is_restored),
+        ("a_change_is_applied_again", a_change_is_applied_again),
         ("keys_of_others_stay", keys_of_others_stay),
         ("names_outlive_a_restart_of_the_server", names_outlive_a_restart_of_the_server),
         ("names_resolve_on_an_added_agent", names_resolve_on_an_added_agent),
@@ -177,8 +178,24 @@ fn a_deleted_config_map_is_restored(scene: &Scene) {
     all_resolve(scene, ASKER, &["r"]);
 }
 
+/// Returns the content, without the comments for CoreDNS.
 fn data(child: &Kubectl, config: [&str; 4]) -> Result<Value, String> {
-    Ok(child.json(&config)?["data"].clone())
+    let mut data = child.json(&config)?["data"].clone();
+    for text in data.as_object_mut().into_iter().flat_map(|d| d.values_mut()) {
+        let lines = text.as_str().into_iter().flat_map(str::lines).filter(|line| !line.starts_with('#'));
+        *text = lines.collect::<Vec<_>>().join("\n").into();
+    }
+    Ok(data)
+}
+
+/// CoreDNS loses a change that arrives while it starts, so each is applied a second time. Nobody sees it in the status.
+fn a_change_is_applied_again(scene: &Scene) {
+    let before = scene.get("lc/c")["metadata"]["resourceVersion"].clone();
+    eventually(60, "the file was applied again", || {
+        let map = scene.child("c").json(&DNS)?;
+        holds(map["data"].to_string().contains("Applied again"), || map.to_string())
+    });
+    assert_eq!(scene.get("lc/c")["metadata"]["resourceVersion"], before);
 }
 
 fn keys_of_others_stay(scene: &Scene) {

@@ -45,7 +45,7 @@ fn names_and_hosting_follow_the_registries() {
     assert_eq!(kept(&lab, state::REGISTRY_HOSTING), None);
     assert_eq!(dns::parse(&kept(&lab, state::DNS).unwrap()).len(), 1);
 
-    let theirs = Held { content: "theirs".into(), ours: false };
+    let theirs = Held { content: "theirs".into(), ours: false, written: None };
     lab.world.clusters.get_mut(&0).unwrap().config.insert(state::REGISTRY_HOSTING, theirs);
     lab.clusters[0].edit(|s| s.registries.used.push(images()));
     lab.settle(ENOUGH);

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kubernetes::KubernetesApi;
+use crate::kubernetes::{KubernetesApi, WRITTEN};
 
 const NODE: &str = "/api/v1/nodes/n";
 const EARLY: &str = "2026-11-25T00:00:00Z";
@@ -268,7 +268,10 @@ async fn a_key_is_ours_and_the_others_stay() {
         json!({"theirs.server": "x", "localcluster.override": "two"})
     );
     let seen = child.observe().await.unwrap().config;
-    assert_eq!(seen, [(state::DNS, Held { content: "two".into(), ours: true })].into());
+    assert_eq!(
+        seen,
+        [(state::DNS, Held { content: "two".into(), ours: true, written: Some(time(WRITTEN)) })].into()
+    );
 }
 
 #[tokio::test]
@@ -319,8 +322,8 @@ async fn what_somebody_else_wrote_is_taken_over_only_where_it_bears_our_name() {
     let refused = child.set_config(&hosting(Some("ours"))).await;
     assert_eq!(refused, Err(Error::Api("409 injected failure 409".to_owned())));
     let seen = child.observe().await.unwrap().config;
-    assert_eq!(seen[&state::DNS], Held { content: "ours".into(), ours: true });
-    assert_eq!(seen[&state::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false });
+    assert_eq!(seen[&state::DNS], Held { content: "ours".into(), ours: true, written: Some(time(WRITTEN)) });
+    assert_eq!(seen[&state::REGISTRY_HOSTING], Held { content: "theirs".into(), ours: false, written: None });
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ fn forget(plan: &mut Plan, cluster: &Cluster<'_>, nodes: &[&NodeSpec], after: Si
         if now >= over {
             plan.repairs.remove(name);
         } else {
-            plan.again = Some(plan.again.map_or(over, |at| at.min(over)));
+            plan.look_again(over);
         }
     }
 }

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// Collections that can be listed.
 const COLLECTIONS: [&str; 6] = ["leases", "localclusters", "nodes", "pods", "registries", "secrets"];
 
+/// Time of all writes of a field manager.
+pub const WRITTEN: &str = "2026-11-25T00:00:00Z";
+
 /// A way in which a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -378,7 +381,9 @@ fn apply_data(object: &mut Value, query: &str, data: Option<Value>) -> bool {
     fields.retain(|_, f| f.as_object().is_some_and(|f| !f.is_empty()));
     object["metadata"]["managedFields"] = fields
         .into_iter()
-        .map(|(manager, f)| json!({"manager": manager, "operation": "Apply", "fieldsV1": {"f:data": f}}))
+        .map(|(manager, f)| {
+            json!({"manager": manager, "operation": "Apply", "time": WRITTEN, "fieldsV1": {"f:data": f}})
+        })
         .collect();
     true
 }

@@ -106,7 +106,8 @@ impl World {
         match &wanted.content {
             Some(_) if theirs && !wanted.claimed => return Err("409 somebody else's".into()),
             Some(content) => {
-                drop(config.insert(wanted.key, Held { content: content.clone(), ours: true }));
+                let held = Held { content: content.clone(), ours: true, written: None };
+                config.insert(wanted.key, held);
             }
             None if theirs && !wanted.claimed => {}
             None => drop(config.remove(&wanted.key)),
