@@ -57,6 +57,7 @@ impl World {
             kubeconfig: self.kubeconfig.clone(),
             candidates: candidates.to_vec(),
             tls_server_name: "kubernetes".to_owned(),
+            token: None,
         }
     }
 

@@ -40,7 +40,7 @@ impl Connect for KubeConnector {
             .candidates
             .iter()
             .map(|&addr| async move {
-                let api = timeout(limit, attempt(addr, identity, &access.tls_server_name)).await;
+                let api = timeout(limit, attempt(addr, identity, access)).await;
                 (addr, api.unwrap_or_else(|_| Err(Missed { got: Got::Nowhere, why: "timed out".to_owned() })))
             })
             .collect();
@@ -90,11 +90,11 @@ fn cause(missed: &[(SocketAddr, Missed)]) -> String {
     }
 }
 
-async fn attempt(addr: SocketAddr, identity: &Identity, tls_server_name: &str) -> Result<KubeChild, Missed> {
+async fn attempt(addr: SocketAddr, identity: &Identity, access: &Access) -> Result<KubeChild, Missed> {
     let somebody = |why: String| Missed { got: Got::Somebody, why };
-    let config = config(addr, identity, tls_server_name).map_err(|e| somebody(e.to_string()))?;
+    let config = config(addr, identity, &access.tls_server_name).map_err(|e| somebody(e.to_string()))?;
     let client = Client::try_from(config).map_err(|e| somebody(e.to_string()))?;
-    let child = KubeChild::new(client);
+    let child = KubeChild::new(client, access.token.as_deref());
     child.ready().await.map_err(|e| missed(&e))?;
     Ok(child)
 }

@@ -19,8 +19,10 @@ use crate::{
         engine::{ContainerDetail, State},
         error::Error as DockerError,
     },
-    k3s::{self, kubeconfig},
-    plan::{desired::Allocation, observed::Reached, owner::Owner, servers, validate::Valid},
+    k3s::{self, kubeconfig, token},
+    plan::{
+        desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
+    },
 };
 
 /// Observation of a created cluster.
@@ -34,11 +36,11 @@ pub struct Seen {
 /// Observes the created cluster through its API, with the kubeconfig that its server wrote.
 pub async fn child(
     ctx: &Arc<Context>,
-    owner: &Owner,
+    subject: &Subject<'_>,
     observed: &mut Reached,
-    valid: &Valid,
     allocation: &Allocation,
 ) -> Seen {
+    let Subject { owner, valid, refs, .. } = *subject;
     let nothing = Seen { credentials: None, child: None };
     let runs = |name: &str| {
         observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
@@ -67,8 +69,10 @@ pub async fn child(
         kubeconfig: file,
         candidates: candidates(ctx, observed, valid, allocation),
         tls_server_name: balancer,
+        token: servers::in_etcd(valid.servers.count, &servers).then(|| secret(&refs.token)).flatten(),
     };
-    let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
+    let identity = (&access.kubeconfig, &access.candidates, &access.token);
+    let key = names::hex(&Sha256::digest(format!("{identity:?}")));
     let asked = async {
         let child = ctx.child(&owner.uid, &access, &key).await?;
         let state = child.observe().await?;
@@ -86,6 +90,11 @@ pub async fn child(
             Seen { credentials: Some(credentials), child: None }
         }
     }
+}
+
+/// Returns the secret of a token as text.
+fn secret(token: &[u8]) -> Option<String> {
+    String::from_utf8(token::secret_of(token)?.to_vec()).ok()
 }
 
 /// Returns the kubeconfig of the first of these servers that has written one. Any of them is suitable because all
