@@ -53,7 +53,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e lib/*.sh engine/in-root node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -94,7 +94,9 @@ unit-short:
 unit-long:
 	cargo test $(LOCKED) $(addprefix --test ,$(LONG))
 
-e2e: world image ## tests that need Docker and a management cluster
+# ENGINE=20|26|28|29, STORE=containerd and TOPOLOGY=host choose another Docker Engine; see `tests/world/world help`.
+e2e: export ONLY ?= $(GROUPS)
+e2e: world image ## tests that need Docker and a management cluster: GROUPS="registry cluster::a_test others"
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
 	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
