@@ -44,6 +44,7 @@ operator_image=${OPERATOR_IMAGE:-localcluster-operator:dev}
 DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
 machine_docker=${WORLD_MACHINE_DOCKER:-$DOCKER_HOST}
 valid_engine
+netns=
 if [ -n "$engine" ]; then
 	engine_names "$engine"
 	DOCKER_HOST=unix://$engine_run/docker.sock

@@ -44,9 +44,17 @@ outside() { DOCKER_HOST=$machine_docker "$@"; }
 # enter_engine COMMAND... continues in the network namespace of the engine, where ports are published and containers are
 # reached. `ip netns exec` would hide /sys/fs/cgroup.
 enter_engine() {
-	[ -n "$engine" ] && [ "${WORLD_INSIDE-}" != "$netns" ] || return 0
+	[ "${WORLD_INSIDE-}" != "$netns" ] || return 0
 	[ -e "/run/netns/$netns" ] || die "Docker $engine does not run; first: make world"
+	# The way back.
+	exec 8</proc/self/ns/net
 	exec nsenter --net="/run/netns/$netns" env WORLD_INSIDE="$netns" "$@"
+}
+
+# leave_engine COMMAND... continues in the network namespace from which enter_engine came.
+leave_engine() {
+	[ "${WORLD_INSIDE-}" = "$netns" ] || return 0
+	exec nsenter --net=/proc/self/fd/8 env -u WORLD_INSIDE "$@"
 }
 
 # machine_world COMMAND... is `world` for the machine's engine, which builds the images.
@@ -131,7 +139,7 @@ link_rules() {
 link_engine() {
 	[ ! -e "/run/netns/$netns" ] || return 0
 	local third=0
-	while ip -4 -o address | grep -q " 10\.99\.$third\."; do third=$((third + 1)); done
+	while [ -n "$(ip -4 -o address show to "10.99.$third.0/30")" ]; do third=$((third + 1)); done
 	mkdir -p "$engine_run"
 	echo "10.99.$third.0/30" >"$engine_run/subnet"
 	ip netns add "$netns"
@@ -212,7 +220,7 @@ remove_engine() {
 	local netns link engine_run engine_dir
 	engine_names "$1"
 	stop_dockerd
-	[ ! -e "$engine_run/subnet" ] || link_rules -D
+	[ ! -e "$engine_run/subnet" ] || link_rules -D 2>/dev/null || true
 	ip link delete "$link" 2>/dev/null || true
 	[ ! -e "/run/netns/$netns" ] || ip netns delete "$netns"
 	rm -rf "$engine_run" "$engine_dir"
