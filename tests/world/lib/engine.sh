@@ -25,7 +25,7 @@ valid_engine() {
 	esac
 }
 
-engine_packages=docker.io,docker-cli,jq,iptables,nftables,iproute2,ca-certificates,procps
+engine_packages=docker.io,jq,iptables,nftables,iproute2,ca-certificates,procps
 
 # Names for an engine: of its network namespace, its link (15 characters at most), and its directories.
 engine_names() { # engine_names 28-containerd
@@ -119,7 +119,7 @@ build_dockerd() {
 	local version
 	version=$(sed -n 's|.*github.com/moby/moby/v2 v2.0.0-||p' "$sources/go.mod")
 	say "building Docker 29 from source: this takes 10 minutes on two cores; log: $state/dockerd-29.log"
-	(cd "$sources" && CGO_ENABLED=0 go build -trimpath -tags exclude_graphdriver_btrfs -o "$dockerd_29" \
+	(cd "$sources" && CGO_ENABLED=0 go build -tags exclude_graphdriver_btrfs -o "$dockerd_29" \
 		-ldflags "-X github.com/moby/moby/v2/dockerversion.Version=29.0.0-$version" \
 		github.com/moby/moby/v2/cmd/dockerd) >"$state/dockerd-29.log" 2>&1 || {
 		tail -20 "$state/dockerd-29.log" >&2
