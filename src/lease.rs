@@ -166,6 +166,7 @@ impl Elector {
 
     /// Replaces the Lease that was read, and no other version.
     async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> Result<Outcome, String> {
+        let exists = found.is_some();
         let written = match found {
             Some(mut lease) => {
                 lease.spec = Some(spec);
@@ -179,8 +180,9 @@ impl Elector {
         };
         match written {
             Ok(_) => Ok(Outcome::Mine),
-            // 404: it was deleted in the meantime.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Outcome::Raced),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Raced),
+            // It was deleted in the meantime. A Lease that is created instead lacks its namespace.
+            Err(kube::Error::Api(status)) if status.code == 404 && exists => Ok(Outcome::Raced),
             Err(error) => Err(error.to_string()),
         }
     }

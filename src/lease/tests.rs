@@ -188,6 +188,19 @@ async fn a_lease_that_was_taken_is_lost() {
     assert_eq!(api.get(PATH).unwrap()["spec"]["holderIdentity"], "b");
 }
 
+/// Without the namespace of the Lease, it is tried again at intervals, and reported.
+#[tokio::test(start_paused = true)]
+async fn a_missing_namespace_is_reported() {
+    let (api, start) = (KubernetesApi::default(), Instant::now());
+    let elector = elector(&api, "a", start);
+    api.refuse("POST ", 404);
+    assert!(elector.attempt().await.err().is_some_and(|words| words.contains("404")));
+    let leader = contend(elector);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    api.heal();
+    tokio::time::timeout(LEASE, leader.leads.cancelled()).await.unwrap();
+}
+
 /// Both see a free Lease; only the first write succeeds.
 #[tokio::test]
 async fn of_two_that_write_one_wins() {
