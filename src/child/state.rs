@@ -1,6 +1,9 @@
 //! State of a created cluster as its API reports it, and the desired content of its ConfigMaps: plain values.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -75,6 +78,14 @@ impl ChildState {
     /// to 15 s later.
     pub fn votes(&self, name: &str) -> bool {
         self.members.iter().flatten().any(|member| member.node == name && !member.learner)
+    }
+
+    /// Returns the voters of etcd according to the Nodes and to etcd itself. A voter that lost its data is one until its
+    /// Node is deleted.
+    pub fn voters(&self) -> BTreeSet<&str> {
+        let of_nodes = self.nodes.iter().filter(|(_, node)| node.voter == Some(true)).map(|(name, _)| name);
+        let members = self.members.iter().flatten().filter(|member| !member.learner).map(|m| &m.node);
+        of_nodes.chain(members).map(String::as_str).collect()
     }
 
     /// Limits all times to `now`. A client of the cluster can write future times, and a wait for them would never end. A
