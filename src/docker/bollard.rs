@@ -22,12 +22,12 @@ use bollard::{
 use futures::{TryStreamExt, stream::BoxStream};
 
 use super::{
-    archive,
+    archive, attach,
     client::{Client, Timeouts},
     convert,
     engine::{
-        Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
-        Result, Update, Volume,
+        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
+        RegistryAuth, Result, Update, Volume,
     },
     error::Error,
     events, fault,
@@ -345,6 +345,24 @@ impl Engine for BollardEngine {
             Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
         });
         Ok(output.ended(ended.await?))
+    }
+
+    async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached> {
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..Default::default()
+        };
+        let call = |docker: Docker| async move {
+            let exec = docker.create_exec(container, config).await?.id;
+            docker.start_exec(&exec, None::<StartExecOptions>).await
+        };
+        match self.client.call("exec", call).await? {
+            StartExecResults::Attached { output, input } => Ok(attach::streams(output, input)),
+            StartExecResults::Detached => Err(Error::Engine("exec: not attached".into())),
+        }
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {
