@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all image demo demo-down bench explore soak world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all matrix image demo demo-down bench explore soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -53,7 +53,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e lib/*.sh node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,rootfs.sh,runc-wrap} ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -94,7 +94,9 @@ unit-short:
 unit-long:
 	cargo test $(LOCKED) $(addprefix --test ,$(LONG))
 
-e2e: world image ## tests that need Docker and a management cluster
+# ENGINE=20|26|28|29, STORE=containerd and TOPOLOGY=host choose another Docker Engine; see `tests/world/world help`.
+e2e: export ONLY ?= $(GROUPS)
+e2e: world image ## tests that need Docker and a management cluster: GROUPS="registry cluster::a_test others"
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
 	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
@@ -117,6 +119,10 @@ image: ## build the operator's image, localcluster-operator:dev
 	docker build -q -t $(IMAGE) target/image
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
+
+matrix: image ## a short list of end-to-end tests on other Docker Engines: ROWS="28 28:containerd 28@host"
+	cargo test $(LOCKED) --no-run --test e2e --test docker_live
+	tests/world/matrix $(IMAGE) $(ROWS)
 
 demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a pushed image
 	tests/world/demo up

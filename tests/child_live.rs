@@ -59,6 +59,7 @@ impl World {
             tunnel: None,
             is_due: false,
             tls_server_name: "kubernetes".to_owned(),
+            token: None,
         }
     }
 

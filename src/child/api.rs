@@ -29,6 +29,8 @@ pub struct Access {
     pub is_due: bool,
     /// Name in the serving certificate that verifies the server, regardless of the address.
     pub tls_server_name: String,
+    /// Secret of the token of servers, for the members of etcd; `None` for a cluster without etcd.
+    pub token: Option<String>,
 }
 
 /// Error of a failed call.

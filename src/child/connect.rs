@@ -133,7 +133,8 @@ async fn attempt(
     let somebody = |why: String| Missed { got: Got::Somebody, why };
     let ready = async {
         let config = config(path, identity, &access.tls_server_name).map_err(|e| somebody(e.to_string()))?;
-        let child = KubeChild::new(client(config).map_err(|e| somebody(e.to_string()))?);
+        let child =
+            KubeChild::new(client(config).map_err(|e| somebody(e.to_string()))?, access.token.as_deref());
         child.ready().await.map_err(|e| missed(&e))?;
         Ok(child)
     };

@@ -13,6 +13,7 @@ use futures::{
     future::{join_all, ready, try_join_all},
     stream::{BoxStream, once, select_all},
 };
+use http::header::{AUTHORIZATION, HeaderValue};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -30,14 +31,18 @@ use tokio::time::{sleep, timeout};
 use super::{
     api::{ChildApi, Error},
     config::{self, CONFIG_VERSION, FIELD_MANAGER},
+    etcd,
     nodes::{self, Changes, DRAINING_SINCE, LEAVE},
     objects::Kinds,
-    state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, NodeConfig},
+    state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, Member, NodeConfig},
 };
 use crate::k3s::manifests::ObjectRef;
 
 /// Timeout of a call. A server without quorum accepts calls and never responds.
 const CALL: Duration = Duration::from_secs(5);
+
+/// Timeout of the list of members of etcd, which K3s returns only with quorum.
+const MEMBERS: Duration = Duration::from_secs(2);
 
 /// Time that K3s may take to finalize a deleted Node, and the interval of checks.
 const GOES: Duration = Duration::from_secs(10);
@@ -51,12 +56,25 @@ pub(super) const WATCH: Duration = Duration::from_secs(60);
 pub struct KubeChild {
     client: Client,
     kinds: Kinds,
+    /// Value of the header that authenticates a server; `None` for a cluster without etcd.
+    authorization: Option<String>,
 }
 
 impl KubeChild {
-    /// Creates an instance with a client of that cluster, which must not retry.
-    pub fn new(client: Client) -> Self {
-        Self { client, kinds: Kinds::default() }
+    /// Creates an instance with a client of that cluster, which must not retry, and the secret of the token of servers
+    /// of a cluster with etcd.
+    pub fn new(client: Client, token: Option<&str>) -> Self {
+        Self { client, kinds: Kinds::default(), authorization: token.map(etcd::authorization) }
+    }
+
+    /// Returns the members of etcd; `None` if K3s does not report them now. Then the conditions of the Nodes remain.
+    async fn members(&self) -> Option<Vec<Member>> {
+        let mut value = HeaderValue::from_str(self.authorization.as_deref()?).ok()?;
+        value.set_sensitive(true);
+        let mut request = http::Request::get(etcd::PATH).body(Vec::new()).ok()?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+        let body = timeout(MEMBERS, self.client.request_text(request)).await.ok()?.ok()?;
+        etcd::members(&body)
     }
 
     /// Fails unless the API is ready.
@@ -159,13 +177,14 @@ impl ChildApi for KubeChild {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-node-lease");
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
         let (nodes_api, all) = (self.nodes(), ListParams::default());
-        let ((), nodes, leases, of_system, account, config) = tokio::try_join!(
+        let ((), nodes, leases, of_system, account, config, members) = tokio::try_join!(
             self.serves(),
             call(nodes_api.list(&all)),
             call(leases.list(&all)),
             self.system_leases(),
             call(accounts.get_metadata_opt("default")),
             try_join_all(state::KEYS.map(|key| self.held(key))),
+            async { Ok(self.members().await) },
         )?;
         let drained = nodes.iter().filter(|node| nodes::draining_since(node).is_some()).map(|node| async {
             let pods = self.pods_to_evict(&node.name_any()).await?;
@@ -177,6 +196,7 @@ impl ChildApi for KubeChild {
             leases: nodes::leases(&of_system),
             pods_can_start: account.is_some(),
             config: config.into_iter().flatten().collect(),
+            members,
         })
     }
 

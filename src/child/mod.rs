@@ -3,6 +3,7 @@
 pub mod api;
 pub mod config;
 pub mod connect;
+mod etcd;
 pub mod kube;
 pub mod kubeconfig;
 pub mod nodes;

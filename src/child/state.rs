@@ -66,9 +66,17 @@ pub struct ChildState {
     pub config: BTreeMap<ConfigKey, Held>,
     /// Existing Leases among [`LEASES`](crate::k3s::LEASES) by name. A cluster without etcd has none.
     pub leases: BTreeMap<String, Lease>,
+    /// Members of etcd as etcd itself reports them; `None` without etcd, or while unknown.
+    pub members: Option<Vec<Member>>,
 }
 
 impl ChildState {
+    /// Reports whether etcd itself reports a server as a voter; `false` while unknown. K3s reports it on the Node too, up
+    /// to 15 s later.
+    pub fn votes(&self, name: &str) -> bool {
+        self.members.iter().flatten().any(|member| member.node == name && !member.learner)
+    }
+
     /// Limits all times to `now`. A client of the cluster can write future times, and a wait for them would never end. A
     /// future start of a drain was not written by the operator, and is ignored.
     pub fn limit_times(mut self, now: Timestamp) -> Self {
@@ -84,6 +92,15 @@ impl ChildState {
         }
         self
     }
+}
+
+/// Member of etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Name of its node; empty if it was added and has not started yet.
+    pub node: String,
+    /// True if it has no vote yet.
+    pub learner: bool,
 }
 
 /// Lease of a controller of K3s.

@@ -119,7 +119,7 @@ impl Pass<'_, LocalCluster> {
         let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
         let held = ports::observe(self.ctx, &subject, &allocated.allocation, &host).await;
         subject.leave_out(&mut allocated, &host, &held);
-        let (reached, child) = self.reach(&valid, &allocated.allocation, host).await?;
+        let (reached, child) = self.reach(&subject, &allocated.allocation, host).await?;
         let wanted = subject.desire(&allocated, &reached);
         let observed = self.details(&refs, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
@@ -212,14 +212,14 @@ impl Pass<'_, LocalCluster> {
     /// Observes the created cluster: its API, its kubeconfig, and what its nodes report from inside.
     async fn reach(
         &self,
-        valid: &Valid,
+        subject: &Subject<'_>,
         allocation: &Allocation,
         host: Host,
     ) -> Result<(Reached, Option<Arc<dyn ChildApi>>), Stop> {
+        let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        let Seen { credentials, child } =
-            reach::child(self.ctx, &self.owner, &mut reached, valid, allocation).await;
+        let Seen { credentials, child } = reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {
             let (client, namespace) = (&self.ctx.client, self.owner.namespace());
             let name = kubeconfig::name(self.owner.name());

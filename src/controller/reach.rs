@@ -23,8 +23,10 @@ use crate::{
         engine::{ContainerDetail, State},
         error::Error as DockerError,
     },
-    k3s::{self, kubeconfig},
-    plan::{desired::Allocation, observed::Reached, owner::Owner, servers, validate::Valid},
+    k3s::{self, kubeconfig, token},
+    plan::{
+        desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
+    },
     time,
 };
 
@@ -39,11 +41,11 @@ pub struct Seen {
 /// Observes the created cluster through its API, with the kubeconfig that its server wrote.
 pub async fn child(
     ctx: &Arc<Context>,
-    owner: &Owner,
+    subject: &Subject<'_>,
     observed: &mut Reached,
-    valid: &Valid,
     allocation: &Allocation,
 ) -> Seen {
+    let Subject { owner, valid, refs, .. } = *subject;
     let nothing = Seen { credentials: None, child: None };
     let runs = |name: &str| {
         observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
@@ -79,7 +81,8 @@ pub async fn child(
         .own_named(&balancer)
         .and_then(|d| d.started_at)
         .is_some_and(|started| time::after(started, times::API_STARTING) < (ctx.now)());
-    let access = Access { kubeconfig: file, candidates, tunnel, is_due, tls_server_name: balancer };
+    let token = servers::in_etcd(valid.servers.count, &servers).then(|| secret(&refs.token)).flatten();
+    let access = Access { kubeconfig: file, candidates, tunnel, is_due, tls_server_name: balancer, token };
     let asked = async {
         let link = link(ctx, owner, &access).await?;
         let state = link.connection.child.observe().await?;
@@ -99,6 +102,11 @@ pub async fn child(
     }
 }
 
+/// Returns the secret of a token as text.
+fn secret(token: &[u8]) -> Option<String> {
+    String::from_utf8(token::secret_of(token)?.to_vec()).ok()
+}
+
 /// Returns the kubeconfig of the first of these servers that has written one. Any of them is suitable because all
 /// servers share one CA; a server that has not joined has none.
 async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<Option<String>, DockerError> {
@@ -114,7 +122,8 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
 /// which is tried from time to time.
 async fn link(ctx: &Context, owner: &Owner, access: &Access) -> Result<Link, ChildError> {
     let (uid, tried) = (&owner.uid, Instant::now());
-    let key = names::hex(&Sha256::digest(format!("{} {:?}", access.kubeconfig, access.candidates)));
+    let identity = (&access.kubeconfig, &access.candidates, &access.token);
+    let key = names::hex(&Sha256::digest(format!("{identity:?}")));
     let known = ctx.memory.link(uid).filter(|link| link.key == key);
     let attempt = match &known {
         Some(link) if link.connection.path != Path::Tunnel || link.tried.elapsed() < times::TRY_DIRECT => {

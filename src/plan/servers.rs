@@ -14,7 +14,7 @@ mod membership;
 mod rolling;
 mod surplus;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use health::serving;
 use health::{Evidence, ServerHealth};
@@ -113,23 +113,34 @@ impl<'a> Servers<'a> {
         voter.is_some_and(|voter| self.voters().is_some_and(|voters| voters > usize::from(voter)))
     }
 
-    /// Returns the number of voters of etcd according to the cluster. A voter that lost its data counts until its
-    /// Node is deleted.
+    /// Returns the number of voters of etcd according to the Nodes and to etcd itself. A voter that lost its data counts
+    /// until its Node is deleted.
     fn voters(&self) -> Option<usize> {
-        Some(self.cluster.state()?.nodes.values().filter(|n| n.voter == Some(true)).count())
+        let state = self.cluster.state()?;
+        let voting = state.nodes.iter().filter(|(_, node)| node.voter == Some(true)).map(|(name, _)| name);
+        let members = state.members.iter().flatten().filter(|member| !member.learner).map(|m| &m.node);
+        Some(voting.chain(members).collect::<BTreeSet<_>>().len())
+    }
+
+    /// Reports whether a server is among the voters of etcd.
+    fn is_among_voters(&self, name: &str) -> bool {
+        let of_node = self.cluster.node(name).is_some_and(|node| node.voter == Some(true));
+        of_node || self.cluster.state().is_some_and(|state| state.votes(name))
     }
 
     /// Reports whether the other servers have quorum without one; `false` while the API does not respond.
     pub fn has_quorum_without(&self, name: &str, absence: Absence) -> bool {
         let Some(reported) = self.voters() else { return false };
         let voters = match absence {
-            Absence::Stopped => reported + self.others(name).filter(|(_, h)| h.may_vote_unreported).count(),
-            Absence::Removed => {
-                reported - usize::from(self.cluster.node(name).is_some_and(|n| n.voter == Some(true)))
-            }
-            Absence::Unregistered => reported + 1,
+            Absence::Stopped => reported + self.others(name).filter(|o| self.may_vote_unreported(o)).count(),
+            Absence::Removed => reported - usize::from(self.is_among_voters(name)),
+            Absence::Unregistered => reported + usize::from(!self.is_among_voters(name)),
         };
         self.others(name).filter(|(_, health)| health.counts_for_quorum).count() * 2 > voters
+    }
+
+    fn may_vote_unreported(&self, (name, health): &(String, &ServerHealth<'a>)) -> bool {
+        health.may_vote_unreported && !self.is_among_voters(name)
     }
 
     /// Returns the voters with and without data if most have lost their data.

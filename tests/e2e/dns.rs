@@ -182,8 +182,8 @@ fn a_deleted_config_map_is_restored(scene: &Scene) {
 fn data(child: &Kubectl, config: [&str; 4]) -> Result<Value, String> {
     let mut data = child.json(&config)?["data"].clone();
     for text in data.as_object_mut().into_iter().flat_map(|d| d.values_mut()) {
-        let lines = text.as_str().into_iter().flat_map(str::lines).filter(|line| !line.starts_with('#'));
-        *text = lines.collect::<Vec<_>>().join("\n").into();
+        let lines = text.as_str().unwrap_or_default().split_inclusive('\n');
+        *text = lines.filter(|line| !line.starts_with('#')).collect::<String>().into();
     }
     Ok(data)
 }

@@ -20,7 +20,7 @@ fn cluster() -> (KubernetesApi, KubeChild) {
     put_pod(&api, "app", "n", json!([]));
     put_pod(&api, "daemon", "n", daemon);
     put_pod(&api, "elsewhere", "m", json!([]));
-    let child = KubeChild::new(api.client());
+    let child = KubeChild::new(api.client(), Some("secret"));
     (api, child)
 }
 

@@ -168,7 +168,8 @@ impl Build<'_> {
     fn join(&self, index: usize) -> String {
         let voter = |other: usize| {
             let name = self.basis.subject.valid.names.node(NodeRole::Server, other);
-            self.basis.observed.node(&name).is_some_and(|n| n.voter == Some(true))
+            let votes = self.basis.observed.child.state().is_some_and(|state| state.votes(&name));
+            votes || self.basis.observed.node(&name).is_some_and(|n| n.voter == Some(true))
         };
         servers::join_file(index, self.etcd, self.basis.allocation.addresses, self.existing, voter)
     }

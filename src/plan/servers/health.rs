@@ -48,6 +48,8 @@ pub struct ServerHealth<'a> {
     pub is_connected: bool,
     /// True if it is a voter of etcd that is not leaving.
     pub is_voter: bool,
+    /// True if etcd itself reports it as a voter.
+    votes: bool,
     /// True if its own API responds, or if it is unknown for all servers. Its kubelet can be Ready seconds before,
     /// through the API of another server.
     pub api_responds: bool,
@@ -76,7 +78,8 @@ impl<'a> ServerHealth<'a> {
         let Some(detail) = server.detail else { return known };
         let health = NodeHealth::of(detail, observed);
         let is_connected = network.is_none_or(|n| detail.container.networks.contains_key(n));
-        let is_voter = node.is_some_and(is_voter);
+        let votes = observed.child.state().is_some_and(|state| state.votes(name));
+        let is_voter = node.is_some_and(|n| is_voter(n, votes));
         let api_responds = node.is_some_and(|n| api_responds(observed, n, detail));
         // A Node stays Ready for a while after its container lost its network.
         let serves = is_connected && health.is_ready() && (!etcd || is_voter && api_responds);
@@ -87,6 +90,7 @@ impl<'a> ServerHealth<'a> {
         Self {
             is_connected,
             is_voter,
+            votes,
             api_responds,
             serves,
             counts_for_quorum: serves || (is_connected && etcd && writes),
@@ -106,6 +110,12 @@ impl<'a> ServerHealth<'a> {
         self.detail.is_some_and(|d| d.container.state == State::Running)
     }
 
+    /// Reports whether it has just become a voter and is not Ready yet, so that the next server can join: K3s starts the
+    /// rest of a server seconds after its etcd. Of one that exists for longer, the Node must confirm it.
+    pub fn has_joined(&self) -> bool {
+        self.votes && self.is_running() && self.is_connected && !self.is_established
+    }
+
     /// Reports whether changes of other servers need not wait for it: it serves, or it counts for the quorum and has
     /// not been Ready for long. A server that has just started will be Ready soon, and one with a kubelet that has not
     /// reported since will be restarted, unless it was `repaired` already.
@@ -114,9 +124,9 @@ impl<'a> ServerHealth<'a> {
     }
 }
 
-/// Reports whether the server of a Node is a voter of etcd that is not leaving.
-fn is_voter(node: &Node) -> bool {
-    node.voter == Some(true) && !node.leaving && !node.left
+/// Reports whether the server of a Node is a voter of etcd that is not leaving, according to the Node or to etcd itself.
+fn is_voter(node: &Node, votes: bool) -> bool {
+    (votes || node.voter == Some(true)) && !node.leaving && !node.left
 }
 
 /// Reports whether the API of a server itself has responded since its start, or whether that is unknown for all

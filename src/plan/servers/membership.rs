@@ -43,7 +43,7 @@ impl Servers<'_> {
             leases::delete_node(plan, name, &[], "its data is lost", self.cluster.inputs);
             return waits(plan, message);
         }
-        let missing = |other: &String| !self.is_dependable(other);
+        let missing = |other: &String| !self.is_dependable(other) && !self.health(other).has_joined();
         let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
         if let Some(other) = waiting {
             return waits(plan, format!("waiting for {other} to become an etcd voter before {name} joins"));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     net::{Ipv4Addr, TcpListener},
     process::Command,
     sync::atomic::{AtomicU8, Ordering},
@@ -26,7 +27,8 @@ pub struct World {
 
 impl World {
     pub fn new(test: &str) -> Self {
-        let engine = BollardEngine::connect("unix:///var/run/docker.sock").unwrap();
+        let host = env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let engine = BollardEngine::connect(&host).unwrap();
         Self { engine, prefix: format!("lco-live-{}-{test}-", std::process::id()) }
     }
 

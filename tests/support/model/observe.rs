@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use localcluster_operator::{
     api::names,
-    child::state::{Child, ChildState, Lease, Node, NodeConfig},
+    child::state::{Child, ChildState, Lease, Member, Node, NodeConfig},
     docker::{
         engine::{self, Attachment, ContainerDetail, EngineInfo, State},
         error::Error,
@@ -291,6 +291,7 @@ impl World {
             nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
             config: cluster.config.clone(),
+            members: cluster.etcd.then(|| members(&cluster.members)),
             leases: cluster
                 .lead
                 .iter()
@@ -298,6 +299,10 @@ impl World {
                 .collect(),
         })
     }
+}
+
+fn members(all: &BTreeMap<String, bool>) -> Vec<Member> {
+    all.iter().map(|(node, votes)| Member { node: node.clone(), learner: !votes }).collect()
 }
 
 fn lease(lead: &(String, i64)) -> Lease {

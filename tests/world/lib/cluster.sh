@@ -15,20 +15,45 @@ snapshot() {
 
 running() { [ "$(docker inspect -f '{{.State.Running}}' "$mgmt" 2>/dev/null)" = true ]; }
 node_ready() {
-	[ "$(k get node "$mgmt" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ] &&
+	[ "$(k get node "$mgmt_node" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ] &&
 		# It is created after the Node is Ready, and no Pod can be created without it.
 		k get serviceaccount default
 }
 
 write_kubeconfig() {
-	local port
-	port=$(docker port "$mgmt" 6443/tcp | sed -n 1p)
+	local port=6443
+	[ "$topology" = host ] || port=$(docker port "$mgmt" 6443/tcp | sed -n 1p)
 	docker exec "$mgmt" cat /etc/rancher/k3s/k3s.yaml >"$kubeconfig.new" 2>/dev/null || return 1
 	[ -s "$kubeconfig.new" ] || return 1
 	sed "s|https://127.0.0.1:6443|https://127.0.0.1:${port##*:}|" "$kubeconfig.new" >"$kubeconfig"
 	rm "$kubeconfig.new"
 	chmod 600 "$kubeconfig"
 }
+
+# create_mgmt starts the management cluster. Its node is a container like those of other clusters, or, with TOPOLOGY=host,
+# one in the engine's network namespace: its Pods and processes then see the network that those of a K3s see which is
+# installed beside Docker.
+create_mgmt() {
+	local args port=$api_port
+	if [ "$topology" = host ]; then
+		port=6443
+		# The container's name is not the node's, as the operator would not find a container for the node of such a K3s.
+		args=(--network host)
+	else
+		until port_free "$port"; do port=$((port + 1)); done
+		docker network inspect "$world" >/dev/null 2>&1 ||
+			docker network create --label "$label" --subnet "$subnet" "$world" >/dev/null
+		args=(--hostname "$mgmt_node" --network "$world" -p "127.0.0.1:$port:6443")
+	fi
+	say "starting the management cluster $mgmt ($node_image, API on 127.0.0.1:$port)"
+	# shellcheck disable=SC2046
+	docker run -d --name "$mgmt" --label "$label" --privileged --restart unless-stopped --tmpfs /run --tmpfs /var/run \
+		-v "$socket:/var/run/docker.sock" "${args[@]}" "$node_image" server --node-name="$mgmt_node" \
+		--disable=traefik,metrics-server,servicelb "$keep_images" $(cgroup_args) $(host_args) >/dev/null
+}
+
+# host_args prints the arguments of a management cluster on the host, which has networks of containers besides its own.
+host_args() { [ "$topology" != host ] || echo --node-ip="$(ip -4 -o address show eth0 | awk '{print $4}' | cut -d/ -f1)"; }
 
 world_up() {
 	known
@@ -39,19 +64,12 @@ world_up() {
 	if running; then
 		[ "$(docker inspect -f '{{.Config.Image}}' "$mgmt")" = "$node_image" ] ||
 			die "$mgmt runs another image; first: world down"
+		[ "$(docker inspect -f '{{.HostConfig.NetworkMode}}' "$mgmt")" = "$mgmt_network" ] ||
+			die "$mgmt has another topology; first: world down"
 	else
 		snapshot >"$state/before"
 		trap 'failed_up' EXIT
-		local port=$api_port
-		until port_free "$port"; do port=$((port + 1)); done
-		say "starting the management cluster $mgmt ($node_image, API on 127.0.0.1:$port)"
-		docker network inspect "$world" >/dev/null 2>&1 ||
-			docker network create --label "$label" --subnet "$subnet" "$world" >/dev/null
-		# shellcheck disable=SC2046
-		docker run -d --name "$mgmt" --hostname "$mgmt" --label "$label" --privileged --network "$world" \
-			--restart unless-stopped --tmpfs /run --tmpfs /var/run -v "$socket:/var/run/docker.sock" \
-			-p "127.0.0.1:$port:6443" "$node_image" \
-			server --disable=traefik,metrics-server,servicelb "$keep_images" $(cgroup_args) >/dev/null
+		create_mgmt
 	fi
 	up_or_dead() { { write_kubeconfig && node_ready; } || ! running; }
 	within 180 up_or_dead || true
@@ -86,6 +104,12 @@ failed_up() {
 
 world_load() {
 	local image=${1:?usage: world load IMAGE}
+	bring "$image"
+	load "$image"
+}
+
+load() {
+	local image=$1
 	say "loading $image into $mgmt"
 	docker image inspect "$image" >/dev/null 2>&1 || die "Docker has no image $image"
 	docker save "$image" |
@@ -98,13 +122,14 @@ world_load() {
 # world_install applies deploy/ through an overlay with the settings of this world.
 world_install() {
 	known
+	bring "$operator_image"
 	docker image inspect "$operator_image" >/dev/null 2>&1 || die "Docker has no $operator_image; first: make image"
 	# The tag is unique for each build, so that a new build is rolled out, and for each world, which removes it.
 	local tag overlay=$state/overlay name
 	tag=$world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
 	name=localcluster-operator
 	docker tag "$operator_image" "$name:$tag"
-	world_load "$name:$tag"
+	load "$name:$tag"
 	docker rmi "$name:$tag" >/dev/null
 	mkdir -p "$overlay"
 	cat >"$overlay/kustomization.yaml" <<-END
@@ -169,6 +194,12 @@ manager_id() {
 	fi
 }
 
+# remove_links removes the interfaces that the network of a management cluster on the host leaves.
+remove_links() {
+	local interface
+	for interface in cni0 flannel.1; do ip -n "$netns" link delete "$interface" 2>/dev/null || true; done
+}
+
 world_down() {
 	trap - EXIT
 	if docker_answers; then
@@ -185,10 +216,17 @@ world_down() {
 		fi
 		[ "${1-}" != --all ] || remove_all localcluster.dev/manager
 		remove_all "$of"
+		[ "$topology" != host ] || remove_links
 		say "removed the management cluster"
 		rm -f "$state/manager" "$kubeconfig"
 	fi
-	[ "${1-}" != --docker ] || stop_daemon
+	[ "${1-}" = --docker ] || return 0
+	if [ -n "$engine" ]; then
+		remove_engine "$engine"
+	else
+		remove_engines
+		stop_daemon
+	fi
 }
 
 # world_verify fails unless Docker has exactly what it had before `world up`.

@@ -32,6 +32,10 @@ raise_limits() {
 }
 
 world_docker() {
+	if [ -n "$engine" ]; then
+		engine_docker
+		return
+	fi
 	raise_limits
 	local missing=() tool package
 	for tool in docker:docker.io jq:jq iptables:iptables skopeo:skopeo openssl:openssl curl:curl flock:util-linux; do
@@ -103,7 +107,10 @@ stop_daemon() {
 # world_restart_docker restarts the engine as an upgrade of Docker does: all containers stop, and those with a restart policy
 # start again.
 world_restart_docker() {
-	if daemon_pid >/dev/null; then
+	if [ -n "$engine" ]; then
+		stop_dockerd
+		launch_engine
+	elif daemon_pid >/dev/null; then
 		stop_daemon
 		start_daemon
 	elif have systemctl && systemctl is-active -q docker; then

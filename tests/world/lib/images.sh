@@ -118,6 +118,10 @@ make_token() {
 }
 
 world_images() {
+	if [ -n "$engine" ]; then
+		engine_images "$@"
+		return
+	fi
 	local second=
 	[ "${1-}" != --second ] || second=1
 	docker_answers || die "no Docker engine on $DOCKER_HOST; first: world docker"
@@ -172,6 +176,7 @@ write_env() {
 		WORLD_SUBNET=$subnet
 		WORLD_MGMT_NODE=$mgmt
 		WORLD_MGMT_IMAGE=$node_image
+		WORLD_TOPOLOGY=$topology
 		WORLD_DOCKER_HOST=$DOCKER_HOST
 		WORLD_DOCKER_GROUP=$(stat -c %g "$socket")
 		WORLD_OPERATOR_IMAGE=$operator_image
@@ -180,10 +185,11 @@ write_env() {
 	mv "$state/env.new" "$state/env"
 }
 
-# known sets the names from an earlier `world images`.
+# known [FILE] sets the names from an earlier `world images`.
 known() {
-	[ -r "$state/env" ] || die "no images yet; first: world images"
-	names "$(sed -n 's/^WORLD_STANDIN=//p' "$state/env")"
+	local file=${1:-$state/env}
+	[ -r "$file" ] || die "no images yet; first: world images"
+	names "$(sed -n 's/^WORLD_STANDIN=//p' "$file")"
 }
 
 # Keeps loaded images even when the disk is full: they can't be pulled again.
