@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
+pub use super::error::Error;
 use super::state::{ChildState, ClusterConfigMap, Found, NodeConfig};
 use crate::{docker::tunnel::Dial, k3s::manifests::ObjectRef};
 
@@ -31,23 +32,6 @@ pub struct Access {
     pub tls_server_name: String,
     /// Secret of the token of servers, for the members of etcd; `None` for a cluster without etcd.
     pub token: Option<String>,
-}
-
-/// Error of a failed call.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
-    /// No candidate responded as the API of this cluster. It may be starting.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The API rejected the request.
-    #[error("{0}")]
-    Api(String),
-    /// The API responded that it cannot process the request: a dependency of it, such as an admission webhook, fails.
-    #[error("{0}")]
-    Failed(String),
-    /// The API responds, but the request takes longer.
-    #[error("{0}")]
-    Waits(String),
 }
 
 /// The API of a created cluster.
