@@ -251,6 +251,10 @@ pub async fn forward(input: impl AsyncRead + Unpin, mut output: impl AsyncWrite 
         while connections.try_join_next().is_some() {}
         match timeout(SILENCE, poll_fn(|cx| connection.poll_next_inbound(cx))).await {
             Ok(Some(Ok(stream))) => drop(connections.spawn(serve(stream.compat()))),
+            // The operator has ended, and reads no reply to the end of its output.
+            Ok(Some(Err(yamux::ConnectionError::Io(error)))) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(());
+            }
             Ok(Some(Err(error))) => return Err(io::Error::other(error)),
             Ok(None) => return Ok(()),
             Err(_) => return Err(late()),
