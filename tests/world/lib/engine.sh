@@ -53,7 +53,7 @@ enter_engine() {
 
 # leave_engine COMMAND... continues in the network namespace from which enter_engine came.
 leave_engine() {
-	[ "${WORLD_INSIDE-}" = "$netns" ] || return 0
+	[ -n "$netns" ] && [ "${WORLD_INSIDE-}" = "$netns" ] || return 0
 	exec nsenter --net=/proc/self/fd/8 env -u WORLD_INSIDE "$@"
 }
 
