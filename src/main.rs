@@ -6,11 +6,11 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use clap::{Args, Parser, Subcommand};
-use localcluster_operator::{api::crds, config::Config, controller, telemetry};
+use localcluster_operator::{api::crds, config::Config, controller, docker::tunnel, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,9 @@ enum Command {
     Run(Box<Config>),
     /// Prints the CustomResourceDefinitions to apply to the API server
     Crds(Crds),
+    /// Forwards the connections of an operator, in a container that it has no route to
+    #[command(hide = true)]
+    Forward,
 }
 
 #[derive(Args)]
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Crds(Crds { output: Some(dir), .. }) => write_crds(&dir),
         Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
         Command::Crds(Crds { output: None, check: None }) => print_crds(),
+        Command::Forward => forward(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,6 +92,18 @@ async fn run(config: Config) -> Result<()> {
         on_signal.cancel();
     });
     Ok(controller::run(config, stop).await?)
+}
+
+/// Runs the forwarder, which an operator without a route starts in a container.
+#[tokio::main(flavor = "current_thread")]
+async fn forward() -> Result<()> {
+    let ended = tunnel::forward(tokio::io::stdin(), tokio::io::stdout()).await;
+    // The runtime would wait for its thread that reads standard input, which may never end.
+    if let Err(error) = ended {
+        eprintln!("error: {error}");
+        process::exit(1);
+    }
+    process::exit(0)
 }
 
 /// Returns file names and contents of all definitions.

@@ -28,6 +28,7 @@ pub struct Metrics {
     docker_steps: Counters<2>,
     image_pulls: Counters<1>,
     watch_errors: Counters<1>,
+    connections: Counters<2>,
     clusters: Family<Labels<1>, Gauge>,
     leader: Gauge,
 }
@@ -57,6 +58,7 @@ impl Metrics {
             docker_steps: Family::default(),
             image_pulls: Family::default(),
             watch_errors: Family::default(),
+            connections: Family::default(),
             clusters: Family::default(),
             leader: Gauge::default(),
         };
@@ -76,6 +78,8 @@ impl Metrics {
         r.register("docker_steps", "Executed plan steps, by step and result", m.docker_steps.clone());
         r.register("image_pulls", "Image pulls, by result", m.image_pulls.clone());
         r.register("watch_errors", "Watch errors, by watched resource", m.watch_errors.clone());
+        let help = "Connections to created clusters and registries, by kind of object and path";
+        r.register("connections", help, m.connections.clone());
         r.register("clusters", "LocalClusters, by readiness", m.clusters.clone());
         r.register("leader", "1 if this process holds the Lease", m.leader.clone());
         let build = Family::<Labels<1>, Gauge>::default();
@@ -121,6 +125,11 @@ impl Metrics {
         self.watch_errors.get_or_create(&[("watch", watch)]).inc();
     }
 
+    /// Counts a connection to what an object of `kind` created, with its path: `direct` or `tunnel`.
+    pub fn connected(&self, kind: &'static str, path: &'static str) {
+        self.connections.get_or_create(&[("kind", kind), ("path", path)]).inc();
+    }
+
     /// Sets the numbers of LocalClusters that are ready and not ready.
     pub fn set_clusters(&self, ready: usize, not_ready: usize) {
         for (label, count) in [("true", ready), ("false", not_ready)] {
@@ -159,6 +168,7 @@ mod tests {
         metrics.docker_step("StartContainer", "ok");
         metrics.pulled("error");
         metrics.watch_error("secrets");
+        metrics.connected("Registry", "tunnel");
         metrics.set_clusters(2, 1);
         metrics.set_leader(true);
         let text = other.encode().unwrap();
@@ -171,6 +181,7 @@ mod tests {
             r#"localcluster_docker_steps_total{step="StartContainer",result="ok"} 1"#,
             r#"localcluster_image_pulls_total{result="error"} 1"#,
             r#"localcluster_watch_errors_total{watch="secrets"} 1"#,
+            r#"localcluster_connections_total{kind="Registry",path="tunnel"} 1"#,
             r#"localcluster_clusters{ready="true"} 2"#,
             r#"localcluster_clusters{ready="false"} 1"#,
             "localcluster_leader 1",

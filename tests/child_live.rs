@@ -56,13 +56,15 @@ impl World {
         Access {
             kubeconfig: self.kubeconfig.clone(),
             candidates: candidates.to_vec(),
+            tunnel: None,
+            is_due: false,
             tls_server_name: "kubernetes".to_owned(),
             token: None,
         }
     }
 
     async fn child(&self) -> Arc<dyn ChildApi> {
-        KubeConnector.connect(&self.access(&[self.addr]), LIMIT).await.unwrap()
+        KubeConnector.connect(&self.access(&[self.addr]), LIMIT).await.unwrap().child
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -179,7 +181,7 @@ async fn finds_the_one_that_answers() {
     // Accepts connections and says nothing, like a load balancer whose servers are down.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let candidates = [closed().await, mute.local_addr().unwrap(), world.addr];
-    let child = KubeConnector.connect(&world.access(&candidates), LIMIT).await.unwrap();
+    let child = KubeConnector.connect(&world.access(&candidates), LIMIT).await.unwrap().child;
     assert!(!child.observe().await.unwrap().nodes.is_empty());
 }
 
@@ -190,7 +192,7 @@ async fn tells_why_the_one_failed_that_leads_furthest() {
     let candidates = [mute.local_addr().unwrap(), closed().await, closed().await];
     let told = refused(&world.access(&candidates)).await;
     let cause = format!("{}: Connection refused", candidates[1]);
-    assert!(told.starts_with(&cause) && told.ends_with(" (2 other addresses failed too)"), "{told}");
+    assert!(told.starts_with(&cause) && told.ends_with(" (2 other paths failed too)"), "{told}");
     // Somebody who answers is nearer than nobody.
     let mut access = world.access(&[candidates[0], candidates[1], world.addr]);
     access.tls_server_name = "k3d-other-serverlb".to_owned();

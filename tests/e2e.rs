@@ -77,6 +77,8 @@ mod repair;
 mod rights;
 #[path = "e2e/secrets.rs"]
 mod secrets;
+#[path = "e2e/topology.rs"]
+mod topology;
 #[path = "e2e/trouble.rs"]
 mod trouble;
 
@@ -132,6 +134,7 @@ fn main() -> ExitCode {
             trouble::GROUP,
             faults::GROUP,
             registry::GROUP,
+            topology::GROUP,
             dns::GROUP,
             contents::GROUP,
             pools::GROUP,

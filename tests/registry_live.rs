@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -15,7 +15,7 @@ use localcluster_operator::{
         RegistrySpec, RegistryStatus,
         registry::{AuthSpec, ProxySpec, TlsSpec},
     },
-    controller::probe::{Http, Probe, Question, Trouble},
+    controller::probe::{Http, Probe, Question, Target, Trouble},
     docker::{
         archive,
         engine::{Engine, State},
@@ -116,6 +116,10 @@ async fn address(world: &World, id: &str) -> Ipv4Addr {
     world.listed(id).await.networks.values().find_map(|p| p.ip).expect("it runs")
 }
 
+fn at(ip: Ipv4Addr) -> Target {
+    Target::Address(SocketAddr::from((ip, 5000)))
+}
+
 /// The first answer that is none of silence: a registry needs a moment to listen.
 async fn ask(question: &Question<'_>) -> Result<u16, Trouble> {
     for _ in 0..100 {
@@ -181,7 +185,7 @@ async fn a_registry_lets_in_its_users_and_takes_new_ones_at_once() {
     let login = |password: &str| Login { username: "ci".into(), password: password.into() };
     let hostname = wanted.name.as_str();
     let answer =
-        async |login: Option<&Login>| ask(&Question { ip, hostname, ca: None, login }).await.unwrap();
+        async |login: Option<&Login>| ask(&Question { to: at(ip), hostname, ca: None, login }).await.unwrap();
     assert_eq!(answer(None).await, 401);
     assert_eq!(answer(Some(&login("first"))).await, 200);
     assert_eq!(answer(Some(&login("second"))).await, 401);
@@ -216,7 +220,7 @@ async fn a_registry_serves_https_that_only_its_ca_vouches_for() {
         let id = make(&world, &wanted).await;
         world.engine.start(&id).await.unwrap();
         let ip = address(&world, &id).await;
-        let right = Question { ip, hostname: &wanted.name, ca: Some(&tls.ca), login: None };
+        let right = Question { to: at(ip), hostname: &wanted.name, ca: Some(&tls.ca), login: None };
         assert_eq!(ask(&right).await, Ok(200), "{thing}");
         let refused = |answer: Result<u16, Trouble>| match answer {
             Err(Trouble::Certificate(words)) => words,
@@ -287,7 +291,7 @@ async fn a_directory_of_the_host_is_looked_at_and_mounted() {
     let id = make(&world, &desired.container).await;
     world.engine.start(&id).await.unwrap();
     let ip = address(&world, &id).await;
-    let question = Question { ip, hostname: &desired.container.name, ca: None, login: None };
+    let question = Question { to: at(ip), hostname: &desired.container.name, ca: None, login: None };
     assert_eq!(ask(&question).await, Ok(200));
     let target = docker(&["inspect", "-f", "{{range .Mounts}}{{.Type}} {{.Source}} {{.RW}}{{end}}", &id]);
     assert_eq!(target, format!("bind {} true", path("deep/images")));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -11,8 +12,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
+pub use super::error::Error;
 use super::state::{ChildState, ClusterConfigMap, Found, NodeConfig};
-use crate::k3s::manifests::ObjectRef;
+use crate::{docker::tunnel::Dial, k3s::manifests::ObjectRef};
 
 /// Addresses and credentials of a created cluster.
 #[derive(Clone)]
@@ -21,27 +23,15 @@ pub struct Access {
     pub kubeconfig: String,
     /// Addresses to try, best first.
     pub candidates: Vec<SocketAddr>,
+    /// Connection through the engine, tried last.
+    pub tunnel: Option<Arc<dyn Dial>>,
+    /// True if the load balancer should have accepted connections for a while. Before, a refused connection only means
+    /// that it is starting, and does not lead to a tunnel.
+    pub is_due: bool,
     /// Name in the serving certificate that verifies the server, regardless of the address.
     pub tls_server_name: String,
     /// Secret of the token of servers, for the members of etcd; `None` for a cluster without etcd.
     pub token: Option<String>,
-}
-
-/// Error of a failed call.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
-    /// No candidate responded as the API of this cluster. It may be starting.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The API rejected the request.
-    #[error("{0}")]
-    Api(String),
-    /// The API responded that it cannot process the request: a dependency of it, such as an admission webhook, fails.
-    #[error("{0}")]
-    Failed(String),
-    /// The API responds, but the request takes longer.
-    #[error("{0}")]
-    Waits(String),
 }
 
 /// The API of a created cluster.
@@ -81,9 +71,46 @@ pub trait ChildApi: Send + Sync {
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error>;
 }
 
-/// Creates a [`ChildApi`] from an [`Access`].
+/// Path of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// A route to this address.
+    Direct(SocketAddr),
+    /// The engine, which runs a forwarder in a container.
+    Tunnel,
+}
+
+impl Path {
+    /// Returns the name for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct(_) => "direct",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(address) => address.fmt(f),
+            Self::Tunnel => f.write_str("through Docker"),
+        }
+    }
+}
+
+/// A connection to the API of a created cluster.
+#[derive(Clone)]
+pub struct Connection {
+    /// Its client.
+    pub child: Arc<dyn ChildApi>,
+    /// Its path.
+    pub path: Path,
+}
+
+/// Creates a [`Connection`] from an [`Access`].
 #[async_trait]
 pub trait Connect: Send + Sync {
-    /// Returns the first candidate that is verified to be the cluster, within `limit`.
-    async fn connect(&self, access: &Access, limit: Duration) -> Result<Arc<dyn ChildApi>, Error>;
+    /// Returns the first candidate that is verified to be the cluster, within `limit`, or the tunnel.
+    async fn connect(&self, access: &Access, limit: Duration) -> Result<Connection, Error>;
 }

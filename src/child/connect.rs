@@ -5,21 +5,27 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::FuturesOrdered};
-use kube::{Client, Config, config::AuthInfo};
-use tokio::time::timeout;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use kube::{
+    Client, Config,
+    client::{ClientBuilder, ConfigExt},
+    config::AuthInfo,
+};
+use tokio::time::{error::Elapsed, timeout};
 
 use super::{
-    api::{Access, ChildApi, Connect, Error},
+    api::{Access, Connect, Connection, Error, Path},
     kube::{KubeChild, WATCH, root, words},
     kubeconfig::{self, Identity},
 };
+use crate::docker::tunnel::{self, Dial};
 
 /// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -30,28 +36,53 @@ pub struct KubeConnector;
 
 #[async_trait]
 impl Connect for KubeConnector {
-    async fn connect(&self, access: &Access, limit: Duration) -> Result<Arc<dyn ChildApi>, Error> {
+    async fn connect(&self, access: &Access, limit: Duration) -> Result<Connection, Error> {
         let identity =
             kubeconfig::parse(&access.kubeconfig).map_err(|e| Error::Unreachable(e.to_string()))?;
-        // All candidates are tried concurrently and evaluated in order: the first one that works is used, one that
-        // hangs costs no more than the timeout, and the results of later ones are available by then.
-        let identity = &identity;
-        let mut attempts: FuturesOrdered<_> = access
-            .candidates
-            .iter()
-            .map(|&addr| async move {
-                let api = timeout(limit, attempt(addr, identity, access)).await;
-                (addr, api.unwrap_or_else(|_| Err(Missed { got: Got::Nowhere, why: "timed out".to_owned() })))
-            })
-            .collect();
-        let mut refusals = Vec::new();
-        while let Some((addr, api)) = attempts.next().await {
-            match api {
-                Ok(api) => return Ok(Arc::new(api)),
-                Err(missed) => refusals.push((addr, missed)),
+        let mut all_missed = match directly(access, &identity, limit).await {
+            Ok(connection) => return Ok(connection),
+            Err(missed) => missed,
+        };
+        let has_route = all_missed.iter().any(|(path, missed)| shows_route(*path, missed.got));
+        if let Some(tunnel) = access.tunnel.as_ref().filter(|_| access.is_due || !has_route) {
+            let client = |config| through(config, tunnel.clone());
+            match attempt(Path::Tunnel, &identity, access, limit, client).await {
+                Ok(connection) => return Ok(connection),
+                Err(missed) => all_missed.push(missed),
             }
         }
-        Err(Error::Unreachable(cause(&refusals)))
+        Err(Error::Unreachable(cause(&all_missed)))
+    }
+}
+
+/// Tries all addresses concurrently and evaluates them in order: the first one that works is used, one that hangs costs
+/// no more than the timeout, and the results of later ones are available by then.
+async fn directly(
+    access: &Access,
+    identity: &Identity,
+    limit: Duration,
+) -> Result<Connection, Vec<(Path, Missed)>> {
+    let addresses = access.candidates.iter();
+    let mut attempts: FuturesOrdered<_> = addresses
+        .map(|&address| attempt(Path::Direct(address), identity, access, limit, Client::try_from))
+        .collect();
+    let mut all_missed = Vec::new();
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            Ok(connection) => return Ok(connection),
+            Err(missed) => all_missed.push(missed),
+        }
+    }
+    Err(all_missed)
+}
+
+/// Reports whether a failed attempt shows that the load balancer can be reached this way: something there refused or
+/// closed the connection. On the loopback address, that may be anything.
+fn shows_route(path: Path, got: Got) -> bool {
+    match (path, got) {
+        (Path::Direct(_), Got::Closed | Got::Api) => true,
+        (Path::Direct(address), Got::Refused) => !address.ip().is_loopback(),
+        (Path::Direct(_), Got::Nowhere | Got::Somebody) | (Path::Tunnel, _) => false,
     }
 }
 
@@ -64,6 +95,8 @@ enum Got {
     Refused,
     /// The response is not from this API.
     Somebody,
+    /// The connection was accepted and closed, as the load balancer does while no server responds.
+    Closed,
     /// The API responds but is not ready yet.
     Api,
 }
@@ -77,26 +110,52 @@ struct Missed {
 
 /// Returns the reason why no candidate works: the error of the attempt with the most progress. The others are mostly
 /// routes to the same server.
-fn cause(missed: &[(SocketAddr, Missed)]) -> String {
+fn cause(missed: &[(Path, Missed)]) -> String {
     let Some(furthest) = missed.iter().map(|(_, m)| m.got).max() else {
         return "no address is known yet".to_owned();
     };
     let first = missed.iter().find(|(_, m)| m.got == furthest);
-    let cause = first.map(|(addr, m)| format!("{addr}: {}", m.why)).unwrap_or_default();
+    let cause = first.map(|(path, m)| format!("{path}: {}", m.why)).unwrap_or_default();
     match missed.len() - 1 {
         0 => cause,
-        1 => format!("{cause} (1 other address failed too)"),
-        others => format!("{cause} ({others} other addresses failed too)"),
+        1 => format!("{cause} (1 other path failed too)"),
+        others => format!("{cause} ({others} other paths failed too)"),
     }
 }
 
-async fn attempt(addr: SocketAddr, identity: &Identity, access: &Access) -> Result<KubeChild, Missed> {
+async fn attempt(
+    path: Path,
+    identity: &Identity,
+    access: &Access,
+    limit: Duration,
+    client: impl FnOnce(Config) -> kube::Result<Client>,
+) -> Result<Connection, (Path, Missed)> {
     let somebody = |why: String| Missed { got: Got::Somebody, why };
-    let config = config(addr, identity, &access.tls_server_name).map_err(|e| somebody(e.to_string()))?;
-    let client = Client::try_from(config).map_err(|e| somebody(e.to_string()))?;
-    let child = KubeChild::new(client, access.token.as_deref());
-    child.ready().await.map_err(|e| missed(&e))?;
-    Ok(child)
+    let ready = async {
+        let config = config(path, identity, &access.tls_server_name).map_err(|e| somebody(e.to_string()))?;
+        let child =
+            KubeChild::new(client(config).map_err(|e| somebody(e.to_string()))?, access.token.as_deref());
+        child.ready().await.map_err(|e| missed(&e))?;
+        Ok(child)
+    };
+    let timed_out = || Missed { got: Got::Nowhere, why: "timed out".to_owned() };
+    match timeout(limit, ready).await.unwrap_or_else(|_| Err(timed_out())) {
+        Ok(child) => Ok(Connection { child: Arc::new(child), path }),
+        Err(missed) => Err((path, missed)),
+    }
+}
+
+/// Returns a client that connects through a tunnel, with the timeouts of the configuration. Its TLS connection ends at
+/// the API server.
+fn through(config: Config, tunnel: Arc<dyn Dial>) -> kube::Result<Client> {
+    let https = config.rustls_https_connector_with_connector(tunnel::connector(tunnel))?;
+    let mut limited = TimeoutConnector::new(https);
+    limited.set_connect_timeout(config.connect_timeout);
+    limited.set_read_timeout(config.read_timeout);
+    limited.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client = legacy::Client::builder(TokioExecutor::new()).build(limited);
+    let namespace = config.default_namespace.clone();
+    Ok(ClientBuilder::new(client, namespace).with_layer(&config.base_uri_layer()).build())
 }
 
 fn missed(error: &kube::Error) -> Missed {
@@ -107,14 +166,26 @@ fn missed(error: &kube::Error) -> Missed {
             Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
                 Got::Nowhere
             }
+            Some(
+                ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::UnexpectedEof,
+            ) => Got::Closed,
+            None if root(other).is_some_and(|e| e.is::<Elapsed>()) => Got::Nowhere,
             _ => Got::Somebody,
         },
     };
     Missed { got, why: words(error).to_string() }
 }
 
-fn config(addr: SocketAddr, identity: &Identity, tls_server_name: &str) -> Result<Config, Error> {
-    let url = format!("https://{addr}").parse().map_err(|e| Error::Unreachable(format!("{e}")))?;
+fn config(path: Path, identity: &Identity, tls_server_name: &str) -> Result<Config, Error> {
+    let host = match path {
+        Path::Direct(address) => address.to_string(),
+        // The connector ignores it.
+        Path::Tunnel => tls_server_name.to_owned(),
+    };
+    let url = format!("https://{host}").parse().map_err(|e| Error::Unreachable(format!("{e}")))?;
     let mut config = Config::new(url);
     config.root_cert = Some(identity.authority.clone());
     config.tls_server_name = Some(tls_server_name.to_owned());
@@ -135,13 +206,34 @@ fn config(addr: SocketAddr, identity: &Identity, tls_server_name: &str) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    #[test]
+    fn a_tunnel_is_for_addresses_without_a_route() {
+        let at = |ip: [u8; 4]| Path::Direct(SocketAddr::from((ip, 6443)));
+        let (container, loopback) = (at([10, 0, 0, 2]), at([127, 0, 0, 1]));
+        for got in [Got::Refused, Got::Closed, Got::Api] {
+            assert!(shows_route(container, got), "{got:?}");
+        }
+        for got in [Got::Nowhere, Got::Somebody] {
+            assert!(!shows_route(container, got), "{got:?}");
+            assert!(!shows_route(loopback, got), "{got:?}");
+        }
+        assert!(!shows_route(loopback, Got::Refused));
+        assert!(shows_route(loopback, Got::Closed));
+        assert!(!shows_route(Path::Tunnel, Got::Api));
+    }
 
     #[test]
     fn one_cause_is_told() {
         let told = |all: &[(Got, &str)]| {
             let missed = all.iter().zip(1..).map(|((got, why), port)| {
-                (SocketAddr::from(([127, 0, 0, 1], port)), Missed { got: *got, why: (*why).to_owned() })
+                (
+                    Path::Direct(SocketAddr::from(([127, 0, 0, 1], port))),
+                    Missed { got: *got, why: (*why).to_owned() },
+                )
             });
             cause(&missed.collect::<Vec<_>>())
         };
@@ -149,10 +241,10 @@ mod tests {
         let (other, api) = ((Got::Somebody, "bad certificate"), (Got::Api, "503 etcd failed"));
         assert_eq!(told(&[]), "no address is known yet");
         assert_eq!(told(&[refused]), "127.0.0.1:1: connection refused");
-        assert_eq!(told(&[nobody, api]), "127.0.0.1:2: 503 etcd failed (1 other address failed too)");
+        assert_eq!(told(&[nobody, api]), "127.0.0.1:2: 503 etcd failed (1 other path failed too)");
         assert_eq!(
             told(&[nobody, other, refused, other, nobody]),
-            "127.0.0.1:2: bad certificate (4 other addresses failed too)"
+            "127.0.0.1:2: bad certificate (4 other paths failed too)"
         );
     }
 }

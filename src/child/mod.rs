@@ -3,6 +3,7 @@
 pub mod api;
 pub mod config;
 pub mod connect;
+pub mod error;
 mod etcd;
 pub mod kube;
 pub mod kubeconfig;

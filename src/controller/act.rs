@@ -133,7 +133,7 @@ impl Pass<'_, LocalCluster> {
             execute::Error::Child(error) => {
                 // Another server may respond.
                 if matches!(error, child::Error::Unreachable(_) | child::Error::Failed(_)) {
-                    ctx.memory.drop_child(&self.owner.uid);
+                    ctx.memory.set_link(&self.owner.uid, None);
                 }
                 Some(failures::child(action, error, names, &plan.problems))
             }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{task::AbortHandle, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use jiff::Timestamp;
 use kube::{
@@ -28,8 +29,8 @@ use crate::{
         condition::{self, ConditionType},
         uses::{refers, uses},
     },
-    child::api::{Access, ChildApi, Connect},
-    docker::engine::Engine,
+    child::api::{Connect, Connection},
+    docker::{engine::Engine, tunnels::Tunnels},
     metrics::Metrics,
     plan::{desired::Binding, refused::Refused, settings::Settings},
     server::Health,
@@ -46,6 +47,8 @@ pub struct Context {
     pub client: Client,
     /// Docker Engine.
     pub engine: Arc<dyn Engine>,
+    /// Tunnels into containers.
+    pub tunnels: Arc<Tunnels>,
     /// Connector to created clusters.
     pub connector: Arc<dyn Connect>,
     /// Client for registry health checks.
@@ -100,12 +103,16 @@ struct Object {
     refused: Refused,
     /// Time since which it is not settled.
     unsettled: Option<Instant>,
-    /// Client of its created cluster, with the key of its connection.
-    child: Option<(String, Arc<dyn ChildApi>)>,
+    /// Connection to its created cluster.
+    link: Option<Link>,
+    /// Path of the last connection.
+    path: Option<&'static str>,
+    /// Time of the last connection through a tunnel, unless a later one failed.
+    tunnelled: Option<Instant>,
     /// Time since which its created cluster does not respond.
     silent: Option<Timestamp>,
-    /// Key of the running watch of its created cluster.
-    watched: Option<String>,
+    /// Key of the running watch of its created cluster, which ends when the guard is dropped.
+    watched: Option<(String, DropGuard)>,
     /// Notes of the last reconciliation, which are not reported again.
     noted: BTreeSet<String>,
     /// Host ports that Docker could not bind because they are in use; `None` before the first reconciliation.
@@ -122,6 +129,17 @@ struct Object {
     pace: Pace,
     /// Random join token until its Secret is created.
     token: Option<Vec<u8>>,
+}
+
+/// Connection to a created cluster.
+#[derive(Clone)]
+pub struct Link {
+    /// Addresses and credentials that it was made with.
+    pub key: String,
+    /// Client and path.
+    pub connection: Connection,
+    /// Time of the last attempt to connect directly.
+    pub tried: Instant,
 }
 
 impl Drop for Object {
@@ -255,17 +273,47 @@ impl Memory {
         self.with(uid, |o| o.silent = None);
     }
 
-    /// Drops the client of a created cluster that does not respond.
-    pub fn drop_child(&self, uid: &str) {
-        self.with(uid, |o| o.child = None);
+    /// Returns the connection to the created cluster.
+    pub fn link(&self, uid: &str) -> Option<Link> {
+        self.with(uid, |o| o.link.clone())
     }
 
-    /// Reports whether a watch of the created cluster's Nodes must be started, and records it as running.
-    pub fn begin_watch(&self, uid: &str, key: &str) -> bool {
+    /// Sets the connection to the created cluster; `None` if it does not respond.
+    pub fn set_link(&self, uid: &str, link: Option<Link>) {
+        self.with(uid, |o| o.link = link);
+    }
+
+    /// Reports whether the last connection was made through a tunnel a short time ago, so that direct ones need not be
+    /// tried.
+    pub fn is_tunnelled(&self, uid: &str) -> bool {
+        self.with(uid, |o| o.tunnelled.is_some_and(|at| at.elapsed() < times::TRY_DIRECT))
+    }
+
+    /// Records that the next connection tries direct paths first.
+    pub fn try_direct(&self, uid: &str) {
+        self.with(uid, |o| o.tunnelled = None);
+    }
+
+    /// Records the path of a new connection, and since when direct ones fail if it is a tunnel. Reports whether the last
+    /// one had another path.
+    pub fn connected(&self, uid: &str, path: &'static str, is_tunnel: bool) -> bool {
         self.with(uid, |o| {
-            let begin = o.watched.as_deref() != Some(key);
-            o.watched = Some(key.to_owned());
-            begin
+            let since = o.tunnelled.filter(|at| at.elapsed() < times::TRY_DIRECT);
+            o.tunnelled = is_tunnel.then(|| since.unwrap_or_else(Instant::now));
+            o.path.replace(path) != Some(path)
+        })
+    }
+
+    /// Returns the end of a new watch of the created cluster's Nodes; `None` if one with this key is running. One with
+    /// another key ends.
+    pub fn begin_watch(&self, uid: &str, key: &str) -> Option<CancellationToken> {
+        self.with(uid, |o| {
+            if o.watched.as_ref().is_some_and(|(running, _)| running == key) {
+                return None;
+            }
+            let end = CancellationToken::new();
+            o.watched = Some((key.to_owned(), end.clone().drop_guard()));
+            Some(end)
         })
     }
 
@@ -274,7 +322,7 @@ impl Memory {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         // The object may be gone and forgotten by now.
         if let Some(object) = objects.get_mut(uid)
-            && object.watched.as_deref() == Some(key)
+            && object.watched.as_ref().is_some_and(|(running, _)| running == key)
         {
             object.watched = None;
         }
@@ -282,23 +330,6 @@ impl Memory {
 }
 
 impl Context {
-    /// Returns a client of a created cluster: the existing one if its key is the same, otherwise a new one.
-    pub async fn child(
-        &self,
-        uid: &str,
-        access: &Access,
-        key: &str,
-    ) -> Result<Arc<dyn ChildApi>, crate::child::api::Error> {
-        let known =
-            self.memory.with(uid, |o| o.child.as_ref().filter(|(k, _)| k == key).map(|(_, c)| c.clone()));
-        if let Some(child) = known {
-            return Ok(child);
-        }
-        let child = self.connector.connect(access, times::CONNECT).await?;
-        self.memory.with(uid, |o| o.child = Some((key.to_owned(), child.clone())));
-        Ok(child)
-    }
-
     /// Sets the metrics of ready and unready clusters.
     pub fn count_clusters(&self) {
         let clusters = self.clusters.state();

@@ -1,12 +1,12 @@
 //! Client for registry health checks. A trait, so that tests can replace the registries.
 
-use std::{error::Error as StdError, net::Ipv4Addr, sync::Arc};
+use std::{error::Error as StdError, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder, builderstates::WantsProtocols2};
 use hyper_util::{
     client::legacy::{
         Client,
@@ -27,16 +27,29 @@ use rustls::{
 };
 
 use super::times;
-use crate::{k3s::registries::REGISTRY_PORT, plan::registry::config::Login};
+use crate::{
+    docker::tunnel::{self, Dial},
+    k3s::registries::REGISTRY_PORT,
+    plan::registry::config::Login,
+};
 
 /// rustls's name for a server certificate with the CA flag.
 const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
+/// Destination of a request.
+#[derive(Clone)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// The registry in its own container, through the engine.
+    Tunnel(Arc<dyn Dial>),
+}
+
 /// A request `GET /v2/` to a registry.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Question<'a> {
-    /// Address.
-    pub ip: Ipv4Addr,
+    /// Destination.
+    pub to: Target,
     /// Hostname for which the certificate must be valid.
     pub hostname: &'a str,
     /// Trusted CA as PEM; `None` for plain HTTP.
@@ -67,27 +80,44 @@ pub struct Http;
 #[async_trait]
 impl Probe for Http {
     async fn ask(&self, question: &Question<'_>) -> Result<u16, Trouble> {
-        let mut http = HttpConnector::new();
-        let Some(ca) = question.ca else { return get(http, "http", question).await };
-        let config = trusting(ca).map_err(Trouble::Certificate)?;
-        let name = ServerName::try_from(question.hostname.to_owned())
-            .map_err(|error| Trouble::Certificate(format!("{}: {error}", question.hostname)))?;
-        http.enforce_http(false);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .with_server_name_resolver(FixedServerNameResolver::new(name))
-            .enable_http1()
-            .wrap_connector(http);
-        get(https, "https", question).await
+        let tls = question.ca.map(|ca| tls(ca, question.hostname)).transpose()?;
+        match (&question.to, tls) {
+            (Target::Address(_), None) => get(HttpConnector::new(), "http", question).await,
+            (Target::Address(_), Some(tls)) => {
+                let mut http = HttpConnector::new();
+                http.enforce_http(false);
+                get(tls.wrap_connector(http), "https", question).await
+            }
+            (Target::Tunnel(dial), None) => get(tunnel::connector(dial.clone()), "http", question).await,
+            (Target::Tunnel(dial), Some(tls)) => {
+                get(tls.wrap_connector(tunnel::connector(dial.clone())), "https", question).await
+            }
+        }
     }
+}
+
+/// Returns the TLS of connections to a registry with a certificate of this CA.
+fn tls(ca: &[u8], hostname: &str) -> Result<HttpsConnectorBuilder<WantsProtocols2>, Trouble> {
+    let config = trusting(ca).map_err(Trouble::Certificate)?;
+    let name = ServerName::try_from(hostname.to_owned())
+        .map_err(|error| Trouble::Certificate(format!("{hostname}: {error}")))?;
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .with_server_name_resolver(FixedServerNameResolver::new(name))
+        .enable_http1())
 }
 
 async fn get<C>(connector: C, scheme: &str, question: &Question<'_>) -> Result<u16, Trouble>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    let mut request = axum::http::Request::get(format!("{scheme}://{}:{REGISTRY_PORT}/v2/", question.ip))
+    let host = match question.to {
+        Target::Address(address) => address.to_string(),
+        // The connector ignores it.
+        Target::Tunnel(_) => question.hostname.to_owned(),
+    };
+    let mut request = axum::http::Request::get(format!("{scheme}://{host}/v2/"))
         .header("Host", format!("{}:{REGISTRY_PORT}", question.hostname));
     if let Some(Login { username, password }) = question.login {
         let basic = BASE64_STANDARD.encode(format!("{username}:{password}"));

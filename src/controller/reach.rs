@@ -7,12 +7,16 @@ use std::{
 
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::context::Context;
+use super::{
+    context::{Context, Link},
+    times,
+};
 use crate::{
     api::names,
     child::{
-        api::{Access, ChildApi},
+        api::{Access, ChildApi, Error as ChildError, Path},
         state::Child,
     },
     docker::{
@@ -23,6 +27,7 @@ use crate::{
     plan::{
         desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
     },
+    time,
 };
 
 /// Observation of a created cluster.
@@ -65,27 +70,32 @@ pub async fn child(
         observed.child = Child::Unreachable(format!("{closed} does not run"));
         return Seen { credentials: Some(credentials), child: None };
     }
-    let access = Access {
-        kubeconfig: file,
-        candidates: candidates(ctx, observed, valid, allocation),
-        tls_server_name: balancer,
-        token: servers::in_etcd(valid.servers.count, &servers).then(|| secret(&refs.token)).flatten(),
-    };
-    let identity = (&access.kubeconfig, &access.candidates, &access.token);
-    let key = names::hex(&Sha256::digest(format!("{identity:?}")));
+    let place = place(ctx, observed, valid, allocation);
+    let candidates = candidates(ctx, valid, allocation, place);
+    // While the load balancer joins the network of the Node, it is about to be reached there.
+    let tunnel = observed.own_named(&balancer).filter(|_| place != Some(None)).map(|detail| {
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, k3s::API_PORT));
+        ctx.tunnels.to(&detail.container.id, api)
+    });
+    let is_due = observed
+        .own_named(&balancer)
+        .and_then(|d| d.started_at)
+        .is_some_and(|started| time::after(started, times::API_STARTING) < (ctx.now)());
+    let token = servers::in_etcd(valid.servers.count, &servers).then(|| secret(&refs.token)).flatten();
+    let access = Access { kubeconfig: file, candidates, tunnel, is_due, tls_server_name: balancer, token };
     let asked = async {
-        let child = ctx.child(&owner.uid, &access, &key).await?;
-        let state = child.observe().await?;
-        Ok::<_, crate::child::api::Error>((child, state))
+        let link = link(ctx, owner, &access).await?;
+        let state = link.connection.child.observe().await?;
+        Ok::<_, ChildError>((link, state))
     };
     match asked.await {
-        Ok((child, state)) => {
+        Ok((link, state)) => {
             observed.child = Child::Reachable(state.limit_times((ctx.now)()));
-            watch(ctx, owner, &key, child.clone());
-            Seen { credentials: Some(credentials), child: Some(child) }
+            watch(ctx, owner, &link);
+            Seen { credentials: Some(credentials), child: Some(link.connection.child) }
         }
         Err(error) => {
-            ctx.memory.drop_child(&owner.uid);
+            ctx.memory.set_link(&owner.uid, None);
             observed.child = Child::Unreachable(error.to_string());
             Seen { credentials: Some(credentials), child: None }
         }
@@ -108,45 +118,100 @@ async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<
     Ok(None)
 }
 
+/// Returns the connection to the cluster. An existing one through a tunnel is kept until a direct one is possible,
+/// which is tried from time to time.
+async fn link(ctx: &Context, owner: &Owner, access: &Access) -> Result<Link, ChildError> {
+    let (uid, tried) = (&owner.uid, Instant::now());
+    let identity = (&access.kubeconfig, &access.candidates, &access.token);
+    let key = names::hex(&Sha256::digest(format!("{identity:?}")));
+    let known = ctx.memory.link(uid).filter(|link| link.key == key);
+    let attempt = match &known {
+        Some(link) if link.connection.path != Path::Tunnel || link.tried.elapsed() < times::TRY_DIRECT => {
+            return Ok(link.clone());
+        }
+        Some(_) => Access { tunnel: None, ..access.clone() },
+        None if ctx.memory.is_tunnelled(uid) => Access { candidates: Vec::new(), ..access.clone() },
+        None => access.clone(),
+    };
+    let connection = match (ctx.connector.connect(&attempt, times::CONNECT).await, known) {
+        (Ok(connection), _) => connection,
+        (Err(_), Some(link)) => link.connection,
+        (Err(error), None) => {
+            ctx.memory.try_direct(uid);
+            return Err(error);
+        }
+    };
+    let path = connection.path;
+    ctx.metrics.connected("LocalCluster", path.name());
+    if ctx.memory.connected(uid, path.name(), path == Path::Tunnel) {
+        tracing::info!(cluster = owner.object, %path, "connected to the API of the cluster");
+    }
+    let link = Link { key, connection, tried };
+    ctx.memory.set_link(uid, Some(link.clone()));
+    Ok(link)
+}
+
+/// Returns the address of the load balancer on the network of the Node, if that is a container of the same engine.
+fn place(
+    ctx: &Context,
+    observed: &Reached,
+    valid: &Valid,
+    allocation: &Allocation,
+) -> Option<Option<Ipv4Addr>> {
+    let own = observed.networks.iter().find(|n| n.subnets.contains(&allocation.addresses.subnet));
+    let own = own.map(|n| n.id.as_str()).unwrap_or_default();
+    ctx.settings.management.place(observed, &ctx.manager, own, &valid.names.load_balancer())
+}
+
 /// Returns the addresses at which the operator may reach the API, best first: a Pod on a Node that is a container of
 /// the same engine can use only that Node's network, because Docker isolates networks; the Docker host can use all of
 /// them.
-fn candidates(ctx: &Context, observed: &Reached, valid: &Valid, allocation: &Allocation) -> Vec<SocketAddr> {
+fn candidates(
+    ctx: &Context,
+    valid: &Valid,
+    allocation: &Allocation,
+    place: Option<Option<Ipv4Addr>>,
+) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
-    let own = observed
-        .networks
-        .iter()
-        .find(|n| n.subnets.contains(&allocation.addresses.subnet))
-        .map(|n| n.id.clone());
-    let (own, balancer) = (own.as_deref().unwrap_or_default(), valid.names.load_balancer());
-    let place = ctx.settings.management.place(observed, &ctx.manager, own, &balancer);
     if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }
     candidates.push(SocketAddr::from((allocation.addresses.load_balancer(), k3s::API_PORT)));
-    let ip = if valid.api_ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { valid.api_ip };
-    candidates.push(SocketAddr::from((ip, allocation.api_port)));
+    // A Node that is a container has an address at which nothing is published.
+    let node = ctx.settings.management.ip().filter(|_| place.is_none());
+    let published = host_addresses(valid.api_ip, node).into_iter();
+    candidates.extend(published.map(|ip| SocketAddr::from((ip, allocation.api_port))));
     candidates
 }
 
-/// Triggers a reconciliation when a Node or another watched object of the cluster changes. There is one watch at a
-/// time, which ends with its connection.
-fn watch(ctx: &Arc<Context>, owner: &Owner, key: &str, child: Arc<dyn ChildApi>) {
-    if !ctx.memory.begin_watch(&owner.uid, key) {
-        return;
+/// Returns the addresses at which a port is reached that is published on this address of the host.
+pub fn host_addresses(published: Ipv4Addr, node: Option<Ipv4Addr>) -> Vec<Ipv4Addr> {
+    match published.is_unspecified() {
+        true => node.into_iter().chain([Ipv4Addr::LOCALHOST]).collect(),
+        false => vec![published],
     }
-    let (ctx, owner, key) = (ctx.clone(), owner.clone(), key.to_owned());
+}
+
+/// Triggers a reconciliation when a Node or another watched object of the cluster changes. There is one watch at a
+/// time, which ends with its connection, or when another connection replaces it.
+fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link) {
+    let key = format!("{} {}", link.key, link.connection.path);
+    let Some(end) = ctx.memory.begin_watch(&owner.uid, &key) else { return };
+    let (ctx, owner, child) = (ctx.clone(), owner.clone(), link.connection.child.clone());
     tokio::spawn(async move {
-        if let (Ok(mut changes), Some((namespace, name))) =
-            (child.changes().await, owner.object.split_once('/'))
-        {
-            while changes.next().await.is_some() {
+        let watched = async {
+            if let (Ok(mut changes), Some((namespace, name))) =
+                (child.changes().await, owner.object.split_once('/'))
+            {
+                while changes.next().await.is_some() {
+                    ctx.triggers.cluster(namespace, name);
+                }
+                ctx.memory.end_watch(&owner.uid, &key);
                 ctx.triggers.cluster(namespace, name);
+            } else {
+                ctx.memory.end_watch(&owner.uid, &key);
             }
-            ctx.memory.end_watch(&owner.uid, &key);
-            ctx.triggers.cluster(namespace, name);
-        } else {
-            ctx.memory.end_watch(&owner.uid, &key);
-        }
+        };
+        end.run_until_cancelled(watched).await;
     });
 }

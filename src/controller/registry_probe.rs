@@ -1,72 +1,158 @@
 //! Health check of a registry: at its address, with its certificate and its credentials.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use futures::future::join_all;
+
 use super::{
     context::Context,
-    probe::{Question, Trouble},
+    probe::{Question, Target, Trouble},
+    reach::host_addresses,
+    times,
 };
 use crate::{
     api::{condition::ConditionType, reason::Reason},
-    docker::engine::State,
+    docker::engine::{ContainerDetail, State},
+    k3s::registries::REGISTRY_PORT,
     plan::{
+        owner::Owner,
         registry::{Inputs, Subject},
         steps::Plan,
         validate::ValidRegistry,
     },
+    time,
 };
 
-/// Checks whether the registry responds, accepts its users and rejects anonymous requests where it must.
+/// Checks whether the registry responds, accepts its users and rejects anonymous requests where it must. Direct paths
+/// are tried first, unless they failed a short time ago, and the tunnel through the engine last.
 pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
-    let Inputs { subject: Subject { valid, secrets, .. }, observed } = *inputs;
+    let Inputs { subject: Subject { valid, owner, now, .. }, observed } = *inputs;
     let Some(detail) = observed.own_named(&valid.hostname) else { return };
     if detail.container.state != State::Running {
         return;
     }
     let shared = ctx.settings.management.network(observed, &ctx.manager, "");
-    let mut addresses: Vec<_> =
-        detail.container.networks.iter().filter_map(|(id, p)| Some((id, p.ip?))).collect();
-    addresses.sort_by_key(|(id, _)| Some(id.as_str()) != shared.as_deref());
-    let hostname = &valid.hostname;
-    let ca = secrets.tls.as_ref().map(|tls| tls.ca.as_slice());
-    let wanted = if secrets.htpasswd.is_some() { 401 } else { 200 };
-    let mut last = (Reason::NotAnswering, format!("{hostname} does not answer: it has no address"));
-    for (_, ip) in addresses {
-        let mut question = Question { ip, hostname, ca, login: None };
-        last = match ctx.probe.ask(&question).await {
-            Ok(code) if code == wanted => {
-                question.login = secrets.client.as_ref();
-                if question.login.is_none() {
-                    return;
-                }
-                match ctx.probe.ask(&question).await {
-                    Ok(200) => return,
-                    Ok(401) => (Reason::CredentialsRefused, refused(valid)),
-                    other => {
-                        (Reason::NotAnswering, format!("{hostname} does not answer: {}", describe(other)))
-                    }
-                }
-            }
-            Err(Trouble::Certificate(words)) => {
-                let message = format!(
-                    "the certificate in the Secret {} can't be trusted as {hostname} by its CA: {words}",
-                    valid.tls.as_ref().map_or("", |tls| tls.secret_name.as_str())
-                );
-                (Reason::CertificateInvalid, message)
-            }
-            other => (Reason::NotAnswering, format!("{hostname} does not answer: {}", describe(other))),
-        };
+    let skipped = ctx.memory.is_tunnelled(&owner.uid);
+    let addresses =
+        if skipped { Vec::new() } else { addresses(detail, shared.as_deref(), node(ctx, &shared)) };
+    let direct = addresses.iter().map(|address| judge(ctx, inputs, Target::Address(*address)));
+    let mut verdicts = join_all(direct).await;
+    let is_due = detail.started_at.is_some_and(|at| time::after(at, times::REGISTRY_STARTING) < now);
+    let is_silent = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Silent(_)));
+    let is_direct = verdicts.contains(&Verdict::Good);
+    if is_silent && (is_due || skipped) {
+        let registry = SocketAddr::from((Ipv4Addr::LOCALHOST, REGISTRY_PORT));
+        let tunnel = ctx.tunnels.to(&detail.container.id, registry);
+        verdicts.push(judge(ctx, inputs, Target::Tunnel(tunnel)).await);
     }
-    match last {
-        (Reason::NotAnswering, message) => {
-            plan.waits(ConditionType::Reachable, Reason::NotAnswering, message)
+    if verdicts.contains(&Verdict::Good) {
+        connected(ctx, owner, is_direct);
+        return;
+    }
+    ctx.memory.try_direct(&owner.uid);
+    let wrong = verdicts.iter().find_map(|verdict| match verdict {
+        Verdict::Wrong(reason, message) => Some((*reason, message.clone())),
+        Verdict::Good | Verdict::Silent(_) => None,
+    });
+    match wrong {
+        Some((reason @ (Reason::CertificateInvalid | Reason::CredentialsRefused), message)) => {
+            plan.stalls(ConditionType::Reachable, reason, message);
         }
-        (reason, message) => plan.stalls(ConditionType::Reachable, reason, message),
+        Some((reason, message)) => plan.waits(ConditionType::Reachable, reason, message),
+        None => {
+            plan.waits(ConditionType::Reachable, Reason::NotAnswering, silence(&valid.hostname, &verdicts))
+        }
     }
 }
 
-fn describe(answer: Result<u16, Trouble>) -> String {
-    match answer {
-        Ok(code) => format!("it answers /v2/ with {code}"),
-        Err(Trouble::Silent(words) | Trouble::Certificate(words)) => words,
+/// Records the path of a successful check.
+fn connected(ctx: &Context, owner: &Owner, is_direct: bool) {
+    let path = if is_direct { "direct" } else { "tunnel" };
+    ctx.metrics.connected("Registry", path);
+    if ctx.memory.connected(&owner.uid, path, !is_direct) {
+        tracing::info!(registry = owner.object, path, "connected to the registry");
+    }
+}
+
+/// Returns the address of the Node, unless it is a container, at whose address nothing is published.
+fn node(ctx: &Context, shared: &Option<String>) -> Option<Ipv4Addr> {
+    ctx.settings.management.ip().filter(|_| shared.is_none())
+}
+
+/// Returns the addresses of a registry, best first: those of its container, the one on the network of the Node first,
+/// and those where it is published.
+fn addresses(detail: &ContainerDetail, shared: Option<&str>, node: Option<Ipv4Addr>) -> Vec<SocketAddr> {
+    let container = &detail.container;
+    let mut own: Vec<_> =
+        container.networks.iter().filter_map(|(id, p)| Some((id.as_str(), p.ip?))).collect();
+    own.sort_by_key(|(id, _)| Some(*id) != shared);
+    let own = own.into_iter().map(|(_, ip)| SocketAddr::from((ip, REGISTRY_PORT)));
+    let published = container.ports.iter().filter(|p| p.port == REGISTRY_PORT).flat_map(|port| {
+        let ips = port.host_ip.parse().map(|ip| host_addresses(ip, node)).unwrap_or_default();
+        ips.into_iter().map(|ip| SocketAddr::from((ip, port.host_port)))
+    });
+    own.chain(published).collect()
+}
+
+/// Result of a check on one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The registry responds as it should.
+    Good,
+    /// The registry responds in another way.
+    Wrong(Reason, String),
+    /// Nothing responds.
+    Silent(String),
+}
+
+async fn judge(ctx: &Context, inputs: &Inputs<'_>, to: Target) -> Verdict {
+    let Subject { valid, secrets, .. } = inputs.subject;
+    let hostname = &valid.hostname;
+    let ca = secrets.tls.as_ref().map(|tls| tls.ca.as_slice());
+    let wanted = if secrets.htpasswd.is_some() { 401 } else { 200 };
+    let mut question = Question { to, hostname, ca, login: None };
+    let wrong = |code: u16| {
+        let message = format!("{hostname} does not answer: it answers /v2/ with {code}");
+        Verdict::Wrong(Reason::NotAnswering, message)
+    };
+    let verdict = |answer| match answer {
+        Ok(code) => wrong(code),
+        Err(Trouble::Silent(words)) => Verdict::Silent(words),
+        Err(Trouble::Certificate(words)) => {
+            let message = format!(
+                "the certificate in the Secret {} can't be trusted as {hostname} by its CA: {words}",
+                valid.tls.as_ref().map_or("", |tls| tls.secret_name.as_str())
+            );
+            Verdict::Wrong(Reason::CertificateInvalid, message)
+        }
+    };
+    match ctx.probe.ask(&question).await {
+        Ok(code) if code == wanted => {}
+        other => return verdict(other),
+    }
+    question.login = secrets.client.as_ref();
+    if question.login.is_none() {
+        return Verdict::Good;
+    }
+    match ctx.probe.ask(&question).await {
+        Ok(200) => Verdict::Good,
+        Ok(401) => Verdict::Wrong(Reason::CredentialsRefused, refused(valid)),
+        other => verdict(other),
+    }
+}
+
+/// Returns the message about a registry that responds on no path: the reason of the first, and the number of others.
+fn silence(hostname: &str, verdicts: &[Verdict]) -> String {
+    let mut words = verdicts.iter().filter_map(|verdict| match verdict {
+        Verdict::Silent(words) => Some(words.as_str()),
+        Verdict::Good | Verdict::Wrong(..) => None,
+    });
+    let first = words.next().unwrap_or("it has no address");
+    let cause = format!("{hostname} does not answer: {first}");
+    match words.count() {
+        0 => cause,
+        1 => format!("{cause} (1 other path failed too)"),
+        others => format!("{cause} ({others} other paths failed too)"),
     }
 }
 

@@ -55,6 +55,13 @@ pub const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
 pub const API_CALL: Duration = Duration::from_secs(15);
 /// Timeout of the connection to the API of a created cluster.
 pub const CONNECT: Duration = Duration::from_secs(3);
+/// Period in which a connection through Docker is used before direct ones are tried again.
+pub const TRY_DIRECT: Duration = Duration::from_secs(5 * 60);
+/// Period after its start in which a load balancer that refuses connections is expected to accept them soon, because
+/// the first server is starting.
+pub const API_STARTING: SignedDuration = SignedDuration::from_secs(60);
+/// The same period for a registry, which starts faster.
+pub const REGISTRY_STARTING: SignedDuration = SignedDuration::from_secs(3);
 /// Timeout of writing an Event, which nothing waits for.
 pub const EVENT: Duration = Duration::from_secs(10);
 /// Timeout of a node's response about its Services and Pods.

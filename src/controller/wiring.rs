@@ -25,7 +25,7 @@ use super::{
 use crate::{
     child::connect::KubeConnector,
     config::{Config, ManagementContainer},
-    docker::{bollard::BollardEngine, engine::Engine},
+    docker::{bollard::BollardEngine, engine::Engine, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
     plan::{management::Management, settings::Settings},
@@ -107,6 +107,7 @@ impl Process {
             settings: settings(&config),
             resync: config.resync,
             client,
+            tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
             engine,
             connector: Arc::new(KubeConnector),
             probe: Arc::new(probe::Http),

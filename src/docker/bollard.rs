@@ -22,12 +22,12 @@ use bollard::{
 use futures::{TryStreamExt, stream::BoxStream};
 
 use super::{
-    archive,
+    archive, attach,
     client::{Client, Timeouts},
     convert,
     engine::{
-        Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
-        Result, Update, Volume,
+        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
+        RegistryAuth, Result, Update, Volume,
     },
     error::Error,
     events, fault,
@@ -94,6 +94,16 @@ impl BollardEngine {
             return Err(Error::Invalid(format!("{path} is larger than {FILE_LIMIT} bytes")));
         }
         Ok(bytes)
+    }
+}
+
+/// Returns the configuration of a command with attached output.
+fn exec_config(command: &[String]) -> ExecConfig {
+    ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.to_vec()),
+        ..Default::default()
     }
 }
 
@@ -308,12 +318,7 @@ impl Engine for BollardEngine {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
-        let config = ExecConfig {
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
-            ..Default::default()
-        };
+        let config = exec_config(command);
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
             let output = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
@@ -327,13 +332,7 @@ impl Engine for BollardEngine {
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {
-        let config = ExecConfig {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
-            ..Default::default()
-        };
+        let config = ExecConfig { attach_stdin: Some(true), ..exec_config(command) };
         // Not limited by the number of concurrent calls: it lasts as long as a pull.
         let client = self.client.docker()?;
         let exec = self
@@ -345,6 +344,18 @@ impl Engine for BollardEngine {
             Ok(docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1))
         });
         Ok(output.ended(ended.await?))
+    }
+
+    async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached> {
+        let config = ExecConfig { attach_stdin: Some(true), ..exec_config(command) };
+        let call = |docker: Docker| async move {
+            let exec = docker.create_exec(container, config).await?.id;
+            docker.start_exec(&exec, None::<StartExecOptions>).await
+        };
+        match self.client.call("exec", call).await? {
+            StartExecResults::Attached { output, input } => Ok(attach::streams(output, input)),
+            StartExecResults::Detached => Err(Error::Engine("exec: not attached".into())),
+        }
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {

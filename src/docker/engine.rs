@@ -4,10 +4,11 @@
 //! that the model of the planner, the fake with injected faults and the real engine are interchangeable.
 //! Implementations limit the duration of every call.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, pin::Pin};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::{io::AsyncWrite, stream::BoxStream};
 use ipnet::Ipv4Net;
 
 use super::{
@@ -78,6 +79,8 @@ pub trait Engine: Send + Sync {
     /// Runs a command in a running container that reads the archive of an image of this engine from standard input, and
     /// waits for completion. The timeout applies to the time without progress, not to the whole command.
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended>;
+    /// Starts a command in a running container, attached to its standard streams. Does not wait for its exit.
+    async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached>;
     /// Removes a container, running or not, with its anonymous volumes.
     async fn remove_container(&self, container: &str) -> Result<()>;
     /// Returns the last lines of the log of a container, oldest first.
@@ -100,6 +103,8 @@ pub struct EngineInfo {
     pub memory: i64,
     /// CPUs of the host; 0 if unknown.
     pub cpus: i64,
+    /// Architecture of the host as the kernel names it: `x86_64`, `aarch64`, …; empty if unknown.
+    pub architecture: String,
 }
 
 /// A container in a listing.
@@ -189,6 +194,16 @@ impl Ended {
             last_line.map(|s| format!(": {s}")).unwrap_or_default()
         )))
     }
+}
+
+/// Standard streams of a running command in a container. Dropping both disconnects from it: it then reads the end of its
+/// standard input.
+pub struct Attached {
+    /// Standard input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Standard output, until the command exits. Standard error, and the engine's message about a command that does not
+    /// start, are errors of the stream.
+    pub output: BoxStream<'static, io::Result<Bytes>>,
 }
 
 /// Type of a path in a container.

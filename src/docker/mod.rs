@@ -1,9 +1,11 @@
 //! The Docker Engine: the [`engine::Engine`] interface and its implementation, the only code that uses bollard.
 
 pub mod archive;
+mod attach;
 pub mod bollard;
 pub mod client;
 pub mod convert;
+mod elf;
 pub mod engine;
 pub mod error;
 pub mod events;
@@ -12,3 +14,5 @@ mod output;
 mod pipe;
 mod pull;
 pub mod spec;
+pub mod tunnel;
+pub mod tunnels;

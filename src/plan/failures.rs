@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{condition::ConditionType, names::ClusterNames, reason::Reason},
-    child::{api as child, state::INVENTORY},
+    child::{error as child, state::INVENTORY},
     docker::{error::Error, spec::Role},
 };
 

@@ -79,7 +79,7 @@ async fn a_garbage_collection_keeps_images_and_refuses_halves() {
     let up = async || {
         world.engine.start(&id).await.unwrap();
         let ip = address(&world, &id).await;
-        let question = Question { ip, hostname: &wanted.name, ca: None, login: None };
+        let question = Question { to: at(ip), hostname: &wanted.name, ca: None, login: None };
         assert_eq!(ask(&question).await, Ok(200));
         format!("http://{ip}:5000/v2/app")
     };
@@ -123,7 +123,7 @@ async fn a_cache_hands_on_what_its_upstream_has_and_takes_nothing() {
     let id = make(&world, &wanted).await;
     world.engine.start(&id).await.unwrap();
     let ip = address(&world, &id).await;
-    assert_eq!(ask(&Question { ip, hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
+    assert_eq!(ask(&Question { to: at(ip), hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
     let base = format!("http://{ip}:5000/v2/app");
     let (config, layer) = (b"{}".as_slice(), b"cached".as_slice());
     push_blob(&base, config).await;
@@ -144,7 +144,7 @@ async fn a_cache_hands_on_what_its_upstream_has_and_takes_nothing() {
     let cache = make(&world, &wanted).await;
     world.engine.start(&cache).await.unwrap();
     let ip = address(&world, &cache).await;
-    assert_eq!(ask(&Question { ip, hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
+    assert_eq!(ask(&Question { to: at(ip), hostname: &wanted.name, ca: None, login: None }).await, Ok(200));
     let base = format!("http://{ip}:5000/v2/app");
     let blob = format!("{base}/blobs/{}", digest(layer));
     let by_digest = format!("{base}/manifests/{}", digest(&image));

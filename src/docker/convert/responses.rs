@@ -27,6 +27,7 @@ pub fn info(info: SystemInfo) -> EngineInfo {
         cgroup_v1: info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2),
         memory: info.mem_total.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
+        architecture: info.architecture.unwrap_or_default(),
     }
 }
 

@@ -224,13 +224,14 @@ fn a_reference_without_a_tag_means_latest() {
 fn an_engine_that_does_not_tell_has_cgroup_v1() {
     for (version, v1) in [(json!("1"), true), (json!("2"), false), (json!(null), true)] {
         let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version,
-            "MemTotal": 8_589_934_592_i64, "NCPU": 4});
+            "MemTotal": 8_589_934_592_i64, "NCPU": 4, "Architecture": "x86_64"});
         let expected = EngineInfo {
             id: "A:B".into(),
             version: "20.10.24".into(),
             cgroup_v1: v1,
             memory: 8 << 30,
             cpus: 4,
+            architecture: "x86_64".into(),
         };
         assert_eq!(info(serde_json::from_value(json).unwrap()), expected);
     }

@@ -11,20 +11,23 @@ use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use localcluster_operator::{
     child::{
-        api::{Access, ChildApi, Connect, Error as ChildError},
+        api::{Access, ChildApi, Connect, Connection, Error as ChildError, Path},
         state::{ChildState, ClusterConfigMap, Found, NodeConfig},
     },
-    controller::probe::{Probe, Question, Trouble},
+    controller::probe::{Probe, Question, Target, Trouble},
     docker::{
         engine::{
-            Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo, RegistryAuth,
-            Result, State, Update, Volume,
+            Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
+            RegistryAuth, Result, State, Update, Volume,
         },
         error::Error,
         spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
+        tunnel,
     },
     k3s::manifests::ObjectRef,
 };
+use tokio::io::duplex;
+use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
 
 use super::faults::{Fault, Faults, Side};
 use crate::support::model::{observe, world::World};
@@ -72,7 +75,13 @@ impl Fake {
 impl Engine for Fake {
     async fn info(&self) -> Result<EngineInfo> {
         self.read("info", |_| {
-            Ok(EngineInfo { id: "engine".into(), version: "29".into(), cpus: 2, ..EngineInfo::default() })
+            Ok(EngineInfo {
+                id: "engine".into(),
+                version: "29".into(),
+                cpus: 2,
+                architecture: "x86_64".into(),
+                ..EngineInfo::default()
+            })
         })
     }
 
@@ -192,6 +201,22 @@ impl Engine for Fake {
         self.write(&format!("pipe image {reference} {container}"), |w| w.pipe_image(reference, container))
     }
 
+    /// The forwarder runs in this process, if its program was copied into the container.
+    async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached> {
+        self.write(&format!("attach exec {container} {}", command.join(" ")), |w| {
+            let is_there = w.read(container, &command[0]).is_some();
+            let (input, stdin) = duplex(64 << 10);
+            let (stdout, output) = duplex(64 << 10);
+            let output = ReaderStream::new(output).boxed();
+            if is_there {
+                tokio::spawn(tunnel::forward(stdin, stdout));
+                return Ok(Attached { input: Box::pin(input.compat_write()), output });
+            }
+            let failed = futures::stream::iter([Err(std::io::Error::other("exec failed: no such file"))]);
+            Ok(Attached { input: Box::pin(input.compat_write()), output: failed.boxed() })
+        })
+    }
+
     async fn remove_container(&self, container: &str) -> Result<()> {
         self.write(&format!("remove container {container}"), |w| w.remove_container(container))
     }
@@ -298,26 +323,27 @@ impl ChildApi for FakeChild {
 
 #[async_trait]
 impl Connect for Fake {
-    async fn connect(
-        &self,
-        access: &Access,
-        _: Duration,
-    ) -> std::result::Result<Arc<dyn ChildApi>, ChildError> {
+    async fn connect(&self, access: &Access, _: Duration) -> std::result::Result<Connection, ChildError> {
         let name = access.tls_server_name.strip_prefix("k3d-").and_then(|n| n.strip_suffix("-serverlb"));
         let cluster = name.expect("a load balancer's name").to_owned();
         let kubeconfig = access.kubeconfig.clone();
         let child = FakeChild { fake: self.clone(), cluster, kubeconfig };
         child.call("connect", false, |_| Ok(()))?;
-        Ok(Arc::new(child))
+        let path = access.candidates.first().map_or(Path::Tunnel, |address| Path::Direct(*address));
+        Ok(Connection { child: Arc::new(child), path })
     }
 }
 
 #[async_trait]
 impl Probe for Fake {
     async fn ask(&self, question: &Question<'_>) -> std::result::Result<u16, Trouble> {
+        let Target::Address(address) = &question.to else {
+            return Err(Trouble::Silent("the forwarder in the container does not start".into()));
+        };
         let world = self.world.lock().unwrap();
         let listens = world.containers.iter().find(|(_, c)| {
-            c.state == State::Running && c.networks.values().any(|p| p.ip == Some(question.ip))
+            c.state == State::Running
+                && c.networks.values().any(|p| p.ip.is_some_and(|ip| address.ip() == ip))
         });
         let Some((id, container)) = listens else { return Err(Trouble::Silent("connection refused".into())) };
         assert_eq!(container.name, question.hostname);

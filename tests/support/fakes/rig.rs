@@ -25,6 +25,7 @@ use localcluster_operator::{
         triggers::{Triggered, Triggers},
         turns::Turns,
     },
+    docker::tunnels::Tunnels,
     metrics::Metrics,
     plan::settings::Settings,
 };
@@ -93,6 +94,7 @@ impl Rig {
             recorder: Recorder::new(client.clone(), Reporter::from("test")),
             client,
             engine: fake.clone(),
+            tunnels: Tunnels::new(fake.clone(), "/proc/self/exe".into()),
             connector: fake.clone(),
             probe: fake.clone(),
             settings,

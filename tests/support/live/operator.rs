@@ -16,8 +16,46 @@ use super::{DEPLOYMENT, Kubectl, SYSTEM, eventually, holds, scratch, world};
 /// The process to kill, if it runs.
 pub type Victim = Arc<Mutex<Option<Child>>>;
 
+/// The absence of the operator's Pod, which is restored on drop.
+pub struct Absence;
+
+impl Absence {
+    /// Scales the Pod down, and waits until it is deleted.
+    pub fn begin() -> Self {
+        let k = Kubectl::management();
+        k.run(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
+        eventually(60, "the operator's Pod is deleted", || {
+            let pods = k.attempt(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
+            holds(pods.is_empty(), || pods)
+        });
+        Self
+    }
+}
+
+impl Drop for Absence {
+    fn drop(&mut self) {
+        let k = Kubectl::management();
+        // The holder of the Lease has exited, so its expiry need not be awaited.
+        let _ = k.attempt(&["-n", SYSTEM, "delete", "lease", "localcluster-operator"]);
+        let _ = k.attempt(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=1"]);
+        let _ = k.attempt(&["-n", SYSTEM, "rollout", "status", DEPLOYMENT, "--timeout=60s"]);
+    }
+}
+
+/// Returns the settings of an operator that is not the Pod.
+pub fn settings() -> [(&'static str, String); 5] {
+    [
+        ("POD_NAMESPACE", SYSTEM.to_owned()),
+        ("LOCALCLUSTER_NODE_IMAGE_REPOSITORY", world("NODE_IMAGE_REPOSITORY")),
+        ("LOCALCLUSTER_DEFAULT_VERSION", world("NODE_VERSION")),
+        ("LOCALCLUSTER_LOAD_BALANCER_IMAGE", world("LB_IMAGE")),
+        ("LOCALCLUSTER_REGISTRY_IMAGE", world("REGISTRY_IMAGE")),
+    ]
+}
+
 /// Replaces the Pod, which is restored on drop.
 pub struct Operator {
+    _absence: Absence,
     docker_host: String,
     args: Vec<String>,
     victim: Victim,
@@ -27,16 +65,11 @@ pub struct Operator {
 impl Operator {
     /// Scales the Pod down, with `docker_host` as the Docker engine of the process. Does not start the process yet.
     pub fn new(docker_host: &str, args: &[&str], victim: Victim) -> Self {
-        let k = Kubectl::management();
-        k.run(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
-        eventually(60, "the operator's Pod is deleted", || {
-            let pods = k.attempt(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
-            holds(pods.is_empty(), || pods)
-        });
+        let absence = Absence::begin();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let log = scratch(&format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { docker_host: docker_host.to_owned(), args, victim, log }
+        Self { _absence: absence, docker_host: docker_host.to_owned(), args, victim, log }
     }
 
     /// Starts the process.
@@ -50,13 +83,9 @@ impl Operator {
             .env("KUBECONFIG", world("KUBECONFIG"))
             // Gives it the same identity at each start, as a Pod's container has.
             .env("HOSTNAME", "e2e-process")
-            .env("POD_NAMESPACE", SYSTEM)
             .env("LOCALCLUSTER_HTTP_LISTEN", "127.0.0.1:0")
             .env("LOCALCLUSTER_DOCKER_HOST", &self.docker_host)
-            .env("LOCALCLUSTER_NODE_IMAGE_REPOSITORY", world("NODE_IMAGE_REPOSITORY"))
-            .env("LOCALCLUSTER_DEFAULT_VERSION", world("NODE_VERSION"))
-            .env("LOCALCLUSTER_LOAD_BALANCER_IMAGE", world("LB_IMAGE"))
-            .env("LOCALCLUSTER_REGISTRY_IMAGE", world("REGISTRY_IMAGE"))
+            .envs(settings())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))
             .stderr(log)
@@ -92,10 +121,5 @@ impl Drop for Operator {
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
-        let k = Kubectl::management();
-        // The holder of the Lease has exited, so its expiry need not be awaited.
-        let _ = k.attempt(&["-n", SYSTEM, "delete", "lease", "localcluster-operator"]);
-        let _ = k.attempt(&["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=1"]);
-        let _ = k.attempt(&["-n", SYSTEM, "rollout", "status", DEPLOYMENT, "--timeout=60s"]);
     }
 }

@@ -51,6 +51,9 @@ impl World {
         if path == k3s::PASSWORD_FILE {
             return self.volumes.get(&container.volume_of(path)?)?.password.map(|_| file);
         }
+        if container.files.contains_key(path) {
+            return Some(file);
+        }
         let (to, from) = container.binds.iter().find(|(to, _)| path.starts_with(to.as_str()))?;
         let outside = format!("{from}{}", &path[to.len()..]);
         let is_symlink = self.host_links.contains(&outside);

@@ -1,0 +1,140 @@
+//! Tunnels into containers, one for each, opened when a connection is needed.
+//!
+//! The forwarder is the operator's own program, because images of load balancers and registries contain no other that
+//! could do it. It is copied into the container once.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{Mutex as Slot, OnceCell, Semaphore},
+    task::spawn_blocking,
+};
+
+use super::{
+    archive,
+    elf::{self, Program},
+    engine::Engine,
+    spec::{FileChange, FileSpec},
+    tunnel::{Dial, Stream, Tunnel},
+};
+use crate::api::names;
+
+/// Path of the forwarder in containers, without its version.
+const PLACE: &str = "/usr/local/bin/localcluster-forward-";
+/// Subcommand that runs the forwarder.
+pub const SUBCOMMAND: &str = "forward";
+
+/// Tunnels into the containers of an engine.
+pub struct Tunnels {
+    engine: Arc<dyn Engine>,
+    /// Path of the operator's program.
+    own: PathBuf,
+    /// Path of the forwarder in containers, or the reason why the program is not suitable.
+    place: OnceCell<Result<String, String>>,
+    open: Mutex<HashMap<String, Arc<Slot<Option<Arc<Tunnel>>>>>>,
+    /// The program is in memory while it is copied.
+    copying: Semaphore,
+}
+
+impl Tunnels {
+    /// Creates an instance with this program as the forwarder.
+    pub fn new(engine: Arc<dyn Engine>, own: PathBuf) -> Arc<Self> {
+        let (place, open, copying) = (OnceCell::new(), Mutex::default(), Semaphore::new(1));
+        Arc::new(Self { engine, own, place, open, copying })
+    }
+
+    /// Returns a destination in the network of a container.
+    pub fn to(self: &Arc<Self>, container: &str, address: SocketAddr) -> Arc<dyn Dial> {
+        Arc::new(Destination { tunnels: self.clone(), container: container.to_owned(), address })
+    }
+
+    /// Returns the open tunnel into a container, or opens one. Opening continues if the caller gives up.
+    async fn tunnel(self: &Arc<Self>, container: &str) -> io::Result<Arc<Tunnel>> {
+        let slot = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            // Removes the slots of tunnels that have ended, unless one is about to be opened in them.
+            open.retain(|_, slot| {
+                let is_open = |slot: &Option<Arc<Tunnel>>| slot.as_ref().is_some_and(|t| !t.is_closed());
+                Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |slot| is_open(&slot))
+            });
+            open.entry(container.to_owned()).or_default().clone()
+        };
+        let (tunnels, container) = (self.clone(), container.to_owned());
+        let opened = tokio::spawn(async move {
+            let mut slot = slot.lock().await;
+            if let Some(tunnel) = slot.as_ref().filter(|tunnel| !tunnel.is_closed()) {
+                return Ok(tunnel.clone());
+            }
+            let tunnel = tunnels.start(&container).await.map_err(|why| {
+                io::Error::other(format!("the forwarder in the container does not start: {why}"))
+            })?;
+            tracing::debug!(container, "opened a tunnel through Docker");
+            Ok(slot.insert(tunnel).clone())
+        });
+        opened.await.map_err(io::Error::other)?
+    }
+
+    async fn start(&self, container: &str) -> Result<Arc<Tunnel>, String> {
+        let place = self.place.get_or_init(|| self.find_place()).await.clone()?;
+        let exists = self.engine.path_info(container, &place).await.map_err(|e| e.to_string())?.is_some();
+        // A file that does not run may be the beginning of one whose copy was interrupted.
+        if exists && let Ok(tunnel) = self.run(container, &place).await? {
+            return Ok(tunnel);
+        }
+        self.copy(container, &place).await?;
+        self.run(container, &place).await?.map_err(|e| e.to_string())
+    }
+
+    /// Runs the forwarder. The inner result is its own, the outer one that of the engine.
+    async fn run(&self, container: &str, place: &str) -> Result<io::Result<Arc<Tunnel>>, String> {
+        let command = [place.to_owned(), SUBCOMMAND.to_owned()];
+        let attached = self.engine.attach_exec(container, &command).await.map_err(|e| e.to_string())?;
+        Ok(Tunnel::start(attached).await)
+    }
+
+    async fn copy(&self, container: &str, place: &str) -> Result<(), String> {
+        let _alone = self.copying.acquire().await.map_err(|e| e.to_string())?;
+        let content = self.program().await?;
+        let file = FileSpec { path: place.to_owned(), mode: 0o755, content, change: FileChange::Keep };
+        let archive = archive::pack(&[file]);
+        self.engine.upload(container, archive).await.map_err(|e| e.to_string())
+    }
+
+    async fn program(&self) -> Result<Vec<u8>, String> {
+        let own = self.own.clone();
+        let read = move || fs::read(&own).map_err(|e| format!("{}: {e}", own.display()));
+        spawn_blocking(read).await.map_err(|e| e.to_string())?
+    }
+
+    /// Returns the path of the forwarder in containers, which contains its hash: another version of the operator does
+    /// not run this one's. Fails if the program cannot run in them.
+    async fn find_place(&self) -> Result<String, String> {
+        let content = self.program().await?;
+        let engine = self.engine.info().await.map_err(|e| e.to_string())?;
+        elf::check(&Program::of(&content), &engine.architecture)?;
+        let hash = Sha256::digest(&content);
+        Ok(format!("{PLACE}{}", &names::hex(&hash)[..16]))
+    }
+}
+
+/// A destination in the network of a container.
+struct Destination {
+    tunnels: Arc<Tunnels>,
+    container: String,
+    address: SocketAddr,
+}
+
+#[async_trait]
+impl Dial for Destination {
+    async fn dial(&self) -> io::Result<Stream> {
+        self.tunnels.tunnel(&self.container).await?.dial(self.address).await
+    }
+}
