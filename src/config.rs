@@ -100,11 +100,11 @@ pub struct Config {
     )]
     pub port_range: RangeInclusive<u16>,
 
-    /// DNS servers of the nodes. Pods cannot reach the resolver of Docker, 127.0.0.11
+    /// DNS servers of Pods, instead of those of the Docker host, which they otherwise use through the load balancer of
+    /// their cluster. A change replaces the nodes of all clusters
     #[arg(
         long,
         env = "LOCALCLUSTER_NODE_DNS",
-        default_value = "1.1.1.1,8.8.8.8",
         value_name = "IP,IP",
         value_delimiter = ',',
         value_parser = dns_server
@@ -272,11 +272,13 @@ fn port_range(s: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn dns_server(s: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr =
-        s.trim().parse().map_err(|_| "must be comma-separated IP addresses, for example 1.1.1.1,8.8.8.8")?;
+    let ip: IpAddr = s
+        .trim()
+        .parse()
+        .map_err(|_| "must be comma-separated IP addresses, for example 10.0.0.53,10.0.1.53")?;
     if ip.is_loopback() {
         return Err("Pods cannot reach a DNS server on a loopback address; use the address of a server on the network, \
-            for example 1.1.1.1"
+            for example 10.0.0.53"
             .into());
     }
     Ok(ip)
@@ -393,7 +395,7 @@ mod tests {
         assert_eq!(dns_server(" 1.1.1.1"), Ok("1.1.1.1".parse().unwrap()));
         assert_eq!(dns_server("2606:4700:4700::1111"), Ok("2606:4700:4700::1111".parse().unwrap()));
         for bad in ["127.0.0.11", "::1", "dns.google", ""] {
-            assert!(dns_server(bad).unwrap_err().contains("1.1.1.1"), "{bad:?}");
+            assert!(dns_server(bad).unwrap_err().contains("10.0.0.53"), "{bad:?}");
         }
     }
 

@@ -73,6 +73,8 @@ mod registries_tls;
 mod registry;
 #[path = "e2e/repair.rs"]
 mod repair;
+#[path = "e2e/resolver.rs"]
+mod resolver;
 #[path = "e2e/rights.rs"]
 mod rights;
 #[path = "e2e/secrets.rs"]
@@ -106,8 +108,11 @@ const LONG: &[&str] = &[
     "deletion::names_do_not_collide",
 ];
 
-/// Tests that measure seconds, which need the machine to themselves.
+/// Tests that measure seconds or replace the resolvers of the host, which need the machine to themselves.
 const ALONE: &[&str] = &[
+    "dns::outside_names_are_still_forwarded",
+    "dns::pods_and_nodes_resolve_what_the_host_resolves",
+    "dns::host_aliases_reach_nodes_and_pods",
     "registries::authority_changes_without_a_restart",
     "registries::own_certificate_changes_without_a_restart",
     "registries::changes_take_two_seconds",

@@ -21,7 +21,7 @@ use localcluster_operator::{
         reason::Reason,
     },
     child::state::{self, Held},
-    k3s::{HOSTS_DIR, dns, images},
+    k3s::{HOSTS_DIR, RESOLV_CONF_FILE, dns, images, load_balancer},
     plan::{
         steps::{Action, Step},
         validate::CERTIFICATES,

@@ -212,7 +212,7 @@ fn is_compared(change: FileChange, detail: &ContainerDetail) -> bool {
     match change {
         FileChange::Replace | FileChange::Keep => false,
         FileChange::Hangup => detail.container.state == State::Running,
-        FileChange::Recreate | FileChange::Live => match detail.container.state {
+        FileChange::Recreate | FileChange::Live | FileChange::LiveFrom(_) => match detail.container.state {
             State::Running | State::Paused | State::Restarting | State::Exited => true,
             // Its files are written before its first start in any case.
             State::Created => detail.started_at.is_some(),

@@ -255,6 +255,16 @@ pub enum FileChange {
     /// The file is updated in the container, and its process reads it again whenever needed. Secret or not, the content
     /// is read and compared, and its hash is not stored.
     Live,
+    /// The file is updated in the container, as with [`Live`](Self::Live). The container is replaced only if the setting
+    /// behind the content changes: this hash of it is part of the hash of the container.
+    LiveFrom([u8; 32]),
+}
+
+impl FileChange {
+    /// Reports whether the file is updated in place without a signal.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::LiveFrom(_))
+    }
 }
 
 /// A published port.

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeSet, fmt::Write, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
+
 use super::API_PORT;
 use crate::api::local_cluster::Protocol;
 
@@ -11,6 +13,15 @@ pub const CONFIG_FILE: &str = "/etc/nginx/nginx.conf";
 /// File with the hash of the configuration that nginx last loaded. It is written after the signal, so that an operator
 /// that is interrupted between the two repeats both.
 pub const APPLIED_FILE: &str = "/etc/nginx/applied";
+
+/// Port on which it answers DNS queries of the nodes and their Pods.
+pub const DNS_PORT: u16 = 53;
+/// The resolver that Docker provides in each container. It answers the names of containers and forwards all others to
+/// the resolvers of the host as they were when the container started. Pods cannot reach it in their node.
+const RESOLVER: &str = "127.0.0.11:53";
+/// Limit of concurrent DNS queries. Each occupies two connections of nginx for as long as the resolver does not answer,
+/// and the API and the published ports need some too.
+const QUERIES: u16 = 1024;
 
 /// A forwarded port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +66,8 @@ pub fn placed(file: &str) -> BTreeSet<Ipv4Addr> {
 }
 
 /// Renders the file. Connections stay open as long as both ends keep them: a `kubectl logs -f` may be silent for hours.
-pub fn render(forwards: &[Forward]) -> String {
+/// `clients` may query Docker's resolver; if `None`, nobody may.
+pub fn render(forwards: &[Forward], clients: Option<Ipv4Net>) -> String {
     let mut out = String::from(
         "# Written by localcluster-operator.\n\
          worker_processes 1;\n\
@@ -83,8 +95,20 @@ pub fn render(forwards: &[Forward]) -> String {
         )
         .expect("as above");
     }
+    out.extend(clients.map(dns));
     out.push_str("}\n");
     out
+}
+
+/// Renders the server that forwards DNS queries to Docker's resolver. Only the network of the cluster may use it, since
+/// the container is on the networks of others too. It does not log errors: every query would be one while the host's
+/// resolvers do not answer.
+fn dns(clients: Ipv4Net) -> String {
+    format!(
+        "  limit_conn_zone $server_port zone=dns:64k;\n  server {{\n    listen {DNS_PORT};\n    listen {DNS_PORT} udp \
+         reuseport;\n    allow {clients};\n    deny all;\n    limit_conn dns {QUERIES};\n    error_log /dev/stderr \
+         crit;\n    proxy_pass {RESOLVER};\n    proxy_timeout 10s;\n    proxy_responses 1;\n  }}\n"
+    )
 }
 
 #[cfg(test)]
@@ -106,15 +130,43 @@ mod tests {
             forward(53, Protocol::Udp, 30053, &[11, 20]),
             forward(80, Protocol::Tcp, 80, &[]),
         ];
-        let file = render(&forwards);
+        let file = render(&forwards, None);
         insta::assert_snapshot!(file);
         assert_eq!(placed(&file), [ip(11), ip(20)].into());
         forwards[1].placed = false;
-        let file = render(&forwards);
+        let file = render(&forwards, None);
         assert!(file.contains(
             "  upstream udp_53 {\n    # None of these is known to answer.\n    server 172.31.0.11:"
         ));
         assert_eq!(placed(&file), BTreeSet::new());
         assert_eq!(placed("nonsense\n  upstream x {\n server y;\n"), BTreeSet::new());
+    }
+    #[test]
+    fn only_the_network_of_the_cluster_may_query_the_resolver() {
+        let file = render(&[], Some("172.31.0.0/24".parse().unwrap()));
+        insta::assert_snapshot!(file, @r"
+        # Written by localcluster-operator.
+        worker_processes 1;
+        error_log /dev/stderr warn;
+        events {
+          worker_connections 4096;
+        }
+        stream {
+          proxy_connect_timeout 2s;
+          limit_conn_zone $server_port zone=dns:64k;
+          server {
+            listen 53;
+            listen 53 udp reuseport;
+            allow 172.31.0.0/24;
+            deny all;
+            limit_conn dns 1024;
+            error_log /dev/stderr crit;
+            proxy_pass 127.0.0.11:53;
+            proxy_timeout 10s;
+            proxy_responses 1;
+          }
+        }
+        ");
+        assert_eq!(placed(&file), BTreeSet::new());
     }
 }

@@ -87,7 +87,11 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
     let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
     let mut ports: Vec<_> = ports.iter().map(port).collect();
     ports.sort();
-    let replacing = files.iter().filter(|f| f.change == FileChange::Replace);
+    let hashed = files.iter().filter_map(|f| match f.change {
+        FileChange::Replace => Some((f, f.sha256())),
+        FileChange::LiveFrom(setting) => Some((f, setting)),
+        FileChange::Keep | FileChange::Hangup | FileChange::Recreate | FileChange::Live => None,
+    });
     Intent {
         image,
         command,
@@ -104,9 +108,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         gpus: gpus.map(Gpus::count),
         hosts: extra_hosts.iter().collect(),
         binds: binds.iter().map(|(target, bind)| (target, &bind.source, bind.read_only)).collect(),
-        files: replacing
-            .map(|f| (f.path.as_str(), f.mode, names::hex(&Sha256::digest(&f.content))))
-            .collect(),
+        files: hashed.map(|(f, hash)| (f.path.as_str(), f.mode, names::hex(&hash))).collect(),
         datastore: labels.get(names::DATASTORE),
         given_files,
     }
@@ -125,7 +127,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::{Role, Ulimit};
+    use crate::docker::spec::{FileSpec, Role, Ulimit};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -142,6 +144,18 @@ mod tests {
         assert_eq!(of(&proxied, None), of(&bare(), None), "what is around it comes and goes");
         let shared = ContainerSpec { shares_mounts: true, ..bare() };
         assert_eq!(of(&shared, None), of(&bare(), None), "a new operator replaces no node for it");
+    }
+
+    #[test]
+    fn of_a_file_that_is_updated_in_place_the_setting_counts() {
+        let file = |content: &str, change| ContainerSpec {
+            files: vec![FileSpec { path: "/f".into(), mode: 0o644, content: content.into(), change }],
+            ..bare()
+        };
+        let setting: [u8; 32] = Sha256::digest("a").into();
+        let kept = of(&file("a", FileChange::Replace), None);
+        assert_eq!(of(&file("b", FileChange::LiveFrom(setting)), None), kept);
+        assert_ne!(of(&file("b", FileChange::LiveFrom(Sha256::digest("b").into())), None), kept);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Settings {
     pub allowed_subnets: Vec<Ipv4Net>,
     /// Range from which host ports are allocated.
     pub port_range: RangeInclusive<u16>,
-    /// Resolvers that Pods of created clusters use.
+    /// Resolvers that Pods of created clusters use. If empty, they use those of the Docker host, through the load
+    /// balancer.
     pub node_dns: Vec<String>,
     /// Node of the management cluster.
     pub management: Management,

@@ -12,6 +12,7 @@ use crate::{
         scene::{LIMIT, Scene},
         world,
     },
+    resolver::{HostResolvers, Server},
 };
 
 pub const GROUP: Group = Group {
@@ -20,6 +21,8 @@ pub const GROUP: Group = Group {
     tests: &[
         ("names_resolve_in_pods", names_resolve_in_pods),
         ("outside_names_are_still_forwarded", outside_names_are_still_forwarded),
+        ("pods_and_nodes_resolve_what_the_host_resolves", pods_and_nodes_resolve_what_the_host_resolves),
+        ("others_cannot_use_the_resolver", others_cannot_use_the_resolver),
         ("a_deleted_config_map_is_restored", a_deleted_config_map_is_restored),
         ("a_change_is_applied_again", a_change_is_applied_again),
         ("keys_of_others_stay", keys_of_others_stay),
@@ -122,45 +125,80 @@ fn names_resolve_in_pods(scene: &Scene) {
     resolves(&scene.child("c"), ASKER, "kubernetes.default.svc.cluster.local.", &api);
 }
 
-/// A resolver of this test serves as the upstream of the nodes.
+/// A resolver of this test serves as that of the host.
 pub fn outside_names_are_still_forwarded(scene: &Scene) {
     const OUTSIDE: &str = "192.0.2.99";
-    let child = scene.child("c");
-    let dns = child.json(&["-n", "kube-system", "pods", "-l", "k8s-app=kube-dns"]).expect("CoreDNS exists");
-    let spec = &dns["items"][0]["spec"];
-    let (node, image) =
-        (spec["nodeName"].as_str().unwrap(), spec["containers"][0]["image"].as_str().unwrap());
-    child.apply(&format!(
-        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: outside}}, data: {{Corefile: \".:53 {{\\n  hosts \
-         {{\\n    {OUTSIDE} outside.e2e.test\\n  }}\\n}}\\n\"}}}}"
-    ));
-    child.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: outside}}, spec: {{nodeName: {node}, hostNetwork: true, \
-         terminationGracePeriodSeconds: 1, containers: [{{name: dns, image: \"{image}\", args: [-conf, \
-         /etc/coredns/Corefile], volumeMounts: [{{name: c, mountPath: /etc/coredns}}]}}], volumes: [{{name: c, \
-         configMap: {{name: outside}}}}]}}}}"
-    ));
-    child.run(&["wait", "--for=condition=Ready", "pod/outside", "--timeout=120s"]);
-    let resolv = docker(&["exec", node, "cat", "/etc/rancher/k3s/resolv.conf"]);
-    let servers: Vec<&str> = resolv.lines().filter_map(|l| l.strip_prefix("nameserver ")).collect();
-    assert!(!servers.is_empty(), "{resolv}");
-    let address = |verb: &str| {
-        for server in &servers {
-            docker(&["exec", node, "ip", "addr", verb, &format!("{server}/32"), "dev", "lo"]);
-        }
-    };
-    address("add");
-    let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        resolves(&child, ASKER, "outside.e2e.test.", OUTSIDE);
-        // A name that resembles one of the operator's is not affected.
-        let (name, other) = (registry(scene, "r"), format!("x.{}.", registry(scene, "r")));
-        let said = child.attempt(&["exec", ASKER, "--", "nslookup", &other]);
-        assert!(said.is_err(), "{other} resolves: {said:?}");
-        resolves(&child, ASKER, &format!("{name}."), &self::address(scene, &name));
-    }));
-    address("del");
-    child.run(&["delete", "pod/outside", "configmap/outside", "--now"]);
-    asked.expect("outside names resolve");
+    let (child, host) = (scene.child("c"), HostResolvers::replace());
+    let server = Server::start(host.address(1), "outside.e2e.test", OUTSIDE, host.before());
+    host.set(server.address);
+    restart_load_balancer(scene);
+    resolves(&child, ASKER, "outside.e2e.test.", OUTSIDE);
+    // A name that resembles one of the operator's is not affected.
+    let (name, other) = (registry(scene, "r"), format!("x.{}.", registry(scene, "r")));
+    let said = child.attempt(&["exec", ASKER, "--", "nslookup", &other]);
+    assert!(said.is_err(), "{other} resolves: {said:?}");
+    resolves(&child, ASKER, &format!("{name}."), &address(scene, &name));
+    drop(host);
+    restart_load_balancer(scene);
+}
+
+/// Restarts the load balancer, which asks the resolvers that the host had when it started.
+fn restart_load_balancer(scene: &Scene) {
+    docker(&["restart", &container(scene, "serverlb")]);
+    eventually(LIMIT, "the load balancer works again", || {
+        crate::live::scene::is_ready(&scene.try_get("lc/c")?)?;
+        scene.child("c").attempt(&["get", "nodes"])
+    });
+}
+
+/// Names of a company or a VPN, which no public resolver knows.
+fn pods_and_nodes_resolve_what_the_host_resolves(scene: &Scene) {
+    let (child, host) = (scene.child("c"), HostResolvers::replace());
+    let first = Server::start(host.address(1), "intranet.e2e.test", "192.0.2.71", host.before());
+    let second = Server::start(host.address(2), "vpn.e2e.test", "192.0.2.72", host.before());
+    host.set(first.address);
+    restart_load_balancer(scene);
+    resolves(&child, ASKER, "intranet.e2e.test.", "192.0.2.71");
+    // Not only through the search path, and names of the cluster's network too.
+    resolves(&child, ASKER, "intranet.e2e.test", "192.0.2.71");
+    let balancer = container(scene, "serverlb");
+    resolves(&child, ASKER, &format!("{balancer}."), &address(scene, &balancer));
+    use_registries(scene, 1, "[{name: r}]");
+    let ping = ["exec", &container(scene, "agent-0"), "ping", "-c", "1", "-W", "1", "intranet.e2e.test"];
+    let said = crate::live::try_docker(&ping).unwrap_or_else(|said| said);
+    assert!(said.contains("(192.0.2.71)"), "{said}");
+    use_registries(scene, 0, "[{name: r}]");
+
+    host.set(second.address);
+    restart_load_balancer(scene);
+    resolves(&child, ASKER, "vpn.e2e.test.", "192.0.2.72");
+
+    // Nothing answers: outside names fail in time, the cluster's own names and the API work.
+    host.set(host.address(3));
+    restart_load_balancer(scene);
+    let since = std::time::Instant::now();
+    let said = child.attempt(&["exec", ASKER, "--", "timeout", "30", "nslookup", "nobody.e2e.test."]);
+    assert!(said.is_err() && since.elapsed().as_secs() < 25, "{:?} {said:?}", since.elapsed());
+    let api = child.run(&["get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"]);
+    resolves(&child, ASKER, "kubernetes.default.svc.cluster.local.", &api);
+    drop(host);
+    restart_load_balancer(scene);
+}
+
+/// The load balancer answers the network of the cluster only.
+fn others_cannot_use_the_resolver(scene: &Scene) {
+    let balancer = container(scene, "serverlb");
+    assert!(!docker(&["port", &balancer]).lines().any(|l| l.starts_with("53/")), "it is published");
+    let seen = inspect(&balancer).expect("it exists");
+    let networks = seen["NetworkSettings"]["Networks"].as_object().expect("it is on networks");
+    assert!(networks.contains_key(&network(scene)), "{networks:?}");
+    for (name, endpoint) in networks {
+        let ip = endpoint["IPAddress"].as_str().expect("it has an address");
+        let image = world("BUSYBOX_IMAGE");
+        let ask = ["run", "--rm", "--network", name, &image, "timeout", "10", "nslookup", &balancer, ip];
+        let answered = crate::live::try_docker(&ask);
+        assert_eq!(answered.is_ok(), *name == network(scene), "{name}: {answered:?}");
+    }
 }
 
 fn a_deleted_config_map_is_restored(scene: &Scene) {

@@ -133,3 +133,57 @@ fn host_aliases_replace_the_nodes_and_are_told_to_pods_as_they_run() {
     lab.settle(ENOUGH);
     assert_eq!(names(&lab), ["host.k3d.internal 172.31.0.1"]);
 }
+
+/// Earlier operators wrote public resolvers into the nodes, which run on with those of the host.
+#[test]
+fn nodes_get_the_resolvers_of_the_host_while_they_run() {
+    let mut lab = script::lab(support::model::lab::spec(1), 0);
+    let set = |lab: &mut Lab, servers: &[&str]| {
+        lab.settings.node_dns = servers.iter().map(|ip| (*ip).to_owned()).collect();
+        lab.settle(ENOUGH);
+    };
+    let nodes = ["k3d-dev-server-0", "k3d-dev-agent-0"];
+    let ids = |lab: &Lab| nodes.map(|name| lab.world.id(name).unwrap());
+    let started = |lab: &Lab| nodes.map(|name| lab.world.named(name).unwrap().started);
+    let text = |lab: &Lab, name: &str, path: &str| {
+        String::from_utf8(lab.world.read(name, path).unwrap().to_vec()).unwrap()
+    };
+    let resolvers = |lab: &Lab| nodes.map(|name| text(lab, name, RESOLV_CONF_FILE));
+    let serves =
+        |lab: &Lab| text(lab, "k3d-dev-serverlb", load_balancer::CONFIG_FILE).contains("127.0.0.11:53");
+    set(&mut lab, &["1.1.1.1", "8.8.8.8"]);
+    assert!(!serves(&lab));
+    let before = (ids(&lab), started(&lab), lab.world.id("k3d-dev-serverlb"));
+    let running = |lab: &Lab| (ids(lab), started(lab), lab.world.id("k3d-dev-serverlb"));
+    set(&mut lab, &[]);
+    assert_eq!(resolvers(&lab), ["nameserver 172.31.0.2\n"; 2]);
+    assert!(serves(&lab));
+    assert_eq!(running(&lab), before, "nothing was replaced or restarted");
+    // What was the default may be set now.
+    set(&mut lab, &["1.1.1.1", "8.8.8.8"]);
+    assert_eq!(resolvers(&lab), ["nameserver 1.1.1.1\nnameserver 8.8.8.8\n"; 2]);
+    assert_eq!((running(&lab), serves(&lab)), (before.clone(), false));
+    // Another setting replaces the nodes, as ever.
+    set(&mut lab, &["10.0.0.53"]);
+    assert_eq!(resolvers(&lab), ["nameserver 10.0.0.53\n"; 2]);
+    assert!(ids(&lab).iter().zip(&before.0).all(|(now, before)| now != before));
+}
+
+/// The load balancer listens on port 53 itself.
+#[test]
+fn port_53_of_the_nodes_is_published_beside_dns() {
+    let published = |servers: &[&str]| {
+        let mut lab = script::lab(support::model::lab::spec(0), 0);
+        lab.settings.node_dns = servers.iter().map(|ip| (*ip).to_owned()).collect();
+        let port = serde_json::json!({"name": "dns", "port": 53, "hostPort": 20053, "protocol": "UDP"});
+        lab.clusters[0].edit(|s| s.ports = vec![serde_json::from_value(port).unwrap()]);
+        lab.settle(ENOUGH);
+        let config = lab.world.read("k3d-dev-serverlb", load_balancer::CONFIG_FILE).unwrap();
+        assert!(String::from_utf8_lossy(&config).contains("server 172.31.0.10:53 "), "{config:?}");
+        let ports = &lab.world.named("k3d-dev-serverlb").unwrap().wanted_ports;
+        let port = ports.iter().find(|p| p.protocol == "udp").unwrap();
+        (port.host_port, port.port)
+    };
+    assert_eq!(published(&[]), (20053, 20053));
+    assert_eq!(published(&["10.0.0.53"]), (20053, 53));
+}

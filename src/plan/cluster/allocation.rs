@@ -31,7 +31,7 @@ pub fn allocate(
     observed: &Host,
     refused: &Refused,
 ) -> Option<Allocation> {
-    let Subject { valid, previous, .. } = *subject;
+    let Subject { valid, settings, previous, .. } = *subject;
     let subnet = subnet(plan, subject, observed, &refused.subnets)?;
     let mut host_ports = HostPorts::new(subject, observed, &refused.ports);
     // Earlier allocations come before new ones: all are known before the first port is allocated.
@@ -46,7 +46,7 @@ pub fn allocate(
 
     let api = Published { name: "api", protocol: Protocol::Tcp, port: k3s::API_PORT };
     let api_port = host_ports.allocate(plan, api, kept_api_port)?;
-    let mut listeners = Listeners(BTreeSet::from([(Protocol::Tcp, k3s::API_PORT)]));
+    let mut listeners = Listeners::new(settings);
     let mut ports = Vec::new();
     for (port, kept) in valid.ports.iter().zip(kept) {
         let published = Published { name: &port.name, protocol: port.protocol, port: port.port };
@@ -147,10 +147,17 @@ impl<'a> HostPorts<'a> {
 }
 
 /// Ports that the load balancer listens on. Two host ports may forward to one port of the nodes; the second listens on
-/// the number of its host port, or another.
+/// the number of its host port, or another. So does one that forwards to the port on which the load balancer serves DNS.
 struct Listeners(BTreeSet<(Protocol, u16)>);
 
 impl Listeners {
+    /// Returns the ports that the load balancer listens on in every cluster.
+    fn new(settings: &Settings) -> Self {
+        let dns = [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, k3s::load_balancer::DNS_PORT));
+        let dns = dns.into_iter().filter(|_| settings.node_dns.is_empty());
+        Self([(Protocol::Tcp, k3s::API_PORT)].into_iter().chain(dns).collect())
+    }
+
     /// Adds a port with those that follow it, and returns the first; `None` if there is no room for them.
     fn add(&mut self, port: &ValidPort, host_port: u16) -> Option<u16> {
         let count = usize::from(port.further) + 1;

@@ -33,7 +33,9 @@ impl Build<'_> {
             content,
             change: FileChange::Hangup,
         };
-        let config = file(load_balancer::CONFIG_FILE, load_balancer::render(&self.forwards()).into_bytes());
+        let clients = settings.node_dns.is_empty().then_some(allocation.addresses.subnet);
+        let config = load_balancer::render(&self.forwards(), clients);
+        let config = file(load_balancer::CONFIG_FILE, config.into_bytes());
         let applied = file(load_balancer::APPLIED_FILE, names::hex(&config.sha256()).into_bytes());
         let mut labels = self.labels(Some("loadbalancer"));
         labels.insert(names::API_PORT.into(), allocation.api_port.to_string());

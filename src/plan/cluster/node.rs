@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use sha2::{Digest, Sha256};
+
 use super::build::{Basis, Build};
 use crate::{
     api::{
@@ -23,6 +25,10 @@ use crate::{
         validate::{ValidFile, ValidPool},
     },
 };
+
+/// Resolvers that the hash of a node contains if `--node-dns` is not set. Earlier operators wrote them into the nodes,
+/// which must not be replaced for it.
+const UNSET: [&str; 2] = ["1.1.1.1", "8.8.8.8"];
 
 impl Build<'_> {
     pub(super) fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
@@ -99,20 +105,37 @@ impl Build<'_> {
 
     /// Returns the files of a node: those that K3s is configured with, and those of the spec.
     fn node_files(&self, role: NodeRole, index: usize) -> Vec<FileSpec> {
-        let Subject { valid, settings, refs, .. } = *self.basis.subject;
+        let Subject { valid, refs, .. } = *self.basis.subject;
         let file = |path: &str, mode, content, change| FileSpec { path: path.into(), mode, content, change };
-        let resolvers: String = settings.node_dns.iter().map(|ip| format!("nameserver {ip}\n")).collect();
         let join = (role == NodeRole::Server)
             .then(|| file(k3s::JOIN_FILE, 0o600, self.join(index).into_bytes(), FileChange::Keep));
-        [
-            file(k3s::TOKEN_FILE, 0o600, refs.token.clone(), FileChange::Recreate),
-            file(k3s::RESOLV_CONF_FILE, 0o644, resolvers.into_bytes(), FileChange::Replace),
-        ]
-        .into_iter()
-        .chain(join)
-        .chain(self.files(role))
-        .chain(self.registry_files(&valid.names.node(role, index)))
-        .collect()
+        [file(k3s::TOKEN_FILE, 0o600, refs.token.clone(), FileChange::Recreate), self.resolv_conf()]
+            .into_iter()
+            .chain(join)
+            .chain(self.files(role))
+            .chain(self.registry_files(&valid.names.node(role, index)))
+            .collect()
+    }
+
+    /// Returns the file with the resolvers of Pods. The kubelet reads it for each Pod that it starts.
+    fn resolv_conf(&self) -> FileSpec {
+        let Basis { subject: Subject { settings, .. }, allocation, .. } = self.basis;
+        let render =
+            |servers: &[String]| servers.iter().map(|ip| format!("nameserver {ip}\n")).collect::<String>();
+        let set = &settings.node_dns;
+        let (content, setting) = match set.is_empty() {
+            true => (
+                render(&[allocation.addresses.load_balancer().to_string()]),
+                render(&UNSET.map(str::to_owned)),
+            ),
+            false => (render(set), render(set)),
+        };
+        FileSpec {
+            path: k3s::RESOLV_CONF_FILE.into(),
+            mode: 0o644,
+            content: content.into_bytes(),
+            change: FileChange::LiveFrom(Sha256::digest(setting).into()),
+        }
     }
 
     /// Returns the expected content of existing volumes of a node: the data of a server that is known to have data,

@@ -17,7 +17,7 @@ use crate::{
 impl Existing<'_> {
     /// Returns the files that are updated in place because they differ.
     pub(super) fn stale_files(&self) -> Vec<FileSpec> {
-        let live = self.spec.files.iter().filter(|f| f.change == FileChange::Live);
+        let live = self.spec.files.iter().filter(|f| f.change.is_live());
         live.filter(|f| differs(self.site.observed, self.detail, f)).cloned().collect()
     }
 

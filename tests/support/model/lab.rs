@@ -208,7 +208,7 @@ pub fn settings() -> Settings {
         network_pool: "172.31.0.0/16".parse().unwrap(),
         allowed_subnets: Vec::new(),
         port_range: 20000..=20099,
-        node_dns: vec!["1.1.1.1".into()],
+        node_dns: Vec::new(),
         management: Management::None,
         allowed_host_paths: vec!["/srv".into()],
         node_repair_after: Some(SignedDuration::from_mins(2)),
