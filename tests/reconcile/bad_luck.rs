@@ -119,7 +119,7 @@ async fn bad_luck_is_told_and_heals() {
     )
     .await;
     bad_luck(
-        |s| s.network_pool = "10.99.0.0/24".parse().unwrap(),
+        |s| s.network_pool = Some("10.99.0.0/24".parse().unwrap()),
         |r| assert!(r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())))),
         "NetworkReady",
         Reason::AddressPoolExhausted,
@@ -132,7 +132,7 @@ async fn bad_luck_is_told_and_heals() {
 #[tokio::test(start_paused = true)]
 async fn a_subnet_that_others_were_faster_with_is_exchanged() {
     let mut rig = Rig::new(lab::settings());
-    let pool: Vec<_> = lab::settings().network_pool.subnets(24).unwrap().collect();
+    let pool: Vec<_> = lab::settings().network_pool.unwrap().subnets(24).unwrap().collect();
     let (last, others) = pool.split_last().unwrap();
     rig.world(|w| w.unseen.extend(others));
     put_registry(&rig);

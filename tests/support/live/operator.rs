@@ -22,6 +22,7 @@ pub struct Operator {
     args: Vec<String>,
     victim: Victim,
     log: PathBuf,
+    pool: bool,
 }
 
 impl Operator {
@@ -36,7 +37,12 @@ impl Operator {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let log = scratch(&format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { docker_host: docker_host.to_owned(), args, victim, log }
+        Self { docker_host: docker_host.to_owned(), args, victim, log, pool: true }
+    }
+
+    /// Has Docker choose the subnets, as by default.
+    pub fn without_pool(self) -> Self {
+        Self { pool: false, ..self }
     }
 
     /// Starts the process.
@@ -57,6 +63,7 @@ impl Operator {
             .env("LOCALCLUSTER_DEFAULT_VERSION", world("NODE_VERSION"))
             .env("LOCALCLUSTER_LOAD_BALANCER_IMAGE", world("LB_IMAGE"))
             .env("LOCALCLUSTER_REGISTRY_IMAGE", world("REGISTRY_IMAGE"))
+            .envs(self.pool.then_some(("LOCALCLUSTER_NETWORK_POOL", "10.231.0.0/16")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))
             .stderr(log)
