@@ -206,22 +206,19 @@ impl Pass<'_, LocalCluster> {
         let subject = self.subject(valid, &nothing, previous);
         let mut plan = subject.choose_subnet(host, &ctx.memory.refused(uid));
         hold(ctx, uid, &mut plan, names);
-        let of = (&self.object.object_ref(&()), &self.owner);
-        if !plan.steps.is_empty() {
-            let carried = carry_out(ctx, of, &plan, None, of_docker(names)).await;
-            let chose = carried.problems.is_empty() && plan.problems.is_empty();
-            if chose {
-                return Ok(true);
-            }
-            // Without another choice, those before are of no use, and others may need their subnets.
-            let back = subject.give_back_choices(host);
-            let returned = carry_out(ctx, of, &back, None, of_docker(names)).await;
-            plan.problems.extend(carried.problems());
-            plan.problems.extend(returned.problems());
-        }
-        if plan.problems.is_empty() {
+        if plan.steps.is_empty() && plan.problems.is_empty() {
             return Ok(false);
         }
+        let of = (&self.object.object_ref(&()), &self.owner);
+        let carried = carry_out(ctx, of, &plan, None, of_docker(names)).await;
+        plan.problems.extend(carried.problems());
+        if plan.problems.is_empty() {
+            return Ok(true);
+        }
+        // Without another choice, those before are of no use, and others may need their subnets.
+        let back = subject.give_back_choices(host);
+        let returned = carry_out(ctx, of, &back, None, of_docker(names)).await;
+        plan.problems.extend(returned.problems());
         Err(Stop::Blocked(plan.problems, ConditionType::RegistriesReady))
     }
 

@@ -23,13 +23,17 @@ use ipnet::Ipv4Net;
 
 use super::build::common_labels;
 use crate::{
-    api::{condition::ConditionType, names, reason::Reason},
+    api::{
+        condition::{self, ConditionType},
+        names,
+        reason::Reason,
+    },
     docker::{engine::Network, spec::NetworkSpec},
     plan::{
         addresses,
         observed::Host,
         settings::Settings,
-        steps::{Action, Plan},
+        steps::{Action, Plan, Problem},
         subject::Subject,
         validate::Valid,
     },
@@ -84,11 +88,7 @@ fn free(
     let Some(pool) = settings.network_pool else {
         let chosen = choices(subject, observed).find_map(|choice| suitable(choice, subject, refused));
         if chosen.is_none() {
-            plan.waits(
-                ConditionType::NetworkReady,
-                Reason::Creating,
-                "waiting for Docker to choose a subnet to which the host has no route",
-            );
+            plan.problems.push(unchosen(subject));
         }
         return chosen;
     };
@@ -100,8 +100,23 @@ fn free(
     free
 }
 
-/// Plans the steps by which Docker chooses the subnet of a new cluster; none if the cluster has a subnet or needs no
-/// choice.
+/// Returns the problem of a cluster for which Docker has not chosen a subnet yet. If it could not, the reason stays until
+/// the next attempt.
+fn unchosen(subject: &Subject<'_>) -> Problem {
+    let last = condition::get(&subject.previous.conditions, ConditionType::NetworkReady);
+    match last.filter(|c| c.reason == Reason::AddressPoolExhausted) {
+        Some(last) => {
+            Problem::stalls(ConditionType::NetworkReady, Reason::AddressPoolExhausted, last.message.clone())
+        }
+        None => {
+            let message = "waiting for Docker to choose a subnet to which the host has no route";
+            Problem::waits(ConditionType::NetworkReady, Reason::Creating, message)
+        }
+    }
+}
+
+/// Plans the steps by which Docker chooses the subnet of a new cluster; none if the cluster has a subnet or a suitable
+/// choice. With a problem, the choices are [given back](give_back).
 pub fn choose(plan: &mut Plan, subject: &Subject<'_>, observed: &Host, refused: &BTreeSet<Ipv4Net>) {
     let Subject { valid, settings, .. } = *subject;
     let given = settings.network_pool.is_some() || valid.subnet.is_some();
@@ -114,7 +129,6 @@ pub fn choose(plan: &mut Plan, subject: &Subject<'_>, observed: &Host, refused: 
     }
     if let Some(message) = unusable(&choices) {
         plan.stalls(ConditionType::NetworkReady, Reason::AddressPoolExhausted, message);
-        give_back(plan, subject, observed);
         return;
     }
     let mut labels = common_labels(subject);

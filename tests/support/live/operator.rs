@@ -41,8 +41,9 @@ impl Operator {
     }
 
     /// Has Docker choose the subnets, as by default.
-    pub fn without_pool(self) -> Self {
-        Self { pool: false, ..self }
+    pub fn without_pool(mut self) -> Self {
+        self.pool = false;
+        self
     }
 
     /// Starts the process.

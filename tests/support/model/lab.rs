@@ -325,6 +325,11 @@ impl Lab {
         };
         let subject = self.subject(object, &owner, &valid, &refs);
         let choice = subject.choose_subnet(&observed, &object.refused);
+        if !choice.problems.is_empty() {
+            plan = subject.give_back_choices(&observed);
+            plan.problems = choice.problems;
+            return Look { plan, owner, observed, whole: None };
+        }
         if !choice.steps.is_empty() {
             return Look { plan: choice, owner, observed, whole: None };
         }
