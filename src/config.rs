@@ -69,15 +69,15 @@ pub struct Config {
     )]
     pub registry_image: String,
 
-    /// IPv4 network from which every cluster is allocated a /24
+    /// IPv4 network from which every cluster is allocated a /24. Docker does not check it against the routes of the host.
+    /// By default, Docker chooses each subnet from its own address pools, and none to which the host is attached
     #[arg(
         long,
         env = "LOCALCLUSTER_NETWORK_POOL",
-        default_value = "10.231.0.0/16",
         value_name = "CIDR",
         value_parser = network_pool
     )]
-    pub network_pool: Ipv4Net,
+    pub network_pool: Option<Ipv4Net>,
 
     /// Subnets that specs may use in addition to the pool; by default none. May be repeated. The Docker host routes
     /// traffic for such a subnet to the cluster: do not include networks that it needs to reach

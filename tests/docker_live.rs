@@ -27,6 +27,8 @@ use localcluster_operator::{
 mod mounts;
 #[path = "docker_live/refusals.rs"]
 mod refusals;
+#[path = "docker_live/subnets.rs"]
+mod subnets;
 #[path = "support/live/docker.rs"]
 mod support;
 use support::{World, docker, image, listener, pin, publish};

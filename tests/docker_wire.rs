@@ -16,7 +16,7 @@ use localcluster_operator::docker::{
     client::Timeouts,
     engine::{Engine, Subject},
     error::Error,
-    spec::{Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
+    spec::{Addressing, Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
 };
 
 #[path = "docker_wire/events.rs"]
@@ -87,9 +87,11 @@ async fn one_status_has_one_meaning_for_each_call() {
     });
     let network = NetworkSpec {
         name: "n".into(),
-        subnet: "10.0.0.0/24".parse().unwrap(),
-        gateway: "10.0.0.1".parse().unwrap(),
-        ip_range: "10.0.0.128/25".parse().unwrap(),
+        addressing: Some(Addressing {
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            gateway: "10.0.0.1".parse().unwrap(),
+            ip_range: "10.0.0.128/25".parse().unwrap(),
+        }),
         labels: BTreeMap::new(),
     };
     assert!(matches!(engine.create_container(&spec(), None).await, Err(Error::Conflict(_))));

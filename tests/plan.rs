@@ -7,6 +7,8 @@ mod in_full;
 mod kept;
 #[path = "plan/servers.rs"]
 mod servers;
+#[path = "plan/subnets.rs"]
+mod subnets;
 mod support;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -69,7 +69,7 @@ impl Subject {
                 default_version: "v1.36.2+k3s1".into(),
                 load_balancer_image: "nginx:1".into(),
                 registry_image: image(),
-                network_pool: "172.31.0.0/16".parse().unwrap(),
+                network_pool: None,
                 allowed_subnets: Vec::new(),
                 port_range: 20000..=20099,
                 node_dns: Vec::new(),

@@ -342,7 +342,7 @@ fn a_subnet_is_chosen_where_an_admin_allows_it() {
         assert!(lab.world.networks.values().any(|n| n.subnet.to_string() == subnet));
         // What a cluster has it keeps.
         (lab.settings.allowed_subnets, lab.settings.network_pool) =
-            (Vec::new(), "10.9.0.0/16".parse().unwrap());
+            (Vec::new(), Some("10.9.0.0/16".parse().unwrap()));
         lab.world
             .interfere(&Outside::RemoveNetwork(format!("k3d-{}", names::cluster("team-a", "dev", None))));
         lab.settle(ENOUGH);

@@ -257,7 +257,7 @@ impl SecretKeyRef {
 pub struct NetworkSpec {
     /// IPv4 subnet of the nodes in canonical form, /16 to /25: `10.231.16.0/24`. It must be within the network pool of
     /// the operator (`--network-pool`) or a subnet that the operator additionally allows (`--allow-subnet`). Defaults
-    /// to a free /24 of the pool; see `status.network`. Immutable: it cannot be set, changed or removed after creation.
+    /// to a free /24 of the pool or, without a pool, of those that Docker chooses from; see `status.network`. Immutable: it cannot be set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 18))]
     #[x_kube(validation = schema::subnet(), validation = schema::subnet_range())]

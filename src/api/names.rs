@@ -25,6 +25,8 @@ pub const ETCD: &str = "etcd";
 pub const ALLOW_NAMESPACES: &str = "localcluster.dev/allow-namespaces";
 /// Label: the subnet of the cluster, from which a removed network is recreated.
 pub const SUBNET: &str = "localcluster.dev/subnet";
+/// Label: a temporary network from which the operator reads the subnet that Docker chooses for a cluster.
+pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
 /// k3d label on all objects.
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).

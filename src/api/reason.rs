@@ -137,7 +137,7 @@ reasons! {
         PortConflict: NeedsUser = "PortConflict",
         /// The subnet overlaps another network.
         SubnetConflict: NeedsUser = "SubnetConflict",
-        /// The network pool of the operator has no free subnet, or the subnet has no free address.
+        /// The network pool of the operator or Docker has no free subnet, or the subnet has no free address.
         AddressPoolExhausted: NeedsUser = "AddressPoolExhausted",
         /// A Secret that the spec references does not exist.
         SecretNotFound: Retry = "SecretNotFound",

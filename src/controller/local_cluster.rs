@@ -112,7 +112,9 @@ impl Pass<'_, LocalCluster> {
         if valid.stopped {
             return Ok(stopped::pass(self, previous, &valid, &host).await?);
         }
-        let Some(refs) = self.resolve(&valid, &host).await? else { return Ok(Outcome::Again) };
+        let refs = self.resolve(&valid, &host).await?;
+        let chose = self.choose_subnet(&valid, &before, &host).await?;
+        let (Some(refs), false) = (refs, chose) else { return Ok(Outcome::Again) };
         let subject = self.subject(&valid, &refs, &before);
         let refused = self.ctx.memory.refused(&self.owner.uid);
         let allocated = subject.allocate(&host, &refused);
@@ -189,6 +191,35 @@ impl Pass<'_, LocalCluster> {
         let again = problems.is_empty();
         plan.problems.extend(problems);
         again
+    }
+
+    /// Has Docker choose the subnet of a new cluster. Reports whether the host is observed again. It follows the steps for
+    /// the references without another observation.
+    async fn choose_subnet(
+        &self,
+        valid: &Valid,
+        previous: &LocalClusterStatus,
+        host: &Host,
+    ) -> Result<bool, Stop> {
+        let (ctx, names, uid) = (self.ctx, Some(&valid.names), &self.owner.uid);
+        let nothing = Refs::default();
+        let subject = self.subject(valid, &nothing, previous);
+        let mut plan = subject.choose_subnet(host, &ctx.memory.refused(uid));
+        hold(ctx, uid, &mut plan, names);
+        if plan.steps.is_empty() && plan.problems.is_empty() {
+            return Ok(false);
+        }
+        let of = (&self.object.object_ref(&()), &self.owner);
+        let carried = carry_out(ctx, of, &plan, None, of_docker(names)).await;
+        plan.problems.extend(carried.problems());
+        if plan.problems.is_empty() {
+            return Ok(true);
+        }
+        // Without another choice, those before are of no use, and others may need their subnets.
+        let back = subject.give_back_choices(host);
+        let returned = carry_out(ctx, of, &back, None, of_docker(names)).await;
+        plan.problems.extend(returned.problems());
+        Err(Stop::Blocked(plan.problems, ConditionType::RegistriesReady))
     }
 
     fn subject<'a>(

@@ -33,7 +33,7 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Host> {
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
     // A listing lacks the network aliases, which matter for the owner's containers and for registries, including those
     // of others: all containers on the owner's network are inspected.
-    let network = networks.iter().find(|n| owner.owns(&n.labels)).map(|n| n.id.clone());
+    let network = networks.iter().find(|n| owner.owns_network(n)).map(|n| n.id.clone());
     let registry = |c: &Container| {
         network.as_ref().is_some_and(|n| c.networks.contains_key(n))
             || (c.labels.get(names::MANAGER) == Some(&owner.manager)

@@ -13,14 +13,21 @@ use crate::api::local_cluster::NodeRole;
 pub struct NetworkSpec {
     /// Name.
     pub name: String,
+    /// Addresses; `None` lets the engine choose a subnet that overlaps no network to which the host is attached.
+    pub addressing: Option<Addressing>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Addresses of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressing {
     /// Subnet.
     pub subnet: Ipv4Net,
     /// Address of the host in the network.
     pub gateway: Ipv4Addr,
     /// Range from which Docker allocates addresses for unmanaged containers; fixed addresses are outside of it.
     pub ip_range: Ipv4Net,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
 }
 
 /// A desired volume.

@@ -93,8 +93,11 @@ fn place(seed: &str, size: u32) -> Option<u32> {
 }
 
 /// Returns a network of the engine that overlaps `subnet`.
-pub fn overlapping(subnet: Ipv4Net, networks: &[Network]) -> Option<&Network> {
-    networks.iter().find(|n| n.subnets.iter().any(|s| overlap(*s, subnet)))
+pub fn overlapping<'a>(
+    subnet: Ipv4Net,
+    networks: impl IntoIterator<Item = &'a Network>,
+) -> Option<&'a Network> {
+    networks.into_iter().find(|n| n.subnets.iter().any(|s| overlap(*s, subnet)))
 }
 
 /// Reports whether two networks overlap.

@@ -6,7 +6,9 @@ mod build;
 mod image;
 mod load_balancer;
 mod node;
+mod subnet;
 
 pub use allocation::allocate;
 pub use build::{Basis, desired};
 pub use image::{image, image_of};
+pub use subnet::{choose, give_back};

@@ -51,6 +51,20 @@ pub struct Decision {
 }
 
 impl Subject<'_> {
+    /// Plans the steps by which Docker chooses the subnet of a new cluster.
+    pub fn choose_subnet(&self, observed: &Host, refused: &Refused) -> Plan {
+        let mut plan = Plan::default();
+        cluster::choose(&mut plan, self, observed, &refused.subnets);
+        plan
+    }
+
+    /// Plans the removal of the networks from which the subnet that Docker chooses is read.
+    pub fn give_back_choices(&self, observed: &Host) -> Plan {
+        let mut plan = Plan::default();
+        cluster::give_back(&mut plan, self, observed);
+        plan
+    }
+
     /// Allocates what the spec leaves open, or returns the problems that prevent it.
     pub fn allocate(&self, observed: &Host, refused: &Refused) -> Result<Allocated, Vec<Problem>> {
         let mut plan = Plan::default();

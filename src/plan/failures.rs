@@ -39,6 +39,13 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
             format!("{subject}: {m}; set spec.network.subnet to a free subnet"),
             Stalls,
         ),
+        Error::Address(m) if matches!(action, Action::CreateNetwork(n) if n.addressing.is_none()) => {
+            let message = format!(
+                "no free subnet: Docker has none left to choose: {m}; remove unused networks, add a pool to \
+                 default-address-pools in the engine's daemon.json, or start the operator with --network-pool"
+            );
+            (Reason::AddressPoolExhausted, message, Stalls)
+        }
         Error::Pull(m) => (Reason::ImagePullFailed, format!("{subject}: {m}"), Stalls),
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
@@ -172,7 +179,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
 /// Returns the subnet that the engine refused because it overlaps another network.
 pub fn refused_subnet(action: &Action, error: &Error) -> Option<Ipv4Net> {
     match (action, error) {
-        (Action::CreateNetwork(network), Error::Address(_)) => Some(network.subnet),
+        (Action::CreateNetwork(network), Error::Address(_)) => network.addressing.as_ref().map(|a| a.subnet),
         _ => None,
     }
 }

@@ -112,7 +112,7 @@ fn secret(
 /// assigns the address of the load balancer on the network of that Node, and assigns another one when the load balancer
 /// is recreated. While it has none, the URL in the Secret is kept.
 fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Reached) -> Option<String> {
-    let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet));
+    let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.addresses.subnet));
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
     let (settings, manager) = (&subject.settings.management, &subject.owner.manager);
     match settings.place(observed, manager, own, &desired.load_balancer.name)? {

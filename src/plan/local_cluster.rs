@@ -110,16 +110,19 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Host) {
 /// Returns the network of the cluster; `None` while it does not exist.
 fn network<'a>(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &'a Host) -> Option<&'a Network> {
     let spec = &desired.network;
-    let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns(&n.labels)).collect();
+    let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns_network(n)).collect();
     // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
     let used = |n: &Network| observed.own.values().any(|d| d.container.networks.contains_key(&n.id));
     // The engine omits trailing zeros, so times do not sort as text.
     own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
     for surplus in own.iter().skip(1).filter(|n| !used(n)) {
-        let remove = Action::RemoveNetwork { id: surplus.id.clone(), name: surplus.name.clone() };
-        plan.step(remove, &[], "it is a duplicate");
+        plan.step(Action::remove(surplus), &[], "it is a duplicate");
     }
+    let choices = || observed.networks.iter().filter(|n| owner.owns_choice(n));
     if let Some(first) = own.first() {
+        for choice in choices() {
+            plan.step(Action::remove(choice), &[], "");
+        }
         return Some(first);
     }
     if let Some(foreign) = observed.networks.iter().find(|n| n.name == spec.name) {
@@ -131,7 +134,9 @@ fn network<'a>(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &'a 
         return None;
     }
     plan.waits(ConditionType::NetworkReady, Reason::Creating, format!("creating the network {}", spec.name));
-    plan.step(Action::CreateNetwork(spec.clone()), &[], "it did not exist");
+    // The subnet was read from them, and Docker creates no network on a subnet that one of them has.
+    let freed: Vec<usize> = choices().map(|n| plan.step(Action::remove(n), &[], "")).collect();
+    plan.step(Action::CreateNetwork(spec.clone()), &freed, "it did not exist");
     None
 }
 
@@ -204,8 +209,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Host, keep: impl Fn(&
                 after.push(plan.step(off, &[], "the network of the cluster is being removed"));
             }
         }
-        let remove = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
-        plan.step(remove, &after, why);
+        plan.step(Action::remove(network), &after, why);
     }
     for volume in observed.volumes.iter().filter(|v| owner.owns(&v.labels) && !keep(&v.name)) {
         plan.step(Action::RemoveVolume { name: volume.name.clone() }, &containers, why);

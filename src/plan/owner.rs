@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::names::{self, VOLUME_OF};
+use crate::{
+    api::names::{self, VOLUME_OF},
+    docker::engine::Network,
+};
 
 /// Owner of Docker resources: the UID of an object, in the management cluster with this ID. Names prove nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,16 @@ impl Owner {
     /// Reports whether the object owns the resource with these labels.
     pub fn owns(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(names::UID) == Some(&self.uid) && labels.get(names::MANAGER) == Some(&self.manager)
+    }
+
+    /// Reports whether this is the network of the object, and not one from which the subnet that Docker chooses is read.
+    pub fn owns_network(&self, network: &Network) -> bool {
+        self.owns(&network.labels) && !network.labels.contains_key(names::SUBNET_CHOICE)
+    }
+
+    /// Reports whether the subnet that Docker chooses for the object is read from this network.
+    pub fn owns_choice(&self, network: &Network) -> bool {
+        self.owns(&network.labels) && network.labels.contains_key(names::SUBNET_CHOICE)
     }
 
     /// Returns the namespace of the object.

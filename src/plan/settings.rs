@@ -18,8 +18,8 @@ pub struct Settings {
     pub load_balancer_image: String,
     /// Image of registries without one in the spec.
     pub registry_image: String,
-    /// Pool from which subnets are allocated, /24 each.
-    pub network_pool: Ipv4Net,
+    /// Pool from which subnets are allocated, /24 each; `None` if Docker chooses them.
+    pub network_pool: Option<Ipv4Net>,
     /// Subnets that specs may choose besides the pool.
     pub allowed_subnets: Vec<Ipv4Net>,
     /// Range from which host ports are allocated.

@@ -16,7 +16,7 @@ use crate::{
     },
     child::state::{ClusterConfigMap, NodeConfig},
     docker::{
-        engine::Container,
+        engine::{Container, Network},
         spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, RestartPolicy, VolumeSpec},
     },
     k3s::manifests::ObjectRef,
@@ -194,6 +194,11 @@ impl Target {
 }
 
 impl Action {
+    /// Returns the removal of a network.
+    pub fn remove(network: &Network) -> Self {
+        Self::RemoveNetwork { id: network.id.clone(), name: network.name.clone() }
+    }
+
     /// Returns the name of the action for metrics.
     pub fn kind(&self) -> &'static str {
         match self {

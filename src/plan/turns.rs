@@ -48,9 +48,10 @@ pub fn works(observed: &Reached) -> bool {
 /// Message about a cluster that is queued.
 const WAITS: &str = "queued: as many clusters as the host has CPUs are already starting";
 
-/// Defers the steps of the plan, except for the network.
+/// Defers the steps of the plan, except for the network. Its steps come first, so that indices stay valid.
 pub fn wait(plan: &mut Plan) {
-    plan.steps.retain(|step| matches!(step.action, Action::CreateNetwork(_)));
+    let network = |action: &Action| matches!(action, Action::CreateNetwork(_) | Action::RemoveNetwork { .. });
+    plan.steps.retain(|step| network(&step.action));
     for problem in
         plan.problems.iter_mut().filter(|p| !p.stalled() && p.condition != ConditionType::NetworkReady)
     {

@@ -178,11 +178,11 @@ fn api_port(
 
 fn network(view: &ClusterView<'_>) -> Option<NetworkStatus> {
     let ClusterView { subject, desired, observed, .. } = *view;
-    let own = observed.networks.iter().find(|n| subject.owner.owns(&n.labels))?;
+    let own = observed.networks.iter().find(|n| subject.owner.owns_network(n))?;
     Some(NetworkStatus {
         name: own.name.clone(),
         id: short(&own.id).to_owned(),
-        subnet: desired.network.subnet.to_string(),
+        subnet: desired.addresses.subnet.to_string(),
     })
 }
 
@@ -227,8 +227,11 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
     let name = &spec.container.name;
     let detail = observed.own_named(name);
     let seen = observed.node(name);
-    let network =
-        observed.networks.iter().find(|n| n.subnets.contains(&desired.network.subnet)).map(|n| n.id.as_str());
+    let network = observed
+        .networks
+        .iter()
+        .find(|n| n.subnets.contains(&desired.addresses.subnet))
+        .map(|n| n.id.as_str());
     let phase = match (detail, seen) {
         (None, _) => NodePhase::Pending,
         (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,

@@ -86,7 +86,7 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: 
     ];
     let message = "not observed while spec.state is Stopped";
     all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, message)));
-    if !observed.networks.iter().any(|n| owner.owns(&n.labels)) {
+    if !observed.networks.iter().any(|n| owner.owns_network(n)) {
         let message = "the network does not exist: it is created when the cluster runs";
         all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }

@@ -158,7 +158,11 @@ async fn a_duplicate_of_a_networks_name_does_no_harm() {
     let twins: Vec<_> = all.iter().filter(|other| other.name == network.name).collect();
     assert_eq!(twins.len(), 2);
     assert!(twins.iter().all(|twin| twin.driver == "bridge" && twin.labels == world.labels()));
-    assert!(twins.iter().any(|twin| twin.id == first && twin.subnets == [network.subnet]));
+    assert!(
+        twins
+            .iter()
+            .any(|twin| twin.id == first && twin.subnets == [network.addressing.as_ref().unwrap().subnet])
+    );
 
     world.engine.start(&id).await.unwrap();
     assert_eq!(world.listed(&id).await.networks[&first].ip, pin(&network, 5));

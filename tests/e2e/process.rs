@@ -1,10 +1,15 @@
 //! Tests that need an operator with other settings, or a Docker engine that becomes unreachable.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
 
 use crate::{
     live::{
-        Foreign, eventually,
+        Foreign, docker, eventually,
         harness::Group,
         holds, install,
         operator::{Operator, Victim},
@@ -23,6 +28,7 @@ pub const GROUP: Group = Group {
     },
     tests: &[
         ("address_pool_exhausted", address_pool_exhausted),
+        ("docker_chooses_no_subnet_with_a_route", docker_chooses_no_subnet_with_a_route),
         ("docker_goes_and_comes", docker_goes_and_comes),
         ("stuck_objects_cost_little", stuck_objects_cost_little),
     ],
@@ -42,6 +48,65 @@ fn address_pool_exhausted(scene: &Scene) {
     delete(scene, "lc/first");
     becomes_true(scene, "lc/second", "NetworkReady");
     delete(scene, "lc/second");
+}
+
+/// A network to which the host is attached, in every /16 that Docker would choose otherwise. Removed on drop.
+struct Attached(&'static str);
+
+fn ip(args: &str) -> bool {
+    Command::new("ip").args(args.split(' ')).status().expect("ip can be run").success()
+}
+
+impl Attached {
+    fn new(routes: &[Ipv4Net]) -> Self {
+        let this = Self("e2e-attached");
+        let name = this.0;
+        assert!(ip(&format!("link add {name} type bridge")) && ip(&format!("link set {name} up")));
+        for route in routes {
+            assert!(ip(&format!("route add {route} dev {name}")), "{route}");
+        }
+        this
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        ip(&format!("link del {}", self.0));
+    }
+}
+
+fn docker_chooses_no_subnet_with_a_route(scene: &Scene) {
+    let victim = Victim::default();
+    let proxy = Proxy::new(victim.clone());
+    // The gateways of Docker's own networks are outside.
+    let routes: Vec<Ipv4Net> =
+        (18..32).map(|n| Ipv4Net::new([172, n, 128, 0].into(), 24).expect("a valid prefix")).collect();
+    let _attached = Attached::new(&routes);
+    let operator = Operator::new(&proxy.docker_host(), &[], victim).without_pool();
+    operator.start();
+    scene.apply("LocalCluster", "chosen", &idle_cluster(""));
+    becomes_true(scene, "lc/chosen", "NetworkReady");
+    let subnet = || {
+        docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &scene.network("chosen")])
+    };
+    let chosen = subnet();
+    let net: Ipv4Net = chosen.parse().expect("a subnet");
+    // The whole choice is free of routes, and Docker's choices there are /16.
+    let block = Ipv4Net::new(net.addr(), 16).expect("a valid prefix").trunc();
+    assert!(!routes.iter().any(|route| block.contains(route)), "{chosen}");
+    let status = scene.get("lc/chosen");
+    assert_eq!(status["status"]["network"]["subnet"], chosen);
+    let label = format!("label=localcluster.dev/owner={}/chosen", scene.namespace);
+    let networks = || docker(&["network", "ls", "-q", "--filter", &label]).lines().count();
+    assert_eq!(networks(), 1, "no choice is left");
+    // It is kept, whatever Docker would choose now.
+    operator.kill();
+    operator.start();
+    docker(&["rm", "-f", &format!("{}-serverlb", scene.network("chosen"))]);
+    becomes_true(scene, "lc/chosen", "NetworkReady");
+    assert_eq!((subnet(), networks()), (chosen, 1));
+    delete(scene, "lc/chosen");
+    assert_eq!(networks(), 0);
 }
 
 fn docker_goes_and_comes(scene: &Scene) {

@@ -119,7 +119,7 @@ async fn bad_luck_is_told_and_heals() {
     )
     .await;
     bad_luck(
-        |s| s.network_pool = "10.99.0.0/24".parse().unwrap(),
+        |s| s.network_pool = Some("10.99.0.0/24".parse().unwrap()),
         |r| assert!(r.world(|w| w.interfere(&Outside::ForeignNetwork("other".into())))),
         "NetworkReady",
         Reason::AddressPoolExhausted,
@@ -128,11 +128,52 @@ async fn bad_luck_is_told_and_heals() {
     .await;
 }
 
+/// The engine has no subnet, none that is large enough, or none besides that of Pods.
+#[tokio::test(start_paused = true)]
+async fn an_engine_without_a_subnet_is_told_and_heals() {
+    for pools in [&[][..], &["10.9.0.0/26"], &["10.42.0.0/16"]] {
+        bad_luck(
+            |s| s.network_pool = None,
+            |r| {
+                r.world(|w| w.pools = std::sync::Arc::new(pools.iter().map(|p| p.parse().unwrap()).collect()))
+            },
+            "NetworkReady",
+            Reason::AddressPoolExhausted,
+            |r| {
+                assert!(r.world(|w| w.networks.values().all(|n| n.name == "bridge")), "{pools:?}");
+                r.world(|w| w.pools = std::sync::Arc::new(vec!["172.18.0.0/16".parse().unwrap()]));
+            },
+        )
+        .await;
+    }
+}
+
+/// A cluster costs a network more that is created, and removed: nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_choice_costs_two_calls() {
+    let mut writes = Vec::new();
+    for pool in [lab::settings().network_pool, None] {
+        let mut rig = Rig::new(localcluster_operator::plan::settings::Settings {
+            network_pool: pool,
+            ..lab::settings()
+        });
+        put_registry(&rig);
+        put(&rig, 1, |_| {});
+        rig.settle(ENOUGH).await;
+        let all = rig.faults.take_writes();
+        writes.push(all.into_iter().filter(|call| call.contains(" network ")).collect::<Vec<_>>());
+        let object = rig.api.get(&path("localclusters", "dev")).unwrap();
+        let subnet = if pool.is_some() { "172.31.0.0/24" } else { "172.18.0.0/24" };
+        assert_eq!(object["status"]["network"]["subnet"], subnet);
+    }
+    assert_eq!((writes[0].len(), writes[1].len()), (1, 3), "{writes:?}");
+}
+
 /// Others may be faster again and again, and by as much as a busy engine takes: that is nobody's mistake.
 #[tokio::test(start_paused = true)]
 async fn a_subnet_that_others_were_faster_with_is_exchanged() {
     let mut rig = Rig::new(lab::settings());
-    let pool: Vec<_> = lab::settings().network_pool.subnets(24).unwrap().collect();
+    let pool: Vec<_> = lab::settings().network_pool.unwrap().subnets(24).unwrap().collect();
     let (last, others) = pool.split_last().unwrap();
     rig.world(|w| w.unseen.extend(others));
     put_registry(&rig);

@@ -200,11 +200,11 @@ pub fn network_body(spec: &NetworkSpec) -> NetworkCreateRequest {
     NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".into()),
-        ipam: Some(Ipam {
+        ipam: spec.addressing.as_ref().map(|addressing| Ipam {
             config: Some(vec![IpamConfig {
-                subnet: Some(spec.subnet.to_string()),
-                gateway: Some(spec.gateway.to_string()),
-                ip_range: Some(spec.ip_range.to_string()),
+                subnet: Some(addressing.subnet.to_string()),
+                gateway: Some(addressing.gateway.to_string()),
+                ip_range: Some(addressing.ip_range.to_string()),
                 auxiliary_addresses: None,
             }]),
             ..Default::default()

@@ -11,8 +11,8 @@ use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, EngineInfo, Network, RegistryAuth, State, Update},
         spec::{
-            ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Role, Ulimit,
-            VolumeSpec,
+            Addressing, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Role,
+            Ulimit, VolumeSpec,
         },
     },
 };
@@ -169,9 +169,11 @@ fn the_cgroup_namespace_is_private_only_where_that_works() {
 fn networks_and_volumes_are_made_as_asked() {
     let spec = NetworkSpec {
         name: "lab".into(),
-        subnet: "172.31.0.0/24".parse().unwrap(),
-        gateway: "172.31.0.1".parse().unwrap(),
-        ip_range: "172.31.0.128/25".parse().unwrap(),
+        addressing: Some(Addressing {
+            subnet: "172.31.0.0/24".parse().unwrap(),
+            gateway: "172.31.0.1".parse().unwrap(),
+            ip_range: "172.31.0.128/25".parse().unwrap(),
+        }),
         labels: strings(&[("owner", "me")]),
     };
     assert_eq!(
@@ -184,6 +186,11 @@ fn networks_and_volumes_are_made_as_asked() {
             ]},
             "Labels": {"owner": "me"},
         })
+    );
+    let chosen = NetworkSpec { addressing: None, ..spec };
+    assert_eq!(
+        serde_json::to_value(network_body(&chosen)).unwrap(),
+        json!({"Name": "lab", "Driver": "bridge", "Labels": {"owner": "me"}})
     );
     let spec = VolumeSpec { name: "state".into(), labels: strings(&[("owner", "me")]) };
     assert_eq!(

@@ -1,14 +1,10 @@
 //! Allocation of what the spec of a LocalCluster leaves open: its subnet and host ports, which are kept afterwards.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
-
+use super::subnet;
 use crate::{
-    api::{condition::ConditionType, local_cluster::Protocol, names, reason::Reason},
+    api::{condition::ConditionType, local_cluster::Protocol, reason::Reason},
     docker::engine::ContainerDetail,
     k3s,
     plan::{
@@ -19,7 +15,7 @@ use crate::{
         settings::Settings,
         steps::Plan,
         subject::Subject,
-        validate::{Valid, ValidPort},
+        validate::ValidPort,
     },
 };
 
@@ -32,7 +28,7 @@ pub fn allocate(
     refused: &Refused,
 ) -> Option<Allocation> {
     let Subject { valid, settings, previous, .. } = *subject;
-    let subnet = subnet(plan, subject, observed, &refused.subnets)?;
+    let subnet = subnet::allocate(plan, subject, observed, &refused.subnets)?;
     let mut host_ports = HostPorts::new(subject, observed, &refused.ports);
     // Earlier allocations come before new ones: all are known before the first port is allocated.
     let known_api_port = previous.api_port.as_ref().map(|p| p.host_port);
@@ -170,118 +166,4 @@ impl Listeners {
         self.0.extend(range(first).map(|listen| (port.protocol, listen)));
         Some(first)
     }
-}
-
-/// Returns the subnet of the cluster: that of its network, the last known one, the one in the spec, or a free one.
-fn subnet(
-    plan: &mut Plan,
-    subject: &Subject<'_>,
-    observed: &Host,
-    refused: &BTreeSet<Ipv4Net>,
-) -> Option<Ipv4Net> {
-    let Subject { valid, owner, settings, previous, .. } = *subject;
-    let own = |labels: &BTreeMap<String, String>| owner.owns(labels);
-    let existing = observed.networks.iter().find(|n| own(&n.labels)).and_then(|n| n.subnets.first().copied());
-    if let Some(subnet) = existing {
-        return Some(subnet);
-    }
-    let remembered = previous.network.as_ref().and_then(|n| n.subnet.parse().ok());
-    let labelled = observed.own.values().find_map(|d| d.container.labels.get(names::SUBNET)?.parse().ok());
-    let Some(subnet) = valid.subnet.or(remembered).or(labelled) else {
-        let pool = settings.network_pool;
-        let known = known(settings);
-        let others: Vec<Ipv4Net> =
-            valid.networks.all().copied().chain(known.into_iter().map(|(ip, _)| Ipv4Net::from(ip))).collect();
-        let free = addresses::free_subnet(pool, &observed.networks, &others, refused, &owner.uid);
-        if free.is_none() {
-            let (reason, message) = exhausted(pool, valid);
-            plan.stalls(ConditionType::NetworkReady, reason, message);
-        }
-        return free;
-    };
-    // A previous subnet of the cluster is always allowed.
-    if remembered.or(labelled) != Some(subnet) && !may_choose(plan, subnet, settings) {
-        return None;
-    }
-    if let Some(other) = addresses::overlapping(subnet, &observed.networks) {
-        let other_subnets: Vec<_> = other.subnets.iter().map(ToString::to_string).collect();
-        plan.stalls(
-            ConditionType::NetworkReady,
-            Reason::SubnetConflict,
-            format!(
-                "subnet {subnet} overlaps {} of the Docker network {}; remove that network, or recreate the cluster \
-                 with another spec.network.subnet",
-                other_subnets.join(", "),
-                other.name
-            ),
-        );
-        return None;
-    }
-    if let Some(other) = valid.networks.overlapping(subnet) {
-        plan.stalls(
-            ConditionType::NetworkReady,
-            Reason::SubnetConflict,
-            format!(
-                "subnet {subnet} overlaps {other}, the Pod or Service network in spec.servers.args; change \
-                 --cluster-cidr or --service-cidr"
-            ),
-        );
-        return None;
-    }
-    Some(subnet)
-}
-
-/// Returns why no subnet is free and what to do.
-fn exhausted(pool: Ipv4Net, valid: &Valid) -> (Reason, String) {
-    if let Some(other) = valid.networks.all().find(|n| n.contains(&pool)) {
-        let message = format!(
-            "no free subnet: {other}, the Pod or Service network in spec.servers.args, covers the network pool \
-             {pool}; change --cluster-cidr or --service-cidr, or set spec.network.subnet"
-        );
-        return (Reason::SubnetConflict, message);
-    }
-    let message = format!(
-        "no free subnet: every /24 of the network pool {pool} is in use; delete a cluster, widen --network-pool, or \
-         set spec.network.subnet to a subnet that --allow-subnet allows"
-    );
-    (Reason::AddressPoolExhausted, message)
-}
-
-/// Reports whether a spec may choose this subnet. The host routes it to the cluster, where Pods may respond. It must
-/// therefore be in a range that an administrator allows, since Docker does not check the routes of the host
-/// (moby/moby#46615).
-fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
-    let pool = settings.network_pool;
-    if !settings.allowed_subnets.iter().chain([&pool]).any(|range| range.contains(&subnet)) {
-        plan.stalls(
-            ConditionType::NetworkReady,
-            Reason::SubnetNotAllowed,
-            format!(
-                "subnet {subnet} is not allowed: it is outside the ranges that the operator permits; recreate the \
-                 cluster with a subnet of {pool} or without spec.network.subnet, or have an administrator start the \
-                 operator with --allow-subnet={subnet}"
-            ),
-        );
-        return false;
-    }
-    if let Some((ip, what)) = known(settings).into_iter().find(|(ip, _)| subnet.contains(ip)) {
-        plan.stalls(
-            ConditionType::NetworkReady,
-            Reason::SubnetConflict,
-            format!(
-                "subnet {subnet} contains {ip}, the address of {what}, which would become unreachable; recreate the \
-                 cluster with another spec.network.subnet"
-            ),
-        );
-        return false;
-    }
-    true
-}
-
-/// Returns the addresses of the host environment that no subnet may contain.
-fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
-    let resolvers =
-        settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
-    let node = settings.management.ip().map(|ip| (ip, "the Node of the management cluster"));
-    resolvers.chain(node).collect()
 }

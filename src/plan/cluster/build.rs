@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use super::image;
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, names},
-    docker::spec::{EndpointSettings, NetworkSpec},
+    docker::spec::{Addressing, EndpointSettings, NetworkSpec},
     k3s::versions::{self, Version},
     plan::{
         addresses::Addresses,
@@ -59,9 +59,11 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         names: valid.names.clone(),
         network: NetworkSpec {
             name: valid.names.network(),
-            subnet,
-            gateway: allocation.addresses.gateway(),
-            ip_range: allocation.addresses.foreign(),
+            addressing: Some(Addressing {
+                subnet,
+                gateway: allocation.addresses.gateway(),
+                ip_range: allocation.addresses.foreign(),
+            }),
             labels: build.labels(None),
         },
         addresses: allocation.addresses,
@@ -98,9 +100,7 @@ pub(super) struct Build<'a> {
 
 impl Build<'_> {
     pub(super) fn labels(&self, role: Option<&str>) -> BTreeMap<String, String> {
-        let mut labels = self.basis.subject.owner.labels();
-        labels.insert(names::APP.into(), "k3d".into());
-        labels.insert(names::CLUSTER.into(), self.basis.subject.valid.names.cluster.clone());
+        let mut labels = common_labels(self.basis.subject);
         if let Some(role) = role {
             labels.insert(names::ROLE.into(), role.into());
             labels.insert(names::SUBNET.into(), self.basis.allocation.addresses.subnet.to_string());
@@ -111,4 +111,12 @@ impl Build<'_> {
     pub(super) fn endpoint(&self, ip: Ipv4Addr) -> EndpointSettings {
         EndpointSettings { ip: Some(ip), ..EndpointSettings::default() }
     }
+}
+
+/// Returns the labels of everything on the Docker host that belongs to a cluster.
+pub(super) fn common_labels(subject: &Subject<'_>) -> BTreeMap<String, String> {
+    let mut labels = subject.owner.labels();
+    labels.insert(names::APP.into(), "k3d".into());
+    labels.insert(names::CLUSTER.into(), subject.valid.names.cluster.clone());
+    labels
 }

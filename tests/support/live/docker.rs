@@ -15,7 +15,7 @@ use localcluster_operator::{
         bollard::BollardEngine,
         engine::{Container, Engine},
         error::Error,
-        spec::{ContainerSpec, NetworkSpec, PortBinding, Role, VolumeSpec},
+        spec::{Addressing, ContainerSpec, NetworkSpec, PortBinding, Role, VolumeSpec},
     },
 };
 
@@ -57,9 +57,11 @@ impl World {
         let address = |last| Ipv4Addr::new(10, 213, third, last);
         NetworkSpec {
             name: self.name(thing),
-            subnet: Ipv4Net::new(address(0), 24).unwrap(),
-            gateway: address(1),
-            ip_range: Ipv4Net::new(address(128), 25).unwrap(),
+            addressing: Some(Addressing {
+                subnet: Ipv4Net::new(address(0), 24).unwrap(),
+                gateway: address(1),
+                ip_range: Ipv4Net::new(address(128), 25).unwrap(),
+            }),
             labels: self.labels(),
         }
     }
@@ -140,6 +142,6 @@ pub fn publish(host_port: u16) -> Vec<PortBinding> {
 
 /// Returns the address `last` of the subnet of a test's network.
 pub fn pin(network: &NetworkSpec, last: u8) -> Option<Ipv4Addr> {
-    let [a, b, c, _] = network.subnet.network().octets();
+    let [a, b, c, _] = network.addressing.as_ref()?.subnet.network().octets();
     Some(Ipv4Addr::new(a, b, c, last))
 }

@@ -60,6 +60,7 @@ pub struct Operator {
     args: Vec<String>,
     victim: Victim,
     log: PathBuf,
+    pool: bool,
 }
 
 impl Operator {
@@ -69,7 +70,13 @@ impl Operator {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let log = scratch(&format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { _absence: absence, docker_host: docker_host.to_owned(), args, victim, log }
+        Self { _absence: absence, docker_host: docker_host.to_owned(), args, victim, log, pool: true }
+    }
+
+    /// Has Docker choose the subnets, as by default.
+    pub fn without_pool(mut self) -> Self {
+        self.pool = false;
+        self
     }
 
     /// Starts the process.
@@ -86,6 +93,7 @@ impl Operator {
             .env("LOCALCLUSTER_HTTP_LISTEN", "127.0.0.1:0")
             .env("LOCALCLUSTER_DOCKER_HOST", &self.docker_host)
             .envs(settings())
+            .envs(self.pool.then_some(("LOCALCLUSTER_NETWORK_POOL", "10.231.0.0/16")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))
             .stderr(log)

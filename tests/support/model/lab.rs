@@ -205,7 +205,7 @@ pub fn settings() -> Settings {
         default_version: "v1.36.2+k3s1".into(),
         load_balancer_image: "nginx:1".into(),
         registry_image: "registry:3".into(),
-        network_pool: "172.31.0.0/16".parse().unwrap(),
+        network_pool: Some("172.31.0.0/16".parse().unwrap()),
         allowed_subnets: Vec::new(),
         port_range: 20000..=20099,
         node_dns: Vec::new(),
@@ -324,6 +324,15 @@ impl Lab {
             return Look { plan, owner, observed, whole: None };
         };
         let subject = self.subject(object, &owner, &valid, &refs);
+        let choice = subject.choose_subnet(&observed, &object.refused);
+        if !choice.problems.is_empty() {
+            plan = subject.give_back_choices(&observed);
+            plan.problems = choice.problems;
+            return Look { plan, owner, observed, whole: None };
+        }
+        if !choice.steps.is_empty() {
+            return Look { plan: choice, owner, observed, whole: None };
+        }
         let mut allocated = match subject.allocate(&observed, &object.refused) {
             Ok(allocated) => allocated,
             Err(problems) => {

@@ -66,6 +66,10 @@ pub struct World {
     pub unknown_images: BTreeSet<String>,
     /// Subnets that somebody took since the look, or that the engine does not tell of.
     pub unseen: BTreeSet<Ipv4Net>,
+    /// Subnets that the engine chooses from, in this order.
+    pub pools: Arc<Vec<Ipv4Net>>,
+    /// Routes of the host.
+    pub routes: Arc<Vec<Ipv4Net>>,
     /// Host ports that processes hold which are no containers.
     pub held_ports: BTreeSet<u16>,
     /// Directories of the host.
@@ -173,6 +177,8 @@ impl Default for World {
             images: BTreeSet::new(),
             rebuilt: BTreeMap::new(),
             unknown_images: BTreeSet::new(),
+            pools: Arc::new((17..32).map(|n| Ipv4Net::new([172, n, 0, 0].into(), 16).unwrap()).collect()),
+            routes: Arc::default(),
             unseen: BTreeSet::new(),
             held_ports: BTreeSet::new(),
             host_directories: Arc::new(["/srv", "/srv/images"].map(String::from).into()),
@@ -239,16 +245,31 @@ impl World {
         if !self.duplicates && self.networks.values().any(|n| n.name == spec.name) {
             return Err(Error::Conflict(format!("network with name {} already exists", spec.name)));
         }
-        let overlaps = |n: &Network| n.subnet.contains(&spec.subnet) || spec.subnet.contains(&n.subnet);
-        if self.networks.values().any(overlaps) || self.unseen.contains(&spec.subnet) {
-            return Err(Error::Address("Pool overlaps with other one on this address space".into()));
-        }
+        let taken = |subnet: Ipv4Net| {
+            let networks = self.networks.values().map(|n| &n.subnet);
+            networks.chain(&self.unseen).any(|n| n.contains(&subnet) || subnet.contains(n))
+        };
+        let (subnet, ip_range) = match &spec.addressing {
+            Some(given) if taken(given.subnet) => {
+                return Err(Error::Address("Pool overlaps with other one on this address space".into()));
+            }
+            Some(given) => (given.subnet, given.ip_range),
+            None => {
+                let routed = |pool: &Ipv4Net| {
+                    self.routes.iter().any(|route| route.contains(pool) || pool.contains(route))
+                };
+                let free = self.pools.iter().find(|pool| !taken(**pool) && !routed(pool));
+                let none = || "could not find an available, non-overlapping IPv4 address pool".to_owned();
+                let pool = *free.ok_or_else(|| Error::Address(none()))?;
+                (pool, pool)
+            }
+        };
         let id = self.fresh_id(&spec.name);
         let network = Network {
             name: spec.name.clone(),
             labels: Arc::new(spec.labels.clone()),
-            subnet: spec.subnet,
-            ip_range: spec.ip_range,
+            subnet,
+            ip_range,
             created: self.clock,
         };
         self.networks.insert(id.clone(), network);

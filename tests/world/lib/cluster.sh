@@ -145,7 +145,8 @@ world_install() {
 	END
 	local setting
 	for setting in LOCALCLUSTER_NODE_IMAGE_REPOSITORY="$node_repository" LOCALCLUSTER_DEFAULT_VERSION="$version" \
-		LOCALCLUSTER_LOAD_BALANCER_IMAGE="$lb_image" LOCALCLUSTER_REGISTRY_IMAGE="$registry_image"; do
+		LOCALCLUSTER_LOAD_BALANCER_IMAGE="$lb_image" LOCALCLUSTER_REGISTRY_IMAGE="$registry_image" \
+		LOCALCLUSTER_NETWORK_POOL=10.231.0.0/16; do
 		echo "    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: ${setting%%=*}, value: \"${setting#*=}\"}}"
 	done >>"$overlay/kustomization.yaml"
 	say "kubectl apply -k deploy/ (image $name:$tag)"
