@@ -3,10 +3,10 @@
 //! Every error says what to write instead, since it is read in the log of a Pod that does not start.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -14,20 +14,24 @@ use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
-use crate::plan::expiry;
+use crate::{docker::host::DockerHost, plan::expiry};
 
 /// Settings of `run`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Docker Engine to run clusters on: unix://<path of its socket>
+    /// Docker Engine to run clusters on: unix://<path of its socket>, or tcp://<host>:<port> on another machine, with TLS
     #[arg(
         long,
         env = "LOCALCLUSTER_DOCKER_HOST",
         default_value = "unix:///var/run/docker.sock",
         value_name = "URL",
-        value_parser = docker_host
+        value_parser = DockerHost::from_str
     )]
     pub docker_host: DockerHost,
+
+    /// Directory with ca.pem, cert.pem and key.pem for an engine at tcp://. They are read when the operator connects first
+    #[arg(long, env = "LOCALCLUSTER_DOCKER_CERT_PATH", value_name = "PATH")]
+    pub docker_cert_path: Option<PathBuf>,
 
     /// Image of K3s nodes, without a tag: the tag is the version of the cluster
     #[arg(
@@ -186,24 +190,6 @@ pub struct Config {
     pub resync: Duration,
 }
 
-/// Address of a Docker Engine. Only local sockets are supported: bind mounts and addresses on Docker networks are only
-/// meaningful on the same host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DockerHost(PathBuf);
-
-impl DockerHost {
-    /// Returns the path of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl fmt::Display for DockerHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unix://{}", self.0.display())
-    }
-}
-
 /// Time that a Node may be NotReady before its node is repaired; `None` for never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepairAfter(pub Option<SignedDuration>);
@@ -226,15 +212,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
-}
-
-fn docker_host(s: &str) -> Result<DockerHost, String> {
-    match s.strip_prefix("unix://") {
-        Some(path) if path.starts_with('/') => Ok(DockerHost(path.into())),
-        _ => Err("only the socket of a local engine is supported; use unix://<absolute path>, for example \
-            unix:///var/run/docker.sock"
-            .into()),
-    }
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {
@@ -370,23 +347,6 @@ mod tests {
         assert_eq!(port_range("80-80"), Ok(80..=80));
         for bad in ["", "-", "80", "0-10", "10-9", "1-65536", "a-b", "1-2-3"] {
             assert!(port_range(bad).unwrap_err().contains("20000-29999"), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn docker_hosts() {
-        let host = docker_host("unix:///run/user/1000/docker.sock").unwrap();
-        assert_eq!(host.socket(), Path::new("/run/user/1000/docker.sock"));
-        assert_eq!(host.to_string(), "unix:///run/user/1000/docker.sock");
-        for bad in [
-            "",
-            "/var/run/docker.sock",
-            "unix://",
-            "unix://docker.sock",
-            "tcp://1.2.3.4:2375",
-            "ssh://me@host",
-        ] {
-            assert!(docker_host(bad).unwrap_err().contains("unix:///var/run/docker.sock"), "{bad:?}");
         }
     }
 

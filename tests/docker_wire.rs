@@ -35,10 +35,34 @@ const IMAGE: &str = r#"{"Id":"sha256:1"}"#;
 const START: &str = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"c\",\"Attributes\":{\"owner\":\"o\"}}}\n";
 
 #[test]
-fn only_a_unix_socket_is_a_host() {
+fn only_a_unix_socket_is_a_host_without_certificates() {
     for host in ["tcp://127.0.0.1:2375", "/var/run/docker.sock", "unix://docker.sock", ""] {
         assert!(matches!(BollardEngine::connect(host), Err(Error::Invalid(_))), "{host}");
     }
+    let refused = BollardEngine::connect("tcp://127.0.0.1:2375").err().unwrap().to_string();
+    assert!(refused.contains("--docker-cert-path"), "{refused}");
+}
+
+/// They may be mounted a moment later.
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("certificates");
+    let failed = async || {
+        let engine = BollardEngine::connect_with("tcp://127.0.0.1:1", Some(&dir)).unwrap();
+        match engine.info().await {
+            Err(Error::Unavailable(words)) => words,
+            other => panic!("{other:?}"),
+        }
+    };
+    let _ = std::fs::remove_dir_all(&dir);
+    let words = failed().await;
+    assert!(words.contains("certificates/ca.pem: No such file"), "{words}");
+    std::fs::create_dir_all(&dir).unwrap();
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        std::fs::write(dir.join(name), "nonsense").unwrap();
+    }
+    let words = failed().await;
+    assert!(words.contains("certificates/ca.pem contains no certificate in PEM format"), "{words}");
 }
 
 #[tokio::test]

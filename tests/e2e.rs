@@ -71,6 +71,8 @@ mod registries_storage;
 mod registries_tls;
 #[path = "e2e/registry.rs"]
 mod registry;
+#[path = "e2e/remote.rs"]
+mod remote;
 #[path = "e2e/repair.rs"]
 mod repair;
 #[path = "e2e/resolver.rs"]
@@ -140,6 +142,7 @@ fn main() -> ExitCode {
             faults::GROUP,
             registry::GROUP,
             topology::GROUP,
+            remote::GROUP,
             dns::GROUP,
             contents::GROUP,
             pools::GROUP,

@@ -75,6 +75,7 @@ impl Subject {
                 node_dns: Vec::new(),
                 management: Default::default(),
                 allowed_host_paths: vec!["/tmp".into()],
+                engine_host: None,
                 node_repair_after: None,
             },
         }

@@ -165,7 +165,7 @@ fn place(
 
 /// Returns the addresses at which the operator may reach the API, best first: a Pod on a Node that is a container of
 /// the same engine can use only that Node's network, because Docker isolates networks; the Docker host can use all of
-/// them.
+/// them; another machine none.
 fn candidates(
     ctx: &Context,
     valid: &Valid,
@@ -173,6 +173,9 @@ fn candidates(
     place: Option<Option<Ipv4Addr>>,
 ) -> Vec<SocketAddr> {
     let mut candidates = Vec::new();
+    if ctx.settings.engine_host.is_some() {
+        return candidates;
+    }
     if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }

@@ -15,6 +15,7 @@ use crate::{
     docker::engine::{ContainerDetail, State},
     k3s::registries::REGISTRY_PORT,
     plan::{
+        observed::Host,
         owner::Owner,
         registry::{Inputs, Subject},
         steps::Plan,
@@ -31,19 +32,22 @@ pub async fn probe(ctx: &Context, inputs: &Inputs<'_>, plan: &mut Plan) {
     if detail.container.state != State::Running {
         return;
     }
-    let shared = ctx.settings.management.network(observed, &ctx.manager, "");
     let skipped = ctx.memory.is_tunnelled(&owner.uid);
-    let addresses =
-        if skipped { Vec::new() } else { addresses(detail, shared.as_deref(), node(ctx, &shared)) };
+    let addresses = if skipped { Vec::new() } else { addresses(ctx, observed, detail) };
     let direct = addresses.iter().map(|address| judge(ctx, inputs, Target::Address(*address)));
     let mut verdicts = join_all(direct).await;
-    let is_due = detail.started_at.is_some_and(|at| time::after(at, times::REGISTRY_STARTING) < now);
-    let is_silent = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Silent(_)));
     let is_direct = verdicts.contains(&Verdict::Good);
-    if is_silent && (is_due || skipped) {
+    // On the loopback address, anything may respond: for a Pod it is its own.
+    let is_certain = addresses
+        .iter()
+        .zip(&verdicts)
+        .any(|(address, verdict)| matches!(verdict, Verdict::Wrong(..)) && !address.ip().is_loopback());
+    let is_due = detail.started_at.is_some_and(|at| time::after(at, times::REGISTRY_STARTING) < now);
+    if !is_direct && !is_certain && (is_due || addresses.is_empty()) {
         let registry = SocketAddr::from((Ipv4Addr::LOCALHOST, REGISTRY_PORT));
         let tunnel = ctx.tunnels.to(&detail.container.id, registry);
-        verdicts.push(judge(ctx, inputs, Target::Tunnel(tunnel)).await);
+        // Before those of loopback addresses.
+        verdicts.insert(0, judge(ctx, inputs, Target::Tunnel(tunnel)).await);
     }
     if verdicts.contains(&Verdict::Good) {
         connected(ctx, owner, is_direct);
@@ -74,18 +78,20 @@ fn connected(ctx: &Context, owner: &Owner, is_direct: bool) {
     }
 }
 
-/// Returns the address of the Node, unless it is a container, at whose address nothing is published.
-fn node(ctx: &Context, shared: &Option<String>) -> Option<Ipv4Addr> {
-    ctx.settings.management.ip().filter(|_| shared.is_none())
-}
-
 /// Returns the addresses of a registry, best first: those of its container, the one on the network of the Node first,
-/// and those where it is published.
-fn addresses(detail: &ContainerDetail, shared: Option<&str>, node: Option<Ipv4Addr>) -> Vec<SocketAddr> {
+/// and those where it is published. There are none on another machine.
+fn addresses(ctx: &Context, observed: &Host, detail: &ContainerDetail) -> Vec<SocketAddr> {
+    if ctx.settings.engine_host.is_some() {
+        return Vec::new();
+    }
+    let management = &ctx.settings.management;
+    let shared = management.network(observed, &ctx.manager, "");
+    // A Node that is a container has an address at which nothing is published.
+    let node = management.ip().filter(|_| shared.is_none());
     let container = &detail.container;
     let mut own: Vec<_> =
         container.networks.iter().filter_map(|(id, p)| Some((id.as_str(), p.ip?))).collect();
-    own.sort_by_key(|(id, _)| Some(*id) != shared);
+    own.sort_by_key(|(id, _)| Some(*id) != shared.as_deref());
     let own = own.into_iter().map(|(_, ip)| SocketAddr::from((ip, REGISTRY_PORT)));
     let published = container.ports.iter().filter(|p| p.port == REGISTRY_PORT).flat_map(|port| {
         let ips = port.host_ip.parse().map(|ip| host_addresses(ip, node)).unwrap_or_default();

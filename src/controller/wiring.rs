@@ -62,8 +62,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stop.clone().cancelled_owned()));
 
     let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
-    let engine: Arc<dyn Engine> =
-        Arc::new(BollardEngine::connect(&config.docker_host.to_string())?.with_metrics(metrics.clone()));
+    let engine =
+        BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
+    let engine: Arc<dyn Engine> = Arc::new(engine.with_metrics(metrics.clone()));
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }
@@ -138,6 +139,7 @@ fn settings(config: &Config) -> Settings {
         port_range: config.port_range.clone(),
         node_dns: config.node_dns.iter().map(ToString::to_string).collect(),
         management: management(config),
+        engine_host: config.docker_host.remote().map(str::to_owned),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
     }
@@ -148,6 +150,8 @@ fn management(config: &Config) -> Management {
     match &config.management_container {
         ManagementContainer::None => Management::None,
         ManagementContainer::Named(name) => Management::Named(name.clone()),
+        // A container on another machine may have the address of the Node by coincidence.
+        ManagementContainer::Auto if config.docker_host.remote().is_some() => Management::None,
         ManagementContainer::Auto => {
             let ip = match config.host_ip {
                 Some(IpAddr::V4(ip)) => Some(ip),

@@ -5,7 +5,7 @@
 //!
 //! bollard logs bodies, including credentials, through the `log` crate. They must not be forwarded to `tracing`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bollard::{
@@ -42,7 +42,7 @@ const FILE_LIMIT: usize = 8 << 20;
 /// Maximum size of a log that is read.
 const LOG_LIMIT: usize = 1 << 20;
 
-/// A Docker Engine at a Unix socket.
+/// A Docker Engine at a Unix socket, or over TCP with TLS.
 ///
 /// Creating one does not require a running engine. Without one every call fails with [`Error::Unavailable`], and calls
 /// succeed as soon as there is one: each has its own connection.
@@ -53,7 +53,13 @@ pub struct BollardEngine {
 impl BollardEngine {
     /// Returns the engine at `unix:///path`.
     pub fn connect(host: &str) -> Result<Self> {
-        Ok(Self { client: Client::connect(host)? })
+        Self::connect_with(host, None)
+    }
+
+    /// Returns the engine at this address. Over TCP, `certificates` is a directory with `ca.pem`, `cert.pem` and
+    /// `key.pem`.
+    pub fn connect_with(host: &str, certificates: Option<&Path>) -> Result<Self> {
+        Ok(Self { client: Client::connect(host, certificates)? })
     }
 
     /// Sets the timeouts.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as Failure};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{engine::Result, error::Error, fault};
+use super::{engine::Result, error::Error, fault, host::DockerHost, tls};
 use crate::metrics::Metrics;
 
 /// Maximum number of concurrent calls: bollard opens a connection for each.
@@ -46,29 +47,40 @@ impl Default for Timeouts {
     }
 }
 
-/// Client of an engine at a Unix socket: the limits and metrics of its calls. Each call has its own connection.
+/// Client of an engine: the limits and metrics of its calls. Each call has its own connection.
 pub(super) struct Client {
-    socket: String,
+    host: DockerHost,
+    /// Directory with the certificates of connections over TCP.
+    certificates: PathBuf,
     pub(super) timeouts: Timeouts,
     calls: Arc<Semaphore>,
     pub(super) metrics: Metrics,
-    /// Created on first use, since bollard creates no client for a socket that does not exist.
+    /// Created on first use, since there is no client for a socket or a certificate that does not exist.
     docker: OnceLock<Docker>,
 }
 
 impl Client {
-    /// Returns the engine at `unix:///path`.
-    pub(super) fn connect(host: &str) -> Result<Self> {
-        match host.strip_prefix("unix://") {
-            Some(socket) if socket.starts_with('/') => Ok(Self {
-                socket: socket.to_owned(),
-                timeouts: Timeouts::default(),
-                calls: Arc::new(Semaphore::new(CALLS)),
-                metrics: Metrics::new(),
-                docker: OnceLock::new(),
-            }),
-            _ => Err(Error::Invalid(format!("invalid Docker host {host:?}: must be unix:///path"))),
-        }
+    /// Returns the client of the engine at this address.
+    pub(super) fn connect(host: &str, certificates: Option<&Path>) -> Result<Self> {
+        let host: DockerHost =
+            host.parse().map_err(|e| Error::Invalid(format!("invalid Docker host {host:?}: {e}")))?;
+        let certificates = match (&host, certificates) {
+            (DockerHost::Tcp(_), None) => {
+                return Err(Error::Invalid(format!(
+                    "{host} needs the certificates of a client: set --docker-cert-path to a directory with ca.pem, \
+                     cert.pem and key.pem"
+                )));
+            }
+            (_, given) => given.unwrap_or(Path::new("")).to_owned(),
+        };
+        Ok(Self {
+            host,
+            certificates,
+            timeouts: Timeouts::default(),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            metrics: Metrics::new(),
+            docker: OnceLock::new(),
+        })
     }
 
     /// Returns the client of bollard, for responses that take as long as they need.
@@ -78,9 +90,16 @@ impl Client {
         }
         // The timeout of bollard only covers the headers of the response; the one here covers all of it.
         const NO_TIMEOUT: u64 = 365 * 24 * 3600;
-        let client = Docker::connect_with_unix(&self.socket, NO_TIMEOUT, API_DEFAULT_VERSION)
-            .map_err(|failure| fault::error("connect", failure))?
-            .with_request_modifier(url_safe_auth);
+        let client = match &self.host {
+            DockerHost::Socket(path) => {
+                Docker::connect_with_unix(&path.to_string_lossy(), NO_TIMEOUT, API_DEFAULT_VERSION)
+                    .map_err(|failure| fault::error("connect", failure))?
+            }
+            DockerHost::Tcp(authority) => {
+                tls::connect(authority, &self.certificates, NO_TIMEOUT).map_err(Error::Unavailable)?
+            }
+        };
+        let client = client.with_request_modifier(url_safe_auth);
         Ok(self.docker.get_or_init(|| client).clone())
     }
 

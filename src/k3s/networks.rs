@@ -45,6 +45,13 @@ impl Networks {
     }
 }
 
+/// Returns an IPv6 network of Pods or Services.
+pub fn ipv6(args: &[String]) -> Option<&str> {
+    let given = ["--cluster-cidr=", "--service-cidr="].into_iter().flat_map(|flag| values(args, flag));
+    let is_ipv6 = |net: &&str| matches!(net.parse(), Ok(IpNet::V6(_)));
+    given.flat_map(|value| value.split(',')).map(str::trim).find(is_ipv6)
+}
+
 /// Returns the number of nodes that the Pod network has subnets for, with the prefix length of each; `None` if K3s does
 /// not allocate them.
 pub fn room(args: &[String], pods: Ipv4Net) -> Option<(usize, u8)> {

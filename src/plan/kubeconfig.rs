@@ -8,6 +8,7 @@ use super::{
     desired::{Allocation, Desired},
     observed::Reached,
     secret::{Existing, Secret},
+    settings::Settings,
     steps::{Action, Plan},
     subject::Subject,
 };
@@ -26,8 +27,9 @@ pub fn name(cluster: &str) -> String {
 }
 
 /// Returns the URL of the API on the Docker host. Clients cannot connect to the unspecified address.
-pub fn host_url(host_ip: &str, port: i32) -> String {
-    let host = if host_ip == "0.0.0.0" { "127.0.0.1" } else { host_ip };
+pub fn host_url(settings: &Settings, host_ip: &str, port: i32) -> String {
+    let engine = settings.engine_host.as_deref().unwrap_or("127.0.0.1");
+    let host = if host_ip == "0.0.0.0" { engine } else { host_ip };
     format!("https://{host}:{port}")
 }
 
@@ -60,7 +62,7 @@ pub fn plan(
     }
     let management = management_url(subject, desired, observed);
     let urls = Urls {
-        host: host_url(&subject.valid.api_ip.to_string(), allocation.api_port.into()),
+        host: host_url(subject.settings, &subject.valid.api_ip.to_string(), allocation.api_port.into()),
         management: management.unwrap_or_else(|| network_url(allocation)),
     };
     let secret = secret(subject, desired, credentials, &urls);

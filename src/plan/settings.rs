@@ -29,6 +29,9 @@ pub struct Settings {
     pub node_dns: Vec<String>,
     /// Node of the management cluster.
     pub management: Management,
+    /// Host of an engine that is reached over the network; `None` if it runs on the same machine. Addresses of its
+    /// containers, and its ports on 127.0.0.1, are not reached from here, where they may be those of others.
+    pub engine_host: Option<String>,
     /// Directories of the Docker host below which specs may mount directories.
     pub allowed_host_paths: Vec<String>,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.

@@ -99,9 +99,10 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     let api_port = api_port(view, published, previous);
     let wanted = &desired.load_balancer.ports;
     let ports = ports::reported(valid, allocation, wanted, published, &previous.ports);
-    let endpoints = api_port
-        .as_ref()
-        .map(|p| Endpoints { host: host_url(&p.host_ip, p.host_port), network: network_url(allocation) });
+    let endpoints = api_port.as_ref().map(|p| Endpoints {
+        host: host_url(view.subject.settings, &p.host_ip, p.host_port),
+        network: network_url(allocation),
+    });
     let version = nodes.iter().find_map(|n| n.version.clone());
     let first = desired.servers.first();
     LocalClusterStatus {

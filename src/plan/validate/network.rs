@@ -40,6 +40,14 @@ impl Checker {
     /// Parses the Pod and Service networks. The schema cannot check them: they are in the arguments.
     fn networks(&mut self, spec: &LocalClusterSpec, subnet: Option<Ipv4Net>) -> Networks {
         let networks = Networks::of(&spec.servers.args);
+        // K3s exits with "cluster-cidr and node-ip do not have the same IP family" otherwise, again and again.
+        if let Some(ipv6) = networks::ipv6(&spec.servers.args) {
+            let message = format!(
+                "{ipv6} is an IPv6 network: nodes have IPv4 addresses only; use IPv4 networks for --cluster-cidr and \
+                 --service-cidr"
+            );
+            self.check(false, "spec.servers.args", &message);
+        }
         // Defaults of K3s are outside the subnet range, or replaced by an argument.
         if let Some((subnet, other)) = subnet.and_then(|s| Some((s, networks.overlapping(s)?))) {
             let message = format!(
@@ -83,6 +91,17 @@ mod tests {
         assert_eq!(said(Some("172.21.0.0/16"), &args, 1).len(), 1);
         assert_eq!(said(Some("172.22.0.0/24"), &args, 1), [""; 0]);
         assert_eq!(said(None, &args, 1), [""; 0]);
+    }
+
+    #[test]
+    fn nodes_have_no_ipv6() {
+        for arg in ["--cluster-cidr=10.42.0.0/16,2001:db8:42::/56", "--service-cidr=fd00::/112"] {
+            let told = said(None, &[arg], 1);
+            assert!(
+                told.len() == 1 && told[0].starts_with("spec.servers.args: ") && told[0].contains("IPv6 network"),
+                "{told:?}"
+            );
+        }
     }
 
     #[test]

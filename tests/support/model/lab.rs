@@ -211,6 +211,7 @@ pub fn settings() -> Settings {
         node_dns: Vec::new(),
         management: Management::None,
         allowed_host_paths: vec!["/srv".into()],
+        engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
     }
 }
