@@ -3,6 +3,7 @@
 mod cluster;
 mod registry;
 mod stopped;
+mod surroundings;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 

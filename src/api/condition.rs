@@ -54,6 +54,11 @@ string_enum! {
         Stalled = "Stalled",
         /// Abnormal-true: the annotation `localcluster.dev/paused` pauses reconciliation.
         Paused = "Paused",
+        /// LocalCluster, neutral: the limits of the Docker host are high enough for its nodes.
+        HostReady = "HostReady",
+        /// LocalCluster, neutral: Pods of the management cluster reach the API at the URL in the key `value` of the
+        /// kubeconfig Secret, as the operator's own Pod does.
+        ReachableFromPods = "ReachableFromPods",
         /// LocalCluster, neutral: the cluster is stopped, as desired. There is no `Ready` condition then.
         Stopped = "Stopped",
     }

@@ -192,6 +192,17 @@ reasons! {
 
         // Reasons of neutral conditions.
 
+        /// The kernel of the Docker host has no memory cgroup.
+        MemoryCgroupDisabled: Neutral = "MemoryCgroupDisabled",
+        /// The Docker host permits too few inotify instances for its nodes.
+        InotifyLimitLow: Neutral = "InotifyLimitLow",
+        /// The disk of the Docker host is almost full.
+        DiskSpaceLow: Neutral = "DiskSpaceLow",
+        /// Pods have no route to the API.
+        NoRoute: Neutral = "NoRoute",
+        /// The operator does not run as a Pod, so its own routes do not show those of Pods.
+        NotAPod: Neutral = "NotAPod",
+
         /// LocalClusters use the Registry; the message lists them.
         InUse: Neutral = "InUse",
         /// No LocalCluster uses the Registry.

@@ -192,7 +192,7 @@ async fn start_pulls(
 }
 
 /// Returns a function that triggers a reconciliation of the cluster when a background task ends.
-fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
+pub fn wake(ctx: &Context, cluster: &LocalCluster) -> Wake {
     let (triggers, name) = (ctx.triggers.clone(), cluster.name_any());
     let namespace = cluster.namespace().unwrap_or_default();
     Box::new(move || triggers.cluster(&namespace, &name))

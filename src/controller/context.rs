@@ -20,8 +20,8 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, known::Known, pace::Pace, preload::Preloads, probe::Probe, pulls::Pulls,
-    times, triggers::Triggers, turns::Turns,
+    backoff::Backoff, files::Files, host_limits::Limits, known::Known, pace::Pace, preload::Preloads,
+    probe::Probe, pulls::Pulls, times, triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -65,6 +65,8 @@ pub struct Context {
     pub preloads: Preloads,
     /// Cache of container files.
     pub files: Files,
+    /// Limits of the Docker host.
+    pub limits: Limits,
     /// Triggers of reconciliations.
     pub triggers: Triggers,
     /// All LocalClusters.

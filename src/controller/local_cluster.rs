@@ -6,12 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
 use super::{
+    act::wake,
     balance,
     carry_out::{carry_out, hold, of_docker},
     context::Context,
     details::details,
     drive::tear_down,
-    expiry, hang,
+    expiry, hang, host_limits,
     kube_io::{self, Error},
     local_cluster::child::ChildApi,
     manifests, observe,
@@ -250,13 +251,21 @@ impl Pass<'_, LocalCluster> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        let Seen { credentials, child } = reach::child(self.ctx, subject, &mut reached, allocation).await;
+        reached.limits = host_limits::observe(
+            self.ctx,
+            &reached,
+            &valid.names.load_balancer(),
+            wake(self.ctx, self.object),
+        );
+        let Seen { credentials, child, way } =
+            reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {
             let (client, namespace) = (&self.ctx.client, self.owner.namespace());
             let name = kubeconfig::name(self.owner.name());
             reached.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
         }
         reached.kubeconfig.credentials = credentials;
+        reached.kubeconfig.way = way;
         hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
         self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
         Ok((reached, child))

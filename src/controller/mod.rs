@@ -12,6 +12,7 @@ pub mod execute;
 mod expiry;
 pub mod files;
 mod hang;
+pub mod host_limits;
 pub mod known;
 pub mod kube_io;
 pub mod local_cluster;

@@ -25,7 +25,12 @@ use crate::{
     },
     k3s::{self, kubeconfig, token},
     plan::{
-        desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
+        desired::Allocation,
+        observed::{Reached, Way},
+        owner::Owner,
+        servers,
+        subject::Subject,
+        validate::Valid,
     },
     time,
 };
@@ -36,6 +41,8 @@ pub struct Seen {
     pub credentials: Option<kubeconfig::Credentials>,
     /// Client of its API, if it responds.
     pub child: Option<Arc<dyn ChildApi>>,
+    /// Way to its API.
+    pub way: Way,
 }
 
 /// Observes the created cluster through its API, with the kubeconfig that its server wrote.
@@ -46,7 +53,7 @@ pub async fn child(
     allocation: &Allocation,
 ) -> Seen {
     let Subject { owner, valid, refs, .. } = *subject;
-    let nothing = Seen { credentials: None, child: None };
+    let nothing = Seen { credentials: None, child: None, way: Way::Unknown };
     let runs = |name: &str| {
         observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
     };
@@ -68,7 +75,7 @@ pub async fn child(
     // The API is known to be unreachable: waiting for timeouts would only delay the repair.
     if let Some(closed) = [&balancer, &server].into_iter().find(|name| !runs(name)) {
         observed.child = Child::Unreachable(format!("{closed} does not run"));
-        return Seen { credentials: Some(credentials), child: None };
+        return Seen { credentials: Some(credentials), child: None, way: Way::Unknown };
     }
     let place = place(ctx, observed, valid, allocation);
     let candidates = candidates(ctx, valid, allocation, place);
@@ -92,12 +99,16 @@ pub async fn child(
         Ok((link, state)) => {
             observed.child = Child::Reachable(state.limit_times((ctx.now)()));
             watch(ctx, owner, &link);
-            Seen { credentials: Some(credentials), child: Some(link.connection.child) }
+            let way = match link.connection.path {
+                Path::Direct(address) => Way::Direct(address),
+                Path::Tunnel => Way::Tunnel,
+            };
+            Seen { credentials: Some(credentials), child: Some(link.connection.child), way }
         }
         Err(error) => {
             ctx.memory.set_link(&owner.uid, None);
             observed.child = Child::Unreachable(error.to_string());
-            Seen { credentials: Some(credentials), child: None }
+            Seen { credentials: Some(credentials), child: None, way: Way::Unknown }
         }
     }
 }
@@ -124,7 +135,12 @@ async fn link(ctx: &Context, owner: &Owner, access: &Access) -> Result<Link, Chi
     let (uid, tried) = (&owner.uid, Instant::now());
     let identity = (&access.kubeconfig, &access.candidates, &access.token);
     let key = names::hex(&Sha256::digest(format!("{identity:?}")));
-    let known = ctx.memory.link(uid).filter(|link| link.key == key);
+    let last = ctx.memory.link(uid);
+    if last.as_ref().is_some_and(|link| link.key != key) {
+        // There may be a direct way now.
+        ctx.memory.try_direct(uid);
+    }
+    let known = last.filter(|link| link.key == key);
     let attempt = match &known {
         Some(link) if link.connection.path != Path::Tunnel || link.tried.elapsed() < times::TRY_DIRECT => {
             return Ok(link.clone());
@@ -165,17 +181,19 @@ fn place(
 
 /// Returns the addresses at which the operator may reach the API, best first: a Pod on a Node that is a container of
 /// the same engine can use only that Node's network, because Docker isolates networks; the Docker host can use all of
-/// them; another machine none.
+/// them; another machine only that of a port that is published to others.
 fn candidates(
     ctx: &Context,
     valid: &Valid,
     allocation: &Allocation,
     place: Option<Option<Ipv4Addr>>,
 ) -> Vec<SocketAddr> {
-    let mut candidates = Vec::new();
-    if ctx.settings.engine_host.is_some() {
-        return candidates;
+    if let Some(engine) = &ctx.settings.engine_host {
+        let published = host_addresses(valid.api_ip, engine.parse().ok()).into_iter();
+        let outside = published.filter(|ip| !ip.is_loopback());
+        return outside.map(|ip| SocketAddr::from((ip, allocation.api_port))).collect();
     }
+    let mut candidates = Vec::new();
     if let Some(Some(ip)) = place {
         candidates.push(SocketAddr::from((ip, k3s::API_PORT)));
     }

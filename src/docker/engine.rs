@@ -99,6 +99,8 @@ pub struct EngineInfo {
     pub version: String,
     /// True if the host uses cgroup v1.
     pub cgroup_v1: bool,
+    /// True if the kernel of the host cannot limit memory.
+    pub lacks_memory_cgroup: bool,
     /// Memory of the host in bytes; 0 if unknown.
     pub memory: i64,
     /// CPUs of the host; 0 if unknown.

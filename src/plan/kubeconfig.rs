@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     desired::{Allocation, Desired},
-    observed::Reached,
+    observed::{Reached, Way},
     secret::{Existing, Secret},
     settings::Settings,
     steps::{Action, Plan},
@@ -110,16 +110,20 @@ fn secret(
     }
 }
 
-/// Returns the URL of the API for Pods of the management cluster, if its Node is a container of this engine. Docker
+/// Returns the URL of the API for Pods of the management cluster. If its Node is a container of this engine, Docker
 /// assigns the address of the load balancer on the network of that Node, and assigns another one when the load balancer
-/// is recreated. While it has none, the URL in the Secret is kept.
+/// is recreated. While it has none, the URL in the Secret is kept. Otherwise, it is where the operator reaches the API
+/// itself; `None` if it does not, or only where Pods do not.
 fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Reached) -> Option<String> {
     let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.addresses.subnet));
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
     let (settings, manager) = (&subject.settings.management, &subject.owner.manager);
-    match settings.place(observed, manager, own, &desired.load_balancer.name)? {
-        Some(ip) => Some(format!("https://{ip}:{API_PORT}")),
-        None => kept_url(observed.kubeconfig.secret.as_ref()?),
+    let kept = || kept_url(observed.kubeconfig.secret.as_ref()?);
+    match (settings.place(observed, manager, own, &desired.load_balancer.name), observed.kubeconfig.way) {
+        (Some(Some(ip)), _) => Some(format!("https://{ip}:{API_PORT}")),
+        (Some(None), _) | (None, Way::Unknown) => kept(),
+        (None, Way::Direct(address)) if !address.ip().is_loopback() => Some(format!("https://{address}")),
+        (None, Way::Direct(_) | Way::Tunnel) => None,
     }
 }
 

@@ -3,13 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     ops::Deref,
 };
 
 use jiff::Timestamp;
 
-use super::secret;
+use super::{host_limits::HostLimits, secret};
 use crate::{
     child::state::{Child, Found, Node},
     docker::{
@@ -61,6 +61,8 @@ pub struct Reached {
     pub hung: BTreeMap<String, Timestamp>,
     /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
+    /// Limits of the Docker host; `None` before their first observation.
+    pub limits: Option<HostLimits>,
 }
 
 impl Reached {
@@ -143,6 +145,20 @@ pub struct ObservedKubeconfig {
     pub credentials: Option<Credentials>,
     /// The existing Secret, which is read only if there are credentials.
     pub secret: Option<secret::Existing>,
+    /// Way on which the operator reaches the API.
+    pub way: Way,
+}
+
+/// Way on which the operator reaches the API of a created cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// It does not respond at present.
+    #[default]
+    Unknown,
+    /// At this address.
+    Direct(SocketAddr),
+    /// Through the engine.
+    Tunnel,
 }
 
 /// Content of the volumes of a node.

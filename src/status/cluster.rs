@@ -93,6 +93,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     let mut conditions = previous.conditions.clone();
     judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
     condition::set(&mut conditions, ConditionType::Stopped, (false, Reason::NotStopped, ""), moment);
+    super::surroundings::set(&mut conditions, view, moment);
 
     let nodes = nodes(view);
     let published = published(view);

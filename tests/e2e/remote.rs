@@ -178,6 +178,15 @@ impl Drop for Machine {
     }
 }
 
+/// Waits until a condition has this status, and a message with these words.
+fn is(scene: &Scene, type_: &str, status: &str, words: &str) {
+    eventually(60, &format!("{type_} is {status}"), || {
+        let found = condition(&scene.get("lc/c"), type_)?;
+        let message = found["message"].as_str().unwrap_or_default();
+        holds(found["status"] == status && message.contains(words), || found.to_string())
+    });
+}
+
 fn engine_on_another_machine(scene: &Scene) {
     let mut machine = Machine::new();
     machine.start();
@@ -189,31 +198,35 @@ fn engine_on_another_machine(scene: &Scene) {
     let operator = Operator::new(&format!("tcp://{THERE}:2376"), &[&args[0]], victim).without_pool();
     operator.start();
     scene.apply("Registry", "r", "{}");
-    let spec = "{servers: {count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}, api: {hostIP: 0.0.0.0}, \
-                registries: {use: [{name: r}]}}";
+    let spec = "{servers: {count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}, registries: {use: [{name: \
+                r}]}}";
     scene.apply("LocalCluster", "c", spec);
     scene.ready("lreg/r");
     scene.ready("lc/c");
-    let log = operator.log();
-    assert!(log.contains("connected to the API of the cluster"), "{log}");
-    assert!(log.contains("path=\"tunnel\"") || log.contains("path=tunnel"), "{log}");
+    let connected = |path: &str| {
+        let line = |l: &str| l.contains("connected to the API of the cluster") && l.contains(path);
+        let log = operator.log();
+        assert!(log.lines().any(line), "{log}");
+    };
+    connected("path=tunnel");
+    is(scene, "ReachableFromPods", "False", "set spec.api.hostIP to 0.0.0.0");
+    is(scene, "HostReady", "True", "");
 
-    // The kubeconfig is for users on this machine.
+    // A port that others reach is used at once, without a restart of the operator.
+    scene.patch("lc/c", r#"{"api": {"hostIP": "0.0.0.0"}}"#);
+    is(scene, "ReachableFromPods", "True", "");
+    scene.ready("lc/c");
+    connected(&format!("path={THERE}:"));
     let host = scene.get("lc/c")["status"]["endpoints"]["host"].as_str().unwrap_or_default().to_owned();
     assert!(host.starts_with(&format!("https://{THERE}:")), "{host}");
     scene.child("c").run(&["get", "nodes"]);
+    assert!(scene.kubeconfig("c", "value").contains(&format!("server: {host}\n")), "{host}");
 
     // The engine goes and comes, and the cluster with it.
     machine.stop();
-    eventually(90, "the status tells", || {
-        let reachable = condition(&scene.get("lc/c"), "DockerReachable")?;
-        holds(reachable["status"] == "False", || reachable.to_string())
-    });
+    is(scene, "DockerReachable", "False", "");
     machine.start();
-    eventually(120, "the engine is reached again", || {
-        let reachable = condition(&scene.get("lc/c"), "DockerReachable")?;
-        holds(reachable["status"] == "True", || reachable.to_string())
-    });
+    is(scene, "DockerReachable", "True", "");
     scene.ready("lc/c");
 
     scene.run(&["delete", "lc/c", "lreg/r", "--timeout=120s"]);

@@ -25,6 +25,7 @@ pub fn info(info: SystemInfo) -> EngineInfo {
         version: info.server_version.unwrap_or_default(),
         // Engines that do not report it only support v1.
         cgroup_v1: info.cgroup_version != Some(SystemInfoCgroupVersionEnum::_2),
+        lacks_memory_cgroup: info.memory_limit == Some(false),
         memory: info.mem_total.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
         architecture: info.architecture.unwrap_or_default(),

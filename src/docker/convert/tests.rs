@@ -233,6 +233,7 @@ fn an_engine_that_does_not_tell_has_cgroup_v1() {
         let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version,
             "MemTotal": 8_589_934_592_i64, "NCPU": 4, "Architecture": "x86_64"});
         let expected = EngineInfo {
+            lacks_memory_cgroup: false,
             id: "A:B".into(),
             version: "20.10.24".into(),
             cgroup_v1: v1,

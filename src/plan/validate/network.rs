@@ -98,7 +98,9 @@ mod tests {
         for arg in ["--cluster-cidr=10.42.0.0/16,2001:db8:42::/56", "--service-cidr=fd00::/112"] {
             let told = said(None, &[arg], 1);
             assert!(
-                told.len() == 1 && told[0].starts_with("spec.servers.args: ") && told[0].contains("IPv6 network"),
+                told.len() == 1
+                    && told[0].starts_with("spec.servers.args: ")
+                    && told[0].contains("IPv6 network"),
                 "{told:?}"
             );
         }

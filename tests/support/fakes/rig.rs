@@ -18,6 +18,7 @@ use localcluster_operator::{
     controller::{
         context::{ClusterGuard, Context, Memory, RegistryGuard},
         files::Files,
+        host_limits::Limits,
         known::Known,
         preload::Preloads,
         pulls::Pulls,
@@ -27,7 +28,7 @@ use localcluster_operator::{
     },
     docker::tunnels::Tunnels,
     metrics::Metrics,
-    plan::settings::Settings,
+    plan::{host_limits::HostLimits, settings::Settings},
 };
 use serde_json::Value;
 
@@ -101,6 +102,7 @@ impl Rig {
             manager: lab::MANAGER.into(),
             pulls: Pulls::new(fake.clone(), metrics.clone()),
             turns: Turns::default(),
+            limits: Limits::known(HostLimits { inotify_instances: 8192, free: 50 }),
             preloads: Preloads::new(fake.clone(), Duration::from_secs(300)),
             files: Files::new(fake, Duration::from_secs(300)),
             triggers,

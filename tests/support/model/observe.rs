@@ -132,7 +132,15 @@ impl World {
         };
         Observed {
             // The kubeconfig follows from what the servers wrote.
-            reached: Reached { host, kept, child, hung, balance, kubeconfig: ObservedKubeconfig::default() },
+            reached: Reached {
+                host,
+                kept,
+                child,
+                hung,
+                balance,
+                limits: None,
+                kubeconfig: ObservedKubeconfig::default(),
+            },
             images: failed.chain(images).collect(),
             files,
             trees,
