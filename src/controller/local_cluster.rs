@@ -12,7 +12,7 @@ use super::{
     context::Context,
     details::details,
     drive::tear_down,
-    expiry, hang, host_limits,
+    expiry, hang,
     kube_io::{self, Error},
     local_cluster::child::ChildApi,
     manifests, observe,
@@ -251,12 +251,8 @@ impl Pass<'_, LocalCluster> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        reached.limits = host_limits::observe(
-            self.ctx,
-            &reached,
-            &valid.names.load_balancer(),
-            wake(self.ctx, self.object),
-        );
+        let wake = wake(self.ctx, self.object);
+        reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake);
         let Seen { credentials, child, way } =
             reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {

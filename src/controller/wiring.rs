@@ -104,7 +104,7 @@ impl Process {
             recorder: Recorder::new(client.clone(), reporter),
             pulls: Pulls::new(engine.clone(), metrics.clone()),
             turns: Turns::default(),
-            limits: Limits::default(),
+            limits: Limits::new(engine.clone(), config.resync),
             preloads: Preloads::new(engine.clone(), config.resync),
             files: Files::new(engine.clone(), config.resync),
             settings: settings(&config),

@@ -1,13 +1,23 @@
-//! Standard streams of a command in a container that keeps running.
+//! Standard streams of commands in containers.
 
 use std::io;
 
-use bollard::{container::LogOutput, errors::Error};
+use bollard::{container::LogOutput, errors::Error, models::ExecConfig};
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncWrite;
 use tokio_util::compat::TokioAsyncWriteCompatExt;
 
 use super::engine::Attached;
+
+/// Returns the configuration of a command with attached output.
+pub fn config(command: &[String]) -> ExecConfig {
+    ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.to_vec()),
+        ..Default::default()
+    }
+}
 
 /// Returns the streams of a started command.
 pub fn streams(

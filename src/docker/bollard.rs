@@ -103,16 +103,6 @@ impl BollardEngine {
     }
 }
 
-/// Returns the configuration of a command with attached output.
-fn exec_config(command: &[String]) -> ExecConfig {
-    ExecConfig {
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        cmd: Some(command.to_vec()),
-        ..Default::default()
-    }
-}
-
 #[async_trait]
 impl Engine for BollardEngine {
     async fn info(&self) -> Result<EngineInfo> {
@@ -324,7 +314,7 @@ impl Engine for BollardEngine {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
-        let config = exec_config(command);
+        let config = attach::config(command);
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
             let output = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
@@ -338,7 +328,7 @@ impl Engine for BollardEngine {
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {
-        let config = ExecConfig { attach_stdin: Some(true), ..exec_config(command) };
+        let config = ExecConfig { attach_stdin: Some(true), ..attach::config(command) };
         // Not limited by the number of concurrent calls: it lasts as long as a pull.
         let client = self.client.docker()?;
         let exec = self
@@ -353,7 +343,7 @@ impl Engine for BollardEngine {
     }
 
     async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached> {
-        let config = ExecConfig { attach_stdin: Some(true), ..exec_config(command) };
+        let config = ExecConfig { attach_stdin: Some(true), ..attach::config(command) };
         let call = |docker: Docker| async move {
             let exec = docker.create_exec(container, config).await?.id;
             docker.start_exec(&exec, None::<StartExecOptions>).await
