@@ -117,7 +117,10 @@ pub fn broken(conditions: &mut Vec<Condition>, place: &str, minutes: u64, moment
 pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     let message = "not observed while the annotation localcluster.dev/paused is true; remove it to resume";
     let judged = |c: &Condition| {
-        ConditionType::parse(&c.type_).filter(|t| *t == ConditionType::Ready || is_judged(*t))
+        let is_observed = |t: &ConditionType| {
+            *t == ConditionType::Ready || is_judged(*t) || surroundings::TYPES.contains(t)
+        };
+        ConditionType::parse(&c.type_).filter(is_observed)
     };
     for type_ in conditions.iter().filter_map(judged).collect::<Vec<_>>() {
         condition::set(conditions, type_, (Status::Unknown, Reason::Paused, message), moment);

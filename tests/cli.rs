@@ -59,7 +59,7 @@ fn refusals_say_what_to_write() {
             "must be an IPv4 network between /8 and /24",
         ),
         ("--network-pool", "LOCALCLUSTER_NETWORK_POOL", "172.31.9.0/16", "use 172.31.0.0/16"),
-        ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker:2375", "use unix://<absolute path>"),
+        ("--docker-host", "LOCALCLUSTER_DOCKER_HOST", "tcp://docker", "tcp://<host>:<port>"),
         (
             "--node-dns",
             "LOCALCLUSTER_NODE_DNS",
@@ -74,6 +74,16 @@ fn refusals_say_what_to_write() {
         let by_variable = refusal(operator(&["run"]).env(variable, bad));
         assert!(by_variable.contains(flag) && by_variable.contains(told), "{by_variable}");
     }
+}
+
+/// Whoever may call an engine is root on its host.
+#[test]
+fn an_engine_over_tcp_needs_certificates() {
+    let args =
+        ["run", "--http-listen", "127.0.0.1:0", "--log-filter", "off", "--docker-host", "tcp://docker:2375"];
+    let told = refusal(&mut operator(&args));
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("tcp://docker:2375") && told.contains("set --docker-cert-path"), "{told}");
 }
 
 #[test]

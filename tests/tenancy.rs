@@ -332,6 +332,7 @@ fn a_subnet_is_chosen_where_an_admin_allows_it() {
     }
     lab.settings.allowed_subnets = vec!["192.168.0.0/16".parse().unwrap(), "1.0.0.0/8".parse().unwrap()];
     lab.settings.management = Management::Node { ip: "192.168.7.5".parse().ok(), name: None };
+    lab.settings.node_dns = vec!["1.1.1.1".into()];
     // The resolver of all clusters, and the management cluster's Node.
     for subnet in ["1.1.1.0/24", "192.168.7.0/25"] {
         assert_eq!(refused(&mut lab, subnet), Some(Reason::SubnetConflict), "{subnet}");

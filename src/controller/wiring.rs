@@ -62,10 +62,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         TcpListener::bind(config.http_listen).await.map_err(|e| Error::Listen(config.http_listen, e))?;
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stop.clone().cancelled_owned()));
 
-    let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
     let engine: Arc<dyn Engine> = Arc::new(engine.with_metrics(metrics.clone()));
+    let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }

@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Moment, cluster::CLUSTER, judge_each, sum_up};
+use super::{Moment, cluster::CLUSTER, judge_each, sum_up, surroundings};
 use crate::{
     api::{
         LocalClusterStatus,
-        condition::{self, ConditionType},
+        condition::{self, ConditionType, Status},
         local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus},
         names::{self, ClusterNames},
         reason::Reason,
@@ -58,6 +58,10 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
     all.extend(unseen(previous, owner, observed, rests));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
+    for type_ in surroundings::TYPES {
+        let unknown = (Status::Unknown, Reason::Stopped, UNSEEN);
+        condition::set(&mut next.conditions, type_, unknown, moment);
+    }
     if rests {
         set_stopped(&mut next.conditions, moment);
     } else {
@@ -69,6 +73,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
 }
 
 const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
+const UNSEEN: &str = "not observed while spec.state is Stopped";
 const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
 
 /// Returns the problems of conditions that are not observed while the cluster is stopped.
@@ -84,14 +89,13 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: 
         ConditionType::ImagesReady,
         ConditionType::ManifestsReady,
     ];
-    let message = "not observed while spec.state is Stopped";
-    all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, message)));
+    all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, UNSEEN)));
     if !observed.networks.iter().any(|n| owner.owns_network(n)) {
         let message = "the network does not exist: it is created when the cluster runs";
         all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }
     all.push(match &previous.kubeconfig_secret {
-        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, message),
+        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, UNSEEN),
         None => {
             let message = "the kubeconfig does not exist: it is written when the cluster has run";
             Problem::waits(ConditionType::KubeconfigReady, Reason::Stopped, message)

@@ -12,14 +12,15 @@ use crate::{
     plan::{host_limits, kubeconfig, management::Management, observed::Way},
 };
 
+/// Types of these conditions.
+pub const TYPES: [ConditionType; 2] = [ConditionType::HostReady, ConditionType::ReachableFromPods];
+
 /// Status, reason and message of a condition.
 type Judgement = (Status, Reason, String);
 
 /// Sets the conditions.
 pub fn set(conditions: &mut Vec<Condition>, view: &ClusterView<'_>, moment: Moment) {
-    for (type_, judgement) in
-        [(ConditionType::HostReady, host(view)), (ConditionType::ReachableFromPods, pods(view))]
-    {
+    for (type_, judgement) in TYPES.into_iter().zip([host(view), pods(view)]) {
         let (status, reason, message) = judgement.unwrap_or_else(|| kept(conditions, type_));
         condition::set(conditions, type_, (status, reason, &message), moment);
     }
@@ -29,8 +30,10 @@ pub fn set(conditions: &mut Vec<Condition>, view: &ClusterView<'_>, moment: Mome
 fn kept(conditions: &[Condition], type_: ConditionType) -> Judgement {
     let pending = || (Status::Unknown, Reason::Pending, "not observed yet".to_owned());
     let Some(before) = condition::get(conditions, type_) else { return pending() };
-    let parsed = Status::parse(&before.status).zip(Reason::parse(&before.reason));
-    parsed.map_or_else(pending, |(status, reason)| (status, reason, before.message.clone()))
+    match Status::parse(&before.status).zip(Reason::parse(&before.reason)) {
+        None | Some((_, Reason::Paused | Reason::Stopped)) => pending(),
+        Some((status, reason)) => (status, reason, before.message.clone()),
+    }
 }
 
 /// Judges the limits of the host; `None` while they are unknown.

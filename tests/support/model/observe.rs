@@ -11,8 +11,8 @@ use localcluster_operator::{
         error::Error,
     },
     k3s::{
-        self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, hosts_file, images::Held, load_balancer, manifests,
-        registries,
+        self, KUBECONFIG_FILE, LEASES, REGISTRIES_FILE, RESOLV_CONF_FILE, hosts_file, images::Held,
+        load_balancer, manifests, registries,
     },
     plan::{
         containers::outdated,
@@ -86,7 +86,8 @@ impl World {
                 continue;
             }
             let hash = |path: &str| self.read(id, path).map(|content| Sha256::digest(&*content).into());
-            for path in [REGISTRIES_FILE.to_owned(), certificate(HOST, "ca.crt")] {
+            for path in [REGISTRIES_FILE.to_owned(), RESOLV_CONF_FILE.to_owned(), certificate(HOST, "ca.crt")]
+            {
                 files.insert((id.clone(), path.clone()), hash(&path));
             }
             let file = self.read(id, REGISTRIES_FILE).unwrap_or_default();
