@@ -6,13 +6,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::live::{
-    command, docker, eventually,
-    harness::Group,
-    holds, install,
-    operator::{Operator, Victim},
-    scene::{Scene, condition},
-    scratch, world,
+use crate::{
+    live::{
+        Kubectl, command, docker, docker_logs, eventually,
+        harness::Group,
+        holds, install,
+        operator::Absence,
+        scene::{Scene, condition},
+        scratch, world,
+    },
+    topology,
 };
 
 pub const GROUP: Group = Group {
@@ -193,10 +196,30 @@ fn engine_on_another_machine(scene: &Scene) {
     machine.bring(&[world("NODE_IMAGE"), world("LB_IMAGE"), world("REGISTRY_IMAGE")]);
     let before = machine.objects();
 
-    let victim = Victim::default();
-    let args = [format!("--docker-cert-path={}", machine.certificates())];
-    let operator = Operator::new(&format!("tcp://{THERE}:2376"), &[&args[0]], victim).without_pool();
-    operator.start();
+    let _absence = Absence::begin();
+    let name = format!("{}-operator", scene.namespace);
+    let server = Kubectl::management().run(&[
+        "config",
+        "view",
+        "--raw",
+        "-o",
+        "jsonpath={.clusters[0].cluster.server}",
+    ]);
+    let certificates = format!("{}:/certs:ro", machine.certificates());
+    let host = format!("LOCALCLUSTER_DOCKER_HOST=tcp://{THERE}:2376");
+    let more = [
+        "--network=host",
+        "-v",
+        &certificates,
+        "-e",
+        &host,
+        "-e",
+        "LOCALCLUSTER_DOCKER_CERT_PATH=/certs",
+        "-e",
+        "LOCALCLUSTER_HTTP_LISTEN=127.0.0.1:0",
+    ];
+    // As in its image, since the program runs as the forwarder too.
+    let _operator = topology::start(&name, &server, &more.map(str::to_owned));
     scene.apply("Registry", "r", "{}");
     let spec = "{servers: {count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}, registries: {use: [{name: \
                 r}]}}";
@@ -205,10 +228,10 @@ fn engine_on_another_machine(scene: &Scene) {
     scene.ready("lc/c");
     let connected = |path: &str| {
         let line = |l: &str| l.contains("connected to the API of the cluster") && l.contains(path);
-        let log = operator.log();
+        let log = docker_logs(&name);
         assert!(log.lines().any(line), "{log}");
     };
-    connected("path=tunnel");
+    connected("path=through Docker");
     is(scene, "ReachableFromPods", "False", "set spec.api.hostIP to 0.0.0.0");
     is(scene, "HostReady", "True", "");
 

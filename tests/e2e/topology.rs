@@ -32,34 +32,40 @@ fn forwarders(container: &str) -> usize {
     docker(&["top", container, "-eo", "pid,args"]).lines().filter(|l| l.contains(FORWARDER)).count()
 }
 
-/// Starts the operator as a container beside the Node of the management cluster. It does not know that it could be on
-/// that Node.
-fn start(name: &str) -> Foreign {
+/// Starts the operator as a container, with more arguments of `docker run`. It reaches the API of the management cluster
+/// at `server`.
+pub fn start(name: &str, server: &str, more: &[String]) -> Foreign {
+    let kubeconfig = fs::read_to_string(world("KUBECONFIG")).expect("it can be read");
+    let lines = kubeconfig.lines().map(|line| match line.trim_start().strip_prefix("server:") {
+        Some(_) => format!("{}server: {server}", &line[..line.len() - line.trim_start().len()]),
+        None => line.to_owned(),
+    });
+    let file = scratch(&format!("{name}.kubeconfig"));
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("it can be written");
+    let mount = format!("{}:/kubeconfig:ro", file.display());
+    let env = settings().map(|(name, value)| format!("{name}={value}"));
+    let mut args = vec!["--user", "0:0", "-e", "KUBECONFIG=/kubeconfig", "-v", &mount];
+    args.extend(env.iter().flat_map(|setting| ["-e", setting]));
+    args.extend(more.iter().map(String::as_str));
+    Foreign::of_image(&world("OPERATOR_IMAGE"), &args, name)
+}
+
+/// Starts the operator beside the Node of the management cluster. It does not know that it could be on that Node.
+fn beside(name: &str) -> Foreign {
     let management = inspect(&world("MGMT_NODE")).expect("the management cluster runs");
     let networks = management["NetworkSettings"]["Networks"].as_object().expect("it is on a network");
     let (network, endpoint) = networks.iter().next().expect("it is on a network");
-    let server =
-        format!("server: https://{}:6443", endpoint["IPAddress"].as_str().expect("it has an address"));
-    let kubeconfig = fs::read_to_string(world("KUBECONFIG")).expect("it can be read");
-    let lines = kubeconfig.lines().map(|line| match line.trim_start().strip_prefix("server:") {
-        Some(_) => line[..line.len() - line.trim_start().len()].to_owned() + &server,
-        None => line.to_owned(),
-    });
-    let file = scratch("operator.kubeconfig");
-    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("it can be written");
+    let server = format!("https://{}:6443", endpoint["IPAddress"].as_str().expect("it has an address"));
     let socket = world("DOCKER_HOST").trim_start_matches("unix://").to_owned();
-    let mounts = [format!("{socket}:/var/run/docker.sock"), format!("{}:/kubeconfig:ro", file.display())];
-    let env = settings().map(|(name, value)| format!("{name}={value}"));
-    let mut args = vec!["--network", network.as_str(), "--user", "0:0", "-e", "KUBECONFIG=/kubeconfig"];
-    args.extend(mounts.iter().flat_map(|mount| ["-v", mount]));
-    args.extend(env.iter().flat_map(|setting| ["-e", setting]));
-    Foreign::of_image(&world("OPERATOR_IMAGE"), &args, name)
+    let more =
+        ["--network".to_owned(), network.clone(), "-v".to_owned(), format!("{socket}:/var/run/docker.sock")];
+    start(name, &server, &more)
 }
 
 fn operator_without_a_route(scene: &Scene) {
     let _absence = Absence::begin();
     let name = format!("{}-operator", scene.namespace);
-    let _operator = start(&name);
+    let _operator = beside(&name);
     scene.apply("Registry", "r", "{}");
     let spec = "{servers: {count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}, \
                 registries: {use: [{name: r}]}}";
