@@ -149,9 +149,10 @@ impl Machine {
         ));
     }
 
-    /// Returns all containers, networks and volumes.
+    /// Returns all containers, networks and volumes. An engine that restarts recreates its own networks.
     fn objects(&self) -> [String; 3] {
-        [&["ps", "-aq"][..], &["network", "ls", "-q"], &["volume", "ls", "-q"]].map(|list| self.docker(list))
+        [&["ps", "-aq"][..], &["network", "ls", "--format", "{{.Name}}"], &["volume", "ls", "-q"]]
+            .map(|list| self.docker(list))
     }
 }
 
