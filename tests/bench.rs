@@ -29,6 +29,8 @@ mod live;
 mod many;
 #[path = "bench/own_time.rs"]
 mod own_time;
+#[path = "bench/paths.rs"]
+mod paths;
 #[path = "bench/registries.rs"]
 mod registries;
 
@@ -74,6 +76,7 @@ enum Bench {
     Drift,
     Registries,
     Many,
+    Paths,
 }
 
 impl Bench {
@@ -84,6 +87,7 @@ impl Bench {
             Self::Drift => "drift",
             Self::Registries => "registries",
             Self::Many => "many",
+            Self::Paths => "paths",
         }
     }
 
@@ -94,6 +98,7 @@ impl Bench {
             Self::Drift => drift::run(scale, report),
             Self::Registries => registries::run(scale, report),
             Self::Many => many::run(scale, report),
+            Self::Paths => paths::run(scale, report),
         }
     }
 }

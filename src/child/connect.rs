@@ -25,7 +25,7 @@ use super::{
     kube::{KubeChild, WATCH, root, words},
     kubeconfig::{self, Identity},
 };
-use crate::docker::tunnel::{self, Dial};
+use crate::docker::tunnel::{Connector, Dial};
 
 /// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -148,7 +148,7 @@ async fn attempt(
 /// Returns a client that connects through a tunnel, with the timeouts of the configuration. Its TLS connection ends at
 /// the API server.
 fn through(config: Config, tunnel: Arc<dyn Dial>) -> kube::Result<Client> {
-    let https = config.rustls_https_connector_with_connector(tunnel::connector(tunnel))?;
+    let https = config.rustls_https_connector_with_connector(Connector(tunnel))?;
     let mut limited = TimeoutConnector::new(https);
     limited.set_connect_timeout(config.connect_timeout);
     limited.set_read_timeout(config.read_timeout);

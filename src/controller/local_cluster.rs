@@ -206,6 +206,10 @@ impl Pass<'_, LocalCluster> {
         let nothing = Refs::default();
         let subject = self.subject(valid, &nothing, previous);
         let mut plan = subject.choose_subnet(host, &ctx.memory.refused(uid));
+        if plan.steps.is_empty() && plan.problems.is_empty() {
+            return Ok(false);
+        }
+        // Not of an empty plan: the steps that the cluster itself waits with would be forgotten.
         hold(ctx, uid, &mut plan, names);
         if plan.steps.is_empty() && plan.problems.is_empty() {
             return Ok(false);

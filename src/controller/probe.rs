@@ -28,7 +28,7 @@ use rustls::{
 
 use super::times;
 use crate::{
-    docker::tunnel::{self, Dial},
+    docker::tunnel::{Connector, Dial},
     k3s::registries::REGISTRY_PORT,
     plan::registry::config::Login,
 };
@@ -88,9 +88,9 @@ impl Probe for Http {
                 http.enforce_http(false);
                 get(tls.wrap_connector(http), "https", question).await
             }
-            (Target::Tunnel(dial), None) => get(tunnel::connector(dial.clone()), "http", question).await,
+            (Target::Tunnel(dial), None) => get(Connector(dial.clone()), "http", question).await,
             (Target::Tunnel(dial), Some(tls)) => {
-                get(tls.wrap_connector(tunnel::connector(dial.clone())), "https", question).await
+                get(tls.wrap_connector(Connector(dial.clone())), "https", question).await
             }
         }
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt, future::BoxFuture};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
@@ -63,23 +63,23 @@ pub trait Dial: Send + Sync {
     async fn dial(&self) -> io::Result<Stream>;
 }
 
-/// Returns a connector for HTTP clients that ignores the host in the URL.
-pub fn connector(
-    dial: Arc<dyn Dial>,
-) -> impl Service<
-    hyper::Uri,
-    Response = TokioIo<Stream>,
-    Error = io::Error,
-    Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
-    tower::service_fn(move |_: hyper::Uri| {
-        let dial = dial.clone();
-        let connected = async move { dial.dial().await.map(TokioIo::new) };
-        Box::pin(connected) as Pin<Box<dyn Future<Output = _> + Send>>
-    })
+/// Connector for HTTP clients that ignores the host in the URL.
+#[derive(Clone)]
+pub struct Connector(pub Arc<dyn Dial>);
+
+impl Service<hyper::Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: hyper::Uri) -> Self::Future {
+        let dial = self.0.clone();
+        async move { dial.dial().await.map(TokioIo::new) }.boxed()
+    }
 }
 
 /// The operator's end of a tunnel into a container. It ends when it is dropped, when the forwarder exits or does not

@@ -32,6 +32,9 @@ const PLACE: &str = "/usr/local/bin/localcluster-forward-";
 /// Subcommand that runs the forwarder.
 pub const SUBCOMMAND: &str = "forward";
 
+/// The tunnel into a container, which is locked while it is opened.
+type Opening = Slot<Option<Arc<Tunnel>>>;
+
 /// Tunnels into the containers of an engine.
 pub struct Tunnels {
     engine: Arc<dyn Engine>,
@@ -39,7 +42,7 @@ pub struct Tunnels {
     own: PathBuf,
     /// Path of the forwarder in containers, or the reason why the program is not suitable.
     place: OnceCell<Result<String, String>>,
-    open: Mutex<HashMap<String, Arc<Slot<Option<Arc<Tunnel>>>>>>,
+    open: Mutex<HashMap<String, Arc<Opening>>>,
     /// The program is in memory while it is copied.
     copying: Semaphore,
 }
