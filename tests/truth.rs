@@ -3,9 +3,16 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use localcluster_operator::docker::engine::State;
+use localcluster_operator::{
+    controller::host_limits::Limits,
+    docker::engine::State,
+    plan::{host_limits::HostLimits, settings::Settings},
+};
 use serde_json::{Value, json};
 use support::{
     fakes::{
@@ -293,4 +300,61 @@ async fn a_server_that_is_to_be_replaced_is_counted_while_it_serves() {
     assert_eq!(status(&rig, "Ready"), "False");
     assert!(running(&rig, "k3d-dev-server-0"));
     assert_eq!(ready(&rig), 1);
+}
+
+/// Limits of the host are reported before nodes fail by them, and hold nothing back.
+#[tokio::test(start_paused = true)]
+async fn a_host_with_low_limits_is_named_and_used() {
+    let mut rig = Rig::new(lab::settings());
+    let engine = rig.ctx.engine.clone();
+    let low = HostLimits { inotify_instances: 8, free: 50 };
+    let ctx = Arc::get_mut(&mut rig.ctx).unwrap();
+    ctx.limits = Limits::new(engine, Duration::MAX).observed(low);
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.told("HostReady"), ("False".to_owned(), "InotifyLimitLow".to_owned()));
+    let told = message(&rig, "HostReady");
+    assert!(told.contains("permits 8 inotify instances") && told.contains("sysctl -w"), "{told}");
+    assert_eq!(status(&rig, "Ready"), "True");
+    is_quiet(&mut rig).await;
+
+    // Nothing waits for what cannot be observed.
+    let mut rig = Rig::new(lab::settings());
+    let engine = rig.ctx.engine.clone();
+    Arc::get_mut(&mut rig.ctx).unwrap().limits = Limits::new(engine, Duration::MAX);
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.told("HostReady"), ("Unknown".to_owned(), "Pending".to_owned()));
+    assert_eq!(status(&rig, "Ready"), "True");
+}
+
+/// The operator's Pod has no route to an engine on another machine, until a port is published there.
+#[tokio::test(start_paused = true)]
+async fn whether_pods_reach_a_cluster_is_what_the_operator_sees() {
+    let remote = Settings { engine_host: Some("192.0.2.5".into()), ..lab::settings() };
+    let mut rig = Rig::new(remote);
+    put(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.told("ReachableFromPods"), ("False".to_owned(), "NoRoute".to_owned()));
+    let told = message(&rig, "ReachableFromPods");
+    assert!(
+        told.contains("Secret dev-kubeconfig") && told.contains("set spec.api.hostIP to 0.0.0.0"),
+        "{told}"
+    );
+    assert_eq!(status(&rig, "Ready"), "True");
+
+    put(&rig, json!({}), json!({"api": {"hostIP": "0.0.0.0"}}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(status(&rig, "ReachableFromPods"), "True");
+    put(&rig, json!({PAUSED: "true"}), json!({"api": {"hostIP": "0.0.0.0"}}));
+    rig.round().await;
+    assert_eq!(rig.told("ReachableFromPods"), ("Unknown".to_owned(), "Paused".to_owned()));
+    put(&rig, json!({}), json!({"api": {"hostIP": "0.0.0.0"}, "state": "Stopped"}));
+    for _ in 0..ENOUGH {
+        rig.round().await;
+    }
+    assert_eq!(rig.told("ReachableFromPods"), ("Unknown".to_owned(), "Stopped".to_owned()));
+    put(&rig, json!({}), json!({"api": {"hostIP": "0.0.0.0"}}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(status(&rig, "ReachableFromPods"), "True");
 }
