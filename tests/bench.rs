@@ -11,6 +11,8 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 
+#[path = "bench/calls.rs"]
+mod calls;
 #[path = "bench/clock.rs"]
 mod clock;
 #[path = "bench/create.rs"]
@@ -64,6 +66,9 @@ pub struct Scale {
     /// Megabytes of the image of `registries`
     #[arg(long, env = "SIZE", default_value_t = 200)]
     size: u64,
+    /// Minutes without a change of `calls`, a part of an hour
+    #[arg(long, env = "IDLE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+    idle: u64,
     /// Clusters of `many`, with half a GB of memory each
     #[arg(long, env = "MANY", default_value_t = 20)]
     many: usize,
@@ -77,6 +82,7 @@ enum Bench {
     Registries,
     Many,
     Paths,
+    Calls,
 }
 
 impl Bench {
@@ -88,6 +94,7 @@ impl Bench {
             Self::Registries => "registries",
             Self::Many => "many",
             Self::Paths => "paths",
+            Self::Calls => "calls",
         }
     }
 
@@ -99,6 +106,7 @@ impl Bench {
             Self::Registries => registries::run(scale, report),
             Self::Many => many::run(scale, report),
             Self::Paths => paths::run(scale, report),
+            Self::Calls => calls::run(scale, report),
         }
     }
 }
