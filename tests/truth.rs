@@ -8,8 +8,12 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use localcluster_operator::{
-    controller::host_limits::Limits,
+    controller::{
+        host_limits::Limits,
+        probe::{Probe, Question, Target, Trouble},
+    },
     docker::engine::State,
     plan::{host_limits::HostLimits, settings::Settings},
 };
@@ -357,4 +361,27 @@ async fn whether_pods_reach_a_cluster_is_what_the_operator_sees() {
     put(&rig, json!({}), json!({"api": {"hostIP": "0.0.0.0"}}));
     rig.settle(ENOUGH).await;
     assert_eq!(status(&rig, "ReachableFromPods"), "True");
+}
+
+/// No route to the container, and another program at the published port on this machine's own loopback address.
+struct Elsewhere;
+
+#[async_trait]
+impl Probe for Elsewhere {
+    async fn ask(&self, question: &Question<'_>) -> Result<u16, Trouble> {
+        match &question.to {
+            Target::Address(address) if address.ip().is_loopback() => Ok(404),
+            Target::Address(_) => Err(Trouble::Silent("timed out".into())),
+            Target::Tunnel(_) => Ok(200),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_program_on_a_loopback_port_is_not_taken_for_the_registry() {
+    let mut rig = Rig::new(lab::settings());
+    Arc::get_mut(&mut rig.ctx).unwrap().probe = Arc::new(Elsewhere);
+    put_registry(&rig, json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!(condition(&registry(&rig), "Reachable").0, "True");
 }
