@@ -2,6 +2,7 @@
 #![warn(clippy::panic, clippy::unwrap_used)]
 
 use std::{
+    env,
     error::Error,
     fs,
     io::{self, Write},
@@ -10,7 +11,13 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use localcluster_operator::{api::crds, config::Config, controller, docker::tunnel, telemetry};
+use localcluster_operator::{
+    api::crds,
+    config::Config,
+    controller,
+    docker::{tunnel, tunnels},
+    telemetry,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +104,8 @@ async fn run(config: Config) -> Result<()> {
 /// Runs the forwarder, which an operator without a route starts in a container.
 #[tokio::main(flavor = "current_thread")]
 async fn forward() -> Result<()> {
+    // They take space only, so a container whose files cannot be changed keeps them.
+    let _ = env::current_exe().and_then(|own| tunnels::remove_others(&own));
     let ended = tunnel::forward(tokio::io::stdin(), tokio::io::stdout()).await;
     // The runtime would wait for its thread that reads standard input, which may never end.
     if let Err(error) = ended {

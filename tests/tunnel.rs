@@ -14,7 +14,7 @@ use localcluster_operator::docker::{
     engine::{Attached, Engine},
     spec::{ContainerSpec, Role},
     tunnel::{self, Tunnel},
-    tunnels::Tunnels,
+    tunnels::{Tunnels, remove_others},
 };
 use tempfile::NamedTempFile;
 use tokio::{
@@ -236,4 +236,27 @@ async fn a_program_for_another_architecture_is_not_copied() {
     let words = rig.tunnels.to(&rig.container, echo().await).dial().await.err().unwrap().to_string();
     assert!(words.contains("Docker runs on x86_64; run an operator"), "{words}");
     assert_eq!((rig.calls("upload"), rig.calls("attach exec")), (0, 0));
+}
+
+/// Each version has a name of its own, and takes 20 MB in every container.
+#[test]
+fn a_forwarder_removes_those_of_other_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["localcluster-forward-1", "localcluster-forward-2", "nginx"] {
+        std::fs::write(path(name), name).unwrap();
+    }
+    let names = || {
+        let mut all: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        all.sort();
+        all
+    };
+    // Another program than a forwarder removes nothing.
+    remove_others(&path("nginx")).unwrap();
+    assert_eq!(names(), ["localcluster-forward-1", "localcluster-forward-2", "nginx"]);
+    remove_others(&path("localcluster-forward-2")).unwrap();
+    assert_eq!(names(), ["localcluster-forward-2", "nginx"]);
 }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -126,6 +126,23 @@ impl Tunnels {
         let hash = Sha256::digest(&content);
         Ok(format!("{PLACE}{}", &names::hex(&hash)[..16]))
     }
+}
+
+/// Removes the forwarders of other versions of the operator from the directory of this one. Running ones go on.
+pub fn remove_others(own: &Path) -> io::Result<()> {
+    let prefix = Path::new(PLACE).file_name().unwrap_or_default().to_string_lossy();
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (Some(directory), own) = (own.parent(), name(own)) else { return Ok(()) };
+    if !own.starts_with(&*prefix) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if name(&path).starts_with(&*prefix) && name(&path) != own {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A destination in the network of a container.
