@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -13,7 +12,10 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 pub use super::error::Error;
-use super::state::{ChildState, ClusterConfigMap, Found, NodeConfig};
+use super::{
+    path::Path,
+    state::{ChildState, ClusterConfigMap, Found, NodeConfig},
+};
 use crate::{docker::tunnel::Dial, k3s::manifests::ObjectRef};
 
 /// Addresses and credentials of a created cluster.
@@ -69,34 +71,6 @@ pub trait ChildApi: Send + Sync {
     /// Subscribes to relevant changes of Nodes and of ConfigMaps that this operator manages. The stream ends with the
     /// connection.
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error>;
-}
-
-/// Path of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// A route to this address.
-    Direct(SocketAddr),
-    /// The engine, which runs a forwarder in a container.
-    Tunnel,
-}
-
-impl Path {
-    /// Returns the name for metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct(_) => "direct",
-            Self::Tunnel => "tunnel",
-        }
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(address) => address.fmt(f),
-            Self::Tunnel => f.write_str("through Docker"),
-        }
-    }
 }
 
 /// A connection to the API of a created cluster.

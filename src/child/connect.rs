@@ -21,9 +21,10 @@ use kube::{
 use tokio::time::{error::Elapsed, timeout};
 
 use super::{
-    api::{Access, Connect, Connection, Error, Path},
+    api::{Access, Connect, Connection, Error},
     kube::{KubeChild, WATCH, root, words},
     kubeconfig::{self, Identity},
+    path::Path,
 };
 use crate::docker::tunnel::{Connector, Dial};
 

@@ -9,4 +9,5 @@ pub mod kube;
 pub mod kubeconfig;
 pub mod nodes;
 mod objects;
+pub mod path;
 pub mod state;

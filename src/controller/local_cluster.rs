@@ -206,11 +206,10 @@ impl Pass<'_, LocalCluster> {
         let nothing = Refs::default();
         let subject = self.subject(valid, &nothing, previous);
         let mut plan = subject.choose_subnet(host, &ctx.memory.refused(uid));
-        if plan.steps.is_empty() && plan.problems.is_empty() {
-            return Ok(false);
-        }
         // Not of an empty plan: the steps that the cluster itself waits with would be forgotten.
-        hold(ctx, uid, &mut plan, names);
+        if !plan.steps.is_empty() {
+            hold(ctx, uid, &mut plan, names);
+        }
         if plan.steps.is_empty() && plan.problems.is_empty() {
             return Ok(false);
         }
@@ -257,7 +256,7 @@ impl Pass<'_, LocalCluster> {
         let mut reached = Reached { kept, ..host.into() };
         let wake = wake(self.ctx, self.object);
         reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake);
-        let Seen { credentials, child, way } =
+        let Seen { credentials, child, path } =
             reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {
             let (client, namespace) = (&self.ctx.client, self.owner.namespace());
@@ -265,7 +264,7 @@ impl Pass<'_, LocalCluster> {
             reached.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
         }
         reached.kubeconfig.credentials = credentials;
-        reached.kubeconfig.way = way;
+        reached.kubeconfig.path = path;
         hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
         self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
         Ok((reached, child))

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     api::names,
     child::{
-        api::{Access, ChildApi, Error as ChildError, Path},
+        api::{Access, ChildApi, Connection, Error as ChildError},
+        path::Path,
         state::Child,
     },
     docker::{
@@ -25,12 +26,7 @@ use crate::{
     },
     k3s::{self, kubeconfig, token},
     plan::{
-        desired::Allocation,
-        observed::{Reached, Way},
-        owner::Owner,
-        servers,
-        subject::Subject,
-        validate::Valid,
+        desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
     },
     time,
 };
@@ -41,8 +37,8 @@ pub struct Seen {
     pub credentials: Option<kubeconfig::Credentials>,
     /// Client of its API, if it responds.
     pub child: Option<Arc<dyn ChildApi>>,
-    /// Way to its API.
-    pub way: Way,
+    /// Path to its API.
+    pub path: Option<Path>,
 }
 
 /// Observes the created cluster through its API, with the kubeconfig that its server wrote.
@@ -53,7 +49,7 @@ pub async fn child(
     allocation: &Allocation,
 ) -> Seen {
     let Subject { owner, valid, refs, .. } = *subject;
-    let nothing = Seen { credentials: None, child: None, way: Way::Unknown };
+    let nothing = Seen { credentials: None, child: None, path: None };
     let runs = |name: &str| {
         observed.own.values().any(|d| d.container.name == name && d.container.state == State::Running)
     };
@@ -75,7 +71,7 @@ pub async fn child(
     // The API is known to be unreachable: waiting for timeouts would only delay the repair.
     if let Some(closed) = [&balancer, &server].into_iter().find(|name| !runs(name)) {
         observed.child = Child::Unreachable(format!("{closed} does not run"));
-        return Seen { credentials: Some(credentials), child: None, way: Way::Unknown };
+        return Seen { credentials: Some(credentials), child: None, path: None };
     }
     let place = place(ctx, observed, valid, allocation);
     let candidates = candidates(ctx, valid, allocation, place);
@@ -99,16 +95,13 @@ pub async fn child(
         Ok((link, state)) => {
             observed.child = Child::Reachable(state.limit_times((ctx.now)()));
             watch(ctx, owner, &link);
-            let way = match link.connection.path {
-                Path::Direct(address) => Way::Direct(address),
-                Path::Tunnel => Way::Tunnel,
-            };
-            Seen { credentials: Some(credentials), child: Some(link.connection.child), way }
+            let Connection { child, path } = link.connection;
+            Seen { credentials: Some(credentials), child: Some(child), path: Some(path) }
         }
         Err(error) => {
             ctx.memory.set_link(&owner.uid, None);
             observed.child = Child::Unreachable(error.to_string());
-            Seen { credentials: Some(credentials), child: None, way: Way::Unknown }
+            Seen { credentials: Some(credentials), child: None, path: None }
         }
     }
 }
@@ -174,7 +167,7 @@ fn place(
     valid: &Valid,
     allocation: &Allocation,
 ) -> Option<Option<Ipv4Addr>> {
-    let own = observed.networks.iter().find(|n| n.subnets.contains(&allocation.addresses.subnet));
+    let own = observed.network_of(allocation.addresses.subnet);
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
     ctx.settings.management.place(observed, &ctx.manager, own, &valid.names.load_balancer())
 }

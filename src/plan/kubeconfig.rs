@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     desired::{Allocation, Desired},
-    observed::{Reached, Way},
+    observed::Reached,
     secret::{Existing, Secret},
     settings::Settings,
     steps::{Action, Plan},
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     api::{condition::ConditionType, reason::Reason},
+    child::path::Path,
     k3s::{API_PORT, certificate, kubeconfig},
 };
 
@@ -115,15 +116,17 @@ fn secret(
 /// is recreated. While it has none, the URL in the Secret is kept. Otherwise, it is where the operator reaches the API
 /// itself; `None` if it does not, or only where Pods do not.
 fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Reached) -> Option<String> {
-    let own = observed.networks.iter().find(|n| n.subnets.contains(&desired.addresses.subnet));
+    let own = observed.network_of(desired.addresses.subnet);
     let own = own.map(|n| n.id.as_str()).unwrap_or_default();
     let (settings, manager) = (&subject.settings.management, &subject.owner.manager);
     let kept = || kept_url(observed.kubeconfig.secret.as_ref()?);
-    match (settings.place(observed, manager, own, &desired.load_balancer.name), observed.kubeconfig.way) {
+    match (settings.place(observed, manager, own, &desired.load_balancer.name), observed.kubeconfig.path) {
         (Some(Some(ip)), _) => Some(format!("https://{ip}:{API_PORT}")),
-        (Some(None), _) | (None, Way::Unknown) => kept(),
-        (None, Way::Direct(address)) if !address.ip().is_loopback() => Some(format!("https://{address}")),
-        (None, Way::Direct(_) | Way::Tunnel) => None,
+        (Some(None), _) | (None, None) => kept(),
+        (None, Some(Path::Direct(address))) if !address.ip().is_loopback() => {
+            Some(format!("https://{address}"))
+        }
+        (None, Some(Path::Direct(_) | Path::Tunnel)) => None,
     }
 }
 

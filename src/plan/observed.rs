@@ -3,15 +3,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     ops::Deref,
 };
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{host_limits::HostLimits, secret};
 use crate::{
-    child::state::{Child, Found, Node},
+    child::{
+        path::Path,
+        state::{Child, Found, Node},
+    },
     docker::{
         engine::{Container, ContainerDetail, EngineInfo, Network, Volume},
         error::Error,
@@ -41,6 +45,11 @@ impl Host {
     /// Returns the managed container with this name.
     pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
         self.own.values().find(|d| d.container.name == name)
+    }
+
+    /// Returns the network with this subnet.
+    pub fn network_of(&self, subnet: Ipv4Net) -> Option<&Network> {
+        self.networks.iter().find(|n| n.subnets.contains(&subnet))
     }
 }
 
@@ -145,20 +154,8 @@ pub struct ObservedKubeconfig {
     pub credentials: Option<Credentials>,
     /// The existing Secret, which is read only if there are credentials.
     pub secret: Option<secret::Existing>,
-    /// Way on which the operator reaches the API.
-    pub way: Way,
-}
-
-/// Way on which the operator reaches the API of a created cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// It does not respond at present.
-    #[default]
-    Unknown,
-    /// At this address.
-    Direct(SocketAddr),
-    /// Through the engine.
-    Tunnel,
+    /// Path on which the operator reaches the API; `None` if it does not respond at present.
+    pub path: Option<Path>,
 }
 
 /// Content of the volumes of a node.

@@ -229,11 +229,7 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
     let name = &spec.container.name;
     let detail = observed.own_named(name);
     let seen = observed.node(name);
-    let network = observed
-        .networks
-        .iter()
-        .find(|n| n.subnets.contains(&desired.addresses.subnet))
-        .map(|n| n.id.as_str());
+    let network = observed.network_of(desired.addresses.subnet).map(|n| n.id.as_str());
     let phase = match (detail, seen) {
         (None, _) => NodePhase::Pending,
         (Some(d), _) if d.container.state != State::Running => NodePhase::NotRunning,

@@ -9,7 +9,8 @@ use crate::{
         condition::{self, ConditionType, Status},
         reason::Reason,
     },
-    plan::{host_limits, kubeconfig, management::Management, observed::Way},
+    child::path::Path,
+    plan::{host_limits, kubeconfig, management::Management},
 };
 
 /// Types of these conditions.
@@ -54,14 +55,14 @@ fn pods(view: &ClusterView<'_>) -> Option<Judgement> {
         Management::Named(_) => true,
         Management::None => settings.engine_host.is_some(),
     };
-    match view.observed.kubeconfig.way {
-        Way::Unknown => None,
+    match view.observed.kubeconfig.path {
+        None => None,
         _ if !is_pod => {
             let message = "the operator does not run as a Pod, and does not know the routes of Pods";
             Some((Status::Unknown, Reason::NotAPod, message.to_owned()))
         }
-        Way::Direct(_) => Some((Status::True, Reason::Reachable, String::new())),
-        Way::Tunnel => Some((Status::False, Reason::NoRoute, no_route(view))),
+        Some(Path::Direct(_)) => Some((Status::True, Reason::Reachable, String::new())),
+        Some(Path::Tunnel) => Some((Status::False, Reason::NoRoute, no_route(view))),
     }
 }
 

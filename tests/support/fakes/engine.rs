@@ -11,7 +11,8 @@ use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use localcluster_operator::{
     child::{
-        api::{Access, ChildApi, Connect, Connection, Error as ChildError, Path},
+        api::{Access, ChildApi, Connect, Connection, Error as ChildError},
+        path::Path,
         state::{ChildState, ClusterConfigMap, Found, NodeConfig},
     },
     controller::probe::{Probe, Question, Target, Trouble},
