@@ -100,6 +100,41 @@ async fn goals_that_are_met_are_success() {
     }
 }
 
+const IN_USE: &str = "error while removing network: network n id 1 has active endpoints";
+
+/// Docker keeps endpoints of containers that no longer exist; they disappear by force. Those of others stay.
+#[tokio::test]
+async fn endpoints_without_a_container_keep_no_network() {
+    let one = r#"{"Containers":{"ep-1":{"Name":"gone"},"ep-2":{"Name":"starting"},"c1":{"Name":"runs"}}}"#;
+    let containers = r#"[{"Id":"c1","Names":["/runs"]},{"Id":"c2","Names":["/starting"]}]"#;
+    let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
+        "DELETE /networks/n" => error(403, IN_USE),
+        "GET /networks/n" => json(200, one),
+        "GET /containers/json" => json(200, containers),
+        "POST /networks/n/disconnect" => json(200, ""),
+        _ => error(500, "what?"),
+    });
+    assert_eq!(engine.remove_network("n").await, Err(Error::Busy(IN_USE.into())));
+    let disconnected = daemon.seen().into_iter().filter(|seen| seen.call.ends_with("/disconnect"));
+    let bodies: Vec<String> =
+        disconnected.map(|seen| String::from_utf8(seen.body.to_vec()).unwrap()).collect();
+    assert_eq!(bodies, [r#"{"Container":"gone","Force":true}"#]);
+    assert_eq!(daemon.calls().last().unwrap(), "DELETE /networks/n", "tried again");
+}
+
+#[tokio::test]
+async fn a_wrong_count_of_endpoints_is_reported() {
+    let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "DELETE /networks/n" => error(403, IN_USE),
+        "GET /networks/n" => json(200, r#"{"Containers":{}}"#),
+        _ => error(500, "what?"),
+    });
+    match engine.remove_network("n").await {
+        Err(Error::Engine(words)) => assert!(words.contains("restart Docker on the host"), "{words}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn one_status_has_one_meaning_for_each_call() {
     let (_daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {

@@ -47,7 +47,7 @@ const LOG_LIMIT: usize = 1 << 20;
 /// Creating one does not require a running engine. Without one every call fails with [`Error::Unavailable`], and calls
 /// succeed as soon as there is one: each has its own connection.
 pub struct BollardEngine {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl BollardEngine {
@@ -79,6 +79,15 @@ impl BollardEngine {
         let call = |docker: Docker| async move { docker.inspect_image(image).await };
         let found = self.client.call("inspect_image", call).await?;
         Ok(found.config.and_then(|config| config.entrypoint).filter(|entrypoint| !entrypoint.is_empty()))
+    }
+
+    /// Removes a network without endpoints.
+    pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
+        self.client
+            .call("remove_network", |docker| async move {
+                fault::met(docker.remove_network(id).await, |status, _| status == 404)
+            })
+            .await
     }
 
     /// Returns an archive of a path in a container; empty if the path does not exist.
@@ -170,11 +179,10 @@ impl Engine for BollardEngine {
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
-        self.client
-            .call("remove_network", |docker| async move {
-                fault::met(docker.remove_network(id).await, |status, _| status == 404)
-            })
-            .await
+        match self.delete_network(id).await {
+            Err(Error::Busy(refusal)) => self.remove_used_network(id, refusal).await,
+            other => other,
+        }
     }
 
     async fn connect(&self, network: &str, container: &str, endpoint: &EndpointSettings) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod bollard;
 pub mod client;
 pub mod convert;
 mod elf;
+mod endpoints;
 pub mod engine;
 pub mod error;
 pub mod events;
