@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all matrix image demo demo-down bench explore soak world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -75,7 +75,11 @@ test: ## all tests, on Docker and real clusters
 	[ -z "$$failed" ]
 	@chrt --idle 0 $(MAKE) --no-print-directory unit-long >target/unit-long.log 2>&1 & long=$$!; \
 	failed=; \
+	$(MAKE) --no-print-directory e2e-build && \
+		{ $(MAKE) --no-print-directory newest >target/newest.log 2>&1 & newest=$$!; }; \
 	$(MAKE) --no-print-directory e2e || failed=1; \
+	wait $$newest || failed=1; \
+	cat target/newest.log; \
 	wait $$long || failed=1; \
 	cat target/unit-long.log; \
 	[ -z "$$failed" ]
@@ -96,10 +100,12 @@ unit-long:
 
 # ENGINE=20|26|28|29, STORE=containerd and TOPOLOGY=host choose another Docker Engine; see `tests/world/world help`.
 e2e: export ONLY ?= $(GROUPS)
-e2e: world image ## tests that need Docker and a management cluster: GROUPS="registry cluster::a_test others"
+e2e: world image e2e-build ## tests that need Docker and a management cluster: GROUPS="registry cluster::a_test others"
+	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
+
+e2e-build:
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
-	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
 
 e2e-all: export E2E_ALL ?= 1
 e2e-all: e2e ## the same, with those that take minutes
@@ -120,9 +126,12 @@ image: ## build the operator's image, localcluster-operator:dev
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
 
-matrix: image ## a short list of end-to-end tests on other Docker Engines: ROWS="28 28:containerd 28@host"
-	cargo test $(LOCKED) --no-run --test e2e --test docker_live
+matrix: world image e2e-build ## a short list of end-to-end tests on other Docker Engines: ROWS="28 28:containerd 28@host"
 	tests/world/matrix $(IMAGE) $(ROWS)
+
+# The newest engine that is packaged, with the topology that differs most, and registry and nginx in new versions.
+newest:
+	tests/world/matrix $(IMAGE) 28@host
 
 demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a pushed image
 	tests/world/demo up

@@ -19,8 +19,13 @@ names() { # names true|false sets the image names: of the stand-ins, or of the r
 		# localhost/ is no registry, so these can be neither mistaken for K3s nor pulled.
 		node_repository=${WORLD_NODE_REPOSITORY:-localhost/k3s-standin}
 		busybox_image=standin/busybox:1.35
+		# The oldest ones that are still in use, and the newest ones beside the newest engines.
 		lb_image=standin/nginx:1.22
 		registry_image=standin/registry:2.8
+		if [ "${engine_major:-0}" -ge 28 ]; then
+			lb_image=standin/nginx:1.30
+			registry_image=standin/registry:3.1
+		fi
 	else
 		node_repository=docker.io/rancher/k3s
 		busybox_image=docker.io/library/busybox:1.37
@@ -71,7 +76,7 @@ build_small() {
 	local hash image there=1
 	hash=$(cd "$here/node-image" && find test-images build-images rootfs.sh -type f | LC_ALL=C sort |
 		{ mapfile -t files && source_hash "${files[@]}"; })
-	for image in "$busybox_image" "$lb_image" "$registry_image" "$http_image" "$token_image"; do
+	for image in "$busybox_image" standin/{nginx:1.22,nginx:1.30,registry:2.8,registry:3.1} "$http_image" "$token_image"; do
 		is_built_from "$image" "$hash" || there=0
 	done
 	if [ $there = 0 ] || [ ! -s "$tars/.$hash" ]; then

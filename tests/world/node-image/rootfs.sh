@@ -4,6 +4,20 @@
 
 path='ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+# Options for apt; none for the suite of this machine.
+apt_options=()
+
+# of_suite SUITE chooses the packages of another suite of Debian.
+of_suite() {
+	local mirror
+	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/\?$') || mirror=http://deb.debian.org/debian
+	cache=$cache/$1
+	mkdir -p "$cache/lists/partial"
+	echo "deb $mirror $1 main" >"$cache/sources.list"
+	apt_options=(-o "Dir::State::Lists=$cache/lists" -o "Dir::Etc::SourceList=$cache/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+}
+
 # package NAME prints the file of a package, downloaded when it is not there yet.
 package() {
 	local deb
@@ -11,10 +25,10 @@ package() {
 	if [ -z "$deb" ]; then
 		# Old package lists name versions that the mirror has no more.
 		if [ ! -e "$cache/.lists-updated" ] || [ -n "$(find "$cache/.lists-updated" -mmin +60)" ]; then
-			apt-get update -qq >&2
+			apt-get "${apt_options[@]}" update -qq >&2
 			touch "$cache/.lists-updated"
 		fi
-		(cd "$cache" && apt-get -o APT::Sandbox::User=root download -qq "$1") >&2
+		(cd "$cache" && apt-get "${apt_options[@]}" -o APT::Sandbox::User=root download -qq "$1") >&2
 		deb=$(find "$cache" -name "$1_*.deb" -print -quit)
 	fi
 	[ -n "$deb" ] || {
