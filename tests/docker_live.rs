@@ -115,6 +115,23 @@ async fn a_container_is_made_as_asked_and_runs() {
     assert_eq!(seen.replace(['\t', ' '], "~"), format!("{}\nhello\n10.1.2.3~elsewhere\n1", spec.name));
 }
 
+/// What is no node can neither forge packets nor gain privileges.
+#[tokio::test]
+async fn an_unprivileged_container_has_few_capabilities() {
+    let world = World::new("caps");
+    let id = world.engine.create_container(&world.spec("c"), None).await.unwrap();
+    world.engine.start(&id).await.unwrap();
+    let status = docker(&["exec", &id, "cat", "/proc/1/status"]);
+    let value = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap().to_owned();
+    assert_eq!(value("NoNewPrivs:"), "1");
+    let bit = |n: u32| 1_u64 << n;
+    // CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE; see capability.h.
+    let wanted = [0, 1, 3, 5, 6, 7, 10].map(bit).iter().sum::<u64>();
+    assert_eq!(value("CapBnd:"), format!("{wanted:016x}"));
+    let limit = docker(&["inspect", &id, "-f", "{{.HostConfig.PidsLimit}}"]);
+    assert_eq!(limit, "4096");
+}
+
 #[tokio::test]
 async fn a_running_container_takes_commands_and_another_restart_policy() {
     let world = World::new("update");

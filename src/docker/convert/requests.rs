@@ -70,7 +70,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
         ulimits: some(ulimits.iter().map(ulimit).collect()),
         extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
-        ..every_container()
+        ..if *privileged { every_container() } else { restricted() }
     };
     ContainerCreateBody {
         hostname: Some(name.clone()),
@@ -102,6 +102,27 @@ fn every_container() -> HostConfig {
             config: Some(HashMap::from([("max-size".into(), "10m".into()), ("max-file".into(), "3".into())])),
         }),
         ..Default::default()
+    }
+}
+
+/// Capabilities of containers that are not nodes: what a server needs that starts as root, switches to another user and
+/// writes to directories of any owner. Docker's default has more, such as `NET_RAW`, with which a process can answer for
+/// others on its network.
+const CAPABILITIES: [&str; 7] =
+    ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
+
+/// Limit of processes of such containers: far above the workers of nginx on any host.
+const PROCESSES: i64 = 4096;
+
+/// Returns the settings of all containers that are not privileged. They are not part of the hash: existing containers get
+/// them when they are replaced for other reasons.
+fn restricted() -> HostConfig {
+    HostConfig {
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: Some(CAPABILITIES.map(String::from).into()),
+        security_opt: Some(vec!["no-new-privileges:true".into()]),
+        pids_limit: Some(PROCESSES),
+        ..every_container()
     }
 }
 

@@ -152,6 +152,10 @@ fn what_is_not_given_is_left_to_the_engine() {
                 "Init": false,
                 "RestartPolicy": {"Name": "unless-stopped"},
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                "CapDrop": ["ALL"],
+                "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],
+                "SecurityOpt": ["no-new-privileges:true"],
+                "PidsLimit": 4096,
             },
         })
     );
