@@ -254,8 +254,9 @@ impl Pass<'_, LocalCluster> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        let wake = wake(self.ctx, self.object);
-        reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake);
+        let (balancer, wake) = (valid.names.load_balancer(), || wake(self.ctx, self.object));
+        reached.limits = self.ctx.limits.observe(&reached, &balancer, wake());
+        reached.resolvers_changed = self.ctx.resolvers.observe(&reached, &self.owner, &balancer, wake());
         let Seen { credentials, child, path } =
             reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {

@@ -36,6 +36,7 @@ mod registry_refs;
 pub mod report;
 pub mod requeue;
 pub mod resolve;
+pub mod resolvers;
 mod stopped;
 pub mod times;
 pub mod triggers;

@@ -20,6 +20,7 @@ use super::{
     preload::Preloads,
     probe,
     pulls::Pulls,
+    resolvers::Resolvers,
     triggers::Triggers,
     turns::Turns,
 };
@@ -105,6 +106,8 @@ impl Process {
             pulls: Pulls::new(engine.clone(), metrics.clone()),
             turns: Turns::default(),
             limits: Limits::new(engine.clone(), config.resync),
+            // With others, the load balancer answers no queries.
+            resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             preloads: Preloads::new(engine.clone(), config.resync),
             files: Files::new(engine.clone(), config.resync),
             settings: settings(&config),
