@@ -20,7 +20,7 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, known::Known, pace::Pace, preload::Preloads,
+    backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace, preload::Preloads,
     probe::Probe, pulls::Pulls, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
 };
 use crate::{
@@ -65,6 +65,8 @@ pub struct Context {
     pub preloads: Preloads,
     /// Cache of container files.
     pub files: Files,
+    /// Logs of failing nodes.
+    pub logs: Logs,
     /// Limits of the Docker host.
     pub limits: Limits,
     /// Resolvers of the Docker host.

@@ -17,7 +17,9 @@ use crate::docker::engine::{ContainerDetail, Engine, Result};
 /// Cache of container files.
 pub struct Files {
     engine: Arc<dyn Engine>,
-    /// Period for which a cached file is trusted, unless the operator writes it or the container restarts.
+    /// Period for which a cached file is trusted, unless the operator writes it, the container restarts, or Docker
+    /// reports that files were copied into it or a command was run in it. Only a process of the container itself changes
+    /// files unnoticed.
     trusted: Duration,
     read: Mutex<HashMap<String, Read>>,
 }
@@ -104,6 +106,11 @@ impl Files {
     /// Removes a container from the cache because it was written to or deleted.
     pub fn forget(&self, container: &str) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    }
+
+    /// Removes all containers from the cache because changes may have been missed.
+    pub fn forget_all(&self) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn with<T>(&self, container: &str, f: impl FnOnce(&mut Read) -> T) -> T {

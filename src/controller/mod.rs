@@ -16,6 +16,7 @@ pub mod host_limits;
 pub mod known;
 pub mod kube_io;
 pub mod local_cluster;
+pub mod logs;
 mod management_api;
 pub mod manifests;
 pub mod observe;

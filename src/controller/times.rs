@@ -41,6 +41,12 @@ pub const TRY_PORTS: Duration = Duration::from_secs(10);
 /// without asking again.
 pub const TURN: Duration = Duration::from_secs(90);
 
+/// Number of resyncs after which the files of containers are read again if nothing is known to have changed them.
+pub const RESYNCS_OF_FILES: u32 = 12;
+/// Delay until the log of a running container is read again.
+pub const LOG_AGAIN: Duration = Duration::from_secs(5);
+/// Delay until the log of a container that ended is read again. It does not change until the next start.
+pub const LOG_ENDED: Duration = Duration::from_secs(60);
 /// Delay until a missing file is looked for again.
 pub const FILE_MISSING: Duration = Duration::from_millis(500);
 /// Period after its start in which a container may still write one of its files.

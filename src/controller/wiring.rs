@@ -16,18 +16,21 @@ use super::{
     files::Files,
     host_limits::Limits,
     known::Known,
-    kube_io, panics,
+    kube_io,
+    logs::Logs,
+    panics,
     preload::Preloads,
     probe,
     pulls::Pulls,
     resolvers::Resolvers,
+    times,
     triggers::Triggers,
     turns::Turns,
 };
 use crate::{
     child::connect::KubeConnector,
     config::{Config, ManagementContainer},
-    docker::{bollard::BollardEngine, engine::Engine, tunnels::Tunnels},
+    docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
     plan::{management::Management, settings::Settings},
@@ -65,7 +68,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
-    let engine: Arc<dyn Engine> = Arc::new(engine.with_metrics(metrics.clone()));
+    let engine: Arc<dyn Engine> = Arc::new(Remembered::new(engine.with_metrics(metrics.clone())));
     let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
     if engine.info().await.is_ok() {
         health.set_docker(true);
@@ -109,7 +112,8 @@ impl Process {
             // With others, the load balancer answers no queries.
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             preloads: Preloads::new(engine.clone(), config.resync),
-            files: Files::new(engine.clone(), config.resync),
+            files: Files::new(engine.clone(), config.resync.saturating_mul(times::RESYNCS_OF_FILES)),
+            logs: Logs::new(engine.clone()),
             settings: settings(&config),
             resync: config.resync,
             client,
