@@ -7,6 +7,8 @@ mod led;
 #[path = "life/ports.rs"]
 mod ports;
 mod support;
+#[path = "life/remembered.rs"]
+mod remembered;
 #[path = "life/resolvers.rs"]
 mod resolvers;
 #[path = "life/tokens.rs"]

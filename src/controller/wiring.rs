@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use kube::{
     Client,
+    client::ClientBuilder,
     runtime::events::{Recorder, Reporter},
 };
 use tokio::net::TcpListener;
@@ -69,7 +70,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
     let engine: Arc<dyn Engine> = Arc::new(Remembered::new(engine.with_metrics(metrics.clone())));
-    let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
+    let client = management_client(&metrics).await.map_err(|e| Error::Kube(e.to_string()))?;
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }
@@ -83,6 +84,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let process = Process { config, client, engine, metrics, health, stop: stop.clone() };
     let work = || process.lead();
     elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// Returns the client of the management cluster, which counts its requests.
+async fn management_client(metrics: &Metrics) -> kube::Result<Client> {
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to("management")).build())
 }
 
 /// The process while it waits for the Lease.
@@ -119,7 +126,7 @@ impl Process {
             client,
             tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
             engine,
-            connector: Arc::new(KubeConnector),
+            connector: Arc::new(KubeConnector { metrics: metrics.clone() }),
             probe: Arc::new(probe::Http),
             manager,
             triggers,
