@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn verbs_are_those_of_kubernetes() {
-        let of = |method: Method, uri: &str| verb(&Request::builder().method(method).uri(uri).body(()).unwrap());
+        let of =
+            |method: Method, uri: &str| verb(&Request::builder().method(method).uri(uri).body(()).unwrap());
         assert_eq!(of(Method::GET, "/api/v1/nodes?fieldSelector=a"), "get");
         assert_eq!(of(Method::GET, "/api/v1/nodes?limit=5&watch=true"), "watch");
         assert_eq!(of(Method::POST, "/api/v1/events"), "create");

@@ -6,11 +6,11 @@ mod ends;
 mod led;
 #[path = "life/ports.rs"]
 mod ports;
-mod support;
 #[path = "life/remembered.rs"]
 mod remembered;
 #[path = "life/resolvers.rs"]
 mod resolvers;
+mod support;
 #[path = "life/tokens.rs"]
 mod tokens;
 #[path = "life/turns.rs"]

@@ -75,9 +75,8 @@ async fn directly(
 ) -> Result<Connection, Vec<(Path, Missed)>> {
     let client = |config| Ok(ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to(API)).build());
     let addresses = access.candidates.iter();
-    let mut attempts: FuturesOrdered<_> = addresses
-        .map(|&address| attempt(Path::Direct(address), identity, access, limit, client))
-        .collect();
+    let mut attempts: FuturesOrdered<_> =
+        addresses.map(|&address| attempt(Path::Direct(address), identity, access, limit, client)).collect();
     let mut all_missed = Vec::new();
     while let Some(attempt) = attempts.next().await {
         match attempt {

@@ -20,8 +20,9 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace, preload::Preloads,
-    probe::Probe, pulls::Pulls, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
+    backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace,
+    preload::Preloads, probe::Probe, pulls::Pulls, resolvers::Resolvers, times, triggers::Triggers,
+    turns::Turns,
 };
 use crate::{
     api::{

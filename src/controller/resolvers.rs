@@ -12,7 +12,10 @@ use tokio::time::Instant;
 
 use super::pulls::Wake;
 use crate::{
-    docker::engine::{Engine, Result, State},
+    docker::{
+        engine::{Engine, Result, State},
+        spec::ContainerSpec,
+    },
     plan::{observed::Host, owner::Owner, resolvers},
 };
 
@@ -122,7 +125,7 @@ fn lock(state: &Mutex<Known>) -> MutexGuard<'_, Known> {
 }
 
 /// Reads the resolvers in a temporary container. Docker writes the file when it starts.
-async fn look(engine: &dyn Engine, helper: &crate::docker::spec::ContainerSpec) -> Result<Option<BTreeSet<String>>> {
+async fn look(engine: &dyn Engine, helper: &ContainerSpec) -> Result<Option<BTreeSet<String>>> {
     let id = engine.create_container(helper, None).await?;
     let read = async {
         engine.start(&id).await?;

@@ -189,8 +189,8 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                     ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
                 }
             }
-            // Docker rewrites its hosts file.
-            container.iter().for_each(|container| ctx.files.forget(container));
+            // Docker adds to its hosts file. It also disconnects a container that dies, whose files do not change.
+            container.iter().filter(|_| event.action == "connect").for_each(|c| ctx.files.forget(c));
             // The operator's container may have lost a network of another owner: the one of the management cluster's
             // Node.
             if let Some(container) = container

@@ -27,7 +27,11 @@ use super::{
 ///
 /// Filtered by type, since a record of a type that is unknown to bollard ends the stream; not by label, since records
 /// of networks have none.
-pub fn stream(docker: &Docker, since: Option<String>, own: Arc<OwnExecs>) -> BoxStream<'static, Result<Event>> {
+pub fn stream(
+    docker: &Docker,
+    since: Option<String>,
+    own: Arc<OwnExecs>,
+) -> BoxStream<'static, Result<Event>> {
     let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume"])]);
     let mut options = EventsOptionsBuilder::default().filters(&types);
     if let Some(since) = &since {
@@ -113,9 +117,10 @@ impl OwnExecs {
 fn of_container(action: &str) -> bool {
     let known = [
         "create", "start", "die", "died", "stop", "kill", "oom", "pause", "unpause", "restart", "rename",
-        "update", "destroy", "remove", "exec_die", "extract-to-dir",
+        "update", "destroy", "remove",
     ];
-    known.contains(&action) || action.starts_with("health_status")
+    let of_files = ["exec_die", "extract-to-dir"];
+    known.contains(&action) || of_files.contains(&action) || action.starts_with("health_status")
 }
 
 fn of_network(action: &str) -> bool {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{
     engine::{
         Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
-        RegistryAuth, Result, Update, Volume,
+        RegistryAuth, Result, Subject, Update, Volume,
     },
     spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
@@ -39,32 +39,57 @@ pub struct Remembered<E> {
     memo: Mutex<Memo>,
 }
 
-/// Changes of the engine's objects.
+/// Numbers of changes of the engine's objects that are known or possible, by kind.
 #[derive(Default)]
 struct Changes {
-    /// Number of changes that are known or possible.
-    count: AtomicU64,
+    containers: AtomicU64,
+    networks: AtomicU64,
+    volumes: AtomicU64,
+    /// The engine itself and its images, about which the operator subscribes to no events.
+    others: AtomicU64,
     /// True while the stream of events is connected.
     watched: AtomicBool,
 }
 
 impl Changes {
+    /// Counts a change of anything.
     fn changed(&self) {
-        self.count.fetch_add(1, Ordering::SeqCst);
+        for count in [&self.containers, &self.networks, &self.volumes, &self.others] {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Counts the change that an event reports.
+    fn happened(&self, event: &Event) {
+        let count = |count: &AtomicU64| count.fetch_add(1, Ordering::SeqCst);
+        match &event.subject {
+            Subject::Container(_) if event.is_of_files() => {}
+            Subject::Container(_) => drop(count(&self.containers)),
+            // Containers have the networks that they are on.
+            Subject::Network { .. } => drop((count(&self.networks), count(&self.containers))),
+            Subject::Volume(_) => drop(count(&self.volumes)),
+        }
     }
 }
 
-/// Results of the calls after the last change.
+/// A result.
+struct Known<T> {
+    /// Number of changes before the call.
+    count: u64,
+    /// Time of the call.
+    at: Instant,
+    result: T,
+}
+
+/// The last result of each call.
 #[derive(Default)]
 struct Memo {
-    /// Number of changes before them.
-    count: u64,
-    info: Option<(Instant, EngineInfo)>,
-    containers: Option<(Instant, Vec<Container>)>,
-    networks: Option<(Instant, Vec<Network>)>,
-    volumes: Option<(Instant, Vec<Volume>)>,
-    details: HashMap<String, (Instant, Option<ContainerDetail>)>,
-    images: HashMap<String, (Instant, Option<String>)>,
+    info: Option<Known<EngineInfo>>,
+    containers: Option<Known<Vec<Container>>>,
+    networks: Option<Known<Vec<Network>>>,
+    volumes: Option<Known<Vec<Volume>>>,
+    details: HashMap<String, Known<Option<ContainerDetail>>>,
+    images: HashMap<String, Known<Option<String>>>,
 }
 
 /// Sets the connection of the stream of events to lost when the stream is dropped.
@@ -83,41 +108,37 @@ impl<E: Engine> Remembered<E> {
         Self { engine, changes: Arc::default(), memo: Mutex::default() }
     }
 
-    /// Returns a remembered result, or the new one of a call.
+    /// Returns a remembered result, or the new one of a call. `changes` counts what may change it.
     async fn read<T: Clone>(
         &self,
-        known: impl Fn(&Memo) -> Option<&(Instant, T)>,
-        keep: impl FnOnce(&mut Memo, (Instant, T)),
+        changes: &AtomicU64,
+        known: impl Fn(&Memo) -> Option<&Known<T>>,
+        keep: impl FnOnce(&mut Memo, Known<T>),
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let count = self.changes.count.load(Ordering::SeqCst);
+        let count = changes.load(Ordering::SeqCst);
         if self.changes.watched.load(Ordering::SeqCst) {
             let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = known(&memo).filter(|(at, _)| memo.count == count && at.elapsed() < KEPT);
-            if let Some((_, result)) = fresh {
-                return Ok(result.clone());
+            let fresh = known(&memo).filter(|known| known.count == count && known.at.elapsed() < KEPT);
+            if let Some(known) = fresh {
+                return Ok(known.result.clone());
             }
         }
         let at = Instant::now();
         let result = call.await?;
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        if memo.count < count {
-            *memo = Memo { count, ..Memo::default() };
-        }
-        if memo.count == count {
-            keep(&mut memo, (at, result.clone()));
-        }
+        memo.details.retain(|_, known| known.at.elapsed() < KEPT);
+        memo.images.retain(|_, known| known.at.elapsed() < KEPT);
+        keep(&mut memo, Known { count, at, result: result.clone() });
         Ok(result)
     }
 
     /// Makes a call that changes something. What is read meanwhile may be from before or after the change.
     async fn write<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         // Also if the caller gives up.
-        let after = Changed(&self.changes);
+        let _after = Changed(&self.changes);
         self.changes.changed();
-        let result = call.await;
-        drop(after);
-        result
+        call.await
     }
 }
 
@@ -133,31 +154,40 @@ impl Drop for Changed<'_> {
 #[async_trait]
 impl<E: Engine> Engine for Remembered<E> {
     async fn info(&self) -> Result<EngineInfo> {
-        self.read(|m| m.info.as_ref(), |m, new| m.info = Some(new), self.engine.info()).await
+        self.read(&self.changes.others, |m| m.info.as_ref(), |m, new| m.info = Some(new), self.engine.info())
+            .await
     }
 
     async fn containers(&self) -> Result<Vec<Container>> {
         let call = self.engine.containers();
-        self.read(|m| m.containers.as_ref(), |m, new| m.containers = Some(new), call).await
+        self.read(
+            &self.changes.containers,
+            |m| m.containers.as_ref(),
+            |m, new| m.containers = Some(new),
+            call,
+        )
+        .await
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
         let keep = |m: &mut Memo, new| drop(m.details.insert(id.to_owned(), new));
-        self.read(|m| m.details.get(id), keep, self.engine.inspect(id)).await
+        self.read(&self.changes.containers, |m| m.details.get(id), keep, self.engine.inspect(id)).await
     }
 
     async fn networks(&self) -> Result<Vec<Network>> {
         let call = self.engine.networks();
-        self.read(|m| m.networks.as_ref(), |m, new| m.networks = Some(new), call).await
+        self.read(&self.changes.networks, |m| m.networks.as_ref(), |m, new| m.networks = Some(new), call)
+            .await
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
-        self.read(|m| m.volumes.as_ref(), |m, new| m.volumes = Some(new), self.engine.volumes()).await
+        let call = self.engine.volumes();
+        self.read(&self.changes.volumes, |m| m.volumes.as_ref(), |m, new| m.volumes = Some(new), call).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
         let keep = |m: &mut Memo, new| drop(m.images.insert(reference.to_owned(), new));
-        self.read(|m| m.images.get(reference), keep, self.engine.image(reference)).await
+        self.read(&self.changes.others, |m| m.images.get(reference), keep, self.engine.image(reference)).await
     }
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
@@ -259,8 +289,7 @@ impl<E: Engine> Engine for Remembered<E> {
         watching.0.changed();
         watching.0.watched.store(true, Ordering::SeqCst);
         let counted = events.inspect(move |event| match event {
-            Ok(event) if event.is_of_files() => {}
-            Ok(_) => watching.0.changed(),
+            Ok(event) => watching.0.happened(event),
             Err(_) => watching.0.watched.store(false, Ordering::SeqCst),
         });
         Ok(counted.boxed())

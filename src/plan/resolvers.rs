@@ -57,7 +57,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, observed: &Reached) -> Option<us
     let spec = &desired.load_balancer;
     let detail = observed.own_named(&spec.name).filter(|_| observed.resolvers_changed)?;
     let why = "the resolvers of the Docker host changed";
-    let message = format!("restarting {}: {why}, and Docker passes them to a container at its start", spec.name);
+    let message =
+        format!("restarting {}: {why}, and Docker passes them to a container at its start", spec.name);
     plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, message);
     let container = Target::of(&detail.container);
     // The stop signal of nginx waits for all connections, and watches never end.
@@ -72,11 +73,15 @@ mod tests {
     #[test]
     fn only_the_servers_count() {
         let of = |file: &str| parse(file).into_iter().collect::<Vec<_>>();
-        assert_eq!(of("# by hand\nsearch x.example\nnameserver 10.0.0.2\n nameserver\t10.0.0.1 # a\n"), [
-            "10.0.0.1", "10.0.0.2"
-        ]);
+        assert_eq!(
+            of("# by hand\nsearch x.example\nnameserver 10.0.0.2\n nameserver\t10.0.0.1 # a\n"),
+            ["10.0.0.1", "10.0.0.2"]
+        );
         assert_eq!(of("nameserver fe80::1%eth0\nnameserver\noptions ndots:0\n"), ["fe80::1%eth0"]);
-        assert_eq!(parse("nameserver 1.1.1.1\nnameserver 8.8.8.8"), parse("nameserver 8.8.8.8\nnameserver 1.1.1.1"));
+        assert_eq!(
+            parse("nameserver 1.1.1.1\nnameserver 8.8.8.8"),
+            parse("nameserver 8.8.8.8\nnameserver 1.1.1.1")
+        );
     }
 
     #[test]

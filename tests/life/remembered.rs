@@ -58,9 +58,17 @@ async fn docker_is_asked_again_after_a_change_and_after_a_while() {
     assert_eq!(look(&rig, &engine).await, all, "what was read before them is not known to be true");
     assert_eq!(look(&rig, &engine).await, 0);
 
-    rig.faults.happened(Subject::Volume("x".into()), "create");
-    drain(&mut events).await;
-    assert_eq!(look(&rig, &engine).await, all);
+    let containers = rig.world(|w| w.containers.len());
+    let network = Subject::Network { id: "x".into(), name: "x".into(), container: None };
+    for (subject, action, read) in [
+        (Subject::Volume("x".into()), "create", 1),
+        (Subject::Container("x".into()), "die", 1 + containers),
+        (network, "connect", 2 + containers),
+    ] {
+        rig.faults.happened(subject, action);
+        drain(&mut events).await;
+        assert_eq!((look(&rig, &engine).await, look(&rig, &engine).await), (read, 0), "{action}");
+    }
     rig.faults.happened(Subject::Container("x".into()), "exec_die");
     drain(&mut events).await;
     assert_eq!(look(&rig, &engine).await, 0, "it changes no object of Docker");

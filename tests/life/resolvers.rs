@@ -62,7 +62,8 @@ async fn a_change_of_the_host_restarts_the_load_balancer_and_nothing_else() {
         Some("Started container k3d-dev-serverlb: the resolvers of the Docker host changed")
     );
     let after = starts(&rig);
-    let changed: Vec<_> = after.iter().filter(|(name, at)| before.get(*name) != Some(at)).map(|(n, _)| n).collect();
+    let changed: Vec<_> =
+        after.iter().filter(|(name, at)| before.get(*name) != Some(at)).map(|(n, _)| n).collect();
     assert_eq!(changed, [BALANCER]);
     rig.settle(ENOUGH).await;
 
@@ -96,7 +97,12 @@ async fn what_the_host_does_not_tell_restarts_nothing() {
     let mut rig = rig.restart();
     observing(&mut rig);
     rig.world(|w| {
-        let left = Container { name: HELPER.into(), state: State::Exited, loaded: None, ..w.named(BALANCER).unwrap().clone() };
+        let left = Container {
+            name: HELPER.into(),
+            state: State::Exited,
+            loaded: None,
+            ..w.named(BALANCER).unwrap().clone()
+        };
         w.containers.insert("left".into(), left);
     });
     rounds(&mut rig, 2).await;

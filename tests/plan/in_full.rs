@@ -220,6 +220,7 @@ fn a_load_balancer_gets_the_new_resolvers_of_the_host() {
     lab.settle(ENOUGH);
     assert_eq!(lab.world.normal(), normal);
     let after = starts(&lab);
-    let changed: Vec<_> = after.iter().filter(|(name, started)| before[*name] != **started).map(|(n, _)| n).collect();
+    let changed: Vec<_> =
+        after.iter().filter(|(name, started)| before[*name] != **started).map(|(n, _)| n).collect();
     assert_eq!(changed, ["k3d-dev-serverlb"]);
 }
