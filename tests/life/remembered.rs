@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use futures::{Stream, StreamExt};
 use localcluster_operator::{
-    controller::{files::Files, logs::Logs, triggers},
+    controller::{files::Files, logs::Logs, pulls::Pulls, triggers},
     docker::{
         engine::{Engine, Event, Subject},
         remembered::Remembered,
@@ -94,6 +94,35 @@ async fn a_call_that_a_change_overtakes_is_not_remembered() {
     let read = engine.containers().await.unwrap();
     engine.stop(BALANCER, 0).await.unwrap();
     assert_ne!(engine.containers().await.unwrap(), read);
+}
+
+/// While a server starts, nothing changes in Docker, and the cluster is looked at several times a second.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_server_asks_docker_for_nothing_but_its_kubeconfig() {
+    let mut rig = Rig::new(lab::settings());
+    let fake = Fake { world: rig.world.clone(), faults: rig.faults.clone() };
+    let engine: Arc<dyn Engine> = Arc::new(Remembered::new(fake));
+    let _events = engine.events().await.unwrap();
+    let ctx = Arc::get_mut(&mut rig.ctx).unwrap();
+    (ctx.pulls, ctx.engine) = (Pulls::new(engine.clone(), ctx.metrics.clone()), engine);
+    put(&rig, "dev", json!({}), json!({}));
+    for _ in 0..5 {
+        rig.reconcile().await;
+    }
+    assert!(rig.world(|w| w.named("k3d-dev-server-0").is_some_and(Container::is_up)));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let looked = async |rig: &mut Rig| {
+        let before = rig.faults.calls(Side::Docker).len();
+        rig.reconcile().await;
+        let new = rig.faults.calls(Side::Docker).split_off(before);
+        new.into_iter().map(|(call, _)| call).filter(|call| call != "read file").collect::<Vec<_>>()
+    };
+    let first = looked(&mut rig).await;
+    assert!(first.len() > 5, "{first:?}");
+    for _ in 0..9 {
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(looked(&mut rig).await, [""; 0]);
+    }
 }
 
 /// The files that were read since the last call.
