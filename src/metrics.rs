@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{Method, Request};
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use tower::util::MapRequestLayer;
 
 /// Label names with their values, all known at compile time.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -26,6 +28,7 @@ pub struct Metrics {
     docker_calls: Counters<2>,
     docker_call_duration: Histograms<1>,
     docker_steps: Counters<2>,
+    api_requests: Counters<2>,
     image_pulls: Counters<1>,
     watch_errors: Counters<1>,
     connections: Counters<2>,
@@ -56,6 +59,7 @@ impl Metrics {
             docker_calls: Family::default(),
             docker_call_duration: Family::new_with_constructor(seconds),
             docker_steps: Family::default(),
+            api_requests: Family::default(),
             image_pulls: Family::default(),
             watch_errors: Family::default(),
             connections: Family::default(),
@@ -76,6 +80,8 @@ impl Metrics {
         let help = "Duration of Docker Engine calls, by operation";
         r.register_with_unit("docker_call_duration", help, Unit::Seconds, m.docker_call_duration.clone());
         r.register("docker_steps", "Executed plan steps, by step and result", m.docker_steps.clone());
+        let help = "Requests to Kubernetes APIs, by API and verb";
+        r.register("api_requests", help, m.api_requests.clone());
         r.register("image_pulls", "Image pulls, by result", m.image_pulls.clone());
         r.register("watch_errors", "Watch errors, by watched resource", m.watch_errors.clone());
         let help = "Connections to created clusters and registries, by kind of object and path";
@@ -115,6 +121,18 @@ impl Metrics {
         self.docker_steps.get_or_create(&[("step", step), ("result", result)]).inc();
     }
 
+    /// Returns a layer of a client that counts its requests to an API: `management` or `cluster`.
+    pub fn requests_to<B>(
+        &self,
+        api: &'static str,
+    ) -> MapRequestLayer<impl Fn(Request<B>) -> Request<B> + Clone + use<B>> {
+        let requests = self.api_requests.clone();
+        MapRequestLayer::new(move |request: Request<B>| {
+            requests.get_or_create(&[("api", api), ("verb", verb(&request))]).inc();
+            request
+        })
+    }
+
     /// Counts a completed image pull.
     pub fn pulled(&self, result: &'static str) {
         self.image_pulls.get_or_create(&[("result", result)]).inc();
@@ -150,6 +168,20 @@ impl Metrics {
     }
 }
 
+/// Returns the verb of a request in the terms of Kubernetes, without the difference of one and many objects.
+fn verb<B>(request: &Request<B>) -> &'static str {
+    let watches = request.uri().query().is_some_and(|q| q.split('&').any(|part| part.starts_with("watch=")));
+    match *request.method() {
+        Method::GET if watches => "watch",
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
@@ -159,6 +191,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn verbs_are_those_of_kubernetes() {
+        let of =
+            |method: Method, uri: &str| verb(&Request::builder().method(method).uri(uri).body(()).unwrap());
+        assert_eq!(of(Method::GET, "/api/v1/nodes?fieldSelector=a"), "get");
+        assert_eq!(of(Method::GET, "/api/v1/nodes?limit=5&watch=true"), "watch");
+        assert_eq!(of(Method::POST, "/api/v1/events"), "create");
+        assert_eq!(of(Method::DELETE, "/api/v1/nodes/watch=1"), "delete");
+        assert_eq!(of(Method::HEAD, "/"), "other");
+    }
+
+    #[test]
     fn everything_counted_is_shown_by_every_clone() {
         let metrics = Metrics::new();
         let other = metrics.clone();
@@ -166,6 +209,9 @@ mod tests {
         metrics.reconciled("LocalCluster", Duration::from_millis(60), Some("docker"));
         metrics.docker_call("start_container", "ok", Duration::from_millis(3));
         metrics.docker_step("StartContainer", "ok");
+        let layer = metrics.requests_to::<()>("cluster");
+        let mut client = tower::Layer::layer(&layer, tower::service_fn(async |_| Ok::<(), ()>(())));
+        drop(tower::Service::call(&mut client, Request::get("/api/v1/nodes").body(()).unwrap()));
         metrics.pulled("error");
         metrics.watch_error("secrets");
         metrics.connected("Registry", "tunnel");
@@ -179,6 +225,7 @@ mod tests {
             r#"localcluster_docker_calls_total{operation="start_container",result="ok"} 1"#,
             r#"localcluster_docker_call_duration_seconds_count{operation="start_container"} 1"#,
             r#"localcluster_docker_steps_total{step="StartContainer",result="ok"} 1"#,
+            r#"localcluster_api_requests_total{api="cluster",verb="get"} 1"#,
             r#"localcluster_image_pulls_total{result="error"} 1"#,
             r#"localcluster_watch_errors_total{watch="secrets"} 1"#,
             r#"localcluster_connections_total{kind="Registry",path="tunnel"} 1"#,

@@ -64,7 +64,7 @@ impl World {
     }
 
     async fn child(&self) -> Arc<dyn ChildApi> {
-        KubeConnector.connect(&self.access(&[self.addr]), LIMIT).await.unwrap().child
+        KubeConnector::default().connect(&self.access(&[self.addr]), LIMIT).await.unwrap().child
     }
 
     fn nodes(&self) -> Api<Node> {
@@ -127,7 +127,7 @@ fn object<T: serde::de::DeserializeOwned>(json: Value) -> T {
 }
 
 async fn refused(access: &Access) -> String {
-    match KubeConnector.connect(access, LIMIT).await.err() {
+    match KubeConnector::default().connect(access, LIMIT).await.err() {
         Some(Error::Unreachable(words)) => words,
         other => panic!("{other:?}"),
     }
@@ -181,7 +181,7 @@ async fn finds_the_one_that_answers() {
     // Accepts connections and says nothing, like a load balancer whose servers are down.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let candidates = [closed().await, mute.local_addr().unwrap(), world.addr];
-    let child = KubeConnector.connect(&world.access(&candidates), LIMIT).await.unwrap().child;
+    let child = KubeConnector::default().connect(&world.access(&candidates), LIMIT).await.unwrap().child;
     assert!(!child.observe().await.unwrap().nodes.is_empty());
 }
 

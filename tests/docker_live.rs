@@ -27,6 +27,8 @@ use localcluster_operator::{
 mod mounts;
 #[path = "docker_live/refusals.rs"]
 mod refusals;
+#[path = "docker_live/resolvers.rs"]
+mod resolvers;
 #[path = "docker_live/subnets.rs"]
 mod subnets;
 #[path = "support/live/docker.rs"]
@@ -252,7 +254,9 @@ async fn events_are_seen_but_looking_makes_none() {
     let id = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
     world.engine.start(&id).await.unwrap();
     world.engine.read_file(&id, "/etc/hosts").await.unwrap();
+    // A command of another one may have changed files, and a command of the operator has not.
     docker(&["exec", &id, "true"]);
+    world.engine.exec(&id, &["true".into()]).await.unwrap();
     world.engine.remove_container(&id).await.unwrap();
     world.engine.remove_network(&network_id).await.unwrap();
     world.engine.remove_volume(&volume).await.unwrap();
@@ -283,6 +287,7 @@ async fn events_are_seen_but_looking_makes_none() {
     };
     tokio::time::timeout(Duration::from_secs(20), collect).await.expect("the last event comes");
     seen.sort();
+    assert_eq!(seen.iter().filter(|what| *what == "container exec_die").count(), 1, "{seen:?}");
     // Making the container makes its volume once more, which changes nothing.
     seen.dedup();
     assert_eq!(
@@ -291,6 +296,7 @@ async fn events_are_seen_but_looking_makes_none() {
             "container create",
             "container destroy",
             "container die",
+            "container exec_die",
             "container kill",
             "container start",
             "network connect",

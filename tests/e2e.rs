@@ -17,6 +17,8 @@ mod contents_manifests;
 mod deletion;
 #[path = "e2e/dns.rs"]
 mod dns;
+#[path = "e2e/dns_follows.rs"]
+mod dns_follows;
 #[path = "e2e/drift.rs"]
 mod drift;
 #[path = "e2e/expiry.rs"]
@@ -114,6 +116,7 @@ const LONG: &[&str] = &[
 const ALONE: &[&str] = &[
     "dns::outside_names_are_still_forwarded",
     "dns::pods_and_nodes_resolve_what_the_host_resolves",
+    "dns::a_change_of_the_hosts_resolvers_is_followed",
     "dns::host_aliases_reach_nodes_and_pods",
     "registries::authority_changes_without_a_restart",
     "registries::own_certificate_changes_without_a_restart",

@@ -6,6 +6,10 @@ mod ends;
 mod led;
 #[path = "life/ports.rs"]
 mod ports;
+#[path = "life/remembered.rs"]
+mod remembered;
+#[path = "life/resolvers.rs"]
+mod resolvers;
 mod support;
 #[path = "life/tokens.rs"]
 mod tokens;
@@ -119,6 +123,25 @@ async fn a_hosts_file_that_was_changed_is_put_right_without_a_restart() {
     let docker: Vec<_> = rig.faults.take_writes().into_iter().filter(|w| w.starts_with("Docker")).collect();
     assert_eq!(docker.len(), 1, "once: {docker:?}");
     assert!(docker[0].contains("exec"), "{docker:?}");
+}
+
+/// What does not run is started again whether or not the status can be written.
+#[tokio::test(start_paused = true)]
+async fn a_repair_does_not_wait_for_the_status() {
+    const AGENT: &str = "k3d-dev-agent-0";
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    rig.world(|w| w.interfere(&Outside::Kill(AGENT.into())));
+    let status = format!("PATCH {}/status", path("localclusters", "dev"));
+    rig.faults.every(Some((&status, Fault::Refused)));
+    rig.reconcile().await;
+    assert!(rig.world(|w| w.named(AGENT).unwrap().is_up()));
+    assert!(rig.faults.calls(Side::Kube).iter().any(|(call, _)| *call == status), "{status} is not called");
+    rig.faults.every(None);
+    rig.reconcile().await;
+    assert_eq!(rig.told("Ready").0, "False");
+    rig.settle(ENOUGH).await;
 }
 
 /// The API's URL of a key of the kubeconfig Secret.

@@ -26,27 +26,36 @@ use super::{
     kubeconfig::{self, Identity},
     path::Path,
 };
-use crate::docker::tunnel::{Connector, Dial};
+use crate::{
+    docker::tunnel::{Connector, Dial},
+    metrics::Metrics,
+};
 
 /// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// Name of the API in metrics.
+const API: &str = "cluster";
+
 /// Connector for the Kubernetes API.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KubeConnector;
+#[derive(Clone, Debug, Default)]
+pub struct KubeConnector {
+    /// Counts the requests of its clients.
+    pub metrics: Metrics,
+}
 
 #[async_trait]
 impl Connect for KubeConnector {
     async fn connect(&self, access: &Access, limit: Duration) -> Result<Connection, Error> {
         let identity =
             kubeconfig::parse(&access.kubeconfig).map_err(|e| Error::Unreachable(e.to_string()))?;
-        let mut all_missed = match directly(access, &identity, limit).await {
+        let mut all_missed = match directly(access, &identity, limit, &self.metrics).await {
             Ok(connection) => return Ok(connection),
             Err(missed) => missed,
         };
         let has_route = all_missed.iter().any(|(path, missed)| shows_route(*path, missed.got));
         if let Some(tunnel) = access.tunnel.as_ref().filter(|_| access.is_due || !has_route) {
-            let client = |config| through(config, tunnel.clone());
+            let client = |config| through(config, tunnel.clone(), &self.metrics);
             match attempt(Path::Tunnel, &identity, access, limit, client).await {
                 Ok(connection) => return Ok(connection),
                 Err(missed) => all_missed.push(missed),
@@ -62,11 +71,12 @@ async fn directly(
     access: &Access,
     identity: &Identity,
     limit: Duration,
+    metrics: &Metrics,
 ) -> Result<Connection, Vec<(Path, Missed)>> {
+    let client = |config| Ok(ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to(API)).build());
     let addresses = access.candidates.iter();
-    let mut attempts: FuturesOrdered<_> = addresses
-        .map(|&address| attempt(Path::Direct(address), identity, access, limit, Client::try_from))
-        .collect();
+    let mut attempts: FuturesOrdered<_> =
+        addresses.map(|&address| attempt(Path::Direct(address), identity, access, limit, client)).collect();
     let mut all_missed = Vec::new();
     while let Some(attempt) = attempts.next().await {
         match attempt {
@@ -148,7 +158,7 @@ async fn attempt(
 
 /// Returns a client that connects through a tunnel, with the timeouts of the configuration. Its TLS connection ends at
 /// the API server.
-fn through(config: Config, tunnel: Arc<dyn Dial>) -> kube::Result<Client> {
+fn through(config: Config, tunnel: Arc<dyn Dial>, metrics: &Metrics) -> kube::Result<Client> {
     let https = config.rustls_https_connector_with_connector(Connector(tunnel))?;
     let mut limited = TimeoutConnector::new(https);
     limited.set_connect_timeout(config.connect_timeout);
@@ -156,7 +166,8 @@ fn through(config: Config, tunnel: Arc<dyn Dial>) -> kube::Result<Client> {
     limited.set_reset_reader_on_write(config.reset_reader_on_write);
     let client = legacy::Client::builder(TokioExecutor::new()).build(limited);
     let namespace = config.default_namespace.clone();
-    Ok(ClientBuilder::new(client, namespace).with_layer(&config.base_uri_layer()).build())
+    let client = ClientBuilder::new(client, namespace).with_layer(&config.base_uri_layer());
+    Ok(client.with_layer(&metrics.requests_to(API)).build())
 }
 
 fn missed(error: &kube::Error) -> Missed {

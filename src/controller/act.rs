@@ -75,7 +75,9 @@ impl Pass<'_, LocalCluster> {
             let object = self.object.object_ref(&());
             report::warning(ctx, &object, Reason::DataLost, data_loss::RECREATED);
         }
-        if decision.is_written_first(view.subject) || self.last {
+        let first = decision.is_written_first(view.subject) || self.last;
+        let along = first && decision.is_written_along(view.subject);
+        if first && !along {
             self.write_decision(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {
@@ -84,7 +86,15 @@ impl Pass<'_, LocalCluster> {
             let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
             return Ok(Outcome::Next(again.map_or(next, |at| requeue::at(ctx, at, self.moment.now))));
         }
-        let (carried, retry) = self.execute(previous, &view, child).await;
+        let (carried, retry) = if along {
+            let before = previous.clone();
+            let written = self.write_decision(previous, &view, &plan.problems);
+            let (written, executed) = tokio::join!(written, self.execute(&before, &view, child));
+            written?;
+            executed
+        } else {
+            self.execute(previous, &view, child).await
+        };
         let all_done = carried.report.failed.is_empty();
         if decision.begins && !all_done {
             ctx.turns.done(uid);

@@ -20,8 +20,9 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, known::Known, pace::Pace, preload::Preloads,
-    probe::Probe, pulls::Pulls, times, triggers::Triggers, turns::Turns,
+    backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace,
+    preload::Preloads, probe::Probe, pulls::Pulls, resolvers::Resolvers, times, triggers::Triggers,
+    turns::Turns,
 };
 use crate::{
     api::{
@@ -65,8 +66,12 @@ pub struct Context {
     pub preloads: Preloads,
     /// Cache of container files.
     pub files: Files,
+    /// Logs of failing nodes.
+    pub logs: Logs,
     /// Limits of the Docker host.
     pub limits: Limits,
+    /// Resolvers of the Docker host.
+    pub resolvers: Resolvers,
     /// Triggers of reconciliations.
     pub triggers: Triggers,
     /// All LocalClusters.

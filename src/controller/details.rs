@@ -51,7 +51,7 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
         let young = detail.started_at.is_some_and(|at| (ctx.now)() < after(at, times::TO_REPORT));
         let starts = !working.contains(id) && detail.container.state == State::Running && !young;
         if starts && observed.child.state().is_some() {
-            let lines = ctx.engine.logs(id, 100).await?;
+            let lines = ctx.logs.last(detail).await?;
             if detail.started_at.is_some_and(|started| k3s::log::rejected_since(&lines, started)) {
                 observed.rejected.insert(id.clone());
             }
@@ -64,11 +64,11 @@ async fn last_words(ctx: &Context, observed: &mut Observed, token: &[u8]) -> Res
         if detail.container.state == State::Exited
             && detail.container.labels.contains_key(RESET_QUORUM_ANNOTATION)
         {
-            let lines = ctx.engine.logs(id, 100).await?;
+            let lines = ctx.logs.last(detail).await?;
             let lines = lines.into_iter().filter(|line| !line.contains(&*token)).collect();
             observed.logs.insert(id.clone(), lines);
         } else if loops || (failed && detail.error.as_deref().unwrap_or_default().is_empty()) {
-            let mut lines = ctx.engine.logs(id, 100).await?;
+            let mut lines = ctx.logs.last(detail).await?;
             lines.retain(|line| !line.contains(&*token));
             if let Some(words) = k3s::log::refused_arguments(&lines) {
                 observed.refused_arguments.insert(id.clone(), words);

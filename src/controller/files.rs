@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,9 +20,13 @@ use crate::docker::engine::{ContainerDetail, Engine, Result};
 /// Cache of container files.
 pub struct Files {
     engine: Arc<dyn Engine>,
-    /// Period for which a cached file is trusted, unless the operator writes it or the container restarts.
+    /// Period for which a cached file is trusted, unless the operator writes it, the container restarts, or Docker
+    /// reports that files were copied into it or a command was run in it. Only a process of the container itself changes
+    /// files unnoticed.
     trusted: Duration,
     read: Mutex<HashMap<String, Read>>,
+    /// Number of removals from the cache. What was read across one may be from before the change.
+    removals: AtomicU64,
 }
 
 #[derive(Default)]
@@ -32,6 +39,13 @@ struct Read {
 }
 
 impl Read {
+    /// Returns the period after which a file is read again that was missing at this time: the longer the container has
+    /// run without it, the less likely it is to come soon.
+    fn missing(&self, at: Instant) -> Duration {
+        let age = self.since.map(|since| at.saturating_duration_since(since)).unwrap_or_default();
+        (age / 20).clamp(times::FILE_MISSING, times::FILE_NEVER)
+    }
+
     /// A restart invalidates the cached files of a container.
     fn renew(&mut self, container: &ContainerDetail) {
         if self.started != container.started_at {
@@ -44,7 +58,7 @@ impl Read {
 impl Files {
     /// Creates a cache for this engine.
     pub fn new(engine: Arc<dyn Engine>, trusted: Duration) -> Self {
-        Self { engine, trusted, read: Mutex::default() }
+        Self { engine, trusted, read: Mutex::default(), removals: AtomicU64::default() }
     }
 
     /// Returns the content of a file; `None` if it does not exist.
@@ -74,14 +88,14 @@ impl Files {
         if let Some(known) = self.with(id, |read| {
             read.renew(container);
             let (at, content) = read.files.get(path)?;
-            let limit = if content.is_some() { limit(read.since, *at) } else { times::FILE_MISSING };
+            let limit = if content.is_some() { limit(read.since, *at) } else { read.missing(*at) };
             (at.elapsed() < limit).then(|| content.clone())
         }) {
             return Ok(known);
         }
-        let at = Instant::now();
+        let (at, removals) = (Instant::now(), self.removals.load(Ordering::SeqCst));
         let content = self.engine.read_file(id, path).await?;
-        self.with(id, |read| read.files.insert(path.to_owned(), (at, content.clone())));
+        self.keep(id, removals, |read| drop(read.files.insert(path.to_owned(), (at, content.clone()))));
         Ok(content)
     }
 
@@ -95,15 +109,31 @@ impl Files {
         }) {
             return Ok(known);
         }
-        let at = Instant::now();
+        let (at, removals) = (Instant::now(), self.removals.load(Ordering::SeqCst));
         let tree = self.engine.read_tree(id, path).await?;
-        self.with(id, |read| read.trees.insert(path.to_owned(), (at, tree.clone())));
+        self.keep(id, removals, |read| drop(read.trees.insert(path.to_owned(), (at, tree.clone()))));
         Ok(tree)
     }
 
     /// Removes a container from the cache because it was written to or deleted.
     pub fn forget(&self, container: &str) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
         self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    }
+
+    /// Removes all containers from the cache because changes may have been missed.
+    pub fn forget_all(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Records what was read since this number of removals.
+    fn keep(&self, container: &str, removals: u64, f: impl FnOnce(&mut Read)) {
+        self.with(container, |read| {
+            if self.removals.load(Ordering::SeqCst) == removals {
+                f(read);
+            }
+        });
     }
 
     fn with<T>(&self, container: &str, f: impl FnOnce(&mut Read) -> T) -> T {

@@ -254,14 +254,21 @@ impl Pass<'_, LocalCluster> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        let wake = wake(self.ctx, self.object);
-        reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake);
-        let Seen { credentials, child, path } =
-            reach::child(self.ctx, subject, &mut reached, allocation).await;
+        let (balancer, wake) = (valid.names.load_balancer(), || wake(self.ctx, self.object));
+        reached.limits = self.ctx.limits.observe(&reached, &balancer, wake());
+        reached.resolvers_changed = self.ctx.resolvers.observe(&reached, &self.owner, &balancer, wake());
+        let name = kubeconfig::name(self.owner.name());
+        let secret = || kube_io::existing_secret(&self.ctx.client, self.owner.namespace(), &name);
+        // At the same time, once it exists.
+        let connected = self.ctx.memory.link(&self.owner.uid).is_some();
+        let early = async { if connected { Some(secret().await) } else { None } };
+        let child = reach::child(self.ctx, subject, &mut reached, allocation);
+        let (Seen { credentials, child, path }, early) = tokio::join!(child, early);
         if credentials.is_some() {
-            let (client, namespace) = (&self.ctx.client, self.owner.namespace());
-            let name = kubeconfig::name(self.owner.name());
-            reached.kubeconfig.secret = kube_io::existing_secret(client, namespace, &name).await?;
+            reached.kubeconfig.secret = match early {
+                Some(secret) => secret?,
+                None => secret().await?,
+            };
         }
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;

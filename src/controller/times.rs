@@ -14,9 +14,9 @@ pub const LATER: Duration = Duration::from_secs(5);
 pub const STALLED: Duration = Duration::from_secs(15);
 /// Delay until the next reconciliation of an object that is being deleted.
 pub const DELETING: Duration = Duration::from_millis(500);
-/// Period in which several Docker events about one object lead to one reconciliation. Docker reports a restart as five
-/// events within half a second.
-pub const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Period in which several Docker events about one object lead to one reconciliation, for records that arrive together:
+/// each repair begins this much later. Events during a reconciliation lead to one more in any case.
+pub const DEBOUNCE: Duration = Duration::from_millis(10);
 /// Period after a panic without reconciliations, unless the spec changes.
 pub const PANICKED: Duration = Duration::from_secs(5 * 60);
 
@@ -41,8 +41,16 @@ pub const TRY_PORTS: Duration = Duration::from_secs(10);
 /// without asking again.
 pub const TURN: Duration = Duration::from_secs(90);
 
-/// Delay until a missing file is looked for again.
+/// Number of resyncs after which the files of containers are read again if nothing is known to have changed them.
+pub const RESYNCS_OF_FILES: u32 = 12;
+/// Delay until the log of a running container is read again.
+pub const LOG_AGAIN: Duration = Duration::from_secs(5);
+/// Delay until the log of a container that ended is read again. It does not change until the next start.
+pub const LOG_ENDED: Duration = Duration::from_secs(60);
+/// Delay until a missing file is looked for again, at first.
 pub const FILE_MISSING: Duration = Duration::from_millis(500);
+/// Longest such delay.
+pub const FILE_NEVER: Duration = Duration::from_secs(5 * 60);
 /// Period after its start in which a container may still write one of its files.
 pub const FILE_STARTING: Duration = Duration::from_secs(60);
 /// Delay until such a file is read again.

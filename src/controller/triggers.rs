@@ -92,6 +92,7 @@ pub async fn docker_events(ctx: Arc<Context>) {
             Ok(mut events) => {
                 ctx.health.set_docker(true);
                 delay = first;
+                ctx.files.forget_all();
                 everything(&ctx);
                 while let Some(event) = events.next().await {
                     match event {
@@ -160,6 +161,10 @@ fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
 /// Triggers a reconciliation of the objects that an event may concern.
 pub async fn event(ctx: &Arc<Context>, event: Event) {
     match event.subject {
+        // Whoever changed a file is not in a hurry: the next reconciliation reads it.
+        Subject::Container(id) if event.action == "exec_die" || event.action == "extract-to-dir" => {
+            ctx.files.forget(&id);
+        }
         Subject::Container(_) => {
             if owner(ctx, &event.labels) {
                 return;
@@ -184,6 +189,8 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                     ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
                 }
             }
+            // Docker adds to its hosts file. It also disconnects a container that dies, whose files do not change.
+            container.iter().filter(|_| event.action == "connect").for_each(|c| ctx.files.forget(c));
             // The operator's container may have lost a network of another owner: the one of the management cluster's
             // Node.
             if let Some(container) = container

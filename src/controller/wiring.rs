@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use kube::{
     Client,
+    client::ClientBuilder,
     runtime::events::{Recorder, Reporter},
 };
 use tokio::net::TcpListener;
@@ -16,17 +17,21 @@ use super::{
     files::Files,
     host_limits::Limits,
     known::Known,
-    kube_io, panics,
+    kube_io,
+    logs::Logs,
+    panics,
     preload::Preloads,
     probe,
     pulls::Pulls,
+    resolvers::Resolvers,
+    times,
     triggers::Triggers,
     turns::Turns,
 };
 use crate::{
     child::connect::KubeConnector,
     config::{Config, ManagementContainer},
-    docker::{bollard::BollardEngine, engine::Engine, tunnels::Tunnels},
+    docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
     plan::{management::Management, settings::Settings},
@@ -64,8 +69,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
 
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
-    let engine: Arc<dyn Engine> = Arc::new(engine.with_metrics(metrics.clone()));
-    let client = Client::try_default().await.map_err(|e| Error::Kube(e.to_string()))?;
+    let engine: Arc<dyn Engine> = Arc::new(Remembered::new(engine.with_metrics(metrics.clone())));
+    let client = management_client(&metrics).await.map_err(|e| Error::Kube(e.to_string()))?;
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }
@@ -79,6 +84,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let process = Process { config, client, engine, metrics, health, stop: stop.clone() };
     let work = || process.lead();
     elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// Returns the client of the management cluster, which counts its requests.
+async fn management_client(metrics: &Metrics) -> kube::Result<Client> {
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to("management")).build())
 }
 
 /// The process while it waits for the Lease.
@@ -105,14 +116,17 @@ impl Process {
             pulls: Pulls::new(engine.clone(), metrics.clone()),
             turns: Turns::default(),
             limits: Limits::new(engine.clone(), config.resync),
+            // With others, the load balancer answers no queries.
+            resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             preloads: Preloads::new(engine.clone(), config.resync),
-            files: Files::new(engine.clone(), config.resync),
+            files: Files::new(engine.clone(), config.resync.saturating_mul(times::RESYNCS_OF_FILES)),
+            logs: Logs::new(engine.clone()),
             settings: settings(&config),
             resync: config.resync,
             client,
             tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
             engine,
-            connector: Arc::new(KubeConnector),
+            connector: Arc::new(KubeConnector { metrics: metrics.clone() }),
             probe: Arc::new(probe::Http),
             manager,
             triggers,

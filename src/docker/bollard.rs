@@ -324,7 +324,7 @@ impl Engine for BollardEngine {
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
         let config = attach::config(command);
         let call = |docker: Docker| async move {
-            let exec = docker.create_exec(container, config).await?.id;
+            let exec = self.client.create_exec(&docker, container, config).await?;
             let output = match docker.start_exec(&exec, None::<StartExecOptions>).await? {
                 StartExecResults::Attached { mut output, .. } => Output::read(&mut output, LOG_LIMIT).await?,
                 StartExecResults::Detached => Output::default(),
@@ -341,7 +341,7 @@ impl Engine for BollardEngine {
         let client = self.client.docker()?;
         let exec = self
             .client
-            .call("exec", |docker| async move { Ok(docker.create_exec(container, config).await?.id) });
+            .call("exec", |docker| async move { self.client.create_exec(&docker, container, config).await });
         let exec = exec.await?;
         let output = pipe::image(&client, reference, &exec, &self.client.timeouts).await?;
         let ended = self.client.call("exec", |docker| async move {
@@ -353,7 +353,7 @@ impl Engine for BollardEngine {
     async fn attach_exec(&self, container: &str, command: &[String]) -> Result<Attached> {
         let config = ExecConfig { attach_stdin: Some(true), ..attach::config(command) };
         let call = |docker: Docker| async move {
-            let exec = docker.create_exec(container, config).await?.id;
+            let exec = self.client.create_exec(&docker, container, config).await?;
             docker.start_exec(&exec, None::<StartExecOptions>).await
         };
         match self.client.call("exec", call).await? {
@@ -395,6 +395,6 @@ impl Engine for BollardEngine {
         let since = info.system_time.as_deref().and_then(events::since);
         // The timeout of bollard only covers the headers, as needed here. It has a resolution of one second.
         let limit = self.client.timeouts.quick.max(Duration::from_secs(1));
-        Ok(events::stream(&self.client.docker()?.with_timeout(limit), since))
+        Ok(events::stream(&self.client.docker()?.with_timeout(limit), since, self.client.execs.clone()))
     }
 }

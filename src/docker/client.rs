@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as Failure};
+use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as Failure, models::ExecConfig};
+
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{engine::Result, error::Error, fault, host::DockerHost, tls};
+use super::{engine::Result, error::Error, events::OwnExecs, fault, host::DockerHost, tls};
 use crate::metrics::Metrics;
 
 /// Maximum number of concurrent calls: bollard opens a connection for each.
@@ -55,6 +56,8 @@ pub(super) struct Client {
     pub(super) timeouts: Timeouts,
     calls: Arc<Semaphore>,
     pub(super) metrics: Metrics,
+    /// Commands that it ran in containers.
+    pub(super) execs: Arc<OwnExecs>,
     /// Created on first use, since there is no client for a socket or a certificate that does not exist.
     docker: OnceLock<Docker>,
 }
@@ -79,6 +82,7 @@ impl Client {
             timeouts: Timeouts::default(),
             calls: Arc::new(Semaphore::new(CALLS)),
             metrics: Metrics::new(),
+            execs: Arc::default(),
             docker: OnceLock::new(),
         })
     }
@@ -101,6 +105,18 @@ impl Client {
         };
         let client = client.with_request_modifier(url_safe_auth);
         Ok(self.docker.get_or_init(|| client).clone())
+    }
+
+    /// Prepares a command in a container, and returns its ID.
+    pub(super) async fn create_exec(
+        &self,
+        docker: &Docker,
+        container: &str,
+        config: ExecConfig,
+    ) -> std::result::Result<String, Failure> {
+        let id = docker.create_exec(container, config).await?.id;
+        self.execs.note(&id);
+        Ok(id)
     }
 
     /// Executes a call within its timeout and the limit of concurrent calls. `failed` converts its error.

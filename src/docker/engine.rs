@@ -314,6 +314,14 @@ pub struct Event {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Event {
+    /// Reports whether it is only about files: a command in a container ended that this operator did not run, or files
+    /// were copied into it.
+    pub fn is_of_files(&self) -> bool {
+        matches!(self.action.as_str(), "exec_die" | "extract-to-dir")
+    }
+}
+
 /// Subject of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {

@@ -1,6 +1,9 @@
 //! Events of the engine, converted from the records of bollard.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bollard::{
     Docker,
@@ -9,6 +12,7 @@ use bollard::{
 };
 use futures::{
     StreamExt,
+    future::ready,
     stream::{self, BoxStream},
 };
 
@@ -23,18 +27,22 @@ use super::{
 ///
 /// Filtered by type, since a record of a type that is unknown to bollard ends the stream; not by label, since records
 /// of networks have none.
-pub fn stream(docker: &Docker, since: Option<String>) -> BoxStream<'static, Result<Event>> {
+pub fn stream(
+    docker: &Docker,
+    since: Option<String>,
+    own: Arc<OwnExecs>,
+) -> BoxStream<'static, Result<Event>> {
     let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume"])]);
     let mut options = EventsOptionsBuilder::default().filters(&types);
     if let Some(since) = &since {
         options = options.since(since);
     }
     let records = docker.events(Some(options.build()));
-    let events = records.filter_map(|record| async {
-        match record {
-            Ok(message) => event(message).map(Ok),
+    let events = records.filter_map(move |record| {
+        ready(match record {
+            Ok(message) => event(message, &own).map(Ok),
             Err(error) => Some(Err(fault::error("events", error))),
-        }
+        })
     });
     let end = stream::once(async { Err(Error::Unavailable("the event stream ended".into())) });
     let mut over = false;
@@ -56,13 +64,16 @@ pub fn since(time: &str) -> Option<String> {
 }
 
 /// Converts a record; `None` if it is not relevant.
-fn event(message: EventMessage) -> Option<Event> {
+fn event(message: EventMessage, own: &OwnExecs) -> Option<Event> {
     let action = message.action?;
     let actor = message.actor?;
     let id = actor.id?;
     let mut attributes: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect();
     let subject = match message.typ? {
         EventMessageTypeEnum::CONTAINER if of_container(&action) => {
+            if attributes.get("execID").is_some_and(|id| own.contains(id)) {
+                return None;
+            }
             attributes.retain(|name, _| !matches!(name.as_str(), "image" | "name"));
             return Some(Event { subject: Subject::Container(id), action, labels: attributes });
         }
@@ -77,16 +88,39 @@ fn event(message: EventMessage) -> Option<Event> {
     Some(Event { subject, action, labels: BTreeMap::new() })
 }
 
+/// Commands in containers that the operator itself ran last, by the engine's IDs. Their ends are no news.
+#[derive(Default)]
+pub struct OwnExecs(Mutex<VecDeque<String>>);
+
+impl OwnExecs {
+    /// Number of IDs that are kept, of which few run at the same time.
+    const KEPT: usize = 256;
+
+    /// Records a command that is about to start.
+    pub fn note(&self, id: &str) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() == Self::KEPT {
+            ids.pop_front();
+        }
+        ids.push_back(id.to_owned());
+    }
+
+    fn contains(&self, id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|own| own == id)
+    }
+}
+
 /// Reports whether an action changes anything that a plan depends on. Many others occur, and some of them are caused by
 /// mere observation: reading a file emits `archive-path` for the container, and `mount` and `unmount` for each of its
-/// volumes. Reacting to these would make every observation cause the next one. Each health check emits three `exec_*`
-/// events.
+/// volumes. Reacting to these would make every observation cause the next one. Of the three `exec_*` events of a command,
+/// the last one counts, since it may have changed files.
 fn of_container(action: &str) -> bool {
     let known = [
         "create", "start", "die", "died", "stop", "kill", "oom", "pause", "unpause", "restart", "rename",
         "update", "destroy", "remove",
     ];
-    known.contains(&action) || action.starts_with("health_status")
+    let of_files = ["exec_die", "extract-to-dir"];
+    known.contains(&action) || of_files.contains(&action) || action.starts_with("health_status")
 }
 
 fn of_network(action: &str) -> bool {
@@ -102,7 +136,26 @@ mod tests {
     use super::*;
 
     fn record(json: &str) -> Option<Event> {
-        event(serde_json::from_str(json).unwrap())
+        event(serde_json::from_str(json).unwrap(), &OwnExecs::default())
+    }
+
+    #[test]
+    fn commands_of_others_may_have_changed_files() {
+        let ended = |id: &str| {
+            let own = OwnExecs::default();
+            (0..300).for_each(|n| own.note(&format!("e{n}")));
+            let attributes = format!(r#"{{"execID":"{id}","exitCode":"0"}}"#);
+            let json = format!(
+                r#"{{"Type":"container","Action":"exec_die","Actor":{{"ID":"c1","Attributes":{attributes}}}}}"#
+            );
+            event(serde_json::from_str(&json).unwrap(), &own)
+        };
+        assert!(ended("theirs").unwrap().is_of_files());
+        assert_eq!(ended("e299"), None);
+        assert_eq!(ended("e44"), None);
+        assert!(ended("e43").is_some(), "it is kept for ever");
+        let copied = record(r#"{"Type":"container","Action":"extract-to-dir","Actor":{"ID":"c1"}}"#);
+        assert!(copied.unwrap().is_of_files());
     }
 
     #[test]
@@ -134,9 +187,8 @@ mod tests {
     fn looking_is_no_news() {
         for (kind, action) in [
             ("container", "exec_create: sh -c true"),
-            ("container", "exec_die"),
+            ("container", "exec_start: sh -c true"),
             ("container", "archive-path"),
-            ("container", "extract-to-dir"),
             ("container", "top"),
             ("volume", "mount"),
             ("volume", "unmount"),

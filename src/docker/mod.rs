@@ -15,6 +15,7 @@ pub mod host;
 mod output;
 mod pipe;
 mod pull;
+pub mod remembered;
 pub mod spec;
 mod tls;
 pub mod tunnel;

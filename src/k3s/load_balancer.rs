@@ -17,7 +17,8 @@ pub const APPLIED_FILE: &str = "/etc/nginx/applied";
 /// Port on which it answers DNS queries of the nodes and their Pods.
 pub const DNS_PORT: u16 = 53;
 /// The resolver that Docker provides in each container. It answers the names of containers and forwards all others to
-/// the resolvers of the host as they were when the container started. Pods cannot reach it in their node.
+/// the resolvers of the host as they were when the container started, see `plan/resolvers.rs`. Pods cannot reach it in
+/// their node.
 const RESOLVER: &str = "127.0.0.11:53";
 /// Limit of concurrent DNS queries. Each occupies two connections of nginx for as long as the resolver does not answer,
 /// and the API and the published ports need some too.

@@ -14,7 +14,7 @@ use super::{
     ports,
     refused::Refused,
     servers,
-    steps::{Action, Plan, Problem, Record},
+    steps::{Action, Plan, Problem, Record, Step},
     subject::Subject,
     turns,
 };
@@ -158,5 +158,15 @@ impl Decision {
         let outdated = self.plan.outdates(subject.generation, *observed_generation, conditions);
         let counted = self.plan.repairs != self.repairs;
         outdated || counted || self.plan.forgets || self.plan.steps.is_empty()
+    }
+
+    /// Reports whether a status that is written first may be written while the steps are executed: they only start again
+    /// what is not running, so that the status has been untrue since before. A repair need not wait for it.
+    pub fn is_written_along(&self, subject: &Subject<'_>) -> bool {
+        let starts = |step: &Step| matches!(step.action, Action::Start { .. } | Action::Unpause { .. });
+        let known = subject.previous.observed_generation == Some(subject.generation);
+        let steps = &self.plan.steps;
+        let counted = self.plan.repairs != self.repairs;
+        known && !counted && !self.plan.forgets && !steps.is_empty() && steps.iter().all(starts)
     }
 }

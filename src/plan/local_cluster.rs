@@ -12,7 +12,7 @@ use super::{
     nodes::{self, cluster::Cluster, repair, volumes::volumes},
     observed::Host,
     owner::{Owner, taken},
-    preload, registries, rotation,
+    preload, registries, resolvers, rotation,
     servers::{self, Servers, data_loss, quorum_reset},
     steps::{Action, Plan, Target},
 };
@@ -155,6 +155,11 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             plan.waits(ConditionType::LoadBalancerReady, Reason::Updating, replacing(old, spec));
         }
         standing = site.replace(plan, spec, &[], "its published ports or its image changed");
+    }
+    if standing == Standing::Running
+        && let Some(restarted) = resolvers::plan(plan, desired, inputs.observed)
+    {
+        standing = Standing::Changing(restarted);
     }
     for name in &desired.awaited {
         let message = format!(

@@ -36,6 +36,7 @@ pub mod refs;
 pub mod refused;
 pub mod registries;
 pub mod registry;
+pub mod resolvers;
 pub mod rotation;
 pub mod secret;
 pub mod servers;

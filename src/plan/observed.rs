@@ -72,6 +72,8 @@ pub struct Reached {
     pub balance: Balance,
     /// Limits of the Docker host; `None` before their first observation.
     pub limits: Option<HostLimits>,
+    /// True if the host's resolvers changed since the start of the load balancer, whose container has those of its start.
+    pub resolvers_changed: bool,
 }
 
 impl Reached {

@@ -1,5 +1,5 @@
-//! How many calls of Docker the operator makes for a cluster of one server and one agent: in each phase of its life, and
-//! while nothing happens.
+//! How many calls of Docker and requests to Kubernetes APIs the operator makes for a cluster of one server and one agent:
+//! in each phase of its life, and while nothing happens.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,27 +42,34 @@ pub fn run(scale: &Scale, report: &mut Report) {
     scene.end();
 }
 
-/// Adds all calls of a phase, and each operation of which there are several.
-fn add(
-    report: &mut Report,
-    name: &str,
-    before: &BTreeMap<String, usize>,
-    now: &BTreeMap<String, usize>,
-    times: u64,
-) {
+/// What is counted: the metric up to the value of the label of the operation, and its name in a report.
+const COUNTED: [(&str, &str); 3] = [
+    ("localcluster_docker_calls_total{operation=\"", "calls of Docker"),
+    ("localcluster_api_requests_total{api=\"management\",verb=\"", "requests to the management API"),
+    ("localcluster_api_requests_total{api=\"cluster\",verb=\"", "requests to the API of the cluster"),
+];
+
+/// Numbers by what is counted and by operation.
+type Calls = BTreeMap<(&'static str, String), usize>;
+
+/// Adds the sums of a phase, and each operation of which there are several.
+fn add(report: &mut Report, name: &str, before: &Calls, now: &Calls, times: u64) {
     let times = usize::try_from(times).expect("it is small");
-    let new = |(operation, count): (&String, &usize)| {
-        (operation.clone(), (count - before.get(operation).copied().unwrap_or_default()) * times)
+    let new = |(key, count): (&(&'static str, String), &usize)| {
+        (key.clone(), (count - before.get(key).copied().unwrap_or_default()) * times)
     };
-    let calls: BTreeMap<String, usize> = now.iter().map(new).filter(|(_, count)| *count > 0).collect();
-    report.count(&format!("{name}: calls of Docker"), calls.values().sum());
-    for (operation, count) in calls.into_iter().filter(|(_, count)| *count > 1) {
-        report.count(&format!("{name}: {operation}"), count);
+    let calls: Calls = now.iter().map(new).filter(|(_, count)| *count > 0).collect();
+    for (_, what) in COUNTED {
+        let of = calls.iter().filter(|((of, _), _)| *of == what);
+        report.count(&format!("{name}: {what}"), of.clone().map(|(_, count)| count).sum());
+        for ((_, operation), count) in of.filter(|(_, count)| **count > 1) {
+            report.count(&format!("{name}: {what}: {operation}"), *count);
+        }
     }
 }
 
-/// Returns the number of calls by operation.
-fn calls() -> BTreeMap<String, usize> {
+/// Returns the numbers so far.
+fn calls() -> Calls {
     let k = Kubectl::management();
     let pod = k.run(&[
         "-n",
@@ -78,12 +85,13 @@ fn calls() -> BTreeMap<String, usize> {
         pod.lines().next().unwrap_or_else(|| panic!("{DEPLOYMENT} has no Pod")).trim_start_matches("pod/");
     let metrics =
         k.run(&["get", "--raw", &format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics")]);
-    let mut calls = BTreeMap::new();
-    for line in metrics.lines().filter_map(|l| l.strip_prefix("localcluster_docker_calls_total{operation=\""))
-    {
-        let (operation, rest) = line.split_once('"').expect("it is a label");
-        let count = rest.rsplit(' ').next().and_then(|n| n.parse::<usize>().ok()).expect("it has a number");
-        *calls.entry(operation.to_owned()).or_default() += count;
+    let mut calls = Calls::new();
+    for (metric, what) in COUNTED {
+        for line in metrics.lines().filter_map(|l| l.strip_prefix(metric)) {
+            let (operation, rest) = line.split_once('"').expect("it is a label");
+            let count = rest.rsplit(' ').next().and_then(|n| n.parse::<usize>().ok());
+            *calls.entry((what, operation.to_owned())).or_default() += count.expect("it has a number");
+        }
     }
     calls
 }

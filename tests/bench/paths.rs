@@ -96,7 +96,7 @@ impl Paths {
 }
 
 async fn connect(access: &Access) -> Connection {
-    KubeConnector.connect(access, LIMIT).await.unwrap_or_else(|e| panic!("{e}"))
+    KubeConnector::default().connect(access, LIMIT).await.unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Returns the operator's program as it is in its image, which runs in every container.

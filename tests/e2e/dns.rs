@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{container, nodes_are_ready, push},
+    dns_follows::a_change_of_the_hosts_resolvers_is_followed,
     host_aliases,
     live::{
         Kubectl, docker, eventually,
@@ -22,6 +23,7 @@ pub const GROUP: Group = Group {
         ("names_resolve_in_pods", names_resolve_in_pods),
         ("outside_names_are_still_forwarded", outside_names_are_still_forwarded),
         ("pods_and_nodes_resolve_what_the_host_resolves", pods_and_nodes_resolve_what_the_host_resolves),
+        ("a_change_of_the_hosts_resolvers_is_followed", a_change_of_the_hosts_resolvers_is_followed),
         ("others_cannot_use_the_resolver", others_cannot_use_the_resolver),
         ("a_deleted_config_map_is_restored", a_deleted_config_map_is_restored),
         ("a_change_is_applied_again", a_change_is_applied_again),

@@ -202,3 +202,25 @@ fn changes_in_full() {
     Ready Deleting: removing 21 Docker objects
     ");
 }
+
+/// The load balancer is restarted, since its container has the resolvers that the host had at its start; nodes are not.
+#[test]
+fn a_load_balancer_gets_the_new_resolvers_of_the_host() {
+    let mut lab = settled(support::model::lab::spec(1));
+    let starts = |lab: &Lab| -> BTreeMap<String, Option<i64>> {
+        lab.world.containers.values().map(|c| (c.name.clone(), c.started)).collect()
+    };
+    let (normal, before) = (lab.world.normal(), starts(&lab));
+    lab.world.interfere(&Outside::ChangeResolvers);
+    insta::assert_snapshot!(text(&lab), @r"
+    0 Stop k3d-dev-serverlb
+    1 Start k3d-dev-serverlb after 0 (the resolvers of the Docker host changed)
+    LoadBalancerReady Updating: restarting k3d-dev-serverlb: the resolvers of the Docker host changed, and Docker passes them to a container at its start
+    ");
+    lab.settle(ENOUGH);
+    assert_eq!(lab.world.normal(), normal);
+    let after = starts(&lab);
+    let changed: Vec<_> =
+        after.iter().filter(|(name, started)| before[*name] != **started).map(|(n, _)| n).collect();
+    assert_eq!(changed, ["k3d-dev-serverlb"]);
+}

@@ -227,7 +227,7 @@ impl Engine for Fake {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {
-        Ok(futures::stream::pending().boxed())
+        Ok(self.faults.listen().map(Ok).boxed())
     }
 }
 

@@ -1,9 +1,15 @@
 //! Failures on demand: the k-th call to one of the three sides goes wrong.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use localcluster_operator::docker::engine::{Event, Subject};
 
 /// Who is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Faults {
     state: Mutex<State>,
     /// Whether Docker is away altogether.
     pub away: AtomicBool,
+    /// Who listens to the events of Docker.
+    listeners: Mutex<Vec<UnboundedSender<Event>>>,
     /// Whether the way to the created clusters' APIs is closed.
     pub unreachable: AtomicBool,
 }
@@ -52,6 +60,19 @@ struct State {
 }
 
 impl Faults {
+    /// Events of Docker from now on. Nothing happens by itself: see [`Self::happened`].
+    pub fn listen(&self) -> UnboundedReceiver<Event> {
+        let (tell, told) = unbounded();
+        self.listeners.lock().unwrap().push(tell);
+        told
+    }
+
+    /// Has Docker tell of an event.
+    pub fn happened(&self, subject: Subject, action: &str) {
+        let event = Event { subject, action: action.to_owned(), labels: BTreeMap::new() };
+        self.listeners.lock().unwrap().retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+    }
+
     /// Has the call with this number, counted from the beginning, go wrong.
     pub fn plan(&self, side: Side, number: usize, fault: Fault) {
         self.state.lock().unwrap().planned = Some((side, number, fault));

@@ -49,6 +49,8 @@ pub enum Outside {
     Visitor(String),
     HoldPort(u16),
     FreePort(u16),
+    /// The host gets other resolvers: a VPN comes or goes.
+    ChangeResolvers,
 }
 
 impl World {
@@ -193,6 +195,7 @@ impl World {
                 }
             }
             Outside::HoldPort(port) => drop(self.held_ports.insert(*port)),
+            Outside::ChangeResolvers => self.resolvers ^= 1,
             Outside::FreePort(port) => drop(self.held_ports.remove(port)),
         }
         *self != before
@@ -224,6 +227,7 @@ impl World {
             exit_code: None,
             error: None,
             restart_policy: RestartPolicy::UnlessStopped,
+            resolvers: 0,
             loaded: None,
             serving: false,
             frozen: false,

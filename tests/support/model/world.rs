@@ -86,6 +86,8 @@ pub struct World {
     pub clusters: BTreeMap<u8, Cluster>,
     /// What servers write as the admin's certificate when they start.
     pub certificate: Arc<str>,
+    /// The host's resolvers.
+    pub resolvers: u8,
     /// How many containers or networks of a name were made. Small, so that state spaces stay finite.
     pub made: BTreeMap<String, u8>,
 }
@@ -116,6 +118,8 @@ pub struct Container {
     pub exit_code: Option<i64>,
     pub error: Option<String>,
     pub restart_policy: RestartPolicy,
+    /// The resolvers that the host had at the last start.
+    pub resolvers: u8,
     /// The configuration that nginx read last.
     pub loaded: Option<Bytes>,
     /// K3s: whether the API is served, or the cluster was joined, since the last start.
@@ -188,6 +192,7 @@ impl Default for World {
             secrets: Arc::default(),
             clusters: BTreeMap::new(),
             certificate: CERTIFICATE.into(),
+            resolvers: 0,
             made: BTreeMap::new(),
         }
     }
@@ -347,6 +352,7 @@ impl World {
             exit_code: None,
             error: None,
             restart_policy: spec.restart_policy,
+            resolvers: 0,
             loaded: None,
             serving: false,
             frozen: false,

@@ -1,5 +1,7 @@
 //! Files of containers and of the host, and what containers print.
 
+use localcluster_operator::plan::resolvers;
+
 use super::*;
 
 impl World {
@@ -24,6 +26,9 @@ impl World {
 
     pub fn read(&self, key: &str, path: &str) -> Option<Bytes> {
         let container = self.containers.get(&self.id(key)?)?;
+        if path == resolvers::FILE && container.networks.contains_key(BRIDGE) {
+            return Some(Arc::from(format!("nameserver 10.0.0.{}\n", container.resolvers).into_bytes()));
+        }
         match container.volume_of(path) {
             Some(volume) => self.volumes.get(&volume)?.files.get(path).cloned(),
             None => container.files.get(path).cloned(),

@@ -38,14 +38,14 @@ impl World {
             let ip = self.address(&network, &id);
             self.containers.get_mut(&id).unwrap().networks.get_mut(&network).unwrap().ip = ip;
         }
-        let loaded = self.read(&id, CONFIG_FILE);
+        let (loaded, resolvers) = (self.read(&id, CONFIG_FILE), self.resolvers);
         // After the report of the last tick, never at the same time.
         let started = self.clock + 1;
         let container = self.containers.get_mut(&id).unwrap();
         container.state = State::Running;
         container.started = Some(started);
         (container.exit_code, container.error) = (None, None);
-        (container.loaded, container.serving) = (loaded, false);
+        (container.loaded, container.resolvers, container.serving) = (loaded, resolvers, false);
         (container.frozen, container.hung) = (false, None);
         Ok(())
     }
