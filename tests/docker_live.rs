@@ -124,7 +124,8 @@ async fn an_unprivileged_container_has_few_capabilities() {
     let id = world.engine.create_container(&world.spec("c"), None).await.unwrap();
     world.engine.start(&id).await.unwrap();
     let status = docker(&["exec", &id, "cat", "/proc/1/status"]);
-    let value = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap().to_owned();
+    let value =
+        |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap().to_owned();
     assert_eq!(value("NoNewPrivs:"), "1");
     let bit = |n: u32| 1_u64 << n;
     // CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE; see capability.h.

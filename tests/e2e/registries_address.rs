@@ -75,7 +75,9 @@ pub fn the_status_shows_the_published_address(scene: &Scene) {
     pulls(&child, &format!("{moved}/e2e/second:1"), &node);
 
     // To an address that other machines reach. Docker would require HTTPS there.
-    let gateway = docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
+    // A network that Docker made at its first start does not show it.
+    let gateway =
+        docker(&["inspect", &scene.registry(NAME), "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}"]);
     scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway.trim()}).to_string());
     let outside = format!("{}:{next}", gateway.trim());
     is_published(scene, &outside);
