@@ -64,6 +64,10 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             Action::Drain { .. } | Action::Uncordon { .. } => true,
             Action::Configure { .. } | Action::DeleteNode { .. } | Action::LeaveEtcd { .. } => true,
             Action::ForgetPassword { .. } => true,
+            // Only of a member that no Node shows.
+            Action::RemoveMember(member) => {
+                observed.child.state().is_some_and(|s| s.member_without_node(&member.node) == Some(member))
+            }
             // Never one of a server that runs.
             Action::ReleaseLease { holder, .. } => {
                 let own = observed.own.values().find(|d| d.container.name == *holder);

@@ -32,7 +32,7 @@ use localcluster_operator::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    k3s::lead_version,
+    k3s::{etcd::member, lead_version},
     world::{Container, Network, World},
 };
 
@@ -273,7 +273,7 @@ impl World {
         let incarnation = self.reach(cluster, kubeconfig)?;
         let cluster = &self.clusters[&incarnation];
         let node = |name: &String, n: &super::k3s::Node| Node {
-            voter: cluster.members.get(name).copied().filter(|_| cluster.etcd),
+            voter: cluster.members.get(name).copied().filter(|_| cluster.etcd && !n.made),
             leaving: n.leaving,
             left: n.left,
             ready: n.ready,
@@ -311,7 +311,7 @@ impl World {
 }
 
 fn members(all: &BTreeMap<String, bool>) -> Vec<Member> {
-    all.iter().map(|(node, votes)| Member { node: node.clone(), learner: !votes }).collect()
+    all.iter().map(|(node, votes)| member(node, *votes)).collect()
 }
 
 fn lease(lead: &(String, i64)) -> Lease {

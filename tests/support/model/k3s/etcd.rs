@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// A member as etcd lists it.
+pub fn member(node: &str, votes: bool) -> Member {
+    let [node, name, address] = [node.to_owned(), format!("{node}-0a1b2c3d"), format!("address of {node}")];
+    Member { node, name, address, learner: !votes }
+}
+
 impl World {
     /// A server without data joins the one at this address, as a learner at first.
     #[expect(clippy::too_many_arguments, reason = "what a starting server knows of itself, once")]
