@@ -309,7 +309,7 @@ fn what_decides_reaches_nothing_outside() {
 }
 
 /// Files of the shell that change something, and why each may.
-const WRITERS: [(&str, &str); 12] = [
+const WRITERS: [(&str, &str); 13] = [
     ("execute", "executes the steps"),
     ("kube_io", "implements the writes to the management cluster"),
     ("pass", "writes the status"),
@@ -321,6 +321,7 @@ const WRITERS: [(&str, &str); 12] = [
     ("ports", "binds host ports with a temporary container: only that shows whether they are free"),
     ("balance", "runs a command in a container, which only reads"),
     ("hang", "runs a command in a container, which only reads"),
+    ("quorum", "runs a command in containers, which only reads"),
     ("host_limits", "runs a command in a container, which only reads"),
 ];
 

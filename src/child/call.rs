@@ -65,3 +65,16 @@ fn reason(message: &str) -> String {
         failed.join("; ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_readyz_only_the_checks_that_fail_are_told() {
+        let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check \
+            failed";
+        assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
+        assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
+    }
+}

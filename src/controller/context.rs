@@ -21,7 +21,7 @@ use kube::{
 
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, known::Known, pace::Pace, preload::Preloads,
-    probe::Probe, pulls::Pulls, times, triggers::Triggers, turns::Turns,
+    probe::Probe, pulls::Pulls, quorum::Quorum, times, triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -67,6 +67,8 @@ pub struct Context {
     pub files: Files,
     /// Limits of the Docker host.
     pub limits: Limits,
+    /// Quorum of clusters with several servers.
+    pub quorum: Quorum,
     /// Triggers of reconciliations.
     pub triggers: Triggers,
     /// All LocalClusters.

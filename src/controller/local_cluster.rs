@@ -254,8 +254,9 @@ impl Pass<'_, LocalCluster> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
         let mut reached = Reached { kept, ..host.into() };
-        let wake = wake(self.ctx, self.object);
-        reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake);
+        let wake = || wake(self.ctx, self.object);
+        reached.limits = self.ctx.limits.observe(&reached, &valid.names.load_balancer(), wake());
+        self.ctx.quorum.expect(&self.owner, &valid.names, &reached, wake());
         let Seen { credentials, child, path } =
             reach::child(self.ctx, subject, &mut reached, allocation).await;
         if credentials.is_some() {
@@ -265,6 +266,7 @@ impl Pass<'_, LocalCluster> {
         }
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;
+        reached.leaders = self.ctx.quorum.observe(&self.owner, &valid.names, &reached, wake());
         hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
         self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
         Ok((reached, child))

@@ -20,6 +20,7 @@ use super::{
     preload::Preloads,
     probe,
     pulls::Pulls,
+    quorum::Quorum,
     triggers::Triggers,
     turns::Turns,
 };
@@ -105,6 +106,7 @@ impl Process {
             pulls: Pulls::new(engine.clone(), metrics.clone()),
             turns: Turns::default(),
             limits: Limits::new(engine.clone(), config.resync),
+            quorum: Quorum::new(engine.clone()),
             preloads: Preloads::new(engine.clone(), config.resync),
             files: Files::new(engine.clone(), config.resync),
             settings: settings(&config),

@@ -44,7 +44,7 @@ impl Servers<'_> {
             return waits(plan, message);
         }
         if let Some(message) = self.remove_member(plan, name, "its data is lost and it has no Node") {
-            return waits(plan, message);
+            return waits(plan, format!("the data of {name} is lost: {message}"));
         }
         let missing = |other: &String| !self.is_dependable(other) && !self.health(other).has_joined();
         let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
@@ -130,7 +130,7 @@ impl Servers<'_> {
             return Some(format!("waiting for etcd quorum without {name} before removing its etcd member"));
         }
         let mut before = leases::release(plan, self.cluster.inputs);
-        if let Some(detail) = self.health(name).detail {
+        if let Some(detail) = self.health(name).detail.filter(|d| d.started_at.is_some()) {
             before.push(keep_stopped(plan, detail, &[]));
         }
         plan.step(Action::RemoveMember(member.clone()), &before, why);

@@ -25,7 +25,7 @@ use localcluster_operator::{
         spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
         tunnel,
     },
-    k3s::manifests::ObjectRef,
+    k3s::{etcd, manifests::ObjectRef},
 };
 use tokio::io::duplex;
 use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
@@ -194,7 +194,7 @@ impl Engine for Fake {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
-        let reads = command.iter().any(|word| word == "get" || word == "list");
+        let reads = command.iter().any(|word| word == "get" || word == "list") || etcd::asks(command);
         self.call(&format!("exec {container} {}", command.join(" ")), !reads, |w| w.exec(container, command))
     }
 

@@ -22,6 +22,7 @@ use localcluster_operator::{
         known::Known,
         preload::Preloads,
         pulls::Pulls,
+        quorum::Quorum,
         reconcile,
         triggers::{Triggered, Triggers},
         turns::Turns,
@@ -104,6 +105,7 @@ impl Rig {
             turns: Turns::default(),
             limits: Limits::new(fake.clone(), Duration::MAX)
                 .observed(HostLimits { inotify_instances: 8192, free: 50 }),
+            quorum: Quorum::new(fake.clone()),
             preloads: Preloads::new(fake.clone(), Duration::from_secs(300)),
             files: Files::new(fake, Duration::from_secs(300)),
             triggers,

@@ -25,7 +25,7 @@ use localcluster_operator::{
         },
         owner::Owner,
         registries::DIRECTORIES,
-        registry,
+        registry, servers,
         validate::certificate,
     },
 };
@@ -75,6 +75,12 @@ impl World {
             .values()
             .filter(|d| matches!(child, Child::Unreachable(_)) && d.container.state == State::Running)
             .filter_map(|d| Some((d.container.name.clone(), at(self.containers[&d.container.id].hung?))))
+            .collect();
+        let several = own.values().filter(|d| servers::is_made_for_etcd(d)).count() > 1;
+        let leaders = own
+            .iter()
+            .filter(|_| several && matches!(child, Child::Unreachable(_)))
+            .filter_map(|(id, d)| Some((d.container.name.clone(), self.has_leader(id)?)))
             .collect();
         let resets = self.containers.iter().filter(|(_, c)| c.resets() && c.state == State::Exited);
         let logs = resets.map(|(id, _)| (id.clone(), self.log(id))).collect();
@@ -138,6 +144,7 @@ impl World {
                 kept,
                 child,
                 hung,
+                leaders,
                 balance,
                 limits: None,
                 kubeconfig: ObservedKubeconfig::default(),

@@ -49,6 +49,14 @@ impl World {
         !cluster.etcd || up.count() * 2 > voters.len()
     }
 
+    /// Whether the etcd of a running server has a leader; `None` if it runs none, or hangs.
+    pub fn has_leader(&self, id: &str) -> Option<bool> {
+        let c = self.containers.get(id).filter(|c| c.state == State::Running && c.hung.is_none())?;
+        let incarnation = self.volumes.get(&volume(c, STATE_VOLUME)?)?.incarnation?;
+        let cluster = self.clusters.get(&incarnation)?;
+        (cluster.etcd && cluster.members.contains_key(&c.name)).then(|| self.quorum(incarnation))
+    }
+
     /// The servers of a cluster that could run K3s's own controllers.
     pub(super) fn leaders(&self, incarnation: u8) -> Vec<String> {
         let cluster = &self.clusters[&incarnation];
