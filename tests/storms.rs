@@ -31,7 +31,7 @@ const MOST: usize = 5 * SERIES as usize;
 const WRITES: usize = 12 + 4 * SERIES as usize;
 
 /// Which calls go wrong in which case, by their beginnings: each one of its sort.
-const CALLS: [(&str, &[&str]); 18] = [
+const CALLS: [(&str, &[&str]); 19] = [
     (
         "Create",
         &[
@@ -94,10 +94,11 @@ const CALLS: [(&str, &[&str]); 18] = [
     ("MoreServers", &["signal", "create container", "upload k3d-dev-serverlb"]),
     ("FewerServers", &["update", "leave etcd", "delete node", "remove container"]),
     ("PasswordLost", &["forget password"]),
+    ("MemberLeft", &["remove member", "delete node"]),
 ];
 
 /// The beginnings of the calls for all that a plan can ask for, and for what is done in the background.
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 26] = [
     "pull",
     "pipe image",
     "create network",
@@ -121,6 +122,7 @@ const KINDS: [&str; 25] = [
     "delete node",
     "forget password",
     "leave etcd",
+    "remove member",
     "set config",
     "delete object",
 ];
@@ -322,6 +324,15 @@ async fn servers() {
         vec![Outside::Remove(name.into()), Outside::RemoveVolume(format!("{name}-etc"))]
     });
     Case::spec("PasswordLost", three, lost).await.run().await;
+    // A server that became a voter, and was gone before its kubelet had registered it.
+    let left = |rig: &Rig| {
+        rig.world(|w| {
+            for cluster in w.clusters.values_mut() {
+                cluster.members.insert("k3d-dev-server-3".into(), true);
+            }
+        });
+    };
+    Case::spec("MemberLeft", three, left).await.run().await;
 }
 
 /// Docker answers that it takes a container off a network which waits for its next start, and does not.

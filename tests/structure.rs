@@ -309,7 +309,7 @@ fn what_decides_reaches_nothing_outside() {
 }
 
 /// Files of the shell that change something, and why each may.
-const WRITERS: [(&str, &str); 13] = [
+const WRITERS: [(&str, &str); 14] = [
     ("execute", "executes the steps"),
     ("kube_io", "implements the writes to the management cluster"),
     ("pass", "writes the status"),
@@ -322,6 +322,7 @@ const WRITERS: [(&str, &str); 13] = [
     ("balance", "runs a command in a container, which only reads"),
     ("hang", "runs a command in a container, which only reads"),
     ("resolvers", "starts a temporary container: Docker tells only that one what the host's resolvers are"),
+    ("quorum", "runs a command in containers, which only reads"),
     ("host_limits", "runs a command in a container, which only reads"),
 ];
 

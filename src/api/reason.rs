@@ -102,6 +102,8 @@ reasons! {
         DockerError: Retry = "DockerError",
         /// The API of the created cluster does not respond.
         ApiNotAnswering: Progress = "APINotAnswering",
+        /// Most servers do not run or do not reach each other, so etcd has no leader. Their data is not known to be lost.
+        NoQuorum: Progress = "NoQuorum",
         /// The API of the created cluster rejected a request.
         ApiRefused: Progress = "APIRefused",
         /// An image cannot be pulled.

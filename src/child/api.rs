@@ -14,7 +14,7 @@ use jiff::Timestamp;
 pub use super::error::Error;
 use super::{
     path::Path,
-    state::{ChildState, ClusterConfigMap, Found, NodeConfig},
+    state::{ChildState, ClusterConfigMap, Found, Member, NodeConfig},
 };
 use crate::{docker::tunnel::Dial, k3s::manifests::ObjectRef};
 
@@ -58,6 +58,9 @@ pub trait ChildApi: Send + Sync {
     /// Requests that K3s removes a server from etcd while it is running. Succeeds when the request is recorded, or the
     /// Node is gone.
     async fn leave_etcd(&self, node: &str) -> Result<(), Error>;
+    /// Requests that K3s removes an etcd member that no Node reports. K3s knows the member of a server only by the
+    /// annotations of its Node, so one is created for it. Succeeds without effect if the Node exists.
+    async fn remove_member(&self, member: &Member) -> Result<(), Error>;
     /// Releases a Lease of the K3s controllers as its holder would, so that the next candidate acquires it. Also
     /// succeeds if the Lease was updated since this version or does not exist.
     async fn release_lease(&self, name: &str, version: &str) -> Result<(), Error>;

@@ -22,7 +22,8 @@ use tokio::time::{error::Elapsed, timeout};
 
 use super::{
     api::{Access, Connect, Connection, Error},
-    kube::{KubeChild, WATCH, root, words},
+    call::{root, words},
+    kube::{KubeChild, WATCH},
     kubeconfig::{self, Identity},
     path::Path,
 };

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error as _,
-    future::Future,
     time::Duration,
 };
 
@@ -21,7 +19,10 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, EvictParams, GetParams, ListParams, Patch, PatchParams, Preconditions, Request},
+    api::{
+        DeleteParams, EvictParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+        Request,
+    },
     core::PartialObjectMeta,
     runtime::watcher::{self, watcher},
 };
@@ -30,6 +31,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     api::{ChildApi, Error},
+    call::{bounded, call, unless_gone, words},
     config::{self, CONFIG_VERSION, FIELD_MANAGER},
     etcd,
     nodes::{self, Changes, DRAINING_SINCE, LEAVE},
@@ -37,9 +39,6 @@ use super::{
     state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, Member, NodeConfig},
 };
 use crate::k3s::manifests::ObjectRef;
-
-/// Timeout of a call. A server without quorum accepts calls and never responds.
-const CALL: Duration = Duration::from_secs(5);
 
 /// Timeout of the list of members of etcd, which K3s returns only with quorum.
 const MEMBERS: Duration = Duration::from_secs(2);
@@ -263,6 +262,15 @@ impl ChildApi for KubeChild {
         unless_gone(patched.map(drop))
     }
 
+    async fn remove_member(&self, member: &Member) -> Result<(), Error> {
+        let node = nodes::departing(member);
+        match bounded(self.nodes().create(&PostParams::default(), &node)).await? {
+            // It registered in the meantime.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created.map(drop).map_err(|e| words(&e)),
+        }
+    }
+
     async fn release_lease(&self, name: &str, version: &str) -> Result<(), Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
         // As client-go does when a holder exits (`ReleaseOnCancel`).
@@ -337,63 +345,6 @@ impl ChildApi for KubeChild {
 /// Returns a stream that reports its end.
 fn ended(stream: impl Stream<Item = bool> + Send + 'static) -> BoxStream<'static, Option<bool>> {
     stream.map(Some).chain(once(ready(None))).boxed()
-}
-
-/// Returns the result of a call within the timeout.
-pub(super) async fn bounded<T>(
-    call: impl Future<Output = kube::Result<T>>,
-) -> Result<kube::Result<T>, Error> {
-    timeout(CALL, call)
-        .await
-        .map_err(|_| Error::Unreachable(format!("no response within {}s", CALL.as_secs())))
-}
-
-/// Returns the response of a call within the timeout.
-pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    bounded(call).await?.map_err(|e| words(&e))
-}
-
-pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map_err(|e| words(&e)),
-    }
-}
-
-/// Converts an error to a readable one. 5xx is not necessarily a rejection of this request: a server that is starting
-/// or has lost its quorum responds to every request with it, and so does an admission webhook that cannot be called
-/// (500).
-pub(super) fn words(error: &kube::Error) -> Error {
-    match error {
-        kube::Error::Api(status) => {
-            let message = format!("{} {}", status.code, reason(&status.message));
-            if status.code == 429 || status.code >= 500 {
-                Error::Failed(message)
-            } else {
-                Error::Api(message)
-            }
-        }
-        other => Error::Unreachable(root(other).map_or_else(|| other.to_string(), ToString::to_string)),
-    }
-}
-
-/// Returns the root cause of an error: its outer layers only say that an inner one failed.
-pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'static)> {
-    let mut root = error.source();
-    while let Some(deeper) = root.and_then(|e| e.source()) {
-        root = Some(deeper);
-    }
-    root
-}
-
-/// Returns a message on one line; for `/readyz`, only the failed checks.
-fn reason(message: &str) -> String {
-    let failed: Vec<_> = message.lines().filter_map(|line| line.strip_prefix("[-]")).collect();
-    if failed.is_empty() {
-        message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-    } else {
-        failed.join("; ")
-    }
 }
 
 #[cfg(test)]

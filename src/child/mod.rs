@@ -1,6 +1,7 @@
 //! The API of the created cluster, the second system that is observed and acted on.
 
 pub mod api;
+mod call;
 pub mod config;
 pub mod connect;
 pub mod error;

@@ -8,12 +8,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, NodeCondition, Pod, Taint},
+    core::v1::{Node, NodeCondition, NodeSpec, Pod, Taint},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, runtime::watcher::Event};
 use serde_json::{Value, json};
 
-use super::state::{self, NodeConfig};
+use super::state::{self, Member, NodeConfig};
 use crate::{k3s::LEASES, time};
 
 /// Annotation of a Node: the time since which this operator drains it, in RFC 3339.
@@ -25,6 +26,8 @@ pub const CONFIGURED: &str = "localcluster.dev/configured";
 
 /// Annotation of the Node of a server, set by K3s: the name of its etcd member.
 const MEMBER: &str = "etcd.k3s.cattle.io/node-name";
+/// Annotation of the Node of a server, set by K3s: the address of its etcd member.
+const ADDRESS: &str = "etcd.k3s.cattle.io/node-address";
 /// Annotation of the Node of a server: requests that K3s removes the server from etcd.
 pub const LEAVE: &str = "etcd.k3s.cattle.io/remove";
 /// Annotation of the Node of a server: the etcd member that K3s has removed.
@@ -43,6 +46,25 @@ fn left(node: &Node) -> bool {
 fn leaving(node: &Node) -> bool {
     node.annotations().get(LEAVE).is_some_and(|v| v == "true")
 }
+
+/// Returns the Node by which K3s removes an etcd member whose server has none: its controller considers Nodes with this
+/// label, and finds the member by the annotations. No Pod is scheduled to it.
+pub fn departing(member: &Member) -> Node {
+    let text = |all: &[(&str, &str)]| Some(all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect());
+    Node {
+        metadata: ObjectMeta {
+            name: Some(member.node.clone()),
+            labels: text(&[(ETCD_ROLE, "true")]),
+            annotations: text(&[(MEMBER, &member.name), (ADDRESS, &member.address), (LEAVE, "true")]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec { unschedulable: Some(true), ..NodeSpec::default() }),
+        ..Node::default()
+    }
+}
+
+/// Label of the Nodes of servers with etcd.
+const ETCD_ROLE: &str = "node-role.kubernetes.io/etcd";
 
 /// Condition of a server's Node: whether its member of etcd votes.
 const VOTER: &str = "EtcdIsVoter";

@@ -16,7 +16,7 @@ use kube::{
 
 use super::{
     api::Error,
-    kube::{bounded, call, unless_gone, words},
+    call::{bounded, call, unless_gone, words},
     state::Found,
 };
 use crate::k3s::manifests::ObjectRef;

@@ -74,6 +74,18 @@ pub struct ChildState {
 }
 
 impl ChildState {
+    /// Returns the etcd member of a server without a Node, which K3s alone never removes: it has the member leave with
+    /// the Node.
+    pub fn member_without_node(&self, name: &str) -> Option<&Member> {
+        let member = self.members.iter().flatten().find(|member| member.node == name)?;
+        (!self.nodes.contains_key(name)).then_some(member)
+    }
+
+    /// Reports whether etcd itself reports a server as a member; `false` while unknown.
+    pub fn is_member(&self, name: &str) -> bool {
+        self.members.iter().flatten().any(|member| member.node == name)
+    }
+
     /// Reports whether etcd itself reports a server as a voter; `false` while unknown. K3s reports it on the Node too, up
     /// to 15 s later.
     pub fn votes(&self, name: &str) -> bool {
@@ -110,6 +122,10 @@ impl ChildState {
 pub struct Member {
     /// Name of its node; empty if it was added and has not started yet.
     pub node: String,
+    /// Name of the member, which differs each time that the node joins.
+    pub name: String,
+    /// Address at which the other members know it.
+    pub address: String,
     /// True if it has no vote yet.
     pub learner: bool,
 }

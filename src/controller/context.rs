@@ -21,8 +21,8 @@ use kube::{
 
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace,
-    preload::Preloads, probe::Probe, pulls::Pulls, resolvers::Resolvers, times, triggers::Triggers,
-    turns::Turns,
+    preload::Preloads, probe::Probe, pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times,
+    triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -70,6 +70,8 @@ pub struct Context {
     pub logs: Logs,
     /// Limits of the Docker host.
     pub limits: Limits,
+    /// Quorum of clusters with several servers.
+    pub quorum: Quorum,
     /// Resolvers of the Docker host.
     pub resolvers: Resolvers,
     /// Triggers of reconciliations.

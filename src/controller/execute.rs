@@ -150,6 +150,7 @@ impl Run<'_> {
             Action::DeleteNode { node } => self.child()?.delete_node(node).await?,
             Action::ForgetPassword { node } => self.child()?.forget_password(node).await?,
             Action::LeaveEtcd { node } => self.child()?.leave_etcd(node).await?,
+            Action::RemoveMember(member) => self.child()?.remove_member(member).await?,
             Action::ReleaseLease { name, holder: _, version } => {
                 self.child()?.release_lease(name, version).await?;
             }

@@ -257,6 +257,7 @@ impl Pass<'_, LocalCluster> {
         let (balancer, wake) = (valid.names.load_balancer(), || wake(self.ctx, self.object));
         reached.limits = self.ctx.limits.observe(&reached, &balancer, wake());
         reached.resolvers_changed = self.ctx.resolvers.observe(&reached, &self.owner, &balancer, wake());
+        self.ctx.quorum.expect(&self.owner, &valid.names, &reached, wake());
         let name = kubeconfig::name(self.owner.name());
         let secret = || kube_io::existing_secret(&self.ctx.client, self.owner.namespace(), &name);
         // At the same time, once it exists.
@@ -272,6 +273,7 @@ impl Pass<'_, LocalCluster> {
         }
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;
+        reached.leaders = self.ctx.quorum.observe(&self.owner, &valid.names, &reached, wake());
         hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
         self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
         Ok((reached, child))

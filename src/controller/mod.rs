@@ -27,6 +27,7 @@ mod ports;
 pub mod preload;
 pub mod probe;
 pub mod pulls;
+pub mod quorum;
 pub mod reach;
 pub mod reconcile;
 pub mod references;

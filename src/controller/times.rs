@@ -76,5 +76,11 @@ pub const EVENT: Duration = Duration::from_secs(10);
 pub const NODE_ANSWER: Duration = Duration::from_secs(10);
 /// Timeout of a server's response about its own API. `--request-timeout` limits only the request.
 pub const SERVER_ANSWER: Duration = Duration::from_secs(15);
+/// Timeout of a server's response about its etcd.
+pub const LEADER_ANSWER: Duration = Duration::from_secs(4);
+/// Delay until a server is asked about its etcd again.
+pub const ASK_LEADER: Duration = Duration::from_secs(5);
+/// Period for which its response is trusted.
+pub const LEADER_TRUSTED: Duration = Duration::from_secs(30);
 /// Timeout of a registry's response.
 pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);

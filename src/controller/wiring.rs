@@ -23,6 +23,7 @@ use super::{
     preload::Preloads,
     probe,
     pulls::Pulls,
+    quorum::Quorum,
     resolvers::Resolvers,
     times,
     triggers::Triggers,
@@ -118,6 +119,7 @@ impl Process {
             limits: Limits::new(engine.clone(), config.resync),
             // With others, the load balancer answers no queries.
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
+            quorum: Quorum::new(engine.clone()),
             preloads: Preloads::new(engine.clone(), config.resync),
             files: Files::new(engine.clone(), config.resync.saturating_mul(times::RESYNCS_OF_FILES)),
             logs: Logs::new(engine.clone()),

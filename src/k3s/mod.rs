@@ -3,6 +3,7 @@
 pub mod args;
 pub mod certificate;
 pub mod dns;
+pub mod etcd;
 pub mod hosts_file;
 pub mod hosts_toml;
 pub mod images;

@@ -13,7 +13,7 @@ use super::{
     observed::Host,
     owner::{Owner, taken},
     preload, registries, resolvers, rotation,
-    servers::{self, Servers, data_loss, quorum_reset},
+    servers::{self, Servers, data_loss, no_quorum, quorum_reset},
     steps::{Action, Plan, Target},
 };
 use crate::{
@@ -58,6 +58,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     if quorum_reset::plan(plan, &cluster, &servers) {
         return;
     }
+    no_quorum::tell(plan, &servers);
     nodes::plan(plan, &cluster, servers, &balanced);
     preload::plan(plan, desired, inputs, &site);
     manifests::plan(plan, desired, inputs, &site);

@@ -68,6 +68,9 @@ pub struct Reached {
     /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
     /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,
+    /// Whether etcd has a leader according to the running servers that responded, by name; empty while the API responds,
+    /// and for a single server.
+    pub leaders: BTreeMap<String, bool>,
     /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
     /// Limits of the Docker host; `None` before their first observation.

@@ -6,6 +6,7 @@
 
 pub mod data_loss;
 pub mod leases;
+pub mod no_quorum;
 pub mod quorum_reset;
 
 mod health;

@@ -1,11 +1,14 @@
 //! A plan: steps in an order that can be interrupted anywhere, and the reasons why the object is not as desired.
 
 mod event;
+mod problem;
 
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+pub use problem::{Problem, Verdict};
 
 use super::{own_registry::OwnRegistry, secret::Secret};
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
         local_cluster::NodeRepairs,
         reason::Reason,
     },
-    child::state::{ClusterConfigMap, NodeConfig},
+    child::state::{ClusterConfigMap, Member, NodeConfig},
     docker::{
         engine::{Container, Network},
         spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, RestartPolicy, VolumeSpec},
@@ -143,6 +146,7 @@ pub enum Action {
     LeaveEtcd {
         node: String,
     },
+    RemoveMember(Member),
     /// Releases a Lease of a K3s controller that an exited server holds, at the observed version.
     ReleaseLease {
         name: String,
@@ -224,6 +228,7 @@ impl Action {
             Self::DeleteNode { .. } => "DeleteNode",
             Self::ForgetPassword { .. } => "ForgetPassword",
             Self::LeaveEtcd { .. } => "LeaveEtcd",
+            Self::RemoveMember(_) => "RemoveMember",
             Self::ReleaseLease { .. } => "ReleaseLease",
             Self::SetConfig(_) => "SetConfig",
             Self::RemoveFiles { .. } => "RemoveFiles",
@@ -260,6 +265,7 @@ impl Action {
             | Self::LeaveEtcd { node }
             | Self::ForgetPassword { node }
             | Self::DeleteNode { node } => node,
+            Self::RemoveMember(member) => &member.node,
             Self::ReleaseLease { holder, .. } => holder,
             Self::SetConfig(wanted) => wanted.key.name,
             Self::DeleteObject { object, .. } => &object.name,
@@ -277,52 +283,6 @@ impl fmt::Display for Action {
             Self::DeleteObject { object, .. } => write!(f, "{} {object}", self.kind()),
             other => write!(f, "{} {}", other.kind(), other.subject()),
         }
-    }
-}
-
-/// A reason why the object is not as desired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Type of the condition that is not met.
-    pub condition: ConditionType,
-    /// Reason of the condition.
-    pub reason: Reason,
-    /// Message for users.
-    pub message: String,
-    /// Effect on the condition.
-    pub verdict: Verdict,
-}
-
-/// Effect of a problem on its condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// False for now: the operator is working on it, or the cause may be temporary.
-    Waits,
-    /// False until the user changes the spec or the host.
-    Stalls,
-    /// Unknown: the source of the information does not respond or is not observed.
-    Unknown,
-}
-
-impl Problem {
-    /// Creates a problem that needs no intervention.
-    pub fn waits(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), verdict: Verdict::Waits }
-    }
-
-    /// Creates a problem that needs user intervention.
-    pub fn stalls(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), verdict: Verdict::Stalls }
-    }
-
-    /// Creates a problem for a condition that cannot be evaluated.
-    pub fn unknown(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), verdict: Verdict::Unknown }
-    }
-
-    /// Reports whether the problem needs user intervention.
-    pub fn stalled(&self) -> bool {
-        self.verdict == Verdict::Stalls
     }
 }
 

@@ -203,7 +203,10 @@ fn voters(view: &ClusterView<'_>, previous: &LocalClusterStatus) -> Vec<String> 
     let votes = state.nodes.iter().filter(|(name, n)| server(name) && n.voter == Some(true) && !n.left);
     let joins = observed.own.values().filter(|d| d.started_at.is_some() && servers::is_made_for_etcd(d));
     let gone = |name: &String| state.nodes.get(name).is_some_and(|n| n.left);
-    let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name)).filter(|name| !gone(name));
+    // One that was left behind counts for the quorum like any other.
+    let unregistered = state.members.iter().flatten().filter(|m| !m.learner && server(&m.node));
+    let all = votes.map(|(name, _)| name).chain(joins.map(|d| &d.container.name));
+    let all = all.chain(unregistered.map(|m| &m.node)).filter(|name| !gone(name));
     all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 

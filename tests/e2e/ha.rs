@@ -1,7 +1,7 @@
 //! Several servers: they join, fail over, are upgraded, lost and removed, and the API responds all the time.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -20,7 +20,7 @@ use crate::{
         holds, inspect, install, pause,
         probe::{self, Answers},
         scene::{LIMIT, Scene, is_ready},
-        world,
+        try_docker, world,
     },
 };
 
@@ -32,6 +32,11 @@ pub const GROUP: Group = Group {
         ("a_server_dies", a_server_dies),
         ("data_of_one_is_lost", data_of_one_is_lost),
         ("an_empty_volume_is_lost_data", an_empty_volume_is_lost_data),
+        (
+            "a_server_that_dies_while_it_joins_leaves_no_member",
+            a_server_that_dies_while_it_joins_leaves_no_member,
+        ),
+        ("a_lack_of_quorum_is_reported", a_lack_of_quorum_is_reported),
         ("all_stop_and_run_again", all_stop_and_run_again),
         ("all_die_at_once", all_die_at_once),
         ("skips_and_downgrades_are_refused", skips_and_downgrades_are_refused),
@@ -187,6 +192,83 @@ fn an_empty_volume_is_lost_data(scene: &Scene) {
     println!("        ready after {:.1} s", began.elapsed().as_secs_f64());
     let restarted = inspect(&server).expect("it exists")["RestartCount"].clone();
     assert_eq!(restarted, 0, "K3s was started on what had lost its data");
+    settled(scene, 3);
+}
+
+/// Returns the members of etcd by node, and whether they vote, as K3s lists them for servers that join.
+fn members(scene: &Scene) -> Result<BTreeMap<String, bool>, String> {
+    // The token stays in the container.
+    let ask = "k3s kubectl --kubeconfig=/dev/null --server=https://127.0.0.1:6443 --insecure-skip-tls-verify \
+               --username=server --password=\"$(sed 's/.*:server://' /var/lib/rancher/k3s/server/token)\" get --raw \
+               /db/info";
+    let info = try_docker(&["exec", &container(scene, "server-0"), "sh", "-c", ask])?;
+    let info: Value = serde_json::from_str(&info).map_err(|e| format!("{e}: {info}"))?;
+    let member = |m: &Value| {
+        let (node, _) = m["name"].as_str()?.rsplit_once('-')?;
+        Some((node.to_owned(), m["isLearner"] != true))
+    };
+    Ok(info["members"].as_array().into_iter().flatten().filter_map(member).collect())
+}
+
+/// Its member votes seconds before its kubelet registers the Node, without which K3s never removes the member. It would
+/// count for the quorum, and nothing could join under its name.
+fn a_server_that_dies_while_it_joins_leaves_no_member(scene: &Scene) {
+    let name = container(scene, "server-3");
+    scene.patch("lc/c", r#"{"servers": {"count": 5}}"#);
+    eventually(LIMIT, "it starts", || {
+        holds(inspect(&name).is_some_and(|c| c["State"]["Running"] == true), || "it does not run".into())
+    });
+    scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true", "--overwrite"]);
+    scene.reason("lc/c", "Paused", "Paused");
+    eventually(LIMIT, "it is a voter", || {
+        let members = members(scene)?;
+        holds(members.get(&name) == Some(&true), || format!("{members:?}"))
+    });
+    lose(&name);
+    let node = scene.child("c").attempt(&["get", "node", &name, "-o", "name"]);
+    assert!(node.is_err(), "it was registered before it died: {node:?}");
+    scene.patch("lc/c", r#"{"servers": {"count": 3}}"#);
+    let began = Instant::now();
+    scene.run(&["annotate", "lc/c", "localcluster.dev/paused-"]);
+    eventually(LIMIT, "it is no member any more", || {
+        let members = members(scene)?;
+        holds(!members.contains_key(&name), || format!("{members:?}"))
+    });
+    settled(scene, 3);
+    println!("        its member is removed after {:.1} s", began.elapsed().as_secs_f64());
+    let removed = scene.run(&["get", "events", "--field-selector=reason=RemovingMember", "-o", "name"]);
+    assert!(!removed.is_empty(), "something else removed it");
+    assert_eq!(traces(scene, &name), [""; 0]);
+}
+
+/// Two of three servers stop, and cannot start again because foreign containers have their addresses.
+fn a_lack_of_quorum_is_reported(scene: &Scene) {
+    let network = scene.network("c");
+    let stopped = ["server-1", "server-2"].map(|server| container(scene, server));
+    let address = |name: &String| {
+        let networks = &inspect(name).expect("it exists")["NetworkSettings"]["Networks"];
+        networks[network.as_str()]["IPAddress"].as_str().expect("it has one").to_owned()
+    };
+    let addresses: Vec<String> = stopped.iter().map(address).collect();
+    scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true", "--overwrite"]);
+    scene.reason("lc/c", "Paused", "Paused");
+    docker(&["stop", &stopped[0], &stopped[1]]);
+    let foreign = stopped.each_ref().map(|name| format!("{name}-stranger"));
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        for (name, ip) in foreign.iter().zip(&addresses) {
+            let image = world("HTTP_IMAGE");
+            docker(&["run", "-d", "--name", name, "--network", &network, "--ip", ip, &image]);
+        }
+        let began = Instant::now();
+        scene.run(&["annotate", "lc/c", "localcluster.dev/paused-"]);
+        let message = scene.reason("lc/c", "ControlPlaneReady", "NoQuorum");
+        println!("        after {:.1} s: {message}", began.elapsed().as_secs_f64());
+        assert!(message.contains("2 of 3 servers do not run"), "{message}");
+        assert!(stopped.iter().all(|name| message.contains(&format!("{name} has exited"))), "{message}");
+        assert!(message.contains(&format!("only {}", container(scene, "server-0"))), "{message}");
+    }));
+    docker(&["rm", "-f", &foreign[0], &foreign[1]]);
+    told.unwrap_or_else(|panic| resume_unwind(panic));
     settled(scene, 3);
 }
 

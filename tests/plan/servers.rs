@@ -4,6 +4,8 @@
 #[path = "servers_in_full.rs"]
 mod servers_in_full;
 
+use localcluster_operator::child::state::Child;
+
 use super::*;
 
 /// What is planned until a further server votes, and until it is gone again.
@@ -198,6 +200,113 @@ fn a_server_that_stopped_while_it_joined_leaves_etcd_before_it_goes() {
         lab.settle(ENOUGH);
         assert_eq!(members(&lab), ["k3d-dev-server-0"]);
     }
+}
+
+/// It becomes a voter, and is gone with its volumes before its kubelet registers it.
+#[test]
+fn the_member_of_a_server_that_was_lost_while_it_joined_is_taken_out() {
+    let name = "k3d-dev-server-2";
+    for (wanted, left) in [(1, 1), (3, 3), (5, 5)] {
+        let mut lab = settled(support::model::lab::spec(0));
+        lab.clusters[0].edit(|s| s.servers.count = 3);
+        rounds_until_it_votes_unseen(&mut lab, name);
+        assert!(lab.world.interfere(&Outside::RemoveWithVolumes(name.into())));
+        lab.clusters[0].edit(|s| s.servers.count = wanted);
+        rounds_until(&mut lab, "RemoveMember", name);
+        lab.settle(ENOUGH);
+        assert_eq!(members(&lab).len(), left);
+    }
+}
+
+/// A member that was left behind long ago, by a server that is not wanted any more.
+#[test]
+fn a_member_that_was_left_behind_is_taken_out_by_a_node() {
+    let mut lab = three();
+    let name = "k3d-dev-server-3";
+    leave_behind(&mut lab, name);
+    assert_eq!(lab.look(0).plan.problems[0].message, format!("removing {name}"));
+    let kinds = |lab: &mut Lab| -> Vec<String> {
+        lab.look(0).plan.steps.iter().map(|s| format!("{} ({})", s.action, s.why)).collect()
+    };
+    let why = "its server is a surplus server without a Node";
+    assert_eq!(kinds(&mut lab), [format!("RemoveMember {name} ({why})")]);
+    lab.pass(0, usize::MAX);
+    // Before K3s has seen the Node, its deletion would not take the member with it.
+    assert_eq!(kinds(&mut lab), [] as [String; 0]);
+    lab.world.tick();
+    assert_eq!(kinds(&mut lab), [format!("DeleteNode {name} (it is a surplus server)")]);
+    lab.settle(ENOUGH);
+    assert_eq!(members(&lab).len(), 3);
+}
+
+/// Two members are left behind, and one of the three that are wanted does not show that it votes.
+#[test]
+fn no_member_is_taken_out_while_the_others_may_lack_a_majority() {
+    let mut lab = three();
+    for name in ["k3d-dev-server-3", "k3d-dev-server-4"] {
+        leave_behind(&mut lab, name);
+    }
+    let mut observed = lab.look(0).observed;
+    let Child::Reachable(state) = &mut observed.reached.child else { panic!("it is up") };
+    let node = state.nodes.get_mut("k3d-dev-server-1").unwrap();
+    (node.ready, node.api_renewed) = (false, None);
+    let plan = lab.look_at(0, observed.clone()).plan;
+    let kinds: Vec<&str> = plan.steps.iter().map(|s| s.action.kind()).collect();
+    assert!(!kinds.contains(&"RemoveMember"), "{kinds:?}");
+    let waits = "waiting for etcd quorum without k3d-dev-server-4 before removing its etcd member";
+    assert!(plan.problems.iter().any(|p| p.message == waits), "{:#?}", plan.problems);
+    // Nothing is done about members that are unknown.
+    let Child::Reachable(state) = &mut observed.reached.child else { panic!("it is up") };
+    state.members = None;
+    let plan = lab.look_at(0, observed).plan;
+    assert!(plan.steps.iter().all(|s| s.action.kind() != "RemoveMember"));
+}
+
+/// A server that has just become a voter registers its Node a moment later.
+#[test]
+fn the_member_of_a_server_that_joins_is_left_alone() {
+    let mut lab = settled(support::model::lab::spec(0));
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    rounds_until_it_votes_unseen(&mut lab, "k3d-dev-server-1");
+    for wanted in [3, 1] {
+        lab.clusters[0].edit(|s| s.servers.count = wanted);
+        let plan = lab.look(0).plan;
+        assert!(plan.steps.iter().all(|s| s.action.kind() != "RemoveMember"), "{:#?}", plan.steps);
+    }
+}
+
+fn leave_behind(lab: &mut Lab, name: &str) {
+    for cluster in lab.world.clusters.values_mut() {
+        cluster.members.insert(name.into(), true);
+    }
+}
+
+/// What is told of three servers of which these things have happened to some.
+fn told_of_quorum(acts: &[Outside]) -> Option<String> {
+    let mut lab = three();
+    acts.iter().for_each(|act| assert!(lab.world.interfere(act)));
+    lab.world.tick();
+    let look = lab.look(0);
+    let told = look.plan.problems.iter().find(|p| p.reason == Reason::NoQuorum);
+    assert!(told.is_none_or(|_| look.observed.child.state().is_none()));
+    told.map(|p| p.message.clone())
+}
+
+#[test]
+fn a_lack_of_quorum_is_told_with_the_servers_that_run() {
+    let [first, second, third] = [0, 1, 2].map(|i| format!("k3d-dev-server-{i}"));
+    let told = told_of_quorum(&[Outside::Pause(second.clone()), Outside::Kill(third.clone())]);
+    let message = "etcd has no quorum, so the API of the cluster does not respond: 2 of 3 servers do not run \
+                   (k3d-dev-server-1 is paused, k3d-dev-server-2 has exited with code 137), only k3d-dev-server-0; the \
+                   operator starts them, and if they do not keep running, check their `docker logs`";
+    assert_eq!(told.as_deref(), Some(message));
+    assert_eq!(told_of_quorum(&[Outside::Kill(third.clone())]), None, "the others agree");
+    // Nobody is left to tell, or those that do not tell may agree.
+    assert_eq!(told_of_quorum(&[&first, &second, &third].map(|s| Outside::Kill(s.clone()))), None);
+    assert_eq!(told_of_quorum(&[Outside::Hang(first), Outside::Hang(second.clone())]), None);
+    // Of lost data more is told.
+    let lost = [second, third].map(Outside::RemoveWithVolumes);
+    assert_eq!(told_of_quorum(&lost), None);
 }
 
 /// It votes without a Node, is replaced for another spec, and not started again before fewer are wanted.

@@ -241,3 +241,23 @@ async fn a_server_that_hangs_is_told_from_one_that_is_not_reached() {
         1
     );
 }
+
+/// Most of three servers are paused, and Docker says that it unpauses them and does not.
+#[tokio::test(start_paused = true)]
+async fn a_lack_of_quorum_is_told_until_it_is_over() {
+    let mut rig = applied(0);
+    put(&rig, 0, |spec| spec["servers"]["count"] = json!(3));
+    rig.settle(2 * ENOUGH).await;
+    let stuck = ["k3d-dev-server-1", "k3d-dev-server-2"];
+    rig.faults.every(Some(("unpause *", Fault::Void)));
+    rig.world(|w| stuck.iter().for_each(|name| assert!(w.interfere(&Outside::Pause((*name).into())))));
+    // The first look asks, and its answer wakes the object.
+    rig.reconcile().await;
+    rig.reconcile().await;
+    assert_eq!(rig.told("ControlPlaneReady"), ("False".to_owned(), Reason::NoQuorum.to_string()));
+    assert_eq!(rig.told("Ready").1, Reason::NoQuorum);
+    assert_eq!(rig.told("Stalled").0, "False");
+    rig.faults.every(None);
+    rig.settle(ENOUGH).await;
+    assert_eq!(rig.told("ControlPlaneReady").0, "True");
+}

@@ -365,12 +365,33 @@ async fn changes_end_with_the_connection() {
     assert_eq!(child.changes().await.unwrap().next().await, None);
 }
 
-#[test]
-fn of_readyz_only_the_checks_that_fail_are_told() {
-    let told = "[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed: reason withheld\nreadyz check \
-        failed";
-    assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
-    assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
+/// K3s takes the member out that the annotations of a Node with the label name, whoever made the Node.
+#[tokio::test]
+async fn a_member_without_a_node_gets_one_by_which_it_leaves() {
+    let (api, child) = cluster();
+    let member = |node: &str| Member {
+        node: node.to_owned(),
+        name: format!("{node}-0a1b2c3d"),
+        address: "172.31.0.12".into(),
+        learner: false,
+    };
+    child.remove_member(&member("gone")).await.unwrap();
+    let node = api.get("/api/v1/nodes/gone").unwrap();
+    let of_k3s = json!({
+        "etcd.k3s.cattle.io/node-name": "gone-0a1b2c3d",
+        "etcd.k3s.cattle.io/node-address": "172.31.0.12",
+        "etcd.k3s.cattle.io/remove": "true",
+    });
+    assert_eq!(node["metadata"]["annotations"], of_k3s);
+    assert_eq!(node["metadata"]["labels"], json!({"node-role.kubernetes.io/etcd": "true"}));
+    assert_eq!(node["spec"], json!({"unschedulable": true}));
+    let seen = child.observe().await.unwrap().nodes.remove("gone").unwrap();
+    assert_eq!((seen.voter, seen.leaving, seen.left, seen.ready), (None, true, false, false));
+
+    // The kubelet of this one has registered it in the meantime.
+    let before = api.get(NODE);
+    child.remove_member(&member("n")).await.unwrap();
+    assert_eq!(api.get(NODE), before);
 }
 
 #[tokio::test]

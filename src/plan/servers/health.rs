@@ -95,7 +95,7 @@ impl<'a> ServerHealth<'a> {
             serves,
             counts_for_quorum: serves || (is_connected && etcd && writes),
             may_vote_unreported: etcd
-                && node.is_none_or(|n| n.voter.is_none())
+                && node.is_none_or(|n| n.voter.is_none() && !n.left)
                 && detail.started_at.is_some()
                 && detail.created_at.is_some_and(|at| !is_past(at)),
             lacks_node: node.is_none() && is_established && detail.started_at.is_some_and(had_time),

@@ -43,6 +43,9 @@ impl Servers<'_> {
             leases::delete_node(plan, name, &[], "its data is lost", self.cluster.inputs);
             return waits(plan, message);
         }
+        if let Some(message) = self.remove_member(plan, name, "its data is lost and it has no Node") {
+            return waits(plan, format!("the data of {name} is lost: {message}"));
+        }
         let missing = |other: &String| !self.is_dependable(other) && !self.health(other).has_joined();
         let waiting = self.joining.clone().or_else(|| others.into_iter().find(missing));
         if let Some(other) = waiting {
@@ -114,14 +117,34 @@ impl Servers<'_> {
     /// Plans that K3s removes a running server from etcd.
     pub fn leave(&self, plan: &mut Plan, detail: &ContainerDetail, after: &[usize], why: &str) {
         let name = detail.container.name.clone();
-        // K3s would rejoin after a restart.
-        let container = Target::of(&detail.container);
-        let keep = plan.step(Action::SetRestart { container, policy: RestartPolicy::No }, after, "");
+        let keep = keep_stopped(plan, detail, after);
         plan.step(Action::LeaveEtcd { node: name }, &[keep], why);
+    }
+
+    /// Plans that the etcd member of a server without a Node is removed, if the others keep quorum: K3s makes a server a
+    /// member before its Node, and the member of one that was lost in between remains and counts for the quorum. Must not
+    /// be called for a server that may still register its Node. Returns what is waited for if there is such a member.
+    pub(super) fn remove_member(&self, plan: &mut Plan, name: &str, why: &str) -> Option<String> {
+        let member = self.cluster.state()?.member_without_node(name)?;
+        if !self.has_quorum_without(name, Absence::Removed) {
+            return Some(format!("waiting for etcd quorum without {name} before removing its etcd member"));
+        }
+        let mut before = leases::release(plan, self.cluster.inputs);
+        if let Some(detail) = self.health(name).detail.filter(|d| d.started_at.is_some()) {
+            before.push(keep_stopped(plan, detail, &[]));
+        }
+        plan.step(Action::RemoveMember(member.clone()), &before, why);
+        Some(format!("removing {name} from etcd"))
     }
 
     /// Plans the removal of a server with all that remains of it.
     pub(super) fn remove(&self, plan: &mut Plan, name: &str, why: &str) {
         lifecycle::remove_node(plan, &self.cluster, name, &[], why);
     }
+}
+
+/// Plans that a server that leaves etcd is not restarted, after the steps `after`: K3s would rejoin.
+fn keep_stopped(plan: &mut Plan, detail: &ContainerDetail, after: &[usize]) -> usize {
+    let container = Target::of(&detail.container);
+    plan.step(Action::SetRestart { container, policy: RestartPolicy::No }, after, "")
 }

@@ -19,6 +19,9 @@ use crate::{
 /// Reason in Events for a server that is removed.
 const SURPLUS: &str = "it is a surplus server";
 
+/// Reason in Events for the etcd member of a server that is removed.
+const NO_NODE: &str = "its server is a surplus server without a Node";
+
 fn waits(plan: &mut Plan, message: String) {
     plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
 }
@@ -63,17 +66,27 @@ impl Servers<'_> {
         }
     }
 
-    /// Returns the surplus servers with a container, a volume or a Node, by index.
+    /// Returns the surplus servers with a container, a volume, a Node or a member of etcd, by index.
     fn surplus(&self) -> Vec<(usize, ServerHealth<'_>)> {
         let nodes = self.cluster.state().into_iter().flat_map(|state| state.nodes.keys());
-        let registered = nodes.filter_map(|name| self.index(name));
+        let members = self.cluster.state().into_iter().flat_map(|state| state.members.iter().flatten());
+        let registered = nodes.chain(members.map(|m| &m.node)).filter_map(|name| self.index(name));
         let indices: BTreeSet<usize> = self.existing.keys().copied().chain(registered).collect();
         let surplus = indices.into_iter().filter(|index| *index >= self.cluster.desired.servers.len());
         surplus.map(|index| (index, self.health(&self.name(index)))).collect()
     }
 
-    /// Plans the removal of a server that is not running. One that may be a voter without a Node is started before.
+    /// Plans the removal of a server that is not running. One that may be a voter without a Node, and that etcd does not
+    /// report, is started before.
     fn remove_resting(&self, plan: &mut Plan, name: &str, health: &ServerHealth<'_>) {
+        let is_member = self.cluster.state().is_some_and(|state| state.is_member(name));
+        // Without its Node, which K3s may not have seen yet, nothing would remove the member.
+        if is_member && health.node.is_some_and(|n| n.leaving && !n.left) {
+            return waits(plan, format!("removing {name} from etcd"));
+        }
+        if let Some(message) = self.remove_member(plan, name, NO_NODE) {
+            return waits(plan, message);
+        }
         let asleep = health.detail.filter(|_| health.is_connected && health.may_vote_unreported);
         match asleep.and_then(wake) {
             Some(action) => {
@@ -89,7 +102,7 @@ impl Servers<'_> {
         if let Some(missing) = stays.into_iter().find(|s| !self.is_dependable(s)) {
             return waits(plan, format!("waiting for {missing} to be ready before removing {name}"));
         }
-        let member = health.node.filter(|n| n.voter.is_some() && !n.left);
+        let member = health.node.filter(|n| (n.voter.is_some() || n.leaving) && !n.left);
         if let (Some(node), Some(detail)) = (member, health.detail) {
             if node.leaving {
                 return waits(plan, format!("removing {name} from etcd"));
@@ -108,7 +121,10 @@ impl Servers<'_> {
                 format!("waiting for {name} to report whether it is an etcd voter before removing it"),
             );
         }
-        self.remove(plan, name, SURPLUS);
+        match self.remove_member(plan, name, NO_NODE) {
+            Some(message) => waits(plan, message),
+            None => self.remove(plan, name, SURPLUS),
+        }
     }
 
     /// Plans what brings a surplus server back to work while the API does not respond. Stopped or off its network, a

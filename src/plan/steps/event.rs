@@ -43,6 +43,7 @@ fn completed(action: &Action) -> (&'static str, String) {
             ("DeletedNodePassword", format!("Deleted the node password of {name}"))
         }
         Action::LeaveEtcd { .. } => ("LeavingEtcd", format!("Removing {name} from etcd")),
+        Action::RemoveMember(member) => ("RemovingMember", format!("Removing etcd member {}", member.name)),
         Action::ReleaseLease { name, holder, .. } => {
             ("ReleasedLease", format!("Released Lease {name} of {holder}"))
         }

@@ -13,7 +13,7 @@ use localcluster_operator::{
     child::{
         api::{Access, ChildApi, Connect, Connection, Error as ChildError},
         path::Path,
-        state::{ChildState, ClusterConfigMap, Found, NodeConfig},
+        state::{ChildState, ClusterConfigMap, Found, Member, NodeConfig},
     },
     controller::probe::{Probe, Question, Target, Trouble},
     docker::{
@@ -25,7 +25,7 @@ use localcluster_operator::{
         spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
         tunnel,
     },
-    k3s::manifests::ObjectRef,
+    k3s::{etcd, manifests::ObjectRef},
 };
 use tokio::io::duplex;
 use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
@@ -194,7 +194,7 @@ impl Engine for Fake {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
-        let reads = command.iter().any(|word| word == "get" || word == "list");
+        let reads = command.iter().any(|word| word == "get" || word == "list") || etcd::asks(command);
         self.call(&format!("exec {container} {}", command.join(" ")), !reads, |w| w.exec(container, command))
     }
 
@@ -296,6 +296,10 @@ impl ChildApi for FakeChild {
 
     async fn leave_etcd(&self, node: &str) -> std::result::Result<(), ChildError> {
         self.call(&format!("leave etcd {node}"), true, |w| w.leave_etcd(node))
+    }
+
+    async fn remove_member(&self, member: &Member) -> std::result::Result<(), ChildError> {
+        self.call(&format!("remove member {}", member.node), true, |w| w.remove_member(member))
     }
 
     async fn release_lease(&self, _: &str, version: &str) -> std::result::Result<(), ChildError> {

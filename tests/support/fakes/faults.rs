@@ -78,7 +78,7 @@ impl Faults {
         self.state.lock().unwrap().planned = Some((side, number, fault));
     }
 
-    /// Has every call of this name go wrong, or none any more.
+    /// Has every call of this name go wrong, or none any more. A name may end in `*`.
     pub fn every(&self, call: Option<(&str, Fault)>) {
         self.state.lock().unwrap().every = call.map(|(call, fault)| (call.to_owned(), fault));
     }
@@ -98,7 +98,8 @@ impl Faults {
         if writes {
             state.writes.push(format!("{side:?} {call}"));
         }
-        let every = state.every.as_ref().filter(|(name, _)| *name == call).map(|(_, fault)| *fault);
+        let is = |name: &str| name.strip_suffix('*').map_or(name == call, |begins| call.starts_with(begins));
+        let every = state.every.as_ref().filter(|(name, _)| is(name)).map(|(_, fault)| *fault);
         let calls = &mut state.calls[side as usize];
         calls.push((call, writes));
         let number = calls.len() - 1;

@@ -23,6 +23,7 @@ use localcluster_operator::{
         logs::Logs,
         preload::Preloads,
         pulls::Pulls,
+        quorum::Quorum,
         reconcile,
         resolvers::Resolvers,
         triggers::{Triggered, Triggers},
@@ -107,6 +108,7 @@ impl Rig {
             limits: Limits::new(fake.clone(), Duration::MAX)
                 .observed(HostLimits { inotify_instances: 8192, free: 50 }),
             resolvers: Resolvers::new(fake.clone(), None),
+            quorum: Quorum::new(fake.clone()),
             preloads: Preloads::new(fake.clone(), Duration::from_secs(300)),
             logs: Logs::new(fake.clone()),
             files: Files::new(fake, Duration::from_secs(300)),

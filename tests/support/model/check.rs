@@ -64,6 +64,10 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             Action::Drain { .. } | Action::Uncordon { .. } => true,
             Action::Configure { .. } | Action::DeleteNode { .. } | Action::LeaveEtcd { .. } => true,
             Action::ForgetPassword { .. } => true,
+            // Only of a member that no Node shows.
+            Action::RemoveMember(member) => {
+                observed.child.state().is_some_and(|s| s.member_without_node(&member.node) == Some(member))
+            }
             // Never one of a server that runs.
             Action::ReleaseLease { holder, .. } => {
                 let own = observed.own.values().find(|d| d.container.name == *holder);
@@ -122,6 +126,11 @@ pub fn world(world: &World) {
     }
 }
 
+/// No member of etcd is left behind by a server that is gone: it would count for the quorum.
+pub fn members(world: &World) {
+    assert_eq!(world.left_behind(), [] as [&String; 0], "members without a server");
+}
+
 /// Where two normal worlds differ.
 pub fn differences(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<String> {
     let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
@@ -130,6 +139,12 @@ pub fn differences(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -
 }
 
 impl World {
+    /// The members of etcd whose server is gone.
+    fn left_behind(&self) -> Vec<&String> {
+        let members = self.clusters.values().flat_map(|c| c.members.keys());
+        members.filter(|name| self.named(name).is_none()).collect()
+    }
+
     /// The world without what may differ between two ways to the same end: ids, times, passwords, incarnations.
     pub fn normal(&self) -> BTreeMap<String, String> {
         let network = |id: &String| self.networks.get(id).map_or("gone", |n| n.name.as_str()).to_owned();
@@ -163,6 +178,9 @@ impl World {
         for (name, v) in &self.volumes {
             let text = format!("{:?} {} {}", v.labels, v.incarnation.is_some(), v.password.is_some());
             all.insert(format!("volume {name}"), text);
+        }
+        for name in self.left_behind() {
+            all.insert(format!("member {name}"), "left behind".into());
         }
         for cluster in self.clusters.values() {
             for (name, n) in &cluster.nodes {

@@ -8,7 +8,7 @@ use localcluster_operator::{
         engine::State,
         spec::{EndpointSettings, PortBinding, RestartPolicy},
     },
-    k3s::{STATE_VOLUME, load_balancer::CONFIG_FILE},
+    k3s::load_balancer::CONFIG_FILE,
 };
 
 use super::k3s::KUBELET_VOLUME;
@@ -101,13 +101,8 @@ impl World {
         match act {
             Outside::Stop(name) => drop(self.end(name, 0)),
             Outside::Kill(name) => drop(self.end(name, 137)),
-            Outside::Remove(name) => {
-                // It may be no longer wanted: then it is not made again to have it leave.
-                self.lose_joiner(name);
-                drop(self.remove_container(name));
-            }
+            Outside::Remove(name) => drop(self.remove_container(name)),
             Outside::RemoveWithVolumes(name) => {
-                self.lose_joiner(name);
                 let mounts = self.named(name).map(|c| c.mounts.clone()).unwrap_or_default();
                 drop(self.remove_container(name));
                 for volume in mounts.values() {
@@ -140,9 +135,6 @@ impl World {
                         .map(|(id, _)| id.clone())
                         .collect();
                     for container in on {
-                        // As with one that is removed.
-                        let name = self.containers[&container].name.clone();
-                        self.lose_joiner(&name);
                         // A stranger's container is only taken off.
                         let ours = self.containers[&container].labels.contains_key(names::UID);
                         drop(if ours { self.end(&container, 0) } else { self.disconnect(&id, &container) });
@@ -150,13 +142,7 @@ impl World {
                     drop(self.remove_network(&id));
                 }
             }
-            Outside::RemoveVolume(name) => {
-                if self.remove_volume(name).is_ok()
-                    && let Some(server) = name.strip_suffix(&format!("-{STATE_VOLUME}"))
-                {
-                    self.lose_joiner(server);
-                }
-            }
+            Outside::RemoveVolume(name) => drop(self.remove_volume(name)),
             Outside::Tamper(name) => {
                 if let Ok(c) = self.container(name) {
                     c.files.insert(CONFIG_FILE.into(), Arc::from(*b"tampered"));

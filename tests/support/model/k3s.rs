@@ -3,7 +3,7 @@
 
 mod calls;
 mod configuration;
-mod etcd;
+pub mod etcd;
 mod join;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use localcluster_operator::{
     api::names,
     child::{
         api::Error as ChildError,
-        state::{ClusterConfigMap, ConfigKey, Found, Held, NodeConfig},
+        state::{ClusterConfigMap, ConfigKey, Found, Held, Member, NodeConfig},
     },
     docker::engine::{Ended, State},
     k3s::{
@@ -74,6 +74,8 @@ pub struct Node {
     /// Whether its server is to be taken out of etcd, and was.
     pub leaving: bool,
     pub left: bool,
+    /// Whether no kubelet made it, so that K3s has nothing to keep it for until it has seen it.
+    pub made: bool,
     /// Whether it is deleted, and K3s has not let it go yet.
     pub going: bool,
     /// Pods that a drain has to move.
@@ -303,7 +305,8 @@ impl World {
 impl Cluster {
     /// K3s lets a Node go that is deleted, with its member of etcd, unless that is the last one that votes.
     fn let_go(&mut self, name: &str) {
-        if self.members.iter().any(|(other, votes)| *votes && other != name) {
+        let unseen = self.nodes.get(name).is_some_and(|node| node.made && node.leaving);
+        if !unseen && self.members.iter().any(|(other, votes)| *votes && other != name) {
             self.members.remove(name);
         }
         self.nodes.remove(name);

@@ -108,6 +108,7 @@ impl World {
             }
             Action::Exec { container, command } => self.exec(&id(made, container)?, command).map(drop),
             Action::LeaveEtcd { node } => return child(self.leave_etcd(node)),
+            Action::RemoveMember(member) => return child(self.remove_member(member)),
             Action::ReleaseLease { version, .. } => return child(self.release_lease(cluster, version)),
             Action::Drain { node } => return child(self.drain(node)),
             Action::Uncordon { node } => return child(self.uncordon(node)),

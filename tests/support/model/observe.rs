@@ -25,14 +25,14 @@ use localcluster_operator::{
         },
         owner::Owner,
         registries::DIRECTORIES,
-        registry,
+        registry, servers,
         validate::certificate,
     },
 };
 use sha2::{Digest, Sha256};
 
 use super::{
-    k3s::lead_version,
+    k3s::{etcd::member, lead_version},
     world::{Container, Network, World},
 };
 
@@ -75,6 +75,12 @@ impl World {
             .values()
             .filter(|d| matches!(child, Child::Unreachable(_)) && d.container.state == State::Running)
             .filter_map(|d| Some((d.container.name.clone(), at(self.containers[&d.container.id].hung?))))
+            .collect();
+        let several = own.values().filter(|d| servers::is_made_for_etcd(d)).count() > 1;
+        let leaders = own
+            .iter()
+            .filter(|_| several && matches!(child, Child::Unreachable(_)))
+            .filter_map(|(id, d)| Some((d.container.name.clone(), self.has_leader(id)?)))
             .collect();
         let resets = self.containers.iter().filter(|(_, c)| c.resets() && c.state == State::Exited);
         let logs = resets.map(|(id, _)| (id.clone(), self.log(id))).collect();
@@ -141,6 +147,7 @@ impl World {
                 kept,
                 child,
                 hung,
+                leaders,
                 balance,
                 limits: None,
                 resolvers_changed,
@@ -277,7 +284,7 @@ impl World {
         let incarnation = self.reach(cluster, kubeconfig)?;
         let cluster = &self.clusters[&incarnation];
         let node = |name: &String, n: &super::k3s::Node| Node {
-            voter: cluster.members.get(name).copied().filter(|_| cluster.etcd),
+            voter: cluster.members.get(name).copied().filter(|_| cluster.etcd && !n.made),
             leaving: n.leaving,
             left: n.left,
             ready: n.ready,
@@ -315,7 +322,7 @@ impl World {
 }
 
 fn members(all: &BTreeMap<String, bool>) -> Vec<Member> {
-    all.iter().map(|(node, votes)| Member { node: node.clone(), learner: !votes }).collect()
+    all.iter().map(|(node, votes)| member(node, *votes)).collect()
 }
 
 fn lease(lead: &(String, i64)) -> Lease {

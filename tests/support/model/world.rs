@@ -25,7 +25,7 @@ use localcluster_operator::{
     k3s::{
         self,
         args::CLUSTER_RESET,
-        hosts_file, images,
+        etcd, hosts_file, images,
         kube_proxy::{self, ProbeResult},
         load_balancer::CONFIG_FILE,
         proxy,

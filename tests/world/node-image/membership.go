@@ -19,6 +19,7 @@ import (
 // that it has.
 const (
 	memberAnnotation  = "etcd.k3s.cattle.io/node-name"
+	addressAnnotation = "etcd.k3s.cattle.io/node-address"
 	removeAnnotation  = "etcd.k3s.cattle.io/remove"
 	removedAnnotation = "etcd.k3s.cattle.io/removed-node-name"
 )
@@ -117,7 +118,7 @@ func (s *server) retire(ctx context.Context, node corev1.Node) error {
 		return err
 	}
 	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{
-		"annotations":     map[string]any{memberAnnotation: nil, removedAnnotation: name},
+		"annotations":     map[string]any{memberAnnotation: nil, addressAnnotation: nil, removedAnnotation: name},
 		"resourceVersion": node.ResourceVersion, "uid": node.UID,
 	}})
 	_, err := s.client.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})

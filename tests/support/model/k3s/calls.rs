@@ -148,12 +148,17 @@ impl World {
         Ok(())
     }
 
-    /// A server that has become a voter and has no Node yet loses its data. Nothing that K3s offers takes its member
-    /// out of etcd then, so this is not asked of the operator: it is as if a person had done so.
-    pub fn lose_joiner(&mut self, name: &str) {
-        for cluster in self.clusters.values_mut().filter(|c| !c.nodes.contains_key(name)) {
-            cluster.members.remove(name);
+    /// A Node for a member that has none, which asks K3s to take it out.
+    pub fn remove_member(&mut self, member: &Member) -> Result<(), String> {
+        if self.known(&member.node)?.is_some() {
+            return Ok(());
         }
+        assert_eq!(*member, etcd::member(&member.node, !member.learner), "K3s would not find it");
+        let incarnation = self.incarnation(cluster_of(&member.node).unwrap()).unwrap();
+        let clock = self.clock;
+        let node = Node { since: clock, leaving: true, made: true, ..Node::default() };
+        self.clusters.get_mut(&incarnation).unwrap().nodes.insert(member.node.clone(), node);
+        Ok(())
     }
 
     pub fn leave_etcd(&mut self, name: &str) -> Result<(), String> {

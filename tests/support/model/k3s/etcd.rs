@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// A member as etcd lists it.
+pub fn member(node: &str, votes: bool) -> Member {
+    let [node, name, address] = [node.to_owned(), format!("{node}-0a1b2c3d"), format!("address of {node}")];
+    Member { node, name, address, learner: !votes }
+}
+
 impl World {
     /// A server without data joins the one at this address, as a learner at first.
     #[expect(clippy::too_many_arguments, reason = "what a starting server knows of itself, once")]
@@ -41,6 +47,14 @@ impl World {
             })
         });
         !cluster.etcd || up.count() * 2 > voters.len()
+    }
+
+    /// Whether the etcd of a running server has a leader; `None` if it runs none, or hangs.
+    pub fn has_leader(&self, id: &str) -> Option<bool> {
+        let c = self.containers.get(id).filter(|c| c.state == State::Running && c.hung.is_none())?;
+        let incarnation = self.volumes.get(&volume(c, STATE_VOLUME)?)?.incarnation?;
+        let cluster = self.clusters.get(&incarnation)?;
+        (cluster.etcd && cluster.members.contains_key(&c.name)).then(|| self.quorum(incarnation))
     }
 
     /// The servers of a cluster that could run K3s's own controllers.

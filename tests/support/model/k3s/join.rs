@@ -57,7 +57,7 @@ impl World {
                 .collect(),
             ..Node::default()
         });
-        node.version = version;
+        (node.version, node.made) = (version, false);
         true
     }
 

@@ -74,6 +74,9 @@ impl Lab {
             self.disturbed.insert(container.name.clone());
             assert!(self.disturbed.len() <= most, "{:?} are all down by us", self.disturbed);
         }
+        if let Action::RemoveMember(member) = action {
+            self.keeps_quorum_without(&member.node);
+        }
         if let Action::Stop { container, .. } | Action::RemoveContainer { container } = action {
             self.keeps_quorum(&container.name, goes(&container.name));
         }
@@ -96,6 +99,15 @@ impl Lab {
         let container = self.world.named(agent).unwrap();
         let led = container.networks.values().any(|p| p.ip.is_some_and(|ip| placed.contains(&ip)));
         assert!(!led || placed.len() == 1, "{agent} is stopped while published ports lead to it");
+    }
+
+    /// A member is only ever taken out while the others can agree.
+    fn keeps_quorum_without(&self, name: &str) {
+        for (incarnation, _) in self.world.clusters.iter().filter(|(i, _)| self.world.quorum(**i)) {
+            let mut after = self.world.clone();
+            after.clusters.get_mut(incarnation).unwrap().members.remove(name);
+            assert!(after.quorum(*incarnation), "without the member {name} there is no majority");
+        }
     }
 
     /// A voter that works is only ever stopped while the others can agree without it. One whose Node somebody deleted

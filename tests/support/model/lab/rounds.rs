@@ -27,6 +27,10 @@ impl Lab {
     pub fn settle(&mut self, most: usize) -> usize {
         for n in 0..most {
             if self.settled() {
+                let running = |c: &ClusterObject| !c.deleted && c.spec.state == ClusterState::Running;
+                if self.clusters.iter().all(running) {
+                    super::super::check::members(&self.world);
+                }
                 return n;
             }
             self.round();

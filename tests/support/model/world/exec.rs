@@ -16,6 +16,11 @@ impl World {
             let id = self.id(key).unwrap();
             return Ok(self.rotate_token(&id));
         }
+        if etcd::asks(command) {
+            let id = self.id(key).unwrap();
+            let line = |leads| format!("etcd_server_has_leader {}\n", u8::from(leads));
+            return Ok(said(&self.has_leader(&id).map(line).unwrap_or_default()));
+        }
         if kube_proxy::asks(command) {
             let name = container.name.clone();
             let (code, seconds) = match self.kube_proxy(&name) {
