@@ -123,9 +123,12 @@ impl World {
         });
         let placed = placed.filter_map(|d| self.read(&d.container.id, load_balancer::CONFIG_FILE));
         let placed = placed.flat_map(|file| load_balancer::placed(&String::from_utf8_lossy(&file))).collect();
-        let mut balancers =
-            self.containers.values().filter(|c| c.loaded.is_some() && c.state == State::Running);
-        let resolvers_changed = balancers.any(|c| owner.owns(&c.labels) && c.resolvers != self.resolvers);
+        let balancer = |d: &&ContainerDetail| {
+            let role = d.container.labels.get(names::ROLE);
+            d.container.state == State::Running && role.is_some_and(|role| role == "loadbalancer")
+        };
+        let mut balancers = own.iter().filter(|(_, d)| balancer(d));
+        let resolvers_changed = balancers.any(|(id, _)| self.containers[id].resolvers != self.resolvers);
         let running = own.values().filter(|d| d.container.state == State::Running);
         let probed = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
         let balance = Balance { placed, probed: probed.collect() };
