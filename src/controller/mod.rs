@@ -22,6 +22,8 @@ pub mod observe;
 pub mod pace;
 pub mod panics;
 mod pass;
+pub mod policies;
+mod policy_status;
 mod ports;
 pub mod preload;
 pub mod probe;

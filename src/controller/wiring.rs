@@ -17,6 +17,7 @@ use super::{
     host_limits::Limits,
     known::Known,
     kube_io, panics,
+    policies::Policies,
     preload::Preloads,
     probe,
     pulls::Pulls,
@@ -25,11 +26,14 @@ use super::{
 };
 use crate::{
     child::connect::KubeConnector,
-    config::{Config, ManagementContainer},
+    config::{self, Config, ManagementContainer},
     docker::{bollard::BollardEngine, engine::Engine, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
-    plan::{management::Management, settings::Settings},
+    plan::{
+        management::Management,
+        settings::{Settings, WithoutPolicy},
+    },
     server::{self, Health},
 };
 
@@ -118,6 +122,7 @@ impl Process {
             triggers,
             clusters: writers.clusters.as_reader(),
             registries: writers.registries.as_reader(),
+            policies: Policies::new(writers.policies.policies.as_reader(), writers.policies.namespaces.as_reader()),
             known: Known::new(stop.clone()),
             memory: Memory::default(),
             metrics,
@@ -144,6 +149,10 @@ fn settings(config: &Config) -> Settings {
         engine_host: config.docker_host.remote().map(str::to_owned),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
+        without_policy: match config.without_policy {
+            config::WithoutPolicy::Refuse => WithoutPolicy::Refuse,
+            config::WithoutPolicy::Unrestricted => WithoutPolicy::Unrestricted,
+        },
     }
 }
 
