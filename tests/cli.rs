@@ -35,6 +35,7 @@ fn help_names_every_variable() {
         "LOCALCLUSTER_NODE_DNS",
         "LOCALCLUSTER_ALLOW_HOST_PATH",
         "LOCALCLUSTER_NODE_REPAIR_AFTER",
+        "LOCALCLUSTER_WITHOUT_POLICY",
         "LOCALCLUSTER_HTTP_LISTEN",
         "LOCALCLUSTER_LOG_FORMAT",
         "LOCALCLUSTER_RESYNC",
@@ -108,7 +109,7 @@ fn printed_crds_are_what_the_api_server_takes() {
     let yaml = stdout(&mut operator(&["crds"]));
     let crds: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();
     let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
-    assert_eq!(kinds, ["LocalCluster", "Registry"]);
+    assert_eq!(kinds, ["LocalCluster", "Registry", "HostPolicy"]);
 }
 
 #[test]

@@ -209,8 +209,6 @@ reasons! {
         /// The operator does not run as a Pod, so its own routes do not show those of Pods.
         NotAPod: Neutral = "NotAPod",
 
-        /// All objects conform to the HostPolicy of their namespace.
-        Conforming: Neutral = "Conforming",
         /// Several HostPolicies with the same priority select a namespace.
         SamePriority: Neutral = "SamePriority",
         /// No other HostPolicy has the same priority and selects the same namespace.
