@@ -23,7 +23,7 @@ pub mod pace;
 pub mod panics;
 mod pass;
 pub mod policies;
-mod policy_status;
+pub mod policy_status;
 mod ports;
 pub mod preload;
 pub mod probe;
@@ -45,4 +45,4 @@ pub mod turns;
 mod watches;
 mod wiring;
 
-pub use wiring::{Error, run};
+pub use wiring::{Error, run, settings};

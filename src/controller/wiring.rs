@@ -135,7 +135,7 @@ impl Process {
 }
 
 /// Returns the settings of the planner.
-fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config) -> Settings {
     Settings {
         node_image_repository: config.node_image_repository.clone(),
         default_version: config.default_version.clone(),

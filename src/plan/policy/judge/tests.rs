@@ -3,15 +3,24 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{HostPolicySpec, Registry},
-    plan::{policy::parse, validate},
+    plan::{management::Management, policy::parse, settings::WithoutPolicy, validate},
 };
 
 fn settings() -> Settings {
     Settings {
         node_image_repository: "docker.io/rancher/k3s".into(),
         default_version: "v1.36.2+k3s1".into(),
+        load_balancer_image: "nginx:1".into(),
         registry_image: "registry:3".into(),
-        ..Settings::default()
+        network_pool: None,
+        allowed_subnets: Vec::new(),
+        port_range: 20000..=20099,
+        node_dns: Vec::new(),
+        management: Management::None,
+        engine_host: None,
+        allowed_host_paths: Vec::new(),
+        node_repair_after: None,
+        without_policy: WithoutPolicy::Refuse,
     }
 }
 
@@ -23,7 +32,11 @@ fn rules(yaml: &str) -> Rules {
 }
 
 fn object(kind: &str, spec: &str) -> Value {
-    let spec: Value = serde_saphyr::from_str(spec).unwrap();
+    let mut spec: Value = serde_saphyr::from_str(spec).unwrap();
+    // As the API server does.
+    if kind == "LocalCluster" {
+        spec["servers"]["count"] = json!(1);
+    }
     let metadata = json!({"name": "dev", "namespace": "team-a"});
     json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
@@ -175,7 +188,7 @@ const REGISTRIES: [Row; 12] = [
         "{proxy: {remoteURL: 'https://evil.example'}}",
         "spec.proxy.remoteURL https://evil.example (registry.remoteURLs: https://quay.io)",
     ),
-    ("registry: {volumes: []}", "{storage: {volumeName: x}}", "spec.storage.volumeName x (registry.volumes: none)"),
+    ("registry: {volumes: []}", "{storage: {volumeName: xx}}", "spec.storage.volumeName xx (registry.volumes: none)"),
     ("registry: {volumes: ['team-*']}", "{storage: {volumeName: team-x}}", ""),
     ("hostPaths: []", "{storage: {hostPath: /srv}}", "spec.storage.hostPath /srv for writing (hostPaths: none)"),
     ("quota: {memory: 1Gi}", "{}", "spec without memory (quota.memory: must be set)"),
