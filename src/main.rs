@@ -164,7 +164,8 @@ fn check_policy(check: &Check) -> Result<()> {
         writeln!(out, "the HostPolicy {} allows all {} objects", checked.policy, checked.objects)?;
         return Ok(());
     }
-    Err(format!("the HostPolicy {} does not allow all of the {} objects", checked.policy, checked.objects).into())
+    Err(format!("the HostPolicy {} does not allow all of the {} objects", checked.policy, checked.objects)
+        .into())
 }
 
 /// Returns file names and contents of all definitions.

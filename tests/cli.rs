@@ -142,20 +142,32 @@ fn files_are_judged_by_a_policy() {
         let head = "apiVersion: localcluster.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: teams}\n";
         write("policy.yaml", &format!("{head}spec: {{namespaceSelector: {{}}, {spec}}}\n"))
     };
-    let object = |name: &str| format!("kind: LocalCluster\nmetadata: {{name: {name}}}\nspec: {{servers: {{memory: 2Gi}}}}\n");
+    let object = |name: &str| {
+        format!("kind: LocalCluster\nmetadata: {{name: {name}}}\nspec: {{servers: {{memory: 2Gi}}}}\n")
+    };
     let head = "apiVersion: localcluster.dev/v1alpha1\n";
-    let files = write("dev.yaml", &format!("{head}{}---\n{head}{}---\napiVersion: v1\nkind: Secret\n", object("a"), object("b")));
-    let check = |policy: &str| operator(&["policy", "check", "-f", &files, "--policy", policy, "-n", "team-a"]);
+    let files = write(
+        "dev.yaml",
+        &format!("{head}{}---\n{head}{}---\napiVersion: v1\nkind: Secret\n", object("a"), object("b")),
+    );
+    let check =
+        |policy: &str| operator(&["policy", "check", "-f", &files, "--policy", policy, "-n", "team-a"]);
     let told = stdout(&mut check(&policy("quota: {memory: 4Gi}")));
     assert_eq!(told, "the HostPolicy teams allows all 2 objects\n");
 
-    let told = check(&policy("quota: {memory: 3Gi}, nodes: {images: ['registry.corp/**']}")).assert().failure().code(1);
+    let told = check(&policy("quota: {memory: 3Gi}, nodes: {images: ['registry.corp/**']}"))
+        .assert()
+        .failure()
+        .code(1);
     let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
     let image = "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: registry.corp/**)";
     assert_eq!(told, format!("LocalCluster team-a/a: {image}\nLocalCluster team-a/b: {image}\n"));
     let told = check(&policy("quota: {memory: 3Gi}")).assert().failure().code(1);
     let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
-    assert_eq!(told, "LocalCluster team-a/b: 4Gi of memory in namespace team-a (quota.memory: at most 3Gi)\n");
+    assert_eq!(
+        told,
+        "LocalCluster team-a/b: 4Gi of memory in namespace team-a (quota.memory: at most 3Gi)\n"
+    );
 
     for (bad, words) in [("quota: {memory: much}", "spec.quota.memory: must be"), ("quotas: {}", "quotas")] {
         let told = refusal(&mut check(&policy(bad)));

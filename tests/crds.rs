@@ -92,7 +92,9 @@ fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
         schema.open_api_v3_schema.unwrap()
     };
     let mut seen = Vec::new();
-    for ((_, crd), written) in crds::all().iter().zip([LocalCluster::crd(), Registry::crd(), HostPolicy::crd()]) {
+    for ((_, crd), written) in
+        crds::all().iter().zip([LocalCluster::crd(), Registry::crd(), HostPolicy::crd()])
+    {
         walk("", &root(crd), &root(&written), false, &mut seen);
     }
     assert!(seen.iter().any(|path| path == ".spec.ports[].hostIP"), "{seen:?}");

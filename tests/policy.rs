@@ -49,6 +49,7 @@ proptest! {
             (0..3).for_each(|_| drop(lab.round()));
         }
         lab.policy = None;
+        lab.world.strangers_leave();
         lab.settle(ENOUGH);
     }
 }
@@ -75,10 +76,12 @@ fn a_stricter_policy_leaves_what_runs() {
         assert_eq!(containers(&lab), before, "{policy}");
         // An edit is held back as a whole, also the drain before a replacement.
         if lab.standing(&lab.clusters[0]).problem.is_some() {
-            lab.clusters[0].edit(|s| s.agents.env.push(localcluster_operator::api::registry::EnvVar {
-                name: "A".into(),
-                value: "b".into(),
-            }));
+            lab.clusters[0].edit(|s| {
+                s.agents.env.push(localcluster_operator::api::registry::EnvVar {
+                    name: "A".into(),
+                    value: "b".into(),
+                })
+            });
             (0..9).for_each(|_| drop(lab.round()));
             assert_eq!(containers(&lab), before, "{policy}");
             assert!(lab.world.clusters.values().all(|c| c.nodes.values().all(|n| n.draining.is_none())));
@@ -108,8 +111,9 @@ fn subnets_and_ports_are_allocated_where_the_policy_allows_them() {
 }
 
 fn namespace(rig: &Rig, labels: Value) {
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": labels}});
-    rig.api.put("/api/v1/namespaces/default", object);
+    let object =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": labels}});
+    rig.api.put_cluster("/api/v1/namespaces/default", object);
 }
 
 fn policy(rig: &Rig, name: &str, spec: Value) {
@@ -191,7 +195,8 @@ async fn of_twenty_at_once_no_more_are_made_than_the_quota_has() {
         rig.reconcile_together().await;
         rig.pass().await;
     }
-    let networks = |rig: &Rig| rig.world(|w| w.networks.values().filter(|n| n.name.starts_with("k3d-")).count());
+    let networks =
+        |rig: &Rig| rig.world(|w| w.networks.values().filter(|n| n.name.starts_with("k3d-")).count());
     let refused = |rig: &Rig| {
         let all = rig.api.all("localclusters");
         all.iter().filter(|o| condition(o, "Accepted") == is("False", "PolicyViolation")).count()
@@ -223,7 +228,8 @@ async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
     assert_eq!(rig.events("PolicyViolation").len(), 1);
     // The status of the policy says so.
     assert!(policy_status::write_all(&rig.ctx).await);
-    let written = rig.api.get("/apis/localcluster.dev/v1alpha1/hostpolicies/teams").unwrap()["status"].clone();
+    let written =
+        rig.api.get("/apis/localcluster.dev/v1alpha1/hostpolicies/teams").unwrap()["status"].clone();
     assert_eq!((&written["violations"], &written["namespaces"]), (&json!(["default/dev"]), &json!(1)));
     assert_eq!((&written["usage"]["clusters"], &written["usage"]["nodes"]), (&json!(1), &json!(2)));
     put(&rig, "dev", json!({"agents": {"count": 2}}));

@@ -37,7 +37,12 @@ impl Carried {
 
 /// Removes the steps from the plan that the policy does not permit, and those that were executed a moment ago without
 /// effect. Returns the delay until the first of the latter is due.
-pub fn hold(ctx: &Context, gate: &Gate<'_>, plan: &mut Plan, names: Option<&ClusterNames>) -> Option<Duration> {
+pub fn hold(
+    ctx: &Context,
+    gate: &Gate<'_>,
+    plan: &mut Plan,
+    names: Option<&ClusterNames>,
+) -> Option<Duration> {
     restrain(plan, gate);
     let now = Instant::now();
     let due = ctx.memory.pace(&gate.owner.uid, |pace| pace.hold(plan, names, now))?;

@@ -11,13 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::store::Writer};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    context::Context,
-    kube_io,
-    policies::PolicyGuard,
-    times, triggers,
-    watches::watched,
-};
+use super::{context::Context, kube_io, policies::PolicyGuard, times, triggers, watches::watched};
 use crate::{
     api::HostPolicyStatus,
     plan::policy::{select::Policy, usage::Usage},
@@ -82,7 +76,8 @@ fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>) {
         let sum = now.entry(object.namespace.clone()).or_default();
         *sum = sum.plus(object.usage);
     }
-    let changed: BTreeSet<&String> = now.iter().filter(|(name, sum)| used.get(*name) != Some(sum)).map(|(name, _)| name).collect();
+    let changed: BTreeSet<&String> =
+        now.iter().filter(|(name, sum)| used.get(*name) != Some(sum)).map(|(name, _)| name).collect();
     for object in objects.iter().filter(|o| o.violates && changed.contains(&o.namespace)) {
         match object.kind {
             "Registry" => ctx.triggers.registry(&object.namespace, &object.name),

@@ -13,8 +13,9 @@ use super::{
     kube_io::{Error, bounded},
     observe,
     pass::{Managed, Outcome, Pass, Stop},
+    policies,
     registry_probe::probe,
-    policies, registry_refs, report, requeue,
+    registry_refs, report, requeue,
 };
 use crate::{
     api::{

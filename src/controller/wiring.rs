@@ -122,7 +122,10 @@ impl Process {
             triggers,
             clusters: writers.clusters.as_reader(),
             registries: writers.registries.as_reader(),
-            policies: Policies::new(writers.policies.policies.as_reader(), writers.policies.namespaces.as_reader()),
+            policies: Policies::new(
+                writers.policies.policies.as_reader(),
+                writers.policies.namespaces.as_reader(),
+            ),
             known: Known::new(stop.clone()),
             memory: Memory::default(),
             metrics,

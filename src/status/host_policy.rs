@@ -58,11 +58,8 @@ pub fn host_policy(
     let objects: Vec<&PolicyObject> =
         view.objects.iter().filter(|o| namespaces.contains(&o.namespace)).collect();
     let usage = objects.iter().fold(Usage::default(), |sum, o| sum.plus(o.usage));
-    let violating: BTreeSet<String> = objects
-        .iter()
-        .filter(|o| o.violates)
-        .map(|o| format!("{}/{}", o.namespace, o.name))
-        .collect();
+    let violating: BTreeSet<String> =
+        objects.iter().filter(|o| o.violates).map(|o| format!("{}/{}", o.namespace, o.name)).collect();
     let mut conditions = previous.conditions.clone();
     let mut set = |type_, status: bool, reason, message: &str| {
         condition::set(&mut conditions, type_, (status, reason, message), moment);
@@ -105,8 +102,7 @@ pub fn host_policy(
 /// Returns a namespace that several policies with the priority of this one select, and their names.
 fn rivals(policy: &Policy, view: &PolicyView<'_>) -> Option<(String, String)> {
     view.namespaces.iter().find_map(|(name, labels)| {
-        let mut names: Vec<&str> =
-            ambiguous(view.policies, labels).iter().map(|p| p.name.as_str()).collect();
+        let mut names: Vec<&str> = ambiguous(view.policies, labels).iter().map(|p| p.name.as_str()).collect();
         names.sort_unstable();
         names.contains(&policy.name.as_str()).then(|| (name.clone(), rules::list(names)))
     })
@@ -141,7 +137,8 @@ mod tests {
     }
 
     fn object(namespace: &str, name: &str, violates: bool) -> PolicyObject {
-        let usage = Usage { clusters: 1, nodes: 2, nano_cpus: 1_500_000_000, memory: 1 << 30, ..Usage::default() };
+        let usage =
+            Usage { clusters: 1, nodes: 2, nano_cpus: 1_500_000_000, memory: 1 << 30, ..Usage::default() };
         PolicyObject { kind: "LocalCluster", namespace: namespace.into(), name: name.into(), usage, violates }
     }
 
@@ -152,8 +149,10 @@ mod tests {
             policy("a", "{priority: 1, namespaceSelector: {matchLabels: {tier: team}}}"),
             policy("rest", "{namespaceSelector: {}, quota: {memory: much}}"),
         ];
-        let namespaces = BTreeMap::from([namespace("team-a", "team"), namespace("team-b", "team"), namespace("x", "")]);
-        let mut objects = vec![object("team-a", "dev", false), object("team-b", "dev", true), object("x", "dev", true)];
+        let namespaces =
+            BTreeMap::from([namespace("team-a", "team"), namespace("team-b", "team"), namespace("x", "")]);
+        let mut objects =
+            vec![object("team-a", "dev", false), object("team-b", "dev", true), object("x", "dev", true)];
         objects.extend((0..30).map(|i| object("team-a", &format!("n{i:02}"), true)));
         let view = PolicyView { policies: &policies, namespaces: &namespaces, objects: &objects };
         let moment = Moment { generation: 3, now: jiff::Timestamp::UNIX_EPOCH };

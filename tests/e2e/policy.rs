@@ -53,13 +53,16 @@ impl Drop for Policy<'_> {
 }
 
 fn a_limited_namespace_gets_what_its_policy_allows(scene: &Scene) {
-    let rules = "quota: {clusters: 1}, nodes: {argsDeny: ['--kube-apiserver-arg=*']}, registry: {volumes: []}";
+    let rules =
+        "quota: {clusters: 1}, nodes: {argsDeny: ['--kube-apiserver-arg=*']}, registry: {volumes: []}";
     let policy = Policy::new(scene, rules);
     // Its status shows that the operator knows it.
     eventually(30, "the policy is Ready", || {
         let object = scene.k.json(&["lhp", &policy.name()])?;
         let ready = condition(&object, "Ready")?;
-        holds(ready["status"] == "True" && object["status"]["namespaces"] == 1, || object["status"].to_string())
+        holds(ready["status"] == "True" && object["status"]["namespaces"] == 1, || {
+            object["status"].to_string()
+        })
     });
     scene.apply("Registry", "images", "{storage: {volumeName: pgdata}}");
     let told = scene.reason("lreg/images", "Accepted", "PolicyViolation");
@@ -81,7 +84,9 @@ fn a_limited_namespace_gets_what_its_policy_allows(scene: &Scene) {
     eventually(LIMIT, "one is made there", || made(scene.guest()));
     // A policy that allows more takes effect at once.
     policy.apply("quota: {clusters: 3}");
-    eventually(LIMIT, "all are made", || holds(scene.containers().len() == 6, || format!("{:?}", scene.containers())));
+    eventually(LIMIT, "all are made", || {
+        holds(scene.containers().len() == 6, || format!("{:?}", scene.containers()))
+    });
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
     scene.guest().run(&["delete", "lc", "--all", "--timeout=120s"]);
 }

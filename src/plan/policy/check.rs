@@ -61,7 +61,9 @@ pub fn files(
                 registry(&policy, value, settings)
             };
             match judged.map_err(|error| format!("{file}: {object}: {error}"))? {
-                Judged::Invalid(problems) => checked.refused.push(format!("{object}: {}", problems.join("; "))),
+                Judged::Invalid(problems) => {
+                    checked.refused.push(format!("{object}: {}", problems.join("; ")))
+                }
                 Judged::Valid(usage, mut violations) => {
                     let sum = sums.entry(own.clone()).or_default();
                     let with = sum.plus(usage);
@@ -70,7 +72,9 @@ pub fn files(
                     if violations.is_empty() {
                         *sum = with;
                     }
-                    checked.refused.extend(violations.iter().map(|violation| format!("{object}: {violation}")));
+                    checked
+                        .refused
+                        .extend(violations.iter().map(|violation| format!("{object}: {violation}")));
                 }
             }
         }

@@ -18,12 +18,7 @@ use crate::{
 };
 
 /// Returns what the rules do not allow of a LocalCluster.
-pub fn cluster(
-    rules: &Rules,
-    object: &LocalCluster,
-    valid: &Valid,
-    settings: &Settings,
-) -> Vec<Violation> {
+pub fn cluster(rules: &Rules, object: &LocalCluster, valid: &Valid, settings: &Settings) -> Vec<Violation> {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let mut judge = Judge { rules, namespace, found: Vec::new() };
     judge.node_image(object, valid, settings);
@@ -161,8 +156,22 @@ impl Judge<'_> {
     fn limits(&mut self, path: &str, pool: &ValidPool) {
         let rules = self.rules;
         let limits = [
-            ("memory", pool.memory, rules.max_memory, "perNode.maxMemory", rules.quota.memory, "quota.memory"),
-            ("cpus", pool.nano_cpus, rules.max_nano_cpus, "perNode.maxCpus", rules.quota.nano_cpus, "quota.cpus"),
+            (
+                "memory",
+                pool.memory,
+                rules.max_memory,
+                "perNode.maxMemory",
+                rules.quota.memory,
+                "quota.memory",
+            ),
+            (
+                "cpus",
+                pool.nano_cpus,
+                rules.max_nano_cpus,
+                "perNode.maxCpus",
+                rules.quota.nano_cpus,
+                "quota.cpus",
+            ),
         ];
         for (field, value, max, rule, quota, quota_rule) in limits {
             let told = |n: i64| if field == "memory" { bytes(n.into()) } else { cpus(n.into()) };

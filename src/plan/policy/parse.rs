@@ -13,7 +13,9 @@ use super::{
 use crate::{
     api::{
         HostPolicySpec,
-        host_policy::{self as api, HostPathRule, ImageRules, NetworkRules, NodeRules, PerNode, PortRules, RegistryRules},
+        host_policy::{
+            self as api, HostPathRule, ImageRules, NetworkRules, NodeRules, PerNode, PortRules, RegistryRules,
+        },
     },
     docker::spec::Bind,
     plan::{expiry, validate::quantity},
@@ -22,12 +24,14 @@ use crate::{
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
 const CPUS: &str = "must be a number of CPUs: 8, 1.5";
 const COUNT: &str = "must be 0 or more";
-const IMAGE: &str = "must be a pattern for full image names, beginning with the registry: docker.io/rancher/k3s:*";
+const IMAGE: &str =
+    "must be a pattern for full image names, beginning with the registry: docker.io/rancher/k3s:*";
 const POOL: &str = "must be an IPv4 network in canonical form, /8 to /24: 10.231.0.0/16";
 const NONE: &str = "must not be empty";
 const ADDRESS: &str = "must be an IPv4 address: 127.0.0.1";
 const RANGE: &str = "must be a range of ports from 1 to 65535: {from: 30000, to: 30999}";
-const PATH: &str = "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
+const PATH: &str =
+    "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
 const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
 
 /// Parses a HostPolicy.
@@ -151,7 +155,8 @@ impl Parser {
         let images = images?;
         for (i, image) in images.iter().enumerate() {
             let registry = image.split_once('/').map_or("", |(first, _)| first);
-            let full = image.starts_with("**") || registry == "localhost" || registry.contains(['.', ':', '*']);
+            let full =
+                image.starts_with("**") || registry == "localhost" || registry.contains(['.', ':', '*']);
             self.check(full, &format!("{path}[{i}]"), IMAGE);
         }
         Some(images.iter().map(|p| Pattern::of_images(p)).collect())
@@ -161,7 +166,8 @@ impl Parser {
         // Without one, subnets would be allocated anywhere.
         self.check(!pools.is_empty(), "spec.network.pools", NONE);
         let each = pools.iter().enumerate().filter_map(|(i, pool)| {
-            let sound = |n: &Ipv4Net| (8..=24).contains(&n.prefix_len()) && n.to_string() == *pool && n.trunc() == *n;
+            let sound =
+                |n: &Ipv4Net| (8..=24).contains(&n.prefix_len()) && n.to_string() == *pool && n.trunc() == *n;
             self.some(pool.parse().ok().filter(sound), &format!("spec.network.pools[{i}]"), POOL)
         });
         each.collect()
@@ -169,7 +175,8 @@ impl Parser {
 
     fn host_ips(&mut self, ips: &[String]) -> Vec<Ipv4Addr> {
         let each = ips.iter().enumerate();
-        each.filter_map(|(i, ip)| self.some(ip.parse().ok(), &format!("spec.ports.hostIPs[{i}]"), ADDRESS)).collect()
+        each.filter_map(|(i, ip)| self.some(ip.parse().ok(), &format!("spec.ports.hostIPs[{i}]"), ADDRESS))
+            .collect()
     }
 
     fn ranges(&mut self, ranges: &[api::PortRange]) -> Vec<RangeInclusive<u16>> {
@@ -247,14 +254,16 @@ mod tests {
             assert!(errors.len() == 1 && errors[0].starts_with(told), "{yaml}: {errors:?}");
         }
         // A mistyped rule would open what it was to close.
-        assert!(serde_saphyr::from_str::<HostPolicySpec>("{namespaceSelector: {}, quotas: {clusters: 1}}").is_err());
+        assert!(
+            serde_saphyr::from_str::<HostPolicySpec>("{namespaceSelector: {}, quotas: {clusters: 1}}")
+                .is_err()
+        );
         assert!(serde_saphyr::from_str::<HostPolicySpec>("{quota: {clusters: 1}}").is_err());
     }
 
     #[test]
     fn an_invalid_selector_may_select_anything() {
-        let policy =
-            parsed("{namespaceSelector: {matchExpressions: [{key: a, operator: Is, values: [b]}]}}");
+        let policy = parsed("{namespaceSelector: {matchExpressions: [{key: a, operator: Is, values: [b]}]}}");
         assert!(policy.selector.is_none() && policy.errors.len() == 1 && policy.selects(&Default::default()));
     }
 }

@@ -92,7 +92,9 @@ impl Gate<'_> {
             | Action::Exec { container, command: _ }
             | Action::RemoveFiles { container, paths: _ } => self.own(container),
             // Before it would be replaced.
-            Action::Drain { node } | Action::DeleteNode { node } | Action::LeaveEtcd { node } => self.stays(node),
+            Action::Drain { node } | Action::DeleteNode { node } | Action::LeaveEtcd { node } => {
+                self.stays(node)
+            }
             // In the created cluster, which only its owner has the credentials of.
             Action::Uncordon { .. }
             | Action::Configure { .. }
@@ -112,7 +114,9 @@ impl Gate<'_> {
     fn creates(&self) -> Permission {
         match self.standing {
             None => Err(Refusal::Foreign("the object is being deleted")),
-            Some(standing) => standing.problem.clone().map_or(Ok(()), |problem| Err(Refusal::Frozen(problem))),
+            Some(standing) => {
+                standing.problem.clone().map_or(Ok(()), |problem| Err(Refusal::Frozen(problem)))
+            }
         }
     }
 
@@ -164,7 +168,8 @@ impl Gate<'_> {
     }
 
     fn is_retained(&self, labels: &BTreeMap<String, String>) -> bool {
-        let namespace = labels.get(names::OWNER).and_then(|o| o.split_once('/')).map(|(namespace, _)| namespace);
+        let namespace =
+            labels.get(names::OWNER).and_then(|o| o.split_once('/')).map(|(namespace, _)| namespace);
         labels.contains_key(VOLUME_OF)
             && labels.get(names::MANAGER) == Some(&self.owner.manager)
             && namespace == Some(self.owner.namespace())
@@ -174,7 +179,9 @@ impl Gate<'_> {
     /// networks only those of this operator and of the Node of the management cluster.
     fn connect(&self, network: &str, container: &Target) -> Permission {
         if self.own(container).is_ok() {
-            let ours = self.network_labels(network).is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
+            let ours = self
+                .network_labels(network)
+                .is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
             let node = self.settings.management.container(self.host, &self.owner.manager);
             let shared = node.is_some_and(|node| node.networks.contains_key(network));
             return owned(ours || shared, "the network is not managed by this operator");
@@ -202,7 +209,8 @@ impl Gate<'_> {
         self.creates()?;
         self.is_owned(&spec.labels)?;
         let Some(pools) = self.rules().and_then(|rules| rules.pools.as_ref()) else { return Ok(()) };
-        let within = spec.addressing.as_ref().is_some_and(|a| pools.iter().any(|pool| pool.contains(&a.subnet)));
+        let within =
+            spec.addressing.as_ref().is_some_and(|a| pools.iter().any(|pool| pool.contains(&a.subnet)));
         let subnet = spec.addressing.as_ref().map_or("chosen by Docker".to_owned(), |a| a.subnet.to_string());
         let violation = || Violation::new(format!("the subnet {subnet}"), "network.pools", list(pools));
         check(within, violation)
@@ -239,7 +247,8 @@ impl Gate<'_> {
         }
         owned(consent::given(&volume.labels, self.owner.namespace()), "the volume does not allow it")?;
         let Some(allowed) = self.rules().and_then(|rules| rules.volumes.as_ref()) else { return Ok(()) };
-        let violation = || Violation::new(format!("the volume {name}"), "registry.volumes", patterns(allowed));
+        let violation =
+            || Violation::new(format!("the volume {name}"), "registry.volumes", patterns(allowed));
         check(any(allowed, name), violation)
     }
 
@@ -315,7 +324,8 @@ fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Permission {
 
 /// Returns the problem of a step that no plan should contain.
 fn foreign(action: &Action, why: &str) -> Problem {
-    let message = format!("{action} is refused: {why}; this is a bug, report it with the log of the operator");
+    let message =
+        format!("{action} is refused: {why}; this is a bug, report it with the log of the operator");
     Problem::stalls(ConditionType::Accepted, Reason::InternalError, message)
 }
 

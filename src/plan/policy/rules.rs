@@ -6,10 +6,7 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
 use super::{pattern::Pattern, usage::Usage};
-use crate::{
-    docker::spec::Bind,
-    plan::settings::Settings,
-};
+use crate::{docker::spec::Bind, plan::settings::Settings};
 
 /// Rules of a HostPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -148,7 +145,8 @@ mod tests {
     fn quantities_are_written_as_users_write_them() {
         let told: Vec<String> = [0, 1000, 1 << 20, 3 << 29, 16 << 30].into_iter().map(bytes).collect();
         assert_eq!(told, ["0", "1000", "1Mi", "1536Mi", "16Gi"]);
-        let told: Vec<String> = [0, 500_000_000, 8_000_000_000, 1_250_000_000].into_iter().map(cpus).collect();
+        let told: Vec<String> =
+            [0, 500_000_000, 8_000_000_000, 1_250_000_000].into_iter().map(cpus).collect();
         assert_eq!(told, ["0", "0.5", "8", "1.25"]);
         assert_eq!((list([""; 0]), list(1..=6)), ("none".into(), "1, 2, 3, 4, 5, …".into()));
     }

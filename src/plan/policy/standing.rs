@@ -32,7 +32,8 @@ impl Standing {
         without: WithoutPolicy,
     ) -> Self {
         let Some(labels) = labels else {
-            let message = format!("waiting for the labels of the namespace {namespace}, which select its HostPolicy");
+            let message =
+                format!("waiting for the labels of the namespace {namespace}, which select its HostPolicy");
             let problem = Problem::waits(ConditionType::Accepted, Reason::Pending, message);
             return Self { problem: Some(problem), ..Self::default() };
         };
@@ -116,7 +117,10 @@ mod tests {
         for without in [refuse, unrestricted] {
             assert_eq!(told(None, without).unwrap().0, Reason::Pending);
             let (reason, message) = told(Some("bad"), without).unwrap();
-            assert!(reason == Reason::PolicyInvalid && message.contains("spec.quota.memory: must be"), "{message}");
+            assert!(
+                reason == Reason::PolicyInvalid && message.contains("spec.quota.memory: must be"),
+                "{message}"
+            );
         }
         let unread = [all[0].clone(), parse::unreadable("new", "unknown field `colour`")];
         let problem = of(&unread, Some("team"), unrestricted).problem.unwrap();

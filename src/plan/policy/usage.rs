@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use super::rules::{self, Violation};
 use crate::{
-    api::{LocalClusterSpec, RegistrySpec, local_cluster::{NodePool, PortSpec}},
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        local_cluster::{NodePool, PortSpec},
+    },
     plan::validate::quantity,
 };
 
@@ -39,7 +42,9 @@ impl Usage {
             let each = |p: &NodePool| unsigned(of(p)).saturating_mul(count(p));
             pools.iter().fold(0, |sum, p| sum.saturating_add(each(p)))
         };
-        let port = |p: &PortSpec| u64::try_from(p.end_port.map_or(0, |end| end.saturating_sub(p.port))).unwrap_or(0) + 1;
+        let port = |p: &PortSpec| {
+            u64::try_from(p.end_port.map_or(0, |end| end.saturating_sub(p.port))).unwrap_or(0) + 1
+        };
         Self {
             clusters: 1,
             registries: 0,
@@ -182,7 +187,8 @@ mod tests {
     #[test]
     fn twenty_at_once_get_no_more_than_there_is_whoever_asks_first() {
         let claims: Vec<Claim> = (0..20).map(|i| claim(&format!("{:02}", 19 - i), 100, 1)).collect();
-        let orders: [Vec<usize>; 3] = [(0..20).collect(), (0..20).rev().collect(), vec![7, 3, 19, 0, 18, 17, 16]];
+        let orders: [Vec<usize>; 3] =
+            [(0..20).collect(), (0..20).rev().collect(), vec![7, 3, 19, 0, 18, 17, 16]];
         for order in orders {
             let mut grants = Grants::new();
             let got = grant(&quota(3, 100), &claims, &mut grants, &order);
@@ -218,7 +224,9 @@ mod tests {
         let mut claims = [claim("a", 1, 1), claim("b", 2, 1), claim("c", 3, 1)];
         claims.iter_mut().for_each(|c| c.runs = true);
         let quota = quota(2, 9);
-        let over = |own: &Claim| !quota.exceeded(&own.usage, &sum(&quota, &claims, own, &Grants::new()), "").is_empty();
+        let over = |own: &Claim| {
+            !quota.exceeded(&own.usage, &sum(&quota, &claims, own, &Grants::new()), "").is_empty()
+        };
         assert_eq!(claims.each_ref().map(over), [false, false, true]);
         // An older one that was created meanwhile and is seen late gets nothing that others have.
         let late = claim("d", 0, 1);

@@ -10,7 +10,8 @@ impl Plan {
         let number = |index: usize| index - left_out.range(..index).count();
         let steps = std::mem::take(&mut self.steps).into_iter().enumerate();
         let kept = steps.filter(|(index, _)| !left_out.contains(index));
-        let renumbered = kept.map(|(_, step)| Step { after: step.after.iter().map(|a| number(*a)).collect(), ..step });
+        let renumbered =
+            kept.map(|(_, step)| Step { after: step.after.iter().map(|a| number(*a)).collect(), ..step });
         self.steps = renumbered.collect();
     }
 }

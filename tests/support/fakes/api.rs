@@ -164,7 +164,9 @@ impl Hooks for Judge {
             if api.get(&secret(&format!("{name}-kubeconfig"))).is_none() {
                 missing.push("kubeconfig".into());
             }
-        } else if object["kind"] == "Registry" && world.named(&format!("k3d-{name}")).is_none_or(|c| !c.is_up()) {
+        } else if object["kind"] == "Registry"
+            && world.named(&format!("k3d-{name}")).is_none_or(|c| !c.is_up())
+        {
             missing.push("registry".into());
         }
         if !missing.is_empty() {

@@ -25,7 +25,8 @@ fn settings() -> Settings {
 }
 
 fn rules(yaml: &str) -> Rules {
-    let spec: HostPolicySpec = serde_saphyr::from_str(&format!("{{namespaceSelector: {{}}, {yaml}}}")).unwrap();
+    let spec: HostPolicySpec =
+        serde_saphyr::from_str(&format!("{{namespaceSelector: {{}}, {yaml}}}")).unwrap();
     let policy = parse::policy("teams", &spec);
     assert_eq!(policy.errors, [""; 0], "{yaml}");
     policy.rules
@@ -66,11 +67,7 @@ const CLUSTERS: [Row; 35] = [
         "{image: 'evil.example/rancher/k3s:v1.36.2-k3s1'}",
         "spec.image evil.example/rancher/k3s:v1.36.2-k3s1 (nodes.images: docker.io/rancher/k3s:*)",
     ),
-    (
-        "nodes: {images: []}",
-        "{}",
-        "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: none)",
-    ),
+    ("nodes: {images: []}", "{}", "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: none)"),
     ("perNode: {maxMemory: 4Gi}", "{servers: {memory: 4Gi}}", ""),
     (
         "perNode: {maxMemory: 4Gi}",
@@ -101,7 +98,11 @@ const CLUSTERS: [Row; 35] = [
         "spec.servers.args --kube-apiserver-arg=audit-log-path=/a/b (nodes.argsDeny: --kube-apiserver-arg=*)",
     ),
     ("nodes: {env: [HTTP_PROXY]}", "{servers: {env: [{name: HTTP_PROXY, value: x}]}}", ""),
-    ("nodes: {env: ['*_PROXY']}", "{servers: {env: [{name: A, value: x}]}}", "spec.servers.env A (nodes.env: *_PROXY)"),
+    (
+        "nodes: {env: ['*_PROXY']}",
+        "{servers: {env: [{name: A, value: x}]}}",
+        "spec.servers.env A (nodes.env: *_PROXY)",
+    ),
     ("clusterNames: ['{namespace}-*']", "{}", ""),
     ("clusterNames: ['{namespace}-*']", "{clusterName: team-a-x}", ""),
     (
@@ -188,9 +189,17 @@ const REGISTRIES: [Row; 12] = [
         "{proxy: {remoteURL: 'https://evil.example'}}",
         "spec.proxy.remoteURL https://evil.example (registry.remoteURLs: https://quay.io)",
     ),
-    ("registry: {volumes: []}", "{storage: {volumeName: xx}}", "spec.storage.volumeName xx (registry.volumes: none)"),
+    (
+        "registry: {volumes: []}",
+        "{storage: {volumeName: xx}}",
+        "spec.storage.volumeName xx (registry.volumes: none)",
+    ),
     ("registry: {volumes: ['team-*']}", "{storage: {volumeName: team-x}}", ""),
-    ("hostPaths: []", "{storage: {hostPath: /srv}}", "spec.storage.hostPath /srv for writing (hostPaths: none)"),
+    (
+        "hostPaths: []",
+        "{storage: {hostPath: /srv}}",
+        "spec.storage.hostPath /srv for writing (hostPaths: none)",
+    ),
     ("quota: {memory: 1Gi}", "{}", "spec without memory (quota.memory: must be set)"),
     (
         "ports: {hostIPs: [127.0.0.1], ranges: [{from: 1, to: 9}]}",
@@ -217,8 +226,7 @@ fn every_rule_is_enforced_on_registries() {
 
 #[test]
 fn a_held_cluster_has_no_time_to_live() {
-    let mut object: LocalCluster =
-        serde_json::from_value(object("LocalCluster", "{ttl: 9h}")).unwrap();
+    let mut object: LocalCluster = serde_json::from_value(object("LocalCluster", "{ttl: 9h}")).unwrap();
     object.metadata.annotations = Some([(HOLD_ANNOTATION.to_owned(), "yes".to_owned())].into());
     let valid = validate::local_cluster("team-a", "dev", &object.spec).unwrap();
     let told = |max: &str| -> Vec<String> {

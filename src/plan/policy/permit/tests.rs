@@ -46,7 +46,8 @@ fn container(id: &str, labels: BTreeMap<String, String>) -> Container {
 
 /// What another namespace has, what consents, and what the object has.
 fn host() -> Host {
-    let consents = |namespace: &str| BTreeMap::from([(names::ALLOW_NAMESPACES.to_owned(), namespace.to_owned())]);
+    let consents =
+        |namespace: &str| BTreeMap::from([(names::ALLOW_NAMESPACES.to_owned(), namespace.to_owned())]);
     let mut private = owner("team-b").labels();
     private.insert(names::ROLE.into(), "registry".into());
     let mut retained = owner("team-a").labels();
@@ -79,7 +80,11 @@ fn node(change: impl FnOnce(&mut ContainerSpec)) -> Action {
     let mut spec = ContainerSpec {
         labels: owner("team-a").labels(),
         privileged: true,
-        ..ContainerSpec::bare("k3d-dev-agent-0", Role::Node(crate::api::local_cluster::NodeRole::Agent), "rancher/k3s:v1")
+        ..ContainerSpec::bare(
+            "k3d-dev-agent-0",
+            Role::Node(crate::api::local_cluster::NodeRole::Agent),
+            "rancher/k3s:v1",
+        )
     };
     change(&mut spec);
     Action::CreateContainer { spec: Box::new(spec), network: Some("own".into()) }
@@ -89,14 +94,22 @@ fn node(change: impl FnOnce(&mut ContainerSpec)) -> Action {
 fn refused(yaml: &str, action: &Action) -> Option<Problem> {
     let (owner, host, settings, standing) = (owner("team-a"), host(), settings(), standing(yaml));
     assert_eq!(standing.problem, None);
-    let gate = Gate { owner: &owner, host: &host, settings: &settings, standing: Some(&standing), keep: BTreeSet::new() };
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep: BTreeSet::new(),
+    };
     gate.permit(action).err()
 }
 
 #[test]
 fn nothing_of_others_is_changed() {
     let is_own = |action: &Action| refused("", action).is_none();
-    for (id, own) in [("own", true), ("theirs", false), ("stranger", false), ("consents", false), ("unseen", false)] {
+    for (id, own) in
+        [("own", true), ("theirs", false), ("stranger", false), ("consents", false), ("unseen", false)]
+    {
         for action in [
             Action::RemoveContainer { container: target(id) },
             Action::Stop { container: target(id), grace: 0 },
@@ -138,15 +151,33 @@ fn nothing_of_others_is_changed() {
 fn containers_are_what_the_policy_allows() {
     let told = |yaml: &str, action: &Action| refused(yaml, action).map(|p| p.message).unwrap_or_default();
     for (yaml, change, words) in [
-        ("nodes: {images: ['docker.io/rancher/*']}", Box::new(|_: &mut ContainerSpec| {}) as Box<dyn Fn(&mut ContainerSpec)>, ""),
-        ("nodes: {images: [registry.corp/**]}", Box::new(|_| {}), "the image docker.io/rancher/k3s:v1 (nodes.images"),
+        (
+            "nodes: {images: ['docker.io/rancher/*']}",
+            Box::new(|_: &mut ContainerSpec| {}) as Box<dyn Fn(&mut ContainerSpec)>,
+            "",
+        ),
+        (
+            "nodes: {images: [registry.corp/**]}",
+            Box::new(|_| {}),
+            "the image docker.io/rancher/k3s:v1 (nodes.images",
+        ),
         ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
-        ("perNode: {maxMemory: 1Gi}", Box::new(|_| {}), "the memory of k3d-dev-agent-0 (perNode.maxMemory: at most 1Gi)"),
-        ("perNode: {maxCpus: '2'}", Box::new(|s| s.nano_cpus = Some(3_000_000_000)), "perNode.maxCpus: at most 2"),
+        (
+            "perNode: {maxMemory: 1Gi}",
+            Box::new(|_| {}),
+            "the memory of k3d-dev-agent-0 (perNode.maxMemory: at most 1Gi)",
+        ),
+        (
+            "perNode: {maxCpus: '2'}",
+            Box::new(|s| s.nano_cpus = Some(3_000_000_000)),
+            "perNode.maxCpus: at most 2",
+        ),
         ("perNode: {maxGpus: 0}", Box::new(|s| s.gpus = Some(Gpus::All)), "perNode.maxGpus: at most 0"),
         (
             "hostPaths: [{path: /srv/a}]",
-            Box::new(|s| drop(s.binds.insert("/x".into(), Bind { source: "/srv/b".into(), read_only: true }))),
+            Box::new(|s| {
+                drop(s.binds.insert("/x".into(), Bind { source: "/srv/b".into(), read_only: true }))
+            }),
             "the host directory /srv/b (hostPaths: /srv/a)",
         ),
         (
@@ -154,7 +185,11 @@ fn containers_are_what_the_policy_allows() {
             Box::new(|s| drop(s.binds.insert("/x".into(), Bind { source: "/etc".into(), read_only: true }))),
             "the operator does not allow the host directory",
         ),
-        ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "theirs".into()))), "the volume does not allow it"),
+        (
+            "priority: 1",
+            Box::new(|s| drop(s.mounts.insert("/x".into(), "theirs".into()))),
+            "the volume does not allow it",
+        ),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "unseen".into()))), "another owner"),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))), ""),
         (
@@ -168,9 +203,12 @@ fn containers_are_what_the_policy_allows() {
         let message = told(yaml, &node(change));
         assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{yaml}: {message}");
     }
-    let binding = |ip: &str, port| PortBinding { host_ip: ip.into(), host_port: port, port: 1, protocol: "tcp".into() };
+    let binding =
+        |ip: &str, port| PortBinding { host_ip: ip.into(), host_port: port, port: 1, protocol: "tcp".into() };
     let ports = "ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30010}]}";
-    for (ip, port, words) in [("127.0.0.1", 30010, ""), ("0.0.0.0", 30010, "ports.hostIPs"), ("127.0.0.1", 80, "ports.ranges")] {
+    for (ip, port, words) in
+        [("127.0.0.1", 30010, ""), ("0.0.0.0", 30010, "ports.hostIPs"), ("127.0.0.1", 80, "ports.ranges")]
+    {
         let message = told(ports, &node(|s| s.ports = vec![binding(ip, port)]));
         assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{ip}:{port}: {message}");
     }
@@ -182,7 +220,9 @@ fn containers_are_what_the_policy_allows() {
         Action::CreateNetwork(NetworkSpec { name: "n".into(), addressing, labels: owner("team-a").labels() })
     };
     let pools = "network: {pools: [10.231.0.0/17]}";
-    for (subnet, permitted) in [(Some("10.231.1.0/24"), true), (Some("10.231.128.0/24"), false), (None, false)] {
+    for (subnet, permitted) in
+        [(Some("10.231.1.0/24"), true), (Some("10.231.128.0/24"), false), (None, false)]
+    {
         assert_eq!(told(pools, &network(subnet)).is_empty(), permitted, "{subnet:?}");
     }
     assert_eq!(told("", &network(None)), "");

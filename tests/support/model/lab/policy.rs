@@ -73,7 +73,10 @@ impl Lab {
     pub(super) fn restrain(&self, index: usize, look: &mut Look) {
         let object = &self.clusters[index];
         let standing = self.standing(object);
-        let desired = look.whole.iter().flat_map(|w| w.desired.nodes().map(|n| &n.container).chain([&w.desired.load_balancer]));
+        let desired = look
+            .whole
+            .iter()
+            .flat_map(|w| w.desired.nodes().map(|n| &n.container).chain([&w.desired.load_balancer]));
         let keep: BTreeSet<String> = desired.map(|container| container.name.clone()).collect();
         let standing = (!object.deleted).then_some(&standing);
         self.gated(&mut look.plan, &look.owner, &look.observed, (standing, keep));
