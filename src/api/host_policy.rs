@@ -18,6 +18,7 @@ pub use status::{HostPolicyStatus, Usage};
 /// Patterns match whole values. In images, `*` matches any text without `/`, and `**` any text; images are compared by
 /// their full names: `docker.io/library/registry:3`, `docker.io/rancher/k3s:*`, `registry.example/team-a/**`. In
 /// other values `*` matches any text, and `{namespace}` is the namespace of the object.
+#[allow(clippy::duplicated_attributes, reason = "columns have the same types")]
 // An unknown field is a rule that this version does not know: the policy cannot be read then, and refuses everything.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(

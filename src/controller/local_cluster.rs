@@ -17,10 +17,10 @@ use super::{
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
-    policies, ports,
+    ports,
     reach::{self, Seen},
     resolve::{self, Resolved},
-    stopped,
+    standing, stopped,
 };
 use crate::{
     api::{
@@ -112,7 +112,7 @@ impl Pass<'_, LocalCluster> {
         let before = previous.clone();
         let chosen = self.validate(None)?;
         let host = self.survey().await?;
-        if let Some(problem) = policies::refused(&self.standing, !host.own.is_empty()) {
+        if let Some(problem) = standing::refused(&self.standing, !host.own.is_empty()) {
             return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
         }
         let mut valid = match called::cluster(&self.owner, &host, previous) {

@@ -38,6 +38,7 @@ mod registry_refs;
 pub mod report;
 pub mod requeue;
 pub mod resolve;
+mod standing;
 mod stopped;
 pub mod times;
 pub mod triggers;

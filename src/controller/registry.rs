@@ -13,9 +13,8 @@ use super::{
     kube_io::{Error, bounded},
     observe,
     pass::{Managed, Outcome, Pass, Stop},
-    policies,
     registry_probe::probe,
-    registry_refs, report, requeue,
+    registry_refs, report, requeue, standing,
 };
 use crate::{
     api::{
@@ -78,7 +77,7 @@ impl Managed for Registry {
         let mut valid = valid.map_err(Stop::Invalid)?;
         let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
         ctx.health.set_docker(true);
-        if let Some(problem) = policies::refused(&pass.standing, !host.own.is_empty()) {
+        if let Some(problem) = standing::refused(&pass.standing, !host.own.is_empty()) {
             return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
         }
         let living = ctx.living_registries();

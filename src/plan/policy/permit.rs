@@ -194,7 +194,7 @@ impl Gate<'_> {
         if registry && labels.get(names::MANAGER) == Some(&self.owner.manager) {
             return Ok(());
         }
-        owned(consent::given(labels, self.owner.namespace()), "the container does not allow it")?;
+        owned(consent::connects(labels, self.owner.namespace()), "the container does not allow it")?;
         match self.rules().and_then(|rules| rules.containers.as_ref()) {
             Some(allowed) if !any(allowed, &container.name) => Err(Refusal::Violation(Violation::new(
                 format!("a connection of the container {}", container.name),

@@ -65,10 +65,10 @@ fn host() -> Host {
     for (name, labels) in all {
         host.containers.push(container(name, labels.clone()));
         host.networks.push(Network { id: name.into(), labels: labels.clone(), ..Network::default() });
-        host.volumes.push(Volume { name: name.into(), labels, ..Volume::default() });
+        host.volumes.push(Volume { name: name.into(), labels });
     }
     host.networks.push(Network { id: "shared".into(), ..Network::default() });
-    host.volumes.push(Volume { name: "retained".into(), labels: retained, ..Volume::default() });
+    host.volumes.push(Volume { name: "retained".into(), labels: retained });
     host
 }
 
