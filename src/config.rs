@@ -126,6 +126,11 @@ pub struct Config {
     )]
     pub allow_host_path: Vec<String>,
 
+    /// What objects may do in a namespace that no HostPolicy selects: Refuse creates nothing, Unrestricted everything that
+    /// the other settings allow
+    #[arg(long, env = "LOCALCLUSTER_WITHOUT_POLICY", default_value = "Refuse", value_enum)]
+    pub without_policy: WithoutPolicy,
+
     /// Time after which a node with a running container is restarted while its Node is NotReady; it is replaced if the
     /// Node is still NotReady after twice that time. In hours, minutes and seconds; never disables repairs
     #[arg(
@@ -203,6 +208,16 @@ pub enum ManagementContainer {
     Named(String),
     /// No container.
     None,
+}
+
+/// What objects may do in a namespace that no HostPolicy selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum WithoutPolicy {
+    /// Nothing is created
+    Refuse,
+    /// Everything that the other settings allow
+    Unrestricted,
 }
 
 /// Format of log lines.

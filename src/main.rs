@@ -16,6 +16,7 @@ use localcluster_operator::{
     config::Config,
     controller,
     docker::{tunnel, tunnels},
+    plan::policy::check,
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,9 +38,38 @@ enum Command {
     Run(Box<Config>),
     /// Prints the CustomResourceDefinitions to apply to the API server
     Crds(Crds),
+    /// Judges objects by HostPolicies without a cluster
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Forwards the connections of an operator, in a container that it has no route to
     #[command(hide = true)]
     Forward,
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Prints what a HostPolicy does not allow of the LocalClusters and Registries in files, and fails if there is anything
+    Check(Check),
+}
+
+#[derive(Args)]
+struct Check {
+    /// File with LocalClusters and Registries. May be repeated
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// File with one HostPolicy. Its namespaceSelector is ignored
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Namespace of objects that do not name one
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+}
+
+/// Settings of an operator, from the environment.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    config: Config,
 }
 
 #[derive(Args)]
@@ -58,6 +88,7 @@ fn main() -> ExitCode {
         Command::Crds(Crds { output: Some(dir), .. }) => write_crds(&dir),
         Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
         Command::Crds(Crds { output: None, check: None }) => print_crds(),
+        Command::Policy(PolicyCommand::Check(check)) => check_policy(&check),
         Command::Forward => forward(),
     };
     match done {
@@ -113,6 +144,28 @@ async fn forward() -> Result<()> {
         process::exit(1);
     }
     process::exit(0)
+}
+
+/// Judges the objects in files by a policy.
+fn check_policy(check: &Check) -> Result<()> {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok::<_, String>((path.display().to_string(), text))
+    };
+    let (name, policy) = read(&check.policy)?;
+    let files = check.files.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
+    let settings = controller::settings(&Defaults::parse_from(["check"]).config);
+    let checked = check::files((&name, &policy), &files, &check.namespace, &settings)?;
+    let mut out = io::stdout().lock();
+    for refused in &checked.refused {
+        writeln!(out, "{refused}")?;
+    }
+    if checked.refused.is_empty() {
+        writeln!(out, "the HostPolicy {} allows all {} objects", checked.policy, checked.objects)?;
+        return Ok(());
+    }
+    Err(format!("the HostPolicy {} does not allow all of the {} objects", checked.policy, checked.objects)
+        .into())
 }
 
 /// Returns file names and contents of all definitions.

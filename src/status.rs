@@ -1,6 +1,8 @@
 //! Status from the observed state: pure, and complete each time, since server-side apply removes omitted fields.
 
 mod cluster;
+mod host_policy;
+mod policy;
 mod registry;
 mod stopped;
 mod surroundings;
@@ -9,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use crate::api::condition::Moment;
 pub use cluster::{ClusterView, cluster, cluster_blocked};
+pub use host_policy::{PolicyObject, PolicyView, host_policy};
+pub use policy::policy_violation;
 pub use registry::{RegistryView, in_use, registry, registry_blocked};
 pub use stopped::{StoppedView, stopped};
 

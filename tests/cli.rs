@@ -35,6 +35,7 @@ fn help_names_every_variable() {
         "LOCALCLUSTER_NODE_DNS",
         "LOCALCLUSTER_ALLOW_HOST_PATH",
         "LOCALCLUSTER_NODE_REPAIR_AFTER",
+        "LOCALCLUSTER_WITHOUT_POLICY",
         "LOCALCLUSTER_HTTP_LISTEN",
         "LOCALCLUSTER_LOG_FORMAT",
         "LOCALCLUSTER_RESYNC",
@@ -108,7 +109,7 @@ fn printed_crds_are_what_the_api_server_takes() {
     let yaml = stdout(&mut operator(&["crds"]));
     let crds: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();
     let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
-    assert_eq!(kinds, ["LocalCluster", "Registry"]);
+    assert_eq!(kinds, ["LocalCluster", "Registry", "HostPolicy"]);
 }
 
 #[test]
@@ -126,4 +127,50 @@ fn check_names_the_files_that_differ() {
     std::fs::remove_file(dir.path().join("localclusters.yaml")).unwrap();
     let told = refusal(&mut operator(&["crds", "--check", path]));
     assert!(told.contains("registries.yaml") && told.contains("localclusters.yaml"), "{told}");
+}
+
+/// In CI: what a policy does not allow is told on stdout, and the exit code is 1.
+#[test]
+fn files_are_judged_by_a_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let policy = |spec: &str| {
+        let head = "apiVersion: localcluster.dev/v1alpha1\nkind: HostPolicy\nmetadata: {name: teams}\n";
+        write("policy.yaml", &format!("{head}spec: {{namespaceSelector: {{}}, {spec}}}\n"))
+    };
+    let object = |name: &str| {
+        format!("kind: LocalCluster\nmetadata: {{name: {name}}}\nspec: {{servers: {{memory: 2Gi}}}}\n")
+    };
+    let head = "apiVersion: localcluster.dev/v1alpha1\n";
+    let files = write(
+        "dev.yaml",
+        &format!("{head}{}---\n{head}{}---\napiVersion: v1\nkind: Secret\n", object("a"), object("b")),
+    );
+    let check =
+        |policy: &str| operator(&["policy", "check", "-f", &files, "--policy", policy, "-n", "team-a"]);
+    let told = stdout(&mut check(&policy("quota: {memory: 4Gi}")));
+    assert_eq!(told, "the HostPolicy teams allows all 2 objects\n");
+
+    let told = check(&policy("quota: {memory: 3Gi}, nodes: {images: ['registry.corp/**']}"))
+        .assert()
+        .failure()
+        .code(1);
+    let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
+    let image = "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: registry.corp/**)";
+    assert_eq!(told, format!("LocalCluster team-a/a: {image}\nLocalCluster team-a/b: {image}\n"));
+    let told = check(&policy("quota: {memory: 3Gi}")).assert().failure().code(1);
+    let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
+    assert_eq!(
+        told,
+        "LocalCluster team-a/b: 4Gi of memory in namespace team-a (quota.memory: at most 3Gi)\n"
+    );
+
+    for (bad, words) in [("quota: {memory: much}", "spec.quota.memory: must be"), ("quotas: {}", "quotas")] {
+        let told = refusal(&mut check(&policy(bad)));
+        assert!(told.lines().count() == 1 && told.contains(words), "{told}");
+    }
 }

@@ -18,7 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::{CustomResourceExt, ResourceExt};
 use localcluster_operator::{
     api::{
-        LocalCluster, LocalClusterSpec, Registry, crds,
+        HostPolicy, LocalCluster, LocalClusterSpec, Registry, crds,
         rules::{self, text},
     },
     plan::validate,
@@ -92,7 +92,9 @@ fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
         schema.open_api_v3_schema.unwrap()
     };
     let mut seen = Vec::new();
-    for ((_, crd), written) in crds::all().iter().zip([LocalCluster::crd(), Registry::crd()]) {
+    for ((_, crd), written) in
+        crds::all().iter().zip([LocalCluster::crd(), Registry::crd(), HostPolicy::crd()])
+    {
         walk("", &root(crd), &root(&written), false, &mut seen);
     }
     assert!(seen.iter().any(|path| path == ".spec.ports[].hostIP"), "{seen:?}");
@@ -291,5 +293,5 @@ fn the_base_and_the_samples_are_taken() {
     let samples =
         render("deploy/samples").replace("namespace: default", &format!("namespace: {}", server.namespace));
     let taken = server.must_with(apply, &samples);
-    assert_eq!(taken.lines().count(), 2, "{taken}");
+    assert_eq!(taken.lines().count(), 3, "{taken}");
 }

@@ -43,6 +43,8 @@ mod life_token;
 mod live;
 #[path = "e2e/nodes.rs"]
 mod nodes;
+#[path = "e2e/policy.rs"]
+mod policy;
 #[path = "e2e/pools.rs"]
 mod pools;
 #[path = "e2e/process.rs"]
@@ -159,6 +161,7 @@ fn main() -> ExitCode {
             life::GROUP,
             repair::GROUP,
             rights::GROUP,
+            policy::GROUP,
             kills::GROUP,
             process::GROUP,
         ],

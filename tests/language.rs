@@ -103,7 +103,7 @@ fn messages() {
 #[test]
 fn help() {
     let mut text = String::new();
-    for command in [&[][..], &["run"], &["crds"]] {
+    for command in [&[][..], &["run"], &["crds"], &["policy", "check"]] {
         let mut program = Command::new(env!("CARGO_BIN_EXE_localcluster-operator"));
         let help = program.args(command).arg("--help").output().unwrap();
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();

@@ -30,7 +30,7 @@ use localcluster_operator::{
             self, Desired, collection,
             config::{Login, Secrets, Tls},
         },
-        settings::Settings,
+        settings::{Settings, WithoutPolicy},
         steps::Plan,
         validate::{self, ValidRegistry},
     },
@@ -77,6 +77,7 @@ impl Subject {
                 allowed_host_paths: vec!["/tmp".into()],
                 engine_host: None,
                 node_repair_after: None,
+                without_policy: WithoutPolicy::Unrestricted,
             },
         }
     }

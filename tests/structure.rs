@@ -309,10 +309,11 @@ fn what_decides_reaches_nothing_outside() {
 }
 
 /// Files of the shell that change something, and why each may.
-const WRITERS: [(&str, &str); 14] = [
+const WRITERS: [(&str, &str); 15] = [
     ("execute", "executes the steps"),
     ("kube_io", "implements the writes to the management cluster"),
     ("pass", "writes the status"),
+    ("policy_status", "writes the status of HostPolicies, which have no plan"),
     ("panics", "writes the status after a panic"),
     ("reconcile", "writes the status of a paused object, and the finalizer that precedes all steps"),
     ("expiry", "deletes the object itself at the end of its time to live, which ends all of its plans"),
@@ -345,7 +346,7 @@ const READS: [&str; 14] = [
 ];
 
 /// Calls that change something in the management cluster: methods of `kube::Api`, and functions that call them.
-const KUBE_WRITES: [&str; 9] = [
+const KUBE_WRITES: [&str; 10] = [
     ".create(",
     ".patch(",
     ".patch_status(",
@@ -354,6 +355,7 @@ const KUBE_WRITES: [&str; 9] = [
     ".delete_collection(",
     "kube_io::delete_unchanged(",
     "kube_io::write_status(",
+    "kube_io::write_policy_status",
     "kube_io::set_finalizer(",
 ];
 

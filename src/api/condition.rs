@@ -52,6 +52,10 @@ string_enum! {
         Reconciling = "Reconciling",
         /// Abnormal-true: reconciliation makes no progress without user intervention. Never together with [`Reconciling`](Self::Reconciling).
         Stalled = "Stalled",
+        /// Abnormal-true: the HostPolicy of the namespace does not allow what the spec says, or there is none.
+        PolicyViolation = "PolicyViolation",
+        /// HostPolicy, abnormal-true: another policy with the same priority selects a namespace that this one selects.
+        Ambiguous = "Ambiguous",
         /// Abnormal-true: the annotation `localcluster.dev/paused` pauses reconciliation.
         Paused = "Paused",
         /// LocalCluster, neutral: the limits of the Docker host are high enough for its nodes.

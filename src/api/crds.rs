@@ -6,17 +6,17 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{LocalCluster, Registry};
+use super::{HostPolicy, LocalCluster, Registry};
 
-/// Returns both definitions, each with its file name.
+/// Returns all definitions, each with its file name.
 pub fn all() -> Vec<(String, CustomResourceDefinition)> {
-    [LocalCluster::crd(), Registry::crd()]
+    [LocalCluster::crd(), Registry::crd(), HostPolicy::crd()]
         .map(finish)
         .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
         .into()
 }
 
-/// Completes what the derive macro cannot express: `spec` is optional, since all of its fields are; `status` has a
+/// Completes what the derive macro cannot express: `spec` is optional if all of its fields are; `status` has a
 /// default (kube-rs/kube#1239), so that tools that evaluate objects with kstatus do not consider a new object ready; no
 /// field is nullable, so that a field set to null counts as left out, for rules and defaults too; and paragraphs
 /// contain no line breaks of the source, which `kubectl explain` would print in addition to its own.
@@ -26,13 +26,14 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             continue;
         };
         tidy(schema, false);
-        schema.required = schema.required.take().map(|mut fields| {
-            fields.retain(|f| f != "spec");
-            fields
-        });
-        schema.required.take_if(|fields| fields.is_empty());
-        if let Some(spec) = schema.properties.as_mut().and_then(|p| p.get_mut("spec")) {
+        let spec = schema.properties.as_mut().and_then(|p| p.get_mut("spec"));
+        if let Some(spec) = spec.filter(|spec| spec.required.is_none()) {
             spec.default = Some(JSON(json!({})));
+            schema.required = schema.required.take().map(|mut fields| {
+                fields.retain(|f| f != "spec");
+                fields
+            });
+            schema.required.take_if(|fields| fields.is_empty());
         }
         if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
@@ -41,7 +42,8 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// Removes line breaks, `nullable`, and the defaults in list items. The API server would write those into the object,
+/// Removes line breaks, `nullable`, the refusal of unknown fields, which API servers prune instead, and the defaults in
+/// list items. The API server would write those into the object,
 /// and tools that compare lists as a whole, such as `kubectl apply` and Argo CD, would see a difference from the
 /// applied object each time (argoproj/argo-cd#11074). The operator applies these defaults when it reads an object.
 fn tidy(schema: &mut JSONSchemaProps, in_list: bool) {
@@ -60,6 +62,9 @@ fn tidy(schema: &mut JSONSchemaProps, in_list: bool) {
         Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item, true),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(|item| tidy(item, true)),
         None => {}
+    }
+    if matches!(schema.additional_properties, Some(JSONSchemaPropsOrBool::Bool(false))) {
+        schema.additional_properties = None;
     }
     if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
         tidy(value, in_list);

@@ -1,4 +1,4 @@
-//! The API: the kinds [`LocalCluster`] and [`Registry`], their conditions, and the names and labels of their objects on
+//! The API: the kinds [`LocalCluster`], [`Registry`] and [`HostPolicy`], their conditions, and the names and labels of their objects on
 //! the Docker host.
 //!
 //! It contains types only: nothing here communicates with Kubernetes or Docker.
@@ -6,6 +6,7 @@
 pub mod condition;
 pub mod crds;
 pub mod host_alias;
+pub mod host_policy;
 pub mod local_cluster;
 pub mod names;
 pub mod node_host;
@@ -16,10 +17,11 @@ mod schema;
 mod text_enum;
 pub mod uses;
 
+pub use host_policy::{HostPolicy, HostPolicySpec, HostPolicyStatus};
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
 
-/// Served and stored version of both kinds.
+/// Served and stored version of all kinds.
 pub const VERSION: &str = "v1alpha1";
 /// Annotation that pauses reconciliation of the object, including its deletion, if its value is `"true"`.
 pub const PAUSED_ANNOTATION: &str = "localcluster.dev/paused";

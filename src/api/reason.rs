@@ -153,6 +153,12 @@ reasons! {
         ConfigMapInvalid: NeedsUser = "ConfigMapInvalid",
         /// A Registry in another namespace, or an unmanaged volume or container, does not allow this namespace to use it.
         NotAllowed: NeedsUser = "NotAllowed",
+        /// The HostPolicy of the namespace does not allow the spec.
+        PolicyViolation: NeedsUser = "PolicyViolation",
+        /// No HostPolicy selects the namespace.
+        NoPolicy: NeedsUser = "NoPolicy",
+        /// The HostPolicy of the namespace is invalid, so it allows nothing.
+        PolicyInvalid: NeedsUser = "PolicyInvalid",
         /// A manifest cannot be applied: it is not valid YAML, or an object lacks its name or kind.
         ManifestInvalid: NeedsUser = "ManifestInvalid",
         /// The registries file contains settings that K3s would ignore or fail on.
@@ -204,6 +210,11 @@ reasons! {
         NoRoute: Neutral = "NoRoute",
         /// The operator does not run as a Pod, so its own routes do not show those of Pods.
         NotAPod: Neutral = "NotAPod",
+
+        /// Several HostPolicies with the same priority select a namespace.
+        SamePriority: Neutral = "SamePriority",
+        /// No other HostPolicy has the same priority and selects the same namespace.
+        Unique: Neutral = "Unique",
 
         /// LocalClusters use the Registry; the message lists them.
         InUse: Neutral = "InUse",

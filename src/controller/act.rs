@@ -1,6 +1,6 @@
 //! Execution of a decision about a LocalCluster, with its status and Events.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kube::{Resource, ResourceExt};
 
@@ -53,7 +53,7 @@ impl Pass<'_, LocalCluster> {
         if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.object)) {
             turns::wait(plan);
         }
-        let due = hold(ctx, uid, plan, Some(&valid.names));
+        let due = hold(ctx, &self.gate(observed, keep(desired)), plan, Some(&valid.names));
         start_pulls(ctx, self.object, valid, desired, plan).await?;
         for import in &plan.imports {
             ctx.preloads.start(import, wake(ctx, self.object));
@@ -152,9 +152,11 @@ impl Pass<'_, LocalCluster> {
                 Some(failures::child(action, &error, names, &plan.problems))
             }
             execute::Error::Management(error) => failures::management(action, error, names),
+            execute::Error::NotPermitted(problem) => Some(problem.clone()),
             execute::Error::NotMade(_) => None,
         };
-        let of = (&self.object.object_ref(&()), &self.owner);
+        let gate = self.gate(view.observed, keep(view.desired));
+        let of = (&self.object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, plan, child, meaning).await;
         // A step on a container may have changed its files.
         for detail in view.observed.own.values() {
@@ -175,6 +177,12 @@ impl Pass<'_, LocalCluster> {
         let next = status::cluster(previous, &ClusterView { problems, ..*view }, self.moment);
         self.write(previous, next).await
     }
+}
+
+/// Returns the names of the containers that are not removed while nothing may be created in their place.
+fn keep(desired: &Desired) -> BTreeSet<String> {
+    let nodes = desired.nodes().map(|node| node.container.name.clone());
+    nodes.chain([desired.load_balancer.name.clone()]).collect()
 }
 
 /// Starts the pulls of the plan.

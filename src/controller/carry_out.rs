@@ -15,7 +15,7 @@ use crate::{
     child::api::ChildApi,
     plan::{
         failures,
-        owner::Owner,
+        policy::{permit::Gate, restrain::restrain},
         steps::{Action, Plan, Problem},
     },
 };
@@ -35,23 +35,30 @@ impl Carried {
     }
 }
 
-/// Removes the steps from the plan that were executed a moment ago without effect. Returns the delay until the first of
-/// them is due.
-pub fn hold(ctx: &Context, uid: &str, plan: &mut Plan, names: Option<&ClusterNames>) -> Option<Duration> {
+/// Removes the steps from the plan that the policy does not permit, and those that were executed a moment ago without
+/// effect. Returns the delay until the first of the latter is due.
+pub fn hold(
+    ctx: &Context,
+    gate: &Gate<'_>,
+    plan: &mut Plan,
+    names: Option<&ClusterNames>,
+) -> Option<Duration> {
+    restrain(plan, gate);
     let now = Instant::now();
-    let due = ctx.memory.pace(uid, |pace| pace.hold(plan, names, now))?;
+    let due = ctx.memory.pace(&gate.owner.uid, |pace| pace.hold(plan, names, now))?;
     Some(due.saturating_duration_since(now))
 }
 
 /// Executes the plan. `meaning` returns the problem of a failed step.
 pub async fn carry_out(
     ctx: &Context,
-    (object, owner): (&ObjectReference, &Owner),
+    (object, gate): (&ObjectReference, &Gate<'_>),
     plan: &Plan,
     child: Option<&dyn ChildApi>,
     mut meaning: impl FnMut(&Action, &Error) -> Option<Problem>,
 ) -> Carried {
-    let world = World { engine: &*ctx.engine, child, management: &ctx.client, now: (ctx.now)() };
+    let owner = gate.owner;
+    let world = World { engine: &*ctx.engine, child, management: &ctx.client, gate, now: (ctx.now)() };
     let report = execute::execute(&plan.steps, world, &ctx.metrics).await;
     report::events(ctx, object, &plan.steps, &report);
     let mut problems = Vec::new();
@@ -69,6 +76,7 @@ pub fn of_docker(names: Option<&ClusterNames>) -> impl Fn(&Action, &Error) -> Op
     move |action, error| match error {
         Error::Docker(error) => failures::docker(action, error, names),
         Error::Management(error) => failures::management(action, error, names),
+        Error::NotPermitted(problem) => Some(problem.clone()),
         Error::Child(_) | Error::NoChild | Error::NotMade(_) => None,
     }
 }

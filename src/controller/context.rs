@@ -21,8 +21,8 @@ use kube::{
 
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace,
-    preload::Preloads, probe::Probe, pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times,
-    triggers::Triggers, turns::Turns,
+    policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls, quorum::Quorum, resolvers::Resolvers,
+    times, triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -80,7 +80,9 @@ pub struct Context {
     pub clusters: Store<ClusterGuard>,
     /// All Registries.
     pub registries: Store<RegistryGuard>,
-    /// Completeness of both stores.
+    /// HostPolicies.
+    pub policies: Policies,
+    /// Completeness of all stores.
     pub known: Known,
     /// State of objects by UID. Losing it in a restart is harmless.
     pub memory: Memory,

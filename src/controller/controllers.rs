@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::{ClusterGuard, Context, RegistryGuard},
-    kube_io,
+    kube_io, policy_status,
     reconcile::{failed, reconcile},
     referrers, times,
     triggers::{self, Triggered},
@@ -31,11 +31,12 @@ use crate::api::{LocalCluster, Registry};
 /// Number of objects of a kind that are reconciled at the same time. Docker receives at most eight calls at a time.
 const CONCURRENCY: u16 = 8;
 
-/// Writers of the stores of both kinds.
+/// Writers of the stores of all kinds.
 #[derive(Default)]
 pub(super) struct Writers {
     pub(super) clusters: Writer<ClusterGuard>,
     pub(super) registries: Writer<RegistryGuard>,
+    pub(super) policies: policy_status::Writers,
 }
 
 /// Runs both controllers until `stop` is cancelled and the running reconciliations are complete.
@@ -49,6 +50,7 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
     tokio::join!(
         clusters(&ctx, writers.clusters, triggered.clusters, &stop),
         registries(&ctx, writers.registries, triggered.registries, &stop),
+        policy_status::run(ctx.clone(), writers.policies, &stop),
         known,
         events.map(drop)
     );
@@ -65,6 +67,7 @@ async fn clusters(
     let clusters = watched(ctx, "LocalCluster", writer, |known| &known.clusters)
         // The last event of an object equals the previous one, so the predicates would drop it.
         .inspect_ok(move |cluster| {
+            on_deletion.policies.changed.notify_one();
             if cluster.meta().deletion_timestamp.is_some() {
                 triggers::registries_of(&on_deletion, cluster);
             }
@@ -96,7 +99,10 @@ async fn registries(
 ) {
     let (on_change, of_secret) = (ctx.clone(), ctx.clone());
     let registries = watched(ctx, "Registry", writer, |known| &known.registries)
-        .inspect_ok(move |registry| triggers::clusters_of(&on_change, registry))
+        .inspect_ok(move |registry| {
+            on_change.policies.changed.notify_one();
+            triggers::clusters_of(&on_change, registry);
+        })
         .predicate_filter(relevant(), Default::default());
     // A separate watch: a stream that two controllers share ends for both when one of them lags behind.
     let secrets = metadata::<Secret>(ctx, "Secret");

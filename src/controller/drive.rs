@@ -1,6 +1,6 @@
 //! Driver of both kinds: the passes of a reconciliation, and the deletion.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kube::{ResourceExt, runtime::controller::Action as Next};
 
@@ -99,12 +99,14 @@ async fn remove<K: Managed>(
         teardown(&mut plan, &observed);
         if plan.is_settled() {
             ctx.memory.forget(&owner.uid);
+            ctx.policies.forget(&owner.uid);
             return None;
         }
         // A deletion in progress is no problem.
         plan.problems.retain(|p| p.reason != Reason::Deleting);
-        let due = hold(ctx, &owner.uid, &mut plan, names);
-        let carried = carry_out(ctx, (&object, owner), &plan, None, of_docker(names)).await;
+        let gate = pass.gate(&observed, BTreeSet::new());
+        let due = hold(ctx, &gate, &mut plan, names);
+        let carried = carry_out(ctx, (&object, &gate), &plan, None, of_docker(names)).await;
         let mut problems = carried.problems();
         problems.append(&mut plan.problems);
         if !problems.is_empty() || (due.is_some() && plan.steps.is_empty()) {

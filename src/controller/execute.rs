@@ -19,7 +19,8 @@ use crate::{
     metrics::Metrics,
     plan::{
         failures::WriteError,
-        steps::{Action, Step, Target},
+        policy::permit::Gate,
+        steps::{Action, Problem, Step, Target},
     },
 };
 
@@ -38,6 +39,9 @@ pub enum Error {
     /// The created cluster was not reachable when the plan began.
     #[error("the API of the cluster does not respond")]
     NoChild,
+    /// The policy of the namespace does not permit the step.
+    #[error("{}", .0.message)]
+    NotPermitted(Problem),
     /// The container that an earlier step creates is unknown.
     #[error("the container {0} was not created")]
     NotMade(String),
@@ -95,6 +99,8 @@ pub struct World<'a> {
     pub child: Option<&'a dyn ChildApi>,
     /// The API of the management cluster.
     pub management: &'a dyn ManagementApi,
+    /// What permits the steps.
+    pub gate: &'a Gate<'a>,
     /// Current time.
     pub now: Timestamp,
 }
@@ -108,7 +114,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn act(&self, action: &Action) -> Result<(), Error> {
-        let World { engine, management, now, .. } = self.world;
+        let World { engine, management, gate, now, .. } = self.world;
+        gate.permit(action).map_err(Error::NotPermitted)?;
         match action {
             Action::CreateNetwork(spec) => drop(engine.create_network(spec).await?),
             Action::RemoveNetwork { id, .. } => gone(engine.remove_network(id).await)?,

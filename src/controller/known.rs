@@ -1,4 +1,4 @@
-//! Completeness of the stores of both kinds.
+//! Completeness of the stores of all kinds.
 //!
 //! Many tasks wait for it at the start, but kube-runtime's `Store::wait_until_ready` wakes only the last of them: all
 //! poll the one receiver of a oneshot channel, which keeps one waker. So only the controller uses it, to delay its
@@ -7,13 +7,17 @@
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
-/// Completeness of the stores of both kinds.
+/// Completeness of the stores of all kinds.
 #[derive(Default)]
 pub struct Known {
     /// Set when all LocalClusters are listed.
     pub clusters: SetOnce<()>,
     /// Set when all Registries are listed.
     pub registries: SetOnce<()>,
+    /// Set when all HostPolicies are listed.
+    pub policies: SetOnce<()>,
+    /// Set when all Namespaces are listed.
+    pub namespaces: SetOnce<()>,
     stop: CancellationToken,
 }
 
@@ -23,10 +27,13 @@ impl Known {
         Self { stop, ..Self::default() }
     }
 
-    /// Waits until both kinds are listed; returns false if the operator stops before.
+    /// Waits until all kinds are listed; returns false if the operator stops before.
     pub async fn all(&self) -> bool {
-        let both = async { tokio::join!(self.clusters.wait(), self.registries.wait()) };
-        self.stop.run_until_cancelled(both).await.is_some()
+        let all = async {
+            let (clusters, registries) = (self.clusters.wait(), self.registries.wait());
+            tokio::join!(clusters, registries, self.policies.wait(), self.namespaces.wait())
+        };
+        self.stop.run_until_cancelled(all).await.is_some()
     }
 }
 
@@ -48,6 +55,8 @@ mod tests {
         let mut waiting = waiting(&known);
         tokio::task::yield_now().await;
         known.registries.set(()).unwrap();
+        known.policies.set(()).unwrap();
+        known.namespaces.set(()).unwrap();
         tokio::task::yield_now().await;
         assert!(waiting.try_join_next().is_none());
         known.clusters.set(()).unwrap();

@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Namespace, Secret},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, PartialObjectMeta},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{management_api::ManagementApi, times};
 use crate::{
-    api::{FINALIZER, LocalCluster, Registry},
+    api::{FINALIZER, HostPolicy, LocalCluster, Registry},
     plan::{
         failures::WriteError,
         own_registry::OwnRegistry,
@@ -99,6 +99,25 @@ where
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     bounded(api.patch_status(&object.name_any(), &params, &Patch::Apply(patch))).await?;
+    Ok(())
+}
+
+/// Applies the complete status of a HostPolicy, of which only the metadata may be known.
+pub async fn write_policy_status<S: Serialize>(
+    client: &Client,
+    policy: &ObjectMeta,
+    status: &S,
+) -> Result<(), Error> {
+    let patch = json!({
+        "apiVersion": HostPolicy::api_version(&()),
+        "kind": HostPolicy::kind(&()),
+        "metadata": {"uid": policy.uid},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api = Api::<PartialObjectMeta<HostPolicy>>::all(client.clone());
+    let name = policy.name.as_deref().unwrap_or_default();
+    bounded(api.patch_status(name, &params, &Patch::Apply(patch))).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The reconciliation of a LocalCluster as a straight line.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
@@ -20,12 +20,13 @@ use super::{
     ports,
     reach::{self, Seen},
     resolve::{self, Resolved},
-    stopped,
+    standing, stopped,
 };
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, RESET_QUORUM_ANNOTATION,
         condition::ConditionType,
+        local_cluster::DataLoss,
         names::{self, ClusterNames},
     },
     child::api as child,
@@ -35,6 +36,7 @@ use crate::{
         kubeconfig,
         local_cluster::teardown,
         observed::{Host, Observed, Reached},
+        policy::standing::Standing,
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
@@ -78,6 +80,10 @@ impl Managed for LocalCluster {
         expiry::run(self, ctx).await
     }
 
+    fn standing(&self, ctx: &Context) -> Standing {
+        ctx.standing_of_cluster(self)
+    }
+
     async fn look_and_act(pass: &Pass<'_, Self>, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
         pass.look_and_act(previous).await
     }
@@ -106,10 +112,17 @@ impl Pass<'_, LocalCluster> {
         let before = previous.clone();
         let chosen = self.validate(None)?;
         let host = self.survey().await?;
-        let valid = match called::cluster(&self.owner, &host, previous) {
+        if let Some(problem) = standing::refused(&self.standing, !host.own.is_empty()) {
+            return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
+        }
+        let mut valid = match called::cluster(&self.owner, &host, previous) {
             Some(name) if name != chosen.names.cluster => self.validate(Some(&name))?,
             _ => chosen,
         };
+        if self.standing.problem.is_some() {
+            // A new cluster would not be created in its place.
+            valid.on_data_loss = DataLoss::Stop;
+        }
         if valid.stopped {
             return Ok(stopped::pass(self, previous, &valid, &host).await?);
         }
@@ -163,7 +176,7 @@ impl Pass<'_, LocalCluster> {
     async fn resolve(&self, valid: &Valid, host: &Host) -> Result<Option<Refs>, Stop> {
         let Resolved { refs, mut plan } =
             resolve::refs(self.ctx, self.object, &self.owner, valid, host).await?;
-        if self.prepare(&mut plan, valid).await {
+        if self.prepare(&mut plan, valid, host).await {
             return Ok(None);
         }
         let problems = plan.problems;
@@ -177,16 +190,17 @@ impl Pass<'_, LocalCluster> {
 
     /// Executes the steps that the references need. Reports whether the references are read again, which they are unless
     /// a step failed for a reason that is a problem of the object.
-    async fn prepare(&self, plan: &mut Plan, valid: &Valid) -> bool {
+    async fn prepare(&self, plan: &mut Plan, valid: &Valid, host: &Host) -> bool {
         if plan.steps.is_empty() {
             return false;
         }
         let (ctx, names) = (self.ctx, Some(&valid.names));
-        hold(ctx, &self.owner.uid, plan, names);
+        let gate = self.gate(host, BTreeSet::new());
+        hold(ctx, &gate, plan, names);
         if plan.steps.is_empty() {
             return false;
         }
-        let of = (&self.object.object_ref(&()), &self.owner);
+        let of = (&self.object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, plan, None, of_docker(names)).await;
         let problems = carried.problems();
         let again = problems.is_empty();
@@ -206,14 +220,15 @@ impl Pass<'_, LocalCluster> {
         let nothing = Refs::default();
         let subject = self.subject(valid, &nothing, previous);
         let mut plan = subject.choose_subnet(host, &ctx.memory.refused(uid));
+        let gate = self.gate(host, BTreeSet::new());
         // Not of an empty plan: the steps that the cluster itself waits with would be forgotten.
         if !plan.steps.is_empty() {
-            hold(ctx, uid, &mut plan, names);
+            hold(ctx, &gate, &mut plan, names);
         }
         if plan.steps.is_empty() && plan.problems.is_empty() {
             return Ok(false);
         }
-        let of = (&self.object.object_ref(&()), &self.owner);
+        let of = (&self.object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, &plan, None, of_docker(names)).await;
         plan.problems.extend(carried.problems());
         if plan.problems.is_empty() {
@@ -235,8 +250,9 @@ impl Pass<'_, LocalCluster> {
         Subject {
             valid,
             owner: &self.owner,
-            settings: &self.ctx.settings,
+            settings: &self.settings,
             refs,
+            frozen: self.standing.problem.as_ref(),
             previous,
             generation: self.moment.generation,
             reset_quorum: self.object.annotations().get(RESET_QUORUM_ANNOTATION).map(String::as_str),

@@ -58,7 +58,7 @@ impl Pace {
         // A missing effect is more specific than a change in progress.
         problems.append(&mut plan.problems);
         plan.problems = problems;
-        plan.steps = without(std::mem::take(&mut plan.steps), &held);
+        plan.leave_out(&held);
         due
     }
 
@@ -99,13 +99,6 @@ impl Repeated {
         };
         Some(Problem::waits(failures::about(action, names), Reason::NoEffect, message))
     }
-}
-
-/// Returns the steps that are not in `held`, renumbered.
-fn without(steps: Vec<Step>, held: &BTreeSet<usize>) -> Vec<Step> {
-    let number = |index: usize| index - held.range(..index).count();
-    let kept = steps.into_iter().enumerate().filter(|(index, _)| !held.contains(index));
-    kept.map(|(_, step)| Step { after: step.after.iter().map(|a| number(*a)).collect(), ..step }).collect()
 }
 
 #[cfg(test)]

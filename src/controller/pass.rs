@@ -1,6 +1,6 @@
 //! One pass over an object: its context, its outcome, and the interface of the two kinds.
 
-use std::{fmt::Debug, future::Future, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action as Next};
@@ -14,8 +14,14 @@ use super::{
 use crate::{
     api::condition::ConditionType,
     docker::error::Error as DockerError,
-    plan::{owner::Owner, steps::Problem},
-    status::Moment,
+    plan::{
+        observed::Host,
+        owner::Owner,
+        policy::{permit::Gate, standing::Standing},
+        settings::Settings,
+        steps::Problem,
+    },
+    status::{self, Moment},
 };
 
 /// A kind that the operator reconciles.
@@ -57,6 +63,8 @@ pub trait Managed:
     fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
     }
+    /// Returns the standing of the object under the policy of its namespace.
+    fn standing(&self, ctx: &Context) -> Standing;
     /// Runs a pass: validate, resolve, observe, decide, execute, status.
     fn look_and_act(
         pass: &Pass<'_, Self>,
@@ -101,6 +109,10 @@ pub struct Pass<'a, K> {
     pub ctx: &'a Arc<Context>,
     /// Owner of the Docker resources of the object.
     pub owner: Owner,
+    /// Standing under the policy of its namespace.
+    pub standing: Standing,
+    /// Settings of the operator within that policy.
+    pub settings: Settings,
     /// Generation and time.
     pub moment: Moment,
     /// True for the last pass of a reconciliation, after which the status reports progress in any case.
@@ -116,7 +128,20 @@ impl<'p, K: Managed> Pass<'p, K> {
             object: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
         };
         let generation = object.meta().generation.unwrap_or_default();
-        Self { object, ctx, owner, moment: Moment { generation, now: (ctx.now)() }, last }
+        let standing = match object.meta().deletion_timestamp {
+            Some(_) => Standing::default(),
+            None => object.standing(ctx),
+        };
+        let settings = standing.rules.settings(&ctx.settings);
+        let moment = Moment { generation, now: (ctx.now)() };
+        Self { object, ctx, owner, standing, settings, moment, last }
+    }
+
+    /// Returns what permits the steps of the object. `keep` contains the names of containers that are not removed while
+    /// none may be created in their place.
+    pub fn gate<'a>(&'a self, host: &'a Host, keep: BTreeSet<String>) -> Gate<'a> {
+        let standing = self.object.meta().deletion_timestamp.is_none().then_some(&self.standing);
+        Gate { owner: &self.owner, host, settings: &self.settings, standing, keep }
     }
 
     /// Returns an observation of Docker. A failed one ends the pass.
@@ -138,12 +163,16 @@ impl<'p, K: Managed> Pass<'p, K> {
     /// Writes the status if it differs, and keeps it as the last one written.
     pub async fn write(&self, previous: &mut K::Status, mut next: K::Status) -> Result<(), Error> {
         self.object.complete(&mut next);
+        if self.object.meta().deletion_timestamp.is_none() {
+            status::policy_violation(K::conditions_mut(&mut next), &self.standing, self.moment);
+        }
         if *previous == next {
             return Ok(());
         }
         kube_io::write_status(&self.ctx.client, self.object, &next).await?;
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
+        report::violated(self.ctx, &object, K::conditions(previous), K::conditions(&next));
         *previous = next;
         Ok(())
     }

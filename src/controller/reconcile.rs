@@ -40,8 +40,8 @@ pub async fn reconcile<K: Managed>(
             return Ok(Next::await_change());
         }
     };
-    // References can be resolved only after both watches have listed all objects: before that, an existing Registry
-    // would seem to be missing.
+    // References can be resolved only after all watches have listed all objects: before that, an existing Registry
+    // would seem to be missing, and a namespace would seem to have no HostPolicy.
     if !ctx.known.all().await {
         return Ok(Next::await_change());
     }

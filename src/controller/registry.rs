@@ -14,7 +14,7 @@ use super::{
     observe,
     pass::{Managed, Outcome, Pass, Stop},
     registry_probe::probe,
-    registry_refs, report, requeue,
+    registry_refs, report, requeue, standing,
 };
 use crate::{
     api::{
@@ -26,6 +26,7 @@ use crate::{
         called,
         failures::Consequence,
         observed::{Host, Observed},
+        policy::standing::Standing,
         registry::{
             Desired, Inputs, Subject, collection,
             decide::{Decision, Wanted},
@@ -65,6 +66,10 @@ impl Managed for Registry {
         status::registry_blocked(previous, problems, unknown, moment)
     }
 
+    fn standing(&self, ctx: &Context) -> Standing {
+        ctx.standing_of_registry(self)
+    }
+
     async fn look_and_act(pass: &Pass<'_, Self>, previous: &mut RegistryStatus) -> Result<Outcome, Stop> {
         let (ctx, object, owner) = (pass.ctx, pass.object, &pass.owner);
         let namespace = object.namespace().unwrap_or_default();
@@ -72,6 +77,9 @@ impl Managed for Registry {
         let mut valid = valid.map_err(Stop::Invalid)?;
         let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
         ctx.health.set_docker(true);
+        if let Some(problem) = standing::refused(&pass.standing, !host.own.is_empty()) {
+            return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
+        }
         let living = ctx.living_registries();
         let (explicit, reported) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
         valid.hostname = called::registry(owner, explicit, reported, &host, &living);
@@ -84,7 +92,7 @@ impl Managed for Registry {
             valid: &valid,
             secrets: &secrets,
             owner,
-            settings: &ctx.settings,
+            settings: &pass.settings,
             previous: &before,
             refused: &refused,
             living: &living,
@@ -158,12 +166,13 @@ async fn details(
 async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut Decision) -> Option<Duration> {
     let (ctx, plan) = (pass.ctx, &mut decision.plan);
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
+    let gate = pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]));
+    let due = hold(ctx, &gate, plan, None);
     for image in &plan.pulls {
         let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());
         let namespace = pass.object.namespace().unwrap_or_default();
         ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
     }
-    let due = hold(ctx, &pass.owner.uid, plan, None);
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == ConditionType::ContainerReady) {
         probe(ctx, inputs, plan).await;
     }
@@ -195,7 +204,11 @@ async fn act(
             pass.write(previous, next).await?;
         }
         let meaning = |action: &Action, error: &execute::Error| {
-            let execute::Error::Docker(error) = error else { return None };
+            let error = match error {
+                execute::Error::Docker(error) => error,
+                execute::Error::NotPermitted(problem) => return Some(problem.clone()),
+                _ => return None,
+            };
             let consequence = ctx.memory.refuse(&pass.owner.uid, |refused| {
                 inputs.docker_failed((action, error), &wanted.desired, previous, refused)
             });
@@ -204,7 +217,8 @@ async fn act(
                 Consequence::ChosenAgain | Consequence::PortsHeld(_) | Consequence::OutOfDate => None,
             }
         };
-        let of = (&object.object_ref(&()), &pass.owner);
+        let gate = pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]));
+        let of = (&object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, plan, None, meaning).await;
         // Whatever was done to a container may have changed its files.
         inputs.observed.own.keys().for_each(|id| ctx.files.forget(id));

@@ -68,6 +68,17 @@ fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &s
     });
 }
 
+/// Writes a Warning when an object that stays as it is violates its policy.
+pub fn violated(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
+    let type_ = ConditionType::PolicyViolation;
+    let told = condition::get(after, ConditionType::Ready).is_some_and(|ready| ready.status != "True");
+    if let Some(condition) = condition::get(after, type_).filter(|c| c.status == "True" && !told)
+        && !condition::is_true(before, type_)
+    {
+        warning(ctx, object, &condition.reason, &condition.message);
+    }
+}
+
 /// Writes an Event when the object becomes ready, and a Warning when it is not ready for another reason than before.
 pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let Some(ready) = condition::get(after, ConditionType::Ready) else { return };

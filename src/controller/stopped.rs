@@ -1,6 +1,8 @@
 //! A LocalCluster with `spec.stopped`. The operator only stops its containers: it resolves no references and allocates
 //! no network, port or image, so none of these can prevent the stop or appear as a problem in the status.
 
+use std::collections::BTreeSet;
+
 use kube::Resource;
 
 use super::{
@@ -30,7 +32,8 @@ pub async fn pass(
     ctx.turns.done(&owner.uid);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
-    let due = hold(ctx, &owner.uid, &mut plan, Some(&valid.names));
+    let gate = pass.gate(observed, BTreeSet::new());
+    let due = hold(ctx, &gate, &mut plan, Some(&valid.names));
     let next_status = |previous: &LocalClusterStatus, problems: &[_]| {
         status::stopped(previous, StoppedView { valid, owner, observed, problems }, *moment)
     };
@@ -42,7 +45,7 @@ pub async fn pass(
     if plan.steps.is_empty() {
         return Ok(Outcome::Next(requeue::next_due(ctx, &owner.uid, &plan.problems, due)));
     }
-    let target = (&cluster.object_ref(&()), owner);
+    let target = (&cluster.object_ref(&()), &gate);
     let meaning = of_docker(Some(&valid.names));
     let carried = carry_out(ctx, target, &plan, None, meaning).await;
     observed.own.keys().for_each(|id| ctx.files.forget(id));

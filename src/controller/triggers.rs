@@ -120,6 +120,11 @@ pub fn everything(ctx: &Context) {
     select(ctx, |_, _| true);
 }
 
+/// Triggers a reconciliation of the objects in a namespace, the labels of which select another HostPolicy.
+pub fn of_namespace(ctx: &Context, namespace: &str) {
+    select(ctx, |meta, _| meta.namespace.as_deref() == Some(namespace));
+}
+
 /// Triggers a reconciliation of the objects that may wait for a resource that another owner released. Only those: on a
 /// host with many other containers, each blocked object would otherwise be reconciled all the time.
 fn given_up(ctx: &Context) {

@@ -20,7 +20,7 @@ pub(super) fn watched<K>(
     known: fn(&Known) -> &SetOnce<()>,
 ) -> BoxStream<'static, Result<K, watcher::Error>>
 where
-    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    K: kube::Resource<DynamicType = ()>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned

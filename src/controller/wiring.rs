@@ -20,6 +20,7 @@ use super::{
     kube_io,
     logs::Logs,
     panics,
+    policies::Policies,
     preload::Preloads,
     probe,
     pulls::Pulls,
@@ -31,11 +32,14 @@ use super::{
 };
 use crate::{
     child::connect::KubeConnector,
-    config::{Config, ManagementContainer},
+    config::{self, Config, ManagementContainer},
     docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
-    plan::{management::Management, settings::Settings},
+    plan::{
+        management::Management,
+        settings::{Settings, WithoutPolicy},
+    },
     server::{self, Health},
 };
 
@@ -134,6 +138,10 @@ impl Process {
             triggers,
             clusters: writers.clusters.as_reader(),
             registries: writers.registries.as_reader(),
+            policies: Policies::new(
+                writers.policies.policies.as_reader(),
+                writers.policies.namespaces.as_reader(),
+            ),
             known: Known::new(stop.clone()),
             memory: Memory::default(),
             metrics,
@@ -146,7 +154,7 @@ impl Process {
 }
 
 /// Returns the settings of the planner.
-fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config) -> Settings {
     Settings {
         node_image_repository: config.node_image_repository.clone(),
         default_version: config.default_version.clone(),
@@ -160,6 +168,10 @@ fn settings(config: &Config) -> Settings {
         engine_host: config.docker_host.remote().map(str::to_owned),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
+        without_policy: match config.without_policy {
+            config::WithoutPolicy::Refuse => WithoutPolicy::Refuse,
+            config::WithoutPolicy::Unrestricted => WithoutPolicy::Unrestricted,
+        },
     }
 }
 

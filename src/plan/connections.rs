@@ -61,16 +61,11 @@ fn attached<'a>(
     observed.containers.iter().filter_map(|c| Some((c, c.networks.get(&network.id)?)))
 }
 
-/// Reports whether an unmanaged container may be connected: it consents, or k3d created it as a registry, which
-/// serves the clusters of the host, with labels that cannot be changed. The Node of the management cluster is never
-/// connected.
+/// Reports whether an unmanaged container may be connected. The Node of the management cluster never is.
 fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
-    let has = |key: &str, value: &str| container.labels.get(key).is_some_and(|v| v == value);
-    let of_k3d =
-        has(names::APP, "k3d") && has(names::ROLE, "registry") && !consent::is_owned(&container.labels);
     let management = inputs.management.container(inputs.observed, &inputs.owner.manager);
     let management = management.is_some_and(|c| c.id == container.id);
-    !management && (of_k3d || consent::given(&container.labels, inputs.owner.namespace()))
+    !management && consent::connects(&container.labels, inputs.owner.namespace())
 }
 
 /// Reports whether an object in another namespace, or the cluster itself, owns the resource with these labels.

@@ -20,6 +20,14 @@ pub fn given(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
     names_it && !is_owned(labels)
 }
 
+/// Reports whether the clusters of a namespace may be connected to the container with these labels: it consents, or k3d
+/// created it as a registry, which serves the clusters of the host, with labels that cannot be changed.
+pub fn connects(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
+    let has = |key: &str, value: &str| labels.get(key).is_some_and(|v| v == value);
+    let of_k3d = has(names::APP, "k3d") && has(names::ROLE, "registry") && !is_owned(labels);
+    of_k3d || given(labels, namespace)
+}
+
 /// Reports whether an object of any operator owns the resource with these labels.
 pub fn is_owned(labels: &BTreeMap<String, String>) -> bool {
     labels.contains_key(names::UID) || labels.contains_key(names::MANAGER)

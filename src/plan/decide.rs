@@ -96,6 +96,7 @@ impl Subject<'_> {
             owner: self.owner,
             observed,
             refs: self.refs,
+            frozen: self.frozen,
             management: &self.settings.management,
             holders: &servers::holders(self.previous, &self.valid.names),
             reset: self.reset(),

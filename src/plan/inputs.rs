@@ -5,7 +5,7 @@ use super::{
     observed::Observed,
     owner::Owner,
     refs::Refs,
-    steps::{Plan, Record},
+    steps::{Plan, Problem, Record},
 };
 
 /// Inputs of a plan besides the desired state.
@@ -16,6 +16,8 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// The contents of what the spec references.
     pub refs: &'a Refs,
+    /// Why nothing may be created or replaced, see [`policy`](super::policy).
+    pub frozen: Option<&'a Problem>,
     /// Node of the management cluster.
     pub management: &'a Management,
     /// The servers that contained the data of the cluster when it was last observed.

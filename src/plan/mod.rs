@@ -30,6 +30,7 @@ pub mod nodes;
 pub mod observed;
 pub mod own_registry;
 pub mod owner;
+pub mod policy;
 pub mod ports;
 pub mod preload;
 pub mod refs;

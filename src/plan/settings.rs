@@ -36,4 +36,16 @@ pub struct Settings {
     pub allowed_host_paths: Vec<String>,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub node_repair_after: Option<SignedDuration>,
+    /// What objects may do in a namespace that no HostPolicy selects.
+    pub without_policy: WithoutPolicy,
+}
+
+/// What objects may do in a namespace that no HostPolicy selects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithoutPolicy {
+    /// Nothing is created.
+    #[default]
+    Refuse,
+    /// Everything that the settings of the operator allow.
+    Unrestricted,
 }

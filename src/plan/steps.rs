@@ -1,6 +1,7 @@
 //! A plan: steps in an order that can be interrupted anywhere, and the reasons why the object is not as desired.
 
 mod event;
+mod leave_out;
 mod problem;
 
 use std::{collections::BTreeMap, fmt};

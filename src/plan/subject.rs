@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{owner::Owner, refs::Refs, settings::Settings, validate::Valid};
+use super::{owner::Owner, refs::Refs, settings::Settings, steps::Problem, validate::Valid};
 use crate::api::LocalClusterStatus;
 
 /// A LocalCluster under reconciliation, with everything that is known before Docker is observed in detail.
@@ -16,6 +16,8 @@ pub struct Subject<'a> {
     pub settings: &'a Settings,
     /// The contents of what the spec references.
     pub refs: &'a Refs,
+    /// Why nothing may be created or replaced, see [`policy`](super::policy).
+    pub frozen: Option<&'a Problem>,
     /// Last status.
     pub previous: &'a LocalClusterStatus,
     /// Generation of the object.

@@ -17,7 +17,7 @@ mod network;
 mod node_host;
 mod pool;
 mod ports;
-mod quantity;
+pub mod quantity;
 mod registries;
 mod registry;
 

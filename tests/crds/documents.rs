@@ -156,6 +156,7 @@ fn all_of_them_are_taken_and_a_second_time_changes_nothing() {
             serde_json::from_str(&server.must_with(&["get", "-o", "json", "-f", "-"], text)).unwrap();
         let of = |object: &Value| match object["metadata"]["generation"].as_i64() {
             Some(generation) => (generation.to_string(), object["spec"].clone()),
+            None if object["status"].is_object() => (String::new(), object["spec"].clone()),
             None => (object["metadata"]["resourceVersion"].to_string(), Value::Null),
         };
         let all = all["items"].as_array().cloned().unwrap_or_else(|| vec![all.clone()]);

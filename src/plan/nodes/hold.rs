@@ -10,7 +10,10 @@ use crate::{
 /// Returns why nodes must not be started for the first time yet. A cluster that has started never waits for its
 /// registries: their configuration is updated on running nodes.
 pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
-    let Inputs { refs, observed, .. } = *inputs;
+    let Inputs { refs, observed, frozen, .. } = *inputs;
+    if let Some(frozen) = frozen {
+        return Some((frozen.reason, frozen.message.clone()));
+    }
     // The load balancer starts before its nodes and does not count.
     let node = |d: &ContainerDetail| {
         matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
@@ -29,7 +32,7 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
 
 /// Returns why the content of new containers is unknown; `None` if it is known.
 pub fn unknown_content(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
-    hold(inputs).filter(|_| inputs.refs.inputs.is_none())
+    hold(inputs).filter(|_| inputs.refs.inputs.is_none() || inputs.frozen.is_some())
 }
 
 /// Reports whether no container of a node may be created now, and adds the problem.

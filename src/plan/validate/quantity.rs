@@ -21,7 +21,7 @@ impl Checker {
 }
 
 /// Returns the bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
-fn bytes(quantity: &str) -> Option<i64> {
+pub fn bytes(quantity: &str) -> Option<i64> {
     if !is(pattern::MEMORY, quantity) {
         return None;
     }
@@ -44,7 +44,7 @@ fn bytes(quantity: &str) -> Option<i64> {
 }
 
 /// Returns the billionths of CPUs such as `1.5`.
-fn nano_cpus(cpus: &str) -> Option<i64> {
+pub fn nano_cpus(cpus: &str) -> Option<i64> {
     if is(pattern::CPUS, cpus) { billionths(cpus)?.try_into().ok() } else { None }
 }
 

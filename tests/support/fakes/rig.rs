@@ -8,10 +8,14 @@ use std::{
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use kube::runtime::{
-    events::{Recorder, Reporter},
-    reflector::store::Writer,
-    watcher::Event,
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    core::PartialObjectMeta,
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::store::Writer,
+        watcher::Event,
+    },
 };
 use localcluster_operator::{
     api::{LocalCluster, Registry},
@@ -21,6 +25,7 @@ use localcluster_operator::{
         host_limits::Limits,
         known::Known,
         logs::Logs,
+        policies::{Policies, PolicyGuard},
         preload::Preloads,
         pulls::Pulls,
         quorum::Quorum,
@@ -33,7 +38,7 @@ use localcluster_operator::{
     metrics::Metrics,
     plan::{host_limits::HostLimits, settings::Settings},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     api::{FakeApi, path},
@@ -61,6 +66,8 @@ pub struct Rig {
     pub ctx: Arc<Context>,
     clusters: Writer<ClusterGuard>,
     registries: Writer<RegistryGuard>,
+    policies: Writer<PolicyGuard>,
+    namespaces: Writer<PartialObjectMeta<Namespace>>,
     triggered: Triggered,
 }
 
@@ -92,6 +99,7 @@ impl Rig {
         let (triggers, triggered) = Triggers::new();
         let clusters = Writer::<ClusterGuard>::default();
         let registries = Writer::<RegistryGuard>::default();
+        let (policies, namespaces) = (Writer::<PolicyGuard>::default(), Writer::default());
         let client = api.client();
         let metrics = Metrics::new();
         let ctx = Context {
@@ -115,6 +123,7 @@ impl Rig {
             triggers,
             clusters: clusters.as_reader(),
             registries: registries.as_reader(),
+            policies: Policies::new(policies.as_reader(), namespaces.as_reader()),
             known: Known::default(),
             memory: Memory::default(),
             metrics,
@@ -122,7 +131,7 @@ impl Rig {
             resync: Duration::from_secs(300),
             now,
         };
-        Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, triggered }
+        Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, policies, namespaces, triggered }
     }
 
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
@@ -141,6 +150,17 @@ impl Rig {
         self.registries.apply_watcher_event(&Event::Init);
         parsed.into_iter().for_each(|o| self.registries.apply_watcher_event(&Event::InitApply(o)));
         self.registries.apply_watcher_event(&Event::InitDone);
+        self.policies.apply_watcher_event(&Event::Init);
+        for object in self.api.all("hostpolicies") {
+            self.policies.apply_watcher_event(&Event::InitApply(serde_json::from_value(object).unwrap()));
+        }
+        self.policies.apply_watcher_event(&Event::InitDone);
+        self.namespaces.apply_watcher_event(&Event::Init);
+        // Every object of these tests is in this one.
+        let stored = self.api.get("/api/v1/namespaces/default");
+        let default = stored.unwrap_or_else(|| json!({"metadata": {"name": "default"}}));
+        self.namespaces.apply_watcher_event(&Event::InitApply(serde_json::from_value(default).unwrap()));
+        self.namespaces.apply_watcher_event(&Event::InitDone);
     }
 
     /// One reconcile of every object. Failures are tried again in the next round.

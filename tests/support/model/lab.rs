@@ -3,6 +3,7 @@
 mod chance;
 mod harm;
 mod object;
+mod policy;
 mod rounds;
 
 use std::{
@@ -31,6 +32,7 @@ use localcluster_operator::{
         manifests::asked,
         observed::{Host, Observed},
         owner::Owner,
+        policy::select::Policy,
         refs::{Manifest, NodeInputs, Refs, UsedRegistry},
         refused::Refused,
         registry::{
@@ -39,7 +41,7 @@ use localcluster_operator::{
             teardown::{self, Deleted},
         },
         secret::{Existing, Secret},
-        settings::Settings,
+        settings::{Settings, WithoutPolicy},
         steps::{Action, Plan, Problem, Step, Target},
         subject::Subject,
         validate::{self, Text, Valid, ValidRegistry},
@@ -198,6 +200,8 @@ pub struct Lab {
     pub loses_volumes: bool,
     /// Agents that worked until the operator stopped them, and don't work again yet.
     pub disturbed: BTreeSet<String>,
+    /// The HostPolicy of all namespaces; `None` for none, without which everything is allowed.
+    pub policy: Option<Policy>,
 }
 
 pub fn settings() -> Settings {
@@ -214,6 +218,7 @@ pub fn settings() -> Settings {
         allowed_host_paths: vec!["/srv".into()],
         engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
+        without_policy: WithoutPolicy::Unrestricted,
     }
 }
 
@@ -238,6 +243,7 @@ impl Lab {
             chance: Chance::default(),
             loses_volumes: false,
             disturbed: BTreeSet::new(),
+            policy: None,
         }
     }
 
@@ -308,6 +314,13 @@ impl Lab {
 
     /// The same for a given picture.
     pub fn look_at(&self, index: usize, observed: Observed) -> Look {
+        let mut look = self.unrestrained(index, observed);
+        self.restrain(index, &mut look);
+        look
+    }
+
+    /// The plan before it is restrained by the policy.
+    fn unrestrained(&self, index: usize, observed: Observed) -> Look {
         let object = &self.clusters[index];
         let owner = object.owner("cluster");
         let mut plan = Plan::default();
@@ -316,7 +329,16 @@ impl Lab {
             local_cluster::teardown(&mut plan, &owner, &observed, |_| false);
             return Look { plan, owner, observed, whole: None };
         }
-        let valid = Self::valid(object, &owner, &observed);
+        let standing = self.standing(object);
+        if let Some(problem) = standing.problem.clone().filter(|_| observed.own.is_empty()) {
+            plan.problems = vec![problem];
+            return Look { plan, owner, observed, whole: None };
+        }
+        let mut valid = Self::valid(object, &owner, &observed);
+        if standing.problem.is_some() {
+            valid.on_data_loss = DataLoss::Stop;
+        }
+        let settings = standing.rules.settings(&self.settings);
         if valid.stopped {
             local_cluster::stop(&mut plan, &valid.names, &observed);
             return Look { plan, owner, observed, whole: None };
@@ -325,7 +347,8 @@ impl Lab {
             plan.waits(ConditionType::ResolvedRefs, Reason::RegistryNotFound, "");
             return Look { plan, owner, observed, whole: None };
         };
-        let subject = self.subject(object, &owner, &valid, &refs);
+        let frozen = standing.problem.as_ref();
+        let subject = Subject { settings: &settings, frozen, ..self.subject(object, &owner, &valid, &refs) };
         let choice = subject.choose_subnet(&observed, &object.refused);
         if !choice.problems.is_empty() {
             plan = subject.give_back_choices(&observed);
@@ -374,6 +397,7 @@ impl Lab {
             owner,
             settings: &self.settings,
             refs,
+            frozen: None,
             previous: &object.status,
             generation: object.generation,
             reset_quorum: object.request.as_deref(),
@@ -386,6 +410,7 @@ impl Lab {
     pub fn pass(&mut self, index: usize, limit: usize) -> Vec<Step> {
         let look = self.look(index);
         super::check::plan(&look.plan, &look.owner, &look.observed);
+        self.within_policy(index, &look);
         for image in &look.plan.pulls {
             drop(self.world.pull(image));
         }
@@ -505,12 +530,18 @@ impl Lab {
             teardown::plan(&mut plan, &deleted, &observed);
             return Some((plan, observed, valid, None));
         }
+        let standing = self.registry_standing(object);
+        if let Some(problem) = standing.problem.clone().filter(|_| observed.own.is_empty()) {
+            plan.problems = vec![problem];
+            return Some((plan, observed, valid, None));
+        }
+        let settings = standing.rules.settings(&self.settings);
         let (secrets, now) = (Secrets::default(), self.world.now());
         let subject = registry::Subject {
             valid: &valid,
             secrets: &secrets,
             owner: &owner,
-            settings: &self.settings,
+            settings: &settings,
             previous: &object.status,
             refused: &object.refused.ports,
             living: &living,
@@ -526,7 +557,9 @@ impl Lab {
         };
         self.world.details(&mut observed, &wanted.desired, &subject);
         let inputs = registry::Inputs { subject, observed: &observed };
-        let decision = inputs.decide(&wanted);
+        let mut decision = inputs.decide(&wanted);
+        let keep = BTreeSet::from([valid.hostname.clone()]);
+        self.gated(&mut decision.plan, &owner, &observed, (Some(&standing), keep));
         let desired = Some((wanted.desired, decision.collected));
         Some((decision.plan, observed, valid, desired))
     }

@@ -154,7 +154,9 @@ world_install() {
 		cat "$state/install.log" >&2
 		die "cannot apply deploy/"
 	}
-	k wait --for=condition=Established --timeout=30s crd/localclusters.localcluster.dev crd/registries.localcluster.dev >/dev/null
+	k wait --for=condition=Established --timeout=30s crd/localclusters.localcluster.dev crd/registries.localcluster.dev \
+		crd/hostpolicies.localcluster.dev >/dev/null
+	open_policy
 	k -n localcluster-system rollout status --timeout=120s "deployment/$name" >"$state/install.log" 2>&1 || {
 		cat "$state/install.log" >&2
 		k -n localcluster-system describe pods >&2
@@ -162,6 +164,16 @@ world_install() {
 		die "the operator's Deployment is not available"
 	}
 	say "the operator runs: $(k -n localcluster-system get pods -o 'jsonpath={.items[0].metadata.name}')"
+}
+
+# open_policy allows everything in all namespaces, unless a policy of a test has a higher priority.
+open_policy() {
+	k apply --server-side --force-conflicts -f - >/dev/null <<-END
+		apiVersion: localcluster.dev/v1alpha1
+		kind: HostPolicy
+		metadata: {name: world}
+		spec: {priority: -1000, namespaceSelector: {}}
+	END
 }
 
 world_uninstall() {

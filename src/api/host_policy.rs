@@ -1,0 +1,253 @@
+//! The kind `HostPolicy`: what the objects of selected namespaces may use of the Docker host.
+
+mod status;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+pub use status::{HostPolicyStatus, Usage};
+
+/// Rules for the LocalClusters and Registries in the selected namespaces.
+///
+/// A field that is not set restricts nothing. Of the policies that select a namespace, the one with the highest priority
+/// applies alone; of several with this priority, the one with the first name. An object that violates its policy is not
+/// created. If it exists, it keeps running and is started, restarted and deleted as before, but none of its containers,
+/// networks and volumes is created or replaced until the spec or the policy changes.
+///
+/// Patterns match whole values. In images, `*` matches any text without `/`, and `**` any text; images are compared by
+/// their full names: `docker.io/library/registry:3`, `docker.io/rancher/k3s:*`, `registry.example/team-a/**`. In
+/// other values `*` matches any text, and `{namespace}` is the namespace of the object.
+#[allow(clippy::duplicated_attributes, reason = "columns have the same types")]
+// An unknown field is a rule that this version does not know: the policy cannot be read then, and refuses everything.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "localcluster.dev",
+    version = "v1alpha1",
+    kind = "HostPolicy",
+    plural = "hostpolicies",
+    shortname = "lhp",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "HostPolicyStatus",
+    doc = "Rules for what LocalClusters and Registries may use of the Docker host.",
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces"),
+    printcolumn(name = "Clusters", type_ = "integer", json_path = ".status.usage.clusters"),
+    printcolumn(name = "Registries", type_ = "integer", json_path = ".status.usage.registries"),
+    printcolumn(name = "Violations", type_ = "string", json_path = ".status.violations"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPolicySpec {
+    /// Precedence over other policies that select the same namespace; the highest applies. Defaults to 0.
+    #[serde(default)]
+    pub priority: i32,
+    /// Namespaces that the policy applies to, by their labels. `{}` selects all. Kubernetes sets the label
+    /// `kubernetes.io/metadata.name` to the name of each namespace.
+    pub namespace_selector: LabelSelector,
+    /// Limits for the sum over all objects of each namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// Limits for each node of a LocalCluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_node: Option<PerNode>,
+    /// Rules for the nodes of LocalClusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeRules>,
+    /// Rules for Registries, including those of `spec.registries.create`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryRules>,
+    /// Rules for images of the Docker host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageRules>,
+    /// Containers that `spec.registries.containers` may name, as patterns. The container itself must allow the
+    /// namespace too, with its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub containers: Option<Vec<String>>,
+    /// Names that `spec.clusterName` may be, as patterns: `{namespace}-*`. A LocalCluster without this field has a name
+    /// that contains its namespace, which is always allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub cluster_names: Option<Vec<String>>,
+    /// Rules for the networks of LocalClusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRules>,
+    /// Rules for ports of the Docker host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<PortRules>,
+    /// Directories of the Docker host that objects may mount, with everything below them. They must also be within
+    /// those that the operator allows (`--allow-host-path`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub host_paths: Option<Vec<HostPathRule>>,
+    /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` must be set then, and the annotation
+    /// `localcluster.dev/hold` is not allowed.
+    #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub max_ttl: Option<String>,
+}
+
+/// Limits for the sum over all objects of each namespace, stopped ones included. If they do not suffice for all objects,
+/// older ones come first.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quota {
+    /// Number of LocalClusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub clusters: Option<i32>,
+    /// Number of Registries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub registries: Option<i32>,
+    /// Number of nodes: servers and agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub nodes: Option<i32>,
+    /// CPUs of all nodes: `8`, `1.5`. Every pool of nodes must set `cpus` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub cpus: Option<String>,
+    /// Memory of all nodes and Registries: `16Gi`. Every pool of nodes and every Registry must set `memory` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
+    /// Number of ports of the Docker host: one for the API of each LocalCluster and one for each Registry, and those of
+    /// `spec.ports`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub host_ports: Option<i32>,
+}
+
+/// Limits for each node of a LocalCluster.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PerNode {
+    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub max_memory: Option<String>,
+    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub max_cpus: Option<String>,
+    /// Highest number of GPUs of a node. `gpus: all` is more than any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_gpus: Option<i32>,
+}
+
+/// Rules for the nodes of LocalClusters.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeRules {
+    /// Node images, as patterns. A `version` is the tag of the operator's node image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub images: Option<Vec<String>>,
+    /// K3s arguments that are refused, as patterns: `--kube-apiserver-arg=*`. A flag without a value is refused if its
+    /// pattern has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub args_deny: Vec<String>,
+    /// Environment variables that pools may set, as patterns. K3s also takes many of its arguments from variables that
+    /// begin with `K3S_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    pub env: Option<Vec<String>>,
+}
+
+/// Rules for Registries.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryRules {
+    /// Images of registries, as patterns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub images: Option<Vec<String>>,
+    /// Names that `spec.hostname` may be, as patterns: `k3d-{namespace}-*`. A Registry without this field has a name
+    /// that contains its namespace, which is always allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub hostnames: Option<Vec<String>>,
+    /// URLs that `spec.proxy.remoteURL` may be: `https://registry-1.docker.io`.
+    #[serde(default, rename = "remoteURLs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub remote_urls: Option<Vec<String>>,
+    /// Volumes that `spec.storage.volumeName` may be, as patterns. The volume itself must allow the namespace too, with
+    /// its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub volumes: Option<Vec<String>>,
+}
+
+/// Rules for images of the Docker host.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageRules {
+    /// Images that `spec.preloadImages` may contain, as patterns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub preload: Option<Vec<String>>,
+}
+
+/// Rules for the networks of LocalClusters.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NetworkRules {
+    /// IPv4 networks that contain all subnets, /8 to /24. Subnets that the spec does not name are allocated from the
+    /// first, which takes the place of `--network-pool`. `spec.network.subnet` must also be within the networks that the
+    /// operator allows (`--network-pool` and `--allow-subnet`) or within the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 18)))]
+    pub pools: Option<Vec<String>>,
+    /// Specifies whether `spec.network.subnet` may be set. Defaults to true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explicit_subnet: Option<bool>,
+}
+
+/// Rules for ports of the Docker host.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortRules {
+    /// Addresses of the Docker host that ports may be bound to: `127.0.0.1`.
+    #[serde(default, rename = "hostIPs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(max = 15)))]
+    pub host_ips: Option<Vec<String>>,
+    /// Ranges that contain all ports. Ports that the spec does not name are allocated from the first, which takes the
+    /// place of `--port-range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub ranges: Option<Vec<PortRange>>,
+}
+
+/// A range of ports.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortRange {
+    /// First port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub from: i32,
+    /// Last port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub to: i32,
+}
+
+/// A directory of the Docker host that objects may mount.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPathRule {
+    /// Absolute path: `/srv/team-a`.
+    #[schemars(length(max = 255))]
+    pub path: String,
+    /// Specifies whether it may only be mounted read-only. Defaults to false.
+    #[serde(default)]
+    pub read_only: bool,
+}

@@ -1,0 +1,123 @@
+//! Watches of HostPolicies and Namespaces, what they trigger, and the status of the policies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+    sync::Arc,
+};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::store::Writer};
+use tokio_util::sync::CancellationToken;
+
+use super::{context::Context, kube_io, policies::PolicyGuard, times, triggers, watches::watched};
+use crate::{
+    api::HostPolicyStatus,
+    plan::policy::{select::Policy, usage::Usage},
+    status::{self, Moment, PolicyView},
+};
+
+/// Writers of the stores.
+#[derive(Default)]
+pub(super) struct Writers {
+    pub(super) policies: Writer<PolicyGuard>,
+    pub(super) namespaces: Writer<PartialObjectMeta<Namespace>>,
+}
+
+/// Watches until `stop` is cancelled.
+pub(super) async fn run(ctx: Arc<Context>, writers: Writers, stop: &CancellationToken) {
+    let policies = watched(&ctx, "HostPolicy", writers.policies, |known| &known.policies);
+    let policies = policies.for_each(|_| {
+        // What one policy no longer selects, another one may.
+        triggers::everything(&ctx);
+        ctx.policies.changed.notify_one();
+        ready(())
+    });
+    let mut seen: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let namespaces = watched(&ctx, "Namespace", writers.namespaces, |known| &known.namespaces);
+    let namespaces = namespaces.for_each(|namespace| {
+        if let Ok(namespace) = namespace {
+            let (name, labels) = (namespace.name_any(), namespace.labels().clone());
+            if seen.get(&name) != Some(&labels) {
+                triggers::of_namespace(&ctx, &name);
+                ctx.policies.changed.notify_one();
+                seen.insert(name, labels);
+            }
+        }
+        ready(())
+    });
+    let all = async { tokio::join!(policies, namespaces, statuses(&ctx)) };
+    stop.run_until_cancelled(all).map(drop).await;
+}
+
+/// Writes the status of the policies after each change.
+async fn statuses(ctx: &Arc<Context>) {
+    if !ctx.known.all().await {
+        return;
+    }
+    let mut used = BTreeMap::new();
+    loop {
+        // Changes in a row are one.
+        tokio::time::sleep(times::POLICY_STATUS).await;
+        retry_refused(ctx, &mut used);
+        if !write_all(ctx).await {
+            ctx.policies.changed.notify_one();
+        }
+        ctx.policies.changed.notified().await;
+    }
+}
+
+/// Triggers objects without a share of the quota in namespaces whose usage has changed.
+fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>) {
+    let objects = ctx.policy_objects();
+    let mut now: BTreeMap<String, Usage> = BTreeMap::new();
+    for object in &objects {
+        let sum = now.entry(object.namespace.clone()).or_default();
+        *sum = sum.plus(object.usage);
+    }
+    let changed: BTreeSet<&String> =
+        now.iter().filter(|(name, sum)| used.get(*name) != Some(sum)).map(|(name, _)| name).collect();
+    for object in objects.iter().filter(|o| o.violates && changed.contains(&o.namespace)) {
+        match object.kind {
+            "Registry" => ctx.triggers.registry(&object.namespace, &object.name),
+            _ => ctx.triggers.cluster(&object.namespace, &object.name),
+        }
+    }
+    *used = now;
+}
+
+/// Writes the status of each policy that has another one. Reports whether all were written.
+pub async fn write_all(ctx: &Context) -> bool {
+    let policies = ctx.policies.all();
+    let namespaces = ctx.policies.namespaces.state();
+    let namespaces = namespaces.iter().map(|n| (n.name_any(), n.labels().clone())).collect();
+    let objects = ctx.policy_objects();
+    let view = PolicyView { policies: &policies, namespaces: &namespaces, objects: &objects };
+    let mut all = true;
+    for guard in ctx.policies.policies.state() {
+        let Some(policy) = policies.iter().find(|p| p.name == guard.name_any()) else { continue };
+        if let Err(error) = write(ctx, &guard, policy, &view).await {
+            tracing::warn!(policy = policy.name, %error, "the status of a HostPolicy was not written");
+            // A policy that was deleted or changed comes again.
+            all &= error.is_stale();
+        }
+    }
+    all
+}
+
+async fn write(
+    ctx: &Context,
+    guard: &PolicyGuard,
+    policy: &Policy,
+    view: &PolicyView<'_>,
+) -> Result<(), kube_io::Error> {
+    let previous = guard.0.as_ref().ok().and_then(|object| object.status.clone());
+    let moment = Moment { generation: guard.meta().generation.unwrap_or_default(), now: (ctx.now)() };
+    let next = status::host_policy(&previous.clone().unwrap_or_default(), policy, view, moment);
+    // That of an object which cannot be decoded is unknown.
+    if guard.0.is_ok() && previous.as_ref() == Some(&next) {
+        return Ok(());
+    }
+    kube_io::write_policy_status::<HostPolicyStatus>(&ctx.client, guard.meta(), &next).await
+}

@@ -1,0 +1,269 @@
+//! Parsing of HostPolicies. An error makes the whole policy invalid: a rule that is left out would allow everything.
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use ipnet::Ipv4Net;
+
+use super::{
+    pattern::Pattern,
+    rules::Rules,
+    select::{Policy, Selector},
+    usage::{Quota, Usage},
+};
+use crate::{
+    api::{
+        HostPolicySpec,
+        host_policy::{
+            self as api, HostPathRule, ImageRules, NetworkRules, NodeRules, PerNode, PortRules, RegistryRules,
+        },
+    },
+    docker::spec::Bind,
+    plan::{expiry, validate::quantity},
+};
+
+const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
+const CPUS: &str = "must be a number of CPUs: 8, 1.5";
+const COUNT: &str = "must be 0 or more";
+const IMAGE: &str =
+    "must be a pattern for full image names, beginning with the registry: docker.io/rancher/k3s:*";
+const POOL: &str = "must be an IPv4 network in canonical form, /8 to /24: 10.231.0.0/16";
+const NONE: &str = "must not be empty";
+const ADDRESS: &str = "must be an IPv4 address: 127.0.0.1";
+const RANGE: &str = "must be a range of ports from 1 to 65535: {from: 30000, to: 30999}";
+const PATH: &str =
+    "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
+const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
+
+/// Parses a HostPolicy.
+pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
+    // Every field is named, here and in the functions for its parts: a new one does not compile until it is parsed.
+    let HostPolicySpec {
+        priority,
+        namespace_selector,
+        quota,
+        per_node,
+        nodes,
+        registry,
+        images,
+        containers,
+        cluster_names,
+        network,
+        ports,
+        host_paths,
+        max_ttl,
+    } = spec;
+    let mut p = Parser::default();
+    let selector = Selector::parse(namespace_selector).map_err(|error| p.errors.push(error)).ok();
+    let mut rules = Rules {
+        containers: names(containers.as_ref()),
+        cluster_names: cluster_names.clone(),
+        host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
+        ..Rules::default()
+    };
+    if let Some(quota) = quota {
+        rules.quota = p.quota(quota);
+    }
+    if let Some(limits) = per_node {
+        p.per_node(limits, &mut rules);
+    }
+    if let Some(NodeRules { images, args_deny, env }) = nodes {
+        rules.node_images = p.images("spec.nodes.images", images.as_ref());
+        rules.args_deny.clone_from(args_deny);
+        rules.env = names(env.as_ref());
+    }
+    if let Some(RegistryRules { images, hostnames, remote_urls, volumes }) = registry {
+        rules.registry_images = p.images("spec.registry.images", images.as_ref());
+        rules.hostnames.clone_from(hostnames);
+        rules.remote_urls.clone_from(remote_urls);
+        rules.volumes = names(volumes.as_ref());
+    }
+    if let Some(ImageRules { preload }) = images {
+        rules.preload = p.images("spec.images.preload", preload.as_ref());
+    }
+    if let Some(NetworkRules { pools, explicit_subnet }) = network {
+        rules.pools = pools.as_ref().map(|pools| p.pools(pools));
+        rules.no_explicit_subnet = *explicit_subnet == Some(false);
+    }
+    if let Some(PortRules { host_ips, ranges }) = ports {
+        rules.host_ips = host_ips.as_ref().map(|ips| p.host_ips(ips));
+        rules.ranges = ranges.as_ref().map(|ranges| p.ranges(ranges));
+    }
+    rules.max_ttl = max_ttl.as_deref().and_then(|ttl| p.some(expiry::parse(ttl), "spec.maxTTL", TTL));
+    Policy { name: name.to_owned(), priority: *priority, selector, rules, errors: p.errors }
+}
+
+/// Returns the policy for an object that cannot be read: it may select any namespace, and refuses everything.
+pub fn unreadable(name: &str, error: &str) -> Policy {
+    let errors = vec![format!("it cannot be read: {error}")];
+    Policy { name: name.to_owned(), priority: i32::MAX, selector: None, rules: Rules::default(), errors }
+}
+
+fn names(patterns: Option<&Vec<String>>) -> Option<Vec<Pattern>> {
+    patterns.map(|patterns| patterns.iter().map(|p| Pattern::of_names(p)).collect())
+}
+
+/// Collects errors.
+#[derive(Default)]
+struct Parser {
+    errors: Vec<String>,
+}
+
+impl Parser {
+    fn check(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.errors.push(format!("{path}: {message}"));
+        }
+    }
+
+    /// Returns a parsed value; adds an error if there is none.
+    fn some<T>(&mut self, parsed: Option<T>, path: &str, message: &str) -> Option<T> {
+        self.check(parsed.is_some(), path, message);
+        parsed
+    }
+
+    fn quota(&mut self, quota: &api::Quota) -> Quota {
+        let api::Quota { clusters, registries, nodes, cpus, memory, host_ports } = quota;
+        let mut count = |name: &str, n: &Option<i32>| {
+            n.and_then(|n| self.some(u64::try_from(n).ok(), &format!("spec.quota.{name}"), COUNT))
+        };
+        let (clusters, registries) = (count("clusters", clusters), count("registries", registries));
+        let (nodes, host_ports) = (count("nodes", nodes), count("hostPorts", host_ports));
+        let unsigned = |n: i64| u64::try_from(n).ok();
+        let nano_cpus = self.cpus("spec.quota.cpus", cpus.as_deref()).and_then(unsigned);
+        let memory = self.memory("spec.quota.memory", memory.as_deref()).and_then(unsigned);
+        Usage { clusters, registries, nodes, nano_cpus, memory, host_ports }
+    }
+
+    fn per_node(&mut self, limits: &PerNode, rules: &mut Rules) {
+        let PerNode { max_memory, max_cpus, max_gpus } = limits;
+        rules.max_memory = self.memory("spec.perNode.maxMemory", max_memory.as_deref());
+        rules.max_nano_cpus = self.cpus("spec.perNode.maxCpus", max_cpus.as_deref());
+        rules.max_gpus = max_gpus.map(i64::from);
+        self.check(max_gpus.is_none_or(|n| n >= 0), "spec.perNode.maxGpus", COUNT);
+    }
+
+    fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
+        memory.and_then(|text| self.some(quantity::bytes(text), path, MEMORY))
+    }
+
+    fn cpus(&mut self, path: &str, cpus: Option<&str>) -> Option<i64> {
+        cpus.and_then(|text| self.some(quantity::nano_cpus(text), path, CPUS))
+    }
+
+    /// Parses patterns of images. Names without a registry are never compared, so a pattern without one matches nothing.
+    fn images(&mut self, path: &str, images: Option<&Vec<String>>) -> Option<Vec<Pattern>> {
+        let images = images?;
+        for (i, image) in images.iter().enumerate() {
+            let registry = image.split_once('/').map_or("", |(first, _)| first);
+            let full =
+                image.starts_with("**") || registry == "localhost" || registry.contains(['.', ':', '*']);
+            self.check(full, &format!("{path}[{i}]"), IMAGE);
+        }
+        Some(images.iter().map(|p| Pattern::of_images(p)).collect())
+    }
+
+    fn pools(&mut self, pools: &[String]) -> Vec<Ipv4Net> {
+        // Without one, subnets would be allocated anywhere.
+        self.check(!pools.is_empty(), "spec.network.pools", NONE);
+        let each = pools.iter().enumerate().filter_map(|(i, pool)| {
+            let sound =
+                |n: &Ipv4Net| (8..=24).contains(&n.prefix_len()) && n.to_string() == *pool && n.trunc() == *n;
+            self.some(pool.parse().ok().filter(sound), &format!("spec.network.pools[{i}]"), POOL)
+        });
+        each.collect()
+    }
+
+    fn host_ips(&mut self, ips: &[String]) -> Vec<Ipv4Addr> {
+        let each = ips.iter().enumerate();
+        each.filter_map(|(i, ip)| self.some(ip.parse().ok(), &format!("spec.ports.hostIPs[{i}]"), ADDRESS))
+            .collect()
+    }
+
+    fn ranges(&mut self, ranges: &[api::PortRange]) -> Vec<RangeInclusive<u16>> {
+        self.check(!ranges.is_empty(), "spec.ports.ranges", NONE);
+        let port = |n: i32| u16::try_from(n).ok().filter(|n| *n > 0);
+        let each = ranges.iter().enumerate().filter_map(|(i, api::PortRange { from, to })| {
+            let range = port(*from).zip(port(*to)).filter(|(from, to)| from <= to);
+            self.some(range, &format!("spec.ports.ranges[{i}]"), RANGE).map(|(from, to)| from..=to)
+        });
+        each.collect()
+    }
+
+    fn host_paths(&mut self, paths: &[HostPathRule]) -> Vec<Bind> {
+        for (i, HostPathRule { path, read_only: _ }) in paths.iter().enumerate() {
+            let plain = |rest: &str| rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            let sound = path.strip_prefix('/').is_some_and(plain);
+            self.check(sound, &format!("spec.hostPaths[{i}].path"), PATH);
+        }
+        paths.iter().map(|p| Bind { source: p.path.clone(), read_only: p.read_only }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(yaml: &str) -> Policy {
+        policy("teams", &serde_saphyr::from_str::<HostPolicySpec>(yaml).unwrap())
+    }
+
+    #[test]
+    fn a_full_policy_is_parsed() {
+        let all = parsed(
+            "{priority: 100, namespaceSelector: {matchLabels: {tier: team}},
+              quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16},
+              perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxGpus: 0},
+              nodes: {images: ['docker.io/rancher/k3s:*'], argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
+              registry: {images: ['docker.io/library/registry:3'], hostnames: ['k3d-{namespace}-*'],
+                remoteURLs: ['https://quay.io'], volumes: []},
+              images: {preload: ['registry.corp/team-a/**']}, containers: [], clusterNames: ['{namespace}-*'],
+              network: {pools: [10.231.0.0/17], explicitSubnet: false},
+              ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30999}]},
+              hostPaths: [{path: /srv/team-a, readOnly: true}], maxTTL: 336h}",
+        );
+        assert_eq!(all.errors, [""; 0]);
+        let rules = all.rules;
+        assert_eq!((rules.quota.memory, rules.quota.nano_cpus), (Some(16 << 30), Some(8_000_000_000)));
+        assert_eq!((rules.max_memory, rules.max_gpus), (Some(4 << 30), Some(0)));
+        assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
+        assert_eq!(rules.ranges, Some(vec![30000..=30999]));
+        assert!(rules.no_explicit_subnet && rules.max_ttl.unwrap().as_hours() == 336);
+        let open = parsed("{namespaceSelector: {}}");
+        assert_eq!((open.rules, open.errors), (Rules::default(), Vec::new()));
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_told_and_not_left_out() {
+        for (yaml, told) in [
+            ("quota: {memory: 16GB}", "spec.quota.memory: "),
+            ("quota: {cpus: 500m}", "spec.quota.cpus: "),
+            ("quota: {clusters: -1}", "spec.quota.clusters: "),
+            ("perNode: {maxMemory: much}", "spec.perNode.maxMemory: "),
+            ("perNode: {maxGpus: -1}", "spec.perNode.maxGpus: "),
+            ("nodes: {images: ['rancher/k3s:*']}", "spec.nodes.images[0]: "),
+            ("network: {pools: [10.231.0.1/17]}", "spec.network.pools[0]: "),
+            ("network: {pools: [10.231.0.0/25]}", "spec.network.pools[0]: "),
+            ("network: {pools: []}", "spec.network.pools: "),
+            ("ports: {hostIPs: ['::1']}", "spec.ports.hostIPs[0]: "),
+            ("ports: {ranges: [{from: 2, to: 1}]}", "spec.ports.ranges[0]: "),
+            ("ports: {ranges: [{from: 0, to: 1}]}", "spec.ports.ranges[0]: "),
+            ("hostPaths: [{path: /srv/../etc}]", "spec.hostPaths[0].path: "),
+            ("maxTTL: 2w", "spec.maxTTL: "),
+        ] {
+            let errors = parsed(&format!("{{namespaceSelector: {{}}, {yaml}}}")).errors;
+            assert!(errors.len() == 1 && errors[0].starts_with(told), "{yaml}: {errors:?}");
+        }
+        // A mistyped rule would open what it was to close.
+        assert!(
+            serde_saphyr::from_str::<HostPolicySpec>("{namespaceSelector: {}, quotas: {clusters: 1}}")
+                .is_err()
+        );
+        assert!(serde_saphyr::from_str::<HostPolicySpec>("{quota: {clusters: 1}}").is_err());
+    }
+
+    #[test]
+    fn an_invalid_selector_may_select_anything() {
+        let policy = parsed("{namespaceSelector: {matchExpressions: [{key: a, operator: Is, values: [b]}]}}");
+        assert!(policy.selector.is_none() && policy.errors.len() == 1 && policy.selects(&Default::default()));
+    }
+}

@@ -1,0 +1,334 @@
+//! Permission of a step: the last line, at which it counts what a step does. It is called for every step before it is
+//! executed, and knows no fields of specs, so that a field that comes later cannot pass it by.
+
+use std::{collections::BTreeMap, collections::BTreeSet};
+
+use super::{
+    judge::{allows_ip, allows_path, allows_port, paths, ranges},
+    rules::{Rules, Violation, any, bytes, cpus, list, patterns},
+    standing::Standing,
+};
+use crate::{
+    api::{
+        condition::ConditionType,
+        names::{self, VOLUME_OF},
+        reason::Reason,
+    },
+    docker::spec::{ContainerSpec, Gpus, NetworkSpec, PortBinding, Role},
+    k3s::images::canonical,
+    plan::{
+        consent, host_path,
+        observed::Host,
+        owner::Owner,
+        settings::Settings,
+        steps::{Action, Problem, Target},
+    },
+};
+
+/// What permits the steps of an object.
+#[derive(Clone, Debug)]
+pub struct Gate<'a> {
+    /// Owner of everything that the steps may change.
+    pub owner: &'a Owner,
+    /// The observed host.
+    pub host: &'a Host,
+    /// Settings of the operator.
+    pub settings: &'a Settings,
+    /// Standing under the policy of the namespace; `None` for an object that is being deleted, for which nothing is
+    /// created.
+    pub standing: Option<&'a Standing>,
+    /// Names of containers that are not removed while nothing may be created in their place.
+    pub keep: BTreeSet<String>,
+}
+
+/// Why a step is not permitted.
+enum Refusal {
+    /// Nothing of the object may be created or replaced.
+    Frozen(Problem),
+    /// The policy does not allow it.
+    Violation(Violation),
+    /// It would change what another object owns, or what no object of the kind needs.
+    Foreign(&'static str),
+}
+
+type Permission = Result<(), Refusal>;
+
+impl Gate<'_> {
+    /// Returns why a step must not be executed.
+    pub fn permit(&self, action: &Action) -> Result<(), Problem> {
+        self.permission(action).map_err(|refusal| match (refusal, self.standing) {
+            (Refusal::Frozen(problem), _) => problem,
+            (Refusal::Violation(violation), Some(standing)) => standing.violated(&[violation]),
+            (Refusal::Violation(violation), None) => foreign(action, &violation.what),
+            (Refusal::Foreign(what), _) => foreign(action, what),
+        })
+    }
+
+    fn permission(&self, action: &Action) -> Permission {
+        match action {
+            Action::CreateNetwork(spec) => self.create_network(spec),
+            Action::CreateVolume(spec) => self.creates().and_then(|()| self.is_owned(&spec.labels)),
+            Action::CreateContainer { spec, network } => self.create_container(spec, network.as_deref()),
+            Action::Connect { network, container, endpoint: _ } => self.connect(network, container),
+            Action::Disconnect { network, container } => {
+                self.own_network(network).or_else(|_| self.own(container))
+            }
+            Action::RemoveNetwork { id, name: _ } => self.own_network(id),
+            Action::RemoveVolume { name } => {
+                self.stays(name.rsplit_once('-').map_or(name, |(node, _)| node))?;
+                self.own_volume(name)
+            }
+            Action::RemoveContainer { container } => {
+                self.stays(&container.name)?;
+                self.own(container)
+            }
+            Action::Upload { container, files: _ }
+            | Action::Start { container }
+            | Action::Stop { container, grace: _ }
+            | Action::Unpause { container }
+            | Action::Signal { container, signal: _ }
+            | Action::Expect { container, one_of: _ }
+            | Action::SetRestart { container, policy: _ }
+            | Action::Exec { container, command: _ }
+            | Action::RemoveFiles { container, paths: _ } => self.own(container),
+            // Before it would be replaced.
+            Action::Drain { node } | Action::DeleteNode { node } | Action::LeaveEtcd { node } => {
+                self.stays(node)
+            }
+            // In the created cluster, which only its owner has the credentials of.
+            Action::Uncordon { .. }
+            | Action::Configure { .. }
+            | Action::ForgetPassword { .. }
+            | Action::ReleaseLease { .. }
+            | Action::RemoveMember(_)
+            | Action::SetConfig(_)
+            | Action::DeleteObject { .. } => Ok(()),
+            Action::CreateSecret(secret) | Action::ApplySecret(secret) => self.is_owner(&secret.owner),
+            Action::ApplyRegistry(registry) => self.is_owner(&registry.owner),
+            Action::DeleteRegistry { namespace, name: _, uid: _ } => {
+                owned(namespace == self.owner.namespace(), "the Registry is in another namespace")
+            }
+        }
+    }
+
+    /// Reports whether anything may be created.
+    fn creates(&self) -> Permission {
+        match self.standing {
+            None => Err(Refusal::Foreign("the object is being deleted")),
+            Some(standing) => {
+                standing.problem.clone().map_or(Ok(()), |problem| Err(Refusal::Frozen(problem)))
+            }
+        }
+    }
+
+    /// Reports whether a container need not stay for want of a new one.
+    fn stays(&self, name: &str) -> Permission {
+        let frozen = self.standing.and_then(|standing| standing.problem.clone());
+        match frozen.filter(|_| self.keep.contains(name)) {
+            Some(problem) => Err(Refusal::Frozen(problem)),
+            None => Ok(()),
+        }
+    }
+
+    fn rules(&self) -> Option<&Rules> {
+        self.standing.map(|standing| &standing.rules)
+    }
+
+    fn is_owner(&self, owner: &Owner) -> Permission {
+        owned(owner == self.owner, "it would have another owner")
+    }
+
+    fn is_owned(&self, labels: &BTreeMap<String, String>) -> Permission {
+        owned(self.owner.owns(labels), "it would have another owner")
+    }
+
+    /// Reports whether a container is the object's own. One that the plan creates was permitted.
+    fn own(&self, target: &Target) -> Permission {
+        let own = |id: &String| self.labels(id).is_some_and(|labels| self.owner.owns(labels));
+        owned(target.id.as_ref().is_none_or(own), "the container is not managed by this object")
+    }
+
+    fn labels(&self, id: &str) -> Option<&BTreeMap<String, String>> {
+        self.host.containers.iter().find(|c| c.id == id).map(|c| &c.labels)
+    }
+
+    fn network_labels(&self, id: &str) -> Option<&BTreeMap<String, String>> {
+        self.host.networks.iter().find(|n| n.id == id).map(|n| &n.labels)
+    }
+
+    fn own_network(&self, id: &str) -> Permission {
+        let own = self.network_labels(id).is_some_and(|labels| self.owner.owns(labels));
+        owned(own, "the network is not managed by this object")
+    }
+
+    /// Reports whether a volume may be removed: the object's own, or one that an earlier Registry in its namespace left.
+    fn own_volume(&self, name: &str) -> Permission {
+        let labels = self.host.volumes.iter().find(|v| v.name == name).map(|v| &v.labels);
+        let own = labels.is_some_and(|labels| self.owner.owns(labels) || self.is_retained(labels));
+        owned(own, "the volume is not managed by this object")
+    }
+
+    fn is_retained(&self, labels: &BTreeMap<String, String>) -> bool {
+        let namespace =
+            labels.get(names::OWNER).and_then(|o| o.split_once('/')).map(|(namespace, _)| namespace);
+        labels.contains_key(VOLUME_OF)
+            && labels.get(names::MANAGER) == Some(&self.owner.manager)
+            && namespace == Some(self.owner.namespace())
+    }
+
+    /// Permits a connection of a container to a network: of others' containers only those that consent, and of others'
+    /// networks only those of this operator and of the Node of the management cluster.
+    fn connect(&self, network: &str, container: &Target) -> Permission {
+        if self.own(container).is_ok() {
+            let ours = self
+                .network_labels(network)
+                .is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
+            let node = self.settings.management.container(self.host, &self.owner.manager);
+            let shared = node.is_some_and(|node| node.networks.contains_key(network));
+            return owned(ours || shared, "the network is not managed by this operator");
+        }
+        self.own_network(network)?;
+        let Some(labels) = container.id.as_deref().and_then(|id| self.labels(id)) else {
+            return Err(Refusal::Foreign("the container is unknown"));
+        };
+        let registry = labels.get(names::ROLE).is_some_and(|role| role == "registry");
+        if registry && labels.get(names::MANAGER) == Some(&self.owner.manager) {
+            return Ok(());
+        }
+        owned(consent::connects(labels, self.owner.namespace()), "the container does not allow it")?;
+        match self.rules().and_then(|rules| rules.containers.as_ref()) {
+            Some(allowed) if !any(allowed, &container.name) => Err(Refusal::Violation(Violation::new(
+                format!("a connection of the container {}", container.name),
+                "containers",
+                patterns(allowed),
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn create_network(&self, spec: &NetworkSpec) -> Permission {
+        self.creates()?;
+        self.is_owned(&spec.labels)?;
+        let Some(pools) = self.rules().and_then(|rules| rules.pools.as_ref()) else { return Ok(()) };
+        let within =
+            spec.addressing.as_ref().is_some_and(|a| pools.iter().any(|pool| pool.contains(&a.subnet)));
+        let subnet = spec.addressing.as_ref().map_or("chosen by Docker".to_owned(), |a| a.subnet.to_string());
+        let violation = || Violation::new(format!("the subnet {subnet}"), "network.pools", list(pools));
+        check(within, violation)
+    }
+
+    fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Permission {
+        self.creates()?;
+        self.is_owned(&spec.labels)?;
+        let node = matches!(spec.role, Role::Node(_));
+        owned(node || !spec.privileged, "only nodes are privileged")?;
+        match (network, spec.role) {
+            (Some(id), _) => self.own_network(id)?,
+            (None, Role::Registry | Role::RegistryHelper | Role::NodeHelper) => {}
+            (None, Role::Node(_) | Role::LoadBalancer) => return Err(Refusal::Foreign("it has no network")),
+        }
+        for name in spec.mounts.values() {
+            self.mount(spec, name)?;
+        }
+        let Some(rules) = self.rules() else { return Ok(()) };
+        self.image(rules, spec)?;
+        self.binds(rules, spec)?;
+        spec.ports.iter().try_for_each(|port| published(rules, port))?;
+        if node { limits(rules, spec) } else { Ok(()) }
+    }
+
+    /// Permits a mount of a volume: the object's own, or one that consents.
+    fn mount(&self, spec: &ContainerSpec, name: &str) -> Permission {
+        let Some(volume) = self.host.volumes.iter().find(|v| v.name == *name) else {
+            // Docker creates it.
+            return self.is_owned(&spec.volume_labels);
+        };
+        if self.owner.owns(&volume.labels) || self.is_retained(&volume.labels) {
+            return Ok(());
+        }
+        owned(consent::given(&volume.labels, self.owner.namespace()), "the volume does not allow it")?;
+        let Some(allowed) = self.rules().and_then(|rules| rules.volumes.as_ref()) else { return Ok(()) };
+        let violation =
+            || Violation::new(format!("the volume {name}"), "registry.volumes", patterns(allowed));
+        check(any(allowed, name), violation)
+    }
+
+    fn image(&self, rules: &Rules, spec: &ContainerSpec) -> Permission {
+        let (rule, allowed) = match spec.role {
+            Role::Node(_) | Role::NodeHelper => ("nodes.images", &rules.node_images),
+            Role::Registry | Role::RegistryHelper => ("registry.images", &rules.registry_images),
+            Role::LoadBalancer => {
+                let has = self.host.own_named(&spec.name).is_some_and(|d| d.container.image == spec.image);
+                let operators = spec.image == self.settings.load_balancer_image;
+                return owned(has || operators, "load balancers have the image of the operator");
+            }
+        };
+        let Some(allowed) = allowed else { return Ok(()) };
+        let image = canonical(&spec.image);
+        check(any(allowed, &image), || Violation::new(format!("the image {image}"), rule, patterns(allowed)))
+    }
+
+    fn binds(&self, rules: &Rules, spec: &ContainerSpec) -> Permission {
+        let looks = matches!(spec.role, Role::NodeHelper | Role::RegistryHelper);
+        for bind in spec.binds.values() {
+            let fence = host_path::allowed(&bind.source, &self.settings.allowed_host_paths);
+            owned(fence.is_some(), "the operator does not allow the host directory")?;
+            // A helper that looks whether a directory exists is never started.
+            if !(looks && bind.read_only) {
+                check(allows_path(rules, bind), || {
+                    Violation::new(format!("the host directory {}", bind.source), "hostPaths", paths(rules))
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn published(rules: &Rules, port: &PortBinding) -> Permission {
+    let ip = port.host_ip.parse().is_ok_and(|ip| allows_ip(rules, ip)) || rules.host_ips.is_none();
+    check(ip, || {
+        let allowed = list(rules.host_ips.iter().flatten());
+        Violation::new(format!("a port at the address {}", port.host_ip), "ports.hostIPs", allowed)
+    })?;
+    check(allows_port(rules, port.host_port), || {
+        Violation::new(format!("the host port {}", port.host_port), "ports.ranges", ranges(rules))
+    })
+}
+
+fn limits(rules: &Rules, spec: &ContainerSpec) -> Permission {
+    let within = |value: Option<i64>, max: Option<i64>| max.is_none_or(|max| value.is_some_and(|v| v <= max));
+    check(within(spec.memory, rules.max_memory), || {
+        let told = rules.max_memory.map_or_else(String::new, |m| bytes(m.into()));
+        Violation::new(format!("the memory of {}", spec.name), "perNode.maxMemory", format!("at most {told}"))
+    })?;
+    check(within(spec.nano_cpus, rules.max_nano_cpus), || {
+        let told = rules.max_nano_cpus.map_or_else(String::new, |n| cpus(n.into()));
+        Violation::new(format!("the CPUs of {}", spec.name), "perNode.maxCpus", format!("at most {told}"))
+    })?;
+    let gpus = spec.gpus.map_or(0, |gpus| match gpus {
+        Gpus::All => i64::MAX,
+        Gpus::Count(n) => n.into(),
+    });
+    check(rules.max_gpus.is_none_or(|max| gpus <= max), || {
+        let max = rules.max_gpus.unwrap_or_default();
+        Violation::new(format!("the GPUs of {}", spec.name), "perNode.maxGpus", format!("at most {max}"))
+    })
+}
+
+fn owned(holds: bool, why: &'static str) -> Permission {
+    if holds { Ok(()) } else { Err(Refusal::Foreign(why)) }
+}
+
+fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Permission {
+    if holds { Ok(()) } else { Err(Refusal::Violation(violation())) }
+}
+
+/// Returns the problem of a step that no plan should contain.
+fn foreign(action: &Action, why: &str) -> Problem {
+    let message =
+        format!("{action} is refused: {why}; this is a bug, report it with the log of the operator");
+    Problem::stalls(ConditionType::Accepted, Reason::InternalError, message)
+}
+
+#[cfg(test)]
+mod tests;

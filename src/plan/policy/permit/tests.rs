@@ -1,0 +1,269 @@
+use super::*;
+use crate::{
+    docker::{
+        engine::{Attachment, Container, Network, State, Volume},
+        spec::{Addressing, Bind, EndpointSettings, VolumeSpec},
+    },
+    plan::{
+        management::Management,
+        policy::{parse, restrain::restrain},
+        settings::WithoutPolicy,
+        steps::{Plan, Verdict},
+    },
+};
+
+fn owner(namespace: &str) -> Owner {
+    Owner { uid: format!("uid-{namespace}"), manager: "m".into(), object: format!("{namespace}/dev") }
+}
+
+fn settings() -> Settings {
+    Settings {
+        node_image_repository: "docker.io/rancher/k3s".into(),
+        default_version: "v1.36.2+k3s1".into(),
+        load_balancer_image: "nginx:1".into(),
+        registry_image: "registry:3".into(),
+        network_pool: None,
+        allowed_subnets: Vec::new(),
+        port_range: 20000..=20099,
+        node_dns: Vec::new(),
+        management: Management::Named("mgmt".into()),
+        engine_host: None,
+        allowed_host_paths: vec!["/srv".into()],
+        node_repair_after: None,
+        without_policy: WithoutPolicy::Refuse,
+    }
+}
+
+fn standing(yaml: &str) -> Standing {
+    let spec = serde_saphyr::from_str(&format!("{{namespaceSelector: {{}}, {yaml}}}")).unwrap();
+    let policies = [parse::policy("teams", &spec)];
+    Standing::of(&policies, ("team-a", Some(&BTreeMap::new())), WithoutPolicy::Refuse)
+}
+
+fn container(id: &str, labels: BTreeMap<String, String>) -> Container {
+    Container { id: id.into(), name: id.into(), labels, state: State::Running, ..Container::default() }
+}
+
+/// What another namespace has, what consents, and what the object has.
+fn host() -> Host {
+    let consents =
+        |namespace: &str| BTreeMap::from([(names::ALLOW_NAMESPACES.to_owned(), namespace.to_owned())]);
+    let mut private = owner("team-b").labels();
+    private.insert(names::ROLE.into(), "registry".into());
+    let mut retained = owner("team-a").labels();
+    retained.insert(names::UID.into(), "gone".into());
+    retained.insert(VOLUME_OF.into(), "images".into());
+    let all = [
+        ("own", owner("team-a").labels()),
+        ("theirs", owner("team-b").labels()),
+        ("stranger", BTreeMap::new()),
+        ("consents", consents("team-a")),
+    ];
+    let mut mgmt = container("mgmt", BTreeMap::new());
+    mgmt.networks = [("shared".to_owned(), Attachment::default())].into();
+    let mut host = Host { containers: vec![mgmt, container("private", private)], ..Host::default() };
+    for (name, labels) in all {
+        host.containers.push(container(name, labels.clone()));
+        host.networks.push(Network { id: name.into(), labels: labels.clone(), ..Network::default() });
+        host.volumes.push(Volume { name: name.into(), labels });
+    }
+    host.networks.push(Network { id: "shared".into(), ..Network::default() });
+    host.volumes.push(Volume { name: "retained".into(), labels: retained });
+    host
+}
+
+fn target(id: &str) -> Target {
+    Target { name: id.into(), id: Some(id.into()) }
+}
+
+fn node(change: impl FnOnce(&mut ContainerSpec)) -> Action {
+    let mut spec = ContainerSpec {
+        labels: owner("team-a").labels(),
+        privileged: true,
+        ..ContainerSpec::bare(
+            "k3d-dev-agent-0",
+            Role::Node(crate::api::local_cluster::NodeRole::Agent),
+            "rancher/k3s:v1",
+        )
+    };
+    change(&mut spec);
+    Action::CreateContainer { spec: Box::new(spec), network: Some("own".into()) }
+}
+
+/// Returns why a step is refused.
+fn refused(yaml: &str, action: &Action) -> Option<Problem> {
+    let (owner, host, settings, standing) = (owner("team-a"), host(), settings(), standing(yaml));
+    assert_eq!(standing.problem, None);
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep: BTreeSet::new(),
+    };
+    gate.permit(action).err()
+}
+
+#[test]
+fn nothing_of_others_is_changed() {
+    let is_own = |action: &Action| refused("", action).is_none();
+    for (id, own) in
+        [("own", true), ("theirs", false), ("stranger", false), ("consents", false), ("unseen", false)]
+    {
+        for action in [
+            Action::RemoveContainer { container: target(id) },
+            Action::Stop { container: target(id), grace: 0 },
+            Action::Exec { container: target(id), command: Vec::new() },
+            Action::Upload { container: target(id), files: Vec::new() },
+            Action::RemoveNetwork { id: id.into(), name: id.into() },
+            Action::RemoveVolume { name: id.into() },
+        ] {
+            assert_eq!(is_own(&action), own, "{action} {id}");
+        }
+    }
+    assert!(is_own(&Action::RemoveVolume { name: "retained".into() }));
+    let connect = |network: &str, id: &str| Action::Connect {
+        network: network.into(),
+        container: target(id),
+        endpoint: EndpointSettings::default(),
+    };
+    for (network, id, permitted) in [
+        ("own", "own", true),
+        ("own", "consents", true),
+        // The consent of a Registry in use is that of its object.
+        ("own", "private", true),
+        ("own", "stranger", false),
+        ("own", "theirs", false),
+        ("shared", "own", true),
+        ("stranger", "own", false),
+        ("theirs", "stranger", false),
+        ("stranger", "consents", false),
+    ] {
+        assert_eq!(is_own(&connect(network, id)), permitted, "{id} on {network}");
+    }
+    let other = VolumeSpec { name: "x".into(), labels: owner("team-b").labels() };
+    assert!(!is_own(&Action::CreateVolume(other)));
+    let told = refused("", &Action::RemoveContainer { container: target("theirs") }).unwrap();
+    assert!(told.reason == Reason::InternalError && told.verdict == Verdict::Stalls, "{told:?}");
+}
+
+#[test]
+fn containers_are_what_the_policy_allows() {
+    let told = |yaml: &str, action: &Action| refused(yaml, action).map(|p| p.message).unwrap_or_default();
+    for (yaml, change, words) in [
+        (
+            "nodes: {images: ['docker.io/rancher/*']}",
+            Box::new(|_: &mut ContainerSpec| {}) as Box<dyn Fn(&mut ContainerSpec)>,
+            "",
+        ),
+        (
+            "nodes: {images: [registry.corp/**]}",
+            Box::new(|_| {}),
+            "the image docker.io/rancher/k3s:v1 (nodes.images",
+        ),
+        ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
+        (
+            "perNode: {maxMemory: 1Gi}",
+            Box::new(|_| {}),
+            "the memory of k3d-dev-agent-0 (perNode.maxMemory: at most 1Gi)",
+        ),
+        (
+            "perNode: {maxCpus: '2'}",
+            Box::new(|s| s.nano_cpus = Some(3_000_000_000)),
+            "perNode.maxCpus: at most 2",
+        ),
+        ("perNode: {maxGpus: 0}", Box::new(|s| s.gpus = Some(Gpus::All)), "perNode.maxGpus: at most 0"),
+        (
+            "hostPaths: [{path: /srv/a}]",
+            Box::new(|s| {
+                drop(s.binds.insert("/x".into(), Bind { source: "/srv/b".into(), read_only: true }))
+            }),
+            "the host directory /srv/b (hostPaths: /srv/a)",
+        ),
+        (
+            "priority: 1",
+            Box::new(|s| drop(s.binds.insert("/x".into(), Bind { source: "/etc".into(), read_only: true }))),
+            "the operator does not allow the host directory",
+        ),
+        (
+            "priority: 1",
+            Box::new(|s| drop(s.mounts.insert("/x".into(), "theirs".into()))),
+            "the volume does not allow it",
+        ),
+        ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "unseen".into()))), "another owner"),
+        ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))), ""),
+        (
+            "registry: {volumes: []}",
+            Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))),
+            "the volume consents (registry.volumes: none)",
+        ),
+        ("priority: 1", Box::new(|s| s.role = Role::Registry), "only nodes are privileged"),
+        ("priority: 1", Box::new(|s| s.labels.clear()), "another owner"),
+    ] {
+        let message = told(yaml, &node(change));
+        assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{yaml}: {message}");
+    }
+    let binding =
+        |ip: &str, port| PortBinding { host_ip: ip.into(), host_port: port, port: 1, protocol: "tcp".into() };
+    let ports = "ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30010}]}";
+    for (ip, port, words) in
+        [("127.0.0.1", 30010, ""), ("0.0.0.0", 30010, "ports.hostIPs"), ("127.0.0.1", 80, "ports.ranges")]
+    {
+        let message = told(ports, &node(|s| s.ports = vec![binding(ip, port)]));
+        assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{ip}:{port}: {message}");
+    }
+    let network = |subnet: Option<&str>| {
+        let addressing = subnet.map(|subnet| {
+            let subnet: ipnet::Ipv4Net = subnet.parse().unwrap();
+            Addressing { subnet, gateway: subnet.addr(), ip_range: subnet }
+        });
+        Action::CreateNetwork(NetworkSpec { name: "n".into(), addressing, labels: owner("team-a").labels() })
+    };
+    let pools = "network: {pools: [10.231.0.0/17]}";
+    for (subnet, permitted) in
+        [(Some("10.231.1.0/24"), true), (Some("10.231.128.0/24"), false), (None, false)]
+    {
+        assert_eq!(told(pools, &network(subnet)).is_empty(), permitted, "{subnet:?}");
+    }
+    assert_eq!(told("", &network(None)), "");
+    let wanted = |image: &str| {
+        node(|s| {
+            (s.role, s.privileged, s.image) = (Role::LoadBalancer, false, image.into());
+        })
+    };
+    assert_eq!(told("", &wanted("nginx:1")), "");
+    assert!(told("", &wanted("evil:1")).contains("the image of the operator"));
+}
+
+#[test]
+fn a_frozen_object_keeps_what_it_has() {
+    let (owner, host, settings) = (owner("team-a"), host(), settings());
+    let violation = Violation::new("spec.image x", "nodes.images", "none");
+    let standing = standing("").judged(&[violation]);
+    let keep = BTreeSet::from(["own".to_owned()]);
+    let gate = Gate { owner: &owner, host: &host, settings: &settings, standing: Some(&standing), keep };
+    let mut plan = Plan { pulls: vec!["x".into()], ..Plan::default() };
+    // A replacement, the removal of a surplus agent, and a restart.
+    let stopped = plan.step(Action::Stop { container: target("own"), grace: 1 }, &[], "");
+    let removed = plan.step(Action::RemoveContainer { container: target("own") }, &[stopped], "");
+    let made = node(|_| {});
+    let created = plan.step(made, &[removed], "");
+    plan.step(Action::Start { container: target("own") }, &[created], "");
+    let surplus = Target { name: "k3d-dev-agent-9".into(), id: Some("own".into()) };
+    let first = plan.step(Action::Stop { container: surplus.clone(), grace: 1 }, &[], "");
+    plan.step(Action::RemoveContainer { container: surplus }, &[first], "");
+    plan.step(Action::Start { container: target("own") }, &[], "it was not running");
+    restrain(&mut plan, &gate);
+    let left: Vec<String> = plan.steps.iter().map(|s| format!("{} {:?}", s.action, s.after)).collect();
+    assert_eq!(left, ["Stop k3d-dev-agent-9 []", "RemoveContainer k3d-dev-agent-9 [0]", "Start own []"]);
+    assert_eq!(plan.problems, [standing.problem.clone().unwrap()]);
+    assert!(plan.pulls.is_empty());
+    // Nothing is wrong with one that needs nothing.
+    let mut plan = Plan::default();
+    restrain(&mut plan, &gate);
+    assert_eq!(plan, Plan::default());
+    // What is deleted goes, and nothing comes.
+    let gone = Gate { standing: None, ..gate };
+    assert!(gone.permit(&Action::RemoveContainer { container: target("own") }).is_ok());
+    assert!(gone.permit(&node(|_| {})).is_err());
+}

@@ -1,0 +1,60 @@
+//! A plan without what the policy does not permit.
+//!
+//! A replacement is several steps, and to stop a container that cannot be created again would be worse than to leave it. So
+//! with a step that is not permitted, all steps that depend on it or that it depends on are left out.
+
+use std::collections::BTreeSet;
+
+use super::permit::Gate;
+use crate::{
+    api::{condition::ConditionType, reason::Reason},
+    plan::steps::{Plan, Problem, Verdict},
+};
+
+/// Removes what is not permitted from a plan, and adds the problems of it.
+pub fn restrain(plan: &mut Plan, gate: &Gate<'_>) {
+    let mut refused = BTreeSet::new();
+    let mut problems: Vec<Problem> = Vec::new();
+    for (index, step) in plan.steps.iter().enumerate() {
+        if let Err(problem) = gate.permit(&step.action) {
+            refused.insert(index);
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+    let left_out = connected(plan, refused);
+    plan.leave_out(&left_out);
+    let frozen = gate.standing.and_then(|standing| standing.problem.as_ref());
+    if let Some(frozen) = frozen {
+        // They are for containers that are not created.
+        let wanted = !plan.pulls.is_empty();
+        plan.pulls.clear();
+        plan.forgets = false;
+        if (wanted || plan.problems.iter().any(|p| p.reason == frozen.reason)) && !problems.contains(frozen) {
+            problems.push(frozen.clone());
+        }
+    }
+    problems.append(&mut plan.problems);
+    plan.problems = problems;
+}
+
+/// Returns the steps that depend on one of these, or that one of these depends on, directly or not.
+fn connected(plan: &Plan, from: BTreeSet<usize>) -> BTreeSet<usize> {
+    let (mut found, mut open) = (from.clone(), Vec::from_iter(from));
+    while let Some(next) = open.pop() {
+        let before = plan.steps[next].after.iter().copied();
+        let after = plan.steps.iter().enumerate().filter(|(_, step)| step.after.contains(&next));
+        let near: Vec<usize> = before.chain(after.map(|(index, _)| index)).collect();
+        open.extend(near.into_iter().filter(|index| found.insert(*index)));
+    }
+    found
+}
+
+/// Reports whether a problem is due to the policy.
+pub fn is_of_policy(problem: &Problem) -> bool {
+    let reasons = [Reason::PolicyViolation, Reason::NoPolicy, Reason::PolicyInvalid];
+    problem.condition == ConditionType::Accepted
+        && problem.verdict == Verdict::Stalls
+        && reasons.contains(&problem.reason)
+}

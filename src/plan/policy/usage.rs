@@ -1,0 +1,235 @@
+//! Usage of a namespace, and the quota for it.
+//!
+//! Objects get their share in the order of their creation, and keep it: of twenty that are created at once, those that
+//! were created first get what there is. A share is granted in one place and counted from then on, so an object that grows
+//! competes for the difference like a new one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::rules::{self, Violation};
+use crate::{
+    api::{
+        LocalClusterSpec, RegistrySpec,
+        local_cluster::{NodePool, PortSpec},
+    },
+    plan::validate::quantity,
+};
+
+/// Usage of an object or of a namespace, or a limit for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage<T = u64> {
+    /// LocalClusters.
+    pub clusters: T,
+    /// Registries.
+    pub registries: T,
+    /// Nodes.
+    pub nodes: T,
+    /// CPUs in billionths.
+    pub nano_cpus: T,
+    /// Memory in bytes.
+    pub memory: T,
+    /// Host ports.
+    pub host_ports: T,
+}
+
+impl Usage {
+    /// Returns the usage of a LocalCluster, whose spec need not be valid. A pool without a limit counts nothing for it.
+    pub fn of_cluster(spec: &LocalClusterSpec) -> Self {
+        let pools = [&spec.servers, &spec.agents];
+        let sum = |of: fn(&NodePool) -> Option<i64>| -> u64 {
+            let each = |p: &NodePool| unsigned(of(p)).saturating_mul(count(p));
+            pools.iter().fold(0, |sum, p| sum.saturating_add(each(p)))
+        };
+        let port = |p: &PortSpec| {
+            u64::try_from(p.end_port.map_or(0, |end| end.saturating_sub(p.port))).unwrap_or(0) + 1
+        };
+        Self {
+            clusters: 1,
+            registries: 0,
+            nodes: pools.iter().map(|p| count(p)).sum(),
+            nano_cpus: sum(|p| quantity::nano_cpus(p.cpus.as_deref()?)),
+            memory: sum(|p| quantity::bytes(p.memory.as_deref()?)),
+            host_ports: spec.ports.iter().map(port).sum::<u64>() + 1,
+        }
+    }
+
+    /// Returns the usage of a Registry, whose spec need not be valid.
+    pub fn of_registry(spec: &RegistrySpec) -> Self {
+        let memory = unsigned(spec.memory.as_deref().and_then(quantity::bytes));
+        Self { registries: 1, memory, host_ports: 1, ..Self::default() }
+    }
+
+    /// Returns the sum of two usages.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            clusters: self.clusters.saturating_add(other.clusters),
+            registries: self.registries.saturating_add(other.registries),
+            nodes: self.nodes.saturating_add(other.nodes),
+            nano_cpus: self.nano_cpus.saturating_add(other.nano_cpus),
+            memory: self.memory.saturating_add(other.memory),
+            host_ports: self.host_ports.saturating_add(other.host_ports),
+        }
+    }
+
+    /// Reports whether no part exceeds that of another usage.
+    fn fits(&self, other: &Self) -> bool {
+        self.parts().into_iter().zip(other.parts()).all(|(own, other)| own <= other)
+    }
+
+    fn parts(&self) -> [u64; 6] {
+        let Self { clusters, registries, nodes, nano_cpus, memory, host_ports } = *self;
+        [clusters, registries, nodes, nano_cpus, memory, host_ports]
+    }
+}
+
+fn count(pool: &NodePool) -> u64 {
+    pool.count.try_into().unwrap_or_default()
+}
+
+fn unsigned(n: Option<i64>) -> u64 {
+    n.and_then(|n| n.try_into().ok()).unwrap_or_default()
+}
+
+/// Limits for the sum over all objects of a namespace.
+pub type Quota = Usage<Option<u64>>;
+
+impl Quota {
+    /// Returns what a sum exceeds of the quota with this object, which uses something of it.
+    pub fn exceeded(&self, own: &Usage, sum: &Usage, namespace: &str) -> Vec<Violation> {
+        let (cpus, memory) = (|n: u64| rules::cpus(n.into()), |n: u64| rules::bytes(n.into()));
+        let plain = |n: u64| n.to_string();
+        type Row<'a> = (&'static str, &'a str, Option<u64>, u64, u64, &'a dyn Fn(u64) -> String);
+        let rows: [Row<'_>; 6] = [
+            ("quota.clusters", "LocalClusters", self.clusters, own.clusters, sum.clusters, &plain),
+            ("quota.registries", "Registries", self.registries, own.registries, sum.registries, &plain),
+            ("quota.nodes", "nodes", self.nodes, own.nodes, sum.nodes, &plain),
+            ("quota.cpus", "CPUs", self.nano_cpus, own.nano_cpus, sum.nano_cpus, &cpus),
+            ("quota.memory", "of memory", self.memory, own.memory, sum.memory, &memory),
+            ("quota.hostPorts", "host ports", self.host_ports, own.host_ports, sum.host_ports, &plain),
+        ];
+        let exceeded = rows.into_iter().filter_map(|(rule, what, limit, own, sum, told)| {
+            let limit = limit.filter(|limit| own > 0 && sum > *limit)?;
+            let what = format!("{} {what} in namespace {namespace}", told(sum));
+            Some(Violation::new(what, rule, format!("at most {}", told(limit))))
+        });
+        exceeded.collect()
+    }
+}
+
+/// What an object of a namespace uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// UID of the object.
+    pub uid: String,
+    /// Time of its creation.
+    pub created: Option<Timestamp>,
+    /// Usage according to its spec.
+    pub usage: Usage,
+    /// True if its status shows that it runs with this spec: a restarted operator has granted nothing yet.
+    pub runs: bool,
+}
+
+impl Claim {
+    fn order(&self) -> (Option<Timestamp>, &str) {
+        (self.created, &self.uid)
+    }
+}
+
+/// Usage that objects were granted, by UID.
+pub type Grants = BTreeMap<String, Usage>;
+
+/// Returns the sum that a quota is compared with for an object of a namespace: what it uses, and what objects that come
+/// before it have or get.
+pub fn sum(quota: &Quota, claims: &[Claim], own: &Claim, grants: &Grants) -> Usage {
+    let held = |c: &Claim| grants.get(&c.uid).copied().or_else(|| c.runs.then_some(c.usage));
+    let before = |c: &Claim| c.order() < own.order();
+    // What it has, it keeps, even if younger ones have too much. If it grows, all that is granted counts.
+    let grows = held(own).is_none_or(|has| !own.usage.fits(&has));
+    let mut others: Vec<&Claim> = claims.iter().filter(|c| c.uid != own.uid).collect();
+    others.sort_by(|a, b| a.order().cmp(&b.order()));
+    let counted = others.iter().filter(|c| grows || before(c)).filter_map(|c| held(c));
+    let mut sum = counted.fold(Usage::default(), Usage::plus);
+    for waiting in others.iter().filter(|c| grows && before(c) && held(c).is_none()) {
+        let with = sum.plus(waiting.usage);
+        if quota.exceeded(&waiting.usage, &with, "").is_empty() {
+            sum = with;
+        }
+    }
+    sum.plus(own.usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(uid: &str, created: i64, memory: u64) -> Claim {
+        let usage = Usage { clusters: 1, memory, ..Usage::default() };
+        Claim { uid: uid.into(), created: Timestamp::from_second(created).ok(), usage, runs: false }
+    }
+
+    fn quota(clusters: u64, memory: u64) -> Quota {
+        Quota { clusters: Some(clusters), memory: Some(memory), ..Quota::default() }
+    }
+
+    /// Grants what fits, as the operator does, and returns who got something.
+    fn grant(quota: &Quota, claims: &[Claim], grants: &mut Grants, order: &[usize]) -> Vec<String> {
+        for i in order {
+            let own = &claims[*i];
+            if quota.exceeded(&own.usage, &sum(quota, claims, own, grants), "ns").is_empty() {
+                grants.insert(own.uid.clone(), own.usage);
+            }
+        }
+        grants.keys().cloned().collect()
+    }
+
+    #[test]
+    fn twenty_at_once_get_no_more_than_there_is_whoever_asks_first() {
+        let claims: Vec<Claim> = (0..20).map(|i| claim(&format!("{:02}", 19 - i), 100, 1)).collect();
+        let orders: [Vec<usize>; 3] =
+            [(0..20).collect(), (0..20).rev().collect(), vec![7, 3, 19, 0, 18, 17, 16]];
+        for order in orders {
+            let mut grants = Grants::new();
+            let got = grant(&quota(3, 100), &claims, &mut grants, &order);
+            assert!(got.iter().all(|uid| ["00", "01", "02"].contains(&uid.as_str())), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_fit_leaves_room_for_younger_ones() {
+        let claims = [claim("a", 1, 100), claim("b", 2, 3), claim("c", 3, 3)];
+        let mut grants = Grants::new();
+        assert_eq!(grant(&quota(9, 4), &claims, &mut grants, &[2, 1, 0]), ["b"]);
+    }
+
+    #[test]
+    fn one_that_grows_does_not_take_from_younger_ones() {
+        let mut claims = [claim("a", 1, 2), claim("b", 2, 2)];
+        let (quota, mut grants) = (quota(9, 4), Grants::new());
+        grant(&quota, &claims, &mut grants, &[0, 1]);
+        claims[0].usage.memory = 4;
+        let told = |own: &Claim, claims: &[Claim], grants: &Grants| {
+            quota.exceeded(&own.usage, &sum(&quota, claims, own, grants), "ns")
+        };
+        let told_first = told(&claims[0], &claims, &grants);
+        assert_eq!(told_first[0].to_string(), "6 of memory in namespace ns (quota.memory: at most 4)");
+        assert!(told(&claims[1], &claims, &grants).is_empty());
+        // The younger one goes.
+        assert!(told(&claims[0], &claims[..1], &grants).is_empty());
+    }
+
+    #[test]
+    fn a_lower_quota_concerns_the_youngest_and_a_restart_forgets_nothing() {
+        let mut claims = [claim("a", 1, 1), claim("b", 2, 1), claim("c", 3, 1)];
+        claims.iter_mut().for_each(|c| c.runs = true);
+        let quota = quota(2, 9);
+        let over = |own: &Claim| {
+            !quota.exceeded(&own.usage, &sum(&quota, &claims, own, &Grants::new()), "").is_empty()
+        };
+        assert_eq!(claims.each_ref().map(over), [false, false, true]);
+        // An older one that was created meanwhile and is seen late gets nothing that others have.
+        let late = claim("d", 0, 1);
+        assert_eq!(sum(&quota, &claims, &late, &Grants::new()).clusters, 4);
+    }
+}

@@ -1,0 +1,263 @@
+//! HostPolicies: nothing is made that one does not allow, whatever happens, and what runs is left alone.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use localcluster_operator::{
+    api::reason::Reason,
+    controller::policy_status,
+    plan::settings::{Settings, WithoutPolicy},
+};
+use proptest::{prelude::*, test_runner::Config};
+use serde_json::{Value, json};
+use support::{
+    fakes::rig::{Rig, condition},
+    model::{
+        interfere::Outside,
+        lab::{self, Lab, Object},
+        script::{self, events, happen, specs},
+    },
+};
+
+const ENOUGH: usize = 60;
+
+/// Policies that some of the specs of random lives violate.
+const POLICIES: [&str; 6] = [
+    "priority: 1",
+    "nodes: {images: ['docker.io/rancher/k3s:*']}",
+    "nodes: {argsDeny: ['--kubelet-arg=*']}, ports: {ranges: [{from: 20000, to: 20099}]}",
+    "hostPaths: [{path: /srv/other}], images: {preload: []}",
+    "perNode: {maxMemory: 1Gi}",
+    "network: {pools: [10.9.0.0/16]}, ports: {ranges: [{from: 30000, to: 30099}, {from: 8080, to: 8080}]}",
+];
+
+proptest! {
+    #![proptest_config(Config { cases: 24, ..Config::default() })]
+
+    /// The policy changes again and again. `Lab` checks every plan; in the end, without a policy, everything is made.
+    #[test]
+    fn no_life_has_a_step_outside_its_policy(
+        spec in specs(),
+        lives in prop::collection::vec((events(), 0..POLICIES.len()), 1..4),
+        chance in any::<u64>(),
+    ) {
+        let mut lab = script::lab(spec, chance);
+        for (events, policy) in lives {
+            lab.set_policy(POLICIES[policy]);
+            events.iter().for_each(|event| happen(&mut lab, event));
+            (0..3).for_each(|_| drop(lab.round()));
+        }
+        lab.policy = None;
+        lab.world.strangers_leave();
+        lab.settle(ENOUGH);
+    }
+}
+
+/// A stricter policy stops nothing, and what it forbids is not begun: a node is not taken away that could not come back.
+#[test]
+fn a_stricter_policy_leaves_what_runs() {
+    for policy in POLICIES.iter().skip(1) {
+        let mut lab = script::lab(lab::spec(2), 1);
+        lab.clusters[0].spec.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
+        lab.clusters[0].spec.image = Some("example/k3s:v1.36.2-k3s1".into());
+        lab.settle(ENOUGH);
+        let containers = |lab: &Lab| -> BTreeMap<String, String> {
+            lab.world.containers.iter().map(|(id, c)| (id.clone(), format!("{:?}", c.state))).collect()
+        };
+        let before = containers(&lab);
+        lab.set_policy(policy);
+        (0..4).for_each(|_| assert_eq!(lab.round(), [], "{policy}"));
+        assert!(lab.settled(), "{policy}: {:#?}", lab.look(0).plan.problems);
+        assert_eq!(containers(&lab), before, "{policy}");
+        // It is started as before, and not made anew.
+        assert!(lab.world.interfere(&Outside::Kill("k3d-dev-agent-0".into())));
+        (0..9).for_each(|_| drop(lab.round()));
+        assert_eq!(containers(&lab), before, "{policy}");
+        // An edit is held back as a whole, also the drain before a replacement.
+        if lab.standing(&lab.clusters[0]).problem.is_some() {
+            lab.clusters[0].edit(|s| {
+                s.agents.env.push(localcluster_operator::api::registry::EnvVar {
+                    name: "A".into(),
+                    value: "b".into(),
+                })
+            });
+            (0..9).for_each(|_| drop(lab.round()));
+            assert_eq!(containers(&lab), before, "{policy}");
+            assert!(lab.world.clusters.values().all(|c| c.nodes.values().all(|n| n.draining.is_none())));
+            let problems = lab.look(0).plan.problems;
+            assert!(problems.iter().any(|p| p.reason == Reason::PolicyViolation), "{policy}: {problems:?}");
+            // Fewer agents are fewer all the same.
+            lab.clusters[0].edit(|s| s.agents.count = 1);
+            (0..9).for_each(|_| drop(lab.round()));
+            assert!(lab.world.named("k3d-dev-agent-1").is_none(), "{policy}");
+        }
+        lab.clusters[0].deleted = true;
+        lab.registries[0].deleted = true;
+        (0..4).for_each(|_| drop(lab.round()));
+        assert!(lab.world.containers.is_empty() && lab.world.volumes.is_empty(), "{policy}");
+    }
+}
+
+#[test]
+fn subnets_and_ports_are_allocated_where_the_policy_allows_them() {
+    let mut lab = Lab::new(vec![Object::new("team-a", "dev", lab::spec(1))], Vec::new());
+    lab.set_policy(POLICIES[5]);
+    lab.settle(ENOUGH);
+    let network = lab.world.networks.values().find(|n| n.name.starts_with("k3d-")).unwrap();
+    assert!(network.subnet.to_string().starts_with("10.9."), "{}", network.subnet);
+    let ports = lab.world.containers.values().flat_map(|c| c.wanted_ports.iter().map(|p| p.host_port));
+    assert!(ports.clone().count() > 0 && ports.clone().all(|p| (30000..=30099).contains(&p)));
+}
+
+fn namespace(rig: &Rig, labels: Value) {
+    let object =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "labels": labels}});
+    rig.api.put_cluster("/api/v1/namespaces/default", object);
+}
+
+fn policy(rig: &Rig, name: &str, spec: Value) {
+    let object = json!({
+        "apiVersion": "localcluster.dev/v1alpha1", "kind": "HostPolicy", "metadata": {"name": name}, "spec": spec,
+    });
+    rig.api.put_cluster(&format!("/apis/localcluster.dev/v1alpha1/hostpolicies/{name}"), object);
+}
+
+fn put(rig: &Rig, name: &str, spec: Value) {
+    let mut whole = json!({"servers": {"count": 1}, "agents": {"count": 0}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let object = json!({
+        "apiVersion": "localcluster.dev/v1alpha1", "kind": "LocalCluster", "metadata": {"name": name}, "spec": whole,
+    });
+    rig.api.put(&cluster(name), object);
+}
+
+fn cluster(name: &str) -> String {
+    support::fakes::api::path("localclusters", name)
+}
+
+fn told(rig: &Rig, name: &str, type_: &str) -> (String, String) {
+    condition(&rig.api.get(&cluster(name)).unwrap(), type_)
+}
+
+fn is(status: &str, reason: &str) -> (String, String) {
+    (status.into(), reason.into())
+}
+
+fn strict() -> Rig {
+    let rig = Rig::new(Settings { without_policy: WithoutPolicy::Refuse, ..lab::settings() });
+    namespace(&rig, json!({"tier": "team"}));
+    rig
+}
+
+fn team(rules: Value) -> Value {
+    let mut spec = json!({"namespaceSelector": {"matchLabels": {"tier": "team"}}});
+    spec.as_object_mut().unwrap().extend(rules.as_object().unwrap().clone());
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_policy_nothing_is_made_and_with_one_it_is() {
+    let mut rig = strict();
+    put(&rig, "dev", json!({}));
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!(rig.world(|w| (w.containers.len(), w.networks.len())), (0, 1), "Docker's own bridge");
+    assert_eq!(told(&rig, "dev", "Accepted"), is("False", "NoPolicy"));
+    assert_eq!(told(&rig, "dev", "Stalled"), is("True", "NoPolicy"));
+    assert_eq!(rig.api.all("secrets"), [] as [Value; 0]);
+    policy(&rig, "teams", team(json!({})));
+    rig.settle(ENOUGH).await;
+    // Gone again, and the cluster goes on; only a new one is refused.
+    rig.api.remove("/apis/localcluster.dev/v1alpha1/hostpolicies/teams");
+    put(&rig, "other", json!({}));
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!(told(&rig, "dev", "Ready"), is("True", "Ready"));
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "NoPolicy"));
+    assert_eq!(told(&rig, "other", "Accepted"), is("False", "NoPolicy"));
+    rig.api.delete(&cluster("dev"));
+    rig.api.delete(&cluster("other"));
+    rig.settle(ENOUGH).await;
+    assert!(rig.world(|w| w.containers.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_twenty_at_once_no_more_are_made_than_the_quota_has() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({"quota": {"clusters": 3}})));
+    for i in 0..20 {
+        put(&rig, &format!("n{i:02}"), json!({}));
+    }
+    for _ in 0..3 {
+        rig.reconcile_together().await;
+        rig.pass().await;
+    }
+    let networks =
+        |rig: &Rig| rig.world(|w| w.networks.values().filter(|n| n.name.starts_with("k3d-")).count());
+    let refused = |rig: &Rig| {
+        let all = rig.api.all("localclusters");
+        all.iter().filter(|o| condition(o, "Accepted") == is("False", "PolicyViolation")).count()
+    };
+    assert_eq!((networks(&rig), refused(&rig)), (3, 17));
+    // One of them goes, and one that waits follows.
+    let first = rig.api.all("localclusters");
+    let made = first.iter().find(|o| condition(o, "Accepted").0 == "True").unwrap();
+    rig.api.delete(&cluster(made["metadata"]["name"].as_str().unwrap()));
+    for _ in 0..12 {
+        rig.round().await;
+    }
+    assert_eq!((networks(&rig), refused(&rig)), (3, 16));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    policy(&rig, "teams", team(json!({"perNode": {"maxMemory": "1Gi"}})));
+    for _ in 0..3 {
+        rig.round().await;
+    }
+    assert_eq!(told(&rig, "dev", "Ready"), is("True", "Ready"));
+    assert_eq!(told(&rig, "dev", "Accepted"), is("True", "Accepted"));
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "PolicyViolation"));
+    assert_eq!(rig.events("PolicyViolation").len(), 1);
+    // The status of the policy says so.
+    assert!(policy_status::write_all(&rig.ctx).await);
+    let written =
+        rig.api.get("/apis/localcluster.dev/v1alpha1/hostpolicies/teams").unwrap()["status"].clone();
+    assert_eq!((&written["violations"], &written["namespaces"]), (&json!(["default/dev"]), &json!(1)));
+    assert_eq!((&written["usage"]["clusters"], &written["usage"]["nodes"]), (&json!(1), &json!(2)));
+    put(&rig, "dev", json!({"agents": {"count": 2}}));
+    for _ in 0..3 {
+        rig.round().await;
+    }
+    assert_eq!(told(&rig, "dev", "Ready"), is("False", "PolicyViolation"));
+    assert_eq!(rig.world(|w| w.containers.len()), 3);
+    policy(&rig, "teams", team(json!({"perNode": {"maxGpus": 0}})));
+    rig.settle(ENOUGH).await;
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("False", "Accepted"));
+    assert_eq!(rig.world(|w| w.containers.len()), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_refuses() {
+    let mut rig = strict();
+    for (rules, reason) in [
+        (json!({"quota": {"memory": "much"}}), "PolicyInvalid"),
+        (json!({"quotas": {"clusters": 9}}), "PolicyInvalid"),
+        (json!({"namespaceSelector": {"matchLabels": {"tier": "other"}}}), "NoPolicy"),
+    ] {
+        policy(&rig, "teams", team(rules));
+        put(&rig, "dev", json!({}));
+        for _ in 0..2 {
+            rig.round().await;
+        }
+        assert_eq!(told(&rig, "dev", "Accepted"), is("False", reason));
+        assert!(rig.world(|w| w.containers.is_empty()));
+    }
+}
