@@ -70,5 +70,5 @@ pub const NODE_ANSWER: Duration = Duration::from_secs(10);
 pub const SERVER_ANSWER: Duration = Duration::from_secs(15);
 /// Timeout of a registry's response.
 pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);
-/// Pause before the status of HostPolicies is written, in which changes are collected.
-pub const POLICY_STATUS: Duration = Duration::from_secs(1);
+/// Pause before changes of HostPolicies and of what they apply to take effect, in which they are collected.
+pub const POLICY_STATUS: Duration = Duration::from_millis(500);
