@@ -357,6 +357,19 @@ fn an_agent_is_taken_away_in_every_order() {
     explore("server and two agents, one taken away", Small::new(cluster(1), 0, Some(|s| s.agents.count = 2)));
 }
 
+/// No step is outside its policy, whatever happens: the lab looks at every plan.
+#[test]
+fn a_limited_cluster_that_is_interfered_with() {
+    let mut lab = cluster(1);
+    lab.clusters[0].spec.servers.memory = Some("1Gi".into());
+    lab.clusters[0].spec.agents.memory = Some("1Gi".into());
+    lab.set_policy(
+        "perNode: {maxMemory: 1Gi}, nodes: {images: ['docker.io/rancher/k3s:*']}, network: {pools: [10.9.0.0/16]}, \
+         ports: {ranges: [{from: 30000, to: 30099}, {from: 16443, to: 16443}]}",
+    );
+    explore("limited cluster, one interference", Small::new(lab, 1, Some(|_| {})));
+}
+
 #[test]
 fn a_cluster_is_deleted_in_every_order() {
     let mut lab = cluster(1);

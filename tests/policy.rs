@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use localcluster_operator::{
     api::reason::Reason,
-    controller::policy_status,
+    controller::policy_status::Followed,
     plan::settings::{Settings, WithoutPolicy},
 };
 use proptest::{prelude::*, test_runner::Config};
@@ -205,7 +205,15 @@ async fn of_twenty_at_once_no_more_are_made_than_the_quota_has() {
     // One of them goes, and one that waits follows.
     let first = rig.api.all("localclusters");
     let made = first.iter().find(|o| condition(o, "Accepted").0 == "True").unwrap();
+    let mut followed = Followed::new(&rig.ctx);
+    followed.follow(&rig.ctx).await;
+    rig.triggered();
     rig.api.delete(&cluster(made["metadata"]["name"].as_str().unwrap()));
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    followed.follow(&rig.ctx).await;
+    assert!(!rig.triggered().is_empty(), "nobody was told of the room");
     for _ in 0..12 {
         rig.round().await;
     }
@@ -227,7 +235,8 @@ async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
     assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "PolicyViolation"));
     assert_eq!(rig.events("PolicyViolation").len(), 1);
     // The status of the policy says so.
-    assert!(policy_status::write_all(&rig.ctx).await);
+    let mut followed = Followed::new(&rig.ctx);
+    assert!(followed.follow(&rig.ctx).await);
     let written =
         rig.api.get("/apis/localcluster.dev/v1alpha1/hostpolicies/teams").unwrap()["status"].clone();
     assert_eq!((&written["violations"], &written["namespaces"]), (&json!(["default/dev"]), &json!(1)));
@@ -239,6 +248,13 @@ async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
     assert_eq!(told(&rig, "dev", "Ready"), is("False", "PolicyViolation"));
     assert_eq!(rig.world(|w| w.containers.len()), 3);
     policy(&rig, "teams", team(json!({"perNode": {"maxGpus": 0}})));
+    // The change triggers the cluster, and what is as it was does not.
+    rig.reconcile().await;
+    rig.triggered();
+    assert!(followed.follow(&rig.ctx).await);
+    assert_eq!(rig.triggered(), ["dev"]);
+    assert!(followed.follow(&rig.ctx).await);
+    assert_eq!(rig.triggered(), [""; 0]);
     rig.settle(ENOUGH).await;
     assert_eq!(told(&rig, "dev", "PolicyViolation"), is("False", "Accepted"));
     assert_eq!(rig.world(|w| w.containers.len()), 4);

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{context::Context, kube_io, policies::PolicyGuard, times, triggers, watches::watched};
 use crate::{
     api::HostPolicyStatus,
-    plan::policy::{select::Policy, usage::Usage},
+    plan::policy::{
+        select::{Policy, select},
+        usage::Usage,
+    },
     status::{self, Moment, PolicyView},
 };
 
@@ -27,45 +30,73 @@ pub(super) struct Writers {
 
 /// Watches until `stop` is cancelled.
 pub(super) async fn run(ctx: Arc<Context>, writers: Writers, stop: &CancellationToken) {
-    let policies = watched(&ctx, "HostPolicy", writers.policies, |known| &known.policies);
-    let policies = policies.for_each(|_| {
-        // What one policy no longer selects, another one may.
-        triggers::everything(&ctx);
+    let changed = || {
         ctx.policies.changed.notify_one();
         ready(())
-    });
-    let mut seen: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    };
+    let policies = watched(&ctx, "HostPolicy", writers.policies, |known| &known.policies);
+    let policies = policies.for_each(|_| changed());
     let namespaces = watched(&ctx, "Namespace", writers.namespaces, |known| &known.namespaces);
-    let namespaces = namespaces.for_each(|namespace| {
-        if let Ok(namespace) = namespace {
-            let (name, labels) = (namespace.name_any(), namespace.labels().clone());
-            if seen.get(&name) != Some(&labels) {
-                triggers::of_namespace(&ctx, &name);
-                ctx.policies.changed.notify_one();
-                seen.insert(name, labels);
-            }
-        }
-        ready(())
-    });
+    let namespaces = namespaces.for_each(|_| changed());
     let all = async { tokio::join!(policies, namespaces, statuses(&ctx)) };
     stop.run_until_cancelled(all).map(drop).await;
 }
 
-/// Writes the status of the policies after each change.
+/// Follows all changes: triggers the objects that they concern, and writes the status of the policies.
 async fn statuses(ctx: &Arc<Context>) {
     if !ctx.known.all().await {
         return;
     }
-    let mut used = BTreeMap::new();
+    let mut followed = Followed::new(ctx);
     loop {
         // Changes in a row are one.
         tokio::time::sleep(times::POLICY_STATUS).await;
-        retry_refused(ctx, &mut used);
-        if !write_all(ctx).await {
+        if !followed.follow(ctx).await {
             ctx.policies.changed.notify_one();
         }
         ctx.policies.changed.notified().await;
     }
+}
+
+/// What was last seen.
+pub struct Followed {
+    applied: Applied,
+    /// Usage of each namespace.
+    used: BTreeMap<String, Usage>,
+}
+
+impl Followed {
+    /// Begins with what applies now.
+    pub fn new(ctx: &Context) -> Self {
+        Self { applied: applied(ctx), used: BTreeMap::new() }
+    }
+
+    /// Triggers the objects that changes concern, and writes the status of the policies. Reports whether it was written.
+    pub async fn follow(&mut self, ctx: &Context) -> bool {
+        judge_again(ctx, &mut self.applied);
+        retry_refused(ctx, &mut self.used);
+        write_all(ctx).await
+    }
+}
+
+/// The policy that applies to each namespace, if one does.
+type Applied = BTreeMap<String, Option<Policy>>;
+
+fn applied(ctx: &Context) -> Applied {
+    let policies = ctx.policies.all();
+    let of = |namespace: &PartialObjectMeta<Namespace>| {
+        (namespace.name_any(), select(&policies, namespace.labels()).cloned())
+    };
+    ctx.policies.namespaces.state().iter().map(|namespace| of(namespace)).collect()
+}
+
+/// Triggers the objects in namespaces to which another policy applies, or the same one with other rules.
+fn judge_again(ctx: &Context, applied: &mut Applied) {
+    let now = self::applied(ctx);
+    for (namespace, _) in now.iter().filter(|(name, policy)| applied.get(*name) != Some(policy)) {
+        triggers::of_namespace(ctx, namespace);
+    }
+    *applied = now;
 }
 
 /// Triggers objects without a share of the quota in namespaces whose usage has changed.
@@ -88,7 +119,7 @@ fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>) {
 }
 
 /// Writes the status of each policy that has another one. Reports whether all were written.
-pub async fn write_all(ctx: &Context) -> bool {
+async fn write_all(ctx: &Context) -> bool {
     let policies = ctx.policies.all();
     let namespaces = ctx.policies.namespaces.state();
     let namespaces = namespaces.iter().map(|n| (n.name_any(), n.labels().clone())).collect();

@@ -25,7 +25,7 @@ pub async fn observe(
     allocation: &Allocation,
     observed: &Host,
 ) -> BTreeSet<Binding> {
-    let Subject { valid, owner, previous, .. } = *subject;
+    let Subject { valid, owner, previous, frozen, .. } = *subject;
     let name = helper(valid);
     if let Some(left) = observed.own_named(&name) {
         // The operator was killed while it existed. It may occupy these ports.
@@ -35,7 +35,8 @@ pub async fn observe(
     let mut taken = ctx.memory.taken(&owner.uid, || ports::remembered(previous));
     let wanted = ports::wanted(valid, allocation);
     taken.retain(|binding| wanted.contains(binding));
-    if !taken.is_empty() && ctx.memory.try_ports(&owner.uid) {
+    // A policy that freezes the object may not allow them.
+    if frozen.is_none() && !taken.is_empty() && ctx.memory.try_ports(&owner.uid) {
         taken = still_taken(ctx, owner, &name, &image(ctx, valid, observed), taken).await;
     }
     ctx.memory.set_taken(&owner.uid, taken.clone());

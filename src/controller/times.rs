@@ -84,5 +84,5 @@ pub const ASK_LEADER: Duration = Duration::from_secs(5);
 pub const LEADER_TRUSTED: Duration = Duration::from_secs(30);
 /// Timeout of a registry's response.
 pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);
-/// Pause before the status of HostPolicies is written, in which changes are collected.
-pub const POLICY_STATUS: Duration = Duration::from_secs(1);
+/// Pause before changes of HostPolicies and of what they apply to take effect, in which they are collected.
+pub const POLICY_STATUS: Duration = Duration::from_millis(500);

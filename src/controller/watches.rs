@@ -38,6 +38,8 @@ where
             if matches!(event, watcher::Event::InitDone) {
                 // A watch that starts again has set it before.
                 known(&set.known).set(()).ok();
+                // It may be without objects that it had.
+                set.policies.changed.notify_one();
             }
         })
         .touched_objects();

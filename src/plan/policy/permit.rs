@@ -82,8 +82,8 @@ impl Gate<'_> {
                 self.stays(&container.name)?;
                 self.own(container)
             }
+            Action::Start { container } => self.start(container),
             Action::Upload { container, files: _ }
-            | Action::Start { container }
             | Action::Stop { container, grace: _ }
             | Action::Unpause { container }
             | Action::Signal { container, signal: _ }
@@ -146,6 +146,13 @@ impl Gate<'_> {
     fn own(&self, target: &Target) -> Permission {
         let own = |id: &String| self.labels(id).is_some_and(|labels| self.owner.owns(labels));
         owned(target.id.as_ref().is_none_or(own), "the container is not managed by this object")
+    }
+
+    /// Permits the start of a container. The first one is part of its creation: its files may be those of another spec.
+    fn start(&self, target: &Target) -> Permission {
+        self.own(target)?;
+        let detail = target.id.as_ref().and_then(|id| self.host.own.get(id));
+        if detail.is_some_and(|d| d.started_at.is_none()) { self.creates() } else { Ok(()) }
     }
 
     fn labels(&self, id: &str) -> Option<&BTreeMap<String, String>> {

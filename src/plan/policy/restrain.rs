@@ -27,9 +27,10 @@ pub fn restrain(plan: &mut Plan, gate: &Gate<'_>) {
     plan.leave_out(&left_out);
     let frozen = gate.standing.and_then(|standing| standing.problem.as_ref());
     if let Some(frozen) = frozen {
-        // They are for containers that are not created.
-        let wanted = !plan.pulls.is_empty();
+        // Images are for containers that are not created, or are what the policy does not allow.
+        let wanted = !plan.pulls.is_empty() || !plan.imports.is_empty();
         plan.pulls.clear();
+        plan.imports.clear();
         plan.forgets = false;
         if (wanted || plan.problems.iter().any(|p| p.reason == frozen.reason)) && !problems.contains(frozen) {
             problems.push(frozen.clone());

@@ -410,7 +410,6 @@ impl Lab {
     pub fn pass(&mut self, index: usize, limit: usize) -> Vec<Step> {
         let look = self.look(index);
         super::check::plan(&look.plan, &look.owner, &look.observed);
-        self.within_policy(index, &look);
         for image in &look.plan.pulls {
             drop(self.world.pull(image));
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     docker::{
-        engine::{Attachment, Container, Network, State, Volume},
+        engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
         spec::{Addressing, Bind, EndpointSettings, VolumeSpec},
     },
     plan::{
@@ -258,6 +258,13 @@ fn a_frozen_object_keeps_what_it_has() {
     assert_eq!(left, ["Stop k3d-dev-agent-9 []", "RemoveContainer k3d-dev-agent-9 [0]", "Start own []"]);
     assert_eq!(plan.problems, [standing.problem.clone().unwrap()]);
     assert!(plan.pulls.is_empty());
+    // What has never run is not started: its files may be new.
+    let mut created = host.clone();
+    let detail =
+        ContainerDetail { container: container("own", owner.labels()), ..ContainerDetail::default() };
+    created.own.insert("own".into(), detail);
+    let first = Gate { host: &created, ..gate.clone() };
+    assert!(first.permit(&Action::Start { container: target("own") }).is_err());
     // Nothing is wrong with one that needs nothing.
     let mut plan = Plan::default();
     restrain(&mut plan, &gate);

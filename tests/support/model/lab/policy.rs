@@ -68,6 +68,11 @@ impl Lab {
         restrain(plan, &gate);
         // What the executor does not do.
         assert!(plan.steps.iter().all(|step| gate.permit(&step.action).is_ok()));
+        if let (Some(policy), Some(_)) = (&self.policy, gate.standing) {
+            for step in &plan.steps {
+                assert!(is_within(&policy.rules, &step.action), "outside its policy: {:?}", step.action);
+            }
+        }
     }
 
     pub(super) fn restrain(&self, index: usize, look: &mut Look) {
@@ -83,14 +88,13 @@ impl Lab {
         if let Some(whole) = &mut look.whole {
             whole.decision.plan.clone_from(&look.plan);
         }
+        self.takes_nothing_for_good(index, look);
     }
 
-    /// No step outside its policy, by what the policy says and not by the code that permits steps. And what cannot be made
-    /// again is not taken away.
-    pub(super) fn within_policy(&self, index: usize, look: &Look) {
+    /// Nothing is made of an object that violates its policy, and what cannot be made again is not taken away.
+    fn takes_nothing_for_good(&self, index: usize, look: &Look) {
         let object = &self.clusters[index];
-        let Some(policy) = self.policy.as_ref().filter(|_| !object.deleted) else { return };
-        let frozen = self.standing(object).problem.is_some();
+        let frozen = !object.deleted && self.standing(object).problem.is_some();
         let wanted: BTreeSet<&str> =
             look.whole.iter().flat_map(|w| w.desired.nodes().map(|n| n.container.name.as_str())).collect();
         for step in &look.plan.steps {
@@ -101,11 +105,11 @@ impl Lab {
             assert!(!(frozen && makes), "{} although frozen", step.action);
             let takes = matches!(&step.action, Action::RemoveContainer { container } if wanted.contains(container.name.as_str()));
             assert!(!(frozen && takes), "{} although frozen", step.action);
-            assert!(is_within(&policy.rules, &step.action), "outside its policy: {:?}", step.action);
         }
     }
 }
 
+/// Whether a step is within a policy, by what the policy says and not by the code that permits steps.
 fn is_within(rules: &Rules, action: &Action) -> bool {
     match action {
         Action::CreateNetwork(spec) => rules.pools.as_ref().is_none_or(|pools| {
