@@ -252,7 +252,8 @@ async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
     rig.reconcile().await;
     rig.triggered();
     assert!(followed.follow(&rig.ctx).await);
-    assert_eq!(rig.triggered(), ["dev"]);
+    let triggered = rig.triggered();
+    assert!(!triggered.is_empty() && triggered.iter().all(|name| name == "dev"), "{triggered:?}");
     assert!(followed.follow(&rig.ctx).await);
     assert_eq!(rig.triggered(), [""; 0]);
     rig.settle(ENOUGH).await;
