@@ -24,6 +24,8 @@ pub struct Files {
     /// reports that files were copied into it or a command was run in it. Only a process of the container itself changes
     /// files unnoticed.
     trusted: Duration,
+    /// The same for files that a process of the container writes.
+    resync: Duration,
     read: Mutex<HashMap<String, Read>>,
     /// Number of removals from the cache. What was read across one may be from before the change.
     removals: AtomicU64,
@@ -57,8 +59,9 @@ impl Read {
 
 impl Files {
     /// Creates a cache for this engine.
-    pub fn new(engine: Arc<dyn Engine>, trusted: Duration) -> Self {
-        Self { engine, trusted, read: Mutex::default(), removals: AtomicU64::default() }
+    pub fn new(engine: Arc<dyn Engine>, resync: Duration) -> Self {
+        let trusted = resync.saturating_mul(times::RESYNCS_OF_FILES);
+        Self { engine, trusted, resync, read: Mutex::default(), removals: AtomicU64::default() }
     }
 
     /// Returns the content of a file; `None` if it does not exist.
@@ -71,7 +74,7 @@ impl Files {
     pub async fn written(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
         let limit = |since: Option<Instant>, at: Instant| {
             let young = since.is_some_and(|since| at.saturating_duration_since(since) < times::FILE_STARTING);
-            if young { times::FILE_YOUNG } else { self.trusted }
+            if young { times::FILE_YOUNG } else { self.resync }
         };
         self.read_for(container, path, limit).await
     }

@@ -26,7 +26,6 @@ use super::{
     pulls::Pulls,
     quorum::Quorum,
     resolvers::Resolvers,
-    times,
     triggers::Triggers,
     turns::Turns,
 };
@@ -125,7 +124,7 @@ impl Process {
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             quorum: Quorum::new(engine.clone()),
             preloads: Preloads::new(engine.clone(), config.resync),
-            files: Files::new(engine.clone(), config.resync.saturating_mul(times::RESYNCS_OF_FILES)),
+            files: Files::new(engine.clone(), config.resync),
             logs: Logs::new(engine.clone()),
             settings: settings(&config),
             resync: config.resync,

@@ -45,7 +45,7 @@ struct Changes {
     containers: AtomicU64,
     networks: AtomicU64,
     volumes: AtomicU64,
-    /// The engine itself and its images, about which the operator subscribes to no events.
+    /// The engine itself, about which the operator subscribes to no events.
     others: AtomicU64,
     /// True while the stream of events is connected.
     watched: AtomicBool,
@@ -89,7 +89,6 @@ struct Memo {
     networks: Option<Known<Vec<Network>>>,
     volumes: Option<Known<Vec<Volume>>>,
     details: HashMap<String, Known<Option<ContainerDetail>>>,
-    images: HashMap<String, Known<Option<String>>>,
 }
 
 /// Sets the connection of the stream of events to lost when the stream is dropped.
@@ -128,7 +127,6 @@ impl<E: Engine> Remembered<E> {
         let result = call.await?;
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         memo.details.retain(|_, known| known.at.elapsed() < KEPT);
-        memo.images.retain(|_, known| known.at.elapsed() < KEPT);
         keep(&mut memo, Known { count, at, result: result.clone() });
         Ok(result)
     }
@@ -186,8 +184,8 @@ impl<E: Engine> Engine for Remembered<E> {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
-        let keep = |m: &mut Memo, new| drop(m.images.insert(reference.to_owned(), new));
-        self.read(&self.changes.others, |m| m.images.get(reference), keep, self.engine.image(reference)).await
+        // No events tell of images, and who builds one applies the spec that names it right after.
+        self.engine.image(reference).await
     }
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {

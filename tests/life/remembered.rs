@@ -31,7 +31,6 @@ async fn look(rig: &Rig, engine: &impl Engine) -> usize {
     engine.info().await.unwrap();
     engine.networks().await.unwrap();
     engine.volumes().await.unwrap();
-    engine.image("rancher/k3s").await.unwrap();
     for container in engine.containers().await.unwrap() {
         engine.inspect(&container.id).await.unwrap();
     }
@@ -98,7 +97,7 @@ async fn a_call_that_a_change_overtakes_is_not_remembered() {
 
 /// While a server starts, nothing changes in Docker, and the cluster is looked at several times a second.
 #[tokio::test(start_paused = true)]
-async fn waiting_for_a_server_asks_docker_for_nothing_but_its_kubeconfig() {
+async fn waiting_for_a_server_asks_docker_for_nothing_but_its_kubeconfig_and_images() {
     let mut rig = Rig::new(lab::settings());
     let fake = Fake { world: rig.world.clone(), faults: rig.faults.clone() };
     let engine: Arc<dyn Engine> = Arc::new(Remembered::new(fake));
@@ -115,7 +114,10 @@ async fn waiting_for_a_server_asks_docker_for_nothing_but_its_kubeconfig() {
         let before = rig.faults.calls(Side::Docker).len();
         rig.reconcile().await;
         let new = rig.faults.calls(Side::Docker).split_off(before);
-        new.into_iter().map(|(call, _)| call).filter(|call| call != "read file").collect::<Vec<_>>()
+        new.into_iter()
+            .map(|(call, _)| call)
+            .filter(|call| call != "read file" && call != "image")
+            .collect::<Vec<_>>()
     };
     let first = looked(&mut rig).await;
     assert!(first.len() > 5, "{first:?}");
@@ -183,5 +185,17 @@ async fn a_log_is_read_again_when_it_can_have_changed() {
         tokio::time::advance(Duration::from_secs(passed)).await;
         logs.last(&ended).await.unwrap();
         assert_eq!(calls() - before, read);
+    }
+}
+
+/// Events of images are not watched, and whoever builds one applies the spec right after.
+#[tokio::test(start_paused = true)]
+async fn images_are_always_asked_for() {
+    let (rig, engine) = cluster().await;
+    let _events = engine.events().await.unwrap();
+    for _ in 0..2 {
+        let before = rig.faults.calls(Side::Docker).len();
+        engine.image("rancher/k3s").await.unwrap();
+        assert_eq!(rig.faults.calls(Side::Docker).len() - before, 1);
     }
 }
