@@ -4,7 +4,7 @@ use crate::{
     cluster::container,
     dns::{ASKER, resolves},
     live::{
-        docker, eventually, holds, inspect, now,
+        docker, eventually, gateway, holds, inspect, now,
         operator::{Operator, Victim},
         scene::{LIMIT, Scene},
         world,
@@ -33,9 +33,7 @@ pub fn a_change_of_the_hosts_resolvers_is_followed(scene: &Scene) {
 
     let host = HostResolvers::replace();
     // Docker hides loopback addresses from containers of its default network.
-    let gateway = docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]);
-    let address = gateway.parse().expect("an address");
-    let server = Server::start(address, "later.e2e.test", "192.0.2.73", host.before());
+    let server = Server::start(gateway().into(), "later.e2e.test", "192.0.2.73", host.before());
     host.set(server.address);
     let restarted = |before: &[(String, String)]| {
         eventually(LIMIT, "the load balancer is restarted", || {

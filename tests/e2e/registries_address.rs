@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     live::{
-        command, docker, eventually, free_port, holds, http,
+        command, eventually, free_port, gateway, holds, http,
         pulls::{fails, pulls},
         registries::push,
         scene::{LIMIT, Scene},
@@ -75,11 +75,9 @@ pub fn the_status_shows_the_published_address(scene: &Scene) {
     pulls(&child, &format!("{moved}/e2e/second:1"), &node);
 
     // To an address that other machines reach. Docker would require HTTPS there.
-    // A network that Docker made at its first start does not show it.
-    let gateway =
-        docker(&["inspect", &scene.registry(NAME), "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}"]);
-    scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway.trim()}).to_string());
-    let outside = format!("{}:{next}", gateway.trim());
+    let gateway = gateway().to_string();
+    scene.patch(&format!("lreg/{NAME}"), &json!({"hostIP": gateway}).to_string());
+    let outside = format!("{gateway}:{next}");
     is_published(scene, &outside);
     let (from, to) = (format!("docker://{outside}/e2e/second:1"), format!("docker://{outside}/e2e/third:1"));
     let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to];

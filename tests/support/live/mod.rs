@@ -17,6 +17,7 @@ use std::{
     env, fs,
     io::{Read, Write},
     iter,
+    net::Ipv4Addr,
     net::{SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::{Path, PathBuf},
@@ -89,6 +90,14 @@ pub fn docker(args: &[&str]) -> String {
 pub fn try_docker(args: &[&str]) -> Result<String, String> {
     let host = world("DOCKER_HOST");
     command("docker", &[&["--host", &host], args].concat(), "")
+}
+
+/// Returns the address of the host on Docker's default network. The network itself does not show it before Docker's
+/// second start.
+pub fn gateway() -> Ipv4Addr {
+    let subnet = docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]);
+    let subnet: ipnet::Ipv4Net = subnet.trim().parse().expect("a subnet");
+    subnet.hosts().next().expect("it has addresses")
 }
 
 /// Returns the log of a container.
