@@ -10,6 +10,7 @@ apt_options=()
 # of_suite SUITE chooses the packages of another suite of Debian.
 of_suite() {
 	local mirror
+	# shellcheck disable=SC2016 # apt-get expands it
 	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/\?$') || mirror=http://deb.debian.org/debian
 	cache=$cache/$1
 	mkdir -p "$cache/lists/partial"
