@@ -171,7 +171,7 @@ fn stuck_objects_cost_little(scene: &Scene) {
         proxy.calls() - before
     });
     println!("three stuck objects: Docker calls in {} s each: {calls:?}", WINDOW.as_secs());
-    // How long the objects were stuck before the first window depends on the load of the machine.
-    assert!(calls[2] < calls[0] && calls[2] < 250, "{calls:?}");
+    // Containers of others lead to few calls more.
+    assert!(calls.iter().all(|n| *n < 250) && calls[2] < calls[1] * 2, "{calls:?}");
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
 }
