@@ -7,7 +7,7 @@ path='ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 # Options for apt; none for the suite of this machine.
 apt_options=()
 
-# of_suite SUITE chooses the packages of another suite of Debian.
+# of_suite SUITE chooses the packages of another suite of Debian, which are kept in a folder of their own.
 of_suite() {
 	local mirror
 	# shellcheck disable=SC2016 # apt-get expands it
@@ -22,7 +22,7 @@ of_suite() {
 # package NAME prints the file of a package, downloaded when it is not there yet.
 package() {
 	local deb
-	deb=$(find "$cache" -name "$1_*.deb" -print -quit)
+	deb=$(find "$cache" -maxdepth 1 -name "$1_*.deb" -print -quit)
 	if [ -z "$deb" ]; then
 		# Old package lists name versions that the mirror has no more.
 		if [ ! -e "$cache/.lists-updated" ] || [ -n "$(find "$cache/.lists-updated" -mmin +60)" ]; then
@@ -30,7 +30,7 @@ package() {
 			touch "$cache/.lists-updated"
 		fi
 		(cd "$cache" && apt-get "${apt_options[@]}" -o APT::Sandbox::User=root download -qq "$1") >&2
-		deb=$(find "$cache" -name "$1_*.deb" -print -quit)
+		deb=$(find "$cache" -maxdepth 1 -name "$1_*.deb" -print -quit)
 	fi
 	[ -n "$deb" ] || {
 		echo "cannot download Debian package $1" >&2
