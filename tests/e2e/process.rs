@@ -171,7 +171,8 @@ fn stuck_objects_cost_little(scene: &Scene) {
         proxy.calls() - before
     });
     println!("three stuck objects: Docker calls in {} s each: {calls:?}", WINDOW.as_secs());
-    // Containers of others lead to few calls more.
-    assert!(calls.iter().all(|n| *n < 250) && calls[2] < calls[1] * 2, "{calls:?}");
+    // Containers of others lead to few calls more. What the first window has depends on how long the objects were stuck
+    // before, so on the load of the machine.
+    assert!(calls[2] < 250 && calls[2] < calls[1] * 2, "{calls:?}");
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
 }
