@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -52,11 +51,8 @@ impl Logs {
         let lines = self.engine.logs(id, LINES).await?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of containers that work by now or are gone.
-        read.retain(|_, read| read.at.elapsed() < OLD);
+        read.retain(|_, read| read.at.elapsed() < times::LOG_ENDED);
         read.insert(id.clone(), Read { run, at, lines: lines.clone() });
         Ok(lines)
     }
 }
-
-/// Period after which lines are never used again.
-const OLD: Duration = times::LOG_ENDED;

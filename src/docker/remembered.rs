@@ -188,8 +188,10 @@ impl<E: Engine> Engine for Remembered<E> {
         self.engine.image(reference).await
     }
 
+    // Nor is anything that a pull changes remembered.
+
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
-        self.write(self.engine.pull(reference, auth)).await
+        self.engine.pull(reference, auth).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
