@@ -18,7 +18,7 @@ use crate::{
         select::{Policy, select},
         usage::Usage,
     },
-    status::{self, Moment, PolicyView},
+    status::{self, Moment, PolicyObject, PolicyView},
 };
 
 /// Writers of the stores.
@@ -68,31 +68,31 @@ pub struct Followed {
 impl Followed {
     /// Begins with what applies now.
     pub fn new(ctx: &Context) -> Self {
-        Self { applied: applied(ctx), used: BTreeMap::new() }
+        Self { applied: applied(ctx, &ctx.policies.all()), used: BTreeMap::new() }
     }
 
     /// Triggers the objects that changes concern, and writes the status of the policies. Reports whether it was written.
     pub async fn follow(&mut self, ctx: &Context) -> bool {
-        judge_again(ctx, &mut self.applied);
-        retry_refused(ctx, &mut self.used);
-        write_all(ctx).await
+        let (policies, objects) = (ctx.policies.all(), ctx.policy_objects());
+        judge_again(ctx, &mut self.applied, &policies);
+        retry_refused(ctx, &mut self.used, &objects);
+        write_all(ctx, &policies, &objects).await
     }
 }
 
 /// The policy that applies to each namespace, if one does.
 type Applied = BTreeMap<String, Option<Policy>>;
 
-fn applied(ctx: &Context) -> Applied {
-    let policies = ctx.policies.all();
+fn applied(ctx: &Context, policies: &[Policy]) -> Applied {
     let of = |namespace: &PartialObjectMeta<Namespace>| {
-        (namespace.name_any(), select(&policies, namespace.labels()).cloned())
+        (namespace.name_any(), select(policies, namespace.labels()).cloned())
     };
     ctx.policies.namespaces.state().iter().map(|namespace| of(namespace)).collect()
 }
 
 /// Triggers the objects in namespaces to which another policy applies, or the same one with other rules.
-fn judge_again(ctx: &Context, applied: &mut Applied) {
-    let now = self::applied(ctx);
+fn judge_again(ctx: &Context, applied: &mut Applied, policies: &[Policy]) {
+    let now = self::applied(ctx, policies);
     for (namespace, _) in now.iter().filter(|(name, policy)| applied.get(*name) != Some(policy)) {
         triggers::of_namespace(ctx, namespace);
     }
@@ -100,10 +100,9 @@ fn judge_again(ctx: &Context, applied: &mut Applied) {
 }
 
 /// Triggers objects without a share of the quota in namespaces whose usage has changed.
-fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>) {
-    let objects = ctx.policy_objects();
+fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>, objects: &[PolicyObject]) {
     let mut now: BTreeMap<String, Usage> = BTreeMap::new();
-    for object in &objects {
+    for object in objects {
         let sum = now.entry(object.namespace.clone()).or_default();
         *sum = sum.plus(object.usage);
     }
@@ -119,12 +118,10 @@ fn retry_refused(ctx: &Context, used: &mut BTreeMap<String, Usage>) {
 }
 
 /// Writes the status of each policy that has another one. Reports whether all were written.
-async fn write_all(ctx: &Context) -> bool {
-    let policies = ctx.policies.all();
+async fn write_all(ctx: &Context, policies: &[Policy], objects: &[PolicyObject]) -> bool {
     let namespaces = ctx.policies.namespaces.state();
     let namespaces = namespaces.iter().map(|n| (n.name_any(), n.labels().clone())).collect();
-    let objects = ctx.policy_objects();
-    let view = PolicyView { policies: &policies, namespaces: &namespaces, objects: &objects };
+    let view = PolicyView { policies, namespaces: &namespaces, objects };
     let mut all = true;
     for guard in ctx.policies.policies.state() {
         let Some(policy) = policies.iter().find(|p| p.name == guard.name_any()) else { continue };

@@ -26,7 +26,7 @@ use crate::{
         called,
         failures::Consequence,
         observed::{Host, Observed},
-        policy::standing::Standing,
+        policy::{permit::Gate, standing::Standing},
         registry::{
             Desired, Inputs, Subject, collection,
             decide::{Decision, Wanted},
@@ -161,12 +161,17 @@ async fn details(
     Ok(observed)
 }
 
+/// Returns what permits the steps. The container is not removed while none may be created in its place.
+fn gate<'a>(pass: &'a Pass<'_, Registry>, inputs: &Inputs<'a>) -> Gate<'a> {
+    pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]))
+}
+
 /// Starts pulls, removes the steps that are not due from the plan, and checks the registry if it is as desired. Returns
 /// the delay until the first of these steps is due.
 async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut Decision) -> Option<Duration> {
     let (ctx, plan) = (pass.ctx, &mut decision.plan);
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
-    let gate = pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]));
+    let gate = gate(pass, inputs);
     let due = hold(ctx, &gate, plan, None);
     for image in &plan.pulls {
         let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());
@@ -217,7 +222,7 @@ async fn act(
                 Consequence::ChosenAgain | Consequence::PortsHeld(_) | Consequence::OutOfDate => None,
             }
         };
-        let gate = pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]));
+        let gate = gate(pass, inputs);
         let of = (&object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, plan, None, meaning).await;
         // Whatever was done to a container may have changed its files.

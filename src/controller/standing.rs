@@ -1,11 +1,13 @@
 //! Standing of objects under the policy of their namespace.
 
-use kube::ResourceExt;
+use std::sync::Arc;
 
-use super::context::Context;
+use kube::{ResourceExt, api::ObjectMeta, core::error_boundary::DeserializeGuard};
+
+use super::{context::Context, pass::Managed};
 use crate::{
     api::{
-        LocalCluster, Registry,
+        LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
         condition::{self, ConditionType},
     },
     plan::{
@@ -71,70 +73,60 @@ impl Context {
 
     /// Returns what all objects of a namespace use.
     fn claims(&self, namespace: &str) -> Vec<Claim> {
+        let here = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace);
         let clusters = self.clusters.state();
-        let clusters = clusters.iter().filter_map(|guard| guard.0.as_ref().ok());
-        let clusters = clusters.filter(|c| c.namespace().as_deref() == Some(namespace)).map(cluster_claim);
+        let clusters = decoded(&clusters).filter(|c| here(&c.metadata)).map(cluster_claim);
         let registries = self.registries.state();
-        let registries = registries.iter().filter_map(|guard| guard.0.as_ref().ok());
-        let registries = registries.filter(|r| r.namespace().as_deref() == Some(namespace));
-        clusters.chain(registries.map(registry_claim)).collect()
+        clusters.chain(decoded(&registries).filter(|r| here(&r.metadata)).map(registry_claim)).collect()
     }
 
     /// Returns all objects for the status of the policies.
     pub fn policy_objects(&self) -> Vec<PolicyObject> {
         let clusters = self.clusters.state();
-        let clusters = clusters.iter().filter_map(|guard| guard.0.as_ref().ok()).map(|c| {
-            let conditions = c.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            PolicyObject {
-                kind: "LocalCluster",
-                namespace: c.namespace().unwrap_or_default(),
-                name: c.name_any(),
-                usage: Usage::of_cluster(&c.spec),
-                violates: condition::is_true(conditions, ConditionType::PolicyViolation),
-            }
-        });
+        let clusters = decoded(&clusters).map(|c| policy_object(c, Usage::of_cluster(&c.spec)));
         let registries = self.registries.state();
-        let registries = registries.iter().filter_map(|guard| guard.0.as_ref().ok()).map(|r| {
-            let conditions = r.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            PolicyObject {
-                kind: "Registry",
-                namespace: r.namespace().unwrap_or_default(),
-                name: r.name_any(),
-                usage: Usage::of_registry(&r.spec),
-                violates: condition::is_true(conditions, ConditionType::PolicyViolation),
-            }
-        });
-        clusters.chain(registries).collect()
+        clusters.chain(decoded(&registries).map(|r| policy_object(r, Usage::of_registry(&r.spec)))).collect()
     }
+}
+
+/// Returns the objects of a store that can be decoded.
+fn decoded<K>(state: &[Arc<DeserializeGuard<K>>]) -> impl Iterator<Item = &K> {
+    state.iter().filter_map(|guard| guard.0.as_ref().ok())
+}
+
+fn policy_object<K: Managed>(object: &K, usage: Usage) -> PolicyObject {
+    PolicyObject {
+        kind: K::KIND,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        usage,
+        violates: object.status().is_some_and(violates::<K>),
+    }
+}
+
+fn violates<K: Managed>(status: &K::Status) -> bool {
+    condition::is_true(K::conditions(status), ConditionType::PolicyViolation)
 }
 
 fn cluster_claim(cluster: &LocalCluster) -> Claim {
-    let status = cluster.status.as_ref();
-    let runs = status.is_some_and(|s| {
-        !s.nodes.is_empty()
-            && s.observed_generation == cluster.metadata.generation
-            && !condition::is_true(&s.conditions, ConditionType::PolicyViolation)
-    });
-    Claim {
-        uid: cluster.uid().unwrap_or_default(),
-        created: cluster.creation_timestamp().map(|time| time.0),
-        usage: Usage::of_cluster(&cluster.spec),
-        runs,
-    }
+    let generation = cluster.metadata.generation;
+    let made = |s: &LocalClusterStatus| !s.nodes.is_empty() && s.observed_generation == generation;
+    claim(cluster, Usage::of_cluster(&cluster.spec), made)
 }
 
 fn registry_claim(registry: &Registry) -> Claim {
-    let status = registry.status.as_ref();
-    let runs = status.is_some_and(|s| {
-        s.container.is_some()
-            && s.observed_generation == registry.metadata.generation
-            && !condition::is_true(&s.conditions, ConditionType::PolicyViolation)
-    });
+    let generation = registry.metadata.generation;
+    let made = |s: &RegistryStatus| s.container.is_some() && s.observed_generation == generation;
+    claim(registry, Usage::of_registry(&registry.spec), made)
+}
+
+/// Returns the claim of an object. `made` reports whether its status shows that it exists with this spec.
+fn claim<K: Managed>(object: &K, usage: Usage, made: impl FnOnce(&K::Status) -> bool) -> Claim {
     Claim {
-        uid: registry.uid().unwrap_or_default(),
-        created: registry.creation_timestamp().map(|time| time.0),
-        usage: Usage::of_registry(&registry.spec),
-        runs,
+        uid: object.uid().unwrap_or_default(),
+        created: object.creation_timestamp().map(|time| time.0),
+        usage,
+        runs: object.status().is_some_and(|status| made(status) && !violates::<K>(status)),
     }
 }
 

@@ -49,3 +49,25 @@ pub enum WithoutPolicy {
     /// Everything that the settings of the operator allow.
     Unrestricted,
 }
+
+#[cfg(test)]
+impl Settings {
+    /// Returns settings for tests, without a Node of the management cluster and without host directories.
+    pub fn sample() -> Self {
+        Self {
+            node_image_repository: "docker.io/rancher/k3s".into(),
+            default_version: "v1.36.2+k3s1".into(),
+            load_balancer_image: "nginx:1".into(),
+            registry_image: "registry:3".into(),
+            network_pool: None,
+            allowed_subnets: Vec::new(),
+            port_range: 20000..=20099,
+            node_dns: Vec::new(),
+            management: Management::None,
+            engine_host: None,
+            allowed_host_paths: Vec::new(),
+            node_repair_after: None,
+            without_policy: WithoutPolicy::Refuse,
+        }
+    }
+}

@@ -3,12 +3,7 @@
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{
-    judge, parse,
-    rules::Violation,
-    select::Policy,
-    usage::{Quota, Usage},
-};
+use super::{judge, parse, rules::Violation, select::Policy, usage::Usage};
 use crate::{
     api::{HostPolicy, LocalCluster, Registry},
     plan::{settings::Settings, validate},
@@ -67,8 +62,7 @@ pub fn files(
                 Judged::Valid(usage, mut violations) => {
                     let sum = sums.entry(own.clone()).or_default();
                     let with = sum.plus(usage);
-                    let quota: &Quota = &policy.rules.quota;
-                    violations.extend(quota.exceeded(&usage, &with, &own));
+                    violations.extend(policy.rules.quota.exceeded(&usage, &with, &own));
                     if violations.is_empty() {
                         *sum = with;
                     }

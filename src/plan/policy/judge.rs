@@ -68,6 +68,11 @@ pub fn paths(rules: &Rules) -> String {
     }))
 }
 
+/// Returns the host addresses that the rules allow, for a message.
+pub fn host_ips(rules: &Rules) -> String {
+    list(rules.host_ips.iter().flatten())
+}
+
 /// Returns the ranges of ports that the rules allow, for a message.
 pub fn ranges(rules: &Rules) -> String {
     list(rules.ranges.iter().flatten().map(|r| format!("{}-{}", r.start(), r.end())))
@@ -155,7 +160,9 @@ impl Judge<'_> {
     /// Checks the limits of a pool. One without a limit may use everything, so it must set those that are limited.
     fn limits(&mut self, path: &str, pool: &ValidPool) {
         let rules = self.rules;
-        let limits = [
+        type Row<'a> =
+            (&'a str, Option<i64>, Option<i64>, &'static str, Option<u64>, &'static str, fn(i128) -> String);
+        let limits: [Row<'_>; 2] = [
             (
                 "memory",
                 pool.memory,
@@ -163,6 +170,7 @@ impl Judge<'_> {
                 "perNode.maxMemory",
                 rules.quota.memory,
                 "quota.memory",
+                bytes,
             ),
             (
                 "cpus",
@@ -171,17 +179,17 @@ impl Judge<'_> {
                 "perNode.maxCpus",
                 rules.quota.nano_cpus,
                 "quota.cpus",
+                cpus,
             ),
         ];
-        for (field, value, max, rule, quota, quota_rule) in limits {
-            let told = |n: i64| if field == "memory" { bytes(n.into()) } else { cpus(n.into()) };
+        for (field, value, max, rule, quota, quota_rule, told) in limits {
             match (value, max) {
                 (Some(value), Some(max)) => self.check(value <= max, || {
-                    let what = format!("{path}.{field} {}", told(value));
-                    Violation::new(what, rule, format!("at most {}", told(max)))
+                    let what = format!("{path}.{field} {}", told(value.into()));
+                    Violation::new(what, rule, format!("at most {}", told(max.into())))
                 }),
                 (None, Some(max)) => {
-                    let allowed = format!("must be set, at most {}", told(max));
+                    let allowed = format!("must be set, at most {}", told(max.into()));
                     self.found.push(Violation::new(format!("{path} without {field}"), rule, allowed));
                 }
                 (None, None) => self.check(quota.is_none(), || {
@@ -241,8 +249,7 @@ impl Judge<'_> {
     fn port(&mut self, field: &str, ip: Ipv4Addr, port: Option<u16>) {
         let rules = self.rules;
         self.check(allows_ip(rules, ip), || {
-            let allowed = list(rules.host_ips.iter().flatten());
-            Violation::new(format!("{field} with hostIP {ip}"), "ports.hostIPs", allowed)
+            Violation::new(format!("{field} with hostIP {ip}"), "ports.hostIPs", host_ips(rules))
         });
         if let Some(port) = port {
             self.check(allows_port(rules, port), || {

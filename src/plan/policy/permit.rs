@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, collections::BTreeSet};
 
 use super::{
-    judge::{allows_ip, allows_path, allows_port, paths, ranges},
+    judge::{allows_ip, allows_path, allows_port, host_ips, paths, ranges},
     rules::{Rules, Violation, any, bytes, cpus, list, patterns},
     standing::Standing,
 };
@@ -294,8 +294,7 @@ impl Gate<'_> {
 fn published(rules: &Rules, port: &PortBinding) -> Permission {
     let ip = port.host_ip.parse().is_ok_and(|ip| allows_ip(rules, ip)) || rules.host_ips.is_none();
     check(ip, || {
-        let allowed = list(rules.host_ips.iter().flatten());
-        Violation::new(format!("a port at the address {}", port.host_ip), "ports.hostIPs", allowed)
+        Violation::new(format!("a port at the address {}", port.host_ip), "ports.hostIPs", host_ips(rules))
     })?;
     check(allows_port(rules, port.host_port), || {
         Violation::new(format!("the host port {}", port.host_port), "ports.ranges", ranges(rules))

@@ -3,26 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{HostPolicySpec, Registry},
-    plan::{management::Management, policy::parse, settings::WithoutPolicy, validate},
+    plan::{policy::parse, validate},
 };
-
-fn settings() -> Settings {
-    Settings {
-        node_image_repository: "docker.io/rancher/k3s".into(),
-        default_version: "v1.36.2+k3s1".into(),
-        load_balancer_image: "nginx:1".into(),
-        registry_image: "registry:3".into(),
-        network_pool: None,
-        allowed_subnets: Vec::new(),
-        port_range: 20000..=20099,
-        node_dns: Vec::new(),
-        management: Management::None,
-        engine_host: None,
-        allowed_host_paths: Vec::new(),
-        node_repair_after: None,
-        without_policy: WithoutPolicy::Refuse,
-    }
-}
 
 fn rules(yaml: &str) -> Rules {
     let spec: HostPolicySpec =
@@ -45,13 +27,13 @@ fn object(kind: &str, spec: &str) -> Value {
 fn of_cluster(policy: &str, spec: &str) -> Vec<String> {
     let object: LocalCluster = serde_json::from_value(object("LocalCluster", spec)).unwrap();
     let valid = validate::local_cluster("team-a", "dev", &object.spec).unwrap();
-    cluster(&rules(policy), &object, &valid, &settings()).iter().map(ToString::to_string).collect()
+    cluster(&rules(policy), &object, &valid, &Settings::sample()).iter().map(ToString::to_string).collect()
 }
 
 fn of_registry(policy: &str, spec: &str) -> Vec<String> {
     let object: Registry = serde_json::from_value(object("Registry", spec)).unwrap();
     let valid = validate::registry("team-a", "dev", &object.spec).unwrap();
-    let found = registry(&rules(policy), ("team-a", "dev"), &valid, &settings());
+    let found = registry(&rules(policy), ("team-a", "dev"), &valid, &Settings::sample());
     found.iter().map(ToString::to_string).collect()
 }
 
@@ -230,7 +212,7 @@ fn a_held_cluster_has_no_time_to_live() {
     object.metadata.annotations = Some([(HOLD_ANNOTATION.to_owned(), "yes".to_owned())].into());
     let valid = validate::local_cluster("team-a", "dev", &object.spec).unwrap();
     let told = |max: &str| -> Vec<String> {
-        let found = cluster(&rules(&format!("maxTTL: {max}")), &object, &valid, &settings());
+        let found = cluster(&rules(&format!("maxTTL: {max}")), &object, &valid, &Settings::sample());
         found.iter().map(ToString::to_string).collect()
     };
     let hold = "the annotation localcluster.dev/hold (maxTTL: must not be set)";

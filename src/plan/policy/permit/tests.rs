@@ -18,19 +18,9 @@ fn owner(namespace: &str) -> Owner {
 
 fn settings() -> Settings {
     Settings {
-        node_image_repository: "docker.io/rancher/k3s".into(),
-        default_version: "v1.36.2+k3s1".into(),
-        load_balancer_image: "nginx:1".into(),
-        registry_image: "registry:3".into(),
-        network_pool: None,
-        allowed_subnets: Vec::new(),
-        port_range: 20000..=20099,
-        node_dns: Vec::new(),
         management: Management::Named("mgmt".into()),
-        engine_host: None,
         allowed_host_paths: vec!["/srv".into()],
-        node_repair_after: None,
-        without_policy: WithoutPolicy::Refuse,
+        ..Settings::sample()
     }
 }
 
