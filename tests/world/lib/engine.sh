@@ -1,6 +1,9 @@
 # Another Docker Engine beside the machine's: ENGINE=28, with a root tree, a network namespace and directories of its own.
 # shellcheck shell=bash
 
+# shellcheck source=../node-image/mirror.sh
+. "$here/node-image/mirror.sh"
+
 # The suite of Debian that has this version; 29 runs in the tree of 28.
 engine_suite() {
 	case $1 in
@@ -89,9 +92,7 @@ build_tree() {
 	suite=$(engine_suite "$engine_major")
 	tree=$(tree_dir)
 	[ ! -d "$tree" ] || return 0
-	# The mirror that apt uses here.
-	# shellcheck disable=SC2016
-	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/\?$') || mirror=http://deb.debian.org/debian
+	mirror=$(debian_mirror)
 	say "building a root tree of Debian $suite with Docker from $mirror; log: $state/tree.log"
 	rm -rf "$tree.new"
 	mkdir -p "$tree.new"

@@ -2,6 +2,9 @@
 # The caller sets cache, a folder for the packages.
 # shellcheck shell=bash
 
+# shellcheck source=mirror.sh
+. "$(dirname "${BASH_SOURCE[0]}")/mirror.sh"
+
 path='ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 # Options for apt; none for the suite of this machine.
@@ -10,8 +13,7 @@ apt_options=()
 # of_suite SUITE chooses the packages of another suite of Debian, which are kept in a folder of their own.
 of_suite() {
 	local mirror
-	# shellcheck disable=SC2016 # apt-get expands it
-	mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/\?$') || mirror=http://deb.debian.org/debian
+	mirror=$(debian_mirror)
 	cache=$cache/$1
 	mkdir -p "$cache/lists/partial"
 	echo "deb $mirror $1 main" >"$cache/sources.list"
