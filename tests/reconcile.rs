@@ -15,7 +15,7 @@ use support::{
     fakes::{
         api::{path, secret},
         faults::{FAULTS, Fault, SIDES, Side},
-        rig::{Rig, condition},
+        rig::{Rig, condition, message},
     },
     model::{
         check,

@@ -23,6 +23,19 @@ pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Resu
     bounded(call).await?.map_err(|e| words(&e))
 }
 
+/// Returns the response of a call within the timeout; an error says what was requested.
+pub(super) async fn get<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    call(request).await.map_err(|error| {
+        let about = |why: String| format!("{what}: {why}");
+        match error {
+            Error::Unreachable(why) => Error::Unreachable(about(why)),
+            Error::Api(why) => Error::Api(about(why)),
+            Error::Failed(why) => Error::Failed(about(why)),
+            Error::Waits(why) => Error::Waits(about(why)),
+        }
+    })
+}
+
 pub(super) fn unless_gone(result: kube::Result<()>) -> Result<(), Error> {
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     api::{ChildApi, Error},
-    call::{bounded, call, unless_gone, words},
+    call::{bounded, call, get, unless_gone, words},
     config::{self, CONFIG_VERSION, FIELD_MANAGER},
     etcd,
     nodes::{self, Changes, DRAINING_SINCE, LEAVE},
@@ -101,7 +101,8 @@ impl KubeChild {
     }
 
     async fn held(&self, key: ConfigKey) -> Result<Option<(ConfigKey, Held)>, Error> {
-        let found = call(self.config_maps(key.namespace).get_opt(key.name)).await?;
+        let what = format!("ConfigMap {}/{}", key.namespace, key.name);
+        let found = get(&what, self.config_maps(key.namespace).get_opt(key.name)).await?;
         Ok(found.and_then(|map| Some((key, config::held(&map, key)?))))
     }
 
@@ -131,7 +132,7 @@ impl KubeChild {
     /// Returns the Leases in `kube-system`.
     async fn system_leases(&self) -> Result<Vec<Lease>, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
-        call(leases.list(&ListParams::default())).await.map(|list| list.items)
+        get("list of Leases in kube-system", leases.list(&ListParams::default())).await.map(|list| list.items)
     }
 
     /// Waits until a deleted Node is gone. K3s removes a server from etcd and deletes its password before it removes
@@ -178,10 +179,10 @@ impl ChildApi for KubeChild {
         let (nodes_api, all) = (self.nodes(), ListParams::default());
         let ((), nodes, leases, of_system, account, config, members) = tokio::try_join!(
             self.serves(),
-            call(nodes_api.list(&all)),
-            call(leases.list(&all)),
+            get("list of Nodes", nodes_api.list(&all)),
+            get("list of the Leases of Nodes", leases.list(&all)),
             self.system_leases(),
-            call(accounts.get_metadata_opt("default")),
+            get("service account default/default", accounts.get_metadata_opt("default")),
             try_join_all(state::KEYS.map(|key| self.held(key))),
             async { Ok(self.members().await) },
         )?;

@@ -1,5 +1,5 @@
-//! Observation of the quorum of etcd while the API of a cluster with several servers does not respond: each running server
-//! is asked inside its container whether its etcd has a leader.
+//! Observation of the quorum of etcd while the API of a cluster with several servers does not respond, and until all of
+//! them have a leader again: each running server is asked inside its container whether its etcd has one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -57,8 +57,9 @@ impl Quorum {
         }
     }
 
-    /// Returns whether etcd has a leader according to the running servers that responded, by name: nothing while the API
-    /// responds. Asks again in the background if the responses are old, and wakes the object if they changed.
+    /// Returns whether etcd has a leader according to the running servers that responded, by name. Asks again in the
+    /// background if the responses are old, and wakes the object if they changed. Nothing is asked while the API responds
+    /// and no server was without a leader: one that is cut off makes a part of the requests fail, and is found by that.
     pub fn observe(
         &self,
         owner: &Owner,
@@ -67,7 +68,8 @@ impl Quorum {
         wake: Wake,
     ) -> BTreeMap<String, bool> {
         let servers = servers(names, reached);
-        if servers.len() < 2 || !matches!(reached.child, Child::Unreachable(_)) {
+        let silent = matches!(reached.child, Child::Unreachable(_));
+        if servers.len() < 2 || !silent && !self.lacks_leader(owner, &running(&servers)) {
             self.forget(owner);
             return BTreeMap::new();
         }
@@ -77,6 +79,13 @@ impl Quorum {
         let Some(known) = known.get(&owner.uid).filter(fresh) else { return BTreeMap::new() };
         let response = |(name, id): (String, String)| Some((name, *known.has_leader.get(&id)?));
         running(&servers).into_iter().filter_map(response).collect()
+    }
+
+    /// Reports whether one of these servers was without a leader when it was last asked.
+    fn lacks_leader(&self, owner: &Owner, running: &BTreeMap<String, String>) -> bool {
+        let known = self.lock();
+        let Some(last) = known.get(&owner.uid) else { return false };
+        running.values().any(|id| last.has_leader.get(id) == Some(&false))
     }
 
     /// Forgets the responses of a cluster, but not that it was asked just now.

@@ -68,8 +68,8 @@ pub struct Reached {
     /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
     /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,
-    /// Whether etcd has a leader according to the running servers that responded, by name; empty while the API responds,
-    /// and for a single server.
+    /// Whether etcd has a leader according to the running servers that responded, by name; empty for a single server, and
+    /// while the API responds unless a server was without one.
     pub leaders: BTreeMap<String, bool>,
     /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,

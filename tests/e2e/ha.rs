@@ -1,6 +1,7 @@
 //! Several servers: they join, fail over, are upgraded, lost and removed, and the API responds all the time.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use crate::{
         harness::{Group, all, within},
         holds, inspect, install, pause,
         probe::{self, Answers},
-        scene::{LIMIT, Scene, is_ready},
+        scene::{LIMIT, Scene, condition, is_ready},
         try_docker, world,
     },
 };
@@ -37,6 +38,7 @@ pub const GROUP: Group = Group {
             a_server_that_dies_while_it_joins_leaves_no_member,
         ),
         ("a_lack_of_quorum_is_reported", a_lack_of_quorum_is_reported),
+        ("a_server_without_quorum_gets_no_requests", a_server_without_quorum_gets_no_requests),
         ("all_stop_and_run_again", all_stop_and_run_again),
         ("all_die_at_once", all_die_at_once),
         ("skips_and_downgrades_are_refused", skips_and_downgrades_are_refused),
@@ -242,21 +244,35 @@ fn a_server_that_dies_while_it_joins_leaves_no_member(scene: &Scene) {
 }
 
 /// A server that no other one reaches, until it is dropped.
-struct Isolated(String);
+struct Isolated {
+    server: String,
+    /// Process of the server with the rules: a server that starts again has another network namespace, without them.
+    pid: Cell<i64>,
+}
 
 impl Isolated {
-    fn new(server: &str) -> Self {
-        let pid = inspect(server).expect("it exists")["State"]["Pid"].to_string();
-        let isolated = Self(format!("--net=/proc/{pid}/ns/net"));
-        isolated.rules("-I").unwrap_or_else(|e| panic!("{e}"));
+    fn new(server: String) -> Self {
+        let isolated = Self { server, pid: Cell::new(0) };
+        isolated.hold();
         isolated
     }
 
+    /// Isolates the server again if it was started again.
+    fn hold(&self) {
+        let seen = inspect(&self.server).expect("it exists");
+        let pid = seen["State"]["Pid"].as_i64().unwrap_or_default();
+        // Of one that has just exited, the rules cannot be set: the next start is seen here too.
+        if pid != 0 && pid != self.pid.get() && self.rules(pid, "-I").is_ok() {
+            self.pid.set(pid);
+        }
+    }
+
     /// Adds or deletes the rules about the connections of etcd in both directions.
-    fn rules(&self, verb: &str) -> Result<(), String> {
+    fn rules(&self, pid: i64, verb: &str) -> Result<(), String> {
         for chain in ["INPUT", "OUTPUT"] {
             let rule = [chain, "-p", "tcp", "--dport", "2380", "-j", "DROP"];
-            command("nsenter", &[&[self.0.as_str(), "iptables", "-w", verb], &rule[..]].concat(), "")?;
+            let namespace = format!("--net=/proc/{pid}/ns/net");
+            command("nsenter", &[&[namespace.as_str(), "iptables", "-w", verb], &rule[..]].concat(), "")?;
         }
         Ok(())
     }
@@ -264,19 +280,46 @@ impl Isolated {
 
 impl Drop for Isolated {
     fn drop(&mut self) {
-        if let Err(said) = self.rules("-D") {
+        // They are gone with a server that was started again.
+        if let Err(said) = self.rules(self.pid.get(), "-D") {
             eprintln!("{said}");
         }
     }
 }
 
-/// All servers run, and cannot reach each other: only etcd itself knows.
+/// All servers run, and cannot reach each other: only etcd itself knows. Some exit since they lose their Lease.
 fn a_lack_of_quorum_is_reported(scene: &Scene) {
-    let isolated = ["server-1", "server-2"].map(|server| Isolated::new(&container(scene, server)));
+    let isolated = ["server-1", "server-2"].map(|server| Isolated::new(container(scene, server)));
     let began = Instant::now();
-    let message = scene.reason("lc/c", "ControlPlaneReady", "NoQuorum");
+    let message = eventually(LIMIT, "the lack of quorum is reported, while all servers run", || {
+        isolated.iter().for_each(Isolated::hold);
+        let found = condition(&scene.try_get("lc/c")?, "ControlPlaneReady")?;
+        let message = found["message"].as_str().unwrap_or_default().to_owned();
+        holds(found["reason"] == "NoQuorum" && message.contains("all servers are running"), || {
+            found.to_string()
+        })?;
+        Ok(message)
+    });
     println!("        after {:.1} s: {message}", began.elapsed().as_secs_f64());
-    assert!(message.contains("all servers are running"), "{message}");
+    drop(isolated);
+    settled(scene, 3);
+}
+
+/// A server that reaches no other one fails all requests, a third of those to the cluster.
+fn a_server_without_quorum_gets_no_requests(scene: &Scene) {
+    let server = container(scene, "server-2");
+    let isolated = Isolated::new(server.clone());
+    let readyz = ["get", "--raw", "/readyz", "--request-timeout=5s"];
+    let inside = [&["exec", server.as_str(), "k3s", "kubectl"], &readyz[..]].concat();
+    eventually(LIMIT, "its own API fails", || holds(try_docker(&inside).is_err(), || "it responds".into()));
+    let (child, began) = (scene.child("c"), Instant::now());
+    eventually(LIMIT, "no request fails", || {
+        isolated.hold();
+        // Connections go to the servers in turn.
+        (0..6).try_for_each(|_| child.attempt(&readyz).map(drop))
+    });
+    println!("        no request fails {:.1} s after its own API does", began.elapsed().as_secs_f64());
+    assert!(try_docker(&inside).is_err(), "it responds again");
     drop(isolated);
     settled(scene, 3);
 }

@@ -261,3 +261,45 @@ async fn a_lack_of_quorum_is_told_until_it_is_over() {
     rig.settle(ENOUGH).await;
     assert_eq!(rig.told("ControlPlaneReady").0, "True");
 }
+
+/// One of three servers reaches no other one, so it fails each request that the load balancer forwards to it.
+#[tokio::test(start_paused = true)]
+async fn a_server_without_quorum_gets_no_requests_until_it_has_it_again() {
+    let mut rig = applied(0);
+    put(&rig, 0, |spec| spec["servers"]["count"] = json!(3));
+    rig.settle(2 * ENOUGH).await;
+    let cut_off = "k3d-dev-server-2";
+    let is_led_to = |rig: &Rig| {
+        rig.world(|w| {
+            let config = w.named("k3d-dev-serverlb").unwrap().loaded.clone().unwrap();
+            let mut ips = w.named(cut_off).unwrap().networks.values().filter_map(|p| p.ip);
+            ips.any(|ip| String::from_utf8_lossy(&config).contains(&format!("server {ip}:6443 ")))
+        })
+    };
+    assert!(is_led_to(&rig));
+    rig.world(|w| assert!(w.interfere(&Outside::CutOff(cut_off.into()))));
+    // The first pass asks the servers, and their responses wake the object.
+    rig.reconcile().await;
+    assert_eq!(rig.told("ControlPlaneReady").1, Reason::ApiNotAnswering.to_string());
+    rig.reconcile().await;
+    assert!(!is_led_to(&rig));
+    rig.reconcile().await;
+    assert_ne!(rig.told("ControlPlaneReady").1, Reason::ApiNotAnswering.to_string());
+    let started = |rig: &Rig| rig.world(|w| w.named(cut_off).unwrap().started);
+    let before = started(&rig);
+    // Its kubelet reports to its own API only.
+    let mut told = false;
+    for rounds in 0.. {
+        assert!(rounds < 40, "it was not restarted");
+        assert_ne!(rig.told("ControlPlaneReady").1, Reason::ApiNotAnswering.to_string());
+        if started(&rig) > before {
+            break;
+        }
+        assert!(!is_led_to(&rig));
+        rig.round().await;
+        told |= message(&rig, "ControlPlaneReady").contains("its etcd does not reach most of the others");
+    }
+    assert!(told);
+    rig.settle_after_a_round(ENOUGH).await;
+    assert!(is_led_to(&rig));
+}

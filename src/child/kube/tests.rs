@@ -333,7 +333,8 @@ async fn a_cluster_that_starts_is_unreachable_and_a_refusal_is_not() {
     assert!(matches!(child.observe().await, Err(Error::Unreachable(_))));
     api.heal();
     api.refuse("GET /api/v1/nodes", 403);
-    assert_eq!(child.observe().await, Err(Error::Api("403 injected failure 403".to_owned())));
+    let refused = "list of Nodes: 403 injected failure 403".to_owned();
+    assert_eq!(child.observe().await, Err(Error::Api(refused)));
 }
 
 /// As for an admission webhook that cannot be called.
@@ -354,7 +355,8 @@ async fn a_call_that_fails_inside_the_api_is_answered() {
 async fn a_call_that_is_never_answered_ends() {
     let (api, child) = cluster();
     api.hang("GET /api/v1/nodes");
-    assert_eq!(child.observe().await, Err(Error::Unreachable("no response within 5s".to_owned())));
+    let silent = "list of Nodes: no response within 5s".to_owned();
+    assert_eq!(child.observe().await, Err(Error::Unreachable(silent)));
     assert!(child.drain("n", time(EARLY)).await.is_err());
 }
 

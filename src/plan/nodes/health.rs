@@ -25,13 +25,20 @@ pub struct NodeHealth<'a> {
     pub node: Option<&'a Node>,
     /// Time since which no API responds, if this server does not respond inside its container either.
     pub hung_since: Option<Timestamp>,
+    /// True if this server has no etcd leader.
+    pub lacks_leader: bool,
 }
 
 impl<'a> NodeHealth<'a> {
     /// Returns the health of the node with this container.
     pub fn of(detail: &'a ContainerDetail, observed: &'a Reached) -> Self {
         let name = &detail.container.name;
-        Self { detail, node: observed.node(name), hung_since: observed.hung.get(name).copied() }
+        Self {
+            detail,
+            node: observed.node(name),
+            hung_since: observed.hung.get(name).copied(),
+            lacks_leader: observed.leaders.get(name) == Some(&false),
+        }
     }
 
     /// Returns the name of the node.
@@ -62,7 +69,8 @@ impl<'a> NodeHealth<'a> {
             return Some((Reason::NodeStarting, format!("waiting for {name} to register as a Node")));
         };
         if !node.ready {
-            return Some((Reason::NodeNotReady, format!("{name} is not Ready: {}", node.message)));
+            let cause = if self.lacks_leader { "its etcd does not reach most of the others; " } else { "" };
+            return Some((Reason::NodeNotReady, format!("{name} is not Ready: {cause}{}", node.message)));
         }
         if !self.has_reported() {
             let message = format!("{name} has not reported since its container started");

@@ -164,7 +164,7 @@ pub fn serving(
     };
     let serving: Vec<usize> = (0..count).filter(serves).collect();
     if !serving.is_empty() {
-        return serving;
+        return with_quorum(serving, existing, observed);
     }
     // A server that is being removed from etcd usually does not respond any more. All are silent for some seconds
     // after the exit of the etcd leader, and a server that has just been started for longer.
@@ -177,7 +177,22 @@ pub fn serving(
     };
     let all: BTreeSet<usize> = (0..count).chain(existing.keys().copied()).collect();
     let likely: Vec<usize> = all.iter().copied().filter(|index| detail(index).is_some_and(steady)).collect();
-    if likely.is_empty() { all.into_iter().collect() } else { likely }
+    with_quorum(if likely.is_empty() { all.into_iter().collect() } else { likely }, existing, observed)
+}
+
+/// Returns the servers without those whose etcd has no leader, unless none is left: such a server still accepts
+/// requests, and fails them (429 and 500).
+fn with_quorum(
+    servers: Vec<usize>,
+    existing: &BTreeMap<usize, Server<'_>>,
+    observed: &Reached,
+) -> Vec<usize> {
+    let has_leader = |index: &usize| {
+        let detail = existing.get(index).and_then(|s| s.detail);
+        detail.is_none_or(|d| observed.leaders.get(&d.container.name) != Some(&false))
+    };
+    let rest: Vec<usize> = servers.iter().copied().filter(has_leader).collect();
+    if rest.is_empty() { servers } else { rest }
 }
 
 #[cfg(test)]
@@ -186,62 +201,83 @@ mod tests {
     use crate::{child::state::Child, docker::engine::Container};
     use crate::{docker::spec::RestartPolicy, plan::observed::Host};
 
+    fn second(s: i64) -> Timestamp {
+        Timestamp::from_second(s).unwrap()
+    }
+
+    /// Returns two servers that were started at 100, whose APIs reported at these times.
+    fn servers(apis: [Option<i64>; 2]) -> Reached {
+        let mut nodes = BTreeMap::new();
+        let mut own = BTreeMap::new();
+        for (index, api) in apis.into_iter().enumerate() {
+            let name = format!("k3d-dev-server-{index}");
+            let container = Container { name: name.clone(), state: State::Running, ..Container::default() };
+            let detail = ContainerDetail {
+                container,
+                started_at: Some(second(100)),
+                restart_policy: RestartPolicy::UnlessStopped,
+                ..ContainerDetail::default()
+            };
+            own.insert(name.clone(), detail);
+            let node = Node {
+                ready: true,
+                renewed: Some(second(110)),
+                voter: Some(true),
+                api_renewed: api.map(second),
+                ..Node::default()
+            };
+            nodes.insert(name, node);
+        }
+        let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
+        Reached { child, ..Host { own, ..Host::default() }.into() }
+    }
+
+    fn led(observed: &Reached, now: i64) -> Vec<usize> {
+        let detail = |i: usize| observed.own.get(&format!("k3d-dev-server-{i}"));
+        let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
+        serving(2, true, &existing, observed, second(now))
+    }
+
     #[test]
     fn nobody_is_led_to_a_server_whose_own_api_is_not_up() {
-        let second = |s: i64| Timestamp::from_second(s).unwrap();
-        let observed = |apis: [Option<i64>; 2]| {
-            let mut nodes = BTreeMap::new();
-            let mut own = BTreeMap::new();
-            for (index, api) in apis.into_iter().enumerate() {
-                let name = format!("k3d-dev-server-{index}");
-                let container =
-                    Container { name: name.clone(), state: State::Running, ..Container::default() };
-                let detail = ContainerDetail {
-                    container,
-                    started_at: Some(second(100)),
-                    restart_policy: RestartPolicy::UnlessStopped,
-                    ..ContainerDetail::default()
-                };
-                own.insert(name.clone(), detail);
-                let node = Node {
-                    ready: true,
-                    renewed: Some(second(110)),
-                    voter: Some(true),
-                    api_renewed: api.map(second),
-                    ..Node::default()
-                };
-                nodes.insert(name, node);
-            }
-            let child = Child::Reachable(ChildState { nodes, ..ChildState::default() });
-            Reached { child, ..Host { own, ..Host::default() }.into() }
-        };
-        let led = |apis| {
-            let observed = observed(apis);
-            let existing = (0..2)
-                .map(|i| {
-                    let detail = observed.own.get(&format!("k3d-dev-server-{i}"));
-                    (i, Server { detail, data: true })
-                })
-                .collect();
-            serving(2, true, &existing, &observed, second(120))
-        };
-        assert_eq!(led([Some(105), Some(105)]), [0, 1]);
-        assert_eq!(led([Some(95), Some(105)]), [1], "a report from before the last start does not count");
-        assert_eq!(led([None, Some(105)]), [1]);
-        assert_eq!(led([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
+        let at = |apis| led(&servers(apis), 120);
+        assert_eq!(at([Some(105), Some(105)]), [0, 1]);
+        assert_eq!(at([Some(95), Some(105)]), [1], "a report from before the last start does not count");
+        assert_eq!(at([None, Some(105)]), [1]);
+        assert_eq!(at([None, None]), [0, 1], "where Kubernetes' feature is off, it is not asked for");
 
-        let led = |change: &dyn Fn(&mut ContainerDetail)| {
-            let mut silent = observed([Some(105), Some(105)]);
+        let silent = |change: &dyn Fn(&mut ContainerDetail)| {
+            let mut silent = servers([Some(105), Some(105)]);
             silent.child = Child::Unreachable(String::new());
             change(silent.host.own.get_mut("k3d-dev-server-1").unwrap());
-            let detail = |i: usize| silent.own.get(&format!("k3d-dev-server-{i}"));
-            let existing = (0..2).map(|i| (i, Server { detail: detail(i), data: true })).collect();
-            serving(2, true, &existing, &silent, second(150))
+            led(&silent, 150)
         };
-        assert_eq!(led(&|_| ()), [0, 1]);
-        assert_eq!(led(&|d| d.restart_policy = RestartPolicy::No), [0], "one that leaves");
-        assert_eq!(led(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
-        assert_eq!(led(&|d| d.started_at = Some(second(120))), [0, 1]);
-        assert_eq!(led(&|d| d.container.state = State::Exited), [0]);
+        assert_eq!(silent(&|_| ()), [0, 1]);
+        assert_eq!(silent(&|d| d.restart_policy = RestartPolicy::No), [0], "one that leaves");
+        assert_eq!(silent(&|d| d.started_at = Some(second(140))), [0], "one that was just started");
+        assert_eq!(silent(&|d| d.started_at = Some(second(120))), [0, 1]);
+        assert_eq!(silent(&|d| d.container.state = State::Exited), [0]);
+    }
+
+    #[test]
+    fn nobody_is_led_to_a_server_without_quorum_while_another_may_have_it() {
+        for (leaders, wanted) in [
+            ([Some(true), Some(true)], &[0, 1][..]),
+            ([Some(true), Some(false)], &[0]),
+            ([None, Some(false)], &[0]),
+            ([Some(false), Some(false)], &[0, 1]),
+            ([None, None], &[0, 1]),
+        ] {
+            for reachable in [true, false] {
+                let mut observed = servers([Some(105), Some(105)]);
+                if !reachable {
+                    observed.child = Child::Unreachable(String::new());
+                }
+                let named = (0..2).zip(leaders);
+                observed.leaders =
+                    named.filter_map(|(i, leads)| Some((format!("k3d-dev-server-{i}"), leads?))).collect();
+                assert_eq!(led(&observed, 150), wanted, "{leaders:?}, {reachable}");
+            }
+        }
     }
 }

@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use super::Servers;
 use crate::{
     api::{condition::ConditionType, reason::Reason},
+    child::state::Child,
     docker::engine::State,
     plan::steps::Plan,
 };
 
 /// Adds the problem of an etcd without a leader. It precedes the problems of single servers, which it follows from.
 pub fn tell(plan: &mut Plan, servers: &Servers<'_>) {
-    if servers.quorum_loss().is_none()
+    if matches!(servers.cluster.inputs.observed.child, Child::Unreachable(_))
+        && servers.quorum_loss().is_none()
         && let Some(message) = servers.lack_of_quorum()
     {
         plan.waits(ConditionType::ControlPlaneReady, Reason::NoQuorum, message);

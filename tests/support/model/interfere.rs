@@ -27,6 +27,8 @@ pub enum Outside {
     Freeze(String),
     /// A server hangs as a whole.
     Hang(String),
+    /// No other server is reached by a server, nor reaches it, until its next start.
+    CutOff(String),
     /// What a kubelet keeps in its volume is spoilt.
     Break(String),
     /// Stops what is on it and removes it.
@@ -119,6 +121,9 @@ impl World {
             Outside::Hang(name) => {
                 let clock = self.clock;
                 self.container(name).into_iter().for_each(|c| (c.frozen, c.hung) = (true, Some(clock)));
+            }
+            Outside::CutOff(name) => {
+                self.container(name).into_iter().for_each(|c| (c.frozen, c.cut_off) = (true, true));
             }
             Outside::Break(name) => {
                 let volume = self.volumes.get_mut(&format!("{name}-{KUBELET_VOLUME}"));
@@ -218,6 +223,7 @@ impl World {
             serving: false,
             frozen: false,
             hung: None,
+            cut_off: false,
         };
         self.containers.insert(format!("foreign-{name}"), container);
         true

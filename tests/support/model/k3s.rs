@@ -183,8 +183,10 @@ impl World {
 
     /// The kube-apiservers of those that can agree on it say that they are up.
     fn renew(&mut self) {
-        let up =
-            self.containers.values().filter(|c| c.serving && c.hung.is_none() && c.state == State::Running);
+        let up = self
+            .containers
+            .values()
+            .filter(|c| c.serving && c.hung.is_none() && !c.cut_off && c.state == State::Running);
         let of = |c: &Container| Some((self.volumes[&volume(c, STATE_VOLUME)?].incarnation?, c.name.clone()));
         let up: Vec<(u8, String)> = up.filter_map(of).filter(|(i, _)| self.quorum(*i)).collect();
         for (incarnation, name) in up {

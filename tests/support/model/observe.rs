@@ -100,7 +100,8 @@ impl World {
             let parsed = registries::parse_rendered(&String::from_utf8_lossy(&file)).unwrap_or_default();
             credentials.insert(id.clone(), parsed.auth());
             let Child::Reachable(state) = &child else { continue };
-            let health = NodeHealth { detail, node: state.nodes.get(&c.name), hung_since: None };
+            let health =
+                NodeHealth { detail, node: state.nodes.get(&c.name), hung_since: None, lacks_leader: false };
             if health.is_ready() {
                 let tree = DIRECTORIES.iter().flat_map(|d| self.tree(id, d)).collect();
                 trees.insert(id.clone(), tree);

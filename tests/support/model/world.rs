@@ -128,6 +128,8 @@ pub struct Container {
     pub frozen: bool,
     /// K3s: since when a server hangs as a whole, until the next start.
     pub hung: Option<i64>,
+    /// Whether it reaches no other server.
+    pub cut_off: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -357,6 +359,7 @@ impl World {
             serving: false,
             frozen: false,
             hung: None,
+            cut_off: false,
         };
         self.containers.insert(id.clone(), container);
         Ok(id)

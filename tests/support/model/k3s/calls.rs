@@ -45,7 +45,14 @@ impl World {
         let Some(balancer) = self.named(balancer) else { return false };
         let Some(config) = balancer.loaded.as_ref().map(|c| String::from_utf8_lossy(c)) else { return false };
         let leads = |ip: Ipv4Addr| config.contains(&format!("server {ip}:6443 "));
+        // Requests go to all of them in turn.
+        let all_agree = self
+            .servers(cluster)
+            .filter(|s| s.cut_off)
+            .flat_map(|s| s.networks.values())
+            .all(|p| !p.ip.is_some_and(leads));
         balancer.state == State::Running
+            && all_agree
             && networks.iter().any(|n| balancer.networks.get(n).is_some_and(|p| p.ip.is_some()))
             && self
                 .servers(cluster)

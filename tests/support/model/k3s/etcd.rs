@@ -42,6 +42,7 @@ impl World {
                 let state = volume(c, STATE_VOLUME).and_then(|v| self.volumes.get(&v)?.incarnation);
                 // The others know it by the address that it was made with.
                 c.state == State::Running
+                    && !c.cut_off
                     && c.networks.values().any(|p| p.ip.is_some() && p.ip == p.pinned)
                     && state == Some(incarnation)
             })
@@ -54,7 +55,8 @@ impl World {
         let c = self.containers.get(id).filter(|c| c.state == State::Running && c.hung.is_none())?;
         let incarnation = self.volumes.get(&volume(c, STATE_VOLUME)?)?.incarnation?;
         let cluster = self.clusters.get(&incarnation)?;
-        (cluster.etcd && cluster.members.contains_key(&c.name)).then(|| self.quorum(incarnation))
+        (cluster.etcd && cluster.members.contains_key(&c.name))
+            .then(|| !c.cut_off && self.quorum(incarnation))
     }
 
     /// The servers of a cluster that could run K3s's own controllers.
@@ -62,7 +64,7 @@ impl World {
         let cluster = &self.clusters[&incarnation];
         let up = self.containers.values().filter(|c| {
             let of = volume(c, STATE_VOLUME).and_then(|v| self.volumes.get(&v)?.incarnation);
-            let serves = c.serving && c.hung.is_none() && c.state == State::Running;
+            let serves = c.serving && c.hung.is_none() && !c.cut_off && c.state == State::Running;
             serves && of == Some(incarnation) && cluster.members.get(&c.name) == Some(&true)
         });
         let mut names: Vec<String> = up.map(|c| c.name.clone()).collect();

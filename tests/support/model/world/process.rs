@@ -46,7 +46,7 @@ impl World {
         container.started = Some(started);
         (container.exit_code, container.error) = (None, None);
         (container.loaded, container.resolvers, container.serving) = (loaded, resolvers, false);
-        (container.frozen, container.hung) = (false, None);
+        (container.frozen, container.hung, container.cut_off) = (false, None, false);
         Ok(())
     }
 
