@@ -1,5 +1,6 @@
 //! Repairs, from the death of a container by `docker kill` until the operator has started it again: of an agent, which
-//! is a large container, and of the load balancer, which is a small one. Both times are the engine's, from its events.
+//! is a large container, and of the load balancer, which is a small one, next to `docker start` right after the kill.
+//! All times are the engine's, from its events.
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::{
 
 /// How long a repair may take.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Number of starts that show how long the engine takes.
+const ENGINE: usize = 20;
 /// How long the operator has to write nothing to be idle.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -28,11 +31,18 @@ pub fn run(scale: &Scale, report: &mut Report) {
     scene.ready("lc/c");
     for short in ["agent-0", "serverlb"] {
         // As people break one thing at a time. An agent takes some seconds until it is Ready.
+        scene.run(&["annotate", "lc/c", "localcluster.dev/paused=true"]);
+        scene.reason("lc/c", "Paused", "Paused");
+        let start = |name: &str| drop(docker(&["start", name]));
+        let engine = format!("{short}, by docker start");
+        report.seconds(&engine, &starts(&scene, short, scale.kills.min(ENGINE), start, || ()));
+        scene.run(&["annotate", "lc/c", "localcluster.dev/paused-"]);
         idle(&scene);
-        report.seconds(short, &repairs(&scene, short, scale.kills, || idle(&scene)));
+        let seconds = starts(&scene, short, scale.kills, |_| (), || idle(&scene));
+        report.compared(short, &seconds, &engine);
     }
     // The next kill comes as soon as the container runs.
-    let seconds = repairs(&scene, "serverlb", scale.kills, || ());
+    let seconds = starts(&scene, "serverlb", scale.kills, |_| (), || ());
     report.compared("serverlb, no rest between kills", &seconds, "serverlb");
     // Whether many deaths in a row make it wait longer.
     let (first, second) = seconds.split_at(seconds.len() / 2);
@@ -43,12 +53,14 @@ pub fn run(scale: &Scale, report: &mut Report) {
     scene.end();
 }
 
-/// Kills a container this often, each time when it was started again and has rested; returns the seconds of each repair.
-fn repairs(scene: &Scene, short: &str, kills: usize, rest: impl Fn()) -> Vec<f64> {
+/// Kills a container this often, each time when it was started again, by `start` or the operator, and has rested;
+/// returns the seconds from each death to the next start.
+fn starts(scene: &Scene, short: &str, kills: usize, start: impl Fn(&str), rest: impl Fn()) -> Vec<f64> {
     let name = container(scene, short);
     let events = Events::listen();
     for kill in 1..=kills {
         docker(&["kill", &name]);
+        start(&name);
         events.started(&name, kill, LIMIT);
         rest();
     }
