@@ -4,8 +4,12 @@ use std::process::Command;
 
 use ipnet::Ipv4Net;
 use localcluster_operator::docker::spec::{Addressing, NetworkSpec};
+use tokio::sync::Mutex;
 
 use super::*;
+
+/// Held by each test that has the engine choose: another one would get a subnet that has just become free.
+static CHOICES: Mutex<()> = Mutex::const_new(());
 
 /// A device with routes, which is removed on drop.
 struct Device(String);
@@ -33,6 +37,7 @@ async fn choose(world: &World, thing: &str) -> (String, Ipv4Net) {
 
 #[tokio::test]
 async fn the_engine_chooses_no_subnet_to_which_the_host_is_attached() {
+    let _alone = CHOICES.lock().await;
     let world = World::new("choice");
     let device = Device(format!("lco{}", std::process::id()));
     ip(&format!("link add {} type bridge", device.0));
@@ -51,6 +56,7 @@ async fn the_engine_chooses_no_subnet_to_which_the_host_is_attached() {
 
 #[tokio::test]
 async fn a_part_of_a_choice_is_a_subnet_like_any_other() {
+    let _alone = CHOICES.lock().await;
     let world = World::new("part");
     let (choice, block) = choose(&world, "choice").await;
     let subnet = block.subnets(24).unwrap().next().unwrap();
