@@ -131,6 +131,17 @@ pub struct Config {
     #[arg(long, env = "LOCALCLUSTER_WITHOUT_POLICY", default_value = "Refuse", value_enum)]
     pub without_policy: WithoutPolicy,
 
+    /// Namespaces whose LocalClusters and Registries the operator manages; by default all. May be repeated. The operator
+    /// needs permissions for Secrets in these only
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_NAMESPACES",
+        value_name = "NAME,NAME",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
+    pub namespaces: Vec<String>,
+
     /// Time after which a node with a running container is restarted while its Node is NotReady; it is replaced if the
     /// Node is still NotReady after twice that time. In hours, minutes and seconds; never disables repairs
     #[arg(
@@ -263,6 +274,15 @@ fn port_range(s: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
+fn namespace(s: &str) -> Result<String, String> {
+    let s = s.trim();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if s.is_empty() || s.len() > 63 || !s.chars().all(plain) || s.starts_with('-') || s.ends_with('-') {
+        return Err("must be comma-separated names of namespaces, for example team-a,team-b".into());
+    }
+    Ok(s.to_owned())
+}
+
 fn dns_server(s: &str) -> Result<IpAddr, String> {
     let ip: IpAddr = s
         .trim()
@@ -371,6 +391,14 @@ mod tests {
         assert_eq!(dns_server("2606:4700:4700::1111"), Ok("2606:4700:4700::1111".parse().unwrap()));
         for bad in ["127.0.0.11", "::1", "dns.google", ""] {
             assert!(dns_server(bad).unwrap_err().contains("10.0.0.53"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn namespaces_are_names() {
+        assert_eq!(namespace(" team-1"), Ok("team-1".to_owned()));
+        for bad in ["", "*", "-a", "a-", "a/b", "Team", &"a".repeat(64)] {
+            assert!(namespace(bad).unwrap_err().contains("team-a,team-b"), "{bad:?}");
         }
     }
 

@@ -18,7 +18,13 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+use self::connections::Limited;
 use crate::metrics::Metrics;
+
+mod connections;
+
+/// Limit of open connections. Probes and scrapes need a few; each takes some 20 KiB.
+const CONNECTIONS: usize = 100;
 
 /// Inputs of the readiness, set by their components and read by the server. Initially not ready.
 #[derive(Debug, Default)]
@@ -81,7 +87,9 @@ pub async fn serve(
     metrics: Metrics,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(health, metrics)).with_graceful_shutdown(stop).await
+    axum::serve(Limited::new(listener, CONNECTIONS), router(health, metrics))
+        .with_graceful_shutdown(stop)
+        .await
 }
 
 fn router(health: Arc<Health>, metrics: Metrics) -> Router {
@@ -114,8 +122,15 @@ async fn show(State(metrics): State<Metrics>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::{body::Body, http::Request};
     use http_body_util::BodyExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
     use tower::ServiceExt;
 
     use super::*;
@@ -166,5 +181,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stopped = serve(listener, Arc::default(), Metrics::new(), async {}).await;
         assert!(stopped.is_ok());
+    }
+
+    /// The kubelet must get through whatever others hold open.
+    #[tokio::test]
+    async fn a_new_connection_closes_the_oldest_beyond_the_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = router(Arc::default(), Metrics::new());
+        tokio::spawn(async { axum::serve(Limited::new(listener, 3), router).await });
+        let mut silent = Vec::new();
+        for _ in 0..3 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        for closed in 0..5 {
+            let mut probe = TcpStream::connect(address).await.unwrap();
+            probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{closed}: {answer}");
+        }
+        let mut byte = [0];
+        assert_eq!(silent[0].read(&mut byte).await.unwrap(), 0, "the oldest is closed");
+        for open in &mut silent[1..] {
+            let waits = timeout(Duration::from_millis(50), open.read(&mut byte)).await;
+            assert!(waits.is_err(), "connections that have ended count no longer");
+        }
     }
 }

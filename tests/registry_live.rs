@@ -78,6 +78,7 @@ impl Subject {
                 engine_host: None,
                 node_repair_after: None,
                 without_policy: WithoutPolicy::Unrestricted,
+                namespaces: Vec::new(),
             },
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
-    Resource,
+    Api, Resource,
+    core::NamespaceResourceScope,
     runtime::{
         Controller, Predicate, WatchStreamExt,
         controller::{Action as Next, Config, Error as ControllerError},
@@ -64,7 +65,7 @@ async fn clusters(
     stop: &CancellationToken,
 ) {
     let (on_deletion, on_change) = (ctx.clone(), ctx.clone());
-    let clusters = watched(ctx, "LocalCluster", writer, |known| &known.clusters)
+    let clusters = watched(ctx, "LocalCluster", managed(ctx), writer, |known| &known.clusters)
         // The last event of an object equals the previous one, so the predicates would drop it.
         .inspect_ok(move |cluster| {
             on_deletion.policies.changed.notify_one();
@@ -98,7 +99,7 @@ async fn registries(
     stop: &CancellationToken,
 ) {
     let (on_change, of_secret) = (ctx.clone(), ctx.clone());
-    let registries = watched(ctx, "Registry", writer, |known| &known.registries)
+    let registries = watched(ctx, "Registry", managed(ctx), writer, |known| &known.registries)
         .inspect_ok(move |registry| {
             on_change.policies.changed.notify_one();
             triggers::clusters_of(&on_change, registry);
@@ -114,6 +115,14 @@ async fn registries(
         .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
         .for_each(log_error)
         .await;
+}
+
+/// Returns the APIs of the namespaces that the operator manages.
+fn managed<K>(ctx: &Context) -> Vec<Api<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    kube_io::apis(&ctx.client, &ctx.settings.namespaces)
 }
 
 fn settings() -> Config {

@@ -19,6 +19,7 @@ pub mod local_cluster;
 pub mod logs;
 mod management_api;
 pub mod manifests;
+mod merge;
 pub mod observe;
 pub mod pace;
 pub mod panics;

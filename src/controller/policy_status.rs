@@ -8,7 +8,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::store::Writer};
+use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::store::Writer};
 use tokio_util::sync::CancellationToken;
 
 use super::{context::Context, kube_io, policies::PolicyGuard, times, triggers, watches::watched};
@@ -34,9 +34,15 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, stop: &Cancellation
         ctx.policies.changed.notify_one();
         ready(())
     };
-    let policies = watched(&ctx, "HostPolicy", writers.policies, |known| &known.policies);
+    let policies =
+        watched(&ctx, "HostPolicy", vec![Api::all(ctx.client.clone())], writers.policies, |known| {
+            &known.policies
+        });
     let policies = policies.for_each(|_| changed());
-    let namespaces = watched(&ctx, "Namespace", writers.namespaces, |known| &known.namespaces);
+    let namespaces =
+        watched(&ctx, "Namespace", vec![Api::all(ctx.client.clone())], writers.namespaces, |known| {
+            &known.namespaces
+        });
     let namespaces = namespaces.for_each(|_| changed());
     let all = async { tokio::join!(policies, namespaces, statuses(&ctx)) };
     stop.run_until_cancelled(all).map(drop).await;

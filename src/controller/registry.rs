@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
+use kube::{Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
 
 use super::{
     carry_out::{carry_out, hold},
     context::Context,
     drive::tear_down,
     execute,
-    kube_io::{Error, bounded},
+    kube_io::{self, Error, bounded},
     observe,
     pass::{Managed, Outcome, Pass, Stop},
     registry_probe::probe,
@@ -117,9 +118,11 @@ impl Managed for Registry {
             pass.write(previous, next).await?;
             return Ok(Some(Next::requeue(ctx.resync)));
         }
-        let registries = Api::<Registry>::all(ctx.client.clone());
-        let registries = bounded(registries.list_metadata(&ListParams::default())).await?;
-        let living: BTreeSet<String> = registries.items.into_iter().filter_map(|r| r.metadata.uid).collect();
+        let all = ListParams::default();
+        let registries = kube_io::apis::<Registry>(&ctx.client, &ctx.settings.namespaces);
+        let registries = try_join_all(registries.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
+        let living = registries.into_iter().flatten().filter_map(|r| r.metadata.uid);
+        let living: BTreeSet<String> = living.collect();
         let cluster = previous.cluster.clone();
         let (owner, spec, cluster) = (&pass.owner, &object.spec, cluster.as_deref());
         let deleted = Deleted { owner, spec, cluster, living: &living };
@@ -133,9 +136,10 @@ impl Managed for Registry {
 /// Returns the LocalClusters that use a Registry, by the API itself: a watch may be a moment late, and a deletion cannot
 /// be undone.
 async fn users(object: &Registry, ctx: &Context) -> Result<Vec<String>, Error> {
-    let clusters = Api::<LocalCluster>::all(ctx.client.clone());
-    let clusters = bounded(clusters.list(&ListParams::default())).await?;
-    let users = clusters.iter().filter(|c| uses(c, object));
+    let all = ListParams::default();
+    let clusters = kube_io::apis::<LocalCluster>(&ctx.client, &ctx.settings.namespaces);
+    let clusters = try_join_all(clusters.iter().map(|api| bounded(api.list(&all)))).await?;
+    let users = clusters.iter().flatten().filter(|c| uses(c, object));
     let mut users: Vec<String> =
         users.map(|c| format!("{}/{}", c.namespace().unwrap_or_default(), c.name_any())).collect();
     users.sort();

@@ -2,7 +2,10 @@
 
 use std::{future::ready, sync::Arc};
 
-use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    stream::{BoxStream, select_all},
+};
 use kube::{
     Api, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
@@ -10,12 +13,13 @@ use kube::{
 };
 use tokio::sync::SetOnce;
 
-use super::{context::Context, known::Known};
+use super::{context::Context, known::Known, kube_io, merge::merged};
 
-/// Watches all objects of a kind, keeps them in the store of `writer`, and sets `known` when all are listed.
+/// Watches all objects of these APIs of a kind, keeps them in the store of `writer`, and sets `known` when all are listed.
 pub(super) fn watched<K>(
     ctx: &Arc<Context>,
     name: &'static str,
+    apis: Vec<Api<K>>,
     writer: Writer<K>,
     known: fn(&Known) -> &SetOnce<()>,
 ) -> BoxStream<'static, Result<K, watcher::Error>>
@@ -28,10 +32,10 @@ where
         + Sync
         + 'static,
 {
-    let api = Api::<K>::all(ctx.client.clone());
     let set = ctx.clone();
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
+    let watches =
+        apis.into_iter().map(|api| watcher(api, watcher::Config::default()).default_backoff().boxed());
+    let stream = merged(watches.collect())
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .inspect_ok(move |event| {
@@ -46,7 +50,7 @@ where
     swallow(ctx, name, stream)
 }
 
-/// Watches the metadata of all objects of a kind.
+/// Watches the metadata of all objects of a kind in the namespaces that the operator manages.
 pub(super) fn metadata<K>(
     ctx: &Arc<Context>,
     name: &'static str,
@@ -59,8 +63,9 @@ where
         + Sync
         + 'static,
 {
-    let api = Api::<PartialObjectMeta<K>>::all(ctx.client.clone());
-    swallow(ctx, name, watcher(api, watcher::Config::default()).default_backoff().touched_objects())
+    let apis = kube_io::apis::<PartialObjectMeta<K>>(&ctx.client, &ctx.settings.namespaces);
+    let watch = |api| watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed();
+    swallow(ctx, name, select_all(apis.into_iter().map(watch)))
 }
 
 /// Logs the errors of a watch instead of passing them to the controller: its backoff would delay all other triggers too

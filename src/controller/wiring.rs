@@ -167,6 +167,7 @@ pub fn settings(config: &Config) -> Settings {
         engine_host: config.docker_host.remote().map(str::to_owned),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
+        namespaces: config.namespaces.clone(),
         without_policy: match config.without_policy {
             config::WithoutPolicy::Refuse => WithoutPolicy::Refuse,
             config::WithoutPolicy::Unrestricted => WithoutPolicy::Unrestricted,

@@ -38,6 +38,15 @@ pub struct Settings {
     pub node_repair_after: Option<SignedDuration>,
     /// What objects may do in a namespace that no HostPolicy selects.
     pub without_policy: WithoutPolicy,
+    /// Namespaces whose objects the operator manages; all if empty.
+    pub namespaces: Vec<String>,
+}
+
+impl Settings {
+    /// Reports whether the operator manages the objects of a namespace.
+    pub fn manages(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|managed| managed == namespace)
+    }
 }
 
 /// What objects may do in a namespace that no HostPolicy selects.
@@ -68,6 +77,7 @@ impl Settings {
             allowed_host_paths: Vec::new(),
             node_repair_after: None,
             without_policy: WithoutPolicy::Refuse,
+            namespaces: Vec::new(),
         }
     }
 }

@@ -1,21 +1,25 @@
 //! Tests that need an operator with other settings, or a Docker engine that becomes unreachable.
 
 use std::{
+    fs,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use ipnet::Ipv4Net;
+use serde_json::Value;
 
 use crate::{
     live::{
-        Foreign, docker, eventually,
+        Foreign, Kubectl, SYSTEM, docker, eventually,
         harness::Group,
         holds, install,
         operator::{Operator, Victim},
         pause,
         proxy::Proxy,
         scene::{Scene, condition},
+        scratch, world,
     },
     trouble::{becomes_true, delete, idle_cluster},
 };
@@ -24,11 +28,12 @@ pub const GROUP: Group = Group {
     name: "process",
     setup: || {
         install();
-        Scene::new("proc")
+        Scene::new("proc").with_guest(Scene::new("proc2"))
     },
     tests: &[
         ("address_pool_exhausted", address_pool_exhausted),
         ("docker_chooses_no_subnet_with_a_route", docker_chooses_no_subnet_with_a_route),
+        ("some_namespaces_need_no_rights_in_others", some_namespaces_need_no_rights_in_others),
         ("docker_goes_and_comes", docker_goes_and_comes),
         ("stuck_objects_cost_little", stuck_objects_cost_little),
     ],
@@ -107,6 +112,49 @@ fn docker_chooses_no_subnet_with_a_route(scene: &Scene) {
     assert_eq!((subnet(), networks()), (chosen, 1));
     delete(scene, "lc/chosen");
     assert_eq!(networks(), 0);
+}
+
+/// Returns a kubeconfig of a ServiceAccount that has what an operator for the namespace of the scene needs.
+fn restricted(scene: &Scene) -> PathBuf {
+    let (k, namespace) = (&scene.k, scene.namespace.as_str());
+    let account = format!("--serviceaccount={namespace}:operator");
+    scene.run(&["create", "serviceaccount", "operator"]);
+    k.run(&["create", "clusterrolebinding", namespace, "--clusterrole=localcluster-operator", &account]);
+    let objects = "--clusterrole=localcluster-operator-objects";
+    scene.run(&["create", "rolebinding", "operator", objects, &account]);
+    k.run(&["-n", SYSTEM, "create", "rolebinding", namespace, "--role=localcluster-operator", &account]);
+    let token = format!("--token={}", scene.run(&["create", "token", "operator"]).trim());
+    let path = scratch(&format!("{namespace}-operator.kubeconfig"));
+    fs::copy(world("KUBECONFIG"), &path).expect("it can be copied");
+    let own = Kubectl::new(path.clone());
+    own.run(&["config", "set-credentials", "operator", &token]);
+    own.run(&["config", "set-context", "--current", "--user=operator"]);
+    path
+}
+
+fn some_namespaces_need_no_rights_in_others(scene: &Scene) {
+    let (victim, other) = (Victim::default(), scene.guest());
+    let proxy = Proxy::new(victim.clone());
+    let args = ["--namespaces", scene.namespace.as_str()];
+    let operator = Operator::new(&proxy.docker_host(), &args, victim).with_kubeconfig(restricted(scene));
+    operator.start();
+    other.apply("Registry", "theirs", "{}");
+    scene.apply("Registry", "own", "{}");
+    let used = format!("registries: {{use: [{{name: theirs, namespace: {}}}]}}", other.namespace);
+    scene.apply("LocalCluster", "uses", &idle_cluster(&used));
+    scene.ready("lreg/own");
+    let message = scene.reason("lc/uses", "ResolvedRefs", "RegistryNotFound");
+    let unmanaged = format!("the operator does not manage namespace {}", other.namespace);
+    assert!(message.contains(&unmanaged), "{message}");
+    let untouched = other.get("lreg/theirs");
+    assert_eq!((&untouched["status"], &untouched["metadata"]["finalizers"]), (&Value::Null, &Value::Null));
+    delete(scene, "lc/uses");
+    delete(scene, "lreg/own");
+    assert!(!operator.log().contains("forbidden"), "{}", operator.log());
+    delete(other, "lreg/theirs");
+    let (k, namespace) = (&scene.k, scene.namespace.as_str());
+    k.run(&["delete", "clusterrolebinding", namespace]);
+    k.run(&["-n", SYSTEM, "delete", "rolebinding", namespace]);
 }
 
 fn docker_goes_and_comes(scene: &Scene) {

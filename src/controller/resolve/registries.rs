@@ -98,7 +98,15 @@ impl Look<'_> {
         observed: &Host,
     ) -> Result<Option<UsedRegistry>, Error> {
         let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
-            let message = format!("there is no Registry {} in namespace {}", key.name, key.namespace);
+            let RegistryKey { namespace, name } = key;
+            let message = if self.ctx.settings.manages(namespace) {
+                format!("there is no Registry {name} in namespace {namespace}")
+            } else {
+                format!(
+                    "the Registry {namespace}/{name} is unknown: the operator does not manage namespace {namespace}; use a \
+                     Registry in another one, or add it to --namespaces of the operator"
+                )
+            };
             self.missing(Reason::RegistryNotFound, message);
             return Ok(None);
         };

@@ -61,6 +61,7 @@ pub struct Operator {
     victim: Victim,
     log: PathBuf,
     pool: bool,
+    kubeconfig: PathBuf,
 }
 
 impl Operator {
@@ -70,12 +71,19 @@ impl Operator {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let log = scratch(&format!("operator-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Self { _absence: absence, docker_host: docker_host.to_owned(), args, victim, log, pool: true }
+        let (docker_host, kubeconfig) = (docker_host.to_owned(), world("KUBECONFIG").into());
+        Self { _absence: absence, docker_host, args, victim, log, pool: true, kubeconfig }
     }
 
     /// Has Docker choose the subnets, as by default.
     pub fn without_pool(mut self) -> Self {
         self.pool = false;
+        self
+    }
+
+    /// Has it use the management cluster as somebody else.
+    pub fn with_kubeconfig(mut self, kubeconfig: PathBuf) -> Self {
+        self.kubeconfig = kubeconfig;
         self
     }
 
@@ -87,7 +95,7 @@ impl Operator {
             .args(&self.args)
             .env_remove("NODE_NAME")
             .env_remove("HOST_IP")
-            .env("KUBECONFIG", world("KUBECONFIG"))
+            .env("KUBECONFIG", &self.kubeconfig)
             // Gives it the same identity at each start, as a Pod's container has.
             .env("HOSTNAME", "e2e-process")
             .env("LOCALCLUSTER_HTTP_LISTEN", "127.0.0.1:0")

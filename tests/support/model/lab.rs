@@ -219,6 +219,7 @@ pub fn settings() -> Settings {
         engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
         without_policy: WithoutPolicy::Unrestricted,
+        namespaces: Vec::new(),
     }
 }
 
