@@ -112,7 +112,7 @@ const PORT: [&str; 4] = [
 ];
 
 /// Messages about a subnet or an address in a network.
-const ADDRESS: [&str; 9] = [
+const ADDRESS: [&str; 10] = [
     "pool overlaps with other one on this address space",
     "networks have overlapping ipv4",
     "address already in use",
@@ -122,6 +122,7 @@ const ADDRESS: [&str; 9] = [
     "requested address is out of range",
     "does not belong to any of this network's subnets",
     "no configured subnet or ip-range contain",
+    "no configured subnet contains ip address",
 ];
 
 /// Removes these values from the message of an error. The engine may quote rejected values, such as an environment
@@ -164,6 +165,7 @@ mod tests {
             (400, "invalid reference format", "Invalid"),
             (400, "invalid config for network x: invalid endpoint settings: no configured subnet or ip-range contain \
                 the IP address 10.1.1.1", "Address"),
+            (400, "invalid endpoint settings:\nno configured subnet contains IP address 192.0.2.1", "Address"),
             (403, "Pool overlaps with other one on this address space", "Address"),
             (500, "invalid pool request: Pool overlaps with other one on this address space", "Address"),
             (403, "cannot create network a (br-a): conflicts with network b (br-b): networks have overlapping IPv4", "Address"),
