@@ -173,6 +173,35 @@ async fn a_registry_that_never_ran_is_not_reachable() {
     assert_eq!(condition(&registry(&rig), "Reachable").0, "True");
 }
 
+/// Docker 29 would run it without a network, and publish nothing.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_a_failed_start_disconnected_does_not_run_without_its_network() {
+    let mut rig = Rig::new(lab::settings());
+    rig.world(|w| {
+        w.failed_starts_disconnect = true;
+        w.held_ports.extend([9005, 9090]);
+    });
+    put_registry(&rig, json!({}), json!({"hostPort": 9005}));
+    put(&rig, json!({}), json!({"ports": [{"name": "web", "port": 80, "hostPort": 9090}]}));
+    rounds(&mut rig, 5).await;
+    assert_eq!(condition(&registry(&rig), "ContainerReady"), ("False".into(), "PortConflict".into()));
+    rig.world(|w| w.held_ports.clear());
+    rig.settle(2 * ENOUGH).await;
+    // Somebody takes what is stopped off its networks in the same way.
+    let names = ["k3d-images", "k3d-dev-serverlb", "k3d-dev-server-0"];
+    for name in names {
+        rig.world(|w| {
+            assert!(w.interfere(&Outside::Kill(name.into())));
+            w.container(name).unwrap().networks.clear();
+        });
+        rig.settle_after_a_round(ENOUGH).await;
+    }
+    for name in names {
+        let networks = rig.world(|w| w.named(name).unwrap().networks.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(networks.len(), 1, "{name}: {networks:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_said_to_hold_of_what_is_paused() {
     let mut rig = with_registry(json!({"agents": {"count": 1}})).await;

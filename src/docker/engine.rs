@@ -155,6 +155,8 @@ pub struct ContainerDetail {
     pub past_proxy: Vec<String>,
     /// Host name, which does not change when the container is renamed.
     pub hostname: String,
+    /// True if it has no network at all, not even one that it is connected to when it starts.
+    pub has_no_network: bool,
 }
 
 impl ContainerDetail {

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     api::{names, reason::Reason},
-    docker::spec::ContainerSpec,
+    docker::{
+        engine::{ContainerDetail, State},
+        spec::ContainerSpec,
+    },
 };
 
 impl Site<'_> {
@@ -36,6 +39,12 @@ impl Site<'_> {
             if outdated(self.observed, detail, spec, self.network) {
                 return Standing::Outdated;
             }
+            if hold.is_none() && self.lost_its_network(detail) {
+                if !self.has_image(plan, spec) {
+                    return Standing::Blocked;
+                }
+                return self.replace(plan, spec, before, "a failed start took it off its network");
+            }
             return Existing { site: self, spec, detail }.converge(plan, before, hold);
         }
         if let Some(foreign) = self.foreign(&spec.name) {
@@ -48,6 +57,15 @@ impl Site<'_> {
         }
         let created = self.create(plan, spec, before, "it did not exist");
         self.finish(plan, spec, created, hold)
+    }
+
+    /// Reports whether a container was taken off its network by a start that failed, for example since a port was in use:
+    /// Docker 29 starts it without any network later, and publishes nothing (moby#51758). One that has run on a network
+    /// of its own is connected again instead.
+    fn lost_its_network(&self, detail: &ContainerDetail) -> bool {
+        detail.has_no_network
+            && matches!(detail.container.state, State::Created | State::Exited | State::Running)
+            && (detail.started_at.is_none() || self.network.is_none())
     }
 
     /// Plans the creation of a container after `after`. The content of its volumes is observed before files are

@@ -65,6 +65,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
     volumes.sort();
     let env = config.env.unwrap_or_default();
     let host = response.host_config.unwrap_or_default();
+    let has_no_network = settings.networks.as_ref().is_some_and(HashMap::is_empty)
+        && !matches!(host.network_mode.as_deref(), Some("none" | "host"));
     let policy = host.restart_policy.and_then(|policy| policy.name);
     ContainerDetail {
         container: Container {
@@ -87,6 +89,7 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         volumes,
         past_proxy: proxy::lists(env.iter().map(String::as_str)),
         hostname: config.hostname.unwrap_or_default(),
+        has_no_network,
     }
 }
 

@@ -376,6 +376,25 @@ fn an_inspection_tells_what_was_asked_for() {
     assert_eq!((detail.exit_code, detail.error.as_deref()), (Some(128), Some("Address already in use")));
     assert_eq!(detail.wanted_ports, [port("0.0.0.0", 0, 53, "udp"), port("0.0.0.0", 8080, 80, "tcp")]);
     assert_eq!(detail.volumes, ["a", "b"]);
+    assert!(!detail.has_no_network);
+}
+
+/// 29 takes a container off all its networks when a start fails (moby#51758).
+#[test]
+fn a_container_without_any_network_is_told() {
+    for (mode, networks, none) in [
+        ("bridge", json!({}), true),
+        ("c9e2", json!({}), true),
+        ("none", json!({}), false),
+        ("host", json!({}), false),
+        ("bridge", json!({"bridge": {"NetworkID": ""}}), false),
+    ] {
+        let detail = inspected(json!({
+            "Id": "c", "Name": "/c", "HostConfig": {"NetworkMode": mode},
+            "NetworkSettings": {"Networks": networks},
+        }));
+        assert_eq!(detail.has_no_network, none, "{mode}, {networks}");
+    }
 }
 
 #[test]

@@ -268,6 +268,7 @@ impl World {
             volumes: c.mounts.values().cloned().collect(),
             past_proxy: c.past_proxy.to_vec(),
             hostname: c.name.clone(),
+            has_no_network: c.networks.is_empty(),
         }
     }
 

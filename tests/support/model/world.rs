@@ -78,6 +78,8 @@ pub struct World {
     pub host_links: Arc<BTreeSet<String>>,
     /// Whether two networks may have one name, as with engines before API 1.44.
     pub duplicates: bool,
+    /// Whether a failed start takes a container off its networks, as with Docker 29.
+    pub failed_starts_disconnect: bool,
     /// Whether nodes wait for a network plugin that nobody has installed yet.
     pub no_network_plugin: bool,
     /// The Secrets of the management cluster that the operator wrote, by namespace and name.
@@ -187,6 +189,7 @@ impl Default for World {
             routes: Arc::default(),
             unseen: BTreeSet::new(),
             held_ports: BTreeSet::new(),
+            failed_starts_disconnect: false,
             host_directories: Arc::new(["/srv", "/srv/images"].map(String::from).into()),
             host_links: Arc::default(),
             duplicates: false,

@@ -29,7 +29,12 @@ impl World {
         }
         let failure = self.hindrance(&id);
         if let Some(error) = failure {
-            self.containers.get_mut(&id).unwrap().error = Some(error.to_string());
+            let disconnects = self.failed_starts_disconnect;
+            let container = self.containers.get_mut(&id).unwrap();
+            container.error = Some(error.to_string());
+            if disconnects {
+                container.networks.clear();
+            }
             return Err(error);
         }
         self.check_data(&id);
