@@ -49,7 +49,7 @@ pub async fn refs(
     let existing = ctx.registry(owner.namespace(), &own_registry::name(owner));
     own_registry::plan(&mut plan, cluster, owner, existing.as_ref());
     let mut look = Look::new(ctx, &mut plan);
-    let (registries, inputs) = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
+    let nodes = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
     let token = match token_in_use(ctx, valid, observed).await {
         Ok(in_use) => {
             let (name, _) = token::place(valid, owner);
@@ -65,14 +65,8 @@ pub async fn refs(
         }
     };
     let manifests = manifests::resolve(ctx, owner.namespace(), valid, &mut plan).await?;
-    let refs = token.map(|Token { current, next }| Refs {
-        token: current,
-        next_token: next,
-        registries,
-        manifests,
-        inputs,
-        problems: Vec::new(),
-    });
+    let refs =
+        token.map(|Token { current, next }| Refs { token: current, next_token: next, manifests, ..nodes });
     Ok(Resolved { refs, plan })
 }
 

@@ -21,6 +21,8 @@ pub struct Refs {
     pub next_token: Option<Vec<u8>>,
     /// Registries in use, in the order of the spec.
     pub registries: Vec<UsedRegistry>,
+    /// Registries of the spec that were not found, as `namespace/name`. What the cluster has of them stays.
+    pub unknown_registries: Vec<String>,
     /// Manifests that K3s applies.
     pub manifests: Vec<Manifest>,
     /// Contents for the nodes. `None` while part of them is missing: nodes stay unchanged.

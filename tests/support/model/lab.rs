@@ -294,6 +294,7 @@ impl Lab {
             token: TOKEN.to_vec(),
             next_token: None,
             registries: used.collect::<Option<_>>()?,
+            unknown_registries: Vec::new(),
             manifests,
             inputs,
             problems: Vec::new(),
