@@ -4,10 +4,11 @@
 //! A message says what to write instead, since it is all that a user sees after `kubectl apply`.
 
 pub mod format;
+pub mod hostnames;
 pub mod pattern;
 pub mod text;
 
-/// Names that users may not set. A name ending in `*` matches every name with that prefix.
+/// Names that users may not set. A name with a `*` at its beginning or end matches every name with that suffix or prefix.
 pub struct Refused {
     /// The names.
     pub names: &'static [&'static str],
@@ -18,7 +19,11 @@ pub struct Refused {
 impl Refused {
     /// Reports whether `name` is refused.
     pub fn has(&self, name: &str) -> bool {
-        self.names.iter().any(|n| n.strip_suffix('*').map_or(name == *n, |begin| name.starts_with(begin)))
+        self.names.iter().any(|n| match (n.strip_prefix('*'), n.strip_suffix('*')) {
+            (Some(end), _) => name.ends_with(end),
+            (_, Some(begin)) => name.starts_with(begin),
+            (None, None) => name == *n,
+        })
     }
 
     /// Returns a regular expression of all names, in which `*` matches any text without `=`.
@@ -373,15 +378,6 @@ pub const MOUNTS: &[Refused] = &[
         "files there determine which code the node runs; use a custom image instead",
     ),
 ];
-
-/// Hostnames that users may not assign an address to.
-pub const ALIASES: &[Refused] = &[
-    refused(&["localhost"], "every node and Pod resolves it to itself; use another name"),
-    refused(&["host.k3d.internal"], "the operator resolves it to the Docker host; use another name"),
-];
-
-/// The domain of Services and Pods in every cluster.
-pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Networks that nodes cannot use: the current network, the default networks of K3s for Pods and Services (10.42.0.0/16
 /// and 10.43.0.0/16), loopback, link-local, multicast and reserved ranges.
