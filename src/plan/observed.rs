@@ -119,6 +119,8 @@ pub struct Observed {
     pub images: BTreeMap<String, ImageState>,
     /// SHA-256 of files that are read back, by container ID and path; `None` for a missing file.
     pub files: BTreeMap<(String, String), Option<[u8; 32]>>,
+    /// SHA-256 of the secrets in the join tokens of nodes, by container ID; `None` for a missing token.
+    pub secrets: BTreeMap<String, Option<[u8; 32]>>,
     /// Regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container ID and path.
     pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Registry credentials in the registries files of nodes, by container ID and host.

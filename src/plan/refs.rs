@@ -17,6 +17,8 @@ use crate::{
 pub struct Refs {
     /// Join token.
     pub token: Vec<u8>,
+    /// Hash of the CA of the cluster, as in the tokens that its servers wrote; `None` while unknown.
+    pub ca_hash: Option<String>,
     /// Join token that replaces it.
     pub next_token: Option<Vec<u8>>,
     /// Registries in use, in the order of the spec.

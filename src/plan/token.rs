@@ -1,6 +1,6 @@
 //! The join token. K3s encrypts its data with it, so the token that a server uses takes precedence over the Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     owner::Owner,
@@ -30,6 +30,30 @@ pub struct Token {
     pub current: Vec<u8>,
     /// Token that replaces it.
     pub next: Option<Vec<u8>>,
+}
+
+/// What the servers of a cluster say about its token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfServers {
+    /// Token that a server uses.
+    pub in_use: Option<Vec<u8>>,
+    /// Hash of the CA, if all servers that wrote one agree. Nodes that join by another one are refused.
+    pub ca_hash: Option<String>,
+}
+
+/// Returns what servers say, each by the token that K3s wrote and the one that it was created with. K3s encrypts its data
+/// with the first.
+pub fn of_servers(tokens: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) -> OfServers {
+    let used = |(written, given): &(Option<Vec<u8>>, Option<Vec<u8>>)| {
+        let secret = written.as_deref().and_then(k3s::token::secret_of).map(<[u8]>::to_vec);
+        secret.or_else(|| given.clone().filter(|given| !given.is_empty()))
+    };
+    let hash = |(written, _): &(Option<Vec<u8>>, Option<Vec<u8>>)| {
+        written.as_deref().and_then(k3s::token::ca_hash_of).map(str::to_owned)
+    };
+    let hashes: BTreeSet<String> = tokens.iter().filter_map(hash).collect();
+    let ca_hash = if hashes.len() == 1 { hashes.into_iter().next() } else { None };
+    OfServers { in_use: tokens.iter().find_map(used), ca_hash }
 }
 
 /// Returns the name of the Secret with the token, and the key in it.
@@ -69,7 +93,7 @@ pub fn plan(plan: &mut Plan, valid: &Valid, owner: &Owner, tokens: Tokens) -> Op
             plan.waits(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
             kept(in_use)
         }
-        (Some(given), Some(in_use)) if given != in_use => {
+        (Some(given), Some(in_use)) if !k3s::token::is_same(&given, &in_use) => {
             if k3s::token::is_bare(&given) {
                 return Some(Token { current: in_use, next: Some(given) });
             }
@@ -130,6 +154,31 @@ mod tests {
         assert_eq!(problems, ["ResolvedRefs Creating: creating the Secret dev-token with the join token"]);
         let (token, steps, problems) = planned(false, tokens(None, existing("fresh\n")));
         assert_eq!((token, steps, problems), (Some(("fresh".into(), None)), vec![], vec![]));
+    }
+
+    #[test]
+    fn the_ca_is_known_where_servers_agree_on_it() {
+        let whole = |ca: &str, secret: &str| format!("K10{}::server:{secret}\n", ca.repeat(32)).into_bytes();
+        let said = |tokens: &[(Option<Vec<u8>>, Option<Vec<u8>>)]| {
+            let OfServers { in_use, ca_hash } = of_servers(tokens);
+            (in_use.map(|token| String::from_utf8(token).unwrap()), ca_hash)
+        };
+        let (given, token) = (|token: &str| Some(token.as_bytes().to_vec()), Some("a".to_owned()));
+        assert_eq!(said(&[]), (None, None));
+        assert_eq!(said(&[(None, given(""))]), (None, None));
+        assert_eq!(said(&[(None, given("a"))]), (token.clone(), None), "it did not start yet");
+        let one = (Some(whole("0f", "a")), given("old"));
+        assert_eq!(said(std::slice::from_ref(&one)), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[one.clone(), (None, given("a"))]), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[one, (Some(whole("aa", "a")), None)]), (token, None));
+    }
+
+    /// A complete token of the user is the one in use, whatever CA it names.
+    #[test]
+    fn a_complete_token_is_no_other_one() {
+        let full = format!("K10{}::server:used", "0f".repeat(32));
+        let (token, _, problems) = planned(true, tokens(Some("used"), existing(&full)));
+        assert_eq!((token, problems), (Some((full, None)), vec![]));
     }
 
     /// A Secret that was deleted gets the token that the servers use, since the data is encrypted with it.

@@ -292,6 +292,7 @@ impl Lab {
         let manifests = manifests.collect();
         Some(Refs {
             token: TOKEN.to_vec(),
+            ca_hash: None,
             next_token: None,
             registries: used.collect::<Option<_>>()?,
             unknown_registries: Vec::new(),
