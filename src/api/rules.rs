@@ -245,6 +245,10 @@ pub const REGISTRY_ENV: &[Refused] = &[
         &["REGISTRY_HTTP_ADDR", "REGISTRY_HTTP_NET", "REGISTRY_HTTP_PREFIX"],
         "the registry must listen on port 5000, which clusters and the published port connect to; remove it",
     ),
+    refused(
+        &["REGISTRY_HTTP_DEBUG*"],
+        "everyone on the networks of the registry could reach its debug server, without a password; remove it",
+    ),
     refused(&["REGISTRY_HTTP_TLS*"], "use spec.tls"),
     refused(
         &[
@@ -268,7 +272,7 @@ pub const REGISTRY_ENV: &[Refused] = &[
         "environment variables are visible to anyone who can inspect containers; use spec.auth",
     ),
     refused(
-        &["REGISTRY_HTTP_SECRET"],
+        &["REGISTRY_HTTP_SECRET", "REGISTRY_REDIS_PASSWORD", "REGISTRY_REDIS_OPTIONS_PASSWORD"],
         "environment variables are visible to anyone who can inspect containers; remove it",
     ),
     PROCESS_ENV,

@@ -132,7 +132,7 @@ fn registry_of(image: &str) -> &str {
     }
 }
 
-/// Returns the entry of a registry in a Docker configuration file; for `""` the first one.
+/// Returns the entry of a registry in a Docker configuration file. Credentials of another one are never sent to it.
 pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
     #[derive(Deserialize)]
     struct File {
@@ -158,8 +158,7 @@ pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
         }
     };
     let wanted = host(registry);
-    let (server, entry) =
-        file.auths.into_iter().find(|(key, _)| registry.is_empty() || host(key) == wanted)?;
+    let (server, entry) = file.auths.into_iter().find(|(key, _)| host(key) == wanted)?;
     let (mut username, mut password) = (entry.username, entry.password);
     if username.is_empty() && !entry.auth.is_empty() {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(entry.auth).ok()?).ok()?;
@@ -183,5 +182,6 @@ mod tests {
         assert_eq!(found("docker.io/rancher/k3s"), Some(("u".into(), "p:w".into())));
         assert_eq!(found("reg.example:5000/k3s:v1"), Some(("a".into(), "b".into())));
         assert_eq!(found("other.example/k3s"), None);
+        assert_eq!(docker_login(json, "").map(|a| a.username), None, "nor the first one");
     }
 }

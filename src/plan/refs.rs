@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Contents of what a spec references.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Refs {
     /// Join token.
     pub token: Vec<u8>,
@@ -31,6 +31,26 @@ pub struct Refs {
     pub inputs: Option<NodeInputs>,
     /// Problems of the references.
     pub problems: Vec<Problem>,
+}
+
+impl std::fmt::Debug for Refs {
+    /// Omits the tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            token: _,
+            next_token: _,
+            ca_hash,
+            registries,
+            unknown_registries,
+            manifests,
+            inputs,
+            problems,
+        } = self;
+        let mut debug = f.debug_struct("Refs");
+        debug.field("ca_hash", ca_hash).field("registries", registries);
+        debug.field("unknown_registries", unknown_registries).field("manifests", manifests);
+        debug.field("inputs", inputs).field("problems", problems).finish_non_exhaustive()
+    }
 }
 
 /// Contents for the nodes from Secrets and ConfigMaps.
@@ -81,10 +101,15 @@ pub struct UsedRegistry {
     pub trouble: Option<String>,
 }
 
+/// Returns the name and the port of a registry on the network of a cluster.
+pub fn address(hostname: &str) -> String {
+    format!("{hostname}:{REGISTRY_PORT}")
+}
+
 impl UsedRegistry {
     /// Returns its name and port on the network of the cluster.
     pub fn address(&self) -> String {
-        format!("{}:{REGISTRY_PORT}", self.hostname)
+        address(&self.hostname)
     }
 
     /// Returns the port on the Docker host that its container was created with.
@@ -117,4 +142,16 @@ pub struct Manifest {
     pub name: String,
     /// Content; `None` while it is missing or invalid.
     pub content: Option<Parsed>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_not_printed() {
+        let refs = Refs { token: b"abc".to_vec(), next_token: Some(b"xyz".to_vec()), ..Refs::default() };
+        let told = format!("{refs:?} {refs:#?}");
+        assert!(!told.contains("97") && !told.contains("120") && !told.contains("token"), "{told}");
+    }
 }

@@ -33,7 +33,7 @@ pub struct Token {
 }
 
 /// What the servers of a cluster say about its token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct OfServers {
     /// Token that a server uses.
     pub in_use: Option<Vec<u8>>,

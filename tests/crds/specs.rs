@@ -318,6 +318,7 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (REGISTRY, "{allowedNamespaces: [Team]}", text::ALLOWED_NAMESPACE),
     (REGISTRY, "{allowedNamespaces: ['team-*']}", text::ALLOWED_NAMESPACE),
     (REGISTRY, "{allowedNamespaces: [a, a]}", "Duplicate value"),
+    (REGISTRY, "{env: [{name: REGISTRY_HTTP_DEBUG_ADDR, value: ':5001'}]}", "debug server"),
     (REGISTRY, "{env: [{name: REGISTRY_STORAGE_DELETE_ENABLED, value: 'true'}]}", "use spec.deleteEnabled"),
     (REGISTRY, "{env: [{name: REGISTRY_AUTH_HTPASSWD_PATH, value: x}]}", "use spec.auth"),
     (REGISTRY, "{env: [{name: REGISTRY_PROXY_PASSWORD, value: x}]}", "use spec.proxy"),

@@ -25,7 +25,7 @@ use crate::{
         called, consent, host_aliases,
         observed::Host,
         owner::Owner,
-        refs::{NodeInputs, Refs, UsedRegistry},
+        refs::{NodeInputs, Refs, UsedRegistry, address},
         registries::of_nodes as node_registries,
         steps::Plan,
         validate::{RegistryKey, Text, Valid, certificate},
@@ -126,7 +126,6 @@ impl Look<'_> {
         registry: &Registry,
         observed: &Host,
     ) -> Result<UsedRegistry, Error> {
-        let (ca, auth) = (self.ca(registry).await?, self.login(registry).await?);
         let status = registry.status.clone().unwrap_or_default();
         let failing = [ConditionType::ContainerReady, ConditionType::Reachable]
             .iter()
@@ -138,9 +137,11 @@ impl Look<'_> {
         let owner = Owner { uid, manager: self.ctx.manager.clone(), object };
         let (explicit, reported) = (registry.spec.hostname.as_deref(), status.cluster.as_deref());
         let living = self.ctx.living_registries();
+        let hostname = called::registry(&owner, explicit, reported, observed, &living);
+        let (ca, auth) = (self.ca(registry).await?, self.login(registry, &hostname).await?);
         Ok(UsedRegistry {
             name,
-            hostname: called::registry(&owner, explicit, reported, observed, &living),
+            hostname,
             owner,
             host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
             host_ip: host_ip(&registry.spec, &status),
@@ -170,12 +171,12 @@ impl Look<'_> {
     }
 
     /// Returns the credentials of a Registry that requires a login.
-    async fn login(&mut self, registry: &Registry) -> Result<Option<Auth>, Error> {
+    async fn login(&mut self, registry: &Registry, hostname: &str) -> Result<Option<Auth>, Error> {
         let Some(name) = registry.spec.auth.as_ref().and_then(|a| a.client_secret.as_ref()) else {
             return Ok(None);
         };
         let namespace = registry.namespace().unwrap_or_default();
-        self.auth(&namespace, name, "").await
+        self.auth(&namespace, name, &address(hostname)).await
     }
 
     async fn inputs(&mut self, namespace: &str, valid: &Valid) -> Result<NodeInputs, Error> {
@@ -291,9 +292,8 @@ impl Look<'_> {
         let auth = credentials(&secret, host);
         if auth.is_none() {
             let message = format!(
-                "the Secret {name} has no credentials{}: write username and password, auth, identity_token, or a \
-                 .dockerconfigjson with an entry for that host",
-                if host.is_empty() { String::new() } else { format!(" for {host}") }
+                "the Secret {name} has no credentials for {host}: write username and password, auth, identity_token, \
+                 or a .dockerconfigjson with an entry for that host"
             );
             self.missing(Reason::SecretInvalid, message);
         }
@@ -315,8 +315,8 @@ fn credentials(secret: &Secret, host: &str) -> Option<Auth> {
         // A file that was created with an editor ends with a newline, which no password does.
         Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|t| !t.is_empty())
     };
-    if let Some(json) = kube_io::data(secret, ".dockerconfigjson") {
-        let login = docker_login(json, host)?;
+    let configured = kube_io::data(secret, ".dockerconfigjson");
+    if let Some(login) = configured.and_then(|json| docker_login(json, host)) {
         return Some(match login.identity_token {
             Some(token) => Auth { identity_token: Some(token), ..Auth::default() },
             None => {
@@ -381,6 +381,8 @@ mod tests {
         assert_eq!(found(&[(".dockerconfigjson", json)]), Some((some("u"), some("p"), None, None)));
         let other = r#"{"auths": {"other": {"auth": "dTpw"}}}"#;
         assert_eq!(found(&[(".dockerconfigjson", other)]), None);
+        let both = [("username", "u"), ("password", "p"), (".dockerconfigjson", other)];
+        assert_eq!(found(&both), Some((some("u"), some("p"), None, None)), "never those of another host");
         assert_eq!(found(&[("username", "u")]), None);
         assert_eq!(found(&[]), None);
     }
