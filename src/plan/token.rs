@@ -41,19 +41,25 @@ pub struct OfServers {
     pub ca_hash: Option<String>,
 }
 
-/// Returns what servers say, each by the token that K3s wrote and the one that it was created with. K3s encrypts its data
-/// with the first.
-pub fn of_servers(tokens: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) -> OfServers {
-    let used = |(written, given): &(Option<Vec<u8>>, Option<Vec<u8>>)| {
-        let secret = written.as_deref().and_then(k3s::token::secret_of).map(<[u8]>::to_vec);
-        secret.or_else(|| given.clone().filter(|given| !given.is_empty()))
+/// Tokens in the files of a server.
+#[derive(Clone, Default)]
+pub struct Files {
+    /// Token that K3s wrote. Its data is encrypted with the secret in it.
+    pub written: Option<Vec<u8>>,
+    /// Token that the server was created with.
+    pub given: Option<Vec<u8>>,
+}
+
+/// Returns what the files of all servers say.
+pub fn of_servers(servers: &[Files]) -> OfServers {
+    let used = |files: &Files| {
+        let written = files.written.as_deref().and_then(k3s::token::secret_of).map(<[u8]>::to_vec);
+        written.or_else(|| files.given.clone().filter(|given| !given.is_empty()))
     };
-    let hash = |(written, _): &(Option<Vec<u8>>, Option<Vec<u8>>)| {
-        written.as_deref().and_then(k3s::token::ca_hash_of).map(str::to_owned)
-    };
-    let hashes: BTreeSet<String> = tokens.iter().filter_map(hash).collect();
+    let hash = |files: &Files| files.written.as_deref().and_then(k3s::token::ca_hash_of).map(str::to_owned);
+    let hashes: BTreeSet<String> = servers.iter().filter_map(hash).collect();
     let ca_hash = if hashes.len() == 1 { hashes.into_iter().next() } else { None };
-    OfServers { in_use: tokens.iter().find_map(used), ca_hash }
+    OfServers { in_use: servers.iter().find_map(used), ca_hash }
 }
 
 /// Returns the name of the Secret with the token, and the key in it.
@@ -159,18 +165,19 @@ mod tests {
     #[test]
     fn the_ca_is_known_where_servers_agree_on_it() {
         let whole = |ca: &str, secret: &str| format!("K10{}::server:{secret}\n", ca.repeat(32)).into_bytes();
-        let said = |tokens: &[(Option<Vec<u8>>, Option<Vec<u8>>)]| {
-            let OfServers { in_use, ca_hash } = of_servers(tokens);
+        let said = |servers: &[Files]| {
+            let OfServers { in_use, ca_hash } = of_servers(servers);
             (in_use.map(|token| String::from_utf8(token).unwrap()), ca_hash)
         };
-        let (given, token) = (|token: &str| Some(token.as_bytes().to_vec()), Some("a".to_owned()));
+        let given = |token: &str| Files { given: Some(token.into()), written: None };
+        let both = |ca, token: &str| Files { written: Some(whole(ca, "a")), ..given(token) };
+        let token = Some("a".to_owned());
         assert_eq!(said(&[]), (None, None));
-        assert_eq!(said(&[(None, given(""))]), (None, None));
-        assert_eq!(said(&[(None, given("a"))]), (token.clone(), None), "it did not start yet");
-        let one = (Some(whole("0f", "a")), given("old"));
-        assert_eq!(said(std::slice::from_ref(&one)), (token.clone(), Some("0f".repeat(32))));
-        assert_eq!(said(&[one.clone(), (None, given("a"))]), (token.clone(), Some("0f".repeat(32))));
-        assert_eq!(said(&[one, (Some(whole("aa", "a")), None)]), (token, None));
+        assert_eq!(said(&[given("")]), (None, None));
+        assert_eq!(said(&[given("a")]), (token.clone(), None), "it did not start yet");
+        assert_eq!(said(&[both("0f", "old")]), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[both("0f", "old"), given("a")]), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[both("0f", "old"), both("aa", "a")]), (token, None));
     }
 
     /// A complete token of the user is the one in use, whatever CA it names.
