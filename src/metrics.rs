@@ -33,6 +33,7 @@ pub struct Metrics {
     watch_errors: Counters<1>,
     connections: Counters<2>,
     clusters: Family<Labels<1>, Gauge>,
+    orphans: Family<Labels<1>, Gauge>,
     leader: Gauge,
 }
 
@@ -64,6 +65,7 @@ impl Metrics {
             watch_errors: Family::default(),
             connections: Family::default(),
             clusters: Family::default(),
+            orphans: Family::default(),
             leader: Gauge::default(),
         };
         let mut r = Registry::with_prefix("localcluster");
@@ -87,6 +89,8 @@ impl Metrics {
         let help = "Connections to created clusters and registries, by kind of object and path";
         r.register("connections", help, m.connections.clone());
         r.register("clusters", "LocalClusters, by readiness", m.clusters.clone());
+        let help = "Docker objects of a LocalCluster or Registry that no longer exists, by resource";
+        r.register("orphans", help, m.orphans.clone());
         r.register("leader", "1 if this process holds the Lease", m.leader.clone());
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -155,6 +159,12 @@ impl Metrics {
         }
     }
 
+    /// Sets the number of Docker objects of a `resource` such as `volume` whose owner no longer exists.
+    pub fn set_orphans(&self, resource: &'static str, count: usize) {
+        let gauge = self.orphans.get_or_create(&[("resource", resource)]);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Sets whether this process holds the Lease.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
@@ -216,6 +226,7 @@ mod tests {
         metrics.watch_error("secrets");
         metrics.connected("Registry", "tunnel");
         metrics.set_clusters(2, 1);
+        metrics.set_orphans("volume", 2);
         metrics.set_leader(true);
         let text = other.encode().unwrap();
         for line in [
@@ -231,6 +242,7 @@ mod tests {
             r#"localcluster_connections_total{kind="Registry",path="tunnel"} 1"#,
             r#"localcluster_clusters{ready="true"} 2"#,
             r#"localcluster_clusters{ready="false"} 1"#,
+            r#"localcluster_orphans{resource="volume"} 2"#,
             "localcluster_leader 1",
             "# EOF",
         ] {

@@ -17,8 +17,9 @@ pub enum Error {
     Twice,
 }
 
-/// Filter for messages of the Kubernetes client about responses with status 500 and above and closed connections. A
-/// created cluster that is starting causes both for a while: this is normal, and real failures are returned as errors,
+/// Filter for messages of the Kubernetes client, which applies whatever the user sets. It logs the whole body of a response
+/// that it cannot decode, which may be a Secret. It also logs responses with status 500 and above and closed connections,
+/// which a created cluster that is starting causes for a while: this is normal, and real failures are returned as errors,
 /// which are logged with their context.
 const NOISE: &str = "kube_client::client=off";
 
@@ -36,18 +37,24 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Error> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, Error> {
-    let quiet = if filter.contains("kube_client") { filter.to_owned() } else { format!("{NOISE},{filter}") };
-    EnvFilter::try_new(quiet).map_err(|e| Error::Filter(filter.to_owned(), e.to_string()))
+    // Of two directives for the same target, the last one applies.
+    EnvFilter::try_new(format!("{filter},{NOISE}"))
+        .map_err(|e| Error::Filter(filter.to_owned(), e.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What it logs may contain Secrets.
     #[test]
-    fn a_filter_that_names_the_client_is_left_as_it_is() {
-        assert_eq!(parse("kube_client=debug").unwrap().to_string(), "kube_client=debug");
-        assert!(parse("info").unwrap().to_string().contains(NOISE));
+    fn no_filter_lets_the_client_log() {
+        for filter in ["info", "kube_client=debug", "kube_client::client=trace", "trace"] {
+            let parsed = parse(filter).unwrap().to_string();
+            assert!(parsed.contains(NOISE), "{parsed}");
+            assert!(!parsed.contains("kube_client::client=trace"), "{parsed}");
+        }
+        assert!(parse("kube_client=debug").unwrap().to_string().contains("kube_client=debug"));
     }
 
     #[test]

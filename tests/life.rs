@@ -23,8 +23,9 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
+    controller::orphans,
     docker::spec::PortBinding,
-    k3s::{kube_proxy::ProbeResult, load_balancer},
+    k3s::{SERVER_TOKEN_FILE, TOKEN_FILE, kube_proxy::ProbeResult, load_balancer},
     plan::{management::Management, settings::Settings},
 };
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ use support::{
     },
     model::{
         interfere::Outside,
+        k3s::ca_hash,
         lab,
         world::{BRIDGE, Container, TICK, World},
     },

@@ -3,12 +3,15 @@
 
 #[path = "reconcile/bad_luck.rs"]
 mod bad_luck;
+#[path = "reconcile/consent.rs"]
+mod consent;
 #[path = "reconcile/secrets.rs"]
 mod secrets;
 mod support;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::api::reason::Reason;
 use serde_json::json;
 use support::{

@@ -49,11 +49,11 @@ pub struct RegistrySpec {
     #[x_kube(validation = schema::image())]
     pub image: Option<String>,
     /// Name of the container, which is also its DNS name in the clusters that use it: `registry.localhost`. At most 63
-    /// characters. Defaults to `k3d-<name>`; in namespaces other than `default`, to `k3d-<namespace>-<name>-<hash>`.
-    /// Immutable: it cannot be set, changed or removed after creation.
+    /// characters; names of public registries, of Services and Pods, of the Docker host and of nodes are refused. Defaults
+    /// to `k3d-<name>`; in namespaces other than `default`, to `k3d-<namespace>-<name>-<hash>`. Immutable: it cannot be
+    /// set, changed or removed after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    #[x_kube(validation = schema::hostname())]
+    #[schemars(length(max = 63), transform = schema::own_hostname)]
     pub hostname: Option<String>,
     /// IPv4 address of the Docker host that the port of the registry is bound to. Defaults to 127.0.0.1, which only
     /// accepts connections from the host itself; 0.0.0.0 accepts connections from everywhere that the host is reachable
@@ -101,7 +101,8 @@ pub struct RegistrySpec {
     #[x_kube(validation = schema::memory())]
     pub memory: Option<String>,
     /// Namespaces besides that of the registry in which LocalClusters may use it; `*` allows all namespaces. These
-    /// clusters receive its credentials and CA certificate too. At most 64. A change does not affect the container.
+    /// clusters receive its credentials and CA certificate too; they lose both when their namespace is removed, but passwords
+    /// must then be rotated. At most 64. A change does not affect the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 63)), transform = schema::allowed_namespaces)]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -4,10 +4,11 @@
 //! A message says what to write instead, since it is all that a user sees after `kubectl apply`.
 
 pub mod format;
+pub mod hostnames;
 pub mod pattern;
 pub mod text;
 
-/// Names that users may not set. A name ending in `*` matches every name with that prefix.
+/// Names that users may not set. A name with a `*` at its beginning or end matches every name with that suffix or prefix.
 pub struct Refused {
     /// The names.
     pub names: &'static [&'static str],
@@ -18,7 +19,11 @@ pub struct Refused {
 impl Refused {
     /// Reports whether `name` is refused.
     pub fn has(&self, name: &str) -> bool {
-        self.names.iter().any(|n| n.strip_suffix('*').map_or(name == *n, |begin| name.starts_with(begin)))
+        self.names.iter().any(|n| match (n.strip_prefix('*'), n.strip_suffix('*')) {
+            (Some(end), _) => name.ends_with(end),
+            (_, Some(begin)) => name.starts_with(begin),
+            (None, None) => name == *n,
+        })
     }
 
     /// Returns a regular expression of all names, in which `*` matches any text without `=`.
@@ -240,6 +245,10 @@ pub const REGISTRY_ENV: &[Refused] = &[
         &["REGISTRY_HTTP_ADDR", "REGISTRY_HTTP_NET", "REGISTRY_HTTP_PREFIX"],
         "the registry must listen on port 5000, which clusters and the published port connect to; remove it",
     ),
+    refused(
+        &["REGISTRY_HTTP_DEBUG*"],
+        "everyone on the networks of the registry could reach its debug server, without a password; remove it",
+    ),
     refused(&["REGISTRY_HTTP_TLS*"], "use spec.tls"),
     refused(
         &[
@@ -263,7 +272,7 @@ pub const REGISTRY_ENV: &[Refused] = &[
         "environment variables are visible to anyone who can inspect containers; use spec.auth",
     ),
     refused(
-        &["REGISTRY_HTTP_SECRET"],
+        &["REGISTRY_HTTP_SECRET", "REGISTRY_REDIS_PASSWORD", "REGISTRY_REDIS_OPTIONS_PASSWORD"],
         "environment variables are visible to anyone who can inspect containers; remove it",
     ),
     PROCESS_ENV,
@@ -373,15 +382,6 @@ pub const MOUNTS: &[Refused] = &[
         "files there determine which code the node runs; use a custom image instead",
     ),
 ];
-
-/// Hostnames that users may not assign an address to.
-pub const ALIASES: &[Refused] = &[
-    refused(&["localhost"], "every node and Pod resolves it to itself; use another name"),
-    refused(&["host.k3d.internal"], "the operator resolves it to the Docker host; use another name"),
-];
-
-/// The domain of Services and Pods in every cluster.
-pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Networks that nodes cannot use: the current network, the default networks of K3s for Pods and Services (10.42.0.0/16
 /// and 10.43.0.0/16), loopback, link-local, multicast and reserved ranges.

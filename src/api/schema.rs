@@ -149,15 +149,9 @@ pub fn alias_ip() -> Rule {
 
 /// Adds the rules of hostnames of an address.
 pub fn alias_names(schema: &mut Schema) {
-    let domain = rules::CLUSTER_DOMAIN;
     add_to_items(
         schema,
-        [
-            shape(&format::ALIAS_NAME),
-            rule(format!("self != '{domain}' && !self.endsWith('.{domain}')"), text::ALIAS_DOMAIN),
-        ]
-        .into_iter()
-        .chain(rules::ALIASES.iter().map(refused)),
+        [shape(&format::ALIAS_NAME)].into_iter().chain(rules::hostnames::ALIASES.iter().map(refused)),
     );
 }
 

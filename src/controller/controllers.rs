@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::{ClusterGuard, Context, RegistryGuard},
-    kube_io, policy_status,
+    kube_io, orphans, policy_status,
     reconcile::{failed, reconcile},
     referrers, times,
     triggers::{self, Triggered},
@@ -47,12 +47,14 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
             ctx.health.set_watches(true);
         }
     };
+    let orphans = stop.run_until_cancelled(orphans::run(ctx.clone()));
     let events = stop.run_until_cancelled(triggers::docker_events(ctx.clone()));
     tokio::join!(
         clusters(&ctx, writers.clusters, triggered.clusters, &stop),
         registries(&ctx, writers.registries, triggered.registries, &stop),
         policy_status::run(ctx.clone(), writers.policies, &stop),
         known,
+        orphans.map(drop),
         events.map(drop)
     );
 }

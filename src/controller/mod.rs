@@ -21,6 +21,7 @@ mod management_api;
 pub mod manifests;
 mod merge;
 pub mod observe;
+pub mod orphans;
 pub mod pace;
 pub mod panics;
 mod pass;

@@ -81,14 +81,20 @@ pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSp
     for spec in specs {
         let Some(detail) = observed.own_named(&spec.name) else { continue };
         let compared = spec.files.iter().filter(|f| is_compared(f.change, detail));
-        wanted.extend(compared.map(|f| (detail, f.path.clone())));
+        wanted.extend(compared.map(|f| (detail, f)));
     }
-    let read = wanted.into_iter().map(|(detail, path)| async move {
-        let content = files.read(detail, &path).await?;
-        Ok::<_, Error>(((detail.container.id.clone(), path), content.map(|c| Sha256::digest(c).into())))
+    let read = wanted.into_iter().map(|(detail, file)| async move {
+        let content = files.read(detail, &file.path).await?;
+        Ok::<_, Error>((detail.container.id.clone(), file, content))
     });
-    let read: Vec<_> = try_join_all(read).await?;
-    observed.files = read.into_iter().collect();
+    for (id, file, content) in try_join_all(read).await? {
+        let hash = |content: &[u8]| Sha256::digest(content).into();
+        if file.change == FileChange::Token {
+            let secret = content.as_deref().and_then(k3s::token::secret_of);
+            observed.secrets.insert(id.clone(), secret.map(hash));
+        }
+        observed.files.insert((id, file.path.clone()), content.as_deref().map(hash));
+    }
     Ok(())
 }
 
@@ -212,11 +218,13 @@ fn is_compared(change: FileChange, detail: &ContainerDetail) -> bool {
     match change {
         FileChange::Replace | FileChange::Keep => false,
         FileChange::Hangup => detail.container.state == State::Running,
-        FileChange::Recreate | FileChange::Live | FileChange::LiveFrom(_) => match detail.container.state {
-            State::Running | State::Paused | State::Restarting | State::Exited => true,
-            // Its files are written before its first start in any case.
-            State::Created => detail.started_at.is_some(),
-            State::Removing | State::Dead => false,
-        },
+        FileChange::Recreate | FileChange::Token | FileChange::Live | FileChange::LiveFrom(_) => {
+            match detail.container.state {
+                State::Running | State::Paused | State::Restarting | State::Exited => true,
+                // Its files are written before its first start in any case.
+                State::Created => detail.started_at.is_some(),
+                State::Removing | State::Dead => false,
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::future::try_join_all;
 use serde::Deserialize;
 
 use self::registries::Look;
@@ -20,7 +21,7 @@ use crate::{
         owner::Owner,
         refs::Refs,
         steps::Plan,
-        token::{self, Token, Tokens},
+        token::{self, OfServers, Token, Tokens},
         validate::Valid,
     },
 };
@@ -49,9 +50,11 @@ pub async fn refs(
     let existing = ctx.registry(owner.namespace(), &own_registry::name(owner));
     own_registry::plan(&mut plan, cluster, owner, existing.as_ref());
     let mut look = Look::new(ctx, &mut plan);
-    let (registries, inputs) = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
-    let token = match token_in_use(ctx, valid, observed).await {
-        Ok(in_use) => {
+    let nodes = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
+    let mut ca_hash = None;
+    let token = match of_servers(ctx, valid, observed).await {
+        Ok(OfServers { in_use, ca_hash: known }) => {
+            ca_hash = known;
             let (name, _) = token::place(valid, owner);
             let secret = kube_io::existing_secret(&ctx.client, owner.namespace(), &name).await?;
             let needs = secret.is_none() && in_use.is_none() && valid.token.is_none();
@@ -67,46 +70,27 @@ pub async fn refs(
     let manifests = manifests::resolve(ctx, owner.namespace(), valid, &mut plan).await?;
     let refs = token.map(|Token { current, next }| Refs {
         token: current,
+        ca_hash,
         next_token: next,
-        registries,
         manifests,
-        inputs,
-        problems: Vec::new(),
+        ..nodes
     });
     Ok(Resolved { refs, plan })
 }
 
-/// Returns the token of the first server that has one.
-async fn token_in_use(
+/// Reads the tokens of the servers.
+async fn of_servers(
     ctx: &Context,
     valid: &Valid,
     observed: &Host,
-) -> Result<Option<Vec<u8>>, crate::docker::error::Error> {
+) -> Result<OfServers, crate::docker::error::Error> {
     let server = |d: &&ContainerDetail| valid.names.parse_server(&d.container.name).is_some();
-    for detail in observed.own.values().filter(server) {
-        if let Some(token) = token_in(ctx, detail).await? {
-            return Ok(Some(token));
-        }
-    }
-    Ok(None)
-}
-
-/// Returns the token that the data of a server is encrypted with: the one that K3s wrote, or else the one that it was
-/// created with.
-async fn token_in(
-    ctx: &Context,
-    server: &ContainerDetail,
-) -> Result<Option<Vec<u8>>, crate::docker::error::Error> {
-    let written = ctx.files.read(server, k3s::SERVER_TOKEN_FILE).await?;
-    let given = ctx.files.read(server, k3s::TOKEN_FILE).await?.filter(|given| !given.is_empty());
-    let written = written.as_deref().and_then(k3s::token::secret_of);
-    // The user specified a complete token with the same secret.
-    if let (Some(given), Some(written)) = (&given, written)
-        && k3s::token::secret_of(given) == Some(written)
-    {
-        return Ok(Some(given.clone()));
-    }
-    Ok(written.map(<[u8]>::to_vec).or(given))
+    let read = observed.own.values().filter(server).map(|detail| async {
+        let written = ctx.files.written(detail, k3s::SERVER_TOKEN_FILE).await?;
+        let given = ctx.files.read(detail, k3s::TOKEN_FILE).await?;
+        Ok::<_, crate::docker::error::Error>(token::Files { written, given })
+    });
+    Ok(token::of_servers(&try_join_all(read).await?))
 }
 
 fn generate() -> Result<Vec<u8>, Error> {
@@ -149,7 +133,7 @@ fn registry_of(image: &str) -> &str {
     }
 }
 
-/// Returns the entry of a registry in a Docker configuration file; for `""` the first one.
+/// Returns the entry of a registry in a Docker configuration file. Credentials of another one are never sent to it.
 pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
     #[derive(Deserialize)]
     struct File {
@@ -175,8 +159,7 @@ pub fn docker_login(json: &[u8], registry: &str) -> Option<RegistryAuth> {
         }
     };
     let wanted = host(registry);
-    let (server, entry) =
-        file.auths.into_iter().find(|(key, _)| registry.is_empty() || host(key) == wanted)?;
+    let (server, entry) = file.auths.into_iter().find(|(key, _)| host(key) == wanted)?;
     let (mut username, mut password) = (entry.username, entry.password);
     if username.is_empty() && !entry.auth.is_empty() {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(entry.auth).ok()?).ok()?;
@@ -200,5 +183,6 @@ mod tests {
         assert_eq!(found("docker.io/rancher/k3s"), Some(("u".into(), "p:w".into())));
         assert_eq!(found("reg.example:5000/k3s:v1"), Some(("a".into(), "b".into())));
         assert_eq!(found("other.example/k3s"), None);
+        assert_eq!(docker_login(json, "").map(|a| a.username), None, "nor the first one");
     }
 }

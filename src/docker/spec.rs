@@ -259,6 +259,9 @@ pub enum FileChange {
     /// secret: its hash is not stored. The content in the container is read and compared, whether it is running or not;
     /// a container with a file that cannot be read yet (it was never started) gets all of its files again anyway.
     Recreate,
+    /// The container is replaced, as with [`Recreate`](Self::Recreate), if the secret in this join token changes. With
+    /// another CA in the token, the file is updated in the container and takes effect at its next start.
+    Token,
     /// The file is updated in the container, and its process reads it again whenever needed. Secret or not, the content
     /// is read and compared, and its hash is not stored.
     Live,

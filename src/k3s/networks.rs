@@ -2,7 +2,7 @@
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::api::rules::CLUSTER_DOMAIN;
+use crate::api::rules::hostnames::CLUSTER_DOMAIN;
 
 /// Default network of Pods.
 pub const PODS: &str = "10.42.0.0/16";

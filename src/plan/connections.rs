@@ -49,6 +49,7 @@ pub fn plan(
     for name in &desired.foreign_registries {
         table.use_foreign(plan, name);
     }
+    table.leave_unknown();
     table.disconnect_unused(plan);
     table.addresses
 }
@@ -179,6 +180,21 @@ impl Table<'_> {
                  cluster, but is not reconnected; {}",
                 instead(namespace)
             ));
+            self.leave(container);
+        }
+    }
+
+    /// Leaves the containers of Registries that were not found where they are.
+    fn leave_unknown(&mut self) {
+        let Inputs { observed, owner, refs, .. } = *self.inputs;
+        let unknown = |c: &&Container| {
+            let managed = c.labels.get(names::MANAGER) == Some(&owner.manager);
+            let registry = c.labels.get(names::ROLE).is_some_and(|role| role == "registry");
+            managed
+                && registry
+                && c.labels.get(names::OWNER).is_some_and(|o| refs.unknown_registries.contains(o))
+        };
+        for container in observed.containers.iter().filter(unknown) {
             self.leave(container);
         }
     }

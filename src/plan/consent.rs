@@ -38,6 +38,26 @@ pub fn option(namespace: &str) -> String {
     format!("--label {}={namespace}", names::ALLOW_NAMESPACES)
 }
 
+/// Returns the message about a Registry that does not allow a namespace. `begun` is true if the nodes of the cluster were
+/// started before, `password` if they may have had a password of it.
+pub fn withheld(registry: &str, namespace: &str, begun: bool, password: bool) -> String {
+    if !begun {
+        return format!(
+            "the Registry {registry} does not allow namespace {namespace}: add it to its spec.allowedNamespaces"
+        );
+    }
+    let rotate = match password {
+        true => {
+            ". If nodes had its password before, its owner has to rotate it: whoever reached them may know it"
+        }
+        false => "",
+    };
+    format!(
+        "nodes are configured without the Registry {registry}: it does not allow namespace {namespace}; add the \
+         namespace to its spec.allowedNamespaces, or remove it from spec.registries.use{rotate}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +84,13 @@ mod tests {
         }
         assert!(!given(&labels(&[]), "team-a"));
         assert!(!given(&labels(&[(names::ALLOW_NAMESPACES, "")]), ""));
+    }
+
+    #[test]
+    fn a_password_is_to_be_rotated_only_if_nodes_may_have_had_it() {
+        let said = |begun, password| withheld("shared/images", "team-a", begun, password);
+        assert!(!said(false, true).contains("rotate") && !said(true, false).contains("rotate"));
+        assert!(said(true, true).contains("rotate") && said(true, true).contains("shared/images"));
     }
 
     #[test]

@@ -90,7 +90,11 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
     let hashed = files.iter().filter_map(|f| match f.change {
         FileChange::Replace => Some((f, f.sha256())),
         FileChange::LiveFrom(setting) => Some((f, setting)),
-        FileChange::Keep | FileChange::Hangup | FileChange::Recreate | FileChange::Live => None,
+        FileChange::Keep
+        | FileChange::Hangup
+        | FileChange::Recreate
+        | FileChange::Token
+        | FileChange::Live => None,
     });
     Intent {
         image,

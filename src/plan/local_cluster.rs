@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, names::ClusterNames, reason::Reason},
-    child::state::Child,
+    child::state::{Child, REGISTRY_HOSTING},
     docker::{
         engine::{ContainerDetail, Network, State},
         spec::{ContainerSpec, EndpointSettings},
@@ -74,7 +74,11 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
             .map(|r| Advertised { hostname: r.hostname.clone(), port: REGISTRY_PORT, host: r.host() });
         let gateway = desired.addresses.gateway();
         let aliases = &desired.host_aliases;
-        let wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
+        let mut wanted = inside::wanted(gateway, &addresses, aliases, advertised.as_ref(), state);
+        if !inputs.refs.unknown_registries.is_empty() {
+            // The advertised one may be a Registry that was not found.
+            wanted.retain(|map| map.key != REGISTRY_HOSTING);
+        }
         inside::plan(plan, &wanted, state, inputs.now);
     }
     rotation::plan(plan, desired, inputs);

@@ -28,6 +28,7 @@ pub mod manifests;
 pub mod mounts;
 pub mod nodes;
 pub mod observed;
+pub mod orphans;
 pub mod own_registry;
 pub mod owner;
 pub mod policy;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::{host_limits::HostLimits, secret};
 use crate::{
+    api::names,
     child::{
         path::Path,
         state::{Child, Found, Node},
@@ -45,6 +46,14 @@ impl Host {
     /// Returns the managed container with this name.
     pub fn own_named(&self, name: &str) -> Option<&ContainerDetail> {
         self.own.values().find(|d| d.container.name == name)
+    }
+
+    /// Reports whether a node of the cluster was ever started. The load balancer starts before the nodes and does not
+    /// count.
+    pub fn has_begun(&self) -> bool {
+        let role = |d: &ContainerDetail| d.container.labels.get(names::ROLE).cloned();
+        let node = |d: &ContainerDetail| matches!(role(d).as_deref(), Some("server" | "agent"));
+        self.own.values().any(|d| node(d) && d.started_at.is_some())
     }
 
     /// Returns the network with this subnet.
@@ -110,6 +119,8 @@ pub struct Observed {
     pub images: BTreeMap<String, ImageState>,
     /// SHA-256 of files that are read back, by container ID and path; `None` for a missing file.
     pub files: BTreeMap<(String, String), Option<[u8; 32]>>,
+    /// SHA-256 of the secrets in the join tokens of nodes, by container ID; `None` for a missing token.
+    pub secrets: BTreeMap<String, Option<[u8; 32]>>,
     /// Regular files of nodes below [`DIRECTORIES`](super::registries::DIRECTORIES), by container ID and path.
     pub trees: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Registry credentials in the registries files of nodes, by container ID and host.

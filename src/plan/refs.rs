@@ -13,20 +13,44 @@ use crate::{
 };
 
 /// Contents of what a spec references.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Refs {
     /// Join token.
     pub token: Vec<u8>,
+    /// Hash of the CA of the cluster, as in the tokens that its servers wrote; `None` while unknown.
+    pub ca_hash: Option<String>,
     /// Join token that replaces it.
     pub next_token: Option<Vec<u8>>,
     /// Registries in use, in the order of the spec.
     pub registries: Vec<UsedRegistry>,
+    /// Registries of the spec that were not found, as `namespace/name`. What the cluster has of them stays.
+    pub unknown_registries: Vec<String>,
     /// Manifests that K3s applies.
     pub manifests: Vec<Manifest>,
     /// Contents for the nodes. `None` while part of them is missing: nodes stay unchanged.
     pub inputs: Option<NodeInputs>,
     /// Problems of the references.
     pub problems: Vec<Problem>,
+}
+
+impl std::fmt::Debug for Refs {
+    /// Omits the tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            token: _,
+            next_token: _,
+            ca_hash,
+            registries,
+            unknown_registries,
+            manifests,
+            inputs,
+            problems,
+        } = self;
+        let mut debug = f.debug_struct("Refs");
+        debug.field("ca_hash", ca_hash).field("registries", registries);
+        debug.field("unknown_registries", unknown_registries).field("manifests", manifests);
+        debug.field("inputs", inputs).field("problems", problems).finish_non_exhaustive()
+    }
 }
 
 /// Contents for the nodes from Secrets and ConfigMaps.
@@ -77,10 +101,15 @@ pub struct UsedRegistry {
     pub trouble: Option<String>,
 }
 
+/// Returns the name and the port of a registry on the network of a cluster.
+pub fn address(hostname: &str) -> String {
+    format!("{hostname}:{REGISTRY_PORT}")
+}
+
 impl UsedRegistry {
     /// Returns its name and port on the network of the cluster.
     pub fn address(&self) -> String {
-        format!("{}:{REGISTRY_PORT}", self.hostname)
+        address(&self.hostname)
     }
 
     /// Returns the port on the Docker host that its container was created with.
@@ -113,4 +142,16 @@ pub struct Manifest {
     pub name: String,
     /// Content; `None` while it is missing or invalid.
     pub content: Option<Parsed>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_not_printed() {
+        let refs = Refs { token: b"abc".to_vec(), next_token: Some(b"xyz".to_vec()), ..Refs::default() };
+        let told = format!("{refs:?} {refs:#?}");
+        assert!(!told.contains("97") && !told.contains("120") && !told.contains("token"), "{told}");
+    }
 }

@@ -19,7 +19,9 @@ use std::collections::BTreeMap;
 
 pub use health::serving;
 use health::{Evidence, ServerHealth};
-pub use members::{NOT_JOINING, Server, existing, holders, in_etcd, is_known, is_made_for_etcd, join_file};
+pub use members::{
+    NOT_JOINING, Server, existing, holders, in_etcd, is_known, is_made_for_etcd, join_file, joins,
+};
 
 use super::nodes::cluster::Cluster;
 use crate::{api::local_cluster::NodeRole, child::state::ChildState};

@@ -1,6 +1,6 @@
 //! The join token. K3s encrypts its data with it, so the token that a server uses takes precedence over the Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     owner::Owner,
@@ -30,6 +30,36 @@ pub struct Token {
     pub current: Vec<u8>,
     /// Token that replaces it.
     pub next: Option<Vec<u8>>,
+}
+
+/// What the servers of a cluster say about its token.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct OfServers {
+    /// Token that a server uses.
+    pub in_use: Option<Vec<u8>>,
+    /// Hash of the CA, if all servers that wrote one agree. Nodes that join by another one are refused.
+    pub ca_hash: Option<String>,
+}
+
+/// Tokens in the files of a server.
+#[derive(Clone, Default)]
+pub struct Files {
+    /// Token that K3s wrote. Its data is encrypted with the secret in it.
+    pub written: Option<Vec<u8>>,
+    /// Token that the server was created with.
+    pub given: Option<Vec<u8>>,
+}
+
+/// Returns what the files of all servers say.
+pub fn of_servers(servers: &[Files]) -> OfServers {
+    let used = |files: &Files| {
+        let written = files.written.as_deref().and_then(k3s::token::secret_of).map(<[u8]>::to_vec);
+        written.or_else(|| files.given.clone().filter(|given| !given.is_empty()))
+    };
+    let hash = |files: &Files| files.written.as_deref().and_then(k3s::token::ca_hash_of).map(str::to_owned);
+    let hashes: BTreeSet<String> = servers.iter().filter_map(hash).collect();
+    let ca_hash = if hashes.len() == 1 { hashes.into_iter().next() } else { None };
+    OfServers { in_use: servers.iter().find_map(used), ca_hash }
 }
 
 /// Returns the name of the Secret with the token, and the key in it.
@@ -69,7 +99,7 @@ pub fn plan(plan: &mut Plan, valid: &Valid, owner: &Owner, tokens: Tokens) -> Op
             plan.waits(ConditionType::ResolvedRefs, Reason::SecretInvalid, message);
             kept(in_use)
         }
-        (Some(given), Some(in_use)) if given != in_use => {
+        (Some(given), Some(in_use)) if !k3s::token::is_same(&given, &in_use) => {
             if k3s::token::is_bare(&given) {
                 return Some(Token { current: in_use, next: Some(given) });
             }
@@ -130,6 +160,32 @@ mod tests {
         assert_eq!(problems, ["ResolvedRefs Creating: creating the Secret dev-token with the join token"]);
         let (token, steps, problems) = planned(false, tokens(None, existing("fresh\n")));
         assert_eq!((token, steps, problems), (Some(("fresh".into(), None)), vec![], vec![]));
+    }
+
+    #[test]
+    fn the_ca_is_known_where_servers_agree_on_it() {
+        let whole = |ca: &str, secret: &str| format!("K10{}::server:{secret}\n", ca.repeat(32)).into_bytes();
+        let said = |servers: &[Files]| {
+            let OfServers { in_use, ca_hash } = of_servers(servers);
+            (in_use.map(|token| String::from_utf8(token).unwrap()), ca_hash)
+        };
+        let given = |token: &str| Files { given: Some(token.into()), written: None };
+        let both = |ca, token: &str| Files { written: Some(whole(ca, "a")), ..given(token) };
+        let token = Some("a".to_owned());
+        assert_eq!(said(&[]), (None, None));
+        assert_eq!(said(&[given("")]), (None, None));
+        assert_eq!(said(&[given("a")]), (token.clone(), None), "it did not start yet");
+        assert_eq!(said(&[both("0f", "old")]), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[both("0f", "old"), given("a")]), (token.clone(), Some("0f".repeat(32))));
+        assert_eq!(said(&[both("0f", "old"), both("aa", "a")]), (token, None));
+    }
+
+    /// A complete token of the user is the one in use, whatever CA it names.
+    #[test]
+    fn a_complete_token_is_no_other_one() {
+        let full = format!("K10{}::server:used", "0f".repeat(32));
+        let (token, _, problems) = planned(true, tokens(Some("used"), existing(&full)));
+        assert_eq!((token, problems), (Some((full, None)), vec![]));
     }
 
     /// A Secret that was deleted gets the token that the servers use, since the data is encrypted with it.

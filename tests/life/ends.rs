@@ -132,3 +132,25 @@ async fn an_end_does_not_overtake_a_hold() {
     assert!(object(&rig).unwrap()["metadata"]["deletionTimestamp"].is_null());
     assert!(rig.settled());
 }
+
+/// Nothing else tells of nodes that still run when somebody removed the finalizer.
+#[tokio::test(start_paused = true)]
+async fn what_an_object_without_its_finalizer_left_is_counted() {
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    orphans::report(&rig.ctx).await;
+    let count = |rig: &Rig, resource: &str| {
+        let text = rig.ctx.metrics.encode().unwrap();
+        let begin = format!("localcluster_orphans{{resource=\"{resource}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&begin)?.parse::<usize>().ok()).unwrap()
+    };
+    let counts = |rig: &Rig| ["container", "network", "volume"].map(|resource| count(rig, resource));
+    assert_eq!(counts(&rig), [0, 0, 0]);
+    rig.api.remove(&path("localclusters", "dev"));
+    rig.reconcile_together().await;
+    let before = rig.world(|w| w.normal());
+    orphans::report(&rig.ctx).await;
+    assert_eq!(counts(&rig), [3, 1, 10]);
+    assert_eq!(rig.world(|w| w.normal()), before, "it only tells");
+}

@@ -13,15 +13,30 @@ pub(super) fn joined_by(rig: &Rig) -> String {
     String::from_utf8_lossy(&token).into_owned()
 }
 
-/// The tokens that the nodes have in their files.
+/// The secrets of the tokens that the nodes have in their files.
 pub(super) fn tokens(rig: &Rig) -> BTreeSet<String> {
+    let secret = |token: String| token.rsplit(':').next().unwrap().to_owned();
+    files(rig).into_values().map(secret).collect()
+}
+
+/// The tokens that the nodes have in their files, by name without the cluster.
+fn files(rig: &Rig) -> BTreeMap<String, String> {
     rig.world(|w| {
         let nodes =
             w.containers.values().filter(|c| c.name.contains("-server-") || c.name.contains("-agent-"));
-        let names: Vec<String> = nodes.map(|c| c.name.clone()).collect();
-        let read = names.iter().map(|n| w.read(n, "/etc/rancher/k3s/token").unwrap());
-        read.map(|t| String::from_utf8_lossy(&t).into_owned()).collect()
+        let read = |name: &str| String::from_utf8_lossy(&w.read(name, TOKEN_FILE).unwrap()).into_owned();
+        nodes.map(|c| (c.name.trim_start_matches("k3d-dev-").to_owned(), read(&c.name))).collect()
     })
+}
+
+/// The containers of all nodes, with their starts.
+fn starts(rig: &Rig) -> Vec<(String, Option<i64>)> {
+    rig.world(|w| w.containers.iter().map(|(id, c)| (id.clone(), c.started)).collect())
+}
+
+/// The token of nodes of a role that join only the first cluster that a world has.
+fn pinned(user: &str) -> String {
+    format!("K10{}::{user}:first", ca_hash(0))
 }
 
 pub(super) fn with_token() -> Value {
@@ -126,4 +141,71 @@ async fn a_token_that_k3s_might_misread_is_refused() {
     assert_eq!(joined_by(&rig), "first");
     set_token(&rig, "first");
     rig.settle(ENOUGH).await;
+}
+
+/// K3s trusts the first CA that it sees otherwise, and a guest on the network would get the token.
+#[tokio::test(start_paused = true)]
+async fn nodes_join_only_the_ca_of_their_cluster() {
+    let mut rig = Rig::new(lab::settings());
+    set_token(&rig, "first");
+    let spec = |agents: u8| json!({"token": {"secretName": "mine"}, "servers": {"count": 3}, "agents": {"count": agents}});
+    put(&rig, "dev", json!({}), spec(1));
+    rig.settle(ENOUGH).await;
+    rig.settle(ENOUGH).await;
+    let wanted = [
+        ("agent-0", pinned("node")),
+        ("server-0", pinned("server")),
+        ("server-1", pinned("server")),
+        ("server-2", pinned("server")),
+    ];
+    assert_eq!(files(&rig), wanted.map(|(node, token)| (node.to_owned(), token)).into());
+
+    put(&rig, "dev", json!({}), spec(2));
+    while rig.world(|w| w.named("k3d-dev-agent-1").is_none_or(|c| c.started.is_none())) {
+        rig.reconcile().await;
+        assert!(files(&rig).get("agent-1").is_none_or(|token| *token == pinned("node")));
+        rig.pass().await;
+    }
+    rig.settle(ENOUGH).await;
+
+    // The first server joins the others when it has lost its data.
+    rig.world(|w| assert!(w.interfere(&Outside::RemoveWithVolumes("k3d-dev-server-0".into()))));
+    rig.settle_after_a_round(2 * ENOUGH).await;
+    assert_eq!(files(&rig)["server-0"], pinned("server"));
+    let told = serde_json::to_string(&(object(&rig), rig.api.all("events"))).unwrap();
+    assert!(!told.contains("first") && !told.contains("K10"));
+}
+
+/// Neither the nodes of an earlier operator, nor those that name the CA of data that was replaced, are restarted.
+#[tokio::test(start_paused = true)]
+async fn another_ca_in_a_token_restarts_no_node() {
+    let mut rig = Rig::new(lab::settings());
+    set_token(&rig, "first");
+    put(&rig, "dev", json!({}), with_token());
+    rig.settle(ENOUGH).await;
+    rig.settle(ENOUGH).await;
+    let (before, with) = (starts(&rig), files(&rig));
+    assert_eq!(with["server-0"], "first", "alone, it has its CA, or has none to name");
+    for token in [
+        "first".to_owned(),
+        format!("K10{}::node:first", "f".repeat(64)),
+        format!("K10{}::server:first", ca_hash(0)),
+    ] {
+        rig.world(|w| {
+            for agent in ["k3d-dev-agent-0", "k3d-dev-agent-1"] {
+                w.write(agent, TOKEN_FILE, token.as_bytes()).unwrap();
+            }
+        });
+        rig = rig.restart();
+        for _ in 0..4 {
+            rig.round().await;
+            assert!(rig.settled(), "{token}: {:?}", rig.told("Ready"));
+        }
+        assert_eq!((starts(&rig), files(&rig)), (before.clone(), with.clone()), "{token}");
+    }
+    // While the CA is unknown, nothing changes.
+    rig.world(|w| w.write("k3d-dev-server-0", SERVER_TOKEN_FILE, b"").unwrap());
+    let mut rig = rig.restart();
+    rig.reconcile().await;
+    assert_eq!((starts(&rig), files(&rig)), (before, with));
 }

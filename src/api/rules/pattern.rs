@@ -4,6 +4,8 @@
 pub const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 /// DNS name of lowercase labels.
 pub const DNS: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+/// Name of a container or a volume of a cluster.
+pub const NODE: &str = "k3d-.+-(serverlb|(server|agent)-[0-9]+(-(state|etc|kubelet|cni|log))?)";
 /// K3s version.
 pub const VERSION: &str = r"v1\.[0-9]{1,3}\.[0-9]{1,3}(-rc[0-9]{1,2})?\+k3s[0-9]{1,2}";
 /// Image reference with a tag or a digest.
@@ -73,6 +75,7 @@ pub const ENDPOINT_PATH: &str = "(https?://)?[^/]*(/?|/(.*/)?v2(/.*)?)";
 pub const ALL: &[&str] = &[
     LABEL,
     DNS,
+    NODE,
     VERSION,
     IMAGE,
     TAGGED_IMAGE,

@@ -98,6 +98,9 @@ pub const OBJECT_NAME: &str = "must be a valid object name: lowercase letters, d
 pub const SECRET_KEY: &str = "must be a valid key: letters, digits, hyphens, underscores and dots";
 /// The host name of a registry is invalid.
 pub const HOSTNAME: &str = "must be a lowercase DNS name of at most 63 characters other than localhost";
+/// The host name of a registry is that of a container or a volume of a cluster.
+pub const HOSTNAME_OF_NODE: &str = "containers and volumes of a cluster have such names: k3d-dev-server-0, \
+     k3d-dev-serverlb, k3d-dev-agent-0-state; use another name, such as registry.localhost";
 /// The name of a Docker volume is invalid.
 pub const VOLUME_NAME: &str = "must be a valid Docker volume name: at least two letters, digits, underscores, \
      dots and hyphens, starting with a letter or digit";
@@ -153,9 +156,6 @@ pub const FILE_PATH: &str = "must be an absolute path of letters, digits and -_.
 pub const ALIAS_IP: &str = "must be an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
 /// The name of a host alias is invalid.
 pub const ALIAS_NAME: &str = "must be a lowercase DNS name: db.internal";
-/// A host alias is in the domain of the cluster.
-pub const ALIAS_DOMAIN: &str =
-    "names in cluster.local belong to the Services and Pods of the cluster; use another name";
 /// Two host aliases have the same name.
 pub const ALIAS_TWICE: &str = "a hostname may have only one address; remove it from all entries but one";
 /// A host alias is the name of a registry container.
@@ -222,6 +222,7 @@ pub const ALL: &[&str] = &[
     OBJECT_NAME,
     SECRET_KEY,
     HOSTNAME,
+    HOSTNAME_OF_NODE,
     VOLUME_NAME,
     HOST_PATH,
     HOST_PATH_ALONE,
@@ -243,7 +244,6 @@ pub const ALL: &[&str] = &[
     FILE_PATH,
     ALIAS_IP,
     ALIAS_NAME,
-    ALIAS_DOMAIN,
     ALIAS_TWICE,
     ALIAS_OF_CONTAINER,
     ULIMIT_NAME,

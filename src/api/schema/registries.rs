@@ -3,7 +3,7 @@
 use kube::core::Rule;
 use schemars::Schema;
 
-use super::{add_to_items, env, rule, shape, whole};
+use super::{add, add_to_items, env, no, refused, rule, shape, whole};
 use crate::api::rules::{
     self,
     format::{self, Format},
@@ -16,6 +16,12 @@ pub fn registry_name() -> Rule {
 
 pub fn hostname() -> Rule {
     rule(format!("self != 'localhost' && self.matches({})", whole(pattern::DNS)), text::HOSTNAME)
+}
+
+/// Adds the rules of the name of a Registry's container.
+pub fn own_hostname(schema: &mut Schema) {
+    let own = [hostname(), no(pattern::NODE, text::HOSTNAME_OF_NODE)];
+    add(schema, own.into_iter().chain(rules::hostnames::REGISTRIES.iter().map(refused)));
 }
 
 pub fn mirrored() -> Rule {

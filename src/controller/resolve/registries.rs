@@ -22,38 +22,42 @@ use crate::{
     },
     k3s::registries::{self, Auth, Registries},
     plan::{
-        called, host_aliases,
+        called, consent, host_aliases,
         observed::Host,
         owner::Owner,
-        refs::{NodeInputs, Refs, UsedRegistry},
+        refs::{NodeInputs, Refs, UsedRegistry, address},
         registries::of_nodes as node_registries,
         steps::Plan,
         validate::{RegistryKey, Text, Valid, certificate},
     },
 };
 
-/// Returns the existing registries in use, and the contents for the nodes; `None` if part of them is missing, with a
+/// Returns the registries in use, and the contents for the nodes, which are `None` if part of them is missing, with a
 /// problem in the plan.
 pub(super) async fn resolve(
     look: &mut Look<'_>,
     namespace: &str,
     valid: &Valid,
     observed: &Host,
-) -> Result<(Vec<UsedRegistry>, Option<NodeInputs>), Error> {
-    let mut used = Vec::new();
+) -> Result<Refs, Error> {
+    let mut refs = Refs::default();
     for key in &valid.registries.used {
-        match look.registry(namespace, key, observed).await? {
-            Some(mut registry) => {
-                // The status may have been lost; the container has the port too.
-                let made = || observed.containers.iter().find_map(|c| registry.port_of(c));
-                registry.host_port = registry.host_port.or_else(made);
-                used.push(registry);
-            }
-            None => look.whole = false,
+        let Some(registry) = look.ctx.registry(&key.namespace, &key.name) else {
+            look.unknown(key);
+            refs.unknown_registries.push(format!("{}/{}", key.namespace, key.name));
+            continue;
+        };
+        if !allows(&registry, namespace) {
+            look.refused(namespace, key, &registry, observed);
+            continue;
         }
+        let mut registry = look.registry(namespace, key, &registry, observed).await?;
+        // The status may have been lost; the container has the port too.
+        let made = || observed.containers.iter().find_map(|c| registry.port_of(c));
+        registry.host_port = registry.host_port.or_else(made);
+        refs.registries.push(registry);
     }
     let inputs = look.inputs(namespace, valid).await?;
-    let refs = Refs { registries: used, ..Refs::default() };
     for message in host_aliases::taken(&valid.host_aliases, &refs.registries) {
         look.whole = false;
         look.plan.stalls(ConditionType::Accepted, Reason::InvalidSpec, message);
@@ -67,8 +71,8 @@ pub(super) async fn resolve(
             look.plan.stalls(ConditionType::ResolvedRefs, Reason::RegistriesInvalid, message);
         }
     }
-    let whole = look.whole;
-    Ok((refs.registries, whole.then_some(inputs)))
+    refs.inputs = look.whole.then_some(inputs);
+    Ok(refs)
 }
 
 /// Reads references, and adds a problem for each that is missing.
@@ -91,34 +95,37 @@ impl Look<'_> {
         self.plan.waits(ConditionType::ResolvedRefs, reason, message);
     }
 
+    /// Adds the problem of a Registry that is not found.
+    fn unknown(&mut self, RegistryKey { namespace, name }: &RegistryKey) {
+        let message = if self.ctx.settings.manages(namespace) {
+            format!("there is no Registry {name} in namespace {namespace}")
+        } else {
+            format!(
+                "the Registry {namespace}/{name} is unknown: the operator does not manage namespace {namespace}; use a \
+                 Registry in another one, or add it to --namespaces of the operator"
+            )
+        };
+        self.missing(Reason::RegistryNotFound, message);
+    }
+
+    /// Adds the problem of a Registry that does not allow the namespace. A new cluster waits for consent. One that runs goes
+    /// on without the Registry, since consent may have been withdrawn: its nodes must not keep the credentials.
+    fn refused(&mut self, namespace: &str, key: &RegistryKey, registry: &Registry, observed: &Host) {
+        let begun = observed.has_begun();
+        self.whole &= begun;
+        let password = registry.spec.auth.as_ref().is_some_and(|auth| auth.client_secret.is_some());
+        let object = format!("{}/{}", key.namespace, key.name);
+        let message = consent::withheld(&object, namespace, begun, password);
+        self.plan.stalls(ConditionType::ResolvedRefs, Reason::NotAllowed, message);
+    }
+
     async fn registry(
         &mut self,
         namespace: &str,
         key: &RegistryKey,
+        registry: &Registry,
         observed: &Host,
-    ) -> Result<Option<UsedRegistry>, Error> {
-        let Some(registry) = self.ctx.registry(&key.namespace, &key.name) else {
-            let RegistryKey { namespace, name } = key;
-            let message = if self.ctx.settings.manages(namespace) {
-                format!("there is no Registry {name} in namespace {namespace}")
-            } else {
-                format!(
-                    "the Registry {namespace}/{name} is unknown: the operator does not manage namespace {namespace}; use a \
-                     Registry in another one, or add it to --namespaces of the operator"
-                )
-            };
-            self.missing(Reason::RegistryNotFound, message);
-            return Ok(None);
-        };
-        if !allows(&registry, namespace) {
-            let message = format!(
-                "the Registry {}/{} does not allow namespace {namespace}: add it to its spec.allowedNamespaces",
-                key.namespace, key.name
-            );
-            self.plan.stalls(ConditionType::ResolvedRefs, Reason::NotAllowed, message);
-            return Ok(None);
-        }
-        let (ca, auth) = (self.ca(&registry).await?, self.login(&registry).await?);
+    ) -> Result<UsedRegistry, Error> {
         let status = registry.status.clone().unwrap_or_default();
         let failing = [ConditionType::ContainerReady, ConditionType::Reachable]
             .iter()
@@ -130,9 +137,11 @@ impl Look<'_> {
         let owner = Owner { uid, manager: self.ctx.manager.clone(), object };
         let (explicit, reported) = (registry.spec.hostname.as_deref(), status.cluster.as_deref());
         let living = self.ctx.living_registries();
-        Ok(Some(UsedRegistry {
+        let hostname = called::registry(&owner, explicit, reported, observed, &living);
+        let (ca, auth) = (self.ca(registry).await?, self.login(registry, &hostname).await?);
+        Ok(UsedRegistry {
             name,
-            hostname: called::registry(&owner, explicit, reported, observed, &living),
+            hostname,
             owner,
             host_port: status.host_port.or(registry.spec.host_port).and_then(|p| u16::try_from(p).ok()),
             host_ip: host_ip(&registry.spec, &status),
@@ -142,7 +151,7 @@ impl Look<'_> {
             upstream: registry.spec.proxy.as_ref().and_then(|p| registries::upstream_of(&p.remote_url).ok()),
             hosting: registry.spec.local_registry_hosting,
             trouble: failing.map(|c| c.message.clone()),
-        }))
+        })
     }
 
     /// Returns the CA of a Registry that serves HTTPS.
@@ -162,12 +171,12 @@ impl Look<'_> {
     }
 
     /// Returns the credentials of a Registry that requires a login.
-    async fn login(&mut self, registry: &Registry) -> Result<Option<Auth>, Error> {
+    async fn login(&mut self, registry: &Registry, hostname: &str) -> Result<Option<Auth>, Error> {
         let Some(name) = registry.spec.auth.as_ref().and_then(|a| a.client_secret.as_ref()) else {
             return Ok(None);
         };
         let namespace = registry.namespace().unwrap_or_default();
-        self.auth(&namespace, name, "").await
+        self.auth(&namespace, name, &address(hostname)).await
     }
 
     async fn inputs(&mut self, namespace: &str, valid: &Valid) -> Result<NodeInputs, Error> {
@@ -283,9 +292,8 @@ impl Look<'_> {
         let auth = credentials(&secret, host);
         if auth.is_none() {
             let message = format!(
-                "the Secret {name} has no credentials{}: write username and password, auth, identity_token, or a \
-                 .dockerconfigjson with an entry for that host",
-                if host.is_empty() { String::new() } else { format!(" for {host}") }
+                "the Secret {name} has no credentials for {host}: write username and password, auth, identity_token, \
+                 or a .dockerconfigjson with an entry for that host"
             );
             self.missing(Reason::SecretInvalid, message);
         }
@@ -307,8 +315,8 @@ fn credentials(secret: &Secret, host: &str) -> Option<Auth> {
         // A file that was created with an editor ends with a newline, which no password does.
         Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|t| !t.is_empty())
     };
-    if let Some(json) = kube_io::data(secret, ".dockerconfigjson") {
-        let login = docker_login(json, host)?;
+    let configured = kube_io::data(secret, ".dockerconfigjson");
+    if let Some(login) = configured.and_then(|json| docker_login(json, host)) {
         return Some(match login.identity_token {
             Some(token) => Auth { identity_token: Some(token), ..Auth::default() },
             None => {
@@ -373,6 +381,8 @@ mod tests {
         assert_eq!(found(&[(".dockerconfigjson", json)]), Some((some("u"), some("p"), None, None)));
         let other = r#"{"auths": {"other": {"auth": "dTpw"}}}"#;
         assert_eq!(found(&[(".dockerconfigjson", other)]), None);
+        let both = [("username", "u"), ("password", "p"), (".dockerconfigjson", other)];
+        assert_eq!(found(&both), Some((some("u"), some("p"), None, None)), "never those of another host");
         assert_eq!(found(&[("username", "u")]), None);
         assert_eq!(found(&[]), None);
     }

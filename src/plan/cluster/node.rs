@@ -107,9 +107,13 @@ impl Build<'_> {
     fn node_files(&self, role: NodeRole, index: usize) -> Vec<FileSpec> {
         let Subject { valid, refs, .. } = *self.basis.subject;
         let file = |path: &str, mode, content, change| FileSpec { path: path.into(), mode, content, change };
-        let join = (role == NodeRole::Server)
-            .then(|| file(k3s::JOIN_FILE, 0o600, self.join(index).into_bytes(), FileChange::Keep));
-        [file(k3s::TOKEN_FILE, 0o600, refs.token.clone(), FileChange::Recreate), self.resolv_conf()]
+        let join = (role == NodeRole::Server).then(|| self.join(index));
+        // A server that joins no other one has no CA yet, or its own.
+        let joins = join.as_deref().is_none_or(servers::joins);
+        let ca_hash = refs.ca_hash.as_deref().filter(|_| joins);
+        let token = k3s::token::pinned(&refs.token, ca_hash, role);
+        let join = join.map(|join| file(k3s::JOIN_FILE, 0o600, join.into_bytes(), FileChange::Keep));
+        [file(k3s::TOKEN_FILE, 0o600, token, FileChange::Token), self.resolv_conf()]
             .into_iter()
             .chain(join)
             .chain(self.files(role))

@@ -87,7 +87,7 @@ impl Existing<'_> {
             }
             State::Restarting => {
                 plan.waits(self.condition(), Reason::ContainerNotRunning, self.not_running());
-                if self.stale_files().is_empty() {
+                if self.stale_files().is_empty() && self.stale_token().is_none() {
                     return Standing::Blocked;
                 }
                 // Docker doubles its delay after each exit, up to a minute, and a start has no effect meanwhile.
@@ -124,7 +124,8 @@ impl Existing<'_> {
     /// Plans the start of a container that was started before, and what it needs first, after the step `after`.
     fn start_again(&self, plan: &mut Plan, after: Option<usize>, why: String) -> Standing {
         let attached = self.attach(plan, after);
-        let last = self.upload_stale(plan, attached.as_slice()).or(attached);
+        let pinned = self.pin_token(plan, attached.as_slice()).or(attached);
+        let last = self.upload_stale(plan, pinned.as_slice()).or(pinned);
         Standing::Changing(plan.step(Action::Start { container: self.target() }, last.as_slice(), why))
     }
 
@@ -141,6 +142,8 @@ impl Existing<'_> {
 
     /// Plans the updates of a running container that need no restart.
     fn update(&self, plan: &mut Plan) -> Standing {
+        // The node is ready meanwhile.
+        self.pin_token(plan, &[]);
         let updates = [
             self.set_restart_policy(plan),
             self.connect_further(plan),

@@ -1,5 +1,7 @@
 //! Files of an existing container: which ones differ, and how they are updated.
 
+use sha2::{Digest, Sha256};
+
 use super::existing::{Existing, FILES_CHANGED};
 use crate::{
     api::names,
@@ -7,6 +9,7 @@ use crate::{
         engine::ContainerDetail,
         spec::{ContainerSpec, FileChange, FileSpec},
     },
+    k3s,
     plan::{
         hash,
         observed::Observed,
@@ -19,6 +22,21 @@ impl Existing<'_> {
     pub(super) fn stale_files(&self) -> Vec<FileSpec> {
         let live = self.spec.files.iter().filter(|f| f.change.is_live());
         live.filter(|f| differs(self.site.observed, self.detail, f)).cloned().collect()
+    }
+
+    /// Returns the join token if it is pinned to the CA of the cluster and the one in the container is not. While the CA is
+    /// unknown, the token in the container is kept.
+    pub(super) fn stale_token(&self) -> Option<&FileSpec> {
+        let pinned =
+            |f: &&FileSpec| f.change == FileChange::Token && k3s::token::ca_hash_of(&f.content).is_some();
+        self.spec.files.iter().filter(pinned).find(|f| differs(self.site.observed, self.detail, f))
+    }
+
+    /// Plans the update of that token after `after`; `None` if there is none. It takes effect at the next start of K3s, and
+    /// no Event reports it.
+    pub(super) fn pin_token(&self, plan: &mut Plan, after: &[usize]) -> Option<usize> {
+        let files = vec![self.stale_token()?.clone()];
+        Some(plan.step(Action::Upload { container: self.target(), files }, after, ""))
     }
 
     /// Plans the update of those files after `after`; `None` if there are none.
@@ -64,7 +82,21 @@ pub fn outdated(
 ) -> bool {
     let label = detail.container.labels.get(names::SPEC_HASH).map(String::as_str);
     !hash::matches(label, spec, network)
-        || spec.files.iter().any(|f| f.change == FileChange::Recreate && differs(observed, detail, f))
+        || spec.files.iter().any(|f| match f.change {
+            FileChange::Recreate => differs(observed, detail, f),
+            FileChange::Token => has_other_secret(observed, detail, f),
+            FileChange::Replace
+            | FileChange::Keep
+            | FileChange::Hangup
+            | FileChange::Live
+            | FileChange::LiveFrom(_) => false,
+        })
+}
+
+/// Reports whether the join token was read back and has another secret or is missing.
+fn has_other_secret(observed: &Observed, detail: &ContainerDetail, file: &FileSpec) -> bool {
+    let wanted = k3s::token::secret_of(&file.content).map(|secret| Sha256::digest(secret).into());
+    observed.secrets.get(&detail.container.id).is_some_and(|seen| *seen != wanted)
 }
 
 /// Reports whether a file was read back and differs or is missing. A file that was not read is left unchanged:

@@ -2,8 +2,7 @@
 
 use super::cluster::Cluster;
 use crate::{
-    api::{names, reason::Reason},
-    docker::engine::ContainerDetail,
+    api::reason::Reason,
     plan::{containers::condition_of, desired::NodeSpec, inputs::Inputs, steps::Plan},
 };
 
@@ -14,11 +13,7 @@ pub fn hold(inputs: &Inputs<'_>) -> Option<(Reason, String)> {
     if let Some(frozen) = frozen {
         return Some((frozen.reason, frozen.message.clone()));
     }
-    // The load balancer starts before its nodes and does not count.
-    let node = |d: &ContainerDetail| {
-        matches!(d.container.labels.get(names::ROLE).map(String::as_str), Some("server" | "agent"))
-    };
-    let begun = observed.own.values().any(|d| node(d) && d.started_at.is_some());
+    let begun = observed.has_begun();
     if let Some(waiting) = refs.registries.iter().find(|r| !begun && r.host_port.is_none()) {
         let message = format!(
             "waiting for the Registry {} before the first start: it has no host port yet",

@@ -110,6 +110,11 @@ pub fn join_file(
     }
 }
 
+/// Reports whether a server with this configuration joins another one.
+pub fn joins(join_file: &str) -> bool {
+    join_file.lines().any(|line| line.starts_with("server: "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use crate::{
         LocalClusterSpec,
         host_alias::HostAlias,
         names::ClusterNames,
-        rules::{self, format, text},
+        rules::{format, hostnames, text},
     },
     k3s::networks,
 };
@@ -34,17 +34,16 @@ impl Checker {
             for (j, name) in hostnames.iter().enumerate() {
                 let path = format!("{path}.hostnames[{j}]");
                 self.fits(&path, name, &format::ALIAS_NAME);
-                self.refuse(&path, name, rules::ALIASES, "");
+                self.refuse(&path, name, hostnames::ALIASES, "");
                 let is_in = |domain: &str| {
                     name.strip_suffix(domain).is_some_and(|n| n.is_empty() || n.ends_with('.'))
                 };
-                self.check(!is_in(rules::CLUSTER_DOMAIN), &path, text::ALIAS_DOMAIN);
                 // The schema cannot check the domain in the arguments.
                 let message = format!(
                     "names in {domain} (--cluster-domain in spec.servers.args) belong to the Services and Pods of \
                      the cluster; use another name"
                 );
-                self.check(domain == rules::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
+                self.check(domain == hostnames::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
                 let own = names.parse_node(name).is_some() || *name == names.load_balancer();
                 self.check(!own, &path, OWN);
                 self.check(containers.iter().all(|c| c.name != *name), &path, text::ALIAS_OF_CONTAINER);
@@ -95,8 +94,10 @@ mod tests {
             ("k3d-dev-agent-7", OWN),
             ("k3d-dev-serverlb", OWN),
             ("registry.localhost", text::ALIAS_OF_CONTAINER),
-            ("kubernetes.default.svc.cluster.local", text::ALIAS_DOMAIN),
-            ("cluster.local", text::ALIAS_DOMAIN),
+            ("kubernetes.default.svc.cluster.local", "Services and Pods"),
+            ("cluster.local", "Services and Pods"),
+            ("db.team-a.svc", "Services and Pods"),
+            ("kubernetes.default", "Services and Pods"),
             ("host.k3d.internal", "the Docker host"),
             ("localhost", "to itself"),
             ("DB", text::ALIAS_NAME),

@@ -7,7 +7,7 @@ use crate::{
     api::{
         RegistrySpec, names,
         registry::{AuthSpec, ProxySpec, StorageSpec, TlsSpec},
-        rules::{self, format, pattern, text},
+        rules::{self, format, hostnames, pattern, text},
     },
     k3s::registries::upstream_of,
 };
@@ -126,9 +126,12 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
     if let Some(i) = image {
         c.fits("spec.image", i, &format::IMAGE);
     }
-    if let Some(h) = hostname {
-        c.hostname("spec.hostname", h);
-    }
+    let (path, called) = match hostname {
+        Some(explicit) => ("spec.hostname", explicit),
+        // Dots in the name of the object make a domain of it.
+        None => ("metadata.name", &names::registry(namespace, name, None)),
+    };
+    c.own_hostname(path, called);
     let storage = c.storage("spec.storage", storage);
     let proxy = proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
     if let Some(AuthSpec { htpasswd_secret, client_secret }) = auth {
@@ -161,6 +164,13 @@ impl Checker {
     pub(super) fn hostname(&mut self, path: &str, name: &str) {
         self.fits(path, name, &format::HOSTNAME);
         self.check(name != "localhost", path, text::HOSTNAME);
+    }
+
+    /// Checks the name of a container of the operator, which clusters resolve before any other name.
+    fn own_hostname(&mut self, path: &str, name: &str) {
+        self.hostname(path, name);
+        self.refuse(path, name, hostnames::REGISTRIES, "");
+        self.check(!is(pattern::NODE, name), path, text::HOSTNAME_OF_NODE);
     }
 
     fn storage(&mut self, path: &str, spec: &StorageSpec) -> Storage {
@@ -209,6 +219,7 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{api::local_cluster::NodeRole, k3s::NODE_VOLUMES};
 
     fn problems(spec: RegistrySpec) -> Problems {
         registry("default", "images", &spec).err().unwrap_or_default()
@@ -290,6 +301,73 @@ mod tests {
         let mut kept = stored("/srv/registry");
         kept.storage.retain = true;
         assert_eq!(problems(kept), [format!("spec.storage: {}", text::HOST_PATH_ALONE)]);
+    }
+
+    #[test]
+    fn a_registry_has_no_name_that_means_something_else() {
+        let named =
+            |hostname: &str| RegistrySpec { hostname: Some(hostname.into()), ..RegistrySpec::default() };
+        for (hostname, says) in [
+            ("localhost", text::HOSTNAME),
+            ("kubernetes.default", "Services and Pods"),
+            ("vault.prod.svc", "Services and Pods"),
+            ("vault.prod.svc.cluster.local", "Services and Pods"),
+            ("host.k3d.internal", "the Docker host"),
+            ("host.docker.internal", "the Docker host"),
+            ("docker.io", "spec.proxy"),
+            ("registry-1.docker.io", "spec.proxy"),
+            ("europe-docker.pkg.dev", "spec.proxy"),
+            ("registry.k8s.io", "spec.proxy"),
+            ("k3d-dev-server-0", text::HOSTNAME_OF_NODE),
+            ("k3d-dev-agent-31-state", text::HOSTNAME_OF_NODE),
+            ("k3d-dev-serverlb", text::HOSTNAME_OF_NODE),
+        ] {
+            let told = problems(named(hostname));
+            assert!(told.len() == 1 && told[0].starts_with("spec.hostname: "), "{hostname}: {told:?}");
+            assert!(told[0].contains(says), "{hostname}: {told:?}");
+        }
+        for hostname in [
+            "registry",
+            "registry.localhost",
+            "images.registry.internal",
+            "registry.corp.example",
+            "registry.mydocker.io",
+            "docker.io.corp.example",
+            "k3d-server-0",
+            "k3d-my-server-images",
+            "k3d-dev-server-0-registry",
+            "mysvc",
+        ] {
+            assert_eq!(problems(named(hostname)), [""; 0], "{hostname}");
+        }
+        // Names of objects have dots too.
+        let called =
+            |name: &str| registry("default", name, &RegistrySpec::default()).err().unwrap_or_default();
+        for name in ["vault.prod.svc.cluster.local", "x.docker.io", "dev-server-0"] {
+            let told = called(name);
+            assert!(told.len() == 1 && told[0].starts_with("metadata.name: "), "{name}: {told:?}");
+        }
+        for name in ["docker.io", "images.localhost", "kubernetes.default"] {
+            assert_eq!(called(name), [""; 0], "k3d-{name} is another name");
+        }
+    }
+
+    /// The names of a cluster start with k3d- and have no dot, whatever its clusterName is.
+    #[test]
+    fn names_of_clusters_are_nobody_elses() {
+        for cluster in ["docker", "x", "svc", "kubernetes", "a-server-0"] {
+            let names = names::ClusterNames::new(cluster);
+            let mut all = vec![names.load_balancer()];
+            for role in [NodeRole::Server, NodeRole::Agent] {
+                let node = names.node(role, 12);
+                all.extend(NODE_VOLUMES.map(|(kind, _)| names::volume(&node, kind)));
+                all.push(node);
+            }
+            for name in all {
+                assert!(is(pattern::NODE, &name), "{name} could be a Registry's");
+                assert!(!hostnames::REGISTRIES.iter().any(|refused| refused.has(&name)), "{name}");
+            }
+        }
     }
 
     #[test]

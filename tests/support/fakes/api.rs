@@ -61,7 +61,8 @@ impl FakeApi {
         let spec_changed = old.as_ref().is_none_or(|o| o["spec"] != object["spec"]);
         let generation = old.as_ref().and_then(|o| o["metadata"]["generation"].as_u64()).unwrap_or(0);
         object["metadata"]["generation"] = json!(generation + u64::from(spec_changed));
-        object["metadata"]["namespace"] = json!("default");
+        let namespace = path.split_once("/namespaces/").and_then(|(_, rest)| rest.split('/').next());
+        object["metadata"]["namespace"] = json!(namespace.unwrap_or("default"));
         match &old {
             Some(old) => {
                 for key in ["uid", "finalizers", "creationTimestamp"] {

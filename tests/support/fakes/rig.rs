@@ -156,10 +156,13 @@ impl Rig {
         }
         self.policies.apply_watcher_event(&Event::InitDone);
         self.namespaces.apply_watcher_event(&Event::Init);
-        // Every object of these tests is in this one.
-        let stored = self.api.get("/api/v1/namespaces/default");
-        let default = stored.unwrap_or_else(|| json!({"metadata": {"name": "default"}}));
-        self.namespaces.apply_watcher_event(&Event::InitApply(serde_json::from_value(default).unwrap()));
+        // Every object of these tests is in one of these.
+        for name in ["default", "shared"] {
+            let stored = self.api.get(&format!("/api/v1/namespaces/{name}"));
+            let namespace = stored.unwrap_or_else(|| json!({"metadata": {"name": name}}));
+            self.namespaces
+                .apply_watcher_event(&Event::InitApply(serde_json::from_value(namespace).unwrap()));
+        }
         self.namespaces.apply_watcher_event(&Event::InitDone);
     }
 

@@ -18,7 +18,7 @@ use localcluster_operator::{
     },
     docker::engine::{Ended, State},
     k3s::{
-        ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
+        self, ETC_VOLUME, HOSTS_DIR, JOIN_FILE, KUBECONFIG_FILE, NEXT_TOKEN_FILE, REGISTRIES_FILE,
         SERVER_TOKEN_FILE, STATE_VOLUME, TOKEN_FILE,
         hosts_toml::HEADER,
         kube_proxy::ProbeResult,
@@ -133,6 +133,11 @@ pub fn kubeconfig(incarnation: u8) -> String {
     )
 }
 
+/// The hash of the CA of a cluster's incarnation.
+pub fn ca_hash(incarnation: u8) -> String {
+    format!("{incarnation:064x}")
+}
+
 /// The cluster's name on the Docker host, by the name of one of its nodes.
 fn cluster_of(node: &str) -> Option<&str> {
     let (rest, _) = node.strip_prefix("k3d-")?.rsplit_once('-')?;
@@ -224,6 +229,11 @@ impl World {
         });
         if known.is_none() {
             let members = if etcd { BTreeMap::from([(name.clone(), true)]) } else { BTreeMap::new() };
+            if k3s::token::ca_hash_of(&token).is_some() {
+                // It has no CA that the token could name.
+                self.end(id, 1).unwrap();
+                return;
+            }
             let cluster = Cluster { token: Some(token.clone()), etcd, members, ..Cluster::default() };
             self.clusters.insert(incarnation, cluster);
             self.volumes.get_mut(&state).unwrap().incarnation = Some(incarnation);
@@ -242,8 +252,8 @@ impl World {
             self.containers.get_mut(id).unwrap().serving = false;
             return;
         }
-        if !self.containers[id].serving && self.clusters[&incarnation].token.as_ref() != Some(&token) {
-            // The data is encrypted with another token: it exits.
+        if !self.containers[id].serving && !self.admits(incarnation, &token) {
+            // The data is encrypted with another token, or is of another CA: it exits.
             self.end(id, 1).unwrap();
             return;
         }
@@ -280,8 +290,15 @@ impl World {
     /// What a server writes of the token that its data is of.
     fn write_token(&mut self, id: &str, incarnation: u8) {
         let token = self.clusters[&incarnation].token.clone().unwrap_or_default();
-        let whole = [b"K10ca::server:", &*token, b"\n"].concat();
+        let whole = [format!("K10{}::server:", ca_hash(incarnation)).as_bytes(), &*token, b"\n"].concat();
         self.write(id, SERVER_TOKEN_FILE, &whole).unwrap();
+    }
+
+    /// Whether a node with this token may join, and does: a token that names another CA keeps it from it.
+    fn admits(&self, incarnation: u8, token: &[u8]) -> bool {
+        let known = self.clusters[&incarnation].token.as_deref();
+        let ca = k3s::token::ca_hash_of(token).is_none_or(|hash| hash == ca_hash(incarnation));
+        ca && known.is_some_and(|known| k3s::token::is_same(known, token))
     }
 
     /// `k3s token rotate`, as the operator runs it: from the one file's content to the other's.
@@ -294,7 +311,8 @@ impl World {
             return Ended { code: 1, stderr: "connection refused".into(), ..Ended::default() };
         };
         let token = &mut self.clusters.get_mut(&incarnation).unwrap().token;
-        if *token != old && token.as_ref() != Some(&new) {
+        let is = |other: &[u8]| token.as_deref().is_some_and(|token| k3s::token::is_same(token, other));
+        if !old.is_some_and(|old| is(&old)) && !is(&new) {
             return Ended { code: 1, stderr: "Unauthorized".into(), ..Ended::default() };
         }
         *token = Some(new);

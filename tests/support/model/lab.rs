@@ -292,8 +292,10 @@ impl Lab {
         let manifests = manifests.collect();
         Some(Refs {
             token: TOKEN.to_vec(),
+            ca_hash: None,
             next_token: None,
             registries: used.collect::<Option<_>>()?,
+            unknown_registries: Vec::new(),
             manifests,
             inputs,
             problems: Vec::new(),

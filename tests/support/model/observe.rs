@@ -161,6 +161,7 @@ impl World {
             files,
             trees,
             registries: credentials,
+            secrets: BTreeMap::new(),
             preload,
             manifests: seen,
             rejected,

@@ -21,9 +21,10 @@ impl World {
             .and_then(|v| self.volumes[&v].incarnation)
             .filter(|i| self.quorum(*i));
         let Some(incarnation) = incarnation else { return self.end(id, 1).unwrap() };
+        let admitted = self.admits(incarnation, token);
         let cluster = self.clusters.get_mut(&incarnation).unwrap();
         let learner = cluster.members.values().any(|votes| !votes);
-        if !cluster.etcd || cluster.token.as_ref() != Some(token) || cluster.members.contains_key(name) {
+        if !cluster.etcd || !admitted || cluster.members.contains_key(name) {
             return self.end(id, 1).unwrap();
         }
         if !learner {

@@ -18,7 +18,7 @@ impl World {
         let balancer = cluster_of(&name).map(|c| names::ClusterNames::new(c).load_balancer());
         let reached = balancer.is_some_and(|b| self.forwards(&b, cluster_of(&name).unwrap(), &networks));
         let token = self.read(id, TOKEN_FILE);
-        if !reached || token != self.clusters[&incarnation].token {
+        if !reached || !token.is_some_and(|token| self.admits(incarnation, &token)) {
             return false;
         }
         if self.volumes[&state].incarnation.is_some_and(|i| i != incarnation) {
