@@ -48,7 +48,7 @@ async fn find(ctx: &Context) -> Result<Orphans> {
         tokio::try_join!(ctx.engine.containers(), ctx.engine.networks(), ctx.engine.volumes())?;
     living.append(&mut self::living(ctx));
     let host = Host { containers, networks, volumes, ..Host::default() };
-    Ok(Orphans::of(&host, &ctx.manager, &living))
+    Ok(Orphans::of(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace)))
 }
 
 /// Returns the UIDs of all objects, including those that cannot be decoded.

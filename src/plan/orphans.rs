@@ -22,10 +22,13 @@ pub struct Orphans {
 
 impl Orphans {
     /// Returns what this operator created on the host for objects other than the `living`, given by their UIDs. `manager`
-    /// is the ID of the management cluster.
-    pub fn of(host: &Host, manager: &str, living: &BTreeSet<String>) -> Self {
+    /// is the ID of the management cluster. In namespaces that the operator does not manage, nothing is known to be gone.
+    pub fn of(host: &Host, manager: &str, living: &BTreeSet<String>, manages: impl Fn(&str) -> bool) -> Self {
+        let is_managed =
+            |object: &String| object.split_once('/').is_some_and(|(namespace, _)| manages(namespace));
         let is_orphan = |labels: &BTreeMap<String, String>| {
             labels.get(names::MANAGER).is_some_and(|m| m == manager)
+                && labels.get(names::OWNER).is_some_and(is_managed)
                 && labels.get(names::UID).is_some_and(|uid| !living.contains(uid))
         };
         let containers = host.containers.iter().filter(|c| is_orphan(&c.labels));
@@ -62,7 +65,8 @@ mod tests {
     use crate::docker::engine::{Container, Network, Volume};
 
     fn labels(manager: &str, uid: &str) -> BTreeMap<String, String> {
-        [(names::MANAGER, manager), (names::UID, uid)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        let all = [(names::MANAGER, manager), (names::UID, uid), (names::OWNER, "team-a/dev")];
+        all.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
     #[test]
@@ -88,10 +92,13 @@ mod tests {
                 .into(),
             ..Host::default()
         };
-        let orphans = Orphans::of(&host, "m", &BTreeSet::from(["living".to_owned()]));
+        let orphans = Orphans::of(&host, "m", &BTreeSet::from(["living".to_owned()]), |namespace| {
+            namespace == "team-a"
+        });
         assert_eq!(orphans.to_string(), "containers gone; networks gone; volumes gone");
         assert!(!orphans.is_empty());
         let both = BTreeSet::from(["living".to_owned(), "gone".to_owned()]);
-        assert!(Orphans::of(&host, "m", &both).is_empty());
+        assert!(Orphans::of(&host, "m", &both, |_| true).is_empty());
+        assert!(Orphans::of(&host, "m", &BTreeSet::new(), |namespace| namespace == "team-b").is_empty());
     }
 }
