@@ -57,6 +57,10 @@ pub struct HostPolicySpec {
     /// Limits for each node of a LocalCluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<PerNode>,
+    /// Values for fields that a LocalCluster does not set. They are not written into its spec: `status.effective` shows
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// Rules for the nodes of LocalClusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeRules>,
@@ -87,7 +91,7 @@ pub struct HostPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub host_paths: Option<Vec<HostPathRule>>,
-    /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` must be set then, and the annotation
+    /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` or `defaults.ttl` must be set then, and the annotation
     /// `localcluster.dev/hold` is not allowed.
     #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -111,11 +115,13 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub nodes: Option<i32>,
-    /// CPUs of all nodes: `8`, `1.5`. Every pool of nodes must set `cpus` then.
+    /// CPUs of all nodes: `8`, `1.5`. Every pool of nodes must set `cpus` then, or the policy
+    /// `defaults.cpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub cpus: Option<String>,
-    /// Memory of all nodes and Registries: `16Gi`. Every pool of nodes and every Registry must set `memory` then.
+    /// Memory of all nodes and Registries: `16Gi`. Every pool of nodes and every Registry must set `memory` then;
+    /// `defaults.memory` suffices for nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub memory: Option<String>,
@@ -130,18 +136,50 @@ pub struct Quota {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PerNode {
-    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then.
+    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then, or the policy `defaults.memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_memory: Option<String>,
-    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then.
+    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then, or the policy `defaults.cpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_cpus: Option<String>,
+    /// Highest `pids` of a pool, 1024 to 4194304: `16384`. Every pool of nodes must set it then, or the policy
+    /// `defaults.pids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 4_194_304))]
+    pub max_pids: Option<i32>,
     /// Highest number of GPUs of a node. `gpus: all` is more than any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_gpus: Option<i32>,
+}
+
+/// Values for fields that a LocalCluster does not set.
+///
+/// Limits apply to nodes when they are created, and count for the quota. A change of them concerns nodes that are created
+/// or replaced from then on: those that exist are neither replaced nor restarted for it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defaults {
+    /// Memory limit of each node whose pool sets no `memory`: `2Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
+    /// CPU limit of each node whose pool sets no `cpus`: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub cpus: Option<String>,
+    /// Highest number of processes and threads of each node whose pool sets no `pids`, 1024 to 4194304: `8192`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 4_194_304))]
+    pub pids: Option<i32>,
+    /// Time to live of a LocalCluster without `spec.ttl`: `72h`. It begins with the creation of the LocalCluster, or when
+    /// the default first applies to one that exists, and then ends no earlier than after this time. A default that
+    /// becomes shorter begins again, but does not extend the life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ttl: Option<String>,
 }
 
 /// Rules for the nodes of LocalClusters.
@@ -181,6 +219,10 @@ pub struct RegistryRules {
     #[serde(default, rename = "remoteURLs", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub remote_urls: Option<Vec<String>>,
+    /// Specifies whether a Registry whose port is bound to another address than 127.0.0.0/8 must set `spec.auth`. Its
+    /// images can otherwise be read and replaced by everyone who reaches the Docker host. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_auth_beyond_loopback: Option<bool>,
     /// Volumes that `spec.storage.volumeName` may be, as patterns. The volume itself must allow the namespace too, with
     /// its label `localcluster.dev/allow-namespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

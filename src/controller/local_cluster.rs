@@ -72,8 +72,9 @@ impl Managed for LocalCluster {
         status::cluster_blocked(previous, problems, unknown, moment)
     }
 
-    fn complete(&self, status: &mut LocalClusterStatus) {
-        status.expires_at = expiry::expires_at(self);
+    fn complete(&self, status: &mut LocalClusterStatus, standing: &Standing, moment: Moment) {
+        expiry::complete(self, status, standing, moment.now);
+        status::effective(&self.spec, status);
     }
 
     async fn expire(&self, ctx: &Context) -> Result<bool, Error> {

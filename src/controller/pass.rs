@@ -57,8 +57,8 @@ pub trait Managed:
         unknown: ConditionType,
         moment: Moment,
     ) -> Self::Status;
-    /// Sets the fields of a status that depend on the object alone.
-    fn complete(&self, _status: &mut Self::Status) {}
+    /// Sets the fields of a status that depend on the object and its policy alone.
+    fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
     /// Deletes the object if its time to live is over. Reports whether it did.
     fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
@@ -162,8 +162,8 @@ impl<'p, K: Managed> Pass<'p, K> {
 
     /// Writes the status if it differs, and keeps it as the last one written.
     pub async fn write(&self, previous: &mut K::Status, mut next: K::Status) -> Result<(), Error> {
-        self.object.complete(&mut next);
         if self.object.meta().deletion_timestamp.is_none() {
+            self.object.complete(&mut next, &self.standing, self.moment);
             status::policy_violation(K::conditions_mut(&mut next), &self.standing, self.moment);
         }
         if *previous == next {

@@ -40,6 +40,8 @@ struct Intent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shm_size: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gpus: Option<i64>,
     hosts: Vec<(&'a String, &'a String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,6 +68,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         memory,
         shm_size,
         nano_cpus,
+        pids,
         ulimits,
         gpus,
         extra_hosts,
@@ -77,6 +80,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         role: _,
         host_args: _,
         host_env: _,
+        defaults: _,
         privileged: _,
         shares_mounts: _,
         tmpfs: _,
@@ -104,6 +108,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         memory: *memory,
         shm_size: *shm_size,
         nano_cpus: *nano_cpus,
+        pids: *pids,
         ulimits: ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
         gpus: gpus.map(Gpus::count),
         hosts: extra_hosts.iter().collect(),
@@ -166,7 +171,9 @@ mod tests {
         };
         let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };
         let shm = |size| ContainerSpec { shm_size: Some(size), ..bare() };
-        let all = [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2)];
+        let pids = ContainerSpec { pids: Some(1), ..bare() };
+        let all =
+            [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2), pids];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());
     }

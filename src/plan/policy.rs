@@ -13,4 +13,5 @@ pub mod restrain;
 pub mod rules;
 pub mod select;
 pub mod standing;
+pub mod term;
 pub mod usage;

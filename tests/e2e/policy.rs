@@ -1,13 +1,15 @@
 //! HostPolicies: one namespace is limited and another is not.
 
+use serde_json::json;
+
 use crate::{
     live::{
-        eventually,
+        docker, eventually,
         harness::Group,
-        holds, install,
+        holds, inspect, install,
         scene::{LIMIT, Scene, condition},
     },
-    trouble::{becomes_true, idle_cluster},
+    trouble::{becomes_true, delete, idle_cluster},
 };
 
 pub const GROUP: Group = Group {
@@ -19,6 +21,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("a_limited_namespace_gets_what_its_policy_allows", a_limited_namespace_gets_what_its_policy_allows),
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
+        ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
     ],
 };
 
@@ -92,6 +95,36 @@ fn a_limited_namespace_gets_what_its_policy_allows(scene: &Scene) {
     });
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
     scene.guest().run(&["delete", "lc", "--all", "--timeout=120s"]);
+}
+
+fn defaults_are_those_of_new_nodes(scene: &Scene) {
+    let policy = Policy::new(scene, "defaults: {memory: 512Mi, pids: 2048}, perNode: {maxMemory: 2Gi}");
+    scene.apply("LocalCluster", "limited", &idle_cluster(""));
+    let node = format!("k3d-{}-limited-server-0", scene.namespace);
+    let limits = |memory: i64| {
+        eventually(LIMIT, &format!("the node has {memory} bytes"), || {
+            let host = inspect(&node).ok_or("it does not exist")?["HostConfig"].clone();
+            holds(host["Memory"] == memory && host["PidsLimit"] == 2048, || host["Memory"].to_string())
+        });
+        inspect(&node).expect("it exists")["Id"].clone()
+    };
+    let effective = |memory: &str| {
+        eventually(LIMIT, "the status shows the limits", || {
+            let seen = scene.try_get("lc/limited")?["status"]["effective"]["servers"].clone();
+            holds(seen == json!({"memory": memory, "pids": 2048}), || seen.to_string())
+        });
+    };
+    let id = limits(512 << 20);
+    effective("512Mi");
+    policy.apply("defaults: {memory: 1Gi, pids: 2048}, perNode: {maxMemory: 2Gi}");
+    // An edit that replaces nothing is done under the new policy.
+    scene.patch("lc/limited", r#"{"servers": {"labels": {"a": "b"}}}"#);
+    becomes_true(scene, "lc/limited", "Accepted");
+    assert_eq!(limits(512 << 20), id);
+    docker(&["rm", "-f", &node]);
+    assert_ne!(limits(1 << 30), id);
+    effective("1Gi");
+    delete(scene, "lc/limited");
 }
 
 fn a_stricter_policy_stops_nothing(scene: &Scene) {

@@ -15,7 +15,7 @@ use bollard::{
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
-        Bind, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
+        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
         VolumeSpec,
     },
 };
@@ -39,9 +39,11 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         volume_labels,
         binds,
         tmpfs,
-        memory,
+        memory: _,
         shm_size,
-        nano_cpus,
+        nano_cpus: _,
+        pids: _,
+        defaults: _,
         gpus,
         ulimits,
         extra_hosts,
@@ -52,6 +54,8 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         files: _,
         given_files: _,
     } = spec;
+    let Limits { memory, nano_cpus, pids } = spec.limits();
+    let base = if *privileged { every_container() } else { restricted() };
     let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
     let mounts =
         mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
@@ -64,13 +68,14 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         mounts: some(mounts.collect()),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
-        memory: *memory,
+        memory,
         shm_size: *shm_size,
-        nano_cpus: *nano_cpus,
+        nano_cpus,
+        pids_limit: pids.or(base.pids_limit),
         device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
         ulimits: some(ulimits.iter().map(ulimit).collect()),
         extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
-        ..if *privileged { every_container() } else { restricted() }
+        ..base
     };
     ContainerCreateBody {
         hostname: Some(name.clone()),

@@ -218,6 +218,7 @@ pub fn settings() -> Settings {
         allowed_host_paths: vec!["/srv".into()],
         engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
+        node_defaults: Default::default(),
         without_policy: WithoutPolicy::Unrestricted,
         namespaces: Vec::new(),
     }
