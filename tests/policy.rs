@@ -24,12 +24,13 @@ use support::{
 const ENOUGH: usize = 60;
 
 /// Policies that some of the specs of random lives violate.
-const POLICIES: [&str; 7] = [
+const POLICIES: [&str; 8] = [
     "priority: 1",
     "nodes: {images: ['docker.io/rancher/k3s:*']}",
     "nodes: {argsDeny: ['--kubelet-arg=*']}, ports: {ranges: [{from: 20000, to: 20099}]}",
     "hostPaths: [{path: /srv/other}], images: {preload: []}",
     "perNode: {maxMemory: 1Gi}",
+    "nodes: {requireDigest: true}",
     "defaults: {memory: 1Gi, cpus: '1', pids: 4096}, perNode: {maxMemory: 2Gi, maxCpus: '2', maxPids: 8192}",
     "network: {pools: [10.9.0.0/16]}, ports: {ranges: [{from: 30000, to: 30099}, {from: 8080, to: 8080}]}",
 ];
@@ -104,7 +105,7 @@ fn a_stricter_policy_leaves_what_runs() {
 #[test]
 fn subnets_and_ports_are_allocated_where_the_policy_allows_them() {
     let mut lab = Lab::new(vec![Object::new("team-a", "dev", lab::spec(1))], Vec::new());
-    lab.set_policy(POLICIES[6]);
+    lab.set_policy(POLICIES[7]);
     lab.settle(ENOUGH);
     let network = lab.world.networks.values().find(|n| n.name.starts_with("k3d-")).unwrap();
     assert!(network.subnet.to_string().starts_with("10.9."), "{}", network.subnet);
@@ -386,6 +387,98 @@ async fn a_default_time_to_live_does_not_end_what_is_older_at_once() {
         rig.round().await;
     }
     assert_eq!(rig.api.get(&cluster("dev")), None);
+}
+
+/// A policy that stops clusters with agents of any name.
+fn stops(grace: &str) -> Value {
+    team(json!({"onViolation": "Stop", "grace": grace, "nodes": {"images": []}}))
+}
+
+/// Whether containers run.
+fn runs(rig: &Rig) -> Vec<bool> {
+    rig.world(|w| w.containers.values().map(|c| c.is_up()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_violates_is_stopped_after_the_grace_and_runs_again_when_it_may() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    let ids = |rig: &Rig| rig.world(|w| w.containers.keys().cloned().collect::<BTreeSet<_>>());
+    let before = ids(&rig);
+    policy(&rig, "teams", stops("1h"));
+    rig.round().await;
+    let status = rig.api.get(&cluster("dev")).unwrap()["status"].clone();
+    let stops_at = status["violation"]["stopsAt"].as_str().unwrap().to_owned();
+    let violation = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "PolicyViolation");
+    let message = violation.unwrap()["message"].as_str().unwrap();
+    assert!(message.starts_with(&format!("the cluster is stopped from {stops_at} on; nothing")), "{message}");
+    assert_eq!((told(&rig, "dev", "Ready"), runs(&rig)), (is("True", "Ready"), vec![true; 3]));
+    let text = rig.ctx.metrics.encode().unwrap();
+    let line = r#"localcluster_policy_violations{policy="teams",field="nodes.images"} 1"#;
+    assert!(text.lines().any(|l| l == line), "{text}");
+    // One that is loosened in time cancels it.
+    rig.world(|w| w.clock += 3000);
+    policy(&rig, "teams", team(json!({})));
+    rig.pass().await;
+    rig.round().await;
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
+    assert!(!rig.ctx.metrics.encode().unwrap().contains("policy_violations{"));
+    // Something wakes it when the time is over.
+    policy(&rig, "teams", stops("20m"));
+    rig.round().await;
+    for _ in 0..38 {
+        rig.pass().await;
+    }
+    rig.triggered();
+    for _ in 0..3 {
+        rig.pass().await;
+    }
+    assert!(!rig.triggered().is_empty(), "nobody asked for it");
+    // What is unknown stops nothing.
+    let mut unknown = stops("20m");
+    unknown["quota"] = json!({"memory": "much"});
+    policy(&rig, "teams", unknown.clone());
+    rig.round().await;
+    assert_eq!(
+        (runs(&rig), told(&rig, "dev", "PolicyViolation")),
+        (vec![true; 3], is("True", "PolicyInvalid"))
+    );
+    policy(&rig, "teams", stops("20m"));
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!((runs(&rig), ids(&rig)), (vec![false; 3], before.clone()));
+    for (type_, condition) in [
+        ("Ready", is("False", "PolicyViolation")),
+        ("Stopped", is("True", "PolicyViolation")),
+        ("Stalled", is("True", "PolicyViolation")),
+        ("PolicyViolation", is("True", "PolicyViolation")),
+    ] {
+        assert_eq!(told(&rig, "dev", type_), condition, "{type_}");
+    }
+    // It stays so while the policy is unknown, and after a restart of the operator.
+    policy(&rig, "teams", unknown);
+    let mut rig = rig.restart();
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!((runs(&rig), told(&rig, "dev", "Stopped")), (vec![false; 3], is("True", "PolicyViolation")));
+    policy(&rig, "teams", team(json!({})));
+    rig.settle(ENOUGH).await;
+    assert_eq!((runs(&rig), ids(&rig)), (vec![true; 3], before));
+    assert_eq!(told(&rig, "dev", "Stopped"), is("False", "NotStopped"));
+    // One that is being deleted begins nothing.
+    let name = "/apis/localcluster.dev/v1alpha1/hostpolicies/teams";
+    policy(&rig, "teams", stops("20m"));
+    let mut going = rig.api.get(name).unwrap();
+    going["metadata"]["deletionTimestamp"] = json!("2023-11-15T00:00:00Z");
+    going["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+    rig.api.put_cluster(name, going);
+    rig.round().await;
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "PolicyViolation"));
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
 }
 
 #[tokio::test(start_paused = true)]

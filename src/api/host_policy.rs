@@ -4,6 +4,7 @@ mod status;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use status::{HostPolicyStatus, Usage};
@@ -91,11 +92,30 @@ pub struct HostPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub host_paths: Option<Vec<HostPathRule>>,
+    /// Effect on a LocalCluster that violates the policy for longer than `grace`. Defaults to Keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_violation: Option<OnViolation>,
+    /// Time for which a LocalCluster may violate the policy before `onViolation: Stop` takes effect: `24h`, the default. It
+    /// counts from when both the violation and the effect apply, which the status of the LocalCluster shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub grace: Option<String>,
     /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` or `defaults.ttl` must be set then, and the annotation
     /// `localcluster.dev/hold` is not allowed.
     #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_ttl: Option<String>,
+}
+
+/// Effect on LocalClusters that violate the policy. Registries are always kept.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnViolation {
+    /// They keep running as they are.
+    #[default]
+    Keep,
+    /// After the grace period their containers are stopped, as with `state: Stopped`: all data is kept. They run again
+    /// when they no longer violate the policy.
+    Stop,
 }
 
 /// Limits for the sum over all objects of each namespace, stopped ones included. If they do not suffice for all objects,
@@ -190,6 +210,10 @@ pub struct NodeRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub images: Option<Vec<String>>,
+    /// Specifies whether images must be named by digest, `docker.io/rancher/k3s:v1.36.2-k3s1@sha256:…`: Docker then runs
+    /// exactly this content, whatever the tag refers to. `spec.image` must be set then. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
     /// K3s arguments that are refused, as patterns: `--kube-apiserver-arg=*`. A flag without a value is refused if its
     /// pattern has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -210,6 +234,10 @@ pub struct RegistryRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub images: Option<Vec<String>>,
+    /// Specifies whether images must be named by digest, `docker.io/library/registry:3@sha256:…`: Docker then runs
+    /// exactly this content, whatever the tag refers to. `image` must be set then, unless the image of the operator has a digest. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
     /// Names that `spec.hostname` may be, as patterns: `k3d-{namespace}-*`. A Registry without this field has a name
     /// that contains its namespace, which is always allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,5 @@
-//! Expiry of clusters with a time to live: announced before it, and executed as an ordinary deletion.
+//! Ends of clusters: the expiry of their time to live, which is announced before it and executed as an ordinary deletion,
+//! and the time at which their policy stops them.
 
 use std::time::Duration;
 
@@ -12,24 +13,29 @@ use super::{
     report,
 };
 use crate::{
-    api::{LocalCluster, LocalClusterStatus},
+    api::{LocalCluster, LocalClusterStatus, local_cluster::ViolationStatus},
     plan::{
         expiry::{self, Due},
-        policy::standing::Standing,
+        policy::{standing::Standing, stop, term::Term},
     },
 };
 
-/// Announces or executes the expiry if it is due, and triggers the next reconciliation for it. Reports whether the
+/// Announces or executes the expiry if it is due, and triggers the reconciliation in which the next end is due. Reports whether the
 /// cluster is deleted.
 pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
     let uid = cluster.uid().unwrap_or_default();
     let now = (ctx.now)();
-    let standing = ctx.policy_of(&cluster.namespace().unwrap_or_default());
+    let standing = ctx.standing_of_cluster(cluster);
     let unrecorded = LocalClusterStatus::default();
     let status = cluster.status.as_ref().unwrap_or(&unrecorded);
     let default = expiry::default(cluster, status, &standing, now);
+    let stop = stop::grace(status, &standing, now).and_then(Term::end).filter(|end| *end > now);
+    let wake = |next: Timestamp| wake(cluster, ctx, now, stop.map_or(next, |stop| stop.min(next)));
     let Some(expiry) = expiry::of(cluster, default) else {
-        ctx.memory.no_alarm(&uid);
+        match stop {
+            Some(stop) => wake(stop),
+            None => ctx.memory.no_alarm(&uid),
+        }
         return Ok(false);
     };
     let at = expiry.at;
@@ -42,7 +48,7 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
         (None, None) => return Ok(false),
     };
     match expiry.due(now) {
-        Due::Nothing(next) => wake(cluster, ctx, now, next),
+        Due::Nothing(next) => wake(next),
         Due::Notice(next) => {
             let note = format!(
                 "the cluster and everything in it will be deleted at {at}: its time to live is {ttl}, {source}; to \
@@ -51,7 +57,7 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
             if ctx.memory.record_once(&uid, &note) {
                 report::warning(ctx, &cluster.object_ref(&()), "Expiring", &note);
             }
-            wake(cluster, ctx, now, next);
+            wake(next);
         }
         // Only by what the policy says now, and only after it was recorded and could be read.
         Due::End
@@ -69,7 +75,7 @@ pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Sets the time of expiry, and the time to live that the policy sets.
+/// Sets the time of expiry, the time to live that the policy sets, and the time at which it stops the cluster.
 pub fn complete(
     cluster: &LocalCluster,
     status: &mut LocalClusterStatus,
@@ -81,6 +87,10 @@ pub fn complete(
     let effective = status.effective.get_or_insert_default();
     effective.ttl = default.map(|term| expiry::text(term.length));
     effective.ttl_since = default.map(|term| Time(term.since));
+    let grace = stop::grace(status, standing, now);
+    let recorded =
+        |grace: Term| Some(ViolationStatus { since: Time(grace.since), stops_at: Time(grace.end()?) });
+    status.violation = grace.and_then(recorded);
 }
 
 /// Triggers a reconciliation at `next`, because a settled cluster is reconciled rarely.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action as Next};
 use serde::{Serialize, de::DeserializeOwned};
@@ -59,6 +60,10 @@ pub trait Managed:
     ) -> Self::Status;
     /// Sets the fields of a status that depend on the object and its policy alone.
     fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
+    /// Returns the time at which the policy stops the object.
+    fn stops_at(_status: &Self::Status) -> Option<Timestamp> {
+        None
+    }
     /// Deletes the object if its time to live is over. Reports whether it did.
     fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
@@ -164,7 +169,9 @@ impl<'p, K: Managed> Pass<'p, K> {
     pub async fn write(&self, previous: &mut K::Status, mut next: K::Status) -> Result<(), Error> {
         if self.object.meta().deletion_timestamp.is_none() {
             self.object.complete(&mut next, &self.standing, self.moment);
-            status::policy_violation(K::conditions_mut(&mut next), &self.standing, self.moment);
+            let stops_at = K::stops_at(&next);
+            let conditions = K::conditions_mut(&mut next);
+            status::policy_violation(conditions, (&self.standing, stops_at), self.moment);
         }
         if *previous == next {
             return Ok(());

@@ -72,6 +72,8 @@ impl Context {
             let sum = usage::sum(&quota, &claims, &own, &grants);
             violations.extend(quota.exceeded(&own.usage, &sum, namespace));
         }
+        let counts = self.policies.violated(&own.uid, standing.policy.as_deref(), &violations);
+        self.metrics.set_violations(&counts);
         let standing = standing.judged(&violations);
         if standing.problem.is_none() {
             grants.insert(own.uid.clone(), own.usage);

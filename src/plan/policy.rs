@@ -13,5 +13,6 @@ pub mod restrain;
 pub mod rules;
 pub mod select;
 pub mod standing;
+pub mod stop;
 pub mod term;
 pub mod usage;

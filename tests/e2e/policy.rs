@@ -22,6 +22,7 @@ pub const GROUP: Group = Group {
         ("a_limited_namespace_gets_what_its_policy_allows", a_limited_namespace_gets_what_its_policy_allows),
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
         ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
+        ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
     ],
 };
 
@@ -125,6 +126,29 @@ fn defaults_are_those_of_new_nodes(scene: &Scene) {
     assert_ne!(limits(1 << 30), id);
     effective("1Gi");
     delete(scene, "lc/limited");
+}
+
+fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {
+    scene.apply("LocalCluster", "stopped", &idle_cluster(""));
+    becomes_true(scene, "lc/stopped", "Accepted");
+    let node = format!("k3d-{}-stopped-server-0", scene.namespace);
+    let runs = |running: bool| {
+        eventually(LIMIT, &format!("the node runs: {running}"), || {
+            let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
+            holds(state["Running"] == running, || state.to_string())
+        });
+        inspect(&node).expect("it exists")["Id"].clone()
+    };
+    let id = runs(true);
+    let policy =
+        Policy::new(scene, "onViolation: Stop, grace: 10s, nodes: {images: ['registry.invalid/**']}");
+    let told = scene.reason("lc/stopped", "PolicyViolation", "PolicyViolation");
+    assert!(told.contains("the cluster is stopped from"), "{told}");
+    assert_eq!(runs(false), id);
+    scene.reason("lc/stopped", "Stopped", "PolicyViolation");
+    drop(policy);
+    assert_eq!(runs(true), id);
+    delete(scene, "lc/stopped");
 }
 
 fn a_stricter_policy_stops_nothing(scene: &Scene) {

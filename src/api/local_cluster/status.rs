@@ -24,6 +24,9 @@ pub struct LocalClusterStatus {
     /// Values that the HostPolicy of the namespace filled in, because the spec does not set these fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective: Option<Effective>,
+    /// Violation of a HostPolicy that stops the cluster (`onViolation: Stop`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violation: Option<ViolationStatus>,
     /// K3s version of the servers, as reported by their Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -75,6 +78,16 @@ pub struct LocalClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cluster"]))]
     pub registries: Vec<UsedRegistryStatus>,
+}
+
+/// Violation of a HostPolicy that stops the cluster.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ViolationStatus {
+    /// Time from which the grace period counts.
+    pub since: Time,
+    /// Time from which the cluster is stopped.
+    pub stops_at: Time,
 }
 
 /// Values that a HostPolicy filled in.

@@ -50,6 +50,11 @@ pub fn registry(
     judge.found
 }
 
+/// Reports whether an image is named by digest. Docker runs no other content under such a name.
+pub fn has_digest(image: &str) -> bool {
+    image.contains("@sha256:")
+}
+
 /// Returns whether the rules allow a mount of a host directory.
 pub fn allows_path(rules: &Rules, bind: &Bind) -> bool {
     let within = |allowed: &Bind| {
@@ -125,6 +130,13 @@ impl Judge<'_> {
         }
     }
 
+    fn digest(&mut self, what: &str, rule: &'static str, (required, field): (bool, &str), image: &str) {
+        self.check(!required || has_digest(image), || {
+            let what = format!("{what} {} without a digest", canonical(image));
+            Violation::new(what, rule, format!("set {field} to NAME:TAG@sha256:DIGEST"))
+        });
+    }
+
     fn node_image(&mut self, object: &LocalCluster, valid: &Valid, settings: &Settings) {
         let has = object.status.as_ref().and_then(|status| status.image.as_ref());
         let (field, image) = match (&valid.image, &valid.version) {
@@ -138,6 +150,7 @@ impl Judge<'_> {
             }
         };
         self.images(field, "nodes.images", self.rules.node_images.as_ref(), [&image]);
+        self.digest(field, "nodes.requireDigest", (self.rules.node_digest, "spec.image"), &image);
     }
 
     fn pool(&mut self, path: &str, pool: &ValidPool) {
@@ -271,7 +284,9 @@ impl Judge<'_> {
     fn registry(&mut self, path: &str, name: &str, valid: &ValidRegistry, settings: &Settings) {
         let (namespace, rules) = (self.namespace, self.rules);
         let image = valid.image.as_ref().unwrap_or(&settings.registry_image);
-        self.images(&format!("{path}.image"), "registry.images", rules.registry_images.as_ref(), [image]);
+        let field = format!("{path}.image");
+        self.images(&field, "registry.images", rules.registry_images.as_ref(), [image]);
+        self.digest(&field, "registry.requireDigest", (rules.registry_digest, &field), image);
         let hostname = &valid.hostname;
         if let Some(allowed) = &rules.hostnames {
             let chosen = *hostname != names::registry(namespace, name, None);

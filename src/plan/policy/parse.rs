@@ -15,8 +15,8 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, NetworkRules, NodeRules, PerNode, PortRules,
-            RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, NetworkRules, NodeRules, OnViolation, PerNode,
+            PortRules, RegistryRules,
         },
         rules::{format, text},
     },
@@ -37,6 +37,9 @@ const PATH: &str =
     "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
 const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
 
+/// Default of `spec.grace`.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
+
 /// Parses a HostPolicy.
 pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     // Every field is named, here and in the functions for its parts: a new one does not compile until it is parsed.
@@ -54,6 +57,8 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         network,
         ports,
         host_paths,
+        on_violation,
+        grace,
         max_ttl,
     } = spec;
     let mut p = Parser::default();
@@ -73,14 +78,22 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     if let Some(defaults) = defaults {
         p.defaults(defaults, &mut rules);
     }
-    if let Some(NodeRules { images, args_deny, env }) = nodes {
+    if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
+        rules.node_digest = *require_digest == Some(true);
         rules.node_images = p.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
     }
     if let Some(registry) = registry {
-        let RegistryRules { images, hostnames, remote_urls, require_auth_beyond_loopback, volumes } =
-            registry;
+        let RegistryRules {
+            images,
+            require_digest,
+            hostnames,
+            remote_urls,
+            require_auth_beyond_loopback,
+            volumes,
+        } = registry;
+        rules.registry_digest = *require_digest == Some(true);
         rules.auth_beyond_loopback = *require_auth_beyond_loopback == Some(true);
         rules.registry_images = p.images("spec.registry.images", images.as_ref());
         rules.hostnames.clone_from(hostnames);
@@ -98,6 +111,8 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.host_ips = host_ips.as_ref().map(|ips| p.host_ips(ips));
         rules.ranges = ranges.as_ref().map(|ranges| p.ranges(ranges));
     }
+    let grace = grace.as_deref().map_or(Some(GRACE), |grace| p.ttl("spec.grace", Some(grace)));
+    rules.stop_after = grace.filter(|_| *on_violation == Some(OnViolation::Stop));
     rules.max_ttl = p.ttl("spec.maxTTL", max_ttl.as_deref());
     p.in_bounds(&rules);
     Policy { name: name.to_owned(), priority: *priority, selector, rules, errors: p.errors }
@@ -258,13 +273,13 @@ mod tests {
               quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16},
               perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
               defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
-              nodes: {images: ['docker.io/rancher/k3s:*'], argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
-              registry: {images: ['docker.io/library/registry:3'], hostnames: ['k3d-{namespace}-*'],
+              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
+              registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
                 remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
               images: {preload: ['registry.corp/team-a/**']}, containers: [], clusterNames: ['{namespace}-*'],
               network: {pools: [10.231.0.0/17], explicitSubnet: false},
               ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30999}]},
-              hostPaths: [{path: /srv/team-a, readOnly: true}], maxTTL: 336h}",
+              hostPaths: [{path: /srv/team-a, readOnly: true}], onViolation: Stop, grace: 2h, maxTTL: 336h}",
         );
         assert_eq!(all.errors, [""; 0]);
         let rules = all.rules;
@@ -274,11 +289,16 @@ mod tests {
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
         assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
         assert_eq!(rules.ranges, Some(vec![30000..=30999]));
+        assert!(rules.node_digest && rules.registry_digest);
         assert!(
             rules.auth_beyond_loopback
                 && rules.no_explicit_subnet
                 && rules.max_ttl.unwrap().as_hours() == 336
         );
+        assert_eq!(rules.stop_after, Some(SignedDuration::from_hours(2)));
+        let stop_after = |yaml| parsed(yaml).rules.stop_after.map(|grace| grace.as_hours());
+        assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Stop}"), Some(24));
+        assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Keep, grace: 1h}"), None);
         let open = parsed("{namespaceSelector: {}}");
         assert_eq!((open.rules, open.errors), (Rules::default(), Vec::new()));
     }
@@ -313,6 +333,7 @@ mod tests {
             ("ports: {ranges: [{from: 0, to: 1}]}", "spec.ports.ranges[0]: "),
             ("hostPaths: [{path: /srv/../etc}]", "spec.hostPaths[0].path: "),
             ("maxTTL: 2w", "spec.maxTTL: "),
+            ("onViolation: Stop, grace: 0s", "spec.grace: "),
         ] {
             let errors = parsed(&format!("{{namespaceSelector: {{}}, {yaml}}}")).errors;
             assert!(errors.len() == 1 && errors[0].starts_with(told), "{yaml}: {errors:?}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    judge::{AUTH, allows_ip, allows_path, allows_port, host_ips, paths, ranges},
+    judge::{AUTH, allows_ip, allows_path, allows_port, has_digest, host_ips, paths, ranges},
     rules::{LIMITS, Limit, Rules, Violation, any, list, patterns},
     standing::Standing,
 };
@@ -269,8 +269,14 @@ impl Gate<'_> {
 
     fn image(&self, rules: &Rules, spec: &ContainerSpec) -> Permission {
         let (rule, allowed) = match spec.role {
-            Role::Node(_) | Role::NodeHelper => ("nodes.images", &rules.node_images),
-            Role::Registry | Role::RegistryHelper => ("registry.images", &rules.registry_images),
+            Role::Node(_) | Role::NodeHelper => {
+                digest(rules.node_digest, "nodes.requireDigest", &spec.image)?;
+                ("nodes.images", &rules.node_images)
+            }
+            Role::Registry | Role::RegistryHelper => {
+                digest(rules.registry_digest, "registry.requireDigest", &spec.image)?;
+                ("registry.images", &rules.registry_images)
+            }
             Role::LoadBalancer => {
                 let has = self.host.own_named(&spec.name).is_some_and(|d| d.container.image == spec.image);
                 let operators = spec.image == self.settings.load_balancer_image;
@@ -296,6 +302,12 @@ impl Gate<'_> {
         }
         Ok(())
     }
+}
+
+fn digest(required: bool, rule: &'static str, image: &str) -> Permission {
+    check(!required || has_digest(image), || {
+        Violation::new(format!("the image {}", canonical(image)), rule, "NAME:TAG@sha256:DIGEST")
+    })
 }
 
 fn published(rules: &Rules, port: &PortBinding) -> Permission {

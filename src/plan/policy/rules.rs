@@ -26,12 +26,16 @@ pub struct Rules {
     pub max_gpus: Option<i64>,
     /// Node images.
     pub node_images: Option<Vec<Pattern>>,
+    /// True if node images must have a digest.
+    pub node_digest: bool,
     /// K3s arguments that are refused.
     pub args_deny: Vec<String>,
     /// Environment variables of nodes.
     pub env: Option<Vec<Pattern>>,
     /// Images of registries.
     pub registry_images: Option<Vec<Pattern>>,
+    /// True if images of registries must have a digest.
+    pub registry_digest: bool,
     /// Host names of registries.
     pub hostnames: Option<Vec<String>>,
     /// Upstream registries of caches.
@@ -56,6 +60,8 @@ pub struct Rules {
     pub ranges: Option<Vec<RangeInclusive<u16>>>,
     /// Host directories.
     pub host_paths: Option<Vec<Bind>>,
+    /// Time after which a cluster that violates the policy is stopped; `None` if it is kept.
+    pub stop_after: Option<SignedDuration>,
     /// Longest time to live.
     pub max_ttl: Option<SignedDuration>,
 }

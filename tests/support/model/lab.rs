@@ -465,7 +465,7 @@ impl Lab {
             None if object.spec.state == ClusterState::Stopped && !object.deleted => {
                 let (owner, observed) = (&look.owner, &look.observed);
                 let valid = Self::valid(object, owner, observed);
-                let view = status::StoppedView { valid: &valid, owner, observed, problems };
+                let view = status::StoppedView { valid: &valid, owner, observed, problems, cause: None };
                 status::stopped(&object.status, view, moment)
             }
             None => status::cluster_blocked(&object.status, problems, ConditionType::NetworkReady, moment),

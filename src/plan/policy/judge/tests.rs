@@ -40,7 +40,7 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 44] = [
+const CLUSTERS: [Row; 47] = [
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),
@@ -50,6 +50,23 @@ const CLUSTERS: [Row; 44] = [
         "spec.image evil.example/rancher/k3s:v1.36.2-k3s1 (nodes.images: docker.io/rancher/k3s:*)",
     ),
     ("nodes: {images: []}", "{}", "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: none)"),
+    (
+        "nodes: {requireDigest: true}",
+        "{image: 'rancher/k3s:v1.36.2-k3s1@sha256:0123456789012345678901234567890123456789012345678901234567890123'}",
+        "",
+    ),
+    (
+        "nodes: {requireDigest: true}",
+        "{}",
+        "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 without a digest (nodes.requireDigest: set spec.image to \
+         NAME:TAG@sha256:DIGEST)",
+    ),
+    (
+        "registry: {requireDigest: true}",
+        "{registries: {create: {}}}",
+        "spec.registries.create.image docker.io/library/registry:3 without a digest (registry.requireDigest: set \
+         spec.registries.create.image to NAME:TAG@sha256:DIGEST)",
+    ),
     ("perNode: {maxMemory: 4Gi}", "{servers: {memory: 4Gi}}", ""),
     (
         "perNode: {maxMemory: 4Gi}",

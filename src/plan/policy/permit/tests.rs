@@ -151,6 +151,8 @@ fn containers_are_what_the_policy_allows() {
             Box::new(|_| {}),
             "the image docker.io/rancher/k3s:v1 (nodes.images",
         ),
+        ("nodes: {requireDigest: true}", Box::new(|_| {}), "rancher/k3s:v1 (nodes.requireDigest: NAME:TAG@"),
+        ("nodes: {requireDigest: true}", Box::new(|s| s.image = "k3s:v1@sha256:00".into()), ""),
         ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
         (
             "perNode: {maxMemory: 1Gi}",
