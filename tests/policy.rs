@@ -1,5 +1,7 @@
 //! HostPolicies: nothing is made that one does not allow, whatever happens, and what runs is left alone.
 
+#[path = "policy/rows.rs"]
+mod rows;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +10,10 @@ use localcluster_operator::{
     api::reason::Reason,
     controller::policy_status::Followed,
     docker::spec::Limits,
-    plan::settings::{Settings, WithoutPolicy},
+    plan::{
+        policy::{admission, check},
+        settings::{Settings, WithoutPolicy},
+    },
 };
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::{Value, json};
@@ -111,6 +116,39 @@ fn subnets_and_ports_are_allocated_where_the_policy_allows_them() {
     assert!(network.subnet.to_string().starts_with("10.9."), "{}", network.subnet);
     let ports = lab.world.containers.values().flat_map(|c| c.wanted_ports.iter().map(|p| p.host_port));
     assert!(ports.clone().count() > 0 && ports.clone().all(|p| (30000..=30099).contains(&p)));
+}
+
+/// The policies for admission have the same words, see `tests/crds/admission.rs`.
+#[test]
+fn the_operator_judges_as_the_policies_for_admission_do() {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows::ROWS {
+        let (rules, kind, spec, field) = *row;
+        let policy = format!(
+            "{{kind: HostPolicy, apiVersion: localcluster.dev/v1alpha1, metadata: {{name: p}}, spec: {{namespaceSelector: {{}}, {rules}}}}}"
+        );
+        let objects = [("o".to_owned(), rows::object(row, "team-a"))];
+        let settings = Settings { registry_image: "registry:3".into(), ..lab::settings() };
+        let checked = check::files(("p", &policy), &objects, "team-a", &settings).unwrap();
+        let told = checked.refused.iter().any(|r| r.contains(&format!("({field}: ")));
+        assert!(checked.refused.is_empty() == field.is_empty(), "{rules}: {kind} {spec}: {checked:?}");
+        assert!(field.is_empty() || told, "{rules}: {kind} {spec}: {checked:?}");
+        *seen.entry(field).or_default() += 1;
+    }
+    for (field, rules) in admission::fields() {
+        assert!(seen.contains_key(field), "no row for {field}, of {rules} rules");
+    }
+}
+
+#[test]
+fn the_file_with_the_policies_for_admission_is_what_the_code_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission/policies.yaml");
+    let text = admission::file().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let same = std::fs::read_to_string(path).unwrap_or_default() == text;
+    assert!(same, "{path} is out of date: UPDATE=1 cargo test --test policy file");
 }
 
 fn namespace(rig: &Rig, labels: Value) {

@@ -23,6 +23,7 @@ pub const GROUP: Group = Group {
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
         ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
         ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
+        ("a_violation_is_refused_at_apply", a_violation_is_refused_at_apply),
     ],
 };
 
@@ -149,6 +150,65 @@ fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {
     drop(policy);
     assert_eq!(runs(true), id);
     delete(scene, "lc/stopped");
+}
+
+/// The installed ValidatingAdmissionPolicies with a binding to a policy. They are removed on drop.
+struct Admission<'a>(&'a Scene);
+
+/// The file with them.
+const ADMISSION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission/policies.yaml");
+
+impl<'a> Admission<'a> {
+    fn new(scene: &'a Scene, policy: &Policy<'_>) -> Self {
+        let admission = Self(scene);
+        scene.k.run(&["apply", "-f", ADMISSION]);
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": scene.namespace},
+            "spec": {
+                "policyName": "localclusters.localcluster.dev", "validationActions": ["Deny"],
+                "paramRef": {"name": policy.name(), "parameterNotFoundAction": "Allow"},
+                "matchResources": {"namespaceSelector": {
+                    "matchLabels": {"kubernetes.io/metadata.name": scene.namespace},
+                }},
+            },
+        });
+        scene.k.apply(&binding.to_string());
+        admission
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        let binding = format!("validatingadmissionpolicybinding/{}", self.0.namespace);
+        let _ = self.0.k.attempt(&["delete", &binding, "--ignore-not-found"]);
+        let _ = self.0.k.attempt(&["delete", "-f", ADMISSION, "--ignore-not-found"]);
+    }
+}
+
+fn a_violation_is_refused_at_apply(scene: &Scene) {
+    let policy = Policy::new(scene, "network: {explicitSubnet: false}");
+    let _admission = Admission::new(scene, &policy);
+    for scene in scene.all() {
+        scene.apply("LocalCluster", "early", &idle_cluster("state: Stopped"));
+    }
+    let subnet = |scene: &Scene| {
+        let patch = r#"{"spec": {"network": {"subnet": "172.31.250.0/24"}}}"#;
+        scene.attempt(&["patch", "lc/early", "--type=merge", "-p", patch])
+    };
+    eventually(30, "the API server refuses it", || {
+        let told = subnet(scene).err().unwrap_or_default();
+        let undo = r#"{"spec": {"network": {"subnet": null}}}"#;
+        scene.run(&["patch", "lc/early", "--type=merge", "-p", undo]);
+        holds(
+            told.contains("(network.explicitSubnet: must not be set)") && told.contains(&policy.name()),
+            || told,
+        )
+    });
+    subnet(scene.guest()).unwrap_or_else(|told| panic!("in another namespace: {told}"));
+    for scene in scene.all() {
+        delete(scene, "lc/early");
+    }
 }
 
 fn a_stricter_policy_stops_nothing(scene: &Scene) {

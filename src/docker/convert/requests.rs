@@ -39,14 +39,15 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         volume_labels,
         binds,
         tmpfs,
-        memory: _,
         shm_size,
-        nano_cpus: _,
-        pids: _,
-        defaults: _,
         gpus,
         ulimits,
         extra_hosts,
+        // The limits of `base`.
+        memory: _,
+        nano_cpus: _,
+        pids: _,
+        defaults: _,
         // Steps of their own, or decisions of whoever creates the container.
         role: _,
         shares_mounts: _,
@@ -54,8 +55,6 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         files: _,
         given_files: _,
     } = spec;
-    let Limits { memory, nano_cpus, pids } = spec.limits();
-    let base = if *privileged { every_container() } else { restricted() };
     let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
     let mounts =
         mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
@@ -68,14 +67,11 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         mounts: some(mounts.collect()),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
-        memory,
         shm_size: *shm_size,
-        nano_cpus,
-        pids_limit: pids.or(base.pids_limit),
         device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
         ulimits: some(ulimits.iter().map(ulimit).collect()),
         extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
-        ..base
+        ..base(spec)
     };
     ContainerCreateBody {
         hostname: Some(name.clone()),
@@ -89,6 +85,13 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         networking_config: network.map(|id| networking(id, place)),
         ..Default::default()
     }
+}
+
+/// Returns the limits of a container, and the settings that do not depend on its spec.
+fn base(spec: &ContainerSpec) -> HostConfig {
+    let Limits { memory, nano_cpus, pids } = spec.limits();
+    let base = if spec.privileged { every_container() } else { restricted() };
+    HostConfig { memory, nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
 }
 
 /// Returns the networks of a new container. An engine before API 1.44 accepts no second one.

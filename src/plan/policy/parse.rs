@@ -72,34 +72,15 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     if let Some(quota) = quota {
         rules.quota = p.quota(quota);
     }
-    if let Some(limits) = per_node {
-        p.per_node(limits, &mut rules);
-    }
-    if let Some(defaults) = defaults {
-        p.defaults(defaults, &mut rules);
-    }
+    per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
+    defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
     if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
         rules.node_digest = *require_digest == Some(true);
         rules.node_images = p.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
     }
-    if let Some(registry) = registry {
-        let RegistryRules {
-            images,
-            require_digest,
-            hostnames,
-            remote_urls,
-            require_auth_beyond_loopback,
-            volumes,
-        } = registry;
-        rules.registry_digest = *require_digest == Some(true);
-        rules.auth_beyond_loopback = *require_auth_beyond_loopback == Some(true);
-        rules.registry_images = p.images("spec.registry.images", images.as_ref());
-        rules.hostnames.clone_from(hostnames);
-        rules.remote_urls.clone_from(remote_urls);
-        rules.volumes = names(volumes.as_ref());
-    }
+    registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
     }
@@ -111,8 +92,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.host_ips = host_ips.as_ref().map(|ips| p.host_ips(ips));
         rules.ranges = ranges.as_ref().map(|ranges| p.ranges(ranges));
     }
-    let grace = grace.as_deref().map_or(Some(GRACE), |grace| p.ttl("spec.grace", Some(grace)));
-    rules.stop_after = grace.filter(|_| *on_violation == Some(OnViolation::Stop));
+    rules.stop_after = p.grace(grace.as_deref()).filter(|_| *on_violation == Some(OnViolation::Stop));
     rules.max_ttl = p.ttl("spec.maxTTL", max_ttl.as_deref());
     p.in_bounds(&rules);
     Policy { name: name.to_owned(), priority: *priority, selector, rules, errors: p.errors }
@@ -192,6 +172,10 @@ impl Parser {
         self.check(holds, "spec.defaults.ttl", "must be at most spec.maxTTL");
     }
 
+    fn grace(&mut self, grace: Option<&str>) -> Option<SignedDuration> {
+        if grace.is_some() { self.ttl("spec.grace", grace) } else { Some(GRACE) }
+    }
+
     fn ttl(&mut self, path: &str, ttl: Option<&str>) -> Option<SignedDuration> {
         ttl.and_then(|text| self.some(expiry::parse(text), path, TTL))
     }
@@ -199,6 +183,23 @@ impl Parser {
     fn pids(&mut self, path: &str, pids: Option<i32>) -> Option<i64> {
         self.check(pids.is_none_or(|n| format::PIDS.contains(&n)), path, text::PIDS);
         pids.map(i64::from)
+    }
+
+    fn registry(&mut self, registry: &RegistryRules, rules: &mut Rules) {
+        let RegistryRules {
+            images,
+            require_digest,
+            hostnames,
+            remote_urls,
+            require_auth_beyond_loopback,
+            volumes,
+        } = registry;
+        rules.registry_digest = *require_digest == Some(true);
+        rules.auth_beyond_loopback = *require_auth_beyond_loopback == Some(true);
+        rules.registry_images = self.images("spec.registry.images", images.as_ref());
+        rules.hostnames.clone_from(hostnames);
+        rules.remote_urls.clone_from(remote_urls);
+        rules.volumes = names(volumes.as_ref());
     }
 
     fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {

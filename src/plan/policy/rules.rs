@@ -143,6 +143,9 @@ pub fn bytes(bytes: i128) -> String {
     unit.map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 
+/// Field of a policy for the quota, and its part.
+type Part = (&'static str, fn(&Quota) -> Option<u64>);
+
 /// A limit of nodes, for messages.
 pub struct Limit {
     /// Field of a pool.
@@ -152,7 +155,7 @@ pub struct Limit {
     /// Field of the policy with the highest value.
     pub max: &'static str,
     /// Field of the policy with the quota for the sum, and its part.
-    pub quota: Option<(&'static str, fn(&Quota) -> Option<u64>)>,
+    pub quota: Option<Part>,
     /// Returns a value as users write it.
     pub told: fn(i128) -> String,
 }
