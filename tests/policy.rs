@@ -445,8 +445,13 @@ async fn a_cluster_that_violates_is_stopped_after_the_grace_and_runs_again_when_
     rig.settle(ENOUGH).await;
     let ids = |rig: &Rig| rig.world(|w| w.containers.keys().cloned().collect::<BTreeSet<_>>());
     let before = ids(&rig);
+    policy(&rig, "teams", team(json!({"nodes": {"images": []}})));
+    rig.round().await;
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
     policy(&rig, "teams", stops("1h"));
     rig.round().await;
+    let events = rig.events("PolicyViolation");
+    assert!(events.len() == 2 && events[1].contains("the cluster is stopped from"), "{events:?}");
     let status = rig.api.get(&cluster("dev")).unwrap()["status"].clone();
     let stops_at = status["violation"]["stopsAt"].as_str().unwrap().to_owned();
     let violation = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "PolicyViolation");

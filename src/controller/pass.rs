@@ -179,7 +179,10 @@ impl<'p, K: Managed> Pass<'p, K> {
         kube_io::write_status(&self.ctx.client, self.object, &next).await?;
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
-        report::violated(self.ctx, &object, K::conditions(previous), K::conditions(&next));
+        let stops_at = K::stops_at(&next);
+        let announced = stops_at.is_some() && stops_at != K::stops_at(previous);
+        let conditions = (K::conditions(previous), K::conditions(&next));
+        report::violated(self.ctx, &object, conditions, announced);
         *previous = next;
         Ok(())
     }
