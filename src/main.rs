@@ -16,7 +16,7 @@ use localcluster_operator::{
     config::Config,
     controller,
     docker::{tunnel, tunnels},
-    plan::policy::check,
+    plan::policy::{admission, check},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +50,8 @@ enum Command {
 enum PolicyCommand {
     /// Prints what a HostPolicy does not allow of the LocalClusters and Registries in files, and fails if there is anything
     Check(Check),
+    /// Prints the ValidatingAdmissionPolicies that refuse at `kubectl apply` what a HostPolicy does not allow
+    Admission,
 }
 
 #[derive(Args)]
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
         Command::Crds(Crds { output: None, check: None }) => print_crds(),
         Command::Policy(PolicyCommand::Check(check)) => check_policy(&check),
+        Command::Policy(PolicyCommand::Admission) => print_admission(),
         Command::Forward => forward(),
     };
     match done {
@@ -144,6 +147,11 @@ async fn forward() -> Result<()> {
         process::exit(1);
     }
     process::exit(0)
+}
+
+fn print_admission() -> Result<()> {
+    write!(io::stdout().lock(), "{}", admission::file()?)?;
+    Ok(())
 }
 
 /// Judges the objects in files by a policy.

@@ -1,6 +1,12 @@
-//! Metrics of the operator. All label values are constants, so that object names cannot increase the number of series.
+//! Metrics of the operator. All label values are constants and names of HostPolicies, so that names of users' objects
+//! cannot increase the number of series.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{Method, Request};
 use prometheus_client::{
@@ -12,6 +18,8 @@ use tower::util::MapRequestLayer;
 
 /// Label names with their values, all known at compile time.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
+/// Numbers of objects that violate fields of policies, by both.
+pub type Counts = BTreeMap<(String, &'static str), i64>;
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
@@ -34,6 +42,8 @@ pub struct Metrics {
     connections: Counters<2>,
     clusters: Family<Labels<1>, Gauge>,
     orphans: Family<Labels<1>, Gauge>,
+    violations: Family<[(&'static str, String); 2], Gauge>,
+    counted: Arc<Mutex<Counts>>,
     leader: Gauge,
 }
 
@@ -66,6 +76,8 @@ impl Metrics {
             connections: Family::default(),
             clusters: Family::default(),
             orphans: Family::default(),
+            violations: Family::default(),
+            counted: Arc::default(),
             leader: Gauge::default(),
         };
         let mut r = Registry::with_prefix("localcluster");
@@ -91,6 +103,8 @@ impl Metrics {
         r.register("clusters", "LocalClusters, by readiness", m.clusters.clone());
         let help = "Docker objects of a LocalCluster or Registry that no longer exists, by resource";
         r.register("orphans", help, m.orphans.clone());
+        let help = "Objects that violate a HostPolicy, by policy and its field";
+        r.register("policy_violations", help, m.violations.clone());
         r.register("leader", "1 if this process holds the Lease", m.leader.clone());
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -165,6 +179,20 @@ impl Metrics {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Sets the numbers of objects that violate fields of policies.
+    pub fn set_violations(&self, counts: &Counts) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels =
+            |(policy, field): &(String, &str)| [("policy", policy.clone()), ("field", (*field).to_owned())];
+        for gone in counted.keys().filter(|key| !counts.contains_key(*key)) {
+            self.violations.remove(&labels(gone));
+        }
+        for (key, count) in counts {
+            self.violations.get_or_create(&labels(key)).set(*count);
+        }
+        counted.clone_from(counts);
+    }
+
     /// Sets whether this process holds the Lease.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
@@ -227,9 +255,13 @@ mod tests {
         metrics.connected("Registry", "tunnel");
         metrics.set_clusters(2, 1);
         metrics.set_orphans("volume", 2);
+        let counts = |field, n| Counts::from([(("teams".to_owned(), field), n)]);
+        metrics.set_violations(&counts("maxTTL", 3));
+        metrics.set_violations(&counts("quota.clusters", 2));
         metrics.set_leader(true);
         let text = other.encode().unwrap();
         for line in [
+            r#"localcluster_policy_violations{policy="teams",field="quota.clusters"} 2"#,
             r#"localcluster_reconciles_total{kind="LocalCluster"} 2"#,
             r#"localcluster_reconcile_errors_total{kind="LocalCluster",error="docker"} 1"#,
             r#"localcluster_reconcile_duration_seconds_bucket{le="0.1",kind="LocalCluster"} 2"#,

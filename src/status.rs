@@ -1,6 +1,7 @@
 //! Status from the observed state: pure, and complete each time, since server-side apply removes omitted fields.
 
 mod cluster;
+mod effective;
 mod host_policy;
 mod policy;
 mod registry;
@@ -11,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use crate::api::condition::Moment;
 pub use cluster::{ClusterView, cluster, cluster_blocked};
+pub use effective::effective;
 pub use host_policy::{PolicyObject, PolicyView, host_policy};
 pub use policy::policy_violation;
 pub use registry::{RegistryView, in_use, registry, registry_blocked};

@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 
 #[path = "crds/accepted.rs"]
 mod accepted;
+#[path = "crds/admission.rs"]
+mod admission;
 #[path = "crds/documents.rs"]
 mod documents;
 #[path = "crds/enforced.rs"]
@@ -290,6 +292,15 @@ fn the_base_and_the_samples_are_taken() {
     {
         assert!(taken.stdout.contains(what), "{what}: {}", taken.stdout);
     }
+    let own = root().join("target/tmp/admission");
+    fs::create_dir_all(&own).unwrap();
+    let text = "kind: Kustomization\ncomponents: [../../../deploy/admission]\n";
+    fs::write(own.join("kustomization.yaml"), text).unwrap();
+    let taken = server.must_with(apply, &render("target/tmp/admission"));
+    assert_eq!(taken.lines().count(), 2, "{taken}");
+    let bindings = fs::read_to_string(root().join("deploy/samples/tenancy/admission.yaml")).unwrap();
+    let taken = server.must_with(apply, &bindings);
+    assert_eq!(taken.lines().count(), 2, "{taken}");
     let samples =
         render("deploy/samples").replace("namespace: default", &format!("namespace: {}", server.namespace));
     let taken = server.must_with(apply, &samples);

@@ -362,9 +362,8 @@ fn an_agent_is_taken_away_in_every_order() {
 fn a_limited_cluster_that_is_interfered_with() {
     let mut lab = cluster(1);
     lab.clusters[0].spec.servers.memory = Some("1Gi".into());
-    lab.clusters[0].spec.agents.memory = Some("1Gi".into());
     lab.set_policy(
-        "perNode: {maxMemory: 1Gi}, nodes: {images: ['docker.io/rancher/k3s:*']}, network: {pools: [10.9.0.0/16]}, \
+        "perNode: {maxMemory: 1Gi, maxPids: 4096}, defaults: {memory: 512Mi, pids: 2048}, nodes: {images: ['docker.io/rancher/k3s:*']}, network: {pools: [10.9.0.0/16]}, \
          ports: {ranges: [{from: 30000, to: 30099}, {from: 16443, to: 16443}]}",
     );
     explore("limited cluster, one interference", Small::new(lab, 1, Some(|_| {})));

@@ -1,13 +1,19 @@
 //! HostPolicies: nothing is made that one does not allow, whatever happens, and what runs is left alone.
 
+#[path = "policy/rows.rs"]
+mod rows;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use localcluster_operator::{
     api::reason::Reason,
     controller::policy_status::Followed,
-    plan::settings::{Settings, WithoutPolicy},
+    docker::spec::Limits,
+    plan::{
+        policy::{admission, check},
+        settings::{Settings, WithoutPolicy},
+    },
 };
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::{Value, json};
@@ -23,12 +29,14 @@ use support::{
 const ENOUGH: usize = 60;
 
 /// Policies that some of the specs of random lives violate.
-const POLICIES: [&str; 6] = [
+const POLICIES: [&str; 8] = [
     "priority: 1",
     "nodes: {images: ['docker.io/rancher/k3s:*']}",
     "nodes: {argsDeny: ['--kubelet-arg=*']}, ports: {ranges: [{from: 20000, to: 20099}]}",
     "hostPaths: [{path: /srv/other}], images: {preload: []}",
     "perNode: {maxMemory: 1Gi}",
+    "nodes: {requireDigest: true}",
+    "defaults: {memory: 1Gi, cpus: '1', pids: 4096}, perNode: {maxMemory: 2Gi, maxCpus: '2', maxPids: 8192}",
     "network: {pools: [10.9.0.0/16]}, ports: {ranges: [{from: 30000, to: 30099}, {from: 8080, to: 8080}]}",
 ];
 
@@ -102,12 +110,45 @@ fn a_stricter_policy_leaves_what_runs() {
 #[test]
 fn subnets_and_ports_are_allocated_where_the_policy_allows_them() {
     let mut lab = Lab::new(vec![Object::new("team-a", "dev", lab::spec(1))], Vec::new());
-    lab.set_policy(POLICIES[5]);
+    lab.set_policy(POLICIES[7]);
     lab.settle(ENOUGH);
     let network = lab.world.networks.values().find(|n| n.name.starts_with("k3d-")).unwrap();
     assert!(network.subnet.to_string().starts_with("10.9."), "{}", network.subnet);
     let ports = lab.world.containers.values().flat_map(|c| c.wanted_ports.iter().map(|p| p.host_port));
     assert!(ports.clone().count() > 0 && ports.clone().all(|p| (30000..=30099).contains(&p)));
+}
+
+/// The policies for admission have the same words, see `tests/crds/admission.rs`.
+#[test]
+fn the_operator_judges_as_the_policies_for_admission_do() {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows::ROWS {
+        let (rules, kind, spec, field) = *row;
+        let policy = format!(
+            "{{kind: HostPolicy, apiVersion: localcluster.dev/v1alpha1, metadata: {{name: p}}, spec: {{namespaceSelector: {{}}, {rules}}}}}"
+        );
+        let objects = [("o".to_owned(), rows::object(row, "team-a"))];
+        let settings = Settings { registry_image: "registry:3".into(), ..lab::settings() };
+        let checked = check::files(("p", &policy), &objects, "team-a", &settings).unwrap();
+        let told = checked.refused.iter().any(|r| r.contains(&format!("({field}: ")));
+        assert!(checked.refused.is_empty() == field.is_empty(), "{rules}: {kind} {spec}: {checked:?}");
+        assert!(field.is_empty() || told, "{rules}: {kind} {spec}: {checked:?}");
+        *seen.entry(field).or_default() += 1;
+    }
+    for (field, rules) in admission::fields() {
+        assert!(seen.contains_key(field), "no row for {field}, of {rules} rules");
+    }
+}
+
+#[test]
+fn the_file_with_the_policies_for_admission_is_what_the_code_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission/policies.yaml");
+    let text = admission::file().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let same = std::fs::read_to_string(path).unwrap_or_default() == text;
+    assert!(same, "{path} is out of date: UPDATE=1 cargo test --test policy file");
 }
 
 fn namespace(rig: &Rig, labels: Value) {
@@ -259,6 +300,228 @@ async fn a_running_cluster_that_violates_stays_ready_until_it_wants_more() {
     rig.settle(ENOUGH).await;
     assert_eq!(told(&rig, "dev", "PolicyViolation"), is("False", "Accepted"));
     assert_eq!(rig.world(|w| w.containers.len()), 4);
+}
+
+/// The limits that Docker has for a node.
+fn limits(rig: &Rig, node: &str) -> Limits {
+    rig.world(|w| w.named(&format!("k3d-dev-{node}")).unwrap().limits)
+}
+
+fn limit(memory: i64, pids: i64) -> Limits {
+    Limits { memory: Some(memory << 30), nano_cpus: None, pids: Some(pids) }
+}
+
+fn effective(rig: &Rig) -> Value {
+    rig.api.get(&cluster("dev")).unwrap()["status"]["effective"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn defaults_are_those_of_new_nodes_and_what_runs_keeps_its_own() {
+    let mut rig = strict();
+    let with = |memory: &str| {
+        team(json!({"defaults": {"memory": memory, "pids": 4096}, "quota": {"memory": "8Gi"}}))
+    };
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({"agents": {"count": 1, "pids": 2048}}));
+    rig.settle(ENOUGH).await;
+    assert_eq!((limits(&rig, "server-0"), effective(&rig)), (Limits::default(), Value::Null));
+    let ids = |rig: &Rig| rig.world(|w| w.containers.keys().cloned().collect::<BTreeSet<_>>());
+    let before = ids(&rig);
+    // It does nothing to what runs.
+    policy(&rig, "teams", with("1Gi"));
+    rig.settle(ENOUGH).await;
+    assert_eq!((ids(&rig), effective(&rig)), (before.clone(), Value::Null));
+    put(&rig, "dev", json!({"agents": {"count": 2, "pids": 2048}}));
+    rig.settle(ENOUGH).await;
+    assert!(ids(&rig).is_superset(&before));
+    assert_eq!(limits(&rig, "agent-1"), limit(1, 2048));
+    assert_eq!(effective(&rig), json!({"agents": {"memory": "1Gi"}}));
+    let spec = rig.api.get(&cluster("dev")).unwrap()["spec"].clone();
+    assert_eq!(spec["agents"], json!({"count": 2, "pids": 2048}), "nothing is written into it");
+    // All are made anew for another reason.
+    put(
+        &rig,
+        "dev",
+        json!({"agents": {"count": 2, "pids": 1024}, "servers": {"count": 1, "args": ["--debug"]}}),
+    );
+    rig.settle(ENOUGH).await;
+    assert_eq!((limits(&rig, "server-0"), limits(&rig, "agent-0")), (limit(1, 4096), limit(1, 1024)));
+    let all = ids(&rig);
+    policy(&rig, "teams", with("2Gi"));
+    rig.settle(ENOUGH).await;
+    let both = json!({"servers": {"memory": "1Gi", "pids": 4096}, "agents": {"memory": "1Gi"}});
+    assert_eq!((ids(&rig), effective(&rig)), (all, both));
+    // Docker does not have it any more, and the new one has what applies now.
+    rig.world(|w| w.interfere(&Outside::Remove("k3d-dev-agent-0".into())));
+    rig.settle(ENOUGH).await;
+    assert_eq!((limits(&rig, "agent-0"), limits(&rig, "agent-1")), (limit(2, 1024), limit(1, 1024)));
+    assert_eq!(effective(&rig)["agents"], json!({"memory": "2Gi"}), "the highest");
+    // They count: two more would be 10Gi.
+    put(
+        &rig,
+        "dev",
+        json!({"agents": {"count": 4, "pids": 1024}, "servers": {"count": 1, "args": ["--debug"]}}),
+    );
+    rig.pass().await;
+    rig.round().await;
+    assert_eq!(told(&rig, "dev", "Ready"), is("False", "PolicyViolation"));
+    let (_, why) = told(&rig, "dev", "PolicyViolation");
+    assert_eq!(why, "PolicyViolation");
+}
+
+/// Days of the fake clock.
+fn days(rig: &Rig, days: i64) {
+    rig.world(|w| w.clock += days * 24 * 3600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_default_time_to_live_does_not_end_what_is_older_at_once() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({}));
+    rig.settle(ENOUGH).await;
+    days(&rig, 30);
+    let left = |rig: &Rig| {
+        let status = rig.api.get(&cluster("dev")).unwrap()["status"].clone();
+        let end =
+            status["expiresAt"].as_str().map(|time| time.parse::<jiff::Timestamp>().unwrap().as_second());
+        end.map(|end| (end - rig.world(|w| w.clock) + 1800) / 3600)
+    };
+    policy(&rig, "teams", team(json!({"defaults": {"ttl": "72h"}})));
+    rig.pass().await;
+    rig.round().await;
+    rig.round().await;
+    assert_eq!((left(&rig), effective(&rig)["ttl"].as_str()), (Some(72), Some("72h")));
+    // One that is new has its time from its creation.
+    put(&rig, "other", json!({}));
+    rig.round().await;
+    let other = rig.api.get(&cluster("other")).unwrap();
+    assert_eq!(other["status"]["effective"]["ttlSince"], other["metadata"]["creationTimestamp"]);
+    rig.api.delete(&cluster("other"));
+    // Unknown: nothing ends, and nothing is forgotten.
+    days(&rig, 4);
+    policy(&rig, "teams", team(json!({"quota": {"memory": "much"}})));
+    rig.pass().await;
+    rig.round().await;
+    assert_eq!(effective(&rig)["ttl"], "72h");
+    // A shorter one is announced, and then it ends.
+    policy(&rig, "teams", team(json!({"defaults": {"ttl": "720h"}})));
+    rig.pass().await;
+    rig.round().await;
+    rig.round().await;
+    assert_eq!(left(&rig), Some(720 - 96));
+    policy(&rig, "teams", team(json!({"defaults": {"ttl": "1h"}})));
+    rig.pass().await;
+    rig.round().await;
+    rig.round().await;
+    assert_eq!((left(&rig), rig.events("Expiring").len()), (Some(1), 0));
+    rig.world(|w| w.clock += 3400);
+    rig.round().await;
+    rig.round().await;
+    let told = rig.events("Expiring");
+    assert!(told.len() == 1 && told[0].contains("1h, the default of the HostPolicy teams"), "{told:?}");
+    rig.world(|w| w.clock += 300);
+    for _ in 0..6 {
+        rig.round().await;
+    }
+    assert_eq!(rig.api.get(&cluster("dev")), None);
+}
+
+/// A policy that stops clusters with agents of any name.
+fn stops(grace: &str) -> Value {
+    team(json!({"onViolation": "Stop", "grace": grace, "nodes": {"images": []}}))
+}
+
+/// Whether containers run.
+fn runs(rig: &Rig) -> Vec<bool> {
+    rig.world(|w| w.containers.values().map(|c| c.is_up()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_violates_is_stopped_after_the_grace_and_runs_again_when_it_may() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    let ids = |rig: &Rig| rig.world(|w| w.containers.keys().cloned().collect::<BTreeSet<_>>());
+    let before = ids(&rig);
+    policy(&rig, "teams", team(json!({"nodes": {"images": []}})));
+    rig.round().await;
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
+    policy(&rig, "teams", stops("1h"));
+    rig.round().await;
+    let events = rig.events("PolicyViolation");
+    assert!(events.len() == 2 && events[1].contains("the cluster is stopped from"), "{events:?}");
+    let status = rig.api.get(&cluster("dev")).unwrap()["status"].clone();
+    let stops_at = status["violation"]["stopsAt"].as_str().unwrap().to_owned();
+    let violation = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "PolicyViolation");
+    let message = violation.unwrap()["message"].as_str().unwrap();
+    assert!(message.starts_with(&format!("the cluster is stopped from {stops_at} on; nothing")), "{message}");
+    assert_eq!((told(&rig, "dev", "Ready"), runs(&rig)), (is("True", "Ready"), vec![true; 3]));
+    let text = rig.ctx.metrics.encode().unwrap();
+    let line = r#"localcluster_policy_violations{policy="teams",field="nodes.images"} 1"#;
+    assert!(text.lines().any(|l| l == line), "{text}");
+    // One that is loosened in time cancels it.
+    rig.world(|w| w.clock += 3000);
+    policy(&rig, "teams", team(json!({})));
+    rig.pass().await;
+    rig.round().await;
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
+    assert!(!rig.ctx.metrics.encode().unwrap().contains("policy_violations{"));
+    // Something wakes it when the time is over.
+    policy(&rig, "teams", stops("20m"));
+    rig.round().await;
+    for _ in 0..38 {
+        rig.pass().await;
+    }
+    rig.triggered();
+    for _ in 0..3 {
+        rig.pass().await;
+    }
+    assert!(!rig.triggered().is_empty(), "nobody asked for it");
+    // What is unknown stops nothing.
+    let mut unknown = stops("20m");
+    unknown["quota"] = json!({"memory": "much"});
+    policy(&rig, "teams", unknown.clone());
+    rig.round().await;
+    assert_eq!(
+        (runs(&rig), told(&rig, "dev", "PolicyViolation")),
+        (vec![true; 3], is("True", "PolicyInvalid"))
+    );
+    policy(&rig, "teams", stops("20m"));
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!((runs(&rig), ids(&rig)), (vec![false; 3], before.clone()));
+    for (type_, condition) in [
+        ("Ready", is("False", "PolicyViolation")),
+        ("Stopped", is("True", "PolicyViolation")),
+        ("Stalled", is("True", "PolicyViolation")),
+        ("PolicyViolation", is("True", "PolicyViolation")),
+    ] {
+        assert_eq!(told(&rig, "dev", type_), condition, "{type_}");
+    }
+    // It stays so while the policy is unknown, and after a restart of the operator.
+    policy(&rig, "teams", unknown);
+    let mut rig = rig.restart();
+    for _ in 0..4 {
+        rig.round().await;
+    }
+    assert_eq!((runs(&rig), told(&rig, "dev", "Stopped")), (vec![false; 3], is("True", "PolicyViolation")));
+    policy(&rig, "teams", team(json!({})));
+    rig.settle(ENOUGH).await;
+    assert_eq!((runs(&rig), ids(&rig)), (vec![true; 3], before));
+    assert_eq!(told(&rig, "dev", "Stopped"), is("False", "NotStopped"));
+    // One that is being deleted begins nothing.
+    let name = "/apis/localcluster.dev/v1alpha1/hostpolicies/teams";
+    policy(&rig, "teams", stops("20m"));
+    let mut going = rig.api.get(name).unwrap();
+    going["metadata"]["deletionTimestamp"] = json!("2023-11-15T00:00:00Z");
+    going["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+    rig.api.put_cluster(name, going);
+    rig.round().await;
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "PolicyViolation"));
+    assert_eq!(rig.api.get(&cluster("dev")).unwrap()["status"]["violation"], Value::Null);
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,6 +77,7 @@ impl Subject {
                 allowed_host_paths: vec!["/tmp".into()],
                 engine_host: None,
                 node_repair_after: None,
+                node_defaults: Default::default(),
                 without_policy: WithoutPolicy::Unrestricted,
                 namespaces: Vec::new(),
             },

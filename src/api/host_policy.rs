@@ -4,6 +4,7 @@ mod status;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use status::{HostPolicyStatus, Usage};
@@ -57,6 +58,10 @@ pub struct HostPolicySpec {
     /// Limits for each node of a LocalCluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<PerNode>,
+    /// Values for fields that a LocalCluster does not set. They are not written into its spec: `status.effective` shows
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// Rules for the nodes of LocalClusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeRules>,
@@ -87,11 +92,30 @@ pub struct HostPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub host_paths: Option<Vec<HostPathRule>>,
-    /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` must be set then, and the annotation
+    /// Effect on a LocalCluster that violates the policy for longer than `grace`. Defaults to Keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_violation: Option<OnViolation>,
+    /// Time for which a LocalCluster may violate the policy before `onViolation: Stop` takes effect: `24h`, the default. It
+    /// counts from when both the violation and the effect apply, which the status of the LocalCluster shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub grace: Option<String>,
+    /// Longest time to live of a LocalCluster: `336h`. `spec.ttl` or `defaults.ttl` must be set then, and the annotation
     /// `localcluster.dev/hold` is not allowed.
     #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_ttl: Option<String>,
+}
+
+/// Effect on LocalClusters that violate the policy. Registries are always kept.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnViolation {
+    /// They keep running as they are.
+    #[default]
+    Keep,
+    /// After the grace period their containers are stopped, as with `state: Stopped`: all data is kept. They run again
+    /// when they no longer violate the policy.
+    Stop,
 }
 
 /// Limits for the sum over all objects of each namespace, stopped ones included. If they do not suffice for all objects,
@@ -111,11 +135,13 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub nodes: Option<i32>,
-    /// CPUs of all nodes: `8`, `1.5`. Every pool of nodes must set `cpus` then.
+    /// CPUs of all nodes: `8`, `1.5`. Every pool of nodes must set `cpus` then, or the policy
+    /// `defaults.cpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub cpus: Option<String>,
-    /// Memory of all nodes and Registries: `16Gi`. Every pool of nodes and every Registry must set `memory` then.
+    /// Memory of all nodes and Registries: `16Gi`. Every pool of nodes and every Registry must set `memory` then;
+    /// `defaults.memory` suffices for nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub memory: Option<String>,
@@ -130,18 +156,50 @@ pub struct Quota {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PerNode {
-    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then.
+    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then, or the policy `defaults.memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_memory: Option<String>,
-    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then.
+    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then, or the policy `defaults.cpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_cpus: Option<String>,
+    /// Highest `pids` of a pool, 1024 to 4194304: `16384`. Every pool of nodes must set it then, or the policy
+    /// `defaults.pids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 4_194_304))]
+    pub max_pids: Option<i32>,
     /// Highest number of GPUs of a node. `gpus: all` is more than any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_gpus: Option<i32>,
+}
+
+/// Values for fields that a LocalCluster does not set.
+///
+/// Limits apply to nodes when they are created, and count for the quota. A change of them concerns nodes that are created
+/// or replaced from then on: those that exist are neither replaced nor restarted for it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defaults {
+    /// Memory limit of each node whose pool sets no `memory`: `2Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
+    /// CPU limit of each node whose pool sets no `cpus`: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub cpus: Option<String>,
+    /// Highest number of processes and threads of each node whose pool sets no `pids`, 1024 to 4194304: `8192`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 4_194_304))]
+    pub pids: Option<i32>,
+    /// Time to live of a LocalCluster without `spec.ttl`: `72h`. It begins with the creation of the LocalCluster, or when
+    /// the default first applies to one that exists, and then ends no earlier than after this time. A default that
+    /// becomes shorter begins again, but does not extend the life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub ttl: Option<String>,
 }
 
 /// Rules for the nodes of LocalClusters.
@@ -152,6 +210,10 @@ pub struct NodeRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub images: Option<Vec<String>>,
+    /// Specifies whether images must be named by digest, `docker.io/rancher/k3s:v1.36.2-k3s1@sha256:…`: Docker then runs
+    /// exactly this content, whatever the tag refers to. `spec.image` must be set then. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
     /// K3s arguments that are refused, as patterns: `--kube-apiserver-arg=*`. A flag without a value is refused if its
     /// pattern has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -172,6 +234,10 @@ pub struct RegistryRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub images: Option<Vec<String>>,
+    /// Specifies whether images must be named by digest, `docker.io/library/registry:3@sha256:…`: Docker then runs
+    /// exactly this content, whatever the tag refers to. `image` must be set then, unless the image of the operator has a digest. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_digest: Option<bool>,
     /// Names that `spec.hostname` may be, as patterns: `k3d-{namespace}-*`. A Registry without this field has a name
     /// that contains its namespace, which is always allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +247,10 @@ pub struct RegistryRules {
     #[serde(default, rename = "remoteURLs", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub remote_urls: Option<Vec<String>>,
+    /// Specifies whether a Registry whose port is bound to another address than 127.0.0.0/8 must set `spec.auth`. Its
+    /// images can otherwise be read and replaced by everyone who reaches the Docker host. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_auth_beyond_loopback: Option<bool>,
     /// Volumes that `spec.storage.volumeName` may be, as patterns. The volume itself must allow the namespace too, with
     /// its label `localcluster.dev/allow-namespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

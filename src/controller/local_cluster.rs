@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
 
@@ -36,7 +37,7 @@ use crate::{
         kubeconfig,
         local_cluster::teardown,
         observed::{Host, Observed, Reached},
-        policy::standing::Standing,
+        policy::{standing::Standing, stop},
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
@@ -72,8 +73,13 @@ impl Managed for LocalCluster {
         status::cluster_blocked(previous, problems, unknown, moment)
     }
 
-    fn complete(&self, status: &mut LocalClusterStatus) {
-        status.expires_at = expiry::expires_at(self);
+    fn complete(&self, status: &mut LocalClusterStatus, standing: &Standing, moment: Moment) {
+        expiry::complete(self, status, standing, moment.now);
+        status::effective(&self.spec, status);
+    }
+
+    fn stops_at(status: &LocalClusterStatus) -> Option<Timestamp> {
+        status.violation.as_ref().map(|violation| violation.stops_at.0)
     }
 
     async fn expire(&self, ctx: &Context) -> Result<bool, Error> {
@@ -123,8 +129,10 @@ impl Pass<'_, LocalCluster> {
             // A new cluster would not be created in its place.
             valid.on_data_loss = DataLoss::Stop;
         }
-        if valid.stopped {
-            return Ok(stopped::pass(self, previous, &valid, &host).await?);
+        let violates = stop::cause(previous, &self.standing, self.moment.now);
+        if valid.stopped || violates.is_some() {
+            let cause = violates.filter(|_| !valid.stopped);
+            return Ok(stopped::pass(self, previous, (&valid, cause.as_deref()), &host).await?);
         }
         let refs = self.resolve(&valid, &host).await?;
         let chose = self.choose_subnet(&valid, &before, &host).await?;

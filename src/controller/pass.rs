@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action as Next};
 use serde::{Serialize, de::DeserializeOwned};
@@ -57,8 +58,12 @@ pub trait Managed:
         unknown: ConditionType,
         moment: Moment,
     ) -> Self::Status;
-    /// Sets the fields of a status that depend on the object alone.
-    fn complete(&self, _status: &mut Self::Status) {}
+    /// Sets the fields of a status that depend on the object and its policy alone.
+    fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
+    /// Returns the time at which the policy stops the object.
+    fn stops_at(_status: &Self::Status) -> Option<Timestamp> {
+        None
+    }
     /// Deletes the object if its time to live is over. Reports whether it did.
     fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
@@ -162,9 +167,11 @@ impl<'p, K: Managed> Pass<'p, K> {
 
     /// Writes the status if it differs, and keeps it as the last one written.
     pub async fn write(&self, previous: &mut K::Status, mut next: K::Status) -> Result<(), Error> {
-        self.object.complete(&mut next);
         if self.object.meta().deletion_timestamp.is_none() {
-            status::policy_violation(K::conditions_mut(&mut next), &self.standing, self.moment);
+            self.object.complete(&mut next, &self.standing, self.moment);
+            let stops_at = K::stops_at(&next);
+            let conditions = K::conditions_mut(&mut next);
+            status::policy_violation(conditions, (&self.standing, stops_at), self.moment);
         }
         if *previous == next {
             return Ok(());
@@ -172,7 +179,10 @@ impl<'p, K: Managed> Pass<'p, K> {
         kube_io::write_status(&self.ctx.client, self.object, &next).await?;
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
-        report::violated(self.ctx, &object, K::conditions(previous), K::conditions(&next));
+        let stops_at = K::stops_at(&next);
+        let announced = stops_at.is_some() && stops_at != K::stops_at(previous);
+        let conditions = (K::conditions(previous), K::conditions(&next));
+        report::violated(self.ctx, &object, conditions, announced);
         *previous = next;
         Ok(())
     }

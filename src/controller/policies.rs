@@ -1,7 +1,7 @@
 //! HostPolicies in the shell, the namespaces that they select, and what objects were granted of their quotas.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::{
     api::HostPolicy,
-    plan::policy::{parse, select::Policy, usage::Grants},
+    metrics::Counts,
+    plan::policy::{parse, rules::Violation, select::Policy, usage::Grants},
 };
 
 /// A HostPolicy in the watch: one that cannot be decoded refuses instead of being ignored.
@@ -30,18 +31,28 @@ pub struct Policies {
     /// Wakes the task that writes the status of the policies.
     pub changed: Notify,
     grants: Mutex<Grants>,
+    violations: Mutex<BTreeMap<String, Violated>>,
 }
+
+/// Name of a policy, and those of its fields that an object violates.
+type Violated = (String, BTreeSet<&'static str>);
 
 impl Policies {
     /// Creates the part of the shared state.
     pub fn new(policies: Store<PolicyGuard>, namespaces: Store<PartialObjectMeta<Namespace>>) -> Self {
-        Self { policies, namespaces, changed: Notify::new(), grants: Mutex::default() }
+        let (grants, violations) = (Mutex::default(), Mutex::default());
+        Self { policies, namespaces, changed: Notify::new(), grants, violations }
     }
 
     /// Returns all policies as values.
     pub fn all(&self) -> Vec<Policy> {
         let parsed = |guard: &PolicyGuard| match &guard.0 {
-            Ok(policy) => parse::policy(&policy.name_any(), &policy.spec),
+            Ok(policy) => {
+                let mut parsed = parse::policy(&policy.name_any(), &policy.spec);
+                // One that is being deleted stops nothing.
+                parsed.rules.stop_after.take_if(|_| policy.metadata.deletion_timestamp.is_some());
+                parsed
+            }
             Err(invalid) => {
                 parse::unreadable(invalid.metadata.name.as_deref().unwrap_or_default(), &invalid.error)
             }
@@ -58,6 +69,30 @@ impl Policies {
     /// Removes what a deleted object was granted.
     pub fn forget(&self, uid: &str) {
         self.grants().remove(uid);
+        self.violations().remove(uid);
+    }
+
+    /// Records what an object violates, and returns the number of objects that violate each field of a policy.
+    pub fn violated(&self, uid: &str, policy: Option<&str>, violations: &[Violation]) -> Counts {
+        let mut all = self.violations();
+        match policy.filter(|_| !violations.is_empty()) {
+            Some(policy) => {
+                let fields = violations.iter().map(|violation| violation.rule).collect();
+                all.insert(uid.to_owned(), (policy.to_owned(), fields));
+            }
+            None => drop(all.remove(uid)),
+        }
+        let mut counts = Counts::new();
+        for (policy, fields) in all.values() {
+            for field in fields {
+                *counts.entry((policy.clone(), *field)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn violations(&self) -> MutexGuard<'_, BTreeMap<String, Violated>> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what objects were granted. Others that are judged at the same time wait.

@@ -68,12 +68,17 @@ fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &s
     });
 }
 
-/// Writes a Warning when an object that stays as it is violates its policy.
-pub fn violated(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
+/// Writes a Warning when an object that stays as it is violates its policy, and when its policy announces that it stops it.
+pub fn violated(
+    ctx: &Context,
+    object: &ObjectReference,
+    (before, after): (&[Condition], &[Condition]),
+    announced: bool,
+) {
     let type_ = ConditionType::PolicyViolation;
     let told = condition::get(after, ConditionType::Ready).is_some_and(|ready| ready.status != "True");
-    if let Some(condition) = condition::get(after, type_).filter(|c| c.status == "True" && !told)
-        && !condition::is_true(before, type_)
+    if let Some(condition) = condition::get(after, type_).filter(|c| c.status == "True")
+        && (announced || !told && !condition::is_true(before, type_))
     {
         warning(ctx, object, &condition.reason, &condition.message);
     }

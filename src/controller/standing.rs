@@ -1,6 +1,6 @@
 //! Standing of objects under the policy of their namespace.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{ResourceExt, api::ObjectMeta, core::error_boundary::DeserializeGuard};
 
@@ -10,6 +10,7 @@ use crate::{
         LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
         condition::{self, ConditionType},
     },
+    docker::spec::Limits,
     plan::{
         policy::{
             judge,
@@ -32,7 +33,8 @@ impl Context {
             let valid = valid.as_ref().ok();
             valid.map(|valid| judge::cluster(rules, cluster, valid, &self.settings)).unwrap_or_default()
         };
-        self.standing(&namespace, &cluster_claim(cluster), judged)
+        let claimed = |rules: &Rules| cluster_claim(cluster, rules.defaults);
+        self.standing(&namespace, claimed, judged)
     }
 
     /// Returns the standing of a Registry. One with an invalid spec is not judged.
@@ -43,27 +45,35 @@ impl Context {
             let judged = |valid| judge::registry(rules, (&namespace, &name), valid, &self.settings);
             valid.as_ref().map(judged).unwrap_or_default()
         };
-        self.standing(&namespace, &registry_claim(registry), judged)
+        self.standing(&namespace, |_| registry_claim(registry), judged)
+    }
+
+    /// Returns the standing of the objects in a namespace before their specs are judged.
+    pub fn policy_of(&self, namespace: &str) -> Standing {
+        let labels = self.policies.labels(namespace);
+        Standing::of(&self.policies.all(), (namespace, labels.as_ref()), self.settings.without_policy)
     }
 
     /// Returns the standing of an object, and grants it what it uses if nothing is against it.
     fn standing(
         &self,
         namespace: &str,
-        own: &Claim,
+        claimed: impl FnOnce(&Rules) -> Claim,
         judged: impl FnOnce(&Rules) -> Vec<Violation>,
     ) -> Standing {
-        let policies = self.policies.all();
-        let labels = self.policies.labels(namespace);
-        let standing = Standing::of(&policies, (namespace, labels.as_ref()), self.settings.without_policy);
+        let standing = self.policy_of(namespace);
+        let own = claimed(&standing.rules);
         let mut violations = judged(&standing.rules);
         // Others that are judged at the same time get what is left.
         let mut grants = self.policies.grants();
         let quota = standing.rules.quota;
         if quota != usage::Quota::default() {
-            let sum = usage::sum(&quota, &self.claims(namespace), own, &grants);
+            let claims = self.claims(namespace, standing.rules.defaults);
+            let sum = usage::sum(&quota, &claims, &own, &grants);
             violations.extend(quota.exceeded(&own.usage, &sum, namespace));
         }
+        let counts = self.policies.violated(&own.uid, standing.policy.as_deref(), &violations);
+        self.metrics.set_violations(&counts);
         let standing = standing.judged(&violations);
         if standing.problem.is_none() {
             grants.insert(own.uid.clone(), own.usage);
@@ -72,10 +82,11 @@ impl Context {
     }
 
     /// Returns what all objects of a namespace use.
-    fn claims(&self, namespace: &str) -> Vec<Claim> {
+    fn claims(&self, namespace: &str, defaults: Limits) -> Vec<Claim> {
         let here = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace);
         let clusters = self.clusters.state();
-        let clusters = decoded(&clusters).filter(|c| here(&c.metadata)).map(cluster_claim);
+        let clusters = decoded(&clusters).filter(|c| here(&c.metadata));
+        let clusters = clusters.map(|c| cluster_claim(c, defaults));
         let registries = self.registries.state();
         clusters.chain(decoded(&registries).filter(|r| here(&r.metadata)).map(registry_claim)).collect()
     }
@@ -83,7 +94,13 @@ impl Context {
     /// Returns all objects for the status of the policies.
     pub fn policy_objects(&self) -> Vec<PolicyObject> {
         let clusters = self.clusters.state();
-        let clusters = decoded(&clusters).map(|c| policy_object(c, Usage::of_cluster(&c.spec)));
+        let mut defaults: BTreeMap<String, Limits> = BTreeMap::new();
+        let clusters = decoded(&clusters).map(|c| {
+            let namespace = c.namespace().unwrap_or_default();
+            let rules = |namespace: &String| self.policy_of(namespace).rules.defaults;
+            let defaults = defaults.entry(namespace).or_insert_with_key(rules);
+            policy_object(c, Usage::of_cluster(c, *defaults))
+        });
         let registries = self.registries.state();
         clusters.chain(decoded(&registries).map(|r| policy_object(r, Usage::of_registry(&r.spec)))).collect()
     }
@@ -108,10 +125,10 @@ fn violates<K: Managed>(status: &K::Status) -> bool {
     condition::is_true(K::conditions(status), ConditionType::PolicyViolation)
 }
 
-fn cluster_claim(cluster: &LocalCluster) -> Claim {
+fn cluster_claim(cluster: &LocalCluster, defaults: Limits) -> Claim {
     let generation = cluster.metadata.generation;
     let made = |s: &LocalClusterStatus| !s.nodes.is_empty() && s.observed_generation == generation;
-    claim(cluster, Usage::of_cluster(&cluster.spec), made)
+    claim(cluster, Usage::of_cluster(cluster, defaults), made)
 }
 
 fn registry_claim(registry: &Registry) -> Claim {

@@ -1,4 +1,4 @@
-//! A LocalCluster with `spec.stopped`. The operator only stops its containers: it resolves no references and allocates
+//! A LocalCluster with the state Stopped, or that its HostPolicy stops. The operator only stops its containers: it resolves no references and allocates
 //! no network, port or image, so none of these can prevent the stop or appear as a problem in the status.
 
 use std::collections::BTreeSet;
@@ -16,15 +16,20 @@ use crate::{
         LocalCluster, LocalClusterStatus,
         condition::{self, ConditionType},
     },
-    plan::{local_cluster, observed::Host, steps::Plan, validate::Valid},
+    plan::{
+        local_cluster,
+        observed::Host,
+        steps::{Plan, Problem},
+        validate::Valid,
+    },
     status::{self, StoppedView},
 };
 
-/// Observes the cluster and stops its containers.
+/// Observes the cluster and stops its containers. `cause` says why the policy stops it.
 pub async fn pass(
     pass: &Pass<'_, LocalCluster>,
     previous: &mut LocalClusterStatus,
-    valid: &Valid,
+    (valid, cause): (&Valid, Option<&str>),
     observed: &Host,
 ) -> Result<Outcome, Error> {
     let Pass { object: cluster, ctx, owner, moment, .. } = pass;
@@ -34,8 +39,14 @@ pub async fn pass(
     local_cluster::stop(&mut plan, &valid.names, observed);
     let gate = pass.gate(observed, BTreeSet::new());
     let due = hold(ctx, &gate, &mut plan, Some(&valid.names));
+    // It needs another spec or another policy.
+    let frozen = pass.standing.problem.clone().filter(|_| cause.is_some());
+    plan.problems.extend(frozen.map(|problem| {
+        let message = format!("the cluster is stopped; {}", problem.message);
+        Problem { message, ..problem }
+    }));
     let next_status = |previous: &LocalClusterStatus, problems: &[_]| {
-        status::stopped(previous, StoppedView { valid, owner, observed, problems }, *moment)
+        status::stopped(previous, StoppedView { valid, owner, observed, problems, cause }, *moment)
     };
     let first_look = previous.observed_generation != Some(moment.generation);
     if plan.steps.is_empty() || first_look || condition::is_true(&previous.conditions, ConditionType::Ready) {

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     child::connect::KubeConnector,
     config::{self, Config, ManagementContainer},
-    docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, tunnels::Tunnels},
+    docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, spec, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
     plan::{
@@ -168,6 +168,7 @@ pub fn settings(config: &Config) -> Settings {
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
         namespaces: config.namespaces.clone(),
+        node_defaults: spec::Limits::default(),
         without_policy: match config.without_policy {
             config::WithoutPolicy::Refuse => WithoutPolicy::Refuse,
             config::WithoutPolicy::Unrestricted => WithoutPolicy::Unrestricted,

@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     error::Error,
-    spec::{ContainerSpec, EndpointSettings, NetworkSpec, PortBinding, RestartPolicy, VolumeSpec},
+    spec::{ContainerSpec, EndpointSettings, Limits, NetworkSpec, PortBinding, RestartPolicy, VolumeSpec},
 };
 
 /// Result of a call.
@@ -157,6 +157,8 @@ pub struct ContainerDetail {
     pub hostname: String,
     /// True if it has no network at all, not even one that it is connected to when it starts.
     pub has_no_network: bool,
+    /// Limits that it was created with.
+    pub limits: Limits,
 }
 
 impl ContainerDetail {

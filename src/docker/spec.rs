@@ -107,6 +107,11 @@ pub struct ContainerSpec {
     pub shm_size: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
+    /// Highest number of processes and threads.
+    pub pids: Option<i64>,
+    /// Limits that a HostPolicy sets where the spec has none. Not part of the hash: a container keeps those that it was
+    /// created with.
+    pub defaults: Limits,
     /// Resource limits of its processes, by name.
     pub ulimits: BTreeMap<String, Ulimit>,
     /// GPUs of the host.
@@ -147,12 +152,44 @@ impl ContainerSpec {
             memory: None,
             shm_size: None,
             nano_cpus: None,
+            pids: None,
+            defaults: Limits::default(),
             ulimits: BTreeMap::new(),
             gpus: None,
             extra_hosts: BTreeMap::new(),
             expects: Vec::new(),
             files: Vec::new(),
             given_files: Vec::new(),
+        }
+    }
+}
+
+impl ContainerSpec {
+    /// Returns the limits that the container is created with.
+    pub fn limits(&self) -> Limits {
+        let Self { memory, nano_cpus, pids, .. } = *self;
+        Limits { memory, nano_cpus, pids }.or(self.defaults)
+    }
+}
+
+/// Limits of a container; `None` for no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: Option<i64>,
+    /// CPUs in billionths.
+    pub nano_cpus: Option<i64>,
+    /// Number of processes and threads.
+    pub pids: Option<i64>,
+}
+
+impl Limits {
+    /// Returns these limits, and where there is none the other one.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.or(other.memory),
+            nano_cpus: self.nano_cpus.or(other.nano_cpus),
+            pids: self.pids.or(other.pids),
         }
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::names,
-    docker::spec::{ContainerSpec, EndpointSettings, FileChange, Gpus, PortBinding},
+    docker::spec::{ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, PortBinding},
 };
 
 const VERSION: &str = "v1-";
@@ -40,6 +40,8 @@ struct Intent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shm_size: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gpus: Option<i64>,
     hosts: Vec<(&'a String, &'a String)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,6 +68,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         memory,
         shm_size,
         nano_cpus,
+        pids,
         ulimits,
         gpus,
         extra_hosts,
@@ -77,6 +80,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         role: _,
         host_args: _,
         host_env: _,
+        defaults: _,
         privileged: _,
         shares_mounts: _,
         tmpfs: _,
@@ -87,15 +91,6 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
     let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
     let mut ports: Vec<_> = ports.iter().map(port).collect();
     ports.sort();
-    let hashed = files.iter().filter_map(|f| match f.change {
-        FileChange::Replace => Some((f, f.sha256())),
-        FileChange::LiveFrom(setting) => Some((f, setting)),
-        FileChange::Keep
-        | FileChange::Hangup
-        | FileChange::Recreate
-        | FileChange::Token
-        | FileChange::Live => None,
-    });
     Intent {
         image,
         command,
@@ -108,14 +103,29 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         memory: *memory,
         shm_size: *shm_size,
         nano_cpus: *nano_cpus,
+        pids: *pids,
         ulimits: ulimits.iter().map(|(name, limit)| (name, limit.soft, limit.hard)).collect(),
         gpus: gpus.map(Gpus::count),
         hosts: extra_hosts.iter().collect(),
         binds: binds.iter().map(|(target, bind)| (target, &bind.source, bind.read_only)).collect(),
-        files: hashed.map(|(f, hash)| (f.path.as_str(), f.mode, names::hex(&hash))).collect(),
+        files: files.iter().filter_map(hashed).collect(),
         datastore: labels.get(names::DATASTORE),
         given_files,
     }
+}
+
+/// Returns path, mode and hash of a file whose change replaces the container.
+fn hashed(file: &FileSpec) -> Option<(&str, u32, String)> {
+    let hash = match file.change {
+        FileChange::Replace => file.sha256(),
+        FileChange::LiveFrom(setting) => setting,
+        FileChange::Keep
+        | FileChange::Hangup
+        | FileChange::Recreate
+        | FileChange::Token
+        | FileChange::Live => return None,
+    };
+    Some((file.path.as_str(), file.mode, names::hex(&hash)))
 }
 
 /// Reports whether a container with this label was created from `spec`. A label of a version that this operator does not know
@@ -131,7 +141,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::{FileSpec, Role, Ulimit};
+    use crate::docker::spec::{Role, Ulimit};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -170,7 +180,9 @@ mod tests {
         };
         let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };
         let shm = |size| ContainerSpec { shm_size: Some(size), ..bare() };
-        let all = [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2)];
+        let pids = ContainerSpec { pids: Some(1), ..bare() };
+        let all =
+            [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2), pids];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());
     }

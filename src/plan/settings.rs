@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
 use super::management::Management;
+use crate::docker::spec::Limits;
 
 /// Settings of the operator.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub allowed_host_paths: Vec<String>,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub node_repair_after: Option<SignedDuration>,
+    /// Limits of nodes where the spec has none.
+    pub node_defaults: Limits,
     /// What objects may do in a namespace that no HostPolicy selects.
     pub without_policy: WithoutPolicy,
     /// Namespaces whose objects the operator manages; all if empty.
@@ -76,6 +79,7 @@ impl Settings {
             engine_host: None,
             allowed_host_paths: Vec::new(),
             node_repair_after: None,
+            node_defaults: Limits::default(),
             without_policy: WithoutPolicy::Refuse,
             namespaces: Vec::new(),
         }

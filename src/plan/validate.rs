@@ -212,6 +212,7 @@ mod tests {
         spec.servers.memory = Some("2Gi".into());
         spec.servers.shm_size = Some("1G".into());
         spec.agents.cpus = Some("0.5".into());
+        spec.agents.pids = Some(1024);
         spec.agents.env = vec![EnvVar { name: "HTTP_PROXY".into(), value: "http://proxy:3128".into() }];
         spec.network.subnet = Some("172.31.16.0/24".into());
         spec.api.host_port = Some(6550);
@@ -223,6 +224,7 @@ mod tests {
         );
         assert_eq!((valid.servers.memory, valid.agents.nano_cpus), (Some(2 << 30), Some(500_000_000)));
         assert_eq!((valid.servers.shm_size, valid.agents.shm_size), (Some(1_000_000_000), None));
+        assert_eq!((valid.servers.pids, valid.agents.pids), (None, Some(1024)));
         assert_eq!(valid.agents.env["HTTP_PROXY"], "http://proxy:3128");
         assert_eq!(valid.subnet.unwrap().to_string(), "172.31.16.0/24");
         assert_eq!((valid.api_ip, valid.api_port), (Ipv4Addr::LOCALHOST, Some(6550)));
@@ -232,11 +234,13 @@ mod tests {
     fn every_problem_is_told_with_its_path() {
         let found = problems(|s| {
             s.servers.count = 2;
+            s.servers.pids = Some(9);
             s.agents.args = vec!["--token=x".into(), "traefik".into(), "--disable=traefik".into()];
             s.network.subnet = Some("172.31.16.1/24".into());
         });
         let begin = [
             "spec.servers.count: ",
+            "spec.servers.pids: ",
             "spec.agents.args[0]: --token",
             "spec.agents.args[1]: ",
             "spec.agents.args[2]: ",

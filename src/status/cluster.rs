@@ -112,6 +112,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         voters: voters(view, previous),
         quorum_reset: subject.quorum_reset(decision).map(str::to_owned),
         expires_at: previous.expires_at.clone(),
+        effective: super::effective::of(previous, view),
+        violation: previous.violation.clone(),
         version: version.or_else(|| previous.version.clone().filter(|_| !forgets)),
         image: first.and_then(|s| image_of(observed, &s.container.name)).or_else(|| previous.image.clone()),
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),

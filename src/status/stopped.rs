@@ -31,12 +31,14 @@ pub struct StoppedView<'a> {
     pub observed: &'a Host,
     /// Problems of the plan and of failed steps.
     pub problems: &'a [Problem],
+    /// Why its policy stops it; `None` if its spec says so.
+    pub cause: Option<&'a str>,
 }
 
 /// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
 /// are Unknown, and their last known values in the status are kept until it runs again.
 pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Moment) -> LocalClusterStatus {
-    let StoppedView { valid, owner, observed, problems } = view;
+    let StoppedView { valid, owner, observed, problems, cause } = view;
     let nodes = nodes(previous, &valid.names, observed);
     let pool = |role: NodeRole, desired: usize| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -56,32 +58,47 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     };
     let mut all = problems.to_vec();
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
-    all.extend(unseen(previous, owner, observed, rests));
+    let told = Told::new(cause, rests);
+    all.extend(unseen(previous, owner, observed, &told));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     for type_ in surroundings::TYPES {
-        let unknown = (Status::Unknown, Reason::Stopped, UNSEEN);
+        let unknown = (Status::Unknown, Reason::Stopped, told.unseen.as_str());
         condition::set(&mut next.conditions, type_, unknown, moment);
     }
-    if rests {
-        set_stopped(&mut next.conditions, moment);
+    if rests && cause.is_none() {
+        set_stopped(&mut next.conditions, &told.message, moment);
     } else {
         sum_up(&mut next.conditions, &CLUSTER, &all, moment);
-        let reason = Reason::Stopping;
-        condition::set(&mut next.conditions, ConditionType::Stopped, (false, reason, UNDER_WAY), moment);
+        let reason = if cause.is_some() { Reason::PolicyViolation } else { Reason::Stopping };
+        condition::set(&mut next.conditions, ConditionType::Stopped, (rests, reason, &told.message), moment);
     }
     next
 }
 
-const MESSAGE: &str = "the cluster is stopped: spec.state is Stopped";
-const UNSEEN: &str = "not observed while spec.state is Stopped";
-const UNDER_WAY: &str = "stopping the containers: spec.state is Stopped";
+/// What the conditions tell.
+struct Told {
+    reason: Reason,
+    message: String,
+    unseen: String,
+}
+
+impl Told {
+    fn new(cause: Option<&str>, rests: bool) -> Self {
+        let cause = cause.unwrap_or("spec.state is Stopped");
+        let (reason, message) = match rests {
+            true => (Reason::Stopped, format!("the cluster is stopped: {cause}")),
+            false => (Reason::Stopping, format!("stopping the containers: {cause}")),
+        };
+        Self { reason, message, unseen: format!("not observed while {cause}") }
+    }
+}
 
 /// Returns the problems of conditions that are not observed while the cluster is stopped.
-fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: bool) -> Vec<Problem> {
-    let (reason, message) = if rests { (Reason::Stopped, MESSAGE) } else { (Reason::Stopping, UNDER_WAY) };
+fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, told: &Told) -> Vec<Problem> {
+    let Told { reason, message, unseen } = told;
     let mut all: Vec<Problem> =
         [ConditionType::LoadBalancerReady, ConditionType::ControlPlaneReady, ConditionType::AgentsReady]
-            .map(|type_| Problem::waits(type_, reason, message))
+            .map(|type_| Problem::waits(type_, *reason, message))
             .into();
     let unknown = [
         ConditionType::ResolvedRefs,
@@ -89,13 +106,13 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: 
         ConditionType::ImagesReady,
         ConditionType::ManifestsReady,
     ];
-    all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, UNSEEN)));
+    all.extend(unknown.map(|type_| Problem::unknown(type_, Reason::Stopped, unseen)));
     if !observed.networks.iter().any(|n| owner.owns_network(n)) {
         let message = "the network does not exist: it is created when the cluster runs";
         all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }
     all.push(match &previous.kubeconfig_secret {
-        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, UNSEEN),
+        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen),
         None => {
             let message = "the kubeconfig does not exist: it is written when the cluster has run";
             Problem::waits(ConditionType::KubeconfigReady, Reason::Stopped, message)
@@ -106,13 +123,13 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, rests: 
 
 /// Sets the conditions of a stopped cluster. There is no `Ready` then: clients that wait for it continue to wait, and
 /// clients that check whether the object is settled, such as kstatus, find nothing to the contrary.
-fn set_stopped(conditions: &mut Vec<Condition>, moment: Moment) {
+fn set_stopped(conditions: &mut Vec<Condition>, message: &str, moment: Moment) {
     conditions.retain(|c| c.type_ != ConditionType::Ready);
     let settled = [
         (ConditionType::Reconciling, false, Reason::Settled, ""),
         (ConditionType::Stalled, false, Reason::NotStalled, ""),
         (ConditionType::Paused, false, Reason::NotPaused, ""),
-        (ConditionType::Stopped, true, Reason::Stopped, MESSAGE),
+        (ConditionType::Stopped, true, Reason::Stopped, message),
     ];
     for (type_, status, reason, message) in settled {
         condition::set(conditions, type_, (status, reason, message), moment);

@@ -1,13 +1,15 @@
 //! HostPolicies: one namespace is limited and another is not.
 
+use serde_json::json;
+
 use crate::{
     live::{
-        eventually,
+        docker, eventually,
         harness::Group,
-        holds, install,
+        holds, inspect, install,
         scene::{LIMIT, Scene, condition},
     },
-    trouble::{becomes_true, idle_cluster},
+    trouble::{becomes_true, delete, idle_cluster},
 };
 
 pub const GROUP: Group = Group {
@@ -19,6 +21,9 @@ pub const GROUP: Group = Group {
     tests: &[
         ("a_limited_namespace_gets_what_its_policy_allows", a_limited_namespace_gets_what_its_policy_allows),
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
+        ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
+        ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
+        ("a_violation_is_refused_at_apply", a_violation_is_refused_at_apply),
     ],
 };
 
@@ -92,6 +97,118 @@ fn a_limited_namespace_gets_what_its_policy_allows(scene: &Scene) {
     });
     scene.run(&["delete", "lc", "--all", "--timeout=120s"]);
     scene.guest().run(&["delete", "lc", "--all", "--timeout=120s"]);
+}
+
+fn defaults_are_those_of_new_nodes(scene: &Scene) {
+    let policy = Policy::new(scene, "defaults: {memory: 512Mi, pids: 2048}, perNode: {maxMemory: 2Gi}");
+    scene.apply("LocalCluster", "limited", &idle_cluster(""));
+    let node = format!("k3d-{}-limited-server-0", scene.namespace);
+    let limits = |memory: i64| {
+        eventually(LIMIT, &format!("the node has {memory} bytes"), || {
+            let host = inspect(&node).ok_or("it does not exist")?["HostConfig"].clone();
+            holds(host["Memory"] == memory && host["PidsLimit"] == 2048, || host["Memory"].to_string())
+        });
+        inspect(&node).expect("it exists")["Id"].clone()
+    };
+    let effective = |memory: &str| {
+        eventually(LIMIT, "the status shows the limits", || {
+            let seen = scene.try_get("lc/limited")?["status"]["effective"]["servers"].clone();
+            holds(seen == json!({"memory": memory, "pids": 2048}), || seen.to_string())
+        });
+    };
+    let id = limits(512 << 20);
+    effective("512Mi");
+    policy.apply("defaults: {memory: 1Gi, pids: 2048}, perNode: {maxMemory: 2Gi}");
+    // An edit that replaces nothing is done under the new policy.
+    scene.patch("lc/limited", r#"{"servers": {"labels": {"a": "b"}}}"#);
+    becomes_true(scene, "lc/limited", "Accepted");
+    assert_eq!(limits(512 << 20), id);
+    docker(&["rm", "-f", &node]);
+    assert_ne!(limits(1 << 30), id);
+    effective("1Gi");
+    delete(scene, "lc/limited");
+}
+
+fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {
+    scene.apply("LocalCluster", "stopped", &idle_cluster(""));
+    becomes_true(scene, "lc/stopped", "Accepted");
+    let node = format!("k3d-{}-stopped-server-0", scene.namespace);
+    let runs = |running: bool| {
+        eventually(LIMIT, &format!("the node runs: {running}"), || {
+            let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
+            holds(state["Running"] == running, || state.to_string())
+        });
+        inspect(&node).expect("it exists")["Id"].clone()
+    };
+    let id = runs(true);
+    let policy =
+        Policy::new(scene, "onViolation: Stop, grace: 10s, nodes: {images: ['registry.invalid/**']}");
+    let told = scene.reason("lc/stopped", "PolicyViolation", "PolicyViolation");
+    assert!(told.contains("the cluster is stopped from"), "{told}");
+    assert_eq!(runs(false), id);
+    scene.reason("lc/stopped", "Stopped", "PolicyViolation");
+    drop(policy);
+    assert_eq!(runs(true), id);
+    delete(scene, "lc/stopped");
+}
+
+/// The installed ValidatingAdmissionPolicies with a binding to a policy. They are removed on drop.
+struct Admission<'a>(&'a Scene);
+
+/// The file with them.
+const ADMISSION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission/policies.yaml");
+
+impl<'a> Admission<'a> {
+    fn new(scene: &'a Scene, policy: &Policy<'_>) -> Self {
+        let admission = Self(scene);
+        scene.k.run(&["apply", "-f", ADMISSION]);
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": scene.namespace},
+            "spec": {
+                "policyName": "localclusters.localcluster.dev", "validationActions": ["Deny"],
+                "paramRef": {"name": policy.name(), "parameterNotFoundAction": "Allow"},
+                "matchResources": {"namespaceSelector": {
+                    "matchLabels": {"kubernetes.io/metadata.name": scene.namespace},
+                }},
+            },
+        });
+        scene.k.apply(&binding.to_string());
+        admission
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        let binding = format!("validatingadmissionpolicybinding/{}", self.0.namespace);
+        let _ = self.0.k.attempt(&["delete", &binding, "--ignore-not-found"]);
+        let _ = self.0.k.attempt(&["delete", "-f", ADMISSION, "--ignore-not-found"]);
+    }
+}
+
+fn a_violation_is_refused_at_apply(scene: &Scene) {
+    let policy = Policy::new(scene, "network: {explicitSubnet: false}");
+    let _admission = Admission::new(scene, &policy);
+    for scene in scene.all() {
+        scene.apply("LocalCluster", "early", &idle_cluster("state: Stopped"));
+    }
+    let subnet = |scene: &Scene| {
+        let patch = r#"{"spec": {"network": {"subnet": "172.31.250.0/24"}}}"#;
+        scene.attempt(&["patch", "lc/early", "--type=merge", "-p", patch])
+    };
+    eventually(30, "the API server refuses it", || {
+        let told = subnet(scene).err().unwrap_or_default();
+        let undo = r#"{"spec": {"network": {"subnet": null}}}"#;
+        scene.run(&["patch", "lc/early", "--type=merge", "-p", undo]);
+        holds(
+            told.contains("(network.explicitSubnet: must not be set)") && told.contains(&policy.name()),
+            || told,
+        )
+    });
+    subnet(scene.guest()).unwrap_or_else(|told| panic!("in another namespace: {told}"));
+    for scene in scene.all() {
+        delete(scene, "lc/early");
+    }
 }
 
 fn a_stricter_policy_stops_nothing(scene: &Scene) {

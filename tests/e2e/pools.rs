@@ -23,7 +23,7 @@ pub const GROUP: Group = Group {
     tests: &[
         ("ulimits_are_those_of_the_node", ulimits_are_those_of_the_node),
         ("limits_are_allocatable", limits_are_allocatable),
-        ("shm_size_is_that_of_the_node", shm_size_is_that_of_the_node),
+        ("shm_size_and_pids_are_those_of_the_node", shm_size_and_pids_are_those_of_the_node),
         ("missing_gpus_are_reported", missing_gpus_are_reported),
         ("volumes_need_permission", volumes_need_permission),
         ("volumes_that_are_allowed", volumes_that_are_allowed),
@@ -189,13 +189,14 @@ fn limits_are_allocatable(scene: &Scene) {
 const SHM_SIZE: &str = "df -k /dev/shm | awk 'NR == 2 {print $2}'";
 
 /// A Pod in the IPC namespace of the node shares its `/dev/shm`.
-fn shm_size_is_that_of_the_node(scene: &Scene) {
+fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     let child = scene.child("c");
     let by_default = host_config(scene, "ShmSize");
     let before = inspect(&agent(scene)).expect("it exists")["Id"].clone();
-    agents(scene, &json!({"shmSize": "128Mi"}));
+    agents(scene, &json!({"shmSize": "128Mi", "pids": 4096}));
     assert_ne!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the node is replaced");
     assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
+    assert_eq!(host_config(scene, "PidsLimit"), json!(4096));
     assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", SHM_SIZE]), "131072");
     import(scene);
     pod(scene, "asker", json!({"hostIPC": true}), json!({}));
@@ -204,7 +205,7 @@ fn shm_size_is_that_of_the_node(scene: &Scene) {
     child.run(&["delete", "pod/asker", "--now"]);
     let server = inspect(&container(scene, "server-0")).expect("it exists");
     assert_eq!(server["HostConfig"]["ShmSize"], by_default, "the other pool keeps the default");
-    agents(scene, &json!({"shmSize": null}));
+    agents(scene, &json!({"shmSize": null, "pids": null}));
     assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 

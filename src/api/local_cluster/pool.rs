@@ -77,6 +77,12 @@ pub struct NodePool {
     #[schemars(length(max = 14))]
     #[x_kube(validation = schema::cpus())]
     pub cpus: Option<String>,
+    /// Highest number of processes and threads in each node container, 1024 to 4194304, like `docker run --pids-limit`.
+    /// K3s and its own Pods have about 300. Defaults to no limit. Changing it replaces the nodes of the pool in a rolling
+    /// update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::pids())]
+    pub pids: Option<i32>,
     /// Resource limits (`ulimit`) of the processes in each node container, by name. Pods inherit the hard limits.
     /// Defaults to the limits of the Docker engine. At most 15. Changing them replaces the nodes of the pool in a
     /// rolling update.

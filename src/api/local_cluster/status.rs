@@ -17,10 +17,16 @@ pub struct LocalClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Time at which the cluster is deleted because of `spec.ttl`. Unset while the annotation `localcluster.dev/hold`
+    /// Time at which the cluster is deleted because of its time to live. Unset while the annotation `localcluster.dev/hold`
     /// prevents it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// Values that the HostPolicy of the namespace filled in, because the spec does not set these fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Effective>,
+    /// Violation of a HostPolicy that stops the cluster (`onViolation: Stop`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violation: Option<ViolationStatus>,
     /// K3s version of the servers, as reported by their Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -72,6 +78,50 @@ pub struct LocalClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cluster"]))]
     pub registries: Vec<UsedRegistryStatus>,
+}
+
+/// Violation of a HostPolicy that stops the cluster.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ViolationStatus {
+    /// Time from which the grace period counts.
+    pub since: Time,
+    /// Time from which the cluster is stopped.
+    pub stops_at: Time,
+}
+
+/// Values that a HostPolicy filled in.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Effective {
+    /// Limits of the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub servers: Option<EffectiveLimits>,
+    /// Limits of the agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents: Option<EffectiveLimits>,
+    /// Time to live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Time from which the time to live counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_since: Option<Time>,
+}
+
+/// Limits of each node container of a pool. Where its nodes have different ones, because the HostPolicy was changed after
+/// some of them were created, the highest.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EffectiveLimits {
+    /// Memory limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// CPU limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
+    /// Highest number of processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<i32>,
 }
 
 /// URLs of the API.

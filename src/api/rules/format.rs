@@ -77,3 +77,6 @@ pub const HOST_PATH: Format = format(pattern::HOST_PATH, 1024, text::HOST_PATH);
 pub const VOLUME_NAME: Format = format(pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
 /// GPUs: all or a number.
 pub const GPUS: Format = format(pattern::GPUS, 3, text::GPUS);
+
+/// Limits of processes of a node: K3s does not start with much fewer, and the kernel has no more.
+pub const PIDS: std::ops::RangeInclusive<i32> = 1024..=4_194_304;

@@ -31,6 +31,8 @@ pub const SERVERS: &str =
 pub const AGENTS: &str = "must be between 0 and 32";
 /// The number of agents that can be unavailable is invalid.
 pub const MAX_UNAVAILABLE: &str = "must be between 1 and 32";
+/// The limit of processes is invalid.
+pub const PIDS: &str = "must be between 1024 and 4194304";
 /// An argument is no flag.
 pub const ARG: &str = "must be a single argument with two hyphens: --flag or --flag=value";
 /// An item contains two arguments.
@@ -197,6 +199,7 @@ pub const ALL: &[&str] = &[
     SERVERS,
     AGENTS,
     MAX_UNAVAILABLE,
+    PIDS,
     ARG,
     TWO_ARGS,
     FILTERED_ARG,

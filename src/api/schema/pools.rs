@@ -14,6 +14,11 @@ pub fn max_unavailable() -> Rule {
     rule("self >= 1 && self <= 32", text::MAX_UNAVAILABLE)
 }
 
+pub fn pids() -> Rule {
+    let (least, most) = (format::PIDS.start(), format::PIDS.end());
+    rule(format!("self >= {least} && self <= {most}"), text::PIDS)
+}
+
 /// Completes the schema of the server pool: its count defaults to 1, and it has no `maxUnavailable`, since servers are
 /// replaced one at a time.
 pub fn servers(schema: &mut Schema) {

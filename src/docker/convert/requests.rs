@@ -15,7 +15,7 @@ use bollard::{
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
-        Bind, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
+        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
         VolumeSpec,
     },
 };
@@ -39,12 +39,15 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         volume_labels,
         binds,
         tmpfs,
-        memory,
         shm_size,
-        nano_cpus,
         gpus,
         ulimits,
         extra_hosts,
+        // The limits of `base`.
+        memory: _,
+        nano_cpus: _,
+        pids: _,
+        defaults: _,
         // Steps of their own, or decisions of whoever creates the container.
         role: _,
         shares_mounts: _,
@@ -64,13 +67,11 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         mounts: some(mounts.collect()),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
-        memory: *memory,
         shm_size: *shm_size,
-        nano_cpus: *nano_cpus,
         device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
         ulimits: some(ulimits.iter().map(ulimit).collect()),
         extra_hosts: some(extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
-        ..if *privileged { every_container() } else { restricted() }
+        ..base(spec)
     };
     ContainerCreateBody {
         hostname: Some(name.clone()),
@@ -84,6 +85,13 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         networking_config: network.map(|id| networking(id, place)),
         ..Default::default()
     }
+}
+
+/// Returns the limits of a container, and the settings that do not depend on its spec.
+fn base(spec: &ContainerSpec) -> HostConfig {
+    let Limits { memory, nano_cpus, pids } = spec.limits();
+    let base = if spec.privileged { every_container() } else { restricted() };
+    HostConfig { memory, nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
 }
 
 /// Returns the networks of a new container. An engine before API 1.44 accepts no second one.

@@ -13,7 +13,7 @@ use bollard::models::{
 use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, EngineInfo, Network, PathInfo, State, Volume},
-        spec::{PortBinding, RestartPolicy},
+        spec::{Limits, PortBinding, RestartPolicy},
     },
     k3s::proxy,
 };
@@ -67,6 +67,10 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
     let host = response.host_config.unwrap_or_default();
     let has_no_network = settings.networks.as_ref().is_some_and(HashMap::is_empty)
         && !matches!(host.network_mode.as_deref(), Some("none" | "host"));
+    // 0 or less is no limit.
+    let limit = |n: Option<i64>| n.filter(|n| *n > 0);
+    let limits =
+        Limits { memory: limit(host.memory), nano_cpus: limit(host.nano_cpus), pids: limit(host.pids_limit) };
     let policy = host.restart_policy.and_then(|policy| policy.name);
     ContainerDetail {
         container: Container {
@@ -90,6 +94,7 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         past_proxy: proxy::lists(env.iter().map(String::as_str)),
         hostname: config.hostname.unwrap_or_default(),
         has_no_network,
+        limits,
     }
 }
 

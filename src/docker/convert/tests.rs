@@ -11,8 +11,8 @@ use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, EngineInfo, Network, RegistryAuth, State, Update},
         spec::{
-            Addressing, ContainerSpec, EndpointSettings, Gpus, NetworkSpec, PortBinding, RestartPolicy, Role,
-            Ulimit, VolumeSpec,
+            Addressing, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding,
+            RestartPolicy, Role, Ulimit, VolumeSpec,
         },
     },
 };
@@ -350,7 +350,7 @@ fn an_inspection_tells_what_was_asked_for() {
             "StartedAt": "2026-11-25T03:10:28.543601545Z", "FinishedAt": "2026-11-25T03:10:29.1Z",
         },
         "Config": {"Image": "nginx:1.29", "Hostname": "lb", "Labels": {"owner": "me"}, "ExposedPorts": {"80/tcp": {}}},
-        "HostConfig": {"PortBindings": {
+        "HostConfig": {"Memory": 1073741824, "NanoCpus": 0, "PidsLimit": 2048, "PortBindings": {
             "80/tcp": [{"HostIp": "", "HostPort": "8080"}], "53/udp": [{"HostPort": ""}], "443/tcp": null,
         }},
         "Mounts": [
@@ -376,6 +376,7 @@ fn an_inspection_tells_what_was_asked_for() {
     assert_eq!((detail.exit_code, detail.error.as_deref()), (Some(128), Some("Address already in use")));
     assert_eq!(detail.wanted_ports, [port("0.0.0.0", 0, 53, "udp"), port("0.0.0.0", 8080, 80, "tcp")]);
     assert_eq!(detail.volumes, ["a", "b"]);
+    assert_eq!(detail.limits, Limits { memory: Some(1 << 30), nano_cpus: None, pids: Some(2048) });
     assert!(!detail.has_no_network);
 }
 
@@ -395,6 +396,19 @@ fn a_container_without_any_network_is_told() {
         }));
         assert_eq!(detail.has_no_network, none, "{mode}, {networks}");
     }
+}
+
+#[test]
+fn limits_of_the_spec_come_before_those_of_the_policy() {
+    let limits = |spec: &ContainerSpec| {
+        let host = container_body(spec, None, false).host_config.unwrap();
+        (host.memory, host.nano_cpus, host.pids_limit)
+    };
+    let own = ContainerSpec { memory: Some(1), nano_cpus: None, pids: None, ..node() };
+    assert_eq!(limits(&own), (Some(1), None, None));
+    let defaults = Limits { memory: Some(9), nano_cpus: Some(2), pids: Some(3) };
+    assert_eq!(limits(&ContainerSpec { defaults, ..own.clone() }), (Some(1), Some(2), Some(3)));
+    assert_eq!(limits(&ContainerSpec { pids: Some(4), defaults, ..own }), (Some(1), Some(2), Some(4)));
 }
 
 #[test]

@@ -32,9 +32,13 @@ const UNSET: [&str; 2] = ["1.1.1.1", "8.8.8.8"];
 
 impl Build<'_> {
     pub(super) fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
-        let Basis { subject: Subject { valid, .. }, allocation, observed } = self.basis;
+        let Basis { subject: Subject { valid, settings, .. }, allocation, observed } = self.basis;
         let name = valid.names.node(role, index);
-        let limits = Limits { memory: pool.memory, nano_cpus: pool.nano_cpus };
+        let defaults = settings.node_defaults;
+        let limits = Limits {
+            memory: pool.memory.or(defaults.memory),
+            nano_cpus: pool.nano_cpus.or(defaults.nano_cpus),
+        };
         let engine = &observed.engine;
         let host_args = reserved::argument(limits, engine.memory, engine.cpus, &pool.args);
         let volume = |kind: &str| names::volume(&name, kind);
@@ -64,6 +68,8 @@ impl Build<'_> {
             memory: pool.memory,
             shm_size: pool.shm_size,
             nano_cpus: pool.nano_cpus,
+            pids: pool.pids,
+            defaults,
             ulimits: pool.ulimits.clone(),
             gpus: pool.gpus,
             extra_hosts: host_aliases::of_nodes(&valid.host_aliases, allocation.addresses.gateway()),

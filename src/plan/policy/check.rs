@@ -88,7 +88,7 @@ fn cluster(policy: &Policy, value: Value, settings: &Settings) -> Result<Judged,
         Err(problems) => Judged::Invalid(problems),
         Ok(valid) => {
             let violations = judge::cluster(&policy.rules, &cluster, &valid, settings);
-            Judged::Valid(Usage::of_cluster(&cluster.spec), violations)
+            Judged::Valid(Usage::of_cluster(&cluster, policy.rules.defaults), violations)
         }
     })
 }

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::{
     pattern::{Pattern, denies},
-    rules::{Rules, Violation, any, any_of, bytes, cpus, list, patterns},
+    rules::{LIMITS, Limit, Rules, Violation, any, any_of, list, patterns},
 };
 use crate::{
     api::{HOLD_ANNOTATION, LocalCluster, names},
-    docker::spec::{Bind, Gpus},
+    docker::spec::{Bind, Gpus, Limits},
     k3s::{images::canonical, versions},
     plan::{
         expiry,
@@ -50,6 +50,11 @@ pub fn registry(
     judge.found
 }
 
+/// Reports whether an image is named by digest. Docker runs no other content under such a name.
+pub fn has_digest(image: &str) -> bool {
+    image.contains("@sha256:")
+}
+
 /// Returns whether the rules allow a mount of a host directory.
 pub fn allows_path(rules: &Rules, bind: &Bind) -> bool {
     let within = |allowed: &Bind| {
@@ -67,6 +72,9 @@ pub fn paths(rules: &Rules) -> String {
         format!("{}{only}", p.source)
     }))
 }
+
+/// Field of the rule for registries that are reached from other machines.
+pub const AUTH: &str = "registry.requireAuthBeyondLoopback";
 
 /// Returns the host addresses that the rules allow, for a message.
 pub fn host_ips(rules: &Rules) -> String {
@@ -122,6 +130,13 @@ impl Judge<'_> {
         }
     }
 
+    fn digest(&mut self, what: &str, rule: &'static str, (required, field): (bool, &str), image: &str) {
+        self.check(!required || has_digest(image), || {
+            let what = format!("{what} {} without a digest", canonical(image));
+            Violation::new(what, rule, format!("set {field} to NAME:TAG@sha256:DIGEST"))
+        });
+    }
+
     fn node_image(&mut self, object: &LocalCluster, valid: &Valid, settings: &Settings) {
         let has = object.status.as_ref().and_then(|status| status.image.as_ref());
         let (field, image) = match (&valid.image, &valid.version) {
@@ -135,6 +150,7 @@ impl Judge<'_> {
             }
         };
         self.images(field, "nodes.images", self.rules.node_images.as_ref(), [&image]);
+        self.digest(field, "nodes.requireDigest", (self.rules.node_digest, "spec.image"), &image);
     }
 
     fn pool(&mut self, path: &str, pool: &ValidPool) {
@@ -160,30 +176,9 @@ impl Judge<'_> {
     /// Checks the limits of a pool. One without a limit may use everything, so it must set those that are limited.
     fn limits(&mut self, path: &str, pool: &ValidPool) {
         let rules = self.rules;
-        type Row<'a> =
-            (&'a str, Option<i64>, Option<i64>, &'static str, Option<u64>, &'static str, fn(i128) -> String);
-        let limits: [Row<'_>; 2] = [
-            (
-                "memory",
-                pool.memory,
-                rules.max_memory,
-                "perNode.maxMemory",
-                rules.quota.memory,
-                "quota.memory",
-                bytes,
-            ),
-            (
-                "cpus",
-                pool.nano_cpus,
-                rules.max_nano_cpus,
-                "perNode.maxCpus",
-                rules.quota.nano_cpus,
-                "quota.cpus",
-                cpus,
-            ),
-        ];
-        for (field, value, max, rule, quota, quota_rule, told) in limits {
-            match (value, max) {
+        let own = Limits { memory: pool.memory, nano_cpus: pool.nano_cpus, pids: pool.pids };
+        for Limit { field, of, max: rule, quota, told } in LIMITS {
+            match (of(&own.or(rules.defaults)), of(&rules.max)) {
                 (Some(value), Some(max)) => self.check(value <= max, || {
                     let what = format!("{path}.{field} {}", told(value.into()));
                     Violation::new(what, rule, format!("at most {}", told(max.into())))
@@ -192,9 +187,16 @@ impl Judge<'_> {
                     let allowed = format!("must be set, at most {}", told(max.into()));
                     self.found.push(Violation::new(format!("{path} without {field}"), rule, allowed));
                 }
-                (None, None) => self.check(quota.is_none(), || {
-                    Violation::new(format!("{path} without {field}"), quota_rule, "must be set")
-                }),
+                (None, None) => {
+                    let limited = quota.filter(|(_, of)| of(&rules.quota).is_some());
+                    if let Some((rule, _)) = limited {
+                        self.found.push(Violation::new(
+                            format!("{path} without {field}"),
+                            rule,
+                            "must be set",
+                        ));
+                    }
+                }
                 (Some(_), None) => {}
             }
         }
@@ -264,6 +266,8 @@ impl Judge<'_> {
         let annotations = object.metadata.annotations.as_ref();
         let held = annotations.and_then(|a| a.get(HOLD_ANNOTATION)).is_some_and(|v| v != "false");
         match object.spec.ttl.as_deref() {
+            // Not longer than the longest.
+            None if self.rules.default_ttl.is_some() => {}
             None => {
                 let allowed = format!("must be set, {allowed}");
                 self.found.push(Violation::new("no spec.ttl", "maxTTL", allowed));
@@ -280,7 +284,9 @@ impl Judge<'_> {
     fn registry(&mut self, path: &str, name: &str, valid: &ValidRegistry, settings: &Settings) {
         let (namespace, rules) = (self.namespace, self.rules);
         let image = valid.image.as_ref().unwrap_or(&settings.registry_image);
-        self.images(&format!("{path}.image"), "registry.images", rules.registry_images.as_ref(), [image]);
+        let field = format!("{path}.image");
+        self.images(&field, "registry.images", rules.registry_images.as_ref(), [image]);
+        self.digest(&field, "registry.requireDigest", (rules.registry_digest, &field), image);
         let hostname = &valid.hostname;
         if let Some(allowed) = &rules.hostnames {
             let chosen = *hostname != names::registry(namespace, name, None);
@@ -309,6 +315,11 @@ impl Judge<'_> {
             Violation::new(format!("{path} without memory"), "quota.memory", "must be set")
         });
         self.port(path, valid.host_ip, valid.host_port);
+        let open = valid.auth.is_none() && !valid.host_ip.is_loopback();
+        self.check(!(open && rules.auth_beyond_loopback), || {
+            let what = format!("{path} with hostIP {} and without auth", valid.host_ip);
+            Violation::new(what, AUTH, format!("set {path}.auth, or {path}.hostIP 127.0.0.1"))
+        });
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
+use jiff::SignedDuration;
 
 use super::{
     pattern::Pattern,
-    rules::Rules,
+    rules::{LIMITS, Limit, Rules},
     select::{Policy, Selector},
     usage::{Quota, Usage},
 };
@@ -14,10 +15,12 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, HostPathRule, ImageRules, NetworkRules, NodeRules, PerNode, PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, NetworkRules, NodeRules, OnViolation, PerNode,
+            PortRules, RegistryRules,
         },
+        rules::{format, text},
     },
-    docker::spec::Bind,
+    docker::spec::{Bind, Limits},
     plan::{expiry, validate::quantity},
 };
 
@@ -34,6 +37,9 @@ const PATH: &str =
     "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
 const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
 
+/// Default of `spec.grace`.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
+
 /// Parses a HostPolicy.
 pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     // Every field is named, here and in the functions for its parts: a new one does not compile until it is parsed.
@@ -42,6 +48,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         namespace_selector,
         quota,
         per_node,
+        defaults,
         nodes,
         registry,
         images,
@@ -50,6 +57,8 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         network,
         ports,
         host_paths,
+        on_violation,
+        grace,
         max_ttl,
     } = spec;
     let mut p = Parser::default();
@@ -63,20 +72,15 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     if let Some(quota) = quota {
         rules.quota = p.quota(quota);
     }
-    if let Some(limits) = per_node {
-        p.per_node(limits, &mut rules);
-    }
-    if let Some(NodeRules { images, args_deny, env }) = nodes {
+    per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
+    defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
+    if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
+        rules.node_digest = *require_digest == Some(true);
         rules.node_images = p.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
     }
-    if let Some(RegistryRules { images, hostnames, remote_urls, volumes }) = registry {
-        rules.registry_images = p.images("spec.registry.images", images.as_ref());
-        rules.hostnames.clone_from(hostnames);
-        rules.remote_urls.clone_from(remote_urls);
-        rules.volumes = names(volumes.as_ref());
-    }
+    registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
     }
@@ -88,7 +92,9 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.host_ips = host_ips.as_ref().map(|ips| p.host_ips(ips));
         rules.ranges = ranges.as_ref().map(|ranges| p.ranges(ranges));
     }
-    rules.max_ttl = max_ttl.as_deref().and_then(|ttl| p.some(expiry::parse(ttl), "spec.maxTTL", TTL));
+    rules.stop_after = p.grace(grace.as_deref()).filter(|_| *on_violation == Some(OnViolation::Stop));
+    rules.max_ttl = p.ttl("spec.maxTTL", max_ttl.as_deref());
+    p.in_bounds(&rules);
     Policy { name: name.to_owned(), priority: *priority, selector, rules, errors: p.errors }
 }
 
@@ -135,11 +141,65 @@ impl Parser {
     }
 
     fn per_node(&mut self, limits: &PerNode, rules: &mut Rules) {
-        let PerNode { max_memory, max_cpus, max_gpus } = limits;
-        rules.max_memory = self.memory("spec.perNode.maxMemory", max_memory.as_deref());
-        rules.max_nano_cpus = self.cpus("spec.perNode.maxCpus", max_cpus.as_deref());
+        let PerNode { max_memory, max_cpus, max_pids, max_gpus } = limits;
+        rules.max = Limits {
+            memory: self.memory("spec.perNode.maxMemory", max_memory.as_deref()),
+            nano_cpus: self.cpus("spec.perNode.maxCpus", max_cpus.as_deref()),
+            pids: self.pids("spec.perNode.maxPids", *max_pids),
+        };
         rules.max_gpus = max_gpus.map(i64::from);
         self.check(max_gpus.is_none_or(|n| n >= 0), "spec.perNode.maxGpus", COUNT);
+    }
+
+    fn defaults(&mut self, defaults: &Defaults, rules: &mut Rules) {
+        let Defaults { memory, cpus, pids, ttl } = defaults;
+        rules.defaults = Limits {
+            memory: self.memory("spec.defaults.memory", memory.as_deref()),
+            nano_cpus: self.cpus("spec.defaults.cpus", cpus.as_deref()),
+            pids: self.pids("spec.defaults.pids", *pids),
+        };
+        rules.default_ttl = self.ttl("spec.defaults.ttl", ttl.as_deref());
+    }
+
+    /// Checks that the defaults are allowed: every object that leaves a field out would violate the policy.
+    fn in_bounds(&mut self, rules: &Rules) {
+        let within = |value: Option<i64>, max: Option<i64>| value.zip(max).is_none_or(|(v, max)| v <= max);
+        for Limit { field, of, max, quota: _, told: _ } in LIMITS {
+            let holds = within(of(&rules.defaults), of(&rules.max));
+            self.check(holds, &format!("spec.defaults.{field}"), &format!("must be at most spec.{max}"));
+        }
+        let holds = rules.default_ttl.zip(rules.max_ttl).is_none_or(|(ttl, max)| ttl <= max);
+        self.check(holds, "spec.defaults.ttl", "must be at most spec.maxTTL");
+    }
+
+    fn grace(&mut self, grace: Option<&str>) -> Option<SignedDuration> {
+        if grace.is_some() { self.ttl("spec.grace", grace) } else { Some(GRACE) }
+    }
+
+    fn ttl(&mut self, path: &str, ttl: Option<&str>) -> Option<SignedDuration> {
+        ttl.and_then(|text| self.some(expiry::parse(text), path, TTL))
+    }
+
+    fn pids(&mut self, path: &str, pids: Option<i32>) -> Option<i64> {
+        self.check(pids.is_none_or(|n| format::PIDS.contains(&n)), path, text::PIDS);
+        pids.map(i64::from)
+    }
+
+    fn registry(&mut self, registry: &RegistryRules, rules: &mut Rules) {
+        let RegistryRules {
+            images,
+            require_digest,
+            hostnames,
+            remote_urls,
+            require_auth_beyond_loopback,
+            volumes,
+        } = registry;
+        rules.registry_digest = *require_digest == Some(true);
+        rules.auth_beyond_loopback = *require_auth_beyond_loopback == Some(true);
+        rules.registry_images = self.images("spec.registry.images", images.as_ref());
+        rules.hostnames.clone_from(hostnames);
+        rules.remote_urls.clone_from(remote_urls);
+        rules.volumes = names(volumes.as_ref());
     }
 
     fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
@@ -212,22 +272,34 @@ mod tests {
         let all = parsed(
             "{priority: 100, namespaceSelector: {matchLabels: {tier: team}},
               quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16},
-              perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxGpus: 0},
-              nodes: {images: ['docker.io/rancher/k3s:*'], argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
-              registry: {images: ['docker.io/library/registry:3'], hostnames: ['k3d-{namespace}-*'],
-                remoteURLs: ['https://quay.io'], volumes: []},
+              perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
+              defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
+              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
+              registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
+                remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
               images: {preload: ['registry.corp/team-a/**']}, containers: [], clusterNames: ['{namespace}-*'],
               network: {pools: [10.231.0.0/17], explicitSubnet: false},
               ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30999}]},
-              hostPaths: [{path: /srv/team-a, readOnly: true}], maxTTL: 336h}",
+              hostPaths: [{path: /srv/team-a, readOnly: true}], onViolation: Stop, grace: 2h, maxTTL: 336h}",
         );
         assert_eq!(all.errors, [""; 0]);
         let rules = all.rules;
         assert_eq!((rules.quota.memory, rules.quota.nano_cpus), (Some(16 << 30), Some(8_000_000_000)));
-        assert_eq!((rules.max_memory, rules.max_gpus), (Some(4 << 30), Some(0)));
+        assert_eq!((rules.max.memory, rules.max.pids, rules.max_gpus), (Some(4 << 30), Some(16384), Some(0)));
+        let defaults = Limits { memory: Some(2 << 30), nano_cpus: Some(1_000_000_000), pids: Some(8192) };
+        assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
         assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
         assert_eq!(rules.ranges, Some(vec![30000..=30999]));
-        assert!(rules.no_explicit_subnet && rules.max_ttl.unwrap().as_hours() == 336);
+        assert!(rules.node_digest && rules.registry_digest);
+        assert!(
+            rules.auth_beyond_loopback
+                && rules.no_explicit_subnet
+                && rules.max_ttl.unwrap().as_hours() == 336
+        );
+        assert_eq!(rules.stop_after, Some(SignedDuration::from_hours(2)));
+        let stop_after = |yaml| parsed(yaml).rules.stop_after.map(|grace| grace.as_hours());
+        assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Stop}"), Some(24));
+        assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Keep, grace: 1h}"), None);
         let open = parsed("{namespaceSelector: {}}");
         assert_eq!((open.rules, open.errors), (Rules::default(), Vec::new()));
     }
@@ -239,6 +311,19 @@ mod tests {
             ("quota: {cpus: 500m}", "spec.quota.cpus: "),
             ("quota: {clusters: -1}", "spec.quota.clusters: "),
             ("perNode: {maxMemory: much}", "spec.perNode.maxMemory: "),
+            ("perNode: {maxPids: 1023}", "spec.perNode.maxPids: must be between"),
+            ("defaults: {memory: 2GB}", "spec.defaults.memory: "),
+            ("defaults: {pids: 0}", "spec.defaults.pids: "),
+            ("defaults: {ttl: 3d}", "spec.defaults.ttl: "),
+            (
+                "perNode: {maxMemory: 1Gi}, defaults: {memory: 2Gi}",
+                "spec.defaults.memory: must be at most spec.perNode",
+            ),
+            (
+                "perNode: {maxPids: 1024}, defaults: {pids: 2048}",
+                "spec.defaults.pids: must be at most spec.perNode",
+            ),
+            ("maxTTL: 1h, defaults: {ttl: 2h}", "spec.defaults.ttl: must be at most spec.maxTTL"),
             ("perNode: {maxGpus: -1}", "spec.perNode.maxGpus: "),
             ("nodes: {images: ['rancher/k3s:*']}", "spec.nodes.images[0]: "),
             ("network: {pools: [10.231.0.1/17]}", "spec.network.pools[0]: "),
@@ -249,6 +334,7 @@ mod tests {
             ("ports: {ranges: [{from: 0, to: 1}]}", "spec.ports.ranges[0]: "),
             ("hostPaths: [{path: /srv/../etc}]", "spec.hostPaths[0].path: "),
             ("maxTTL: 2w", "spec.maxTTL: "),
+            ("onViolation: Stop, grace: 0s", "spec.grace: "),
         ] {
             let errors = parsed(&format!("{{namespaceSelector: {{}}, {yaml}}}")).errors;
             assert!(errors.len() == 1 && errors[0].starts_with(told), "{yaml}: {errors:?}");

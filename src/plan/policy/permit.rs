@@ -1,11 +1,14 @@
 //! Permission of a step: the last line, at which it counts what a step does. It is called for every step before it is
 //! executed, and knows no fields of specs, so that a field that comes later cannot pass it by.
 
-use std::{collections::BTreeMap, collections::BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
-    judge::{allows_ip, allows_path, allows_port, host_ips, paths, ranges},
-    rules::{Rules, Violation, any, bytes, cpus, list, patterns},
+    judge::{AUTH, allows_ip, allows_path, allows_port, has_digest, host_ips, paths, ranges},
+    rules::{LIMITS, Limit, Rules, Violation, any, list, patterns},
     standing::Standing,
 };
 use crate::{
@@ -20,6 +23,7 @@ use crate::{
         consent, host_path,
         observed::Host,
         owner::Owner,
+        registry::config::HTPASSWD_FILE,
         settings::Settings,
         steps::{Action, Problem, Target},
     },
@@ -241,6 +245,9 @@ impl Gate<'_> {
         self.image(rules, spec)?;
         self.binds(rules, spec)?;
         spec.ports.iter().try_for_each(|port| published(rules, port))?;
+        if spec.role == Role::Registry {
+            requires_auth(rules, spec)?;
+        }
         if node { limits(rules, spec) } else { Ok(()) }
     }
 
@@ -262,8 +269,14 @@ impl Gate<'_> {
 
     fn image(&self, rules: &Rules, spec: &ContainerSpec) -> Permission {
         let (rule, allowed) = match spec.role {
-            Role::Node(_) | Role::NodeHelper => ("nodes.images", &rules.node_images),
-            Role::Registry | Role::RegistryHelper => ("registry.images", &rules.registry_images),
+            Role::Node(_) | Role::NodeHelper => {
+                digest(rules.node_digest, "nodes.requireDigest", &spec.image)?;
+                ("nodes.images", &rules.node_images)
+            }
+            Role::Registry | Role::RegistryHelper => {
+                digest(rules.registry_digest, "registry.requireDigest", &spec.image)?;
+                ("registry.images", &rules.registry_images)
+            }
             Role::LoadBalancer => {
                 let has = self.host.own_named(&spec.name).is_some_and(|d| d.container.image == spec.image);
                 let operators = spec.image == self.settings.load_balancer_image;
@@ -291,6 +304,12 @@ impl Gate<'_> {
     }
 }
 
+fn digest(required: bool, rule: &'static str, image: &str) -> Permission {
+    check(!required || has_digest(image), || {
+        Violation::new(format!("the image {}", canonical(image)), rule, "NAME:TAG@sha256:DIGEST")
+    })
+}
+
 fn published(rules: &Rules, port: &PortBinding) -> Permission {
     let ip = port.host_ip.parse().is_ok_and(|ip| allows_ip(rules, ip)) || rules.host_ips.is_none();
     check(ip, || {
@@ -301,16 +320,27 @@ fn published(rules: &Rules, port: &PortBinding) -> Permission {
     })
 }
 
+/// Permits a registry that other machines reach: with credentials, if they must be required.
+fn requires_auth(rules: &Rules, spec: &ContainerSpec) -> Permission {
+    let loopback = |port: &PortBinding| port.host_ip.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback());
+    let requires = spec.files.iter().any(|file| file.path == HTPASSWD_FILE);
+    check(!rules.auth_beyond_loopback || requires || spec.ports.iter().all(loopback), || {
+        Violation::new(format!("{} without auth", spec.name), AUTH, "set auth, or hostIP 127.0.0.1")
+    })
+}
+
 fn limits(rules: &Rules, spec: &ContainerSpec) -> Permission {
-    let within = |value: Option<i64>, max: Option<i64>| max.is_none_or(|max| value.is_some_and(|v| v <= max));
-    check(within(spec.memory, rules.max_memory), || {
-        let told = rules.max_memory.map_or_else(String::new, |m| bytes(m.into()));
-        Violation::new(format!("the memory of {}", spec.name), "perNode.maxMemory", format!("at most {told}"))
-    })?;
-    check(within(spec.nano_cpus, rules.max_nano_cpus), || {
-        let told = rules.max_nano_cpus.map_or_else(String::new, |n| cpus(n.into()));
-        Violation::new(format!("the CPUs of {}", spec.name), "perNode.maxCpus", format!("at most {told}"))
-    })?;
+    let has = spec.limits();
+    for Limit { field, of, max: rule, quota: _, told } in LIMITS {
+        let Some(max) = of(&rules.max) else { continue };
+        check(of(&has).is_some_and(|has| has <= max), || {
+            Violation::new(
+                format!("the {field} of {}", spec.name),
+                rule,
+                format!("at most {}", told(max.into())),
+            )
+        })?;
+    }
     let gpus = spec.gpus.map_or(0, |gpus| match gpus {
         Gpus::All => i64::MAX,
         Gpus::Count(n) => n.into(),

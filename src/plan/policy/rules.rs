@@ -5,32 +5,43 @@ use std::{fmt, net::Ipv4Addr, ops::RangeInclusive};
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
-use super::{pattern::Pattern, usage::Usage};
-use crate::{docker::spec::Bind, plan::settings::Settings};
+use super::{pattern::Pattern, usage::Quota};
+use crate::{
+    docker::spec::{Bind, Limits},
+    plan::settings::Settings,
+};
 
 /// Rules of a HostPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     /// Limits for the sum over all objects of a namespace.
-    pub quota: Usage<Option<u64>>,
-    /// Highest memory of a node in bytes.
-    pub max_memory: Option<i64>,
-    /// Highest CPU limit of a node in billionths.
-    pub max_nano_cpus: Option<i64>,
+    pub quota: Quota,
+    /// Highest limits of a node.
+    pub max: Limits,
+    /// Limits of nodes where the spec has none.
+    pub defaults: Limits,
+    /// Time to live where the spec has none.
+    pub default_ttl: Option<SignedDuration>,
     /// Highest number of GPUs of a node.
     pub max_gpus: Option<i64>,
     /// Node images.
     pub node_images: Option<Vec<Pattern>>,
+    /// True if node images must have a digest.
+    pub node_digest: bool,
     /// K3s arguments that are refused.
     pub args_deny: Vec<String>,
     /// Environment variables of nodes.
     pub env: Option<Vec<Pattern>>,
     /// Images of registries.
     pub registry_images: Option<Vec<Pattern>>,
+    /// True if images of registries must have a digest.
+    pub registry_digest: bool,
     /// Host names of registries.
     pub hostnames: Option<Vec<String>>,
     /// Upstream registries of caches.
     pub remote_urls: Option<Vec<String>>,
+    /// True if registries that are reached from other machines must require credentials.
+    pub auth_beyond_loopback: bool,
     /// Unmanaged volumes.
     pub volumes: Option<Vec<Pattern>>,
     /// Images of the Docker host that are imported.
@@ -49,14 +60,18 @@ pub struct Rules {
     pub ranges: Option<Vec<RangeInclusive<u16>>>,
     /// Host directories.
     pub host_paths: Option<Vec<Bind>>,
+    /// Time after which a cluster that violates the policy is stopped; `None` if it is kept.
+    pub stop_after: Option<SignedDuration>,
     /// Longest time to live.
     pub max_ttl: Option<SignedDuration>,
 }
 
 impl Rules {
-    /// Returns the settings for the objects of a namespace: ports and subnets are allocated where the policy allows them.
+    /// Returns the settings for the objects of a namespace: ports and subnets are allocated where the policy allows them,
+    /// and nodes have its default limits.
     pub fn settings(&self, settings: &Settings) -> Settings {
         let mut settings = settings.clone();
+        settings.node_defaults = self.defaults;
         if let Some(range) = self.ranges.as_ref().and_then(|ranges| ranges.first()) {
             settings.port_range = range.clone();
         }
@@ -127,6 +142,48 @@ pub fn bytes(bytes: i128) -> String {
     let unit = units.into_iter().find(|(_, shift)| bytes != 0 && bytes % (1_i128 << shift) == 0);
     unit.map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
+
+/// Field of a policy for the quota, and its part.
+type Part = (&'static str, fn(&Quota) -> Option<u64>);
+
+/// A limit of nodes, for messages.
+pub struct Limit {
+    /// Field of a pool.
+    pub field: &'static str,
+    /// Its part of the limits.
+    pub of: fn(&Limits) -> Option<i64>,
+    /// Field of the policy with the highest value.
+    pub max: &'static str,
+    /// Field of the policy with the quota for the sum, and its part.
+    pub quota: Option<Part>,
+    /// Returns a value as users write it.
+    pub told: fn(i128) -> String,
+}
+
+/// All limits of nodes.
+pub const LIMITS: [Limit; 3] = [
+    Limit {
+        field: "memory",
+        of: |limits| limits.memory,
+        max: "perNode.maxMemory",
+        quota: Some(("quota.memory", |quota| quota.memory)),
+        told: bytes,
+    },
+    Limit {
+        field: "cpus",
+        of: |limits| limits.nano_cpus,
+        max: "perNode.maxCpus",
+        quota: Some(("quota.cpus", |quota| quota.nano_cpus)),
+        told: cpus,
+    },
+    Limit {
+        field: "pids",
+        of: |limits| limits.pids,
+        max: "perNode.maxPids",
+        quota: None,
+        told: |n| n.to_string(),
+    },
+];
 
 /// Returns billionths of CPUs as a decimal number.
 pub fn cpus(nano: i128) -> String {

@@ -24,6 +24,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Reports whether it is unknown which rules apply. What a policy ends is not ended then, and what it ended does not
+    /// begin again.
+    pub fn is_unknown(&self) -> bool {
+        self.problem.as_ref().is_some_and(|p| matches!(p.reason, Reason::Pending | Reason::PolicyInvalid))
+    }
+
     /// Returns the standing of the objects in a namespace with these labels, before their specs are judged. The labels
     /// are `None` while they are unknown.
     pub fn of(

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use super::rules::{self, Violation};
 use crate::{
     api::{
-        LocalClusterSpec, RegistrySpec,
-        local_cluster::{NodePool, PortSpec},
+        LocalCluster, RegistrySpec,
+        local_cluster::{EffectiveLimits, NodePool, PortSpec},
     },
+    docker::spec::Limits,
     plan::validate::quantity,
 };
 
@@ -35,12 +36,24 @@ pub struct Usage<T = u64> {
 }
 
 impl Usage {
-    /// Returns the usage of a LocalCluster, whose spec need not be valid. A pool without a limit counts nothing for it.
-    pub fn of_cluster(spec: &LocalClusterSpec) -> Self {
-        let pools = [&spec.servers, &spec.agents];
-        let sum = |of: fn(&NodePool) -> Option<i64>| -> u64 {
-            let each = |p: &NodePool| unsigned(of(p)).saturating_mul(count(p));
-            pools.iter().fold(0, |sum, p| sum.saturating_add(each(p)))
+    /// Returns the usage of a LocalCluster, whose spec need not be valid. A pool without a limit of its own counts with the
+    /// default of the policy, or with what its nodes still have of an earlier, higher one. One without any counts nothing.
+    pub fn of_cluster(cluster: &LocalCluster, defaults: Limits) -> Self {
+        let spec = &cluster.spec;
+        let effective = cluster.status.as_ref().and_then(|status| status.effective.as_ref());
+        let pools = [
+            (&spec.servers, effective.and_then(|e| e.servers.as_ref())),
+            (&spec.agents, effective.and_then(|e| e.agents.as_ref())),
+        ];
+        let sum = |of: fn(&NodePool) -> Option<i64>,
+                   had: fn(&EffectiveLimits) -> Option<i64>,
+                   default: Option<i64>|
+         -> u64 {
+            let each = |(pool, has): &(&NodePool, Option<&EffectiveLimits>)| {
+                let limit = of(pool).or_else(|| has.and_then(had).max(default));
+                unsigned(limit).saturating_mul(count(pool))
+            };
+            pools.iter().fold(0, |sum, pool| sum.saturating_add(each(pool)))
         };
         let port = |p: &PortSpec| {
             u64::try_from(p.end_port.map_or(0, |end| end.saturating_sub(p.port))).unwrap_or(0) + 1
@@ -48,9 +61,17 @@ impl Usage {
         Self {
             clusters: 1,
             registries: 0,
-            nodes: pools.iter().map(|p| count(p)).sum(),
-            nano_cpus: sum(|p| quantity::nano_cpus(p.cpus.as_deref()?)),
-            memory: sum(|p| quantity::bytes(p.memory.as_deref()?)),
+            nodes: pools.iter().map(|(pool, _)| count(pool)).sum(),
+            nano_cpus: sum(
+                |pool| quantity::nano_cpus(pool.cpus.as_deref()?),
+                |has| quantity::nano_cpus(has.cpus.as_deref()?),
+                defaults.nano_cpus,
+            ),
+            memory: sum(
+                |pool| quantity::bytes(pool.memory.as_deref()?),
+                |has| quantity::bytes(has.memory.as_deref()?),
+                defaults.memory,
+            ),
             host_ports: spec.ports.iter().map(port).sum::<u64>() + 1,
         }
     }
@@ -194,6 +215,20 @@ mod tests {
             let got = grant(&quota(3, 100), &claims, &mut grants, &order);
             assert!(got.iter().all(|uid| ["00", "01", "02"].contains(&uid.as_str())), "{got:?}");
         }
+    }
+
+    #[test]
+    fn a_default_counts_and_so_does_what_nodes_have_of_an_earlier_one() {
+        let yaml = "{metadata: {name: dev}, spec: {servers: {count: 1, cpus: '2'}, agents: {count: 2}},
+            status: {effective: {servers: {memory: 1Gi}, agents: {memory: 3Gi, cpus: '1'}}}}";
+        let cluster: LocalCluster = serde_saphyr::from_str(yaml).unwrap();
+        let defaults = Limits { memory: Some(2 << 30), ..Limits::default() };
+        let usage = |cluster: &LocalCluster| {
+            let usage = Usage::of_cluster(cluster, defaults);
+            (usage.memory >> 30, usage.nano_cpus / 1_000_000_000)
+        };
+        assert_eq!(usage(&cluster), (2 + 2 * 3, 2 + 2));
+        assert_eq!(usage(&LocalCluster { status: None, ..cluster }), (6, 2));
     }
 
     #[test]

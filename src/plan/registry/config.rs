@@ -14,7 +14,8 @@ pub const DATA: &str = "/var/lib/registry";
 /// Configuration file. The entry point of the image serves with the file if it is the only argument and ends in
 /// `.yml`.
 pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
-const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
+/// File with the users of a registry that requires credentials.
+pub const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
 const KEY_FILE: &str = "/etc/localcluster/tls.key";
 

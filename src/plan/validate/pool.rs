@@ -37,6 +37,8 @@ pub struct ValidPool {
     pub shm_size: Option<i64>,
     /// CPU limit in billionths of a CPU.
     pub nano_cpus: Option<i64>,
+    /// Highest number of processes and threads.
+    pub pids: Option<i64>,
     /// Process limits, by name.
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Host directories, by path in the nodes.
@@ -79,6 +81,7 @@ impl Checker {
             memory,
             shm_size,
             cpus,
+            pids,
             ulimits,
             volumes,
             gpus,
@@ -96,10 +99,16 @@ impl Checker {
             memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
             shm_size: self.memory(&format!("{path}.shmSize"), shm_size.as_deref()),
             nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
+            pids: self.pids(&format!("{path}.pids"), *pids),
             ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
             volumes: self.volumes(&format!("{path}.volumes"), volumes),
             gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
         }
+    }
+
+    fn pids(&mut self, path: &str, pids: Option<i32>) -> Option<i64> {
+        self.check(pids.is_none_or(|n| format::PIDS.contains(&n)), path, text::PIDS);
+        pids.map(i64::from)
     }
 
     fn args(&mut self, path: &str, args: &[String]) {

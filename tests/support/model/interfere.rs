@@ -205,6 +205,7 @@ impl World {
             mounts: Arc::default(),
             past_proxy: Arc::from([]),
             wanted_ports: ports.into(),
+            limits: Default::default(),
             state: State::Running,
             networks: BTreeMap::from([(
                 super::world::BRIDGE.to_owned(),

@@ -218,6 +218,7 @@ pub fn settings() -> Settings {
         allowed_host_paths: vec!["/srv".into()],
         engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
+        node_defaults: Default::default(),
         without_policy: WithoutPolicy::Unrestricted,
         namespaces: Vec::new(),
     }
@@ -466,7 +467,7 @@ impl Lab {
             None if object.spec.state == ClusterState::Stopped && !object.deleted => {
                 let (owner, observed) = (&look.owner, &look.observed);
                 let valid = Self::valid(object, owner, observed);
-                let view = status::StoppedView { valid: &valid, owner, observed, problems };
+                let view = status::StoppedView { valid: &valid, owner, observed, problems, cause: None };
                 status::stopped(&object.status, view, moment)
             }
             None => status::cluster_blocked(&object.status, problems, ConditionType::NetworkReady, moment),

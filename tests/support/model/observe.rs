@@ -270,6 +270,7 @@ impl World {
             past_proxy: c.past_proxy.to_vec(),
             hostname: c.name.clone(),
             has_no_network: c.networks.is_empty(),
+            limits: c.limits,
         }
     }
 

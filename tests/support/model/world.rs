@@ -19,7 +19,8 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, State, Update},
         error::Error,
         spec::{
-            ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, PortBinding, RestartPolicy, VolumeSpec,
+            ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy,
+            VolumeSpec,
         },
     },
     k3s::{
@@ -107,6 +108,7 @@ pub struct Container {
     /// Directories of the host by directory.
     pub binds: Arc<BTreeMap<String, String>>,
     pub wanted_ports: Arc<[PortBinding]>,
+    pub limits: Limits,
     pub state: State,
     /// By network id. A stopped container keeps its place on a network that is gone.
     pub networks: BTreeMap<String, Place>,
@@ -348,6 +350,7 @@ impl World {
             past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
             wanted_ports: spec.ports.clone().into(),
+            limits: spec.limits(),
             state: State::Created,
             networks: BTreeMap::from([(network, place)]),
             files: BTreeMap::new(),

@@ -40,7 +40,7 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 35] = [
+const CLUSTERS: [Row; 47] = [
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),
@@ -50,6 +50,23 @@ const CLUSTERS: [Row; 35] = [
         "spec.image evil.example/rancher/k3s:v1.36.2-k3s1 (nodes.images: docker.io/rancher/k3s:*)",
     ),
     ("nodes: {images: []}", "{}", "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 (nodes.images: none)"),
+    (
+        "nodes: {requireDigest: true}",
+        "{image: 'rancher/k3s:v1.36.2-k3s1@sha256:0123456789012345678901234567890123456789012345678901234567890123'}",
+        "",
+    ),
+    (
+        "nodes: {requireDigest: true}",
+        "{}",
+        "spec.version docker.io/rancher/k3s:v1.36.2-k3s1 without a digest (nodes.requireDigest: set spec.image to \
+         NAME:TAG@sha256:DIGEST)",
+    ),
+    (
+        "registry: {requireDigest: true}",
+        "{registries: {create: {}}}",
+        "spec.registries.create.image docker.io/library/registry:3 without a digest (registry.requireDigest: set \
+         spec.registries.create.image to NAME:TAG@sha256:DIGEST)",
+    ),
     ("perNode: {maxMemory: 4Gi}", "{servers: {memory: 4Gi}}", ""),
     (
         "perNode: {maxMemory: 4Gi}",
@@ -68,6 +85,25 @@ const CLUSTERS: [Row; 35] = [
     ),
     ("quota: {cpus: '8'}", "{}", "spec.servers without cpus (quota.cpus: must be set)"),
     ("quota: {memory: 8Gi}", "{}", "spec.servers without memory (quota.memory: must be set)"),
+    ("perNode: {maxMemory: 4Gi}, defaults: {memory: 4Gi}", "{}", ""),
+    ("quota: {memory: 8Gi, cpus: '8'}, defaults: {memory: 1Gi, cpus: '1'}", "{}", ""),
+    (
+        "perNode: {maxMemory: 4Gi}, defaults: {memory: 4Gi}",
+        "{servers: {memory: 5Gi}}",
+        "spec.servers.memory 5Gi (perNode.maxMemory: at most 4Gi)",
+    ),
+    ("perNode: {maxPids: 2048}", "{servers: {pids: 2048}}", ""),
+    ("perNode: {maxPids: 2048}, defaults: {pids: 1024}", "{}", ""),
+    (
+        "perNode: {maxPids: 2048}",
+        "{servers: {pids: 4096}}",
+        "spec.servers.pids 4096 (perNode.maxPids: at most 2048)",
+    ),
+    (
+        "perNode: {maxPids: 2048}",
+        "{}",
+        "spec.servers without pids (perNode.maxPids: must be set, at most 2048)",
+    ),
     ("perNode: {maxGpus: 1}", "{agents: {count: 1, gpus: '1'}}", ""),
     (
         "perNode: {maxGpus: 1}",
@@ -144,6 +180,13 @@ const CLUSTERS: [Row; 35] = [
         "spec.servers.volumes /srv/team-ab (hostPaths: /srv/team-a)",
     ),
     ("maxTTL: 8h", "{}", "no spec.ttl (maxTTL: must be set, at most 8h)"),
+    ("maxTTL: 8h, defaults: {ttl: 8h}", "{}", ""),
+    (
+        "registry: {requireAuthBeyondLoopback: true}",
+        "{registries: {create: {hostIP: 0.0.0.0}}}",
+        "spec.registries.create with hostIP 0.0.0.0 and without auth (registry.requireAuthBeyondLoopback: set \
+         spec.registries.create.auth, or spec.registries.create.hostIP 127.0.0.1)",
+    ),
     (
         "registry: {images: ['docker.io/library/registry:3']}",
         "{registries: {create: {image: 'evil.example/shell:1'}}}",
@@ -151,7 +194,7 @@ const CLUSTERS: [Row; 35] = [
     ),
 ];
 
-const REGISTRIES: [Row; 12] = [
+const REGISTRIES: [Row; 15] = [
     ("registry: {images: ['docker.io/library/registry:3']}", "{}", ""),
     (
         "registry: {images: ['docker.io/library/registry:3']}",
@@ -177,6 +220,14 @@ const REGISTRIES: [Row; 12] = [
         "spec.storage.volumeName xx (registry.volumes: none)",
     ),
     ("registry: {volumes: ['team-*']}", "{storage: {volumeName: team-x}}", ""),
+    ("registry: {requireAuthBeyondLoopback: true}", "{hostIP: 127.0.0.2}", ""),
+    ("registry: {requireAuthBeyondLoopback: true}", "{hostIP: 0.0.0.0, auth: {htpasswdSecret: users}}", ""),
+    (
+        "registry: {requireAuthBeyondLoopback: true}",
+        "{hostIP: 192.0.2.1}",
+        "spec with hostIP 192.0.2.1 and without auth (registry.requireAuthBeyondLoopback: set spec.auth, or \
+         spec.hostIP 127.0.0.1)",
+    ),
     (
         "hostPaths: []",
         "{storage: {hostPath: /srv}}",

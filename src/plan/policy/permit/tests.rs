@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
-        spec::{Addressing, Bind, EndpointSettings, VolumeSpec},
+        spec::{Addressing, Bind, EndpointSettings, FileChange, FileSpec, Limits, VolumeSpec},
     },
     plan::{
         management::Management,
@@ -151,6 +151,8 @@ fn containers_are_what_the_policy_allows() {
             Box::new(|_| {}),
             "the image docker.io/rancher/k3s:v1 (nodes.images",
         ),
+        ("nodes: {requireDigest: true}", Box::new(|_| {}), "rancher/k3s:v1 (nodes.requireDigest: NAME:TAG@"),
+        ("nodes: {requireDigest: true}", Box::new(|s| s.image = "k3s:v1@sha256:00".into()), ""),
         ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
         (
             "perNode: {maxMemory: 1Gi}",
@@ -161,6 +163,22 @@ fn containers_are_what_the_policy_allows() {
             "perNode: {maxCpus: '2'}",
             Box::new(|s| s.nano_cpus = Some(3_000_000_000)),
             "perNode.maxCpus: at most 2",
+        ),
+        (
+            "perNode: {maxMemory: 1Gi}",
+            Box::new(|s| s.defaults = Limits { memory: Some(1 << 30), ..Limits::default() }),
+            "",
+        ),
+        (
+            "perNode: {maxMemory: 1Gi}",
+            Box::new(|s| s.defaults = Limits { memory: Some(2 << 30), ..Limits::default() }),
+            "perNode.maxMemory: at most 1Gi",
+        ),
+        ("perNode: {maxPids: 2048}", Box::new(|s| s.pids = Some(2048)), ""),
+        (
+            "perNode: {maxPids: 2048}",
+            Box::new(|_| {}),
+            "the pids of k3d-dev-agent-0 (perNode.maxPids: at most 2048)",
         ),
         ("perNode: {maxGpus: 0}", Box::new(|s| s.gpus = Some(Gpus::All)), "perNode.maxGpus: at most 0"),
         (
@@ -201,6 +219,20 @@ fn containers_are_what_the_policy_allows() {
     {
         let message = told(ports, &node(|s| s.ports = vec![binding(ip, port)]));
         assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{ip}:{port}: {message}");
+    }
+    let auth = "registry: {requireAuthBeyondLoopback: true}";
+    for (ip, path, words) in [
+        ("127.0.0.1", "", ""),
+        ("0.0.0.0", HTPASSWD_FILE, ""),
+        ("0.0.0.0", "", "k3d-dev-agent-0 without auth (registry.requireAuthBeyondLoopback: "),
+    ] {
+        let registry = node(|s| {
+            (s.role, s.privileged, s.ports) = (Role::Registry, false, vec![binding(ip, 5000)]);
+            let (path, change) = (path.to_owned(), FileChange::Live);
+            s.files = vec![FileSpec { path, mode: 0o600, content: Vec::new(), change }];
+        });
+        let message = told(auth, &registry);
+        assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{ip} {path}: {message}");
     }
     let network = |subnet: Option<&str>| {
         let addressing = subnet.map(|subnet| {

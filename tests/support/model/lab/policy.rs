@@ -118,8 +118,14 @@ fn is_within(rules: &Rules, action: &Action) -> bool {
         Action::CreateContainer { spec, .. } => {
             let node = matches!(spec.role, Role::Node(_));
             let image = !node || rules.node_images.as_ref().is_none_or(|i| any(i, &canonical(&spec.image)));
-            let memory =
-                !node || rules.max_memory.is_none_or(|max| spec.memory.is_some_and(|memory| memory <= max));
+            let digest = !(node && rules.node_digest) || spec.image.contains('@');
+            let (has, max) = (spec.limits(), rules.max);
+            let within = |has: Option<i64>, max: Option<i64>| {
+                !node || max.is_none_or(|max| has.is_some_and(|has| has <= max))
+            };
+            let limits = within(has.memory, max.memory)
+                && within(has.nano_cpus, max.nano_cpus)
+                && within(has.pids, max.pids);
             let ports = spec.ports.iter().all(|port| {
                 rules.ranges.as_ref().is_none_or(|all| all.iter().any(|r| r.contains(&port.host_port)))
             });
@@ -128,7 +134,7 @@ fn is_within(rules: &Rules, action: &Action) -> bool {
                 || rules.host_paths.as_ref().is_none_or(|paths| {
                     spec.binds.values().all(|b| paths.iter().any(|p| b.source.starts_with(&p.source)))
                 });
-            image && memory && ports && binds
+            image && digest && limits && ports && binds
         }
         _ => true,
     }
