@@ -9,10 +9,14 @@ mod consent;
 mod secrets;
 mod support;
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::api::reason::Reason;
+use localcluster_operator::{
+    api::reason::Reason,
+    controller::triggers,
+    docker::engine::{Event, State, Subject},
+};
 use serde_json::json;
 use support::{
     fakes::{

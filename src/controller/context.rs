@@ -20,9 +20,9 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, known::Known, logs::Logs, pace::Pace,
-    policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls, quorum::Quorum, resolvers::Resolvers,
-    times, triggers::Triggers, turns::Turns,
+    backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
+    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
+    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
 };
 use crate::{
     api::{
@@ -76,6 +76,8 @@ pub struct Context {
     pub resolvers: Resolvers,
     /// Triggers of reconciliations.
     pub triggers: Triggers,
+    /// Interruptions of passes.
+    pub interruptions: Interruptions,
     /// All LocalClusters.
     pub clusters: Store<ClusterGuard>,
     /// All Registries.

@@ -41,9 +41,11 @@ pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, E
 
 /// Runs a pass, and writes the status of one that ends early.
 async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result<Outcome, Error> {
-    match K::look_and_act(pass, previous).await {
+    // Boxed, since the passes of a reconciliation would take the space of several in a debug build.
+    match Box::pin(K::look_and_act(pass, previous)).await {
         Ok(outcome) => Ok(outcome),
         Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Interrupted) => Ok(Outcome::Again),
         Err(Stop::Blocked(problems, unknown)) => {
             pass.write_blocked(previous, &problems, unknown).await?;
             Ok(Outcome::Next(requeue::next(pass.ctx, &pass.owner.uid, &problems)))

@@ -14,6 +14,7 @@ use super::{
     details::details,
     drive::tear_down,
     expiry, hang,
+    interruptions::Pending,
     kube_io::{self, Error},
     local_cluster::child::ChildApi,
     manifests, observe,
@@ -116,6 +117,7 @@ impl Pass<'_, LocalCluster> {
     /// The straight line: validate, resolve, observe, decide, execute, status.
     async fn look_and_act(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
         let before = previous.clone();
+        let interruptions = self.ctx.interruptions.from_now();
         let chosen = self.validate(None)?;
         let host = self.survey().await?;
         if let Some(problem) = standing::refused(&self.standing, !host.own.is_empty()) {
@@ -143,7 +145,7 @@ impl Pass<'_, LocalCluster> {
         let mut allocated = allocated.map_err(|problems| Self::blocked(&refs, problems))?;
         let held = ports::observe(self.ctx, &subject, &allocated.allocation, &host).await;
         subject.leave_out(&mut allocated, &host, &held);
-        let (reached, child) = self.reach(&subject, &allocated.allocation, host).await?;
+        let (reached, child) = self.reach(&subject, &allocated.allocation, host, interruptions).await?;
         let wanted = subject.desire(&allocated, &reached);
         let observed = self.details(&refs, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
@@ -274,6 +276,7 @@ impl Pass<'_, LocalCluster> {
         subject: &Subject<'_>,
         allocation: &Allocation,
         host: Host,
+        mut interruptions: Pending,
     ) -> Result<(Reached, Option<Arc<dyn ChildApi>>), Stop> {
         let valid = subject.valid;
         let kept = self.docker(observe::kept(&*self.ctx.engine, &host, &valid.names).await)?;
@@ -288,7 +291,12 @@ impl Pass<'_, LocalCluster> {
         let connected = self.ctx.memory.link(&self.owner.uid).is_some();
         let early = async { if connected { Some(secret().await) } else { None } };
         let child = reach::child(self.ctx, subject, &mut reached, allocation);
-        let (Seen { credentials, child, path }, early) = tokio::join!(child, early);
+        // Boxed, since a pass is a large future in a debug build, and this is a large part of it.
+        let seen = Box::pin(async { tokio::join!(child, early) });
+        let (Seen { credentials, child, path }, early) = tokio::select! {
+            seen = seen => seen,
+            () = interruptions.of(&self.owner.uid) => return Err(Stop::Interrupted),
+        };
         if credentials.is_some() {
             reached.kubeconfig.secret = match early {
                 Some(secret) => secret?,

@@ -13,6 +13,7 @@ mod expiry;
 pub mod files;
 mod hang;
 pub mod host_limits;
+pub mod interruptions;
 pub mod known;
 pub mod kube_io;
 pub mod local_cluster;

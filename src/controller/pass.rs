@@ -98,6 +98,8 @@ pub enum Stop {
     Invalid(Vec<String>),
     /// A call to the API of the management cluster failed.
     Failed(Error),
+    /// What was observed is out of date: another pass follows.
+    Interrupted,
 }
 
 impl From<Error> for Stop {

@@ -165,12 +165,13 @@ fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
 
 /// Triggers a reconciliation of the objects that an event may concern.
 pub async fn event(ctx: &Arc<Context>, event: Event) {
-    match event.subject {
+    match &event.subject {
         // Whoever changed a file is not in a hurry: the next reconciliation reads it.
         Subject::Container(id) if event.action == "exec_die" || event.action == "extract-to-dir" => {
             ctx.files.forget(&id);
         }
         Subject::Container(_) => {
+            ctx.interruptions.by(&event, &event.labels);
             if owner(ctx, &event.labels) {
                 return;
             }
@@ -190,7 +191,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
             for guard in ctx.clusters.state() {
                 let Ok(c) = &guard.0 else { continue };
                 let network = c.status.as_ref().and_then(|s| s.network.as_ref());
-                if network.is_some_and(|n| n.name == name || id.starts_with(&n.id)) {
+                if network.is_some_and(|n| n.name == *name || id.starts_with(&n.id)) {
                     ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
                 }
             }
@@ -202,6 +203,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                 && event.action == "disconnect"
                 && let Ok(Some(detail)) = ctx.engine.inspect(&container).await
             {
+                ctx.interruptions.by(&event, &detail.container.labels);
                 owner(ctx, &detail.container.labels);
             }
             if event.action == "destroy" {

@@ -16,6 +16,7 @@ use super::{
     controllers::{self, Writers},
     files::Files,
     host_limits::Limits,
+    interruptions::Interruptions,
     known::Known,
     kube_io,
     logs::Logs,
@@ -135,6 +136,7 @@ impl Process {
             probe: Arc::new(probe::Http),
             manager,
             triggers,
+            interruptions: Interruptions::default(),
             clusters: writers.clusters.as_reader(),
             registries: writers.registries.as_reader(),
             policies: Policies::new(

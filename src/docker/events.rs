@@ -112,12 +112,12 @@ impl OwnExecs {
 
 /// Reports whether an action changes anything that a plan depends on. Many others occur, and some of them are caused by
 /// mere observation: reading a file emits `archive-path` for the container, and `mount` and `unmount` for each of its
-/// volumes. Reacting to these would make every observation cause the next one. Of the three `exec_*` events of a command,
+/// volumes. `kill` is only the signal: what it ends emits `die`. Reacting to these would make every observation cause the next one. Of the three `exec_*` events of a command,
 /// the last one counts, since it may have changed files.
 fn of_container(action: &str) -> bool {
     let known = [
-        "create", "start", "die", "died", "stop", "kill", "oom", "pause", "unpause", "restart", "rename",
-        "update", "destroy", "remove",
+        "create", "start", "die", "died", "stop", "oom", "pause", "unpause", "restart", "rename", "update",
+        "destroy", "remove",
     ];
     let of_files = ["exec_die", "extract-to-dir"];
     known.contains(&action) || of_files.contains(&action) || action.starts_with("health_status")

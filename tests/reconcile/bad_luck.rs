@@ -303,3 +303,26 @@ async fn a_server_without_quorum_gets_no_requests_until_it_has_it_again() {
     rig.settle_after_a_round(ENOUGH).await;
     assert!(is_led_to(&rig));
 }
+
+/// It dies while the operator waits for a response through it, which will never come.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_load_balancer_that_died() {
+    let mut rig = applied(0);
+    rig.settle(ENOUGH).await;
+    let (id, labels) = rig.world(|w| {
+        let id = w.id("k3d-dev-serverlb").unwrap();
+        (id.clone(), (*w.containers[&id].labels).clone())
+    });
+    let (ctx, world, faults) = (rig.ctx.clone(), rig.world.clone(), rig.faults.clone());
+    faults.silent.store(true, Ordering::Relaxed);
+    let dies = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(world.lock().unwrap().interfere(&Outside::Kill(id.clone())));
+        faults.silent.store(false, Ordering::Relaxed);
+        let subject = Subject::Container(id.clone());
+        triggers::event(&ctx, Event { subject, action: "die".into(), labels }).await;
+    };
+    let both = async { tokio::join!(rig.reconcile(), dies) };
+    tokio::time::timeout(Duration::from_secs(2), both).await.expect("the reconciliation ends");
+    assert_eq!(rig.world(|w| w.containers[&id].state), State::Running);
+}

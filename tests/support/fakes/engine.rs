@@ -271,6 +271,9 @@ impl FakeChild {
 #[async_trait]
 impl ChildApi for FakeChild {
     async fn observe(&self) -> std::result::Result<ChildState, ChildError> {
+        if self.fake.faults.silent.load(Ordering::Relaxed) {
+            futures::future::pending::<()>().await;
+        }
         self.call("observe", false, |w| w.state(&self.cluster, &self.kubeconfig))
     }
 

@@ -47,6 +47,8 @@ pub struct Faults {
     listeners: Mutex<Vec<UnboundedSender<Event>>>,
     /// Whether the way to the created clusters' APIs is closed.
     pub unreachable: AtomicBool,
+    /// Whether they never respond, as behind a container that is gone.
+    pub silent: AtomicBool,
 }
 
 #[derive(Default)]
