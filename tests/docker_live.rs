@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt;
 use localcluster_operator::{
-    api::reason::Reason,
+    api::{names, reason::Reason},
     docker::{
         archive,
         engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
@@ -241,6 +242,33 @@ async fn anonymous_volumes_go_with_their_container() {
     let left: Vec<_> = world.engine.volumes().await.unwrap().into_iter().map(|volume| volume.name).collect();
     assert!(!left.contains(&anonymous));
     assert!(left.contains(&named), "one that has a name stays");
+}
+
+/// Otherwise a look that follows the event would take a container that has exited for a running one.
+#[tokio::test]
+async fn an_exit_is_told_when_the_engine_shows_it() {
+    let world = World::new("exits");
+    let (_, network) = world.network("net").await;
+    let mut spec = world.spec("c");
+    spec.labels.insert(names::UID.to_owned(), "somebody".to_owned());
+    let id = world.engine.create_container(&spec, Some(&network)).await.unwrap();
+    let mut events = world.engine.events().await.unwrap();
+    for _ in 0..10 {
+        world.engine.start(&id).await.unwrap();
+        // Not awaited: the command returns after the exit.
+        let mut kill = Command::new("docker").args(["kill", &id]).stdout(Stdio::null()).spawn().unwrap();
+        let died = async {
+            loop {
+                let event: Event = events.next().await.expect("the stream goes on").unwrap();
+                if event.subject == Subject::Container(id.clone()) && event.action == "die" {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), died).await.expect("it dies");
+        assert_eq!(world.listed(&id).await.state, State::Exited);
+        assert!(kill.wait().unwrap().success());
+    }
 }
 
 #[tokio::test]

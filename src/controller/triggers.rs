@@ -168,7 +168,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
     match &event.subject {
         // Whoever changed a file is not in a hurry: the next reconciliation reads it.
         Subject::Container(id) if event.action == "exec_die" || event.action == "extract-to-dir" => {
-            ctx.files.forget(&id);
+            ctx.files.forget(id);
         }
         Subject::Container(_) => {
             ctx.interruptions.by(&event, &event.labels);
@@ -201,7 +201,7 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
             // Node.
             if let Some(container) = container
                 && event.action == "disconnect"
-                && let Ok(Some(detail)) = ctx.engine.inspect(&container).await
+                && let Ok(Some(detail)) = ctx.engine.inspect(container).await
             {
                 ctx.interruptions.by(&event, &detail.container.labels);
                 owner(ctx, &detail.container.labels);

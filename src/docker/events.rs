@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bollard::{
@@ -15,12 +16,19 @@ use futures::{
     future::ready,
     stream::{self, BoxStream},
 };
+use tokio::time::timeout;
 
 use super::{
     engine::{Event, Result, Subject},
     error::Error,
     fault,
 };
+use crate::api::names;
+
+/// Limit of the time that an exit waits for the engine to show it.
+const SETTLED: Duration = Duration::from_secs(3);
+/// Number of events that wait at a time, and whose order may change. They say that something changed, not what it is now.
+const SETTLING: usize = 64;
 
 /// Returns the events since this time of the engine's clock. The last item is always an error with the reason for the
 /// end, so that an end is not mistaken for silence.
@@ -44,6 +52,8 @@ pub fn stream(
             Err(error) => Some(Err(fault::error("events", error))),
         })
     });
+    let docker = docker.clone();
+    let events = events.map(move |item| settled(docker.clone(), item)).buffer_unordered(SETTLING);
     let end = stream::once(async { Err(Error::Unavailable("the event stream ended".into())) });
     let mut over = false;
     events
@@ -55,6 +65,20 @@ pub fn stream(
             async move { go_on }
         })
         .boxed()
+}
+
+/// Passes the exit of a managed container on when the engine shows it. The engine writes the event first, and for the time
+/// it takes to release the container's networks, its lists show the container as running. It is locked meanwhile, so that
+/// an inspection waits.
+async fn settled(docker: Docker, item: Result<Event>) -> Result<Event> {
+    if let Ok(Event { subject: Subject::Container(id), action, labels }) = &item
+        && matches!(action.as_str(), "die" | "died")
+        && labels.contains_key(names::UID)
+    {
+        // Whatever it returns, the event is true.
+        drop(timeout(SETTLED, docker.inspect_container(id, None)).await);
+    }
+    item
 }
 
 /// Converts a time of an engine (RFC 3339) to the format of `since`.

@@ -50,6 +50,27 @@ async fn events_last_through_silence_but_not_without_an_answer() {
     assert!(tokio::time::timeout(limits.quick + BLINK, events.next()).await.is_err(), "the stream goes on");
 }
 
+/// The engine writes the event before its lists show the exit, and has the container locked meanwhile.
+#[tokio::test]
+async fn an_exit_of_a_managed_container_is_told_when_an_inspection_returns() {
+    let die = |labels: &str| {
+        format!(
+            "{{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{{\"ID\":\"c\",\"Attributes\":{labels}}}}}\n"
+        )
+    };
+    for (labels, asked) in [("{\"localcluster.dev/uid\":\"u\"}", true), ("{}", false)] {
+        let events = die(labels);
+        let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
+            "GET /info" => json(200, INFO),
+            "GET /events" => Reply::Hang(pieces([&events])),
+            _ => error(404, "No such container: c"),
+        });
+        engine.events().await.unwrap().next().await.unwrap().unwrap();
+        let calls: Vec<String> = daemon.seen().into_iter().map(|seen| seen.call).collect();
+        assert_eq!(calls.contains(&"GET /containers/c/json".to_owned()), asked, "{calls:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_a_timeout() {
     let limits = Timeouts { quick: BLINK, stop: BLINK, ..Timeouts::default() };
