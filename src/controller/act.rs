@@ -9,6 +9,7 @@ use super::{
     context::Context,
     execute,
     kube_io::Error,
+    pace::Pace,
     pass::{Outcome, Pass, Stop},
     ports,
     pulls::Wake,
@@ -81,6 +82,9 @@ impl Pass<'_, LocalCluster> {
             self.write_decision(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {
+            if plan.problems.is_empty() && due.is_none() {
+                ctx.memory.pace(uid, Pace::forget);
+            }
             let next = requeue::next_due(ctx, uid, &plan.problems, due);
             // A settled object is otherwise reconciled rarely.
             let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());

@@ -62,6 +62,12 @@ impl Pace {
         due
     }
 
+    /// Forgets all steps: the object is as desired, so they had an effect. A container that is killed after that is started
+    /// again at once, however often.
+    pub fn forget(&mut self) {
+        self.repeated.clear();
+    }
+
     /// Records the executed steps, with the problems that their failures cause.
     pub fn note(&mut self, steps: &[Step], report: &Report, failures: &[(usize, Problem)], now: Instant) {
         let done = report.done.iter().map(|index| (*index, None));

@@ -13,6 +13,7 @@ use super::{
     execute,
     kube_io::{self, Error, bounded},
     observe,
+    pace::Pace,
     pass::{Managed, Outcome, Pass, Stop},
     registry_probe::probe,
     registry_refs, report, requeue, standing,
@@ -237,6 +238,9 @@ async fn act(
         }
     }
     problems.extend(plan.problems.iter().cloned());
+    if problems.is_empty() && due.is_none() {
+        ctx.memory.pace(&pass.owner.uid, Pace::forget);
+    }
     let next = status::registry(previous, view(&problems), pass.moment);
     pass.write(previous, next).await?;
     Ok(Outcome::Next(requeue::next_due(ctx, &pass.owner.uid, &problems, due)))

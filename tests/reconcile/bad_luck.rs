@@ -326,3 +326,18 @@ async fn nobody_waits_for_a_load_balancer_that_died() {
     tokio::time::timeout(Duration::from_secs(2), both).await.expect("the reconciliation ends");
     assert_eq!(rig.world(|w| w.containers[&id].state), State::Running);
 }
+
+/// As desired in between, each start had its effect.
+#[tokio::test(start_paused = true)]
+async fn what_is_killed_again_and_again_is_started_at_once() {
+    let mut rig = applied(0);
+    rig.settle(ENOUGH).await;
+    for number in 0..6 {
+        for name in ["k3d-dev-serverlb", "k3d-images"] {
+            rig.world(|w| assert!(w.interfere(&Outside::Kill(name.into()))));
+            rig.reconcile().await;
+            assert_eq!(rig.world(|w| w.named(name).unwrap().state), State::Running, "{name}, {number}");
+        }
+        assert_eq!(rig.told("Ready").0, "True");
+    }
+}
