@@ -326,7 +326,6 @@ async fn events_are_seen_but_looking_makes_none() {
             "container destroy",
             "container die",
             "container exec_die",
-            "container kill",
             "container start",
             "network connect",
             "network create",
