@@ -102,7 +102,7 @@ fn a_limited_namespace_gets_what_its_policy_allows(scene: &Scene) {
 fn defaults_are_those_of_new_nodes(scene: &Scene) {
     let policy = Policy::new(scene, "defaults: {memory: 512Mi, pids: 2048}, perNode: {maxMemory: 2Gi}");
     scene.apply("LocalCluster", "limited", &idle_cluster(""));
-    let node = format!("k3d-{}-limited-server-0", scene.namespace);
+    let node = format!("{}-server-0", scene.network("limited"));
     let limits = |memory: i64| {
         eventually(LIMIT, &format!("the node has {memory} bytes"), || {
             let host = inspect(&node).ok_or("it does not exist")?["HostConfig"].clone();
@@ -132,7 +132,7 @@ fn defaults_are_those_of_new_nodes(scene: &Scene) {
 fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {
     scene.apply("LocalCluster", "stopped", &idle_cluster(""));
     becomes_true(scene, "lc/stopped", "Accepted");
-    let node = format!("k3d-{}-stopped-server-0", scene.namespace);
+    let node = format!("{}-server-0", scene.network("stopped"));
     let runs = |running: bool| {
         eventually(LIMIT, &format!("the node runs: {running}"), || {
             let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
