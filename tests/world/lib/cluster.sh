@@ -181,11 +181,25 @@ world_uninstall() {
 	say "removed the operator and its CRDs from the management cluster"
 }
 
+# remove_network ID removes a network. Engines before 28.1 sometimes keep one on which nothing is, until they are restarted:
+# their count of endpoints is wrong (moby#43286). It stays then, and the next `world down` removes it.
+remove_network() {
+	local said
+	said=$(docker network rm "$1" 2>&1 >/dev/null) && return
+	if [[ $said == *"has active endpoints"* && $(docker network inspect -f '{{len .Containers}}' "$1") = 0 ]]; then
+		say "left until Docker is restarted: ${said%%$'\n'*}"
+		return
+	fi
+	echo "$said" >&2
+	return 1
+}
+
 # remove_all LABEL removes containers with their anonymous volumes, volumes and networks with a label.
 remove_all() {
 	docker ps -aq --filter "label=$1" | xargs -r docker rm -fv >/dev/null
 	docker volume ls -q --filter "label=$1" | xargs -r docker volume rm >/dev/null
-	docker network ls -q --filter "label=$1" | xargs -r docker network rm >/dev/null
+	local network
+	for network in $(docker network ls -q --filter "label=$1"); do remove_network "$network"; done
 }
 
 # owned LABEL prints the names of containers, volumes and networks with a label.
