@@ -1,6 +1,8 @@
 //! Names and labels on the Docker host. They follow k3d, so that k3d, Tilt, Skaffold and existing scripts keep working;
 //! only [`UID`] and [`MANAGER`] determine ownership.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::{local_cluster::NodeRole, rules::format};
@@ -40,6 +42,11 @@ pub const CLUSTER: &str = "k3d.cluster";
 pub const MAX_CLUSTER_NAME: usize = format::CLUSTER_NAME.max;
 /// Maximum length of a container name that is also a host name.
 pub const MAX_HOSTNAME: usize = format::HOSTNAME.max;
+
+/// Returns the namespace of the object that owns the resource with these labels.
+pub fn owner_namespace(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(OWNER)?.split_once('/').map(|(namespace, _)| namespace)
+}
 
 /// Returns the name of a cluster on the Docker host: `name` in namespace `default`, elsewhere `<namespace>-<name>` and
 /// 8 hex digits of a hash. It has at most 32 characters, see [`shorten`], and is unique, see [`scoped`].

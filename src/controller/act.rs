@@ -82,12 +82,13 @@ impl Pass<'_, LocalCluster> {
             self.write_decision(previous, &view, &plan.problems).await?;
         }
         if plan.steps.is_empty() {
-            if plan.problems.is_empty() && due.is_none() {
+            let settled = plan.problems.is_empty() && due.is_none();
+            if settled {
                 ctx.memory.pace(uid, Pace::forget);
             }
             let next = requeue::next_due(ctx, uid, &plan.problems, due);
             // A settled object is otherwise reconciled rarely.
-            let again = plan.again.filter(|_| plan.problems.is_empty() && due.is_none());
+            let again = plan.again.filter(|_| settled);
             return Ok(Outcome::Next(again.map_or(next, |at| requeue::at(ctx, at, self.moment.now))));
         }
         let (carried, retry) = if along {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
-    Api, Resource,
-    core::NamespaceResourceScope,
+    Resource,
     runtime::{
         Controller, Predicate, WatchStreamExt,
         controller::{Action as Next, Config, Error as ControllerError},
@@ -25,7 +24,7 @@ use super::{
     reconcile::{failed, reconcile},
     referrers, times,
     triggers::{self, Triggered},
-    watches::{metadata, watched},
+    watches::{managed, metadata, watched},
 };
 use crate::api::{LocalCluster, Registry};
 
@@ -117,14 +116,6 @@ async fn registries(
         .run(reconcile::<Registry>, |object, error, ctx| failed(&*object, error, &ctx), ctx.clone())
         .for_each(log_error)
         .await;
-}
-
-/// Returns the APIs of the namespaces that the operator manages.
-fn managed<K>(ctx: &Context) -> Vec<Api<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    kube_io::apis(&ctx.client, &ctx.settings.namespaces)
 }
 
 fn settings() -> Config {

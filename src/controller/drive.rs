@@ -25,12 +25,12 @@ const PASSES: usize = 5;
 
 /// Reconciles an object as far as possible now.
 pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
-    if object.expire(ctx).await? {
-        return Ok(Next::await_change());
-    }
     let mut previous = object.status().cloned().unwrap_or_default();
     for number in 1..=K::PASSES {
         let pass = Pass::new(object, ctx, number == K::PASSES);
+        if number == 1 && object.expire(ctx, &pass.standing).await? {
+            return Ok(Next::await_change());
+        }
         match run(&pass, &mut previous).await? {
             Outcome::Again => {}
             Outcome::Next(next) => return Ok(next),

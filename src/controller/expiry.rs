@@ -22,14 +22,13 @@ use crate::{
 
 /// Announces or executes the expiry if it is due, and triggers the reconciliation in which the next end is due. Reports whether the
 /// cluster is deleted.
-pub async fn run(cluster: &LocalCluster, ctx: &Context) -> Result<bool, Error> {
+pub async fn run(cluster: &LocalCluster, ctx: &Context, standing: &Standing) -> Result<bool, Error> {
     let uid = cluster.uid().unwrap_or_default();
     let now = (ctx.now)();
-    let standing = ctx.standing_of_cluster(cluster);
     let unrecorded = LocalClusterStatus::default();
     let status = cluster.status.as_ref().unwrap_or(&unrecorded);
-    let default = expiry::default(cluster, status, &standing, now);
-    let stop = stop::grace(status, &standing, now).and_then(Term::end).filter(|end| *end > now);
+    let default = expiry::default(cluster, status, standing, now);
+    let stop = stop::grace(status, standing, now).and_then(Term::end).filter(|end| *end > now);
     let wake = |next: Timestamp| wake(cluster, ctx, now, stop.map_or(next, |stop| stop.min(next)));
     let Some(expiry) = expiry::of(cluster, default) else {
         match stop {

@@ -29,7 +29,7 @@ impl Interruptions {
 
     /// Interrupts the pass over the LocalCluster on whose way an event stopped a container with these labels.
     pub fn by(&self, event: &Event, labels: &BTreeMap<String, String>) {
-        let stops = matches!(event.action.as_str(), "die" | "died" | "pause" | "disconnect");
+        let stops = event.is_exit() || matches!(event.action.as_str(), "pause" | "disconnect");
         let role = labels.get(names::ROLE).map(String::as_str);
         if let Some(uid) = labels.get(names::UID)
             && stops

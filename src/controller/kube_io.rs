@@ -102,17 +102,6 @@ where
     Ok(())
 }
 
-/// Returns the APIs of a kind in these namespaces; in all if there are none.
-pub fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    if namespaces.is_empty() {
-        return vec![Api::all(client.clone())];
-    }
-    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
-}
-
 /// Applies the complete status of a HostPolicy, of which only the metadata may be known.
 pub async fn write_policy_status<S: Serialize>(
     client: &Client,

@@ -83,8 +83,8 @@ impl Managed for LocalCluster {
         status.violation.as_ref().map(|violation| violation.stops_at.0)
     }
 
-    async fn expire(&self, ctx: &Context) -> Result<bool, Error> {
-        expiry::run(self, ctx).await
+    async fn expire(&self, ctx: &Context, standing: &Standing) -> Result<bool, Error> {
+        expiry::run(self, ctx, standing).await
     }
 
     fn standing(&self, ctx: &Context) -> Standing {

@@ -65,7 +65,11 @@ pub trait Managed:
         None
     }
     /// Deletes the object if its time to live is over. Reports whether it did.
-    fn expire(&self, _ctx: &Context) -> impl Future<Output = Result<bool, Error>> + Send {
+    fn expire(
+        &self,
+        _ctx: &Context,
+        _standing: &Standing,
+    ) -> impl Future<Output = Result<bool, Error>> + Send {
         async { Ok(false) }
     }
     /// Returns the standing of the object under the policy of its namespace.

@@ -79,7 +79,8 @@ impl Followed {
 
     /// Triggers the objects that changes concern, and writes the status of the policies. Reports whether it was written.
     pub async fn follow(&mut self, ctx: &Context) -> bool {
-        let (policies, objects) = (ctx.policies.all(), ctx.policy_objects());
+        let policies = ctx.policies.all();
+        let objects = ctx.policy_objects(&policies);
         judge_again(ctx, &mut self.applied, &policies);
         retry_refused(ctx, &mut self.used, &objects);
         write_all(ctx, &policies, &objects).await

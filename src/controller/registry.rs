@@ -11,12 +11,13 @@ use super::{
     context::Context,
     drive::tear_down,
     execute,
-    kube_io::{self, Error, bounded},
+    kube_io::{Error, bounded},
     observe,
     pace::Pace,
     pass::{Managed, Outcome, Pass, Stop},
     registry_probe::probe,
     registry_refs, report, requeue, standing,
+    watches::managed,
 };
 use crate::{
     api::{
@@ -120,7 +121,7 @@ impl Managed for Registry {
             return Ok(Some(Next::requeue(ctx.resync)));
         }
         let all = ListParams::default();
-        let registries = kube_io::apis::<Registry>(&ctx.client, &ctx.settings.namespaces);
+        let registries = managed::<Registry>(ctx);
         let registries = try_join_all(registries.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
         let living = registries.into_iter().flatten().filter_map(|r| r.metadata.uid);
         let living: BTreeSet<String> = living.collect();
@@ -138,7 +139,7 @@ impl Managed for Registry {
 /// be undone.
 async fn users(object: &Registry, ctx: &Context) -> Result<Vec<String>, Error> {
     let all = ListParams::default();
-    let clusters = kube_io::apis::<LocalCluster>(&ctx.client, &ctx.settings.namespaces);
+    let clusters = managed::<LocalCluster>(ctx);
     let clusters = try_join_all(clusters.iter().map(|api| bounded(api.list(&all)))).await?;
     let users = clusters.iter().flatten().filter(|c| uses(c, object));
     let mut users: Vec<String> =

@@ -15,6 +15,7 @@ use crate::{
         policy::{
             judge,
             rules::{Rules, Violation},
+            select::Policy,
             standing::Standing,
             usage::{self, Claim, Usage},
         },
@@ -49,9 +50,9 @@ impl Context {
     }
 
     /// Returns the standing of the objects in a namespace before their specs are judged.
-    pub fn policy_of(&self, namespace: &str) -> Standing {
+    fn policy_of(&self, policies: &[Policy], namespace: &str) -> Standing {
         let labels = self.policies.labels(namespace);
-        Standing::of(&self.policies.all(), (namespace, labels.as_ref()), self.settings.without_policy)
+        Standing::of(policies, (namespace, labels.as_ref()), self.settings.without_policy)
     }
 
     /// Returns the standing of an object, and grants it what it uses if nothing is against it.
@@ -61,7 +62,7 @@ impl Context {
         claimed: impl FnOnce(&Rules) -> Claim,
         judged: impl FnOnce(&Rules) -> Vec<Violation>,
     ) -> Standing {
-        let standing = self.policy_of(namespace);
+        let standing = self.policy_of(&self.policies.all(), namespace);
         let own = claimed(&standing.rules);
         let mut violations = judged(&standing.rules);
         // Others that are judged at the same time get what is left.
@@ -92,12 +93,12 @@ impl Context {
     }
 
     /// Returns all objects for the status of the policies.
-    pub fn policy_objects(&self) -> Vec<PolicyObject> {
+    pub fn policy_objects(&self, policies: &[Policy]) -> Vec<PolicyObject> {
         let clusters = self.clusters.state();
         let mut defaults: BTreeMap<String, Limits> = BTreeMap::new();
         let clusters = decoded(&clusters).map(|c| {
             let namespace = c.namespace().unwrap_or_default();
-            let rules = |namespace: &String| self.policy_of(namespace).rules.defaults;
+            let rules = |namespace: &String| self.policy_of(policies, namespace).rules.defaults;
             let defaults = defaults.entry(namespace).or_insert_with_key(rules);
             policy_object(c, Usage::of_cluster(c, *defaults))
         });

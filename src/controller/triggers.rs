@@ -167,7 +167,7 @@ fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
 pub async fn event(ctx: &Arc<Context>, event: Event) {
     match &event.subject {
         // Whoever changed a file is not in a hurry: the next reconciliation reads it.
-        Subject::Container(id) if event.action == "exec_die" || event.action == "extract-to-dir" => {
+        Subject::Container(id) if event.is_of_files() => {
             ctx.files.forget(id);
         }
         Subject::Container(_) => {

@@ -13,7 +13,7 @@ use kube::{
 };
 use tokio::sync::SetOnce;
 
-use super::{context::Context, known::Known, kube_io, merge::merged};
+use super::{context::Context, known::Known, merge::merged};
 
 /// Watches all objects of these APIs of a kind, keeps them in the store of `writer`, and sets `known` when all are listed.
 pub(super) fn watched<K>(
@@ -50,6 +50,18 @@ where
     swallow(ctx, name, stream)
 }
 
+/// Returns the APIs of a kind in the namespaces that the operator manages.
+pub(super) fn managed<K>(ctx: &Context) -> Vec<Api<K>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let (client, namespaces) = (&ctx.client, &ctx.settings.namespaces);
+    if namespaces.is_empty() {
+        return vec![Api::all(client.clone())];
+    }
+    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+}
+
 /// Watches the metadata of all objects of a kind in the namespaces that the operator manages.
 pub(super) fn metadata<K>(
     ctx: &Arc<Context>,
@@ -63,9 +75,10 @@ where
         + Sync
         + 'static,
 {
-    let apis = kube_io::apis::<PartialObjectMeta<K>>(&ctx.client, &ctx.settings.namespaces);
-    let watch = |api| watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed();
-    swallow(ctx, name, select_all(apis.into_iter().map(watch)))
+    let watch = |api: Api<PartialObjectMeta<K>>| {
+        watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed()
+    };
+    swallow(ctx, name, select_all(managed(ctx).into_iter().map(watch)))
 }
 
 /// Logs the errors of a watch instead of passing them to the controller: its backoff would delay all other triggers too

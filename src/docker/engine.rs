@@ -324,6 +324,11 @@ impl Event {
     pub fn is_of_files(&self) -> bool {
         matches!(self.action.as_str(), "exec_die" | "extract-to-dir")
     }
+
+    /// Reports whether the main process of a container ended. Podman calls it `died`.
+    pub fn is_exit(&self) -> bool {
+        matches!(self.action.as_str(), "die" | "died")
+    }
 }
 
 /// Subject of an event.

@@ -71,9 +71,10 @@ pub fn stream(
 /// it takes to release the container's networks, its lists show the container as running. It is locked meanwhile, so that
 /// an inspection waits.
 async fn settled(docker: Docker, item: Result<Event>) -> Result<Event> {
-    if let Ok(Event { subject: Subject::Container(id), action, labels }) = &item
-        && matches!(action.as_str(), "die" | "died")
-        && labels.contains_key(names::UID)
+    if let Ok(event) = &item
+        && let Subject::Container(id) = &event.subject
+        && event.is_exit()
+        && event.labels.contains_key(names::UID)
     {
         // Whatever it returns, the event is true.
         drop(timeout(SETTLED, docker.inspect_container(id, None)).await);

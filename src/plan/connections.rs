@@ -71,9 +71,8 @@ fn is_allowed(container: &Container, inputs: &Inputs<'_>) -> bool {
 
 /// Reports whether an object in another namespace, or the cluster itself, owns the resource with these labels.
 fn is_of_others(labels: &BTreeMap<String, String>, owner: &Owner) -> bool {
-    let namespace = || labels.get(names::OWNER)?.split_once('/').map(|(namespace, _)| namespace);
     let managed = labels.get(names::MANAGER) == Some(&owner.manager);
-    managed && (owner.owns(labels) || namespace() != Some(owner.namespace()))
+    managed && (owner.owns(labels) || names::owner_namespace(labels) != Some(owner.namespace()))
 }
 
 /// Returns the message about a container that does not exist or does not allow this namespace; see [`consent`].

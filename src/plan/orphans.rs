@@ -24,11 +24,9 @@ impl Orphans {
     /// Returns what this operator created on the host for objects other than the `living`, given by their UIDs. `manager`
     /// is the ID of the management cluster. In namespaces that the operator does not manage, nothing is known to be gone.
     pub fn of(host: &Host, manager: &str, living: &BTreeSet<String>, manages: impl Fn(&str) -> bool) -> Self {
-        let is_managed =
-            |object: &String| object.split_once('/').is_some_and(|(namespace, _)| manages(namespace));
         let is_orphan = |labels: &BTreeMap<String, String>| {
             labels.get(names::MANAGER).is_some_and(|m| m == manager)
-                && labels.get(names::OWNER).is_some_and(is_managed)
+                && names::owner_namespace(labels).is_some_and(&manages)
                 && labels.get(names::UID).is_some_and(|uid| !living.contains(uid))
         };
         let containers = host.containers.iter().filter(|c| is_orphan(&c.labels));

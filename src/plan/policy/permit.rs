@@ -180,11 +180,9 @@ impl Gate<'_> {
     }
 
     fn is_retained(&self, labels: &BTreeMap<String, String>) -> bool {
-        let namespace =
-            labels.get(names::OWNER).and_then(|o| o.split_once('/')).map(|(namespace, _)| namespace);
         labels.contains_key(VOLUME_OF)
             && labels.get(names::MANAGER) == Some(&self.owner.manager)
-            && namespace == Some(self.owner.namespace())
+            && names::owner_namespace(labels) == Some(self.owner.namespace())
     }
 
     /// Permits a connection of a container to a network: of others' containers only those that consent, and of others'

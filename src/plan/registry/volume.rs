@@ -25,11 +25,9 @@ use crate::{
 /// reused. `living` contains the UIDs of all Registries.
 pub fn is_retained(volume: &Volume, owner: &Owner, hostname: &str, living: &BTreeSet<String>) -> bool {
     let label = |key| volume.labels.get(key).map(String::as_str);
-    let namespace =
-        label(names::OWNER).and_then(|object| object.split_once('/')).map(|(namespace, _)| namespace);
     label(names::MANAGER) == Some(&owner.manager)
         && label(VOLUME_OF) == Some(hostname)
-        && namespace == Some(owner.namespace())
+        && names::owner_namespace(&volume.labels) == Some(owner.namespace())
         && label(names::UID).is_some_and(|uid| !living.contains(uid))
 }
 
