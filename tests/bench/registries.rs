@@ -13,7 +13,7 @@ use crate::{
     clock::timed,
     figures::Report,
     live::{
-        Kubectl,
+        Kubectl, build,
         cluster::container,
         docker, eventually, http,
         registries::{Setup, Upstream, busybox},
@@ -126,7 +126,7 @@ impl Pulls<'_> {
         let mut noise = File::create(dir.path().join("root/noise")).expect("a file can be created");
         let random = File::open("/dev/urandom").expect("the kernel has noise");
         io::copy(&mut random.take(self.size << 20), &mut noise).expect("the noise fits on the disk");
-        docker(&["build", "-q", "-t", image, &dir.path().display().to_string()]);
+        build(image, &dir.path().display().to_string(), "");
         let built = Built(image);
         timed(|| drop(docker(&["push", "-q", built.0])))
     }

@@ -2,12 +2,14 @@
 
 use super::*;
 
-/// Makes an image of the test's own, by instructions of a Dockerfile.
+/// Makes an image of the test's own, by instructions of a Dockerfile. Without the cache: Docker looks for a match through
+/// all images on the same base, and fails when another test deletes one of them at that moment.
 pub(super) fn build(world: &World, thing: &str, dockerfile: &str) -> String {
     use std::{io::Write, process::Stdio};
     let name = world.name(thing);
     let mut build = std::process::Command::new("docker");
-    let mut build = build.args(["build", "-q", "-t", &name, "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut build =
+        build.args(["build", "--no-cache", "-q", "-t", &name, "-"]).stdin(Stdio::piped()).spawn().unwrap();
     build.stdin.take().unwrap().write_all(dockerfile.as_bytes()).unwrap();
     assert!(build.wait().unwrap().success());
     name

@@ -16,7 +16,7 @@ use crate::{
     cluster::{container, push},
     life::{host_port, resolves, resolves_by_tcp, resolves_by_udp},
     live::{
-        Kubectl, command, docker, eventually,
+        Kubectl, build, command, docker, eventually,
         harness::Group,
         holds, inspect, install,
         operator::{Operator, Victim},
@@ -167,8 +167,7 @@ fn pods_see_and_make_mounts(scene: &Scene) {
 
 fn an_image_without_a_shell_is_reported(scene: &Scene) {
     const NAME: &str = "localhost/e2e-no-shell:1";
-    let args = ["--host", &world("DOCKER_HOST"), "build", "-q", "-t", NAME, "-"];
-    command("docker", &args, "FROM scratch\nENTRYPOINT [\"/bin/k3s\"]\n").unwrap_or_else(|e| panic!("{e}"));
+    build(NAME, "-", "FROM scratch\nENTRYPOINT [\"/bin/k3s\"]\n");
     scene.apply("LocalCluster", "shell", &format!("{{image: \"{NAME}\"}}"));
     let said = scene.reason("lc/shell", "ControlPlaneReady", "NodeImageInvalid");
     println!("        {said}");

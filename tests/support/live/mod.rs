@@ -92,6 +92,14 @@ pub fn try_docker(args: &[&str]) -> Result<String, String> {
     command("docker", &[&["--host", &host], args].concat(), "")
 }
 
+/// Builds an image from the directory `context`, or from a Dockerfile alone if it is `-`; returns its ID. Without the
+/// cache: Docker looks for a match through all images on the same base, and fails when another test deletes one of them
+/// at that moment.
+pub fn build(image: &str, context: &str, dockerfile: &str) -> String {
+    let args = ["--host", &world("DOCKER_HOST"), "build", "--no-cache", "-q", "-t", image, context];
+    command("docker", &args, dockerfile).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// Returns the address of the host on Docker's default network. The network itself does not show it before Docker's
 /// second start.
 pub fn gateway() -> Ipv4Addr {
@@ -282,10 +290,8 @@ pub fn idle_image() -> &'static str {
     const NAME: &str = "localhost/e2e-idle:1";
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        let (base, host) = (world("BUSYBOX_IMAGE"), world("DOCKER_HOST"));
         let run = r#"ENTRYPOINT ["sh", "-c", "trap 'exit 0' TERM; sleep 2147483 & wait"]"#;
-        let args = ["--host", &host, "build", "-q", "-t", NAME, "-"];
-        command("docker", &args, &format!("FROM {base}\n{run}\n")).unwrap_or_else(|e| panic!("{e}"));
+        build(NAME, "-", &format!("FROM {}\n{run}\n", world("BUSYBOX_IMAGE")));
     });
     NAME
 }

@@ -14,7 +14,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    Foreign, command, docker, docker_logs, eventually, free_port, holds, http, scratch, try_docker, world,
+    Foreign, build, command, docker, docker_logs, eventually, free_port, holds, http, scratch, try_docker,
+    world,
 };
 
 /// Secrets that may only be in Secrets and in files that only root can read, each with a description.
@@ -377,8 +378,7 @@ pub fn busybox() -> Dir {
 /// Builds an image from a directory with a Dockerfile and pushes it under this full name. Leaves nothing of it in
 /// Docker.
 pub fn push_from(dir: &Dir, image: &str, login: Option<&Login>) -> Result<(), String> {
-    let path = dir.path().display().to_string();
-    docker(&["build", "-q", "-t", image, &path]);
+    build(image, &dir.path().display().to_string(), "");
     let config = Dir::new("docker-config");
     let registry = image.split('/').next().unwrap_or_default();
     let text = login.map_or_else(|| "{}".to_owned(), |l| l.docker_config(registry));
