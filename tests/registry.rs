@@ -87,6 +87,23 @@ fn a_garbage_collection_stops_the_registry_and_starts_it_again() {
     assert_eq!(collected(&lab), done("2"));
 }
 
+/// What an edit of the image did ends with it; another default of the operator changes nothing.
+#[test]
+fn an_image_that_is_taken_out_of_the_spec_is_the_one_before() {
+    let mut lab = settled(RegistrySpec::default());
+    let image = |lab: &Lab| lab.world.named(NAME).unwrap().image.clone();
+    let before = image(&lab);
+    lab.settings.registry_image = "registry:9".into();
+    lab.settle(ENOUGH);
+    assert_eq!(image(&lab), before);
+    lab.registries[0].edit(|s| s.image = Some("registry.example/other:1".into()));
+    lab.settle(ENOUGH);
+    assert_eq!(image(&lab), "registry.example/other:1");
+    lab.registries[0].edit(|s| s.image = None);
+    lab.settle(ENOUGH);
+    assert_eq!(image(&lab), before);
+}
+
 /// In whatever pass and after whatever step the operator dies, and whatever is asked for then.
 #[test]
 fn it_goes_on_where_it_was_killed() {

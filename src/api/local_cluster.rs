@@ -85,7 +85,8 @@ use super::{host_alias::HostAlias, schema};
 )]
 pub struct LocalClusterSpec {
     /// K3s version, such as `v1.36.2+k3s1` or `v1.36.2-rc1+k3s1`. Defaults to the version that the operator is
-    /// configured with. Mutually exclusive with `image`. Changing it replaces all nodes in a rolling update.
+    /// configured with, see `status.defaultImage`. Mutually exclusive with `image`. Changing it replaces all nodes in a
+    /// rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::version())]

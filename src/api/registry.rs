@@ -43,7 +43,7 @@ use super::{local_cluster::loopback, schema};
 ))]
 pub struct RegistrySpec {
     /// Image of the registry, with a tag or a digest: `docker.io/library/registry:3`. Defaults to the image that the
-    /// operator is configured with.
+    /// operator is configured with, see `status.defaultImage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = schema::image())]
@@ -293,6 +293,9 @@ pub struct RegistryStatus {
     /// ID of the container, truncated to 12 digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// Image for a spec without `image`. It stays when the operator is configured with another default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_image: Option<String>,
     /// Last requested garbage collection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbage_collection: Option<GarbageCollectionStatus>,

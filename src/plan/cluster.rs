@@ -10,5 +10,5 @@ mod subnet;
 
 pub use allocation::allocate;
 pub use build::{Basis, desired};
-pub use image::{image, image_of};
+pub use image::{NodeImage, default_image, image, image_of};
 pub use subnet::{choose, give_back};

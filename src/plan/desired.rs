@@ -39,6 +39,8 @@ pub struct Desired {
     pub foreign_registries: Vec<String>,
     /// Images of the Docker host to import on all nodes.
     pub preload: Vec<String>,
+    /// Node image for a spec with neither version nor image.
+    pub default_image: String,
     /// K3s version that the Nodes must report, if the tag of the image contains one.
     pub version: Option<String>,
     /// Policy for lost data.

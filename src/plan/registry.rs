@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     addresses,
-    cluster::image_of,
+    cluster::{default_image, image_of},
     containers::{Site, Standing, outdated},
     host_path::{allowed, refusal},
     observed::{Host, Observed},
@@ -83,6 +83,8 @@ pub struct Desired {
     pub store: Store,
     /// Port on the Docker host.
     pub host_port: u16,
+    /// Image for a spec without one.
+    pub default_image: String,
 }
 
 /// Desired storage of the images.
@@ -150,11 +152,10 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     labels.insert(names::ROLE.into(), "registry".into());
     labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
-    let image = valid
-        .image
-        .clone()
-        .or_else(|| image_of(host, &valid.hostname))
-        .unwrap_or_else(|| settings.registry_image.clone());
+    let runs = image_of(host, &valid.hostname);
+    let default_image =
+        default_image(subject.previous.default_image.as_ref(), runs.as_ref(), &settings.registry_image);
+    let image = valid.image.clone().unwrap_or_else(|| default_image.clone());
     let mut container = ContainerSpec {
         command: vec![CONFIG_FILE.into()],
         env: valid.env.clone(),
@@ -171,7 +172,7 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     };
     let store = Store::of(&valid.storage, &valid.hostname, owner);
     store.mount(&mut container);
-    Some(Desired { container, store, host_port })
+    Some(Desired { container, store, host_port, default_image })
 }
 
 /// Returns the host port: the one in the spec, the previous one, or a free one.

@@ -116,6 +116,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         violation: previous.violation.clone(),
         version: version.or_else(|| previous.version.clone().filter(|_| !forgets)),
         image: first.and_then(|s| image_of(observed, &s.container.name)).or_else(|| previous.image.clone()),
+        default_image: Some(desired.default_image.clone()),
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),
         endpoints,
         kubeconfig_secret: kubeconfig_secret.map(str::to_owned),

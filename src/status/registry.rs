@@ -89,6 +89,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         host_path: valid.storage.host_path().map(str::to_owned),
         proxies: valid.proxy.as_ref().map(|p| p.upstream.clone()),
         container: detail.map(|d| short(&d.container.id).to_owned()),
+        default_image: Some(desired.default_image.clone()),
         garbage_collection: collected.or_else(|| previous.garbage_collection.clone()),
     }
 }

@@ -2,7 +2,7 @@
 //! of its containers, their files, Node objects, ConfigMaps and status. What differs between any two objects (names, IDs,
 //! addresses, automatic ports, times) has the same word in both.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use localcluster_operator::api::names;
 use regex::Regex;
@@ -149,11 +149,14 @@ struct Words(Vec<(String, String)>);
 
 impl Words {
     fn of(&self, text: &str) -> String {
-        let time = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").expect("it is valid");
         // The operator applies a change for CoreDNS a second time, half a minute later.
-        let once = Regex::new(r"(?m)^# Applied again.*\n?").expect("it is valid").replace_all(text, "");
-        let text = self.0.iter().fold(once.into_owned(), |text, (from, to)| text.replace(from, to));
-        time.replace_all(&text, "TIME").into_owned()
+        static AGAIN: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"(?m)^# Applied again.*\n?").expect("it is valid"));
+        static TIME: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").expect("it is valid"));
+        let once = AGAIN.replace_all(text, "").into_owned();
+        let text = self.0.iter().fold(once, |text, (from, to)| text.replace(from, to));
+        TIME.replace_all(&text, "TIME").into_owned()
     }
 }
 

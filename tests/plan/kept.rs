@@ -187,3 +187,30 @@ fn port_53_of_the_nodes_is_published_beside_dns() {
     assert_eq!(published(&[]), (20053, 20053));
     assert_eq!(published(&["10.0.0.53"]), (20053, 53));
 }
+
+/// What an edit of the image did ends with it, also when it never ran; another default of the operator changes nothing.
+#[test]
+fn an_image_that_is_taken_out_of_the_spec_is_the_one_before() {
+    let mut lab = settled(support::model::lab::spec(1));
+    let images = |lab: &Lab| {
+        ["k3d-dev-server-0", "k3d-dev-agent-0"].map(|name| lab.world.named(name).unwrap().image.clone())
+    };
+    let before = images(&lab);
+    lab.settings.default_version = "v1.99.0+k3s1".into();
+    lab.settle(ENOUGH);
+    assert_eq!(images(&lab), before);
+    lab.clusters[0].edit(|s| s.image = Some("registry.example/other:1".into()));
+    lab.settle(ENOUGH);
+    assert_eq!(images(&lab), ["registry.example/other:1"; 2]);
+    lab.clusters[0].edit(|s| s.image = None);
+    lab.settle(ENOUGH);
+    assert_eq!(images(&lab), before);
+    // A newer version cannot be taken back; it stays, and nothing is wrong with it.
+    lab.clusters[0].edit(|s| s.version = Some("v1.37.0+k3s1".into()));
+    lab.settle(ENOUGH);
+    let newer = images(&lab);
+    lab.clusters[0].edit(|s| s.version = None);
+    lab.settle(ENOUGH);
+    assert_eq!(images(&lab), newer);
+    assert_ne!(newer, before);
+}

@@ -33,6 +33,10 @@ pub struct LocalClusterStatus {
     /// Node image in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Node image for a spec with neither `version` nor `image`. It stays when the operator is configured with another
+    /// default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_image: Option<String>,
     /// URL of the API on the Docker host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

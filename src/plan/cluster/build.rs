@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use super::image;
+use super::{NodeImage, image};
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, names},
     docker::spec::{Addressing, EndpointSettings, NetworkSpec},
@@ -32,7 +32,7 @@ pub struct Basis<'a> {
 pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
     let Basis { subject, allocation, observed } = basis;
     let Subject { valid, owner, settings, refs, previous, .. } = *subject;
-    let (image, refusal) = image(valid, settings, observed, previous);
+    let NodeImage { image, default, refusal } = image(valid, settings, observed, previous);
     if let Some((reason, message)) = refusal {
         plan.stalls(ConditionType::ControlPlaneReady, reason, message);
     }
@@ -74,6 +74,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         awaited: build.awaited(),
         foreign_registries: valid.registries.containers.iter().map(|c| c.name.clone()).collect(),
         preload: valid.preload_images.clone(),
+        default_image: default,
         version,
         registries,
         on_data_loss: valid.on_data_loss,

@@ -10,30 +10,47 @@ use crate::{
     },
 };
 
-/// Returns the node image of a cluster, and the reason if it differs from the spec.
-///
-/// A spec with neither version nor image keeps the existing image, so that an operator with another default changes
-/// no existing cluster. A spec with a version that the cluster cannot run keeps it too.
+/// Node image of a cluster.
+pub struct NodeImage {
+    /// The image.
+    pub image: String,
+    /// The one for a spec with neither version nor image.
+    pub default: String,
+    /// Why it is not the one in the spec.
+    pub refusal: Option<(Reason, String)>,
+}
+
+/// Returns the node image of a cluster. A spec with a version that the cluster cannot run keeps the existing image. So does
+/// one with neither version nor image, if the cluster cannot go back to its default.
 pub fn image(
     valid: &Valid,
     settings: &Settings,
     observed: &Reached,
     previous: &LocalClusterStatus,
-) -> (String, Option<(Reason, String)>) {
+) -> NodeImage {
     let of_version = |v: &str| format!("{}:{}", settings.node_image_repository, versions::tag(v));
     let named = valid.image.clone().or_else(|| valid.version.as_deref().map(of_version));
     let has = image_of(observed, &valid.names.node(NodeRole::Server, 0)).or_else(|| previous.image.clone());
-    let Some(named) = named else {
-        return (has.unwrap_or_else(|| of_version(&settings.default_version)), None);
-    };
-    let refusal = versions::of_image(&named)
+    let configured = of_version(&settings.default_version);
+    let default = default_image(previous.default_image.as_ref(), has.as_ref(), &configured);
+    let wanted = named.as_ref().unwrap_or(&default);
+    let refusal = versions::of_image(wanted)
         .and_then(|v| Version::parse(&v))
         .zip(running(valid, observed, previous))
         .and_then(|(wanted, running)| refusal(&wanted, &running));
     match (refusal, has) {
-        (Some(refusal), Some(has)) => (has, Some(refusal)),
-        (None, _) | (_, None) => (named, None),
+        (Some(refusal), Some(image)) => {
+            NodeImage { image, default, refusal: named.is_some().then_some(refusal) }
+        }
+        (None, _) | (_, None) => NodeImage { image: wanted.clone(), default, refusal: None },
     }
+}
+
+/// Returns the image of an object for a spec that names none: the one that the status recorded. An operator with
+/// another default changes no existing object, and an image that is taken out of the spec leaves nothing of it. Where
+/// an older operator recorded none, it is what the object runs.
+pub fn default_image(recorded: Option<&String>, runs: Option<&String>, configured: &str) -> String {
+    recorded.or(runs).map_or_else(|| configured.to_owned(), Clone::clone)
 }
 
 /// Returns the running version of the servers as last reported by their Nodes: the lowest of several, so that a
