@@ -163,8 +163,17 @@ impl Run<'_> {
             }
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
+            Action::GrantAccess { role } => self.child()?.grant(*role).await?,
+            Action::RevokeAccess { role, uid } => self.child()?.revoke(*role, uid.as_deref()).await?,
+            Action::IssueToken(template) => {
+                let token = self.child()?.issue(template.role, template.ttl).await?;
+                management.apply_secret(&template.issued(&token, now)).await?;
+            }
             Action::CreateSecret(secret) => management.create_secret(secret).await?,
             Action::ApplySecret(secret) => management.apply_secret(secret).await?,
+            Action::DeleteSecret { namespace, name, uid } => {
+                management.delete_secret(namespace, name, uid).await?;
+            }
             Action::ApplyRegistry(registry) => management.apply_registry(registry).await?,
             Action::DeleteRegistry { namespace, name, uid } => {
                 management.delete_registry(namespace, name, uid).await?;

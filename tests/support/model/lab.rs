@@ -460,7 +460,6 @@ impl Lab {
                     observed: &look.observed,
                     decision: &w.decision,
                     problems,
-                    kubeconfig_secret: w.decision.kubeconfig_secret.as_deref(),
                 };
                 status::cluster(&object.status, &view, moment)
             }
