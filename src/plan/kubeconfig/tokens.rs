@@ -181,3 +181,6 @@ fn judge(template: &Template, observed: &Reached, now: Timestamp) -> Verdict {
         Some(at) => Verdict::Good(held, at),
     }
 }
+
+#[cfg(test)]
+mod tests;
