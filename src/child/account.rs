@@ -29,9 +29,9 @@ impl AccountRole {
     /// Returns the name of the ServiceAccount and of its ClusterRoleBinding.
     pub fn account(self) -> &'static str {
         match self {
-            Self::Admin => "localcluster-admin",
-            Self::Edit => "localcluster-edit",
-            Self::View => "localcluster-view",
+            Self::Admin => "localcluster-kubeconfig-admin",
+            Self::Edit => "localcluster-kubeconfig-edit",
+            Self::View => "localcluster-kubeconfig-view",
         }
     }
 
@@ -165,8 +165,8 @@ mod tests {
             "aud": ["https://kubernetes.default.svc.cluster.local", "k3s"],
             "exp": 1_700_086_400, "iat": 1_700_000_000, "nbf": 1_700_000_000,
             "iss": "https://kubernetes.default.svc.cluster.local", "jti": "3f",
-            "kubernetes.io": {"namespace": "kube-system", "serviceaccount": {"name": "localcluster-view", "uid": "u1"}},
-            "sub": "system:serviceaccount:kube-system:localcluster-view",
+            "kubernetes.io": {"namespace": "kube-system", "serviceaccount": {"name": "localcluster-kubeconfig-view", "uid": "u1"}},
+            "sub": "system:serviceaccount:kube-system:localcluster-kubeconfig-view",
         })
     }
 
@@ -189,7 +189,7 @@ mod tests {
             "a.b.c".into(),
             "e30.e30.c2ln".into(),
             token(&payload()) + ".more",
-            changed(|p| p["sub"] = json!("system:serviceaccount:default:localcluster-view")),
+            changed(|p| p["sub"] = json!("system:serviceaccount:default:localcluster-kubeconfig-view")),
             changed(|p| p["sub"] = json!("system:serviceaccount:kube-system:traefik")),
             changed(|p| p["exp"] = json!(i64::MAX)),
             changed(|p| p["exp"] = json!(1_600_000_000)),

@@ -70,7 +70,7 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     });
 
     // Someone in the cluster revokes the tokens, and takes the rights away.
-    admin.run(&["-n", "kube-system", "delete", "serviceaccount", "localcluster-view"]);
+    admin.run(&["-n", "kube-system", "delete", "serviceaccount", "localcluster-kubeconfig-view"]);
     eventually(LIMIT, "there is another token", || {
         holds(token(scene) != tokens[0], || "the first one".to_owned())
     });
@@ -79,21 +79,21 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     rejected(&view, "the first token");
     let view = copy(scene, "view-again");
     eventually(FORGETS, "the second token is accepted", || view.attempt(&["get", "pods", "-A"]));
-    admin.run(&["delete", "clusterrolebinding", "localcluster-view"]);
+    admin.run(&["delete", "clusterrolebinding", "localcluster-kubeconfig-view"]);
     admin.run(&[
         "create",
         "clusterrolebinding",
-        "localcluster-view",
+        "localcluster-kubeconfig-view",
         "--clusterrole=cluster-admin",
         "--user=nobody",
     ]);
     let bound = || {
         let path = "jsonpath={.roleRef.name} {.subjects[*].name}";
-        admin.attempt(&["get", "clusterrolebinding", "localcluster-view", "-o", path])
+        admin.attempt(&["get", "clusterrolebinding", "localcluster-kubeconfig-view", "-o", path])
     };
     eventually(LIMIT, "the binding is as before", || {
         let bound = bound()?;
-        holds(bound == "view localcluster-view", || bound.clone())
+        holds(bound == "view localcluster-kubeconfig-view", || bound.clone())
     });
     assert_eq!(token(scene), tokens[1], "it is as good as before");
 
@@ -112,8 +112,8 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     assert_eq!(
         ours(),
         [
-            "serviceaccount/localcluster-edit",
-            "clusterrolebinding.rbac.authorization.k8s.io/localcluster-edit"
+            "serviceaccount/localcluster-kubeconfig-edit",
+            "clusterrolebinding.rbac.authorization.k8s.io/localcluster-kubeconfig-edit"
         ]
     );
 

@@ -411,8 +411,8 @@ async fn a_key_that_bears_our_name_goes_whoever_wrote_it() {
     assert_eq!(api.get(HOSTING).unwrap()["data"], json!({"localRegistryHosting.v1": "theirs"}));
 }
 
-const ACCOUNT: &str = "/api/v1/namespaces/kube-system/serviceaccounts/localcluster-view";
-const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/localcluster-view";
+const ACCOUNT: &str = "/api/v1/namespaces/kube-system/serviceaccounts/localcluster-kubeconfig-view";
+const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/localcluster-kubeconfig-view";
 
 fn accounts(child: &KubeChild) -> impl Future<Output = BTreeMap<AccountRole, Account>> + '_ {
     async { accounts::observe(&child.client).await.unwrap() }
@@ -426,8 +426,7 @@ async fn an_account_is_granted_corrected_and_revoked() {
     let (account, binding) = (api.get(ACCOUNT).unwrap(), api.get(BINDING).unwrap());
     assert_eq!(account["metadata"]["labels"]["app.kubernetes.io/managed-by"], "localcluster-operator");
     assert_eq!(binding["roleRef"]["name"], "view");
-    let subject =
-        json!([{"kind": "ServiceAccount", "name": "localcluster-view", "namespace": "kube-system"}]);
+    let subject = json!([{"kind": "ServiceAccount", "name": "localcluster-kubeconfig-view", "namespace": "kube-system"}]);
     assert_eq!(binding["subjects"], subject);
     let uid = account["metadata"]["uid"].as_str().map(str::to_owned);
     let all = |binding| BTreeMap::from([(AccountRole::View, Account { uid: uid.clone(), binding })]);
@@ -456,7 +455,10 @@ async fn an_account_is_granted_corrected_and_revoked() {
     child.revoke(AccountRole::View, uid.as_deref()).await.expect("it is gone already");
 
     // What others named so is theirs as long as nobody asks for it.
-    api.put(BINDING, json!({"metadata": {"name": "localcluster-view"}, "roleRef": binding["roleRef"]}));
+    api.put(
+        BINDING,
+        json!({"metadata": {"name": "localcluster-kubeconfig-view"}, "roleRef": binding["roleRef"]}),
+    );
     assert_eq!(accounts(&child).await, BTreeMap::new());
     child.revoke(AccountRole::View, None).await.unwrap();
     assert!(api.get(BINDING).is_some());

@@ -186,7 +186,7 @@ fn an_account_is_granted_before_its_token_and_others_go() {
     assert_eq!(
         none.told(0).0,
         [
-            "GrantAccess localcluster-view (it did not exist)".to_owned(),
+            "GrantAccess localcluster-kubeconfig-view (it did not exist)".to_owned(),
             format!("{ISSUE} (it did not exist)"),
         ]
     );
@@ -198,7 +198,11 @@ fn an_account_is_granted_before_its_token_and_others_go() {
         let seen = Seen::with(|s| {
             s.accounts.as_mut().unwrap().get_mut(&AccountRole::View).unwrap().binding = binding;
         });
-        assert_eq!(seen.told(0).0, [format!("GrantAccess localcluster-view ({why})")], "the token stays");
+        assert_eq!(
+            seen.told(0).0,
+            [format!("GrantAccess localcluster-kubeconfig-view ({why})")],
+            "the token stays"
+        );
         assert_eq!(seen.plan(0).problems.len(), 1);
     }
     let more = Seen::with(|s| {
@@ -206,10 +210,10 @@ fn an_account_is_granted_before_its_token_and_others_go() {
         s.accounts.as_mut().unwrap().insert(AccountRole::Admin, binding);
     });
     let (steps, problems) = more.told(0);
-    assert_eq!(steps, ["RevokeAccess localcluster-admin (spec.kubeconfig does not request it)"]);
+    assert_eq!(steps, ["RevokeAccess localcluster-kubeconfig-admin (spec.kubeconfig does not request it)"]);
     assert_eq!(
         problems,
-        ["Updating: deleting the ServiceAccount kube-system/localcluster-admin in the cluster"]
+        ["Updating: deleting the ServiceAccount kube-system/localcluster-kubeconfig-admin in the cluster"]
     );
 }
 

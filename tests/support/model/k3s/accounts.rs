@@ -55,21 +55,23 @@ impl World {
 
     pub fn accepts(&mut self, cluster: &str, token: &AccountToken) -> Result<bool, String> {
         let (incarnation, _) = self.cluster_of_api(cluster)?;
-        Ok(self.rights(incarnation, &token.0).is_some())
+        Ok(self.account(incarnation, &token.0).is_some())
     }
 
-    /// The rights that a token has in a cluster's incarnation.
-    fn rights(&self, incarnation: u8, token: &str) -> Option<AccountRole> {
+    /// The account that a token is of, if it is valid, whatever that may do.
+    fn account(&self, incarnation: u8, token: &str) -> Option<(AccountRole, Binding)> {
         let claims = Claims::of(token).filter(|_| token.ends_with(".c2lnbmF0dXJl"))?;
         let cluster = &self.clusters[&incarnation];
         let account = cluster.accounts.get(&claims.role)?;
         let lives = claims.expires.as_second() > self.clock + cluster.skew;
-        (lives && account.uid.as_ref() == Some(&claims.uid) && account.binding == Binding::Exact)
-            .then_some(claims.role)
+        let valid = lives && account.uid.as_ref() == Some(&claims.uid);
+        valid.then_some((claims.role, account.binding))
     }
 
     /// The rights that a token has in any cluster.
     pub fn rights_of(&self, token: &str) -> Option<AccountRole> {
-        self.clusters.keys().find_map(|incarnation| self.rights(*incarnation, token))
+        let (role, binding) =
+            self.clusters.keys().find_map(|incarnation| self.account(*incarnation, token))?;
+        (binding == Binding::Exact).then_some(role)
     }
 }
