@@ -58,7 +58,7 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     let view = copy(scene, "view");
     tokens.push(token(scene));
     assert!(!scene.kubeconfig("c", "value").contains("client-key-data"));
-    view.run(&["get", "pods", "-A"]);
+    eventually(FORGETS, "Pods can be read", || view.attempt(&["get", "pods", "-A"]));
     forbidden(&view, &["create", "configmap", "e2e-view"]);
     forbidden(&view, &["get", "secrets", "-A"]);
     let status = &scene.get("lc/c")["status"];
@@ -101,7 +101,7 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     tokens.push(token(scene));
     rejected(&view, "a token of another access");
     let edit = copy(scene, "edit");
-    edit.run(&["create", "configmap", "e2e-edit"]);
+    eventually(FORGETS, "a ConfigMap can be created", || edit.attempt(&["create", "configmap", "e2e-edit"]));
     edit.run(&["delete", "configmap", "e2e-edit"]);
     forbidden(&edit, &["create", "clusterrole", "e2e-edit", "--verb=get", "--resource=pods"]);
     let accounts = || {

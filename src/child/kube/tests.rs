@@ -367,7 +367,7 @@ async fn a_call_that_is_never_answered_ends() {
 async fn changes_end_with_the_connection() {
     let (api, child) = cluster();
     api.refuse("GET /api/v1/nodes", 500);
-    assert_eq!(child.changes().await.unwrap().next().await, None);
+    assert_eq!(child.changes(true).await.unwrap().next().await, None);
 }
 
 /// K3s takes the member out that the annotations of a Node with the label name, whoever made the Node.
