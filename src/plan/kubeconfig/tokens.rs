@@ -167,11 +167,11 @@ fn judge(template: &Template, observed: &Reached, now: Timestamp) -> Verdict {
     if account.is_some_and(|uid| uid != Some(&held.claims.uid)) {
         return unusable("the ServiceAccount of its token had been deleted");
     }
+    if accepted != Some(true) && now >= held.claims.expires {
+        return Verdict::Unusable(format!("its token expired at {}", held.claims.expires));
+    }
     if accepted == Some(false) {
         return unusable("the API rejected its token");
-    }
-    if accepted.is_none() && now >= held.claims.expires {
-        return Verdict::Unusable(format!("its token expired at {}", held.claims.expires));
     }
     let due = |held, why: &str| Verdict::Due(held, why.to_owned());
     match held.renewal(now) {
