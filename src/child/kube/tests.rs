@@ -414,8 +414,8 @@ async fn a_key_that_bears_our_name_goes_whoever_wrote_it() {
 const ACCOUNT: &str = "/api/v1/namespaces/kube-system/serviceaccounts/localcluster-kubeconfig-view";
 const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/localcluster-kubeconfig-view";
 
-fn accounts(child: &KubeChild) -> impl Future<Output = BTreeMap<AccountRole, Account>> + '_ {
-    async { accounts::observe(&child.client).await.unwrap() }
+async fn accounts(child: &KubeChild) -> BTreeMap<AccountRole, Account> {
+    accounts::observe(&child.client).await.unwrap()
 }
 
 #[tokio::test]
