@@ -5,12 +5,13 @@
 use std::{env, fs, net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::join_all};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
     api::{
         core::v1::{ConfigMap, Node, Pod, Secret},
         policy::v1::PodDisruptionBudget,
+        rbac::v1::ClusterRoleBinding,
     },
 };
 use kube::{
@@ -19,6 +20,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use localcluster_operator::child::{
+    account::{AccountRole, AccountToken, Binding, Claims},
     api::{Access, ChildApi, Connect, Error},
     connect::KubeConnector,
     nodes::DRAINING_SINCE,
@@ -306,7 +308,7 @@ async fn keeps_keys_of_config_maps() {
     for key in state::KEYS {
         let _ = maps(key).delete(key.name, &DeleteParams::default()).await;
     }
-    let mut changes = child.changes().await.unwrap();
+    let mut changes = child.changes(false).await.unwrap();
     let mut next = async |what: &str| {
         assert_eq!(tokio::time::timeout(LIMIT, changes.next()).await, Ok(Some(())), "{what}");
     };
@@ -365,7 +367,7 @@ async fn tells_of_changes() {
     world
         .with_node(name, async || {
             let child = world.child().await;
-            let mut changes = child.changes().await.unwrap();
+            let mut changes = child.changes(false).await.unwrap();
             let mut next = async |what: &str| {
                 let item = tokio::time::timeout(LIMIT, changes.next()).await;
                 assert_eq!(item, Ok(Some(())), "{what}");
@@ -388,6 +390,61 @@ async fn tells_of_changes() {
             next("gone").await;
         })
         .await;
+}
+
+#[tokio::test]
+async fn accounts_come_and_go_with_their_tokens() {
+    let world = World::find().await;
+    let child = world.child().await;
+    let (role, ttl) = (AccountRole::View, SignedDuration::from_mins(10));
+    let account = async || child.observe().await.unwrap().accounts.remove(&role);
+    if let Some(known) = account().await {
+        child.revoke(role, known.uid.as_deref()).await.unwrap();
+    }
+    let mut changes = child.changes(true).await.unwrap();
+    // What there is, until nothing more comes.
+    while tokio::time::timeout(LIMIT / 5, changes.next()).await.is_ok() {}
+    child.grant(role).await.unwrap();
+    for what in ["the account", "its binding"] {
+        assert_eq!(tokio::time::timeout(LIMIT, changes.next()).await, Ok(Some(())), "{what}");
+    }
+    let first = account().await.unwrap();
+    assert_eq!(first.binding, Binding::Exact);
+    child.grant(role).await.expect("a second time");
+    assert_eq!(account().await, Some(first.clone()));
+
+    let token = child.issue(role, ttl).await.unwrap();
+    let claims = Claims::of(&token.0).expect("it is a token");
+    assert_eq!((claims.role, Some(&claims.uid)), (role, first.uid.as_ref()));
+    assert_eq!(claims.expires.duration_since(claims.issued), ttl);
+    assert_eq!(child.accepts(&token).await, Ok(true));
+    let changed = AccountToken(token.0[..token.0.len() - 6].to_owned() + "AAAAAA");
+    assert_eq!(child.accepts(&changed).await, Ok(false));
+    assert_eq!(child.accepts(&AccountToken("no token".into())).await, Ok(false));
+
+    // Somebody changes the role of the binding, which cannot be changed back, but replaced.
+    let bindings = Api::<ClusterRoleBinding>::all(world.client.clone());
+    let mut other = bindings.get(role.account()).await.unwrap();
+    bindings.delete(role.account(), &DeleteParams::default()).await.unwrap();
+    other.metadata.resource_version = None;
+    other.role_ref.name = "edit".into();
+    bindings.create(&PostParams::default(), &other).await.unwrap();
+    assert_eq!(account().await.map(|a| a.binding), Some(Binding::Other));
+    child.grant(role).await.unwrap();
+    assert_eq!(account().await, Some(first.clone()));
+
+    child.revoke(role, first.uid.as_deref()).await.unwrap();
+    assert_eq!(account().await, None);
+    child.revoke(role, first.uid.as_deref()).await.expect("a second time");
+    // The API forgets within seconds that it has accepted a token.
+    let forgotten = async {
+        while child.accepts(&token).await == Ok(true) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(3 * LIMIT, forgotten).await.expect("the token is rejected");
+    let gone = child.issue(role, ttl).await;
+    assert!(matches!(&gone, Err(Error::Api(words)) if words.starts_with("404")), "{gone:?}");
 }
 
 /// Many at once, since a controller observes many clusters: nothing may be shared that makes them wait.

@@ -33,6 +33,8 @@ mod host_aliases;
 mod idle;
 #[path = "e2e/kills.rs"]
 mod kills;
+#[path = "e2e/kubeconfigs.rs"]
+mod kubeconfigs;
 #[path = "e2e/life.rs"]
 mod life;
 #[path = "e2e/life_ports.rs"]

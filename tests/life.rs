@@ -2,6 +2,8 @@
 
 #[path = "life/ends.rs"]
 mod ends;
+#[path = "life/kubeconfigs.rs"]
+mod kubeconfigs;
 #[path = "life/led.rs"]
 mod led;
 #[path = "life/ports.rs"]

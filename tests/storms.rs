@@ -31,7 +31,7 @@ const MOST: usize = 5 * SERIES as usize;
 const WRITES: usize = 12 + 4 * SERIES as usize;
 
 /// Which calls go wrong in which case, by their beginnings: each one of its sort.
-const CALLS: [(&str, &[&str]); 19] = [
+const CALLS: [(&str, &[&str]); 21] = [
     (
         "Create",
         &[
@@ -91,6 +91,8 @@ const CALLS: [(&str, &[&str]); 19] = [
     ("Labels", &["configure"]),
     ("Pause", &["unpause"]),
     ("Token", &["exec", "upload"]),
+    ("Access", &["grant", "revoke", "issue", "PATCH /api/v1/namespaces/default/secrets/dev-kubeconfig"]),
+    ("Withhold", &["revoke", "DELETE /api/v1/namespaces/default/secrets/dev-kubeconfig"]),
     ("MoreServers", &["signal", "create container", "upload k3d-dev-serverlb"]),
     ("FewerServers", &["update", "leave etcd", "delete node", "remove container"]),
     ("PasswordLost", &["forget password"]),
@@ -98,7 +100,7 @@ const CALLS: [(&str, &[&str]); 19] = [
 ];
 
 /// The beginnings of the calls for all that a plan can ask for, and for what is done in the background.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 29] = [
     "pull",
     "pipe image",
     "create network",
@@ -125,6 +127,9 @@ const KINDS: [&str; 26] = [
     "remove member",
     "set config",
     "delete object",
+    "grant",
+    "revoke",
+    "issue",
 ];
 
 /// Of these it is said that they have no effect. Others show by what does not come of them.
@@ -313,6 +318,15 @@ async fn nodes() {
     let token = |rig: &Rig| put_secret(rig, "mine", &[("token", "second")]);
     let with_token = |spec: &mut Value| spec["token"] = json!({"secretName": "mine"});
     Case::spec("Token", with_token, token).await.run().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubeconfigs() {
+    let view = |spec: &mut Value| spec["kubeconfig"] = json!({"access": "View"});
+    let edit = |rig: &Rig| put(rig, 1, |s| s["kubeconfig"] = json!({"access": "Edit"}));
+    Case::spec("Access", view, edit).await.run().await;
+    let none = |rig: &Rig| put(rig, 1, |s| s["kubeconfig"] = json!({"access": "None"}));
+    Case::spec("Withhold", view, none).await.run().await;
 }
 
 #[tokio::test(start_paused = true)]

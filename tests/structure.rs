@@ -328,7 +328,7 @@ const WRITERS: [(&str, &str); 15] = [
 ];
 
 /// Methods of the seams that only read.
-const READS: [&str; 14] = [
+const READS: [&str; 15] = [
     "info",
     "containers",
     "inspect",
@@ -342,6 +342,7 @@ const READS: [&str; 14] = [
     "events",
     "observe",
     "there",
+    "accepts",
     "changes",
 ];
 

@@ -1,6 +1,7 @@
 //! The kind `LocalCluster`: a K3s cluster of containers on a Docker host.
 
 mod contents;
+mod kubeconfig;
 mod pool;
 mod ports;
 mod registries;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use contents::*;
+pub use kubeconfig::*;
 pub use pool::*;
 pub use ports::*;
 pub use registries::*;
@@ -142,6 +144,11 @@ pub struct LocalClusterSpec {
     /// `sans` replaces the servers in a rolling update.
     #[serde(default)]
     pub api: ApiSpec,
+    /// Kubeconfig in the Secret `<name>-kubeconfig`. Changes take effect in the running cluster without a restart: what
+    /// another access or `ttl` handed out is revoked, except for the client certificate of Admin without a `ttl`, which
+    /// stays valid until it expires.
+    #[serde(default)]
+    pub kubeconfig: KubeconfigSpec,
     /// Ports of the nodes that the load balancer publishes on the Docker host. At most 64 entries and 128 ports in
     /// total. Changing them replaces only the load balancer, which closes the connections through it; nodes and
     /// workloads keep running. A host port that is in use by another process or container is left out until it is free,

@@ -38,6 +38,12 @@ pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
 /// k3d label: the name of the cluster.
 pub const CLUSTER: &str = "k3d.cluster";
 
+/// Label of everything that the operator creates in the management cluster, and of its ServiceAccounts in created ones.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
+/// Annotation of a Secret with a kubeconfig: the time from which the operator replaces its token, by the clock of the
+/// operator.
+pub const RENEW_AT: &str = "localcluster.dev/renew-at";
+
 /// Maximum length of a cluster name, which K3s node names and the limit of k3d leave room for.
 pub const MAX_CLUSTER_NAME: usize = format::CLUSTER_NAME.max;
 /// Maximum length of a container name that is also a host name.

@@ -194,6 +194,21 @@ pub fn lifetime() -> Rule {
     rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::LIFETIME)
 }
 
+pub fn token_ttl() -> Rule {
+    rule(
+        format!(
+            "!self.matches(r'^[hms]*$') && self.matches({}) && duration(self) >= duration('10m') && duration(self) <= \
+             duration('8760h')",
+            whole(pattern::TTL)
+        ),
+        text::TOKEN_TTL,
+    )
+}
+
+pub fn kubeconfig_without_ttl() -> Rule {
+    rule("self.access != 'None' || !has(self.ttl)", text::KUBECONFIG_WITHOUT_TTL).field_path(".ttl")
+}
+
 pub fn subnet() -> Rule {
     rule(
         "isCIDR(self) && cidr(self).ip().family() == 4 && cidr(self).prefixLength() >= 16 && \

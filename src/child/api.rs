@@ -9,10 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use super::error::Error;
 use super::{
+    account::{AccountRole, AccountToken},
     path::Path,
     state::{ChildState, ClusterConfigMap, Found, Member, NodeConfig},
 };
@@ -71,9 +72,18 @@ pub trait ChildApi: Send + Sync {
     async fn there(&self, objects: &BTreeSet<ObjectRef>) -> Result<BTreeMap<ObjectRef, Found>, Error>;
     /// Deletes the object with this UID and its dependents in the background. Succeeds if it is gone already.
     async fn delete_object(&self, object: &ObjectRef, uid: &str) -> Result<(), Error>;
-    /// Subscribes to relevant changes of Nodes and of ConfigMaps that this operator manages. The stream ends with the
-    /// connection.
-    async fn changes(&self) -> Result<BoxStream<'static, ()>, Error>;
+    /// Creates or corrects the ServiceAccount of a kubeconfig and its ClusterRoleBinding.
+    async fn grant(&self, role: AccountRole) -> Result<(), Error>;
+    /// Deletes the ServiceAccount of a kubeconfig with this UID and its ClusterRoleBinding. The API rejects its tokens
+    /// from then on. Succeeds if they are gone already.
+    async fn revoke(&self, role: AccountRole, uid: Option<&str>) -> Result<(), Error>;
+    /// Returns a new token of such a ServiceAccount, which is valid for this time, or for less if the API limits it.
+    async fn issue(&self, role: AccountRole, ttl: SignedDuration) -> Result<AccountToken, Error>;
+    /// Reports whether the API accepts a token. Changes nothing.
+    async fn accepts(&self, token: &AccountToken) -> Result<bool, Error>;
+    /// Subscribes to relevant changes of Nodes and of ConfigMaps that this operator manages, and if `accounts` also of
+    /// ServiceAccounts of kubeconfigs. The stream ends with the connection.
+    async fn changes(&self, accounts: bool) -> Result<BoxStream<'static, ()>, Error>;
 }
 
 /// A connection to the API of a created cluster.

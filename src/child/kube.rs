@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     time::Duration,
 };
 
@@ -12,13 +13,14 @@ use futures::{
     stream::{BoxStream, once, select_all},
 };
 use http::header::{AUTHORIZATION, HeaderValue};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount},
+    rbac::v1::ClusterRoleBinding,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{
         DeleteParams, EvictParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
         Request,
@@ -26,10 +28,13 @@ use kube::{
     core::PartialObjectMeta,
     runtime::watcher::{self, watcher},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    account::{self, AccountRole, AccountToken},
+    accounts,
     api::{ChildApi, Error},
     call::{bounded, call, get, unless_gone, words},
     config::{self, CONFIG_VERSION, FIELD_MANAGER},
@@ -175,14 +180,15 @@ impl KubeChild {
 impl ChildApi for KubeChild {
     async fn observe(&self) -> Result<ChildState, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-node-lease");
-        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
+        let defaults = Api::<ServiceAccount>::namespaced(self.client.clone(), "default");
         let (nodes_api, all) = (self.nodes(), ListParams::default());
-        let ((), nodes, leases, of_system, account, config, members) = tokio::try_join!(
+        let ((), nodes, leases, of_system, account, accounts, config, members) = tokio::try_join!(
             self.serves(),
             get("list of Nodes", nodes_api.list(&all)),
             get("list of the Leases of Nodes", leases.list(&all)),
             self.system_leases(),
-            get("service account default/default", accounts.get_metadata_opt("default")),
+            get("service account default/default", defaults.get_metadata_opt("default")),
+            accounts::observe(&self.client),
             try_join_all(state::KEYS.map(|key| self.held(key))),
             async { Ok(self.members().await) },
         )?;
@@ -197,6 +203,7 @@ impl ChildApi for KubeChild {
             pods_can_start: account.is_some(),
             config: config.into_iter().flatten().collect(),
             members,
+            accounts,
         })
     }
 
@@ -324,7 +331,23 @@ impl ChildApi for KubeChild {
         self.kinds.delete(&self.client, object, uid).await
     }
 
-    async fn changes(&self) -> Result<BoxStream<'static, ()>, Error> {
+    async fn grant(&self, role: AccountRole) -> Result<(), Error> {
+        accounts::grant(&self.client, role).await
+    }
+
+    async fn revoke(&self, role: AccountRole, uid: Option<&str>) -> Result<(), Error> {
+        accounts::revoke(&self.client, role, uid).await
+    }
+
+    async fn issue(&self, role: AccountRole, ttl: SignedDuration) -> Result<AccountToken, Error> {
+        accounts::issue(&self.client, role, ttl).await
+    }
+
+    async fn accepts(&self, token: &AccountToken) -> Result<bool, Error> {
+        accounts::accepts(&self.client, token).await
+    }
+
+    async fn changes(&self, accounts: bool) -> Result<BoxStream<'static, ()>, Error> {
         let config = || watcher::Config::default().timeout(WATCH.as_secs() as u32);
         // The watchers would retry indefinitely; the caller looks for another address of the cluster instead.
         let nodes = watcher(self.nodes(), config())
@@ -333,14 +356,27 @@ impl ChildApi for KubeChild {
         for ConfigKey { namespace, name, .. } in state::KEYS {
             let only = config().fields(&format!("metadata.name={name}"));
             let maps = Api::<PartialObjectMeta<ConfigMap>>::namespaced(self.client.clone(), namespace);
-            let changes = watcher(maps, only);
-            all.push(ended(
-                changes.scan((), |(), event| ready(event.ok().map(|event| config::changed(&event)))),
-            ));
+            all.push(watched(maps, only));
+        }
+        if accounts {
+            let (client, own) = (|| self.client.clone(), config().labels(&accounts::selector()));
+            type Metadata<K> = Api<PartialObjectMeta<K>>;
+            let accounts = Metadata::<ServiceAccount>::namespaced(client(), account::NAMESPACE);
+            all.push(watched(accounts, own.clone()));
+            all.push(watched(Metadata::<ClusterRoleBinding>::all(client()), own));
         }
         let changes = select_all(all).take_while(|event| ready(event.is_some()));
         Ok(changes.filter_map(|changed| ready((changed == Some(true)).then_some(()))).boxed())
     }
+}
+
+/// Returns the changes of objects, with their end.
+fn watched<K>(api: Api<K>, config: watcher::Config) -> BoxStream<'static, Option<bool>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let changes = watcher(api, config);
+    ended(changes.scan((), |(), event| ready(event.ok().map(|event| config::changed(&event)))))
 }
 
 /// Returns a stream that reports its end.

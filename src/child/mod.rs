@@ -1,5 +1,7 @@
 //! The API of the created cluster, the second system that is observed and acted on.
 
+pub mod account;
+mod accounts;
 pub mod api;
 mod call;
 pub mod config;

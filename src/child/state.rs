@@ -8,6 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
+use super::account::{Account, AccountRole};
 use crate::k3s::{dns, registry_hosting};
 
 /// A key of a ConfigMap in the created cluster.
@@ -71,6 +72,8 @@ pub struct ChildState {
     pub leases: BTreeMap<String, Lease>,
     /// Members of etcd as etcd itself reports them; `None` without etcd, or while unknown.
     pub members: Option<Vec<Member>>,
+    /// Existing ServiceAccounts of kubeconfigs.
+    pub accounts: BTreeMap<AccountRole, Account>,
 }
 
 impl ChildState {

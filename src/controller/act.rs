@@ -47,6 +47,10 @@ impl Pass<'_, LocalCluster> {
         if let Some(note) = decision.certificate.as_ref().filter(|note| ctx.memory.record_once(uid, note)) {
             report::warning(ctx, &object, "CertificateExpiring", note);
         }
+        let stays = decision.kubeconfig.certificate.as_ref();
+        if let Some(note) = stays.filter(|note| ctx.memory.record_once(uid, note)) {
+            report::warning(ctx, &object, "CertificateNotRevoked", note);
+        }
         if decision.started {
             ctx.turns.done(uid);
         }

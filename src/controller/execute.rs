@@ -15,10 +15,12 @@ use crate::{
         archive,
         engine::{Engine, Update},
         error,
+        spec::{ContainerSpec, FileSpec},
     },
     metrics::Metrics,
     plan::{
         failures::WriteError,
+        kubeconfig::template::Template,
         policy::permit::Gate,
         steps::{Action, Problem, Step, Target},
     },
@@ -121,13 +123,8 @@ impl Run<'_> {
             Action::RemoveNetwork { id, .. } => gone(engine.remove_network(id).await)?,
             Action::CreateVolume(spec) => engine.create_volume(spec).await?,
             Action::RemoveVolume { name } => gone(engine.remove_volume(name).await)?,
-            Action::CreateContainer { spec, network } => {
-                let id = engine.create_container(spec, network.as_deref()).await?;
-                self.created.lock().expect("no step panics").insert(spec.name.clone(), id);
-            }
-            Action::Upload { container, files } => {
-                engine.upload(&self.id(container)?, archive::pack(files)).await?
-            }
+            Action::CreateContainer { spec, network } => self.create(spec, network.as_deref()).await?,
+            Action::Upload { container, files } => self.upload(container, files).await?,
             Action::Connect { network, container, endpoint } => {
                 engine.connect(network, &self.id(container)?, endpoint).await?;
             }
@@ -163,14 +160,37 @@ impl Run<'_> {
             }
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
+            Action::GrantAccess { role } => self.child()?.grant(*role).await?,
+            Action::RevokeAccess { role, uid } => self.child()?.revoke(*role, uid.as_deref()).await?,
+            Action::IssueToken(template) => self.issue(template).await?,
             Action::CreateSecret(secret) => management.create_secret(secret).await?,
             Action::ApplySecret(secret) => management.apply_secret(secret).await?,
+            Action::DeleteSecret { namespace, name, uid } => {
+                management.delete_secret(namespace, name, uid).await?;
+            }
             Action::ApplyRegistry(registry) => management.apply_registry(registry).await?,
             Action::DeleteRegistry { namespace, name, uid } => {
                 management.delete_registry(namespace, name, uid).await?;
             }
         }
         Ok(())
+    }
+
+    async fn create(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<(), Error> {
+        let id = self.world.engine.create_container(spec, network).await?;
+        self.created.lock().expect("no step panics").insert(spec.name.clone(), id);
+        Ok(())
+    }
+
+    async fn upload(&self, container: &Target, files: &[FileSpec]) -> Result<(), Error> {
+        Ok(self.world.engine.upload(&self.id(container)?, archive::pack(files)).await?)
+    }
+
+    /// Writes a new token into the Secret with a kubeconfig.
+    async fn issue(&self, template: &Template) -> Result<(), Error> {
+        let token = self.child()?.issue(template.role, template.ttl).await?;
+        let secret = template.issued(&token, self.world.now);
+        Ok(self.world.management.apply_secret(&secret).await?)
     }
 
     /// Runs a command in a container, which must succeed.

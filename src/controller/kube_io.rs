@@ -18,12 +18,12 @@ use serde_json::json;
 
 use super::{management_api::ManagementApi, times};
 use crate::{
-    api::{FINALIZER, HostPolicy, LocalCluster, Registry},
+    api::{FINALIZER, HostPolicy, LocalCluster, Registry, names::MANAGED_BY},
     plan::{
         failures::WriteError,
         own_registry::OwnRegistry,
         owner::Owner,
-        secret::{Existing, MANAGED_BY, Secret as DesiredSecret},
+        secret::{Existing, Secret as DesiredSecret},
     },
 };
 
@@ -134,8 +134,10 @@ pub async fn existing_secret(
 ) -> Result<Option<Existing>, Error> {
     let secret = secret(client, namespace, name).await?;
     Ok(secret.map(|secret| Existing {
+        uid: secret.uid().unwrap_or_default(),
         owners: secret.owner_references().iter().map(|owner| owner.uid.clone()).collect(),
         labels: secret.labels().clone(),
+        annotations: secret.annotations().clone(),
         data: secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect(),
     }))
 }
@@ -188,6 +190,10 @@ impl ManagementApi for Client {
         Ok(())
     }
 
+    async fn delete_secret(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError> {
+        delete(&Api::<Secret>::namespaced(self.clone(), namespace), name, uid).await
+    }
+
     async fn apply_registry(&self, registry: &OwnRegistry) -> Result<(), WriteError> {
         let api = Api::<Registry>::namespaced(self.clone(), registry.owner.namespace());
         let patch = json!({
@@ -207,13 +213,20 @@ impl ManagementApi for Client {
     }
 
     async fn delete_registry(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError> {
-        let api = Api::<Registry>::namespaced(self.clone(), namespace);
-        let as_read = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        match bounded(api.delete(name, &delete_params(as_read))).await {
-            // It is already deleted, or another one has its name.
-            Err(error) if error.is_stale() => Ok(()),
-            other => other.map(drop).map_err(write_error),
-        }
+        delete(&Api::<Registry>::namespaced(self.clone(), namespace), name, uid).await
+    }
+}
+
+/// Deletes the object with this UID.
+async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let as_read = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    match bounded(api.delete(name, &delete_params(as_read))).await {
+        // It is already deleted, or another one has its name.
+        Err(error) if error.is_stale() => Ok(()),
+        other => other.map(drop).map_err(write_error),
     }
 }
 
@@ -251,6 +264,7 @@ fn secret_object(secret: &DesiredSecret) -> Secret {
     object.metadata.name = Some(secret.name.clone());
     object.metadata.namespace = Some(secret.owner.namespace().to_owned());
     object.metadata.labels = Some(secret.all_labels());
+    object.metadata.annotations = Some(secret.annotations.clone()).filter(|all| !all.is_empty());
     object.metadata.owner_references = Some(vec![owner_reference(&secret.owner)]);
     let data = secret.data.iter().map(|(key, value)| (key.clone(), ByteString(value.clone())));
     object.data = Some(data.collect());

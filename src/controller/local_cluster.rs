@@ -42,7 +42,7 @@ use crate::{
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
-        validate::{self, Valid},
+        validate::{self, Handout, Valid},
     },
     status::{self, ClusterView, Moment},
 };
@@ -157,7 +157,6 @@ impl Pass<'_, LocalCluster> {
             observed: &observed,
             decision: &decision,
             problems: &decision.plan.problems,
-            kubeconfig_secret: decision.kubeconfig_secret.as_deref(),
         };
         self.act(previous, view, child.as_deref(), due).await
     }
@@ -297,12 +296,13 @@ impl Pass<'_, LocalCluster> {
             seen = seen => seen,
             () = interruptions.of(&self.owner.uid) => return Err(Stop::Interrupted),
         };
-        if credentials.is_some() {
+        if credentials.is_some() || valid.kubeconfig == Handout::Nothing {
             reached.kubeconfig.secret = match early {
                 Some(secret) => secret?,
                 None => secret().await?,
             };
         }
+        reached.kubeconfig.accepted = reach::accepts(valid, child.as_deref(), &reached.kubeconfig).await;
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;
         reached.leaders = self.ctx.quorum.observe(&self.owner, &valid.names, &reached, wake());

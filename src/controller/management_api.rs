@@ -11,6 +11,8 @@ pub trait ManagementApi: Send + Sync {
     async fn create_secret(&self, secret: &Secret) -> Result<(), WriteError>;
     /// Creates or updates a Secret.
     async fn apply_secret(&self, secret: &Secret) -> Result<(), WriteError>;
+    /// Deletes a Secret with this UID. Succeeds if it does not exist.
+    async fn delete_secret(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError>;
     /// Creates or updates the Registry of a LocalCluster.
     async fn apply_registry(&self, registry: &OwnRegistry) -> Result<(), WriteError>;
     /// Deletes a Registry with this UID. Succeeds if it does not exist.

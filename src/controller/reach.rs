@@ -26,7 +26,13 @@ use crate::{
     },
     k3s::{self, kubeconfig, token},
     plan::{
-        desired::Allocation, observed::Reached, owner::Owner, servers, subject::Subject, validate::Valid,
+        desired::Allocation,
+        kubeconfig::tokens,
+        observed::{ObservedKubeconfig, Reached},
+        owner::Owner,
+        servers,
+        subject::Subject,
+        validate::Valid,
     },
     time,
 };
@@ -94,7 +100,7 @@ pub async fn child(
     match asked.await {
         Ok((link, state)) => {
             observed.child = Child::Reachable(state.limit_times((ctx.now)()));
-            watch(ctx, owner, &link);
+            watch(ctx, owner, &link, valid.kubeconfig.role().is_some());
             let Connection { child, path } = link.connection;
             Seen { credentials: Some(credentials), child: Some(child), path: Some(path) }
         }
@@ -104,6 +110,17 @@ pub async fn child(
             Seen { credentials: Some(credentials), child: None, path: None }
         }
     }
+}
+
+/// Reports whether the API accepts the token in the Secret; `None` if it is not asked or does not tell.
+pub async fn accepts(
+    valid: &Valid,
+    child: Option<&dyn ChildApi>,
+    kubeconfig: &ObservedKubeconfig,
+) -> Option<bool> {
+    valid.kubeconfig.role()?;
+    let token = tokens::token(kubeconfig.secret.as_ref()?)?;
+    child?.accepts(&token).await.inspect_err(|error| tracing::debug!(%error, "a token is not reviewed")).ok()
 }
 
 /// Returns the secret of a token as text.
@@ -208,14 +225,14 @@ pub fn host_addresses(published: Ipv4Addr, node: Option<Ipv4Addr>) -> Vec<Ipv4Ad
 
 /// Triggers a reconciliation when a Node or another watched object of the cluster changes. There is one watch at a
 /// time, which ends with its connection, or when another connection replaces it.
-fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link) {
-    let key = format!("{} {}", link.key, link.connection.path);
+fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link, accounts: bool) {
+    let key = format!("{} {} {accounts}", link.key, link.connection.path);
     let Some(end) = ctx.memory.begin_watch(&owner.uid, &key) else { return };
     let (ctx, owner, child) = (ctx.clone(), owner.clone(), link.connection.child.clone());
     tokio::spawn(async move {
         let watched = async {
             if let (Ok(mut changes), Some((namespace, name))) =
-                (child.changes().await, owner.object.split_once('/'))
+                (child.changes(accounts).await, owner.object.split_once('/'))
             {
                 while changes.next().await.is_some() {
                     ctx.triggers.cluster(namespace, name);

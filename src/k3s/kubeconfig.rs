@@ -69,9 +69,23 @@ struct User {
     client_key_data: Option<String>,
 }
 
-/// Returns the API server of a file that was created by [`render`].
+/// Returns the API server of a file that was created by [`render`] or [`render_token`].
 pub fn server(yaml: &str) -> Option<&str> {
-    yaml.lines().find_map(|line| line.trim().strip_prefix("server: "))
+    value(yaml, "server: ")
+}
+
+/// Returns the token of a file that was created by [`render_token`].
+pub fn token(yaml: &str) -> Option<&str> {
+    value(yaml, "token: ")
+}
+
+/// Returns the client certificate of a file that was created by [`render`].
+pub fn certificate(yaml: &str) -> Option<&str> {
+    value(yaml, "client-certificate-data: ")
+}
+
+fn value<'a>(yaml: &'a str, key: &str) -> Option<&'a str> {
+    yaml.lines().find_map(|line| line.trim().strip_prefix(key))
 }
 
 /// Parses the credentials of the current context.
@@ -97,9 +111,33 @@ fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Renders a self-contained kubeconfig for `server`. The certificate is verified against the name of the load balancer,
-/// so that the file works with every address of it.
-pub fn render(credentials: &Credentials, cluster: &str, server: &str, tls_server_name: &str) -> String {
+/// Place of the API of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// CA certificates of the cluster, in base64.
+    pub ca: &'a str,
+    /// Name of the cluster on the Docker host.
+    pub cluster: &'a str,
+    /// URL.
+    pub server: &'a str,
+    /// Name of the load balancer, which the certificate is verified against, so that the file works with every address of
+    /// it.
+    pub tls_server_name: &'a str,
+}
+
+/// Renders a self-contained kubeconfig with the client certificate of the admin.
+pub fn render(credentials: &Credentials, place: Place<'_>) -> String {
+    let (certificate, key) = (&credentials.certificate, &credentials.key);
+    let user = serde_json::json!({"client-certificate-data": certificate, "client-key-data": key});
+    file(place, "admin", &user)
+}
+
+/// Renders a self-contained kubeconfig with a token.
+pub fn render_token(token: &str, user: &str, place: Place<'_>) -> String {
+    file(place, user, &serde_json::json!({"token": token}))
+}
+
+fn file(place: Place<'_>, user: &str, credentials: &serde_json::Value) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
     struct Out<'a> {
@@ -111,17 +149,17 @@ pub fn render(credentials: &Credentials, cluster: &str, server: &str, tls_server
         current_context: &'a str,
         users: [serde_json::Value; 1],
     }
+    let Place { ca, cluster, server, tls_server_name } = place;
     let name = format!("k3d-{cluster}");
-    let user = format!("admin@{name}");
+    let user = format!("{user}@{name}");
     let out = Out {
         api_version: "v1",
         kind: "Config",
         clusters: [serde_json::json!({"name": name, "cluster": {
-            "certificate-authority-data": credentials.ca, "server": server, "tls-server-name": tls_server_name}})],
+            "certificate-authority-data": ca, "server": server, "tls-server-name": tls_server_name}})],
         contexts: [serde_json::json!({"name": name, "context": {"cluster": name, "user": user}})],
         current_context: &name,
-        users: [serde_json::json!({"name": user, "user": {
-            "client-certificate-data": credentials.certificate, "client-key-data": credentials.key}})],
+        users: [serde_json::json!({"name": user, "user": credentials})],
     };
     // Each value is on the line of its key, as scripts expect; by default long values are folded.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
@@ -152,10 +190,29 @@ users:
     client-key-data: S0VZ
 ";
 
+    const PLACE: Place<'_> = Place {
+        ca: "Q0E=",
+        cluster: "dev",
+        server: "https://127.0.0.1:20001",
+        tls_server_name: "k3d-dev-serverlb",
+    };
+
+    #[test]
+    fn a_token_takes_the_place_of_the_certificate() {
+        let token = format!("ey{}.-_.x", "J0".repeat(600));
+        let text = render_token(&token, "view", PLACE);
+        assert_eq!((super::token(&text), server(&text)), (Some(token.as_str()), Some(PLACE.server)));
+        assert_eq!(certificate(&text), None);
+        assert!(text.contains("user: view@k3d-dev\n") && !text.contains("client-"), "{text}");
+        let told = parse(&text).err().unwrap().to_string();
+        assert_eq!(told, "the kubeconfig has no client-certificate-data");
+    }
+
     #[test]
     fn what_k3s_wrote_comes_out_for_another_address() {
         let credentials = parse(FROM_K3S).unwrap();
-        let text = render(&credentials, "dev", "https://127.0.0.1:20001", "k3d-dev-serverlb");
+        let text = render(&credentials, PLACE);
+        assert_eq!((token(&text), certificate(&text)), (None, Some("Q0VSVA==")));
         assert_eq!(parse(&text).unwrap(), credentials);
         assert_eq!(server(&text), Some("https://127.0.0.1:20001"));
         insta::assert_snapshot!(text);
@@ -166,7 +223,7 @@ users:
     fn long_values_stay_on_the_lines_of_their_keys() {
         let key = "S0VZ".repeat(400);
         let credentials = Credentials { ca: "Q0E=".into(), certificate: "Q0VSVA==".into(), key };
-        let text = render(&credentials, "dev", "https://127.0.0.1:20001", "k3d-dev-serverlb");
+        let text = render(&credentials, PLACE);
         assert!(text.contains(&format!("client-key-data: {}\n", credentials.key)), "{text}");
     }
 

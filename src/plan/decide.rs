@@ -42,8 +42,8 @@ pub struct Decision {
     pub begins: bool,
     /// True if an earlier start is complete, which frees its turn.
     pub started: bool,
-    /// Name of the kubeconfig Secret if the status may refer to it.
-    pub kubeconfig_secret: Option<String>,
+    /// What the kubeconfig Secret hands out.
+    pub kubeconfig: kubeconfig::Handed,
     /// Warning about a client certificate that expires soon.
     pub certificate: Option<String>,
     /// Repairs in the last status.
@@ -109,14 +109,14 @@ impl Subject<'_> {
         let mut plan = Plan { problems, ..Plan::default() };
         local_cluster::plan(&mut plan, &wanted.desired, &inputs);
         let (allocation, desired) = (&allocated.allocation, &wanted.desired);
-        let kubeconfig_secret = kubeconfig::plan(&mut plan, self, allocation, desired, observed);
+        let kubeconfig = kubeconfig::plan(&mut plan, self, allocation, desired, observed);
         let begins = turns::begins(&plan, &wanted.desired, observed, &self.previous.conditions);
         Decision {
             plan,
             begins,
             started: turns::works(observed),
-            kubeconfig_secret,
             certificate: kubeconfig::ends_soon(observed, self.now, desired),
+            kubeconfig,
             repairs,
         }
     }

@@ -159,7 +159,11 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         Action::CreateSecret(_) | Action::ApplyRegistry(_) | Action::DeleteRegistry { .. } => {
             ConditionType::ResolvedRefs
         }
-        Action::ApplySecret(_) => ConditionType::KubeconfigReady,
+        Action::ApplySecret(_)
+        | Action::DeleteSecret { .. }
+        | Action::GrantAccess { .. }
+        | Action::RevokeAccess { .. }
+        | Action::IssueToken(_) => ConditionType::KubeconfigReady,
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();

@@ -1,8 +1,11 @@
 //! The Secret with the kubeconfig of a created cluster.
 
-use std::collections::BTreeMap;
+pub mod template;
+pub mod tokens;
 
 use jiff::{SignedDuration, Timestamp};
+
+use template::{Frame, Template};
 
 use super::{
     desired::{Allocation, Desired},
@@ -11,9 +14,10 @@ use super::{
     settings::Settings,
     steps::{Action, Plan},
     subject::Subject,
+    validate::Handout,
 };
 use crate::{
-    api::{condition::ConditionType, reason::Reason},
+    api::{condition::ConditionType, local_cluster::KubeconfigStatus, reason::Reason},
     child::path::Path,
     k3s::{API_PORT, certificate, kubeconfig},
 };
@@ -39,76 +43,105 @@ pub fn network_url(allocation: &Allocation) -> String {
     format!("https://{}:{API_PORT}", allocation.addresses.load_balancer())
 }
 
-/// Plans the Secret, and returns its name if the status may refer to it.
+/// What the Secret hands out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Handed {
+    /// Name of the Secret if the status may refer to it.
+    pub secret: Option<String>,
+    /// Its token, if it has one.
+    pub token: Option<KubeconfigStatus>,
+    /// Warning about a client certificate in it, which stays valid although the spec does not request it any more.
+    pub certificate: Option<String>,
+}
+
+/// Plans the Secret and what its credential requires in the created cluster.
 pub fn plan(
     plan: &mut Plan,
     subject: &Subject<'_>,
     allocation: &Allocation,
     desired: &Desired,
     observed: &Reached,
-) -> Option<String> {
+) -> Handed {
+    let (wanted, previous) = (subject.valid.kubeconfig, subject.previous);
+    if let Some(state) = observed.child.state() {
+        tokens::revoke(plan, wanted.role(), state);
+    }
+    let existing = observed.kubeconfig.secret.as_ref();
+    let own = existing.filter(|existing| existing.is_owned(subject.owner));
+    let name = name(subject.owner.name());
+    let handed = Handed {
+        secret: own.map(|_| name.clone()),
+        token: own.and_then(tokens::reported),
+        certificate: own.filter(|_| wanted != Handout::Certificate).and_then(|own| stays_valid(own, &name)),
+    };
+    if wanted == Handout::Nothing {
+        withhold(plan, subject, own, name);
+        return Handed { secret: None, ..handed };
+    }
     let Some(credentials) = &observed.kubeconfig.credentials else {
         plan.waits(ConditionType::KubeconfigReady, Reason::Pending, "the servers have not written it yet");
-        return subject.previous.kubeconfig_secret.clone();
+        let (secret, token) = (previous.kubeconfig_secret.clone(), previous.kubeconfig.clone());
+        return Handed { secret, token, ..handed };
     };
-    let existing = observed.kubeconfig.secret.as_ref();
-    let name = name(subject.owner.name());
-    if existing.is_some_and(|existing| !existing.is_owned(subject.owner)) {
+    if existing.is_some() && own.is_none() {
         let message = format!(
             "the Secret {name} exists and is not managed by this object; it is left unchanged. Remove or rename it, or \
              use another name for the cluster"
         );
         plan.stalls(ConditionType::KubeconfigReady, Reason::SecretInvalid, message);
-        return None;
+        return Handed::default();
     }
     let management = management_url(subject, desired, observed);
-    let urls = Urls {
+    let frame = Frame {
+        name,
+        owner: subject.owner.clone(),
+        ca: credentials.ca.clone(),
+        cluster: desired.names.cluster.clone(),
+        balancer: desired.load_balancer.name.clone(),
         host: host_url(subject.settings, &subject.valid.api_ip.to_string(), allocation.api_port.into()),
         management: management.unwrap_or_else(|| network_url(allocation)),
     };
-    let secret = secret(subject, desired, credentials, &urls);
+    match wanted {
+        Handout::Token(role, ttl) => tokens::plan(plan, Template { frame, role, ttl }, observed, subject.now),
+        Handout::Certificate | Handout::Nothing => certify(plan, frame.certified(credentials), existing),
+    }
+    handed
+}
+
+/// Plans the Secret with the client certificate.
+fn certify(plan: &mut Plan, secret: Secret, existing: Option<&Existing>) {
     let (reason, why) = match existing {
-        Some(existing) if existing.is(&secret) => return Some(name),
+        Some(existing) if existing.is(&secret) => return,
         Some(_) => (Reason::Updating, "its content changed"),
         None => (Reason::Creating, "it did not exist"),
     };
-    plan.waits(ConditionType::KubeconfigReady, reason, format!("writing the Secret {name}: {why}"));
+    let message = format!("writing the Secret {}: {why}", secret.name);
+    plan.waits(ConditionType::KubeconfigReady, reason, message);
     plan.step(Action::ApplySecret(secret), &[], why);
-    existing.and(Some(name))
 }
 
-/// URLs of the API in the Secret.
-struct Urls {
-    /// URL on the Docker host.
-    host: String,
-    /// URL for Pods of the management cluster.
-    management: String,
+/// Plans the deletion of the Secret. One of another owner is left unchanged.
+fn withhold(plan: &mut Plan, subject: &Subject<'_>, own: Option<&Existing>, name: String) {
+    let Some(own) = own else { return };
+    let (namespace, uid) = (subject.owner.namespace().to_owned(), own.uid.clone());
+    let why = "spec.kubeconfig.access is None";
+    plan.waits(
+        ConditionType::KubeconfigReady,
+        Reason::Updating,
+        format!("deleting the Secret {name}: {why}"),
+    );
+    plan.step(Action::DeleteSecret { namespace, name, uid }, &[], why);
 }
 
-/// Returns the desired Secret.
-fn secret(
-    subject: &Subject<'_>,
-    desired: &Desired,
-    credentials: &kubeconfig::Credentials,
-    urls: &Urls,
-) -> Secret {
-    let cluster = subject.owner.name();
-    let render = |server: &str| {
-        let balancer = &desired.load_balancer.name;
-        kubeconfig::render(credentials, &desired.names.cluster, server, balancer).into_bytes()
-    };
-    Secret {
-        name: name(cluster),
-        owner: subject.owner.clone(),
-        labels: BTreeMap::from([
-            ("cluster.x-k8s.io/cluster-name".to_owned(), cluster.to_owned()),
-            ("reconcile.fluxcd.io/watch".to_owned(), "Enabled".to_owned()),
-        ]),
-        data: BTreeMap::from([
-            ("value".to_owned(), render(&urls.management)),
-            ("kubeconfig".to_owned(), render(&urls.host)),
-        ]),
-    }
+/// Returns the warning about a client certificate in the Secret that the spec does not request any more.
+fn stays_valid(own: &Existing, name: &str) -> Option<String> {
+    let certificate = kubeconfig::certificate(std::str::from_utf8(own.data.get("kubeconfig")?).ok()?)?;
+    let end = certificate::end(certificate).map_or_else(|| "it expires".to_owned(), |end| end.to_string());
+    Some(format!(
+        "the client certificate that the Secret {name} has handed out stays valid until {end}, or until the cluster has \
+         another CA: Kubernetes cannot revoke certificates; if someone who must not have all rights in the cluster may \
+         have a copy, replace the cluster by a new one"
+    ))
 }
 
 /// Returns the URL of the API for Pods of the management cluster. If its Node is a container of this engine, Docker

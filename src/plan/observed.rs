@@ -168,8 +168,10 @@ impl Deref for Observed {
 pub struct ObservedKubeconfig {
     /// Credentials that a server wrote.
     pub credentials: Option<Credentials>,
-    /// The existing Secret, which is read only if there are credentials.
+    /// The existing Secret, which is read only if there are credentials or none are to be handed out.
     pub secret: Option<secret::Existing>,
+    /// Whether the API accepts the token in the Secret; `None` without a token, or if unknown.
+    pub accepted: Option<bool>,
     /// Path on which the operator reaches the API; `None` if it does not respond at present.
     pub path: Option<Path>,
 }

@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::owner::Owner;
-
-/// Label of everything that the operator creates in the management cluster.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "localcluster-operator");
+use crate::api::names::MANAGED_BY;
 
 /// A desired Secret in the namespace of its owner, which it is deleted with.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +14,8 @@ pub struct Secret {
     pub owner: Owner,
     /// Labels besides [`MANAGED_BY`].
     pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Values by key.
     pub data: BTreeMap<String, Vec<u8>>,
 }
@@ -32,19 +32,24 @@ impl Secret {
 impl fmt::Debug for Secret {
     /// Omits the data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, owner, labels, data: _ } = self;
+        let Self { name, owner, labels, annotations, data: _ } = self;
         let mut debug = f.debug_struct("Secret");
-        debug.field("name", name).field("owner", owner).field("labels", labels).finish_non_exhaustive()
+        debug.field("name", name).field("owner", owner).field("labels", labels);
+        debug.field("annotations", annotations).finish_non_exhaustive()
     }
 }
 
 /// An existing Secret.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Existing {
+    /// Its UID.
+    pub uid: String,
     /// UIDs of its owners.
     pub owners: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Values by key.
     pub data: BTreeMap<String, Vec<u8>>,
 }
@@ -55,10 +60,12 @@ impl Existing {
         self.owners.contains(&owner.uid)
     }
 
-    /// Reports whether the data is the desired one, and all desired labels are set.
+    /// Reports whether the data is the desired one, and all desired labels and annotations are set.
     pub fn is(&self, desired: &Secret) -> bool {
         let labelled = desired.all_labels().iter().all(|(key, value)| self.labels.get(key) == Some(value));
-        labelled && self.data == desired.data
+        let annotated =
+            desired.annotations.iter().all(|(key, value)| self.annotations.get(key) == Some(value));
+        labelled && annotated && self.data == desired.data
     }
 }
 
@@ -80,6 +87,7 @@ mod tests {
             name: "dev-token".into(),
             owner: Owner::default(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             data: data.clone(),
         };
         let existing = Existing { data, ..Existing::default() };

@@ -11,14 +11,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub use problem::{Problem, Verdict};
 
-use super::{own_registry::OwnRegistry, secret::Secret};
+use super::{kubeconfig::template::Template, own_registry::OwnRegistry, secret::Secret};
 use crate::{
     api::{
         condition::{self, ConditionType},
         local_cluster::NodeRepairs,
         reason::Reason,
     },
-    child::state::{ClusterConfigMap, Member, NodeConfig},
+    child::{
+        account::AccountRole,
+        state::{ClusterConfigMap, Member, NodeConfig},
+    },
     docker::{
         engine::{Container, Network},
         spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, RestartPolicy, VolumeSpec},
@@ -163,10 +166,27 @@ pub enum Action {
         object: ObjectRef,
         uid: String,
     },
+    /// Creates or corrects the ServiceAccount of a kubeconfig in the created cluster.
+    GrantAccess {
+        role: AccountRole,
+    },
+    /// Deletes the ServiceAccount of a kubeconfig in the created cluster.
+    RevokeAccess {
+        role: AccountRole,
+        uid: Option<String>,
+    },
+    /// Writes a new token of such a ServiceAccount into the Secret with the kubeconfig.
+    IssueToken(Box<Template>),
     /// Creates a Secret in the management cluster. Fails if it exists.
     CreateSecret(Secret),
     /// Creates or updates a Secret in the management cluster.
     ApplySecret(Secret),
+    /// Deletes a Secret in the management cluster.
+    DeleteSecret {
+        namespace: String,
+        name: String,
+        uid: String,
+    },
     /// Creates or updates the Registry of a LocalCluster.
     ApplyRegistry(Box<OwnRegistry>),
     /// Deletes the Registry of a LocalCluster.
@@ -234,8 +254,12 @@ impl Action {
             Self::SetConfig(_) => "SetConfig",
             Self::RemoveFiles { .. } => "RemoveFiles",
             Self::DeleteObject { .. } => "DeleteObject",
+            Self::GrantAccess { .. } => "GrantAccess",
+            Self::RevokeAccess { .. } => "RevokeAccess",
+            Self::IssueToken(_) => "IssueToken",
             Self::CreateSecret(_) => "CreateSecret",
             Self::ApplySecret(_) => "ApplySecret",
+            Self::DeleteSecret { .. } => "DeleteSecret",
             Self::ApplyRegistry(_) => "ApplyRegistry",
             Self::DeleteRegistry { .. } => "DeleteRegistry",
         }
@@ -270,7 +294,10 @@ impl Action {
             Self::ReleaseLease { holder, .. } => holder,
             Self::SetConfig(wanted) => wanted.key.name,
             Self::DeleteObject { object, .. } => &object.name,
+            Self::GrantAccess { role } | Self::RevokeAccess { role, .. } => role.account(),
+            Self::IssueToken(template) => template.name(),
             Self::CreateSecret(secret) | Self::ApplySecret(secret) => &secret.name,
+            Self::DeleteSecret { name, .. } => name,
             Self::ApplyRegistry(registry) => &registry.name,
             Self::DeleteRegistry { name, .. } => name,
         }

@@ -87,7 +87,8 @@ pub fn plan(plan: &mut Plan, valid: &Valid, owner: &Owner, tokens: Tokens) -> Op
                 plan.waits(ConditionType::ResolvedRefs, Reason::Creating, message);
             }
             let (owner, data) = (owner.clone(), BTreeMap::from([(key, token)]));
-            let secret = Secret { name, owner, labels: BTreeMap::new(), data };
+            let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
+            let secret = Secret { name, owner, labels, annotations, data };
             plan.step(Action::CreateSecret(secret), &[], "the cluster has no Secret with its join token");
         }
         return kept(in_use);

@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 mod checker;
 mod contents;
 mod host_aliases;
+mod kubeconfig;
 mod network;
 mod node_host;
 mod pool;
@@ -23,6 +24,7 @@ mod registry;
 
 pub use checker::Problems;
 pub use contents::{Text, ValidFile, ValidManifest};
+pub use kubeconfig::Handout;
 pub use pool::ValidPool;
 pub use ports::ValidPort;
 pub use registries::*;
@@ -71,6 +73,8 @@ pub struct Valid {
     pub api_port: Option<u16>,
     /// Additional names and addresses in the serving certificate of the API.
     pub sans: Vec<String>,
+    /// Credential in the kubeconfig Secret.
+    pub kubeconfig: Handout,
     /// Published ports.
     pub ports: Vec<ValidPort>,
     /// Registries that the nodes pull from.
@@ -108,6 +112,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         token,
         network,
         api,
+        kubeconfig,
         ports,
         registries,
         files,
@@ -139,6 +144,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         api_ip,
         api_port,
         sans,
+        kubeconfig: c.kubeconfig(kubeconfig),
         ports: c.ports(ports, api_ip, api_port),
         registries: c.registries(namespace, name, registries),
         files: c.files(files),

@@ -81,13 +81,11 @@ pub struct ClusterView<'a> {
     pub decision: &'a Decision,
     /// Problems of the decision and of failed steps.
     pub problems: &'a [Problem],
-    /// Name of the kubeconfig Secret once it exists.
-    pub kubeconfig_secret: Option<&'a str>,
 }
 
 /// Returns the status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
-    let ClusterView { subject, allocation, desired, observed, decision, problems, kubeconfig_secret } = *view;
+    let ClusterView { subject, allocation, desired, observed, decision, problems } = *view;
     let Subject { valid, refs, .. } = *subject;
     let Plan { unjudged, forgets, .. } = decision.plan;
     let mut conditions = previous.conditions.clone();
@@ -119,7 +117,8 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         default_image: Some(desired.default_image.clone()),
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),
         endpoints,
-        kubeconfig_secret: kubeconfig_secret.map(str::to_owned),
+        kubeconfig_secret: decision.kubeconfig.secret.clone(),
+        kubeconfig: decision.kubeconfig.token.clone(),
         api_port,
         ports,
         network: network(view).or_else(|| previous.network.clone()),

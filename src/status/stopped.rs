@@ -16,7 +16,7 @@ use crate::{
         observed::Host,
         owner::{Owner, short},
         steps::Problem,
-        validate::Valid,
+        validate::{Handout, Valid},
     },
 };
 
@@ -38,7 +38,7 @@ pub struct StoppedView<'a> {
 /// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
 /// are Unknown, and their last known values in the status are kept until it runs again.
 pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Moment) -> LocalClusterStatus {
-    let StoppedView { valid, owner, observed, problems, cause } = view;
+    let StoppedView { valid, owner: _, observed, problems, cause } = view;
     let nodes = nodes(previous, &valid.names, observed);
     let pool = |role: NodeRole, desired: usize| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -59,7 +59,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     let mut all = problems.to_vec();
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
     let told = Told::new(cause, rests);
-    all.extend(unseen(previous, owner, observed, &told));
+    all.extend(unseen(previous, &view, &told));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     for type_ in surroundings::TYPES {
         let unknown = (Status::Unknown, Reason::Stopped, told.unseen.as_str());
@@ -94,7 +94,8 @@ impl Told {
 }
 
 /// Returns the problems of conditions that are not observed while the cluster is stopped.
-fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, told: &Told) -> Vec<Problem> {
+fn unseen(previous: &LocalClusterStatus, view: &StoppedView<'_>, told: &Told) -> Vec<Problem> {
+    let StoppedView { valid, owner, observed, .. } = *view;
     let Told { reason, message, unseen } = told;
     let mut all: Vec<Problem> =
         [ConditionType::LoadBalancerReady, ConditionType::ControlPlaneReady, ConditionType::AgentsReady]
@@ -112,6 +113,9 @@ fn unseen(previous: &LocalClusterStatus, owner: &Owner, observed: &Host, told: &
         all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }
     all.push(match &previous.kubeconfig_secret {
+        _ if valid.kubeconfig == Handout::Nothing => {
+            Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen)
+        }
         Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen),
         None => {
             let message = "the kubeconfig does not exist: it is written when the cluster has run";

@@ -83,6 +83,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("remoteURL", Some("https?://[a-c]\\.campaign\\.example")),
     ("proxy.ttl", Some("[1-9]h|0s")),
     ("localcluster.ttl", Some("[1-9]00h")),
+    ("kubeconfig.ttl", Some("[1-9]h|30m")),
     ("host", Some("[a-c]\\.campaign\\.example(:5000)?")),
     ("mirrors[].registry", Some("[a-c]\\.campaign\\.example|docker\\.io|\\*")),
     ("endpoints[]", Some("https?://[a-c]\\.campaign\\.example(:5000)?(/v2)?")),

@@ -120,8 +120,19 @@ impl Subject<'_> {
 
     /// Returns what the operator keeps in the created cluster.
     fn inside(&self) -> Value {
-        let child = self.scene.child(self.name);
-        let nodes = child.json(&["nodes"]).unwrap_or_else(|e| panic!("{e}"));
+        // In the server, since the kubeconfig in the Secret has the rights that the spec gives it.
+        let server = format!("{}-server-0", self.scene.network(self.name));
+        let kubectl =
+            ["exec", &server, "kubectl", "--kubeconfig=/etc/rancher/k3s/k3s.yaml", "get", "-o", "json"];
+        let get = |args: &[&str]| {
+            let text = docker(&[&kubectl[..], &["--ignore-not-found"], args].concat());
+            if text.trim().is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_str(&text).expect("it is JSON")
+            }
+        };
+        let nodes = get(&["nodes"]);
         let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
         let node = |n: &Value| {
             let (meta, spec) = (&n["metadata"], &n["spec"]);
@@ -129,10 +140,12 @@ impl Subject<'_> {
                 "cpu": n["status"]["allocatable"]["cpu"], "pods": n["status"]["allocatable"]["pods"]})
         };
         let map = |namespace: &str, name: &str| {
-            child
-                .json(&["-n", namespace, "--ignore-not-found", &format!("configmap/{name}")])
-                .map_or(json!(null), |m| m["data"].clone())
+            get(&["-n", namespace, &format!("configmap/{name}")])["data"].clone()
         };
+        let own = "app.kubernetes.io/managed-by=localcluster-operator";
+        let accounts = get(&["-A", "-l", own, "serviceaccounts,clusterrolebindings"]);
+        let accounts = accounts["items"].as_array().cloned().unwrap_or_default();
+        let account = |a: &Value| json!({"kind": a["kind"], "name": a["metadata"]["name"], "role": a["roleRef"]["name"]});
         let campaign: Vec<Value> =
             ["a", "b", "c"].iter().map(|end| map("default", &format!("campaign-{end}"))).collect();
         json!({
@@ -140,6 +153,7 @@ impl Subject<'_> {
             "dns": map("kube-system", "coredns-custom"),
             "hosting": map("kube-public", "local-registry-hosting"),
             "manifests": campaign,
+            "accounts": accounts.iter().map(account).collect::<Vec<_>>(),
         })
     }
 }

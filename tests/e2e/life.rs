@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{container, push},
-    life_ports, life_token,
+    kubeconfigs, life_ports, life_token,
     live::{
         eventually,
         harness::Group,
@@ -27,6 +27,7 @@ pub const GROUP: Group = Group {
         ("the_api_moves_to_another_port", life_ports::the_api_moves),
         ("a_held_port_holds_up_nothing_else", life_ports::a_held_port_holds_up_nothing_else),
         ("the_kubeconfig_follows_the_server", life_token::the_kubeconfig_follows_the_server),
+        ("kubeconfigs_grant_what_the_spec_says", kubeconfigs::grant_what_the_spec_says),
         ("the_token_is_rotated", life_token::the_token_is_rotated),
     ],
 };

@@ -29,7 +29,7 @@ const EVERYWHERE: [&str; 10] = [
     "namespaces [] [get list watch]",
     "registries.localcluster.dev [] [get list watch patch create delete]",
     "registries.localcluster.dev/status [] [patch]",
-    "secrets [] [get list watch create patch]",
+    "secrets [] [get list watch create patch delete]",
 ];
 
 /// Additional permissions in the operator's own namespace.

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
+use super::{KubeconfigStatus, Protocol};
 
 /// Observed state of the cluster.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct LocalClusterStatus {
     /// Secret in the same namespace that contains the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,
+    /// Token in the kubeconfig. Unset for the client certificate of K3s and without a kubeconfig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<KubeconfigStatus>,
     /// Port of the API on the Docker host, kept for the lifetime of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_port: Option<HostPort>,

@@ -121,6 +121,12 @@ pub const TTL: &str =
 /// The time to live of a cluster is invalid.
 pub const LIFETIME: &str = "must be a positive number of hours, minutes and seconds in this order: 8h, 1h30m, \
      90s; leave it out for a cluster that does not expire";
+/// The life of the token in a kubeconfig is invalid.
+pub const TOKEN_TTL: &str =
+    "must be 10m to 8760h, in hours, minutes and seconds in this order: 24h, 1h30m, 10m";
+/// There is a life of a token that does not exist.
+pub const KUBECONFIG_WITHOUT_TTL: &str =
+    "must not be set when access is None, which hands out no token: remove ttl, or use Admin, Edit or View";
 /// An allowed namespace is invalid.
 pub const ALLOWED_NAMESPACE: &str = "must be the name of a namespace, or * for all namespaces";
 /// The namespace of a reference is invalid.
@@ -232,6 +238,8 @@ pub const ALL: &[&str] = &[
     REMOTE_URL,
     TTL,
     LIFETIME,
+    TOKEN_TTL,
+    KUBECONFIG_WITHOUT_TTL,
     ALLOWED_NAMESPACE,
     NAMESPACE,
     MIRRORED,

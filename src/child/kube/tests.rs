@@ -1,7 +1,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kubernetes::{KubernetesApi, WRITTEN};
+use crate::{
+    child::account::{Account, Binding},
+    kubernetes::{KubernetesApi, WRITTEN},
+};
 
 const NODE: &str = "/api/v1/nodes/n";
 const EARLY: &str = "2026-11-25T00:00:00Z";
@@ -364,7 +367,7 @@ async fn a_call_that_is_never_answered_ends() {
 async fn changes_end_with_the_connection() {
     let (api, child) = cluster();
     api.refuse("GET /api/v1/nodes", 500);
-    assert_eq!(child.changes().await.unwrap().next().await, None);
+    assert_eq!(child.changes(true).await.unwrap().next().await, None);
 }
 
 /// K3s takes the member out that the annotations of a Node with the label name, whoever made the Node.
@@ -406,4 +409,72 @@ async fn a_key_that_bears_our_name_goes_whoever_wrote_it() {
     api.put(HOSTING, theirs("localRegistryHosting.v1", "theirs"));
     child.set_config(&hosting(None)).await.unwrap();
     assert_eq!(api.get(HOSTING).unwrap()["data"], json!({"localRegistryHosting.v1": "theirs"}));
+}
+
+const ACCOUNT: &str = "/api/v1/namespaces/kube-system/serviceaccounts/localcluster-kubeconfig-view";
+const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/localcluster-kubeconfig-view";
+
+async fn accounts(child: &KubeChild) -> BTreeMap<AccountRole, Account> {
+    accounts::observe(&child.client).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_account_is_granted_corrected_and_revoked() {
+    let (api, child) = cluster();
+    assert_eq!(accounts(&child).await, BTreeMap::new());
+    child.grant(AccountRole::View).await.unwrap();
+    let (account, binding) = (api.get(ACCOUNT).unwrap(), api.get(BINDING).unwrap());
+    assert_eq!(account["metadata"]["labels"]["app.kubernetes.io/managed-by"], "localcluster-operator");
+    assert_eq!(binding["roleRef"]["name"], "view");
+    let subject = json!([{"kind": "ServiceAccount", "name": "localcluster-kubeconfig-view", "namespace": "kube-system"}]);
+    assert_eq!(binding["subjects"], subject);
+    let uid = account["metadata"]["uid"].as_str().map(str::to_owned);
+    let all = |binding| BTreeMap::from([(AccountRole::View, Account { uid: uid.clone(), binding })]);
+    assert_eq!(accounts(&child).await, all(Binding::Exact));
+
+    // Somebody binds it to another role, or others to its role. The role of a binding cannot be changed.
+    for (pointer, value) in
+        [("/roleRef/name", json!("cluster-admin")), ("/subjects/0/name", json!("default"))]
+    {
+        let mut other = api.get(BINDING).unwrap();
+        *other.pointer_mut(pointer).unwrap() = value;
+        api.put(BINDING, other);
+        assert_eq!(accounts(&child).await, all(Binding::Other));
+        api.take_writes();
+        child.grant(AccountRole::View).await.unwrap();
+        let deletes = api.take_writes().iter().any(|w| *w == format!("DELETE {BINDING}"));
+        assert_eq!(deletes, pointer == "/roleRef/name");
+        assert_eq!(accounts(&child).await, all(Binding::Exact));
+    }
+
+    // Another account of that name stays; its binding is the operator's all the same.
+    child.revoke(AccountRole::View, Some("another")).await.unwrap();
+    assert_eq!(accounts(&child).await, all(Binding::Missing));
+    child.revoke(AccountRole::View, uid.as_deref()).await.unwrap();
+    assert_eq!(accounts(&child).await, BTreeMap::new());
+    child.revoke(AccountRole::View, uid.as_deref()).await.expect("it is gone already");
+
+    // What others named so is theirs as long as nobody asks for it.
+    api.put(
+        BINDING,
+        json!({"metadata": {"name": "localcluster-kubeconfig-view"}, "roleRef": binding["roleRef"]}),
+    );
+    assert_eq!(accounts(&child).await, BTreeMap::new());
+    child.revoke(AccountRole::View, None).await.unwrap();
+    assert!(api.get(BINDING).is_some());
+}
+
+#[tokio::test]
+async fn a_token_is_issued_and_reviewed() {
+    let (api, child) = cluster();
+    let ttl = SignedDuration::from_mins(10);
+    let missing = child.issue(AccountRole::View, ttl).await;
+    assert!(matches!(&missing, Err(Error::Api(why)) if why.starts_with("404")), "{missing:?}");
+    child.grant(AccountRole::View).await.unwrap();
+    assert_eq!(child.issue(AccountRole::View, ttl).await.unwrap().0, format!("{ACCOUNT} 600"));
+    for (token, good) in [("good", true), ("bad", false)] {
+        assert_eq!(child.accepts(&AccountToken(token.into())).await, Ok(good));
+    }
+    api.refuse("POST /apis/authentication.k8s.io", 503);
+    assert!(matches!(child.accepts(&AccountToken("good".into())).await, Err(Error::Failed(_))));
 }

@@ -106,8 +106,14 @@ impl Gate<'_> {
             | Action::ReleaseLease { .. }
             | Action::RemoveMember(_)
             | Action::SetConfig(_)
+            | Action::GrantAccess { .. }
+            | Action::RevokeAccess { .. }
             | Action::DeleteObject { .. } => Ok(()),
             Action::CreateSecret(secret) | Action::ApplySecret(secret) => self.is_owner(&secret.owner),
+            Action::IssueToken(template) => self.is_owner(template.owner()),
+            Action::DeleteSecret { namespace, name: _, uid: _ } => {
+                owned(namespace == self.owner.namespace(), "the Secret is in another namespace")
+            }
             Action::ApplyRegistry(registry) => self.is_owner(&registry.owner),
             Action::DeleteRegistry { namespace, name: _, uid: _ } => {
                 owned(namespace == self.owner.namespace(), "the Registry is in another namespace")

@@ -1,6 +1,7 @@
 //! Events of completed steps: the reason is a state in UpperCamelCase, the message a sentence.
 
 use super::{Action, Step};
+use crate::child::account::NAMESPACE;
 
 impl Step {
     /// Returns the reason and the message of the Event for the completed step; `None` for a step that is part of
@@ -52,6 +53,18 @@ fn completed(action: &Action) -> (&'static str, String) {
             ("AppliedConfigMap", format!("Applied ConfigMap {namespace}/{name} in the cluster"))
         }
         Action::DeleteObject { object, .. } => ("DeletedObject", format!("Deleted {object}")),
+        Action::GrantAccess { role } => {
+            let role = role.cluster_role();
+            (
+                "GrantedAccess",
+                format!("Applied ServiceAccount {NAMESPACE}/{name} with ClusterRole {role} in the cluster"),
+            )
+        }
+        Action::RevokeAccess { .. } => {
+            ("RevokedAccess", format!("Deleted ServiceAccount {NAMESPACE}/{name} in the cluster"))
+        }
+        Action::IssueToken(_) => ("IssuedToken", format!("Wrote a new token to Secret {name}")),
+        Action::DeleteSecret { .. } => ("DeletedSecret", format!("Deleted Secret {name}")),
         Action::CreateSecret(_) => ("CreatedSecret", format!("Created Secret {name}")),
         Action::ApplySecret(_) => ("AppliedSecret", format!("Applied Secret {name}")),
         Action::ApplyRegistry(_) => ("AppliedRegistry", format!("Applied Registry {name}")),

@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use kube::Client;
-use localcluster_operator::api::names;
+use localcluster_operator::{api::names, child::account::AccountRole, k3s::kubeconfig};
 use serde_json::{Value, json};
 
 use super::{
@@ -162,9 +163,7 @@ impl Hooks for Judge {
             if world.named(&format!("k3d-{name}-serverlb")).is_none_or(|c| !c.is_up()) {
                 missing.push("load balancer".into());
             }
-            if api.get(&secret(&format!("{name}-kubeconfig"))).is_none() {
-                missing.push("kubeconfig".into());
-            }
+            missing.extend(of_kubeconfig(&world, &object["spec"]["kubeconfig"], api, name));
         } else if object["kind"] == "Registry"
             && world.named(&format!("k3d-{name}")).is_none_or(|c| !c.is_up())
         {
@@ -181,6 +180,28 @@ impl Hooks for Judge {
             self.sins.lock().unwrap().push(sin);
         }
     }
+}
+
+/// What is wrong with the kubeconfig of a cluster that is said to be Ready.
+fn of_kubeconfig(world: &World, spec: &Value, api: &KubernetesApi, name: &str) -> Option<String> {
+    let found = api.get(&secret(&format!("{name}-kubeconfig")));
+    let (access, ttl) = (spec["access"].as_str().unwrap_or("Admin"), &spec["ttl"]);
+    let Some(found) = found else { return (access != "None").then(|| "kubeconfig".into()) };
+    let file = BASE64_STANDARD.decode(found["data"]["kubeconfig"].as_str()?).unwrap();
+    let token = kubeconfig::token(std::str::from_utf8(&file).unwrap()).map(str::to_owned);
+    let rights = token.as_ref().and_then(|token| world.rights_of(token));
+    let wanted = match access {
+        "Admin" if ttl.is_null() => None,
+        "Admin" => Some(AccountRole::Admin),
+        "Edit" => Some(AccountRole::Edit),
+        "View" => Some(AccountRole::View),
+        other => return Some(format!("kubeconfig for {other}")),
+    };
+    let left: Vec<_> = world.clusters.values().flat_map(|c| c.accounts.keys()).collect();
+    let fits = rights == wanted && token.is_some() == wanted.is_some();
+    (!fits || left.iter().any(|role| Some(**role) != wanted)).then(|| {
+        format!("kubeconfig for {access}: it has {rights:?} {}, and there is {left:?}", token.is_some())
+    })
 }
 
 impl World {

@@ -8,9 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use localcluster_operator::{
     child::{
+        account::{AccountRole, AccountToken},
         api::{Access, ChildApi, Connect, Connection, Error as ChildError},
         path::Path,
         state::{ChildState, ClusterConfigMap, Found, Member, NodeConfig},
@@ -324,7 +325,27 @@ impl ChildApi for FakeChild {
         self.call(&format!("delete object {object}"), true, |w| w.delete_object(&self.cluster, object))
     }
 
-    async fn changes(&self) -> std::result::Result<BoxStream<'static, ()>, ChildError> {
+    async fn grant(&self, role: AccountRole) -> std::result::Result<(), ChildError> {
+        self.call(&format!("grant {}", role.account()), true, |w| w.grant(&self.cluster, role))
+    }
+
+    async fn revoke(&self, role: AccountRole, uid: Option<&str>) -> std::result::Result<(), ChildError> {
+        self.call(&format!("revoke {}", role.account()), true, |w| w.revoke(&self.cluster, role, uid))
+    }
+
+    async fn issue(
+        &self,
+        role: AccountRole,
+        ttl: SignedDuration,
+    ) -> std::result::Result<AccountToken, ChildError> {
+        self.call(&format!("issue {}", role.account()), true, |w| w.issue(&self.cluster, role, ttl))
+    }
+
+    async fn accepts(&self, token: &AccountToken) -> std::result::Result<bool, ChildError> {
+        self.call("review token", false, |w| w.accepts(&self.cluster, token))
+    }
+
+    async fn changes(&self, _: bool) -> std::result::Result<BoxStream<'static, ()>, ChildError> {
         Ok(futures::stream::pending().boxed())
     }
 }

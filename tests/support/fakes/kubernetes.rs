@@ -15,7 +15,16 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
 /// Collections that can be listed.
-const COLLECTIONS: [&str; 6] = ["leases", "localclusters", "nodes", "pods", "registries", "secrets"];
+const COLLECTIONS: [&str; 8] = [
+    "clusterrolebindings",
+    "leases",
+    "localclusters",
+    "nodes",
+    "pods",
+    "registries",
+    "secrets",
+    "serviceaccounts",
+];
 
 /// Time of all writes of a field manager.
 pub const WRITTEN: &str = "2026-11-25T00:00:00Z";
@@ -274,6 +283,15 @@ impl State {
             let evicted = json!({"kind": "Status", "status": "Success"});
             return self.objects.remove(pod).map_or(refusal(404, method), |_| (201, evicted));
         }
+        if let Some(account) = path.strip_suffix("/token") {
+            let seconds = &body["spec"]["expirationSeconds"];
+            let token =
+                json!({"status": {"token": format!("{account} {seconds}"), "expirationTimestamp": WRITTEN}});
+            return self.objects.get(account).map_or(refusal(404, method), |_| (201, token));
+        }
+        if path.ends_with("/tokenreviews") {
+            return (201, json!({"spec": {}, "status": {"authenticated": body["spec"]["token"] == "good"}}));
+        }
         let whole = path.strip_suffix("/status").unwrap_or(path);
         let found = self.objects.get(whole).cloned();
         match (method.as_str(), found) {
@@ -282,7 +300,7 @@ impl State {
             ("POST", _) => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
                 let exists = self.objects.contains_key(&path);
-                if exists { refusal(409, method) } else { (201, self.store(&path, body)) }
+                if exists { refusal(409, method) } else { (201, self.create(&path, body)) }
             }
             ("PUT" | "PATCH", Some(object)) if !meets(&object, &body["metadata"]) => refusal(409, method),
             ("PUT", Some(_)) => (200, self.store(path, body)),
@@ -312,14 +330,22 @@ impl State {
         if found.as_ref().is_some_and(|object| !meets(object, &body["metadata"])) {
             return refusal(409, &Method::PATCH);
         }
-        let status = if found.is_some() { 200 } else { 201 };
+        let exists = found.is_some();
         let mut object = found.unwrap_or_else(|| json!({}));
         let data = body.as_object_mut().and_then(|body| body.remove("data"));
         merge(&mut object, body);
         if (data.is_some() || !object["data"].is_null()) && !apply_data(&mut object, query, data) {
             return refusal(409, &Method::PATCH);
         }
-        (status, self.store(path, object))
+        if exists { (200, self.store(path, object)) } else { (201, self.create(path, object)) }
+    }
+
+    /// Stores a new object, with a UID.
+    fn create(&mut self, path: &str, mut object: Value) -> Value {
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+        }
+        self.store(path, object)
     }
 
     /// Returns the objects of a collection, of all namespaces if the path has none.
@@ -329,7 +355,8 @@ impl State {
             return None;
         }
         let node = query.split('&').find_map(|q| q.strip_prefix("fieldSelector=spec.nodeName%3D"));
-        let label = query.split('&').find_map(|q| q.strip_prefix("labelSelector=")?.split_once("%3D"));
+        let decoded = query.replace("%2F", "/");
+        let label = decoded.split('&').find_map(|q| q.strip_prefix("labelSelector=")?.split_once("%3D"));
         let in_collection = |at: &str| {
             let Some((collection, _)) = at.rsplit_once('/') else { return false };
             collection == path

@@ -94,6 +94,20 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
                 let existing = observed.kubeconfig.secret.as_ref();
                 secret.owner == *owner && existing.is_none_or(|e| e.is_owned(owner) && !e.is(secret))
             }
+            // Never while what the API has is unknown.
+            Action::GrantAccess { .. } => observed.child.state().is_some(),
+            Action::RevokeAccess { role, uid } => {
+                let state = observed.child.state();
+                state.and_then(|s| s.accounts.get(role)).is_some_and(|account| account.uid == *uid)
+            }
+            Action::IssueToken(template) => {
+                let existing = observed.kubeconfig.secret.as_ref();
+                *template.owner() == *owner && existing.is_none_or(|e| e.is_owned(owner))
+            }
+            Action::DeleteSecret { namespace, uid, .. } => {
+                let existing = observed.kubeconfig.secret.as_ref();
+                namespace == owner.namespace() && existing.is_some_and(|e| e.is_owned(owner) && e.uid == *uid)
+            }
             Action::ApplyRegistry(registry) => registry.owner == *owner,
             Action::DeleteRegistry { namespace, .. } => namespace == owner.namespace(),
         };
@@ -188,6 +202,10 @@ impl World {
                 // configured the Node for the first time, stays, since nothing tells who it is from.
                 let text = format!("{} {:?} {:?}", n.ready, n.draining, n.labels);
                 all.insert(format!("node {name}"), text);
+            }
+            for (role, account) in &cluster.accounts {
+                let text = format!("{} {:?}", account.uid.is_some(), account.binding);
+                all.insert(format!("account {}", role.account()), text);
             }
             for (key, held) in &cluster.config {
                 all.insert(format!("config {}", key.name), format!("{held:?}"));

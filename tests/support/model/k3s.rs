@@ -1,6 +1,7 @@
 //! What K3s makes of the containers: clusters that live in their servers' volumes, nodes that join them, and the
 //! ways in which that goes wrong.
 
+mod accounts;
 mod calls;
 mod configuration;
 pub mod etcd;
@@ -13,6 +14,7 @@ use std::{
 use localcluster_operator::{
     api::names,
     child::{
+        account::{Account, AccountRole},
         api::Error as ChildError,
         state::{ClusterConfigMap, ConfigKey, Found, Held, Member, NodeConfig},
     },
@@ -51,6 +53,12 @@ pub struct Cluster {
     pub lead: Option<(String, i64)>,
     /// Keys of ConfigMaps.
     pub config: BTreeMap<ConfigKey, Held>,
+    /// ServiceAccounts of kubeconfigs.
+    pub accounts: BTreeMap<AccountRole, Account>,
+    /// How many ServiceAccounts and tokens were made.
+    pub made: u32,
+    /// By how many seconds its clock is ahead of that of the operator.
+    pub skew: i64,
     /// Objects of manifests.
     pub objects: BTreeSet<ObjectRef>,
     /// The manifests that the server has applied since it was started, by path.
@@ -115,7 +123,7 @@ const WAITS: &str = "it waits for ";
 pub fn told(why: String) -> ChildError {
     match why {
         why if why.starts_with(WAITS) => ChildError::Waits(why),
-        why if why.starts_with("409") => ChildError::Api(why),
+        why if why.starts_with("409") || why.starts_with("404") => ChildError::Api(why),
         why => ChildError::Unreachable(why),
     }
 }

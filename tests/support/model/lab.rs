@@ -123,6 +123,16 @@ impl World {
                 self.exec(&id(made, container)?, &command).map(drop)
             }
             Action::DeleteObject { object, .. } => return child(self.delete_object(cluster, object)),
+            Action::GrantAccess { role } => return child(self.grant(cluster, *role)),
+            Action::RevokeAccess { role, uid } => return child(self.revoke(cluster, *role, uid.as_deref())),
+            Action::IssueToken(template) => {
+                let token = self.issue(cluster, template.role, template.ttl).map_err(Failure::Child)?;
+                return self.apply_secret(&template.issued(&token, self.now()));
+            }
+            Action::DeleteSecret { namespace, name, .. } => {
+                Arc::make_mut(&mut self.secrets).remove(&(namespace.clone(), name.clone()));
+                return Ok(());
+            }
             Action::CreateSecret(secret) => return self.create_secret(secret),
             Action::ApplySecret(secret) => return self.apply_secret(secret),
             Action::ApplyRegistry(_) | Action::DeleteRegistry { .. } => {
@@ -148,8 +158,10 @@ impl World {
 
     fn apply_secret(&mut self, secret: &Secret) -> Result<(), Failure> {
         let existing = Existing {
+            uid: format!("uid-{}", secret.name),
             owners: vec![secret.owner.uid.clone()],
             labels: secret.all_labels(),
+            annotations: secret.annotations.clone(),
             data: secret.data.clone(),
         };
         Arc::make_mut(&mut self.secrets)
@@ -380,6 +392,12 @@ impl Lab {
         let written = self.world.read(&server, KUBECONFIG_FILE);
         observed.reached.kubeconfig.credentials = written.map(|_| credentials());
         observed.reached.kubeconfig.secret = self.world.secret(&owner, &kubeconfig::name(owner.name()));
+        if valid.kubeconfig.role().is_some()
+            && let Some(token) = observed.kubeconfig.secret.as_ref().and_then(kubeconfig::tokens::token)
+        {
+            let accepted = self.world.clone().accepts(&valid.names.cluster, &token).ok();
+            observed.reached.kubeconfig.accepted = accepted;
+        }
         let decision = subject.decide(&allocated, &wanted, &observed);
         plan.clone_from(&decision.plan);
         let told_first = decision.is_written_first(&subject);
@@ -460,7 +478,6 @@ impl Lab {
                     observed: &look.observed,
                     decision: &w.decision,
                     problems,
-                    kubeconfig_secret: w.decision.kubeconfig_secret.as_deref(),
                 };
                 status::cluster(&object.status, &view, moment)
             }

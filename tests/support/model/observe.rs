@@ -318,6 +318,7 @@ impl World {
             nodes: cluster.nodes.iter().map(|(name, n)| (name.clone(), node(name, n))).collect(),
             pods_can_start: cluster.service_account,
             config: cluster.config.clone(),
+            accounts: cluster.accounts.clone(),
             members: cluster.etcd.then(|| members(&cluster.members)),
             leases: cluster
                 .lead
