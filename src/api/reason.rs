@@ -155,6 +155,8 @@ reasons! {
         NotAllowed: NeedsUser = "NotAllowed",
         /// The HostPolicy of the namespace does not allow the spec.
         PolicyViolation: NeedsUser = "PolicyViolation",
+        /// The HostPolicy of the namespace does not allow the spec, and only reports it.
+        PolicyAudited: Neutral = "PolicyAudited",
         /// No HostPolicy selects the namespace.
         NoPolicy: NeedsUser = "NoPolicy",
         /// The HostPolicy of the namespace is invalid, so it allows nothing.

@@ -15,7 +15,7 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, NetworkRules, NodeRules, OnViolation, PerNode,
+            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation, PerNode,
             PortRules, RegistryRules,
         },
         rules::{format, text},
@@ -45,6 +45,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     // Every field is named, here and in the functions for its parts: a new one does not compile until it is parsed.
     let HostPolicySpec {
         priority,
+        mode,
         namespace_selector,
         quota,
         per_node,
@@ -64,6 +65,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     let mut p = Parser::default();
     let selector = Selector::parse(namespace_selector).map_err(|error| p.errors.push(error)).ok();
     let mut rules = Rules {
+        audit: *mode == Mode::Audit,
         containers: names(containers.as_ref()),
         cluster_names: cluster_names.clone(),
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),

@@ -68,6 +68,17 @@ impl Gate<'_> {
         })
     }
 
+    /// Returns what the policy does not allow of a step that is executed, since its mode is Audit.
+    pub fn audited(&self, action: &Action) -> Option<Problem> {
+        let audits = self.standing.filter(|standing| standing.rules.audit)?;
+        let mut strict = audits.clone();
+        strict.rules.audit = false;
+        match (Gate { standing: Some(&strict), ..self.clone() }.permission(action)) {
+            Err(Refusal::Violation(violation)) => Some(audits.violated(&[violation])),
+            Ok(()) | Err(Refusal::Frozen(_) | Refusal::Foreign(_)) => None,
+        }
+    }
+
     fn permission(&self, action: &Action) -> Permission {
         match action {
             Action::CreateNetwork(spec) => self.create_network(spec),
@@ -135,7 +146,7 @@ impl Gate<'_> {
     }
 
     fn rules(&self) -> Option<&Rules> {
-        self.standing.map(|standing| &standing.rules)
+        self.standing.map(Standing::enforced)
     }
 
     fn is_owner(&self, owner: &Owner) -> Permission {

@@ -14,6 +14,8 @@ use crate::{
 /// Rules of a HostPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
+    /// True if violations are only reported.
+    pub audit: bool,
     /// Limits for the sum over all objects of a namespace.
     pub quota: Quota,
     /// Highest limits of a node.
