@@ -282,6 +282,17 @@ pub struct ImageRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub preload: Option<Vec<String>>,
+    /// Specifies whether an image that the Docker host has, maybe with the credentials of others, may only be used once
+    /// its registry has shown that the namespace can read the same content: with the credentials of
+    /// `spec.imagePullSecret`, or without any. It applies to `spec.image` and `spec.preloadImages` of LocalClusters and to
+    /// `spec.image` of Registries when containers are created and images imported, and not to the images of the operator.
+    /// What runs is not affected. Not checked with `mode: Audit`. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove_access: Option<bool>,
+    /// Images that need no such proof, as patterns: those that are built on the Docker host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub shared: Option<Vec<String>>,
 }
 
 /// Rules for the networks of LocalClusters.

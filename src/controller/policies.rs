@@ -13,6 +13,7 @@ use kube::{
 };
 use tokio::sync::Notify;
 
+use super::access::Proofs;
 use crate::{
     api::HostPolicy,
     metrics::Counts,
@@ -30,6 +31,8 @@ pub struct Policies {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Wakes the task that writes the status of the policies.
     pub changed: Notify,
+    /// Proofs of access to images.
+    pub proofs: Proofs,
     grants: Mutex<Grants>,
     violations: Mutex<Violations>,
     parsed: Mutex<Parsed>,
@@ -80,7 +83,7 @@ impl Policies {
     /// Creates the part of the shared state.
     pub fn new(policies: Store<PolicyGuard>, namespaces: Store<PartialObjectMeta<Namespace>>) -> Self {
         let (grants, violations, parsed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { policies, namespaces, changed: Notify::new(), grants, violations, parsed }
+        Self { policies, namespaces, changed: Notify::new(), proofs: Proofs::default(), grants, violations, parsed }
     }
 
     /// Returns all policies as values. They are parsed when one of them changes.

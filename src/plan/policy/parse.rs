@@ -37,6 +37,8 @@ const PATH: &str =
     "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
 const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
 
+const SHARED: &str = "has no effect without spec.images.proveAccess: true; set it, or remove this field";
+
 /// Default of `spec.grace`.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -83,8 +85,11 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.env = names(env.as_ref());
     }
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
-    if let Some(ImageRules { preload }) = images {
+    if let Some(ImageRules { preload, prove_access, shared }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
+        rules.prove_access = *prove_access == Some(true);
+        rules.shared = p.images("spec.images.shared", shared.as_ref()).unwrap_or_default();
+        p.check(shared.is_none() || rules.prove_access, "spec.images.shared", SHARED);
     }
     if let Some(NetworkRules { pools, explicit_subnet }) = network {
         rules.pools = pools.as_ref().map(|pools| p.pools(pools));
@@ -328,6 +333,8 @@ mod tests {
             ("maxTTL: 1h, defaults: {ttl: 2h}", "spec.defaults.ttl: must be at most spec.maxTTL"),
             ("perNode: {maxGpus: -1}", "spec.perNode.maxGpus: "),
             ("nodes: {images: ['rancher/k3s:*']}", "spec.nodes.images[0]: "),
+            ("images: {shared: ['docker.io/library/dev:*']}", "spec.images.shared: has no effect"),
+            ("images: {proveAccess: true, shared: ['dev:*']}", "spec.images.shared[0]: "),
             ("network: {pools: [10.231.0.1/17]}", "spec.network.pools[0]: "),
             ("network: {pools: [10.231.0.0/25]}", "spec.network.pools[0]: "),
             ("network: {pools: []}", "spec.network.pools: "),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    access,
     judge::{AUTH, allows_ip, allows_path, allows_port, has_digest, host_ips, paths, ranges},
     rules::{LIMITS, Limit, Rules, Violation, any, list, patterns},
     standing::Standing,
@@ -43,6 +44,8 @@ pub struct Gate<'a> {
     pub standing: Option<&'a Standing>,
     /// Names of containers that are not removed while nothing may be created in their place.
     pub keep: BTreeSet<String>,
+    /// Images of the host that the namespace has shown access to, where the policy requires it.
+    pub proven: BTreeSet<String>,
 }
 
 /// Why a step is not permitted.
@@ -292,8 +295,13 @@ impl Gate<'_> {
                 return owned(has || operators, "load balancers have the image of the operator");
             }
         };
-        let Some(allowed) = allowed else { return Ok(()) };
         let image = canonical(&spec.image);
+        let proven = self.proven.contains(&spec.image);
+        check(proven || !access::is_required(rules, self.settings, &spec.image), || {
+            let allowed = "images that their registries let the namespace read";
+            Violation::new(format!("the image {image}"), "images.proveAccess", allowed)
+        })?;
+        let Some(allowed) = allowed else { return Ok(()) };
         check(any(allowed, &image), || Violation::new(format!("the image {image}"), rule, patterns(allowed)))
     }
 

@@ -90,6 +90,7 @@ fn refused(yaml: &str, action: &Action) -> Option<Problem> {
         settings: &settings,
         standing: Some(&standing),
         keep: BTreeSet::new(),
+        proven: BTreeSet::from(["proven:1".to_owned()]),
     };
     gate.permit(action).err()
 }
@@ -263,7 +264,7 @@ fn a_frozen_object_keeps_what_it_has() {
     let violation = Violation::new("spec.image x", "nodes.images", "none");
     let standing = standing("").judged(&[violation]);
     let keep = BTreeSet::from(["own".to_owned()]);
-    let gate = Gate { owner: &owner, host: &host, settings: &settings, standing: Some(&standing), keep };
+    let gate = Gate { owner: &owner, host: &host, settings: &settings, standing: Some(&standing), keep, proven: BTreeSet::new() };
     let mut plan = Plan { pulls: vec!["x".into()], ..Plan::default() };
     // A replacement, the removal of a surplus agent, and a restart.
     let stopped = plan.step(Action::Stop { container: target("own"), grace: 1 }, &[], "");
