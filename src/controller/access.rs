@@ -167,7 +167,12 @@ impl Proofs {
     }
 
     /// Succeeds if a registry lets one of the references be read.
-    async fn ask(&self, engine: &dyn Engine, references: &[String], auth: Option<&RegistryAuth>) -> Result<()> {
+    async fn ask(
+        &self,
+        engine: &dyn Engine,
+        references: &[String],
+        auth: Option<&RegistryAuth>,
+    ) -> Result<()> {
         let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
         let mut result = Err(Error::NotFound("no reference".into()));
         for reference in references {
@@ -185,9 +190,9 @@ impl Proofs {
         let mut state = self.lock();
         state.proven.retain(|_, at| at.elapsed() < times::ACCESS_PROVEN);
         // Those of objects that no longer ask.
-        state.asked.retain(|_, ask| {
-            !matches!(ask, Ask::Failed(failed) if failed.at.elapsed() >= times::ACCESS_PROVEN)
-        });
+        state.asked.retain(
+            |_, ask| !matches!(ask, Ask::Failed(failed) if failed.at.elapsed() >= times::ACCESS_PROVEN),
+        );
         let before = match done {
             Ok(()) => {
                 tracing::info!(namespace, image, id, "the namespace has access to the image");

@@ -1,7 +1,7 @@
 //! The shell around the pure core: it watches, reconciles and reports.
 
-mod act;
 pub mod access;
+mod act;
 pub mod backoff;
 mod balance;
 mod carry_out;

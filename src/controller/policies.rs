@@ -83,7 +83,15 @@ impl Policies {
     /// Creates the part of the shared state.
     pub fn new(policies: Store<PolicyGuard>, namespaces: Store<PartialObjectMeta<Namespace>>) -> Self {
         let (grants, violations, parsed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { policies, namespaces, changed: Notify::new(), proofs: Proofs::default(), grants, violations, parsed }
+        Self {
+            policies,
+            namespaces,
+            changed: Notify::new(),
+            proofs: Proofs::default(),
+            grants,
+            violations,
+            parsed,
+        }
     }
 
     /// Returns all policies as values. They are parsed when one of them changes.
@@ -127,9 +135,9 @@ impl Policies {
 
     /// Records what an object violates, and returns the number of objects that violate each field of a policy.
     pub fn violated(&self, uid: &str, policy: Option<&str>, violations: &[Violation]) -> Counts {
-        let violated = policy.filter(|_| !violations.is_empty()).map(|policy| {
-            (policy.to_owned(), violations.iter().map(|violation| violation.rule).collect())
-        });
+        let violated = policy
+            .filter(|_| !violations.is_empty())
+            .map(|policy| (policy.to_owned(), violations.iter().map(|violation| violation.rule).collect()));
         let mut all = self.violations();
         all.set(uid, violated);
         all.counts.clone()
@@ -153,15 +161,22 @@ mod tests {
     fn objects_are_counted_once_by_what_they_violate_now() {
         let mut all = Violations::default();
         let mut set = |uid: &str, violated: Option<(&str, &[&'static str])>| {
-            let owned = violated.map(|(policy, fields)| (policy.to_owned(), fields.iter().copied().collect()));
+            let owned =
+                violated.map(|(policy, fields)| (policy.to_owned(), fields.iter().copied().collect()));
             all.set(uid, owned);
             let told = all.counts.iter().map(|((policy, field), n)| format!("{policy} {field} {n}"));
             told.collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(set("a", Some(("teams", &["maxTTL", "containers"]))), "teams containers 1, teams maxTTL 1");
+        assert_eq!(
+            set("a", Some(("teams", &["maxTTL", "containers"]))),
+            "teams containers 1, teams maxTTL 1"
+        );
         assert_eq!(set("b", Some(("teams", &["maxTTL"]))), "teams containers 1, teams maxTTL 2");
         assert_eq!(set("b", Some(("teams", &["maxTTL"]))), "teams containers 1, teams maxTTL 2");
         assert_eq!(set("a", Some(("other", &["maxTTL"]))), "other maxTTL 1, teams maxTTL 1");
-        assert_eq!((set("b", None), set("a", None), set("a", None)), ("other maxTTL 1".into(), "".into(), "".into()));
+        assert_eq!(
+            (set("b", None), set("a", None), set("a", None)),
+            ("other maxTTL 1".into(), "".into(), "".into())
+        );
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::*;
 use support::fakes::{
     api::secret,
@@ -34,7 +36,7 @@ fn asked(rig: &Rig) -> usize {
 
 fn login(rig: &Rig, password: &str) {
     let login = json!({"auths": {"registry.corp": {"username": "u", "password": password}}}).to_string();
-    let data = json!({".dockerconfigjson": support::fakes::api::base64(&login)});
+    let data = json!({".dockerconfigjson": BASE64_STANDARD.encode(&login)});
     let object = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull"},
         "type": "kubernetes.io/dockerconfigjson", "data": data,
@@ -49,7 +51,9 @@ async fn rounds(rig: &mut Rig, n: usize) {
 }
 
 fn nodes(rig: &Rig) -> usize {
-    rig.world(|w| w.containers.values().filter(|c| c.name.contains("-server-") || c.name.contains("-agent-")).count())
+    rig.world(|w| {
+        w.containers.values().filter(|c| c.name.contains("-server-") || c.name.contains("-agent-")).count()
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +151,11 @@ async fn an_image_that_was_built_on_the_host_has_to_be_shared() {
     rounds(&mut rig, 4).await;
     assert_eq!((nodes(&rig), told(&rig, "dev", "Stalled")), (0, is("True", "ImageAccessNotProven")));
     assert!(message(&rig, "ControlPlaneReady").contains("images.shared"));
-    policy(&rig, "teams", team(json!({"images": {"proveAccess": true, "shared": ["docker.io/library/k3s-dev:*"]}})));
+    policy(
+        &rig,
+        "teams",
+        team(json!({"images": {"proveAccess": true, "shared": ["docker.io/library/k3s-dev:*"]}})),
+    );
     rig.settle(ENOUGH).await;
     assert_eq!(asked(&rig), 0);
 }
@@ -172,11 +180,18 @@ async fn images_are_imported_and_registries_made_of_what_the_namespace_can_read(
         })
     };
     assert_eq!(held(&rig), ["docker.io/public/app:1"]);
-    assert_eq!(condition(&rig.api.get(&registry).unwrap(), "ContainerReady"), is("False", "ImageAccessNotProven"));
+    assert_eq!(
+        condition(&rig.api.get(&registry).unwrap(), "ContainerReady"),
+        is("False", "ImageAccessNotProven")
+    );
     assert!(rig.world(|w| w.containers.values().all(|c| c.image != "registry.corp/registry:3")));
     // The Secret of the object is for these too.
     login(&rig, "right");
-    put(&rig, "dev", json!({"imagePullSecret": {"name": "pull"}, "preloadImages": ["registry.corp/app:1", "public/app:1"]}));
+    put(
+        &rig,
+        "dev",
+        json!({"imagePullSecret": {"name": "pull"}, "preloadImages": ["registry.corp/app:1", "public/app:1"]}),
+    );
     rig.world(|w| w.private.remove("registry.corp/registry"));
     rig.settle_after_a_round(ENOUGH).await;
     assert_eq!(held(&rig), ["docker.io/public/app:1", "registry.corp/app:1"]);
@@ -192,7 +207,11 @@ async fn a_question_that_fails_is_asked_again() {
             put(&rig, "dev", json!({"image": PRIVATE, "imagePullSecret": {"name": "pull"}}));
             rig.faults.every(Some((call, fault)));
             rounds(&mut rig, 4).await;
-            assert_eq!((nodes(&rig), told(&rig, "dev", "Ready").0.as_str()), (0, "False"), "{call} {fault:?}");
+            assert_eq!(
+                (nodes(&rig), told(&rig, "dev", "Ready").0.as_str()),
+                (0, "False"),
+                "{call} {fault:?}"
+            );
             rig.faults.every(None);
             rig.settle(ENOUGH).await;
         }

@@ -32,12 +32,17 @@ async fn violations_are_reported_and_nothing_is_refused() {
         assert_eq!(told(&rig, name, "PolicyViolation"), is("True", "PolicyAudited"));
     }
     let why = message(&rig, "PolicyViolation");
-    assert!(why.starts_with("only audited, nothing is refused: the HostPolicy teams does not allow"), "{why}");
+    assert!(
+        why.starts_with("only audited, nothing is refused: the HostPolicy teams does not allow"),
+        "{why}"
+    );
     let events = rig.events("PolicyAudited");
     assert!(events.len() == 2 && rig.events("PolicyViolation").is_empty(), "{events:?}");
     let limits = rig.world(|w| w.named("k3d-dev-server-0").unwrap().limits);
     assert_eq!(limits.pids, Some(4096), "defaults apply");
-    let field = |field: &str, n: u8| format!("localcluster_policy_violations{{policy=\"teams\",field=\"{field}\"}} {n}");
+    let field = |field: &str, n: u8| {
+        format!("localcluster_policy_violations{{policy=\"teams\",field=\"{field}\"}} {n}")
+    };
     let mut seen = metric(&rig);
     seen.sort();
     assert_eq!(seen, [field("nodes.images", 2), field("quota.clusters", 1)]);
@@ -45,8 +50,12 @@ async fn violations_are_reported_and_nothing_is_refused() {
     followed.follow(&rig.ctx).await;
     let written = rig.api.get("/apis/localcluster.dev/v1alpha1/hostpolicies/teams").unwrap();
     assert_eq!(written["status"]["violations"], json!(["default/dev", "default/other"]));
-    let ready = written["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
-    assert!(ready["message"].as_str().unwrap().starts_with("mode Audit, nothing is refused: 2 objects"), "{ready}");
+    let ready =
+        written["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+    assert!(
+        ready["message"].as_str().unwrap().starts_with("mode Audit, nothing is refused: 2 objects"),
+        "{ready}"
+    );
     // It is neither frozen nor stopped.
     days(&rig, 2);
     put(&rig, "dev", json!({"agents": {"count": 1}}));
@@ -130,7 +139,9 @@ fn a_check_of_files_reports_and_succeeds() {
     let policy = "{kind: HostPolicy, apiVersion: localcluster.dev/v1alpha1, metadata: {name: p}, spec: {namespaceSelector: {}, \
                   mode: Audit, quota: {clusters: 1}}}";
     let object = |name: &str| {
-        format!("{{apiVersion: localcluster.dev/v1alpha1, kind: LocalCluster, metadata: {{name: {name}}}, spec: {{}}}}")
+        format!(
+            "{{apiVersion: localcluster.dev/v1alpha1, kind: LocalCluster, metadata: {{name: {name}}}, spec: {{}}}}"
+        )
     };
     let objects = [("a".to_owned(), object("a")), ("b".to_owned(), object("b"))];
     let checked = check::files(("p", policy), &objects, "team-a", &lab::settings()).unwrap();

@@ -36,7 +36,9 @@ pub fn is_required(rules: &Rules, settings: &Settings, image: &str) -> bool {
     let operators = || {
         let Settings { node_image_repository, load_balancer_image, registry_image, .. } = settings;
         let own = canonical(repository(image));
-        [node_image_repository, load_balancer_image, registry_image].map(|i| canonical(repository(i))).contains(&own)
+        [node_image_repository, load_balancer_image, registry_image]
+            .map(|i| canonical(repository(i)))
+            .contains(&own)
     };
     rules.prove_access && !rules.audit && !operators()
 }
@@ -111,7 +113,8 @@ fn problem(condition: ConditionType, image: &str, unproven: &Unproven) -> Proble
         );
         return Problem::stalls(condition, reason, message);
     }
-    let message = format!("failed to check in its registry that this namespace can read {image}: {error}; retrying");
+    let message =
+        format!("failed to check in its registry that this namespace can read {image}: {error}; retrying");
     Problem::waits(condition, reason, message)
 }
 
@@ -163,7 +166,8 @@ mod tests {
 
     #[test]
     fn images_of_the_operator_and_shared_ones_need_none() {
-        let rules = rules("proveAccess: true, shared: ['docker.io/library/dev:*', 'docker.io/library/sha256:*']");
+        let rules =
+            rules("proveAccess: true, shared: ['docker.io/library/dev:*', 'docker.io/library/sha256:*']");
         let of = |image: &str, tags: &[&str]| need(&rules, &settings(), image, &names(tags, &[]));
         for image in ["rancher/k3s:v1.36.2-k3s1", "docker.io/rancher/k3s:v1", "registry:2", "nginx:1.27"] {
             assert_eq!(of(image, &[]), Need::Nothing, "{image}");
@@ -174,7 +178,9 @@ mod tests {
         assert_eq!(of("dev:1", &["dev:1"]), Need::Nothing);
         assert_eq!(of("sha256:1", &["r.example/team-b/app:1"]), Need::Registry);
         let audits = Rules { audit: true, ..rules.clone() };
-        assert!(!is_required(&audits, &settings(), "x:1") && !is_required(&Rules::default(), &settings(), "x:1"));
+        assert!(
+            !is_required(&audits, &settings(), "x:1") && !is_required(&Rules::default(), &settings(), "x:1")
+        );
     }
 
     #[test]

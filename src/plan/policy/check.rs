@@ -32,7 +32,8 @@ pub fn files(
 ) -> Result<Checked, String> {
     let policy = policy(name, text)?;
     let mut sums = std::collections::BTreeMap::<String, Usage>::new();
-    let mut checked = Checked { policy: policy.name.clone(), objects: 0, refused: Vec::new(), audited: Vec::new() };
+    let mut checked =
+        Checked { policy: policy.name.clone(), objects: 0, refused: Vec::new(), audited: Vec::new() };
     for (file, text) in objects {
         for mut value in documents(file, text)? {
             let kind = value["kind"].as_str().unwrap_or_default().to_owned();

@@ -15,8 +15,8 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation, PerNode,
-            PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation,
+            PerNode, PortRules, RegistryRules,
         },
         rules::{format, text},
     },
@@ -284,7 +284,8 @@ mod tests {
               nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
               registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
                 remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
-              images: {preload: ['registry.corp/team-a/**']}, containers: [], clusterNames: ['{namespace}-*'],
+              images: {preload: ['registry.corp/team-a/**'], proveAccess: true, shared: ['docker.io/library/dev:*']},
+              mode: Audit, containers: [], clusterNames: ['{namespace}-*'],
               network: {pools: [10.231.0.0/17], explicitSubnet: false},
               ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30999}]},
               hostPaths: [{path: /srv/team-a, readOnly: true}], onViolation: Stop, grace: 2h, maxTTL: 336h}",
@@ -297,7 +298,8 @@ mod tests {
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
         assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
         assert_eq!(rules.ranges, Some(vec![30000..=30999]));
-        assert!(rules.node_digest && rules.registry_digest);
+        assert!(rules.node_digest && rules.registry_digest && rules.audit && rules.prove_access);
+        assert!(rules.shared[0].matches("docker.io/library/dev:1"));
         assert!(
             rules.auth_beyond_loopback
                 && rules.no_explicit_subnet

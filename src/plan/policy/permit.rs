@@ -71,13 +71,18 @@ impl Gate<'_> {
         })
     }
 
-    /// Returns what the policy does not allow of a step that is executed, since its mode is Audit.
+    /// Returns what the policy does not allow of a step that is executed, since its mode is Audit, unless the same field is
+    /// reported for the spec.
     pub fn audited(&self, action: &Action) -> Option<Problem> {
         let audits = self.standing.filter(|standing| standing.rules.audit)?;
         let mut strict = audits.clone();
         strict.rules.audit = false;
         match (Gate { standing: Some(&strict), ..self.clone() }.permission(action)) {
-            Err(Refusal::Violation(violation)) => Some(audits.violated(&[violation])),
+            Err(Refusal::Violation(violation)) => {
+                let field = format!("({}: ", violation.rule);
+                let known = audits.audited.as_ref().is_some_and(|problem| problem.message.contains(&field));
+                (!known).then(|| audits.violated(&[violation]))
+            }
             Ok(()) | Err(Refusal::Frozen(_) | Refusal::Foreign(_)) => None,
         }
     }

@@ -59,7 +59,14 @@ impl Lab {
         observed: &Observed,
         (standing, keep): (Option<&Standing>, BTreeSet<String>),
     ) {
-        let gate = Gate { owner, host: observed, settings: &self.settings, standing, keep, proven: observed.usable_images() };
+        let gate = Gate {
+            owner,
+            host: observed,
+            settings: &self.settings,
+            standing,
+            keep,
+            proven: observed.usable_images(),
+        };
         if self.policy.is_none() {
             for step in &plan.steps {
                 assert_eq!(gate.permit(&step.action), Ok(()), "{}", step.action);
