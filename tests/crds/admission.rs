@@ -219,7 +219,7 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     // Refusals come first: they show that the policies are known.
     type Change = fn(&mut Value);
     let of_secrets: [(&str, Change, &str); 7] = [
-        ("dev-token", |o| o["type"] = json!("kubernetes.io/basic-auth"), "no Secret of this type"),
+        ("dev-token", |o| o["type"] = json!("example.com/other"), "no Secret of this type"),
         (
             "dev-token",
             |o| {

@@ -102,8 +102,11 @@ up() {
 	refused Registry open '{memory: 256Mi, hostIP: 0.0.0.0}' Accepted ports.hostIPs
 
 	say "$b gets nothing of $a"
-	refused Registry volume "{memory: 256Mi, storage: {volumeName: k3d-$a-images}}" Accepted registry.volumes
-	refused LocalCluster container "{registries: {containers: [{name: k3d-$a-images}]}}" Accepted containers
+	volume=$(kubectl -n "$a" get registry images -o 'jsonpath={.status.volume}')
+	container=$(kubectl -n "$a" get registry images -o 'jsonpath={.status.cluster}')
+	container=${container%:*}
+	refused Registry volume "{memory: 256Mi, storage: {volumeName: $volume}}" Accepted registry.volumes
+	refused LocalCluster container "{registries: {containers: [{name: $container}]}}" Accepted containers
 	refused LocalCluster registry "{registries: {use: [{name: images, namespace: $a}]}}" ResolvedRefs "$a/images"
 
 	say "Nothing of $b was created, and nothing of $a was changed"
