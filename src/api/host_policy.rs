@@ -53,8 +53,9 @@ pub struct HostPolicySpec {
     /// Effect on what violates the policy. Defaults to Enforce. With Audit nothing is refused, frozen or stopped: the
     /// condition `PolicyViolation`, an Event and a metric report violations. `defaults` apply, and subnets and ports that a
     /// spec does not name are allocated from `network.pools` and `ports.ranges`, with both.
-    #[serde(default)]
-    pub mode: Mode,
+    // Without a default in the schema: an older operator could not read the policies that it would be filled into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// Namespaces that the policy applies to, by their labels. `{}` selects all. Kubernetes sets the label
     /// `kubernetes.io/metadata.name` to the name of each namespace.
     pub namespace_selector: LabelSelector,

@@ -255,15 +255,13 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     let shortened = localcluster_operator::api::names::own_registry(&long);
     let Output { ok, stderr, .. } = limited.said(&create, &written(REGISTRY, &shortened, owned));
     assert!(ok, "{shortened}: {stderr}");
-    // Objects of users, and the operator's own ones, that exist.
-    for (kind, name, change) in [
-        ("Secret", "dev-token", alone),
-        (REGISTRY, "users", alone),
-        (REGISTRY, "dev-registry", nothing),
-        (LC, "dev", alone),
-    ] {
-        server.must_with(&create, &written(kind, name, change).to_string());
-    }
+    // Objects of users, and the operator's own ones, that exist. One of an owner that does not would be deleted.
+    server.must_with(&create, &written(LC, "dev", alone).to_string());
+    let uid = server.get("lc/dev")["metadata"]["uid"].clone();
+    let of_dev = |o: &mut Value| o["metadata"]["ownerReferences"][0]["uid"] = uid.clone();
+    server.must_with(&create, &written("Secret", "dev-token", alone).to_string());
+    server.must_with(&create, &written(REGISTRY, "users", alone).to_string());
+    server.must_with(&create, &written(REGISTRY, "dev-registry", of_dev).to_string());
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=operator", "-f", "-"];
     refused(&apply, &written("Secret", "dev-token", nothing), "a Secret that is not of this LocalCluster");
     let deletes: Change = |o| o["spec"]["deleteEnabled"] = json!(true);
@@ -292,7 +290,11 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
         let Output { ok, stderr, .. } = patch(what, change);
         assert!(!ok && stderr.contains(words), "{what} {change}: {stderr}");
     }
-    let Output { ok, stderr, .. } = limited.said(&apply, &written(REGISTRY, "dev-registry", deletes));
+    let changed = written(REGISTRY, "dev-registry", |o| {
+        of_dev(o);
+        deletes(o);
+    });
+    let Output { ok, stderr, .. } = limited.said(&apply, &changed);
     assert!(ok, "{stderr}");
     let delete = |what: &str| limited.said(&["delete", what, "--wait=false"], &Value::Null);
     let (users, own) = (delete("lreg/users"), delete("lreg/dev-registry"));

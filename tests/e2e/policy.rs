@@ -241,7 +241,8 @@ fn an_image_of_the_host_needs_a_proof(scene: &Scene) {
     assert!(told.contains("it is of no registry") && told.contains("images.shared"), "{told}");
     let node = format!("{}-server-0", scene.network("proven"));
     assert!(inspect(&node).is_none(), "it was created");
-    let image = format!("{}/idle:1", scene.get("lreg/images")["status"]["host"].as_str().expect("an address"));
+    let image =
+        format!("{}/idle:1", scene.get("lreg/images")["status"]["host"].as_str().expect("an address"));
     docker(&["tag", idle_image(), &image]);
     let pushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         docker(&["push", "-q", &image]);

@@ -91,7 +91,8 @@ fn of_what_it_writes(scene: &Scene) {
     // Its token, its Registry, its kubeconfig, finalizers and status.
     scene.ready("lc/limited");
     scene.run(&["get", "secret", "limited-token", "limited-kubeconfig"]);
-    let changed = "{\"registries\": {\"create\": {\"storage\": {\"retain\": false}, \"deleteEnabled\": true}}}";
+    let changed =
+        "{\"registries\": {\"create\": {\"storage\": {\"retain\": false}, \"deleteEnabled\": true}}}";
     scene.patch("lc/limited", changed);
     eventually(60, "the change reaches its Registry", || {
         let registry = scene.try_get("lreg/limited-registry")?;

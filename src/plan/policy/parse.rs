@@ -67,7 +67,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     let mut p = Parser::default();
     let selector = Selector::parse(namespace_selector).map_err(|error| p.errors.push(error)).ok();
     let mut rules = Rules {
-        audit: *mode == Mode::Audit,
+        audit: *mode == Some(Mode::Audit),
         containers: names(containers.as_ref()),
         cluster_names: cluster_names.clone(),
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
