@@ -168,6 +168,14 @@ fn check_policy(check: &Check) -> Result<()> {
     for refused in &checked.refused {
         writeln!(out, "{refused}")?;
     }
+    for audited in &checked.audited {
+        writeln!(out, "{audited}; only audited, not refused")?;
+    }
+    if checked.refused.is_empty() && !checked.audited.is_empty() {
+        let words = "does not allow all of the objects, and refuses nothing, since its mode is Audit";
+        writeln!(out, "the HostPolicy {} {words}", checked.policy)?;
+        return Ok(());
+    }
     if checked.refused.is_empty() {
         writeln!(out, "the HostPolicy {} allows all {} objects", checked.policy, checked.objects)?;
         return Ok(());

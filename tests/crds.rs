@@ -298,6 +298,9 @@ fn the_base_and_the_samples_are_taken() {
     fs::write(own.join("kustomization.yaml"), text).unwrap();
     let taken = server.must_with(apply, &render("target/tmp/admission"));
     assert_eq!(taken.lines().count(), 2, "{taken}");
+    fs::write(own.join("kustomization.yaml"), text.replace("/admission", "/operator-admission")).unwrap();
+    let taken = server.must_with(apply, &render("target/tmp/admission"));
+    assert_eq!(taken.lines().count(), 6, "{taken}");
     let bindings = fs::read_to_string(root().join("deploy/samples/tenancy/admission.yaml")).unwrap();
     let taken = server.must_with(apply, &bindings);
     assert_eq!(taken.lines().count(), 2, "{taken}");

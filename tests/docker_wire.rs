@@ -14,7 +14,7 @@ use futures::{StreamExt, future};
 use localcluster_operator::docker::{
     bollard::BollardEngine,
     client::Timeouts,
-    engine::{Engine, Subject},
+    engine::{Engine, RegistryAuth, Subject},
     error::Error,
     spec::{Addressing, Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
 };

@@ -1,5 +1,9 @@
 //! HostPolicies: nothing is made that one does not allow, whatever happens, and what runs is left alone.
 
+#[path = "policy/access.rs"]
+mod access;
+#[path = "policy/audit.rs"]
+mod audit;
 #[path = "policy/rows.rs"]
 mod rows;
 mod support;

@@ -328,13 +328,15 @@ const WRITERS: [(&str, &str); 15] = [
 ];
 
 /// Methods of the seams that only read.
-const READS: [&str; 15] = [
+const READS: [&str; 17] = [
     "info",
     "containers",
     "inspect",
     "networks",
     "volumes",
     "image",
+    "image_names",
+    "check_access",
     "read_file",
     "read_tree",
     "path_info",

@@ -33,6 +33,7 @@ pub use status::{HostPolicyStatus, Usage};
     status = "HostPolicyStatus",
     doc = "Rules for what LocalClusters and Registries may use of the Docker host.",
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -49,6 +50,12 @@ pub struct HostPolicySpec {
     /// Precedence over other policies that select the same namespace; the highest applies. Defaults to 0.
     #[serde(default)]
     pub priority: i32,
+    /// Effect on what violates the policy. Defaults to Enforce. With Audit nothing is refused, frozen or stopped: the
+    /// condition `PolicyViolation`, an Event and a metric report violations. `defaults` apply, and subnets and ports that a
+    /// spec does not name are allocated from `network.pools` and `ports.ranges`, with both.
+    // Without a default in the schema: an older operator could not read the policies that it would be filled into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// Namespaces that the policy applies to, by their labels. `{}` selects all. Kubernetes sets the label
     /// `kubernetes.io/metadata.name` to the name of each namespace.
     pub namespace_selector: LabelSelector,
@@ -105,6 +112,16 @@ pub struct HostPolicySpec {
     #[serde(default, rename = "maxTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_ttl: Option<String>,
+}
+
+/// Effect on what violates the policy.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// It is not created, and if it exists, nothing of it is created or replaced.
+    #[default]
+    Enforce,
+    /// It is only reported.
+    Audit,
 }
 
 /// Effect on LocalClusters that violate the policy. Registries are always kept.
@@ -266,6 +283,17 @@ pub struct ImageRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub preload: Option<Vec<String>>,
+    /// Specifies whether an image that the Docker host has, maybe with the credentials of others, may only be used once
+    /// its registry has shown that the namespace can read the same content: with the credentials of
+    /// `spec.imagePullSecret`, or without any. It applies to `spec.image` and `spec.preloadImages` of LocalClusters and to
+    /// `spec.image` of Registries when containers are created and images imported, and not to the images of the operator.
+    /// What runs is not affected. Not checked with `mode: Audit`. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove_access: Option<bool>,
+    /// Images that need no such proof, as patterns: those that are built on the Docker host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    pub shared: Option<Vec<String>>,
 }
 
 /// Rules for the networks of LocalClusters.

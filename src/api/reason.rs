@@ -85,6 +85,8 @@ reasons! {
         Deleting: Progress = "Deleting",
         /// An image is being pulled.
         ImagePulling: Progress = "ImagePulling",
+        /// A registry is asked whether the namespace has access to an image of the Docker host.
+        CheckingImageAccess: Progress = "CheckingImageAccess",
         /// An image of the Docker host is being imported on a node.
         ImageImporting: Progress = "ImageImporting",
         /// The container of a node is running; the Node is not Ready yet.
@@ -108,6 +110,8 @@ reasons! {
         ApiRefused: Progress = "APIRefused",
         /// An image cannot be pulled.
         ImagePullFailed: Retry = "ImagePullFailed",
+        /// The namespace has not shown access to an image of the Docker host, which its HostPolicy requires.
+        ImageAccessNotProven: Retry = "ImageAccessNotProven",
         /// An image of the Docker host cannot be imported on a node.
         ImageImportFailed: Progress = "ImageImportFailed",
         /// A Node exists but is not Ready.
@@ -155,6 +159,8 @@ reasons! {
         NotAllowed: NeedsUser = "NotAllowed",
         /// The HostPolicy of the namespace does not allow the spec.
         PolicyViolation: NeedsUser = "PolicyViolation",
+        /// The HostPolicy of the namespace does not allow the spec, and only reports it.
+        PolicyAudited: Neutral = "PolicyAudited",
         /// No HostPolicy selects the namespace.
         NoPolicy: NeedsUser = "NoPolicy",
         /// The HostPolicy of the namespace is invalid, so it allows nothing.

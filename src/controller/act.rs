@@ -58,12 +58,34 @@ impl Pass<'_, LocalCluster> {
         if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.object)) {
             turns::wait(plan);
         }
-        let due = hold(ctx, &self.gate(observed, keep(desired)), plan, Some(&valid.names));
+        let due = hold(ctx, &self.full_gate(observed, keep(desired)), plan, Some(&valid.names));
         start_pulls(ctx, self.object, valid, desired, plan).await?;
+        self.start_proofs(valid, desired, plan).await?;
         for import in &plan.imports {
             ctx.preloads.start(import, wake(ctx, self.object));
         }
         Ok(due)
+    }
+
+    /// Starts the proofs of access to images of the plan, with the credentials of the object for their registries.
+    async fn start_proofs(&self, valid: &Valid, desired: &Desired, plan: &mut Plan) -> Result<(), Error> {
+        let (ctx, namespace) = (self.ctx, self.owner.namespace());
+        for image in plan.proofs.clone() {
+            let mut auth = None;
+            if let Some(secret) = &valid.image_pull_secret {
+                let mut problems = Plan::default();
+                auth = resolve::pull_auth(ctx, namespace, secret, &image, &mut problems).await?;
+                // Other images may be public.
+                if auth.is_none() && desired.servers.iter().any(|s| s.container.image == image) {
+                    plan.problems.append(&mut problems.problems);
+                    continue;
+                }
+            }
+            let proofs = &ctx.policies.proofs;
+            let asked = proofs.start(&ctx.engine, self.user(), (&image, auth), wake(ctx, self.object)).await;
+            plan.problems.extend(asked.err().map(|error| report::docker(ctx, &error)));
+        }
+        Ok(())
     }
 
     /// Executes the decision, and writes the status.
@@ -164,7 +186,7 @@ impl Pass<'_, LocalCluster> {
             execute::Error::NotPermitted(problem) => Some(problem.clone()),
             execute::Error::NotMade(_) => None,
         };
-        let gate = self.gate(view.observed, keep(view.desired));
+        let gate = self.full_gate(view.observed, keep(view.desired));
         let of = (&self.object.object_ref(&()), &gate);
         let carried = carry_out(ctx, of, plan, child, meaning).await;
         // A step on a container may have changed its files.

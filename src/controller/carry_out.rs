@@ -61,6 +61,9 @@ pub async fn carry_out(
     let world = World { engine: &*ctx.engine, child, management: &ctx.client, gate, now: (ctx.now)() };
     let report = execute::execute(&plan.steps, world, &ctx.metrics).await;
     report::events(ctx, object, &plan.steps, &report);
+    for problem in report.done.iter().filter_map(|index| gate.audited(&plan.steps[*index].action)) {
+        report::warning(ctx, object, problem.reason, &problem.message);
+    }
     let mut problems = Vec::new();
     for (index, error) in &report.failed {
         let action = &plan.steps[*index].action;

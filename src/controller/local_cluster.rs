@@ -324,6 +324,7 @@ impl Pass<'_, LocalCluster> {
         self.docker(observe::trees(&ctx.files, &mut observed, desired).await)?;
         self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
         self.docker(ctx.preloads.observe(&ctx.pulls, &mut observed, desired).await)?;
+        self.docker(self.observe_access(&mut observed).await)?;
         Ok(observed)
     }
 

@@ -1,5 +1,6 @@
 //! The shell around the pure core: it watches, reconciles and reports.
 
+pub mod access;
 mod act;
 pub mod backoff;
 mod balance;

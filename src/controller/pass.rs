@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::control
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    access::User,
     context::Context,
     kube_io::{self, Error},
     report,
@@ -16,7 +17,7 @@ use crate::{
     api::condition::ConditionType,
     docker::error::Error as DockerError,
     plan::{
-        observed::Host,
+        observed::{Host, Observed},
         owner::Owner,
         policy::{permit::Gate, standing::Standing},
         settings::Settings,
@@ -152,7 +153,24 @@ impl<'p, K: Managed> Pass<'p, K> {
     /// none may be created in their place.
     pub fn gate<'a>(&'a self, host: &'a Host, keep: BTreeSet<String>) -> Gate<'a> {
         let standing = self.object.meta().deletion_timestamp.is_none().then_some(&self.standing);
-        Gate { owner: &self.owner, host, settings: &self.settings, standing, keep }
+        let proven = BTreeSet::new();
+        Gate { owner: &self.owner, host, settings: &self.settings, standing, keep, proven }
+    }
+
+    /// Returns the same for steps that may create containers.
+    pub fn full_gate<'a>(&'a self, observed: &'a Observed, keep: BTreeSet<String>) -> Gate<'a> {
+        Gate { proven: observed.usable_images(), ..self.gate(observed, keep) }
+    }
+
+    /// Returns who uses the images of the object.
+    pub fn user(&self) -> User<'_> {
+        let (uid, namespace) = (&self.owner.uid, self.owner.namespace());
+        User { uid, namespace, rules: &self.standing.rules, settings: &self.settings }
+    }
+
+    /// Marks the images of the host that the namespace has not shown access to.
+    pub async fn observe_access(&self, observed: &mut Observed) -> Result<(), DockerError> {
+        self.ctx.policies.proofs.observe(&*self.ctx.engine, self.user(), observed).await
     }
 
     /// Returns an observation of Docker. A failed one ends the pass.

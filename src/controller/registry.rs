@@ -15,6 +15,7 @@ use super::{
     observe,
     pace::Pace,
     pass::{Managed, Outcome, Pass, Stop},
+    pulls::Wake,
     registry_probe::probe,
     registry_refs, report, requeue, standing,
     watches::managed,
@@ -103,7 +104,8 @@ impl Managed for Registry {
             now: pass.moment.now,
         };
         let wanted = subject.desire(&host).map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
-        let observed = pass.docker(details(ctx, &subject, host, &wanted.desired).await)?;
+        let mut observed = pass.docker(details(ctx, &subject, host, &wanted.desired).await)?;
+        pass.docker(pass.observe_access(&mut observed).await)?;
         let inputs = Inputs { subject, observed: &observed };
         let mut decision = inputs.decide(&wanted);
         let due = admit(pass, &inputs, &mut decision).await;
@@ -169,7 +171,7 @@ async fn details(
 
 /// Returns what permits the steps. The container is not removed while none may be created in its place.
 fn gate<'a>(pass: &'a Pass<'_, Registry>, inputs: &Inputs<'a>) -> Gate<'a> {
-    pass.gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]))
+    pass.full_gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]))
 }
 
 /// Starts pulls, removes the steps that are not due from the plan, and checks the registry if it is as desired. Returns
@@ -179,10 +181,17 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
     let gate = gate(pass, inputs);
     let due = hold(ctx, &gate, plan, None);
-    for image in &plan.pulls {
+    let wake = || -> Wake {
         let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());
         let namespace = pass.object.namespace().unwrap_or_default();
-        ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
+        Box::new(move || triggers.registry(&namespace, &name))
+    };
+    for image in &plan.pulls {
+        ctx.pulls.start(image, None, wake());
+    }
+    for image in plan.proofs.clone() {
+        let asked = ctx.policies.proofs.start(&ctx.engine, pass.user(), (&image, None), wake()).await;
+        plan.problems.extend(asked.err().map(|error| report::docker(ctx, &error)));
     }
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == ConditionType::ContainerReady) {
         probe(ctx, inputs, plan).await;

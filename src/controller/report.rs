@@ -76,10 +76,13 @@ pub fn violated(
     announced: bool,
 ) {
     let type_ = ConditionType::PolicyViolation;
-    let told = condition::get(after, ConditionType::Ready).is_some_and(|ready| ready.status != "True");
-    if let Some(condition) = condition::get(after, type_).filter(|c| c.status == "True")
-        && (announced || !told && !condition::is_true(before, type_))
-    {
+    let violates = |conditions| condition::get(conditions, type_).filter(|c| c.status == "True");
+    let Some(condition) = violates(after) else { return };
+    // What is only audited keeps nothing from being Ready.
+    let told = condition.reason != Reason::PolicyAudited.as_str()
+        && condition::get(after, ConditionType::Ready).is_some_and(|ready| ready.status != "True");
+    let new = violates(before).is_none_or(|was| was.reason != condition.reason);
+    if announced || !told && new {
         warning(ctx, object, &condition.reason, &condition.message);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     api::{
         LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
         condition::{self, ConditionType},
+        reason::Reason,
     },
     docker::spec::Limits,
     plan::{
@@ -126,6 +127,12 @@ fn violates<K: Managed>(status: &K::Status) -> bool {
     condition::is_true(K::conditions(status), ConditionType::PolicyViolation)
 }
 
+/// Reports whether a policy keeps the object from being as its spec says.
+fn is_refused<K: Managed>(status: &K::Status) -> bool {
+    let violation = condition::get(K::conditions(status), ConditionType::PolicyViolation);
+    violation.is_some_and(|c| c.status == "True" && c.reason != Reason::PolicyAudited.as_str())
+}
+
 fn cluster_claim(cluster: &LocalCluster, defaults: Limits) -> Claim {
     let generation = cluster.metadata.generation;
     let made = |s: &LocalClusterStatus| !s.nodes.is_empty() && s.observed_generation == generation;
@@ -144,7 +151,8 @@ fn claim<K: Managed>(object: &K, usage: Usage, made: impl FnOnce(&K::Status) -> 
         uid: object.uid().unwrap_or_default(),
         created: object.creation_timestamp().map(|time| time.0),
         usage,
-        runs: object.status().is_some_and(|status| made(status) && !violates::<K>(status)),
+        // What violates a policy that only audits it runs with its spec.
+        runs: object.status().is_some_and(|status| made(status) && !is_refused::<K>(status)),
     }
 }
 

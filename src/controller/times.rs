@@ -33,6 +33,8 @@ pub const DOCKER: Limits = Limits { first: Duration::from_secs(1), last: Duratio
 pub const RECONNECT: Limits = Limits { first: Duration::from_millis(500), last: Duration::from_secs(10) };
 /// Delay after a failed pull.
 pub const PULL: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
+/// Period for which a proof of access to an image counts.
+pub const ACCESS_PROVEN: Duration = Duration::from_secs(3600);
 /// Delay after a failed import of an image into a node.
 pub const IMPORT: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
 /// Delay until occupied host ports are tried again.

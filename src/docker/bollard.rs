@@ -26,11 +26,11 @@ use super::{
     client::{Client, Timeouts},
     convert,
     engine::{
-        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
-        RegistryAuth, Result, Update, Volume,
+        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, ImageNames, Network,
+        PathInfo, RegistryAuth, Result, Update, Volume,
     },
     error::Error,
-    events, fault,
+    events, fault, images,
     output::Output,
     pipe, pull,
     spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
@@ -72,13 +72,6 @@ impl BollardEngine {
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.client.metrics = metrics;
         self
-    }
-
-    /// Returns the entry point of an image; `None` if it has none.
-    async fn entrypoint(&self, image: &str) -> Result<Option<Vec<String>>> {
-        let call = |docker: Docker| async move { docker.inspect_image(image).await };
-        let found = self.client.call("inspect_image", call).await?;
-        Ok(found.config.and_then(|config| config.entrypoint).filter(|entrypoint| !entrypoint.is_empty()))
     }
 
     /// Removes a network without endpoints.
@@ -147,10 +140,15 @@ impl Engine for BollardEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
-        let found = self.client.call("inspect_image", |docker| async move {
-            fault::found(docker.inspect_image(reference).await)
-        });
-        Ok(found.await?.and_then(|image| image.id))
+        Ok(self.found_image(reference).await?.and_then(|image| image.id))
+    }
+
+    async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>> {
+        Ok(self.found_image(reference).await?.map(images::names))
+    }
+
+    async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        images::check_access(&self.client.docker()?, reference, auth, self.client.timeouts.quick).await
     }
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {

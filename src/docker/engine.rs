@@ -39,6 +39,11 @@ pub trait Engine: Send + Sync {
     async fn image(&self, reference: &str) -> Result<Option<String>>;
     /// Pulls an image and waits for completion. The timeout applies between progress records, not to the whole pull.
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()>;
+    /// Returns the names of an image; `None` if it does not exist on the engine.
+    async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>>;
+    /// Succeeds if the registry of an image lets its manifest be read with these credentials, or without any. Nothing is
+    /// pulled.
+    async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()>;
 
     /// Creates a network and returns its ID.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
@@ -285,6 +290,17 @@ pub struct Volume {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Names of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageNames {
+    /// ID of the image.
+    pub id: String,
+    /// Names with a tag, as Docker abbreviates them: `rancher/k3s:v1.36.2-k3s1`.
+    pub tags: Vec<String>,
+    /// Names with the digest of the image in that repository, if it was pulled from there or pushed to it.
+    pub digests: Vec<String>,
 }
 
 /// Credentials for a pull.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod fault;
 pub mod host;
+mod images;
 mod output;
 mod pipe;
 mod pull;

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use super::{
     engine::{
-        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
-        RegistryAuth, Result, Subject, Update, Volume,
+        Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, ImageNames, Network,
+        PathInfo, RegistryAuth, Result, Subject, Update, Volume,
     },
     spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
 };
@@ -192,6 +192,14 @@ impl<E: Engine> Engine for Remembered<E> {
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         self.engine.pull(reference, auth).await
+    }
+
+    async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>> {
+        self.engine.image_names(reference).await
+    }
+
+    async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        self.engine.check_access(reference, auth).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {

@@ -143,6 +143,14 @@ pub struct Observed {
     pub hosts: BTreeMap<String, String>,
 }
 
+impl Observed {
+    /// Returns the images that are present and may be used.
+    pub fn usable_images(&self) -> BTreeSet<String> {
+        let usable = self.images.iter().filter(|(_, state)| **state == ImageState::Present);
+        usable.map(|(image, _)| image.clone()).collect()
+    }
+}
+
 impl From<Reached> for Observed {
     fn from(reached: Reached) -> Self {
         Self { reached, ..Self::default() }
@@ -203,12 +211,25 @@ pub enum HostPath {
 pub enum ImageState {
     /// It is present.
     Present,
+    /// It is present, and the namespace has not shown access to it, which its HostPolicy requires.
+    Unproven(Unproven),
     /// It is not present, and no pull is in progress.
     Absent,
     /// It is being pulled.
     Pulling,
     /// The last pull failed. It is retried after its backoff.
     Failed(Error),
+}
+
+/// State of the proof that a namespace has access to an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unproven {
+    /// The registry was not asked, or has not responded yet.
+    Asking,
+    /// The registry did not show the image. It is asked again.
+    Failed(Error),
+    /// The image is of no registry that could be asked.
+    NoRegistry,
 }
 
 /// Observed state of the nodes in the load balancer.

@@ -4,6 +4,7 @@
 //! are planned ([`restrain`]) and when they are executed ([`permit`]), by what they do and not by the field that they come
 //! from: what a later field leads to is refused too.
 
+pub mod access;
 pub mod admission;
 pub mod check;
 pub mod judge;

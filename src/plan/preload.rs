@@ -9,6 +9,7 @@ use super::{
     desired::Desired,
     inputs::Inputs,
     observed::{ImageState, ImportState},
+    policy::access,
     steps::{Import, Plan, Target},
 };
 use crate::{
@@ -43,6 +44,10 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
             match seen.ids.get(image) {
                 Some(id) if has.is_some_and(|has| has.id == *id && has.own) => {}
                 Some(id) => {
+                    if let Some(ImageState::Unproven(unproven)) = inputs.observed.images.get(image) {
+                        access::prove(plan, ConditionType::ImagesReady, image, unproven);
+                        continue;
+                    }
                     let container = Target::of(&detail.container);
                     import(plan, Import { container, image: image.clone(), id: id.clone() }, inputs);
                 }

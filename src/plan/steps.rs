@@ -36,6 +36,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Images to pull in the background. Steps that need them are in a later plan.
     pub pulls: Vec<String>,
+    /// Images of the Docker host that the namespace has to show access to, in the background.
+    pub proofs: Vec<String>,
     /// Images to import on nodes in the background.
     pub imports: Vec<Import>,
     /// Reasons why the object is not as desired. Without steps and problems, it is.
@@ -350,7 +352,7 @@ impl Plan {
 
     /// Reports whether there is nothing to do and nothing to wait for.
     pub fn is_settled(&self) -> bool {
-        let background = self.pulls.is_empty() && self.imports.is_empty();
+        let background = self.pulls.is_empty() && self.proofs.is_empty() && self.imports.is_empty();
         self.steps.is_empty() && background && self.problems.is_empty()
     }
 }

@@ -66,10 +66,11 @@ pub fn host_policy(
     };
     if policy.errors.is_empty() {
         set(ConditionType::Accepted, true, Reason::Accepted, "");
+        let audits = if policy.rules.audit { "mode Audit, nothing is refused: " } else { "" };
         let message = match violating.len() {
             0 => String::new(),
-            1 => "1 object violates the policy; see status.violations".to_owned(),
-            n => format!("{n} objects violate the policy; see status.violations"),
+            1 => format!("{audits}1 object violates the policy; see status.violations"),
+            n => format!("{audits}{n} objects violate the policy; see status.violations"),
         };
         set(ConditionType::Ready, true, Reason::Ready, &message);
     } else {

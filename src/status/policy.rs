@@ -25,7 +25,7 @@ pub fn policy_violation(
 ) {
     let type_ = ConditionType::PolicyViolation;
     let problem = standing.problem.as_ref().filter(|p| is_of_policy(p)).cloned();
-    match problem.or_else(|| accepted(conditions)) {
+    match problem.or_else(|| accepted(conditions)).or_else(|| standing.audited.clone()) {
         Some(problem) => {
             let message = match stops_at {
                 Some(time) => format!("the cluster is stopped from {time} on; {}", problem.message),

@@ -138,3 +138,182 @@ fn what_a_host_policy_does_not_allow_is_refused_at_once() {
         });
     }
 }
+
+/// The policies for the operator itself, for the namespace. They are removed on drop.
+struct Limited<'a>(&'a Server);
+
+const OPERATOR: &str = "--as=system:serviceaccount:localcluster-system:localcluster-operator";
+
+impl<'a> Limited<'a> {
+    fn new(server: &'a Server) -> Self {
+        let limited = Self(server);
+        for mut object in Self::objects() {
+            // Others that test at the same time have their own.
+            let name = format!("{}-{}", object["metadata"]["name"].as_str().unwrap(), server.namespace);
+            object["metadata"]["name"] = json!(name);
+            if object["kind"] == "ValidatingAdmissionPolicyBinding" {
+                object["spec"]["policyName"] = json!(name);
+                let labels = json!({"kubernetes.io/metadata.name": server.namespace});
+                object["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": labels}});
+            }
+            server.must_with(&["apply", "--validate=strict", "-f", "-"], &object.to_string());
+        }
+        limited
+    }
+
+    fn objects() -> Vec<Value> {
+        let text = fs::read_to_string(root().join("deploy/operator-admission/policies.yaml")).unwrap();
+        serde_saphyr::from_multiple(&text).unwrap()
+    }
+
+    /// What the server says to the operator, which is not carried out. RBAC is not asked.
+    fn said(&self, verb: &[&str], object: &Value) -> Output {
+        let args = [verb, &["--dry-run=server", OPERATOR, "--as-group=system:masters"][..]].concat();
+        self.0.run(&args, &object.to_string())
+    }
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        for object in Self::objects().iter().rev() {
+            let name = format!("{}-{}", object["metadata"]["name"].as_str().unwrap(), self.0.namespace);
+            let kind = object["kind"].as_str().unwrap();
+            let _ = self.0.run(&["delete", kind, &name, "--ignore-not-found"], "");
+        }
+    }
+}
+
+/// An object as the operator writes it for the LocalCluster `dev`, changed.
+fn written(kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let (version, rest) = match kind {
+        "Secret" => ("v1", json!({"type": "Opaque", "stringData": {"value": "x"}})),
+        _ => ("localcluster.dev/v1alpha1", json!({"spec": {}})),
+    };
+    let mut object = json!({
+        "apiVersion": version, "kind": kind,
+        "metadata": {
+            "name": name, "labels": {"app.kubernetes.io/managed-by": "localcluster-operator"},
+            "ownerReferences": [{
+                "apiVersion": "localcluster.dev/v1alpha1", "kind": LC, "name": "dev", "uid": "u-1", "controller": true,
+            }],
+        },
+    });
+    object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    change(&mut object);
+    object
+}
+
+fn nothing(_: &mut Value) {}
+
+#[test]
+fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
+    let server = Server::new("operator");
+    let limited = Limited::new(&server);
+    let create = ["create", "-f", "-"];
+    let refused = |verb: &[&str], object: &Value, words: &str| {
+        eventually(&format!("{object} is refused"), || {
+            let Output { ok, stderr, .. } = limited.said(verb, object);
+            if !ok && stderr.contains(words) { Ok(()) } else { Err(stderr) }
+        });
+    };
+    // Refusals come first: they show that the policies are known.
+    type Change = fn(&mut Value);
+    let of_secrets: [(&str, Change, &str); 7] = [
+        ("dev-token", |o| o["type"] = json!("example.com/other"), "no Secret of this type"),
+        (
+            "dev-token",
+            |o| {
+                o["type"] = json!("kubernetes.io/service-account-token");
+                o["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
+            },
+            "no Secret of this type",
+        ),
+        ("other", nothing, "no Secret of this name or owner"),
+        ("dev2-token", nothing, "no Secret of this name or owner"),
+        (
+            "dev-token",
+            |o| drop(o["metadata"].as_object_mut().unwrap().remove("ownerReferences")),
+            "name or owner",
+        ),
+        ("dev-token", |o| o["metadata"]["ownerReferences"][0]["kind"] = json!("Registry"), "name or owner"),
+        ("dev-token", |o| drop(o["metadata"].as_object_mut().unwrap().remove("labels")), "without its label"),
+    ];
+    for (name, change, words) in of_secrets {
+        refused(&create, &written("Secret", name, change), words);
+    }
+    refused(&create, &written(REGISTRY, "other", nothing), "no Registry of this name or owner");
+    let alone: Change = |o| drop(o["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
+    refused(&create, &written(REGISTRY, "dev-registry", alone), "no Registry of this name or owner");
+    refused(&create, &written(LC, "dev", alone), "creates no LocalClusters");
+    // What it writes.
+    for (kind, name) in [("Secret", "dev-kubeconfig"), ("Secret", "dev-token"), (REGISTRY, "dev-registry")] {
+        let Output { ok, stderr, .. } = limited.said(&create, &written(kind, name, nothing));
+        assert!(ok, "{kind} {name}: {stderr}");
+    }
+    let long = "a".repeat(60);
+    let owned = |o: &mut Value| o["metadata"]["ownerReferences"][0]["name"] = json!(long);
+    let shortened = localcluster_operator::api::names::own_registry(&long);
+    let Output { ok, stderr, .. } = limited.said(&create, &written(REGISTRY, &shortened, owned));
+    assert!(ok, "{shortened}: {stderr}");
+    // Objects of users, and the operator's own ones, that exist. One of an owner that does not would be deleted.
+    server.must_with(&create, &written(LC, "dev", alone).to_string());
+    let uid = server.get("lc/dev")["metadata"]["uid"].clone();
+    let of_dev = |o: &mut Value| o["metadata"]["ownerReferences"][0]["uid"] = uid.clone();
+    server.must_with(&create, &written("Secret", "dev-token", alone).to_string());
+    server.must_with(&create, &written(REGISTRY, "users", alone).to_string());
+    server.must_with(&create, &written(REGISTRY, "dev-registry", of_dev).to_string());
+    let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=operator", "-f", "-"];
+    refused(&apply, &written("Secret", "dev-token", nothing), "a Secret that is not of this LocalCluster");
+    let deletes: Change = |o| o["spec"]["deleteEnabled"] = json!(true);
+    refused(&apply, &written(REGISTRY, "users", deletes), "the spec of a Registry that it did not create");
+    let patch =
+        |what: &str, patch: &str| limited.said(&["patch", what, "--type=merge", "-p", patch], &Value::Null);
+    let finalizer = r#"{"metadata": {"finalizers": ["localcluster.dev/cleanup"]}}"#;
+    for what in ["lreg/users", "lreg/dev-registry", "lc/dev"] {
+        let Output { ok, stderr, .. } = patch(what, finalizer);
+        assert!(ok, "{what}: {stderr}");
+    }
+    for (what, change, words) in [
+        ("lc/dev", r#"{"spec": {"agents": {"count": 2}}}"#, "does not change the spec of a LocalCluster"),
+        (
+            "lc/dev",
+            r#"{"metadata": {"annotations": {"localcluster.dev/paused": "x"}}}"#,
+            "labels, annotations",
+        ),
+        ("lreg/users", r#"{"metadata": {"labels": {"a": "b"}}}"#, "does not change labels and annotations"),
+        (
+            "lreg/users",
+            r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]}}"#,
+            "the owners of a Registry",
+        ),
+    ] {
+        let Output { ok, stderr, .. } = patch(what, change);
+        assert!(!ok && stderr.contains(words), "{what} {change}: {stderr}");
+    }
+    let changed = written(REGISTRY, "dev-registry", |o| {
+        of_dev(o);
+        deletes(o);
+    });
+    let Output { ok, stderr, .. } = limited.said(&apply, &changed);
+    assert!(ok, "{stderr}");
+    let delete = |what: &str| limited.said(&["delete", what, "--wait=false"], &Value::Null);
+    let (users, own) = (delete("lreg/users"), delete("lreg/dev-registry"));
+    assert!(
+        !users.ok && users.stderr.contains("deletes no Registry that it did not create"),
+        "{}",
+        users.stderr
+    );
+    assert!(own.ok, "{}", own.stderr);
+    // Others are not concerned.
+    server.must_with(&create, &written("Secret", "anything", alone).to_string());
+    server.must(&["patch", "lc/dev", "--type=merge", "-p", r#"{"spec": {"agents": {"count": 2}}}"#]);
+    for name in ["secrets", "registries", "localclusters"] {
+        let policy =
+            format!("validatingadmissionpolicy/{name}.operator.localcluster.dev-{}", server.namespace);
+        eventually("the types are checked", || {
+            let checked = server.get(&policy)["status"]["typeChecking"].clone();
+            let none = checked["expressionWarnings"].is_null() && !checked.is_null();
+            if none { Ok(()) } else { Err(checked.to_string()) }
+        });
+    }
+}

@@ -73,3 +73,39 @@ async fn a_pull_names_one_tag_and_sends_credentials_that_the_engine_can_read() {
         assert_eq!((&sent["username"], &sent["serveraddress"]), (&"u".into(), &"r.example".into()));
     }
 }
+
+#[tokio::test]
+async fn access_to_an_image_is_asked_by_digest_with_credentials_and_without_pulling() {
+    let (daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "GET /images/r.example/i:1/json" => json(
+            200,
+            r#"{"Id": "sha256:1", "RepoTags": ["r.example/i:1"], "RepoDigests": ["r.example/i@sha256:ab"]}"#,
+        ),
+        "GET /distribution/r.example/i@sha256:ab/json" => json(
+            200,
+            r#"{"Descriptor": {"mediaType": "m", "digest": "sha256:ab", "size": 1}, "Platforms": []}"#,
+        ),
+        call if call.starts_with("GET /distribution/") => error(401, "unauthorized: hunter2-secret is wrong"),
+        _ => error(404, "No such image"),
+    });
+    let names = engine.image_names("r.example/i:1").await.unwrap().unwrap();
+    assert_eq!(
+        (names.id.as_str(), names.digests.as_slice()),
+        ("sha256:1", &["r.example/i@sha256:ab".to_owned()][..])
+    );
+    assert_eq!(engine.image_names("none:1").await, Ok(None));
+    engine.check_access(&names.digests[0], Some(&auth())).await.unwrap();
+    let asked = daemon.seen().into_iter().next_back().unwrap();
+    assert!(URL_SAFE.decode(asked.auth.unwrap()).is_ok(), "the alphabet for URLs");
+    let secret = RegistryAuth { password: "hunter2-secret".into(), ..auth() };
+    let refused = engine.check_access("r.example/other@sha256:ab", Some(&secret)).await.unwrap_err();
+    assert!(refused.is_refusal() && !refused.to_string().contains("hunter2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_registry_that_says_nothing_is_not_waited_for_without_end() {
+    let (_daemon, engine) = Daemon::with_engine(|_| Reply::Silence);
+    let engine = engine.with_timeouts(Timeouts { quick: BLINK, ..Timeouts::default() });
+    let failure = engine.check_access("r.example/i@sha256:ab", None).await.unwrap_err();
+    assert!(matches!(failure, Error::Timeout(_)), "{failure:?}");
+}

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use crate::{
     live::{
-        docker, eventually,
+        command, docker, eventually,
         harness::Group,
-        holds, inspect, install,
+        holds, idle_image, inspect, install,
         scene::{LIMIT, Scene, condition},
+        scratch, world,
     },
     trouble::{becomes_true, delete, idle_cluster},
 };
@@ -24,6 +25,9 @@ pub const GROUP: Group = Group {
         ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
         ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
         ("a_violation_is_refused_at_apply", a_violation_is_refused_at_apply),
+        ("a_policy_that_audits_refuses_nothing", a_policy_that_audits_refuses_nothing),
+        ("an_image_of_the_host_needs_a_proof", an_image_of_the_host_needs_a_proof),
+        ("two_teams_under_one_policy", two_teams_under_one_policy),
     ],
 };
 
@@ -204,6 +208,117 @@ fn a_violation_is_refused_at_apply(scene: &Scene) {
         holds(refused && told.contains(&policy.name()), || told)
     });
     create(scene.guest()).unwrap_or_else(|told| panic!("in another namespace: {told}"));
+}
+
+fn a_policy_that_audits_refuses_nothing(scene: &Scene) {
+    let rules = "quota: {clusters: 0}, perNode: {maxMemory: 1Gi}";
+    let policy = Policy::new(scene, &format!("mode: Audit, {rules}"));
+    let _admission = Admission::new(scene, &policy);
+    scene.apply("LocalCluster", "audited", &idle_cluster(""));
+    becomes_true(scene, "lc/audited", "Accepted");
+    let told = scene.reason("lc/audited", "PolicyViolation", "PolicyAudited");
+    assert!(told.contains("perNode.maxMemory") && told.contains("quota.clusters"), "{told}");
+    let node = format!("{}-server-0", scene.network("audited"));
+    eventually(LIMIT, "the node is created", || inspect(&node).ok_or("it does not exist".to_owned()));
+    eventually(30, "an Event tells it", || {
+        let events = scene.run(&["get", "events", "--field-selector=reason=PolicyAudited", "-o", "name"]);
+        holds(!events.is_empty(), || events)
+    });
+    // Enforced, it is frozen and runs on.
+    policy.apply(rules);
+    scene.reason("lc/audited", "PolicyViolation", "PolicyViolation");
+    assert_eq!(inspect(&node).expect("it exists")["State"]["Running"], true);
+    delete(scene, "lc/audited");
+}
+
+fn an_image_of_the_host_needs_a_proof(scene: &Scene) {
+    scene.apply("Registry", "images", "{storage: {retain: false}}");
+    scene.ready("lreg/images");
+    let _policy = Policy::new(scene, "images: {proveAccess: true}");
+    // It was built on the host.
+    scene.apply("LocalCluster", "proven", &idle_cluster(""));
+    let told = scene.reason("lc/proven", "Stalled", "ImageAccessNotProven");
+    assert!(told.contains("it is of no registry") && told.contains("images.shared"), "{told}");
+    let node = format!("{}-server-0", scene.network("proven"));
+    assert!(inspect(&node).is_none(), "it was created");
+    let image =
+        format!("{}/idle:1", scene.get("lreg/images")["status"]["host"].as_str().expect("an address"));
+    docker(&["tag", idle_image(), &image]);
+    let pushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        docker(&["push", "-q", &image]);
+        // The registry has this content, and shows it to everyone.
+        scene.patch("lc/proven", &json!({"image": image}).to_string());
+        let runs = || {
+            eventually(LIMIT, "the node runs", || {
+                let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
+                holds(state["Running"] == true, || state.to_string())
+            });
+            inspect(&node).expect("it exists")["Id"].clone()
+        };
+        let id = runs();
+        // Its content is another one than that of the name in the registry.
+        let other = format!("{image}-other");
+        docker(&["tag", &world("LB_IMAGE"), &other]);
+        scene.apply("LocalCluster", "other", &format!("{{image: \"{other}\", agents: {{count: 0}}}}"));
+        scene.reason("lc/other", "Stalled", "ImageAccessNotProven");
+        docker(&["rmi", &other]);
+        delete(scene, "lc/other");
+        docker(&["kill", &node]);
+        assert_eq!(runs(), id, "it is started again");
+        delete(scene, "lc/proven");
+    }));
+    docker(&["rmi", &image]);
+    pushed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    delete(scene, "lreg/images");
+}
+
+/// The demo of the sample, with the images of this world.
+struct Demo {
+    env: Vec<String>,
+}
+
+impl Demo {
+    fn new(scene: &Scene) -> Self {
+        let sample = include_str!("../../deploy/samples/tenancy/policy.yaml");
+        let policy = sample
+            .replace("docker.io/rancher/k3s:*", &format!("**{}:*", world("NODE_IMAGE_REPOSITORY")))
+            .replace("docker.io/library/registry:*", &format!("**{}", world("REGISTRY_IMAGE")));
+        let file = scratch(&format!("{}-policy.yaml", scene.namespace));
+        std::fs::write(&file, policy).expect("the directory exists");
+        let env = [
+            format!("KUBECONFIG={}", world("KUBECONFIG")),
+            format!("POLICY={}", file.display()),
+            format!("TEAM_A={}-a", scene.namespace),
+            format!("TEAM_B={}-b", scene.namespace),
+        ];
+        Self { env: env.into() }
+    }
+
+    fn run(&self, what: &str) -> Result<String, String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/samples/tenancy/demo.sh");
+        let args: Vec<&str> = self.env.iter().map(String::as_str).chain([script, what]).collect();
+        command("env", &args, "")
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.run("down");
+    }
+}
+
+fn two_teams_under_one_policy(scene: &Scene) {
+    let demo = Demo::new(scene);
+    let told = demo.run("up").unwrap_or_else(|told| panic!("{told}"));
+    for words in ["perNode.maxMemory: at most 4Gi", "registry.volumes: none", "Nothing of"] {
+        assert!(told.contains(words), "{words} is not in\n{told}");
+    }
+    demo.run("down").unwrap_or_else(|told| panic!("{told}"));
+    for team in ["a", "b"] {
+        let namespace = format!("{}-{team}", scene.namespace);
+        let left = docker(&["ps", "-aq", "--filter", &format!("name=k3d-{namespace}-")]);
+        assert_eq!(left, "", "containers of {namespace}");
+    }
 }
 
 fn a_stricter_policy_stops_nothing(scene: &Scene) {

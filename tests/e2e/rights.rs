@@ -13,6 +13,7 @@ pub const GROUP: Group = Group {
     },
     tests: &[
         ("of_the_service_account", of_the_service_account),
+        ("of_what_it_writes", of_what_it_writes),
         ("of_the_process", of_the_process),
         ("of_users", of_users),
     ],
@@ -55,6 +56,54 @@ fn of_the_service_account(scene: &Scene) {
     let log = scene.k.run(&["-n", SYSTEM, "logs", DEPLOYMENT]);
     let refused: Vec<&str> = log.lines().filter(|l| l.contains("is forbidden: User")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// The policies for what the operator writes. They are removed on drop.
+struct Limited(Kubectl);
+
+const LIMITED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/operator-admission/policies.yaml");
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = self.0.attempt(&["delete", "-f", LIMITED, "--ignore-not-found"]);
+    }
+}
+
+/// With the policies for what it writes, the operator does all that it does, and its token nothing else.
+fn of_what_it_writes(scene: &Scene) {
+    let limited = Limited(Kubectl::management());
+    limited.0.run(&["apply", "-f", LIMITED]);
+    let account = format!("--as=system:serviceaccount:{SYSTEM}:localcluster-operator");
+    let stolen = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {
+            "name": "stolen", "namespace": scene.namespace,
+            "annotations": {"kubernetes.io/service-account.name": "default"},
+        },
+    });
+    eventually(30, "a token of another ServiceAccount is refused", || {
+        let create = ["create", "--dry-run=server", "-f", "-", &account];
+        let told = scene.k.input(&create, &stolen.to_string()).err().unwrap_or_default();
+        holds(told.contains("the operator writes no Secret of this type"), || told)
+    });
+    let spec = "{registries: {create: {storage: {retain: false}}}}";
+    scene.apply("LocalCluster", "limited", spec);
+    // Its token, its Registry, its kubeconfig, finalizers and status.
+    scene.ready("lc/limited");
+    scene.run(&["get", "secret", "limited-token", "limited-kubeconfig"]);
+    let changed =
+        "{\"registries\": {\"create\": {\"storage\": {\"retain\": false}, \"deleteEnabled\": true}}}";
+    scene.patch("lc/limited", changed);
+    eventually(60, "the change reaches its Registry", || {
+        let registry = scene.try_get("lreg/limited-registry")?;
+        holds(registry["spec"]["deleteEnabled"] == true, || registry["spec"].to_string())
+    });
+    scene.patch("lc/limited", "{\"registries\": {\"create\": null}}");
+    eventually(60, "its Registry is deleted", || {
+        let left = scene.run(&["get", "lreg", "-o", "name"]);
+        holds(left.is_empty(), || left)
+    });
+    scene.run(&["delete", "lc/limited", "--timeout=120s"]);
 }
 
 fn of_the_process(_: &Scene) {

@@ -58,6 +58,13 @@ pub const ROWS: &[Row] = &[
     ("containers: ['a.*']", LC, "{registries: {containers: [{name: axb}]}}", "containers"),
     ("network: {explicitSubnet: false}", LC, "{}", ""),
     ("network: {explicitSubnet: false}", LC, "{network: {subnet: 172.31.9.0/24}}", "network.explicitSubnet"),
+    ("mode: Audit, network: {explicitSubnet: false}", LC, "{network: {subnet: 172.31.9.0/24}}", ""),
+    (
+        "mode: Enforce, network: {explicitSubnet: false}",
+        LC,
+        "{network: {subnet: 172.31.9.0/24}}",
+        "network.explicitSubnet",
+    ),
     ("network: {pools: [172.31.0.0/16]}", LC, "{network: {subnet: 172.31.9.0/24}}", ""),
     ("network: {pools: [172.30.0.0/16]}", LC, "{network: {subnet: 172.31.9.0/24}}", "network.pools"),
     ("ports: {hostIPs: [127.0.0.1]}", LC, "{ports: [{name: a, port: 80}]}", ""),

@@ -10,6 +10,7 @@ use crate::{
     plan::{
         observed::{ImageState, Observed},
         owner::Owner,
+        policy::access,
         steps::{Plan, Problem},
     },
 };
@@ -42,19 +43,22 @@ impl Site<'_> {
         self.observed.containers.iter().find(|c| c.name == name && !self.owner.owns(&c.labels))
     }
 
-    /// Reports whether the image is present. If not, requests a pull and adds a problem.
+    /// Reports whether the image is present and may be used. If not, requests a pull or a proof, and adds a problem.
     pub fn has_image(&self, plan: &mut Plan, spec: &ContainerSpec) -> bool {
         let condition = condition_of(spec.role);
         // A failed pull is requested too: the puller decides when to retry.
         let wanted = match self.observed.images.get(&spec.image) {
             Some(ImageState::Failed(_) | ImageState::Absent) | None => !plan.pulls.contains(&spec.image),
-            Some(ImageState::Present | ImageState::Pulling) => false,
+            Some(ImageState::Present | ImageState::Unproven(_) | ImageState::Pulling) => false,
         };
         if wanted {
             plan.pulls.push(spec.image.clone());
         }
         match self.observed.images.get(&spec.image) {
             Some(ImageState::Present) => return true,
+            // Its image is always one of the operator.
+            Some(ImageState::Unproven(_)) if spec.role == Role::LoadBalancer => return true,
+            Some(ImageState::Unproven(unproven)) => access::prove(plan, condition, &spec.image, unproven),
             Some(ImageState::Failed(error)) => plan.problems.push(pull_failed(condition, &spec.image, error)),
             Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, Reason::ImagePulling, format!("pulling {}", spec.image));

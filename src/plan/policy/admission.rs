@@ -22,6 +22,9 @@ use crate::api::HOLD_ANNOTATION;
 /// Namespace and name of the operator's ServiceAccount, which creates Registries for LocalClusters that were admitted.
 const OPERATOR: &str = "system:serviceaccount:localcluster-system:localcluster-operator";
 
+/// Expression that is true if the policy refuses nothing.
+const AUDITS: &str = "$p.?mode.orValue('Enforce') == 'Audit'";
+
 /// A rule in CEL. `$o` is the object, `$p` the spec of the HostPolicy.
 struct Cel {
     /// Field of the policy.
@@ -82,7 +85,7 @@ impl Cel {
         let Self { rule, what, applies, holds, allowed } = self;
         let of = |object: &str| holds.replace("$o", object);
         let (now, before) = (of("object"), of("oldObject"));
-        let expression = format!("!({applies}) || ({now}) || (oldObject != null && !({before}))");
+        let expression = format!("{AUDITS} || !({applies}) || ({now}) || (oldObject != null && !({before}))");
         let advice = "change the spec, or have an administrator change the policy";
         let message = format!(
             "'the HostPolicy ' + params.metadata.name + ' does not allow {what} ({rule}: ' + {allowed} + '); {advice}'"

@@ -18,6 +18,8 @@ pub struct Checked {
     pub objects: usize,
     /// Messages about the objects that violate the policy or are invalid.
     pub refused: Vec<String>,
+    /// Messages about the objects that violate a policy whose mode is Audit.
+    pub audited: Vec<String>,
 }
 
 /// Judges the objects of files, given by name and content, by the only HostPolicy in another. Objects without a
@@ -30,7 +32,8 @@ pub fn files(
 ) -> Result<Checked, String> {
     let policy = policy(name, text)?;
     let mut sums = std::collections::BTreeMap::<String, Usage>::new();
-    let mut checked = Checked { policy: policy.name.clone(), objects: 0, refused: Vec::new() };
+    let mut checked =
+        Checked { policy: policy.name.clone(), objects: 0, refused: Vec::new(), audited: Vec::new() };
     for (file, text) in objects {
         for mut value in documents(file, text)? {
             let kind = value["kind"].as_str().unwrap_or_default().to_owned();
@@ -63,12 +66,16 @@ pub fn files(
                     let sum = sums.entry(own.clone()).or_default();
                     let with = sum.plus(usage);
                     violations.extend(policy.rules.quota.exceeded(&usage, &with, &own));
-                    if violations.is_empty() {
+                    let told = violations.iter().map(|violation| format!("{object}: {violation}"));
+                    if policy.rules.audit {
+                        checked.audited.extend(told);
                         *sum = with;
+                    } else {
+                        checked.refused.extend(told);
+                        if violations.is_empty() {
+                            *sum = with;
+                        }
                     }
-                    checked
-                        .refused
-                        .extend(violations.iter().map(|violation| format!("{object}: {violation}")));
                 }
             }
         }

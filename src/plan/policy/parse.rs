@@ -15,8 +15,8 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, NetworkRules, NodeRules, OnViolation, PerNode,
-            PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation,
+            PerNode, PortRules, RegistryRules,
         },
         rules::{format, text},
     },
@@ -37,6 +37,8 @@ const PATH: &str =
     "must be an absolute path of a directory without /./, /../, // or a trailing slash: /srv/team-a";
 const TTL: &str = "must be a duration in hours, minutes and seconds: 336h";
 
+const SHARED: &str = "has no effect without spec.images.proveAccess: true; set it, or remove this field";
+
 /// Default of `spec.grace`.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -45,6 +47,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     // Every field is named, here and in the functions for its parts: a new one does not compile until it is parsed.
     let HostPolicySpec {
         priority,
+        mode,
         namespace_selector,
         quota,
         per_node,
@@ -64,6 +67,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     let mut p = Parser::default();
     let selector = Selector::parse(namespace_selector).map_err(|error| p.errors.push(error)).ok();
     let mut rules = Rules {
+        audit: *mode == Some(Mode::Audit),
         containers: names(containers.as_ref()),
         cluster_names: cluster_names.clone(),
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
@@ -81,8 +85,11 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.env = names(env.as_ref());
     }
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
-    if let Some(ImageRules { preload }) = images {
+    if let Some(ImageRules { preload, prove_access, shared }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
+        rules.prove_access = *prove_access == Some(true);
+        rules.shared = p.images("spec.images.shared", shared.as_ref()).unwrap_or_default();
+        p.check(shared.is_none() || rules.prove_access, "spec.images.shared", SHARED);
     }
     if let Some(NetworkRules { pools, explicit_subnet }) = network {
         rules.pools = pools.as_ref().map(|pools| p.pools(pools));
@@ -277,7 +284,8 @@ mod tests {
               nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
               registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
                 remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
-              images: {preload: ['registry.corp/team-a/**']}, containers: [], clusterNames: ['{namespace}-*'],
+              images: {preload: ['registry.corp/team-a/**'], proveAccess: true, shared: ['docker.io/library/dev:*']},
+              mode: Audit, containers: [], clusterNames: ['{namespace}-*'],
               network: {pools: [10.231.0.0/17], explicitSubnet: false},
               ports: {hostIPs: [127.0.0.1], ranges: [{from: 30000, to: 30999}]},
               hostPaths: [{path: /srv/team-a, readOnly: true}], onViolation: Stop, grace: 2h, maxTTL: 336h}",
@@ -290,7 +298,8 @@ mod tests {
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
         assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
         assert_eq!(rules.ranges, Some(vec![30000..=30999]));
-        assert!(rules.node_digest && rules.registry_digest);
+        assert!(rules.node_digest && rules.registry_digest && rules.audit && rules.prove_access);
+        assert!(rules.shared[0].matches("docker.io/library/dev:1"));
         assert!(
             rules.auth_beyond_loopback
                 && rules.no_explicit_subnet
@@ -326,6 +335,8 @@ mod tests {
             ("maxTTL: 1h, defaults: {ttl: 2h}", "spec.defaults.ttl: must be at most spec.maxTTL"),
             ("perNode: {maxGpus: -1}", "spec.perNode.maxGpus: "),
             ("nodes: {images: ['rancher/k3s:*']}", "spec.nodes.images[0]: "),
+            ("images: {shared: ['docker.io/library/dev:*']}", "spec.images.shared: has no effect"),
+            ("images: {proveAccess: true, shared: ['dev:*']}", "spec.images.shared[0]: "),
             ("network: {pools: [10.231.0.1/17]}", "spec.network.pools[0]: "),
             ("network: {pools: [10.231.0.0/25]}", "spec.network.pools[0]: "),
             ("network: {pools: []}", "spec.network.pools: "),

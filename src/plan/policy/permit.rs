@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    access,
     judge::{AUTH, allows_ip, allows_path, allows_port, has_digest, host_ips, paths, ranges},
     rules::{LIMITS, Limit, Rules, Violation, any, list, patterns},
     standing::Standing,
@@ -43,6 +44,8 @@ pub struct Gate<'a> {
     pub standing: Option<&'a Standing>,
     /// Names of containers that are not removed while nothing may be created in their place.
     pub keep: BTreeSet<String>,
+    /// Images of the host that the namespace has shown access to, where the policy requires it.
+    pub proven: BTreeSet<String>,
 }
 
 /// Why a step is not permitted.
@@ -66,6 +69,22 @@ impl Gate<'_> {
             (Refusal::Violation(violation), None) => foreign(action, &violation.what),
             (Refusal::Foreign(what), _) => foreign(action, what),
         })
+    }
+
+    /// Returns what the policy does not allow of a step that is executed, since its mode is Audit, unless the same field is
+    /// reported for the spec.
+    pub fn audited(&self, action: &Action) -> Option<Problem> {
+        let audits = self.standing.filter(|standing| standing.rules.audit)?;
+        let mut strict = audits.clone();
+        strict.rules.audit = false;
+        match (Gate { standing: Some(&strict), ..self.clone() }.permission(action)) {
+            Err(Refusal::Violation(violation)) => {
+                let field = format!("({}: ", violation.rule);
+                let known = audits.audited.as_ref().is_some_and(|problem| problem.message.contains(&field));
+                (!known).then(|| audits.violated(&[violation]))
+            }
+            Ok(()) | Err(Refusal::Frozen(_) | Refusal::Foreign(_)) => None,
+        }
     }
 
     fn permission(&self, action: &Action) -> Permission {
@@ -141,7 +160,7 @@ impl Gate<'_> {
     }
 
     fn rules(&self) -> Option<&Rules> {
-        self.standing.map(|standing| &standing.rules)
+        self.standing.map(Standing::enforced)
     }
 
     fn is_owner(&self, owner: &Owner) -> Permission {
@@ -287,8 +306,13 @@ impl Gate<'_> {
                 return owned(has || operators, "load balancers have the image of the operator");
             }
         };
-        let Some(allowed) = allowed else { return Ok(()) };
         let image = canonical(&spec.image);
+        let proven = self.proven.contains(&spec.image);
+        check(proven || !access::is_required(rules, self.settings, &spec.image), || {
+            let allowed = "images that their registries let the namespace read";
+            Violation::new(format!("the image {image}"), "images.proveAccess", allowed)
+        })?;
+        let Some(allowed) = allowed else { return Ok(()) };
         check(any(allowed, &image), || Violation::new(format!("the image {image}"), rule, patterns(allowed)))
     }
 

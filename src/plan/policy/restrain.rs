@@ -28,8 +28,9 @@ pub fn restrain(plan: &mut Plan, gate: &Gate<'_>) {
     let frozen = gate.standing.and_then(|standing| standing.problem.as_ref());
     if let Some(frozen) = frozen {
         // Images are for containers that are not created, or are what the policy does not allow.
-        let wanted = !plan.pulls.is_empty() || !plan.imports.is_empty();
+        let wanted = !plan.pulls.is_empty() || !plan.proofs.is_empty() || !plan.imports.is_empty();
         plan.pulls.clear();
+        plan.proofs.clear();
         plan.imports.clear();
         plan.forgets = false;
         if (wanted || plan.problems.iter().any(|p| p.reason == frozen.reason)) && !problems.contains(frozen) {

@@ -14,6 +14,8 @@ use crate::{
 /// Rules of a HostPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
+    /// True if violations are only reported.
+    pub audit: bool,
     /// Limits for the sum over all objects of a namespace.
     pub quota: Quota,
     /// Highest limits of a node.
@@ -46,6 +48,10 @@ pub struct Rules {
     pub volumes: Option<Vec<Pattern>>,
     /// Images of the Docker host that are imported.
     pub preload: Option<Vec<Pattern>>,
+    /// True if a namespace must have shown access to images of the Docker host.
+    pub prove_access: bool,
+    /// Images that it may use without that.
+    pub shared: Vec<Pattern>,
     /// Unmanaged containers.
     pub containers: Option<Vec<Pattern>>,
     /// Names of clusters on the Docker host.

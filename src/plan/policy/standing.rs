@@ -1,7 +1,7 @@
 //! Standing of an object under the policy of its namespace: its rules, and why nothing of it may be created if it violates
 //! them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use super::{
     rules::{Rules, Violation, list},
@@ -21,9 +21,19 @@ pub struct Standing {
     pub rules: Rules,
     /// Why nothing of the object may be created or replaced.
     pub problem: Option<Problem>,
+    /// What the policy does not allow and only reports, since its mode is Audit.
+    pub audited: Option<Problem>,
 }
 
+/// Rules that restrict nothing.
+static NONE: LazyLock<Rules> = LazyLock::new(Rules::default);
+
 impl Standing {
+    /// Returns the rules that steps are held to: none of a policy that only reports violations.
+    pub fn enforced(&self) -> &Rules {
+        if self.rules.audit { &NONE } else { &self.rules }
+    }
+
     /// Reports whether it is unknown which rules apply. What a policy ends is not ended then, and what it ended does not
     /// begin again.
     pub fn is_unknown(&self) -> bool {
@@ -48,13 +58,23 @@ impl Standing {
             return Self { problem: refuses.then(|| without_policy(namespace)), ..Self::default() };
         };
         let invalid = (!policy.errors.is_empty()).then(|| invalid(policy));
-        Self { policy: Some(policy.name.clone()), rules: policy.rules.clone(), problem: invalid }
+        Self {
+            policy: Some(policy.name.clone()),
+            rules: policy.rules.clone(),
+            problem: invalid,
+            audited: None,
+        }
     }
 
     /// Returns the standing of an object with these violations. An earlier problem is kept.
     pub fn judged(mut self, violations: &[Violation]) -> Self {
         if self.problem.is_none() && !violations.is_empty() {
-            self.problem = Some(self.violated(violations));
+            let found = Some(self.violated(violations));
+            if self.rules.audit {
+                self.audited = found;
+            } else {
+                self.problem = found;
+            }
         }
         self
     }
@@ -62,6 +82,14 @@ impl Standing {
     /// Returns the problem of violations.
     pub fn violated(&self, violations: &[Violation]) -> Problem {
         let policy = self.policy.as_deref().unwrap_or_default();
+        if self.rules.audit {
+            let message = format!(
+                "only audited, nothing is refused: the HostPolicy {policy} does not allow {}; before its mode becomes \
+                 Enforce, change the spec, or have an administrator change the policy",
+                list(violations)
+            );
+            return Problem::waits(ConditionType::PolicyViolation, Reason::PolicyAudited, message);
+        }
         let message = format!(
             "nothing of it is created or replaced: the HostPolicy {policy} does not allow {}; change the spec, or have an \
              administrator change the policy",
@@ -131,6 +159,25 @@ mod tests {
         let unread = [all[0].clone(), parse::unreadable("new", "unknown field `colour`")];
         let problem = of(&unread, Some("team"), unrestricted).problem.unwrap();
         assert!(problem.message.contains("HostPolicy new is invalid"), "{problem:?}");
+    }
+
+    #[test]
+    fn a_violation_that_is_audited_refuses_nothing() {
+        let violation = Violation::new("spec.image x:1", "nodes.images", "docker.io/**");
+        let all = [policy("{namespaceSelector: {}, mode: Audit, nodes: {images: ['docker.io/**']}}")];
+        let standing = of(&all, Some(""), WithoutPolicy::Refuse).judged(&[violation]);
+        let audited = standing.audited.clone().unwrap();
+        assert_eq!((standing.problem.clone(), audited.reason), (None, Reason::PolicyAudited));
+        assert_eq!(
+            audited.message,
+            "only audited, nothing is refused: the HostPolicy teams does not allow spec.image x:1 (nodes.images: \
+             docker.io/**); before its mode becomes Enforce, change the spec, or have an administrator change the policy"
+        );
+        assert!(standing.enforced().node_images.is_none() && standing.rules.node_images.is_some());
+        // What it selects may not be what was meant.
+        let invalid = policy("{namespaceSelector: {}, mode: Audit, quota: {memory: much}}");
+        let problem = of(&[invalid], Some(""), WithoutPolicy::Refuse).problem.unwrap();
+        assert_eq!(problem.reason, Reason::PolicyInvalid);
     }
 
     #[test]

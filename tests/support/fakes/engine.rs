@@ -19,8 +19,8 @@ use localcluster_operator::{
     controller::probe::{Probe, Question, Target, Trouble},
     docker::{
         engine::{
-            Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
-            RegistryAuth, Result, State, Update, Volume,
+            Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, ImageNames, Network,
+            PathInfo, RegistryAuth, Result, State, Update, Volume,
         },
         error::Error,
         spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
@@ -115,6 +115,14 @@ impl Engine for Fake {
 
     async fn pull(&self, reference: &str, _: Option<&RegistryAuth>) -> Result<()> {
         self.write(&format!("pull {reference}"), |w| w.pull(reference))
+    }
+
+    async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>> {
+        self.read("image names", |w| Ok(w.image_names(reference)))
+    }
+
+    async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        self.read("check access", |w| w.check_access(reference, auth))
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {

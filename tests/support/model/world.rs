@@ -16,7 +16,7 @@ use ipnet::Ipv4Net;
 use localcluster_operator::{
     api::names,
     docker::{
-        engine::{Ended, PathInfo, State, Update},
+        engine::{Ended, ImageNames, PathInfo, RegistryAuth, State, Update},
         error::Error,
         spec::{
             ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy,
@@ -65,6 +65,10 @@ pub struct World {
     pub rebuilt: BTreeMap<String, u8>,
     /// Images that no registry has.
     pub unknown_images: BTreeSet<String>,
+    /// Images that were made on the host, and are of no registry.
+    pub built: BTreeSet<String>,
+    /// Repositories that a registry shows to those with the password `right` only.
+    pub private: BTreeSet<String>,
     /// Subnets that somebody took since the look, or that the engine does not tell of.
     pub unseen: BTreeSet<Ipv4Net>,
     /// Subnets that the engine chooses from, in this order.
@@ -187,6 +191,8 @@ impl Default for World {
             images: BTreeSet::new(),
             rebuilt: BTreeMap::new(),
             unknown_images: BTreeSet::new(),
+            built: BTreeSet::new(),
+            private: BTreeSet::new(),
             pools: Arc::new((17..32).map(|n| Ipv4Net::new([172, n, 0, 0].into(), 16).unwrap()).collect()),
             routes: Arc::default(),
             unseen: BTreeSet::new(),

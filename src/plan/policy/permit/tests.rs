@@ -90,6 +90,7 @@ fn refused(yaml: &str, action: &Action) -> Option<Problem> {
         settings: &settings,
         standing: Some(&standing),
         keep: BTreeSet::new(),
+        proven: BTreeSet::from(["proven:1".to_owned()]),
     };
     gate.permit(action).err()
 }
@@ -153,6 +154,12 @@ fn containers_are_what_the_policy_allows() {
         ),
         ("nodes: {requireDigest: true}", Box::new(|_| {}), "rancher/k3s:v1 (nodes.requireDigest: NAME:TAG@"),
         ("nodes: {requireDigest: true}", Box::new(|s| s.image = "k3s:v1@sha256:00".into()), ""),
+        ("images: {proveAccess: true}", Box::new(|s| s.image = "proven:1".into()), ""),
+        (
+            "images: {proveAccess: true}",
+            Box::new(|s| s.image = "registry.corp/k3s:1".into()),
+            "the image registry.corp/k3s:1 (images.proveAccess: ",
+        ),
         ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
         (
             "perNode: {maxMemory: 1Gi}",
@@ -257,13 +264,48 @@ fn containers_are_what_the_policy_allows() {
     assert!(told("", &wanted("evil:1")).contains("the image of the operator"));
 }
 
+/// What is executed although a policy that audits does not allow it is reported, and what is of others stays theirs.
+#[test]
+fn a_policy_that_audits_permits_all_but_what_is_of_others() {
+    let rules = "mode: Audit, perNode: {maxMemory: 1Gi}, registry: {volumes: []}, hostPaths: []";
+    let (owner, host, settings, standing) = (owner("team-a"), host(), settings(), standing(rules));
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep: BTreeSet::new(),
+        proven: BTreeSet::new(),
+    };
+    let large = node(|_| {});
+    assert_eq!(gate.permit(&large), Ok(()));
+    let audited = gate.audited(&large).unwrap();
+    assert!(audited.message.contains("the memory of k3d-dev-agent-0 (perNode.maxMemory"), "{audited:?}");
+    assert_eq!(gate.audited(&node(|s| s.memory = Some(1 << 30))), None);
+    for (path, volume) in [("/etc", None), ("/srv/a", Some("theirs"))] {
+        let foreign = node(|s| {
+            s.binds.insert("/x".into(), Bind { source: path.into(), read_only: true });
+            s.mounts.extend(volume.map(|volume| ("/y".to_owned(), volume.to_owned())));
+        });
+        assert_eq!(gate.permit(&foreign).unwrap_err().reason, Reason::InternalError, "{path} {volume:?}");
+    }
+    assert!(gate.permit(&Action::RemoveContainer { container: target("theirs") }).is_err());
+}
+
 #[test]
 fn a_frozen_object_keeps_what_it_has() {
     let (owner, host, settings) = (owner("team-a"), host(), settings());
     let violation = Violation::new("spec.image x", "nodes.images", "none");
     let standing = standing("").judged(&[violation]);
     let keep = BTreeSet::from(["own".to_owned()]);
-    let gate = Gate { owner: &owner, host: &host, settings: &settings, standing: Some(&standing), keep };
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep,
+        proven: BTreeSet::new(),
+    };
     let mut plan = Plan { pulls: vec!["x".into()], ..Plan::default() };
     // A replacement, the removal of a surplus agent, and a restart.
     let stopped = plan.step(Action::Stop { container: target("own"), grace: 1 }, &[], "");

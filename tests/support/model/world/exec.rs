@@ -84,6 +84,25 @@ impl World {
         self.images.contains(reference).then(|| format!("sha256:{reference}-{times}"))
     }
 
+    /// The names of an image of the engine: it was pulled, unless it was made here.
+    pub fn image_names(&self, reference: &str) -> Option<ImageNames> {
+        let id = self.image_id(reference)?;
+        let repository = reference.rsplit_once(':').map_or(reference, |(name, _)| name);
+        let times = self.rebuilt.get(reference).copied().unwrap_or_default();
+        let digest = || format!("{repository}@sha256:{times}");
+        let digests = (!self.built.contains(reference)).then(digest).into_iter().collect();
+        Some(ImageNames { id, tags: vec![reference.to_owned()], digests })
+    }
+
+    /// A registry is asked for a manifest.
+    pub fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        let repository = reference.split_once('@').map_or(reference, |(name, _)| name);
+        if self.private.contains(repository) && auth.is_none_or(|auth| auth.password != "right") {
+            return Err(Error::Pull("unauthorized: authentication required".into()));
+        }
+        Ok(())
+    }
+
     /// An image of the engine goes into a node's containerd.
     pub fn pipe_image(&mut self, reference: &str, key: &str) -> Result<Ended> {
         if !self.images.contains(reference) {
