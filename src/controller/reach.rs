@@ -23,6 +23,7 @@ use crate::{
     docker::{
         engine::{ContainerDetail, State},
         error::Error as DockerError,
+        share,
     },
     k3s::{self, kubeconfig, token},
     plan::{
@@ -229,7 +230,7 @@ fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link, accounts: bool) {
     let key = format!("{} {} {accounts}", link.key, link.connection.path);
     let Some(end) = ctx.memory.begin_watch(&owner.uid, &key) else { return };
     let (ctx, owner, child) = (ctx.clone(), owner.clone(), link.connection.child.clone());
-    tokio::spawn(async move {
+    share::spawn(async move {
         let watched = async {
             if let (Ok(mut changes), Some((namespace, name))) =
                 (child.changes(accounts).await, owner.object.split_once('/'))

@@ -4,11 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
+use kube::{
+    Resource, ResourceExt,
+    api::ListParams,
+    runtime::{controller::Action as Next, reflector::Store},
+};
 
 use super::{
     carry_out::{carry_out, hold},
-    context::Context,
+    context::{Context, RegistryGuard},
     drive::tear_down,
     execute,
     kube_io::{Error, bounded},
@@ -19,13 +23,14 @@ use super::{
     registry_probe::probe,
     registry_refs, report, requeue, standing,
     watches::managed,
+    workers::Workers,
 };
 use crate::{
     api::{
         GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus, condition::ConditionType,
         uses::uses,
     },
-    docker::error::Error as DockerError,
+    docker::{error::Error as DockerError, share::Shares},
     plan::{
         called,
         failures::Consequence,
@@ -48,6 +53,14 @@ impl Managed for Registry {
     const KIND: &'static str = "Registry";
     const PASSES: usize = 5;
     const UNJUDGED: ConditionType = ConditionType::ContainerReady;
+
+    fn workers(workers: &Workers) -> &Shares {
+        &workers.registries
+    }
+
+    fn stored(ctx: &Context) -> &Store<RegistryGuard> {
+        &ctx.registries
+    }
 
     fn status(&self) -> Option<&RegistryStatus> {
         self.status.as_ref()
@@ -159,7 +172,7 @@ async fn details(
 ) -> Result<Observed, DockerError> {
     let mut observed = Observed::from(host);
     let image = &desired.container.image;
-    observed.images.insert(image.clone(), ctx.pulls.state(image).await?);
+    observed.images.insert(image.clone(), ctx.pulls.state(&subject.owner.uid, image).await?);
     observe::files(&ctx.files, &mut observed, &[&desired.container]).await?;
     if let Some(look) = host_path::look(desired, subject) {
         observe::host_paths(&*ctx.engine, &mut observed, &look).await?;
@@ -186,8 +199,9 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
         let namespace = pass.object.namespace().unwrap_or_default();
         Box::new(move || triggers.registry(&namespace, &name))
     };
+    ctx.pulls.keep(&pass.owner.uid, &plan.pulls);
     for image in &plan.pulls {
-        ctx.pulls.start(image, None, wake());
+        ctx.pulls.start(pass.asker(), image, None, wake());
     }
     for image in plan.proofs.clone() {
         let asked = ctx.policies.proofs.start(&ctx.engine, pass.user(), (&image, None), wake()).await;

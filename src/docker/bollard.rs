@@ -320,6 +320,10 @@ impl Engine for BollardEngine {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
+        self.exec_within(container, command, self.client.timeouts.command).await
+    }
+
+    async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended> {
         let config = attach::config(command);
         let call = |docker: Docker| async move {
             let exec = self.client.create_exec(&docker, container, config).await?;
@@ -330,7 +334,7 @@ impl Engine for BollardEngine {
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok(output.ended(code))
         };
-        self.client.call_or("exec", self.client.timeouts.command, call, fault::error).await
+        self.client.call_or("exec", limit, call, fault::error).await
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {

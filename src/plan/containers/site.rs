@@ -11,6 +11,7 @@ use crate::{
         observed::{ImageState, Observed},
         owner::Owner,
         policy::access,
+        queue::Wait,
         steps::{Plan, Problem},
     },
 };
@@ -48,7 +49,9 @@ impl Site<'_> {
         let condition = condition_of(spec.role);
         // A failed pull is requested too: the puller decides when to retry.
         let wanted = match self.observed.images.get(&spec.image) {
-            Some(ImageState::Failed(_) | ImageState::Absent) | None => !plan.pulls.contains(&spec.image),
+            Some(ImageState::Failed(_) | ImageState::Absent | ImageState::Queued(_)) | None => {
+                !plan.pulls.contains(&spec.image)
+            }
             Some(ImageState::Present | ImageState::Unproven(_) | ImageState::Pulling) => false,
         };
         if wanted {
@@ -63,6 +66,9 @@ impl Site<'_> {
             Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, Reason::ImagePulling, format!("pulling {}", spec.image));
             }
+            Some(ImageState::Queued(why)) => {
+                plan.waits(condition, Reason::ImagePulling, pull_queued(&spec.image, *why));
+            }
         }
         false
     }
@@ -75,6 +81,19 @@ pub fn condition_of(role: Role) -> ConditionType {
         Role::Node(NodeRole::Agent) => ConditionType::AgentsReady,
         Role::LoadBalancer => ConditionType::LoadBalancerReady,
         Role::Registry | Role::RegistryHelper => ConditionType::ContainerReady,
+    }
+}
+
+/// Returns the message about a pull that waits for others.
+pub fn pull_queued(image: &str, why: Wait) -> String {
+    match why {
+        Wait::Host => {
+            format!("queued to pull {image}: as many images as possible at a time are already being pulled")
+        }
+        Wait::Namespace(most) => format!(
+            "queued to pull {image}: the namespace already pulls as many images at a time as it may ({most}); an \
+             administrator may change quota.concurrentPulls of its HostPolicy"
+        ),
     }
 }
 

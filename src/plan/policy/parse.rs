@@ -9,7 +9,7 @@ use super::{
     pattern::Pattern,
     rules::{LIMITS, Limit, Rules},
     select::{Policy, Selector},
-    usage::{Quota, Usage},
+    usage::Usage,
 };
 use crate::{
     api::{
@@ -27,6 +27,7 @@ use crate::{
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
 const CPUS: &str = "must be a number of CPUs: 8, 1.5";
 const COUNT: &str = "must be 0 or more";
+const AT_ONCE: &str = "must be 1 or more";
 const IMAGE: &str =
     "must be a pattern for full image names, beginning with the registry: docker.io/rancher/k3s:*";
 const POOL: &str = "must be an IPv4 network in canonical form, /8 to /24: 10.231.0.0/16";
@@ -73,9 +74,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
         ..Rules::default()
     };
-    if let Some(quota) = quota {
-        rules.quota = p.quota(quota);
-    }
+    quota.iter().for_each(|quota| p.quota(quota, &mut rules));
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
     if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
@@ -134,8 +133,17 @@ impl Parser {
         parsed
     }
 
-    fn quota(&mut self, quota: &api::Quota) -> Quota {
-        let api::Quota { clusters, registries, nodes, cpus, memory, host_ports } = quota;
+    fn quota(&mut self, quota: &api::Quota, rules: &mut Rules) {
+        let api::Quota {
+            clusters,
+            registries,
+            nodes,
+            cpus,
+            memory,
+            host_ports,
+            concurrent_starts,
+            concurrent_pulls,
+        } = quota;
         let mut count = |name: &str, n: &Option<i32>| {
             n.and_then(|n| self.some(u64::try_from(n).ok(), &format!("spec.quota.{name}"), COUNT))
         };
@@ -144,7 +152,13 @@ impl Parser {
         let unsigned = |n: i64| u64::try_from(n).ok();
         let nano_cpus = self.cpus("spec.quota.cpus", cpus.as_deref()).and_then(unsigned);
         let memory = self.memory("spec.quota.memory", memory.as_deref()).and_then(unsigned);
-        Usage { clusters, registries, nodes, nano_cpus, memory, host_ports }
+        rules.quota = Usage { clusters, registries, nodes, nano_cpus, memory, host_ports };
+        let mut at_once = |name: &str, n: &Option<i32>| {
+            let at_least_one = |n: i32| usize::try_from(n).ok().filter(|n| *n > 0);
+            n.and_then(|n| self.some(at_least_one(n), &format!("spec.quota.{name}"), AT_ONCE))
+        };
+        rules.concurrent_starts = at_once("concurrentStarts", concurrent_starts);
+        rules.concurrent_pulls = at_once("concurrentPulls", concurrent_pulls);
     }
 
     fn per_node(&mut self, limits: &PerNode, rules: &mut Rules) {
@@ -278,7 +292,8 @@ mod tests {
     fn a_full_policy_is_parsed() {
         let all = parsed(
             "{priority: 100, namespaceSelector: {matchLabels: {tier: team}},
-              quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16},
+              quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16,
+                concurrentStarts: 2, concurrentPulls: 1},
               perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
               defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
               nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
@@ -293,6 +308,7 @@ mod tests {
         assert_eq!(all.errors, [""; 0]);
         let rules = all.rules;
         assert_eq!((rules.quota.memory, rules.quota.nano_cpus), (Some(16 << 30), Some(8_000_000_000)));
+        assert_eq!((rules.concurrent_starts, rules.concurrent_pulls), (Some(2), Some(1)));
         assert_eq!((rules.max.memory, rules.max.pids, rules.max_gpus), (Some(4 << 30), Some(16384), Some(0)));
         let defaults = Limits { memory: Some(2 << 30), nano_cpus: Some(1_000_000_000), pids: Some(8192) };
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
@@ -319,6 +335,8 @@ mod tests {
             ("quota: {memory: 16GB}", "spec.quota.memory: "),
             ("quota: {cpus: 500m}", "spec.quota.cpus: "),
             ("quota: {clusters: -1}", "spec.quota.clusters: "),
+            ("quota: {concurrentStarts: 0}", "spec.quota.concurrentStarts: must be 1 or more"),
+            ("quota: {concurrentPulls: -1}", "spec.quota.concurrentPulls: "),
             ("perNode: {maxMemory: much}", "spec.perNode.maxMemory: "),
             ("perNode: {maxPids: 1023}", "spec.perNode.maxPids: must be between"),
             ("defaults: {memory: 2GB}", "spec.defaults.memory: "),

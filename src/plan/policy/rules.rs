@@ -18,6 +18,10 @@ pub struct Rules {
     pub audit: bool,
     /// Limits for the sum over all objects of a namespace.
     pub quota: Quota,
+    /// Number of LocalClusters of a namespace that start at the same time.
+    pub concurrent_starts: Option<usize>,
+    /// Number of images that are pulled for a namespace at the same time.
+    pub concurrent_pulls: Option<usize>,
     /// Highest limits of a node.
     pub max: Limits,
     /// Limits of nodes where the spec has none.

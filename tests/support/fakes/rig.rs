@@ -34,12 +34,15 @@ use localcluster_operator::{
         resolvers::Resolvers,
         triggers::{Triggered, Triggers},
         turns::Turns,
+        workers::Workers,
     },
     docker::tunnels::Tunnels,
     metrics::Metrics,
     plan::{host_limits::HostLimits, settings::Settings},
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{FakeApi, path},
@@ -114,6 +117,7 @@ impl Rig {
             manager: lab::MANAGER.into(),
             pulls: Pulls::new(fake.clone(), metrics.clone()),
             turns: Turns::default(),
+            workers: Workers::new(CancellationToken::new()),
             limits: Limits::new(fake.clone(), Duration::MAX)
                 .observed(HostLimits { inotify_instances: 8192, free: 50 }),
             resolvers: Resolvers::new(fake.clone(), None),
@@ -184,6 +188,20 @@ impl Rig {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Begins a reconcile of every cluster as the controller does, each in a task of its own.
+    pub fn begin_all(&mut self) -> JoinSet<()> {
+        self.sync();
+        let known = &self.ctx.known;
+        for kind in [&known.clusters, &known.registries, &known.policies, &known.namespaces] {
+            kind.set(()).ok();
+        }
+        let begin = |guard| {
+            let ctx = self.ctx.clone();
+            async move { drop(reconcile::reconcile::<LocalCluster>(guard, ctx).await) }
+        };
+        self.ctx.clusters.state().into_iter().map(begin).collect()
     }
 
     /// One reconcile of every cluster, all at the same time.
