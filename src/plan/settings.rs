@@ -1,6 +1,6 @@
 //! Settings of the operator that plans depend on.
 
-use std::ops::RangeInclusive;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
@@ -21,6 +21,8 @@ pub struct Settings {
     pub registry_image: String,
     /// Pool from which subnets are allocated, /24 each; `None` if Docker chooses them.
     pub network_pool: Option<Ipv4Net>,
+    /// True if a HostPolicy requires all subnets to be in the pool.
+    pub pool_required: bool,
     /// Subnets that specs may choose besides the pool.
     pub allowed_subnets: Vec<Ipv4Net>,
     /// Range from which host ports are allocated.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub allowed_host_paths: Vec<String>,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub node_repair_after: Option<SignedDuration>,
+    /// Time after which what an object left that no longer exists is removed; `None` for never.
+    pub remove_orphans_after: Option<SignedDuration>,
     /// Limits of nodes where the spec has none.
     pub node_defaults: Limits,
     /// What objects may do in a namespace that no HostPolicy selects.
@@ -46,6 +50,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns the addresses of the host environment that no subnet may contain.
+    pub fn known_addresses(&self) -> Vec<(Ipv4Addr, &'static str)> {
+        let resolvers =
+            self.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
+        let node = self.management.ip().map(|ip| (ip, "the Node of the management cluster"));
+        resolvers.chain(node).collect()
+    }
+
     /// Reports whether the operator manages the objects of a namespace.
     pub fn manages(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|managed| managed == namespace)
@@ -72,6 +84,7 @@ impl Settings {
             load_balancer_image: "nginx:1".into(),
             registry_image: "registry:3".into(),
             network_pool: None,
+            pool_required: false,
             allowed_subnets: Vec::new(),
             port_range: 20000..=20099,
             node_dns: Vec::new(),
@@ -79,6 +92,7 @@ impl Settings {
             engine_host: None,
             allowed_host_paths: Vec::new(),
             node_repair_after: None,
+            remove_orphans_after: None,
             node_defaults: Limits::default(),
             without_policy: WithoutPolicy::Refuse,
             namespaces: Vec::new(),

@@ -15,12 +15,13 @@ use bollard::{
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
-        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
-        VolumeSpec,
+        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
+        Ulimit, VolumeSpec,
     },
 };
 
-/// Returns the request body that creates a container. Its only endpoint is on the network with this ID.
+/// Returns the request body that creates a container. Its only endpoint is on the network with this ID; without one, on
+/// Docker's default network, unless its role needs none.
 pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
     // Every field is named: a new one does not compile until it is sent.
     let ContainerSpec {
@@ -49,7 +50,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         pids: _,
         defaults: _,
         // Steps of their own, or decisions of whoever creates the container.
-        role: _,
+        role,
         shares_mounts: _,
         expects: _,
         files: _,
@@ -59,7 +60,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     let mounts =
         mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
     let host = HostConfig {
-        network_mode: network.map(str::to_owned),
+        network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
@@ -91,7 +92,15 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
 fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
     let base = if spec.privileged { every_container() } else { restricted() };
-    HostConfig { memory, nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
+    HostConfig { memory: memory.or(base.memory), nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
+}
+
+/// Returns the network mode of the helpers that only work on files.
+fn isolated(role: Role) -> Option<&'static str> {
+    match role {
+        Role::RegistryHelper | Role::NodeHelper => Some("none"),
+        Role::Node(_) | Role::LoadBalancer | Role::Registry => None,
+    }
 }
 
 /// Returns the networks of a new container. An engine before API 1.44 accepts no second one.
@@ -122,6 +131,10 @@ const CAPABILITIES: [&str; 7] =
 /// Limit of processes of such containers: far above the workers of nginx on any host.
 const PROCESSES: i64 = 4096;
 
+/// Memory limit in bytes of such containers, unless their spec has one: several times what nginx needs for thousands of
+/// connections, and a registry for many concurrent pushes. The cache of files counts, but is freed first.
+const MEMORY: i64 = 1 << 30;
+
 /// Returns the settings of all containers that are not privileged. They are not part of the hash: existing containers get
 /// them when they are replaced for other reasons.
 fn restricted() -> HostConfig {
@@ -130,6 +143,7 @@ fn restricted() -> HostConfig {
         cap_add: Some(CAPABILITIES.map(String::from).into()),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         pids_limit: Some(PROCESSES),
+        memory: Some(MEMORY),
         ..every_container()
     }
 }

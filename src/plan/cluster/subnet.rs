@@ -14,10 +14,7 @@
 //! in use, an administrator has to name others. The network gets the first /24 of the choice, because a small subnet is
 //! less likely to overlap a route that is added later, for example by a VPN.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
@@ -185,7 +182,7 @@ fn unusable(choices: &[&Network]) -> Option<String> {
 
 /// Returns what no subnet of the cluster may overlap besides networks of the engine.
 fn avoided(subject: &Subject<'_>) -> Vec<Ipv4Net> {
-    let known = known(subject.settings).into_iter().map(|(ip, _)| Ipv4Net::from(ip));
+    let known = subject.settings.known_addresses().into_iter().map(|(ip, _)| Ipv4Net::from(ip));
     subject.valid.networks.all().copied().chain(known).collect()
 }
 
@@ -254,7 +251,7 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
         );
         return false;
     }
-    if let Some((ip, what)) = known(settings).into_iter().find(|(ip, _)| subnet.contains(ip)) {
+    if let Some((ip, what)) = settings.known_addresses().into_iter().find(|(ip, _)| subnet.contains(ip)) {
         plan.stalls(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
@@ -266,12 +263,4 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
         return false;
     }
     true
-}
-
-/// Returns the addresses of the host environment that no subnet may contain.
-fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
-    let resolvers =
-        settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
-    let node = settings.management.ip().map(|ip| (ip, "the Node of the management cluster"));
-    resolvers.chain(node).collect()
 }
