@@ -31,6 +31,8 @@ mod ha;
 mod hardening;
 #[path = "e2e/host_aliases.rs"]
 mod host_aliases;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/idle.rs"]
 mod idle;
 #[path = "e2e/kills.rs"]
@@ -164,6 +166,7 @@ fn main() -> ExitCode {
             expiry::GROUP,
             life::GROUP,
             repair::GROUP,
+            hostile::GROUP,
             rights::GROUP,
             policy::GROUP,
             kills::GROUP,

@@ -160,7 +160,7 @@ impl Pass<'_, LocalCluster> {
         subject.leave_out(&mut allocated, &host, &held);
         let (reached, child) = self.reach(&subject, &allocated.allocation, host, interruptions).await?;
         let wanted = subject.desire(&allocated, &reached);
-        let observed = self.details(&refs, child.as_deref(), &wanted.desired, reached).await?;
+        let observed = self.details(&subject, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
         let view = ClusterView {
@@ -327,12 +327,12 @@ impl Pass<'_, LocalCluster> {
     /// Observes what depends on the desired state.
     async fn details(
         &self,
-        refs: &Refs,
+        subject: &Subject<'_>,
         child: Option<&dyn ChildApi>,
         desired: &Desired,
         reached: Reached,
     ) -> Result<Observed, Stop> {
-        let (ctx, uid) = (self.ctx, self.owner.uid.as_str());
+        let (ctx, refs, uid) = (self.ctx, subject.refs, self.owner.uid.as_str());
         let mut observed = self.docker(details((ctx, uid), reached, desired, &refs.token).await)?;
         self.docker(observe::trees(&ctx.files, &mut observed, desired).await)?;
         self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
