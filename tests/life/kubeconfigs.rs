@@ -216,7 +216,8 @@ async fn what_others_do_to_it_is_put_right() {
         secret["data"][key] = json!(BASE64_STANDARD.encode(change(&file(rig, key))));
         rig.api.put(&support::fakes::api::secret("dev-kubeconfig"), secret);
     };
-    let harms: [(&str, bool, Box<dyn Fn(&Rig)>); 9] = [
+    type Harm = Box<dyn Fn(&Rig)>;
+    let harms: [(&str, bool, Harm); 9] = [
         ("the account is deleted", true, Box::new(move |rig| account(rig, |a| a.uid = None))),
         (
             "it is another one, as after a restore",
