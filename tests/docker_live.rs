@@ -196,7 +196,7 @@ async fn files_go_in_with_their_modes_and_come_back() {
     let files = [file("/var/state/deep/secret", 0o600, b"token"), file("/tmp/plain", 0o644, b"")];
     world.engine.upload(&id, archive::pack(&files)).await.unwrap();
 
-    let read = async |path: &str| world.engine.read_file(&id, path).await.unwrap();
+    let read = async |path: &str| world.engine.read_file(&id, path, 1 << 20).await.unwrap();
     assert_eq!(read("/var/state/deep/secret").await.unwrap(), b"token", "before the first start");
     world.engine.start(&id).await.unwrap();
     assert_eq!(read("/var/state/deep/secret").await.unwrap(), b"token");
@@ -204,7 +204,7 @@ async fn files_go_in_with_their_modes_and_come_back() {
     for none in ["/var/state/deep", "/nothing"] {
         assert_eq!(read(none).await, None, "{none}");
     }
-    assert_eq!(world.engine.read_file(&world.name("nobody"), "/x").await.unwrap(), None);
+    assert_eq!(world.engine.read_file(&world.name("nobody"), "/x", 1 << 20).await.unwrap(), None);
 
     let paths = "/var/state/deep /var/state/deep/secret /tmp";
     let stat = docker(&["exec", &id, "sh", "-c", &format!("stat -c '%a %u:%g' {paths}")]);
@@ -282,7 +282,7 @@ async fn events_are_seen_but_looking_makes_none() {
     spec.mounts = BTreeMap::from([("/v".into(), volume.clone())]);
     let id = world.engine.create_container(&spec, Some(&network_id)).await.unwrap();
     world.engine.start(&id).await.unwrap();
-    world.engine.read_file(&id, "/etc/hosts").await.unwrap();
+    world.engine.read_file(&id, "/etc/hosts", 1 << 20).await.unwrap();
     // A command of another one may have changed files, and a command of the operator has not.
     docker(&["exec", &id, "true"]);
     world.engine.exec(&id, &["true".into()]).await.unwrap();

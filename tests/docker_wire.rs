@@ -87,7 +87,7 @@ async fn goals_that_are_met_are_success() {
     engine.disconnect("x", "c").await.unwrap();
     assert_eq!(engine.inspect("x").await, Ok(None));
     assert_eq!(engine.image("x").await, Ok(None));
-    assert_eq!(engine.read_file("x", "/x").await, Ok(None));
+    assert_eq!(engine.read_file("x", "/x", 1 << 20).await, Ok(None));
     assert_eq!(engine.path_info("x", "/x").await, Ok(None));
     for missing in [
         engine.start("x").await,
@@ -216,7 +216,7 @@ async fn no_call_names_an_api_version() {
     engine.connect("n", "c", &EndpointSettings::default()).await.unwrap();
     engine.disconnect("n", "c").await.unwrap();
     engine.upload("c", b"archive".to_vec()).await.unwrap();
-    engine.read_file("c", "/x").await.unwrap();
+    engine.read_file("c", "/x", 1 << 20).await.unwrap();
     engine.path_info("c", "/x").await.unwrap();
     engine.start("c").await.unwrap();
     engine.stop("c", 3).await.unwrap();

@@ -201,7 +201,7 @@ async fn a_registry_lets_in_its_users_and_takes_new_ones_at_once() {
         world.engine.upload(&id, archive::pack(std::slice::from_ref(&file))).await.unwrap();
         assert_eq!(answer(Some(&login(good))).await, 200, "{good}");
         assert_eq!(answer(Some(&login(bad))).await, 401, "{bad}");
-        assert_eq!(world.engine.read_file(&id, &file.path).await.unwrap(), Some(file.content));
+        assert_eq!(world.engine.read_file(&id, &file.path, 1 << 20).await.unwrap(), Some(file.content));
     }
     let inspected = docker(&["inspect", &id]);
     assert!(!inspected.contains("$2y$"));

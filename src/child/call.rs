@@ -9,6 +9,9 @@ use super::error::Error;
 /// Timeout of a call. A server without quorum accepts calls and never responds.
 const CALL: Duration = Duration::from_secs(5);
 
+/// Maximum length of a message. `/readyz` lists some 40 checks on a line each.
+const MESSAGE: usize = 8 << 10;
+
 /// Returns the result of a call within the timeout.
 pub(super) async fn bounded<T>(
     call: impl Future<Output = kube::Result<T>>,
@@ -56,7 +59,10 @@ pub(super) fn words(error: &kube::Error) -> Error {
                 Error::Api(message)
             }
         }
-        other => Error::Unreachable(root(other).map_or_else(|| other.to_string(), ToString::to_string)),
+        other => {
+            let why = root(other).map_or_else(|| other.to_string(), ToString::to_string);
+            Error::Unreachable(clip(&why).to_owned())
+        }
     }
 }
 
@@ -69,8 +75,15 @@ pub(super) fn root(error: &kube::Error) -> Option<&(dyn std::error::Error + 'sta
     root
 }
 
+/// Returns the beginning of a message, which may be as long as the response that it is from.
+fn clip(message: &str) -> &str {
+    let end = (0..=MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or_default()]
+}
+
 /// Returns a message on one line; for `/readyz`, only the failed checks.
 fn reason(message: &str) -> String {
+    let message = clip(message);
     let failed: Vec<_> = message.lines().filter_map(|line| line.strip_prefix("[-]")).collect();
     if failed.is_empty() {
         message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
@@ -89,5 +102,6 @@ mod tests {
             failed";
         assert_eq!(reason(told), "etcd failed: reason withheld; informer-sync failed: reason withheld");
         assert_eq!(reason("apiserver\n not ready"), "apiserver not ready");
+        assert_eq!(reason(&"é\n".repeat(1 << 20)).len(), MESSAGE - 1);
     }
 }

@@ -25,6 +25,7 @@ use super::{
     call::{root, words},
     kube::{KubeChild, WATCH},
     kubeconfig::{self, Identity},
+    limits::Limits,
     path::Path,
 };
 use crate::{
@@ -74,7 +75,10 @@ async fn directly(
     limit: Duration,
     metrics: &Metrics,
 ) -> Result<Connection, Vec<(Path, Missed)>> {
-    let client = |config| Ok(ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to(API)).build());
+    let client = |config| {
+        let client = ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to(API));
+        Ok(client.with_layer(&Limits).build())
+    };
     let addresses = access.candidates.iter();
     let mut attempts: FuturesOrdered<_> =
         addresses.map(|&address| attempt(Path::Direct(address), identity, access, limit, client)).collect();
@@ -168,7 +172,7 @@ fn through(config: Config, tunnel: Arc<dyn Dial>, metrics: &Metrics) -> kube::Re
     let client = legacy::Client::builder(TokioExecutor::new()).build(limited);
     let namespace = config.default_namespace.clone();
     let client = ClientBuilder::new(client, namespace).with_layer(&config.base_uri_layer());
-    Ok(client.with_layer(&metrics.requests_to(API)).build())
+    Ok(client.with_layer(&metrics.requests_to(API)).with_layer(&Limits).build())
 }
 
 fn missed(error: &kube::Error) -> Missed {

@@ -34,6 +34,7 @@ use super::{
     call::{bounded, call, get, unless_gone, words},
     config::{self, CONFIG_VERSION, FIELD_MANAGER},
     etcd,
+    limits::{self, list},
     nodes::{self, Changes, DRAINING_SINCE, LEAVE},
     objects::Kinds,
     state::{self, ChildState, ClusterConfigMap, ConfigKey, Found, Held, Member, NodeConfig},
@@ -125,14 +126,14 @@ impl KubeChild {
     /// Returns the Pods that must leave a Node.
     async fn pods_to_evict(&self, node: &str) -> Result<Vec<Pod>, Error> {
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        let pods = call(Api::<Pod>::all(self.client.clone()).list(&on_node)).await?;
-        Ok(pods.items.into_iter().filter(nodes::must_leave).collect())
+        let pods = call(list(&Api::<Pod>::all(self.client.clone()), &on_node)).await?;
+        Ok(pods.into_iter().filter(nodes::must_leave).collect())
     }
 
     /// Returns the Leases in `kube-system`.
     async fn system_leases(&self) -> Result<Vec<Lease>, Error> {
         let leases = Api::<Lease>::namespaced(self.client.clone(), "kube-system");
-        get("list of Leases in kube-system", leases.list(&ListParams::default())).await.map(|list| list.items)
+        get("list of Leases in kube-system", list(&leases, &ListParams::default())).await
     }
 
     /// Waits until a deleted Node is gone. K3s removes a server from etcd and deletes its password before it removes
@@ -179,8 +180,8 @@ impl ChildApi for KubeChild {
         let (nodes_api, all) = (self.nodes(), ListParams::default());
         let ((), nodes, leases, of_system, account, config, members) = tokio::try_join!(
             self.serves(),
-            get("list of Nodes", nodes_api.list(&all)),
-            get("list of the Leases of Nodes", leases.list(&all)),
+            get("list of Nodes", list(&nodes_api, &all)),
+            get("list of the Leases of Nodes", list(&leases, &all)),
             self.system_leases(),
             get("service account default/default", accounts.get_metadata_opt("default")),
             try_join_all(state::KEYS.map(|key| self.held(key))),
@@ -192,7 +193,7 @@ impl ChildApi for KubeChild {
         });
         let pods_to_evict: BTreeMap<_, _> = try_join_all(drained).await?.into_iter().collect();
         Ok(ChildState {
-            nodes: nodes::observe(&nodes.items, &leases.items, &of_system, &pods_to_evict),
+            nodes: nodes::observe(&nodes, &leases, &of_system, &pods_to_evict),
             leases: nodes::leases(&of_system),
             pods_can_start: account.is_some(),
             config: config.into_iter().flatten().collect(),
@@ -325,7 +326,7 @@ impl ChildApi for KubeChild {
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, ()>, Error> {
-        let config = || watcher::Config::default().timeout(WATCH.as_secs() as u32);
+        let config = || watcher::Config::default().timeout(WATCH.as_secs() as u32).page_size(limits::PAGE);
         // The watchers would retry indefinitely; the caller looks for another address of the cluster instead.
         let nodes = watcher(self.nodes(), config())
             .scan(Changes::default(), |changes, event| ready(event.ok().map(|event| changes.note(event))));

@@ -8,6 +8,7 @@ pub mod error;
 mod etcd;
 pub mod kube;
 pub mod kubeconfig;
+mod limits;
 pub mod nodes;
 mod objects;
 pub mod path;

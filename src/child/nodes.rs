@@ -292,6 +292,9 @@ pub fn must_leave(pod: &Pod) -> bool {
 #[derive(Debug, Default)]
 pub struct Changes(HashMap<String, Digest>);
 
+/// Maximum number of Nodes whose states are compared. A cluster with more is observed more often.
+const WATCHED: usize = 1000;
+
 #[derive(Debug, PartialEq)]
 struct Digest {
     ready: bool,
@@ -339,6 +342,9 @@ impl Changes {
             taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(taint_text).collect(),
         };
         let changed = self.0.get(&node.name_any()) != Some(&digest);
+        if self.0.len() > WATCHED {
+            self.0.clear();
+        }
         self.0.insert(node.name_any(), digest);
         changed
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,6 +14,7 @@ use kube::{
     discovery::{self, Scope},
     error::DiscoveryError,
 };
+use tokio::time::timeout;
 
 use super::{
     api::Error,
@@ -23,6 +25,10 @@ use crate::k3s::manifests::ObjectRef;
 
 /// Maximum number of concurrent requests.
 const AT_ONCE: usize = 8;
+
+/// Timeout of all of them: users of the cluster can add any number of objects to the inventory, and each request may take
+/// as long as a call.
+const ALL: Duration = Duration::from_secs(30);
 
 /// A kind with its scope.
 type Kind = (ApiResource, Scope);
@@ -75,7 +81,11 @@ impl Kinds {
         objects: &BTreeSet<ObjectRef>,
     ) -> Result<BTreeMap<ObjectRef, Found>, Error> {
         let asked = objects.iter().cloned().map(|object| self.look(client, object));
-        let found: Vec<_> = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
+        let found = stream::iter(asked).buffer_unordered(AT_ONCE).try_collect();
+        let found: Vec<_> = timeout(ALL, found).await.map_err(|_| {
+            let (count, seconds) = (objects.len(), ALL.as_secs());
+            Error::Unreachable(format!("requests for {count} objects took longer than {seconds}s"))
+        })??;
         Ok(found.into_iter().flatten().collect())
     }
 

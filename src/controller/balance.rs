@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::{context::Context, times};
+use super::{context::Context, sizes, times};
 use crate::{
     docker::engine::Result,
     k3s::{
@@ -31,8 +31,8 @@ pub async fn observe(
     let name = valid.names.load_balancer();
     let balancer = observed.own_named(&name);
     if let Some(balancer) = balancer.filter(|d| d.started_at.is_some()) {
-        let config = ctx.files.read(balancer, load_balancer::CONFIG_FILE).await?.unwrap_or_default();
-        let placed = load_balancer::placed(&String::from_utf8_lossy(&config));
+        let config = ctx.files.read(balancer, load_balancer::CONFIG_FILE, sizes::CONTENT).await?;
+        let placed = load_balancer::placed(&String::from_utf8_lossy(&config.unwrap_or_default()));
         observed.balance = Balance { placed, ..Balance::default() };
     }
     let asked = to_be_asked(observed, valid, allocation.addresses);

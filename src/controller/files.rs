@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use jiff::Timestamp;
 
-use super::times;
+use super::{sizes, times};
 use crate::docker::engine::{ContainerDetail, Engine, Result};
 
 /// Cache of container files.
@@ -31,7 +31,7 @@ pub struct Files {
     removals: AtomicU64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Read {
     started: Option<Timestamp>,
     /// Time at which that start was first observed.
@@ -46,6 +46,14 @@ impl Read {
     fn missing(&self, at: Instant) -> Duration {
         let age = self.since.map(|since| at.saturating_duration_since(since)).unwrap_or_default();
         (age / 20).clamp(times::FILE_MISSING, times::FILE_NEVER)
+    }
+
+    /// Returns the size of all contents.
+    fn size(&self) -> usize {
+        let files = self.files.values().filter_map(|(_, content)| Some(content.as_ref()?.len()));
+        let trees =
+            self.trees.values().flat_map(|(_, tree)| tree.iter().map(|(path, c)| path.len() + c.len()));
+        files.chain(trees).sum()
     }
 
     /// A restart invalidates the cached files of a container.
@@ -64,19 +72,29 @@ impl Files {
         Self { engine, trusted, resync, read: Mutex::default(), removals: AtomicU64::default() }
     }
 
-    /// Returns the content of a file; `None` if it does not exist.
-    pub async fn read(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
-        self.read_for(container, path, |_, _| self.trusted).await
+    /// Returns the content of a file of at most `most` bytes; `None` if it does not exist.
+    pub async fn read(
+        &self,
+        container: &ContainerDetail,
+        path: &str,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        self.read_for(container, path, most, |_, _| self.trusted).await
     }
 
     /// Returns the content of a file that the container writes at its start. Right after a start it may still be that
     /// of the previous run.
-    pub async fn written(&self, container: &ContainerDetail, path: &str) -> Result<Option<Vec<u8>>> {
+    pub async fn written(
+        &self,
+        container: &ContainerDetail,
+        path: &str,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>> {
         let limit = |since: Option<Instant>, at: Instant| {
             let young = since.is_some_and(|since| at.saturating_duration_since(since) < times::FILE_STARTING);
             if young { times::FILE_YOUNG } else { self.resync }
         };
-        self.read_for(container, path, limit).await
+        self.read_for(container, path, most, limit).await
     }
 
     /// Returns the content of a file, cached for the period that `limit` computes from the time of the read and the
@@ -85,6 +103,7 @@ impl Files {
         &self,
         container: &ContainerDetail,
         path: &str,
+        most: usize,
         limit: impl Fn(Option<Instant>, Instant) -> Duration,
     ) -> Result<Option<Vec<u8>>> {
         let id = &container.container.id;
@@ -97,13 +116,18 @@ impl Files {
             return Ok(known);
         }
         let (at, removals) = (Instant::now(), self.removals.load(Ordering::SeqCst));
-        let content = self.engine.read_file(id, path).await?;
+        let content = self.engine.read_file(id, path, most).await?;
         self.keep(id, removals, |read| drop(read.files.insert(path.to_owned(), (at, content.clone()))));
         Ok(content)
     }
 
-    /// Returns the files below a directory.
-    pub async fn tree(&self, container: &ContainerDetail, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// Returns the files below a directory, of at most `most` bytes together.
+    pub async fn tree(
+        &self,
+        container: &ContainerDetail,
+        path: &str,
+        most: usize,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
         let id = &container.container.id;
         if let Some(known) = self.with(id, |read| {
             read.renew(container);
@@ -113,7 +137,7 @@ impl Files {
             return Ok(known);
         }
         let (at, removals) = (Instant::now(), self.removals.load(Ordering::SeqCst));
-        let tree = self.engine.read_tree(id, path).await?;
+        let tree = self.engine.read_tree(id, path, most).await?;
         self.keep(id, removals, |read| drop(read.trees.insert(path.to_owned(), (at, tree.clone()))));
         Ok(tree)
     }
@@ -130,13 +154,18 @@ impl Files {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Records what was read since this number of removals.
+    /// Records what was read since this number of removals. If the cache becomes too large, the container with the
+    /// largest files is read again each time; the others are not affected.
     fn keep(&self, container: &str, removals: u64, f: impl FnOnce(&mut Read)) {
-        self.with(container, |read| {
-            if self.removals.load(Ordering::SeqCst) == removals {
-                f(read);
-            }
-        });
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.removals.load(Ordering::SeqCst) == removals {
+            f(read.entry(container.to_owned()).or_default());
+        }
+        while read.values().map(Read::size).sum::<usize>() > sizes::CACHE {
+            let Some(largest) = read.iter().max_by_key(|(_, read)| read.size()) else { return };
+            let largest = largest.0.clone();
+            read.remove(&largest);
+        }
     }
 
     fn with<T>(&self, container: &str, f: impl FnOnce(&mut Read) -> T) -> T {

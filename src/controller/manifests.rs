@@ -2,7 +2,7 @@
 
 use futures::future::try_join_all;
 
-use super::files::Files;
+use super::{files::Files, sizes};
 use crate::{
     child::api::ChildApi,
     docker::{engine::Result, error::Error},
@@ -22,7 +22,7 @@ pub async fn observe(
     let is_server = |name: &str| desired.servers.iter().any(|s| s.container.name == name);
     let servers = super::observe::working(observed, desired).filter(|d| is_server(&d.container.name));
     let read = servers.map(|detail| async move {
-        let tree = files.tree(detail, manifests::DIRECTORY).await?;
+        let tree = files.tree(detail, manifests::DIRECTORY, sizes::MANIFESTS).await?;
         let own = tree.into_iter().filter(|(path, _)| manifests::name_of(path).is_some()).collect();
         Ok::<_, Error>((detail.container.id.clone(), own))
     });

@@ -44,6 +44,7 @@ pub mod report;
 pub mod requeue;
 pub mod resolve;
 pub mod resolvers;
+mod sizes;
 mod standing;
 mod stopped;
 pub mod times;

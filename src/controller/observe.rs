@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use sha2::{Digest, Sha256};
 
-use super::files::Files;
+use super::{files::Files, sizes};
 use crate::{
     api::names::{self, ClusterNames},
     docker::{
@@ -84,16 +84,18 @@ pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSp
         wanted.extend(compared.map(|f| (detail, f)));
     }
     let read = wanted.into_iter().map(|(detail, file)| async move {
-        let content = files.read(detail, &file.path).await?;
-        Ok::<_, Error>((detail.container.id.clone(), file, content))
+        let content = files.read(detail, &file.path, sizes::CONTENT).await?;
+        // Of all files of all containers, no more than the hashes are in memory together.
+        let hash = |content: &[u8]| -> [u8; 32] { Sha256::digest(content).into() };
+        let is_token = file.change == FileChange::Token;
+        let secret = is_token.then(|| content.as_deref().and_then(k3s::token::secret_of).map(hash));
+        Ok::<_, Error>((detail.container.id.clone(), file, content.as_deref().map(hash), secret))
     });
-    for (id, file, content) in try_join_all(read).await? {
-        let hash = |content: &[u8]| Sha256::digest(content).into();
-        if file.change == FileChange::Token {
-            let secret = content.as_deref().and_then(k3s::token::secret_of);
-            observed.secrets.insert(id.clone(), secret.map(hash));
+    for (id, file, content, secret) in try_join_all(read).await? {
+        if let Some(secret) = secret {
+            observed.secrets.insert(id.clone(), secret);
         }
-        observed.files.insert((id, file.path.clone()), content.as_deref().map(hash));
+        observed.files.insert((id, file.path.clone()), content);
     }
     Ok(())
 }
@@ -102,7 +104,7 @@ pub async fn files(files: &Files, observed: &mut Observed, specs: &[&ContainerSp
 pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let started = nodes(observed, desired).filter(|d| d.started_at.is_some());
     let read = started.map(|detail| async move {
-        let content = files.read(detail, k3s::REGISTRIES_FILE).await?.unwrap_or_default();
+        let content = files.read(detail, k3s::REGISTRIES_FILE, sizes::CONTENT).await?.unwrap_or_default();
         let file = registries::parse_rendered(&String::from_utf8_lossy(&content)).unwrap_or_default();
         Ok::<_, Error>((detail.container.id.clone(), file.auth()))
     });
@@ -115,7 +117,7 @@ pub async fn credentials(files: &Files, observed: &mut Observed, desired: &Desir
 pub async fn hosts(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let running = nodes(observed, desired).filter(|d| d.container.state == State::Running);
     let read = running.map(|detail| async move {
-        let content = files.read(detail, hosts_file::FILE).await?;
+        let content = files.read(detail, hosts_file::FILE, sizes::SYSTEM).await?;
         let text = content.map(|content| String::from_utf8_lossy(&content).into_owned());
         Ok::<_, Error>(text.map(|text| (detail.container.id.clone(), text)))
     });
@@ -127,7 +129,7 @@ pub async fn hosts(files: &Files, observed: &mut Observed, desired: &Desired) ->
 /// Reads containerd's registry configuration in ready nodes. K3s may be about to rewrite it in a node that is starting.
 pub async fn trees(files: &Files, observed: &mut Observed, desired: &Desired) -> Result<()> {
     let read = working(observed, desired).map(|detail| async move {
-        let trees = DIRECTORIES.map(|path| files.tree(detail, path));
+        let trees = DIRECTORIES.map(|path| files.tree(detail, path, sizes::REGISTRIES));
         let tree = try_join_all(trees).await?.into_iter().flatten().collect();
         Ok::<_, Error>((detail.container.id.clone(), tree))
     });

@@ -7,11 +7,11 @@ use std::{
 
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     context::{Context, Link},
-    times,
+    sizes, times,
 };
 use crate::{
     api::names,
@@ -115,7 +115,7 @@ fn secret(token: &[u8]) -> Option<String> {
 /// servers share one CA; a server that has not joined has none.
 async fn kubeconfig_file(ctx: &Context, servers: &[&ContainerDetail]) -> Result<Option<String>, DockerError> {
     for server in servers {
-        if let Some(bytes) = ctx.files.written(server, k3s::KUBECONFIG_FILE).await? {
+        if let Some(bytes) = ctx.files.written(server, k3s::KUBECONFIG_FILE, sizes::WRITTEN).await? {
             return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
         }
     }
@@ -217,9 +217,12 @@ fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link) {
             if let (Ok(mut changes), Some((namespace, name))) =
                 (child.changes().await, owner.object.split_once('/'))
             {
+                let began = Instant::now();
                 while changes.next().await.is_some() {
                     ctx.triggers.cluster(namespace, name);
                 }
+                // An API that ends every watch at once is not observed without a pause.
+                sleep_until(began + times::WATCH_AGAIN).await;
                 ctx.memory.end_watch(&owner.uid, &key);
                 ctx.triggers.cluster(namespace, name);
             } else {

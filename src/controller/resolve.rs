@@ -10,6 +10,7 @@ use self::registries::Look;
 use super::{
     context::Context,
     kube_io::{self, Error},
+    sizes,
 };
 use crate::{
     api::{LocalCluster, condition::ConditionType, names, reason::Reason},
@@ -86,8 +87,8 @@ async fn of_servers(
 ) -> Result<OfServers, crate::docker::error::Error> {
     let server = |d: &&ContainerDetail| valid.names.parse_server(&d.container.name).is_some();
     let read = observed.own.values().filter(server).map(|detail| async {
-        let written = ctx.files.written(detail, k3s::SERVER_TOKEN_FILE).await?;
-        let given = ctx.files.read(detail, k3s::TOKEN_FILE).await?;
+        let written = ctx.files.written(detail, k3s::SERVER_TOKEN_FILE, sizes::WRITTEN).await?;
+        let given = ctx.files.read(detail, k3s::TOKEN_FILE, sizes::WRITTEN).await?;
         Ok::<_, crate::docker::error::Error>(token::Files { written, given })
     });
     Ok(token::of_servers(&try_join_all(read).await?))

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::pulls::Wake;
+use super::{pulls::Wake, sizes};
 use crate::{
     docker::{
         engine::{Engine, Result, State},
@@ -129,7 +129,7 @@ async fn look(engine: &dyn Engine, helper: &ContainerSpec) -> Result<Option<BTre
     let id = engine.create_container(helper, None).await?;
     let read = async {
         engine.start(&id).await?;
-        engine.read_file(&id, resolvers::FILE).await
+        engine.read_file(&id, resolvers::FILE, sizes::SYSTEM).await
     };
     let file = read.await;
     engine.remove_container(&id).await?;

@@ -65,6 +65,8 @@ pub const API_CALL: Duration = Duration::from_secs(15);
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// Period in which a connection through Docker is used before direct ones are tried again.
 pub const TRY_DIRECT: Duration = Duration::from_secs(5 * 60);
+/// Minimum time between the starts of two watches of a created cluster.
+pub const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// Period after its start in which a load balancer that refuses connections is expected to accept them soon, because
 /// the first server is starting.
 pub const API_STARTING: SignedDuration = SignedDuration::from_secs(60);

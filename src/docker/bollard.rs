@@ -13,18 +13,17 @@ use bollard::{
     exec::{StartExecOptions, StartExecResults},
     models::{ExecConfig, NetworkConnectRequest, NetworkDisconnectRequest},
     query_parameters::{
-        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
-        DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-        ListVolumesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
-        StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, ListVolumesOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        RemoveVolumeOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
     },
 };
 use futures::{TryStreamExt, stream::BoxStream};
 
 use super::{
-    archive, attach,
+    attach,
     client::{Client, Timeouts},
-    convert,
+    convert, download,
     engine::{
         Attached, Container, ContainerDetail, Ended, Engine, EngineInfo, Event, Network, PathInfo,
         RegistryAuth, Result, Update, Volume,
@@ -37,8 +36,6 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Maximum size of a file that is read, more than any has.
-const FILE_LIMIT: usize = 8 << 20;
 /// Maximum size of a log that is read.
 const LOG_LIMIT: usize = 1 << 20;
 
@@ -88,27 +85,6 @@ impl BollardEngine {
                 fault::met(docker.remove_network(id).await, |status, _| status == 404)
             })
             .await
-    }
-
-    /// Returns an archive of a path in a container; empty if the path does not exist.
-    async fn download(&self, container: &str, path: &str) -> Result<Vec<u8>> {
-        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let read = self.client.call("read_file", |docker| async move {
-            let mut chunks = docker.download_from_container(container, Some(options));
-            let mut bytes = Vec::new();
-            while let Some(chunk) = fault::found(chunks.try_next().await)?.flatten() {
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() > FILE_LIMIT {
-                    break;
-                }
-            }
-            Ok(bytes)
-        });
-        let bytes = read.await?;
-        if bytes.len() > FILE_LIMIT {
-            return Err(Error::Invalid(format!("{path} is larger than {FILE_LIMIT} bytes")));
-        }
-        Ok(bytes)
     }
 }
 
@@ -250,26 +226,31 @@ impl Engine for BollardEngine {
 
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let quick = self.client.timeouts.quick;
         self.client
-            .call("upload_archive", |docker| async move {
+            .call_into(container, "upload_archive", quick, |docker| async move {
                 docker.upload_to_container(container, Some(options), bollard::body_full(archive.into())).await
             })
             .await
     }
 
-    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        let bytes = self.download(container, path).await?;
-        archive::single(&bytes).map_err(|error| Error::Engine(format!("cannot read {path}: {error}")))
+    async fn read_file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        download::file(&self.client, container, path, limit).await
     }
 
-    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
-        let bytes = self.download(container, path).await?;
-        archive::tree(&bytes, path).map_err(|error| Error::Engine(format!("cannot read {path}: {error}")))
+    async fn read_tree(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
+        download::tree(&self.client, container, path, limit).await
     }
 
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-        let found = self.client.call("stat_path", |docker| async move {
+        let quick = self.client.timeouts.quick;
+        let found = self.client.call_into(container, "stat_path", quick, |docker| async move {
             fault::found(docker.get_container_archive_info(container, Some(options)).await)
         });
         Ok(found.await?.map(|stat| convert::path_info(stat.file_mode)))
@@ -289,7 +270,7 @@ impl Engine for BollardEngine {
             // as success.
             fault::met(docker.stop_container(container, Some(options)).await, |status, _| status == 404)
         };
-        self.client.call_or("stop_container", limit, call, fault::error).await
+        self.client.call_into(container, "stop_container", limit, call).await
     }
 
     async fn unpause(&self, container: &str) -> Result<()> {
@@ -332,7 +313,7 @@ impl Engine for BollardEngine {
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok(output.ended(code))
         };
-        self.client.call_or("exec", self.client.timeouts.command, call, fault::error).await
+        self.client.call_into(container, "exec", self.client.timeouts.command, call).await
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {

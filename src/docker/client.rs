@@ -1,21 +1,30 @@
 //! Client of an engine: every call is limited in time and number, and measured.
 
 use std::{
+    collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as Failure, models::ExecConfig};
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{engine::Result, error::Error, events::OwnExecs, fault, host::DockerHost, tls};
 use crate::metrics::Metrics;
 
 /// Maximum number of concurrent calls: bollard opens a connection for each.
 const CALLS: usize = 8;
+/// The same for calls that take as long as a container lets them, so that they hold up no others: a process of a node can
+/// mount a file system that does not respond, or ignore the signal to stop.
+const CALLS_INTO_CONTAINERS: usize = 16;
+/// The same for one container.
+const CALLS_INTO_A_CONTAINER: usize = 2;
 
 /// Timeouts of calls.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +63,10 @@ pub(super) struct Client {
     /// Directory with the certificates of connections over TCP.
     certificates: PathBuf,
     pub(super) timeouts: Timeouts,
-    calls: Arc<Semaphore>,
+    calls: Semaphore,
+    into_containers: Semaphore,
+    /// By container, those with calls.
+    into_each: Mutex<HashMap<String, Arc<Semaphore>>>,
     pub(super) metrics: Metrics,
     /// Commands that it ran in containers.
     pub(super) execs: Arc<OwnExecs>,
@@ -80,7 +92,9 @@ impl Client {
             host,
             certificates,
             timeouts: Timeouts::default(),
-            calls: Arc::new(Semaphore::new(CALLS)),
+            calls: Semaphore::new(CALLS),
+            into_containers: Semaphore::new(CALLS_INTO_CONTAINERS),
+            into_each: Mutex::default(),
             metrics: Metrics::new(),
             execs: Arc::default(),
             docker: OnceLock::new(),
@@ -130,8 +144,43 @@ impl Client {
     where
         F: Future<Output = std::result::Result<T, Failure>>,
     {
+        let _turn = turn(&self.calls).await?;
+        self.measured(what, limit, call, failed).await
+    }
+
+    /// Executes a call that lasts as long as this container lets it.
+    pub(super) async fn call_into<T, F>(
+        &self,
+        container: &str,
+        what: &'static str,
+        limit: Duration,
+        call: impl FnOnce(Docker) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
+        let of_container = {
+            let mut all = self.into_each.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, turns| Arc::strong_count(turns) > 1);
+            let new = || Arc::new(Semaphore::new(CALLS_INTO_A_CONTAINER));
+            all.entry(container.to_owned()).or_insert_with(new).clone()
+        };
+        let _own = turn(&of_container).await?;
+        let _turn = turn(&self.into_containers).await?;
+        self.measured(what, limit, call, fault::error).await
+    }
+
+    async fn measured<T, F>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        call: impl FnOnce(Docker) -> F,
+        failed: impl FnOnce(&str, Failure) -> Error,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
         let client = self.docker()?;
-        let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shutting down".into()))?;
         let began = Instant::now();
         let answer = match timeout(limit, call(client)).await {
             Ok(answer) => answer.map_err(|failure| failed(what, failure)),
@@ -148,6 +197,10 @@ impl Client {
     {
         self.call_or(what, self.timeouts.quick, call, fault::error).await
     }
+}
+
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    turns.acquire().await.map_err(|_| Error::Unavailable("shutting down".into()))
 }
 
 /// Re-encodes credentials, for which bollard uses plain Base64 where the engine expects the URL-safe alphabet

@@ -56,11 +56,13 @@ pub trait Engine: Send + Sync {
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String>;
     /// Unpacks a tar archive at the root of the file system of a container.
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()>;
-    /// Reads a regular file; `None` if it does not exist.
-    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>>;
+    /// Reads a regular file; `None` if it does not exist. Fails if it is larger than `limit` bytes: a process of the
+    /// container can write as much as the disk takes.
+    async fn read_file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>>;
     /// Reads the regular files below a directory of a container, by absolute path; empty if the directory does not
-    /// exist.
-    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>>;
+    /// exist. Fails if they are larger than `limit` bytes together.
+    async fn read_tree(&self, container: &str, path: &str, limit: usize)
+    -> Result<BTreeMap<String, Vec<u8>>>;
     /// Returns the type of a path in a container, running or not; `None` if it does not exist. Symbolic links are
     /// followed except in the last component.
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>>;

@@ -5,6 +5,7 @@ mod attach;
 pub mod bollard;
 pub mod client;
 pub mod convert;
+mod download;
 mod elf;
 mod endpoints;
 pub mod engine;

@@ -13,13 +13,16 @@ pub struct Output {
 }
 
 impl Output {
-    /// Reads the output until the command exits, at most about `limit` bytes of each stream.
+    /// Reads the output until the command exits, at most about `limit` bytes of each stream, and no more than several
+    /// times that: a command that does not stop writing would occupy the engine until its timeout.
     pub async fn read(
         output: &mut (impl Stream<Item = Result<LogOutput, Error>> + Unpin),
         limit: usize,
     ) -> Result<Self, Error> {
+        let mut rest = limit.saturating_mul(ENDLESS);
         let mut read = Self::default();
         while let Some(record) = output.try_next().await? {
+            rest = rest.checked_sub(record.as_ref().len()).ok_or_else(endless)?;
             let of = match &record {
                 LogOutput::StdErr { .. } => &mut read.stderr,
                 _ => &mut read.stdout,
@@ -38,6 +41,13 @@ impl Output {
     }
 }
 
+/// An output that is so many times larger than what is read of it has no end.
+const ENDLESS: usize = 16;
+
+fn endless() -> Error {
+    Error::DockerStreamError { error: "the command does not stop writing".to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::stream;
@@ -51,6 +61,15 @@ mod tests {
         let records = [out("{\"a\":"), err("level=warning\n"), out("1}"), err("level=info\n"), out("beyond")];
         let output = Output::read(&mut stream::iter(records), 7).await.unwrap();
         assert_eq!(output.ended(0).succeeded().unwrap(), "{\"a\":1}");
+    }
+
+    #[tokio::test]
+    async fn an_output_without_end_ends() {
+        let word = || Ok(LogOutput::StdOut { message: "y\n".into() });
+        let failed = Output::read(&mut stream::repeat_with(word), 7).await.unwrap_err();
+        assert!(failed.to_string().contains("does not stop writing"), "{failed}");
+        let many = stream::iter((0..7 * ENDLESS / 2).map(|_| word()));
+        assert_eq!(Output::read(&mut Box::pin(many), 7).await.unwrap().stdout.len(), 8);
     }
 
     #[test]

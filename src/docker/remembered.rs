@@ -228,12 +228,17 @@ impl<E: Engine> Engine for Remembered<E> {
         self.engine.upload(container, archive).await
     }
 
-    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        self.engine.read_file(container, path).await
+    async fn read_file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.engine.read_file(container, path, limit).await
     }
 
-    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
-        self.engine.read_tree(container, path).await
+    async fn read_tree(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.engine.read_tree(container, path, limit).await
     }
 
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {

@@ -13,7 +13,7 @@ async fn a_container_on_the_default_network_has_the_resolvers_of_the_host() {
     helper.labels = world.spec("c").labels;
     let id = world.engine.create_container(&helper, None).await.unwrap();
     world.engine.start(&id).await.unwrap();
-    let seen = world.engine.read_file(&id, resolvers::FILE).await.unwrap().expect("Docker wrote it");
+    let seen = world.engine.read_file(&id, resolvers::FILE, 1 << 20).await.unwrap().expect("Docker wrote it");
     world.engine.remove_container(&id).await.unwrap();
     let seen = resolvers::parse(&String::from_utf8_lossy(&seen));
     let by_docker = docker(&["run", "--rm", &image(), "cat", resolvers::FILE]);

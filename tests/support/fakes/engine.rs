@@ -161,12 +161,24 @@ impl Engine for Fake {
         })
     }
 
-    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        self.read("read file", |w| Ok(w.read(container, path).map(|c| c.to_vec())))
+    async fn read_file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.read("read file", |w| match w.read(container, path).map(|c| c.to_vec()) {
+            Some(content) if content.len() > limit => Err(Error::Invalid(format!("{path} is too large"))),
+            content => Ok(content),
+        })
     }
 
-    async fn read_tree(&self, container: &str, path: &str) -> Result<BTreeMap<String, Vec<u8>>> {
-        self.read("read tree", |w| Ok(w.tree(container, path)))
+    async fn read_tree(
+        &self,
+        container: &str,
+        path: &str,
+        limit: usize,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.read("read tree", |w| {
+            let tree = w.tree(container, path);
+            let size: usize = tree.values().map(Vec::len).sum();
+            if size > limit { Err(Error::Invalid(format!("{path} is too large"))) } else { Ok(tree) }
+        })
     }
 
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
