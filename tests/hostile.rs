@@ -1,5 +1,14 @@
 //! Whatever a created cluster, its users or the engine tell: there is a plan and a status, and no panic.
 
+#[path = "support/fakes/docker_wire.rs"]
+#[allow(dead_code)]
+mod docker_wire;
+#[path = "hostile/mutate.rs"]
+mod mutate;
+#[path = "hostile/parsers.rs"]
+mod parsers;
+#[path = "hostile/streams.rs"]
+mod streams;
 mod support;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ mod call;
 pub mod config;
 pub mod connect;
 pub mod error;
-mod etcd;
+pub mod etcd;
 pub mod kube;
 pub mod kubeconfig;
 mod limits;

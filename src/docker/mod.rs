@@ -6,7 +6,7 @@ pub mod bollard;
 pub mod client;
 pub mod convert;
 mod download;
-mod elf;
+pub mod elf;
 mod endpoints;
 pub mod engine;
 pub mod error;

@@ -19,7 +19,10 @@ pub fn repaired(
         wanted.iter().map(|(name, address)| (name.to_ascii_lowercase(), *address)).collect();
     let mut missing = wanted.clone();
     let mut lines: Vec<String> = Vec::new();
-    for line in content.lines() {
+    // Lines of others stay as they are, with any carriage return.
+    let whole = content.strip_suffix('\n').unwrap_or(content);
+    let before: Vec<&str> = if whole.is_empty() { Vec::new() } else { whole.split('\n').collect() };
+    for line in before.iter().copied() {
         let text = line.split('#').next().unwrap_or_default();
         let mut words = text.split_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
@@ -47,8 +50,7 @@ pub fn repaired(
         }
     }
     lines.extend(missing.iter().map(|(name, address)| format!("{address}\t{name}")));
-    let whole = lines.join("\n") + "\n";
-    (!content.lines().eq(whole.lines())).then_some(whole)
+    (before != lines).then(|| lines.join("\n") + "\n")
 }
 
 /// Returns the command that writes this content to the file.
@@ -82,6 +84,13 @@ mod tests {
                 || (name == "k3d-dev-server-0" && address == ip("10.9.0.3"))
         };
         super::repaired(content, &wanted, also)
+    }
+
+    #[test]
+    fn carriage_returns_are_no_reason_to_write_it() {
+        assert_eq!(repaired(&format!("{DOCKER}10.0.0.9 x\r\r\r\n")), None);
+        assert_eq!(repaired(&DOCKER.replace('\n', "\r\n")), None);
+        assert_eq!(repaired(DOCKER.trim_end()), None);
     }
 
     #[test]
