@@ -29,6 +29,8 @@ mod faults;
 mod ha;
 #[path = "e2e/host_aliases.rs"]
 mod host_aliases;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/idle.rs"]
 mod idle;
 #[path = "e2e/kills.rs"]
@@ -160,6 +162,7 @@ fn main() -> ExitCode {
             expiry::GROUP,
             life::GROUP,
             repair::GROUP,
+            hostile::GROUP,
             rights::GROUP,
             policy::GROUP,
             kills::GROUP,

@@ -26,7 +26,7 @@ use localcluster_operator::{
 use support::model::{
     interfere::Outside,
     lab::{ClusterObject, Lab, MANAGER, Object, RegistryObject, spec},
-    world::Volume,
+    world::{Container, Volume},
 };
 
 const ENOUGH: usize = 60;
@@ -377,4 +377,150 @@ fn a_chosen_subnet_goes_round_the_networks_of_pods_and_services() {
         told.iter().any(|(reason, m)| *reason == Reason::SubnetConflict && m.contains("172.16.0.0/12")),
         "{told:?}"
     );
+}
+
+/// What belongs to others: containers with their networks, volumes and networks, by name.
+fn of_others(lab: &Lab) -> (Vec<Container>, BTreeMap<String, Volume>, BTreeSet<String>) {
+    let foreign = |labels: &BTreeMap<String, String>| {
+        labels.get(names::OWNER).is_none_or(|owner| !owner.starts_with("team-a/"))
+    };
+    let containers = lab.world.containers.values().filter(|c| foreign(&c.labels)).cloned().collect();
+    let volumes = lab.world.volumes.iter().filter(|(_, volume)| foreign(&volume.labels));
+    let volumes = volumes.map(|(name, volume)| (name.clone(), volume.clone())).collect();
+    let networks =
+        lab.world.networks.values().filter(|n| foreign(&n.labels)).map(|n| format!("{n:?}")).collect();
+    (containers, volumes, networks)
+}
+
+/// Each field by which an object can name something, or take a place: whatever becomes of the object, and after its
+/// deletion, all of the others' is as it was.
+#[test]
+fn no_field_changes_anything_of_another_namespace() {
+    let mut lab = Lab::new(
+        vec![cluster("team-b", "dev", |s| {
+            s.ports = serde_saphyr::from_str("[{name: web, port: 80, hostPort: 8080}]").unwrap();
+        })],
+        vec![registry("team-b", "private", |s| s.host_port = Some(5001))],
+    );
+    lab.settle(ENOUGH);
+    somebodys(&mut lab, "postgres", &[]);
+    somebodys(&mut lab, "kind-control-plane", &[]);
+    lab.world.volumes.insert("pgdata".into(), Volume::default());
+    let (theirs, private) =
+        (names::cluster("team-b", "dev", None), names::registry("team-b", "private", None));
+    let node = ClusterNames::new(theirs.clone()).node(NodeRole::Server, 0);
+    let subnet = lab.world.networks.values().find(|n| n.name == format!("k3d-{theirs}")).unwrap().subnet;
+    lab.settle(ENOUGH);
+    let before = of_others(&lab);
+    assert!(before.0.len() >= 5 && before.2.len() >= 2, "{before:#?}");
+    let unchanged = |lab: &Lab, what: &str| assert_eq!(of_others(lab), before, "{what}");
+
+    let registries = [
+        format!("storage: {{volumeName: {node}-state}}"),
+        format!("storage: {{volumeName: {private}}}"),
+        "storage: {volumeName: pgdata}".to_owned(),
+        "storage: {hostPath: /srv}".to_owned(),
+        "storage: {hostPath: /}".to_owned(),
+        format!("hostname: {private}"),
+        format!("hostname: {node}"),
+        format!("hostname: k3d-{theirs}-serverlb"),
+        "hostname: postgres".to_owned(),
+        "hostname: kind-control-plane".to_owned(),
+        "hostname: vault.prod.svc.cluster.local".to_owned(),
+        "hostname: docker.io".to_owned(),
+        "hostname: host.k3d.internal".to_owned(),
+        "{hostPort: 5001, hostIP: 0.0.0.0}".to_owned(),
+        "hostPort: 8080".to_owned(),
+        format!("{{proxy: {{remoteURL: \"http://{private}:5000\"}}, hostname: {private}}}"),
+        "{image: evil.example/scan-and-push:1, env: [{name: REGISTRY_HTTP_ADDR, value: \":80\"}]}".to_owned(),
+    ];
+    for spec in &registries {
+        lab.registries.truncate(1);
+        lab.registries.push(Object::new("team-a", "x", serde_saphyr::from_str(spec).unwrap()));
+        rounds(&mut lab);
+        unchanged(&lab, spec);
+        lab.registries[1].deleted = true;
+        rounds(&mut lab);
+        unchanged(&lab, spec);
+        lab.registries.truncate(1);
+    }
+
+    let with = |yaml: &str| format!("{{servers: {{count: 1}}, agents: {{count: 0}}, {yaml}}}");
+    let containers = [&private, &node, "postgres", "kind-control-plane"];
+    let mut clusters: Vec<String> =
+        containers.iter().map(|name| format!("registries: {{containers: [{{name: {name}}}]}}")).collect();
+    clusters.extend([
+        format!("clusterName: {theirs}"),
+        format!("network: {{subnet: {subnet}}}"),
+        "network: {subnet: 172.17.0.0/16}".to_owned(),
+        "ports: [{name: web, port: 80, hostPort: 8080, hostIP: 0.0.0.0}]".to_owned(),
+        "api: {hostPort: 8080}".to_owned(),
+        "registries: {use: [{name: private, namespace: team-b}]}".to_owned(),
+        format!("registries: {{create: {{hostname: {private}}}}}"),
+        "registries: {create: {storage: {volumeName: pgdata}}}".to_owned(),
+        "hostAliases: [{ip: 10.0.0.1, hostnames: [kubernetes.default.svc.cluster.local]}]".to_owned(),
+        "preloadImages: [\"registry.corp/team-b/payments:prod\"]".to_owned(),
+        "image: registry.corp/licensed/k3s:1".to_owned(),
+        "agents: {count: 1, volumes: [{hostPath: /, mountPath: /host}]}".to_owned(),
+        "agents: {count: 1, volumes: [{hostPath: /var/run/docker.sock, mountPath: /docker.sock}]}".to_owned(),
+        "agents: {count: 1, args: [--data-dir=/x, --kubelet-arg]}".to_owned(),
+        "agents: {count: 1, env: [{name: K3S_TOKEN, value: x}]}".to_owned(),
+        "agents: {count: 1, ulimits: [{name: nofile, soft: 1, hard: 2147483647}], gpus: all}".to_owned(),
+        "token: {name: somebodys, key: token}".to_owned(),
+        "state: Stopped".to_owned(),
+        "ttl: 1s".to_owned(),
+    ]);
+    for yaml in &clusters {
+        let spec = if yaml.starts_with("agents") {
+            format!("{{servers: {{count: 1}}, {yaml}}}")
+        } else {
+            with(yaml)
+        };
+        let spec = serde_saphyr::from_str(&spec).unwrap_or_else(|e| panic!("{yaml}: {e}"));
+        lab.clusters.truncate(1);
+        lab.clusters.push(Object::new("team-a", "x", spec));
+        rounds(&mut lab);
+        unchanged(&lab, yaml);
+        lab.clusters[1].deleted = true;
+        rounds(&mut lab);
+        unchanged(&lab, yaml);
+        lab.clusters.truncate(1);
+    }
+}
+
+/// Names from a namespace and a name with hyphens are those of one object only.
+#[test]
+fn two_objects_have_two_names() {
+    let parts = ["a", "team", "team-a", "a-images", "images", "team-a-images", "default", "b-c-d", "c-d"];
+    let all: Vec<(&str, &str)> =
+        parts.iter().flat_map(|namespace| parts.iter().map(|name| (*namespace, *name))).collect();
+    let clusters: BTreeSet<String> = all.iter().map(|(ns, name)| names::cluster(ns, name, None)).collect();
+    let registries: BTreeSet<String> = all.iter().map(|(ns, name)| names::registry(ns, name, None)).collect();
+    assert_eq!((clusters.len(), registries.len()), (all.len(), all.len()));
+}
+
+/// It is not guaranteed that a port stays free while its cluster is stopped. What is: nothing of the cluster but the port
+/// is taken, and it says who has it.
+#[test]
+fn a_port_that_was_taken_meanwhile_is_told() {
+    let on = |namespace: &str| {
+        cluster(namespace, "dev", |s| {
+            s.ports = serde_saphyr::from_str("[{name: web, port: 80, hostPort: 8080}]").unwrap();
+        })
+    };
+    let mut lab = Lab::new(vec![on("team-b")], Vec::new());
+    lab.settle(ENOUGH);
+    lab.clusters[0].edit(|s| s.state = serde_saphyr::from_str("Stopped").unwrap());
+    lab.settle(ENOUGH);
+    lab.clusters.push(on("team-a"));
+    lab.settle(ENOUGH);
+    lab.clusters[0].edit(|s| s.state = serde_saphyr::from_str("Running").unwrap());
+    lab.settle(ENOUGH);
+    let problems = lab.look(0).plan.problems;
+    let told: Vec<_> = problems.iter().filter(|p| p.reason == Reason::PortConflict).collect();
+    assert!(told.len() == 1 && told[0].message.contains("8080"), "{problems:?}");
+    for namespace in ["team-a", "team-b"] {
+        let node = ClusterNames::new(names::cluster(namespace, "dev", None)).node(NodeRole::Server, 0);
+        assert!(lab.works(&node), "{node}");
+    }
 }

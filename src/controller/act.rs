@@ -12,7 +12,7 @@ use super::{
     pace::Pace,
     pass::{Outcome, Pass, Stop},
     ports,
-    pulls::Wake,
+    pulls::{Login, Wake},
     report, requeue, resolve,
 };
 use crate::{
@@ -201,15 +201,15 @@ async fn start_pulls(
     let node_image = desired.servers.first().map(|s| s.container.image.as_str());
     let namespace = cluster.namespace().unwrap_or_default();
     for image in plan.pulls.clone() {
-        let mut auth = None;
+        let mut login = None;
         if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
         {
-            auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
-            if auth.is_none() {
+            let Some(auth) = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await? else {
                 continue;
-            }
+            };
+            login = Some(Login { secret: format!("{namespace}/{secret}"), auth });
         }
-        ctx.pulls.start(&image, auth, wake(ctx, cluster));
+        ctx.pulls.start(&image, login, wake(ctx, cluster));
     }
     Ok(())
 }

@@ -16,20 +16,23 @@ use crate::{
     time::after,
 };
 
-/// Observes the desired images and files.
+/// Observes the desired images and files. `pull_secret` has the credentials for the image of the nodes.
 pub async fn details(
     ctx: &Context,
     reached: Reached,
     desired: &Desired,
+    pull_secret: Option<&str>,
     token: &[u8],
 ) -> Result<Observed, DockerError> {
     let mut observed = Observed::from(reached);
     let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
     let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
     last_words(ctx, &mut observed, token).await?;
-    let states = images
-        .into_iter()
-        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
+    let node_image = desired.servers.first().map(|s| s.container.image.as_str());
+    let states = images.into_iter().map(|image| async move {
+        let secret = pull_secret.filter(|_| Some(image) == node_image);
+        Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image, secret).await?))
+    });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::credentials(&ctx.files, &mut observed, desired).await?;
     observe::hosts(&ctx.files, &mut observed, desired).await?;

@@ -147,7 +147,7 @@ impl Pass<'_, LocalCluster> {
         subject.leave_out(&mut allocated, &host, &held);
         let (reached, child) = self.reach(&subject, &allocated.allocation, host, interruptions).await?;
         let wanted = subject.desire(&allocated, &reached);
-        let observed = self.details(&refs, child.as_deref(), &wanted.desired, reached).await?;
+        let observed = self.details(&subject, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
         let view = ClusterView {
@@ -314,13 +314,16 @@ impl Pass<'_, LocalCluster> {
     /// Observes what depends on the desired state.
     async fn details(
         &self,
-        refs: &Refs,
+        subject: &Subject<'_>,
         child: Option<&dyn ChildApi>,
         desired: &Desired,
         reached: Reached,
     ) -> Result<Observed, Stop> {
-        let ctx = self.ctx;
-        let mut observed = self.docker(details(ctx, reached, desired, &refs.token).await)?;
+        let (ctx, refs) = (self.ctx, subject.refs);
+        let namespace = subject.owner.namespace();
+        let pull_secret = subject.valid.image_pull_secret.as_ref().map(|name| format!("{namespace}/{name}"));
+        let observed = details(ctx, reached, desired, pull_secret.as_deref(), &refs.token).await;
+        let mut observed = self.docker(observed)?;
         self.docker(observe::trees(&ctx.files, &mut observed, desired).await)?;
         self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
         self.docker(ctx.preloads.observe(&ctx.pulls, &mut observed, desired).await)?;

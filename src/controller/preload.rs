@@ -96,7 +96,7 @@ impl Preloads {
         }
         let host = desired.preload.iter().map(|image| async move {
             let id = self.engine.image(image).await?;
-            let state = if id.is_none() { Some(pulls.state(image).await?) } else { None };
+            let state = if id.is_none() { Some(pulls.state(image, None).await?) } else { None };
             Ok::<_, Error>((image.clone(), id, state))
         });
         for (image, id, state) in try_join_all(host).await? {

@@ -1,4 +1,5 @@
-//! Image pulls in the background. Objects that wait for the same image share one pull.
+//! Image pulls in the background. Objects that wait for the same image with the same credentials share one pull: a pull
+//! that fails without credentials, or with those of another namespace, delays no other.
 
 use std::{
     collections::HashMap,
@@ -25,8 +26,19 @@ use crate::{
 pub struct Pulls {
     engine: Arc<dyn Engine>,
     metrics: Metrics,
-    state: Arc<Mutex<HashMap<String, Pull>>>,
-    backoff: Arc<Backoff<String>>,
+    state: Arc<Mutex<HashMap<Key, Pull>>>,
+    backoff: Arc<Backoff<Key>>,
+}
+
+/// An image and the Secret with the credentials, if any.
+type Key = (String, Option<String>);
+
+/// Credentials for a pull.
+pub struct Login {
+    /// The Secret that they are from, as `namespace/name`.
+    pub secret: String,
+    /// The credentials.
+    pub auth: RegistryAuth,
 }
 
 enum Pull {
@@ -45,30 +57,22 @@ impl Pulls {
         Self { engine, metrics, state: Arc::default(), backoff: Arc::new(Backoff::new(times::PULL)) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pull>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Pull>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the state of an image.
-    pub async fn state(&self, image: &str) -> Result<ImageState> {
+    /// Returns the state of an image, and of its pull with the credentials of this Secret.
+    pub async fn state(&self, image: &str, secret: Option<&str>) -> Result<ImageState> {
         if self.engine.image(image).await?.is_some() {
-            self.lock().retain(|name, pull| name != image || matches!(pull, Pull::Running(..)));
+            self.lock().retain(|(name, _), pull| name != image || matches!(pull, Pull::Running(..)));
             return Ok(ImageState::Present);
         }
-        Ok(match self.lock().get(image) {
+        Ok(match self.lock().get(&(image.to_owned(), secret.map(str::to_owned))) {
             Some(Pull::Running(_, None)) => ImageState::Pulling,
             // The previous error stays until the attempt ends, so that the status does not alternate.
             Some(Pull::Failed(error, _) | Pull::Running(_, Some(error))) => ImageState::Failed(error.clone()),
             None => ImageState::Absent,
         })
-    }
-
-    /// Returns the time of the next attempt to pull an image.
-    pub fn due(&self, image: &str) -> Option<Instant> {
-        match self.lock().get(image) {
-            Some(Pull::Failed(_, due)) => Some(*due),
-            Some(Pull::Running(..)) | None => None,
-        }
     }
 
     /// Pulls an image and waits for it.
@@ -81,9 +85,11 @@ impl Pulls {
     }
 
     /// Starts the pull of an image unless it is in progress or delayed after a failure; `wake` is called when it ends.
-    pub fn start(&self, image: &str, auth: Option<RegistryAuth>, wake: Wake) {
+    pub fn start(&self, image: &str, login: Option<Login>, wake: Wake) {
+        let (secret, auth) = login.map(|login| (login.secret, login.auth)).unzip();
+        let key = (image.to_owned(), secret);
         let mut state = self.lock();
-        let failed = match state.get_mut(image) {
+        let failed = match state.get_mut(&key) {
             Some(Pull::Running(waiting, _)) => {
                 waiting.push(wake);
                 return;
@@ -92,7 +98,7 @@ impl Pulls {
             Some(Pull::Failed(error, _)) => Some(error.clone()),
             None => None,
         };
-        state.insert(image.to_owned(), Pull::Running(vec![wake], failed));
+        state.insert(key.clone(), Pull::Running(vec![wake], failed));
         drop(state);
         let (this, image) = (self.clone(), image.to_owned());
         tokio::spawn(async move {
@@ -102,14 +108,14 @@ impl Pulls {
             let mut state = this.lock();
             let before = match &done {
                 Ok(()) => {
-                    this.backoff.cleared(&image);
-                    state.remove(&image)
+                    this.backoff.cleared(&key);
+                    state.remove(&key)
                 }
                 Err(error) => {
                     tracing::warn!(image, %error, "the pull failed");
                     let now = Instant::now();
-                    let due = now + this.backoff.failed(image.clone(), now, jitter());
-                    state.insert(image, Pull::Failed(error.clone(), due))
+                    let due = now + this.backoff.failed(key.clone(), now, jitter());
+                    state.insert(key, Pull::Failed(error.clone(), due))
                 }
             };
             drop(state);

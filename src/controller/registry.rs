@@ -157,7 +157,7 @@ async fn details(
 ) -> Result<Observed, DockerError> {
     let mut observed = Observed::from(host);
     let image = &desired.container.image;
-    observed.images.insert(image.clone(), ctx.pulls.state(image).await?);
+    observed.images.insert(image.clone(), ctx.pulls.state(image, None).await?);
     observe::files(&ctx.files, &mut observed, &[&desired.container]).await?;
     if let Some(look) = host_path::look(desired, subject) {
         observe::host_paths(&*ctx.engine, &mut observed, &look).await?;

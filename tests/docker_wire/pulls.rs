@@ -73,3 +73,45 @@ async fn a_pull_names_one_tag_and_sends_credentials_that_the_engine_can_read() {
         assert_eq!((&sent["username"], &sent["serveraddress"]), (&"u".into(), &"r.example".into()));
     }
 }
+
+/// Two namespaces name the same private image, and one of them has no credentials for it.
+#[tokio::test]
+async fn a_pull_that_fails_delays_none_with_other_credentials() {
+    use std::sync::atomic::AtomicBool;
+
+    use localcluster_operator::{
+        controller::pulls::{Login, Pulls},
+        metrics::Metrics,
+        plan::observed::ImageState,
+    };
+    let present = Arc::new(AtomicBool::new(false));
+    let pulled = present.clone();
+    let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
+        "POST /images/create" if seen.auth.is_some() => {
+            pulled.store(true, Ordering::SeqCst);
+            Reply::Pieces(pieces(["{\"status\":\"Download complete\"}\r\n"]))
+        }
+        "POST /images/create" => error(404, "pull access denied for r.example/i"),
+        "GET /images/r.example/i:1/json" if pulled.load(Ordering::SeqCst) => json(200, IMAGE),
+        _ => error(404, "No such image: r.example/i:1"),
+    });
+    let pulls = Pulls::new(Arc::new(engine), Metrics::new());
+    let pull = async |login: Option<Login>| {
+        let (send, done) = tokio::sync::oneshot::channel();
+        pulls.start("r.example/i:1", login, Box::new(move || drop(send.send(()))));
+        done.await
+    };
+    let state = async |secret: Option<&str>| pulls.state("r.example/i:1", secret).await.unwrap();
+    let login = |secret: &str| Login { secret: secret.into(), auth: auth() };
+    pull(None).await.unwrap();
+    assert!(matches!(state(None).await, ImageState::Failed(_)));
+    // It is not due yet, and is not pulled again.
+    assert!(pull(None).await.is_err());
+    assert_eq!(state(Some("team-b/login")).await, ImageState::Absent);
+    pull(Some(login("team-b/login"))).await.unwrap();
+    assert_eq!(daemon.calls().iter().filter(|call| *call == "POST /images/create").count(), 2);
+    assert!(present.load(Ordering::SeqCst));
+    for secret in [None, Some("team-b/login"), Some("team-c/other")] {
+        assert_eq!(state(secret).await, ImageState::Present, "{secret:?}");
+    }
+}

@@ -1,9 +1,20 @@
-//! The operator's Pod may do what it does, and nothing else. Its installation gives users no rights on the Docker
+//! The operator's Pod may do what it does, and nothing else: what it is granted is used. Its installation gives users no rights on the Docker
 //! host.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::live::{DEPLOYMENT, Kubectl, SYSTEM, eventually, harness::Group, holds, install, scene::Scene};
+use crate::{
+    live::{
+        DEPLOYMENT, Kubectl, SYSTEM, docker, eventually,
+        harness::Group,
+        holds, install,
+        scene::{LIMIT, Scene},
+        world,
+    },
+    trouble::{delete, idle_cluster},
+};
 
 pub const GROUP: Group = Group {
     name: "rights",
@@ -15,6 +26,7 @@ pub const GROUP: Group = Group {
         ("of_the_service_account", of_the_service_account),
         ("of_the_process", of_the_process),
         ("of_users", of_users),
+        ("what_is_granted_is_used", what_is_granted_is_used),
     ],
 };
 
@@ -111,4 +123,74 @@ fn of_users(scene: &Scene) {
     for name in ["view", "edit", "admin", "trusted"] {
         scene.run(&["delete", "rolebinding", &format!("{}-{name}", scene.namespace)]);
     }
+}
+
+/// Permissions that no life of objects needs, and what they are for.
+const UNUSED: [(&str, &str); 0] = [];
+
+/// Returns the permissions of a role as `group/resource verb`.
+fn granted(role: &[&str]) -> BTreeSet<String> {
+    let role = Kubectl::management().json(role).expect("it is installed");
+    let list = |rule: &Value, key: &str| -> Vec<String> {
+        let all = rule[key].as_array().cloned().unwrap_or_default();
+        all.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("it has rules") {
+        for group in list(rule, "apiGroups") {
+            for resource in list(rule, "resources") {
+                all.extend(list(rule, "verbs").iter().map(|verb| format!("{group}/{resource} {verb}")));
+            }
+        }
+    }
+    all
+}
+
+/// Returns the permissions that the operator has used since the management cluster was created, by the audit log of its API
+/// server.
+fn used() -> BTreeSet<String> {
+    let log = docker(&["exec", &world("MGMT_NODE"), "sh", "-c", "cat /var/log/audit*.log"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let allowed = requests.filter(|r| r["annotations"]["authorization.k8s.io/decision"] == "allow");
+    let permission = |request: Value| {
+        let of = &request["objectRef"];
+        let sub = of["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
+        format!("{}/{}{sub} {}", text(&of["apiGroup"]), text(&of["resource"]), text(&request["verb"]))
+    };
+    allowed.map(permission).collect()
+}
+
+/// Objects of each kind are created, changed and deleted, in every way that has requests of its own.
+fn what_is_granted_is_used(scene: &Scene) {
+    let more = "registries: {create: {}}";
+    scene.apply("LocalCluster", "used", &format!("{{servers: {{count: 1}}, agents: {{count: 0}}, {more}}}"));
+    scene.ready("lc/used");
+    scene.patch("lc/used", "{\"registries\": {\"create\": {\"deleteEnabled\": true}}}");
+    scene.ready("lreg/used");
+    scene.patch("lc/used", "{\"registries\": null}");
+    eventually(LIMIT, "its registry is deleted", || {
+        let registries = scene.run(&["get", "lreg", "-o", "name"]);
+        holds(registries.is_empty(), || registries)
+    });
+    scene.apply("LocalCluster", "short", &idle_cluster("ttl: 1s"));
+    eventually(LIMIT, "its time is over", || {
+        holds(scene.try_get("lc/short").is_err(), || "it exists".into())
+    });
+    delete(scene, "lc/used");
+
+    let roles = [
+        &["clusterrole/localcluster-operator-objects"][..],
+        &["clusterrole/localcluster-operator"],
+        &["-n", SYSTEM, "role/localcluster-operator"],
+    ];
+    let granted: BTreeSet<String> = roles.into_iter().flat_map(granted).collect();
+    let mut unused = Vec::new();
+    eventually(60, "the audit log has all requests", || {
+        let used = used();
+        unused = granted.difference(&used).cloned().collect();
+        let wanted = UNUSED.map(|(permission, _)| permission);
+        unused.retain(|permission| !wanted.contains(&permission.as_str()));
+        holds(unused.is_empty(), || format!("granted and never used: {unused:#?}; used: {used:#?}"))
+    });
 }

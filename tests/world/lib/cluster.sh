@@ -47,9 +47,29 @@ create_mgmt() {
 	fi
 	say "starting the management cluster $mgmt ($node_image, API on 127.0.0.1:$port)"
 	# shellcheck disable=SC2046
-	docker run -d --name "$mgmt" --label "$label" --privileged --restart unless-stopped --tmpfs /run --tmpfs /var/run \
+	docker create --name "$mgmt" --label "$label" --privileged --restart unless-stopped --tmpfs /run --tmpfs /var/run \
 		-v "$socket:/var/run/docker.sock" "${args[@]}" "$node_image" server --node-name="$mgmt_node" \
-		--disable=traefik,metrics-server,servicelb "$keep_images" $(cgroup_args) $(host_args) >/dev/null
+		--disable=traefik,metrics-server,servicelb "$keep_images" $(cgroup_args) $(host_args) $(audit_args) >/dev/null
+	audit_policy >"$state/audit.yaml"
+	docker cp -q "$state/audit.yaml" "$mgmt:/etc/audit.yaml"
+	docker start "$mgmt" >/dev/null
+}
+
+# audit_args prints the arguments by which the API server records what the operator requests.
+audit_args() {
+	printf -- '--kube-apiserver-arg=%s\n' audit-policy-file=/etc/audit.yaml audit-log-path=/var/log/audit.log \
+		audit-log-maxsize=100 audit-log-maxbackup=2
+}
+
+audit_policy() {
+	cat <<-END
+		apiVersion: audit.k8s.io/v1
+		kind: Policy
+		omitStages: [RequestReceived]
+		rules:
+		- {level: Metadata, users: ["system:serviceaccount:localcluster-system:localcluster-operator"]}
+		- {level: None}
+	END
 }
 
 # host_args prints the arguments of a management cluster on the host, which has networks of containers besides its own.

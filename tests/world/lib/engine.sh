@@ -253,7 +253,7 @@ bring() {
 engine_images() {
 	machine_world images "$@"
 	known "${state%-"$engine"}/env"
-	bring "$node_image" "$lb_image" "$registry_image" "$busybox_image" "$http_image" "$token_image"
+	bring "$node_image" "$lb_image" "$registry_image" "$busybox_image" "$http_image" "$token_image" "$hostile_image"
 	[ "${1-}" != --second ] || bring "$node_image_2"
 	write_env
 }

@@ -34,6 +34,7 @@ names() { # names true|false sets the image names: of the stand-ins, or of the r
 	fi
 	http_image=standin/http:1
 	token_image=standin/token:1
+	hostile_image=standin/hostile:1
 	node_image=$node_repository:${version/+/-}
 	node_image_2=$node_repository:${version_2/+/-}
 	tars=$cache/images
@@ -122,6 +123,26 @@ make_token() {
 	}
 }
 
+# A node in which nothing answers as it should. Part of this project in both cases.
+make_hostile() {
+	local hash build=$state/hostile
+	hash=$(cd "$here/hostile" && source_hash main.go go.mod)
+	if is_built_from "$hostile_image" "$hash"; then
+		say "$hostile_image exists (sources $hash)"
+		return
+	fi
+	have go || packages golang-go
+	mkdir -p "$build"
+	(cd "$here/hostile" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$build/hostile" .)
+	{
+		printf '%s\n' 'FROM scratch' "LABEL standin.source-hash=$hash" 'ENV PATH=/bin' 'ENTRYPOINT ["/bin/k3s"]'
+		printf 'COPY hostile /bin/%s\n' k3s sh ctr cat rm mount
+	} >"$build/Dockerfile"
+	docker build -q -t "$hostile_image" "$build" >/dev/null
+	rm -r "$build"
+	say "built $hostile_image (sources $hash)"
+}
+
 world_images() {
 	if [ -n "$engine" ]; then
 		engine_images "$@"
@@ -146,6 +167,7 @@ world_images() {
 		# Removes earlier builds of the same tags.
 		docker image prune -f --filter label=standin.source-hash >/dev/null
 	fi
+	make_hostile
 	have kubectl || kubectl_from_image
 	write_env
 }
@@ -177,6 +199,7 @@ write_env() {
 		WORLD_HTTP_IMAGE=$http_image
 		WORLD_HTTP_TAR=$tars/http.tar
 		WORLD_TOKEN_IMAGE=$token_image
+		WORLD_HOSTILE_IMAGE=$hostile_image
 		WORLD_NETWORK=$world
 		WORLD_SUBNET=$subnet
 		WORLD_MGMT_NODE=$mgmt
