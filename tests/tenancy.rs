@@ -521,6 +521,6 @@ fn a_port_that_was_taken_meanwhile_is_told() {
     assert!(told.len() == 1 && told[0].message.contains("8080"), "{problems:?}");
     for namespace in ["team-a", "team-b"] {
         let node = ClusterNames::new(names::cluster(namespace, "dev", None)).node(NodeRole::Server, 0);
-        assert!(lab.works(&node), "{node}");
+        assert!(lab.world.works(&node), "{node}");
     }
 }

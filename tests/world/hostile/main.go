@@ -2,8 +2,9 @@
 // answers as it should: the API of the cluster, the files that the operator
 // reads, the commands that it runs, and the signal to stop.
 //
-// Usage: any arguments of K3s. It logs a line for each kind of answer that was
-// asked for.
+// Usage: any arguments of K3s. With HOSTILE=api in its environment, a server's
+// API answers wrongly, with HOSTILE=files there are other files than the
+// operator's. It logs a line for each kind of answer.
 package main
 
 import (
@@ -34,9 +35,10 @@ import (
 const sane = 12 * time.Second
 
 var (
-	began = time.Now()
-	asked sync.Map
-	next  int64
+	began    = time.Now()
+	told     sync.Map
+	checked  int64
+	requests int64
 )
 
 func main() {
@@ -70,7 +72,7 @@ func check(err error) {
 
 // once logs a kind of answer when it is asked for.
 func once(kind string) {
-	if _, known := asked.LoadOrStore(kind, true); !known {
+	if _, known := told.LoadOrStore(kind, true); !known {
 		log.Printf("answered: %s", kind)
 	}
 }
@@ -81,12 +83,14 @@ func node(isServer bool) {
 		serve()
 	}
 	time.Sleep(sane)
+	for os.Getenv("HOSTILE") != "files" {
+		time.Sleep(time.Hour)
+	}
 	for {
 		for _, bad := range files {
 			for _, path := range []string{
-				"/etc/rancher/k3s/k3s.yaml", "/etc/rancher/k3s/registries.yaml", "/etc/rancher/k3s/token",
-				"/var/lib/rancher/k3s/server/token", "/var/lib/rancher/k3s/agent/etc/containerd/certs.d/docker.io/hosts.toml",
-				"/var/lib/rancher/k3s/server/manifests/localcluster-app.yaml", "/etc/app/config",
+				"/etc/rancher/k3s/registries.yaml", "/etc/rancher/k3s/token",
+				"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/docker.io/hosts.toml",
 			} {
 				os.RemoveAll(path)
 				os.MkdirAll(filepath.Dir(path), 0o755)
@@ -94,10 +98,6 @@ func node(isServer bool) {
 			}
 			once("file " + bad.kind)
 			time.Sleep(2 * time.Second)
-		}
-		// The API is asked as long as there is a kubeconfig.
-		if isServer {
-			restore()
 		}
 		time.Sleep(10 * time.Second)
 	}
@@ -126,14 +126,11 @@ var files = []struct {
 	}},
 }
 
-var restore = func() {}
-
 // serve runs the API of a cluster with an authority of its own.
 func serve() {
 	ca, caKey := certificate("hostile-ca", nil, nil)
 	admin, adminKey := certificate("system:admin", ca, caKey)
-	restore = func() { check(kubeconfig(ca, admin, adminKey)) }
-	restore()
+	check(kubeconfig(ca, admin, adminKey))
 	named := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		leaf, key := certificate(hello.ServerName, ca, caKey)
 		return &tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.Raw}, PrivateKey: key}, nil
@@ -175,7 +172,6 @@ func kubeconfig(ca, admin *x509.Certificate, key *ecdsa.PrivateKey) error {
 		return err
 	}
 	const path = "/etc/rancher/k3s/k3s.yaml"
-	os.RemoveAll(path)
 	os.MkdirAll(filepath.Dir(path), 0o755)
 	return os.WriteFile(path, []byte(fmt.Sprintf(`apiVersion: v1
 kind: Config
@@ -194,17 +190,17 @@ users:
 // answer answers as the API of K3s, later in the next way that is none.
 func answer(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(time.Millisecond)
-	if time.Since(began) < sane {
+	if os.Getenv("HOSTILE") != "api" || time.Since(began) < sane {
 		usual(w, r, "")
 		return
 	}
 	// The operator lists nothing of an API that is not ready: it is, most of the time.
-	if r.URL.Path == "/readyz" && atomic.AddInt64(&next, 1)%12 != 0 {
+	if r.URL.Path == "/readyz" && atomic.AddInt64(&checked, 1)%12 != 0 {
 		fmt.Fprint(w, "ok")
 		return
 	}
-	// One kind for a while, so that the others have answers.
-	kind := kinds[int(time.Since(began)/(1500*time.Millisecond))%len(kinds)]
+	// One kind for the requests of a look.
+	kind := kinds[int(atomic.AddInt64(&requests, 1)/10)%len(kinds)]
 	once(kind.name)
 	kind.answer(w, r)
 }
