@@ -34,12 +34,12 @@ pub const GROUP: Group = Group {
 const EVERYWHERE: [&str; 10] = [
     "configmaps [] [get list watch]",
     "events.events.k8s.io [] [create patch]",
-    "hostpolicies.localcluster.dev [] [get list watch]",
+    "hostpolicies.localcluster.dev [] [list watch]",
     "hostpolicies.localcluster.dev/status [] [patch]",
-    "localclusters.localcluster.dev [] [get list watch patch delete]",
+    "localclusters.localcluster.dev [] [list watch patch delete]",
     "localclusters.localcluster.dev/status [] [patch]",
     "namespaces [] [get list watch]",
-    "registries.localcluster.dev [] [get list watch patch create delete]",
+    "registries.localcluster.dev [] [list watch patch create delete]",
     "registries.localcluster.dev/status [] [patch]",
     "secrets [] [get list watch create patch]",
 ];
@@ -163,7 +163,8 @@ fn used() -> BTreeSet<String> {
 
 /// Objects of each kind are created, changed and deleted, in every way that has requests of its own.
 fn what_is_granted_is_used(scene: &Scene) {
-    let more = "registries: {create: {}}";
+    scene.config_map("hubs", &[("registries.yaml", "mirrors: {}")]);
+    let more = "registries: {create: {}, config: {configMapName: hubs}}";
     scene.apply("LocalCluster", "used", &format!("{{servers: {{count: 1}}, agents: {{count: 0}}, {more}}}"));
     scene.ready("lc/used");
     scene.patch("lc/used", "{\"registries\": {\"create\": {\"deleteEnabled\": true}}}");
