@@ -21,6 +21,7 @@ use localcluster_operator::{
     plan::{
         management::Management,
         steps::{Action, Plan, Problem, Verdict},
+        validate,
     },
 };
 use support::model::{
@@ -434,9 +435,16 @@ fn no_field_changes_anything_of_another_namespace() {
         format!("{{proxy: {{remoteURL: \"http://{private}:5000\"}}, hostname: {private}}}"),
         "{image: evil.example/scan-and-push:1, env: [{name: REGISTRY_HTTP_ADDR, value: \":80\"}]}".to_owned(),
     ];
+    // Some are refused as they are written.
+    let mut refused = Vec::new();
     for spec in &registries {
+        let parsed: RegistrySpec = serde_saphyr::from_str(spec).unwrap_or_else(|e| panic!("{spec}: {e}"));
+        if validate::registry("team-a", "x", &parsed).is_err() {
+            refused.push(spec.clone());
+            continue;
+        }
         lab.registries.truncate(1);
-        lab.registries.push(Object::new("team-a", "x", serde_saphyr::from_str(spec).unwrap()));
+        lab.registries.push(Object::new("team-a", "x", parsed));
         rounds(&mut lab);
         unchanged(&lab, spec);
         lab.registries[1].deleted = true;
@@ -476,7 +484,11 @@ fn no_field_changes_anything_of_another_namespace() {
         } else {
             with(yaml)
         };
-        let spec = serde_saphyr::from_str(&spec).unwrap_or_else(|e| panic!("{yaml}: {e}"));
+        let spec: LocalClusterSpec = serde_saphyr::from_str(&spec).unwrap_or_else(|e| panic!("{yaml}: {e}"));
+        if validate::local_cluster("team-a", "x", &spec).is_err() {
+            refused.push(yaml.clone());
+            continue;
+        }
         lab.clusters.truncate(1);
         lab.clusters.push(Object::new("team-a", "x", spec));
         rounds(&mut lab);
@@ -485,6 +497,11 @@ fn no_field_changes_anything_of_another_namespace() {
         rounds(&mut lab);
         unchanged(&lab, yaml);
         lab.clusters.truncate(1);
+    }
+    for field in
+        ["svc.cluster.local", "docker.io", "host.k3d.internal", "hostPath: /}", "K3S_TOKEN", "--data-dir"]
+    {
+        assert!(refused.iter().any(|spec| spec.contains(field)), "{field}: {refused:#?}");
     }
 }
 
@@ -515,7 +532,7 @@ fn a_port_that_was_taken_meanwhile_is_told() {
     lab.clusters.push(on("team-a"));
     lab.settle(ENOUGH);
     lab.clusters[0].edit(|s| s.state = serde_saphyr::from_str("Running").unwrap());
-    lab.settle(ENOUGH);
+    (0..ENOUGH).for_each(|_| drop(lab.round()));
     let problems = lab.look(0).plan.problems;
     let told: Vec<_> = problems.iter().filter(|p| p.reason == Reason::PortConflict).collect();
     assert!(told.len() == 1 && told[0].message.contains("8080"), "{problems:?}");

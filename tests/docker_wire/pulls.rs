@@ -98,7 +98,7 @@ async fn a_pull_that_fails_delays_none_with_other_credentials() {
     let pulls = Pulls::new(Arc::new(engine), Metrics::new());
     let pull = async |login: Option<Login>| {
         let (send, done) = tokio::sync::oneshot::channel();
-        pulls.start("r.example/i:1", login, Box::new(move || drop(send.send(()))));
+        pulls.start("r.example/i:1", login, Box::new(move || send.send(()).unwrap()));
         done.await
     };
     let state = async |secret: Option<&str>| pulls.state("r.example/i:1", secret).await.unwrap();
