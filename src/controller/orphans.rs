@@ -85,7 +85,7 @@ async fn remove(ctx: &Context, owner: &Owner, host: &Host) {
     orphans::remove(&mut plan, owner, host);
     let settings = &ctx.settings;
     // As for an object that is being deleted.
-    let gate = Gate { owner, host, settings, standing: None, keep: BTreeSet::new() };
+    let gate = Gate { owner, host, settings, standing: None, keep: BTreeSet::new(), proven: BTreeSet::new() };
     let world =
         World { engine: &*ctx.engine, child: None, management: &ctx.client, gate: &gate, now: (ctx.now)() };
     let report = execute(&plan.steps, world, &ctx.metrics).await;

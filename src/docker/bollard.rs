@@ -70,15 +70,6 @@ impl BollardEngine {
         self.client.metrics = metrics;
         self
     }
-
-    /// Removes a network without endpoints.
-    pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
-        self.client
-            .call("remove_network", |docker| async move {
-                fault::met(docker.remove_network(id).await, |status, _| status == 404)
-            })
-            .await
-    }
 }
 
 #[async_trait]

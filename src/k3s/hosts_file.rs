@@ -22,7 +22,7 @@ pub fn repaired(
     // Lines of others stay as they are, with any carriage return.
     let whole = content.strip_suffix('\n').unwrap_or(content);
     let before: Vec<&str> = if whole.is_empty() { Vec::new() } else { whole.split('\n').collect() };
-    for line in before.iter().copied() {
+    for &line in &before {
         let text = line.split('#').next().unwrap_or_default();
         let mut words = text.split_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {

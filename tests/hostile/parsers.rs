@@ -153,7 +153,13 @@ fn kubeconfig_of(bytes: &[u8]) {
     let text = text(bytes);
     if let Ok(credentials) = kubeconfig::parse(&text) {
         black_box(certificate::end(&credentials.certificate));
-        let rendered = kubeconfig::render(&credentials, "dev", "https://127.0.0.1:1", "k3d-dev-serverlb");
+        let place = kubeconfig::Place {
+            ca: &credentials.ca,
+            cluster: "dev",
+            server: "https://127.0.0.1:1",
+            tls_server_name: "k3d-dev-serverlb",
+        };
+        let rendered = kubeconfig::render(&credentials, place);
         assert!(kubeconfig::parse(&rendered).is_ok_and(|again| again == credentials), "{rendered}");
     }
     black_box(child::kubeconfig::parse(&text).is_ok());

@@ -153,8 +153,8 @@ fn clusters() -> Vec<Cel> {
             rule: "nodes.requireDigest",
             what: "an image without a digest",
             applies: format!("{}.orValue(false)", field("nodes.requireDigest")),
-            // A cluster that exists keeps its image.
-            holds: "$o.spec.?image.orValue($o.?status.?image.orValue('')).contains('@sha256:')".into(),
+            // A cluster that exists keeps its default.
+            holds: "$o.spec.?image.orValue($o.?status.?defaultImage.orValue($o.?status.?image.orValue(''))).contains('@sha256:')".into(),
             allowed: "'set spec.image to NAME:TAG@sha256:DIGEST'".into(),
         },
         args(),

@@ -138,10 +138,10 @@ impl Judge<'_> {
     }
 
     fn node_image(&mut self, object: &LocalCluster, valid: &Valid, settings: &Settings) {
-        let has = object.status.as_ref().and_then(|status| status.image.as_ref());
+        let has = object.status.as_ref().and_then(|s| s.default_image.as_ref().or(s.image.as_ref()));
         let (field, image) = match (&valid.image, &valid.version) {
             (Some(image), _) => ("spec.image", image.clone()),
-            // A cluster that exists keeps its image.
+            // A cluster that exists keeps its default.
             (None, None) if has.is_some() => ("the image", has.cloned().unwrap_or_default()),
             (None, version) => {
                 let version = version.as_ref().unwrap_or(&settings.default_version);
