@@ -150,6 +150,16 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub host_ports: Option<i32>,
+    /// Number of LocalClusters that start at the same time; the others are `Queued`. On the whole host, as many start at the
+    /// same time as it has CPUs, and namespaces take turns. Defaults to that number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrent_starts: Option<i32>,
+    /// Number of images that are pulled at the same time. On the whole host, there are four pulls at the same time, not
+    /// counting those that last longer than five minutes, and namespaces take turns. Defaults to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrent_pulls: Option<i32>,
 }
 
 /// Limits for each node of a LocalCluster.

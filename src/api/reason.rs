@@ -100,6 +100,8 @@ reasons! {
         DockerUnavailable: Retry = "DockerUnavailable",
         /// The Docker engine rejected a request.
         DockerError: Retry = "DockerError",
+        /// A reconciliation took too long and was ended.
+        DeadlineExceeded: Retry = "DeadlineExceeded",
         /// The API of the created cluster does not respond.
         ApiNotAnswering: Progress = "APINotAnswering",
         /// Most servers do not run or do not reach each other, so etcd has no leader. Their data is not known to be lost.

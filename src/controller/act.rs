@@ -1,6 +1,6 @@
 //! Execution of a decision about a LocalCluster, with its status and Events.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Resource, ResourceExt};
 
@@ -14,6 +14,7 @@ use super::{
     ports,
     pulls::Wake,
     report, requeue, resolve,
+    turns::Ask,
 };
 use crate::{
     api::{LocalCluster, LocalClusterStatus, reason::Reason},
@@ -26,7 +27,7 @@ use crate::{
         servers::data_loss,
         steps::{Action, Plan, Problem},
         turns,
-        validate::{self, Valid},
+        validate::Valid,
     },
     status::{self, ClusterView},
 };
@@ -51,15 +52,43 @@ impl Pass<'_, LocalCluster> {
             ctx.turns.done(uid);
         }
         let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
-        if decision.begins && !ctx.turns.take(uid, most, wake(ctx, self.object)) {
-            turns::wait(plan);
+        if decision.begins {
+            let ask = Ask {
+                uid,
+                namespace: self.owner.namespace(),
+                host: most,
+                own: self.standing.rules.concurrent_starts,
+            };
+            if let Some(why) = ctx.turns.take(&ask, wake(ctx, self.object)) {
+                turns::wait(plan, why);
+            }
         }
         let due = hold(ctx, &self.gate(observed, keep(desired)), plan, Some(&valid.names));
-        start_pulls(ctx, self.object, valid, desired, plan).await?;
+        self.start_pulls(valid, desired, plan).await?;
         for import in &plan.imports {
             ctx.preloads.start(import, wake(ctx, self.object));
         }
         Ok(due)
+    }
+
+    /// Starts the pulls of the plan.
+    async fn start_pulls(&self, valid: &Valid, desired: &Desired, plan: &mut Plan) -> Result<(), Error> {
+        let ctx = self.ctx;
+        let node_image = desired.servers.first().map(|s| s.container.image.as_str());
+        ctx.pulls.keep(&self.owner.uid, &plan.pulls);
+        for image in plan.pulls.clone() {
+            let mut auth = None;
+            if let Some(secret) =
+                valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
+            {
+                auth = resolve::pull_auth(ctx, self.owner.namespace(), secret, &image, plan).await?;
+                if auth.is_none() {
+                    continue;
+                }
+            }
+            ctx.pulls.start(self.asker(), &image, auth, wake(ctx, self.object));
+        }
+        Ok(())
     }
 
     /// Executes the decision, and writes the status.
@@ -188,30 +217,6 @@ impl Pass<'_, LocalCluster> {
 fn keep(desired: &Desired) -> BTreeSet<String> {
     let nodes = desired.nodes().map(|node| node.container.name.clone());
     nodes.chain([desired.load_balancer.name.clone()]).collect()
-}
-
-/// Starts the pulls of the plan.
-async fn start_pulls(
-    ctx: &Arc<Context>,
-    cluster: &LocalCluster,
-    valid: &validate::Valid,
-    desired: &Desired,
-    plan: &mut Plan,
-) -> Result<(), Error> {
-    let node_image = desired.servers.first().map(|s| s.container.image.as_str());
-    let namespace = cluster.namespace().unwrap_or_default();
-    for image in plan.pulls.clone() {
-        let mut auth = None;
-        if let Some(secret) = valid.image_pull_secret.as_ref().filter(|_| Some(image.as_str()) == node_image)
-        {
-            auth = resolve::pull_auth(ctx, &namespace, secret, &image, plan).await?;
-            if auth.is_none() {
-                continue;
-            }
-        }
-        ctx.pulls.start(&image, auth, wake(ctx, cluster));
-    }
-    Ok(())
 }
 
 /// Returns a function that triggers a reconciliation of the cluster when a background task ends.

@@ -23,6 +23,7 @@ use super::{
     backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
     logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
     quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
+    workers::Workers,
 };
 use crate::{
     api::{
@@ -62,6 +63,8 @@ pub struct Context {
     pub pulls: Pulls,
     /// Queue of starting clusters.
     pub turns: Turns,
+    /// Workers of the controllers.
+    pub workers: Workers,
     /// Imports of images into nodes.
     pub preloads: Preloads,
     /// Cache of container files.
@@ -108,6 +111,17 @@ pub struct Memory {
     pub backoff: Backoff<String>,
     /// Delays after failures of the management cluster's API.
     pub api: Backoff<String>,
+    /// Delays after passes that took too long.
+    pub overdue: Overdue,
+}
+
+/// Delays after passes that took too long, by UID.
+pub struct Overdue(pub Backoff<String>);
+
+impl Default for Overdue {
+    fn default() -> Self {
+        Self(Backoff::new(times::OVERDUE))
+    }
 }
 
 #[derive(Default)]
@@ -274,6 +288,7 @@ impl Memory {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.cleared(&uid.to_owned());
         self.api.cleared(&uid.to_owned());
+        self.overdue.0.cleared(&uid.to_owned());
     }
 
     /// Returns the time since which the created cluster does not respond; `now` if it responded before.

@@ -28,9 +28,6 @@ use super::{
 };
 use crate::api::{LocalCluster, Registry};
 
-/// Number of objects of a kind that are reconciled at the same time. Docker receives at most eight calls at a time.
-const CONCURRENCY: u16 = 8;
-
 /// Writers of the stores of all kinds.
 #[derive(Default)]
 pub(super) struct Writers {
@@ -119,7 +116,8 @@ async fn registries(
 }
 
 fn settings() -> Config {
-    Config::default().concurrency(CONCURRENCY).debounce(times::DEBOUNCE)
+    // Without a limit of kube's: each reconciliation waits for a worker of its namespace.
+    Config::default().concurrency(0).debounce(times::DEBOUNCE)
 }
 
 /// Returns the changes that a reconciliation follows: not those of the status.

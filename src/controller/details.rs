@@ -16,9 +16,9 @@ use crate::{
     time::after,
 };
 
-/// Observes the desired images and files.
+/// Observes the desired images and files of the object with this UID.
 pub async fn details(
-    ctx: &Context,
+    (ctx, uid): (&Context, &str),
     reached: Reached,
     desired: &Desired,
     token: &[u8],
@@ -29,7 +29,7 @@ pub async fn details(
     last_words(ctx, &mut observed, token).await?;
     let states = images
         .into_iter()
-        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(image).await?)) });
+        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(uid, image).await?)) });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::credentials(&ctx.files, &mut observed, desired).await?;
     observe::hosts(&ctx.files, &mut observed, desired).await?;

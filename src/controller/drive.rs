@@ -3,8 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kube::{ResourceExt, runtime::controller::Action as Next};
+use tokio::time::{Instant, timeout};
 
 use super::{
+    backoff::jitter,
     carry_out::{carry_out, hold, of_docker},
     context::Context,
     kube_io::Error,
@@ -23,10 +25,20 @@ use crate::{
 /// Number of passes of one deletion before other objects have their turn.
 const PASSES: usize = 5;
 
+/// Message about a pass that took too long.
+const OVERDUE: &str = "the reconciliation is repeated: it took longer than 180s and was ended, so that others are not \
+                       delayed; if it stays so, look for nodes that hang, and for a Docker host without free CPUs or \
+                       disk (docker stats)";
+
 /// Reconciles an object as far as possible now.
 pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
     let mut previous = object.status().cloned().unwrap_or_default();
+    let began = Instant::now();
     for number in 1..=K::PASSES {
+        // Others have their turn after as much time too.
+        if began.elapsed() >= times::PASS {
+            break;
+        }
         let pass = Pass::new(object, ctx, number == K::PASSES);
         if number == 1 && object.expire(ctx, &pass.standing).await? {
             return Ok(Next::await_change());
@@ -42,7 +54,10 @@ pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, E
 /// Runs a pass, and writes the status of one that ends early.
 async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result<Outcome, Error> {
     // Boxed, since the passes of a reconciliation would take the space of several in a debug build.
-    match Box::pin(K::look_and_act(pass, previous)).await {
+    let looked = timeout(times::PASS, Box::pin(K::look_and_act(pass, previous))).await;
+    let Ok(looked) = looked else { return overdue(pass, previous).await.map(Outcome::Next) };
+    pass.ctx.memory.overdue.0.cleared(&pass.owner.uid);
+    match looked {
         Ok(outcome) => Ok(outcome),
         Err(Stop::Failed(error)) => Err(error),
         Err(Stop::Interrupted) => Ok(Outcome::Again),
@@ -61,7 +76,22 @@ async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result
 /// Removes everything that the object created, and writes problems to its status. Returns `None` if nothing is left.
 pub async fn cleanup<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Option<Next>, Error> {
     let mut previous = object.status().cloned().unwrap_or_default();
-    K::cleanup(&Pass::new(object, ctx, true), &mut previous).await
+    let pass = Pass::new(object, ctx, true);
+    match timeout(times::PASS, Box::pin(K::cleanup(&pass, &mut previous))).await {
+        Ok(cleaned) => cleaned,
+        Err(_) => overdue(&pass, &mut previous).await.map(Some),
+    }
+}
+
+/// Reports a pass that was ended because it took too long. It is as if the operator had been killed: the next pass
+/// continues from what it observes. Without an end, containers and clusters that hang would hold the workers of their
+/// namespace.
+async fn overdue<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result<Next, Error> {
+    let delay = pass.ctx.memory.overdue.0.failed(pass.owner.uid.clone(), Instant::now(), jitter());
+    tracing::warn!(kind = K::KIND, object = pass.owner.object, ?delay, "a reconciliation took too long");
+    let problem = Problem::unknown(K::UNJUDGED, Reason::DeadlineExceeded, OVERDUE);
+    pass.write_blocked(previous, &[problem], K::UNJUDGED).await?;
+    Ok(Next::requeue(delay))
 }
 
 /// Executes a teardown, and writes problems to the status.
@@ -101,6 +131,7 @@ async fn remove<K: Managed>(
         teardown(&mut plan, &observed);
         if plan.is_settled() {
             ctx.memory.forget(&owner.uid);
+            ctx.pulls.keep(&owner.uid, &[]);
             ctx.policies.forget(&owner.uid);
             return None;
         }

@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use super::pulls::Wake;
 use crate::{
-    docker::engine::{Engine, State},
+    docker::{
+        engine::{Engine, State},
+        share,
+    },
     plan::{
         host_limits::{self, HostLimits},
         observed::Host,
@@ -53,7 +56,7 @@ impl Limits {
         if let Some(detail) = running.filter(|_| is_old) {
             last.at = Some(Instant::now());
             let (engine, last, id) = (self.engine.clone(), self.last.clone(), detail.container.id.clone());
-            tokio::spawn(async move {
+            share::spawn(async move {
                 let command = host_limits::COMMAND.map(String::from);
                 let Ok(ended) = engine.exec(&id, &command).await else { return };
                 let Some(now) = host_limits::parse(&ended.stdout) else { return };

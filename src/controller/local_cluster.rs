@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, runtime::controller::Action as Next};
+use kube::{Resource, ResourceExt, runtime::{controller::Action as Next, reflector::Store}};
 
 use super::{
     act::wake,
     balance,
     carry_out::{carry_out, hold, of_docker},
-    context::Context,
+    context::{ClusterGuard, Context},
     details::details,
     drive::tear_down,
     expiry, hang,
@@ -23,6 +23,7 @@ use super::{
     reach::{self, Seen},
     resolve::{self, Resolved},
     standing, stopped,
+    workers::Workers,
 };
 use crate::{
     api::{
@@ -32,6 +33,7 @@ use crate::{
         names::{self, ClusterNames},
     },
     child::api as child,
+    docker::share::Shares,
     plan::{
         called,
         desired::{Allocation, Desired},
@@ -52,6 +54,14 @@ impl Managed for LocalCluster {
     const KIND: &'static str = "LocalCluster";
     const PASSES: usize = 6;
     const UNJUDGED: ConditionType = ConditionType::NetworkReady;
+
+    fn workers(workers: &Workers) -> &Shares {
+        &workers.clusters
+    }
+
+    fn stored(ctx: &Context) -> &Store<ClusterGuard> {
+        &ctx.clusters
+    }
 
     fn status(&self) -> Option<&LocalClusterStatus> {
         self.status.as_ref()
@@ -319,11 +329,11 @@ impl Pass<'_, LocalCluster> {
         desired: &Desired,
         reached: Reached,
     ) -> Result<Observed, Stop> {
-        let ctx = self.ctx;
-        let mut observed = self.docker(details(ctx, reached, desired, &refs.token).await)?;
+        let (ctx, uid) = (self.ctx, self.owner.uid.as_str());
+        let mut observed = self.docker(details((ctx, uid), reached, desired, &refs.token).await)?;
         self.docker(observe::trees(&ctx.files, &mut observed, desired).await)?;
         self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
-        self.docker(ctx.preloads.observe(&ctx.pulls, &mut observed, desired).await)?;
+        self.docker(ctx.preloads.observe((&ctx.pulls, uid), &mut observed, desired).await)?;
         Ok(observed)
     }
 

@@ -51,5 +51,6 @@ pub mod triggers;
 pub mod turns;
 mod watches;
 mod wiring;
+pub mod workers;
 
 pub use wiring::{Error, run, settings};

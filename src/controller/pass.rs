@@ -4,17 +4,23 @@ use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope, runtime::controller::Action as Next};
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, error_boundary::DeserializeGuard},
+    runtime::{controller::Action as Next, reflector::Store},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     context::Context,
     kube_io::{self, Error},
+    pulls::Asker,
     report,
+    workers::Workers,
 };
 use crate::{
     api::condition::ConditionType,
-    docker::error::Error as DockerError,
+    docker::{error::Error as DockerError, share::Shares},
     plan::{
         observed::Host,
         owner::Owner,
@@ -44,6 +50,10 @@ pub trait Managed:
     /// First condition that cannot be evaluated without Docker.
     const UNJUDGED: ConditionType;
 
+    /// Returns the workers for objects of this kind.
+    fn workers(workers: &Workers) -> &Shares;
+    /// Returns all objects of this kind.
+    fn stored(ctx: &Context) -> &Store<DeserializeGuard<Self>>;
     /// Returns the status of the object.
     fn status(&self) -> Option<&Self::Status>;
     /// Returns the conditions of a status.
@@ -146,6 +156,12 @@ impl<'p, K: Managed> Pass<'p, K> {
         let settings = standing.rules.settings(&ctx.settings);
         let moment = Moment { generation, now: (ctx.now)() };
         Self { object, ctx, owner, standing, settings, moment, last }
+    }
+
+    /// Returns for whom images are pulled.
+    pub fn asker(&self) -> Asker<'_> {
+        let most = self.standing.rules.concurrent_pulls;
+        Asker { uid: &self.owner.uid, namespace: self.owner.namespace(), most }
     }
 
     /// Returns what permits the steps of the object. `keep` contains the names of containers that are not removed while

@@ -9,7 +9,7 @@ use std::{
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     backoff::{Backoff, jitter},
@@ -22,6 +22,7 @@ use crate::{
         archive,
         engine::{ContainerDetail, Ended, Engine, Result},
         error::Error,
+        share::{self, Limits, Shares},
         spec::{FileChange, FileSpec},
     },
     k3s::{
@@ -35,8 +36,9 @@ use crate::{
     },
 };
 
-/// Number of concurrent imports: more would only share the disk.
-const AT_ONCE: usize = 3;
+/// Maximum numbers of concurrent imports: more would only share the disk. A node that hangs delays only those of its
+/// namespace.
+const AT_ONCE: Limits = Limits { object: 3, namespace: 3, all: 9 };
 
 /// Imports into the nodes of one engine.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ pub struct Preloads {
     trusted: Duration,
     state: Arc<Mutex<State>>,
     backoff: Arc<Backoff<Key>>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Shares>,
 }
 
 /// ID of a container and reference of an image.
@@ -81,7 +83,7 @@ impl Preloads {
             trusted,
             state: Arc::default(),
             backoff: Arc::new(Backoff::new(times::IMPORT)),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Arc::new(Shares::new(AT_ONCE)),
         }
     }
 
@@ -90,13 +92,18 @@ impl Preloads {
     }
 
     /// Records which desired images the host and the working nodes have, and which imports are in progress.
-    pub async fn observe(&self, pulls: &Pulls, observed: &mut Observed, desired: &Desired) -> Result<()> {
+    pub async fn observe(
+        &self,
+        (pulls, uid): (&Pulls, &str),
+        observed: &mut Observed,
+        desired: &Desired,
+    ) -> Result<()> {
         if desired.preload.is_empty() {
             return Ok(());
         }
         let host = desired.preload.iter().map(|image| async move {
             let id = self.engine.image(image).await?;
-            let state = if id.is_none() { Some(pulls.state(image).await?) } else { None };
+            let state = if id.is_none() { Some(pulls.state(uid, image).await?) } else { None };
             Ok::<_, Error>((image.clone(), id, state))
         });
         for (image, id, state) in try_join_all(host).await? {
@@ -168,7 +175,7 @@ impl Preloads {
         state.imports.insert(key.clone(), Way::Running(failed));
         drop(state);
         let (this, import) = (self.clone(), import.clone());
-        tokio::spawn(async move {
+        share::spawn(async move {
             let done = this.bring(&key.0, &import).await;
             let (image, node) = (&import.image, &import.container.name);
             let mut state = this.lock();
@@ -199,7 +206,7 @@ impl Preloads {
 
     /// Imports an image into a node, and waits until containerd lists it.
     async fn bring(&self, container: &str, import: &Import) -> Result<()> {
-        let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
+        let _turn = self.turns.acquire().await;
         let Import { image, id, .. } = import;
         tracing::info!(image, node = import.container.name, "putting the image into the node");
         self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;

@@ -13,7 +13,10 @@ use super::{pulls::Wake, times};
 use crate::{
     api::names::ClusterNames,
     child::state::Child,
-    docker::engine::{ContainerDetail, Engine, State},
+    docker::{
+        engine::{ContainerDetail, Engine, State},
+        share,
+    },
     k3s::etcd,
     plan::{
         observed::{Host, Reached},
@@ -108,7 +111,7 @@ impl Quorum {
         last.asked = Some(Instant::now());
         let (quorum, uid, running, episode) =
             (self.clone(), owner.uid.clone(), running(servers), last.episode);
-        tokio::spawn(async move {
+        share::spawn(async move {
             let responses = join_all(running.into_values().map(async |id| {
                 let asked = timeout(times::LEADER_ANSWER, quorum.engine.exec(&id, &etcd::ask())).await;
                 Some((id, etcd::has_leader(&asked.ok()?.ok()?.stdout)?))

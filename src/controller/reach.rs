@@ -23,6 +23,7 @@ use crate::{
     docker::{
         engine::{ContainerDetail, State},
         error::Error as DockerError,
+        share,
     },
     k3s::{self, kubeconfig, token},
     plan::{
@@ -212,7 +213,7 @@ fn watch(ctx: &Arc<Context>, owner: &Owner, link: &Link) {
     let key = format!("{} {}", link.key, link.connection.path);
     let Some(end) = ctx.memory.begin_watch(&owner.uid, &key) else { return };
     let (ctx, owner, child) = (ctx.clone(), owner.clone(), link.connection.child.clone());
-    tokio::spawn(async move {
+    share::spawn(async move {
         let watched = async {
             if let (Ok(mut changes), Some((namespace, name))) =
                 (child.changes().await, owner.object.split_once('/'))

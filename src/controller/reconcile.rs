@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, core::error_boundary::DeserializeGuard, runtime::controller::Action as Next};
+use kube::{ResourceExt, core::error_boundary::DeserializeGuard, runtime::{controller::Action as Next, reflector::ObjectRef}};
 use tokio::time::Instant;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     api::PAUSED_ANNOTATION,
+    docker::share::Caller,
     status::{self, Moment},
 };
 
@@ -24,7 +25,6 @@ pub async fn reconcile<K: Managed>(
     guard: Arc<DeserializeGuard<K>>,
     ctx: Arc<Context>,
 ) -> Result<Next, Error> {
-    let began = Instant::now();
     let object = match &guard.0 {
         Ok(object) => object,
         Err(invalid) => {
@@ -45,7 +45,23 @@ pub async fn reconcile<K: Managed>(
     if !ctx.known.all().await {
         return Ok(Next::await_change());
     }
-    let result = of(object, &ctx).await;
+    let caller = Caller {
+        namespace: object.namespace().unwrap_or_default(),
+        uid: object.uid().unwrap_or_default(),
+    };
+    caller.scope(work(object, &ctx)).await
+}
+
+/// Reconciles an object once its namespace has a worker for it.
+async fn work<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let Some(_worker) = ctx.workers.take(K::workers(&ctx.workers)).await else {
+        return Ok(Next::await_change());
+    };
+    // It may have changed meanwhile.
+    let Some(stored) = K::stored(ctx).get(&name_of(object)) else { return Ok(Next::await_change()) };
+    let Ok(object) = &stored.0 else { return Ok(Next::await_change()) };
+    let began = Instant::now();
+    let result = of(object, ctx).await;
     let error = result.as_ref().err().filter(|e| !e.is_stale()).map(|_| "kubernetes");
     ctx.metrics.reconciled(K::KIND, began.elapsed(), error);
     ctx.count_clusters();
@@ -53,6 +69,11 @@ pub async fn reconcile<K: Managed>(
         ctx.memory.api.cleared(&object.uid().unwrap_or_default());
     }
     result
+}
+
+/// Returns the name of an object in the store.
+fn name_of<K: Managed>(object: &K) -> ObjectRef<DeserializeGuard<K>> {
+    ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
 }
 
 /// Reconciles an object that could be decoded.

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, api::ListParams, runtime::controller::Action as Next};
+use kube::{Resource, ResourceExt, api::ListParams, runtime::{controller::Action as Next, reflector::Store}};
 
 use super::{
     carry_out::{carry_out, hold},
-    context::Context,
+    context::{Context, RegistryGuard},
     drive::tear_down,
     execute,
     kube_io::{Error, bounded},
@@ -18,13 +18,14 @@ use super::{
     registry_probe::probe,
     registry_refs, report, requeue, standing,
     watches::managed,
+    workers::Workers,
 };
 use crate::{
     api::{
         GARBAGE_COLLECT_ANNOTATION, LocalCluster, Registry, RegistryStatus, condition::ConditionType,
         uses::uses,
     },
-    docker::error::Error as DockerError,
+    docker::{error::Error as DockerError, share::Shares},
     plan::{
         called,
         failures::Consequence,
@@ -47,6 +48,14 @@ impl Managed for Registry {
     const KIND: &'static str = "Registry";
     const PASSES: usize = 5;
     const UNJUDGED: ConditionType = ConditionType::ContainerReady;
+
+    fn workers(workers: &Workers) -> &Shares {
+        &workers.registries
+    }
+
+    fn stored(ctx: &Context) -> &Store<RegistryGuard> {
+        &ctx.registries
+    }
 
     fn status(&self) -> Option<&RegistryStatus> {
         self.status.as_ref()
@@ -157,7 +166,7 @@ async fn details(
 ) -> Result<Observed, DockerError> {
     let mut observed = Observed::from(host);
     let image = &desired.container.image;
-    observed.images.insert(image.clone(), ctx.pulls.state(image).await?);
+    observed.images.insert(image.clone(), ctx.pulls.state(&subject.owner.uid, image).await?);
     observe::files(&ctx.files, &mut observed, &[&desired.container]).await?;
     if let Some(look) = host_path::look(desired, subject) {
         observe::host_paths(&*ctx.engine, &mut observed, &look).await?;
@@ -179,10 +188,11 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
     let gate = gate(pass, inputs);
     let due = hold(ctx, &gate, plan, None);
+    ctx.pulls.keep(&pass.owner.uid, &plan.pulls);
     for image in &plan.pulls {
         let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());
         let namespace = pass.object.namespace().unwrap_or_default();
-        ctx.pulls.start(image, None, Box::new(move || triggers.registry(&namespace, &name)));
+        ctx.pulls.start(pass.asker(), image, None, Box::new(move || triggers.registry(&namespace, &name)));
     }
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == ConditionType::ContainerReady) {
         probe(ctx, inputs, plan).await;

@@ -14,6 +14,7 @@ use super::pulls::Wake;
 use crate::{
     docker::{
         engine::{Engine, Result, State},
+        share,
         spec::ContainerSpec,
     },
     plan::{observed::Host, owner::Owner, resolvers},
@@ -97,7 +98,7 @@ impl Resolvers {
         let helper = resolvers::helper(owner, balancer, &detail.container.image);
         let left = host.own_named(&helper.name).map(|d| d.container.id.clone());
         let (engine, shared) = (self.engine.clone(), self.state.clone());
-        tokio::spawn(async move {
+        share::spawn(async move {
             let at = Instant::now();
             if let Some(left) = left {
                 // The operator was interrupted while it existed.

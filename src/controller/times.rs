@@ -29,10 +29,16 @@ pub const DRAIN: Limits = Limits { first: Duration::from_millis(250), last: Dura
 pub const REMEMBERED: Duration = Duration::from_secs(2);
 /// Delay of an object after a failed Docker call.
 pub const DOCKER: Limits = Limits { first: Duration::from_secs(1), last: Duration::from_secs(30) };
+/// Longest time of a pass, which holds one of the workers of its namespace. Longer than any one call to Docker.
+pub const PASS: Duration = Duration::from_secs(180);
+/// Delay of an object whose pass took longer.
+pub const OVERDUE: Limits = Limits { first: Duration::from_secs(5), last: Duration::from_secs(120) };
 /// Delay after the Docker event stream ends.
 pub const RECONNECT: Limits = Limits { first: Duration::from_millis(500), last: Duration::from_secs(10) };
 /// Delay after a failed pull.
 pub const PULL: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
+/// Time after which a failed pull that nobody repeats is forgotten.
+pub const PULL_FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 /// Delay after a failed import of an image into a node.
 pub const IMPORT: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
 /// Delay until occupied host ports are tried again.
@@ -40,6 +46,12 @@ pub const TRY_PORTS: Duration = Duration::from_secs(10);
 /// Longest time a cluster counts as starting without becoming ready, and longest time that a cluster stays in the queue
 /// without asking again.
 pub const TURN: Duration = Duration::from_secs(90);
+
+/// Time after which a cluster in the queue that has not asked again no longer delays others. It asks every few seconds
+/// unless its reconciliation hangs.
+pub const ASKS: Duration = Duration::from_secs(20);
+/// Time after which a pull no longer counts for the number of pulls on the host: a registry may take any time.
+pub const SLOW_PULL: Duration = Duration::from_secs(5 * 60);
 
 /// Number of resyncs after which the files of containers are read again if nothing is known to have changed them.
 pub const RESYNCS_OF_FILES: u32 = 12;

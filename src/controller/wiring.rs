@@ -29,6 +29,7 @@ use super::{
     resolvers::Resolvers,
     triggers::Triggers,
     turns::Turns,
+    workers::Workers,
 };
 use crate::{
     child::connect::KubeConnector,
@@ -120,6 +121,7 @@ impl Process {
             recorder: Recorder::new(client.clone(), reporter),
             pulls: Pulls::new(engine.clone(), metrics.clone()),
             turns: Turns::default(),
+            workers: Workers::new(stop.clone()),
             limits: Limits::new(engine.clone(), config.resync),
             // With others, the load balancer answers no queries.
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),

@@ -9,13 +9,22 @@ use std::{
 
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as Failure, models::ExecConfig};
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-use super::{engine::Result, error::Error, events::OwnExecs, fault, host::DockerHost, tls};
+use super::{
+    engine::Result,
+    error::Error,
+    events::OwnExecs,
+    fault,
+    host::DockerHost,
+    share::{Limits, Shares},
+    tls,
+};
 use crate::metrics::Metrics;
 
-/// Maximum number of concurrent calls: bollard opens a connection for each.
-const CALLS: usize = 8;
+/// Maximum numbers of concurrent calls: bollard opens a connection for each. Calls to a container that hangs last until
+/// their timeouts, and delay only those for the same object, and in numbers those for the same namespace.
+const CALLS: Limits = Limits { object: 4, namespace: 8, all: 24 };
 
 /// Timeouts of calls.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +63,7 @@ pub(super) struct Client {
     /// Directory with the certificates of connections over TCP.
     certificates: PathBuf,
     pub(super) timeouts: Timeouts,
-    calls: Arc<Semaphore>,
+    calls: Shares,
     pub(super) metrics: Metrics,
     /// Commands that it ran in containers.
     pub(super) execs: Arc<OwnExecs>,
@@ -80,7 +89,7 @@ impl Client {
             host,
             certificates,
             timeouts: Timeouts::default(),
-            calls: Arc::new(Semaphore::new(CALLS)),
+            calls: Shares::new(CALLS),
             metrics: Metrics::new(),
             execs: Arc::default(),
             docker: OnceLock::new(),
@@ -131,7 +140,7 @@ impl Client {
         F: Future<Output = std::result::Result<T, Failure>>,
     {
         let client = self.docker()?;
-        let _turn = self.calls.acquire().await.map_err(|_| Error::Unavailable("shutting down".into()))?;
+        let _turn = self.calls.acquire().await;
         let began = Instant::now();
         let answer = match timeout(limit, call(client)).await {
             Ok(answer) => answer.map_err(|failure| failed(what, failure)),

@@ -16,6 +16,7 @@ mod output;
 mod pipe;
 mod pull;
 pub mod remembered;
+pub mod share;
 pub mod spec;
 mod tls;
 pub mod tunnel;

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{Mutex as Slot, OnceCell, Semaphore},
+    sync::{Mutex as Slot, OnceCell},
     task::spawn_blocking,
 };
 
@@ -22,6 +22,7 @@ use super::{
     archive,
     elf::{self, Program},
     engine::Engine,
+    share::{self, Caller, Limits, Shares},
     spec::{FileChange, FileSpec},
     tunnel::{Dial, Stream, Tunnel},
 };
@@ -31,6 +32,9 @@ use crate::api::names;
 const PLACE: &str = "/usr/local/bin/localcluster-forward-";
 /// Subcommand that runs the forwarder.
 pub const SUBCOMMAND: &str = "forward";
+
+/// Maximum numbers of concurrent copies. A container that hangs delays only those of its namespace.
+const COPIES: Limits = Limits { object: 1, namespace: 1, all: 2 };
 
 /// The tunnel into a container, which is locked while it is opened.
 type Opening = Slot<Option<Arc<Tunnel>>>;
@@ -44,19 +48,21 @@ pub struct Tunnels {
     place: OnceCell<Result<String, String>>,
     open: Mutex<HashMap<String, Arc<Opening>>>,
     /// The program is in memory while it is copied.
-    copying: Semaphore,
+    copying: Shares,
 }
 
 impl Tunnels {
     /// Creates an instance with this program as the forwarder.
     pub fn new(engine: Arc<dyn Engine>, own: PathBuf) -> Arc<Self> {
-        let (place, open, copying) = (OnceCell::new(), Mutex::default(), Semaphore::new(1));
+        let (place, open, copying) = (OnceCell::new(), Mutex::default(), Shares::new(COPIES));
         Arc::new(Self { engine, own, place, open, copying })
     }
 
-    /// Returns a destination in the network of a container.
+    /// Returns a destination in the network of a container, for the object that this task works for: HTTP clients connect
+    /// in tasks of their own.
     pub fn to(self: &Arc<Self>, container: &str, address: SocketAddr) -> Arc<dyn Dial> {
-        Arc::new(Destination { tunnels: self.clone(), container: container.to_owned(), address })
+        let (tunnels, caller) = (self.clone(), Caller::current());
+        Arc::new(Destination { tunnels, caller, container: container.to_owned(), address })
     }
 
     /// Returns the open tunnel into a container, or opens one. Opening continues if the caller gives up.
@@ -71,7 +77,7 @@ impl Tunnels {
             open.entry(container.to_owned()).or_default().clone()
         };
         let (tunnels, container) = (self.clone(), container.to_owned());
-        let opened = tokio::spawn(async move {
+        let opened = share::spawn(async move {
             let mut slot = slot.lock().await;
             if let Some(tunnel) = slot.as_ref().filter(|tunnel| !tunnel.is_closed()) {
                 return Ok(tunnel.clone());
@@ -104,7 +110,7 @@ impl Tunnels {
     }
 
     async fn copy(&self, container: &str, place: &str) -> Result<(), String> {
-        let _alone = self.copying.acquire().await.map_err(|e| e.to_string())?;
+        let _turn = self.copying.acquire().await;
         let content = self.program().await?;
         let file = FileSpec { path: place.to_owned(), mode: 0o755, content, change: FileChange::Keep };
         let archive = archive::pack(&[file]);
@@ -148,6 +154,7 @@ pub fn remove_others(own: &Path) -> io::Result<()> {
 /// A destination in the network of a container.
 struct Destination {
     tunnels: Arc<Tunnels>,
+    caller: Option<Caller>,
     container: String,
     address: SocketAddr,
 }
@@ -155,6 +162,7 @@ struct Destination {
 #[async_trait]
 impl Dial for Destination {
     async fn dial(&self) -> io::Result<Stream> {
-        self.tunnels.tunnel(&self.container).await?.dial(self.address).await
+        let tunnel = share::on_behalf_of(self.caller.clone(), self.tunnels.tunnel(&self.container));
+        tunnel.await?.dial(self.address).await
     }
 }

@@ -10,7 +10,7 @@ pub use existing::{GRACE, Standing};
 pub use files::outdated;
 use networks::connect_all;
 pub use networks::right_place;
-pub use site::{Site, condition_of, pull_failed};
+pub use site::{Site, condition_of, pull_failed, pull_queued};
 
 use super::{
     hash,

@@ -33,6 +33,10 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(45);
 /// Maximum of that time.
 const SELDOM: SignedDuration = SignedDuration::from_mins(10);
 
+/// Number of objects beyond the desired ones that are looked for at once: users of the cluster can write any number to the
+/// inventory and the files, and each costs a request.
+const OTHERS: usize = 1000;
+
 /// Namespaces of the cluster itself, which are never deleted.
 const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
@@ -66,16 +70,20 @@ fn wanted(refs: &[Manifest]) -> BTreeSet<ObjectRef> {
     refs.iter().filter_map(|m| m.content.as_ref()).flat_map(|c| c.objects.iter().cloned()).collect()
 }
 
-/// Returns all objects of manifests, inventory and files, which [`Seen::objects`] covers.
+/// Returns the objects of manifests, inventory and files, which [`Seen::objects`] covers. Of those that are not desired, as
+/// many as are looked for at once; the others follow when these are gone.
 pub fn asked(refs: &[Manifest], observed: &Observed) -> BTreeSet<ObjectRef> {
-    let mut all = wanted(refs);
+    let mut others = BTreeSet::new();
     if let Child::Reachable(state) = &observed.child {
-        all.extend(Inventory::of(state).objects);
+        others.extend(Inventory::of(state).objects);
     }
     for content in observed.manifests.files.values().flat_map(BTreeMap::values) {
         let parsed = manifests::parse(manifests::written(content).text.as_bytes());
-        all.extend(parsed.into_iter().flat_map(|p| p.objects));
+        others.extend(parsed.into_iter().flat_map(|p| p.objects));
     }
+    let mut all = wanted(refs);
+    let others: Vec<ObjectRef> = others.into_iter().filter(|o| !all.contains(o)).take(OTHERS).collect();
+    all.extend(others);
     all
 }
 
@@ -196,7 +204,11 @@ impl Objects {
     /// Plans the removal of all but the desired objects from the inventory, once K3s has certainly finished with the
     /// previous files.
     fn reduce_inventory(&self, plan: &mut Plan) {
-        let reduced = Inventory { dropping: None, objects: self.wanted.clone() };
+        // Those that have not been looked for yet.
+        let rest = self.inventory.objects.difference(&self.known);
+        let objects: BTreeSet<ObjectRef> = self.wanted.iter().chain(rest).cloned().collect();
+        let dropping = self.dropping_since().filter(|_| objects.len() > self.wanted.len());
+        let reduced = Inventory { dropping, objects };
         if self.inventory == reduced {
             return;
         }

@@ -34,6 +34,7 @@ pub mod owner;
 pub mod policy;
 pub mod ports;
 pub mod preload;
+pub mod queue;
 pub mod refs;
 pub mod refused;
 pub mod registries;

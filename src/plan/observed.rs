@@ -10,7 +10,7 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{host_limits::HostLimits, secret};
+use super::{host_limits::HostLimits, queue::Wait, secret};
 use crate::{
     api::names,
     child::{
@@ -205,6 +205,8 @@ pub enum ImageState {
     Absent,
     /// It is being pulled.
     Pulling,
+    /// Its pull waits for others.
+    Queued(Wait),
     /// The last pull failed. It is retried after its backoff.
     Failed(Error),
 }

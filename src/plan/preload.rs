@@ -5,7 +5,7 @@
 //! long as a pull and runs in the background, too.
 
 use super::{
-    containers::{Site, pull_failed},
+    containers::{Site, pull_failed, pull_queued},
     desired::Desired,
     inputs::Inputs,
     observed::{ImageState, ImportState},
@@ -77,7 +77,9 @@ fn import(plan: &mut Plan, import: Import, inputs: &Inputs<'_>) {
 /// Requests a pull of an image that the Docker host does not have.
 fn fetch(plan: &mut Plan, image: &str, inputs: &Inputs<'_>) {
     let state = inputs.observed.images.get(image);
-    if let Some(ImageState::Failed(error)) = state {
+    if let Some(ImageState::Queued(why)) = state {
+        plan.waits(ConditionType::ImagesReady, Reason::ImagePulling, pull_queued(image, *why));
+    } else if let Some(ImageState::Failed(error)) = state {
         let mut problem = pull_failed(ConditionType::ImagesReady, image, error);
         problem.message.push_str("; alternatively, pull or build it on the Docker host");
         plan.problems.push(problem);

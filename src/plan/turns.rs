@@ -7,6 +7,7 @@ use super::{
     desired::Desired,
     nodes::health::NodeHealth,
     observed::Reached,
+    queue::Wait,
     steps::{Action, Plan},
 };
 use crate::{
@@ -46,17 +47,26 @@ pub fn works(observed: &Reached) -> bool {
 }
 
 /// Message about a cluster that is queued.
-const WAITS: &str = "queued: as many clusters as the host has CPUs are already starting";
+fn waits(why: Wait) -> String {
+    match why {
+        Wait::Host => "queued: as many clusters as the host has CPUs are already starting".to_owned(),
+        Wait::Namespace(most) => format!(
+            "queued: {most} clusters of the namespace are already starting, as many at a time as its HostPolicy allows \
+             (quota.concurrentStarts)"
+        ),
+    }
+}
 
 /// Defers the steps of the plan, except for the network. Its steps come first, so that indices stay valid.
-pub fn wait(plan: &mut Plan) {
+pub fn wait(plan: &mut Plan, why: Wait) {
+    let message = waits(why);
     let network = |action: &Action| matches!(action, Action::CreateNetwork(_) | Action::RemoveNetwork { .. });
     plan.steps.retain(|step| network(&step.action));
     for problem in
         plan.problems.iter_mut().filter(|p| !p.stalled() && p.condition != ConditionType::NetworkReady)
     {
         problem.reason = Reason::Queued;
-        problem.message = WAITS.into();
+        problem.message.clone_from(&message);
     }
-    plan.waits(ConditionType::ControlPlaneReady, Reason::Queued, WAITS);
+    plan.waits(ConditionType::ControlPlaneReady, Reason::Queued, message);
 }

@@ -9,6 +9,7 @@ use crate::{
     },
     plan::{
         observed::{ImageState, Observed},
+        queue::Wait,
         owner::Owner,
         steps::{Plan, Problem},
     },
@@ -47,7 +48,9 @@ impl Site<'_> {
         let condition = condition_of(spec.role);
         // A failed pull is requested too: the puller decides when to retry.
         let wanted = match self.observed.images.get(&spec.image) {
-            Some(ImageState::Failed(_) | ImageState::Absent) | None => !plan.pulls.contains(&spec.image),
+            Some(ImageState::Failed(_) | ImageState::Absent | ImageState::Queued(_)) | None => {
+                !plan.pulls.contains(&spec.image)
+            }
             Some(ImageState::Present | ImageState::Pulling) => false,
         };
         if wanted {
@@ -58,6 +61,9 @@ impl Site<'_> {
             Some(ImageState::Failed(error)) => plan.problems.push(pull_failed(condition, &spec.image, error)),
             Some(ImageState::Pulling | ImageState::Absent) | None => {
                 plan.waits(condition, Reason::ImagePulling, format!("pulling {}", spec.image));
+            }
+            Some(ImageState::Queued(why)) => {
+                plan.waits(condition, Reason::ImagePulling, pull_queued(&spec.image, *why));
             }
         }
         false
@@ -71,6 +77,19 @@ pub fn condition_of(role: Role) -> ConditionType {
         Role::Node(NodeRole::Agent) => ConditionType::AgentsReady,
         Role::LoadBalancer => ConditionType::LoadBalancerReady,
         Role::Registry | Role::RegistryHelper => ConditionType::ContainerReady,
+    }
+}
+
+/// Returns the message about a pull that waits for others.
+pub fn pull_queued(image: &str, why: Wait) -> String {
+    match why {
+        Wait::Host => {
+            format!("queued to pull {image}: as many images as possible at a time are already being pulled")
+        }
+        Wait::Namespace(most) => format!(
+            "queued to pull {image}: the namespace already pulls as many images at a time as it may ({most}); an \
+             administrator may change quota.concurrentPulls of its HostPolicy"
+        ),
     }
 }
 

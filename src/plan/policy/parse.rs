@@ -9,7 +9,7 @@ use super::{
     pattern::Pattern,
     rules::{LIMITS, Limit, Rules},
     select::{Policy, Selector},
-    usage::{Quota, Usage},
+    usage::Usage,
 };
 use crate::{
     api::{
@@ -27,6 +27,7 @@ use crate::{
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
 const CPUS: &str = "must be a number of CPUs: 8, 1.5";
 const COUNT: &str = "must be 0 or more";
+const AT_ONCE: &str = "must be 1 or more";
 const IMAGE: &str =
     "must be a pattern for full image names, beginning with the registry: docker.io/rancher/k3s:*";
 const POOL: &str = "must be an IPv4 network in canonical form, /8 to /24: 10.231.0.0/16";
@@ -69,9 +70,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
         ..Rules::default()
     };
-    if let Some(quota) = quota {
-        rules.quota = p.quota(quota);
-    }
+    quota.iter().for_each(|quota| p.quota(quota, &mut rules));
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
     if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
@@ -127,8 +126,17 @@ impl Parser {
         parsed
     }
 
-    fn quota(&mut self, quota: &api::Quota) -> Quota {
-        let api::Quota { clusters, registries, nodes, cpus, memory, host_ports } = quota;
+    fn quota(&mut self, quota: &api::Quota, rules: &mut Rules) {
+        let api::Quota {
+            clusters,
+            registries,
+            nodes,
+            cpus,
+            memory,
+            host_ports,
+            concurrent_starts,
+            concurrent_pulls,
+        } = quota;
         let mut count = |name: &str, n: &Option<i32>| {
             n.and_then(|n| self.some(u64::try_from(n).ok(), &format!("spec.quota.{name}"), COUNT))
         };
@@ -137,7 +145,13 @@ impl Parser {
         let unsigned = |n: i64| u64::try_from(n).ok();
         let nano_cpus = self.cpus("spec.quota.cpus", cpus.as_deref()).and_then(unsigned);
         let memory = self.memory("spec.quota.memory", memory.as_deref()).and_then(unsigned);
-        Usage { clusters, registries, nodes, nano_cpus, memory, host_ports }
+        rules.quota = Usage { clusters, registries, nodes, nano_cpus, memory, host_ports };
+        let mut at_once = |name: &str, n: &Option<i32>| {
+            let at_least_one = |n: i32| usize::try_from(n).ok().filter(|n| *n > 0);
+            n.and_then(|n| self.some(at_least_one(n), &format!("spec.quota.{name}"), AT_ONCE))
+        };
+        rules.concurrent_starts = at_once("concurrentStarts", concurrent_starts);
+        rules.concurrent_pulls = at_once("concurrentPulls", concurrent_pulls);
     }
 
     fn per_node(&mut self, limits: &PerNode, rules: &mut Rules) {

@@ -16,6 +16,10 @@ use crate::{
 pub struct Rules {
     /// Limits for the sum over all objects of a namespace.
     pub quota: Quota,
+    /// Number of LocalClusters of a namespace that start at the same time.
+    pub concurrent_starts: Option<usize>,
+    /// Number of images that are pulled for a namespace at the same time.
+    pub concurrent_pulls: Option<usize>,
     /// Highest limits of a node.
     pub max: Limits,
     /// Limits of nodes where the spec has none.

@@ -34,12 +34,14 @@ use localcluster_operator::{
         resolvers::Resolvers,
         triggers::{Triggered, Triggers},
         turns::Turns,
+        workers::Workers,
     },
     docker::tunnels::Tunnels,
     metrics::Metrics,
     plan::{host_limits::HostLimits, settings::Settings},
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{FakeApi, path},
@@ -114,6 +116,7 @@ impl Rig {
             manager: lab::MANAGER.into(),
             pulls: Pulls::new(fake.clone(), metrics.clone()),
             turns: Turns::default(),
+            workers: Workers::new(CancellationToken::new()),
             limits: Limits::new(fake.clone(), Duration::MAX)
                 .observed(HostLimits { inotify_instances: 8192, free: 50 }),
             resolvers: Resolvers::new(fake.clone(), None),
