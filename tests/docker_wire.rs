@@ -16,6 +16,7 @@ use localcluster_operator::docker::{
     client::Timeouts,
     engine::{Engine, Subject},
     error::Error,
+    share::Caller,
     spec::{Addressing, Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
 };
 
@@ -370,4 +371,30 @@ async fn mounts_are_shared_before_the_images_own_entry_point() {
     for bare in [r#"{"Id":"sha256:1","Config":{"Cmd":["agent"]}}"#, r#"{"Id":"sha256:1"}"#] {
         assert!(body(bare, true).await.is_null());
     }
+}
+
+/// Eight objects of one namespace make calls that do not end.
+#[tokio::test]
+async fn hanging_calls_of_one_namespace_leave_those_of_others_through() {
+    let (daemon, engine) = Daemon::with_engine(|seen| match seen.call.as_str() {
+        "POST /containers/hangs/start" => Reply::Silence,
+        _ => json(200, "[]"),
+    });
+    let engine = Arc::new(engine);
+    let of = |namespace: &str, uid: String| Caller { namespace: namespace.into(), uid };
+    let hanging: Vec<_> = (0..64)
+        .map(|i| (engine.clone(), of("a", format!("a{}", i % 8))))
+        .map(|(engine, caller)| tokio::spawn(caller.scope(async move { drop(engine.start("hangs").await) })))
+        .collect();
+    let count = || daemon.calls().iter().filter(|call| call.ends_with("/start")).count();
+    while count() < 8 {
+        tokio::task::yield_now().await;
+    }
+    for namespace in ["b", "c"] {
+        of(namespace, "x".into()).scope(engine.containers()).await.unwrap();
+    }
+    engine.containers().await.expect("the operator's own calls too");
+    tokio::time::sleep(BLINK).await;
+    assert_eq!(count(), 8);
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }

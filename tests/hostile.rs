@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use localcluster_operator::{
     child::state::{Child, ChildState, Held, INVENTORY, KEYS, Node},
     docker::{engine::State, spec::RestartPolicy},
-    k3s::manifests,
-    plan::observed::Observed,
+    k3s::manifests::{self, ObjectRef},
+    plan::{manifests::asked, observed::Observed},
 };
 use proptest::{prelude::*, test_runner::Config};
 use support::model::{
@@ -189,4 +189,30 @@ fn a_list_of_manifests_that_ends_with_time_is_one_like_any_other() {
     }
     lab.settle(60);
     assert!(!lab.world.interfere(&Outside::Kill("nobody".into())));
+}
+
+/// Each of them costs a request.
+#[test]
+fn a_long_list_of_manifests_is_looked_for_in_parts() {
+    let mut lab = script::lab(support::model::lab::spec(1), 1);
+    lab.settle(60);
+    let object = |i: usize| ObjectRef {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: None,
+        name: format!("u{i:04}"),
+    };
+    let objects: Vec<ObjectRef> = (0..2500).map(object).collect();
+    let content = serde_json::json!({ "objects": objects }).to_string();
+    for cluster in lab.world.clusters.values_mut() {
+        cluster.config.insert(INVENTORY, Held { content: content.clone(), ours: false, written: None });
+        cluster.objects.extend([object(1), object(2400)]);
+    }
+    assert_eq!(asked(&[], &lab.look(0).observed).len(), 1000);
+    lab.settle(200);
+    for cluster in lab.world.clusters.values() {
+        assert!(cluster.objects.is_empty(), "{:?}", cluster.objects);
+        let held = cluster.config.get(&INVENTORY).map(|held| held.content.as_str());
+        assert!(held.is_none_or(str::is_empty), "{held:?}");
+    }
 }

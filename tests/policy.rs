@@ -18,7 +18,7 @@ use localcluster_operator::{
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::{Value, json};
 use support::{
-    fakes::rig::{Rig, condition},
+    fakes::rig::{Rig, condition, message},
     model::{
         interfere::Outside,
         lab::{self, Lab, Object},
@@ -540,4 +540,36 @@ async fn what_cannot_be_read_refuses() {
         assert_eq!(told(&rig, "dev", "Accepted"), is("False", reason));
         assert!(rig.world(|w| w.containers.is_empty()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_clusters_of_a_namespace_start_at_a_time_as_its_policy_says() {
+    const MANY: usize = 5;
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({"quota": {"concurrentStarts": 1}})));
+    let names: Vec<String> = (0..MANY).map(|i| format!("n{i}")).collect();
+    names.iter().for_each(|name| put(&rig, name, json!({})));
+    let mut told_why = false;
+    for _ in 0..ENOUGH * MANY {
+        rig.reconcile_together().await;
+        rig.pass().await;
+        let starts = |name: &&String| {
+            let up = rig.world(|w| w.named(&format!("k3d-{name}-server-0")).is_some_and(|c| c.state.is_up()));
+            up && told(&rig, name, "ControlPlaneReady").0 != "True"
+        };
+        let starting: Vec<&String> = names.iter().filter(starts).collect();
+        assert!(starting.len() <= 1, "{starting:?} start at once");
+        for name in &names {
+            if told(&rig, name, "ControlPlaneReady").1 == "Queued" {
+                let message = message(&rig.api.get(&cluster(name)).unwrap(), "ControlPlaneReady");
+                told_why |= message.contains("already starting (quota.concurrentStarts: 1)");
+            }
+        }
+        if names.iter().all(|name| told(&rig, name, "Ready").0 == "True") {
+            break;
+        }
+    }
+    assert!(told_why);
+    let ready = names.iter().filter(|name| told(&rig, name, "Ready").0 == "True").count();
+    assert_eq!(ready, MANY);
 }

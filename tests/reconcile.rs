@@ -5,6 +5,8 @@
 mod bad_luck;
 #[path = "reconcile/consent.rs"]
 mod consent;
+#[path = "reconcile/hanging.rs"]
+mod hanging;
 #[path = "reconcile/secrets.rs"]
 mod secrets;
 mod support;

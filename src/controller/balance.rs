@@ -1,7 +1,6 @@
 //! Observes the nodes that published ports lead to or will lead to.
 
 use futures::future::join_all;
-use tokio::time::timeout;
 
 use super::{context::Context, times};
 use crate::{
@@ -45,9 +44,9 @@ pub async fn observe(
     let probed = own.map(async |d| {
         let beyond = if flannel { beyond(observed, &d.container.name) } else { Vec::new() };
         let command = kube_proxy::ask(&beyond);
-        let probed = match timeout(times::NODE_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
-            Ok(Ok(ended)) => kube_proxy::evaluate(ended.code, &ended.stdout),
-            Ok(Err(_)) | Err(_) => ProbeResult::Unsure,
+        let probed = match ctx.engine.exec_within(&d.container.id, &command, times::NODE_ANSWER).await {
+            Ok(ended) => kube_proxy::evaluate(ended.code, &ended.stdout),
+            Err(_) => ProbeResult::Unsure,
         };
         (d.container.name.clone(), probed)
     });

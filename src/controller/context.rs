@@ -22,8 +22,7 @@ use kube::{
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
     logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
-    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
-    workers::Workers,
+    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns, workers::Workers,
 };
 use crate::{
     api::{

@@ -27,9 +27,9 @@ pub async fn details(
     let specs: Vec<_> = desired.nodes().map(|n| &n.container).chain([&desired.load_balancer]).collect();
     let images: BTreeSet<&str> = specs.iter().map(|s| s.image.as_str()).collect();
     last_words(ctx, &mut observed, token).await?;
-    let states = images
-        .into_iter()
-        .map(|image| async move { Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(uid, image).await?)) });
+    let states = images.into_iter().map(|image| async move {
+        Ok::<_, DockerError>((image.to_owned(), ctx.pulls.state(uid, image).await?))
+    });
     observed.images = try_join_all(states).await?.into_iter().collect();
     observe::credentials(&ctx.files, &mut observed, desired).await?;
     observe::hosts(&ctx.files, &mut observed, desired).await?;

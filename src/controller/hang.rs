@@ -2,12 +2,11 @@
 //! inside its container, because the cause may be the connection and not the cluster.
 
 use futures::future::join_all;
-use tokio::time::timeout;
 
 use super::{context::Context, times};
 use crate::{
     child::state::Child,
-    docker::engine::State,
+    docker::{engine::State, error::Error},
     plan::{observed::Reached, owner::Owner, validate::Valid},
     time::after,
 };
@@ -30,10 +29,9 @@ pub async fn observe(ctx: &Context, owner: &Owner, valid: &Valid, observed: &mut
         d.container.state == State::Running && valid.names.parse_server(&d.container.name).is_some()
     });
     let asked = servers.map(async |d| {
-        let hangs = match timeout(times::SERVER_ANSWER, ctx.engine.exec(&d.container.id, &command)).await {
-            Ok(Ok(ended)) => ended.code != 0 && !NOT_ASKED.contains(&ended.code),
-            Ok(Err(_)) => false,
-            Err(_) => true,
+        let hangs = match ctx.engine.exec_within(&d.container.id, &command, times::SERVER_ANSWER).await {
+            Ok(ended) => ended.code != 0 && !NOT_ASKED.contains(&ended.code),
+            Err(error) => matches!(error, Error::Timeout(_)),
         };
         hangs.then(|| (d.container.name.clone(), since))
     });

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, runtime::{controller::Action as Next, reflector::Store}};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{controller::Action as Next, reflector::Store},
+};
 
 use super::{
     act::wake,

@@ -191,7 +191,8 @@ impl Pulls {
             return Ok(ImageState::Pulling);
         }
         let waiting = state.waiting.iter().find(|w| w.uid == uid && w.key == *key);
-        Ok(waiting.map_or(ImageState::Absent, |w| ImageState::Queued(queue::wait(w.request(), &state.served()))))
+        Ok(waiting
+            .map_or(ImageState::Absent, |w| ImageState::Queued(queue::wait(w.request(), &state.served()))))
     }
 
     /// Removes the requests of an object for all but these images from the queue. A pull that has begun goes on.
@@ -281,6 +282,3 @@ impl Pulls {
         self.begin();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{pulls::Wake, times};
 use crate::{
@@ -113,8 +113,8 @@ impl Quorum {
             (self.clone(), owner.uid.clone(), running(servers), last.episode);
         share::spawn(async move {
             let responses = join_all(running.into_values().map(async |id| {
-                let asked = timeout(times::LEADER_ANSWER, quorum.engine.exec(&id, &etcd::ask())).await;
-                Some((id, etcd::has_leader(&asked.ok()?.ok()?.stdout)?))
+                let asked = quorum.engine.exec_within(&id, &etcd::ask(), times::LEADER_ANSWER).await;
+                Some((id, etcd::has_leader(&asked.ok()?.stdout)?))
             }));
             let has_leader = responses.await.into_iter().flatten().collect();
             let mut known = quorum.lock();

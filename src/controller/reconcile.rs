@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, core::error_boundary::DeserializeGuard, runtime::{controller::Action as Next, reflector::ObjectRef}};
+use kube::{
+    ResourceExt,
+    core::error_boundary::DeserializeGuard,
+    runtime::{controller::Action as Next, reflector::ObjectRef},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -45,10 +49,8 @@ pub async fn reconcile<K: Managed>(
     if !ctx.known.all().await {
         return Ok(Next::await_change());
     }
-    let caller = Caller {
-        namespace: object.namespace().unwrap_or_default(),
-        uid: object.uid().unwrap_or_default(),
-    };
+    let caller =
+        Caller { namespace: object.namespace().unwrap_or_default(), uid: object.uid().unwrap_or_default() };
     caller.scope(work(object, &ctx)).await
 }
 

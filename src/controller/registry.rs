@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, api::ListParams, runtime::{controller::Action as Next, reflector::Store}};
+use kube::{
+    Resource, ResourceExt,
+    api::ListParams,
+    runtime::{controller::Action as Next, reflector::Store},
+};
 
 use super::{
     carry_out::{carry_out, hold},

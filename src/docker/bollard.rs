@@ -81,15 +81,6 @@ impl BollardEngine {
         Ok(found.config.and_then(|config| config.entrypoint).filter(|entrypoint| !entrypoint.is_empty()))
     }
 
-    /// Removes a network without endpoints.
-    pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
-        self.client
-            .call("remove_network", |docker| async move {
-                fault::met(docker.remove_network(id).await, |status, _| status == 404)
-            })
-            .await
-    }
-
     /// Returns an archive of a path in a container; empty if the path does not exist.
     async fn download(&self, container: &str, path: &str) -> Result<Vec<u8>> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
@@ -322,6 +313,10 @@ impl Engine for BollardEngine {
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
+        self.exec_within(container, command, self.client.timeouts.command).await
+    }
+
+    async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended> {
         let config = attach::config(command);
         let call = |docker: Docker| async move {
             let exec = self.client.create_exec(&docker, container, config).await?;
@@ -332,7 +327,7 @@ impl Engine for BollardEngine {
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok(output.ended(code))
         };
-        self.client.call_or("exec", self.client.timeouts.command, call, fault::error).await
+        self.client.call_or("exec", limit, call, fault::error).await
     }
 
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {

@@ -18,6 +18,15 @@ use super::{
 type Endpoints = BTreeMap<String, String>;
 
 impl BollardEngine {
+    /// Removes a network without endpoints.
+    pub(super) async fn delete_network(&self, id: &str) -> Result<()> {
+        self.client
+            .call("remove_network", |docker| async move {
+                fault::met(docker.remove_network(id).await, |status, _| status == 404)
+            })
+            .await
+    }
+
     /// Removes a network that Docker refuses to remove because of its endpoints: those without a container are
     /// disconnected first.
     pub(super) async fn remove_used_network(&self, id: &str, refusal: String) -> Result<()> {

@@ -4,7 +4,7 @@
 //! that the model of the planner, the fake with injected faults and the real engine are interchangeable.
 //! Implementations limit the duration of every call.
 
-use std::{collections::BTreeMap, io, net::Ipv4Addr, pin::Pin};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,6 +76,9 @@ pub trait Engine: Send + Sync {
     async fn update(&self, container: &str, change: &Update) -> Result<()>;
     /// Runs a command in a running container, with the privileges of its main process, and waits for completion.
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended>;
+    /// Like [`Self::exec`], with another timeout, which does not include the time that a call waits for other calls: what
+    /// it says about the container must not depend on them.
+    async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended>;
     /// Runs a command in a running container that reads the archive of an image of this engine from standard input, and
     /// waits for completion. The timeout applies to the time without progress, not to the whole command.
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended>;

@@ -266,6 +266,10 @@ impl<E: Engine> Engine for Remembered<E> {
         self.engine.exec(container, command).await
     }
 
+    async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended> {
+        self.engine.exec_within(container, command, limit).await
+    }
+
     async fn pipe_image(&self, reference: &str, container: &str, command: &[String]) -> Result<Ended> {
         self.engine.pipe_image(reference, container, command).await
     }

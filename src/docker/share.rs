@@ -150,7 +150,10 @@ mod tests {
         let held = [now(&shares, "a", "a1").unwrap(), now(&shares, "a", "a1").unwrap()];
         assert!(now(&shares, "a", "a1").is_none(), "two of one object");
         let third = now(&shares, "a", "a2").unwrap();
-        assert!(now(&shares, "a", "a2").is_none() && now(&shares, "a", "a3").is_none(), "three of one namespace");
+        assert!(
+            now(&shares, "a", "a2").is_none() && now(&shares, "a", "a3").is_none(),
+            "three of one namespace"
+        );
         let others = [now(&shares, "b", "b1").unwrap(), now(&shares, "c", "c1").unwrap()];
         assert!(now(&shares, "d", "d1").is_none(), "five altogether");
         assert!(shares.acquire().now_or_never().is_some(), "the operator itself waits for none of them");

@@ -38,13 +38,14 @@ pub fn next(requests: &[Request<'_>], served: &BTreeMap<&str, Served>, free: usi
     let mut chosen = Vec::new();
     while chosen.len() < free {
         let of = |namespace: &str| served.get(namespace).copied().unwrap_or_default();
-        let count = |namespace: &str| of(namespace).running + running.get(namespace).copied().unwrap_or_default();
-        let open = requests.iter().enumerate().filter(|(index, request)| {
-            !chosen.contains(index) && count(request.namespace) < request.most
-        });
-        let first = open.min_by_key(|(index, request)| {
-            (count(request.namespace), of(request.namespace).last, *index)
-        });
+        let count =
+            |namespace: &str| of(namespace).running + running.get(namespace).copied().unwrap_or_default();
+        let open = requests
+            .iter()
+            .enumerate()
+            .filter(|(index, request)| !chosen.contains(index) && count(request.namespace) < request.most);
+        let first = open
+            .min_by_key(|(index, request)| (count(request.namespace), of(request.namespace).last, *index));
         let Some((index, request)) = first else { break };
         *running.entry(request.namespace).or_default() += 1;
         chosen.push(index);
@@ -70,7 +71,9 @@ mod tests {
     }
 
     fn served<'a>(all: &[(&'a str, usize, u64)]) -> BTreeMap<&'a str, Served> {
-        all.iter().map(|(namespace, running, last)| (*namespace, Served { running: *running, last: *last })).collect()
+        all.iter()
+            .map(|(namespace, running, last)| (*namespace, Served { running: *running, last: *last }))
+            .collect()
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn waits(why: Wait) -> String {
     match why {
         Wait::Host => "queued: as many clusters as the host has CPUs are already starting".to_owned(),
         Wait::Namespace(most) => format!(
-            "queued: {most} clusters of the namespace are already starting, as many at a time as its HostPolicy allows \
-             (quota.concurrentStarts)"
+            "queued: as many clusters of the namespace as its HostPolicy allows are already starting \
+             (quota.concurrentStarts: {most})"
         ),
     }
 }

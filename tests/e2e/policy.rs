@@ -22,6 +22,7 @@ pub const GROUP: Group = Group {
         ("a_limited_namespace_gets_what_its_policy_allows", a_limited_namespace_gets_what_its_policy_allows),
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
         ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
+        ("starts_of_a_namespace_take_turns", starts_of_a_namespace_take_turns),
         ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
         ("a_violation_is_refused_at_apply", a_violation_is_refused_at_apply),
     ],
@@ -127,6 +128,25 @@ fn defaults_are_those_of_new_nodes(scene: &Scene) {
     assert_ne!(limits(1 << 30), id);
     effective("1Gi");
     delete(scene, "lc/limited");
+}
+
+fn starts_of_a_namespace_take_turns(scene: &Scene) {
+    let _policy = Policy::new(scene, "quota: {concurrentStarts: 1, concurrentPulls: 1}");
+    let runs = |scene: &Scene, name: &str| {
+        let node = format!("{}-server-0", scene.network(name));
+        let running = inspect(&node).is_some_and(|node| node["State"]["Running"] == true);
+        holds(running, || format!("{node} does not run"))
+    };
+    // It never works, so it has its turn until it is deleted, or for 90 seconds.
+    scene.apply("LocalCluster", "first", &idle_cluster(""));
+    eventually(LIMIT, "the first starts", || runs(scene, "first"));
+    scene.apply("LocalCluster", "second", &idle_cluster(""));
+    let told = scene.reason("lc/second", "ControlPlaneReady", "Queued");
+    assert!(told.contains("quota.concurrentStarts: 1"), "{told}");
+    assert!(runs(scene, "second").is_err(), "both start at a time");
+    delete(scene, "lc/first");
+    eventually(LIMIT, "the second starts", || runs(scene, "second"));
+    delete(scene, "lc/second");
 }
 
 fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {

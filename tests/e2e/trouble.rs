@@ -27,6 +27,7 @@ pub const GROUP: Group = Group {
         ("subnet_held_by_a_network", subnet_held_by_a_network),
         ("secret_missing", secret_missing),
         ("node_image_behind_a_password", node_image_behind_a_password),
+        ("wrong_pull_credentials_delay_nobody_else", wrong_pull_credentials_delay_nobody_else),
         ("registry_missing", registry_missing),
     ],
 };
@@ -200,6 +201,42 @@ fn node_image_behind_a_password(scene: &Scene) {
         holds(found["Config"]["Image"] == *image, || found["Config"]["Image"].to_string())
     });
     delete(scene, "lc/private");
+    docker(&["rmi", &image]);
+}
+
+/// The image is the same, and so is the registry.
+fn wrong_pull_credentials_delay_nobody_else(scene: &Scene) {
+    let private = Upstream::start(
+        &format!("{}-theirs", scene.namespace),
+        &Setup { users: &[FIRST], ..Setup::default() },
+    );
+    let registry = private.host();
+    let image = format!("{registry}/e2e/theirs:1");
+    let dir = Dir::new("theirs");
+    dir.write("Dockerfile", &format!("FROM {}\n", idle_image()));
+    push_from(&dir, &image, Some(&FIRST)).unwrap_or_else(|e| panic!("{e}"));
+    let apply = |name: &str, login: Login| {
+        let login = BASE64_STANDARD.encode(login.docker_config(&registry));
+        let secret = format!("{{name: {name}-login, namespace: {}}}", scene.namespace);
+        scene.k.apply(&format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {secret}, type: kubernetes.io/dockerconfigjson, \
+             data: {{.dockerconfigjson: {login}}}}}"
+        ));
+        let spec = format!(
+            "{{image: \"{image}\", servers: {{count: 1}}, agents: {{count: 0}}, imagePullSecret: {{name: {name}-login}}}}"
+        );
+        scene.apply("LocalCluster", name, &spec);
+    };
+    apply("wrong", NOBODY);
+    scene.reason("lc/wrong", "Ready", "ImagePullFailed");
+    becomes_true(scene, "lc/wrong", "Stalled");
+    apply("right", FIRST);
+    let server = format!("{}-server-0", scene.network("right"));
+    eventually(LIMIT, "the server is made of the image", || {
+        let found = inspect(&server).ok_or("no container")?;
+        holds(found["Config"]["Image"] == *image, || found["Config"]["Image"].to_string())
+    });
+    scene.run(&["delete", "lc/wrong", "lc/right", "--timeout=120s"]);
     docker(&["rmi", &image]);
 }
 

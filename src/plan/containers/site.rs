@@ -9,8 +9,8 @@ use crate::{
     },
     plan::{
         observed::{ImageState, Observed},
-        queue::Wait,
         owner::Owner,
+        queue::Wait,
         steps::{Plan, Problem},
     },
 };

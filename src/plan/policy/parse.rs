@@ -285,7 +285,8 @@ mod tests {
     fn a_full_policy_is_parsed() {
         let all = parsed(
             "{priority: 100, namespaceSelector: {matchLabels: {tier: team}},
-              quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16},
+              quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16,
+                concurrentStarts: 2, concurrentPulls: 1},
               perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
               defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
               nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
@@ -299,6 +300,7 @@ mod tests {
         assert_eq!(all.errors, [""; 0]);
         let rules = all.rules;
         assert_eq!((rules.quota.memory, rules.quota.nano_cpus), (Some(16 << 30), Some(8_000_000_000)));
+        assert_eq!((rules.concurrent_starts, rules.concurrent_pulls), (Some(2), Some(1)));
         assert_eq!((rules.max.memory, rules.max.pids, rules.max_gpus), (Some(4 << 30), Some(16384), Some(0)));
         let defaults = Limits { memory: Some(2 << 30), nano_cpus: Some(1_000_000_000), pids: Some(8192) };
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
@@ -324,6 +326,8 @@ mod tests {
             ("quota: {memory: 16GB}", "spec.quota.memory: "),
             ("quota: {cpus: 500m}", "spec.quota.cpus: "),
             ("quota: {clusters: -1}", "spec.quota.clusters: "),
+            ("quota: {concurrentStarts: 0}", "spec.quota.concurrentStarts: must be 1 or more"),
+            ("quota: {concurrentPulls: -1}", "spec.quota.concurrentPulls: "),
             ("perNode: {maxMemory: much}", "spec.perNode.maxMemory: "),
             ("perNode: {maxPids: 1023}", "spec.perNode.maxPids: must be between"),
             ("defaults: {memory: 2GB}", "spec.defaults.memory: "),

@@ -27,7 +27,7 @@ use localcluster_operator::{
     },
     k3s::{etcd, manifests::ObjectRef},
 };
-use tokio::io::duplex;
+use tokio::{io::duplex, time::timeout};
 use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
 
 use super::faults::{Fault, Faults, Side};
@@ -112,11 +112,14 @@ impl Engine for Fake {
         self.read("image", |w| Ok(w.image_id(reference)))
     }
 
-    async fn pull(&self, reference: &str, _: Option<&RegistryAuth>) -> Result<()> {
+    async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
+        let user = auth.map(|auth| format!(" as {}", auth.username)).unwrap_or_default();
+        self.faults.hold(&format!("pull {reference}{user}")).await;
         self.write(&format!("pull {reference}"), |w| w.pull(reference))
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        self.faults.hold(&format!("create network {}", spec.name)).await;
         self.write(&format!("create network {}", spec.name), |w| w.create_network(spec))
     }
 
@@ -174,6 +177,7 @@ impl Engine for Fake {
     }
 
     async fn start(&self, container: &str) -> Result<()> {
+        self.faults.hold("start").await;
         self.write(&format!("start {container}"), |w| w.start(container))
     }
 
@@ -198,6 +202,11 @@ impl Engine for Fake {
         self.call(&format!("exec {container} {}", command.join(" ")), !reads, |w| w.exec(container, command))
     }
 
+    async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended> {
+        let late = |_| Err(Error::Timeout(format!("exec {container}")));
+        timeout(limit, self.exec(container, command)).await.unwrap_or_else(late)
+    }
+
     async fn pipe_image(&self, reference: &str, container: &str, _: &[String]) -> Result<Ended> {
         self.write(&format!("pipe image {reference} {container}"), |w| w.pipe_image(reference, container))
     }
@@ -219,6 +228,7 @@ impl Engine for Fake {
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {
+        self.faults.hold("remove container").await;
         self.write(&format!("remove container {container}"), |w| w.remove_container(container))
     }
 

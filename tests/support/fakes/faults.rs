@@ -43,6 +43,8 @@ pub struct Faults {
     state: Mutex<State>,
     /// Whether Docker is away altogether.
     pub away: AtomicBool,
+    /// Names of the calls to Docker that never end; one may end in `*`.
+    hanging: Mutex<Vec<String>>,
     /// Who listens to the events of Docker.
     listeners: Mutex<Vec<UnboundedSender<Event>>>,
     /// Whether the way to the created clusters' APIs is closed.
@@ -90,6 +92,19 @@ impl Faults {
         self.state.lock().unwrap().panics = call.map(str::to_owned);
     }
 
+    /// Has calls to Docker with these names never end, and no others any more.
+    pub fn hang(&self, calls: &[&str]) {
+        *self.hanging.lock().unwrap() = calls.iter().map(|call| (*call).to_owned()).collect();
+    }
+
+    /// Never ends if a call with this name hangs.
+    pub async fn hold(&self, call: &str) {
+        let hangs = self.hanging.lock().unwrap().iter().any(|name| is(name, call));
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Counts a call; how it goes wrong, if it does.
     pub fn gate(&self, side: Side, call: String, writes: bool) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
@@ -100,8 +115,7 @@ impl Faults {
         if writes {
             state.writes.push(format!("{side:?} {call}"));
         }
-        let is = |name: &str| name.strip_suffix('*').map_or(name == call, |begins| call.starts_with(begins));
-        let every = state.every.as_ref().filter(|(name, _)| is(name)).map(|(_, fault)| *fault);
+        let every = state.every.as_ref().filter(|(name, _)| is(name, &call)).map(|(_, fault)| *fault);
         let calls = &mut state.calls[side as usize];
         calls.push((call, writes));
         let number = calls.len() - 1;
@@ -121,4 +135,9 @@ impl Faults {
     pub fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
+}
+
+/// Whether a call has this name, which may end in `*`.
+fn is(name: &str, call: &str) -> bool {
+    name.strip_suffix('*').map_or(name == call, |begins| call.starts_with(begins))
 }

@@ -41,6 +41,7 @@ use localcluster_operator::{
     plan::{host_limits::HostLimits, settings::Settings},
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -187,6 +188,20 @@ impl Rig {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Begins a reconcile of every cluster as the controller does, each in a task of its own.
+    pub fn begin_all(&mut self) -> JoinSet<()> {
+        self.sync();
+        let known = &self.ctx.known;
+        for kind in [&known.clusters, &known.registries, &known.policies, &known.namespaces] {
+            kind.set(()).ok();
+        }
+        let begin = |guard| {
+            let ctx = self.ctx.clone();
+            async move { drop(reconcile::reconcile::<LocalCluster>(guard, ctx).await) }
+        };
+        self.ctx.clusters.state().into_iter().map(begin).collect()
     }
 
     /// One reconcile of every cluster, all at the same time.
