@@ -18,7 +18,7 @@ use localcluster_operator::{
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::{Value, json};
 use support::{
-    fakes::rig::{Rig, condition, message},
+    fakes::rig::{Rig, condition},
     model::{
         interfere::Outside,
         lab::{self, Lab, Object},
@@ -561,8 +561,8 @@ async fn as_many_clusters_of_a_namespace_start_at_a_time_as_its_policy_says() {
         assert!(starting.len() <= 1, "{starting:?} start at once");
         for name in &names {
             if told(&rig, name, "ControlPlaneReady").1 == "Queued" {
-                let message = message(&rig.api.get(&cluster(name)).unwrap(), "ControlPlaneReady");
-                told_why |= message.contains("already starting (quota.concurrentStarts: 1)");
+                let object = rig.api.get(&cluster(name)).unwrap().to_string();
+                told_why |= object.contains("already starting (quota.concurrentStarts: 1)");
             }
         }
         if names.iter().all(|name| told(&rig, name, "Ready").0 == "True") {

@@ -26,7 +26,7 @@ async fn a_pass_that_does_not_end_is_ended_reported_and_repeated() {
     assert_eq!(condition(&object, "NetworkReady").1, "DeadlineExceeded", "{object}");
     assert_eq!(condition(&object, "Ready"), ("False".into(), "DeadlineExceeded".into()));
     assert_eq!(condition(&object, "DockerReachable").0, "True");
-    assert!(message(&object, "Ready").contains("took longer than 180s and was ended"), "{object}");
+    assert!(message(&rig, "Ready").contains("took longer than 180s and was ended"), "{object}");
     // It continues from what it observes.
     rig.faults.hang(&[]);
     rig.settle(ENOUGH).await;
@@ -183,6 +183,6 @@ async fn a_cluster_whose_pull_waits_says_so() {
     rig.settle(3).await;
     let object = rig.api.get(&path("localclusters", "dev")).unwrap();
     assert_eq!(condition(&object, "ControlPlaneReady").1, "ImagePulling", "{object}");
-    let message = message(&object, "ControlPlaneReady");
+    let message = message(&rig, "ControlPlaneReady");
     assert!(message.starts_with("queued to pull ") && message.contains("quota.concurrentPulls"), "{message}");
 }
