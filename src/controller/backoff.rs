@@ -60,6 +60,16 @@ impl<K: Eq + Hash> Backoff<K> {
     }
 }
 
+/// Delays of objects whose passes took too long, by UID.
+#[derive(Debug)]
+pub struct Overdue(pub Backoff<String>);
+
+impl Default for Overdue {
+    fn default() -> Self {
+        Self(Backoff::new(times::OVERDUE))
+    }
+}
+
 /// A failed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failing {

@@ -20,9 +20,23 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
-    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
-    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns, workers::Workers,
+    backoff::{Backoff, Overdue},
+    files::Files,
+    host_limits::Limits,
+    interruptions::Interruptions,
+    known::Known,
+    logs::Logs,
+    pace::Pace,
+    policies::Policies,
+    preload::Preloads,
+    probe::Probe,
+    pulls::Pulls,
+    quorum::Quorum,
+    resolvers::Resolvers,
+    times,
+    triggers::Triggers,
+    turns::Turns,
+    workers::Workers,
 };
 use crate::{
     api::{
@@ -112,15 +126,6 @@ pub struct Memory {
     pub api: Backoff<String>,
     /// Delays after passes that took too long.
     pub overdue: Overdue,
-}
-
-/// Delays after passes that took too long, by UID.
-pub struct Overdue(pub Backoff<String>);
-
-impl Default for Overdue {
-    fn default() -> Self {
-        Self(Backoff::new(times::OVERDUE))
-    }
 }
 
 #[derive(Default)]
