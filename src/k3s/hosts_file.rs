@@ -22,11 +22,11 @@ pub fn repaired(
     // Lines of others stay as they are, with any carriage return.
     let whole = content.strip_suffix('\n').unwrap_or(content);
     let before: Vec<&str> = if whole.is_empty() { Vec::new() } else { whole.split('\n').collect() };
-    for line in before.iter().copied() {
+    for line in &before {
         let text = line.split('#').next().unwrap_or_default();
         let mut words = text.split_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
-            lines.push(line.to_owned());
+            lines.push((*line).to_owned());
             continue;
         };
         let mut right = Vec::new();
@@ -44,7 +44,7 @@ pub fn repaired(
             right.push(name);
         }
         match (wrong, right.is_empty()) {
-            (false, _) => lines.push(line.to_owned()),
+            (false, _) => lines.push((*line).to_owned()),
             (true, true) => {}
             (true, false) => lines.push(format!("{address}\t{}", right.join(" "))),
         }
