@@ -6,9 +6,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::AbortHandle, time::Instant};
-use tokio_util::sync::{CancellationToken, DropGuard};
-
 use jiff::Timestamp;
 use kube::{
     Client, Resource,
@@ -18,25 +15,13 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use tokio::{task::AbortHandle, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    backoff::{Backoff, Overdue},
-    files::Files,
-    host_limits::Limits,
-    interruptions::Interruptions,
-    known::Known,
-    logs::Logs,
-    pace::Pace,
-    policies::Policies,
-    preload::Preloads,
-    probe::Probe,
-    pulls::Pulls,
-    quorum::Quorum,
-    resolvers::Resolvers,
-    times,
-    triggers::Triggers,
-    turns::Turns,
-    workers::Workers,
+    backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
+    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
+    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns, workers::Workers,
 };
 use crate::{
     api::{
@@ -125,7 +110,7 @@ pub struct Memory {
     /// Delays after failures of the management cluster's API.
     pub api: Backoff<String>,
     /// Delays after passes that took too long.
-    pub overdue: Overdue,
+    pub overdue: super::backoff::Overdue,
 }
 
 #[derive(Default)]
