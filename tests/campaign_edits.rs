@@ -69,7 +69,7 @@ fn every_field_is_edited_but_those_that_are_immutable() {
         let (mut all, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let root = kind.to_lowercase();
         fields(&schema(kind), &root, &mut all);
-        for seed in 0..8 {
+        for seed in 0..40 {
             life(seed, kind, 400).iter().for_each(|spec| used(spec, &root, &mut seen));
         }
         let left: Vec<_> = all.difference(&seen).collect();
