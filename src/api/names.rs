@@ -27,6 +27,9 @@ pub const ETCD: &str = "etcd";
 pub const ALLOW_NAMESPACES: &str = "localcluster.dev/allow-namespaces";
 /// Label: the subnet of the cluster, from which a removed network is recreated.
 pub const SUBNET: &str = "localcluster.dev/subnet";
+/// Label of a registry's container: the name of the network that it was created on. One without the label was created by
+/// an earlier operator, on Docker's default network.
+pub const NETWORK: &str = "localcluster.dev/network";
 /// Label: a temporary network from which the operator reads the subnet that Docker chooses for a cluster.
 pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
 /// k3d label on all objects.
@@ -65,6 +68,13 @@ pub fn registry(namespace: &str, name: &str, explicit: Option<&str>) -> String {
         Some(n) => n.to_owned(),
         None => scoped("k3d-", namespace, name, MAX_HOSTNAME),
     }
+}
+
+/// Returns the name of the network of a registry with this container name. It sorts before the names of all networks of
+/// clusters, which begin with `k3d-`: an engine before API 1.48 publishes the ports of a container on the first of its
+/// networks by name, and moves them when a network comes first that was connected later.
+pub fn registry_network(hostname: &str) -> String {
+    format!("bridge-{hostname}")
 }
 
 /// Returns the name of the Registry object that a LocalCluster creates.
@@ -193,6 +203,14 @@ mod tests {
             let names: std::collections::BTreeSet<_> =
                 objects.iter().map(|(namespace, name)| of(namespace, name, None)).collect();
             assert_eq!(names.len(), objects.len(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn the_network_of_a_registry_comes_before_those_of_clusters() {
+        for hostname in ["k3d-images", "registry.corp.example", "z"] {
+            let network = registry_network(hostname);
+            assert!(network < ClusterNames::new("0").network(), "{network}");
         }
     }
 

@@ -90,7 +90,7 @@ impl Managed for Registry {
         let secrets = secrets.map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
         let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
         let request = annotation.and_then(|value| collection::request(value));
-        let (before, refused) = (previous.clone(), ctx.memory.refused(&owner.uid).ports);
+        let (before, refused) = (previous.clone(), ctx.memory.refused(&owner.uid));
         let subject = Subject {
             valid: &valid,
             secrets: &secrets,

@@ -78,21 +78,20 @@ fn connected(ctx: &Context, owner: &Owner, is_direct: bool) {
     }
 }
 
-/// Returns the addresses of a registry, best first: those of its container, the one on the network of the Node first,
-/// and those where it is published. There are none on another machine.
+/// Returns the addresses of a registry, best first: those of its container, and those where it is published. Where the Node
+/// of the management cluster is a container, only the networks that it is on have a route from here. There are none on
+/// another machine.
 fn addresses(ctx: &Context, observed: &Host, detail: &ContainerDetail) -> Vec<SocketAddr> {
     if ctx.settings.engine_host.is_some() {
         return Vec::new();
     }
     let management = &ctx.settings.management;
-    let shared = management.network(observed, &ctx.manager, "");
+    let around = management.container(observed, &ctx.manager).map(|node| &node.networks);
     // A Node that is a container has an address at which nothing is published.
-    let node = management.ip().filter(|_| shared.is_none());
+    let node = management.ip().filter(|_| around.is_none());
     let container = &detail.container;
-    let mut own: Vec<_> =
-        container.networks.iter().filter_map(|(id, p)| Some((id.as_str(), p.ip?))).collect();
-    own.sort_by_key(|(id, _)| Some(*id) != shared.as_deref());
-    let own = own.into_iter().map(|(_, ip)| SocketAddr::from((ip, REGISTRY_PORT)));
+    let near = container.networks.iter().filter(|(id, _)| around.is_none_or(|on| on.contains_key(*id)));
+    let own = near.filter_map(|(_, place)| Some(SocketAddr::from((place.ip?, REGISTRY_PORT))));
     let published = container.ports.iter().filter(|p| p.port == REGISTRY_PORT).flat_map(|port| {
         let ips = port.host_ip.parse().map(|ip| host_addresses(ip, node)).unwrap_or_default();
         ips.into_iter().map(|ip| SocketAddr::from((ip, port.host_port)))

@@ -74,9 +74,7 @@ pub fn free_subnet(
     seed: &str,
 ) -> Option<Ipv4Net> {
     let prefix = pool.prefix_len().max(24);
-    let free = |c: &Ipv4Net| {
-        overlapping(*c, networks).is_none() && !others.iter().any(|o| overlap(*o, *c)) && !refused.contains(c)
-    };
+    let free = |c: &Ipv4Net| is_free(*c, networks, others) && !refused.contains(c);
     let mut candidates = pool.subnets(prefix).ok()?.filter(free);
     if refused.is_empty() {
         return candidates.next();
@@ -84,6 +82,31 @@ pub fn free_subnet(
     let all: Vec<_> = candidates.collect();
     let place = place(seed, u32::try_from(all.len()).ok()?)?;
     all.get(usize::try_from(place).ok()?).copied()
+}
+
+/// Returns the last /28 of `pool` that overlaps no network of the engine and nothing in `others`: enough for a registry,
+/// and far from the /24 of the next cluster. `seed` has the meaning that it has for [`free_subnet`].
+pub fn free_small_subnet(
+    pool: Ipv4Net,
+    networks: &[Network],
+    others: &[Ipv4Net],
+    refused: &BTreeSet<Ipv4Net>,
+    seed: &str,
+) -> Option<Ipv4Net> {
+    // A pool has at most 2^20 of them; the first /24 from its end that has a free one is close.
+    let blocks: Vec<Ipv4Net> = pool.subnets(pool.prefix_len().max(24)).ok()?.collect();
+    let free = |c: &Ipv4Net| is_free(*c, networks, others) && !refused.contains(c);
+    blocks.into_iter().rev().find_map(|block| {
+        let mut all: Vec<Ipv4Net> =
+            block.subnets(block.prefix_len().max(28)).ok()?.filter(free).collect();
+        let last = u32::try_from(all.len()).ok()?.checked_sub(1)?;
+        let chosen = if refused.is_empty() { last } else { place(seed, last + 1)? };
+        Some(all.swap_remove(usize::try_from(chosen).ok()?))
+    })
+}
+
+fn is_free(subnet: Ipv4Net, networks: &[Network], others: &[Ipv4Net]) -> bool {
+    overlapping(subnet, networks).is_none() && !others.iter().any(|o| overlap(*o, subnet))
 }
 
 /// Returns a number below `size` that `seed` determines; `None` if `size` is 0.
@@ -166,6 +189,25 @@ mod tests {
             .collect();
         assert!(next.len() > 15 && next.is_disjoint(&refused), "{next:?}");
         assert_eq!(super::free_subnet(net("172.31.0.0/24"), &[], &[], &refused, seed), None);
+    }
+
+    #[test]
+    fn registries_share_the_last_subnets_of_a_pool() {
+        let pool = net("172.31.0.0/22");
+        let mut networks = Vec::new();
+        let mut take = |refused: &BTreeSet<Ipv4Net>| {
+            let subnet = free_small_subnet(pool, &networks, &[net("172.31.3.250/32")], refused, "uid")?;
+            networks.push(Network { subnets: vec![subnet], ..Network::default() });
+            Some((subnet, free_subnet(pool, &networks, &[], &BTreeSet::new(), "uid")))
+        };
+        let first = Some(net("172.31.0.0/24"));
+        assert_eq!(take(&BTreeSet::new()), Some((net("172.31.3.224/28"), first)));
+        assert_eq!(take(&BTreeSet::new()), Some((net("172.31.3.208/28"), first)));
+        let refused = BTreeSet::from([net("172.31.3.192/28")]);
+        let (other, _) = take(&refused).unwrap();
+        assert!(net("172.31.3.0/24").contains(&other) && !refused.contains(&other), "{other}");
+        let taken = [Network { subnets: vec![pool], ..Network::default() }];
+        assert_eq!(free_small_subnet(pool, &taken, &[], &BTreeSet::new(), "uid"), None);
     }
 
     #[test]

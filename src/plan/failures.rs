@@ -152,7 +152,10 @@ pub fn management(action: &Action, error: &WriteError, names: Option<&ClusterNam
 /// Returns the condition that a step contributes to.
 pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
     match action {
-        Action::CreateNetwork(_) | Action::RemoveNetwork { .. } => ConditionType::NetworkReady,
+        // A Registry has no condition of its own for its network.
+        Action::CreateNetwork(_) | Action::RemoveNetwork { .. } if names.is_some() => {
+            ConditionType::NetworkReady
+        }
         Action::CreateContainer { spec, .. } => condition_of(spec.role),
         Action::RemoveFiles { .. } | Action::DeleteObject { .. } => ConditionType::ManifestsReady,
         Action::SetConfig(map) if map.key == INVENTORY => ConditionType::ManifestsReady,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::names,
-    docker::spec::{ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, PortBinding},
+    docker::spec::{ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, PortBinding, Role},
 };
 
 const VERSION: &str = "v1-";
@@ -77,7 +77,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         labels,
         // These follow from the above, from the host or from the role, or take effect without a replacement.
         name: _,
-        role: _,
+        role,
         host_args: _,
         host_env: _,
         defaults: _,
@@ -96,7 +96,8 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         command,
         env: env.iter().collect(),
         mounts: mounts.iter().collect(),
-        network,
+        // A registry is moved to a network that replaces a removed one, and was created without one before.
+        network: network.filter(|_| *role != Role::Registry),
         ip: ip.map(|ip| ip.to_string()),
         aliases,
         ports,
@@ -141,7 +142,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::{Role, Ulimit};
+    use crate::docker::spec::Ulimit;
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -151,6 +152,9 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_is_not_in_it() {
         assert_eq!(of(&bare(), None), "v1-d69c16f54a3b37508cc2bd42df913c1a");
+        assert_eq!(of(&bare(), Some("n")), of(&bare(), None), "a registry has a network of its own now");
+        let node = ContainerSpec { role: Role::LoadBalancer, ..bare() };
+        assert_ne!(of(&node, Some("n")), of(&node, None));
         let host = ContainerSpec { host_args: vec!["--kubelet-arg=x".into()], ..bare() };
         assert_eq!(of(&host, None), of(&bare(), None), "what the host is, is nobody's intent");
         let list = ("NO_PROXY".to_owned(), "172.31.0.0/24".to_owned());

@@ -9,9 +9,10 @@ use super::{
     host_aliases,
     inputs::Inputs,
     inside, manifests, mounts,
+    networks,
     nodes::{self, cluster::Cluster, repair, volumes::volumes},
     observed::Host,
-    owner::{Owner, taken},
+    owner::Owner,
     preload, registries, resolvers, rotation,
     servers::{self, Servers, data_loss, no_quorum, quorum_reset},
     steps::{Action, Plan, Target},
@@ -114,34 +115,18 @@ pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Host) {
 
 /// Returns the network of the cluster; `None` while it does not exist.
 fn network<'a>(plan: &mut Plan, desired: &Desired, owner: &Owner, observed: &'a Host) -> Option<&'a Network> {
-    let spec = &desired.network;
-    let mut own: Vec<&Network> = observed.networks.iter().filter(|n| owner.owns_network(n)).collect();
-    // A call without a reply may have created a second network: engines before API 1.44 allow duplicate names.
-    let used = |n: &Network| observed.own.values().any(|d| d.container.networks.contains_key(&n.id));
-    // The engine omits trailing zeros, so times do not sort as text.
-    own.sort_by_key(|n| (!used(n), n.created.parse::<jiff::Timestamp>().ok(), n.id.clone()));
-    for surplus in own.iter().skip(1).filter(|n| !used(n)) {
-        plan.step(Action::remove(surplus), &[], "it is a duplicate");
-    }
     let choices = || observed.networks.iter().filter(|n| owner.owns_choice(n));
-    if let Some(first) = own.first() {
+    if let Some(network) = networks::existing(plan, owner, observed) {
         for choice in choices() {
             plan.step(Action::remove(choice), &[], "");
         }
-        return Some(first);
+        return Some(network);
     }
-    if let Some(foreign) = observed.networks.iter().find(|n| n.name == spec.name) {
-        plan.stalls(
-            ConditionType::NetworkReady,
-            Reason::NameConflict,
-            taken(owner, "network", &spec.name, &foreign.id, &foreign.labels),
-        );
-        return None;
+    if networks::is_free(plan, &desired.network, owner, observed, ConditionType::NetworkReady) {
+        // The subnet was read from them, and Docker creates no network on a subnet that one of them has.
+        let freed: Vec<usize> = choices().map(|n| plan.step(Action::remove(n), &[], "")).collect();
+        plan.step(Action::CreateNetwork(desired.network.clone()), &freed, networks::MISSING);
     }
-    plan.waits(ConditionType::NetworkReady, Reason::Creating, format!("creating the network {}", spec.name));
-    // The subnet was read from them, and Docker creates no network on a subnet that one of them has.
-    let freed: Vec<usize> = choices().map(|n| plan.step(Action::remove(n), &[], "")).collect();
-    plan.step(Action::CreateNetwork(spec.clone()), &freed, "it did not exist");
     None
 }
 
@@ -216,7 +201,7 @@ pub fn teardown(plan: &mut Plan, owner: &Owner, observed: &Host, keep: impl Fn(&
             if container.networks.contains_key(&network.id) && !owner.owns(&container.labels) {
                 let container = Target::of(container);
                 let off = Action::Disconnect { network: network.id.clone(), container };
-                after.push(plan.step(off, &[], "the network of the cluster is being removed"));
+                after.push(plan.step(off, &[], "the network is being removed"));
             }
         }
         plan.step(Action::remove(network), &after, why);

@@ -26,6 +26,7 @@ pub mod local_cluster;
 pub mod management;
 pub mod manifests;
 pub mod mounts;
+pub mod networks;
 pub mod nodes;
 pub mod observed;
 pub mod orphans;

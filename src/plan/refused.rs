@@ -46,16 +46,18 @@ impl Refused {
             || subnet.is_some_and(|subnet| self.subnets.insert(subnet))
     }
 
-    /// Records what the engine refused of a Registry, which requested this host port.
+    /// Records what the engine refused of a Registry, which requested this host port. Its subnet is never given.
     pub fn of_registry(
         &mut self,
-        error: &Error,
+        (action, error): (&Action, &Error),
         valid: &ValidRegistry,
         host_port: u16,
         previous: &RegistryStatus,
     ) -> bool {
         let chosen = valid.host_port.is_none() && previous.host_port.is_none();
+        let subnet = refused_subnet(action, error);
         self.note_ports(error, chosen.then_some(host_port).into_iter())
+            || subnet.is_some_and(|subnet| self.subnets.insert(subnet))
     }
 
     fn note_ports(&mut self, error: &Error, chosen: impl Iterator<Item = u16>) -> bool {

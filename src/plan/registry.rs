@@ -11,6 +11,7 @@ use super::{
     host_path::{allowed, refusal},
     observed::{Host, Observed},
     owner::Owner,
+    refused::Refused,
     registry::names::VOLUME_OF,
     settings::Settings,
     steps::{Action, Plan, Target},
@@ -36,6 +37,7 @@ pub mod config;
 pub mod decide;
 pub mod host_path;
 pub mod log;
+pub mod network;
 pub mod teardown;
 pub mod volume;
 
@@ -55,8 +57,8 @@ pub struct Subject<'a> {
     pub settings: &'a Settings,
     /// Last status.
     pub previous: &'a RegistryStatus,
-    /// Chosen host ports that Docker refused.
-    pub refused: &'a BTreeSet<u16>,
+    /// Chosen host ports and subnets that Docker refused.
+    pub refused: &'a Refused,
     /// UIDs of all existing Registries.
     pub living: &'a BTreeSet<String>,
     /// Garbage collection that the annotation requests, see [`collection::request`].
@@ -152,6 +154,7 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     labels.insert(names::ROLE.into(), "registry".into());
     labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
+    labels.insert(names::NETWORK.into(), names::registry_network(&valid.hostname));
     let runs = image_of(host, &valid.hostname);
     let default_image =
         default_image(subject.previous.default_image.as_ref(), runs.as_ref(), &settings.registry_image);
@@ -181,13 +184,13 @@ fn host_port(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<u16>
     let port_range = &settings.port_range;
     let made = host.own_named(&valid.hostname);
     let made =
-        made.and_then(|d| d.wanted_ports.first()).map(|p| p.host_port).filter(|p| !refused.contains(p));
+        made.and_then(|d| d.wanted_ports.first()).map(|p| p.host_port).filter(|p| !refused.ports.contains(p));
     let taken: BTreeSet<u16> = host
         .containers
         .iter()
         .filter(|c| !owner.owns(&c.labels))
         .flat_map(|c| c.ports.iter().map(|p| p.host_port))
-        .chain(refused.iter().copied())
+        .chain(refused.ports.iter().copied())
         .collect();
     let known = previous.host_port.and_then(|p| u16::try_from(p).ok());
     let port = valid.host_port.or(known).or(made);
@@ -210,10 +213,8 @@ fn host_port(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<u16>
 /// in the status before any step is executed.
 pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<GarbageCollectionStatus> {
     let Inputs { subject: Subject { owner, .. }, observed } = *inputs;
-    let shared = inputs.subject.settings.management.network(observed, &owner.manager, "");
-    let further: Vec<(String, EndpointSettings)> =
-        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
-    let site = Site { owner, observed, network: None, further: &further };
+    // Helpers need no network.
+    let site = Site { owner, observed, network: None, further: &[] };
     let collected = match collection::plan(plan, desired, &site, inputs) {
         Course::Free(collected) => collected,
         Course::Busy => return None,
@@ -228,7 +229,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
         plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, message);
         return collected;
     }
-    let kept = own.is_some_and(|detail| !outdated(observed, detail, spec, None));
+    let lost = own.is_some_and(network::has_lost_default);
+    let kept = !lost && own.is_some_and(|detail| !outdated(observed, detail, spec, None));
     let Some(after) = volume::plan(plan, desired, inputs, kept) else { return collected };
     if kept {
         // A garbage collection that is about to start still needs it.
@@ -241,9 +243,13 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     {
         return collected;
     }
-    match site.converge(plan, spec, &after, None) {
+    let Some(network) = network::plan(plan, desired, inputs, kept) else { return collected };
+    let site = Site { network: network.as_deref(), ..site };
+    let standing = if lost { Standing::Outdated } else { site.converge(plan, spec, &after, None) };
+    match standing {
         Standing::Outdated if site.has_image(plan, spec) => {
-            let standing = site.replace(plan, spec, &[], "its spec changed");
+            let why = if lost { "a failed start took it off its network" } else { "its spec changed" };
+            let standing = site.replace(plan, spec, &[], why);
             rejoin(plan, spec, observed, &site, standing);
         }
         Standing::Running | Standing::Changing(_) | Standing::Outdated | Standing::Blocked => {}

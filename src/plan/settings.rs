@@ -1,6 +1,6 @@
 //! Settings of the operator that plans depend on.
 
-use std::ops::RangeInclusive;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
@@ -46,6 +46,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns the addresses of the host environment that no subnet may contain.
+    pub fn known_addresses(&self) -> Vec<(Ipv4Addr, &'static str)> {
+        let resolvers =
+            self.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
+        let node = self.management.ip().map(|ip| (ip, "the Node of the management cluster"));
+        resolvers.chain(node).collect()
+    }
+
     /// Reports whether the operator manages the objects of a namespace.
     pub fn manages(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|managed| managed == namespace)

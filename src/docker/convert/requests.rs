@@ -15,12 +15,13 @@ use bollard::{
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
-        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Ulimit,
+        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role, Ulimit,
         VolumeSpec,
     },
 };
 
-/// Returns the request body that creates a container. Its only endpoint is on the network with this ID.
+/// Returns the request body that creates a container. Its only endpoint is on the network with this ID; without one, on
+/// Docker's default network, unless its role needs none.
 pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bool) -> ContainerCreateBody {
     // Every field is named: a new one does not compile until it is sent.
     let ContainerSpec {
@@ -49,7 +50,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         pids: _,
         defaults: _,
         // Steps of their own, or decisions of whoever creates the container.
-        role: _,
+        role,
         shares_mounts: _,
         expects: _,
         files: _,
@@ -59,7 +60,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     let mounts =
         mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
     let host = HostConfig {
-        network_mode: network.map(str::to_owned),
+        network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
@@ -92,6 +93,14 @@ fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
     let base = if spec.privileged { every_container() } else { restricted() };
     HostConfig { memory, nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
+}
+
+/// Returns the network mode of the helpers that only work on files.
+fn isolated(role: Role) -> Option<&'static str> {
+    match role {
+        Role::RegistryHelper | Role::NodeHelper => Some("none"),
+        Role::Node(_) | Role::LoadBalancer | Role::Registry => None,
+    }
 }
 
 /// Returns the networks of a new container. An engine before API 1.44 accepts no second one.

@@ -16,7 +16,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
 };
 
 use ipnet::Ipv4Net;
@@ -185,7 +184,7 @@ fn unusable(choices: &[&Network]) -> Option<String> {
 
 /// Returns what no subnet of the cluster may overlap besides networks of the engine.
 fn avoided(subject: &Subject<'_>) -> Vec<Ipv4Net> {
-    let known = known(subject.settings).into_iter().map(|(ip, _)| Ipv4Net::from(ip));
+    let known = subject.settings.known_addresses().into_iter().map(|(ip, _)| Ipv4Net::from(ip));
     subject.valid.networks.all().copied().chain(known).collect()
 }
 
@@ -254,7 +253,7 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
         );
         return false;
     }
-    if let Some((ip, what)) = known(settings).into_iter().find(|(ip, _)| subnet.contains(ip)) {
+    if let Some((ip, what)) = settings.known_addresses().into_iter().find(|(ip, _)| subnet.contains(ip)) {
         plan.stalls(
             ConditionType::NetworkReady,
             Reason::SubnetConflict,
@@ -268,10 +267,3 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     true
 }
 
-/// Returns the addresses of the host environment that no subnet may contain.
-fn known(settings: &Settings) -> Vec<(Ipv4Addr, &'static str)> {
-    let resolvers =
-        settings.node_dns.iter().filter_map(|ip| Some((ip.parse().ok()?, "a resolver (--node-dns)")));
-    let node = settings.management.ip().map(|ip| (ip, "the Node of the management cluster"));
-    resolvers.chain(node).collect()
-}

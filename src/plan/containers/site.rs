@@ -20,7 +20,7 @@ pub struct Site<'a> {
     pub owner: &'a Owner,
     /// The observed state.
     pub observed: &'a Observed,
-    /// ID of the network that containers are created on; `None` for the default network of Docker.
+    /// ID of the network that containers are created on; `None` for helpers, which need none.
     pub network: Option<&'a str>,
     /// Additional networks by ID, which containers are connected to before they start.
     pub further: &'a [(String, EndpointSettings)],

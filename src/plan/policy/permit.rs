@@ -233,8 +233,8 @@ impl Gate<'_> {
         owned(node || !spec.privileged, "only nodes are privileged")?;
         match (network, spec.role) {
             (Some(id), _) => self.own_network(id)?,
-            (None, Role::Registry | Role::RegistryHelper | Role::NodeHelper) => {}
-            (None, Role::Node(_) | Role::LoadBalancer) => return Err(Refusal::Foreign("it has no network")),
+            (None, Role::RegistryHelper | Role::NodeHelper) => {}
+            (None, Role::Node(_) | Role::LoadBalancer | Role::Registry) => return Err(Refusal::Foreign("it has no network")),
         }
         for name in spec.mounts.values() {
             self.mount(spec, name)?;

@@ -54,7 +54,7 @@ impl Inputs<'_> {
         previous: &RegistryStatus,
         refused: &mut Refused,
     ) -> Consequence {
-        if refused.of_registry(error, self.subject.valid, desired.host_port, previous) {
+        if refused.of_registry((action, error), self.subject.valid, desired.host_port, previous) {
             return Consequence::ChosenAgain;
         }
         failures::docker(action, error, None).map_or(Consequence::OutOfDate, Consequence::Problem)

@@ -335,10 +335,14 @@ impl World {
             let made = || Volume { labels: Arc::new(spec.volume_labels.clone()), ..Volume::default() };
             self.volumes.entry(volume.clone()).or_insert_with(made);
         }
-        let network = network.unwrap_or(BRIDGE).to_owned();
-        let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();
-        let place =
-            Place { name, pinned: spec.endpoint.ip, aliases: spec.endpoint.aliases.clone(), ip: None };
+        let alone = matches!(spec.role, Role::RegistryHelper | Role::NodeHelper);
+        let network = network.or((!alone).then_some(BRIDGE)).map(str::to_owned);
+        let place = |id: String| {
+            let name = self.networks.get(&id).map(|n| n.name.clone()).unwrap_or_default();
+            let aliases = spec.endpoint.aliases.clone();
+            (id, Place { name, pinned: spec.endpoint.ip, aliases, ip: None })
+        };
+        let networks = network.map(place).into_iter().collect();
         let env = spec.env.iter().chain(&spec.host_env).collect::<BTreeMap<_, _>>();
         let env: Vec<String> = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let container = Container {
@@ -352,7 +356,7 @@ impl World {
             wanted_ports: spec.ports.clone().into(),
             limits: spec.limits(),
             state: State::Created,
-            networks: BTreeMap::from([(network, place)]),
+            networks,
             files: BTreeMap::new(),
             created: spec.labels.contains_key(names::DATASTORE).then_some(self.clock),
             started: None,
