@@ -42,6 +42,8 @@ deny: $(DENY)
 	$(DENY) --locked check --hide-inclusion-graph licenses bans sources
 	@if timeout 60 $(DENY) --locked fetch db >/dev/null 2>&1; then \
 		$(DENY) --locked check --disable-fetch advisories; \
+	elif [ "$(DENY_ADVISORIES)" = required ]; then \
+		echo "advisories: the database cannot be fetched: check the network, or allow that without DENY_ADVISORIES=required" >&2; exit 1; \
 	else echo "advisories: the database cannot be fetched here; not checked"; fi
 
 # Unoptimized: it runs for a second, and an optimized build takes minutes.

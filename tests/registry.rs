@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "registry/network.rs"]
+mod network;
+
 use std::sync::Arc;
 
 use localcluster_operator::{

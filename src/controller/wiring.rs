@@ -162,6 +162,7 @@ pub fn settings(config: &Config) -> Settings {
         load_balancer_image: config.load_balancer_image.clone(),
         registry_image: config.registry_image.clone(),
         network_pool: config.network_pool,
+        pool_required: false,
         allowed_subnets: config.allow_subnet.clone(),
         port_range: config.port_range.clone(),
         node_dns: config.node_dns.iter().map(ToString::to_string).collect(),

@@ -93,7 +93,7 @@ pub fn free_small_subnet(
     refused: &BTreeSet<Ipv4Net>,
     seed: &str,
 ) -> Option<Ipv4Net> {
-    // A pool has at most 2^20 of them; the first /24 from its end that has a free one is close.
+    // Block by block: a /8 has a million of them.
     let blocks: Vec<Ipv4Net> = pool.subnets(pool.prefix_len().max(24)).ok()?.collect();
     let free = |c: &Ipv4Net| is_free(*c, networks, others) && !refused.contains(c);
     blocks.into_iter().rev().find_map(|block| {

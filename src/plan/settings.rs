@@ -21,6 +21,8 @@ pub struct Settings {
     pub registry_image: String,
     /// Pool from which subnets are allocated, /24 each; `None` if Docker chooses them.
     pub network_pool: Option<Ipv4Net>,
+    /// True if a HostPolicy requires all subnets to be in the pool.
+    pub pool_required: bool,
     /// Subnets that specs may choose besides the pool.
     pub allowed_subnets: Vec<Ipv4Net>,
     /// Range from which host ports are allocated.
@@ -80,6 +82,7 @@ impl Settings {
             load_balancer_image: "nginx:1".into(),
             registry_image: "registry:3".into(),
             network_pool: None,
+            pool_required: false,
             allowed_subnets: Vec::new(),
             port_range: 20000..=20099,
             node_dns: Vec::new(),

@@ -92,7 +92,12 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
 fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
     let base = if spec.privileged { every_container() } else { restricted() };
-    HostConfig { memory, nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
+    HostConfig {
+        memory: memory.or(base.memory),
+        nano_cpus,
+        pids_limit: pids.or(base.pids_limit),
+        ..base
+    }
 }
 
 /// Returns the network mode of the helpers that only work on files.
@@ -131,6 +136,10 @@ const CAPABILITIES: [&str; 7] =
 /// Limit of processes of such containers: far above the workers of nginx on any host.
 const PROCESSES: i64 = 4096;
 
+/// Memory limit in bytes of such containers, unless their spec has one: several times what nginx needs for thousands of
+/// connections, and a registry for many concurrent pushes. The cache of files counts, but is freed first.
+const MEMORY: i64 = 1 << 30;
+
 /// Returns the settings of all containers that are not privileged. They are not part of the hash: existing containers get
 /// them when they are replaced for other reasons.
 fn restricted() -> HostConfig {
@@ -139,6 +148,7 @@ fn restricted() -> HostConfig {
         cap_add: Some(CAPABILITIES.map(String::from).into()),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         pids_limit: Some(PROCESSES),
+        memory: Some(MEMORY),
         ..every_container()
     }
 }

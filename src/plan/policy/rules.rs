@@ -79,6 +79,7 @@ impl Rules {
             // Explicit subnets in the pool of the operator are as before, within the policy.
             settings.allowed_subnets.extend(settings.network_pool);
             settings.network_pool = Some(*pool);
+            settings.pool_required = true;
         }
         settings
     }

@@ -72,10 +72,12 @@ fn create(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     if !networks::is_free(plan, &spec, subject.owner, observed, ConditionType::ContainerReady) {
         return;
     }
-    let addressing = match subject.settings.network_pool {
+    let settings = subject.settings;
+    let addressing = match settings.network_pool.filter(|pool| settings.pool_required || pool.prefix_len() < 24) {
+        // In a pool of a single /24, a registry would leave no room for a cluster.
         None => None,
         Some(pool) => {
-            let known = subject.settings.known_addresses().into_iter().map(|(ip, _)| ip.into());
+            let known = settings.known_addresses().into_iter().map(|(ip, _)| ip.into());
             let (avoided, refused): (Vec<_>, _) = (known.collect(), &subject.refused.subnets);
             let uid = &subject.owner.uid;
             let free = addresses::free_small_subnet(pool, &observed.networks, &avoided, refused, uid);

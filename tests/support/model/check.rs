@@ -16,7 +16,7 @@ use localcluster_operator::{
     },
 };
 
-use super::world::World;
+use super::world::{BRIDGE, Container, World};
 
 /// The invariants of a plan: steps come after what they wait for, and touch nothing but what is the owner's.
 pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
@@ -119,9 +119,29 @@ pub fn world(world: &World) {
             }
         }
     }
+    registries(world);
     for (id, n) in world.networks.iter().filter(|(_, n)| n.labels.contains_key(names::UID)) {
         for (other, m) in world.networks.iter().filter(|(other, _)| *other != id) {
             assert!(!n.subnet.contains(&m.subnet), "{id} and {other} overlap");
+        }
+    }
+}
+
+/// Two registries are on one network only where a cluster uses both, and none is on Docker's default network, unless an
+/// earlier operator created it there.
+fn registries(world: &World) {
+    let registry = |c: &&Container| {
+        c.labels.contains_key(names::UID) && c.labels.get(names::ROLE).is_some_and(|role| role == "registry")
+    };
+    let mut on: BTreeMap<&String, &String> = BTreeMap::new();
+    for c in world.containers.values().filter(registry) {
+        for id in c.networks.keys() {
+            let earlier = !c.labels.contains_key(names::NETWORK);
+            assert!(earlier || id != BRIDGE, "{} is on Docker's default network", c.name);
+            let shared = world.networks.get(id).is_some_and(|n| n.name.starts_with("k3d-"));
+            if let Some(other) = on.insert(id, &c.name) {
+                assert!(shared || earlier, "{} and {other} share {id}", c.name);
+            }
         }
     }
 }

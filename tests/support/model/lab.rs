@@ -211,6 +211,7 @@ pub fn settings() -> Settings {
         load_balancer_image: "nginx:1".into(),
         registry_image: "registry:3".into(),
         network_pool: Some("172.31.0.0/16".parse().unwrap()),
+        pool_required: false,
         allowed_subnets: Vec::new(),
         port_range: 20000..=20099,
         node_dns: Vec::new(),
@@ -546,7 +547,7 @@ impl Lab {
             owner: &owner,
             settings: &settings,
             previous: &object.status,
-            refused: &object.refused.ports,
+            refused: &object.refused,
             living: &living,
             request: object.request.as_deref(),
             now,
@@ -598,7 +599,8 @@ impl Lab {
         let mut problems = plan.problems.clone();
         for (i, failure) in &failed {
             let Failure::Docker(error) = failure else { continue };
-            if !object.refused.of_registry(error, &valid, desired.host_port, &object.status) {
+            let failed = (&plan.steps[*i].action, error);
+            if !object.refused.of_registry(failed, &valid, desired.host_port, &object.status) {
                 problems.extend(failures::docker(&plan.steps[*i].action, error, None));
             }
         }

@@ -20,7 +20,7 @@ use localcluster_operator::{
         error::Error,
         spec::{
             ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy,
-            VolumeSpec,
+            Role, VolumeSpec,
         },
     },
     k3s::{
