@@ -73,7 +73,7 @@ pub struct Config {
     )]
     pub registry_image: String,
 
-    /// IPv4 network from which every cluster is allocated a /24. Docker does not check it against the routes of the host.
+    /// IPv4 network from which every cluster is allocated a /24, and every registry a /28. Docker does not check it against the routes of the host.
     /// By default, Docker chooses each subnet from its own address pools, and none to which the host is attached
     #[arg(
         long,
@@ -153,6 +153,18 @@ pub struct Config {
     )]
     pub node_repair_after: RepairAfter,
 
+    /// Time after which Docker objects are removed whose LocalCluster or Registry no longer exists, although it was not
+    /// deleted by the operator: somebody removed its finalizer. Data of its nodes is lost; images of registries stay. In
+    /// hours, minutes and seconds, for example 24h; never only reports them
+    #[arg(
+        long,
+        env = "LOCALCLUSTER_REMOVE_ORPHANS_AFTER",
+        default_value = "never",
+        value_name = "DURATION",
+        value_parser = orphans_after
+    )]
+    pub remove_orphans_after: OrphansAfter,
+
     /// Node that this process runs on. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
@@ -161,7 +173,7 @@ pub struct Config {
     #[arg(long, env = "HOST_IP", value_name = "IP")]
     pub host_ip: Option<IpAddr>,
 
-    /// Container of that node, on the network of which load balancers and registries are reachable: auto for the
+    /// Container of that node, on the network of which load balancers are reachable: auto for the
     /// container with the address HOST_IP, if any; the name of the container; or none
     #[arg(
         long,
@@ -186,6 +198,10 @@ pub struct Config {
     #[arg(long, env = "LOCALCLUSTER_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
     pub http_listen: SocketAddr,
 
+    /// Address that serves /metrics instead, for example 127.0.0.1:8081. Without it, --http-listen serves them too
+    #[arg(long, env = "LOCALCLUSTER_METRICS_LISTEN", value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Format of log lines
     #[arg(long, env = "LOCALCLUSTER_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
@@ -209,6 +225,10 @@ pub struct Config {
 /// Time that a Node may be NotReady before its node is repaired; `None` for never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RepairAfter(pub Option<SignedDuration>);
+
+/// Time after which orphans are removed; `None` for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrphansAfter(pub Option<SignedDuration>);
 
 /// Selection of the container that is the Node of the management cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -325,6 +345,20 @@ fn management_container(s: &str) -> Result<ManagementContainer, String> {
             Ok(ManagementContainer::Named(name.to_owned()))
         }
         _ => Err("must be auto, none, or the name of a container, for example kind-control-plane".into()),
+    }
+}
+
+fn orphans_after(s: &str) -> Result<OrphansAfter, String> {
+    match s.trim() {
+        "never" => Ok(OrphansAfter(None)),
+        // An object may be away for a moment while somebody moves it.
+        time => expiry::parse(time)
+            .filter(|t| (SignedDuration::from_mins(1)..=SignedDuration::from_hours(1000)).contains(t))
+            .map(Some)
+            .map(OrphansAfter)
+            .ok_or(
+                "must be never, or hours, minutes and seconds from 1m to 1000h, for example 24h".to_owned(),
+            ),
     }
 }
 

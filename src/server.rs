@@ -83,22 +83,24 @@ impl Health {
 /// Serves on `listener` until `stop` completes and open requests are finished.
 pub async fn serve(
     listener: TcpListener,
-    health: Arc<Health>,
-    metrics: Metrics,
+    router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(Limited::new(listener, CONNECTIONS), router(health, metrics))
-        .with_graceful_shutdown(stop)
-        .await
+    axum::serve(Limited::new(listener, CONNECTIONS), router).with_graceful_shutdown(stop).await
 }
 
-fn router(health: Arc<Health>, metrics: Metrics) -> Router {
+/// Returns the responses to probes.
+pub fn probes(health: Arc<Health>) -> Router {
     Router::new()
         // Responds as long as the runtime is running. It must not depend on Docker or the API: restarting this process
         // fixes neither.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(health))
-        .route("/metrics", get(show).with_state(metrics))
+}
+
+/// Returns the responses to scrapes.
+pub fn metrics(metrics: Metrics) -> Router {
+    Router::new().route("/metrics", get(show).with_state(metrics))
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
@@ -146,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn alive_at_once_and_ready_when_nothing_is_missing() {
         let health = Arc::new(Health::default());
-        let router = router(health.clone(), Metrics::new());
+        let router = probes(health.clone());
         assert_eq!(ask(&router, "/healthz").await.0, 200);
 
         let (status, body) = ask(&router, "/readyz").await;
@@ -170,7 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_end_as_openmetrics_must() {
-        let router = router(Arc::default(), Metrics::new());
+        let router = metrics(Metrics::new());
+        assert_eq!(ask(&router, "/healthz").await.0, 404);
         let (status, body) = ask(&router, "/metrics").await;
         assert_eq!(status, 200);
         assert!(body.ends_with("# EOF\n"), "{body}");
@@ -179,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn stops_when_cancelled() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stopped = serve(listener, Arc::default(), Metrics::new(), async {}).await;
+        let stopped = serve(listener, probes(Arc::default()), async {}).await;
         assert!(stopped.is_ok());
     }
 
@@ -188,7 +191,7 @@ mod tests {
     async fn a_new_connection_closes_the_oldest_beyond_the_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(Arc::default(), Metrics::new());
+        let router = probes(Arc::default());
         tokio::spawn(async { axum::serve(Limited::new(listener, 3), router).await });
         let mut silent = Vec::new();
         for _ in 0..3 {

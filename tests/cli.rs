@@ -68,6 +68,8 @@ fn refusals_say_what_to_write() {
             "use the address of a server on the network",
         ),
         ("--node-repair-after", "LOCALCLUSTER_NODE_REPAIR_AFTER", "300", "for example 5m or 1h30m"),
+        ("--remove-orphans-after", "LOCALCLUSTER_REMOVE_ORPHANS_AFTER", "30s", "from 1m to 1000h"),
+        ("--metrics-listen", "LOCALCLUSTER_METRICS_LISTEN", "8081", "invalid socket address"),
         ("--resync", "LOCALCLUSTER_RESYNC", "0", "must be hours, minutes and seconds"),
     ] {
         let by_flag = refusal(&mut operator(&["run", flag, bad]));

@@ -298,6 +298,13 @@ fn the_base_and_the_samples_are_taken() {
     fs::write(own.join("kustomization.yaml"), text).unwrap();
     let taken = server.must_with(apply, &render("target/tmp/admission"));
     assert_eq!(taken.lines().count(), 2, "{taken}");
+    let own = root().join("target/tmp/network-policy");
+    fs::create_dir_all(&own).unwrap();
+    let text = "kind: Kustomization\ncomponents: [../../../deploy/network-policy]\n";
+    fs::write(own.join("kustomization.yaml"), text).unwrap();
+    let policy = render("target/tmp/network-policy").replace("localcluster-system", &server.namespace);
+    let taken = server.must_with(apply, &policy);
+    assert_eq!(taken.lines().count(), 1, "{taken}");
     let bindings = fs::read_to_string(root().join("deploy/samples/tenancy/admission.yaml")).unwrap();
     let taken = server.must_with(apply, &bindings);
     assert_eq!(taken.lines().count(), 2, "{taken}");

@@ -24,6 +24,10 @@ use localcluster_operator::{
     },
 };
 
+#[path = "docker_live/hardened.rs"]
+mod hardened;
+#[path = "support/hardening.rs"]
+mod hardening;
 #[path = "docker_live/mounts.rs"]
 mod mounts;
 #[path = "docker_live/refusals.rs"]

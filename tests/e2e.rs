@@ -27,6 +27,8 @@ mod expiry;
 mod faults;
 #[path = "e2e/ha.rs"]
 mod ha;
+#[path = "support/hardening.rs"]
+mod hardening;
 #[path = "e2e/host_aliases.rs"]
 mod host_aliases;
 #[path = "e2e/idle.rs"]

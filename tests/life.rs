@@ -22,11 +22,12 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use jiff::SignedDuration;
 use localcluster_operator::{
     controller::orphans,
     docker::spec::PortBinding,
     k3s::{SERVER_TOKEN_FILE, TOKEN_FILE, kube_proxy::ProbeResult, load_balancer},
-    plan::{management::Management, settings::Settings},
+    plan::{management::Management, orphans::Sweep, settings::Settings},
 };
 use serde_json::{Value, json};
 use support::{

@@ -77,6 +77,8 @@ impl Subject {
                 allowed_host_paths: vec!["/tmp".into()],
                 engine_host: None,
                 node_repair_after: None,
+                pool_required: false,
+                remove_orphans_after: None,
                 node_defaults: Default::default(),
                 without_policy: WithoutPolicy::Unrestricted,
                 namespaces: Vec::new(),

@@ -95,7 +95,7 @@ pub struct RegistrySpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
     /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`.
-    /// Defaults to no limit.
+    /// Defaults to 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 28))]
     #[x_kube(validation = schema::memory())]

@@ -1,13 +1,28 @@
-//! Reports Docker objects of the operator that belong to no object of the management cluster.
+//! Reports Docker objects of the operator that belong to no object of the management cluster, and removes them if an
+//! administrator wants it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kube::ResourceExt;
+use futures::future::try_join_all;
+use jiff::SignedDuration;
+use kube::{Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 
-use super::context::Context;
+use super::{
+    context::Context,
+    execute::{World, execute},
+    kube_io::{self, bounded},
+    watches::managed,
+};
 use crate::{
+    api::{LocalCluster, Registry},
     docker::engine::Result,
-    plan::{observed::Host, orphans::Orphans},
+    plan::{
+        observed::Host,
+        orphans::{self, Living, Orphans, Sweep},
+        owner::Owner,
+        policy::permit::Gate,
+        steps::Plan,
+    },
 };
 
 /// Looks for them when all objects are known, and again after each resync period. Never returns after that.
@@ -15,8 +30,12 @@ pub(super) async fn run(ctx: Arc<Context>) {
     if !ctx.known.all().await {
         return;
     }
+    let mut seen = Sweep::default();
     loop {
         report(&ctx).await;
+        if let Some(after) = ctx.settings.remove_orphans_after {
+            sweep(&ctx, &mut seen, after).await;
+        }
         tokio::time::sleep(ctx.resync).await;
     }
 }
@@ -36,19 +55,88 @@ pub async fn report(ctx: &Context) {
         tracing::warn!(
             %orphans,
             "Docker objects belong to no LocalCluster or Registry: their object was removed without its finalizer; \
-             remove them with docker, see the label localcluster.dev/owner"
+             remove them with docker, see the label localcluster.dev/owner, or start the operator with \
+             --remove-orphans-after"
         );
+    }
+}
+
+/// Removes what objects left that every look has found gone for the time `after`.
+pub async fn sweep(ctx: &Context, seen: &mut Sweep, after: SignedDuration) {
+    // Asked for now: a watch that was interrupted may not know of an object that was restored.
+    let listed = match listed(ctx).await {
+        Ok(listed) => listed,
+        Err(error) => return tracing::debug!(%error, "nothing is removed while the objects are unknown"),
+    };
+    let host = match host(ctx).await {
+        Ok(host) => host,
+        Err(error) => return tracing::debug!(%error, "looking for Docker objects without an owner"),
+    };
+    let mut living = listed;
+    living.uids.append(&mut self::living(ctx));
+    let gone = orphans::gone(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace));
+    for owner in seen.due(gone, (ctx.now)(), after) {
+        remove(ctx, &owner, &host).await;
+    }
+}
+
+async fn remove(ctx: &Context, owner: &Owner, host: &Host) {
+    let mut plan = Plan::default();
+    orphans::remove(&mut plan, owner, host);
+    let settings = &ctx.settings;
+    // As for an object that is being deleted.
+    let gate = Gate { owner, host, settings, standing: None, keep: BTreeSet::new() };
+    let world =
+        World { engine: &*ctx.engine, child: None, management: &ctx.client, gate: &gate, now: (ctx.now)() };
+    let report = execute(&plan.steps, world, &ctx.metrics).await;
+    let (object, uid) = (&owner.object, &owner.uid);
+    for step in report.done.iter().map(|index| &plan.steps[*index]) {
+        tracing::warn!(object, uid, step = %step.action, "removed what an object left that no longer exists");
+    }
+    for (index, error) in &report.failed {
+        let step = &plan.steps[*index].action;
+        tracing::warn!(object, uid, %step, %error, "cannot remove what an object left that no longer exists; retrying");
     }
 }
 
 async fn find(ctx: &Context) -> Result<Orphans> {
     // An object may come or go while Docker is asked.
     let mut living = living(ctx);
+    let host = host(ctx).await?;
+    living.append(&mut self::living(ctx));
+    Ok(Orphans::of(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace)))
+}
+
+async fn host(ctx: &Context) -> Result<Host> {
     let (containers, networks, volumes) =
         tokio::try_join!(ctx.engine.containers(), ctx.engine.networks(), ctx.engine.volumes())?;
-    living.append(&mut self::living(ctx));
-    let host = Host { containers, networks, volumes, ..Host::default() };
-    Ok(Orphans::of(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace)))
+    Ok(Host { containers, networks, volumes, ..Host::default() })
+}
+
+/// Returns all objects by the API itself, or fails.
+async fn listed(ctx: &Context) -> std::result::Result<Living, kube_io::Error> {
+    let (clusters, registries) = tokio::try_join!(of_kind::<LocalCluster>(ctx), of_kind::<Registry>(ctx))?;
+    let mut living = Living::default();
+    for (name, uid) in clusters.into_iter().chain(registries) {
+        living.names.insert(name);
+        living.uids.extend(uid);
+    }
+    Ok(living)
+}
+
+async fn of_kind<K>(ctx: &Context) -> std::result::Result<Vec<(String, Option<String>)>, kube_io::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let (apis, all) = (managed::<K>(ctx), ListParams::default());
+    let lists = try_join_all(apis.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
+    let named = |object: kube::core::PartialObjectMeta<K>| {
+        (format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()), object.uid())
+    };
+    Ok(lists.into_iter().flatten().map(named).collect())
 }
 
 /// Returns the UIDs of all objects, including those that cannot be decoded.

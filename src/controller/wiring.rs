@@ -58,7 +58,7 @@ pub enum Error {
     /// The Lease is lost to another process.
     #[error(transparent)]
     Lost(#[from] Lost),
-    /// The address for probes and metrics cannot be used.
+    /// An address for probes or metrics cannot be used.
     #[error("can't listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
 }
@@ -68,9 +68,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     panics::log();
     let metrics = Metrics::new();
     let health = Arc::new(Health::default());
-    let listener =
-        TcpListener::bind(config.http_listen).await.map_err(|e| Error::Listen(config.http_listen, e))?;
-    tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stop.clone().cancelled_owned()));
+    listen(&config, &health, &metrics, &stop).await?;
 
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
@@ -89,6 +87,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let process = Process { config, client, engine, metrics, health, stop: stop.clone() };
     let work = || process.lead();
     elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// Serves probes and metrics, at one address or at two.
+async fn listen(
+    config: &Config,
+    health: &Arc<Health>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let (probes, scrapes) = (server::probes(health.clone()), server::metrics(metrics.clone()));
+    let served = match config.metrics_listen.filter(|own| *own != config.http_listen) {
+        None => vec![(config.http_listen, probes.merge(scrapes))],
+        Some(own) => vec![(config.http_listen, probes), (own, scrapes)],
+    };
+    for (address, router) in served {
+        let listener = TcpListener::bind(address).await.map_err(|e| Error::Listen(address, e))?;
+        tokio::spawn(server::serve(listener, router, stop.clone().cancelled_owned()));
+    }
+    Ok(())
 }
 
 /// Returns the client of the management cluster, which counts its requests.
@@ -170,6 +187,7 @@ pub fn settings(config: &Config) -> Settings {
         engine_host: config.docker_host.remote().map(str::to_owned),
         allowed_host_paths: config.allow_host_path.clone(),
         node_repair_after: config.node_repair_after.0,
+        remove_orphans_after: config.remove_orphans_after.0,
         namespaces: config.namespaces.clone(),
         node_defaults: spec::Limits::default(),
         without_policy: match config.without_policy {

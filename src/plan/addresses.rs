@@ -97,8 +97,7 @@ pub fn free_small_subnet(
     let blocks: Vec<Ipv4Net> = pool.subnets(pool.prefix_len().max(24)).ok()?.collect();
     let free = |c: &Ipv4Net| is_free(*c, networks, others) && !refused.contains(c);
     blocks.into_iter().rev().find_map(|block| {
-        let mut all: Vec<Ipv4Net> =
-            block.subnets(block.prefix_len().max(28)).ok()?.filter(free).collect();
+        let mut all: Vec<Ipv4Net> = block.subnets(block.prefix_len().max(28)).ok()?.filter(free).collect();
         let last = u32::try_from(all.len()).ok()?.checked_sub(1)?;
         let chosen = if refused.is_empty() { last } else { place(seed, last + 1)? };
         Some(all.swap_remove(usize::try_from(chosen).ok()?))

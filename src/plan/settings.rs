@@ -39,6 +39,8 @@ pub struct Settings {
     pub allowed_host_paths: Vec<String>,
     /// Time after which the node of a NotReady Node is repaired; `None` disables repairs.
     pub node_repair_after: Option<SignedDuration>,
+    /// Time after which what an object left that no longer exists is removed; `None` for never.
+    pub remove_orphans_after: Option<SignedDuration>,
     /// Limits of nodes where the spec has none.
     pub node_defaults: Limits,
     /// What objects may do in a namespace that no HostPolicy selects.
@@ -90,6 +92,7 @@ impl Settings {
             engine_host: None,
             allowed_host_paths: Vec::new(),
             node_repair_after: None,
+            remove_orphans_after: None,
             node_defaults: Limits::default(),
             without_policy: WithoutPolicy::Refuse,
             namespaces: Vec::new(),

@@ -1,11 +1,13 @@
 //! The main use case: a cluster and a registry by `kubectl apply`, and what users do with them. All other tests that
 //! need a whole cluster share this one.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 pub use crate::live::cluster::{container, nodes_are_ready, push};
 use crate::{
-    changes, drift, idle,
+    changes, drift,
+    hardening::table,
+    idle,
     live::{
         Kubectl, command, eventually,
         harness::Group,
@@ -21,6 +23,7 @@ pub const GROUP: Group = Group {
     setup,
     tests: &[
         ("both_kubeconfigs_answer", both_kubeconfigs_answer),
+        ("containers_have_the_documented_settings", containers_have_the_documented_settings),
         ("image_runs_by_each_of_its_names", image_runs_by_each_of_its_names),
         ("wait_after_an_edit_waits", wait_after_an_edit_waits),
         ("second_apply_writes_nothing", idle::second_apply_writes_nothing),
@@ -118,6 +121,20 @@ pub fn witnesses(scene: &Scene) {
         scene.get("lc/c")["status"]["ports"][0]["hostPort"].as_u64().expect("the port is in the status");
     let pod = eventually(120, "the application responds on the published port", || http_get(port, "/"));
     assert!(pod.starts_with("hello-"), "{pod}");
+}
+
+/// As docs/security.md lists them.
+fn containers_have_the_documented_settings(scene: &Scene) {
+    let rows = table();
+    let mut seen = BTreeSet::new();
+    for container in scene.containers() {
+        let role = container["Config"]["Labels"]["k3d.role"].as_str().expect("it has a role").to_owned();
+        let row = rows.iter().find(|row| row.role == role).expect("the role is documented");
+        row.check(&container, None);
+        seen.insert(role);
+    }
+    let running = ["agent", "loadbalancer", "registry", "server"].map(str::to_owned);
+    assert!(running.iter().all(|role| seen.contains(role)), "{seen:?}");
 }
 
 fn both_kubeconfigs_answer(scene: &Scene) {

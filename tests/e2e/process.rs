@@ -11,9 +11,9 @@ use ipnet::Ipv4Net;
 
 use crate::{
     live::{
-        Foreign, Kubectl, SYSTEM, docker, eventually,
+        Foreign, Kubectl, SYSTEM, docker, eventually, free_port,
         harness::Group,
-        holds, install,
+        holds, http_get, install,
         operator::{Operator, Victim},
         pause,
         proxy::Proxy,
@@ -33,6 +33,7 @@ pub const GROUP: Group = Group {
         ("address_pool_exhausted", address_pool_exhausted),
         ("docker_chooses_no_subnet_with_a_route", docker_chooses_no_subnet_with_a_route),
         ("some_namespaces_need_no_rights_in_others", some_namespaces_need_no_rights_in_others),
+        ("orphans_are_removed_if_that_is_wanted", orphans_are_removed_if_that_is_wanted),
         ("docker_goes_and_comes", docker_goes_and_comes),
         ("stuck_objects_cost_little", stuck_objects_cost_little),
     ],
@@ -155,6 +156,43 @@ fn some_namespaces_need_no_rights_in_others(scene: &Scene) {
     let (k, namespace) = (&scene.k, scene.namespace.as_str());
     k.run(&["delete", "clusterrolebinding", namespace]);
     k.run(&["-n", SYSTEM, "delete", "rolebinding", namespace]);
+}
+
+fn orphans_are_removed_if_that_is_wanted(scene: &Scene) {
+    let victim = Victim::default();
+    let proxy = Proxy::new(victim.clone());
+    // They serve the metrics at an address of their own.
+    let port = free_port();
+    let metrics = format!("--metrics-listen=127.0.0.1:{port}");
+    let args = ["--remove-orphans-after=1m", "--resync=10s", &metrics];
+    let operator = Operator::new(&proxy.docker_host(), &args, victim);
+    operator.start();
+    scene.apply("LocalCluster", "gone", &idle_cluster(""));
+    scene.apply("Registry", "images", "{}");
+    scene.apply("Registry", "stays", "{}");
+    becomes_true(scene, "lc/gone", "NetworkReady");
+    scene.ready("lreg/images");
+    scene.ready("lreg/stays");
+    let before = scene.picture();
+    let (images, stays) = (scene.registry("images"), scene.registry("stays"));
+    for object in ["lc/gone", "lreg/images"] {
+        scene.run(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+        scene.run(&["delete", object, "--wait=false"]);
+        // The operator may have added it again before the deletion.
+        let _ = scene.attempt(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    }
+    eventually(180, "what nobody owns is removed, except for images", || {
+        let mut left = scene.in_docker();
+        left.retain(|line| !line.contains(&stays));
+        holds(left == [format!("volume {images}")], || format!("{left:?}"))
+    });
+    assert_eq!(scene.picture().get(&stays), before.get(&stays), "{}", operator.log());
+    let told = http_get(port.into(), "/metrics").expect("they are served");
+    assert!(told.contains("localcluster_orphans"), "{told}");
+    assert!(http_get(port.into(), "/healthz").is_err(), "probes are elsewhere");
+    docker(&["volume", "rm", &images]);
+    delete(scene, "lreg/stays");
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
 }
 
 fn docker_goes_and_comes(scene: &Scene) {

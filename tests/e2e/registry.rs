@@ -7,7 +7,7 @@ use crate::{
         harness::Group,
         holds, inspect, install,
         scene::{LIMIT, Scene},
-        try_docker,
+        try_docker, world,
     },
     trouble::{delete, idle_cluster},
 };
@@ -22,6 +22,7 @@ pub const GROUP: Group = Group {
         ("content_survives", content_survives),
         ("an_existing_volume_is_used_and_kept", an_existing_volume_is_used_and_kept),
         ("in_use_is_not_deleted", in_use_is_not_deleted),
+        ("each_has_a_network_of_its_own", each_has_a_network_of_its_own),
     ],
 };
 
@@ -107,4 +108,56 @@ fn in_use_is_not_deleted(scene: &Scene) {
     delete(scene, "lc/two");
     scene.run(&["wait", "--for=delete", "lreg/r", "--timeout=60s"]);
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Returns the networks of a container.
+fn networks(container: &str) -> Result<Vec<String>, String> {
+    let shown = inspect(container).ok_or("it does not exist")?;
+    let all = shown["NetworkSettings"]["Networks"].as_object().ok_or("it has no networks")?;
+    Ok(all.keys().cloned().collect())
+}
+
+/// Returns an error unless a program on the network of `container` reaches the port of a registry at this address.
+fn reaches(container: &str, address: &str) -> Result<(), String> {
+    let (network, url) = (format!("container:{container}"), format!("http://{address}/v2/"));
+    let wget = ["wget", "-q", "-T", "3", "-O", "-", &url];
+    try_docker(&[&["run", "--rm", "--network", &network, &world("BUSYBOX_IMAGE")][..], &wget].concat()).map(drop)
+}
+
+fn each_has_a_network_of_its_own(scene: &Scene) {
+    for name in ["r", "other"] {
+        scene.apply("Registry", name, "{}");
+    }
+    scene.ready("lreg/r");
+    scene.ready("lreg/other");
+    let (own, other) = (scene.registry("r"), scene.registry("other"));
+    let network = format!("bridge-{own}");
+    assert_eq!(networks(&own).unwrap(), [network.clone()]);
+    let places = inspect(&other).expect("it runs")["NetworkSettings"]["Networks"].clone();
+    let place = places.as_object().and_then(|places| places.values().next()).expect("it is on a network");
+    let address = format!("{}:5000", place["IPAddress"].as_str().expect("it has an address"));
+    reaches(&other, &address).expect("it listens");
+    assert!(reaches(&own, &address).is_err(), "one registry reaches another");
+    // Its port is published from there.
+    push(scene, "kept");
+    has(scene, "kept").expect("it was pushed");
+
+    // Whatever happens to the network, the same container gets it back.
+    let id = inspect(&own).expect("it runs")["Id"].clone();
+    let disconnect: &[&[&str]] = &[&["network", "disconnect", "-f", &network, &own]];
+    let remove: &[&[&str]] = &[&["stop", &own], &["network", "rm", &network]];
+    for commands in [disconnect, remove] {
+        for command in commands {
+            // The operator may be faster than the second one.
+            let _ = try_docker(command);
+        }
+        eventually(LIMIT, &format!("it is back after {commands:?}"), || {
+            has(scene, "kept")?;
+            holds(networks(&own)? == [network.clone()], || format!("{:?}", networks(&own)))
+        });
+        assert_eq!(inspect(&own).expect("it runs")["Id"], id);
+    }
+    scene.run(&["delete", "lreg/r", "lreg/other", "--timeout=120s"]);
+    scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
+    assert!(try_docker(&["network", "inspect", &network]).is_err());
 }

@@ -154,3 +154,58 @@ async fn what_an_object_without_its_finalizer_left_is_counted() {
     assert_eq!(counts(&rig), [3, 1, 10]);
     assert_eq!(rig.world(|w| w.normal()), before, "it only tells");
 }
+
+/// What an operator that removes orphans after ten minutes leaves, looking once a minute for this long.
+async fn swept(rig: &mut Rig, minutes: i64) -> Vec<String> {
+    let mut seen = Sweep::default();
+    for _ in 0..=minutes {
+        orphans::sweep(&rig.ctx, &mut seen, SignedDuration::from_mins(10)).await;
+        for _ in 0..60 / TICK {
+            rig.pass().await;
+        }
+    }
+    rig.world(|w| w.containers.values().map(|c| c.name.clone()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_owns_is_removed_if_that_is_wanted() {
+    let mut rig = Rig::new(lab::settings());
+    for name in ["dev", "other"] {
+        put(&rig, name, json!({}), json!({}));
+    }
+    rig.settle(ENOUGH).await;
+    let all = ["k3d-dev-server-0", "k3d-dev-serverlb", "k3d-other-server-0", "k3d-other-serverlb"];
+    assert_eq!(swept(&mut rig, 20).await, all);
+    rig.api.remove(&path("localclusters", "dev"));
+    rig.reconcile_together().await;
+    // Somebody else's.
+    rig.world(|w| assert!(w.interfere(&Outside::Visitor("k3d-dev".into()))));
+    let strangers = rig.world(|w| w.strangers());
+    assert_eq!(swept(&mut rig, 9).await.len(), 5, "an operator that starts waits for all of the time");
+    assert_eq!(swept(&mut rig, 10).await, ["visitor", all[2], all[3]]);
+    assert_eq!(rig.world(|w| w.strangers()), strangers);
+    assert!(rig.world(|w| w.networks.values().all(|n| n.name != "k3d-dev")));
+    assert!(rig.world(|w| w.volumes.keys().all(|name| !name.starts_with("k3d-dev-"))));
+    rig.settle(ENOUGH).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_needed_again_is_never_removed() {
+    for (name, needed) in [
+        // GitOps applied it again, with another UID.
+        ("again", |rig: &mut Rig| put(rig, "dev", json!({"localcluster.dev/paused": "true"}), json!({}))),
+        ("unknown", |rig: &mut Rig| {
+            rig.faults.every(Some(("GET /apis/localcluster.dev/v1alpha1/localclusters*", Fault::Refused)));
+        }),
+        ("docker", |rig: &mut Rig| rig.faults.away.store(true, Ordering::Relaxed)),
+    ] as [(&str, fn(&mut Rig)); 3]
+    {
+        let mut rig = Rig::new(lab::settings());
+        put(&rig, "dev", json!({}), json!({}));
+        rig.settle(ENOUGH).await;
+        rig.api.remove(&path("localclusters", "dev"));
+        rig.reconcile_together().await;
+        needed(&mut rig);
+        assert_eq!(swept(&mut rig, 20).await.len(), 2, "{name}");
+    }
+}

@@ -15,8 +15,8 @@ use bollard::{
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
-        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role, Ulimit,
-        VolumeSpec,
+        Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
+        Ulimit, VolumeSpec,
     },
 };
 
@@ -92,12 +92,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
 fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
     let base = if spec.privileged { every_container() } else { restricted() };
-    HostConfig {
-        memory: memory.or(base.memory),
-        nano_cpus,
-        pids_limit: pids.or(base.pids_limit),
-        ..base
-    }
+    HostConfig { memory: memory.or(base.memory), nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
 }
 
 /// Returns the network mode of the helpers that only work on files.

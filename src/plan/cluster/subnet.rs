@@ -14,9 +14,7 @@
 //! in use, an administrator has to name others. The network gets the first /24 of the choice, because a small subnet is
 //! less likely to overlap a route that is added later, for example by a VPN.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
@@ -266,4 +264,3 @@ fn may_choose(plan: &mut Plan, subnet: Ipv4Net, settings: &Settings) -> bool {
     }
     true
 }
-

@@ -234,7 +234,9 @@ impl Gate<'_> {
         match (network, spec.role) {
             (Some(id), _) => self.own_network(id)?,
             (None, Role::RegistryHelper | Role::NodeHelper) => {}
-            (None, Role::Node(_) | Role::LoadBalancer | Role::Registry) => return Err(Refusal::Foreign("it has no network")),
+            (None, Role::Node(_) | Role::LoadBalancer | Role::Registry) => {
+                return Err(Refusal::Foreign("it has no network"));
+            }
         }
         for name in spec.mounts.values() {
             self.mount(spec, name)?;

@@ -33,12 +33,7 @@ pub fn has_lost_default(detail: &ContainerDetail) -> bool {
 
 /// Returns the ID of the network that the container belongs on, and `Some(None)` if the one that it has, or has not, stays.
 /// `None` if the network has to be created first. `kept` is true if the container need not be created.
-pub fn plan(
-    plan: &mut Plan,
-    desired: &Desired,
-    inputs: &Inputs<'_>,
-    kept: bool,
-) -> Option<Option<String>> {
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool) -> Option<Option<String>> {
     let Inputs { subject: Subject { owner, .. }, observed } = *inputs;
     let name = &desired.container.name;
     let own = observed.own_named(name).filter(|_| kept);
@@ -73,7 +68,10 @@ fn create(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         return;
     }
     let settings = subject.settings;
-    let addressing = match settings.network_pool.filter(|pool| settings.pool_required || pool.prefix_len() < 24) {
+    let addressing = match settings
+        .network_pool
+        .filter(|pool| settings.pool_required || pool.prefix_len() < 24)
+    {
         // In a pool of a single /24, a registry would leave no room for a cluster.
         None => None,
         Some(pool) => {

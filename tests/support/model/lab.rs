@@ -219,6 +219,7 @@ pub fn settings() -> Settings {
         allowed_host_paths: vec!["/srv".into()],
         engine_host: None,
         node_repair_after: Some(SignedDuration::from_mins(2)),
+        remove_orphans_after: None,
         node_defaults: Default::default(),
         without_policy: WithoutPolicy::Unrestricted,
         namespaces: Vec::new(),

@@ -19,8 +19,8 @@ use localcluster_operator::{
         engine::{Ended, PathInfo, State, Update},
         error::Error,
         spec::{
-            ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy,
-            Role, VolumeSpec,
+            ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
+            VolumeSpec,
         },
     },
     k3s::{
