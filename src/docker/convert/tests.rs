@@ -156,9 +156,24 @@ fn what_is_not_given_is_left_to_the_engine() {
                 "CapAdd": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"],
                 "SecurityOpt": ["no-new-privileges:true"],
                 "PidsLimit": 4096,
+                "Memory": 1 << 30,
             },
         })
     );
+}
+
+#[test]
+fn helpers_that_work_on_files_are_on_no_network() {
+    let mode = |role, network| {
+        let body = container_body(&ContainerSpec::bare("c", role, "i:1"), network, false);
+        (body.host_config.unwrap().network_mode, body.networking_config.is_some())
+    };
+    let none = (Some("none".to_owned()), false);
+    assert_eq!(mode(Role::RegistryHelper, None), none);
+    assert_eq!(mode(Role::NodeHelper, None), none);
+    assert_eq!(mode(Role::Registry, Some("f00d")), (Some("f00d".to_owned()), true));
+    // Docker tells the resolvers of the host on its default network.
+    assert_eq!(mode(Role::LoadBalancer, None), (None, false));
 }
 
 #[test]

@@ -248,6 +248,20 @@ fn containers_are_what_the_policy_allows() {
         assert_eq!(told(pools, &network(subnet)).is_empty(), permitted, "{subnet:?}");
     }
     assert_eq!(told("", &network(None)), "");
+    for (role, permitted) in [
+        (Role::LoadBalancer, false),
+        (Role::Registry, false),
+        (Role::RegistryHelper, true),
+        (Role::NodeHelper, true),
+    ] {
+        let Action::CreateContainer { spec, .. } =
+            node(|s| (s.role, s.privileged, s.image) = (role, false, "nginx:1".into()))
+        else {
+            unreachable!()
+        };
+        let alone = Action::CreateContainer { spec, network: None };
+        assert_eq!(told("", &alone).is_empty(), permitted, "{role:?} on no network of its own");
+    }
     let wanted = |image: &str| {
         node(|s| {
             (s.role, s.privileged, s.image) = (Role::LoadBalancer, false, image.into());
