@@ -2,7 +2,10 @@
 
 use localcluster_operator::{
     api::local_cluster::NodeRole,
-    docker::spec::{ContainerSpec, Role},
+    docker::{
+        engine::Engine,
+        spec::{ContainerSpec, Role},
+    },
 };
 use serde_json::Value;
 

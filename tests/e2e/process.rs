@@ -179,7 +179,8 @@ fn orphans_are_removed_if_that_is_wanted(scene: &Scene) {
         scene.run(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
         scene.run(&["delete", object, "--wait=false"]);
         // The operator may have added it again before the deletion.
-        let _ = scene.attempt(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+        let _ =
+            scene.attempt(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
     }
     eventually(180, "what nobody owns is removed, except for images", || {
         let mut left = scene.in_docker();

@@ -121,7 +121,8 @@ fn networks(container: &str) -> Result<Vec<String>, String> {
 fn reaches(container: &str, address: &str) -> Result<(), String> {
     let (network, url) = (format!("container:{container}"), format!("http://{address}/v2/"));
     let wget = ["wget", "-q", "-T", "3", "-O", "-", &url];
-    try_docker(&[&["run", "--rm", "--network", &network, &world("BUSYBOX_IMAGE")][..], &wget].concat()).map(drop)
+    try_docker(&[&["run", "--rm", "--network", &network, &world("BUSYBOX_IMAGE")][..], &wget].concat())
+        .map(drop)
 }
 
 fn each_has_a_network_of_its_own(scene: &Scene) {
