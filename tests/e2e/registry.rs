@@ -133,7 +133,7 @@ fn each_has_a_network_of_its_own(scene: &Scene) {
     scene.ready("lreg/other");
     let (own, other) = (scene.registry("r"), scene.registry("other"));
     let network = format!("bridge-{own}");
-    assert_eq!(networks(&own).unwrap(), [network.clone()]);
+    assert_eq!(networks(&own).unwrap(), std::slice::from_ref(&network));
     let places = inspect(&other).expect("it runs")["NetworkSettings"]["Networks"].clone();
     let place = places.as_object().and_then(|places| places.values().next()).expect("it is on a network");
     let address = format!("{}:5000", place["IPAddress"].as_str().expect("it has an address"));
