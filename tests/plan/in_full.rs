@@ -182,7 +182,7 @@ fn changes_in_full() {
     1 RemoveContainer k3d-dev-agent-1 (the object was deleted)
     2 RemoveContainer k3d-dev-server-0 (the object was deleted)
     3 RemoveContainer k3d-dev-serverlb (the object was deleted)
-    4 Disconnect visitor (the network of the cluster is being removed)
+    4 Disconnect visitor (the network is being removed)
     5 RemoveNetwork k3d-dev after 0,1,2,3,4 (the object was deleted)
     6 RemoveVolume k3d-dev-agent-0-cni after 0,1,2,3 (the object was deleted)
     7 RemoveVolume k3d-dev-agent-0-etc after 0,1,2,3 (the object was deleted)
