@@ -349,6 +349,8 @@ proptest! {
         } else {
             prop_assert!(lab.world.volumes.is_empty());
         }
+        // Somebody else's may have been on its network.
+        lab.world.strangers_leave();
         prop_assert!(lab.world.containers.is_empty());
         // Made anew under the same name, as another object: what was retained is taken up, and goes with it.
         lab.registries = vec![Object::new("default", "images", RegistrySpec::default())];

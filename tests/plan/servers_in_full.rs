@@ -65,8 +65,8 @@ fn servers_in_full() {
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-0 (its spec changed)
     Updating: k3d-dev-server-0 is cordoned; uncordoning
-      Uncordon k3d-dev-server-0 (it is ready for Pods again)
       Drain k3d-dev-server-1 (to replace or remove it)
+      Uncordon k3d-dev-server-0 (it is ready for Pods again)
     Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
       CreateContainer k3d-dev-server-1 (its spec changed)

@@ -18,6 +18,8 @@ fn lab(args: &[&str]) -> Lab {
     spec.servers.args = args.iter().map(|a| (*a).to_owned()).collect();
     let mut lab = script::lab(spec, 0);
     lab.settings.network_pool = None;
+    // Its network would be one more of Docker's choices.
+    lab.registries.clear();
     lab
 }
 
