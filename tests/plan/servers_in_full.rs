@@ -107,16 +107,16 @@ fn servers_in_full() {
     lab.clusters[0].request = Some("k3d-dev-server-0".into());
     insta::assert_snapshot!(story(&mut lab), @r"
     Updating: updating k3d-dev-serverlb
-      CreateContainer k3d-dev-server-0 (to reset etcd)
       Upload k3d-dev-serverlb (its configuration changed)
+      CreateContainer k3d-dev-server-0 (to reset etcd)
     Updating: updating k3d-dev-serverlb
       Upload k3d-dev-serverlb (its configuration changed)
     Joining: waiting for the API of the cluster before k3d-dev-server-1 joins
       CreateContainer k3d-dev-server-0 (its spec changed)
     Updating: updating k3d-dev-serverlb
-      Upload k3d-dev-serverlb (its configuration changed)
-      DeleteNode k3d-dev-server-1 (its data is lost)
       DeleteNode k3d-dev-server-2 (its data is lost)
+      DeleteNode k3d-dev-server-1 (its data is lost)
+      Upload k3d-dev-serverlb (its configuration changed)
     Creating: creating k3d-dev-server-1
       CreateContainer k3d-dev-server-1 (it did not exist)
     NodeStarting: waiting for k3d-dev-server-1 to register as a Node
@@ -171,9 +171,9 @@ fn servers_in_full() {
     lab.clusters[0].edit(|s| s.state = ClusterState::Running);
     insta::assert_snapshot!(story(&mut lab), @r"
     ContainerNotRunning: k3d-dev-serverlb is not running (exit code 0)
-      Start k3d-dev-server-2 (it was not running (exit code 0))
       Start k3d-dev-server-1 (it was not running (exit code 0))
-      Start k3d-dev-serverlb (it was not running (exit code 0))
       Start k3d-dev-server-0 (it was not running (exit code 0))
+      Start k3d-dev-server-2 (it was not running (exit code 0))
+      Start k3d-dev-serverlb (it was not running (exit code 0))
     ");
 }

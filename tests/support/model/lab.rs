@@ -498,7 +498,9 @@ impl Lab {
         let mut problems = Vec::new();
         for (i, failure) in failed {
             let action = &look.plan.steps[*i].action;
-            let names = look.whole.as_ref().map(|w| &w.valid.names);
+            // A subnet is chosen before the rest is known.
+            let valid = Self::valid(&self.clusters[index], &look.owner, &look.observed);
+            let names = Some(&valid.names);
             match (failure, &look.whole) {
                 (Failure::Docker(error), Some(w)) => {
                     let object = &self.clusters[index];
