@@ -336,7 +336,8 @@ impl World {
             self.volumes.entry(volume.clone()).or_insert_with(made);
         }
         let network = network.unwrap_or(BRIDGE).to_owned();
-        let name = self.networks.get(&network).map(|n| n.name.clone()).unwrap_or_default();
+        // Docker asks for the network only when it starts.
+        let name = self.networks.get(&network).map_or_else(|| network.clone(), |n| n.name.clone());
         let place =
             Place { name, pinned: spec.endpoint.ip, aliases: spec.endpoint.aliases.clone(), ip: None };
         let env = spec.env.iter().chain(&spec.host_env).collect::<BTreeMap<_, _>>();
@@ -380,7 +381,14 @@ impl World {
     pub fn connect(&mut self, network: &str, key: &str, endpoint: &EndpointSettings) -> Result<()> {
         let Some(id) = self.id(key) else { return missing(key) };
         if !self.networks.contains_key(network) {
-            return missing(network);
+            // Docker asks for the network only when a container starts that does not run.
+            if self.containers[&id].is_up() {
+                return missing(network);
+            }
+            let (pinned, aliases) = (endpoint.ip, endpoint.aliases.clone());
+            let place = Place { name: network.to_owned(), pinned, aliases, ip: None };
+            self.containers.get_mut(&id).unwrap().networks.insert(network.to_owned(), place);
+            return Ok(());
         }
         if self.containers[&id].networks.contains_key(network) {
             return Ok(());
