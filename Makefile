@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore campaign mutants soak world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign mutants soak world-down
 
 WORLD := tests/world/world
 comma := ,
@@ -22,7 +22,7 @@ LIVE := %_live crds e2e
 TESTS := $(filter-out bench soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
 UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
-LONG := exhaustive plan reconcile repair storms
+LONG := exhaustive plan reconcile repair simulation storms
 
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -162,6 +162,12 @@ campaign: world image ## random edits of specs on real clusters, each compared w
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test campaign_live
 	$(WORLD) with bash -c '$(WORLD) load $(IMAGE) && cargo test $(LOCKED) --test campaign_live'
+
+# `simulate`: optimized, with the checks of a debug build.
+simulate: export MINUTES ?= 10
+simulate: export SEED ?= 1
+simulate: ## lives of many objects with faults of every kind, on all cores: MINUTES=10 SEED=1
+	cargo test $(LOCKED) --profile simulate --test simulation -- --nocapture lives_go_well
 
 # Also restarts the Docker engine and all its containers.
 soak: export DOCKER_RESTART ?= 1

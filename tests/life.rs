@@ -198,3 +198,31 @@ async fn the_management_cluster_is_told_an_address_that_its_pods_reach() {
     }
     assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
 }
+
+/// What is missing for new nodes keeps none from being started again.
+#[tokio::test(start_paused = true)]
+async fn a_repair_does_not_wait_for_a_missing_registry() {
+    for act in [
+        Outside::Kill("k3d-dev-server-0".into()),
+        Outside::Kill("k3d-dev-agent-0".into()),
+        Outside::Kill("k3d-dev-serverlb".into()),
+        Outside::Remove("k3d-dev-serverlb".into()),
+    ] {
+        let mut rig = Rig::new(lab::settings());
+        put(&rig, "dev", json!({}), json!({"agents": {"count": 1}}));
+        rig.settle(ENOUGH).await;
+        put(
+            &rig,
+            "dev",
+            json!({}),
+            json!({"agents": {"count": 1}, "registries": {"use": [{"name": "missing"}]}}),
+        );
+        rig.round().await;
+        assert!(rig.world(|w| w.interfere(&act)));
+        for _ in 0..ENOUGH {
+            rig.round().await;
+        }
+        let up = rig.world(|w| w.containers.values().filter(|c| c.is_up()).count());
+        assert_eq!(up, 3, "{act:?}: {}", message(&rig, "Ready"));
+    }
+}

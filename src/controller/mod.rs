@@ -37,7 +37,7 @@ pub mod quorum;
 pub mod reach;
 pub mod reconcile;
 pub mod references;
-mod referrers;
+pub mod referrers;
 pub mod registry;
 mod registry_probe;
 mod registry_refs;

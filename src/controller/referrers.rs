@@ -10,10 +10,7 @@ use super::{
 use crate::api::{LocalCluster, Registry, uses::refers};
 
 /// Returns the LocalClusters that a Secret belongs to, or that reference it themselves or through a Registry.
-pub(super) fn users_of_secret(
-    ctx: &Context,
-    secret: &PartialObjectMeta<Secret>,
-) -> Vec<ObjectRef<ClusterGuard>> {
+pub fn users_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<ClusterGuard>> {
     let (namespace, name) = (secret.namespace(), secret.name_any());
     let registries = ctx.registries.state();
     let through: Vec<&Registry> =
@@ -28,7 +25,7 @@ pub(super) fn users_of_secret(
 }
 
 /// Returns the LocalClusters that reference a ConfigMap.
-pub(super) fn users_of_config_map(
+pub fn users_of_config_map(
     ctx: &Context,
     map: &PartialObjectMeta<ConfigMap>,
 ) -> Vec<ObjectRef<ClusterGuard>> {
@@ -45,7 +42,7 @@ fn clusters_that(ctx: &Context, uses: impl Fn(&LocalCluster) -> bool) -> Vec<Obj
 }
 
 /// Returns the Registries that reference a Secret.
-pub(super) fn registries_of_secret(
+pub fn registries_of_secret(
     ctx: &Context,
     secret: &PartialObjectMeta<Secret>,
 ) -> Vec<ObjectRef<RegistryGuard>> {

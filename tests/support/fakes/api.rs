@@ -1,7 +1,10 @@
 //! The API of the management cluster: the operator's objects as users change them, with a fault at any request. A write
 //! that must never happen is recorded in [`FakeApi::sins`].
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
@@ -37,8 +40,22 @@ pub fn secret(name: &str) -> String {
 impl FakeApi {
     pub fn new(world: Arc<Mutex<World>>, faults: Arc<Faults>) -> Self {
         let sins = Arc::default();
-        let judge = Judge { world: world.clone(), faults: faults.clone(), sins: Arc::clone(&sins) };
+        let judge =
+            Judge { world: world.clone(), faults: faults.clone(), sins: Arc::clone(&sins), alone: true };
         Self { world, faults, api: KubernetesApi::with(Arc::new(judge)), sins }
+    }
+
+    /// Another client of the same API, with faults of its own. What is told of readiness is not judged: others may
+    /// change the world between two calls.
+    pub fn with_faults(&self, faults: Arc<Faults>) -> Self {
+        let (world, sins) = (self.world.clone(), self.sins.clone());
+        let judge = Judge { world: world.clone(), faults: faults.clone(), sins: sins.clone(), alone: false };
+        Self { world, faults, api: self.api.with_hooks(Arc::new(judge)), sins }
+    }
+
+    /// A value that is another one after each change.
+    pub fn mark(&self) -> (u64, usize) {
+        self.api.mark()
     }
 
     /// Returns all that is stored, for [`FakeApi::restore`].
@@ -113,6 +130,16 @@ impl FakeApi {
         self.api.all(kind)
     }
 
+    /// Returns all objects of a kind by their paths.
+    pub fn stored(&self, kind: &str) -> BTreeMap<String, Value> {
+        self.api.stored(kind)
+    }
+
+    /// Stores an object as it is.
+    pub fn store(&self, path: &str, object: Value) {
+        self.api.put(path, object);
+    }
+
     /// Returns the writes that must never happen.
     pub fn sins(&self) -> Vec<String> {
         self.sins.lock().unwrap().clone()
@@ -124,6 +151,8 @@ struct Judge {
     world: Arc<Mutex<World>>,
     faults: Arc<Faults>,
     sins: Arc<Mutex<Vec<String>>>,
+    /// Whether nobody else changes anything between two calls.
+    alone: bool,
 }
 
 impl Hooks for Judge {
@@ -138,7 +167,7 @@ impl Hooks for Judge {
             Fault::Refused => Failure::Refused(500),
             Fault::Timeout => Failure::Hangs,
             Fault::Lost => Failure::Lost,
-            Fault::Void => unreachable!("an API server does what it says"),
+            Fault::Void | Fault::Late => unreachable!("an API server does what it says"),
         })
     }
 
@@ -148,7 +177,8 @@ impl Hooks for Judge {
         let none = Vec::new();
         let conditions = object["status"]["conditions"].as_array().unwrap_or(&none);
         let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-        if !ready || object["status"]["observedGeneration"] != object["metadata"]["generation"] {
+        if !self.alone || !ready || object["status"]["observedGeneration"] != object["metadata"]["generation"]
+        {
             return;
         }
         let name = object["metadata"]["name"].as_str().unwrap();

@@ -41,22 +41,26 @@ pub struct Fake {
 }
 
 impl Fake {
-    fn read<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        self.call(call, false, f)
+    async fn read<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.call(call, false, f).await
     }
 
-    fn write<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        self.call(call, true, f)
+    async fn write<T>(&self, call: &str, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        self.call(call, true, f).await
     }
 
-    fn call<T>(&self, call: &str, writes: bool, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    async fn call<T>(&self, call: &str, writes: bool, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         if self.faults.is_away() {
             return Err(Error::Unavailable("connection refused".into()));
         }
+        self.faults.take_time().await;
         let fault = self.faults.gate(Side::Docker, call.to_owned(), writes);
+        if fault == Some(Fault::Late) {
+            self.faults.is_late().await;
+        }
         let mut world = self.world.lock().unwrap();
         match fault {
-            None => f(&mut world),
+            None | Some(Fault::Late) => f(&mut world),
             Some(Fault::NotFound) => Err(Error::NotFound("no such thing".into())),
             Some(Fault::Conflict) if call.starts_with("create") => {
                 Err(Error::Conflict("name is taken".into()))
@@ -73,6 +77,14 @@ impl Fake {
     }
 }
 
+/// What does not exist is gone, as the client of the real engine has it.
+fn gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
+
 #[async_trait]
 impl Engine for Fake {
     async fn info(&self) -> Result<EngineInfo> {
@@ -85,18 +97,20 @@ impl Engine for Fake {
                 ..EngineInfo::default()
             })
         })
+        .await
     }
 
     async fn containers(&self) -> Result<Vec<Container>> {
-        self.read("containers", |w| Ok(w.containers.iter().map(|(id, c)| w.listed(id, c)).collect()))
+        self.read("containers", |w| Ok(w.containers.iter().map(|(id, c)| w.listed(id, c)).collect())).await
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
-        self.read("inspect", |w| Ok(w.id(id).map(|id| w.detail(&id, &w.containers[&id]))))
+        self.read("inspect", |w| Ok(w.id(id).map(|id| w.detail(&id, &w.containers[&id])))).await
     }
 
     async fn networks(&self) -> Result<Vec<Network>> {
         self.read("networks", |w| Ok(w.networks.iter().map(|(id, n)| observe::network(id, n)).collect()))
+            .await
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
@@ -107,53 +121,56 @@ impl Engine for Fake {
             };
             Ok(w.volumes.iter().map(volume).collect())
         })
+        .await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {
-        self.read("image", |w| Ok(w.image_id(reference)))
+        self.read("image", |w| Ok(w.image_id(reference))).await
     }
 
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
         let user = auth.map(|auth| format!(" as {}", auth.username)).unwrap_or_default();
         self.faults.hold(&format!("pull {reference}{user}")).await;
-        self.write(&format!("pull {reference}"), |w| w.pull(reference))
+        self.write(&format!("pull {reference}"), |w| w.pull(reference)).await
     }
 
     async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>> {
-        self.read("image names", |w| Ok(w.image_names(reference)))
+        self.read("image names", |w| Ok(w.image_names(reference))).await
     }
 
     async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()> {
-        self.read("check access", |w| w.check_access(reference, auth))
+        self.read("check access", |w| w.check_access(reference, auth)).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         self.faults.hold(&format!("create network {}", spec.name)).await;
-        self.write(&format!("create network {}", spec.name), |w| w.create_network(spec))
+        self.write(&format!("create network {}", spec.name), |w| w.create_network(spec)).await
     }
 
     async fn remove_network(&self, id: &str) -> Result<()> {
-        self.write(&format!("remove network {id}"), |w| w.remove_network(id))
+        self.write(&format!("remove network {id}"), |w| gone(w.remove_network(id))).await
     }
 
     async fn connect(&self, network: &str, container: &str, endpoint: &EndpointSettings) -> Result<()> {
         self.write(&format!("connect {network} {container}"), |w| w.connect(network, container, endpoint))
+            .await
     }
 
     async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
-        self.write(&format!("disconnect {network} {container}"), |w| w.disconnect(network, container))
+        self.write(&format!("disconnect {network} {container}"), |w| gone(w.disconnect(network, container)))
+            .await
     }
 
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<()> {
-        self.write(&format!("create volume {}", spec.name), |w| w.create_volume(spec))
+        self.write(&format!("create volume {}", spec.name), |w| w.create_volume(spec)).await
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        self.write(&format!("remove volume {name}"), |w| w.remove_volume(name))
+        self.write(&format!("remove volume {name}"), |w| gone(w.remove_volume(name))).await
     }
 
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
-        self.write(&format!("create container {}", spec.name), |w| w.create_container(spec, network))
+        self.write(&format!("create container {}", spec.name), |w| w.create_container(spec, network)).await
     }
 
     async fn upload(&self, container: &str, archive: Vec<u8>) -> Result<()> {
@@ -171,6 +188,7 @@ impl Engine for Fake {
             }
             Ok(())
         })
+        .await
     }
 
     async fn read_file(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
@@ -178,6 +196,7 @@ impl Engine for Fake {
             Some(content) if content.len() > limit => Err(Error::Invalid(format!("{path} is too large"))),
             content => Ok(content),
         })
+        .await
     }
 
     async fn read_tree(
@@ -191,36 +210,38 @@ impl Engine for Fake {
             let size: usize = tree.values().map(Vec::len).sum();
             if size > limit { Err(Error::Invalid(format!("{path} is too large"))) } else { Ok(tree) }
         })
+        .await
     }
 
     async fn path_info(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
-        self.read("path info", |w| Ok(w.path_info(container, path)))
+        self.read("path info", |w| Ok(w.path_info(container, path))).await
     }
 
     async fn start(&self, container: &str) -> Result<()> {
         self.faults.hold("start").await;
-        self.write(&format!("start {container}"), |w| w.start(container))
+        self.write(&format!("start {container}"), |w| w.start(container)).await
     }
 
     async fn stop(&self, container: &str, _: u32) -> Result<()> {
-        self.write(&format!("stop {container}"), |w| w.end(container, 0))
+        self.write(&format!("stop {container}"), |w| gone(w.end(container, 0))).await
     }
 
     async fn unpause(&self, container: &str) -> Result<()> {
-        self.write(&format!("unpause {container}"), |w| w.unpause(container))
+        self.write(&format!("unpause {container}"), |w| w.unpause(container)).await
     }
 
     async fn signal(&self, container: &str, _: &str) -> Result<()> {
-        self.write(&format!("signal {container}"), |w| w.hangup(container))
+        self.write(&format!("signal {container}"), |w| w.hangup(container)).await
     }
 
     async fn update(&self, container: &str, change: &Update) -> Result<()> {
-        self.write(&format!("update {container}"), |w| w.update(container, change))
+        self.write(&format!("update {container}"), |w| w.update(container, change)).await
     }
 
     async fn exec(&self, container: &str, command: &[String]) -> Result<Ended> {
         let reads = command.iter().any(|word| word == "get" || word == "list") || etcd::asks(command);
         self.call(&format!("exec {container} {}", command.join(" ")), !reads, |w| w.exec(container, command))
+            .await
     }
 
     async fn exec_within(&self, container: &str, command: &[String], limit: Duration) -> Result<Ended> {
@@ -230,6 +251,7 @@ impl Engine for Fake {
 
     async fn pipe_image(&self, reference: &str, container: &str, _: &[String]) -> Result<Ended> {
         self.write(&format!("pipe image {reference} {container}"), |w| w.pipe_image(reference, container))
+            .await
     }
 
     /// The forwarder runs in this process, if its program was copied into the container.
@@ -246,15 +268,16 @@ impl Engine for Fake {
             let failed = futures::stream::iter([Err(std::io::Error::other("exec failed: no such file"))]);
             Ok(Attached { input: Box::pin(input.compat_write()), output: failed.boxed() })
         })
+        .await
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {
         self.faults.hold("remove container").await;
-        self.write(&format!("remove container {container}"), |w| w.remove_container(container))
+        self.write(&format!("remove container {container}"), |w| gone(w.remove_container(container))).await
     }
 
     async fn logs(&self, container: &str, _: u32) -> Result<Vec<String>> {
-        self.read("logs", |w| Ok(w.log(container)))
+        self.read("logs", |w| Ok(w.log(container))).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>> {

@@ -10,6 +10,9 @@ use std::{
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use localcluster_operator::docker::engine::{Event, Subject};
+use tokio::sync::Notify;
+
+use crate::support::model::lab::Chance;
 
 /// Who is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,12 @@ pub enum Fault {
     Lost,
     /// It is said to be done, and nothing is.
     Void,
+    /// Docker does it only when it is told to, see [`Faults::is_late`].
+    Late,
 }
+
+/// What a test does at each call: it may change the world, and have the call go wrong.
+pub type Script = Box<dyn FnMut(Side, &str, bool) -> Option<Fault> + Send>;
 
 pub const FAULTS: [Fault; 5] =
     [Fault::NotFound, Fault::Conflict, Fault::Refused, Fault::Timeout, Fault::Lost];
@@ -51,6 +59,12 @@ pub struct Faults {
     pub unreachable: AtomicBool,
     /// Whether they never respond, as behind a container that is gone.
     pub silent: AtomicBool,
+    script: Mutex<Option<Script>>,
+    /// Where others have their turn between two calls of Docker, of chance.
+    turns: Mutex<Option<Chance>>,
+    /// A call is late, or goes on.
+    pub late: Notify,
+    pub lands: Notify,
 }
 
 #[derive(Default)]
@@ -64,6 +78,40 @@ struct State {
 }
 
 impl Faults {
+    /// Has this happen at each call, until nothing is to happen any more.
+    pub fn follow(&self, script: Option<Script>) {
+        *self.script.lock().unwrap() = script;
+    }
+
+    /// Has others have their turn before a call of Docker, of this chance.
+    pub fn interleave(&self, chance: Chance) {
+        *self.turns.lock().unwrap() = Some(chance);
+    }
+
+    /// Lets others have their turn.
+    pub async fn take_time(&self) {
+        let turns = self.turns.lock().unwrap().as_mut().map_or(0, |chance| chance.below(3));
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until a late call may go on.
+    pub async fn is_late(&self) {
+        self.late.notify_one();
+        self.lands.notified().await;
+    }
+
+    /// Has Docker tell of an event with its labels.
+    pub fn tell(&self, event: &Event) {
+        self.listeners.lock().unwrap().retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+    }
+
+    /// Breaks the streams of events.
+    pub fn hang_up(&self) {
+        self.listeners.lock().unwrap().clear();
+    }
+
     /// Events of Docker from now on. Nothing happens by itself: see [`Self::happened`].
     pub fn listen(&self) -> UnboundedReceiver<Event> {
         let (tell, told) = unbounded();
@@ -73,8 +121,7 @@ impl Faults {
 
     /// Has Docker tell of an event.
     pub fn happened(&self, subject: Subject, action: &str) {
-        let event = Event { subject, action: action.to_owned(), labels: BTreeMap::new() };
-        self.listeners.lock().unwrap().retain(|listener| listener.unbounded_send(event.clone()).is_ok());
+        self.tell(&Event { subject, action: action.to_owned(), labels: BTreeMap::new() });
     }
 
     /// Has the call with this number, counted from the beginning, go wrong.
@@ -107,6 +154,7 @@ impl Faults {
 
     /// Counts a call; how it goes wrong, if it does.
     pub fn gate(&self, side: Side, call: String, writes: bool) -> Option<Fault> {
+        let scripted = self.script.lock().unwrap().as_mut().and_then(|script| script(side, &call, writes));
         let mut state = self.state.lock().unwrap();
         if state.panics.as_ref() == Some(&call) {
             drop(state);
@@ -119,7 +167,9 @@ impl Faults {
         let calls = &mut state.calls[side as usize];
         calls.push((call, writes));
         let number = calls.len() - 1;
-        every.or(state.planned.filter(|(s, n, _)| *s == side && *n == number).map(|(.., fault)| fault))
+        scripted
+            .or(every)
+            .or(state.planned.filter(|(s, n, _)| *s == side && *n == number).map(|(.., fault)| fault))
     }
 
     /// All calls to a side so far, each with whether it changes something.

@@ -104,6 +104,17 @@ impl KubernetesApi {
         Self { state: Arc::default(), script: Arc::default(), hooks }
     }
 
+    /// Returns the same API with other hooks.
+    pub fn with_hooks(&self, hooks: Arc<dyn Hooks>) -> Self {
+        Self { hooks, ..self.clone() }
+    }
+
+    /// Returns a value that is another one after each change.
+    pub fn mark(&self) -> (u64, usize) {
+        let state = self.state.lock().unwrap();
+        (state.version, state.objects.len())
+    }
+
     /// Returns a client of the API.
     pub fn client(&self) -> Client {
         let api = self.clone();
@@ -129,6 +140,14 @@ impl KubernetesApi {
         let state = self.state.lock().unwrap();
         let of_kind = if kind.is_empty() { "/".to_owned() } else { format!("/{kind}/") };
         state.objects.iter().filter(|(p, _)| p.contains(&of_kind)).map(|(_, o)| o.clone()).collect()
+    }
+
+    /// Returns all objects of a kind, in its plural, by their paths.
+    pub fn stored(&self, kind: &str) -> BTreeMap<String, Value> {
+        let state = self.state.lock().unwrap();
+        let of_kind = format!("/{kind}/");
+        let found = state.objects.iter().filter(|(p, _)| p.contains(&of_kind));
+        found.map(|(p, o)| (p.clone(), o.clone())).collect()
     }
 
     /// Returns the last resource version.
@@ -254,7 +273,7 @@ impl State {
         object
     }
 
-    /// Removes an object and all objects that it owns.
+    /// Removes an object, and deletes all objects that it owns.
     fn remove(&mut self, path: &str) {
         let Some(removed) = self.objects.remove(path) else { return };
         let Some(uid) = removed["metadata"]["uid"].as_str() else { return };
@@ -262,7 +281,9 @@ impl State {
             let owners = object["metadata"]["ownerReferences"].as_array();
             owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == uid))
         };
-        self.objects.retain(|_, object| !owned(object));
+        let orphans: Vec<String> =
+            self.objects.iter().filter(|(_, o)| owned(o)).map(|(path, _)| path.clone()).collect();
+        orphans.iter().for_each(|path| self.delete(path));
     }
 
     fn delete(&mut self, path: &str) {
@@ -336,6 +357,15 @@ impl State {
         merge(&mut object, body);
         if (data.is_some() || !object["data"].is_null()) && !apply_data(&mut object, query, data) {
             return refusal(409, &Method::PATCH);
+        }
+        if !object["spec"].is_null() {
+            let before = self.objects.get(path);
+            let generation = before.and_then(|o| o["metadata"]["generation"].as_u64()).unwrap_or(0);
+            let changed = before.is_none_or(|o| o["spec"] != object["spec"]);
+            object["metadata"]["generation"] = json!(generation + u64::from(changed));
+            if before.is_none() {
+                object["metadata"]["creationTimestamp"] = json!("2023-11-14T22:13:20Z");
+            }
         }
         if exists { (200, self.store(path, object)) } else { (201, self.create(path, object)) }
     }

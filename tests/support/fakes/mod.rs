@@ -4,4 +4,5 @@ pub mod api;
 pub mod engine;
 pub mod faults;
 pub mod kubernetes;
+pub mod process;
 pub mod rig;

@@ -1,44 +1,25 @@
 //! The operator's reconciles over the fakes, driven round by round.
 
 use std::{
-    cell::Cell,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     core::PartialObjectMeta,
-    runtime::{
-        events::{Recorder, Reporter},
-        reflector::store::Writer,
-        watcher::Event,
-    },
+    runtime::{reflector::store::Writer, watcher::Event},
 };
 use localcluster_operator::{
     api::{LocalCluster, Registry},
     controller::{
-        context::{ClusterGuard, Context, Memory, RegistryGuard},
-        files::Files,
-        host_limits::Limits,
-        interruptions::Interruptions,
-        known::Known,
-        logs::Logs,
-        policies::{Policies, PolicyGuard},
-        preload::Preloads,
-        pulls::Pulls,
-        quorum::Quorum,
+        context::{ClusterGuard, Context, RegistryGuard},
+        policies::PolicyGuard,
         reconcile,
-        resolvers::Resolvers,
-        triggers::{Triggered, Triggers},
-        turns::Turns,
-        workers::Workers,
+        triggers::Triggered,
     },
-    docker::tunnels::Tunnels,
-    metrics::Metrics,
-    plan::{host_limits::HostLimits, settings::Settings},
+    plan::settings::Settings,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -48,20 +29,9 @@ use super::{
     api::{FakeApi, path},
     engine::Fake,
     faults::Faults,
+    process::{self, Stores},
 };
-use crate::support::model::{
-    lab,
-    world::{BEGIN, TICK, World},
-};
-
-thread_local! {
-    /// The time of the test that runs on this thread.
-    static CLOCK: Cell<i64> = const { Cell::new(BEGIN) };
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_second(CLOCK.get()).unwrap()
-}
+use crate::support::model::world::{BEGIN, TICK, World};
 
 pub struct Rig {
     pub world: Arc<Mutex<World>>,
@@ -80,7 +50,7 @@ impl Rig {
         let world = Arc::new(Mutex::new(World::default()));
         let faults = Arc::new(Faults::default());
         let api = FakeApi::new(world.clone(), faults.clone());
-        CLOCK.set(BEGIN);
+        process::set_clock(BEGIN);
         Self::over(world, faults, api, settings)
     }
 
@@ -89,7 +59,7 @@ impl Rig {
         let copy = Self::new(self.ctx.settings.clone());
         copy.world(|w| w.clone_from(&self.world.lock().unwrap()));
         copy.api.restore(self.api.snapshot());
-        CLOCK.set(copy.world(|w| w.clock));
+        process::set_clock(copy.world(|w| w.clock));
         copy
     }
 
@@ -100,43 +70,8 @@ impl Rig {
 
     fn over(world: Arc<Mutex<World>>, faults: Arc<Faults>, api: FakeApi, settings: Settings) -> Self {
         let fake = Arc::new(Fake { world: world.clone(), faults: faults.clone() });
-        let (triggers, triggered) = Triggers::new();
-        let clusters = Writer::<ClusterGuard>::default();
-        let registries = Writer::<RegistryGuard>::default();
-        let (policies, namespaces) = (Writer::<PolicyGuard>::default(), Writer::default());
-        let client = api.client();
-        let metrics = Metrics::new();
-        let ctx = Context {
-            recorder: Recorder::new(client.clone(), Reporter::from("test")),
-            client,
-            engine: fake.clone(),
-            tunnels: Tunnels::new(fake.clone(), "/proc/self/exe".into()),
-            connector: fake.clone(),
-            probe: fake.clone(),
-            settings,
-            manager: lab::MANAGER.into(),
-            pulls: Pulls::new(fake.clone(), metrics.clone()),
-            turns: Turns::default(),
-            workers: Workers::new(CancellationToken::new()),
-            limits: Limits::new(fake.clone(), Duration::MAX)
-                .observed(HostLimits { inotify_instances: 8192, free: 50 }),
-            resolvers: Resolvers::new(fake.clone(), None),
-            quorum: Quorum::new(fake.clone()),
-            preloads: Preloads::new(fake.clone(), Duration::from_secs(300)),
-            logs: Logs::new(fake.clone()),
-            files: Files::new(fake, Duration::from_secs(300)),
-            triggers,
-            interruptions: Interruptions::default(),
-            clusters: clusters.as_reader(),
-            registries: registries.as_reader(),
-            policies: Policies::new(policies.as_reader(), namespaces.as_reader()),
-            known: Known::default(),
-            memory: Memory::default(),
-            metrics,
-            health: Arc::default(),
-            resync: Duration::from_secs(300),
-            now,
-        };
+        let (ctx, stores, triggered) = process::start(&fake, fake.clone(), &api, settings);
+        let Stores { clusters, registries, policies, namespaces } = stores;
         Self { world, faults, api, ctx: Arc::new(ctx), clusters, registries, policies, namespaces, triggered }
     }
 
@@ -233,7 +168,7 @@ impl Rig {
     /// Lets time go by.
     pub async fn pass(&mut self) {
         self.world(World::tick);
-        CLOCK.set(self.world(|w| w.clock));
+        process::set_clock(self.world(|w| w.clock));
         tokio::time::advance(Duration::from_secs(TICK.unsigned_abs())).await;
     }
 

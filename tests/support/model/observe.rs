@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     k3s::{etcd::member, lead_version},
-    world::{Container, Network, World},
+    world::{BRIDGE, Container, Network, World},
 };
 
 /// The host that has a certificate in the tests.
@@ -250,7 +250,13 @@ impl World {
             image: c.image.clone(),
             labels: (*c.labels).clone(),
             state: c.state,
-            networks: c.networks.iter().map(place).collect(),
+            // Before anybody tried to start it, a place on Docker's own network has no ID.
+            networks: c
+                .networks
+                .iter()
+                .filter(|(network, _)| c.started.is_some() || c.error.is_some() || *network != BRIDGE)
+                .map(place)
+                .collect(),
             ports: if c.is_up() { c.wanted_ports.to_vec() } else { Vec::new() },
         }
     }

@@ -344,7 +344,8 @@ impl World {
         let alone = matches!(spec.role, Role::RegistryHelper | Role::NodeHelper);
         let network = network.or((!alone).then_some(BRIDGE)).map(str::to_owned);
         let place = |id: String| {
-            let name = self.networks.get(&id).map(|n| n.name.clone()).unwrap_or_default();
+            // Docker asks for the network only when it starts.
+            let name = self.networks.get(&id).map_or_else(|| id.clone(), |n| n.name.clone());
             let aliases = spec.endpoint.aliases.clone();
             (id, Place { name, pinned: spec.endpoint.ip, aliases, ip: None })
         };
@@ -390,7 +391,14 @@ impl World {
     pub fn connect(&mut self, network: &str, key: &str, endpoint: &EndpointSettings) -> Result<()> {
         let Some(id) = self.id(key) else { return missing(key) };
         if !self.networks.contains_key(network) {
-            return missing(network);
+            // Docker asks for the network only when a container starts that does not run.
+            if self.containers[&id].is_up() {
+                return missing(network);
+            }
+            let (pinned, aliases) = (endpoint.ip, endpoint.aliases.clone());
+            let place = Place { name: network.to_owned(), pinned, aliases, ip: None };
+            self.containers.get_mut(&id).unwrap().networks.insert(network.to_owned(), place);
+            return Ok(());
         }
         if self.containers[&id].networks.contains_key(network) {
             return Ok(());
