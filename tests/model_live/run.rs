@@ -355,7 +355,7 @@ impl<'a> Side<'a> {
         });
         let mut files = Vec::new();
         for path in FILES {
-            files.push(self.engine.read_file(&c.id, path).await.is_ok_and(|file| file.is_some()));
+            files.push(self.engine.read_file(&c.id, path, 1 << 20).await.is_ok_and(|file| file.is_some()));
         }
         format!("{} {:?} {ports:?} {places:?} {detail:?} files {files:?}", c.name, c.state)
     }

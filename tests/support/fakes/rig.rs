@@ -23,7 +23,6 @@ use localcluster_operator::{
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{FakeApi, path},
