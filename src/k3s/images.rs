@@ -16,8 +16,12 @@ pub const OWN_LABEL: &str = "localcluster.dev/own-id";
 const PINNED: &str = "io.cri-containerd.pinned=pinned";
 
 /// Returns the name in containerd of an image reference with a tag: fully qualified, as Docker and Kubernetes interpret
-/// it.
+/// it. The ID of an image (`sha256:…`) is none: Docker finds any image by it, so it stays as it is, and no pattern of a
+/// policy for names in a registry matches it.
 pub fn canonical(reference: &str) -> String {
+    if reference.starts_with("sha256:") {
+        return reference.to_owned();
+    }
     let (domain, rest) = match reference.split_once('/') {
         Some((first, rest))
             if first.contains(['.', ':'])
@@ -119,6 +123,8 @@ mod tests {
             ("registry.example/app:1", "registry.example/app:1"),
             ("quay.io/a/b/c:v1.2", "quay.io/a/b/c:v1.2"),
             ("HOST/app:1", "HOST/app:1"),
+            ("sha256:5c87c6", "sha256:5c87c6"),
+            ("a/sha256:5c87c6", "docker.io/a/sha256:5c87c6"),
         ] {
             assert_eq!(canonical(reference), name);
         }
