@@ -304,7 +304,8 @@ impl State {
             let evicted = json!({"kind": "Status", "status": "Success"});
             return self.objects.remove(pod).map_or(refusal(404, method), |_| (201, evicted));
         }
-        if let Some(account) = path.strip_suffix("/token") {
+        let account = path.strip_suffix("/token").filter(|account| account.contains("/serviceaccounts/"));
+        if let Some(account) = account {
             let seconds = &body["spec"]["expirationSeconds"];
             let token =
                 json!({"status": {"token": format!("{account} {seconds}"), "expirationTimestamp": WRITTEN}});
