@@ -37,7 +37,7 @@ use picture::{Picture, Subject};
 /// How long an edit may take: each node may be replaced, one after the other.
 const LIMIT: Duration = Duration::from_secs(600);
 /// How long an object that is not Ready may have the same message until its edit counts as one that cannot be done.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(30);
 /// In how many seconds conditions follow that Ready does not depend on.
 const FOLLOWS: u64 = 90;
 /// How many edits are tried on one object before another, which begins anew, takes its place.
@@ -263,7 +263,9 @@ impl<'a> Campaign<'a> {
             }
             let ready = condition(&seen, "Ready").unwrap_or_default();
             let current = ready["observedGeneration"] == seen["metadata"]["generation"];
-            if current && spec["state"] == "Stopped" && ready["reason"] == "Stopped" {
+            let stopped = condition(&seen, "Stopped").unwrap_or_default();
+            let whole = stopped["observedGeneration"] == seen["metadata"]["generation"];
+            if whole && spec["state"] == "Stopped" && stopped["status"] == "True" {
                 return End::Stopped;
             }
             let stalled = condition(&seen, "Stalled").is_ok_and(|c| c["status"] == "True");
