@@ -169,6 +169,7 @@ impl<'a> Campaign<'a> {
         let mut before = None;
         for number in 1..=share {
             if number % LIFE == 0 {
+                self.runs();
                 self.twin();
                 self.remove(&self.name());
                 (self.spec, self.life, before) = (first(self.kind), self.life + 1, None);
@@ -181,7 +182,7 @@ impl<'a> Campaign<'a> {
                 End::Ready => {
                     self.spec = spec;
                     before = None;
-                    if since_twin >= self.twin_every || number == share {
+                    if since_twin >= self.twin_every {
                         since_twin = 0;
                         self.twin();
                     }
@@ -199,6 +200,16 @@ impl<'a> Campaign<'a> {
             if before.is_none() && self.spec["state"] != "Stopped" {
                 before = Some(self.subject(&self.name()).picture());
             }
+        }
+        self.runs();
+        self.twin();
+    }
+
+    /// Lets a stopped cluster run again.
+    fn runs(&mut self) {
+        if self.spec["state"] == "Stopped" {
+            self.spec.as_object_mut().expect("a spec is an object").remove("state");
+            self.begin();
         }
     }
 
@@ -299,9 +310,6 @@ impl<'a> Campaign<'a> {
     /// Compares the object with a new one that has the same spec.
     fn twin(&mut self) {
         const PORTS_FROM: u64 = 10_000;
-        if self.spec["state"] == "Stopped" {
-            return;
-        }
         let name = format!("t{}", self.name());
         let mut spec = self.spec.clone();
         move_ports(&mut spec, PORTS_FROM);

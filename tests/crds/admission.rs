@@ -205,6 +205,10 @@ fn written(kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
 
 fn nothing(_: &mut Value) {}
 
+fn alone(object: &mut Value) {
+    object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+}
+
 #[test]
 fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     let server = Server::new("operator");
@@ -242,7 +246,6 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
         refused(&create, &written("Secret", name, change), words);
     }
     refused(&create, &written(REGISTRY, "other", nothing), "no Registry of this name or owner");
-    let alone: Change = |o| drop(o["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
     refused(&create, &written(REGISTRY, "dev-registry", alone), "no Registry of this name or owner");
     refused(&create, &written(LC, "dev", alone), "creates no LocalClusters");
     // What it writes.
@@ -256,7 +259,12 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     let Output { ok, stderr, .. } = limited.said(&create, &written(REGISTRY, &shortened, owned));
     assert!(ok, "{shortened}: {stderr}");
     // Objects of users, and the operator's own ones, that exist. One of an owner that does not would be deleted.
-    server.must_with(&create, &written(LC, "dev", alone).to_string());
+    // An operator that runs there would write the Secret.
+    let paused: Change = |o| {
+        alone(o);
+        o["metadata"]["annotations"] = json!({"localcluster.dev/paused": "true"});
+    };
+    server.must_with(&create, &written(LC, "dev", paused).to_string());
     let uid = server.get("lc/dev")["metadata"]["uid"].clone();
     let of_dev = |o: &mut Value| o["metadata"]["ownerReferences"][0]["uid"] = uid.clone();
     server.must_with(&create, &written("Secret", "dev-token", alone).to_string());

@@ -143,6 +143,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
         let shown = json!({
             "agents": {"count": 0},
             "api": {"hostIP": "127.0.0.1"},
+            "kubeconfig": {"access": "Admin"},
             "network": {},
             "onDataLoss": "Stop",
             "registries": {"defaultEndpoint": true},

@@ -137,7 +137,7 @@ fn each_has_a_network_of_its_own(scene: &Scene) {
     let places = inspect(&other).expect("it runs")["NetworkSettings"]["Networks"].clone();
     let place = places.as_object().and_then(|places| places.values().next()).expect("it is on a network");
     let address = format!("{}:5000", place["IPAddress"].as_str().expect("it has an address"));
-    reaches(&other, &address).expect("it listens");
+    eventually(30, "it listens", || reaches(&other, &address));
     assert!(reaches(&own, &address).is_err(), "one registry reaches another");
     // Its port is published from there.
     push(scene, "kept");
