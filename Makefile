@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign mutants soak world-down
+.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign soak world-down
 
 WORLD := tests/world/world
 comma := ,
