@@ -16,9 +16,9 @@ use crate::{
         Kubectl, build,
         cluster::container,
         docker, eventually, http,
-        registries::{Setup, Upstream, busybox},
+        registries::{Setup, Upstream, busybox, join_registry},
         scene::Scene,
-        try_docker, world,
+        try_docker,
     },
     small_cluster,
 };
@@ -35,13 +35,11 @@ images rm --sync $(images ls | awk -v d="$digest" '$3 == d {print $1}')"#;
 /// Measures it.
 pub fn run(scale: &Scale, report: &mut Report) {
     let scene = Scene::new("pulls");
-    // What the cache stands for, on the network by which the operator reaches registries.
-    let network = world("NETWORK");
-    let setup = Setup { network: Some(&network), ..Setup::default() };
-    let upstream = Upstream::start(&format!("{}-upstream", scene.namespace), &setup);
+    let upstream = Upstream::start(&format!("{}-upstream", scene.namespace), &Setup::default());
     scene.apply("Registry", "r", "{}");
     let proxy = format!("{{proxy: {{remoteURL: \"http://{}\"}}}}", upstream.inside());
     scene.apply("Registry", "cache", &proxy);
+    join_registry(&scene, "cache", &upstream.name);
     let uses = "registries: {use: [{name: r}, {name: cache}]}";
     scene.apply("LocalCluster", "c", &small_cluster(2, uses));
     for object in ["lreg/r", "lreg/cache", "lc/c"] {

@@ -8,7 +8,7 @@ use crate::{
         harness::Group,
         install,
         pulls::node,
-        registries::{FIRST, Setup, TokenServer, Upstream},
+        registries::{FIRST, Setup, TokenServer, Upstream, join_registry},
         scene::Scene,
         world,
     },
@@ -59,7 +59,6 @@ fn setup() -> Scene {
     install();
     let (scene, other) = (Scene::new("sha"), Scene::new("shb"));
     let of = |name: &str| format!("{}-{name}", scene.namespace);
-    // The operator's Pod reaches registries through this network.
     let network = world("NETWORK");
     let at = |setup| Setup { network: Some(&network), ..setup };
     let upstream = Upstream::start(&of("upstream"), &at(Setup::default()));
@@ -77,6 +76,11 @@ fn setup() -> Scene {
     login(&scene, "login", FIRST);
     scene.apply("Registry", "cache", &cache(&upstream, json!({})));
     scene.apply("Registry", "closed", &cache(&closed, json!({"credentialsSecret": "login"})));
+    for (registry, upstream) in
+        [("cache", &upstream.name), ("closed", &closed.name), ("closed", &tokens.name)]
+    {
+        join_registry(&scene, registry, upstream);
+    }
     let guide = json!({
         "hostname": format!("k3d-{GUIDE}"), "hostPort": GUIDE_PORT, "allowedNamespaces": allowed,
     });

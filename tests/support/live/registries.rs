@@ -14,8 +14,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    Foreign, build, command, docker, docker_logs, eventually, free_port, holds, http, scratch, try_docker,
-    world,
+    Foreign, build, command, docker, docker_logs, eventually, free_port, holds, http, scene::Scene, scratch,
+    try_docker, world,
 };
 
 /// Secrets that may only be in Secrets and in files that only root can read, each with a description.
@@ -305,11 +305,20 @@ impl Upstream {
     }
 }
 
+/// Connects the container of an upstream to the network of a Registry, once it exists: a cache resolves names there.
+pub fn join_registry(scene: &Scene, registry: &str, container: &str) {
+    let network = format!("bridge-{}", scene.registry(registry));
+    eventually(60, &format!("{container} is on {network}"), || {
+        try_docker(&["network", "connect", &network, container]).map(drop)
+    });
+}
+
 /// A token server, where clients of registries log in.
 pub struct TokenServer {
     _container: Foreign,
     _dir: Dir,
-    name: String,
+    /// Name of its container.
+    pub name: String,
     roots: String,
 }
 
