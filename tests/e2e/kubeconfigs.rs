@@ -21,14 +21,14 @@ fn copy(scene: &Scene, name: &str) -> Kubectl {
     Kubectl::new(path)
 }
 
+/// Returns the token in the Secret, which both keys have.
 fn token(scene: &Scene) -> String {
-    let token = |key| {
-        let file = scene.kubeconfig("c", key);
-        let line = file.lines().find_map(|l| l.trim().strip_prefix("token: ")).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("the key {key} has no token"))
-    };
-    assert_eq!(token("kubeconfig"), token("value"));
-    token("kubeconfig")
+    let template = "go-template={{range $key, $value := .data}}{{$value | base64decode}}{{end}}";
+    let files = scene.run(&["get", "secret", "c-kubeconfig", "-o", template]);
+    let tokens: Vec<&str> = files.lines().filter_map(|l| l.trim().strip_prefix("token: ")).collect();
+    let [one, other] = tokens[..] else { panic!("there are {} tokens", tokens.len()) };
+    assert_eq!(one, other);
+    one.to_owned()
 }
 
 fn change(scene: &Scene, kubeconfig: &str) {

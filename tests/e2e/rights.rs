@@ -217,7 +217,7 @@ fn what_is_granted_is_used(scene: &Scene) {
     scene.apply("LocalCluster", "used", &format!("{{servers: {{count: 1}}, agents: {{count: 0}}, {more}}}"));
     scene.ready("lc/used");
     scene.patch("lc/used", "{\"registries\": {\"create\": {\"deleteEnabled\": true}}}");
-    scene.ready("lreg/used");
+    scene.ready("lreg/used-registry");
     scene.patch("lc/used", "{\"registries\": null}");
     eventually(LIMIT, "its registry is deleted", || {
         let registries = scene.run(&["get", "lreg", "-o", "name"]);
