@@ -23,7 +23,7 @@ fn copy(scene: &Scene, name: &str) -> Kubectl {
 
 /// Returns the token in the Secret, which both keys have.
 fn token(scene: &Scene) -> String {
-    let template = "go-template={{range $key, $value := .data}}{{$value | base64decode}}{{end}}";
+    let template = "go-template={{range $key, $value := .data}}{{$value | base64decode}}{{\"\\n\"}}{{end}}";
     let files = scene.run(&["get", "secret", "c-kubeconfig", "-o", template]);
     let tokens: Vec<&str> = files.lines().filter_map(|l| l.trim().strip_prefix("token: ")).collect();
     let [one, other] = tokens[..] else { panic!("there are {} tokens", tokens.len()) };
