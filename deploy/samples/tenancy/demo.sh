@@ -47,6 +47,8 @@ refused() {
 	*"$5"*) ;;
 	*) fail "$1 $2: the message does not contain \"$5\"" ;;
 	esac
+	# It counts for the quota, and would have the next ones refused for another reason.
+	kubectl -n "$b" delete "$1/$2" --timeout=60s >/dev/null
 }
 
 # may USER GROUP NAMESPACE: prints whether a member of a group may create LocalClusters
