@@ -47,6 +47,8 @@ refused() {
 	*"$5"*) ;;
 	*) fail "$1 $2: the message does not contain \"$5\"" ;;
 	esac
+	made=$(kubectl -n "$b" get "$1/$2" -o 'jsonpath={.status.nodes[*].name}{.status.container}')
+	[ -z "$made" ] || fail "created for $1 $2: $made"
 	# It counts for the quota, and would have the next ones refused for another reason.
 	kubectl -n "$b" delete "$1/$2" --timeout=60s >/dev/null
 }
@@ -112,8 +114,6 @@ up() {
 	refused LocalCluster registry "{registries: {use: [{name: images, namespace: $a}]}}" ResolvedRefs "$a/images"
 
 	say "Nothing of $b was created, and nothing of $a was changed"
-	made=$(kubectl -n "$b" get localclusters,registries -o 'jsonpath={.items[*].status.nodes[*].name} {.items[*].status.container}')
-	[ -z "$(printf '%s' "$made" | tr -d ' ')" ] || fail "created for $b: $made"
 	after="$(since localcluster/dev) $(since registry/images)"
 	[ "$before" = "$after" ] || fail "$a was disturbed: $before, then $after"
 	kubectl get localclusters,registries --all-namespaces
