@@ -225,10 +225,13 @@ fn status(object: &Value) -> Value {
     // The way by which the operator reaches a cluster is chosen again when a connection fails, not by the spec.
     let of_spec = |c: &&Value| c["type"] != "ReachableFromPods";
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten().filter(of_spec);
-    let condition = |c: &Value| format!("{} {} {}", c["type"], c["status"], c["reason"]);
+    // Their order is that in which they were set first.
+    let condition = |c: &Value| {
+        (c["type"].as_str().unwrap_or_default().to_owned(), json!(format!("{} {}", c["status"], c["reason"])))
+    };
     let nodes = &object["status"];
     json!({
-        "conditions": conditions.map(condition).collect::<Vec<_>>(),
+        "conditions": Value::Object(conditions.map(condition).collect()),
         "servers": nodes["servers"],
         "agents": nodes["agents"],
     })

@@ -175,7 +175,10 @@ fn of_users(scene: &Scene) {
 }
 
 /// Permissions that no life of objects needs, and what they are for.
-const UNUSED: [(&str, &str); 0] = [];
+const UNUSED: [(&str, &str); 1] = [(
+    "localcluster.dev/registries create",
+    "an apply is a patch in the log; of what does not exist, it needs this too",
+)];
 
 /// Returns the permissions of a role as `group/resource verb`.
 fn granted(role: &[&str]) -> BTreeSet<String> {
@@ -218,6 +221,12 @@ fn what_is_granted_is_used(scene: &Scene) {
     scene.ready("lc/used");
     scene.patch("lc/used", "{\"registries\": {\"create\": {\"deleteEnabled\": true}}}");
     scene.ready("lreg/used-registry");
+    scene.ready("lc/used");
+    scene.patch("lc/used", "{\"kubeconfig\": {\"access\": \"None\"}}");
+    eventually(LIMIT, "its kubeconfig is deleted", || {
+        let gone = scene.attempt(&["get", "secret", "used-kubeconfig"]).is_err();
+        holds(gone, || "it exists".into())
+    });
     scene.patch("lc/used", "{\"registries\": null}");
     eventually(LIMIT, "its registry is deleted", || {
         let registries = scene.run(&["get", "lreg", "-o", "name"]);
