@@ -79,14 +79,11 @@ pub fn grant_what_the_spec_says(scene: &Scene) {
     rejected(&view, "the first token");
     let view = copy(scene, "view-again");
     eventually(FORGETS, "the second token is accepted", || view.attempt(&["get", "pods", "-A"]));
-    admin.run(&["delete", "clusterrolebinding", "localcluster-kubeconfig-view"]);
-    admin.run(&[
-        "create",
-        "clusterrolebinding",
-        "localcluster-kubeconfig-view",
-        "--clusterrole=cluster-admin",
-        "--user=nobody",
-    ]);
+    let taken = ["localcluster-kubeconfig-view", "--clusterrole=cluster-admin", "--user=nobody"];
+    eventually(30, "another binding has its name before the operator creates it again", || {
+        admin.attempt(&["delete", "clusterrolebinding", taken[0]])?;
+        admin.attempt(&[&["create", "clusterrolebinding"], &taken[..]].concat()).map(drop)
+    });
     let bound = || {
         let path = "jsonpath={.roleRef.name} {.subjects[*].name}";
         admin.attempt(&["get", "clusterrolebinding", "localcluster-kubeconfig-view", "-o", path])
