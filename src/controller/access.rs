@@ -2,12 +2,11 @@
 //! asked for where a container is created or an image is imported: what runs needs none.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     backoff::{Backoff, jitter},
@@ -18,6 +17,7 @@ use crate::{
     docker::{
         engine::{Engine, RegistryAuth, Result},
         error::Error,
+        share::{self, Limits, Shares},
     },
     plan::{
         observed::{ImageState, Observed, Unproven},
@@ -29,21 +29,21 @@ use crate::{
     },
 };
 
-/// Number of registries that are asked at the same time.
-const AT_ONCE: usize = 4;
+/// Numbers of registries that are asked at the same time.
+const AT_ONCE: Limits = Limits { object: 2, namespace: 2, all: 4 };
 
 /// Proofs of one engine.
 #[derive(Clone)]
 pub struct Proofs {
     state: Arc<Mutex<State>>,
     backoff: Arc<Backoff<Asked>>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Shares>,
 }
 
 impl Default for Proofs {
     fn default() -> Self {
         let backoff = Arc::new(Backoff::new(times::PULL));
-        Self { state: Arc::default(), backoff, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { state: Arc::default(), backoff, turns: Arc::new(Shares::new(AT_ONCE)) }
     }
 }
 
@@ -67,8 +67,8 @@ enum Ask {
 
 struct Failed {
     error: Error,
-    /// Hash of the credentials: others are tried at once.
-    with: u64,
+    /// Hash of the credentials, if any: others are tried at once.
+    with: Option<[u8; 32]>,
     /// ID of the image: another one is tried at once.
     id: String,
     due: Instant,
@@ -144,7 +144,7 @@ impl Proofs {
         let Need::OneOf(references) = access::need(user.rules, user.settings, image, &names) else {
             return Ok(());
         };
-        let (key, with) = ((user.uid.to_owned(), image.to_owned()), hash(auth.as_ref()));
+        let (key, with) = ((user.uid.to_owned(), image.to_owned()), auth.as_ref().map(RegistryAuth::hash));
         let mut state = self.lock();
         let failed = match state.asked.get_mut(&key) {
             Some(Ask::Running(waiting, _)) => {
@@ -159,7 +159,7 @@ impl Proofs {
         drop(state);
         let proven = (user.namespace.to_owned(), image.to_owned(), names.id);
         let (this, engine) = (self.clone(), engine.clone());
-        tokio::spawn(async move {
+        share::spawn(async move {
             let done = this.ask(&*engine, &references, auth.as_ref()).await;
             this.ended(key, proven, with, done);
         });
@@ -173,7 +173,7 @@ impl Proofs {
         references: &[String],
         auth: Option<&RegistryAuth>,
     ) -> Result<()> {
-        let _turn = self.turns.acquire().await.map_err(|_| Error::Unavailable("shut down".into()))?;
+        let _turn = self.turns.acquire().await;
         let mut result = Err(Error::NotFound("no reference".into()));
         for reference in references {
             result = engine.check_access(reference, auth).await;
@@ -184,7 +184,7 @@ impl Proofs {
         result
     }
 
-    fn ended(&self, key: Asked, proven: Proven, with: u64, done: Result<()>) {
+    fn ended(&self, key: Asked, proven: Proven, with: Option<[u8; 32]>, done: Result<()>) {
         let (namespace, image, id) = &proven;
         let now = Instant::now();
         let mut state = self.lock();
@@ -216,18 +216,7 @@ impl Proofs {
 
 impl Failed {
     /// Reports whether another attempt would be the same one, too early.
-    fn is_current(&self, with: u64, id: &str) -> bool {
+    fn is_current(&self, with: Option<[u8; 32]>, id: &str) -> bool {
         Instant::now() < self.due && self.with == with && self.id == id
     }
-}
-
-/// Returns a hash of credentials, to tell them apart within this process.
-fn hash(auth: Option<&RegistryAuth>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let parts = auth.map(|auth| {
-        let RegistryAuth { server, username, password, identity_token } = auth;
-        (server, username, password, identity_token)
-    });
-    parts.hash(&mut hasher);
-    hasher.finish()
 }

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -108,15 +107,7 @@ pub type Wake = Box<dyn FnOnce() + Send>;
 
 impl Key {
     fn of(image: &str, auth: Option<&RegistryAuth>) -> Self {
-        let credentials = auth.map(|RegistryAuth { server, username, password, identity_token }| {
-            let token = identity_token.as_deref().unwrap_or_default();
-            let mut hash = Sha256::new();
-            for part in [server, username, password, token] {
-                hash.update(part.len().to_le_bytes());
-                hash.update(part);
-            }
-            hash.finalize().into()
-        });
+        let credentials = auth.map(RegistryAuth::hash);
         Self { image: image.to_owned(), credentials }
     }
 }

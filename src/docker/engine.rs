@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{io::AsyncWrite, stream::BoxStream};
 use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
 
 use super::{
     error::Error,
@@ -319,6 +320,20 @@ pub struct RegistryAuth {
     pub password: String,
     /// Identity token, which replaces both.
     pub identity_token: Option<String>,
+}
+
+impl RegistryAuth {
+    /// Returns a hash of the credentials, by which others can be told from them.
+    pub fn hash(&self) -> [u8; 32] {
+        let Self { server, username, password, identity_token } = self;
+        let token = identity_token.as_deref().unwrap_or_default();
+        let mut hash = Sha256::new();
+        for part in [server, username, password, token] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
 }
 
 impl std::fmt::Debug for RegistryAuth {
