@@ -3,15 +3,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use futures::future::try_join_all;
 use jiff::SignedDuration;
-use kube::{Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 
 use super::{
     context::Context,
     execute::{World, execute},
-    kube_io::{self, bounded},
-    watches::managed,
+    kube_io, watches,
 };
 use crate::{
     api::{LocalCluster, Registry},
@@ -115,28 +114,16 @@ async fn host(ctx: &Context) -> Result<Host> {
 
 /// Returns all objects by the API itself, or fails.
 async fn listed(ctx: &Context) -> std::result::Result<Living, kube_io::Error> {
-    let (clusters, registries) = tokio::try_join!(of_kind::<LocalCluster>(ctx), of_kind::<Registry>(ctx))?;
+    let all = tokio::try_join!(watches::listed::<LocalCluster>(ctx), watches::listed::<Registry>(ctx))?;
     let mut living = Living::default();
-    for (name, uid) in clusters.into_iter().chain(registries) {
-        living.names.insert(name);
-        living.uids.extend(uid);
-    }
-    Ok(living)
-}
-
-async fn of_kind<K>(ctx: &Context) -> std::result::Result<Vec<(String, Option<String>)>, kube_io::Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    let (apis, all) = (managed::<K>(ctx), ListParams::default());
-    let lists = try_join_all(apis.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
-    let named = |object: kube::core::PartialObjectMeta<K>| {
-        (format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()), object.uid())
+    let mut add = |metadata: ObjectMeta| {
+        let namespace = metadata.namespace.unwrap_or_default();
+        living.names.insert(format!("{namespace}/{}", metadata.name.unwrap_or_default()));
+        living.uids.extend(metadata.uid);
     };
-    Ok(lists.into_iter().flatten().map(named).collect())
+    all.0.into_iter().for_each(|object| add(object.metadata));
+    all.1.into_iter().for_each(|object| add(object.metadata));
+    Ok(living)
 }
 
 /// Returns the UIDs of all objects, including those that cannot be decoded.

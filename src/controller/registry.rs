@@ -22,7 +22,7 @@ use super::{
     pulls::Wake,
     registry_probe::probe,
     registry_refs, report, requeue, standing,
-    watches::managed,
+    watches::{listed, managed},
     workers::Workers,
 };
 use crate::{
@@ -135,11 +135,8 @@ impl Managed for Registry {
             pass.write(previous, next).await?;
             return Ok(Some(Next::requeue(ctx.resync)));
         }
-        let all = ListParams::default();
-        let registries = managed::<Registry>(ctx);
-        let registries = try_join_all(registries.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
-        let living = registries.into_iter().flatten().filter_map(|r| r.metadata.uid);
-        let living: BTreeSet<String> = living.collect();
+        let registries = listed::<Registry>(ctx).await?;
+        let living: BTreeSet<String> = registries.into_iter().filter_map(|r| r.metadata.uid).collect();
         let cluster = previous.cluster.clone();
         let (owner, spec, cluster) = (&pass.owner, &object.spec, cluster.as_deref());
         let deleted = Deleted { owner, spec, cluster, living: &living };

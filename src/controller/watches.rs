@@ -4,16 +4,23 @@ use std::{future::ready, sync::Arc};
 
 use futures::{
     Stream, StreamExt, TryStreamExt,
+    future::try_join_all,
     stream::{BoxStream, select_all},
 };
 use kube::{
     Api, ResourceExt,
+    api::ListParams,
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{WatchStreamExt, reflector::store::Writer, watcher},
 };
 use tokio::sync::SetOnce;
 
-use super::{context::Context, known::Known, merge::merged};
+use super::{
+    context::Context,
+    known::Known,
+    kube_io::{Error, bounded},
+    merge::merged,
+};
 
 /// Watches all objects of these APIs of a kind, keeps them in the store of `writer`, and sets `known` when all are listed.
 pub(super) fn watched<K>(
@@ -60,6 +67,20 @@ where
         return vec![Api::all(client.clone())];
     }
     namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+}
+
+/// Asks for the metadata of all objects of a kind in the namespaces that the operator manages: what a watch told may be
+/// out of date.
+pub(super) async fn listed<K>(ctx: &Context) -> Result<Vec<PartialObjectMeta<K>>, Error>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let (apis, all) = (managed::<K>(ctx), ListParams::default());
+    let lists = try_join_all(apis.iter().map(|api| bounded(api.list_metadata(&all)))).await?;
+    Ok(lists.into_iter().flatten().collect())
 }
 
 /// Watches the metadata of all objects of a kind in the namespaces that the operator manages.
