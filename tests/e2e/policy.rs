@@ -1,6 +1,6 @@
 //! HostPolicies: one namespace is limited and another is not.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     live::{
@@ -153,17 +153,20 @@ fn starts_of_a_namespace_take_turns(scene: &Scene) {
     delete(scene, "lc/second");
 }
 
+/// Waits for a container that runs, or that does not. Returns its ID.
+fn is_running(name: &str, running: bool) -> Value {
+    eventually(LIMIT, &format!("{name} runs: {running}"), || {
+        let state = inspect(name).ok_or("it does not exist")?["State"].clone();
+        holds(state["Running"] == running, || state.to_string())
+    });
+    inspect(name).expect("it exists")["Id"].clone()
+}
+
 fn a_violation_stops_a_cluster_after_its_grace(scene: &Scene) {
     scene.apply("LocalCluster", "stopped", &idle_cluster(""));
     becomes_true(scene, "lc/stopped", "Accepted");
     let node = format!("{}-server-0", scene.network("stopped"));
-    let runs = |running: bool| {
-        eventually(LIMIT, &format!("the node runs: {running}"), || {
-            let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
-            holds(state["Running"] == running, || state.to_string())
-        });
-        inspect(&node).expect("it exists")["Id"].clone()
-    };
+    let runs = |running| is_running(&node, running);
     let id = runs(true);
     let policy =
         Policy::new(scene, "onViolation: Stop, grace: 10s, nodes: {images: ['registry.invalid/**']}");
@@ -239,7 +242,8 @@ fn a_policy_that_audits_refuses_nothing(scene: &Scene) {
     let told = scene.reason("lc/audited", "PolicyViolation", "PolicyAudited");
     assert!(told.contains("perNode.maxMemory") && told.contains("quota.clusters"), "{told}");
     let node = format!("{}-server-0", scene.network("audited"));
-    eventually(LIMIT, "the node is created", || inspect(&node).ok_or("it does not exist".to_owned()));
+    // A container that was only created would not be started by then: nothing new runs outside of a policy.
+    let id = is_running(&node, true);
     eventually(30, "an Event tells it", || {
         let events = scene.run(&["get", "events", "--field-selector=reason=PolicyAudited", "-o", "name"]);
         holds(!events.is_empty(), || events)
@@ -247,7 +251,7 @@ fn a_policy_that_audits_refuses_nothing(scene: &Scene) {
     // Enforced, it is frozen and runs on.
     policy.apply(rules);
     scene.reason("lc/audited", "PolicyViolation", "PolicyViolation");
-    assert_eq!(inspect(&node).expect("it exists")["State"]["Running"], true);
+    assert_eq!(is_running(&node, true), id);
     delete(scene, "lc/audited");
 }
 
@@ -268,13 +272,7 @@ fn an_image_of_the_host_needs_a_proof(scene: &Scene) {
         docker(&["push", "-q", &image]);
         // The registry has this content, and shows it to everyone.
         scene.patch("lc/proven", &json!({"image": image}).to_string());
-        let runs = || {
-            eventually(LIMIT, "the node runs", || {
-                let state = inspect(&node).ok_or("it does not exist")?["State"].clone();
-                holds(state["Running"] == true, || state.to_string())
-            });
-            inspect(&node).expect("it exists")["Id"].clone()
-        };
+        let runs = || is_running(&node, true);
         let id = runs();
         // Its content is another one than that of the name in the registry.
         let other = format!("{image}-other");
