@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign soak world-down
 
 WORLD := tests/world/world
 comma := ,
@@ -26,11 +26,13 @@ LONG := exhaustive plan reconcile repair simulation storms
 
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+HELM_VERSION := 3.22.0
+export HELM := $(CACHE)/tools/helm-$(HELM_VERSION)/helm
 
 help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-check: fmt clippy deny crds-check shellcheck ## formatting, lints, licenses, generated files, shell scripts
+check: fmt clippy deny crds-check chart shellcheck ## formatting, lints, licenses, generated files, Helm chart, shell scripts
 
 fmt:
 	cargo fmt --check
@@ -58,9 +60,17 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
+
+chart: $(HELM) ## lint the Helm chart, and compare what it renders with tests/chart; UPDATE=1 writes that anew
+	tests/chart/check
+
+# Go modules are served where releases of helm are not.
+$(HELM):
+	@command -v go >/dev/null || { echo "helm is built from source: install Go 1.24 or later" >&2; exit 1; }
+	GOBIN=$(@D) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
 
 crds: ## generate crds/ from the code
 	$(CRDS) --output crds
@@ -108,7 +118,7 @@ e2e: export ONLY ?= $(GROUPS)
 e2e: world image e2e-build ## tests that need Docker and a management cluster: GROUPS="registry cluster::a_test others"
 	tests/world/e2e $(IMAGE) $(LIVE_TESTS)
 
-e2e-build:
+e2e-build: $(HELM)
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run $(addprefix --test ,$(LIVE_TESTS))
 

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 #[path = "e2e/changes.rs"]
 mod changes;
+#[path = "e2e/chart.rs"]
+mod chart;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/contents.rs"]
@@ -153,6 +155,7 @@ fn main() -> ExitCode {
             faults::GROUP,
             registry::GROUP,
             topology::GROUP,
+            chart::GROUP,
             remote::GROUP,
             dns::GROUP,
             contents::GROUP,
