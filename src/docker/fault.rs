@@ -4,6 +4,8 @@
 //! different remedies: 500 on start is a port in use or a runtime error, 403 is a subnet or a network in use. The
 //! messages have been stable from Docker 20.10 to 29; an unknown message becomes [`Error::Engine`], which is retried.
 
+use std::io;
+
 use bollard::errors::Error as Bollard;
 
 use super::error::Error;
@@ -143,10 +145,18 @@ pub fn without<'a>(error: Bollard, values: impl IntoIterator<Item = &'a str>) ->
     }
 }
 
+/// What a process without access to the socket lacks.
+const GROUP: &str = "the operator needs the group of the Docker socket (`stat -c %g /var/run/docker.sock` on the host): set \
+    supplementalGroups of its Pod, or docker.group of the Helm chart";
+
 /// Returns an error message with its causes: the one of hyper is only "client error (Connect)".
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes: Vec<_> = std::iter::successors(Some(error), |cause| cause.source()).collect();
+    let text = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let denied = |cause: &&(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    };
+    if causes.iter().any(denied) { format!("{text}; {GROUP}") } else { text }
 }
 
 #[cfg(test)]
@@ -243,8 +253,9 @@ mod tests {
 
     #[test]
     fn causes_are_told() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let error = error("ping", Bollard::IOError { err: refused });
-        assert_eq!(error, Error::Unavailable("connection refused".into()));
+        let failed = |kind| error("ping", Bollard::IOError { err: io::Error::from(kind) });
+        assert_eq!(failed(io::ErrorKind::ConnectionRefused), Error::Unavailable("connection refused".into()));
+        let denied = failed(io::ErrorKind::PermissionDenied).to_string();
+        assert!(denied.contains("permission denied; ") && denied.contains("supplementalGroups"), "{denied}");
     }
 }
