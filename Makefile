@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 comma := ,
@@ -28,6 +28,8 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 HELM_VERSION := 3.22.0
 export HELM := $(CACHE)/tools/helm-$(HELM_VERSION)/helm
+MUTANTS_VERSION := 27.1.0
+MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -60,7 +62,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -172,6 +174,12 @@ campaign: world image ## random edits of specs on real clusters, each compared w
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test campaign_live
 	$(WORLD) with bash -c '$(WORLD) load $(IMAGE) && cargo test $(LOCKED) --test campaign_live'
+
+mutants: $(MUTANTS) ## changes of the pure core that no test notices: SHARD=0/40 for every 40th, DIFF=main for a branch
+	MUTANTS=$(MUTANTS) tests/mutants
+
+$(MUTANTS):
+	cargo install cargo-mutants --debug --version $(MUTANTS_VERSION) --locked --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)
 
 # `simulate`: optimized, with the checks of a debug build.
 simulate: export MINUTES ?= 10

@@ -58,10 +58,19 @@ pub struct Elector {
 }
 
 enum Outcome {
-    Mine,
+    /// The Lease as it was written.
+    Mine(Box<Lease>),
     Theirs(String),
-    /// Another client wrote between reading and writing. Reading again shows who.
+    /// Another client wrote meanwhile. Reading again shows who.
     Raced,
+}
+
+/// A renewal.
+struct Renewal {
+    /// Time before the request.
+    at: Instant,
+    /// The Lease as it was written.
+    lease: Box<Lease>,
 }
 
 impl Elector {
@@ -105,13 +114,13 @@ impl Elector {
         done
     }
 
-    /// Acquires the Lease and returns the time of its renewal.
-    async fn acquire(&self, on_role: &impl Fn(Role)) -> Instant {
+    /// Acquires the Lease.
+    async fn acquire(&self, on_role: &impl Fn(Role)) -> Renewal {
         let mut logged = None;
         loop {
-            let asked = Instant::now();
-            match self.attempt().await {
-                Ok(Outcome::Mine) => return asked,
+            let at = Instant::now();
+            match self.attempt(None).await {
+                Ok(Outcome::Mine(lease)) => return Renewal { at, lease },
                 Ok(Outcome::Theirs(holder)) => {
                     on_role(Role::Standby);
                     if logged.as_ref() != Some(&holder) {
@@ -128,23 +137,26 @@ impl Elector {
     }
 
     /// Renews the Lease until that fails.
-    async fn keep(&self, mut renewed: Instant) -> Lost {
+    async fn keep(&self, mut last: Renewal) -> Lost {
         loop {
-            sleep_until(renewed + RENEW).await;
-            match timeout_at(renewed + LEASE - RENEW, self.renew()).await {
-                Ok(Ok(at)) => renewed = at,
+            let Renewal { at, lease } = last;
+            sleep_until(at + RENEW).await;
+            match timeout_at(at + LEASE - RENEW, self.renew(lease)).await {
+                Ok(Ok(renewal)) => last = renewal,
                 Ok(Err(by)) => return Lost::Taken { lease: self.name.clone(), by },
                 Err(_) => return Lost::Late { lease: self.name.clone() },
             }
         }
     }
 
-    /// Returns the time of the renewal or the name of another holder.
-    async fn renew(&self) -> Result<Instant, String> {
+    /// Returns the renewal or the name of another holder. `written` is the Lease as this process wrote it last: as long as
+    /// no other process writes, it need not be read.
+    async fn renew(&self, written: Box<Lease>) -> Result<Renewal, String> {
+        let mut known = Some(written);
         loop {
-            let asked = Instant::now();
-            match self.attempt().await {
-                Ok(Outcome::Mine) => return Ok(asked),
+            let at = Instant::now();
+            match self.attempt(known.take()).await {
+                Ok(Outcome::Mine(lease)) => return Ok(Renewal { at, lease }),
                 Ok(Outcome::Theirs(holder)) => return Err(holder),
                 Ok(Outcome::Raced) => {}
                 Err(error) => {
@@ -155,8 +167,12 @@ impl Elector {
         }
     }
 
-    async fn attempt(&self) -> Result<Outcome, String> {
-        let found = self.call(self.api.get_opt(&self.name)).await?.map_err(|e| e.to_string())?;
+    /// Acquires or renews the Lease, which is read unless it is known.
+    async fn attempt(&self, known: Option<Box<Lease>>) -> Result<Outcome, String> {
+        let found = match known {
+            Some(lease) => Some(*lease),
+            None => self.call(self.api.get_opt(&self.name)).await?.map_err(|e| e.to_string())?,
+        };
         let current = found.as_ref().and_then(|lease| lease.spec.as_ref());
         let Some(spec) = next_spec(current, &self.me, LEASE.as_secs() as i32, (self.clock)()) else {
             return Ok(Outcome::Theirs(current.and_then(|c| c.holder_identity.clone()).unwrap_or_default()));
@@ -164,7 +180,7 @@ impl Elector {
         self.write(found, spec).await
     }
 
-    /// Replaces the Lease that was read, and no other version.
+    /// Replaces this version of the Lease, and no other.
     async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> Result<Outcome, String> {
         let exists = found.is_some();
         let written = match found {
@@ -179,7 +195,7 @@ impl Elector {
             }
         };
         match written {
-            Ok(_) => Ok(Outcome::Mine),
+            Ok(lease) => Ok(Outcome::Mine(Box::new(lease))),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Raced),
             // It was deleted in the meantime. A Lease that is created instead lacks its namespace.
             Err(kube::Error::Api(status)) if status.code == 404 && exists => Ok(Outcome::Raced),

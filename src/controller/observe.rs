@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{files::Files, sizes};
 use crate::{
-    api::names::{self, ClusterNames},
+    api::names::ClusterNames,
     docker::{
-        engine::{Container, ContainerDetail, Engine, Result, State},
+        engine::{ContainerDetail, Engine, Result, State},
         error::Error,
         spec::{ContainerSpec, FileChange},
     },
@@ -28,32 +28,24 @@ use crate::{
 
 /// Lists the engine's objects and inspects the owner's containers. Images, files and the created cluster follow once
 /// the required ones are known.
+///
+/// An inspection waits while the engine works on the container, and never returns if that never ends. A listing returns,
+/// and has all that matters about the containers of others: an inspection adds the network aliases, of which they have none.
 pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Host> {
     let (info, mut containers, networks, volumes) =
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
-    // A listing lacks the network aliases, which matter for the owner's containers and for registries, including those
-    // of others: all containers on the owner's network are inspected.
-    let network = networks.iter().find(|n| owner.owns_network(n)).map(|n| n.id.clone());
-    let registry = |c: &Container| {
-        network.as_ref().is_some_and(|n| c.networks.contains_key(n))
-            || (c.labels.get(names::MANAGER) == Some(&owner.manager)
-                && c.labels.get(names::ROLE).is_some_and(|role| role == "registry"))
-    };
     let inspecting: FuturesUnordered<_> = containers
         .iter()
-        .filter(|c| owner.owns(&c.labels) || registry(c))
+        .filter(|c| owner.owns(&c.labels))
         .map(|c| async move { Ok::<_, Error>((c.id.clone(), engine.inspect(&c.id).await?)) })
         .collect();
     let details: BTreeMap<String, Option<ContainerDetail>> = inspecting.try_collect().await?;
     // A container that was deleted after the listing is left out.
     containers.retain(|c| !matches!(details.get(&c.id), Some(None)));
-    let mut own = BTreeMap::new();
+    let own: BTreeMap<_, _> = details.into_iter().filter_map(|(id, detail)| Some((id, detail?))).collect();
     for container in &mut containers {
-        if let Some(Some(detail)) = details.get(&container.id) {
+        if let Some(detail) = own.get(&container.id) {
             container.clone_from(&detail.container);
-            if owner.owns(&container.labels) {
-                own.insert(container.id.clone(), detail.clone());
-            }
         }
     }
     Ok(Host { engine: info, containers, own, networks, volumes })

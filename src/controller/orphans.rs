@@ -31,20 +31,29 @@ pub(super) async fn run(ctx: Arc<Context>) {
     }
     let mut seen = Sweep::default();
     loop {
-        report(&ctx).await;
-        if let Some(after) = ctx.settings.remove_orphans_after {
-            sweep(&ctx, &mut seen, after).await;
-        }
+        look(&ctx, &mut seen).await;
         tokio::time::sleep(ctx.resync).await;
     }
 }
 
-/// Sets the metric, and logs a warning if there are any.
-pub async fn report(ctx: &Context) {
-    let orphans = match find(ctx).await {
-        Ok(orphans) => orphans,
+/// Looks for them once, reports them, and removes those that have been there for as long as an administrator wants.
+pub async fn look(ctx: &Context, seen: &mut Sweep) {
+    // An object may come or go while Docker is asked.
+    let mut uids = uids(ctx);
+    let host = match host(ctx).await {
+        Ok(host) => host,
         Err(error) => return tracing::debug!(%error, "looking for Docker objects without an owner"),
     };
+    uids.append(&mut self::uids(ctx));
+    report(ctx, &host, &uids);
+    if let Some(after) = ctx.settings.remove_orphans_after {
+        sweep(ctx, seen, after, &host, uids).await;
+    }
+}
+
+/// Sets the metric, and logs a warning if there are any.
+fn report(ctx: &Context, host: &Host, uids: &BTreeSet<String>) {
+    let orphans = Orphans::of(host, &ctx.manager, uids, |namespace| ctx.settings.manages(namespace));
     for (resource, names) in
         [("container", &orphans.containers), ("network", &orphans.networks), ("volume", &orphans.volumes)]
     {
@@ -60,22 +69,18 @@ pub async fn report(ctx: &Context) {
     }
 }
 
-/// Removes what objects left that every look has found gone for the time `after`.
-pub async fn sweep(ctx: &Context, seen: &mut Sweep, after: SignedDuration) {
+/// Removes what objects left that every look has found gone for the time `after`. `uids` contains those of all objects
+/// that the watches know.
+async fn sweep(ctx: &Context, seen: &mut Sweep, after: SignedDuration, host: &Host, uids: BTreeSet<String>) {
     // Asked for now: a watch that was interrupted may not know of an object that was restored.
-    let listed = match listed(ctx).await {
+    let mut living = match listed(ctx).await {
         Ok(listed) => listed,
         Err(error) => return tracing::debug!(%error, "nothing is removed while the objects are unknown"),
     };
-    let host = match host(ctx).await {
-        Ok(host) => host,
-        Err(error) => return tracing::debug!(%error, "looking for Docker objects without an owner"),
-    };
-    let mut living = listed;
-    living.uids.append(&mut self::living(ctx));
-    let gone = orphans::gone(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace));
+    living.uids.extend(uids);
+    let gone = orphans::gone(host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace));
     for owner in seen.due(gone, (ctx.now)(), after) {
-        remove(ctx, &owner, &host).await;
+        remove(ctx, &owner, host).await;
     }
 }
 
@@ -98,14 +103,6 @@ async fn remove(ctx: &Context, owner: &Owner, host: &Host) {
     }
 }
 
-async fn find(ctx: &Context) -> Result<Orphans> {
-    // An object may come or go while Docker is asked.
-    let mut living = living(ctx);
-    let host = host(ctx).await?;
-    living.append(&mut self::living(ctx));
-    Ok(Orphans::of(&host, &ctx.manager, &living, |namespace| ctx.settings.manages(namespace)))
-}
-
 async fn host(ctx: &Context) -> Result<Host> {
     let (containers, networks, volumes) =
         tokio::try_join!(ctx.engine.containers(), ctx.engine.networks(), ctx.engine.volumes())?;
@@ -126,8 +123,8 @@ async fn listed(ctx: &Context) -> std::result::Result<Living, kube_io::Error> {
     Ok(living)
 }
 
-/// Returns the UIDs of all objects, including those that cannot be decoded.
-fn living(ctx: &Context) -> BTreeSet<String> {
+/// Returns the UIDs of all objects that the watches know, including those that cannot be decoded.
+fn uids(ctx: &Context) -> BTreeSet<String> {
     let clusters = ctx.clusters.state();
     clusters.iter().filter_map(|guard| guard.uid()).chain(ctx.living_registries()).collect()
 }

@@ -201,10 +201,12 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
             // Node.
             if let Some(container) = container
                 && event.action == "disconnect"
-                && let Ok(Some(detail)) = ctx.engine.inspect(container).await
+                // An inspection of a container that hangs would keep all later events waiting.
+                && let Ok(listed) = ctx.engine.containers().await
+                && let Some(container) = listed.into_iter().find(|c| c.id == *container)
             {
-                ctx.interruptions.by(&event, &detail.container.labels);
-                owner(ctx, &detail.container.labels);
+                ctx.interruptions.by(&event, &container.labels);
+                owner(ctx, &container.labels);
             }
             if event.action == "destroy" {
                 given_up(ctx);

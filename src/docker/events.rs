@@ -27,6 +27,8 @@ use crate::api::names;
 
 /// Limit of the time that an exit waits for the engine to show it.
 const SETTLED: Duration = Duration::from_secs(3);
+/// Labels of containers that objects depend on: managed ones, unmanaged ones with consent, and registries of k3d.
+const NEEDED: [&str; 3] = [names::UID, names::ALLOW_NAMESPACES, names::ROLE];
 /// Number of events that wait at a time, and whose order may change. They say that something changed, not what it is now.
 const SETTLING: usize = 64;
 
@@ -67,14 +69,14 @@ pub fn stream(
         .boxed()
 }
 
-/// Passes the exit of a managed container on when the engine shows it. The engine writes the event first, and for the time
-/// it takes to release the container's networks, its lists show the container as running. It is locked meanwhile, so that
-/// an inspection waits.
+/// Passes the exit of a container that an object depends on when the engine shows it. The engine writes the event first,
+/// and for the time it takes to release the container's networks, its lists show the container as running. It is locked
+/// meanwhile, so that an inspection waits.
 async fn settled(docker: Docker, item: Result<Event>) -> Result<Event> {
     if let Ok(event) = &item
         && let Subject::Container(id) = &event.subject
         && event.is_exit()
-        && event.labels.contains_key(names::UID)
+        && NEEDED.iter().any(|label| event.labels.contains_key(*label))
     {
         // Whatever it returns, the event is true.
         drop(timeout(SETTLED, docker.inspect_container(id, None)).await);

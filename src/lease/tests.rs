@@ -1,9 +1,12 @@
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::json;
 
 use super::*;
-use crate::kubernetes::KubernetesApi;
+use crate::kubernetes::{Failure, Hooks, KubernetesApi};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/operator";
 
@@ -140,15 +143,13 @@ async fn a_leader_that_comes_back_to_its_pod_leads_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_can_not_renew_stops_before_another_may_start() {
-    for hang in [false, true] {
+    let fail: [fn(&KubernetesApi); 3] =
+        [|api| api.refuse("PUT ", 500), |api| api.hang("PUT "), |api| api.hang("")];
+    for fail in fail {
         let (api, start) = (KubernetesApi::default(), Instant::now());
         let leader = contend(elector(&api, "a", start));
         leader.leads.cancelled().await;
-        if hang {
-            api.hang("GET ")
-        } else {
-            api.refuse("PUT ", 500)
-        }
+        fail(&api);
         let lost = leader.task.await.unwrap();
         assert_eq!(lost, Err(Lost::Late { lease: "operator".to_owned() }));
         assert!(leader.stop.is_cancelled());
@@ -157,6 +158,47 @@ async fn a_leader_that_can_not_renew_stops_before_another_may_start() {
         let now = time("2026-11-25T00:00:00Z") + start.elapsed();
         assert!(now.duration_since(last_renewal).as_secs() < LEASE.as_secs() as i64);
     }
+}
+
+/// The requests, of which the next write fails if that is wanted.
+#[derive(Default)]
+struct Requests {
+    seen: Mutex<Vec<String>>,
+    fails: AtomicBool,
+}
+
+impl Hooks for Requests {
+    fn gate(&self, call: &str, writes: bool) -> Option<Failure> {
+        self.seen.lock().unwrap().push(call.split(' ').next().unwrap().to_owned());
+        (writes && self.fails.swap(false, Ordering::Relaxed)).then_some(Failure::Refused(500))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_is_one_request_and_another_version_is_read_first() {
+    let requests = Arc::<Requests>::default();
+    let (api, start) = (KubernetesApi::with(requests.clone()), Instant::now());
+    let leader = contend(elector(&api, "a", start));
+    leader.leads.cancelled().await;
+    let seen = || std::mem::take(&mut *requests.seen.lock().unwrap());
+    seen();
+    tokio::time::sleep(3 * RENEW + RETRY).await;
+    assert_eq!(seen(), ["PUT"; 3]);
+    requests.fails.store(true, Ordering::Relaxed);
+    tokio::time::sleep(RENEW + RETRY).await;
+    assert_eq!(seen(), ["PUT", "GET", "PUT"]);
+    // Somebody else wrote, and left the holder.
+    let mut lease = api.get(PATH).unwrap();
+    lease["metadata"]["labels"] = json!({"by": "hand"});
+    api.put(PATH, lease);
+    tokio::time::sleep(RENEW).await;
+    assert_eq!(seen(), ["PUT", "GET", "PUT"]);
+    assert_eq!(api.get(PATH).unwrap()["metadata"]["labels"]["by"], "hand");
+    // It was deleted.
+    api.remove(PATH);
+    tokio::time::sleep(RENEW).await;
+    assert_eq!(seen(), ["PUT", "GET", "POST"]);
+    assert!(!leader.task.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +236,7 @@ async fn a_missing_namespace_is_reported() {
     let (api, start) = (KubernetesApi::default(), Instant::now());
     let elector = elector(&api, "a", start);
     api.refuse("POST ", 404);
-    assert!(elector.attempt().await.err().is_some_and(|words| words.contains("404")));
+    assert!(elector.attempt(None).await.err().is_some_and(|words| words.contains("404")));
     let leader = contend(elector);
     tokio::time::sleep(Duration::from_secs(60)).await;
     api.heal();
@@ -209,7 +251,7 @@ async fn of_two_that_write_one_wins() {
     for at in ["2026-11-25T00:00:00Z", "2026-11-25T00:01:00Z"] {
         let found = a.api.get_opt("operator").await.unwrap();
         let spec = |me| next_spec(None, me, 15, time(at)).unwrap();
-        assert!(matches!(a.write(found.clone(), spec("a")).await, Ok(Outcome::Mine)));
+        assert!(matches!(a.write(found.clone(), spec("a")).await, Ok(Outcome::Mine(_))));
         assert!(matches!(b.write(found, spec("b")).await, Ok(Outcome::Raced)));
         assert_eq!(api.get(PATH).unwrap()["spec"]["holderIdentity"], "a");
     }

@@ -52,13 +52,18 @@ async fn events_last_through_silence_but_not_without_an_answer() {
 
 /// The engine writes the event before its lists show the exit, and has the container locked meanwhile.
 #[tokio::test]
-async fn an_exit_of_a_managed_container_is_told_when_an_inspection_returns() {
+async fn an_exit_that_objects_depend_on_is_told_when_an_inspection_returns() {
     let die = |labels: &str| {
         format!(
             "{{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{{\"ID\":\"c\",\"Attributes\":{labels}}}}}\n"
         )
     };
-    for (labels, asked) in [("{\"localcluster.dev/uid\":\"u\"}", true), ("{}", false)] {
+    for (labels, asked) in [
+        (r#"{"localcluster.dev/uid":"u"}"#, true),
+        (r#"{"localcluster.dev/allow-namespaces":"team-a"}"#, true),
+        (r#"{"app":"k3d","k3d.role":"registry"}"#, true),
+        ("{}", false),
+    ] {
         let events = die(labels);
         let (daemon, engine) = Daemon::with_engine(move |seen| match seen.call.as_str() {
             "GET /info" => json(200, INFO),

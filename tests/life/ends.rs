@@ -139,7 +139,7 @@ async fn what_an_object_without_its_finalizer_left_is_counted() {
     let mut rig = Rig::new(lab::settings());
     put(&rig, "dev", json!({}), json!({"agents": {"count": 1}}));
     rig.settle(ENOUGH).await;
-    orphans::report(&rig.ctx).await;
+    orphans::look(&rig.ctx, &mut Sweep::default()).await;
     let count = |rig: &Rig, resource: &str| {
         let text = rig.ctx.metrics.encode().unwrap();
         let begin = format!("localcluster_orphans{{resource=\"{resource}\"}} ");
@@ -150,16 +150,21 @@ async fn what_an_object_without_its_finalizer_left_is_counted() {
     rig.api.remove(&path("localclusters", "dev"));
     rig.reconcile_together().await;
     let before = rig.world(|w| w.normal());
-    orphans::report(&rig.ctx).await;
+    orphans::look(&rig.ctx, &mut Sweep::default()).await;
     assert_eq!(counts(&rig), [3, 1, 10]);
     assert_eq!(rig.world(|w| w.normal()), before, "it only tells");
 }
 
-/// What an operator that removes orphans after ten minutes leaves, looking once a minute for this long.
+/// An operator that removes orphans after ten minutes.
+fn sweeping() -> Rig {
+    Rig::new(Settings { remove_orphans_after: Some(SignedDuration::from_mins(10)), ..lab::settings() })
+}
+
+/// What it leaves, looking once a minute for this long.
 async fn swept(rig: &mut Rig, minutes: i64) -> Vec<String> {
     let mut seen = Sweep::default();
     for _ in 0..=minutes {
-        orphans::sweep(&rig.ctx, &mut seen, SignedDuration::from_mins(10)).await;
+        orphans::look(&rig.ctx, &mut seen).await;
         for _ in 0..60 / TICK {
             rig.pass().await;
         }
@@ -169,13 +174,19 @@ async fn swept(rig: &mut Rig, minutes: i64) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_owns_is_removed_if_that_is_wanted() {
-    let mut rig = Rig::new(lab::settings());
+    let mut rig = sweeping();
     for name in ["dev", "other"] {
         put(&rig, name, json!({}), json!({}));
     }
     rig.settle(ENOUGH).await;
     let all = ["k3d-dev-server-0", "k3d-dev-serverlb", "k3d-other-server-0", "k3d-other-serverlb"];
     assert_eq!(swept(&mut rig, 20).await, all);
+    let before = rig.faults.calls(Side::Docker).len();
+    orphans::look(&rig.ctx, &mut Sweep::default()).await;
+    let calls = rig.faults.calls(Side::Docker).split_off(before);
+    let mut calls: Vec<String> = calls.into_iter().map(|(call, _)| call).collect();
+    calls.sort();
+    assert_eq!(calls, ["containers", "networks", "volumes"]);
     rig.api.remove(&path("localclusters", "dev"));
     rig.reconcile_together().await;
     // Somebody else's.
@@ -200,7 +211,7 @@ async fn what_may_be_needed_again_is_never_removed() {
         ("docker", |rig: &mut Rig| rig.faults.away.store(true, Ordering::Relaxed)),
     ] as [(&str, fn(&mut Rig)); 3]
     {
-        let mut rig = Rig::new(lab::settings());
+        let mut rig = sweeping();
         put(&rig, "dev", json!({}), json!({}));
         rig.settle(ENOUGH).await;
         rig.api.remove(&path("localclusters", "dev"));

@@ -97,6 +97,49 @@ async fn hanging_clusters_of_one_namespace_hold_no_worker_of_another() {
     while tasks.join_next().await.is_some() {}
 }
 
+/// Docker's inspection of a container waits while Docker works on it, for example on a stop that does not end.
+#[tokio::test(start_paused = true)]
+async fn an_inspection_that_hangs_delays_only_the_owner_of_that_container() {
+    let mut rig = applied(1);
+    put(&rig, 1, |s| s["registries"]["use"] = json!([{"name": "images"}]));
+    rig.settle(ENOUGH).await;
+    let server = rig.world(|w| w.id("k3d-dev-server-0").unwrap());
+    let registry =
+        rig.world(|w| w.containers.values().find(|c| c.name.contains("images")).unwrap().name.clone());
+    rig.faults.hang(&[&format!("inspect {registry}")]);
+    rig.world(|w| w.end(&server, 1)).unwrap();
+    let running = |rig: &Rig| rig.world(|w| w.containers.get(&server).unwrap().state) == State::Running;
+    let began = Instant::now();
+    for _ in 0..ENOUGH {
+        let mut tasks = rig.begin_all();
+        while tasks.join_next().await.is_some() {}
+        rig.pass().await;
+        if running(&rig) {
+            break;
+        }
+    }
+    assert!(running(&rig));
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(rig.told("NetworkReady").0, "True");
+    // The Registry itself is looked at, and says so.
+    rig.round().await;
+    let images = rig.api.get(&path("registries", "images")).unwrap();
+    assert_eq!(condition(&images, "Ready"), ("False".into(), "DeadlineExceeded".into()), "{images}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_not_held_back_by_a_container_that_hangs() {
+    let mut rig = applied(1);
+    rig.settle(ENOUGH).await;
+    rig.triggered();
+    rig.faults.hang(&["inspect *"]);
+    let container = rig.world(|w| w.id("k3d-dev-server-0").unwrap());
+    let subject = Subject::Network { id: "n".into(), name: "elsewhere".into(), container: Some(container) };
+    let event = Event { subject, action: "disconnect".into(), labels: BTreeMap::new() };
+    tokio::time::timeout(Duration::from_secs(1), triggers::event(&rig.ctx, event)).await.unwrap();
+    assert_eq!(rig.triggered(), ["dev"]);
+}
+
 fn auth(username: &str) -> Option<RegistryAuth> {
     Some(RegistryAuth {
         server: "r.example".into(),

@@ -105,6 +105,8 @@ impl Engine for Fake {
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
+        let name = self.world.lock().unwrap().containers.get(id).map(|c| c.name.clone());
+        self.faults.hold(&format!("inspect {}", name.as_deref().unwrap_or(id))).await;
         self.read("inspect", |w| Ok(w.id(id).map(|id| w.detail(&id, &w.containers[&id])))).await
     }
 

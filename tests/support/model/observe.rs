@@ -49,9 +49,13 @@ impl World {
     }
 
     pub fn observe(&self, owner: &Owner) -> Observed {
-        let containers: Vec<_> = self.containers.iter().map(|(id, c)| self.listed(id, c)).collect();
         let own = self.containers.iter().filter(|(_, c)| owner.owns(&c.labels));
         let own: BTreeMap<_, _> = own.map(|(id, c)| (id.clone(), self.detail(id, c))).collect();
+        let seen = |(id, c): (&String, &Container)| match own.get(id) {
+            Some(detail) => detail.container.clone(),
+            None => self.listed(id, c),
+        };
+        let containers: Vec<_> = self.containers.iter().map(seen).collect();
         let images = self.images.iter().map(|i| (i.clone(), ImageState::Present));
         let unknown = Error::Pull("manifest unknown".into());
         let failed = self.unknown_images.iter().map(|i| (i.clone(), ImageState::Failed(unknown.clone())));
@@ -240,9 +244,10 @@ impl World {
     }
 
     pub fn listed(&self, id: &str, c: &Container) -> engine::Container {
+        // Docker does not list aliases.
         let place = |(id, p): (&String, &super::world::Place)| {
-            let (network_name, aliases) = (p.name.clone(), p.aliases.clone());
-            (id.clone(), Attachment { network_name, ip: p.ip, pinned: p.pinned, aliases })
+            let network_name = p.name.clone();
+            (id.clone(), Attachment { network_name, ip: p.ip, pinned: p.pinned, aliases: Vec::new() })
         };
         engine::Container {
             id: id.to_owned(),
@@ -262,8 +267,12 @@ impl World {
     }
 
     pub fn detail(&self, id: &str, c: &Container) -> ContainerDetail {
+        let mut container = self.listed(id, c);
+        for (network, place) in &mut container.networks {
+            place.aliases.clone_from(&c.networks[network].aliases);
+        }
         ContainerDetail {
-            container: self.listed(id, c),
+            container,
             created_at: c.created.map(at),
             started_at: c.started.map(at),
             started_again: c.started_again,
