@@ -1,0 +1,3 @@
+//! The command for people, `localcluster`.
+
+pub mod kubeconfig;
