@@ -87,6 +87,8 @@ pub struct Entry {
     pub user: Value,
     /// Whose it is.
     pub origin: Origin,
+    /// The context of the management cluster, in which commands for the cluster of this one go on.
+    pub via: Option<String>,
 }
 
 impl Entry {
@@ -158,6 +160,12 @@ impl Files {
         })
         .await
         .map(Some)
+    }
+
+    /// Returns the context of the management cluster: the current one, or that through which it was merged.
+    pub fn management(&self) -> Result<Option<String>, Error> {
+        let files = self.read()?;
+        Ok(edit::management(files.iter().map(|(_, file)| file)))
     }
 
     /// Returns the origins of all contexts that were merged by this command, with the names of the contexts.

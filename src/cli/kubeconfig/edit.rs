@@ -18,6 +18,10 @@ const CONTEXT: (&str, &str) = ("contexts", "context");
 const CLUSTER: (&str, &str) = ("clusters", "cluster");
 const USER: (&str, &str) = ("users", "user");
 
+/// Names of contexts in the mark of a context: the current one before it, and that of its management cluster.
+const PREVIOUS: &str = "previousContext";
+const VIA: &str = "managementContext";
+
 /// Parses a kubeconfig, of which nothing is in the error. An empty file is one without entries.
 pub(super) fn parse(yaml: &str) -> Result<Value, String> {
     let first_line = |e: serde_saphyr::Error| e.to_string().lines().next().unwrap_or_default().to_owned();
@@ -64,7 +68,7 @@ pub(super) fn current(file: &Value, origin: Origin) -> Result<Entry, String> {
     if text(&cluster, "server").is_none() {
         return Err(missing("server"));
     }
-    Ok(Entry { name: name.to_owned(), cluster, user_name, user, origin })
+    Ok(Entry { name: name.to_owned(), cluster, user_name, user, origin, via: None })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -109,10 +113,12 @@ pub(super) fn merged(file: &Value) -> Vec<(String, Origin)> {
 }
 
 /// Returns the entry with the mark, which replaces an earlier one; other extensions stay.
-fn marked(mut entry: Value, origin: &Origin, previous: Option<&str>) -> Value {
+fn marked(mut entry: Value, origin: &Origin, names: &[(&str, Option<&str>)]) -> Value {
     let mut mark = json!({"owner": origin.owner, "management": origin.management});
-    if let Some(previous) = previous {
-        mark["previousContext"] = previous.into();
+    for (key, name) in names {
+        if let Some(name) = name {
+            mark[*key] = (*name).into();
+        }
     }
     let mut extensions = entry.get("extensions").and_then(Value::as_array).cloned().unwrap_or_default();
     extensions.retain(|extension| text(extension, "name") != Some(MARK));
@@ -155,6 +161,14 @@ pub(super) fn current_name(files: &[Loaded]) -> Option<&str> {
     files.iter().find_map(|file| text(&file.value, "current-context"))
 }
 
+/// Returns the current context, or that of its management cluster if it was merged through one that still exists.
+pub(super) fn management<'a>(files: impl Iterator<Item = &'a Value> + Clone) -> Option<String> {
+    let context = |name: &str| files.clone().find_map(|file| get(file, CONTEXT, name));
+    let current = files.clone().find_map(|file| text(file, "current-context"))?;
+    let via = context(current).and_then(mark).and_then(|mark| text(mark, VIA));
+    Some(via.filter(|via| context(via).is_some()).unwrap_or(current).to_owned())
+}
+
 /// Reports whether a context with another name refers to an entry.
 fn shared(files: &[Loaded], kind: (&str, &str), name: &str, context: &str) -> bool {
     let refers = |entry: &Value| {
@@ -169,18 +183,19 @@ pub(super) fn merge(files: &mut [Loaded], entry: &Entry, how: Merge) -> Result<(
     if !how.force {
         may_replace(files, entry)?;
     }
-    let Entry { name, cluster, user_name, user, origin: of } = entry;
+    let Entry { name, cluster, user_name, user, origin: of, via } = entry;
     let old = find(files, CONTEXT, name).cloned();
-    let before = old.as_ref().and_then(mark).and_then(|mark| text(mark, "previousContext"));
+    let before = old.as_ref().and_then(mark).and_then(|mark| text(mark, PREVIOUS));
     let now = current_name(files).filter(|now| now != name && how.switch);
     let previous = now.or(before).map(str::to_owned);
     // The namespace and the extensions that someone set in the context stay.
     let mut context = old.clone().filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
     context[CLUSTER.1] = name.as_str().into();
     context[USER.1] = user_name.as_str().into();
-    put(files, CONTEXT, name, marked(context, of, previous.as_deref()));
-    put(files, CLUSTER, name, marked(cluster.clone(), of, None));
-    put(files, USER, user_name, marked(user.clone(), of, None));
+    let names = [(PREVIOUS, previous.as_deref()), (VIA, via.as_deref())];
+    put(files, CONTEXT, name, marked(context, of, &names));
+    put(files, CLUSTER, name, marked(cluster.clone(), of, &[]));
+    put(files, USER, user_name, marked(user.clone(), of, &[]));
     // With another access the user has another name.
     let old_user = old.as_ref().and_then(|old| text(old, USER.1)).filter(|old| old != user_name);
     if let Some(old_user) = old_user
@@ -233,7 +248,7 @@ fn stranger(entry: &Value, server: Option<&str>, new: &Entry) -> Option<String> 
 pub(super) fn remove(files: &mut [Loaded], name: &str, of: &Origin) {
     let ours = |entry: &Value| origin(entry).as_ref() == Some(of);
     let Some(context) = find(files, CONTEXT, name).filter(|context| ours(context)).cloned() else { return };
-    let previous = mark(&context).and_then(|mark| text(mark, "previousContext"));
+    let previous = mark(&context).and_then(|mark| text(mark, PREVIOUS));
     let previous = previous.filter(|previous| find(files, CONTEXT, previous).is_some());
     take(files, CONTEXT, name);
     for kind in [CLUSTER, USER] {

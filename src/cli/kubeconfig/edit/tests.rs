@@ -202,3 +202,17 @@ fn another_name_is_that_of_all_parts() {
     let renamed = dev().renamed("mine");
     assert_eq!((renamed.name.as_str(), renamed.user_name.as_str()), ("mine", "admin@mine"));
 }
+
+#[test]
+fn the_management_cluster_is_found_from_its_cluster() {
+    let management = |files: &[Loaded]| management(files.iter().map(|file| &file.value));
+    let mut now = files(&[WORK]);
+    assert_eq!((management(&now), management(&files(&[""]))), (Some("work".into()), None));
+    merge(&mut now, &Entry { via: Some("work".into()), ..dev() }, SWITCH).unwrap();
+    assert_eq!(management(&now), Some("work".into()));
+    switch(&mut now, "work");
+    assert_eq!(management(&now), Some("work".into()));
+    switch(&mut now, "k3d-dev");
+    take(&mut now, CONTEXT, "work");
+    assert_eq!(management(&now), Some("k3d-dev".into()), "the other one is gone");
+}
