@@ -251,6 +251,9 @@ pub(super) fn remove(files: &mut [Loaded], name: &str, of: &Origin) {
     let previous = mark(&context).and_then(|mark| text(mark, PREVIOUS));
     let previous = previous.filter(|previous| find(files, CONTEXT, previous).is_some());
     take(files, CONTEXT, name);
+    for file in files.iter_mut() {
+        relink(&mut file.value, name, previous);
+    }
     for kind in [CLUSTER, USER] {
         if let Some(part) = text(&context, kind.1)
             && find(files, kind, part).is_some_and(ours)
@@ -261,6 +264,22 @@ pub(super) fn remove(files: &mut [Loaded], name: &str, of: &Origin) {
     }
     for file in files.iter_mut().filter(|file| text(&file.value, "current-context") == Some(name)) {
         file.value["current-context"] = previous.unwrap_or_default().into();
+    }
+}
+
+/// Replaces a context that is removed as the one before others.
+fn relink(file: &mut Value, name: &str, previous: Option<&str>) {
+    for entry in file.get_mut(CONTEXT.0).and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(extensions) = entry[CONTEXT.1].get_mut("extensions").and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for extension in extensions.iter_mut().filter(|extension| text(extension, "name") == Some(MARK)) {
+            let Some(mark) = extension.get_mut("extension").and_then(Value::as_object_mut) else { continue };
+            if mark.get(PREVIOUS).and_then(Value::as_str) == Some(name) {
+                mark.remove(PREVIOUS);
+                mark.extend(previous.map(|previous| (PREVIOUS.to_owned(), previous.into())));
+            }
+        }
     }
 }
 

@@ -151,8 +151,12 @@ fn the_context_before_becomes_current_again() {
     merge(&mut now, &second, SWITCH).unwrap();
     remove(&mut now, "k3d-dev", &of("default/dev"));
     assert_eq!(current_name(&now), Some("k3d-two"));
-    // The one before is gone too.
+    // The one before is gone, so it is that before it.
     remove(&mut now, "k3d-two", &of("default/two"));
+    assert_eq!(current_name(&now), Some("work"));
+    merge(&mut now, &dev(), SWITCH).unwrap();
+    take(&mut now, CONTEXT, "work");
+    remove(&mut now, "k3d-dev", &of("default/dev"));
     assert_eq!(current_name(&now), None);
 }
 

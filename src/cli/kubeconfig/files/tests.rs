@@ -72,7 +72,7 @@ async fn the_first_write_leaves_a_copy() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let files = at(dir.path(), &["config"]);
     let done = files.merge(&dev(), SWITCH).await.unwrap();
-    assert_eq!(done.backups, [backup.clone()]);
+    assert_eq!(done.backups, std::slice::from_ref(&backup));
     assert_eq!(
         (fs::read_to_string(&backup).unwrap().as_str(), mode(&backup), mode(&file)),
         (WORK, 0o640, 0o640)
