@@ -11,6 +11,8 @@ mod changes;
 mod chart;
 #[path = "e2e/cluster.rs"]
 mod cluster;
+#[path = "e2e/command.rs"]
+mod command;
 #[path = "e2e/contents.rs"]
 mod contents;
 #[path = "e2e/contents_manifests.rs"]
@@ -167,6 +169,7 @@ fn main() -> ExitCode {
             registries_storage::GROUP,
             deletion::GROUP,
             expiry::GROUP,
+            command::GROUP,
             life::GROUP,
             repair::GROUP,
             hostile::GROUP,

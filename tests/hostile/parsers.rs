@@ -18,6 +18,7 @@
 //! | logs of nodes and registries | `k3s::log`, `plan::registry::log`, `docker::convert` | `logs` |
 //! | credentials of pulls | `controller::resolve` | `docker login` |
 //! | the forwarder | `docker::elf` | `program` |
+//! | files of k3d, kind and ctlptl, and kubeconfigs that are merged | `cli::convert`, `cli::kubeconfig` | `other tools`, `merged` |
 //! | responses and errors of Docker, events, frames of logs | `docker::bollard` | `streams.rs` |
 //! | both ends of a tunnel | `docker::tunnel` | `streams.rs` |
 //!
@@ -41,6 +42,7 @@ use k8s_openapi::api::{
 };
 use localcluster_operator::{
     child::{self, config, nodes, state},
+    cli,
     controller::resolve::docker_login,
     docker::{
         archive, convert,
@@ -258,6 +260,15 @@ fn logs_of(bytes: &[u8]) {
     black_box(convert::last_lines(bytes, 100));
 }
 
+fn other_tools() -> Vec<Vec<u8>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/convert");
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    files
+        .filter(|file| file.to_str().unwrap().ends_with(".in.yaml"))
+        .map(|file| fs::read(file).unwrap())
+        .collect()
+}
+
 fn hosts_of(bytes: &[u8]) {
     let wanted = BTreeMap::from([("registry.localhost".to_owned(), "10.0.0.1".parse().unwrap())]);
     let text = text(bytes);
@@ -271,6 +282,15 @@ fn parsers() -> Vec<Parser> {
     let files = |names: &[&str]| -> Vec<Vec<u8>> { names.iter().flat_map(|name| field(name)).collect() };
     vec![
         parser("kubeconfig", kubeconfigs(), kubeconfig_of),
+        parser("merged", kubeconfigs(), |bytes| {
+            let origin = cli::kubeconfig::Origin { owner: "a/b".into(), management: "https://c".into() };
+            black_box(cli::kubeconfig::Entry::parse(&text(bytes), origin).is_ok());
+        }),
+        parser("other tools", other_tools(), |bytes| {
+            if let Ok(converted) = cli::convert::convert(&text(bytes)) {
+                assert!(converted.render().is_ok());
+            }
+        }),
         parser("certificate", vec![BASE64_STANDARD.decode(CERTIFICATE).unwrap()], |der| {
             black_box(certificate::end(&pem(&BASE64_STANDARD.encode(der))));
             black_box(certificate::end(&text(der)));

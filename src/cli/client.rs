@@ -1,0 +1,83 @@
+//! The verbs that speak to a management cluster.
+
+mod apply;
+mod contexts;
+mod convert;
+mod create;
+mod delete;
+mod list;
+mod management;
+mod progress;
+mod spec;
+mod state;
+mod status;
+mod tree;
+mod wait;
+
+use std::{io, process::ExitCode};
+
+use clap::Subcommand;
+use clap_complete::Shell;
+
+use super::Result;
+use crate::api::local_cluster::ClusterState;
+
+/// Field manager of everything that the command writes.
+pub(crate) const FIELD_MANAGER: &str = "localcluster";
+
+/// A verb.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Creates a cluster, waits until it is Ready, and makes it the current context of kubectl
+    Create(Box<create::Create>),
+    /// Lists clusters
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    /// Shows conditions, nodes, ports, registries and Events of a cluster, and what to do. Exits with 0 only if it is Ready
+    Status(status::Status),
+    /// Deletes clusters with all data, and their contexts from the kubeconfig
+    Delete(delete::Delete),
+    /// Starts a stopped cluster
+    Start(state::Change),
+    /// Stops a cluster; its data, ports and addresses are kept
+    Stop(state::Change),
+    /// Prints a k3d, kind or ctlptl file as a LocalCluster and Registries
+    Convert(convert::Convert),
+    /// Kubeconfigs of clusters
+    #[command(subcommand)]
+    Kubeconfig(contexts::Verb),
+    /// Prints a script that completes commands in a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Runs a verb of a command, and returns its exit code.
+#[tokio::main(flavor = "current_thread")]
+pub async fn execute(verb: Verb, command: clap::Command) -> ExitCode {
+    match run(verb, command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.code()
+        }
+    }
+}
+
+async fn run(verb: Verb, mut command: clap::Command) -> Result {
+    match verb {
+        Verb::Create(args) => create::run(*args).await,
+        Verb::List(args) => list::run(args).await,
+        Verb::Status(args) => status::run(args).await,
+        Verb::Delete(args) => delete::run(args).await,
+        Verb::Start(args) => state::run(args, ClusterState::Running).await,
+        Verb::Stop(args) => state::run(args, ClusterState::Stopped).await,
+        Verb::Convert(args) => convert::run(&args),
+        Verb::Kubeconfig(verb) => contexts::run(verb).await,
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut command, "localcluster", &mut io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `start` and `stop`.
+
+use clap::Args;
+
+use super::{apply, management::Target, wait::Wait};
+use crate::{api::local_cluster::ClusterState, cli::Result};
+
+/// What to start or to stop.
+#[derive(Args)]
+pub struct Change {
+    /// Name of the LocalCluster
+    name: String,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the verb.
+pub(super) async fn run(Change { name, wait, target }: Change, state: ClusterState) -> Result {
+    let management = target.connect().await?;
+    let (condition, done) = match state {
+        ClusterState::Running => ("Ready", "is Ready"),
+        ClusterState::Stopped => ("Stopped", "is stopped"),
+    };
+    apply::state(&management, &name, state).await?;
+    if !wait.wait {
+        return Ok(());
+    }
+    management.tell(&format!("wait --for=condition={condition} lc/{name} --timeout={}", wait.seconds()));
+    let (_, took) = wait.until_desired(&management, &name).await?;
+    eprintln!("{name} {done} after {} s", took.as_secs());
+    Ok(())
+}
