@@ -319,6 +319,8 @@ impl Pass<'_, LocalCluster> {
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;
         reached.leaders = self.ctx.quorum.observe(&self.owner, &valid.names, &reached, wake());
+        let without = observe::without_data(&*self.ctx.engine, &reached, &valid.names).await;
+        reached.without_data = self.docker(without)?;
         hang::observe(self.ctx, &self.owner, valid, &mut reached).await;
         self.docker(balance::observe(self.ctx, valid, allocation, &mut reached).await)?;
         Ok((reached, child))

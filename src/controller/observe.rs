@@ -23,6 +23,7 @@ use crate::{
         owner::Owner,
         registries::DIRECTORIES,
         registry::{config::Secrets, log},
+        servers::is_made_for_etcd,
     },
 };
 
@@ -65,6 +66,29 @@ pub async fn kept(engine: &dyn Engine, host: &Host, names: &ClusterNames) -> Res
     });
     let looks: Vec<_> = try_join_all(looks).await?;
     Ok(looks.into_iter().collect())
+}
+
+/// Returns the servers that were started and have no data, if etcd has no leader according to another one: only then it
+/// matters which of them have joined.
+pub async fn without_data(
+    engine: &dyn Engine,
+    reached: &Reached,
+    names: &ClusterNames,
+) -> Result<BTreeSet<String>> {
+    if !reached.leaders.values().any(|has_leader| !has_leader) {
+        return Ok(BTreeSet::new());
+    }
+    let silent = reached.own.values().filter(|d| {
+        let name = &d.container.name;
+        let server = names.parse_server(name).is_some() && is_made_for_etcd(d);
+        server && d.started_at.is_some() && !reached.leaders.contains_key(name)
+    });
+    let looks = silent.map(|detail| async {
+        let data = k3s::DATA.map(|path| engine.path_info(&detail.container.id, path));
+        let is_empty = try_join_all(data).await?.iter().all(Option::is_none);
+        Ok::<_, Error>(is_empty.then(|| detail.container.name.clone()))
+    });
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
 /// Reads the hashes of those container files that are compared with the desired ones.

@@ -59,6 +59,12 @@ impl Site<'_> {
         self.finish(plan, spec, created, hold)
     }
 
+    /// Plans that an outdated container runs whose replacement has to wait, if it ran before.
+    pub fn run_outdated(&self, plan: &mut Plan, spec: &ContainerSpec) -> Standing {
+        let existing = self.own(&spec.name).map(|detail| Existing { site: self, spec, detail });
+        existing.and_then(|existing| existing.run_as_it_is(plan)).unwrap_or(Standing::Outdated)
+    }
+
     /// Reports whether a container was taken off its network by a start that failed, for example since a port was in use:
     /// Docker 29 starts it without any network later, and publishes nothing (moby#51758). One that has run on a network
     /// of its own is connected again instead.

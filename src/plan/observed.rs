@@ -80,6 +80,9 @@ pub struct Reached {
     /// Whether etcd has a leader according to the running servers that responded, by name; empty for a single server, and
     /// while the API responds unless a server was without one.
     pub leaders: BTreeMap<String, bool>,
+    /// Started servers, by name, whose volume has no data: they have not joined etcd. Observed while a server reports that
+    /// its etcd has no leader.
+    pub without_data: BTreeSet<String>,
     /// Observed state of the nodes that published ports forward to.
     pub balance: Balance,
     /// Limits of the Docker host; `None` before their first observation.

@@ -23,8 +23,8 @@ pub use members::{
     NOT_JOINING, Server, existing, holders, in_etcd, is_known, is_made_for_etcd, join_file, joins,
 };
 
-use super::nodes::cluster::Cluster;
-use crate::{api::local_cluster::NodeRole, child::state::ChildState};
+use super::nodes::{cluster::Cluster, health::REPORT_LIMIT};
+use crate::{api::local_cluster::NodeRole, child::state::ChildState, time::after};
 
 /// Voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]
@@ -138,13 +138,33 @@ impl<'a> Servers<'a> {
     }
 
     /// Returns the voters with and without data if most have lost their data.
+    ///
+    /// One that was started counts as a voter, since it joins as soon as it can. If it has not joined and cannot, the others
+    /// may be all that is left of a quorum: then they have run without a leader for a while.
     pub fn quorum_loss(&self) -> Option<QuorumLoss<'a>> {
-        let voters = self.cluster.inputs.holders;
-        if !self.etcd || self.cluster.is_reachable() || voters.len() < 2 {
+        if !self.etcd || self.cluster.is_reachable() || self.cluster.inputs.holders.len() < 2 {
             return None;
         }
-        let has_data = |name: &&str| self.health(name).has_data;
-        let (left, gone): (Vec<&str>, Vec<&str>) = voters.iter().map(String::as_str).partition(has_data);
+        let has_data = |name: &str| self.health(name).has_data;
+        let joined = |name: &str| !self.evidence.observed.without_data.contains(name);
+        self.loss(has_data).or_else(|| {
+            let loss = self.loss(|name| has_data(name) && joined(name))?;
+            loss.left.iter().all(|name| self.lacks_leader_for_long(name)).then_some(loss)
+        })
+    }
+
+    /// Returns the voters with and without data if most are without.
+    fn loss(&self, has_data: impl Fn(&str) -> bool) -> Option<QuorumLoss<'a>> {
+        let voters = self.cluster.inputs.holders;
+        let (left, gone): (Vec<&str>, Vec<&str>) =
+            voters.iter().map(String::as_str).partition(|name| has_data(name));
         (!left.is_empty() && left.len() <= voters.len() / 2).then_some(QuorumLoss { left, gone })
+    }
+
+    /// Reports whether the etcd of a server has no leader although it has run for long enough to elect one.
+    fn lacks_leader_for_long(&self, name: &str) -> bool {
+        let Evidence { observed, now, .. } = self.evidence;
+        let started = self.health(name).detail.and_then(|d| d.started_at);
+        observed.leaders.get(name) == Some(&false) && started.is_some_and(|at| now >= after(at, REPORT_LIMIT))
     }
 }

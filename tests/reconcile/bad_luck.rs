@@ -1,6 +1,7 @@
 //! What is in the way is reported, and once it is gone all is well.
 
 use super::*;
+use crate::support::model::world::World;
 
 /// Has something in the way, checks what is told of it, takes it away, and checks that all is well.
 pub(super) async fn bad_luck(
@@ -344,4 +345,64 @@ async fn what_is_killed_again_and_again_is_started_at_once() {
         }
         assert_eq!(rig.told("Ready").0, "True");
     }
+}
+
+/// Its nodes count as made for another network, and what new ones would contain is unknown.
+#[tokio::test(start_paused = true)]
+async fn without_a_network_and_a_registry_the_nodes_run_again_as_they_were_made() {
+    for spec in [json!({}), secured()] {
+        let mut rig = Rig::new(lab::settings());
+        put_secrets(&rig, "sesame");
+        put_registry_with(&rig, json!({}), spec);
+        put(&rig, 1, |s| s["agents"]["args"] = json!(["--kubelet-arg=max-pods=50"]));
+        rig.settle(ENOUGH).await;
+        rig.settle(ENOUGH).await;
+        let ids = |rig: &Rig| rig.world(|w| nodes(w).keys().cloned().collect::<Vec<_>>());
+        let before = ids(&rig);
+        let at = path("registries", "images");
+        let registry = rig.api.get(&at).unwrap();
+        rig.api.remove(&at);
+        rig.round().await;
+        assert!(rig.world(|w| w.interfere(&Outside::RemoveNetwork("k3d-dev".into()))));
+        assert!(rig.world(|w| nodes(w).values().all(|state| *state == State::Exited)));
+        for _ in 0..8 {
+            rig.round().await;
+        }
+        assert_eq!(rig.told("ResolvedRefs"), ("False".to_owned(), Reason::RegistryNotFound.to_string()));
+        assert!(
+            rig.world(|w| nodes(w).values().all(|state| *state == State::Running)),
+            "{}",
+            rig.world(|w| w.brief())
+        );
+        assert_eq!(ids(&rig), before, "they are what they were");
+        assert!(rig.world(|w| ["server-0", "agent-0"].iter().all(|n| w.works(&format!("k3d-dev-{n}")))));
+        // Nor does one stay stopped, or paused, that is to be replaced for another reason.
+        put(&rig, 1, |_| {});
+        for act in [Outside::Stop("k3d-dev-agent-0".into()), Outside::Pause("k3d-dev-server-0".into())] {
+            rig.round().await;
+            assert!(rig.world(|w| w.interfere(&act)));
+            for _ in 0..3 {
+                rig.round().await;
+            }
+            assert!(rig.world(|w| nodes(w).values().all(|state| *state == State::Running)), "{act:?}");
+        }
+        rig.faults.take_writes();
+        for _ in 0..4 {
+            rig.round().await;
+        }
+        let is_change = |w: &String| w.starts_with("Docker") && !w.contains("kubeproxy_sync");
+        let writes: Vec<_> = rig.faults.take_writes().into_iter().filter(is_change).collect();
+        assert!(writes.is_empty(), "{writes:?}");
+        assert_eq!(ids(&rig), before);
+        rig.api.store(&at, registry);
+        rig.settle(ENOUGH).await;
+        rig.settle(ENOUGH).await;
+        assert!(ids(&rig).iter().all(|id| !before.contains(id)), "they are replaced once all is known");
+    }
+}
+
+/// The states of the nodes by their containers' ids.
+fn nodes(world: &World) -> BTreeMap<String, State> {
+    let is_node = |name: &str| name.contains("-server-") || name.contains("-agent-");
+    world.containers.iter().filter(|(_, c)| is_node(&c.name)).map(|(id, c)| (id.clone(), c.state)).collect()
 }

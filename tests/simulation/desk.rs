@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::{
     op::{OBJECTS, Op, Wrong},
+    shot::{Shot, Shots},
     specs,
 };
 use crate::support::{
@@ -51,8 +52,11 @@ pub struct Desk {
     pub turns: Vec<(u8, Turn)>,
     /// What must not be.
     pub sins: Vec<String>,
-    /// What does not belong to the operator, as others left it.
-    strangers: Vec<String>,
+    shots: Shots,
+    /// What is on the engine, as others left it or as it was found sound.
+    sound: Arc<Shot>,
+    /// What of it does not belong to the operator.
+    strangers: Shot,
     /// LocalClusters as the process knows them, by `namespace/name`; whether its voters may be stopped.
     pub ends: BTreeMap<String, bool>,
     /// Whether somebody changed something since the process last looked.
@@ -60,28 +64,13 @@ pub struct Desk {
     /// Which calls went wrong in which way.
     pub covered: BTreeSet<(String, String)>,
     pub calls: usize,
+    /// Whether all that happens is told, for whoever looks into a failure.
+    tells: bool,
 }
 
 /// Reports whether these labels are those of an object of the operator.
 pub fn is_ours(labels: &Labels) -> bool {
     labels.get(names::MANAGER).is_some_and(|m| m == MANAGER) && labels.contains_key(names::UID)
-}
-
-/// Returns all that does not belong to the operator, without its places on networks.
-fn strangers(world: &World) -> Vec<String> {
-    let containers = world.containers.iter().filter(|(_, c)| !is_ours(&c.labels));
-    let containers = containers.map(|(id, c)| {
-        format!(
-            "{id} {} {:?} {:?} {:?} {:?} {:?}",
-            c.name, c.state, c.labels, c.files, c.started, c.restart_policy
-        )
-    });
-    let networks = world.networks.iter().filter(|(_, n)| !is_ours(&n.labels));
-    let volumes = world.volumes.iter().filter(|(_, v)| !is_ours(&v.labels));
-    containers
-        .chain(networks.map(|(id, n)| format!("{id} {n:?}")))
-        .chain(volumes.map(|(name, v)| format!("{name} {v:?}")))
-        .collect()
 }
 
 impl Desk {
@@ -91,30 +80,52 @@ impl Desk {
             api,
             turns: Vec::new(),
             sins: Vec::new(),
-            strangers: Vec::new(),
+            shots: Shots::default(),
+            sound: Arc::default(),
+            strangers: Shot::default(),
             ends: BTreeMap::new(),
             disturbed: false,
             covered: BTreeSet::new(),
             calls: 0,
+            tells: std::env::var_os("TELL").is_some(),
         };
         desk.others_did();
         desk
     }
 
+    /// Says what happens.
+    pub fn tell(&self, text: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{}", text());
+        }
+    }
+
+    /// What is on the engine now.
+    pub fn shot(&mut self) -> Arc<Shot> {
+        self.shots.take(&self.world.lock().unwrap())
+    }
+
     /// Takes what does not belong to the operator as it is now.
     pub fn others_did(&mut self) {
-        self.strangers = strangers(&self.world.lock().unwrap());
+        self.sound = self.shot();
+        self.strangers = self.sound.strangers();
         self.disturbed = true;
     }
 
     /// The operator has changed nothing that is not its own.
     pub fn check_strangers(&mut self) {
-        let now = strangers(&self.world.lock().unwrap());
-        if now != self.strangers {
-            let changed: Vec<_> = self.strangers.iter().filter(|s| !now.contains(s)).collect();
-            self.sins.push(format!("changed what is not its own: {changed:?}"));
-            self.strangers = now;
+        let now = self.shot();
+        if Arc::ptr_eq(&now, &self.sound) {
+            return;
         }
+        let strangers = now.strangers();
+        if strangers != self.strangers {
+            let changed = self.strangers.without(&strangers);
+            let made = strangers.without(&self.strangers);
+            self.sins.push(format!("changed what is not its own: {changed:?} {made:?}"));
+            self.strangers = strangers;
+        }
+        self.sound = now;
     }
 
     /// Has something happen that needs no process.
@@ -129,7 +140,9 @@ impl Desk {
                 let mut world = self.world.lock().unwrap();
                 let possible = world.possible();
                 if !possible.is_empty() {
-                    world.interfere(&possible[usize::from(*pick) % possible.len()]);
+                    let act = &possible[usize::from(*pick) % possible.len()];
+                    self.tell(|| format!("   {act:?}"));
+                    world.interfere(act);
                 }
             }
             Op::Stranger(kind, pick) => stranger(&mut self.world.lock().unwrap(), *kind, *pick),
@@ -204,6 +217,9 @@ impl Desk {
                 }
                 Turn::Op(op) => self.happen(&op),
             }
+        }
+        if writes || fault.is_some() {
+            self.tell(|| format!("   {side:?} {call} {fault:?}"));
         }
         if side == Side::Docker && writes {
             self.judge(call);

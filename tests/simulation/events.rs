@@ -1,11 +1,12 @@
-//! Docker's events, as the difference of two worlds.
+//! Docker's events, as the difference of two moments.
 
 use localcluster_operator::docker::engine::{Event, State, Subject};
 
-use crate::support::model::world::{Container, World};
+use super::shot::Shot;
+use crate::support::model::world::Container;
 
-/// Tells of all that happened between two worlds.
-pub fn between(before: &World, after: &World, mut tell: impl FnMut(Event)) {
+/// Tells of all that happened between two moments.
+pub fn between(before: &Shot, after: &Shot, mut tell: impl FnMut(Event)) {
     let event = |id: &str, c: &Container, action: &str| Event {
         subject: Subject::Container(id.to_owned()),
         action: action.to_owned(),

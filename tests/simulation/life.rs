@@ -9,9 +9,12 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use localcluster_operator::api::{
-    names,
-    reason::{Class, Reason},
+use localcluster_operator::{
+    api::{
+        names,
+        reason::{Class, Reason},
+    },
+    docker::engine::State,
 };
 use serde_json::Value;
 
@@ -26,7 +29,7 @@ use crate::support::{
     fakes::{api::FakeApi, faults::Faults, process, rig::condition},
     model::{
         check,
-        world::{BEGIN, TICK, World},
+        world::{BEGIN, Container, TICK, World},
     },
 };
 
@@ -45,6 +48,7 @@ pub struct Sum {
     pub lives: u64,
     pub ops: u64,
     pub calls: u64,
+    pub on_a_core: Duration,
     pub states: BTreeSet<u64>,
     pub covered: BTreeSet<(String, String)>,
 }
@@ -55,6 +59,7 @@ impl Sum {
         self.lives += other.lives;
         self.ops += other.ops;
         self.calls += other.calls;
+        self.on_a_core += other.on_a_core;
         self.states.append(&mut other.states);
         self.covered.append(&mut other.covered);
     }
@@ -62,11 +67,13 @@ impl Sum {
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, ops, calls, states, covered } = self;
+        let Self { lives, ops, calls, on_a_core, states, covered } = self;
         let (states, pairs) = (states.len(), covered.len());
+        let each = on_a_core.as_secs_f64() * 1000.0 / (*lives).max(1) as f64;
         write!(
             f,
-            "{lives} lives, {ops} operations, {calls} calls, {states} distinct states, {pairs} pairs of call and fault"
+            "{lives} lives of {each:.1} ms, {ops} operations, {calls} calls, {states} distinct states, \
+             {pairs} pairs of call and fault"
         )
     }
 }
@@ -165,6 +172,7 @@ impl Life {
     }
 
     async fn happen(&mut self, op: &Op) {
+        self.desk.lock().unwrap().tell(|| format!("== {op:?}"));
         let turn = |desk: &Arc<Mutex<Desk>>, after: u8, turn| desk.lock().unwrap().turns.push((after, turn));
         match op {
             Op::Ticks(many) => {
@@ -231,13 +239,15 @@ impl Life {
     }
 
     async fn work(&mut self) {
-        let before = self.world.lock().unwrap().clone();
+        let before = self.desk.lock().unwrap().shot();
         let known = self.operator.policy();
         self.operator.work(self.silent).await;
         if known == self.operator.policy() {
             let mut desk = self.desk.lock().unwrap();
-            let after = self.world.lock().unwrap().clone();
-            desk.sins.extend(policy::violations(known.as_ref(), &before, &after));
+            let after = desk.shot();
+            if !Arc::ptr_eq(&before, &after) {
+                desk.sins.extend(policy::violations(known.as_ref(), &before, &after));
+            }
         }
         if self.operator.is_dead() {
             let former = self.replace();
@@ -265,6 +275,7 @@ impl Life {
             world.clock
         };
         process::set_clock(clock);
+        self.desk.lock().unwrap().tell(|| format!("-- {} seconds\n{}", clock - BEGIN, self.told()));
         let mut hasher = DefaultHasher::new();
         let world = self.world.lock().unwrap();
         for c in world.containers.values() {
@@ -330,23 +341,32 @@ impl Life {
             }
             let stopped = object["spec"]["state"] == "Stopped" && condition(object, "Stopped").0 == "True";
             if stopped {
-                let uid = &object["metadata"]["uid"];
-                let world = self.world.lock().unwrap();
-                let runs = world
-                    .containers
-                    .values()
-                    .find(|c| c.is_up() && c.labels.get(names::UID).is_some_and(|u| u == uid));
-                return runs.map(|c| format!("{name} is Stopped and {} runs", c.name));
+                let runs = self.own(object, Container::is_up);
+                return runs.map(|container| format!("{name} is Stopped and {container} runs"));
             }
-            let user = needs_user(&reason) && reason != "InternalError" || reason == "RegistryNotFound";
+            // What it lacks is not made, and what ran goes on.
+            if reason == "RegistryNotFound" {
+                let rests = self.own(object, |c| c.started.is_some() && c.state != State::Running);
+                return rests
+                    .map(|container| format!("{name} waits for a Registry, and so does {container}"));
+            }
+            let user = needs_user(&reason) && reason != "InternalError";
             (!user).then(|| format!("{name} {ready} {reason}"))
         })
+    }
+
+    /// The name of a container of an object of which this holds.
+    fn own(&self, object: &Value, holds: impl Fn(&Container) -> bool) -> Option<String> {
+        let uid = &object["metadata"]["uid"];
+        let world = self.world.lock().unwrap();
+        let own = |c: &&Container| c.labels.get(names::UID).is_some_and(|u| u == uid);
+        world.containers.values().filter(own).find(|c| holds(c)).map(|c| c.name.clone())
     }
 
     /// What a Ready object should have and does not.
     fn missing(&self, object: &Value) -> Vec<String> {
         let text = |key: &str| object["metadata"][key].as_str().unwrap();
-        let mut world = self.world.lock().unwrap().clone();
+        let mut world = self.world.lock().unwrap();
         if object["kind"] == "Registry" {
             let name = names::registry(text("namespace"), text("name"), None);
             let up = world.named(&name).is_some_and(|c| c.is_up());

@@ -33,7 +33,10 @@ use localcluster_operator::{
 use serde_json::Value;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::desk::{self, Desk};
+use super::{
+    desk::{self, Desk},
+    shot::Shot,
+};
 use crate::support::{
     fakes::{
         api::FakeApi,
@@ -41,10 +44,7 @@ use crate::support::{
         faults::Faults,
         process::{self, Stores},
     },
-    model::{
-        lab::{self, Chance},
-        world::World,
-    },
+    model::lab::{self, Chance},
 };
 
 /// Kinds that are watched, by number.
@@ -73,7 +73,7 @@ pub struct Operator {
     followed: Followed,
     events: JoinHandle<()>,
     /// The containers and networks that Docker has told of.
-    told: World,
+    told: Arc<Shot>,
     /// Reconciles of which a call to Docker is on its way.
     pub late: Option<Running>,
 }
@@ -94,7 +94,7 @@ impl Operator {
             let desk = desk.lock().unwrap();
             (desk.world.clone(), desk.api.with_faults(faults.clone()))
         };
-        let told = world.lock().unwrap().clone();
+        let told = desk.lock().unwrap().shot();
         let fake = Arc::new(Fake { world, faults: faults.clone() });
         let engine = Arc::new(Remembered::new((*fake).clone()));
         let (ctx, stores, triggered) = process::start(&fake, engine, &api, lab::settings());
@@ -201,9 +201,9 @@ impl Operator {
 
     /// Docker tells of what has changed; whether it does.
     pub fn tell(&mut self, silent: bool) {
-        let now = self.desk.lock().unwrap().world.lock().unwrap().clone();
+        let now = self.desk.lock().unwrap().shot();
         let before = std::mem::replace(&mut self.told, now);
-        if !silent {
+        if !silent && !Arc::ptr_eq(&before, &self.told) {
             super::events::between(&before, &self.told, |event| self.faults.tell(&event));
         }
     }

@@ -1,15 +1,15 @@
 //! What is made keeps to the HostPolicy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use localcluster_operator::api::names;
 use serde_json::Value;
 
-use super::desk::is_ours;
-use crate::support::model::world::{Container, World};
+use super::{desk::is_ours, shot::Shot};
+use crate::support::model::world::{Container, Network};
 
-/// What was made between two worlds, and this policy does not allow.
-pub fn violations(rules: Option<&Value>, before: &World, after: &World) -> Vec<String> {
+/// What was made between two moments, and this policy does not allow.
+pub fn violations(rules: Option<&Value>, before: &Shot, after: &Shot) -> Vec<String> {
     let Some(rules) = rules else { return Vec::new() };
     let is_new = |id: &String, c: &Container| {
         is_ours(&c.labels) && before.containers.get(id).is_none_or(|old| old.labels != c.labels)
@@ -38,13 +38,14 @@ fn allows(rules: &Value, container: &Container) -> bool {
     image && ports && memory
 }
 
-/// Returns the number of clusters that have a network, by namespace.
-fn clusters(world: &World) -> BTreeMap<String, usize> {
+/// Returns the number of clusters that have a network, by namespace. Registries have networks too, which do not count.
+fn clusters(shot: &Shot) -> BTreeMap<String, usize> {
+    let of_clusters = |n: &&Network| is_ours(&n.labels) && n.labels.contains_key(names::CLUSTER);
+    let owners: BTreeSet<&String> =
+        shot.networks.values().filter(of_clusters).filter_map(|n| n.labels.get(names::OWNER)).collect();
     let mut clusters = BTreeMap::new();
-    for network in world.networks.values().filter(|n| is_ours(&n.labels)) {
-        let owner = network.labels.get(names::OWNER).cloned().unwrap_or_default();
-        let namespace = owner.split('/').next().unwrap_or_default().to_owned();
-        *clusters.entry(namespace).or_default() += 1;
+    for owner in owners {
+        *clusters.entry(owner.split('/').next().unwrap_or_default().to_owned()).or_default() += 1;
     }
     clusters
 }

@@ -79,12 +79,7 @@ impl Existing<'_> {
                 plan.waits(self.condition(), Reason::ContainerNotRunning, self.not_running());
                 self.start_again(plan, None, why)
             }
-            State::Paused => {
-                let message = format!("{} is paused; unpausing", self.spec.name);
-                plan.waits(self.condition(), Reason::ContainerNotRunning, message);
-                let unpause = Action::Unpause { container: self.target() };
-                Standing::Changing(plan.step(unpause, &[], "it was paused"))
-            }
+            State::Paused => self.unpause(plan),
             State::Restarting => {
                 plan.waits(self.condition(), Reason::ContainerNotRunning, self.not_running());
                 if self.stale_files().is_empty() && self.stale_token().is_none() {
@@ -157,6 +152,38 @@ impl Existing<'_> {
             }
             None => Standing::Running,
         }
+    }
+
+    /// Plans that a container runs which was started before and cannot be replaced yet: as it was made, on its network.
+    /// `None` if nothing is missing for that.
+    pub(super) fn run_as_it_is(&self, plan: &mut Plan) -> Option<Standing> {
+        let detail = self.detail;
+        let network = self.site.network.filter(|network| !detail.container.networks.contains_key(*network));
+        let (stopped, why) = match detail.container.state {
+            State::Paused => return Some(self.unpause(plan)),
+            State::Created | State::Exited if detail.started_at.is_some() => (None, "it was not running"),
+            State::Running if network.is_some() => {
+                (Some(self.stop(plan, &[])), "it was disconnected from its network")
+            }
+            _ => return None,
+        };
+        plan.waits(self.condition(), Reason::ContainerNotRunning, self.not_running());
+        let mut last = self.detach(plan, stopped);
+        if let Some(network) = network {
+            let endpoint = self.spec.endpoint.clone();
+            let on = Action::Connect { network: network.to_owned(), container: self.target(), endpoint };
+            last = Some(plan.step(on, last.as_slice(), "it was disconnected from its network"));
+        }
+        let last = connect_all(plan, &self.target(), self.missing_networks(), last, "");
+        let start = Action::Start { container: self.target() };
+        Some(Standing::Changing(plan.step(start, last.as_slice(), why)))
+    }
+
+    fn unpause(&self, plan: &mut Plan) -> Standing {
+        let message = format!("{} is paused; unpausing", self.spec.name);
+        plan.waits(self.condition(), Reason::ContainerNotRunning, message);
+        let unpause = Action::Unpause { container: self.target() };
+        Standing::Changing(plan.step(unpause, &[], "it was paused"))
     }
 
     fn set_restart_policy(&self, plan: &mut Plan) -> Option<usize> {

@@ -57,8 +57,13 @@ fn converge_existing(
 ) -> Standing {
     let spec = &node.container;
     let inputs = cluster.inputs;
+    // What ran is not held back since the content of its replacement is unknown.
+    let outdated = |plan: &mut Plan| match unknown_content(inputs) {
+        Some(_) => cluster.site.run_outdated(plan, spec),
+        None => Standing::Outdated,
+    };
     if registries::has_other_credentials(cluster.desired, detail, inputs) {
-        return Standing::Outdated;
+        return outdated(plan);
     }
     // A container that was started has all it needs.
     if detail.started_at.is_none() {
@@ -72,7 +77,10 @@ fn converge_existing(
     }
     let lost = inputs.observed.kept.get(&detail.container.id).is_some_and(|kept| !kept.password);
     let before = if lost { rejoin::with_new_password(plan, cluster, node) } else { None };
-    cluster.site.converge(plan, spec, before.as_slice(), hold(inputs))
+    match cluster.site.converge(plan, spec, before.as_slice(), hold(inputs)) {
+        Standing::Outdated => outdated(plan),
+        standing => standing,
+    }
 }
 
 /// Plans the creation of a node: its volumes, its container and, unless it is held back, its first start.

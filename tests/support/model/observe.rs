@@ -81,11 +81,12 @@ impl World {
             .filter_map(|d| Some((d.container.name.clone(), at(self.containers[&d.container.id].hung?))))
             .collect();
         let several = own.values().filter(|d| servers::is_made_for_etcd(d)).count() > 1;
-        let leaders = own
+        let leaders: BTreeMap<_, _> = own
             .iter()
             .filter(|_| several && matches!(child, Child::Unreachable(_)))
             .filter_map(|(id, d)| Some((d.container.name.clone(), self.has_leader(id)?)))
             .collect();
+        let without_data = self.without_data(&own, &leaders);
         let resets = self.containers.iter().filter(|(_, c)| c.resets() && c.state == State::Exited);
         let logs = resets.map(|(id, _)| (id.clone(), self.log(id))).collect();
         for (id, detail) in &own {
@@ -156,6 +157,7 @@ impl World {
                 child,
                 hung,
                 leaders,
+                without_data,
                 balance,
                 limits: None,
                 resolvers_changed,
@@ -189,6 +191,23 @@ impl World {
             password: self.path_info(id, k3s::PASSWORD_FILE).is_some(),
         };
         new.map(|(id, _)| (id.clone(), kept(id))).collect()
+    }
+
+    /// The servers that have not joined, while another one has no leader.
+    fn without_data(
+        &self,
+        own: &BTreeMap<String, ContainerDetail>,
+        leaders: &BTreeMap<String, bool>,
+    ) -> BTreeSet<String> {
+        if !leaders.values().any(|has_leader| !has_leader) {
+            return BTreeSet::new();
+        }
+        let started = own.iter().filter(|(_, d)| {
+            let silent = !leaders.contains_key(&d.container.name);
+            servers::is_made_for_etcd(d) && d.started_at.is_some() && silent
+        });
+        let empty = started.filter(|(id, _)| k3s::DATA.iter().all(|path| self.path_info(id, path).is_none()));
+        empty.map(|(_, d)| d.container.name.clone()).collect()
     }
 
     /// The nodes that the cluster refuses, as their log tells after a while.
