@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod child;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod docker;
