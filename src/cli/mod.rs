@@ -1,3 +1,4 @@
-//! The command line for people.
+//! The command for people, `localcluster`.
 
 pub mod hub;
+pub mod kubeconfig;
