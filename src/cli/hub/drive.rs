@@ -1,6 +1,9 @@
 //! Observes, executes the next step, and observes again, until nothing is left to do.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -42,13 +45,9 @@ pub struct Up {
 pub async fn up(engine: &dyn Engine, wanted: &Wanted, say: Say<'_>) -> Result<Up, String> {
     let installation = Installation::new();
     let mut pace = Pace::new(say);
-    let mut taken_ports = BTreeSet::new();
+    let (mut taken_ports, mut restarts) = (BTreeSet::new(), BTreeMap::new());
     loop {
         let observed = observe_all(engine, wanted, &installation, &taken_ports).await.map_err(words)?;
-        if let Some(failing) = up::failing(&observed) {
-            let name = &failing.container.name;
-            return Err(with_log(engine, name, format!("container {name} exits each time it is started")).await);
-        }
         match up::next(wanted, &installation, &observed) {
             Next::Step(step) => match pace.execute(engine, &step).await {
                 // Only binding shows whether a port is free.
@@ -59,6 +58,14 @@ pub async fn up(engine: &dyn Engine, wanted: &Wanted, say: Say<'_>) -> Result<Up
                 Ok(()) => {}
             },
             Next::Wait(what) => {
+                for (container, number) in up::restarts(&observed) {
+                    restarts.entry(container).or_insert(number);
+                }
+                if let Some(failing) = up::failing(&observed, &restarts) {
+                    let name = &failing.container.name;
+                    let error = format!("{what}: container {name} exits each time Docker starts it");
+                    return Err(with_log(engine, name, error).await);
+                }
                 if let Err(late) = pace.wait(&what).await {
                     return Err(because(engine, &observed, late).await);
                 }

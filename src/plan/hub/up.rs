@@ -1,7 +1,7 @@
 //! The next step towards a hub that runs as wanted. Each step follows from what exists alone, so an interrupted `up` is
 //! completed by the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     desired::Wanted,
@@ -22,7 +22,7 @@ use crate::{
 /// from which systems choose. Docker could choose one, but would choose another one at each start.
 const PORTS: std::ops::RangeInclusive<u16> = 16443..=16542;
 /// Restarts after which a container that exits is not waited for any longer.
-const RESTARTS: u32 = 3;
+const RESTARTS: u32 = 5;
 
 /// Either what has been looked for, or what comes next before it can be there.
 type Found<T> = Result<T, Box<Next>>;
@@ -35,10 +35,23 @@ pub fn next(wanted: &Wanted, installation: &Installation, observed: &Observed) -
     }
 }
 
-/// Returns the container that exits again and again.
-pub fn failing(observed: &Observed) -> Option<&ContainerDetail> {
-    let both = [&observed.host.server, &observed.host.operator].into_iter().flatten();
-    both.into_iter().find(|d| d.container.state == State::Restarting && d.started_again >= RESTARTS)
+/// Returns the number of restarts of both containers, by ID.
+pub fn restarts(observed: &Observed) -> BTreeMap<String, u32> {
+    both(observed).map(|d| (d.container.id.clone(), d.started_again)).collect()
+}
+
+/// Returns the container that has exited again and again since it had these numbers of restarts. An operator that has
+/// been without its hub for long has many, and works as soon as the hub does.
+pub fn failing<'a>(observed: &'a Observed, before: &BTreeMap<String, u32>) -> Option<&'a ContainerDetail> {
+    let since = |d: &ContainerDetail| {
+        let before = before.get(&d.container.id).copied().unwrap_or(d.started_again);
+        d.started_again.saturating_sub(before)
+    };
+    both(observed).find(|d| d.container.state == State::Restarting && since(d) >= RESTARTS)
+}
+
+fn both(observed: &Observed) -> impl Iterator<Item = &ContainerDetail> {
+    [&observed.host.server, &observed.host.operator].into_iter().flatten()
 }
 
 /// Returns the host port of the API of a hub that is complete.
