@@ -6,6 +6,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use localcluster_operator::{
+    api::names,
     cli::hub::drive,
     docker::spec::{ContainerSpec, NetworkSpec, Role, VolumeSpec},
     plan::hub::{
@@ -254,6 +255,11 @@ async fn no_secret_is_shown() {
 async fn down_leaves_what_was_there_before() {
     let fake = rig();
     assert!(!down(&fake, Clusters::Refuse).await.unwrap());
+    // Another management cluster has something here too.
+    world(&fake, |w| {
+        let other = w.containers.values_mut().find(|c| c.name == "other").unwrap();
+        other.labels = Arc::new([(names::MANAGER.to_owned(), "another".to_owned())].into());
+    });
     up(&fake).await.unwrap();
     assert!(down(&fake, Clusters::Refuse).await.unwrap());
     assert_eq!(seen(&fake), NOTHING);

@@ -108,6 +108,10 @@ fn help() {
         let help = program.args(command).arg("--help").output().unwrap();
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
     }
+    for command in ["up", "down"] {
+        let help = Command::new(env!("CARGO_BIN_EXE_localcluster")).args([command, "--help"]).output().unwrap();
+        writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
+    }
     is_golden("help.txt", &text);
 }
 

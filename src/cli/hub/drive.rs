@@ -86,13 +86,18 @@ pub async fn down(
     clusters: Clusters,
     say: Say<'_>,
 ) -> Result<bool, String> {
-    let mut pace = Pace::new(say);
+    let (mut pace, mut none) = (Pace::new(say), false);
     loop {
         let host = observe::host(engine, names, &[]).await.map_err(words)?;
-        let objects = match clusters {
+        let mut objects = match clusters {
             Clusters::Keep => Objects::Unknown,
             Clusters::Refuse | Clusters::Delete => observe::objects(engine, &host).await.map_err(words)?,
         };
+        none |= objects == Objects::Known(BTreeSet::new());
+        if none && host.server.is_none() {
+            // It had none when its container was removed.
+            objects = Objects::Known(BTreeSet::new());
+        }
         match down::next(names, clusters, &host, &objects) {
             Next::Step(step) => {
                 pace.execute(engine, &step).await.map_err(|error| format!("{step}: {}", words(error)))?;
