@@ -42,9 +42,7 @@ fn rig() -> Fake {
     let other = |name: &str| ContainerSpec::bare(name, Role::LoadBalancer, "other:1");
     world.create_container(&other("other"), None).unwrap();
     world.create_volume(&VolumeSpec { name: "other".into(), labels: [].into() }).unwrap();
-    world
-        .create_network(&NetworkSpec { name: "other".into(), addressing: None, labels: [].into() })
-        .unwrap();
+    world.create_network(&NetworkSpec { name: "other".into(), addressing: None, labels: [].into() }).unwrap();
     Fake { world: Arc::new(Mutex::new(world)), faults: Arc::new(Faults::default()) }
 }
 
@@ -232,7 +230,10 @@ async fn an_image_that_does_not_exist_leaves_nothing() {
     let fake = rig();
     world(&fake, |w| w.unknown_images = ["localcluster-operator:1".to_owned()].into());
     let told = up(&fake).await.unwrap_err();
-    assert!(told.starts_with("pulling localcluster-operator:1: ") && told.contains("--operator-image"), "{told}");
+    assert!(
+        told.starts_with("pulling localcluster-operator:1: ") && told.contains("--operator-image"),
+        "{told}"
+    );
     assert_eq!(seen(&fake), NOTHING);
 }
 
@@ -242,7 +243,9 @@ async fn no_secret_is_shown() {
     let lines = Mutex::new(Vec::new());
     drive::up(&fake, &wanted(), &|line| lines.lock().unwrap().push(line.to_owned())).await.unwrap();
     let shown = world(&fake, |w| {
-        let of = |c: &support::model::world::Container| format!("{:?} {:?} {:?}", c.labels, c.command, c.past_proxy);
+        let of = |c: &support::model::world::Container| {
+            format!("{:?} {:?} {:?}", c.labels, c.command, c.past_proxy)
+        };
         w.containers.values().map(of).collect::<String>()
     });
     let told = lines.into_inner().unwrap().join("\n");
@@ -314,7 +317,9 @@ async fn an_end_of_down_at_any_call_is_completed_by_the_next() {
             end_at(&fake, number, takes_effect);
             down(&fake, Clusters::Refuse).await.unwrap_err();
             fake.faults.follow(None);
-            down(&fake, Clusters::Refuse).await.unwrap_or_else(|e| panic!("after an end at call {number}: {e}"));
+            down(&fake, Clusters::Refuse)
+                .await
+                .unwrap_or_else(|e| panic!("after an end at call {number}: {e}"));
             assert_eq!(seen(&fake), NOTHING, "after an end at call {number}");
         }
     }
@@ -325,7 +330,8 @@ async fn what_is_somebody_elses_is_never_touched() {
     let fake = rig();
     world(&fake, |w| {
         w.create_volume(&VolumeSpec { name: "hub-hub".into(), labels: [].into() }).unwrap();
-        w.create_container(&ContainerSpec::bare("hub-operator", Role::LoadBalancer, "other:1"), None).unwrap();
+        w.create_container(&ContainerSpec::bare("hub-operator", Role::LoadBalancer, "other:1"), None)
+            .unwrap();
     });
     let before = world(&fake, |w| w.clone());
     let told = up(&fake).await.unwrap_err();

@@ -109,7 +109,8 @@ fn help() {
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
     }
     for command in ["up", "down"] {
-        let help = Command::new(env!("CARGO_BIN_EXE_localcluster")).args([command, "--help"]).output().unwrap();
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_localcluster")).args([command, "--help"]).output().unwrap();
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
     }
     is_golden("help.txt", &text);

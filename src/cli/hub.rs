@@ -149,8 +149,8 @@ async fn bring_up(up: Up, program: Program) -> Result<(), String> {
             say(&format!("next: kubectl --context {name} apply -f FILE, with a LocalCluster in the file"));
         }
         (false, Program::Operator) => say(&format!(
-            "next: repeat this command with --print-kubeconfig, and redirect its output: … {} up --print-kubeconfig >{name}.kubeconfig",
-            wanted.operator_image
+            "next: repeat the command with --print-kubeconfig, which changes nothing, and redirect its output to a file: it \
+             is the kubeconfig of hub {name}"
         )),
     }
     Ok(())

@@ -5,7 +5,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::live::{Kubectl, docker, harness::Group, inspect, operator::settings, scene::Scene, scratch, try_docker, world};
+use crate::live::{
+    Kubectl, docker, harness::Group, inspect, operator::settings, scene::Scene, scratch, try_docker, world,
+};
 
 pub const GROUP: Group = Group {
     name: "hub",
@@ -40,7 +42,8 @@ impl Hub {
             .stdin(Stdio::null())
             .output()
             .expect("it can be started");
-        let told = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let told =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         println!("        localcluster {}: {told}", args[0]);
         if out.status.success() { Ok(told) } else { Err(told) }
     }
@@ -48,7 +51,8 @@ impl Hub {
     fn up(&self) -> String {
         let image = world("NODE_IMAGE");
         let operator = world("OPERATOR_IMAGE");
-        let mut args = vec!["up".to_owned(), "--image".to_owned(), image, "--operator-image".to_owned(), operator];
+        let mut args =
+            vec!["up".to_owned(), "--image".to_owned(), image, "--operator-image".to_owned(), operator];
         for (name, value) in settings() {
             if let Some(flag) = name.strip_prefix("LOCALCLUSTER_") {
                 let flag = flag.to_lowercase().replace('_', "-");
@@ -139,7 +143,15 @@ fn a_hub_comes_works_is_repaired_and_goes(scene: &Scene) {
     assert_eq!(docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &node]), runs);
 
     // No secret where `docker inspect` shows it.
-    let token = k.run(&["-n", "localcluster-system", "get", "secret", "localcluster-operator-token", "-o", "jsonpath={.data.token}"]);
+    let token = k.run(&[
+        "-n",
+        "localcluster-system",
+        "get",
+        "secret",
+        "localcluster-operator-token",
+        "-o",
+        "jsonpath={.data.token}",
+    ]);
     let shown = docker(&["inspect", &hub.part("hub"), &hub.part("operator")]);
     assert!(token.len() > 100 && !shown.contains(&token), "{shown}");
     assert!(!shown.contains("K3S_TOKEN"), "{shown}");

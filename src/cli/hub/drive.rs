@@ -203,6 +203,10 @@ async fn with_log(engine: &dyn Engine, container: &str, error: String) -> String
 
 fn words(error: Error) -> String {
     match error {
+        Error::Unavailable(why) if why.to_lowercase().contains("permission denied") => format!(
+            "cannot connect to Docker: {why}; run the command as a user who may use the socket, in a container with \
+             `docker run --user 0`"
+        ),
         Error::Unavailable(_) => format!("{error}; start Docker, or name its address with --docker-host"),
         error => error.to_string(),
     }
@@ -213,7 +217,9 @@ fn advice(step: &Step) -> &'static str {
         Step::Pull(_) => {
             "; load it into Docker, or name another with --image for the hub or --operator-image for the operator"
         }
-        Step::Start(_) => "; `docker logs` of the container may tell more. After the cause is removed, run the command again",
+        Step::Start(_) => {
+            "; `docker logs` of the container may tell more. After the cause is removed, run the command again"
+        }
         _ => "; run the command again to continue",
     }
 }

@@ -137,8 +137,17 @@ async fn answer(engine: &dyn Engine, hub: &str, installation: &Installation) -> 
     let (token, lease) = (format!("secret/{}", manifests::TOKEN), format!("lease/{}", manifests::LEASE));
     let initialized = format!("configmap/{}", manifests::INITIALIZED);
     let policy = format!("hostpolicy/{}", manifests::policy_name());
-    let mut args =
-        vec!["get", "-n", manifests::NAMESPACE, "--ignore-not-found", "-o", "json", &token, &lease, &initialized];
+    let mut args = vec![
+        "get",
+        "-n",
+        manifests::NAMESPACE,
+        "--ignore-not-found",
+        "-o",
+        "json",
+        &token,
+        &lease,
+        &initialized,
+    ];
     // Without its definition there is no such kind.
     if installation.definitions.is_subset(&answer.established) {
         args.push(&policy);
@@ -232,7 +241,10 @@ mod tests {
         ] {
             note(&mut answer, &object);
         }
-        assert_eq!((answer.token.as_deref(), answer.initialized, answer.has_policy), (Some("tok"), true, false));
+        assert_eq!(
+            (answer.token.as_deref(), answer.initialized, answer.has_policy),
+            (Some("tok"), true, false)
+        );
         assert_eq!(answer.leader.unwrap().0, "h");
     }
 

@@ -24,7 +24,9 @@ impl HubNames {
             || !name.starts_with(edge)
             || !name.ends_with(edge)
         {
-            return Err("must be at most 40 lower-case letters, digits and hyphens, for example localcluster".into());
+            return Err(
+                "must be at most 40 lower-case letters, digits and hyphens, for example localcluster".into(),
+            );
         }
         Ok(Self(name.to_owned()))
     }

@@ -34,8 +34,7 @@ pub enum Objects {
 /// Returns what comes next.
 pub fn next(names: &HubNames, clusters: Clusters, host: &Host, objects: &Objects) -> Next {
     let owned = |detail: &&ContainerDetail| names.owns(&detail.container.labels);
-    let (server, operator) =
-        (host.server.as_ref().filter(owned), host.operator.as_ref().filter(owned));
+    let (server, operator) = (host.server.as_ref().filter(owned), host.operator.as_ref().filter(owned));
     let volume = host.volume.as_ref().filter(|volume| names.owns(&volume.labels));
     if clusters != Clusters::Keep
         && (server.is_some() || volume.is_some())

@@ -94,7 +94,9 @@ impl fmt::Display for Step {
             Self::Pull(image) => write!(f, "pulling {image}"),
             Self::CreateNetwork(spec) => write!(f, "creating network {}", spec.name),
             Self::CreateVolume(spec) => write!(f, "creating volume {}", spec.name),
-            Self::CreateContainer { spec, .. } => write!(f, "creating container {} from {}", spec.name, spec.image),
+            Self::CreateContainer { spec, .. } => {
+                write!(f, "creating container {} from {}", spec.name, spec.image)
+            }
             Self::WriteFile { file, .. } => write!(f, "writing {}", file.path),
             Self::Start(target) => write!(f, "starting container {}", target.name),
             Self::Unpause(target) => write!(f, "unpausing container {}", target.name),

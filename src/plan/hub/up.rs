@@ -231,7 +231,9 @@ fn runs(detail: &ContainerDetail) -> Found<()> {
         State::Running => Ok(()),
         State::Created | State::Exited | State::Dead => step(Step::Start(target(detail))),
         State::Paused => step(Step::Unpause(target(detail))),
-        State::Restarting => wait(format!("waiting for container {name}, which exited and is restarted by Docker")),
+        State::Restarting => {
+            wait(format!("waiting for container {name}, which exited and is restarted by Docker"))
+        }
         State::Removing => wait(format!("waiting until container {name} is removed")),
     }
 }
@@ -258,14 +260,17 @@ fn applied(installation: &Installation, answer: &Answer, server: &ContainerDetai
     }
     match (answer.initialized, answer.has_policy) {
         (true, _) => Ok(()),
-        (false, false) => apply("a HostPolicy that allows everything in namespace default", manifests::policy()),
+        (false, false) => {
+            apply("a HostPolicy that allows everything in namespace default", manifests::policy())
+        }
         (false, true) => apply("the mark that the hub has had its HostPolicy", manifests::initialized()),
     }
 }
 
 /// The operator works: it has renewed its Lease since it was started.
 fn leads(operator: &ContainerDetail, answer: &Answer) -> Found<()> {
-    let renewed = answer.leader.as_ref().filter(|(holder, _)| *holder == operator.hostname).map(|(_, at)| *at);
+    let renewed =
+        answer.leader.as_ref().filter(|(holder, _)| *holder == operator.hostname).map(|(_, at)| *at);
     if renewed.is_some() && renewed >= operator.started_at {
         return Ok(());
     }

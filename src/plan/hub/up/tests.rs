@@ -244,7 +244,10 @@ fn ports_are_kept_and_chosen_among_free_ones() {
 
     let given = Wanted { api_port: Some(16443), ..wanted() };
     let told_of = told(&given, &observed);
-    assert!(told_of.contains("port 16443 of 127.0.0.1 is in use") && told_of.contains("--api-port"), "{told_of}");
+    assert!(
+        told_of.contains("port 16443 of 127.0.0.1 is in use") && told_of.contains("--api-port"),
+        "{told_of}"
+    );
     observed.taken_ports = PORTS.collect();
     assert!(told(&wanted(), &observed).contains("choose another with --api-port"));
 

@@ -57,9 +57,14 @@ impl World {
             return said(&self.hub_installed(key, words[words.iter().position(|w| *w == "-l").unwrap() + 1]));
         }
         if has("customresourcedefinitions") {
-            let there = self.hub_state(key)["applied"]["CustomResourceDefinition/localclusters.localcluster.dev"]
-                .is_string();
-            return said(if there { "customresourcedefinition/localclusters.localcluster.dev\n" } else { "" });
+            let there =
+                self.hub_state(key)["applied"]["CustomResourceDefinition/localclusters.localcluster.dev"]
+                    .is_string();
+            return said(if there {
+                "customresourcedefinition/localclusters.localcluster.dev\n"
+            } else {
+                ""
+            });
         }
         if has("json") {
             return said(&self.hub_objects(key, has(&format!("hostpolicy/{}", manifests::policy_name()))));
@@ -84,7 +89,11 @@ impl World {
         let list: Value = serde_json::from_slice(&self.read(key, path).ok_or("no such file")?).unwrap();
         let mut state = self.hub_state(key);
         for object in list["items"].as_array().unwrap() {
-            let name = format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+            let name = format!(
+                "{}/{}",
+                object["kind"].as_str().unwrap(),
+                object["metadata"]["name"].as_str().unwrap()
+            );
             let before = match object["kind"].as_str().unwrap() {
                 "HostPolicy" => "CustomResourceDefinition/hostpolicies.localcluster.dev",
                 "ConfigMap" | "Secret" => "Namespace/localcluster-system",
@@ -98,7 +107,8 @@ impl World {
         }
         // Another volume has other tokens.
         if !state["token"].is_string() {
-            state["token"] = json!(format!("token-{}", self.made.values().map(|n| u32::from(*n)).sum::<u32>()));
+            state["token"] =
+                json!(format!("token-{}", self.made.values().map(|n| u32::from(*n)).sum::<u32>()));
         }
         self.set_hub_state(key, &state);
         Ok(())
@@ -155,7 +165,8 @@ impl World {
     fn hub_list(&mut self, key: &str) -> String {
         let mut state = self.hub_state(key);
         let objects = state["objects"].as_object().cloned().unwrap_or_default();
-        let lines = objects.iter().map(|(name, time)| format!("{name} [{}] \n", time.as_str().unwrap())).collect();
+        let lines =
+            objects.iter().map(|(name, time)| format!("{name} [{}] \n", time.as_str().unwrap())).collect();
         let gone = objects.iter().find(|(_, time)| *time != "");
         if let Some((name, _)) = gone.filter(|_| self.operator_of(&state).is_some()) {
             state["objects"].as_object_mut().unwrap().remove(name);
