@@ -97,7 +97,7 @@ impl World {
             let before = match object["kind"].as_str().unwrap() {
                 "HostPolicy" => "CustomResourceDefinition/hostpolicies.localcluster.dev",
                 "ConfigMap" | "Secret" => "Namespace/localcluster-system",
-                _ => &name,
+                _ => name.as_str(),
             };
             if before != name && !state["applied"][before].is_string() {
                 return Err(format!("{name}: {before} does not exist"));
@@ -108,7 +108,7 @@ impl World {
         // Another volume has other tokens.
         if !state["token"].is_string() {
             state["token"] =
-                json!(format!("token-{}", self.made.values().map(|n| u32::from(*n)).sum::<u32>()));
+                json!(format!("token-{key}-{}", self.made.values().map(|n| u32::from(*n)).sum::<u32>()));
         }
         self.set_hub_state(key, &state);
         Ok(())
