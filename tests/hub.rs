@@ -88,15 +88,17 @@ fn end_at(fake: &Fake, number: usize, takes_effect: bool) {
     fake.faults.follow(Some(Box::new(move |_, _, _| {
         calls += 1;
         match calls {
-            _ if calls < number => None,
-            _ if calls == number && takes_effect => Some(Fault::Lost),
+            _ if calls <= number => None,
+            _ if calls == number + 1 && takes_effect => Some(Fault::Lost),
             _ => Some(Fault::Timeout),
         }
     })));
 }
 
-fn calls(fake: &Fake) -> usize {
-    fake.faults.calls(Side::Docker).len()
+/// The numbers of the calls after the first ones: all that change something, and some that read.
+fn calls(fake: &Fake, first: usize) -> Vec<usize> {
+    let calls = fake.faults.calls(Side::Docker).split_off(first);
+    (0..calls.len()).filter(|number| calls[*number].1 || number % 11 == 0).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +118,7 @@ async fn it_comes_up_once() {
 async fn an_end_at_any_call_is_completed_by_the_next_up() {
     let plain = rig();
     up(&plain).await.unwrap();
-    for number in 1..=calls(&plain) {
+    for number in calls(&plain, 0) {
         for takes_effect in [false, true] {
             let fake = rig();
             end_at(&fake, number, takes_effect);
@@ -133,7 +135,7 @@ async fn an_end_at_any_call_is_completed_by_the_next_up() {
 async fn a_failed_call_is_repeated_by_the_next_up() {
     let plain = rig();
     up(&plain).await.unwrap();
-    for number in 0..calls(&plain) {
+    for number in calls(&plain, 0) {
         for fault in FAULTS {
             let fake = rig();
             fake.faults.plan(Side::Docker, number, fault);
@@ -308,9 +310,9 @@ async fn a_hub_that_does_not_answer_is_not_removed_by_chance() {
 async fn an_end_of_down_at_any_call_is_completed_by_the_next() {
     let plain = rig();
     up(&plain).await.unwrap();
-    let before = calls(&plain);
+    let before = plain.faults.calls(Side::Docker).len();
     down(&plain, Clusters::Refuse).await.unwrap();
-    for number in 1..=calls(&plain) - before {
+    for number in calls(&plain, before) {
         for takes_effect in [false, true] {
             let fake = rig();
             up(&fake).await.unwrap();

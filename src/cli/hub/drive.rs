@@ -43,12 +43,12 @@ pub struct Up {
 
 /// Brings a hub to the wanted state.
 pub async fn up(engine: &dyn Engine, wanted: &Wanted, say: Say<'_>) -> Result<Up, String> {
-    let installation = Installation::new();
+    let installation = Installation::of_this_version();
     let mut pace = Pace::new(say);
     let (mut taken_ports, mut restarts) = (BTreeSet::new(), BTreeMap::new());
     loop {
-        let observed = observe_all(engine, wanted, &installation, &taken_ports).await.map_err(words)?;
-        match up::next(wanted, &installation, &observed) {
+        let observed = observe_all(engine, wanted, installation, &taken_ports).await.map_err(words)?;
+        match up::next(wanted, installation, &observed) {
             Next::Step(step) => match pace.execute(engine, &step).await {
                 // Only binding shows whether a port is free.
                 Err(Error::PortTaken(_)) if matches!(step, Step::Start(_)) => {

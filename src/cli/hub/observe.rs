@@ -136,7 +136,7 @@ async fn answer(engine: &dyn Engine, hub: &str, installation: &Installation) -> 
     }
     let (token, lease) = (format!("secret/{}", manifests::TOKEN), format!("lease/{}", manifests::LEASE));
     let initialized = format!("configmap/{}", manifests::INITIALIZED);
-    let policy = format!("hostpolicy/{}", manifests::policy_name());
+    let policy = format!("hostpolicy/{}", manifests::POLICY_NAME);
     let mut args = vec![
         "get",
         "-n",

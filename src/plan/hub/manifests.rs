@@ -1,13 +1,15 @@
 //! The objects in the API of a hub: the definitions of the operator's kinds, its ServiceAccount with the permissions that
 //! it has as a Pod too, its token, and a first HostPolicy.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::{crds, names};
 
+/// Name of the first HostPolicy.
+pub const POLICY_NAME: &str = "one-user";
 /// Namespace of the operator.
 pub const NAMESPACE: &str = "localcluster-system";
 /// Secret with the operator's token.
@@ -42,8 +44,13 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Returns the objects of this version.
-    pub fn new() -> Self {
+    /// Returns the objects of this version, which are rendered once.
+    pub fn of_this_version() -> &'static Self {
+        static ALL: OnceLock<Installation> = OnceLock::new();
+        ALL.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
         let definitions = crds::all().into_iter().map(|(_, crd)| json!(crd));
         // The ServiceAccount comes before its token, which would be deleted without it.
         let files = FILES.iter().flat_map(|text| documents(text));
@@ -64,20 +71,9 @@ impl Installation {
     }
 }
 
-impl Default for Installation {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Returns the first HostPolicy as a list.
 pub fn policy() -> String {
     list(&documents(POLICY))
-}
-
-/// Returns the key of the first HostPolicy.
-pub fn policy_name() -> String {
-    documents(POLICY).first().and_then(|p| p["metadata"]["name"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// Returns the mark that the hub has had its first HostPolicy, as a list.
@@ -143,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_policy_is_that_of_the_samples() {
-        assert_eq!(policy_name(), "one-user");
+        assert_eq!(documents(POLICY)[0]["metadata"]["name"], POLICY_NAME);
         assert!(policy().contains("kubernetes.io/metadata.name"));
     }
 }

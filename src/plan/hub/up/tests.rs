@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::{
     docker::{
@@ -32,8 +34,6 @@ fn time(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-use jiff::Timestamp;
-
 /// A running container of this spec, as Docker shows it.
 fn container(spec: &ContainerSpec) -> ContainerDetail {
     let place = Attachment { network_name: "hub-hub".into(), ..Attachment::default() };
@@ -58,7 +58,7 @@ fn container(spec: &ContainerSpec) -> ContainerDetail {
 /// A hub that is complete.
 fn complete(wanted: &Wanted) -> Observed {
     let labels = wanted.names.labels();
-    let installation = Installation::new();
+    let installation = Installation::of_this_version().clone();
     let mut observed = Observed::default();
     let host = &mut observed.host;
     host.images = [(&wanted.image, "sha256:1"), (&wanted.operator_image, "sha256:2")]
@@ -103,7 +103,7 @@ fn operator_of(observed: &mut Observed) -> &mut ContainerDetail {
 
 /// What comes next, as a line.
 fn told(wanted: &Wanted, observed: &Observed) -> String {
-    match next(wanted, &Installation::new(), observed) {
+    match next(wanted, Installation::of_this_version(), observed) {
         Next::Step(step) => step.to_string(),
         Next::Wait(what) => what,
         Next::Done => "done".to_owned(),

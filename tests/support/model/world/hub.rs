@@ -67,7 +67,7 @@ impl World {
             });
         }
         if has("json") {
-            return said(&self.hub_objects(key, has(&format!("hostpolicy/{}", manifests::policy_name()))));
+            return said(&self.hub_objects(key, has(&format!("hostpolicy/{}", manifests::POLICY_NAME))));
         }
         said(&self.hub_list(key))
     }
@@ -142,7 +142,7 @@ impl World {
         if there(&format!("ConfigMap/{}", manifests::INITIALIZED)) {
             items.push(json!({"kind": "ConfigMap"}));
         }
-        if policy && there(&format!("HostPolicy/{}", manifests::policy_name())) {
+        if policy && there(&format!("HostPolicy/{}", manifests::POLICY_NAME)) {
             items.push(json!({"kind": "HostPolicy"}));
         }
         match items.len() {
