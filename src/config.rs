@@ -16,6 +16,11 @@ use jiff::SignedDuration;
 
 use crate::{docker::host::DockerHost, plan::expiry};
 
+/// Default image of K3s nodes, without a tag.
+pub const NODE_IMAGE_REPOSITORY: &str = "docker.io/rancher/k3s";
+/// K3s version of clusters that do not specify one.
+pub const DEFAULT_VERSION: &str = "v1.36.2+k3s1";
+
 /// Settings of `run`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -37,7 +42,7 @@ pub struct Config {
     #[arg(
         long,
         env = "LOCALCLUSTER_NODE_IMAGE_REPOSITORY",
-        default_value = "docker.io/rancher/k3s",
+        default_value = NODE_IMAGE_REPOSITORY,
         value_name = "REPOSITORY",
         value_parser = NonEmptyStringValueParser::new()
     )]
@@ -47,7 +52,7 @@ pub struct Config {
     #[arg(
         long,
         env = "LOCALCLUSTER_DEFAULT_VERSION",
-        default_value = "v1.36.2+k3s1",
+        default_value = DEFAULT_VERSION,
         value_name = "VERSION",
         value_parser = NonEmptyStringValueParser::new()
     )]

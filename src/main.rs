@@ -13,6 +13,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use localcluster_operator::{
     api::crds,
+    cli::hub::{self, Program},
     config::Config,
     controller,
     docker::{tunnel, tunnels},
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Runs the operator
     Run(Box<Config>),
+    #[command(flatten)]
+    Hub(hub::Verb),
     /// Prints the CustomResourceDefinitions to apply to the API server
     Crds(Crds),
     /// Judges objects by HostPolicies without a cluster
@@ -87,6 +90,7 @@ struct Crds {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(config) => run(*config),
+        Command::Hub(verb) => hub::run(verb, Program::Operator).map_err(Into::into),
         Command::Crds(Crds { output: Some(dir), .. }) => write_crds(&dir),
         Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
         Command::Crds(Crds { output: None, check: None }) => print_crds(),

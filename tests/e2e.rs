@@ -37,6 +37,8 @@ mod hardening;
 mod host_aliases;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/hub.rs"]
+mod hub;
 #[path = "e2e/idle.rs"]
 mod idle;
 #[path = "e2e/kills.rs"]
@@ -177,6 +179,7 @@ fn main() -> ExitCode {
             policy::GROUP,
             kills::GROUP,
             process::GROUP,
+            hub::GROUP,
         ],
         &[ALONE, outages].concat(),
         LONG,

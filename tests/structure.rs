@@ -407,6 +407,25 @@ fn one_place_changes_anything() {
     assert!(writers == allowed, "only {allowed:?} may change something: {found:#?}");
 }
 
+/// The command changes Docker by the steps of a plan, too.
+#[test]
+fn one_place_of_the_command_changes_docker() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let calls = writes_of("src/docker/engine.rs", "Engine", "engine");
+    let mut writers = BTreeSet::new();
+    for file in sources(root) {
+        let Ok(inside) = file.strip_prefix(root.join("src/cli")) else { continue };
+        let text = fs::read_to_string(&file).unwrap();
+        let mut text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        text.retain(|c| !c.is_whitespace());
+        if calls.iter().any(|call| text.contains(call.as_str())) {
+            writers.insert(inside.with_extension("").display().to_string());
+        }
+    }
+    // The second runs kubectl in the container of a hub, to read its API.
+    assert_eq!(writers, ["hub/execute", "hub/observe"].map(str::to_owned).into());
+}
+
 /// bollard's types stay behind the one seam.
 #[test]
 fn one_place_talks_to_docker() {

@@ -32,6 +32,9 @@ pub const SUBNET: &str = "localcluster.dev/subnet";
 pub const NETWORK: &str = "localcluster.dev/network";
 /// Label: a temporary network from which the operator reads the subnet that Docker chooses for a cluster.
 pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
+/// Label of everything that `localcluster up` creates: the name of the hub. It has no owner among the objects of a
+/// management cluster.
+pub const HUB: &str = "localcluster.dev/hub";
 /// k3d label on all objects.
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).

@@ -4,7 +4,7 @@
 use std::{env, path::Path, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use localcluster_operator::cli;
+use localcluster_operator::cli::{self, hub::Program};
 
 /// K3s clusters and image registries on a Docker host
 #[derive(Parser)]
@@ -17,6 +17,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     #[command(flatten)]
+    Hub(cli::hub::Verb),
+    #[command(flatten)]
     Client(cli::client::Verb),
 }
 
@@ -24,6 +26,13 @@ fn main() -> ExitCode {
     let command = Cli::command().bin_name(called(env::args_os().next().as_ref().map(Path::new)));
     let parsed = Cli::from_arg_matches(&command.clone().get_matches());
     match parsed.unwrap_or_else(|error| error.exit()).command {
+        Command::Hub(verb) => match cli::hub::run(verb, Program::People) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Client(verb) => cli::client::execute(verb, command),
     }
 }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod convert;
 mod failure;
+pub mod hub;
 pub mod kubeconfig;
 mod paint;
 mod ports;

@@ -254,6 +254,8 @@ pub enum Role {
     RegistryHelper,
     /// A temporary helper that inspects directories of the host for nodes that mount them.
     NodeHelper,
+    /// A hub or its operator, which no object owns.
+    Hub,
 }
 
 /// A file in a container.

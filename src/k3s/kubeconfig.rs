@@ -127,17 +127,22 @@ pub struct Place<'a> {
 
 /// Renders a self-contained kubeconfig with the client certificate of the admin.
 pub fn render(credentials: &Credentials, place: Place<'_>) -> String {
+    render_as(&format!("k3d-{}", place.cluster), credentials, place)
+}
+
+/// Renders a self-contained kubeconfig with the client certificate of the admin, and this name of context and cluster.
+pub fn render_as(name: &str, credentials: &Credentials, place: Place<'_>) -> String {
     let (certificate, key) = (&credentials.certificate, &credentials.key);
     let user = serde_json::json!({"client-certificate-data": certificate, "client-key-data": key});
-    file(place, "admin", &user)
+    file(place, name, "admin", &user)
 }
 
 /// Renders a self-contained kubeconfig with a token.
 pub fn render_token(token: &str, user: &str, place: Place<'_>) -> String {
-    file(place, user, &serde_json::json!({"token": token}))
+    file(place, &format!("k3d-{}", place.cluster), user, &serde_json::json!({"token": token}))
 }
 
-fn file(place: Place<'_>, user: &str, credentials: &serde_json::Value) -> String {
+fn file(place: Place<'_>, name: &str, user: &str, credentials: &serde_json::Value) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
     struct Out<'a> {
@@ -149,8 +154,7 @@ fn file(place: Place<'_>, user: &str, credentials: &serde_json::Value) -> String
         current_context: &'a str,
         users: [serde_json::Value; 1],
     }
-    let Place { ca, cluster, server, tls_server_name } = place;
-    let name = format!("k3d-{cluster}");
+    let Place { ca, cluster: _, server, tls_server_name } = place;
     let user = format!("{user}@{name}");
     let out = Out {
         api_version: "v1",
@@ -158,7 +162,7 @@ fn file(place: Place<'_>, user: &str, credentials: &serde_json::Value) -> String
         clusters: [serde_json::json!({"name": name, "cluster": {
             "certificate-authority-data": ca, "server": server, "tls-server-name": tls_server_name}})],
         contexts: [serde_json::json!({"name": name, "context": {"cluster": name, "user": user}})],
-        current_context: &name,
+        current_context: name,
         users: [serde_json::json!({"name": user, "user": credentials})],
     };
     // Each value is on the line of its key, as scripts expect; by default long values are folded.

@@ -19,6 +19,7 @@ pub mod hash;
 pub mod host_aliases;
 pub mod host_limits;
 pub mod host_path;
+pub mod hub;
 pub mod inputs;
 pub mod inside;
 pub mod kubeconfig;

@@ -76,6 +76,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     };
     ContainerCreateBody {
         hostname: Some(name.clone()),
+        user: user(*role),
         image: Some(image.clone()),
         cmd: some(command.iter().chain(host_args).cloned().collect()),
         env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
@@ -99,8 +100,14 @@ fn base(spec: &ContainerSpec) -> HostConfig {
 fn isolated(role: Role) -> Option<&'static str> {
     match role {
         Role::RegistryHelper | Role::NodeHelper => Some("none"),
-        Role::Node(_) | Role::LoadBalancer | Role::Registry => None,
+        Role::Node(_) | Role::LoadBalancer | Role::Registry | Role::Hub => None,
     }
+}
+
+/// Returns the user of the process; `None` for that of the image. The group of the engine's socket is unknown, and
+/// whoever may use it is root on the host anyway.
+fn user(role: Role) -> Option<String> {
+    (role == Role::Hub).then(|| "0:0".to_owned())
 }
 
 /// Returns the networks of a new container. An engine before API 1.44 accepts no second one.

@@ -212,6 +212,6 @@ impl Existing<'_> {
 fn grace(spec: &ContainerSpec) -> u32 {
     match spec.role {
         Role::LoadBalancer => 0,
-        Role::Node(_) | Role::NodeHelper | Role::Registry | Role::RegistryHelper => GRACE,
+        Role::Node(_) | Role::NodeHelper | Role::Registry | Role::RegistryHelper | Role::Hub => GRACE,
     }
 }

@@ -80,7 +80,8 @@ pub fn condition_of(role: Role) -> ConditionType {
         Role::Node(NodeRole::Server) | Role::NodeHelper => ConditionType::ControlPlaneReady,
         Role::Node(NodeRole::Agent) => ConditionType::AgentsReady,
         Role::LoadBalancer => ConditionType::LoadBalancerReady,
-        Role::Registry | Role::RegistryHelper => ConditionType::ContainerReady,
+        // Objects have no hub.
+        Role::Registry | Role::RegistryHelper | Role::Hub => ConditionType::ContainerReady,
     }
 }
 

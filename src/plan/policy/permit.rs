@@ -256,10 +256,11 @@ impl Gate<'_> {
         self.is_owned(&spec.labels)?;
         let node = matches!(spec.role, Role::Node(_));
         owned(node || !spec.privileged, "only nodes are privileged")?;
+        owned(spec.role != Role::Hub, "no object has a hub")?;
         match (network, spec.role) {
             (Some(id), _) => self.own_network(id)?,
             (None, Role::RegistryHelper | Role::NodeHelper) => {}
-            (None, Role::Node(_) | Role::LoadBalancer | Role::Registry) => {
+            (None, Role::Node(_) | Role::LoadBalancer | Role::Registry | Role::Hub) => {
                 return Err(Refusal::Foreign("it has no network"));
             }
         }
@@ -298,7 +299,7 @@ impl Gate<'_> {
                 digest(rules.node_digest, "nodes.requireDigest", &spec.image)?;
                 ("nodes.images", &rules.node_images)
             }
-            Role::Registry | Role::RegistryHelper => {
+            Role::Registry | Role::RegistryHelper | Role::Hub => {
                 digest(rules.registry_digest, "registry.requireDigest", &spec.image)?;
                 ("registry.images", &rules.registry_images)
             }

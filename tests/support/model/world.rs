@@ -5,6 +5,7 @@
 mod canonical;
 mod exec;
 mod files;
+mod hub;
 mod process;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -9,6 +9,10 @@ impl World {
         if container.state != State::Running {
             return Err(Error::Busy(format!("Container {key} is not running")));
         }
+        if self.is_hub(key) {
+            return Ok(self.hub_exec(key, command));
+        }
+        let container = self.container(key)?;
         if command.iter().any(|a| a == "/readyz") {
             return Ok(Ended { code: i64::from(container.hung.is_some()), ..Ended::default() });
         }
