@@ -146,7 +146,7 @@ async fn bring_up(up: Up, program: Program) -> Result<(), String> {
     match (print, program) {
         (true, _) => {}
         (false, Program::People) => {
-            say(&format!("next: kubectl --context {name} apply -f FILE, with a LocalCluster in the file"));
+            say(&format!("next: localcluster create dev --context {name}"));
         }
         (false, Program::Operator) => say(&format!(
             "next: repeat the command with --print-kubeconfig, which changes nothing, and redirect its output to a file: it \
