@@ -112,6 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn running_servers_and_agents_of_all_clusters_count() {
+        let container = |(name, role, state): (&str, &str, State)| Container {
+            name: name.to_owned(),
+            state,
+            labels: [(names::ROLE.to_owned(), role.to_owned())].into(),
+            ..Container::default()
+        };
+        let containers = [
+            ("k3d-other-server-0", "server", State::Running),
+            ("k3d-other-agent-0", "agent", State::Running),
+            ("k3d-other-agent-1", "agent", State::Exited),
+            ("k3d-other-serverlb", "loadbalancer", State::Running),
+            ("k3d-images", "registry", State::Running),
+        ];
+        let host = Host { containers: containers.map(container).into(), ..Host::default() };
+        assert_eq!(nodes(&host, &["k3d-dev-server-0", "k3d-other-agent-0"]), 3);
+    }
+
+    #[test]
     fn each_message_has_a_cure() {
         let low = |host: &Host, limits: HostLimits| too_low(host, Some(&limits), &["k3d-other-agent-0"]);
         assert_eq!(low(&host(6), limits(128, 10)), None);

@@ -367,10 +367,20 @@ mod tests {
         assert!(htpasswd_problem(&[0xff, b':']).unwrap().contains("not valid UTF-8"));
     }
 
+    /// Any text. That of `any::<String>()` has no control characters.
+    fn text() -> impl Strategy<Value = String> {
+        proptest::collection::vec(any::<char>(), 0..40).prop_map(String::from_iter)
+    }
+
+    #[test]
+    fn unprintable_characters_are_escaped() {
+        assert_eq!(quoted("a\n\u{7f}\u{2028}\u{feff}é"), r#""a\u000a\u007f\u2028\ufeffé""#);
+    }
+
     proptest! {
         /// A YAML parser restores the input.
         #[test]
-        fn credentials_survive(username in any::<String>(), password in any::<String>()) {
+        fn credentials_survive(username in text(), password in text()) {
             #[derive(serde::Deserialize)]
             struct File {
                 proxy: Proxy,
