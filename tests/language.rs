@@ -109,7 +109,8 @@ fn help() {
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
     }
     let verbs =
-        ["up", "down", "create", "list", "status", "delete", "start", "stop", "convert", "completion"].map(|verb| vec![verb]);
+        ["up", "down", "create", "list", "status", "delete", "start", "stop", "convert", "completion"]
+            .map(|verb| vec![verb]);
     let kubeconfig = ["get", "merge", "use"].map(|verb| vec!["kubeconfig", verb]);
     for command in [vec![]].into_iter().chain(verbs).chain(kubeconfig) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_localcluster"));
