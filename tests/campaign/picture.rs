@@ -215,10 +215,16 @@ fn files(container: &str) -> Value {
     let text = docker(&["exec", container, "sh", "-c", FILES]);
     let file = |text: &str| {
         let (head, content) = text.split_once('\n').unwrap_or((text, ""));
+        // A file cannot be deleted from outside of a node, so one that is no longer wanted is emptied.
+        if content.trim().is_empty() {
+            return None;
+        }
+        // Files of containerd may contain logins: the operator writes them for root only, and K3s at its next start for all.
+        let head = if head.contains("/certs.d/") { head.split(' ').next().unwrap_or_default() } else { head };
         let lines = content.lines().filter(|l| !l.to_lowercase().contains("token"));
-        (head.to_owned(), json!(lines.collect::<Vec<_>>()))
+        Some((head.to_owned(), json!(lines.collect::<Vec<_>>())))
     };
-    Value::Object(text.split("=== ").skip(1).map(file).collect())
+    Value::Object(text.split("=== ").skip(1).filter_map(file).collect())
 }
 
 fn status(object: &Value) -> Value {
