@@ -33,8 +33,10 @@ pub async fn execute(engine: &dyn Engine, step: &Step) -> Result<()> {
         }
         Step::Start(target) => engine.start(&target.id).await,
         Step::Unpause(target) => engine.unpause(&target.id).await,
-        Step::RemoveContainer { target, .. } => {
-            engine.stop(&target.id, GRACE).await?;
+        Step::RemoveContainer { target, stop, .. } => {
+            if *stop {
+                engine.stop(&target.id, GRACE).await?;
+            }
             engine.remove_container(&target.id).await
         }
         Step::Apply { hub, manifest, .. } => apply(engine, hub, manifest).await,

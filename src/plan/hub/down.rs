@@ -46,7 +46,8 @@ pub fn next(names: &HubNames, clusters: Clusters, host: &Host, objects: &Objects
     if let Some(detail) = operator.or(server) {
         let container = &detail.container;
         let target = Target { id: container.id.clone(), name: container.name.clone() };
-        return Next::Step(Step::RemoveContainer { target, why: why() });
+        // Its data goes with it. One that was only stopped would no longer tell the next `down` which objects it has.
+        return Next::Step(Step::RemoveContainer { target, stop: false, why: why() });
     }
     if let Some(volume) = volume {
         return Next::Step(Step::RemoveVolume(volume.name.clone()));

@@ -44,10 +44,12 @@ pub enum Step {
     Start(Target),
     /// Unpauses a container.
     Unpause(Target),
-    /// Stops a container and removes it.
+    /// Removes a container.
     RemoveContainer {
         /// Container.
         target: Target,
+        /// Whether it is stopped first, since its data stays.
+        stop: bool,
         /// Reason.
         why: String,
     },
@@ -100,7 +102,9 @@ impl fmt::Display for Step {
             Self::WriteFile { file, .. } => write!(f, "writing {}", file.path),
             Self::Start(target) => write!(f, "starting container {}", target.name),
             Self::Unpause(target) => write!(f, "unpausing container {}", target.name),
-            Self::RemoveContainer { target, why } => write!(f, "removing container {}: {why}", target.name),
+            Self::RemoveContainer { target, why, .. } => {
+                write!(f, "removing container {}: {why}", target.name)
+            }
             Self::Apply { what, .. } => write!(f, "applying {what}"),
             Self::DeleteObjects { number, .. } => write!(f, "deleting {number} LocalClusters and Registries"),
             Self::RemoveNetwork { name, .. } => write!(f, "removing network {name}"),

@@ -182,7 +182,7 @@ fn create<T>(spec: &ContainerSpec, network: &str) -> Found<T> {
 }
 
 fn remove<T>(detail: &ContainerDetail, why: String) -> Found<T> {
-    step(Step::RemoveContainer { target: target(detail), why })
+    step(Step::RemoveContainer { target: target(detail), stop: true, why })
 }
 
 fn target(detail: &ContainerDetail) -> Target {
