@@ -145,6 +145,19 @@ fn the_operator_judges_as_the_policies_for_admission_do() {
 }
 
 #[test]
+fn a_file_with_values_of_another_type_is_refused() {
+    let policy = "{kind: HostPolicy, apiVersion: localcluster.dev/v1alpha1, metadata: {name: p}, spec: {namespaceSelector: {}}}";
+    for spec in ["{servers: three}", "{servers: [1]}", "three"] {
+        let object = format!(
+            "{{kind: LocalCluster, apiVersion: localcluster.dev/v1alpha1, metadata: {{name: c}}, spec: {spec}}}"
+        );
+        let objects = [("o".to_owned(), object)];
+        let told = check::files(("p", policy), &objects, "team-a", &lab::settings()).unwrap_err();
+        assert!(told.starts_with("o: LocalCluster team-a/c: invalid type"), "{told}");
+    }
+}
+
+#[test]
 fn the_file_with_the_policies_for_admission_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission/policies.yaml");
     let text = admission::file().unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::{
     node_host::{HostVolume, Ulimit},
@@ -104,6 +105,16 @@ pub struct NodePool {
     #[schemars(length(max = 3))]
     #[x_kube(validation = schema::gpus())]
     pub gpus: Option<String>,
+}
+
+/// Fills in the number of servers as API servers do: deserialization has one default for all pools that a spec contains.
+pub fn default_servers(cluster: &mut Value) {
+    if let Some(servers) = cluster.pointer_mut("/spec/servers").and_then(Value::as_object_mut) {
+        let count = servers.entry("count").or_insert(Value::Null);
+        if count.is_null() {
+            *count = 1.into();
+        }
+    }
 }
 
 impl NodePool {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{judge, parse, rules::Violation, select::Policy, usage::Usage};
 use crate::{
-    api::{HostPolicy, LocalCluster, Registry},
+    api::{HostPolicy, LocalCluster, Registry, local_cluster},
     plan::{settings::Settings, validate},
 };
 
@@ -46,10 +46,6 @@ pub fn files(
             if value["spec"].is_null() {
                 value["spec"] = Value::Object(Default::default());
             }
-            // The default that API servers fill in.
-            if kind == "LocalCluster" && value["spec"]["servers"]["count"].is_null() {
-                value["spec"]["servers"]["count"] = 1.into();
-            }
             checked.objects += 1;
             let own = value["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
             let object = format!("{kind} {own}/{}", value["metadata"]["name"].as_str().unwrap_or_default());
@@ -88,7 +84,8 @@ enum Judged {
     Valid(Usage, Vec<Violation>),
 }
 
-fn cluster(policy: &Policy, value: Value, settings: &Settings) -> Result<Judged, String> {
+fn cluster(policy: &Policy, mut value: Value, settings: &Settings) -> Result<Judged, String> {
+    local_cluster::default_servers(&mut value);
     let cluster: LocalCluster = serde_json::from_value(value).map_err(|e| e.to_string())?;
     let namespace = cluster.namespace().unwrap_or_default();
     Ok(match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {

@@ -46,6 +46,13 @@ fn without_flags_everything_has_its_default() {
 }
 
 #[test]
+fn a_pool_without_a_count_has_the_default_of_the_api_server() {
+    let flags = Flags { k3s_args: vec!["--disable=traefik".into()], ..Flags::default() };
+    let objects = from_flags("dev", None, &flags).unwrap();
+    assert_eq!(objects.cluster["spec"], json!({"servers": {"args": ["--disable=traefik"]}}));
+}
+
+#[test]
 fn wrong_flags_are_told() {
     let with = |change: fn(&mut Flags)| {
         let mut flags = Flags::default();
