@@ -147,7 +147,7 @@ fn the_operator_judges_as_the_policies_for_admission_do() {
 #[test]
 fn a_file_with_values_of_another_type_is_refused() {
     let policy = "{kind: HostPolicy, apiVersion: localcluster.dev/v1alpha1, metadata: {name: p}, spec: {namespaceSelector: {}}}";
-    for spec in ["{servers: three}", "{servers: [1]}", "three"] {
+    for spec in ["{servers: three}", "three"] {
         let object = format!(
             "{{kind: LocalCluster, apiVersion: localcluster.dev/v1alpha1, metadata: {{name: c}}, spec: {spec}}}"
         );
