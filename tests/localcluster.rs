@@ -230,6 +230,19 @@ async fn what_needs_the_user_ends_with_its_reason() {
     assert!(out.contains("└─ what to do\n"), "{out}");
 }
 
+/// The operator has not seen yet what the user did just before, such as the creation of a HostPolicy.
+#[tokio::test]
+async fn what_needs_the_user_for_a_moment_only_is_waited_for() {
+    let desk = Desk::new().await;
+    desk.secret("https://127.0.0.1:1");
+    let refused = status(&[
+        condition("Ready", "False", "NoPolicy", "no HostPolicy selects the namespace"),
+        condition("Stalled", "True", "NoPolicy", "no HostPolicy selects the namespace"),
+    ]);
+    let (code, _, said) = desk.with_operator(&["create", "dev"], &[refused, ready()]).await;
+    assert_eq!(code, 0, "{said}");
+}
+
 #[tokio::test]
 async fn waiting_ends() {
     let desk = Desk::new().await;

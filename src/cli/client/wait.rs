@@ -21,6 +21,10 @@ use crate::{
 /// Time between two looks at an object.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long an object must need its user before waiting ends: the operator may not have seen yet what the user did just
+/// before, as the creation of a HostPolicy or a Secret.
+const STALLED: Duration = Duration::from_secs(3);
+
 /// Whether and how long to wait.
 #[derive(Args, Clone, Debug)]
 pub struct Wait {
@@ -54,6 +58,7 @@ impl Wait {
     ) -> Result<(LocalCluster, Duration)> {
         let began = Instant::now();
         let mut progress = Progress::new(Paint::of(&io::stderr()));
+        let mut stalled: Option<Instant> = None;
         loop {
             let Some(cluster) = management.find::<LocalCluster>(name).await? else {
                 return Err(Failure::NotReady(format!(
@@ -64,6 +69,9 @@ impl Wait {
             for line in lines {
                 eprintln!("[{:>3}s] {line}", began.elapsed().as_secs());
             }
+            let needs_user = matches!(outcome, Outcome::NeedsUser(_));
+            let since = *stalled.get_or_insert_with(Instant::now);
+            stalled = needs_user.then_some(since);
             match outcome {
                 Outcome::Done => {
                     for warning in progress::warnings(&cluster) {
@@ -71,7 +79,7 @@ impl Wait {
                     }
                     return Ok((cluster, began.elapsed()));
                 }
-                Outcome::NeedsUser(why) => {
+                Outcome::NeedsUser(why) if since.elapsed() >= STALLED || began.elapsed() >= self.timeout => {
                     return Err(Failure::NotReady(format!(
                         "{name} cannot become as desired: {why}; see `localcluster status {name}`"
                     )));
@@ -83,7 +91,7 @@ impl Wait {
                         self.seconds()
                     )));
                 }
-                Outcome::Waits(_) => sleep(LOOK_AGAIN).await,
+                Outcome::NeedsUser(_) | Outcome::Waits(_) => sleep(LOOK_AGAIN).await,
             }
         }
     }
