@@ -43,7 +43,7 @@ const FAILURES: usize = 5;
 const SHRINKING: Duration = Duration::from_secs(60);
 
 /// What failed once, by what it is about, and the script for it.
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 4] = [
     (
         "of two voters one is lost while a third server waits to join",
         r#"[{"Put":[1,17327745660623525254]},{"Put":[0,6943528016907110479]},{"Put":[3,8691867382502995470]},"StrangersLeave",{"Ticks":1},{"Ticks":1},{"Outside":28254}]"#,
@@ -55,6 +55,10 @@ const KNOWN: [(&str, &str); 3] = [
     (
         "networks of registries are no clusters",
         r#"[{"Put":[4,9593184917587624510]},{"Policy":2},{"Put":[2,14041308226652312842]}]"#,
+    ),
+    (
+        "a cluster waits for a registry that waits for its user",
+        r#"[{"Put":[4,3275553859487780038]},{"Put":[3,16939498822808489917]},{"Put":[1,12320023745368445659]}]"#,
     ),
 ];
 

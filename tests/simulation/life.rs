@@ -345,7 +345,9 @@ impl Life {
                 return runs.map(|container| format!("{name} is Stopped and {container} runs"));
             }
             // What it lacks is not made, and what ran goes on.
-            if reason == "RegistryNotFound" {
+            let stalled = |registry: &Value| condition(registry, "Stalled").0 == "True";
+            let waits = reason == "RegistryNotReady" && self.api.all("registries").iter().any(stalled);
+            if waits || reason == "RegistryNotFound" {
                 let rests = self.own(object, |c| c.started.is_some() && c.state != State::Running);
                 return rests
                     .map(|container| format!("{name} waits for a Registry, and so does {container}"));
