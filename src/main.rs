@@ -13,7 +13,10 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use localcluster_operator::{
     api::crds,
-    cli::hub::{self, Program},
+    cli::{
+        self,
+        hub::{self, Program},
+    },
     config::Config,
     controller,
     docker::{tunnel, tunnels},
@@ -107,18 +110,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns an error with those causes that its message does not contain.
+/// Returns an error with its causes on one line.
 fn one_line(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !message.contains(&words) {
-            message = format!("{message}: {words}");
-        }
-        cause = error.source();
-    }
-    message.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    cli::causes(error).lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::main]

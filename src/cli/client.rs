@@ -5,6 +5,7 @@ mod contexts;
 mod convert;
 mod create;
 mod delete;
+mod input;
 mod list;
 mod management;
 mod progress;

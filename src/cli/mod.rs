@@ -9,4 +9,4 @@ mod paint;
 mod ports;
 mod valid;
 
-pub use failure::{Failure, Result};
+pub use failure::{Failure, Result, causes};

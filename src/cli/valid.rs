@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::{
-    api::{LocalCluster, Registry, local_cluster},
+    api::{Registry, local_cluster},
     plan::validate,
 };
 
@@ -17,9 +17,7 @@ pub(super) fn check(kind: &str, object: &Value) -> Result<(), String> {
         let namespace = registry.namespace().unwrap_or_else(|| "default".into());
         (registry.name_any(), validate::registry(&namespace, &registry.name_any(), &registry.spec).err())
     } else {
-        let mut object = object.clone();
-        local_cluster::default_servers(&mut object);
-        let cluster: LocalCluster = serde_json::from_value(object).map_err(invalid)?;
+        let cluster = local_cluster::from_file(object.clone()).map_err(invalid)?;
         let namespace = cluster.namespace().unwrap_or_else(|| "default".into());
         (cluster.name_any(), validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec).err())
     };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::{
+    LocalCluster,
     node_host::{HostVolume, Ulimit},
     registry::EnvVar,
     schema,
@@ -107,14 +108,16 @@ pub struct NodePool {
     pub gpus: Option<String>,
 }
 
-/// Fills in the number of servers as API servers do: deserialization has one default for all pools that a spec contains.
-pub fn default_servers(cluster: &mut Value) {
+/// Returns the LocalCluster of a file with the number of servers that API servers fill in: deserialization has one default
+/// for all pools that a spec contains.
+pub fn from_file(mut cluster: Value) -> serde_json::Result<LocalCluster> {
     if let Some(servers) = cluster.pointer_mut("/spec/servers").and_then(Value::as_object_mut) {
         let count = servers.entry("count").or_insert(Value::Null);
         if count.is_null() {
             *count = 1.into();
         }
     }
+    serde_json::from_value(cluster)
 }
 
 impl NodePool {

@@ -1,13 +1,13 @@
 //! `convert`: prints what other tools' files mean here.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
 use clap::Args;
 
+use super::input;
 use crate::cli::{Failure, Result, convert};
 
 /// What to convert.
@@ -19,15 +19,8 @@ pub struct Convert {
 
 /// Runs the verb. The result is printed even if it is invalid, since it is the place to correct it.
 pub(super) fn run(Convert { file }: &Convert) -> Result {
-    let shown = file.display();
-    let text = if file.as_os_str() == "-" {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        fs::read_to_string(file)
-    };
-    let text = text
-        .map_err(|e| format!("cannot read {shown}: {e}; give the path of a file, or - for standard input"))?;
+    let shown = file.display().to_string();
+    let text = input::read(file, &shown)?;
     let converted = convert::convert(&text).map_err(|why| format!("cannot convert {shown}: {why}"))?;
     let printed = converted.render().map_err(Failure::Failed)?;
     write!(io::stdout().lock(), "{printed}")?;

@@ -1,15 +1,14 @@
 //! `create`: from flags or a file to a cluster that kubectl uses.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
 use clap::{Args, ValueEnum};
 
 use super::{
-    apply, contexts,
+    apply, contexts, input,
     management::{Management, Target},
     spec::{self, Flags, Objects},
     wait::Wait,
@@ -118,14 +117,7 @@ fn objects(args: &Create) -> Result<Objects> {
     };
     let shown =
         if file.as_os_str() == "-" { "standard input".to_owned() } else { file.display().to_string() };
-    let text = if file.as_os_str() == "-" {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        fs::read_to_string(file)
-    };
-    let text = text
-        .map_err(|e| format!("cannot read {shown}: {e}; give the path of a file, or - for standard input"))?;
+    let text = input::read(file, &shown)?;
     Ok(spec::from_file((&shown, &text), name, namespace)?)
 }
 

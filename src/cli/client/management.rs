@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::LocalCluster,
     cli::{
-        Failure, Result,
+        Failure, Result, failure,
         kubeconfig::{Files, Origin},
     },
 };
@@ -185,22 +185,8 @@ impl Management {
             Error::Api(status) => format!("{what}: {}", status.message),
             other => format!(
                 "{what}: the management cluster {context} at {server} does not answer: {}; check that it runs",
-                chain(other)
+                failure::causes(other)
             ),
         })
     }
-}
-
-/// Returns an error with those causes that its message does not contain.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !message.contains(&words) {
-            message = format!("{message}: {words}");
-        }
-        cause = error.source();
-    }
-    message
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{judge, parse, rules::Violation, select::Policy, usage::Usage};
 use crate::{
-    api::{HostPolicy, LocalCluster, Registry, local_cluster},
+    api::{HostPolicy, Registry, local_cluster},
     plan::{settings::Settings, validate},
 };
 
@@ -84,9 +84,8 @@ enum Judged {
     Valid(Usage, Vec<Violation>),
 }
 
-fn cluster(policy: &Policy, mut value: Value, settings: &Settings) -> Result<Judged, String> {
-    local_cluster::default_servers(&mut value);
-    let cluster: LocalCluster = serde_json::from_value(value).map_err(|e| e.to_string())?;
+fn cluster(policy: &Policy, value: Value, settings: &Settings) -> Result<Judged, String> {
+    let cluster = local_cluster::from_file(value).map_err(|e| e.to_string())?;
     let namespace = cluster.namespace().unwrap_or_default();
     Ok(match validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec) {
         Err(problems) => Judged::Invalid(problems),
