@@ -1,21 +1,17 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
-comma := ,
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
 IMAGE ?= localcluster-operator:dev
-# Cargo profile of the image. `dist` has no link-time optimization, which takes minutes and does not make the image smaller.
-PROFILE ?= dist
-# Links functions with the same code once, which makes the image 2 % smaller. Rust uses a linker that can (lld) on x86-64.
-ICF = $(if $(filter x86_64-%-linux-gnu,$(HOST_TRIPLE)),-- -Clink-arg=-Wl$(comma)--icf=all)
+# Cargo profile of the image, see release/compile.
+export PROFILE ?= dist
 # To change dependencies: make LOCKED= …
 LOCKED ?= --locked
-# Linked statically, so the image needs no base.
-HOST_TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-STATIC := --target $(HOST_TRIPLE) --config 'target.$(HOST_TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
+# Architecture of this machine in the words of images.
+ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 # Tests that need the test world (Docker, images, a management cluster). All other files of tests/ run anywhere.
 LIVE := %_live crds e2e
@@ -28,13 +24,19 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 HELM_VERSION := 3.22.0
 export HELM := $(CACHE)/tools/helm-$(HELM_VERSION)/helm
+CRANE_VERSION := 0.22.1
+export CRANE := $(CACHE)/tools/crane-$(CRANE_VERSION)/crane
+CYCLONEDX_VERSION := 0.5.9
+export CYCLONEDX := $(CACHE)/tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+ACTIONLINT_VERSION := 1.7.12
+ACTIONLINT := $(CACHE)/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 MUTANTS_VERSION := 27.1.0
 MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-check: fmt clippy deny crds-check chart shellcheck ## formatting, lints, licenses, generated files, Helm chart, shell scripts
+check: fmt clippy deny crds-check chart shellcheck workflows ## formatting, lints, licenses, generated files, Helm chart, shell scripts, workflows
 
 fmt:
 	cargo fmt --check
@@ -62,9 +64,15 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run ../../action/cluster ../../release/{build,check,compile,publish,reproduce} && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
+
+workflows: $(ACTIONLINT)
+	$(ACTIONLINT)
+
+$(ACTIONLINT):
+	GOBIN=$(@D) CGO_ENABLED=0 go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
 
 chart: $(HELM) ## lint the Helm chart, and compare what it renders with tests/chart; UPDATE=1 writes that anew
 	tests/chart/check
@@ -136,12 +144,29 @@ world-down: ## remove the management cluster and everything it created
 
 image: ## build the operator's image, localcluster-operator:dev
 	$(WORLD) docker
-	cargo rustc $(LOCKED) --profile $(PROFILE) --bin localcluster-operator $(STATIC) $(ICF)
+	release/compile $(ARCH) localcluster-operator >/dev/null
 	rm -rf target/image && mkdir -p target/image
-	cp Dockerfile target/$(HOST_TRIPLE)/$(PROFILE)/localcluster-operator target/image/
+	cp Dockerfile "$$(release/compile $(ARCH) localcluster-operator 2>/dev/null)/localcluster-operator" target/image/
 	docker build -q -t $(IMAGE) target/image
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
+
+release: $(CRANE) $(HELM) $(CYCLONEDX) ## everything of a release in dist/, checked: REPOSITORY=registry.example.com/localcluster-operator RELEASE_URL=… ARCHS="amd64 arm64"
+	release/build
+	release/check
+
+publish: $(CRANE) $(HELM) ## push the image and the chart of dist/: REPOSITORY=…
+	release/publish
+
+reproduce: $(CRANE) $(HELM) $(CYCLONEDX) ## builds dist/ of the last commit again in another directory, and compares
+	release/reproduce
+
+$(CRANE):
+	@command -v go >/dev/null || { echo "crane is built from source: install Go 1.24 or later" >&2; exit 1; }
+	GOBIN=$(@D) CGO_ENABLED=0 go install github.com/google/go-containerregistry/cmd/crane@v$(CRANE_VERSION)
+
+$(CYCLONEDX):
+	cargo install cargo-cyclonedx --debug --version $(CYCLONEDX_VERSION) --locked --root $(CACHE)/tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
 matrix: world image e2e-build ## a short list of end-to-end tests on other Docker Engines: ROWS="28 28:containerd 28@host"
 	tests/world/matrix $(IMAGE) $(ROWS)
@@ -149,6 +174,9 @@ matrix: world image e2e-build ## a short list of end-to-end tests on other Docke
 # The newest engine that is packaged, with the topology that differs most, and registry and nginx in new versions.
 newest:
 	tests/world/matrix $(IMAGE) 28@host
+
+upgrade: world image ## upgrades the operator from another commit while clusters run: FROM=COMMIT
+	tests/world/upgrade "$(FROM)" $(IMAGE)
 
 demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a pushed image
 	tests/world/demo up

@@ -19,6 +19,12 @@ use crate::{
     },
 };
 
+/// Image of the operator of this version. A release names the registry that it is published in when it compiles the program.
+const OPERATOR_IMAGE: &str = match option_env!("LOCALCLUSTER_OPERATOR_IMAGE") {
+    Some(image) => image,
+    None => concat!("localcluster-operator:", env!("CARGO_PKG_VERSION")),
+};
+
 /// Verbs about the hub.
 #[derive(Subcommand)]
 pub enum Verb {
@@ -204,7 +210,7 @@ impl Up {
             operator_image: self
                 .operator_image
                 .or(own_image)
-                .unwrap_or_else(|| concat!("localcluster-operator:", env!("CARGO_PKG_VERSION")).to_owned()),
+                .unwrap_or_else(|| OPERATOR_IMAGE.to_owned()),
             operator_args: self.operator_args,
             socket: self.socket.unwrap_or_else(|| socket(&self.hub.docker_host)),
             names: self.hub.name,
@@ -281,7 +287,7 @@ mod tests {
     fn defaults_are_those_of_this_version() {
         let wanted = up(&["--docker-host=unix:///run/user/1000/docker.sock"]).unwrap();
         assert_eq!(wanted.image, "docker.io/rancher/k3s:v1.36.2-k3s1");
-        assert_eq!(wanted.operator_image, format!("localcluster-operator:{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(wanted.operator_image, OPERATOR_IMAGE);
         assert_eq!((wanted.api_port, wanted.socket.as_str()), (None, "/run/user/1000/docker.sock"));
     }
 
