@@ -10,9 +10,10 @@ use std::{
     process::{self, ExitCode},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use localcluster_operator::{
-    api::crds,
+    api::{crds, reference},
     cli::{
         self,
         hub::{self, Program},
@@ -82,6 +83,10 @@ struct Defaults {
 
 #[derive(Args)]
 struct Crds {
+    /// yaml: what is applied to the API server; markdown: the reference of all fields; json-schema: for editors and
+    /// tools that validate files
+    #[arg(long, value_name = "FORMAT", default_value = "yaml")]
+    format: Format,
     /// Write one file per definition into this directory instead
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     output: Option<PathBuf>,
@@ -90,13 +95,21 @@ struct Crds {
     check: Option<PathBuf>,
 }
 
+/// Form of the CustomResourceDefinitions.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Yaml,
+    Markdown,
+    JsonSchema,
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(config) => run(*config),
         Command::Hub(verb) => hub::run(verb, Program::Operator).map_err(Into::into),
-        Command::Crds(Crds { output: Some(dir), .. }) => write_crds(&dir),
-        Command::Crds(Crds { check: Some(dir), .. }) => check_crds(&dir),
-        Command::Crds(Crds { output: None, check: None }) => print_crds(),
+        Command::Crds(Crds { format, output: Some(dir), .. }) => write_crds(format, &dir),
+        Command::Crds(Crds { format, check: Some(dir), .. }) => check_crds(format, &dir),
+        Command::Crds(Crds { format, output: None, check: None }) => print_crds(format),
         Command::Policy(PolicyCommand::Check(check)) => check_policy(&check),
         Command::Policy(PolicyCommand::Admission) => print_admission(),
         Command::Forward => forward(),
@@ -183,41 +196,58 @@ fn check_policy(check: &Check) -> Result<()> {
 }
 
 /// Returns file names and contents of all definitions.
-fn rendered() -> Result<Vec<(String, String)>> {
-    crds::all().into_iter().map(|(file, crd)| Ok((file, serde_saphyr::to_string(&crd)?))).collect()
+fn rendered(format: Format) -> Result<Vec<(String, String)>> {
+    let render = |(file, crd): (String, CustomResourceDefinition)| {
+        Ok(match format {
+            Format::Yaml => (file, serde_saphyr::to_string(&crd)?),
+            Format::Markdown => (format!("{}.md", crd.spec.names.plural), reference::markdown(&crd)),
+            Format::JsonSchema => {
+                let schema = serde_json::to_string_pretty(&reference::json_schema(&crd)?)?;
+                (reference::schema_file(&crd), schema + "\n")
+            }
+        })
+    };
+    crds::all().into_iter().map(render).collect()
 }
 
-fn print_crds() -> Result<()> {
+fn print_crds(format: Format) -> Result<()> {
     let mut out = io::stdout().lock();
-    for (_, yaml) in rendered()? {
-        writeln!(out, "---\n{}", yaml.trim_end())?;
+    for (_, text) in rendered(format)? {
+        match format {
+            Format::Yaml => writeln!(out, "---\n{}", text.trim_end())?,
+            Format::Markdown | Format::JsonSchema => writeln!(out, "{}", text.trim_end())?,
+        }
     }
     Ok(())
 }
 
-fn write_crds(dir: &Path) -> Result<()> {
+fn write_crds(format: Format, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    for (file, yaml) in rendered()? {
+    for (file, text) in rendered(format)? {
         let path = dir.join(file);
-        fs::write(&path, yaml).map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(())
 }
 
-fn check_crds(dir: &Path) -> Result<()> {
+fn check_crds(format: Format, dir: &Path) -> Result<()> {
     let mut differ = Vec::new();
-    for (file, yaml) in rendered()? {
+    for (file, text) in rendered(format)? {
         let path = dir.join(file);
-        if fs::read_to_string(&path).ok() != Some(yaml) {
+        if fs::read_to_string(&path).ok() != Some(text) {
             differ.push(path.display().to_string());
         }
     }
     if differ.is_empty() {
         return Ok(());
     }
-    let dir = dir.display();
+    let (dir, name) = (dir.display(), format.to_possible_value());
+    let option = match (format, &name) {
+        (Format::Yaml, _) | (_, None) => String::new(),
+        (_, Some(name)) => format!("--format {} ", name.get_name()),
+    };
     Err(format!(
-        "out of date: {}; regenerate with: localcluster-operator crds --output {dir}",
+        "out of date: {}; regenerate with: localcluster-operator crds {option}--output {dir}",
         differ.join(", ")
     )
     .into())

@@ -11,6 +11,7 @@ pub mod local_cluster;
 pub mod names;
 pub mod node_host;
 pub mod reason;
+pub mod reference;
 pub mod registry;
 pub mod rules;
 mod schema;

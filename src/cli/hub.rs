@@ -207,10 +207,7 @@ impl Up {
                 format!("{}:{}", config::NODE_IMAGE_REPOSITORY, versions::tag(config::DEFAULT_VERSION))
             }),
             api_port: self.api_port,
-            operator_image: self
-                .operator_image
-                .or(own_image)
-                .unwrap_or_else(|| OPERATOR_IMAGE.to_owned()),
+            operator_image: self.operator_image.or(own_image).unwrap_or_else(|| OPERATOR_IMAGE.to_owned()),
             operator_args: self.operator_args,
             socket: self.socket.unwrap_or_else(|| socket(&self.hub.docker_host)),
             names: self.hub.name,
