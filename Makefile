@@ -61,6 +61,7 @@ CRDS := cargo test $(LOCKED) -q --no-run --test cli && target/debug/localcluster
 
 crds-check:
 	$(CRDS) --check crds
+	target/debug/localcluster-operator crds --format markdown --check docs/reference
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
@@ -82,8 +83,9 @@ $(HELM):
 	@command -v go >/dev/null || { echo "helm is built from source: install Go 1.24 or later" >&2; exit 1; }
 	GOBIN=$(@D) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
 
-crds: ## generate crds/ from the code
+crds: ## generate crds/ and docs/reference from the code
 	$(CRDS) --output crds
+	target/debug/localcluster-operator crds --format markdown --output docs/reference
 
 # Tests that need minutes of CPU time run beside the end-to-end tests, which mostly wait. They have idle priority, because
 # the end-to-end tests measure durations.
