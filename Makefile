@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -28,6 +28,8 @@ CRANE_VERSION := 0.22.1
 export CRANE := $(CACHE)/tools/crane-$(CRANE_VERSION)/crane
 CYCLONEDX_VERSION := 0.5.9
 export CYCLONEDX := $(CACHE)/tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+MDBOOK_VERSION := 0.5.4
+export MDBOOK := $(CACHE)/tools/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 ACTIONLINT_VERSION := 1.7.12
 ACTIONLINT := $(CACHE)/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 MUTANTS_VERSION := 27.1.0
@@ -65,7 +67,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run ../../action/cluster ../../release/{build,check,compile,publish,reproduce} && \
+		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run ../../action/cluster ../../docs/build ../../release/{build,check,compile,publish,reproduce} && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -87,8 +89,8 @@ crds: ## generate crds/ and docs/reference from the code
 	$(CRDS) --output crds
 	target/debug/localcluster-operator crds --format markdown --output docs/reference
 
-# Tests that need minutes of CPU time run beside the end-to-end tests, which mostly wait. They have idle priority, because
-# the end-to-end tests measure durations.
+# What needs minutes of CPU time runs beside the end-to-end tests, which mostly wait: the longest unit tests, and a release for
+# this architecture only. It has idle priority, because the end-to-end tests measure durations.
 test: ## all tests, on Docker and real clusters
 	$(MAKE) --no-print-directory world
 	@mkdir -p target
@@ -100,7 +102,7 @@ test: ## all tests, on Docker and real clusters
 	wait $$check || failed=1; \
 	cat target/node-check.log; \
 	[ -z "$$failed" ]
-	@chrt --idle 0 $(MAKE) --no-print-directory unit-long >target/unit-long.log 2>&1 & long=$$!; \
+	@chrt --idle 0 $(MAKE) --no-print-directory unit-long release ARCHS=$(ARCH) >target/unit-long.log 2>&1 & long=$$!; \
 	failed=; \
 	$(MAKE) --no-print-directory e2e-build && \
 		{ $(MAKE) --no-print-directory newest >target/newest.log 2>&1 & newest=$$!; }; \
@@ -153,6 +155,9 @@ image: ## build the operator's image, localcluster-operator:dev
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
 
+export ARCHS ?= amd64 arm64
+# The world copies it from the node image where there is none.
+export KUBECTL ?= $(or $(shell command -v kubectl),$(CACHE)/bin/kubectl)
 release: $(CRANE) $(HELM) $(CYCLONEDX) ## everything of a release in dist/, checked: REPOSITORY=registry.example.com/localcluster-operator RELEASE_URL=… ARCHS="amd64 arm64"
 	release/build
 	release/check
@@ -169,6 +174,12 @@ $(CRANE):
 
 $(CYCLONEDX):
 	cargo install cargo-cyclonedx --debug --version $(CYCLONEDX_VERSION) --locked --root $(CACHE)/tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)
+
+book: $(MDBOOK) ## the documentation with search, in target/book
+	docs/build target/book
+
+$(MDBOOK):
+	cargo install mdbook --debug --version $(MDBOOK_VERSION) --locked --root $(CACHE)/tools/mdbook-$(MDBOOK_VERSION)
 
 matrix: world image e2e-build ## a short list of end-to-end tests on other Docker Engines: ROWS="28 28:containerd 28@host"
 	tests/world/matrix $(IMAGE) $(ROWS)
