@@ -51,9 +51,16 @@ impl Addresses {
         self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
     }
 
-    /// Reports whether an address is in the range of registries.
+    /// Reports whether an address is in the range of registries, which agents of `spec.agentPools` share.
     pub fn is_registry(self, ip: Ipv4Addr) -> bool {
         self.subnet.contains(&ip) && !self.foreign().contains(&ip) && ip >= self.at(REGISTRIES)
+    }
+
+    /// Returns the addresses for agents of `spec.agentPools`, the first choice first. They share a range with the registries,
+    /// which begin at its other end.
+    pub fn of_pools(self) -> impl Iterator<Item = Ipv4Addr> {
+        let end = u32::from(self.foreign().network()) - u32::from(self.subnet.network());
+        (REGISTRIES..end).rev().map(move |offset| self.at(offset))
     }
 
     /// Returns the first address for a registry that is not in `taken`; `None` if there is none.

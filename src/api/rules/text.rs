@@ -29,6 +29,12 @@ pub const SERVERS: &str =
     "must be 1, 3 or 5: an even number of servers tolerates no more failures than one fewer";
 /// The number of agents is invalid.
 pub const AGENTS: &str = "must be between 0 and 32";
+/// There are too many agents in all pools.
+pub const AGENTS_IN_ALL: &str =
+    "at most 32 agents in total, those of spec.agents included; lower the count of a pool";
+/// The name of a pool of agents is invalid.
+pub const POOL_NAME: &str = "must be a lowercase letter, followed by at most 19 lowercase letters and digits, without \
+     hyphens: gpu, pool1";
 /// The number of agents that can be unavailable is invalid.
 pub const MAX_UNAVAILABLE: &str = "must be between 1 and 32";
 /// The limit of processes is invalid.
@@ -204,6 +210,8 @@ pub const ALL: &[&str] = &[
     CLUSTER_NAME,
     SERVERS,
     AGENTS,
+    AGENTS_IN_ALL,
+    POOL_NAME,
     MAX_UNAVAILABLE,
     PIDS,
     ARG,

@@ -41,6 +41,32 @@ pub fn agents(schema: &mut Schema) {
     add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
 }
 
+/// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists
+/// have none.
+pub fn agent_pools(schema: &mut Schema) {
+    let items = schema.get_mut("items").expect("this is a list");
+    let mut pool = Schema::try_from(items.take()).expect("a pool has a schema");
+    agents(&mut pool);
+    let count =
+        pool.pointer_mut("/properties/count").and_then(|c| c.as_object_mut()).expect("it has a count");
+    count.remove("default");
+    pool.insert("required".into(), serde_json::json!(["name", "count"]));
+    *items = pool.into();
+}
+
+/// Adds the rules of names of pools.
+pub fn pool_name(schema: &mut Schema) {
+    add(schema, [shape(&format::POOL_NAME)].into_iter().chain(rules::hostnames::POOLS.iter().map(refused)));
+}
+
+pub fn agents_in_all() -> Rule {
+    rule(
+        "!has(self.agentPools) || self.agents.count + self.agentPools.map(p, p.count).sum() <= 32",
+        text::AGENTS_IN_ALL,
+    )
+    .field_path(".agentPools")
+}
+
 /// Adds rules to the arguments of a pool.
 fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
     let args = schema.pointer_mut("/properties/args").expect("a pool has arguments");

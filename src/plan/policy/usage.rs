@@ -41,10 +41,17 @@ impl Usage {
     pub fn of_cluster(cluster: &LocalCluster, defaults: Limits) -> Self {
         let spec = &cluster.spec;
         let effective = cluster.status.as_ref().and_then(|status| status.effective.as_ref());
-        let pools = [
+        let had = |name: &str| {
+            let pool = effective?.agent_pools.iter().find(|pool| pool.name == name);
+            pool.map(|pool| &pool.limits)
+        };
+        let pools: Vec<(&NodePool, Option<&EffectiveLimits>)> = [
             (&spec.servers, effective.and_then(|e| e.servers.as_ref())),
             (&spec.agents, effective.and_then(|e| e.agents.as_ref())),
-        ];
+        ]
+        .into_iter()
+        .chain(spec.agent_pools.iter().map(|pool| (&pool.pool, had(&pool.name))))
+        .collect();
         let sum = |of: fn(&NodePool) -> Option<i64>,
                    had: fn(&EffectiveLimits) -> Option<i64>,
                    default: Option<i64>|

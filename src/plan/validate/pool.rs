@@ -10,8 +10,9 @@ use regex::Regex;
 use super::checker::{Checker, is, whole};
 use crate::{
     api::{
-        local_cluster::NodePool,
-        rules::{self, format, pattern, text},
+        LocalClusterSpec,
+        local_cluster::{AgentPool, NodePool},
+        rules::{self, format, hostnames, pattern, text},
     },
     docker::spec::{Bind, Gpus, Ulimit},
 };
@@ -51,20 +52,45 @@ impl Checker {
     /// Parses the pools of servers and agents.
     pub(super) fn pools(&mut self, servers: &NodePool, agents: &NodePool) -> (ValidPool, ValidPool) {
         self.check(matches!(servers.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
-        self.check((0..=32).contains(&agents.count), "spec.agents.count", text::AGENTS);
-        let places = agents.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
-        self.check(places, "spec.agents.maxUnavailable", text::MAX_UNAVAILABLE);
-        let valid = (self.pool("spec.servers", servers), self.pool("spec.agents", agents));
-        for (i, arg) in agents.args.iter().enumerate() {
-            let path = format!("spec.agents.args[{i}]");
-            self.check(!rules::SERVER_FLAGS.has(flag(arg)), &path, rules::SERVER_FLAGS.instead);
-        }
+        let valid = (self.pool("spec.servers", servers), self.agents("spec.agents", agents));
         for (i, arg) in servers.args.iter().enumerate() {
             let path = format!("spec.servers.args[{i}]");
             self.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
             for (shape, instead) in SERVER_ARGS.iter() {
                 self.check(!shape.is_match(arg), &path, instead);
             }
+        }
+        valid
+    }
+
+    /// Parses the further pools of agents.
+    pub(super) fn agent_pools(
+        &mut self,
+        pools: &[AgentPool],
+        spec: &LocalClusterSpec,
+    ) -> BTreeMap<String, ValidPool> {
+        let mut valid = BTreeMap::new();
+        for (i, AgentPool { name, pool }) in pools.iter().enumerate() {
+            let path = format!("spec.agentPools[{i}]");
+            self.fits(format_args!("{path}.name"), name, &format::POOL_NAME);
+            self.refuse(&format!("{path}.name"), name, hostnames::POOLS, "");
+            valid.insert(name.clone(), self.agents(&path, pool));
+        }
+        self.distinct("spec.agentPools", pools.iter().map(|p| &p.name));
+        let all = pools.iter().fold(spec.agents.count, |all, p| all.saturating_add(p.pool.count));
+        self.check(pools.is_empty() || all <= 32, "spec.agentPools", text::AGENTS_IN_ALL);
+        valid
+    }
+
+    /// Parses a pool of agents.
+    fn agents(&mut self, path: &str, pool: &NodePool) -> ValidPool {
+        self.check((0..=32).contains(&pool.count), format_args!("{path}.count"), text::AGENTS);
+        let places = pool.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
+        self.check(places, format_args!("{path}.maxUnavailable"), text::MAX_UNAVAILABLE);
+        let valid = self.pool(path, pool);
+        for (i, arg) in pool.args.iter().enumerate() {
+            let path = format!("{path}.args[{i}]");
+            self.check(!rules::SERVER_FLAGS.has(flag(arg)), &path, rules::SERVER_FLAGS.instead);
         }
         valid
     }
