@@ -378,6 +378,10 @@ impl Life {
         let count = |role: &str| object["spec"][role]["count"].as_u64().unwrap_or(0);
         let nodes = (0..count("servers")).map(|i| format!("k3d-{cluster}-server-{i}"));
         let nodes = nodes.chain((0..count("agents")).map(|i| format!("k3d-{cluster}-agent-{i}")));
+        let pools = object["spec"]["agentPools"].as_array().into_iter().flatten();
+        let pools = pools.map(|pool| (pool["name"].as_str().unwrap(), pool["count"].as_u64().unwrap()));
+        let further = pools.flat_map(|(pool, count)| (0..count).map(move |i| format!("{pool}-{i}")));
+        let nodes = nodes.chain(further.map(|end| format!("k3d-{cluster}-{end}")));
         let mut wanted: BTreeSet<String> = nodes.collect();
         let mut missing: Vec<String> = wanted.iter().filter(|n| !world.works(n)).cloned().collect();
         wanted.insert(format!("k3d-{cluster}-serverlb"));

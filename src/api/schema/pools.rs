@@ -2,6 +2,7 @@
 
 use kube::core::{Message, Rule};
 use schemars::Schema;
+use serde_json::{Value, json};
 
 use super::{add, add_to_items, env, no, refused, rule, shape, whole};
 use crate::api::rules::{self, Refused, format, pattern, text};
@@ -42,15 +43,33 @@ pub fn agents(schema: &mut Schema) {
 }
 
 /// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists
-/// have none.
+/// have none, and with fewer arguments and taints, since API servers bound the estimated cost of the rules of a
+/// definition, and the one of pools is multiplied by their number.
 pub fn agent_pools(schema: &mut Schema) {
     let items = schema.get_mut("items").expect("this is a list");
     let mut pool = Schema::try_from(items.take()).expect("a pool has a schema");
     agents(&mut pool);
-    let count =
-        pool.pointer_mut("/properties/count").and_then(|c| c.as_object_mut()).expect("it has a count");
-    count.remove("default");
-    pool.insert("required".into(), serde_json::json!(["name", "count"]));
+    pool.insert("required".into(), json!(["name", "count"]));
+    for (path, field, value) in [
+        ("count", "default", Value::Null),
+        ("args", "maxItems", 32.into()),
+        ("args/items", "maxLength", 512.into()),
+        ("taints", "maxItems", 16.into()),
+    ] {
+        let place = pool.pointer_mut(&format!("/properties/{path}")).expect("a pool has the field");
+        let had = place[field].take();
+        assert!(!had.is_null(), "{path} has {field}");
+        place[field] = value;
+    }
+    for (field, had, has) in [
+        ("args", "At most 64.", "At most 32, of at most 512 characters each."),
+        ("taints", "At most 32.", "At most 16."),
+    ] {
+        let told = pool.pointer_mut(&format!("/properties/{field}/description")).expect("it is described");
+        let text = told.as_str().unwrap_or_default();
+        assert!(text.contains(had), "the description of {field} states its limit");
+        *told = text.replace(had, has).into();
+    }
     *items = pool.into();
 }
 

@@ -23,16 +23,17 @@ pub fn allocate(
 ) -> BTreeMap<String, Ipv4Addr> {
     let Subject { valid, previous, .. } = *subject;
     let named = valid.nodes().filter(|(pool, _)| matches!(pool, Pool::Named(_)));
-    let wanted: Vec<String> = named.map(|(pool, index)| valid.names.node_of(&pool, index)).collect();
+    let wanted: Vec<(String, Pool, usize)> =
+        named.map(|(pool, index)| (valid.names.node_of(&pool, index), pool, index)).collect();
     if wanted.is_empty() {
         return BTreeMap::new();
     }
-    let range: BTreeSet<Ipv4Addr> = addresses.of_pools().collect();
     let mut given: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
-    for name in &wanted {
+    for (name, ..) in &wanted {
         let Some(own) = observed.own_named(name) else { continue };
         let pinned = own.container.networks.values().filter_map(|place| place.pinned);
-        if let Some(ip) = pinned.into_iter().find(|ip| range.contains(ip) && !given.values().any(|o| o == ip))
+        if let Some(ip) =
+            pinned.into_iter().find(|ip| addresses.is_registry(*ip) && !given.values().any(|o| o == ip))
         {
             given.insert(name.clone(), ip);
         }
@@ -43,18 +44,20 @@ pub fn allocate(
         .flat_map(|networks| networks.values().flat_map(|place| [place.pinned, place.ip]))
         .flatten()
         .collect();
-    for name in &wanted {
+    for (name, ..) in &wanted {
         let known = previous.nodes.iter().find(|node| node.name == *name && !given.contains_key(name));
         let known: Option<Ipv4Addr> = known.and_then(|node| node.ip.as_ref()?.parse().ok());
-        if let Some(ip) = known.filter(|ip| range.contains(ip) && taken.insert(*ip)) {
+        if let Some(ip) = known.filter(|ip| addresses.is_registry(*ip) && taken.insert(*ip)) {
             given.insert(name.clone(), ip);
         }
     }
-    for name in &wanted {
+    for (name, pool, index) in &wanted {
         if given.contains_key(name) {
             continue;
         }
-        let Some(ip) = addresses.of_pools().find(|ip| taken.insert(*ip)) else {
+        let Some(ip) =
+            addresses.of_pool(pool.name().unwrap_or_default(), *index).find(|ip| taken.insert(*ip))
+        else {
             let message = format!(
                 "{name} is not created: no address of {} is free for it; lower a count in spec.agentPools, or create \
                  a cluster with a larger spec.network.subnet",

@@ -188,6 +188,10 @@ impl Hooks for Judge {
             let servers = object["spec"]["servers"]["count"].as_u64().unwrap_or(1);
             let nodes = (0..agents).map(|i| format!("k3d-{name}-agent-{i}"));
             let nodes = nodes.chain((0..servers).map(|i| format!("k3d-{name}-server-{i}")));
+            let pools = object["spec"]["agentPools"].as_array().into_iter().flatten();
+            let pools = pools.map(|pool| (pool["name"].as_str().unwrap(), pool["count"].as_u64().unwrap()));
+            let further = pools.flat_map(|(pool, count)| (0..count).map(move |i| format!("{pool}-{i}")));
+            let nodes = nodes.chain(further.map(|end| format!("k3d-{name}-{end}")));
             let mut world = world.clone();
             missing.extend(nodes.filter(|n| !world.works(n)));
             if world.named(&format!("k3d-{name}-serverlb")).is_none_or(|c| !c.is_up()) {
