@@ -28,6 +28,10 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
             {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
+        agentPools: [{name: gpu, count: 2, maxUnavailable: 32, gpus: '1', labels: {a: b}, taints: ['a:NoSchedule'], \
+            args: ['--kubelet-arg=max-pods=50'], env: [{name: A, value: b}], memory: 1Gi, shmSize: 1Gi, cpus: '1', pids: 2048, \
+            volumes: [{hostPath: /srv, mountPath: /data}], ulimits: [{name: core, soft: 0}]}, {name: a2345678901234567890, \
+            count: 28}, {name: pool1, count: 0}],
         token: {secretName: my-token, key: the.key},
         network: {subnet: 172.31.16.0/24},
         api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1']},

@@ -147,8 +147,8 @@ impl Pools {
             settings["count"] = indices.len().into();
             let which: Vec<String> = indices.iter().map(usize::to_string).collect();
             notes.push(format!(
-                "agent {} has other settings than most, so it is in the pool {name} of spec.agentPools, where nodes are \
-                 named k3d-NAME-{name}-0",
+                "agent {} differs from spec.agents, so it is in the pool {name} of spec.agentPools, whose nodes are named \
+                 k3d-NAME-{name}-0 and so on",
                 which.join(", ")
             ));
             pools.push(settings);
@@ -226,7 +226,7 @@ mod tests {
             })
         );
         assert_eq!(notes.len(), 2);
-        assert!(notes[1].starts_with("agent 2 has other settings than most"), "{notes:?}");
+        assert!(notes[1].starts_with("agent 2 differs from spec.agents"), "{notes:?}");
     }
 
     #[test]

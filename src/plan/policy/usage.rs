@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn pools_of_agents_count_with_their_own_limits() {
+        let yaml = "{metadata: {name: dev}, spec: {servers: {count: 1, memory: 1Gi}, agentPools: [{name: big, count: 3, \
+            memory: 4Gi}, {name: gpu, count: 2}, {name: new, count: 1}]},
+            status: {effective: {agentPools: [{name: gpu, memory: 3Gi}]}}}";
+        let cluster: LocalCluster = serde_saphyr::from_str(yaml).unwrap();
+        let defaults = Limits { memory: Some(2 << 30), ..Limits::default() };
+        let usage = Usage::of_cluster(&cluster, defaults);
+        assert_eq!((usage.nodes, usage.memory >> 30), (7, 1 + 3 * 4 + 2 * 3 + 2));
+    }
+
+    #[test]
     fn one_that_does_not_fit_leaves_room_for_younger_ones() {
         let claims = [claim("a", 1, 100), claim("b", 2, 3), claim("c", 3, 3)];
         let mut grants = Grants::new();

@@ -179,3 +179,65 @@ fn flag(arg: &str) -> &str {
 static SERVER_ARGS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     rules::server_args().into_iter().map(|(shape, instead)| (whole(&shape), instead)).collect()
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::validate::{self, tests::problems};
+
+    fn pool(name: &str, count: i32) -> AgentPool {
+        AgentPool { name: name.into(), pool: NodePool { count, ..NodePool::default() } }
+    }
+
+    #[test]
+    fn pools_of_agents_have_names_that_nodes_can_have() {
+        let said = |pools: &[AgentPool]| problems(|s| s.agent_pools = pools.to_vec());
+        assert!(said(&[pool("gpu", 1), pool("pool1", 29)]).is_empty());
+        for bad in ["", "a-b", "Gpu", "1a", "a.b", "a2345678901234567890x"] {
+            assert_eq!(
+                said(&[pool(bad, 1)]),
+                [format!("spec.agentPools[0].name: {}", text::POOL_NAME)],
+                "{bad}"
+            );
+        }
+        for bad in ["agent", "server", "serverlb", "tools", "registry"] {
+            let said = said(&[pool("a", 0), pool(bad, 1)]);
+            assert!(
+                said.len() == 1 && said[0].starts_with("spec.agentPools[1].name: agent, agents"),
+                "{said:?}"
+            );
+        }
+        assert_eq!(said(&[pool("a", 1), pool("a", 1)]), [format!("spec.agentPools: {}", text::TWICE)]);
+        // With the two of spec.agents.
+        assert_eq!(
+            said(&[pool("a", 30), pool("b", 1)]),
+            [format!("spec.agentPools: {}", text::AGENTS_IN_ALL)]
+        );
+    }
+
+    #[test]
+    fn pools_of_agents_have_the_rules_of_agents() {
+        let mut gpu = pool("gpu", 33);
+        gpu.pool.max_unavailable = Some(0);
+        gpu.pool.args = vec!["--disable=traefik".into(), "--token=x".into()];
+        gpu.pool.memory = Some("2GB".into());
+        let said = problems(|s| {
+            s.agents.count = 0;
+            s.agent_pools = vec![gpu];
+        });
+        let begin = ["count: ", "maxUnavailable: ", "args[1]: --token", "memory: ", "args[0]: only servers"];
+        let begin = begin.map(|end| format!("spec.agentPools[0].{end}"));
+        assert!(said.iter().zip(&begin).all(|(said, begin)| said.starts_with(begin)), "{said:?}");
+        assert_eq!(said.len(), begin.len() + 1, "{said:?}");
+    }
+
+    #[test]
+    fn the_order_of_pools_has_no_meaning() {
+        let parsed = |pools: Vec<AgentPool>| {
+            let mut spec = LocalClusterSpec { agent_pools: pools, ..LocalClusterSpec::default() };
+            spec.servers.count = 1;
+            validate::local_cluster("default", "dev", &spec).unwrap()
+        };
+        assert_eq!(parsed(vec![pool("a", 1), pool("b", 2)]), parsed(vec![pool("b", 2), pool("a", 1)]));
+    }
+}
