@@ -15,7 +15,7 @@ use std::{
 };
 
 use localcluster_operator::{
-    api::{LocalClusterSpec, RegistrySpec},
+    api::{LocalClusterSpec, RegistrySpec, local_cluster::NodePool},
     plan::steps::{Action as Act, Plan, Step},
 };
 use stateright::{Checker, Model, Property};
@@ -145,9 +145,14 @@ impl Small {
     /// Agents that the operator has to keep working.
     fn wanted(&self) -> Vec<String> {
         let Some(spec) = self.lab.clusters.first().map(|c| &c.spec) else { return Vec::new() };
-        let further = spec.agent_pools.iter().map(|p| (p.name.as_str(), p.pool.count));
-        let pools = [("agent", spec.agents.count)].into_iter().chain(further);
-        pools.flat_map(|(pool, count)| (0..count).map(move |i| format!("k3d-dev-{pool}-{i}"))).collect()
+        let further = spec.agent_pools.iter().map(|p| (p.name.as_str(), &p.pool));
+        let pools = [("agent", &spec.agents)].into_iter().chain(further);
+        let names = |(name, pool): (&str, &NodePool)| {
+            let indexes = (0..).filter(|i| !pool.excluded_indexes.contains(i));
+            let count = usize::try_from(pool.count).unwrap();
+            indexes.take(count).map(|i| format!("k3d-dev-{name}-{i}")).collect::<Vec<_>>()
+        };
+        pools.flat_map(names).collect()
     }
 
     /// How many of them may be replaced at a time.
@@ -364,6 +369,14 @@ fn a_pool_is_taken_away_in_every_order() {
     lab.clusters[0].spec.agent_pools = vec![lab::pool("big", 1)];
     let edit: fn(&mut LocalClusterSpec) = |s| s.agent_pools.push(lab::pool("gpu", 1));
     explore("server and two pools, one taken away", Small::new(lab, 0, Some(edit)));
+}
+
+#[test]
+fn an_agent_gives_way_to_another_one_in_every_order() {
+    let edit: fn(&mut LocalClusterSpec) = |s| s.agents.excluded_indexes.clear();
+    let mut lab = cluster(1);
+    lab.clusters[0].spec.agents.excluded_indexes = vec![0];
+    explore("server and agent 0, excluded", Small::new(lab, 0, Some(edit)));
 }
 
 /// No step is outside its policy, whatever happens: the lab looks at every plan.

@@ -1,6 +1,10 @@
 //! Desired state of a LocalCluster on the Docker host: plain values.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{addresses::Addresses, steps::Problem, validate::ValidPool};
 use crate::{
@@ -61,16 +65,16 @@ impl Desired {
     /// name.
     pub fn surplus(&self, name: &str) -> Option<(Pool, usize)> {
         let (pool, index) = self.names.parse_node(name)?;
-        let wanted = self.pools.get(&pool).map_or(0, |pool| pool.count);
-        (index >= wanted).then_some((pool, index))
+        let wanted = self.pools.get(&pool).is_some_and(|pool| pool.indexes.contains(&index));
+        (!wanted).then_some((pool, index))
     }
 }
 
 /// A pool of nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
-    /// Number of nodes.
-    pub count: usize,
+    /// Indexes of the nodes.
+    pub indexes: BTreeSet<usize>,
     /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
 }
@@ -78,7 +82,7 @@ pub struct PoolSpec {
 impl PoolSpec {
     /// Returns the pool of a spec.
     pub fn of(pool: &ValidPool) -> Self {
-        Self { count: pool.count, max_unavailable: pool.max_unavailable }
+        Self { indexes: pool.indexes().collect(), max_unavailable: pool.max_unavailable }
     }
 }
 

@@ -100,7 +100,7 @@ impl Valid {
 
     /// Returns all nodes, each by its pool and its index in it.
     pub fn nodes(&self) -> impl Iterator<Item = (Pool, usize)> {
-        self.pools().flat_map(|(pool, valid)| (0..valid.count).map(move |index| (pool.clone(), index)))
+        self.pools().flat_map(|(pool, valid)| valid.indexes().map(move |index| (pool.clone(), index)))
     }
 
     /// Returns the paths of files that the spec writes to nodes, which a registries file may reference.

@@ -21,7 +21,8 @@ pub(super) fn of_role(
     nodes: &[NodeStatus],
     serves: impl Fn(&str) -> bool,
 ) -> PoolStatus {
-    let desired = pools.iter().filter(|(pool, _)| pool.role() == role).map(|(_, spec)| spec.count).sum();
+    let desired =
+        pools.iter().filter(|(pool, _)| pool.role() == role).map(|(_, spec)| spec.indexes.len()).sum();
     status(desired, nodes.iter().filter(|node| node.role == role), serves)
 }
 
@@ -38,7 +39,7 @@ pub(super) fn named(
         let its = nodes.iter().filter(|node| node.pool.as_deref() == Some(name));
         AgentPoolStatus {
             name: name.to_owned(),
-            nodes: status(spec.map_or(0, |spec| spec.count), its, &serves),
+            nodes: status(spec.map_or(0, |spec| spec.indexes.len()), its, &serves),
         }
     };
     names.into_iter().map(of).collect()

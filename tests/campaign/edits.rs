@@ -100,6 +100,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
 const NUMBERS: &[(&str, i64, i64)] = &[
     ("agents.count", 0, 2),
     ("agentPools[].count", 0, 1),
+    ("excludedIndexes[]", 0, 2),
     ("soft", 4096, 8192),
     ("hard", 8192, 9000),
     ("hostPort", 17_000, 19_999),

@@ -23,7 +23,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
             'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, cpus: '1.5'},
-        agents: {count: 2, maxUnavailable: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
+        agents: {count: 2, maxUnavailable: 2, excludedIndexes: [0, 31], args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \

@@ -165,6 +165,40 @@ fn pools_are_updated_independently_of_each_other() {
     assert_eq!(most, 3);
 }
 
+#[test]
+fn a_certain_agent_is_removed_and_the_others_stay() {
+    let mut spec = spec(3);
+    spec.agent_pools = vec![pool("gpu", 2)];
+    let mut lab = Lab::new(vec![Object::new("default", "dev", spec)], Vec::new());
+    lab.settle(ENOUGH);
+    let first = nodes(&lab);
+    let mut before = first.clone();
+    let mut after = |lab: &mut Lab, expected: &[&str]| {
+        lab.settle(ENOUGH);
+        assert_eq!(changed(lab, &before), expected);
+        before = nodes(lab);
+    };
+    lab.clusters[0].edit(|s| (s.agents.count, s.agents.excluded_indexes) = (2, vec![0]));
+    after(&mut lab, &["agent-0"]);
+    assert_eq!(names(&lab), ["agent-1", "agent-2", "gpu-0", "gpu-1", "server-0"]);
+    lab.round();
+    assert_eq!(lab.clusters[0].status.replicas, Some(2));
+    // It stays so, whatever happens.
+    lab.world.interfere(&Outside::RemoveWithVolumes("k3d-dev-agent-1".into()));
+    after(&mut lab, &["agent-1"]);
+    lab.clusters[0].edit(|s| s.agents.count = 3);
+    after(&mut lab, &["agent-3"]);
+    lab.clusters[0].edit(|s| s.agents.count = 2);
+    after(&mut lab, &["agent-3"]);
+    // Another one instead.
+    lab.clusters[0].edit(|s| s.agent_pools[0].pool.excluded_indexes = vec![0]);
+    after(&mut lab, &["gpu-0", "gpu-2"]);
+    lab.clusters[0].edit(|s| s.agents.excluded_indexes.clear());
+    after(&mut lab, &["agent-0", "agent-2"]);
+    let now = nodes(&lab);
+    assert_eq!(now["k3d-dev-agent-0"].1, first["k3d-dev-agent-0"].1, "its address follows from its index");
+}
+
 /// One of another pool that does not work takes no place.
 #[test]
 fn a_pool_is_updated_while_another_one_does_not_work() {

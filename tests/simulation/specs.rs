@@ -79,6 +79,9 @@ fn cluster(chance: &mut Chance) -> Value {
         pools.reverse();
     }
     spec["agentPools"] = pools.into();
+    if maybe(5) {
+        spec["agents"]["excludedIndexes"] = json!([0]);
+    }
     spec
 }
 

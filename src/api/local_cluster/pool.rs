@@ -21,7 +21,8 @@ pub struct NodePool {
     /// A single server stores
     /// its data in SQLite. Three and five servers store it in etcd and tolerate the loss of one or two of them; when
     /// the count first exceeds 1, the first server restarts once to migrate its data. Changing the count adds nodes, or
-    /// drains and removes the nodes with the highest numbers, servers one at a time; the other nodes keep running.
+    /// drains and removes the nodes with the highest numbers, servers one at a time; the other nodes keep running. See
+    /// `excludedIndexes` for other agents than the last.
     #[serde(default)]
     #[schemars(range(min = 0, max = 32))]
     pub count: i32,
@@ -30,6 +31,15 @@ pub struct NodePool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = schema::max_unavailable())]
     pub max_unavailable: Option<i32>,
+    /// Indexes, the numbers in the names of nodes, that no agent of the pool has: with `count: 2` and
+    /// `excludedIndexes: [0]` the agents are 1 and 2. To remove a certain agent, lower the count and exclude its index in
+    /// one change; the others keep running. To get another agent instead of it, exclude its index only. An index that is
+    /// no longer excluded is used again, for the agent with the highest index. At most 16, each 0 to 31, and at most 32
+    /// together with the count. Defaults to none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 0, max = 31)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub excluded_indexes: Vec<i32>,
     /// Additional K3s arguments, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
     /// `--kubelet-arg=max-pods=50`. Flags that the operator manages, server flags on agents, and flags that K3s rejects
     /// or silently ignores (`--no-deploy`, `--disable=kube-proxy`) are refused with a message that names the

@@ -21,11 +21,13 @@ pub fn pids() -> Rule {
 }
 
 /// Completes the schema of the server pool: its count defaults to 1, and it has no `maxUnavailable`, since servers are
-/// replaced one at a time.
+/// replaced one at a time, and no `excludedIndexes`, since the first server has the data of a cluster with one.
 pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
     let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
-    properties.remove("maxUnavailable").expect("it is a field of pools");
+    for of_agents in ["maxUnavailable", "excludedIndexes"] {
+        properties.remove(of_agents).expect("it is a field of pools");
+    }
     let agent = &rules::AGENT_FLAGS;
     let useless = rules::server_args().into_iter().map(|(shape, instead)| no(&shape, instead));
     add_to_args(
@@ -36,10 +38,12 @@ pub fn servers(schema: &mut Schema) {
     );
 }
 
-/// Completes the schema of the agent pool, which refuses server flags.
+/// Completes the schema of the agent pool, which refuses server flags and more indexes than there are addresses.
 pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
     add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
+    let few = "!has(self.excludedIndexes) || self.count + self.excludedIndexes.size() <= 32";
+    add(schema, [rule(few, text::EXCLUDED).field_path(".excludedIndexes")]);
 }
 
 /// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists

@@ -104,9 +104,7 @@ impl Build<'_> {
     fn nodes(&self, role: NodeRole) -> Vec<NodeSpec> {
         let pools = self.basis.subject.valid.pools().filter(|(pool, _)| pool.role() == role);
         pools
-            .flat_map(|(pool, valid)| {
-                (0..valid.count).filter_map(move |index| self.node(&pool, valid, index))
-            })
+            .flat_map(|(pool, valid)| valid.indexes().filter_map(move |index| self.node(&pool, valid, index)))
             .collect()
     }
 

@@ -24,6 +24,8 @@ pub struct ValidPool {
     pub count: usize,
     /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
+    /// Indexes that no node has.
+    pub excluded: BTreeSet<usize>,
     /// Additional K3s arguments.
     pub args: Vec<String>,
     /// Environment variables.
@@ -48,10 +50,20 @@ pub struct ValidPool {
     pub gpus: Option<Gpus>,
 }
 
+impl ValidPool {
+    /// Returns the indexes of the nodes: the lowest that are not excluded. They follow from the spec alone, so that a node
+    /// that was lost comes back under its name, and nothing depends on the order of changes.
+    pub fn indexes(&self) -> impl Iterator<Item = usize> {
+        (0..).filter(|index| !self.excluded.contains(index)).take(self.count)
+    }
+}
+
 impl Checker {
     /// Parses the pools of servers and agents.
     pub(super) fn pools(&mut self, servers: &NodePool, agents: &NodePool) -> (ValidPool, ValidPool) {
         self.check(matches!(servers.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
+        let none = servers.excluded_indexes.is_empty();
+        self.check(none, "spec.servers.excludedIndexes", text::EXCLUDED_SERVER);
         let valid = (self.pool("spec.servers", servers), self.agents("spec.agents", agents));
         for (i, arg) in servers.args.iter().enumerate() {
             let path = format!("spec.servers.args[{i}]");
@@ -88,6 +100,11 @@ impl Checker {
         let places = pool.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
         self.check(places, format_args!("{path}.maxUnavailable"), text::MAX_UNAVAILABLE);
         let valid = self.pool(path, pool);
+        let distinct = valid.excluded.len() == pool.excluded_indexes.len();
+        let few = valid.excluded.len().saturating_add(valid.count) <= 32;
+        let sound = pool.excluded_indexes.is_empty() || (distinct && few);
+        let sound = sound && valid.excluded.iter().all(|index| *index < 32);
+        self.check(sound, format_args!("{path}.excludedIndexes"), text::EXCLUDED);
         for (i, arg) in pool.args.iter().enumerate() {
             let path = format!("{path}.args[{i}]");
             self.check(!rules::SERVER_FLAGS.has(flag(arg)), &path, rules::SERVER_FLAGS.instead);
@@ -100,6 +117,7 @@ impl Checker {
         let NodePool {
             count,
             max_unavailable,
+            excluded_indexes,
             args,
             env,
             labels,
@@ -118,6 +136,7 @@ impl Checker {
         ValidPool {
             count: (*count).try_into().unwrap_or(0),
             max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
+            excluded: excluded_indexes.iter().filter_map(|index| usize::try_from(*index).ok()).collect(),
             args: args.clone(),
             env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
             labels: labels.clone(),
@@ -229,6 +248,32 @@ mod tests {
         let begin = begin.map(|end| format!("spec.agentPools[0].{end}"));
         assert!(said.iter().zip(&begin).all(|(said, begin)| said.starts_with(begin)), "{said:?}");
         assert_eq!(said.len(), begin.len() + 1, "{said:?}");
+    }
+
+    #[test]
+    fn indexes_are_the_lowest_that_are_not_excluded() {
+        let indexes = |count, excluded: &[usize]| {
+            let pool =
+                ValidPool { count, excluded: excluded.iter().copied().collect(), ..ValidPool::default() };
+            pool.indexes().collect::<Vec<_>>()
+        };
+        assert_eq!(indexes(3, &[]), [0, 1, 2]);
+        assert_eq!(indexes(2, &[0]), [1, 2]);
+        assert_eq!(indexes(2, &[1, 9]), [0, 2]);
+        assert_eq!(indexes(0, &[0]), [0; 0]);
+        let said = |count, excluded: &[i32]| {
+            problems(|s| {
+                s.agents.count = count;
+                s.agents.excluded_indexes = excluded.to_vec();
+            })
+        };
+        assert!(said(2, &[31, 0]).is_empty() && said(31, &[5]).is_empty());
+        for (count, excluded) in [(1, &[-1][..]), (1, &[32]), (1, &[1, 1]), (31, &[0, 1])] {
+            let expected = [format!("spec.agents.excludedIndexes: {}", text::EXCLUDED)];
+            assert_eq!(said(count, excluded), expected, "{excluded:?}");
+        }
+        let server = problems(|s| s.servers.excluded_indexes = vec![0]);
+        assert_eq!(server, [format!("spec.servers.excludedIndexes: {}", text::EXCLUDED_SERVER)]);
     }
 
     #[test]

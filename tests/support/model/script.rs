@@ -93,10 +93,11 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
     ];
     let settings = (0..2u8, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let inside = (any::<bool>(), manifests);
-    let further = (0..3i32, 0..3i32, any::<bool>());
+    let excluded = prop_oneof![3 => Just(vec![]), 1 => Just(vec![0]), 1 => Just(vec![2, 1])];
+    let further = (0..3i32, 0..3i32, any::<bool>(), excluded);
     ((0..4i32, further), settings, ports, any::<bool>(), any::<bool>(), any::<bool>(), inside).prop_map(
         |(
-            (agents, (gpu, big, marked)),
+            (agents, (gpu, big, marked, excluded)),
             (args, labels, taints, env, host),
             mut ports,
             registry,
@@ -105,6 +106,7 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
             (preload, manifests),
         )| {
             let mut spec = spec(agents);
+            spec.agents.excluded_indexes = excluded;
             if args == 1 {
                 spec.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
                 spec.servers.args = vec!["--disable=traefik".into()];
