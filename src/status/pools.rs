@@ -37,10 +37,9 @@ pub(super) fn named(
     let of = |name: &str| {
         let spec = pools.get(&Pool::Named(name.to_owned()));
         let its = nodes.iter().filter(|node| node.pool.as_deref() == Some(name));
-        AgentPoolStatus {
-            name: name.to_owned(),
-            nodes: status(spec.map_or(0, |spec| spec.indexes.len()), its, &serves),
-        }
+        let PoolStatus { desired, replicas, ready } =
+            status(spec.map_or(0, |spec| spec.indexes.len()), its, &serves);
+        AgentPoolStatus { name: name.to_owned(), desired, replicas, ready }
     };
     names.into_iter().map(of).collect()
 }

@@ -66,7 +66,7 @@ fn lists_and_texts_are_bounded() {
         (64, &|n| json!({"servers": {"labels": labels(n)}})),
         (32, &|n| json!({"servers": {"taints": many(n, &|i| json!(format!("a{i}:NoSchedule")))}})),
         (8, &|n| json!({"agentPools": many(n, &|i| json!({"name": format!("a{i}"), "count": 1}))})),
-        (32, &|n| json!({"agentPools": [{"name": "a", "count": 1, "args": many(n, &|_| json!("--v=3"))}]})),
+        (16, &|n| json!({"agentPools": [{"name": "a", "count": 1, "args": many(n, &|_| json!("--v=3"))}]})),
         (64, &|n| json!({"ports": many(n, &port)})),
         (32, &|n| json!({"api": {"sans": many(n, &|i| json!(format!("a{i}")))}})),
         (16, &|n| json!({"registries": {"use": many(n, &named)}})),
@@ -105,8 +105,10 @@ fn lists_and_texts_are_bounded() {
         "agents": pool(0),
         "agentPools": many(8, &|i| {
             let mut pool = pool(4);
+            // What is stored has to fit into a request.
+            pool["env"] = many(64, &|i| json!({"name": name(i, 128), "value": "x"}));
             pool["name"] = json!(format!("a{}{i}", "x".repeat(18)));
-            pool["args"] = many(32, &|_| json!(format!("--v={}", "3".repeat(508))));
+            pool["args"] = many(16, &|_| json!(format!("--v={}", "3".repeat(252))));
             pool["taints"] = many(16, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63))));
             pool
         }),

@@ -363,6 +363,7 @@ pub(super) const SCHEMA_SAYS: &[&str] = &[
     "greater than or equal to -1",
     "greater than or equal to 0",
     "greater than or equal to 1",
+    "less than or equal to 31",
     "less than or equal to 32",
     "less than or equal to 65535",
     "metadata.name",

@@ -45,8 +45,8 @@ pub struct PortSpec {
     /// Transport protocol: TCP or UDP. Defaults to TCP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Nodes that connections are distributed to: All, Servers or Agents, which includes those of `agentPools`. Defaults
-    /// to All.
+    /// Nodes that connections are distributed to: All, Servers or Agents, those of `agentPools` included.
+    /// Defaults to All.
     #[serde(default)]
     pub nodes: NodeSet,
 }

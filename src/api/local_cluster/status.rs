@@ -226,9 +226,12 @@ pub struct PoolStatus {
 pub struct AgentPoolStatus {
     /// Name of the pool.
     pub name: String,
-    /// Numbers of nodes.
-    #[serde(flatten)]
-    pub nodes: PoolStatus,
+    /// Number of nodes in the spec.
+    pub desired: i32,
+    /// Number of nodes with a container.
+    pub replicas: i32,
+    /// Number of nodes with a Ready Node object, including outdated nodes.
+    pub ready: i32,
 }
 
 /// A node.

@@ -47,8 +47,8 @@ pub fn agents(schema: &mut Schema) {
 }
 
 /// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists
-/// have none, and with fewer arguments and taints, since API servers bound the estimated cost of the rules of a
-/// definition, and the one of pools is multiplied by their number.
+/// have none, and with fewer and shorter arguments and fewer taints, since API servers bound the cost of the rules of an
+/// object, and that of pools is multiplied by their number.
 pub fn agent_pools(schema: &mut Schema) {
     let items = schema.get_mut("items").expect("this is a list");
     let mut pool = Schema::try_from(items.take()).expect("a pool has a schema");
@@ -56,8 +56,8 @@ pub fn agent_pools(schema: &mut Schema) {
     pool.insert("required".into(), json!(["name", "count"]));
     for (path, field, value) in [
         ("count", "default", Value::Null),
-        ("args", "maxItems", 32.into()),
-        ("args/items", "maxLength", 512.into()),
+        ("args", "maxItems", 16.into()),
+        ("args/items", "maxLength", 256.into()),
         ("taints", "maxItems", 16.into()),
     ] {
         let place = pool.pointer_mut(&format!("/properties/{path}")).expect("a pool has the field");
@@ -66,7 +66,7 @@ pub fn agent_pools(schema: &mut Schema) {
         place[field] = value;
     }
     for (field, had, has) in [
-        ("args", "At most 64.", "At most 32, of at most 512 characters each."),
+        ("args", "At most 64.", "At most 16, of at most 256 characters each."),
         ("taints", "At most 32.", "At most 16."),
     ] {
         let told = pool.pointer_mut(&format!("/properties/{field}/description")).expect("it is described");

@@ -150,7 +150,7 @@ fn nodes(status: &LocalClusterStatus, paint: Paint) -> Option<Branch> {
     };
     let mut counts: Vec<String> =
         [count(&status.servers, "servers"), count(&status.agents, "agents")].into_iter().flatten().collect();
-    let of = |pool: &AgentPoolStatus| format!("{} {} of {}", pool.name, pool.nodes.ready, pool.nodes.desired);
+    let of = |pool: &AgentPoolStatus| format!("{} {} of {}", pool.name, pool.ready, pool.desired);
     let pools: Vec<String> = status.agent_pools.iter().map(of).collect();
     if let Some(agents) = counts.last_mut().filter(|_| !pools.is_empty()) {
         *agents = format!("{agents} ({})", pools.join(", "));

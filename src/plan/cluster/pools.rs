@@ -63,7 +63,7 @@ pub fn allocate(
                  a cluster with a larger spec.network.subnet",
                 addresses.subnet
             );
-            plan.stalls(ConditionType::AgentsReady, Reason::SubnetConflict, message);
+            plan.stalls(ConditionType::AgentsReady, Reason::AddressPoolExhausted, message);
             continue;
         };
         given.insert(name.clone(), ip);

@@ -113,7 +113,7 @@ const CLUSTERS: [Row; 48] = [
     (
         "perNode: {maxGpus: 1, maxMemory: 4Gi}, defaults: {memory: 1Gi}",
         "{agentPools: [{name: gpu, count: 1, gpus: '2', memory: 5Gi}, {name: none, count: 0, memory: 5Gi}]}",
-        "spec.agentPools[gpu].memory 5Gi (perNode.maxMemory: at most 4Gi), spec.agentPools[gpu].gpus 2 \
+        "spec.agentPools[gpu].memory 5Gi (perNode.maxMemory: at most 4Gi); spec.agentPools[gpu].gpus 2 \
          (perNode.maxGpus: at most 1)",
     ),
     (
