@@ -4,6 +4,7 @@ mod cluster;
 mod effective;
 mod host_policy;
 mod policy;
+mod pools;
 mod registry;
 mod stopped;
 mod surroundings;

@@ -224,7 +224,7 @@ fn agents_are_scaled_by_kubectl() {
     server.must(&["scale", "lc/dev", "--replicas=3"]);
     assert_eq!(server.get("lc/dev")["spec"]["agents"]["count"], 3);
     server.must_refuse(&["scale", "lc/dev", "--replicas=33"], "", "less than or equal to 32");
-    let status = r#"{"status": {"agents": {"desired": 3, "replicas": 2, "ready": 1}, "selector": "a=b"}}"#;
+    let status = r#"{"status": {"agents": {"desired": 5, "replicas": 4, "ready": 1}, "replicas": 2, "selector": "a=b"}}"#;
     server.must(&["patch", "lc/dev", "--subresource=status", "--type=merge", "-p", status]);
     let path =
         format!("/apis/localcluster.dev/v1alpha1/namespaces/{}/localclusters/dev/scale", server.namespace);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use localcluster_operator::{
-    api::{LocalClusterSpec, RegistrySpec},
+    api::{LocalClusterSpec, RegistrySpec, local_cluster::NodePool},
     plan::steps::{Action as Act, Plan, Step},
 };
 use stateright::{Checker, Model, Property};
@@ -144,14 +144,20 @@ impl Small {
 
     /// Agents that the operator has to keep working.
     fn wanted(&self) -> Vec<String> {
-        let agents = self.lab.clusters.first().map_or(0, |c| c.spec.agents.count);
-        (0..agents).map(|i| format!("k3d-dev-agent-{i}")).collect()
+        let Some(spec) = self.lab.clusters.first().map(|c| &c.spec) else { return Vec::new() };
+        let further = spec.agent_pools.iter().map(|p| (p.name.as_str(), &p.pool));
+        let pools = [("agent", &spec.agents)].into_iter().chain(further);
+        let names = |(name, pool): (&str, &NodePool)| {
+            let indexes = (0..).filter(|i| !pool.excluded_indexes.contains(i));
+            let count = usize::try_from(pool.count).unwrap();
+            indexes.take(count).map(|i| format!("k3d-dev-{name}-{i}")).collect::<Vec<_>>()
+        };
+        pools.flat_map(names).collect()
     }
 
     /// How many of them may be replaced at a time.
     fn most(&self) -> usize {
-        let spec = self.lab.clusters.first().map(|c| &c.spec);
-        spec.and_then(|s| s.agents.max_unavailable).map_or(1, |n| usize::try_from(n).unwrap())
+        self.lab.clusters.first().map_or(1, |c| lab::most(&c.spec))
     }
 
     /// Does one step, and notes what must not happen by it.
@@ -355,6 +361,22 @@ fn agents_are_replaced_in_every_order() {
 #[test]
 fn an_agent_is_taken_away_in_every_order() {
     explore("server and two agents, one taken away", Small::new(cluster(1), 0, Some(|s| s.agents.count = 2)));
+}
+
+#[test]
+fn a_pool_is_taken_away_in_every_order() {
+    let mut lab = cluster(0);
+    lab.clusters[0].spec.agent_pools = vec![lab::pool("big", 1)];
+    let edit: fn(&mut LocalClusterSpec) = |s| s.agent_pools.push(lab::pool("gpu", 1));
+    explore("server and two pools, one taken away", Small::new(lab, 0, Some(edit)));
+}
+
+#[test]
+fn an_agent_gives_way_to_another_one_in_every_order() {
+    let edit: fn(&mut LocalClusterSpec) = |s| s.agents.excluded_indexes.clear();
+    let mut lab = cluster(1);
+    lab.clusters[0].spec.agents.excluded_indexes = vec![0];
+    explore("server and agent 0, excluded", Small::new(lab, 0, Some(edit)));
 }
 
 /// No step is outside its policy, whatever happens: the lab looks at every plan.

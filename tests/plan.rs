@@ -18,8 +18,8 @@ use localcluster_operator::{
     api::{
         LocalClusterSpec, RegistrySpec,
         host_alias::HostAlias,
-        local_cluster::{ClusterState, NodeRole},
-        names::{self, ClusterNames},
+        local_cluster::ClusterState,
+        names::{self, ClusterNames, Pool},
         reason::Reason,
     },
     child::state::{self, Held},
@@ -371,9 +371,11 @@ proptest! {
         let registry = |ns: &str, name: &str| names::registry(ns, name, None);
         for name in [cluster(&ns, &a), cluster("default", &a)] {
             let names = ClusterNames::new(name);
-            let node = names.node(NodeRole::Agent, 31);
-            prop_assert!(node.len() <= 63 && names.load_balancer().len() <= 63);
-            prop_assert_eq!(names.parse_node(&node), Some((NodeRole::Agent, 31)));
+            for pool in [Pool::Servers, Pool::Agents, Pool::Named("p".repeat(20))] {
+                let node = names.node_of(&pool, 31);
+                prop_assert!(node.len() <= 63 && names.load_balancer().len() <= 63);
+                prop_assert_eq!(names.parse_node(&node), Some((pool, 31)));
+            }
         }
         prop_assert!(registry(&ns, &a).len() <= 63);
         if a != b {

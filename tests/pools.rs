@@ -1,6 +1,8 @@
-//! Directories of the host in nodes, against the model of Docker: what may not be, is not mounted, and nodes that run
-//! go on meanwhile.
+//! Pools of agents and directories of the host in nodes, against the model of Docker: what may not be, is not mounted, and
+//! nodes that run go on meanwhile.
 
+#[path = "pools/named.rs"]
+mod named;
 mod support;
 
 use std::sync::Arc;

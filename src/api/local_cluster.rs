@@ -23,7 +23,7 @@ use super::{host_alias::HostAlias, schema};
 /// Desired state of the cluster.
 ///
 /// All fields can be changed at any time unless stated otherwise. A rolling update replaces the containers of servers
-/// one at a time, then those of agents, `agents.maxUnavailable` at a time, each drained first (a single server is not).
+/// one at a time, then those of agents, `maxUnavailable` of each pool at a time, each drained first (a single server is not).
 /// Replaced containers keep their volumes and addresses, so the cluster keeps its data.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -40,7 +40,7 @@ use super::{host_alias::HostAlias, schema};
     validation = schema::local_cluster_name(),
     scale(
         spec_replicas_path = ".spec.agents.count",
-        status_replicas_path = ".status.agents.replicas",
+        status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
     printcolumn(
@@ -83,7 +83,9 @@ use super::{host_alias::HostAlias, schema};
     validation = schema::api_host_port(),
     validation = schema::alias_of_container(),
     validation = schema::file_in_volume("servers"),
-    validation = schema::file_in_volume("agents")
+    validation = schema::file_in_volume("agents"),
+    validation = schema::file_in_volume_of_pools(),
+    validation = schema::agents_in_all()
 )]
 pub struct LocalClusterSpec {
     /// K3s version, such as `v1.36.2+k3s1` or `v1.36.2-rc1+k3s1`. Defaults to the version that the operator is
@@ -126,10 +128,20 @@ pub struct LocalClusterSpec {
     #[schemars(transform = schema::servers)]
     #[x_kube(validation = schema::server_count())]
     pub servers: NodePool,
-    /// Nodes that only run workloads. `kubectl scale lc <name> --replicas=3` sets their `count`.
+    /// Nodes that only run workloads, named `k3d-<clusterName>-agent-0` and so on. `kubectl scale lc <name>
+    /// --replicas=3` sets their `count`.
     #[serde(default)]
     #[schemars(transform = schema::agents)]
     pub agents: NodePool,
+    /// Further pools of agents with settings of their own, in addition to `agents`. Their nodes are named
+    /// `k3d-<clusterName>-<name>-0` and so on. At most 8 pools, and 32 agents in total. When a pool is removed from the
+    /// list, its nodes are drained and removed. The order of the list has no meaning. A change of a pool replaces only
+    /// its own nodes. Pools are updated independently of each other, so that at most the sum of their `maxUnavailable`
+    /// agents is unavailable during a rolling update of several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), transform = schema::agent_pools)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub agent_pools: Vec<AgentPool>,
     /// Token that nodes join with, as a key of a Secret in the same namespace. Defaults to a random token, stored in
     /// the Secret `<name>-token`. The field is immutable: it cannot be set, changed or removed after creation. The
     /// value in the Secret (letters, digits, `-`, `_` and `.`) can be changed: the server rotates its token, and all

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{local_cluster::NodeRole, rules::format};
+use super::{
+    local_cluster::NodeRole,
+    rules::{format, hostnames},
+};
 
 /// Label: the UID of the object that owns the container, network or volume.
 pub const UID: &str = "localcluster.dev/uid";
@@ -35,6 +38,8 @@ pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
 /// Label of everything that `localcluster up` creates: the name of the hub. It has no owner among the objects of a
 /// management cluster.
 pub const HUB: &str = "localcluster.dev/hub";
+/// Label of an agent of `spec.agentPools`: the name of its pool.
+pub const POOL: &str = "localcluster.dev/pool";
 /// k3d label on all objects.
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).
@@ -106,6 +111,69 @@ fn scoped(prefix: &str, namespace: &str, name: &str, max: usize) -> String {
     head + rest
 }
 
+/// A pool of nodes of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pool {
+    /// The servers.
+    Servers,
+    /// The agents of `spec.agents`.
+    Agents,
+    /// Agents of `spec.agentPools`, with the name of the pool.
+    Named(String),
+}
+
+impl Pool {
+    /// Returns the role of the nodes.
+    pub fn role(&self) -> NodeRole {
+        match self {
+            Self::Servers => NodeRole::Server,
+            Self::Agents | Self::Named(_) => NodeRole::Agent,
+        }
+    }
+
+    /// Returns the name of the pool in `spec.agentPools`.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Servers | Self::Agents => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+
+    /// Returns the field of the spec, for messages.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Servers => "spec.servers".into(),
+            Self::Agents => "spec.agents".into(),
+            Self::Named(name) => format!("spec.agentPools[{name}]"),
+        }
+    }
+
+    /// Returns the part of the names of nodes that stands for the pool.
+    fn part(&self) -> &str {
+        match self {
+            Self::Servers => "server",
+            Self::Agents => "agent",
+            Self::Named(name) => name,
+        }
+    }
+
+    /// Returns the pool with this part of the names of nodes; `None` if no pool may have such a name.
+    fn of(part: &str) -> Option<Self> {
+        match part {
+            "server" => Some(Self::Servers),
+            "agent" => Some(Self::Agents),
+            name => {
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+                let sound = name.starts_with(|c: char| c.is_ascii_lowercase())
+                    && name.chars().all(plain)
+                    && name.len() <= format::POOL_NAME.max
+                    && !hostnames::POOLS.iter().any(|refused| refused.has(name));
+                sound.then(|| Self::Named(name.to_owned()))
+            }
+        }
+    }
+}
+
 /// Names of the Docker objects of a LocalCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterNames {
@@ -119,33 +187,32 @@ impl ClusterNames {
         Self { cluster: cluster.into() }
     }
 
-    /// Returns the name of the container, host and Node of a node.
+    /// Returns the name of the container, host and Node of a server, or of an agent of `spec.agents`.
     pub fn node(&self, role: NodeRole, index: usize) -> String {
-        format!("{}{index}", self.node_prefix(role))
-    }
-
-    /// Returns the common prefix of the names of all nodes with a role.
-    pub fn node_prefix(&self, role: NodeRole) -> String {
-        let role = match role {
-            NodeRole::Server => "server",
-            NodeRole::Agent => "agent",
+        let pool = match role {
+            NodeRole::Server => Pool::Servers,
+            NodeRole::Agent => Pool::Agents,
         };
-        format!("k3d-{}-{role}-", self.cluster)
+        self.node_of(&pool, index)
     }
 
-    /// Parses role and index from the name of a node of this cluster.
-    pub fn parse_node(&self, name: &str) -> Option<(NodeRole, usize)> {
-        [NodeRole::Server, NodeRole::Agent].into_iter().find_map(|role| {
-            let index = name.strip_prefix(&self.node_prefix(role))?;
-            let parsed: usize = index.parse().ok()?;
-            // "01" and "+1" parse too, but are not names of this cluster.
-            (parsed.to_string() == index).then_some((role, parsed))
-        })
+    /// Returns the name of the container, host and Node of a node.
+    pub fn node_of(&self, pool: &Pool, index: usize) -> String {
+        format!("k3d-{}-{}-{index}", self.cluster, pool.part())
+    }
+
+    /// Parses pool and index from the name of a node of this cluster. The pool need not exist.
+    pub fn parse_node(&self, name: &str) -> Option<(Pool, usize)> {
+        let rest = name.strip_prefix("k3d-")?.strip_prefix(&self.cluster)?.strip_prefix('-')?;
+        let (pool, index) = rest.split_once('-')?;
+        let parsed: usize = index.parse().ok()?;
+        // "01" and "+1" parse too, but are not names of this cluster.
+        if parsed.to_string() == index { Some((Pool::of(pool)?, parsed)) } else { None }
     }
 
     /// Parses the index from the name of a server of this cluster.
     pub fn parse_server(&self, name: &str) -> Option<usize> {
-        self.parse_node(name).and_then(|(role, index)| (role == NodeRole::Server).then_some(index))
+        self.parse_node(name).and_then(|(pool, index)| (pool == Pool::Servers).then_some(index))
     }
 
     /// Returns the name of the load balancer container.
@@ -237,9 +304,40 @@ mod tests {
     #[test]
     fn only_own_node_names_parse() {
         let n = ClusterNames::new("dev");
-        assert_eq!(n.parse_node("k3d-dev-agent-3"), Some((NodeRole::Agent, 3)));
+        assert_eq!(n.parse_node("k3d-dev-agent-3"), Some((Pool::Agents, 3)));
+        assert_eq!(n.parse_node("k3d-dev-server-0"), Some((Pool::Servers, 0)));
         assert_eq!(n.parse_node("k3d-dev-agent-03"), None);
         assert_eq!(n.parse_node("k3d-dev2-agent-3"), None);
         assert_eq!(n.parse_node("k3d-dev-agent-x"), None);
+        let gpu = Pool::Named("gpu".into());
+        assert_eq!(n.node_of(&gpu, 12), "k3d-dev-gpu-12");
+        assert_eq!(n.parse_node("k3d-dev-gpu-12"), Some((gpu, 12)));
+        for other in [
+            "k3d-dev-serverlb-0",
+            "k3d-dev-x-gpu-0",
+            "k3d-dev-x-server-0",
+            "k3d-dev-1-0",
+            "k3d-dev-path",
+            "k3d-dev--0",
+        ] {
+            assert_eq!(n.parse_node(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_two_clusters_have_a_node_of_the_same_name() {
+        for (one, other) in [("a", "a-b"), ("a-gpu", "a"), ("a-agent", "a"), ("a-0", "a")] {
+            let (one, other) = (ClusterNames::new(one), ClusterNames::new(other));
+            for pool in [Pool::Servers, Pool::Agents, Pool::Named("gpu".into()), Pool::Named("b".into())] {
+                assert_eq!(other.parse_node(&one.node_of(&pool, 0)), None, "{one:?} {pool:?}");
+                assert_eq!(one.parse_node(&other.node_of(&pool, 0)), None, "{other:?} {pool:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_names_are_host_names() {
+        let names = ClusterNames::new("c".repeat(MAX_CLUSTER_NAME));
+        assert!(names.node_of(&Pool::Named("p".repeat(format::POOL_NAME.max)), 31).len() <= MAX_HOSTNAME);
     }
 }

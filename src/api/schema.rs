@@ -180,6 +180,16 @@ pub fn file_in_volume(pool: &str) -> Rule {
     .field_path(".files")
 }
 
+/// Returns a rule that refuses files in a volume of a further pool of agents.
+pub fn file_in_volume_of_pools() -> Rule {
+    rule(
+        "!has(self.files) || !has(self.agentPools) || !self.agentPools.exists(p, has(p.volumes) && \
+         p.volumes.exists(v, self.files.exists(f, f.path == v.mountPath || f.path.startsWith(v.mountPath + '/'))))",
+        text::FILE_IN_VOLUME,
+    )
+    .field_path(".files")
+}
+
 pub fn host_path() -> Rule {
     rule(
         format!(

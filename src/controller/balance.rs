@@ -34,7 +34,7 @@ pub async fn observe(
         let placed = load_balancer::placed(&String::from_utf8_lossy(&config.unwrap_or_default()));
         observed.balance = Balance { placed, ..Balance::default() };
     }
-    let asked = to_be_asked(observed, valid, allocation.addresses);
+    let asked = to_be_asked(observed, valid, allocation);
     if kube_proxy::is_disabled(&valid.servers.args) {
         observed.balance.probed = asked.into_iter().map(|name| (name, ProbeResult::Answers)).collect();
         return Ok(());

@@ -16,6 +16,10 @@ const LOAD_BALANCER: u32 = 2;
 const SERVERS: u32 = 10;
 const AGENTS: u32 = 20;
 const REGISTRIES: u32 = 52;
+/// Number of addresses that few clusters have more registries than.
+const FEW_REGISTRIES: u32 = 12;
+/// Number of addresses among which agents of `spec.agentPools` choose.
+const POOLS: u32 = 64;
 
 /// Addresses of the network of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +55,23 @@ impl Addresses {
         self.subnet.subnets(prefix).ok().and_then(|mut halves| halves.nth(1)).unwrap_or(self.subnet)
     }
 
-    /// Reports whether an address is in the range of registries.
+    /// Reports whether an address is in the range of registries, which agents of `spec.agentPools` share.
     pub fn is_registry(self, ip: Ipv4Addr) -> bool {
         self.subnet.contains(&ip) && !self.foreign().contains(&ip) && ip >= self.at(REGISTRIES)
+    }
+
+    /// Returns the addresses for an agent of `spec.agentPools`, the first choice first, so that a pool tends to get the same
+    /// ones again. They are in the range of registries, mostly beyond the first ones of it, which registries get first.
+    pub fn of_pool(self, pool: &str, index: usize) -> impl Iterator<Item = Ipv4Addr> {
+        let half = u32::from(self.foreign().network()) - u32::from(self.subnet.network());
+        let end = half.min(REGISTRIES + FEW_REGISTRIES + POOLS);
+        let first = if end > REGISTRIES + FEW_REGISTRIES { REGISTRIES + FEW_REGISTRIES } else { REGISTRIES };
+        let size = end - first;
+        let start = u64::from(place(pool, size).unwrap_or_default());
+        let start = start.saturating_add(u64::try_from(index).unwrap_or_default()) % u64::from(size.max(1));
+        let start = u32::try_from(start).unwrap_or_default();
+        let chosen = (0..size).map(move |i| first + (start + i) % size);
+        chosen.chain(REGISTRIES..first).map(move |offset| self.at(offset))
     }
 
     /// Returns the first address for a registry that is not in `taken`; `None` if there is none.
@@ -163,6 +181,22 @@ mod tests {
             assert!(all.len() >= 39 + 12);
             assert!(all.iter().all(|ip| a.subnet.contains(ip) && !a.foreign().contains(ip)), "{subnet}");
         }
+    }
+
+    #[test]
+    fn agents_of_pools_have_addresses_by_pool_and_number_that_nodes_do_not_have() {
+        for (subnet, many) in [("172.31.0.0/24", 76), ("10.0.0.0/16", 76), ("10.0.0.128/25", 12)] {
+            let a = Addresses { subnet: net(subnet) };
+            let all: Vec<Ipv4Addr> = a.of_pool("gpu", 0).collect();
+            assert_eq!((all.len(), BTreeSet::from_iter(&all).len()), (many, many), "{subnet}");
+            assert!(all.iter().all(|ip| a.is_registry(*ip)), "{subnet}");
+            assert_eq!(a.of_pool("gpu", 1).next(), all.get(1).copied(), "{subnet}");
+            assert_eq!(a.of_pool("gpu", usize::MAX).count(), many);
+        }
+        let wide = Addresses { subnet: net("172.31.0.0/24") };
+        let registries = BTreeSet::from_iter((0..12).map(|i| wide.at(REGISTRIES + i)));
+        assert!(wide.of_pool("gpu", 0).take(64).all(|ip| !registries.contains(&ip)));
+        assert_ne!(wide.of_pool("gpu", 0).next(), wide.of_pool("big", 0).next());
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{addresses::Addresses, nodes::health::NodeHealth, observed::Reached, validate::Valid};
+use super::{desired::Allocation, nodes::health::NodeHealth, observed::Reached, validate::Valid};
 use crate::{
-    api::local_cluster::{NodeRole, NodeSet},
+    api::names::Pool,
     docker::engine::{ContainerDetail, State},
     k3s::kube_proxy::ProbeResult,
     time,
@@ -65,25 +65,20 @@ pub fn standing(observed: &Reached, name: &str, ip: Ipv4Addr, now: Timestamp) ->
 pub fn standings<'a>(
     observed: &'a Reached,
     valid: &'a Valid,
-    addresses: Addresses,
+    allocation: &'a Allocation,
     now: Timestamp,
 ) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> + 'a {
-    let pools = [
-        (NodeRole::Server, NodeSet::Servers, valid.servers.count),
-        (NodeRole::Agent, NodeSet::Agents, valid.agents.count),
-    ];
-    let led_to = |set: NodeSet| valid.ports.iter().any(|p| p.nodes == NodeSet::All || p.nodes == set);
-    let pools = pools.into_iter().filter(move |(_, set, _)| led_to(*set));
-    pools.flat_map(|(role, _, count)| (0..count).map(move |i| (role, i))).map(move |(role, i)| {
-        let (name, ip) = (valid.names.node(role, i), addresses.node(role, i));
+    let led_to = |pool: &Pool| valid.ports.iter().any(|p| p.nodes.contains(pool.role()));
+    valid.nodes().filter(move |(pool, _)| led_to(pool)).filter_map(move |(pool, index)| {
+        let (name, ip) = (valid.names.node_of(&pool, index), allocation.node(&valid.names, &pool, index)?);
         let standing = standing(observed, &name, ip, now);
-        (name, ip, standing)
+        Some((name, ip, standing))
     })
 }
 
 /// Returns the names of the nodes to query.
-pub fn to_be_asked(observed: &Reached, valid: &Valid, addresses: Addresses) -> Vec<String> {
-    let all = standings(observed, valid, addresses, Timestamp::MIN);
+pub fn to_be_asked(observed: &Reached, valid: &Valid, allocation: &Allocation) -> Vec<String> {
+    let all = standings(observed, valid, allocation, Timestamp::MIN);
     let awaited = all.filter(|(_, _, standing)| !valid.stopped && *standing == Standing::Awaited);
     awaited.map(|(name, _, _)| name).collect()
 }

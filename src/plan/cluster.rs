@@ -6,6 +6,7 @@ mod build;
 mod image;
 mod load_balancer;
 mod node;
+mod pools;
 mod subnet;
 
 pub use allocation::allocate;

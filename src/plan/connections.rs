@@ -33,7 +33,9 @@ pub fn plan(
     inputs: &Inputs<'_>,
     network: &Network,
 ) -> BTreeMap<String, Option<Ipv4Addr>> {
-    let taken = attached(inputs.observed, network).filter_map(|(_, p)| p.pinned.or(p.ip)).collect();
+    let taken = attached(inputs.observed, network).filter_map(|(_, p)| p.pinned.or(p.ip));
+    // Agents of `spec.agentPools` that are about to be created share their range.
+    let taken = taken.chain(desired.agents.iter().filter_map(|agent| agent.container.endpoint.ip)).collect();
     let mut table = Table {
         desired,
         inputs,

@@ -1,12 +1,16 @@
 //! Desired state of a LocalCluster on the Docker host: plain values.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use super::{addresses::Addresses, steps::Problem};
+use super::{addresses::Addresses, steps::Problem, validate::ValidPool};
 use crate::{
     api::{
         local_cluster::{DataLoss, Protocol},
-        names,
+        names::{ClusterNames, Pool},
     },
     child::state::NodeConfig,
     docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
@@ -18,17 +22,17 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// Names of the cluster.
-    pub names: names::ClusterNames,
+    pub names: ClusterNames,
     /// Network of the cluster.
     pub network: NetworkSpec,
     /// Addresses of the cluster.
     pub addresses: Addresses,
     /// Servers of the cluster.
     pub servers: Vec<NodeSpec>,
-    /// Agents of the cluster.
+    /// Agents of the cluster, those of all pools.
     pub agents: Vec<NodeSpec>,
-    /// Number of agents that may be unavailable during a rolling update.
-    pub max_unavailable: usize,
+    /// Pools of the cluster.
+    pub pools: BTreeMap<Pool, PoolSpec>,
     /// Load balancer of the cluster.
     pub load_balancer: ContainerSpec,
     /// Nodes that published ports forward to once they can handle traffic.
@@ -56,11 +60,37 @@ impl Desired {
     pub fn nodes(&self) -> impl Iterator<Item = &NodeSpec> {
         self.servers.iter().chain(&self.agents)
     }
+
+    /// Returns pool and index of a node that the spec does not contain; `None` for one that it contains, and for any other
+    /// name.
+    pub fn surplus(&self, name: &str) -> Option<(Pool, usize)> {
+        let (pool, index) = self.names.parse_node(name)?;
+        let wanted = self.pools.get(&pool).is_some_and(|pool| pool.indexes.contains(&index));
+        (!wanted).then_some((pool, index))
+    }
+}
+
+/// A pool of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Indexes of the nodes.
+    pub indexes: BTreeSet<usize>,
+    /// Number of nodes that may be unavailable during a rolling update.
+    pub max_unavailable: usize,
+}
+
+impl PoolSpec {
+    /// Returns the pool of a spec.
+    pub fn of(pool: &ValidPool) -> Self {
+        Self { indexes: pool.indexes().collect(), max_unavailable: pool.max_unavailable }
+    }
 }
 
 /// A node.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
+    /// Pool of the node.
+    pub pool: Pool,
     /// Container of the node.
     pub container: ContainerSpec,
     /// Volumes of the node.
@@ -76,12 +106,24 @@ pub struct NodeSpec {
 pub struct Allocation {
     /// Subnet and addresses of the cluster.
     pub addresses: Addresses,
+    /// Addresses of the agents of `spec.agentPools`, by name. One without an address cannot be created.
+    pub pools: BTreeMap<String, Ipv4Addr>,
     /// Port of the API on the Docker host.
     pub api_port: u16,
     /// Holder of that port, if another process or container prevents its publication.
     pub api_held: Option<String>,
     /// Published ports on the Docker host, in the order of the spec.
     pub ports: Vec<AllocatedPort>,
+}
+
+impl Allocation {
+    /// Returns the address of a node.
+    pub fn node(&self, names: &ClusterNames, pool: &Pool, index: usize) -> Option<Ipv4Addr> {
+        match pool {
+            Pool::Servers | Pool::Agents => Some(self.addresses.node(pool.role(), index)),
+            Pool::Named(_) => self.pools.get(&names.node_of(pool, index)).copied(),
+        }
+    }
 }
 
 /// A published port.

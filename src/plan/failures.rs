@@ -175,7 +175,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
                 .parse_node(subject)
                 .or_else(|| subject.rsplit_once('-').and_then(|(node, _)| names.parse_node(node)));
             match node {
-                Some((role, _)) => condition_of(Role::Node(role)),
+                Some((pool, _)) => condition_of(Role::Node(pool.role())),
                 None if subject == names.load_balancer() => condition_of(Role::LoadBalancer),
                 None => ConditionType::RegistriesReady,
             }

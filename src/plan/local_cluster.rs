@@ -90,7 +90,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
 pub fn stop(plan: &mut Plan, names: &ClusterNames, observed: &Host) {
     let mut up: Vec<_> = observed.own.values().map(|d| &d.container).filter(|c| c.state.is_up()).collect();
     up.sort_by(|a, b| a.name.cmp(&b.name));
-    let role = |name: &str| names.parse_node(name).map(|(role, _)| role);
+    let role = |name: &str| names.parse_node(name).map(|(pool, _)| pool.role());
     let mut last: Vec<usize> = Vec::new();
     for wanted in [Some(NodeRole::Agent), Some(NodeRole::Server), None] {
         let mut stopped = Vec::new();

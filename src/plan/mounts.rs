@@ -1,4 +1,4 @@
-//! Host directories in nodes, `spec.servers.volumes` and `spec.agents.volumes`: see [`host_path`](super::host_path).
+//! Host directories in nodes, the `volumes` of pools: see [`host_path`](super::host_path).
 //! Existing nodes keep their mounts; only nodes that are about to be created are checked.
 
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::{
     owner::Owner,
     registries,
     steps::Plan,
-    validate::Valid,
+    validate::{Valid, ValidPool},
 };
 use crate::{
-    api::names::{self, ClusterNames},
+    api::names::{self, ClusterNames, Pool},
     docker::spec::{Bind, Role},
 };
 
@@ -26,12 +26,12 @@ fn name(names: &ClusterNames) -> String {
 impl Mounts {
     /// Creates the mounts of a cluster with this node image. `allowed` contains the directories that the operator
     /// allows.
-    pub fn new(valid: &Valid, owner: &Owner, image: &str, allowed: &[String]) -> Arc<Self> {
-        let pools = [("spec.servers.volumes", &valid.servers), ("spec.agents.volumes", &valid.agents)];
-        let all: Vec<(&str, &Bind)> = pools
-            .into_iter()
-            .flat_map(|(field, pool)| pool.volumes.values().map(move |bind| (field, bind)))
-            .collect();
+    pub fn new<'v>(valid: &'v Valid, owner: &Owner, image: &str, allowed: &[String]) -> Arc<Self> {
+        let of = |(pool, valid): (Pool, &'v ValidPool)| {
+            let field = format!("{}.volumes", pool.field());
+            valid.volumes.values().map(move |bind| (field.clone(), bind))
+        };
+        let all: Vec<(String, &Bind)> = valid.pools().flat_map(of).collect();
         let refused = all.iter().filter(|(_, bind)| host_path::allowed(&bind.source, allowed).is_none());
         let mut labels = owner.labels();
         labels.insert(names::APP.into(), "k3d".into());

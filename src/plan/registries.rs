@@ -20,7 +20,7 @@ use super::{
     validate::{CERTIFICATES, Valid, ValidRegistries, certificate},
 };
 use crate::{
-    api::{condition::ConditionType, reason::Reason},
+    api::{condition::ConditionType, names::Pool, reason::Reason},
     docker::{
         engine::ContainerDetail,
         spec::{FileChange, FileSpec},
@@ -144,26 +144,26 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
 pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
     let used: BTreeSet<&String> =
         inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.foreign_registries).collect();
-    for (nodes, pool) in [(&desired.servers, "servers"), (&desired.agents, "agents")] {
-        for node in nodes.iter().filter(|n| !n.container.host_env.is_empty()) {
-            let name = &node.container.name;
-            let Some(detail) = site.own(name) else { continue };
-            let asked: Vec<&str> = used
-                .iter()
-                .filter(|host| !detail.past_proxy.iter().any(|list| proxy::passes(list, host)))
-                .map(|host| host.as_str())
-                .collect();
-            if asked.is_empty() || outdated(inputs.observed, detail, &node.container, site.network) {
-                continue;
-            }
-            let asked = asked.join(",");
-            let message = format!(
-                "{name} sends requests for {asked} to its proxy: nodes read NO_PROXY only when they start, and \
-                 {name} was created before the cluster used it; add {asked} to NO_PROXY in spec.{pool}.env, which \
-                 replaces the {pool} one at a time"
-            );
-            plan.stalls(ConditionType::RegistriesReady, Reason::RegistryBehindProxy, message);
+    for node in desired.nodes().filter(|n| !n.container.host_env.is_empty()) {
+        let name = &node.container.name;
+        let Some(detail) = site.own(name) else { continue };
+        let asked: Vec<&str> = used
+            .iter()
+            .filter(|host| !detail.past_proxy.iter().any(|list| proxy::passes(list, host)))
+            .map(|host| host.as_str())
+            .collect();
+        if asked.is_empty() || outdated(inputs.observed, detail, &node.container, site.network) {
+            continue;
         }
+        let asked = asked.join(",");
+        let (field, pool) =
+            (node.pool.field(), if node.pool == Pool::Servers { "servers" } else { "agents" });
+        let message = format!(
+            "{name} sends requests for {asked} to its proxy: nodes read NO_PROXY only when they start, and {name} was \
+             created before the cluster used it; add {asked} to NO_PROXY in {field}.env, which replaces the {pool} one \
+             at a time"
+        );
+        plan.stalls(ConditionType::RegistriesReady, Reason::RegistryBehindProxy, message);
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     api::{
         LocalClusterSpec,
         local_cluster::{ClusterState, DataLoss, SecretKeyRef},
-        names::{self, ClusterNames},
+        names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
     k3s::{networks::Networks, registries::named},
@@ -59,8 +59,10 @@ pub struct Valid {
     pub image_pull_secret: Option<String>,
     /// Servers.
     pub servers: ValidPool,
-    /// Agents.
+    /// Agents of `spec.agents`.
     pub agents: ValidPool,
+    /// Agents of `spec.agentPools`, by the name of the pool: the order of the list has no meaning.
+    pub agent_pools: BTreeMap<String, ValidPool>,
     /// Join token of the user.
     pub token: Option<SecretKeyRef>,
     /// Subnet, if the spec names one.
@@ -90,6 +92,17 @@ pub struct Valid {
 }
 
 impl Valid {
+    /// Returns all pools: servers, agents, and further agents.
+    pub fn pools(&self) -> impl Iterator<Item = (Pool, &ValidPool)> {
+        let named = self.agent_pools.iter().map(|(name, pool)| (Pool::Named(name.clone()), pool));
+        [(Pool::Servers, &self.servers), (Pool::Agents, &self.agents)].into_iter().chain(named)
+    }
+
+    /// Returns all nodes, each by its pool and its index in it.
+    pub fn nodes(&self) -> impl Iterator<Item = (Pool, usize)> {
+        self.pools().flat_map(|(pool, valid)| valid.indexes().map(move |index| (pool.clone(), index)))
+    }
+
     /// Returns the paths of files that the spec writes to nodes, which a registries file may reference.
     pub fn paths(&self) -> BTreeSet<String> {
         let given = self.files.iter().map(|f| f.path.clone());
@@ -109,6 +122,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         cluster_name,
         servers,
         agents,
+        agent_pools,
         token,
         network,
         api,
@@ -128,6 +142,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     let image_pull_secret = image_pull_secret.as_ref().map(|r| c.local_ref("spec.imagePullSecret", r));
     let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
     let (servers, agents) = c.pools(servers, agents);
+    let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
     let (api_ip, api_port, sans) = c.api(api);
     let valid = Valid {
@@ -138,6 +153,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         image_pull_secret,
         servers,
         agents,
+        agent_pools,
         token,
         subnet,
         networks,

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Moment, judge};
+use super::{Moment, judge, pools};
 use crate::{
     api::{
         LocalClusterStatus,
         condition::{self, ConditionType},
         local_cluster::{
-            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, PoolStatus, Protocol,
-            UsedRegistryStatus,
+            Endpoints, HostPort, NetworkStatus, NodePhase, NodeRole, NodeStatus, Protocol, UsedRegistryStatus,
         },
-        names,
         reason::Reason,
     },
     docker::{engine::State, spec::PortBinding},
@@ -104,6 +102,11 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     });
     let version = nodes.iter().find_map(|n| n.version.clone());
     let first = desired.servers.first();
+    // A node that is about to be replaced still serves.
+    let serves =
+        |name: &str| observed.own_named(name).is_some_and(|d| NodeHealth::of(d, observed).is_ready());
+    let [servers, agents] =
+        [NodeRole::Server, NodeRole::Agent].map(|role| pools::of_role(&desired.pools, role, &nodes, serves));
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
@@ -122,9 +125,11 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         api_port,
         ports,
         network: network(view).or_else(|| previous.network.clone()),
-        servers: Some(pool(&desired.servers, NodeRole::Server, &nodes, observed)),
-        agents: Some(pool(&desired.agents, NodeRole::Agent, &nodes, observed)),
-        selector: Some(format!("{}={},{}=agent", names::CLUSTER, desired.names.cluster, names::ROLE)),
+        servers: Some(servers),
+        agents: Some(agents),
+        agent_pools: pools::named(&desired.pools, &nodes, serves),
+        replicas: Some(pools::scaled(&nodes)),
+        selector: Some(pools::selector(&desired.names)),
         nodes,
         registries: used_registries(valid, refs),
     }
@@ -133,29 +138,14 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
 /// Returns the desired nodes, followed by surplus nodes that still exist.
 fn nodes(view: &ClusterView<'_>) -> Vec<NodeStatus> {
     let ClusterView { desired, observed, decision, .. } = *view;
-    let servers = desired.servers.iter().map(|s| (NodeRole::Server, s));
-    let agents = desired.agents.iter().map(|a| (NodeRole::Agent, a));
-    servers
-        .chain(agents)
-        .map(|(role, spec)| NodeStatus {
+    desired
+        .nodes()
+        .map(|spec| NodeStatus {
             repairs: decision.plan.repairs.get(&spec.container.name).map(Repairs::reported),
-            ..node(role, spec, desired, observed)
+            ..node(spec, desired, observed)
         })
         .chain(leaving(desired, observed))
         .collect()
-}
-
-fn pool(specs: &[NodeSpec], role: NodeRole, nodes: &[NodeStatus], observed: &Observed) -> PoolStatus {
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    // A node that is about to be replaced still serves.
-    let serves = |spec: &&NodeSpec| {
-        observed.own_named(&spec.container.name).is_some_and(|d| NodeHealth::of(d, observed).is_ready())
-    };
-    PoolStatus {
-        desired: count(specs.len()),
-        replicas: count(nodes.iter().filter(|n| n.role == role && n.container.is_some()).count()),
-        ready: count(specs.iter().filter(serves).count()),
-    }
 }
 
 /// Returns the ports that the load balancer publishes; `None` before its first start. One that was started had its
@@ -230,7 +220,7 @@ fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
         .collect()
 }
 
-fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
+fn node(spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {
     let name = &spec.container.name;
     let detail = observed.own_named(name);
     let seen = observed.node(name);
@@ -246,7 +236,8 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
     };
     NodeStatus {
         name: name.clone(),
-        role,
+        role: spec.pool.role(),
+        pool: spec.pool.name().map(str::to_owned),
         phase,
         ip: spec.container.endpoint.ip.map(|ip| ip.to_string()),
         version: seen.map(|n| n.version.clone()).filter(|v| !v.is_empty()),
@@ -258,11 +249,11 @@ fn node(role: NodeRole, spec: &NodeSpec, desired: &Desired, observed: &Observed)
 /// Returns surplus nodes that still exist.
 fn leaving<'a>(desired: &'a Desired, observed: &'a Observed) -> impl Iterator<Item = NodeStatus> + 'a {
     observed.own.values().filter_map(|d| {
-        let (role, index) = desired.names.parse_node(&d.container.name)?;
-        let wanted = if role == NodeRole::Server { desired.servers.len() } else { desired.agents.len() };
-        (index >= wanted).then(|| NodeStatus {
+        let (pool, _) = desired.surplus(&d.container.name)?;
+        Some(NodeStatus {
             name: d.container.name.clone(),
-            role,
+            role: pool.role(),
+            pool: pool.name().map(str::to_owned),
             phase: NodePhase::Removing,
             ip: None,
             version: None,

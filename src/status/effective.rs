@@ -4,7 +4,8 @@ use super::ClusterView;
 use crate::{
     api::{
         LocalClusterSpec, LocalClusterStatus,
-        local_cluster::{Effective, EffectiveLimits, NodePool},
+        local_cluster::{Effective, EffectiveLimits, EffectivePool, NodePool},
+        names::Pool,
     },
     docker::{engine::ContainerDetail, spec::Limits},
     plan::{containers::outdated, desired::NodeSpec, policy::rules},
@@ -15,17 +16,22 @@ use crate::{
 pub(super) fn of(previous: &LocalClusterStatus, view: &ClusterView<'_>) -> Option<Effective> {
     let desired = view.desired;
     let before = previous.effective.clone().unwrap_or_default();
+    let of = |pool: &Pool| limits(desired.nodes().filter(|node| node.pool == *pool), view);
+    let named = desired.pools.keys().filter_map(|pool| Some((pool.name()?, pool)));
     Some(Effective {
-        servers: Some(limits(&desired.servers, view)),
-        agents: Some(limits(&desired.agents, view)),
+        servers: Some(of(&Pool::Servers)),
+        agents: Some(of(&Pool::Agents)),
+        agent_pools: named
+            .map(|(name, pool)| EffectivePool { name: name.to_owned(), limits: of(pool) })
+            .collect(),
         ..before
     })
 }
 
-fn limits(nodes: &[NodeSpec], view: &ClusterView<'_>) -> EffectiveLimits {
+fn limits<'a>(nodes: impl Iterator<Item = &'a NodeSpec>, view: &ClusterView<'_>) -> EffectiveLimits {
     let ClusterView { desired, observed, .. } = *view;
     let network = observed.network_of(desired.addresses.subnet).map(|n| n.id.as_str());
-    let highest = nodes.iter().fold(Limits::default(), |highest, node| {
+    let highest = nodes.fold(Limits::default(), |highest, node| {
         // The limits of one that is replaced may be those of another spec.
         let kept = |d: &&ContainerDetail| !outdated(observed, d, &node.container, network);
         let exists = observed.own_named(&node.container.name).filter(kept);
@@ -54,9 +60,14 @@ pub fn effective(spec: &LocalClusterSpec, status: &mut LocalClusterStatus) {
         };
         (left != EffectiveLimits::default()).then_some(left)
     };
+    let named = |EffectivePool { name, limits }: EffectivePool| {
+        let pool = spec.agent_pools.iter().find(|pool| pool.name == name)?;
+        Some(EffectivePool { limits: left(Some(limits), &pool.pool)?, name })
+    };
     let of = |all: Effective| Effective {
         servers: left(all.servers, &spec.servers),
         agents: left(all.agents, &spec.agents),
+        agent_pools: all.agent_pools.into_iter().filter_map(named).collect(),
         ..all
     };
     status.effective = status.effective.take().map(of).filter(|all| *all != Effective::default());

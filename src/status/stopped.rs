@@ -1,18 +1,21 @@
 //! Status of a LocalCluster with the desired state Stopped.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Moment, cluster::CLUSTER, judge_each, sum_up, surroundings};
+use super::{Moment, cluster::CLUSTER, judge_each, pools, sum_up, surroundings};
 use crate::{
     api::{
         LocalClusterStatus,
         condition::{self, ConditionType, Status},
-        local_cluster::{NodePhase, NodeRole, NodeStatus, PoolStatus, PortStatus},
-        names::{self, ClusterNames},
+        local_cluster::{NodePhase, NodeRole, NodeStatus, PortStatus},
+        names::{ClusterNames, Pool},
         reason::Reason,
     },
     docker::engine::{ContainerDetail, State},
     plan::{
+        desired::PoolSpec,
         observed::Host,
         owner::{Owner, short},
         steps::Problem,
@@ -40,19 +43,18 @@ pub struct StoppedView<'a> {
 pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Moment) -> LocalClusterStatus {
     let StoppedView { valid, owner: _, observed, problems, cause } = view;
     let nodes = nodes(previous, &valid.names, observed);
-    let pool = |role: NodeRole, desired: usize| {
-        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        let replicas = nodes.iter().filter(|n| n.role == role).count();
-        Some(PoolStatus { desired: count(desired), replicas: count(replicas), ready: 0 })
-    };
-    let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
+    let wanted: BTreeMap<Pool, PoolSpec> =
+        valid.pools().map(|(pool, valid)| (pool, PoolSpec::of(valid))).collect();
+    let pool = |role| Some(pools::of_role(&wanted, role, &nodes, |_| false));
     let mut next = LocalClusterStatus {
         observed_generation: Some(moment.generation),
         // It is only known when the cluster runs again which of them are free.
         ports: previous.ports.iter().map(|p| PortStatus { problem: None, ..p.clone() }).collect(),
-        servers: pool(NodeRole::Server, valid.servers.count),
-        agents: pool(NodeRole::Agent, valid.agents.count),
-        selector: Some(selector),
+        servers: pool(NodeRole::Server),
+        agents: pool(NodeRole::Agent),
+        agent_pools: pools::named(&wanted, &nodes, |_| false),
+        replicas: Some(pools::scaled(&nodes)),
+        selector: Some(pools::selector(&valid.names)),
         nodes,
         ..previous.clone()
     };
@@ -141,20 +143,21 @@ fn set_stopped(conditions: &mut Vec<Condition>, message: &str, moment: Moment) {
 }
 
 fn nodes(previous: &LocalClusterStatus, names: &ClusterNames, observed: &Host) -> Vec<NodeStatus> {
-    let mut found: Vec<(NodeRole, usize, &ContainerDetail)> = observed
+    let mut found: Vec<(Pool, usize, &ContainerDetail)> = observed
         .own
         .values()
-        .filter_map(|d| names.parse_node(&d.container.name).map(|(role, index)| (role, index, d)))
+        .filter_map(|d| names.parse_node(&d.container.name).map(|(pool, index)| (pool, index, d)))
         .collect();
-    found.sort_by_key(|(role, index, _)| (*role, *index));
-    let status = |(role, _, detail): (NodeRole, usize, &ContainerDetail)| {
+    found.sort_by(|(pool, index, _), (other, of, _)| (pool, index).cmp(&(other, of)));
+    let status = |(pool, _, detail): (Pool, usize, &ContainerDetail)| {
         let known = previous.nodes.iter().find(|n| n.name == detail.container.name);
         let up = detail.container.state == State::Running;
         let phase = known.map(|n| n.phase).filter(|_| up).unwrap_or(NodePhase::NotRunning);
         let ip = detail.container.networks.values().find_map(|place| place.pinned);
         NodeStatus {
             name: detail.container.name.clone(),
-            role,
+            role: pool.role(),
+            pool: pool.name().map(str::to_owned),
             phase,
             ip: ip.map(|ip| ip.to_string()),
             version: known.and_then(|n| n.version.clone()),

@@ -39,6 +39,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("labels{}", Some("campaign\\.example/[a-c]")),
     ("taints[]", Some("campaign\\.example/[a-c](=[a-c])?:(NoSchedule|PreferNoSchedule)")),
     ("ulimits[].name", Some("nofile|nproc|core|memlock")),
+    ("agentPools[].name", Some("gpu|big")),
     ("volumes[].hostPath", Some("/no/such/directory")),
     ("mountPath", Some("/mnt/[a-c]")),
     ("sans[]", Some("[a-c]\\.campaign\\.example|10\\.9\\.9\\.[1-9]")),
@@ -98,6 +99,8 @@ const WORDS: &[(&str, Option<&str>)] = &[
 /// The least and the greatest number of fields that admit more than a machine has, or than is seen in a minute.
 const NUMBERS: &[(&str, i64, i64)] = &[
     ("agents.count", 0, 2),
+    ("agentPools[].count", 0, 1),
+    ("excludedIndexes[]", 0, 2),
     ("soft", 4096, 8192),
     ("hard", 8192, 9000),
     ("hostPort", 17_000, 19_999),

@@ -240,6 +240,7 @@ fn status(object: &Value) -> Value {
         "conditions": Value::Object(conditions.map(condition).collect()),
         "servers": nodes["servers"],
         "agents": nodes["agents"],
+        "agentPools": nodes["agentPools"],
     })
 }
 

@@ -65,6 +65,8 @@ fn lists_and_texts_are_bounded() {
         (64, &|n| json!({"servers": {"env": many(n, &named)}})),
         (64, &|n| json!({"servers": {"labels": labels(n)}})),
         (32, &|n| json!({"servers": {"taints": many(n, &|i| json!(format!("a{i}:NoSchedule")))}})),
+        (8, &|n| json!({"agentPools": many(n, &|i| json!({"name": format!("a{i}"), "count": 1}))})),
+        (16, &|n| json!({"agentPools": [{"name": "a", "count": 1, "args": many(n, &|_| json!("--v=3"))}]})),
         (64, &|n| json!({"ports": many(n, &port)})),
         (32, &|n| json!({"api": {"sans": many(n, &|i| json!(format!("a{i}")))}})),
         (16, &|n| json!({"registries": {"use": many(n, &named)}})),
@@ -100,7 +102,16 @@ fn lists_and_texts_are_bounded() {
     let most = json!({
         "image": format!("{}:v1", "a".repeat(509)),
         "servers": pool(1),
-        "agents": pool(32),
+        "agents": pool(0),
+        "agentPools": many(8, &|i| {
+            let mut pool = pool(4);
+            // What is stored has to fit into a request.
+            pool["env"] = many(64, &|i| json!({"name": name(i, 128), "value": "x"}));
+            pool["name"] = json!(format!("a{}{i}", "x".repeat(18)));
+            pool["args"] = many(16, &|_| json!(format!("--v={}", "3".repeat(252))));
+            pool["taints"] = many(16, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63))));
+            pool
+        }),
         "api": {"sans": many(32, &|i| json!(format!("{}.{}", ["b"; 120].join("."), name(i, 12))))},
         "ports": many(64, &|i| json!({"name": name(i, 63), "port": 80, "hostPort": 8000 + i})),
         "registries": {

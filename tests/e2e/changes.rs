@@ -36,7 +36,7 @@ fn restarted(scene: &Scene, edit: impl FnOnce()) -> BTreeSet<String> {
 }
 
 /// Returns everything of a node in Docker and in the cluster.
-fn traces(scene: &Scene, child: &Kubectl, agent: &str) -> Vec<String> {
+pub fn traces(scene: &Scene, child: &Kubectl, agent: &str) -> Vec<String> {
     let volumes = docker(&["volume", "ls", "-q", "--filter", &format!("name={agent}-")]);
     let containers = docker(&["ps", "-aq", "--filter", &format!("name=^{agent}$")]);
     let password = format!("secret/{agent}.node-password.k3s");

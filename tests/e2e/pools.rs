@@ -1,10 +1,11 @@
-//! Resources of the host for the nodes of a pool: process limits, memory and CPUs, directories, GPUs.
+//! Pools of agents, and resources of the host for the nodes of a pool: process limits, memory and CPUs, directories, GPUs.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
 
 use crate::{
+    changes::traces,
     cluster::container,
     live::{
         Kubectl, docker, eventually,
@@ -21,6 +22,7 @@ pub const GROUP: Group = Group {
     name: "pools",
     setup,
     tests: &[
+        ("named_pools_have_nodes_of_their_own", named_pools_have_nodes_of_their_own),
         ("ulimits_are_those_of_the_node", ulimits_are_those_of_the_node),
         ("limits_are_allocatable", limits_are_allocatable),
         ("shm_size_and_pids_are_those_of_the_node", shm_size_and_pids_are_those_of_the_node),
@@ -89,6 +91,42 @@ fn import(scene: &Scene) {
 
 fn running(child: &Kubectl, name: &str) {
     child.run(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"]);
+}
+
+fn named_pools_have_nodes_of_their_own(scene: &Scene) {
+    let extra = container(scene, "extra-0");
+    let before = inspect(&agent(scene)).expect("it exists")["Id"].clone();
+    let pool = |more: Value| {
+        let mut pool = json!({"name": "extra", "count": 1, "memory": "1Gi", "taints": ["e2e/own=pool:PreferNoSchedule"]});
+        pool.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        scene.patch("lc/c", &json!({"agentPools": [pool]}).to_string());
+        scene.ready("lc/c");
+    };
+    pool(json!({"labels": {"e2e/pool": "extra"}}));
+    let made = inspect(&extra).expect("it exists");
+    assert_eq!(made["HostConfig"]["Memory"], 1i64 << 30);
+    let child = scene.child("c");
+    let node = child.json(&["node", &extra]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(node["metadata"]["labels"]["e2e/pool"], "extra");
+    assert_eq!(node["spec"]["taints"][0]["key"], "e2e/own");
+    let status = &scene.get("lc/c")["status"];
+    assert_eq!(
+        (&status["agents"]["ready"], &status["replicas"], &status["agentPools"]),
+        (&json!(2), &json!(1), &json!([{"name": "extra", "desired": 1, "replicas": 1, "ready": 1}]))
+    );
+    pool(json!({"labels": {"e2e/pool": "other"}, "env": [{"name": "E2E", "value": "1"}]}));
+    let replaced = inspect(&extra).expect("it exists");
+    let address = |container: &Value| {
+        let networks = container["NetworkSettings"]["Networks"].as_object().cloned().unwrap_or_default();
+        networks.values().map(|network| network["IPAddress"].clone()).collect::<Vec<_>>()
+    };
+    assert_ne!(replaced["Id"], made["Id"]);
+    assert_eq!(address(&replaced), address(&made), "on its address");
+    scene.patch("lc/c", &json!({"agentPools": null}).to_string());
+    scene.ready("lc/c");
+    let left = traces(scene, &child, &extra);
+    assert!(left.is_empty(), "of {extra} there is still {left:?}");
+    assert_eq!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the other agent is as it was");
 }
 
 fn ulimits_are_those_of_the_node(scene: &Scene) {

@@ -16,7 +16,7 @@ use localcluster_operator::{
     },
     docker::engine::State,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     desk::{Desk, Turn, is_ours},
@@ -377,7 +377,14 @@ impl Life {
         let cluster = names::cluster(text("namespace"), text("name"), None);
         let count = |role: &str| object["spec"][role]["count"].as_u64().unwrap_or(0);
         let nodes = (0..count("servers")).map(|i| format!("k3d-{cluster}-server-{i}"));
-        let nodes = nodes.chain((0..count("agents")).map(|i| format!("k3d-{cluster}-agent-{i}")));
+        let excluded = object["spec"]["agents"]["excludedIndexes"].as_array().cloned().unwrap_or_default();
+        let agents = (0..).filter(|i| !excluded.contains(&json!(i)));
+        let agents = agents.take(usize::try_from(count("agents")).unwrap());
+        let nodes = nodes.chain(agents.map(|i: u64| format!("k3d-{cluster}-agent-{i}")));
+        let pools = object["spec"]["agentPools"].as_array().into_iter().flatten();
+        let pools = pools.map(|pool| (pool["name"].as_str().unwrap(), pool["count"].as_u64().unwrap()));
+        let further = pools.flat_map(|(pool, count)| (0..count).map(move |i| format!("{pool}-{i}")));
+        let nodes = nodes.chain(further.map(|end| format!("k3d-{cluster}-{end}")));
         let mut wanted: BTreeSet<String> = nodes.collect();
         let mut missing: Vec<String> = wanted.iter().filter(|n| !world.works(n)).cloned().collect();
         wanted.insert(format!("k3d-{cluster}-serverlb"));

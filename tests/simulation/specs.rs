@@ -67,6 +67,21 @@ fn cluster(chance: &mut Chance) -> Value {
         spec["servers"]["memory"] = json!("2Gi");
     }
     contents(chance, &mut spec);
+    // Last, so that the specs of known scripts are otherwise what they were.
+    let mut maybe = |one_of: usize| chance.below(one_of) == 0;
+    let mut pools: Vec<Value> = Vec::new();
+    for name in ["gpu", "big"] {
+        if maybe(5) {
+            pools.push(json!({"name": name, "count": 1, "labels": {"pool": name}}));
+        }
+    }
+    if maybe(2) {
+        pools.reverse();
+    }
+    spec["agentPools"] = pools.into();
+    if maybe(5) {
+        spec["agents"]["excludedIndexes"] = json!([0]);
+    }
     spec
 }
 

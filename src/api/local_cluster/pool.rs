@@ -17,18 +17,29 @@ use crate::api::{
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePool {
-    /// Number of nodes: 1, 3 or 5 servers, 0 to 32 agents. Defaults to 1 server and 0 agents. A single server stores
+    /// Number of nodes: 1, 3 or 5 servers, 0 to 32 agents. Defaults to 1 server and 0 agents; required in `agentPools`.
+    /// A single server stores
     /// its data in SQLite. Three and five servers store it in etcd and tolerate the loss of one or two of them; when
     /// the count first exceeds 1, the first server restarts once to migrate its data. Changing the count adds nodes, or
-    /// drains and removes the nodes with the highest numbers, servers one at a time; the other nodes keep running.
+    /// drains and removes the nodes with the highest numbers, servers one at a time; the other nodes keep running. See
+    /// `excludedIndexes` for other agents than the last.
     #[serde(default)]
     #[schemars(range(min = 0, max = 32))]
     pub count: i32,
-    /// Maximum number of agents that can be unavailable during a rolling update, 1 to 32. Agents that are not working
-    /// for other reasons count too. Defaults to 1. Servers are always replaced one at a time.
+    /// Maximum number of agents of the pool that can be unavailable during a rolling update, 1 to 32. Agents that are not
+    /// working for other reasons count too. Defaults to 1. Servers are always replaced one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = schema::max_unavailable())]
     pub max_unavailable: Option<i32>,
+    /// Indexes, the numbers in the names of nodes, that no agent of the pool has: with `count: 2` and
+    /// `excludedIndexes: [0]` the agents are 1 and 2. To remove a certain agent, lower the count and exclude its index in
+    /// one change; the others keep running. To get another agent instead of it, exclude its index only. An index that is
+    /// no longer excluded is used again, for the agent with the highest index. At most 16, each 0 to 31, and at most 32
+    /// together with the count. Defaults to none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 0, max = 31)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub excluded_indexes: Vec<i32>,
     /// Additional K3s arguments, each as one item, `--flag` or `--flag=value`: `--disable=traefik`,
     /// `--kubelet-arg=max-pods=50`. Flags that the operator manages, server flags on agents, and flags that K3s rejects
     /// or silently ignores (`--no-deploy`, `--disable=kube-proxy`) are refused with a message that names the
@@ -106,6 +117,19 @@ pub struct NodePool {
     #[schemars(length(max = 3))]
     #[x_kube(validation = schema::gpus())]
     pub gpus: Option<String>,
+}
+
+/// A further pool of agents.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentPool {
+    /// Name of the pool, which is part of the names of its nodes: a lowercase letter, followed by at most 19 lowercase
+    /// letters and digits. It is unique in the list. A pool with another name is another pool, with other nodes.
+    #[schemars(length(max = 20), transform = schema::pool_name)]
+    pub name: String,
+    /// Settings of the nodes.
+    #[serde(flatten)]
+    pub pool: NodePool,
 }
 
 /// Returns the LocalCluster of a file with the number of servers that API servers fill in: deserialization has one default

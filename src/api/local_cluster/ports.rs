@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::NodeRole;
 use crate::api::schema;
 
 /// Returns the default of every host address: only the host itself can connect.
@@ -44,7 +45,8 @@ pub struct PortSpec {
     /// Transport protocol: TCP or UDP. Defaults to TCP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Nodes that connections are distributed to: All, Servers or Agents. Defaults to All.
+    /// Nodes that connections are distributed to: All, Servers or Agents, those of `agentPools` included.
+    /// Defaults to All.
     #[serde(default)]
     pub nodes: NodeSet,
 }
@@ -81,6 +83,17 @@ pub enum NodeSet {
     All,
     /// The nodes of `spec.servers`.
     Servers,
-    /// The nodes of `spec.agents`.
+    /// The nodes of `spec.agents` and `spec.agentPools`.
     Agents,
+}
+
+impl NodeSet {
+    /// Reports whether it contains the nodes with a role.
+    pub fn contains(self, role: NodeRole) -> bool {
+        match self {
+            Self::All => true,
+            Self::Servers => role == NodeRole::Server,
+            Self::Agents => role == NodeRole::Agent,
+        }
+    }
 }

@@ -62,9 +62,17 @@ pub struct LocalClusterStatus {
     /// Numbers of desired, existing and ready servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<PoolStatus>,
-    /// Numbers of desired, existing and ready agents.
+    /// Numbers of desired, existing and ready agents: those of `spec.agents` and of all pools of `spec.agentPools`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents: Option<PoolStatus>,
+    /// Numbers of desired, existing and ready agents of each pool of `spec.agentPools`, and of removed pools whose nodes
+    /// still exist.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub agent_pools: Vec<AgentPoolStatus>,
+    /// Number of existing agents of `spec.agents`, without those of `spec.agentPools`, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
     /// Label selector of the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
@@ -104,9 +112,13 @@ pub struct Effective {
     /// Limits of the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<EffectiveLimits>,
-    /// Limits of the agents.
+    /// Limits of the agents of `spec.agents`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agents: Option<EffectiveLimits>,
+    /// Limits of the agents of each pool of `spec.agentPools`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub agent_pools: Vec<EffectivePool>,
     /// Time to live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
@@ -129,6 +141,16 @@ pub struct EffectiveLimits {
     /// Highest number of processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<i32>,
+}
+
+/// Limits of each node container of a pool of `spec.agentPools`.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectivePool {
+    /// Name of the pool.
+    pub name: String,
+    /// Limits.
+    #[serde(flatten)]
+    pub limits: EffectiveLimits,
 }
 
 /// URLs of the API.
@@ -199,6 +221,19 @@ pub struct PoolStatus {
     pub ready: i32,
 }
 
+/// Numbers of nodes in a pool of `spec.agentPools`.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentPoolStatus {
+    /// Name of the pool.
+    pub name: String,
+    /// Number of nodes in the spec.
+    pub desired: i32,
+    /// Number of nodes with a container.
+    pub replicas: i32,
+    /// Number of nodes with a Ready Node object, including outdated nodes.
+    pub ready: i32,
+}
+
 /// A node.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -207,6 +242,9 @@ pub struct NodeStatus {
     pub name: String,
     /// Role of the node.
     pub role: NodeRole,
+    /// Pool of `spec.agentPools` that the node belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Phase of the node.
     pub phase: NodePhase,
     /// IP address on the Docker network of the cluster.

@@ -21,6 +21,8 @@ const fn format(pattern: &'static str, max: usize, message: &'static str) -> For
 pub const NAME: Format = format(pattern::LABEL, 63, text::NAME);
 /// Name of a cluster on the Docker host.
 pub const CLUSTER_NAME: Format = format(pattern::LABEL, 32, text::CLUSTER_NAME);
+/// Name of a pool of agents.
+pub const POOL_NAME: Format = format(pattern::POOL_NAME, 20, text::POOL_NAME);
 /// K3s version.
 pub const VERSION: Format = format(pattern::VERSION, 32, text::VERSION);
 /// Image with a tag or a digest.

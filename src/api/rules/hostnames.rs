@@ -19,6 +19,12 @@ pub const ALIASES: &[Refused] = &[
     SERVICES,
 ];
 
+/// Names of pools that would give nodes names with another meaning.
+pub const POOLS: &[Refused] = &[refused(
+    &["agent", "agents", "all", "loadbalancer", "registry", "server", "serverlb", "servers", "tools"],
+    "k3d and this operator call other nodes and containers so; use another name, such as gpu",
+)];
+
 /// Hostnames that a registry may not have, since every cluster that uses it would resolve them to its container.
 pub const REGISTRIES: &[Refused] = &[
     refused(

@@ -6,6 +6,9 @@ pub const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 pub const DNS: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 /// Name of a container or a volume of a cluster.
 pub const NODE: &str = "k3d-.+-(serverlb|(server|agent)-[0-9]+(-(state|etc|kubelet|cni|log))?)";
+/// Name of a pool of agents. Without a hyphen, since names of clusters contain hyphens: pool `b-c` of cluster `a` would have
+/// the nodes of pool `c` of cluster `a-b`.
+pub const POOL_NAME: &str = "[a-z][a-z0-9]*";
 /// K3s version.
 pub const VERSION: &str = r"v1\.[0-9]{1,3}\.[0-9]{1,3}(-rc[0-9]{1,2})?\+k3s[0-9]{1,2}";
 /// Image reference with a tag or a digest.
@@ -76,6 +79,7 @@ pub const ALL: &[&str] = &[
     LABEL,
     DNS,
     NODE,
+    POOL_NAME,
     VERSION,
     IMAGE,
     TAGGED_IMAGE,

@@ -29,6 +29,18 @@ pub const SERVERS: &str =
     "must be 1, 3 or 5: an even number of servers tolerates no more failures than one fewer";
 /// The number of agents is invalid.
 pub const AGENTS: &str = "must be between 0 and 32";
+/// An index of an agent is out of range, or excluded with too many others.
+pub const EXCLUDED: &str = "must be distinct numbers between 0 and 31, and at most 32 together with the count; remove \
+     indexes that no longer matter, or lower the count";
+/// Servers have no excluded indexes.
+pub const EXCLUDED_SERVER: &str = "only agents have excluded indexes; remove it: to replace a server, delete its container \
+     and volumes";
+/// There are too many agents in all pools.
+pub const AGENTS_IN_ALL: &str =
+    "at most 32 agents in total, those of spec.agents included; lower the count of a pool";
+/// The name of a pool of agents is invalid.
+pub const POOL_NAME: &str = "must be a lowercase letter, followed by at most 19 lowercase letters and digits, without \
+     hyphens: gpu, pool1";
 /// The number of agents that can be unavailable is invalid.
 pub const MAX_UNAVAILABLE: &str = "must be between 1 and 32";
 /// The limit of processes is invalid.
@@ -204,6 +216,9 @@ pub const ALL: &[&str] = &[
     CLUSTER_NAME,
     SERVERS,
     AGENTS,
+    EXCLUDED,
+    AGENTS_IN_ALL,
+    POOL_NAME,
     MAX_UNAVAILABLE,
     PIDS,
     ARG,

@@ -2,6 +2,7 @@
 
 use kube::core::{Message, Rule};
 use schemars::Schema;
+use serde_json::{Value, json};
 
 use super::{add, add_to_items, env, no, refused, rule, shape, whole};
 use crate::api::rules::{self, Refused, format, pattern, text};
@@ -20,11 +21,13 @@ pub fn pids() -> Rule {
 }
 
 /// Completes the schema of the server pool: its count defaults to 1, and it has no `maxUnavailable`, since servers are
-/// replaced one at a time.
+/// replaced one at a time, and no `excludedIndexes`, since the first server has the data of a cluster with one.
 pub fn servers(schema: &mut Schema) {
     schema.pointer_mut("/properties/count").expect("a pool has a count")["default"] = 1.into();
     let properties = schema.get_mut("properties").and_then(|p| p.as_object_mut()).expect("a pool has fields");
-    properties.remove("maxUnavailable").expect("it is a field of pools");
+    for of_agents in ["maxUnavailable", "excludedIndexes"] {
+        properties.remove(of_agents).expect("it is a field of pools");
+    }
     let agent = &rules::AGENT_FLAGS;
     let useless = rules::server_args().into_iter().map(|(shape, instead)| no(&shape, instead));
     add_to_args(
@@ -35,10 +38,56 @@ pub fn servers(schema: &mut Schema) {
     );
 }
 
-/// Completes the schema of the agent pool, which refuses server flags.
+/// Completes the schema of the agent pool, which refuses server flags and more indexes than there are addresses.
 pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
     add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
+    let few = "!has(self.excludedIndexes) || self.count + self.excludedIndexes.size() <= 32";
+    add(schema, [rule(few, text::EXCLUDED).field_path(".excludedIndexes")]);
+}
+
+/// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists
+/// have none, and with fewer and shorter arguments and fewer taints, since API servers bound the cost of the rules of an
+/// object, and that of pools is multiplied by their number.
+pub fn agent_pools(schema: &mut Schema) {
+    let items = schema.get_mut("items").expect("this is a list");
+    let mut pool = Schema::try_from(items.take()).expect("a pool has a schema");
+    agents(&mut pool);
+    pool.insert("required".into(), json!(["name", "count"]));
+    for (path, field, value) in [
+        ("count", "default", Value::Null),
+        ("args", "maxItems", 16.into()),
+        ("args/items", "maxLength", 256.into()),
+        ("taints", "maxItems", 16.into()),
+    ] {
+        let place = pool.pointer_mut(&format!("/properties/{path}")).expect("a pool has the field");
+        let had = place[field].take();
+        assert!(!had.is_null(), "{path} has {field}");
+        place[field] = value;
+    }
+    for (field, had, has) in [
+        ("args", "At most 64.", "At most 16, of at most 256 characters each."),
+        ("taints", "At most 32.", "At most 16."),
+    ] {
+        let told = pool.pointer_mut(&format!("/properties/{field}/description")).expect("it is described");
+        let text = told.as_str().unwrap_or_default();
+        assert!(text.contains(had), "the description of {field} states its limit");
+        *told = text.replace(had, has).into();
+    }
+    *items = pool.into();
+}
+
+/// Adds the rules of names of pools.
+pub fn pool_name(schema: &mut Schema) {
+    add(schema, [shape(&format::POOL_NAME)].into_iter().chain(rules::hostnames::POOLS.iter().map(refused)));
+}
+
+pub fn agents_in_all() -> Rule {
+    rule(
+        "!has(self.agentPools) || self.agents.count + self.agentPools.map(p, p.count).sum() <= 32",
+        text::AGENTS_IN_ALL,
+    )
+    .field_path(".agentPools")
 }
 
 /// Adds rules to the arguments of a pool.

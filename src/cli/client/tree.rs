@@ -13,7 +13,7 @@ use crate::{
     api::{
         LocalCluster, LocalClusterStatus,
         condition::{self, ConditionType, Status},
-        local_cluster::{NodePhase, PortStatus, Protocol},
+        local_cluster::{AgentPoolStatus, NodePhase, PortStatus, Protocol},
         reason::Reason,
     },
     cli::paint::Paint,
@@ -148,8 +148,13 @@ fn nodes(status: &LocalClusterStatus, paint: Paint) -> Option<Branch> {
         let pool = pool.as_ref().filter(|pool| pool.desired > 0 || pool.replicas > 0)?;
         Some(format!("{} of {} {what} Ready", pool.ready, pool.desired))
     };
-    let counts: Vec<String> =
+    let mut counts: Vec<String> =
         [count(&status.servers, "servers"), count(&status.agents, "agents")].into_iter().flatten().collect();
+    let of = |pool: &AgentPoolStatus| format!("{} {} of {}", pool.name, pool.ready, pool.desired);
+    let pools: Vec<String> = status.agent_pools.iter().map(of).collect();
+    if let Some(agents) = counts.last_mut().filter(|_| !pools.is_empty()) {
+        *agents = format!("{agents} ({})", pools.join(", "));
+    }
     (!counts.is_empty())
         .then(|| Branch { title: format!("nodes: {}", counts.join(", ")), rows: aligned(&rows) })
 }

@@ -51,7 +51,9 @@ pub(super) fn spec(file: &mut Part) -> Value {
     }
     registries(file.part("registries"), &mut spec);
     options(file.part("options"), &mut pools, &mut spec);
-    pools.into_spec(&mut spec);
+    for note in pools.into_spec(&mut spec) {
+        file.note("agents", &note);
+    }
     spec
 }
 
@@ -113,7 +115,7 @@ fn volumes(file: &mut Part, pools: &mut Pools) {
         if mode.split(',').any(|mode| mode == "ro") {
             item["readOnly"] = true.into();
         }
-        pools.add(chosen, "volumes", None, &item);
+        pools.add(&chosen, "volumes", None, &item);
     }
 }
 
@@ -122,7 +124,7 @@ fn env(file: &mut Part, pools: &mut Pools) {
         let variable = env.text("envVar").unwrap_or_default();
         let Some(chosen) = pools.of(&mut env, Chosen::ALL) else { continue };
         let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
-        pools.add(chosen, "env", None, &json!({"name": name, "value": value}));
+        pools.add(&chosen, "env", None, &json!({"name": name, "value": value}));
     }
 }
 
@@ -149,7 +151,7 @@ fn ports(file: &mut Part, pools: &Pools, spec: &mut Value) {
             part.note("nodeFilters", "chooses no nodes, so the port is left out");
             continue;
         };
-        if !chosen.whole || filters.iter().any(|filter| filter.ends_with(":direct")) {
+        if !chosen.is_whole() || filters.iter().any(|filter| filter.ends_with(":direct")) {
             part.note("nodeFilters", "the load balancer distributes connections to all nodes of the role");
         }
         match (chosen.servers, chosen.agents) {
@@ -174,6 +176,9 @@ fn files(file: &mut Part, pools: &Pools, spec: &mut Value) {
             (entry.text("source").unwrap_or_default(), entry.text("destination").unwrap_or_default());
         entry.without(&["description"]);
         let Some(chosen) = pools.of(&mut entry, Chosen::ALL) else { continue };
+        if chosen.only.is_some() {
+            entry.note("nodeFilters", "files are for all nodes of a role, so it applies to all agents");
+        }
         if path.contains("manifests") {
             entry.note("destination", "a manifest, left out; put it into spec.manifests");
         } else if source.contains('\n') && path.starts_with('/') {
@@ -267,19 +272,19 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
             continue;
         }
         if let Some(chosen) = pools.of(&mut arg, Chosen::SERVERS) {
-            pools.add(chosen, "args", None, &text.into());
+            pools.add(&chosen, "args", None, &text.into());
         }
     }
     for (key, chosen) in [("extraServerArgs", Chosen::SERVERS), ("extraAgentArgs", Chosen::AGENTS)] {
         for arg in k3s.texts(key) {
-            pools.add(chosen, "args", None, &arg.into());
+            pools.add(&chosen, "args", None, &arg.into());
         }
     }
     for mut label in k3s.parts("nodeLabels") {
         let text = label.text("label").unwrap_or_default();
         if let Some(chosen) = pools.of(&mut label, Chosen::ALL) {
             let (key, value) = text.split_once('=').unwrap_or((&text, ""));
-            pools.add(chosen, "labels", Some(key), &value.into());
+            pools.add(&chosen, "labels", Some(key), &value.into());
         }
     }
     runtime(options.part("runtime"), pools);
@@ -287,16 +292,16 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
 
 fn runtime(mut runtime: Part, pools: &mut Pools) {
     if let Some(gpus) = runtime.text("gpuRequest") {
-        pools.set(Chosen::ALL, "gpus", &gpus.into());
+        pools.set(&Chosen::ALL, "gpus", &gpus.into());
     }
     for (key, chosen) in [("serversMemory", Chosen::SERVERS), ("agentsMemory", Chosen::AGENTS)] {
         if let Some(memory) = runtime.text(key) {
-            pools.set(chosen, "memory", &quantity(&memory).into());
+            pools.set(&chosen, "memory", &quantity(&memory).into());
         }
     }
     for mut ulimit in runtime.parts("ulimits") {
         let item = json!({"name": ulimit.text("name"), "soft": ulimit.number("soft"), "hard": ulimit.number("hard")});
-        pools.add(Chosen::ALL, "ulimits", None, &item);
+        pools.add(&Chosen::ALL, "ulimits", None, &item);
     }
     for mut label in runtime.parts("labels") {
         label.ignore();

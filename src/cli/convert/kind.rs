@@ -31,10 +31,11 @@ pub(super) fn spec(file: &mut Part) -> Value {
     let mut pools = Pools::new(servers, agents);
     let mut spec = json!({});
     let mut all = Vec::new();
+    let mut workers = 0;
     for (node, agent) in &mut nodes {
-        let chosen = if *agent { Chosen::AGENTS } else { Chosen::SERVERS };
-        let alone = if *agent { agents == 1 } else { servers == 1 };
-        one(node, (chosen, alone), &mut pools, &mut all);
+        let chosen = if *agent { Chosen::agent(workers) } else { Chosen::SERVERS };
+        workers += usize::from(*agent);
+        one(node, (&chosen, servers > 1), &mut pools, &mut all);
     }
     if all.iter().any(|port: &serde_json::Map<String, Value>| !port.contains_key("hostIP")) {
         file.note("nodes", "ports are published on 127.0.0.1 only; hostIP: 0.0.0.0 publishes one everywhere");
@@ -51,14 +52,16 @@ pub(super) fn spec(file: &mut Part) -> Value {
     for key in ["containerdConfigPatches", "containerdConfigPatchesJSON6902"] {
         file.instead(key, "left out; for mirrors of registries, see spec.registries");
     }
-    pools.into_spec(&mut spec);
+    for note in pools.into_spec(&mut spec) {
+        file.note("nodes", &note);
+    }
     spec
 }
 
-/// Converts a node. What is meant for one of several nodes of a role applies to all of them.
+/// Converts a node. What is meant for one of several servers applies to all of them.
 fn one(
     node: &mut Part,
-    (chosen, alone): (Chosen, bool),
+    (chosen, several): (&Chosen, bool),
     pools: &mut Pools,
     all: &mut Vec<serde_json::Map<String, Value>>,
 ) {
@@ -67,8 +70,8 @@ fn one(
         node.instead(key, "K3s has no kubeadm, left out; for labels and taints, see spec.servers");
     }
     let shared = |node: &Part, key: &str| {
-        if !alone {
-            node.note(key, "the nodes of a role are all alike, so it applies to all of them");
+        if chosen.servers && several {
+            node.note(key, "servers are all alike, so it applies to all of them");
         }
     };
     if let Some(Value::Object(labels)) = node.take("labels") {
@@ -124,19 +127,19 @@ fn networking(mut networking: Part, spec: &mut Value, pools: &mut Pools) {
     }
     for (key, arg) in [("podSubnet", "--cluster-cidr"), ("serviceSubnet", "--service-cidr")] {
         if let Some(subnet) = networking.text(key) {
-            pools.add(Chosen::SERVERS, "args", None, &format!("{arg}={subnet}").into());
+            pools.add(&Chosen::SERVERS, "args", None, &format!("{arg}={subnet}").into());
         }
     }
     if networking.text("disableDefaultCNI").as_deref() == Some("true") {
         for arg in ["--flannel-backend=none", "--disable-network-policy"] {
-            pools.add(Chosen::SERVERS, "args", None, &arg.into());
+            pools.add(&Chosen::SERVERS, "args", None, &arg.into());
         }
     }
     match networking.text("kubeProxyMode").as_deref() {
         None | Some("iptables") => {}
-        Some("none") => pools.add(Chosen::SERVERS, "args", None, &"--disable-kube-proxy".into()),
+        Some("none") => pools.add(&Chosen::SERVERS, "args", None, &"--disable-kube-proxy".into()),
         Some(mode) => {
-            pools.add(Chosen::ALL, "args", None, &format!("--kube-proxy-arg=proxy-mode={mode}").into())
+            pools.add(&Chosen::ALL, "args", None, &format!("--kube-proxy-arg=proxy-mode={mode}").into())
         }
     }
 }
@@ -152,14 +155,14 @@ fn settings(file: &mut Part, pools: &mut Pools) {
     if !gates.is_empty() {
         for component in ["apiserver", "controller-manager", "scheduler"] {
             let arg = format!("--kube-{component}-arg=feature-gates={gates}");
-            pools.add(Chosen::SERVERS, "args", None, &arg.into());
+            pools.add(&Chosen::SERVERS, "args", None, &arg.into());
         }
-        pools.add(Chosen::ALL, "args", None, &format!("--kubelet-arg=feature-gates={gates}").into());
+        pools.add(&Chosen::ALL, "args", None, &format!("--kubelet-arg=feature-gates={gates}").into());
     }
     let served = pairs("runtimeConfig");
     if !served.is_empty() {
         pools.add(
-            Chosen::SERVERS,
+            &Chosen::SERVERS,
             "args",
             None,
             &format!("--kube-apiserver-arg=runtime-config={served}").into(),

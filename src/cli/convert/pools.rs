@@ -1,75 +1,94 @@
-//! Servers and agents, and what is meant for some of them.
+//! Servers and agents, and what is meant for some of them. Agents with other settings than most become pools of their own.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::part::Part;
 
-/// The two pools of a LocalCluster.
+/// The pools of a LocalCluster.
 pub(super) struct Pools {
-    servers: Pool,
-    agents: Pool,
-}
-
-struct Pool {
     count: i64,
-    spec: Value,
+    servers: Value,
+    /// One for each agent.
+    agents: Vec<Value>,
 }
 
 /// The nodes that something is meant for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub servers: bool,
     pub agents: bool,
-    /// Whether these are all nodes of the pools.
-    pub whole: bool,
+    /// The agents by their numbers, if it is not meant for all of them.
+    pub only: Option<BTreeSet<usize>>,
+    /// Whether these are all servers, or none.
+    whole: bool,
 }
 
 impl Chosen {
-    pub const ALL: Self = Self { servers: true, agents: true, whole: true };
-    pub const SERVERS: Self = Self { servers: true, agents: false, whole: true };
-    pub const AGENTS: Self = Self { servers: false, agents: true, whole: true };
+    pub const ALL: Self = Self { servers: true, agents: true, only: None, whole: true };
+    pub const SERVERS: Self = Self { servers: true, agents: false, only: None, whole: true };
+    pub const AGENTS: Self = Self { servers: false, agents: true, only: None, whole: true };
+
+    /// Chooses one agent.
+    pub fn agent(index: usize) -> Self {
+        Self { only: Some([index].into()), ..Self::AGENTS }
+    }
+
+    /// Reports whether these are all nodes of their roles.
+    pub fn is_whole(&self) -> bool {
+        self.whole && self.only.is_none()
+    }
 }
 
 impl Pools {
     pub fn new(servers: i64, agents: i64) -> Self {
-        let pool = |count| Pool { count, spec: json!({"count": count}) };
-        Self { servers: pool(servers), agents: pool(agents) }
+        let agents = usize::try_from(agents).unwrap_or(0).min(MOST);
+        Self { count: servers, servers: json!({}), agents: vec![json!({}); agents] }
     }
 
     /// Parses k3d's filters, those of v1alpha2 too (`server[0]`). `None` if one of them chooses no pool.
     pub fn chosen(&self, filters: &[String]) -> Option<Chosen> {
-        let mut all = Chosen { servers: false, agents: false, whole: true };
+        let mut chosen = Chosen { servers: false, agents: false, only: None, whole: true };
+        let (mut only, mut every) = (BTreeSet::new(), false);
         for filter in filters {
             let filter = filter.replace('[', ":").replace(']', "");
             let filter = filter.trim_end_matches(":direct").trim_end_matches(":proxy");
             let (role, index) = filter.split_once(':').unwrap_or((filter, "*"));
-            let count = match role {
-                "all" => {
-                    (all.servers, all.agents) = (true, true);
-                    continue;
-                }
+            let numbers = if index == "*" { None } else { Some(indices(index)?) };
+            match role {
+                "all" => (chosen.servers, chosen.agents, every) = (true, true, true),
                 "server" | "servers" => {
-                    all.servers = true;
-                    self.servers.count
+                    chosen.servers = true;
+                    let all =
+                        |numbers: BTreeSet<usize>| i64::try_from(numbers.len()).unwrap_or(0) >= self.count;
+                    chosen.whole &= numbers.is_none_or(all);
                 }
                 "agent" | "agents" => {
-                    all.agents = true;
-                    self.agents.count
+                    chosen.agents = true;
+                    every |= numbers.is_none();
+                    only.extend(numbers.unwrap_or_default());
                 }
                 _ => return None,
-            };
-            all.whole &= index == "*" || indices(index)? >= count;
+            }
         }
-        Some(all)
+        every |= (0..self.agents.len()).all(|index| only.contains(&index));
+        chosen.only = (chosen.agents && !every).then_some(only);
+        Some(chosen)
+    }
+
+    /// Returns the settings of the chosen nodes.
+    fn settings(&mut self, chosen: &Chosen) -> impl Iterator<Item = &mut Value> {
+        let agents = self.agents.iter_mut().enumerate().filter(|(index, _)| {
+            chosen.agents && chosen.only.as_ref().is_none_or(|only| only.contains(index))
+        });
+        Some(&mut self.servers).filter(|_| chosen.servers).into_iter().chain(agents.map(|(_, agent)| agent))
     }
 
     /// Adds an item to a list of the chosen pools, or sets a key of a mapping.
-    pub fn add(&mut self, chosen: Chosen, field: &str, key: Option<&str>, item: &Value) {
-        let pools = [(chosen.servers, &mut self.servers), (chosen.agents, &mut self.agents)];
-        for (_, pool) in pools.into_iter().filter(|(wanted, _)| *wanted) {
-            let field = &mut pool.spec[field];
+    pub fn add(&mut self, chosen: &Chosen, field: &str, key: Option<&str>, item: &Value) {
+        for settings in self.settings(chosen) {
+            let field = &mut settings[field];
             match (key, field.as_array_mut()) {
                 (Some(key), _) => field[key] = item.clone(),
                 (None, Some(list)) if list.contains(item) => {}
@@ -80,12 +99,9 @@ impl Pools {
     }
 
     /// Sets a field of the chosen pools.
-    pub fn set(&mut self, chosen: Chosen, field: &str, value: &Value) {
-        for (_, pool) in [(chosen.servers, &mut self.servers), (chosen.agents, &mut self.agents)]
-            .into_iter()
-            .filter(|(wanted, _)| *wanted)
-        {
-            pool.spec[field] = value.clone();
+    pub fn set(&mut self, chosen: &Chosen, field: &str, value: &Value) {
+        for settings in self.settings(chosen) {
+            settings[field] = value.clone();
         }
     }
 
@@ -93,34 +109,69 @@ impl Pools {
     pub fn of(&self, part: &mut Part, default: Chosen) -> Option<Chosen> {
         let filters = part.texts("nodeFilters");
         let chosen = if filters.is_empty() { Some(default) } else { self.chosen(&filters) };
-        match chosen {
+        match &chosen {
             None => part.note("nodeFilters", "chooses no nodes, so what it is about is left out"),
             Some(Chosen { whole: false, .. }) => {
-                part.note("nodeFilters", "the nodes of a role are all alike, so it applies to all of them");
+                part.note("nodeFilters", "servers are all alike, so it applies to all of them");
             }
             Some(_) => {}
         }
         chosen
     }
 
-    /// Writes the pools into a spec. A pool that has no nodes has no settings either.
-    pub fn into_spec(self, spec: &mut Value) {
-        spec["servers"] = self.servers.spec;
-        if self.agents.count > 0 {
-            spec["agents"] = self.agents.spec;
+    /// Writes the pools into a spec, and returns what to tell about agents that become pools of their own. A pool that has
+    /// no nodes has no settings either.
+    pub fn into_spec(self, spec: &mut Value) -> Vec<String> {
+        let Self { count, mut servers, agents } = self;
+        servers["count"] = count.into();
+        spec["servers"] = servers;
+        let mut alike: Vec<(Value, Vec<usize>)> = Vec::new();
+        for (index, settings) in agents.into_iter().enumerate() {
+            match alike.iter_mut().find(|(of, _)| *of == settings) {
+                Some((_, indices)) => indices.push(index),
+                None => alike.push((settings, vec![index])),
+            }
         }
+        // Most are what spec.agents is for, and of equally many those with the fewest settings.
+        let most = (0..alike.len()).max_by_key(|at| {
+            let (settings, indices) = &alike[*at];
+            (indices.len(), Reverse(settings.to_string().len()), Reverse(*at))
+        });
+        let Some((mut settings, indices)) = most.map(|at| alike.remove(at)) else { return Vec::new() };
+        settings["count"] = indices.len().into();
+        spec["agents"] = settings;
+        let (mut pools, mut notes) = (Vec::new(), Vec::new());
+        for (number, (mut settings, indices)) in alike.into_iter().enumerate() {
+            let name = format!("pool{}", number + 1);
+            settings["name"] = name.as_str().into();
+            settings["count"] = indices.len().into();
+            let which: Vec<String> = indices.iter().map(usize::to_string).collect();
+            notes.push(format!(
+                "agent {} differs from spec.agents, so it is in the pool {name} of spec.agentPools, whose nodes are named \
+                 k3d-NAME-{name}-0 and so on",
+                which.join(", ")
+            ));
+            pools.push(settings);
+        }
+        if !pools.is_empty() {
+            spec["agentPools"] = pools.into();
+        }
+        notes
     }
 }
 
-/// Returns how many nodes an index such as `0,2-3` chooses.
-fn indices(text: &str) -> Option<i64> {
+/// The number of agents that are told apart; no LocalCluster has more than 32, and the file may contain any number.
+const MOST: usize = 64;
+
+/// Returns the nodes that an index such as `0,2-3` chooses.
+fn indices(text: &str) -> Option<BTreeSet<usize>> {
     let mut all = BTreeSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (first.parse::<u8>().ok()?, last.parse::<u8>().ok()?);
-        all.extend(first..=last);
+        all.extend((first..=last).map(usize::from));
     }
-    i64::try_from(all.len()).ok()
+    Some(all)
 }
 
 #[cfg(test)]
@@ -134,7 +185,7 @@ mod tests {
             let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
             pools.chosen(&filters)
         };
-        let part = |servers, agents| Some(Chosen { servers, agents, whole: false });
+        let second = Chosen::agent(1);
         for (filters, expected) in [
             (&["all"][..], Some(Chosen::ALL)),
             (&["server:*", "agent:*"], Some(Chosen::ALL)),
@@ -143,12 +194,47 @@ mod tests {
             (&["server[0]"], Some(Chosen::SERVERS)),
             (&["agent:0,1"], Some(Chosen::AGENTS)),
             (&["agents:0-1:direct"], Some(Chosen::AGENTS)),
-            (&["agent:1"], part(false, true)),
-            (&["server:0", "agent[1]"], part(true, true)),
+            (&["agent:1"], Some(second.clone())),
+            (&["agent:1", "agent:*"], Some(Chosen::AGENTS)),
+            (&["server:0", "agent[1]"], Some(Chosen { servers: true, ..second.clone() })),
             (&["loadbalancer"], None),
             (&["agent:x"], None),
         ] {
             assert_eq!(chosen(filters), expected, "{filters:?}");
         }
+        let one_of_three = Pools::new(3, 0).chosen(&["server:1".to_owned()]).unwrap();
+        assert!(!one_of_three.is_whole() && !second.is_whole() && Chosen::ALL.is_whole());
+    }
+
+    #[test]
+    fn agents_that_differ_become_pools() {
+        let mut pools = Pools::new(1, 4);
+        pools.set(&Chosen::AGENTS, "memory", &"1Gi".into());
+        pools.add(&Chosen::agent(0), "labels", Some("tier"), &"front".into());
+        pools.add(&Chosen::agent(2), "taints", None, &"gpu:NoSchedule".into());
+        let mut spec = json!({});
+        let notes = pools.into_spec(&mut spec);
+        assert_eq!(
+            spec,
+            json!({
+                "servers": {"count": 1},
+                "agents": {"count": 2, "memory": "1Gi"},
+                "agentPools": [
+                    {"name": "pool1", "count": 1, "memory": "1Gi", "labels": {"tier": "front"}},
+                    {"name": "pool2", "count": 1, "memory": "1Gi", "taints": ["gpu:NoSchedule"]},
+                ],
+            })
+        );
+        assert_eq!(notes.len(), 2);
+        assert!(notes[1].starts_with("agent 2 differs from spec.agents"), "{notes:?}");
+    }
+
+    #[test]
+    fn no_agents_have_no_settings() {
+        let mut pools = Pools::new(1, 0);
+        pools.set(&Chosen::ALL, "memory", &"1Gi".into());
+        let mut spec = json!({});
+        assert!(pools.into_spec(&mut spec).is_empty());
+        assert_eq!(spec, json!({"servers": {"count": 1, "memory": "1Gi"}}));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::subnet;
+use super::{pools, subnet};
 use crate::{
     api::{condition::ConditionType, local_cluster::Protocol, reason::Reason},
     docker::engine::ContainerDetail,
@@ -50,7 +50,9 @@ pub fn allocate(
         let listen = listeners.add(port, host_port)?;
         ports.push(AllocatedPort { name: port.name.clone(), host_port, listen, held: BTreeMap::new() });
     }
-    Some(Allocation { addresses: Addresses { subnet }, api_port, api_held: None, ports })
+    let addresses = Addresses { subnet };
+    let pools = pools::allocate(plan, subject, observed, addresses);
+    Some(Allocation { addresses, pools, api_port, api_held: None, ports })
 }
 
 /// A port of the load balancer that is published on the host.

@@ -9,7 +9,7 @@ use crate::{
     k3s::versions::{self, Version},
     plan::{
         addresses::Addresses,
-        desired::{Allocation, Desired, Mounts, NodeRegistries},
+        desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec, PoolSpec},
         observed::Reached,
         registries, servers,
         steps::Plan,
@@ -67,9 +67,9 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
             labels: build.labels(None),
         },
         addresses: allocation.addresses,
-        servers: (0..valid.servers.count).map(|i| build.node(NodeRole::Server, &valid.servers, i)).collect(),
-        agents: (0..valid.agents.count).map(|i| build.node(NodeRole::Agent, &valid.agents, i)).collect(),
-        max_unavailable: valid.agents.max_unavailable,
+        servers: build.nodes(NodeRole::Server),
+        agents: build.nodes(NodeRole::Agent),
+        pools: valid.pools().map(|(pool, valid)| (pool, PoolSpec::of(valid))).collect(),
         load_balancer: build.load_balancer(),
         awaited: build.awaited(),
         foreign_registries: valid.registries.containers.iter().map(|c| c.name.clone()).collect(),
@@ -100,6 +100,14 @@ pub(super) struct Build<'a> {
 }
 
 impl Build<'_> {
+    /// Returns the nodes of all pools with a role.
+    fn nodes(&self, role: NodeRole) -> Vec<NodeSpec> {
+        let pools = self.basis.subject.valid.pools().filter(|(pool, _)| pool.role() == role);
+        pools
+            .flat_map(|(pool, valid)| valid.indexes().filter_map(move |index| self.node(&pool, valid, index)))
+            .collect()
+    }
+
     pub(super) fn labels(&self, role: Option<&str>) -> BTreeMap<String, String> {
         let mut labels = common_labels(self.basis.subject);
         if let Some(role) = role {

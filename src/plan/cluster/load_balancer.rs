@@ -20,7 +20,6 @@ use crate::{
         balance::{self, Standing},
         servers,
         subject::Subject,
-        validate::ValidPool,
     },
 };
 
@@ -103,11 +102,8 @@ impl Build<'_> {
 
     fn addresses_of(&self, nodes: NodeSet) -> Vec<Ipv4Addr> {
         let Basis { subject: Subject { valid, .. }, allocation, .. } = self.basis;
-        let addresses = allocation.addresses;
-        let of = |role, pool: &ValidPool| (0..pool.count).map(move |i| addresses.node(role, i));
-        let servers = of(NodeRole::Server, &valid.servers).filter(|_| nodes != NodeSet::Agents);
-        let agents = of(NodeRole::Agent, &valid.agents).filter(|_| nodes != NodeSet::Servers);
-        servers.chain(agents).collect()
+        let all = valid.nodes().filter(|(pool, _)| nodes.contains(pool.role()));
+        all.filter_map(|(pool, index)| allocation.node(&valid.names, &pool, index)).collect()
     }
 
     /// Returns the addresses of the nodes that are known to handle traffic.
@@ -119,7 +115,7 @@ impl Build<'_> {
     /// Returns the nodes that published ports forward to, with their state.
     fn standings(&self) -> impl Iterator<Item = (String, Ipv4Addr, Standing)> {
         let Basis { subject: Subject { valid, now, .. }, allocation, observed } = self.basis;
-        balance::standings(observed, valid, allocation.addresses, *now)
+        balance::standings(observed, valid, allocation, *now)
     }
 
     /// Returns the nodes that published ports are about to forward to.

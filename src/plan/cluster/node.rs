@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use super::build::{Basis, Build};
 use crate::{
     api::{
-        local_cluster::{NodeRole, NodeSet},
-        names,
+        local_cluster::NodeRole,
+        names::{self, Pool},
     },
     child::state::NodeConfig,
     docker::spec::{ContainerSpec, FileChange, FileSpec, RestartPolicy, Role, VolumeSpec},
@@ -31,9 +31,12 @@ use crate::{
 const UNSET: [&str; 2] = ["1.1.1.1", "8.8.8.8"];
 
 impl Build<'_> {
-    pub(super) fn node(&self, role: NodeRole, pool: &ValidPool, index: usize) -> NodeSpec {
+    /// Returns a node; `None` if it has no address.
+    pub(super) fn node(&self, of: &Pool, pool: &ValidPool, index: usize) -> Option<NodeSpec> {
         let Basis { subject: Subject { valid, settings, .. }, allocation, observed } = self.basis;
-        let name = valid.names.node(role, index);
+        let name = valid.names.node_of(of, index);
+        let ip = allocation.node(&valid.names, of, index)?;
+        let role = of.role();
         let defaults = settings.node_defaults;
         let limits = Limits {
             memory: pool.memory.or(defaults.memory),
@@ -55,7 +58,7 @@ impl Build<'_> {
             host_args: host_args.into_iter().collect(),
             env: pool.env.clone(),
             host_env: proxy::past(&pool.env, &self.inside()),
-            labels: self.node_labels(role),
+            labels: self.node_labels(of),
             privileged: true,
             shares_mounts: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],
@@ -63,7 +66,7 @@ impl Build<'_> {
             binds: pool.volumes.clone(),
             restart_policy: RestartPolicy::UnlessStopped,
             mounts,
-            endpoint: self.endpoint(allocation.addresses.node(role, index)),
+            endpoint: self.endpoint(ip),
             ports: Vec::new(),
             memory: pool.memory,
             shm_size: pool.shm_size,
@@ -73,13 +76,13 @@ impl Build<'_> {
             ulimits: pool.ulimits.clone(),
             gpus: pool.gpus,
             extra_hosts: host_aliases::of_nodes(&valid.host_aliases, allocation.addresses.gateway()),
-            files: self.node_files(role, index),
+            files: self.node_files(of, index),
             expects: self.expects(&name),
             given_files: self.given(role).map(|f| f.path.clone()).collect(),
             name,
         };
         let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
-        NodeSpec { container, volumes, config, mounts: self.mounts.clone() }
+        Some(NodeSpec { pool: of.clone(), container, volumes, config, mounts: self.mounts.clone() })
     }
 
     /// Returns the command line of K3s.
@@ -98,19 +101,23 @@ impl Build<'_> {
         })
     }
 
-    fn node_labels(&self, role: NodeRole) -> BTreeMap<String, String> {
-        let mut labels = self.labels(Some(match role {
+    fn node_labels(&self, of: &Pool) -> BTreeMap<String, String> {
+        let mut labels = self.labels(Some(match of.role() {
             NodeRole::Server => "server",
             NodeRole::Agent => "agent",
         }));
-        if role == NodeRole::Server && self.etcd {
+        if *of == Pool::Servers && self.etcd {
             labels.insert(names::DATASTORE.into(), names::ETCD.into());
+        }
+        if let Some(name) = of.name() {
+            labels.insert(names::POOL.into(), name.into());
         }
         labels
     }
 
     /// Returns the files of a node: those that K3s is configured with, and those of the spec.
-    fn node_files(&self, role: NodeRole, index: usize) -> Vec<FileSpec> {
+    fn node_files(&self, of: &Pool, index: usize) -> Vec<FileSpec> {
+        let role = of.role();
         let Subject { valid, refs, .. } = *self.basis.subject;
         let file = |path: &str, mode, content, change| FileSpec { path: path.into(), mode, content, change };
         let join = (role == NodeRole::Server).then(|| self.join(index));
@@ -123,7 +130,7 @@ impl Build<'_> {
             .into_iter()
             .chain(join)
             .chain(self.files(role))
-            .chain(self.registry_files(&valid.names.node(role, index)))
+            .chain(self.registry_files(&valid.names.node_of(of, index)))
             .collect()
     }
 
@@ -176,10 +183,7 @@ impl Build<'_> {
     /// Returns what must bypass a proxy: the nodes, their network, and the cluster.
     fn inside(&self) -> Vec<String> {
         let Basis { subject: Subject { valid, refs, .. }, allocation, .. } = self.basis;
-        let pools = [(NodeRole::Server, &valid.servers), (NodeRole::Agent, &valid.agents)];
-        let nodes = pools
-            .into_iter()
-            .flat_map(|(role, pool)| (0..pool.count).map(move |i| valid.names.node(role, i)));
+        let nodes = valid.nodes().map(|(pool, index)| valid.names.node_of(&pool, index));
         let registries = registries::mirrored(&valid.registries, refs).into_iter().map(|r| r.hostname);
         let networks = ["cluster-cidr", "service-cidr"].map(|flag| args::value(&valid.servers.args, flag));
         let networks = networks
@@ -208,11 +212,7 @@ impl Build<'_> {
 
     /// Returns the files of the spec for nodes of a role.
     fn given(&self, role: NodeRole) -> impl Iterator<Item = &ValidFile> {
-        self.basis.subject.valid.files.iter().filter(move |f| match f.nodes {
-            NodeSet::All => true,
-            NodeSet::Servers => role == NodeRole::Server,
-            NodeSet::Agents => role == NodeRole::Agent,
-        })
+        self.basis.subject.valid.files.iter().filter(move |f| f.nodes.contains(role))
     }
 
     fn files(&self, role: NodeRole) -> impl Iterator<Item = FileSpec> {

@@ -1,6 +1,6 @@
 //! Replacement of outdated nodes and removal of surplus agents.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     cluster::Cluster,
@@ -9,7 +9,8 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
+    api::{condition::ConditionType, local_cluster::NodeRole, names::Pool, reason::Reason},
+    child::state::Node,
     plan::{containers::condition_of, desired::NodeSpec, servers::Servers, steps::Plan},
 };
 
@@ -37,10 +38,11 @@ pub fn replace(
     }
 }
 
-/// Plans the replacement of outdated agents: all that are not ready, and as many of the others as may be unavailable.
+/// Plans the replacement of outdated agents: all that are not ready, and of the others of each pool as many as may be
+/// unavailable.
 fn replace_agents(plan: &mut Plan, cluster: &Cluster<'_>, survey: &Survey<'_>, after: &[usize]) {
     let Cluster { inputs, site, .. } = *cluster;
-    let mut room = survey.room(cluster.desired.max_unavailable);
+    let mut rooms = survey.room(cluster.desired);
     let why = "its spec changed";
     // A node that is being drained already counts.
     let drains =
@@ -54,10 +56,11 @@ fn replace_agents(plan: &mut Plan, cluster: &Cluster<'_>, survey: &Survey<'_>, a
         let name = &node.container.name;
         let Some(health) = cluster.health(name) else { continue };
         let ready = health.is_ready();
+        let Some(room) = rooms.get_mut(&node.pool) else { continue };
         if !ready && (inputs.observed.child.state().is_some() || !site.is_placed(health.detail)) {
             site.replace(plan, &node.container, after, why);
-        } else if room > 0 && ready {
-            room -= 1;
+        } else if *room > 0 && ready {
+            *room -= 1;
             if drained(plan, cluster, name, ConditionType::AgentsReady) {
                 site.replace(plan, &node.container, after, why);
             }
@@ -85,12 +88,19 @@ pub fn remove(plan: &mut Plan, cluster: &Cluster<'_>, after: &[usize]) {
 /// Returns the names of surplus agents of which a container, a Node or a volume exists.
 fn surplus(cluster: &Cluster<'_>) -> BTreeSet<String> {
     let Cluster { desired, inputs, .. } = *cluster;
+    let is_agent = |name: &str| {
+        desired.surplus(name).map(|(pool, _)| pool).filter(|pool| pool.role() == NodeRole::Agent)
+    };
     let containers = inputs.observed.own.values().map(|d| d.container.name.as_str());
-    let nodes = cluster.state().into_iter().flat_map(|state| state.nodes.keys()).map(String::as_str);
+    // Users may have joined Nodes with such names from elsewhere: a pool that does not exist proves nothing.
+    let ours = |(name, node): &(&String, &Node)| {
+        let address = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if desired.addresses.is_registry(*ip));
+        !matches!(is_agent(name), Some(Pool::Named(_))) || node.addresses.iter().any(address)
+    };
+    let nodes = cluster.state().into_iter().flat_map(|state| &state.nodes);
+    let nodes = nodes.filter(ours).map(|(name, _)| name.as_str());
     let volumes = inputs.observed.volumes.iter().filter(|v| inputs.owner.owns(&v.labels));
     let volumes = volumes.filter_map(|v| v.name.rsplit_once('-')).map(|(node, _)| node);
-    let wanted = desired.agents.len();
-    let surplus =
-        |name: &&str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, i)) if i >= wanted);
-    containers.chain(nodes).chain(volumes).filter(surplus).map(str::to_owned).collect()
+    let surplus = containers.chain(nodes).chain(volumes).filter(|name| is_agent(name).is_some());
+    surplus.map(str::to_owned).collect()
 }

@@ -56,10 +56,8 @@ fn judge_arguments(plan: &mut Plan, cluster: &Cluster<'_>, spec: &NodeSpec) {
     let name = &spec.container.name;
     let refused = &cluster.inputs.observed.refused_arguments;
     let Some(words) = cluster.own(name).and_then(|d| refused.get(&d.container.id)) else { return };
-    let server = spec.container.role == Role::Node(NodeRole::Server);
-    let pool = if server { "servers" } else { "agents" };
-    let message =
-        format!("{name} does not start: K3s rejects its arguments ({words}); correct spec.{pool}.args");
+    let field = spec.pool.field();
+    let message = format!("{name} does not start: K3s rejects its arguments ({words}); correct {field}.args");
     plan.stalls(condition_of(spec.container.role), Reason::ArgumentsRefused, message);
 }
 

@@ -1,5 +1,7 @@
 //! Survey of all nodes of a cluster, one after another: each is converged and judged.
 
+use std::collections::BTreeMap;
+
 use super::{
     cluster::Cluster,
     converge::converge,
@@ -7,10 +9,15 @@ use super::{
     volumes::has_volume,
 };
 use crate::{
-    api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
+    api::{condition::ConditionType, local_cluster::NodeRole, names::Pool, reason::Reason},
     docker::spec::Role,
     k3s,
-    plan::{containers::Standing, desired::NodeSpec, servers::Servers, steps::Plan},
+    plan::{
+        containers::Standing,
+        desired::{Desired, NodeSpec, PoolSpec},
+        servers::Servers,
+        steps::Plan,
+    },
 };
 
 /// Nodes by the state of their containers.
@@ -21,14 +28,15 @@ pub struct Survey<'a> {
     pub current: Vec<&'a NodeSpec>,
     /// True if all servers and the API have no problems.
     settled: bool,
-    /// Number of agents that are unavailable already.
-    down: usize,
+    /// Number of agents of each pool that are unavailable already.
+    down: BTreeMap<&'a Pool, usize>,
 }
 
 impl<'a> Survey<'a> {
     /// Plans the convergence of all nodes, and adds their problems.
     pub fn new(plan: &mut Plan, cluster: &Cluster<'a>, servers: &mut Servers<'_>) -> Self {
-        let mut survey = Self { outdated: Vec::new(), current: Vec::new(), settled: true, down: 0 };
+        let mut survey =
+            Self { outdated: Vec::new(), current: Vec::new(), settled: true, down: BTreeMap::new() };
         // Agents without a server are treated as those of a lost cluster, and removed.
         let mut rooted = false;
         for node in cluster.desired.nodes() {
@@ -65,7 +73,7 @@ impl<'a> Survey<'a> {
                 || has_volume(&node.volumes, k3s::STATE_VOLUME, cluster.inputs.observed));
         if standing == Standing::Outdated {
             self.outdated.push(node);
-            self.down += usize::from(!server && !cluster.is_ready(&node.container.name));
+            self.count(node, !server && !cluster.is_ready(&node.container.name));
             return root;
         }
         if !matches!(standing, Standing::Changing(_)) {
@@ -74,13 +82,21 @@ impl<'a> Survey<'a> {
         judge(plan, cluster, servers, node);
         if plan.problems.len() > before {
             self.settled &= !server;
-            self.down += usize::from(!server);
+            self.count(node, !server);
         }
         root
     }
 
-    /// Returns the number of ready agents that may be replaced now.
-    pub fn room(&self, max_unavailable: usize) -> usize {
-        if self.settled { max_unavailable.saturating_sub(self.down) } else { 0 }
+    fn count(&mut self, node: &'a NodeSpec, down: bool) {
+        *self.down.entry(&node.pool).or_default() += usize::from(down);
+    }
+
+    /// Returns the number of ready agents of each pool that may be replaced now.
+    pub fn room(&self, desired: &'a Desired) -> BTreeMap<&'a Pool, usize> {
+        let room = |(pool, spec): (&'a Pool, &PoolSpec)| {
+            let down = self.down.get(pool).copied().unwrap_or_default();
+            (pool, if self.settled { spec.max_unavailable.saturating_sub(down) } else { 0 })
+        };
+        desired.pools.iter().map(room).collect()
     }
 }

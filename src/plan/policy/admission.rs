@@ -133,8 +133,10 @@ fn patterns(rule: &'static str, what: &'static str, list: &str, value: &str) -> 
 }
 
 /// Pools of a LocalCluster with nodes. Both have types of their own.
-const POOLS: &str = "[?dyn($o).spec.?servers, ?dyn($o).spec.?agents].filter(v, v.?count.orValue(0) > 0)";
-const ALL_POOLS: &str = "[?dyn($o).spec.?servers, ?dyn($o).spec.?agents]";
+const POOLS: &str = "([?dyn($o).spec.?servers, ?dyn($o).spec.?agents] + \
+                     dyn($o).spec.?agentPools.orValue([])).filter(v, v.?count.orValue(0) > 0)";
+const ALL_POOLS: &str =
+    "([?dyn($o).spec.?servers, ?dyn($o).spec.?agents] + dyn($o).spec.?agentPools.orValue([]))";
 const PORTS: &str = "$o.spec.?ports.orValue([])";
 const LOOPBACK: &str = "'127.0.0.1'";
 

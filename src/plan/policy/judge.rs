@@ -22,8 +22,9 @@ pub fn cluster(rules: &Rules, object: &LocalCluster, valid: &Valid, settings: &S
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let mut judge = Judge { rules, namespace, found: Vec::new() };
     judge.node_image(object, valid, settings);
-    judge.pool("spec.servers", &valid.servers);
-    judge.pool("spec.agents", &valid.agents);
+    for (pool, valid) in valid.pools() {
+        judge.pool(&pool.field(), valid);
+    }
     judge.cluster_name(object);
     judge.network(valid);
     judge.cluster_ports(valid);

@@ -41,10 +41,17 @@ impl Usage {
     pub fn of_cluster(cluster: &LocalCluster, defaults: Limits) -> Self {
         let spec = &cluster.spec;
         let effective = cluster.status.as_ref().and_then(|status| status.effective.as_ref());
-        let pools = [
+        let had = |name: &str| {
+            let pool = effective?.agent_pools.iter().find(|pool| pool.name == name);
+            pool.map(|pool| &pool.limits)
+        };
+        let pools: Vec<(&NodePool, Option<&EffectiveLimits>)> = [
             (&spec.servers, effective.and_then(|e| e.servers.as_ref())),
             (&spec.agents, effective.and_then(|e| e.agents.as_ref())),
-        ];
+        ]
+        .into_iter()
+        .chain(spec.agent_pools.iter().map(|pool| (&pool.pool, had(&pool.name))))
+        .collect();
         let sum = |of: fn(&NodePool) -> Option<i64>,
                    had: fn(&EffectiveLimits) -> Option<i64>,
                    default: Option<i64>|
@@ -229,6 +236,17 @@ mod tests {
         };
         assert_eq!(usage(&cluster), (2 + 2 * 3, 2 + 2));
         assert_eq!(usage(&LocalCluster { status: None, ..cluster }), (6, 2));
+    }
+
+    #[test]
+    fn pools_of_agents_count_with_their_own_limits() {
+        let yaml = "{metadata: {name: dev}, spec: {servers: {count: 1, memory: 1Gi}, agentPools: [{name: big, count: 3, \
+            memory: 4Gi}, {name: gpu, count: 2}, {name: new, count: 1}]},
+            status: {effective: {agentPools: [{name: gpu, memory: 3Gi}]}}}";
+        let cluster: LocalCluster = serde_saphyr::from_str(yaml).unwrap();
+        let defaults = Limits { memory: Some(2 << 30), ..Limits::default() };
+        let usage = Usage::of_cluster(&cluster, defaults);
+        assert_eq!((usage.nodes, usage.memory >> 30), (7, 1 + 3 * 4 + 2 * 3 + 2));
     }
 
     #[test]

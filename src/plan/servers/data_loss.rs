@@ -57,7 +57,8 @@ fn is_lost(desired: &Desired, inputs: &Inputs<'_>) -> bool {
         return false;
     }
     // The volumes of agents are created after those of the first server.
-    let agent = |name: &str| matches!(desired.names.parse_node(name), Some((NodeRole::Agent, _)));
+    let agent =
+        |name: &str| desired.names.parse_node(name).is_some_and(|(pool, _)| pool.role() == NodeRole::Agent);
     let orphans = servers.is_empty()
         && (containers(desired, observed).any(|c| agent(&c.name))
             || volumes(desired, inputs).any(|(node, _)| agent(node)));

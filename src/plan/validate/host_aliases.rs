@@ -44,7 +44,9 @@ impl Checker {
                      the cluster; use another name"
                 );
                 self.check(domain == hostnames::CLUSTER_DOMAIN || !is_in(&domain), &path, &message);
-                let own = names.parse_node(name).is_some() || *name == names.load_balancer();
+                let is_pool = |pool: &str| spec.agent_pools.iter().any(|p| p.name == pool);
+                let own = *name == names.load_balancer()
+                    || names.parse_node(name).is_some_and(|(pool, _)| pool.name().is_none_or(is_pool));
                 self.check(!own, &path, OWN);
                 self.check(containers.iter().all(|c| c.name != *name), &path, text::ALIAS_OF_CONTAINER);
                 let twice = aliases.insert(name.clone(), ip.unwrap_or(IpAddr::from([0; 4]))).is_some();

@@ -55,7 +55,9 @@ impl Checker {
             );
             self.check(false, "spec.network.subnet", &message);
         }
-        let nodes = usize::try_from(spec.servers.count.saturating_add(spec.agents.count)).unwrap_or(0);
+        let counts = spec.agent_pools.iter().map(|pool| pool.pool.count).chain([spec.agents.count]);
+        let nodes = counts.fold(spec.servers.count, i32::saturating_add);
+        let nodes = usize::try_from(nodes).unwrap_or(0);
         for pods in &networks.pods {
             let Some((room, mask)) = networks::room(&spec.servers.args, *pods) else { continue };
             let message = format!(

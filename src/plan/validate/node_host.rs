@@ -6,6 +6,7 @@ use super::checker::Checker;
 use crate::{
     api::{
         LocalClusterSpec,
+        local_cluster::NodePool,
         node_host::{HostVolume, Ulimit},
         rules::{self, format, text},
     },
@@ -57,7 +58,9 @@ impl Checker {
 
     /// Checks that no file is written to a host directory.
     pub(super) fn files_apart(&mut self, spec: &LocalClusterSpec) {
-        let volumes = || spec.servers.volumes.iter().chain(&spec.agents.volumes);
+        let further = spec.agent_pools.iter().map(|pool| &pool.pool);
+        let pools: Vec<&NodePool> = [&spec.servers, &spec.agents].into_iter().chain(further).collect();
+        let volumes = || pools.iter().flat_map(|pool| &pool.volumes);
         for (i, file) in spec.files.iter().enumerate() {
             let apart = volumes().all(|v| !is_in(&file.path, &v.mount_path));
             self.check(apart, format_args!("spec.files[{i}].path"), text::FILE_IN_VOLUME);

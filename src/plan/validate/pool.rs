@@ -10,8 +10,9 @@ use regex::Regex;
 use super::checker::{Checker, is, whole};
 use crate::{
     api::{
-        local_cluster::NodePool,
-        rules::{self, format, pattern, text},
+        LocalClusterSpec,
+        local_cluster::{AgentPool, NodePool},
+        rules::{self, format, hostnames, pattern, text},
     },
     docker::spec::{Bind, Gpus, Ulimit},
 };
@@ -23,6 +24,8 @@ pub struct ValidPool {
     pub count: usize,
     /// Number of nodes that may be unavailable during a rolling update.
     pub max_unavailable: usize,
+    /// Indexes that no node has.
+    pub excluded: BTreeSet<usize>,
     /// Additional K3s arguments.
     pub args: Vec<String>,
     /// Environment variables.
@@ -47,18 +50,21 @@ pub struct ValidPool {
     pub gpus: Option<Gpus>,
 }
 
+impl ValidPool {
+    /// Returns the indexes of the nodes: the lowest that are not excluded. They follow from the spec alone, so that a node
+    /// that was lost comes back under its name, and nothing depends on the order of changes.
+    pub fn indexes(&self) -> impl Iterator<Item = usize> {
+        (0..).filter(|index| !self.excluded.contains(index)).take(self.count)
+    }
+}
+
 impl Checker {
     /// Parses the pools of servers and agents.
     pub(super) fn pools(&mut self, servers: &NodePool, agents: &NodePool) -> (ValidPool, ValidPool) {
         self.check(matches!(servers.count, 1 | 3 | 5), "spec.servers.count", text::SERVERS);
-        self.check((0..=32).contains(&agents.count), "spec.agents.count", text::AGENTS);
-        let places = agents.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
-        self.check(places, "spec.agents.maxUnavailable", text::MAX_UNAVAILABLE);
-        let valid = (self.pool("spec.servers", servers), self.pool("spec.agents", agents));
-        for (i, arg) in agents.args.iter().enumerate() {
-            let path = format!("spec.agents.args[{i}]");
-            self.check(!rules::SERVER_FLAGS.has(flag(arg)), &path, rules::SERVER_FLAGS.instead);
-        }
+        let none = servers.excluded_indexes.is_empty();
+        self.check(none, "spec.servers.excludedIndexes", text::EXCLUDED_SERVER);
+        let valid = (self.pool("spec.servers", servers), self.agents("spec.agents", agents));
         for (i, arg) in servers.args.iter().enumerate() {
             let path = format!("spec.servers.args[{i}]");
             self.check(!rules::AGENT_FLAGS.has(flag(arg)), &path, rules::AGENT_FLAGS.instead);
@@ -69,11 +75,49 @@ impl Checker {
         valid
     }
 
+    /// Parses the further pools of agents.
+    pub(super) fn agent_pools(
+        &mut self,
+        pools: &[AgentPool],
+        spec: &LocalClusterSpec,
+    ) -> BTreeMap<String, ValidPool> {
+        let mut valid = BTreeMap::new();
+        for (i, AgentPool { name, pool }) in pools.iter().enumerate() {
+            let path = format!("spec.agentPools[{i}]");
+            self.fits(format_args!("{path}.name"), name, &format::POOL_NAME);
+            self.refuse(&format!("{path}.name"), name, hostnames::POOLS, "");
+            valid.insert(name.clone(), self.agents(&path, pool));
+        }
+        self.distinct("spec.agentPools", pools.iter().map(|p| &p.name));
+        let all = pools.iter().fold(spec.agents.count, |all, p| all.saturating_add(p.pool.count));
+        self.check(pools.is_empty() || all <= 32, "spec.agentPools", text::AGENTS_IN_ALL);
+        valid
+    }
+
+    /// Parses a pool of agents.
+    fn agents(&mut self, path: &str, pool: &NodePool) -> ValidPool {
+        self.check((0..=32).contains(&pool.count), format_args!("{path}.count"), text::AGENTS);
+        let places = pool.max_unavailable.is_none_or(|n| (1..=32).contains(&n));
+        self.check(places, format_args!("{path}.maxUnavailable"), text::MAX_UNAVAILABLE);
+        let valid = self.pool(path, pool);
+        let distinct = valid.excluded.len() == pool.excluded_indexes.len();
+        let few = valid.excluded.len().saturating_add(valid.count) <= 32;
+        let sound = pool.excluded_indexes.is_empty() || (distinct && few);
+        let sound = sound && valid.excluded.iter().all(|index| *index < 32);
+        self.check(sound, format_args!("{path}.excludedIndexes"), text::EXCLUDED);
+        for (i, arg) in pool.args.iter().enumerate() {
+            let path = format!("{path}.args[{i}]");
+            self.check(!rules::SERVER_FLAGS.has(flag(arg)), &path, rules::SERVER_FLAGS.instead);
+        }
+        valid
+    }
+
     fn pool(&mut self, path: &str, pool: &NodePool) -> ValidPool {
         // Every field is named: a new one does not compile until it is validated.
         let NodePool {
             count,
             max_unavailable,
+            excluded_indexes,
             args,
             env,
             labels,
@@ -92,6 +136,7 @@ impl Checker {
         ValidPool {
             count: (*count).try_into().unwrap_or(0),
             max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
+            excluded: excluded_indexes.iter().filter_map(|index| usize::try_from(*index).ok()).collect(),
             args: args.clone(),
             env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
             labels: labels.clone(),
@@ -153,3 +198,91 @@ fn flag(arg: &str) -> &str {
 static SERVER_ARGS: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     rules::server_args().into_iter().map(|(shape, instead)| (whole(&shape), instead)).collect()
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::validate::{self, tests::problems};
+
+    fn pool(name: &str, count: i32) -> AgentPool {
+        AgentPool { name: name.into(), pool: NodePool { count, ..NodePool::default() } }
+    }
+
+    #[test]
+    fn pools_of_agents_have_names_that_nodes_can_have() {
+        let said = |pools: &[AgentPool]| problems(|s| s.agent_pools = pools.to_vec());
+        assert!(said(&[pool("gpu", 1), pool("pool1", 29)]).is_empty());
+        for bad in ["", "a-b", "Gpu", "1a", "a.b", "a2345678901234567890x"] {
+            assert_eq!(
+                said(&[pool(bad, 1)]),
+                [format!("spec.agentPools[0].name: {}", text::POOL_NAME)],
+                "{bad}"
+            );
+        }
+        for bad in ["agent", "server", "serverlb", "tools", "registry"] {
+            let said = said(&[pool("a", 0), pool(bad, 1)]);
+            assert!(
+                said.len() == 1 && said[0].starts_with("spec.agentPools[1].name: agent, agents"),
+                "{said:?}"
+            );
+        }
+        assert_eq!(said(&[pool("a", 1), pool("a", 1)]), [format!("spec.agentPools: {}", text::TWICE)]);
+        // With the two of spec.agents.
+        assert_eq!(
+            said(&[pool("a", 30), pool("b", 1)]),
+            [format!("spec.agentPools: {}", text::AGENTS_IN_ALL)]
+        );
+    }
+
+    #[test]
+    fn pools_of_agents_have_the_rules_of_agents() {
+        let mut gpu = pool("gpu", 33);
+        gpu.pool.max_unavailable = Some(0);
+        gpu.pool.args = vec!["--disable=traefik".into(), "--token=x".into()];
+        gpu.pool.memory = Some("2GB".into());
+        let said = problems(|s| {
+            s.agents.count = 0;
+            s.agent_pools = vec![gpu];
+        });
+        let begin = ["count: ", "maxUnavailable: ", "args[1]: --token", "memory: ", "args[0]: only servers"];
+        let begin = begin.map(|end| format!("spec.agentPools[0].{end}"));
+        assert!(said.iter().zip(&begin).all(|(said, begin)| said.starts_with(begin)), "{said:?}");
+        assert_eq!(said.len(), begin.len() + 1, "{said:?}");
+    }
+
+    #[test]
+    fn indexes_are_the_lowest_that_are_not_excluded() {
+        let indexes = |count, excluded: &[usize]| {
+            let pool =
+                ValidPool { count, excluded: excluded.iter().copied().collect(), ..ValidPool::default() };
+            pool.indexes().collect::<Vec<_>>()
+        };
+        assert_eq!(indexes(3, &[]), [0, 1, 2]);
+        assert_eq!(indexes(2, &[0]), [1, 2]);
+        assert_eq!(indexes(2, &[1, 9]), [0, 2]);
+        assert_eq!(indexes(0, &[0]), [0; 0]);
+        let said = |count, excluded: &[i32]| {
+            problems(|s| {
+                s.agents.count = count;
+                s.agents.excluded_indexes = excluded.to_vec();
+            })
+        };
+        assert!(said(2, &[31, 0]).is_empty() && said(31, &[5]).is_empty());
+        for (count, excluded) in [(1, &[-1][..]), (1, &[32]), (1, &[1, 1]), (31, &[0, 1])] {
+            let expected = [format!("spec.agents.excludedIndexes: {}", text::EXCLUDED)];
+            assert_eq!(said(count, excluded), expected, "{excluded:?}");
+        }
+        let server = problems(|s| s.servers.excluded_indexes = vec![0]);
+        assert_eq!(server, [format!("spec.servers.excludedIndexes: {}", text::EXCLUDED_SERVER)]);
+    }
+
+    #[test]
+    fn the_order_of_pools_has_no_meaning() {
+        let parsed = |pools: Vec<AgentPool>| {
+            let mut spec = LocalClusterSpec { agent_pools: pools, ..LocalClusterSpec::default() };
+            spec.servers.count = 1;
+            validate::local_cluster("default", "dev", &spec).unwrap()
+        };
+        assert_eq!(parsed(vec![pool("a", 1), pool("b", 2)]), parsed(vec![pool("b", 2), pool("a", 1)]));
+    }
+}

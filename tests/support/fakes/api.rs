@@ -186,8 +186,16 @@ impl Hooks for Judge {
         if object["kind"] == "LocalCluster" {
             let agents = object["spec"]["agents"]["count"].as_u64().unwrap_or(0);
             let servers = object["spec"]["servers"]["count"].as_u64().unwrap_or(1);
-            let nodes = (0..agents).map(|i| format!("k3d-{name}-agent-{i}"));
+            let excluded =
+                object["spec"]["agents"]["excludedIndexes"].as_array().cloned().unwrap_or_default();
+            let indexes = (0..).filter(|i: &u64| !excluded.contains(&json!(i)));
+            let agents = indexes.take(usize::try_from(agents).unwrap());
+            let nodes = agents.map(|i| format!("k3d-{name}-agent-{i}"));
             let nodes = nodes.chain((0..servers).map(|i| format!("k3d-{name}-server-{i}")));
+            let pools = object["spec"]["agentPools"].as_array().into_iter().flatten();
+            let pools = pools.map(|pool| (pool["name"].as_str().unwrap(), pool["count"].as_u64().unwrap()));
+            let further = pools.flat_map(|(pool, count)| (0..count).map(move |i| format!("{pool}-{i}")));
+            let nodes = nodes.chain(further.map(|end| format!("k3d-{name}-{end}")));
             let mut world = world.clone();
             missing.extend(nodes.filter(|n| !world.works(n)));
             if world.named(&format!("k3d-{name}-serverlb")).is_none_or(|c| !c.is_up()) {

@@ -148,8 +148,9 @@ pub fn ca_hash(incarnation: u8) -> String {
 
 /// The cluster's name on the Docker host, by the name of one of its nodes.
 fn cluster_of(node: &str) -> Option<&str> {
-    let (rest, _) = node.strip_prefix("k3d-")?.rsplit_once('-')?;
-    rest.strip_suffix("-server").or_else(|| rest.strip_suffix("-agent"))
+    let (rest, index) = node.strip_prefix("k3d-")?.rsplit_once('-')?;
+    let (cluster, _) = rest.rsplit_once('-')?;
+    index.parse::<usize>().is_ok().then_some(cluster)
 }
 
 impl World {

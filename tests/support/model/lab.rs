@@ -16,7 +16,8 @@ use localcluster_operator::{
     api::{
         LocalClusterSpec, LocalClusterStatus, RegistrySpec, RegistryStatus,
         condition::{self, ConditionType},
-        local_cluster::{ClusterState, DataLoss, NodeRole},
+        local_cluster::{AgentPool, ClusterState, DataLoss, NodePool, NodeRole},
+        names::ClusterNames,
         reason::Reason,
         registry::GarbageCollectionStatus,
     },
@@ -248,6 +249,18 @@ pub fn spec(agents: i32) -> LocalClusterSpec {
     spec
 }
 
+/// The number of agents that the operator may take away at a time: the pools are updated independently of each other.
+pub fn most(spec: &LocalClusterSpec) -> usize {
+    let further = spec.agent_pools.iter().map(|pool| &pool.pool);
+    let pools = [&spec.agents].into_iter().chain(further).filter(|pool| pool.count > 0);
+    pools.map(|pool| usize::try_from(pool.max_unavailable.unwrap_or(1)).unwrap()).sum()
+}
+
+/// A pool of agents.
+pub fn pool(name: &str, count: i32) -> AgentPool {
+    AgentPool { name: name.into(), pool: NodePool { count, ..NodePool::default() } }
+}
+
 impl Lab {
     pub fn new(clusters: Vec<ClusterObject>, registries: Vec<RegistryObject>) -> Self {
         Self {
@@ -447,7 +460,7 @@ impl Lab {
             .collect();
         let cluster = look.whole.as_ref().map(|w| w.valid.names.cluster.clone()).unwrap_or_default();
         let object = &self.clusters[index];
-        let most = usize::try_from(object.spec.agents.max_unavailable.unwrap_or(1)).unwrap();
+        let most = most(&object.spec);
         if look.whole.as_ref().is_some_and(|w| w.told_first && !look.plan.steps.is_empty()) {
             self.tell(index, &look, &look.plan.problems);
         }

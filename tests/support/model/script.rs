@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use super::{
     interfere::Outside,
-    lab::{ClusterObject, Lab, Object, RegistryObject, spec},
+    lab::{ClusterObject, Lab, Object, RegistryObject, pool, spec},
     observe::HOST,
 };
 
@@ -91,11 +91,13 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
         1 => Just(vec![manifest("one", &["b"]), manifest("two", &["a", "c"])]),
         1 => Just(vec![manifest("two", &["c"])]),
     ];
-    let pool = (0..2u8, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let settings = (0..2u8, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let inside = (any::<bool>(), manifests);
-    (0..4i32, pool, ports, any::<bool>(), any::<bool>(), any::<bool>(), inside).prop_map(
+    let excluded = prop_oneof![3 => Just(vec![]), 1 => Just(vec![0]), 1 => Just(vec![2, 1])];
+    let further = (0..3i32, 0..3i32, any::<bool>(), excluded);
+    ((0..4i32, further), settings, ports, any::<bool>(), any::<bool>(), any::<bool>(), inside).prop_map(
         |(
-            agents,
+            (agents, (gpu, big, marked, excluded)),
             (args, labels, taints, env, host),
             mut ports,
             registry,
@@ -104,6 +106,7 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
             (preload, manifests),
         )| {
             let mut spec = spec(agents);
+            spec.agents.excluded_indexes = excluded;
             if args == 1 {
                 spec.agents.args = vec!["--kubelet-arg=max-pods=50".into()];
                 spec.servers.args = vec!["--disable=traefik".into()];
@@ -126,6 +129,15 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
                 spec.agents.volumes.push(volume);
                 spec.host_aliases
                     .push(HostAlias { ip: "10.0.0.5".into(), hostnames: vec!["db.internal".into()] });
+            }
+            for (name, count) in [("gpu", gpu), ("big", big)].into_iter().filter(|(_, count)| *count > 0) {
+                // A pool that is there without nodes is as one that is not.
+                spec.agent_pools.push(pool(name, count - 1));
+            }
+            if let Some(last) = spec.agent_pools.last_mut().filter(|_| marked) {
+                last.pool.labels.insert("tier".into(), "b".into());
+                last.pool.args = vec!["--kubelet-arg=max-pods=60".into()];
+                last.pool.max_unavailable = Some(2);
             }
             ports.sort_by(|a, b| a.name.cmp(&b.name));
             ports.dedup_by(|a, b| a.name == b.name);
@@ -175,7 +187,7 @@ pub fn happen(lab: &mut Lab, event: &Event) {
             }
         }
         Event::Stranger(kind, pick) => {
-            let names: Vec<String> = ["server-0", "agent-0", "agent-1", "serverlb"]
+            let names: Vec<String> = ["server-0", "agent-0", "agent-1", "serverlb", "gpu-0"]
                 .iter()
                 .map(|n| format!("k3d-dev-{n}"))
                 .chain(["k3d-images".into()])

@@ -31,10 +31,12 @@ fn a_cluster_that_is_ready() {
         "endpoint": "https://127.0.0.1:24067", "kubeconfigSecret": "dev-kubeconfig",
         "kubeconfig": {"access": "View", "expiresAt": "2026-11-30T11:30:00Z"},
         "expiresAt": "2026-12-02T13:00:00Z",
-        "servers": {"desired": 1, "replicas": 1, "ready": 1}, "agents": {"desired": 1, "replicas": 1, "ready": 0},
+        "servers": {"desired": 1, "replicas": 1, "ready": 1}, "agents": {"desired": 3, "replicas": 2, "ready": 1},
+        "agentPools": [{"name": "big", "desired": 1, "replicas": 0, "ready": 0}, {"name": "gpu", "desired": 1, "replicas": 1, "ready": 1}],
         "nodes": [
             {"name": "k3d-dev-server-0", "role": "Server", "phase": "Ready", "ip": "10.1.0.3", "version": "v1.36.2+k3s1"},
             {"name": "k3d-dev-agent-0", "role": "Agent", "phase": "Starting", "ip": "10.1.0.4", "repairs": {"count": 2}},
+            {"name": "k3d-dev-gpu-0", "role": "Agent", "pool": "gpu", "phase": "Ready", "ip": "10.1.0.90"},
         ],
         "ports": [
             {"name": "http", "hostIP": "127.0.0.1", "hostPort": 8080, "port": 80, "protocol": "TCP"},

@@ -40,7 +40,7 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 47] = [
+const CLUSTERS: [Row; 48] = [
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),
@@ -109,6 +109,12 @@ const CLUSTERS: [Row; 47] = [
         "perNode: {maxGpus: 1}",
         "{agents: {count: 1, gpus: all}}",
         "spec.agents.gpus all (perNode.maxGpus: at most 1)",
+    ),
+    (
+        "perNode: {maxGpus: 1, maxMemory: 4Gi}, defaults: {memory: 1Gi}",
+        "{agentPools: [{name: gpu, count: 1, gpus: '2', memory: 5Gi}, {name: none, count: 0, memory: 5Gi}]}",
+        "spec.agentPools[gpu].memory 5Gi (perNode.maxMemory: at most 4Gi); spec.agentPools[gpu].gpus 2 \
+         (perNode.maxGpus: at most 1)",
     ),
     (
         "nodes: {argsDeny: ['--kube-apiserver-arg=*']}",

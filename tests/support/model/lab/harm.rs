@@ -89,7 +89,7 @@ impl Lab {
             .clusters
             .iter()
             .filter(running)
-            .find(|c| agent.starts_with(&format!("k3d-{}-agent-", c.name)))
+            .find(|c| ClusterNames::new(c.name.clone()).parse_node(agent).is_some())
         else {
             return;
         };
