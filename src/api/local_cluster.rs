@@ -141,7 +141,7 @@ pub struct LocalClusterSpec {
     pub network: NetworkSpec,
     /// Address of the Kubernetes API. Changing `hostPort` replaces only the load balancer. Changing `hostIP` replaces
     /// the load balancer and, since the serving certificate contains it, the servers in a rolling update. Changing
-    /// `sans` replaces the servers in a rolling update.
+    /// `sans` or `serverName` replaces the servers in a rolling update.
     #[serde(default)]
     pub api: ApiSpec,
     /// Kubeconfig in the Secret `<name>-kubeconfig`. Changes take effect in the running cluster without a restart: what
@@ -293,10 +293,18 @@ pub struct ApiSpec {
     #[schemars(length(max = 32), inner(length(max = 253)), transform = schema::sans)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sans: Vec<String>,
+    /// DNS name or IPv4 address by which clients reach the Docker host: `dev.example.test`. The key `kubeconfig` of the
+    /// Secret and `status.endpoint` contain it instead of `hostIP`, and the serving certificate is valid for it, as for
+    /// `sans`. The clients must resolve it, and `hostIP` must be an address that they reach; the operator itself does not
+    /// use it. Defaults to the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::server_name())]
+    pub server_name: Option<String>,
 }
 
 impl Default for ApiSpec {
     fn default() -> Self {
-        Self { host_ip: loopback(), host_port: None, sans: Vec::new() }
+        Self { host_ip: loopback(), host_port: None, sans: Vec::new(), server_name: None }
     }
 }

@@ -233,6 +233,10 @@ pub fn env_name() -> Rule {
     shape(&format::ENV_NAME)
 }
 
+pub fn server_name() -> Rule {
+    shape(&format::SERVER_NAME)
+}
+
 /// Adds the rules of additional names in the serving certificate.
 pub fn sans(schema: &mut Schema) {
     add_to_items(schema, [rule(format!("isIP(self) || self.matches({})", whole(pattern::DNS)), text::SAN)]);

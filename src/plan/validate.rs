@@ -26,7 +26,7 @@ pub use checker::Problems;
 pub use contents::{Text, ValidFile, ValidManifest};
 pub use kubeconfig::Handout;
 pub use pool::ValidPool;
-pub use ports::ValidPort;
+pub use ports::{ValidApi, ValidPort};
 pub use registries::*;
 pub use registry::{Storage, ValidProxy, ValidRegistry, registry};
 
@@ -71,8 +71,10 @@ pub struct Valid {
     pub api_ip: Ipv4Addr,
     /// Host port of the API, if the spec names one.
     pub api_port: Option<u16>,
-    /// Additional names and addresses in the serving certificate of the API.
+    /// Additional names and addresses in the serving certificate of the API, including the one in kubeconfigs.
     pub sans: Vec<String>,
+    /// Host of the API in kubeconfigs, if it is not the address.
+    pub server_name: Option<String>,
     /// Credential in the kubeconfig Secret.
     pub kubeconfig: Handout,
     /// Published ports.
@@ -129,7 +131,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
     let (servers, agents) = c.pools(servers, agents);
     let (subnet, networks) = c.network(network, spec);
-    let (api_ip, api_port, sans) = c.api(api);
+    let ValidApi { host_ip: api_ip, host_port: api_port, sans, server_name } = c.api(api);
     let valid = Valid {
         version: version.clone(),
         image: image.clone(),
@@ -144,6 +146,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         api_ip,
         api_port,
         sans,
+        server_name,
         kubeconfig: c.kubeconfig(kubeconfig),
         ports: c.ports(ports, api_ip, api_port),
         registries: c.registries(namespace, name, registries),

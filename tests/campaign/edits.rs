@@ -42,6 +42,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("volumes[].hostPath", Some("/no/such/directory")),
     ("mountPath", Some("/mnt/[a-c]")),
     ("sans[]", Some("[a-c]\\.campaign\\.example|10\\.9\\.9\\.[1-9]")),
+    ("serverName", Some("[a-c]\\.campaign\\.example|127\\.0\\.0\\.1")),
     ("hostIP", Some("127\\.0\\.0\\.1|0\\.0\\.0\\.0")),
     ("hostAliases[].ip", Some("10\\.9\\.9\\.[1-5]")),
     ("hostnames[]", Some("[a-e]\\.campaign\\.example")),

@@ -51,7 +51,7 @@ fn agents(scene: &Scene, count: usize) {
         "c",
         &format!(
             "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}}, agents: {{count: {count}}}, \
-             api: {{hostIP: 0.0.0.0}}, registries: {{use: [{{name: r}}]}}, hostAliases: [{{ip: 192.0.2.7, hostnames: \
+             api: {{hostIP: 0.0.0.0, serverName: localhost}}, registries: {{use: [{{name: r}}]}}, hostAliases: [{{ip: 192.0.2.7, hostnames: \
              [db.e2e.test]}}], ports: [{{name: tcp, port: {DNS_PORT}}}, {{name: udp, port: {DNS_PORT}, protocol: UDP}}]}}"
         ),
     );
@@ -321,6 +321,11 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     let image = world("HTTP_IMAGE");
     let load = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/world");
     command(load, &["load", &image], "").unwrap_or_else(|e| panic!("{e}"));
+    // Clients of the Docker host have the name in the spec, which is in the certificate too.
+    let endpoint = scene.get("lc/c")["status"]["endpoint"].as_str().unwrap_or_default().to_owned();
+    assert!(endpoint.starts_with("https://localhost:"), "{endpoint}");
+    assert!(scene.kubeconfig("c", "kubeconfig").contains(&endpoint));
+    assert_eq!(scene.child("c").run(&["--tls-server-name=localhost", "get", "--raw", "/readyz"]), "ok");
     let value = || scene.kubeconfig("c", "value");
     let ask = || asks(&scene.k, &scene.namespace, &image, &value());
     assert_eq!(ask().as_deref(), Ok("ok"), "{}", value());

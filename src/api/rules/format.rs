@@ -39,6 +39,8 @@ pub const NAMESPACE: Format = format(pattern::LABEL, 63, text::NAMESPACE);
 pub const ALLOWED_NAMESPACE: Format = format(pattern::LABEL, 63, text::ALLOWED_NAMESPACE);
 /// DNS name in a serving certificate.
 pub const SAN: Format = format(pattern::DNS, 253, text::SAN);
+/// Name of the API server in kubeconfigs.
+pub const SERVER_NAME: Format = format(pattern::DNS, 253, text::SERVER_NAME);
 /// Name of a published port.
 pub const PORT_NAME: Format = format(pattern::LABEL, 63, text::PORT_NAME);
 /// Host name of a registry.

@@ -75,6 +75,9 @@ pub const HOST_IP: &str =
 pub const PORT: &str = "must be between 1 and 65535";
 /// A name in the serving certificate is invalid.
 pub const SAN: &str = "must be a lowercase DNS name or an IP address";
+/// The name of the API server in kubeconfigs is invalid.
+pub const SERVER_NAME: &str =
+    "must be a lowercase DNS name or an IPv4 address, without a scheme and without a port: dev.example.test";
 /// The name of a port is invalid.
 pub const PORT_NAME: &str = "must be a DNS label of at most 63 lowercase letters, digits and hyphens that starts \
      and ends with a letter or digit";
@@ -221,6 +224,7 @@ pub const ALL: &[&str] = &[
     HOST_IP,
     PORT,
     SAN,
+    SERVER_NAME,
     PORT_NAME,
     API_PORT,
     END_PORT,

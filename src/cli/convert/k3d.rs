@@ -88,8 +88,7 @@ fn api(mut api: Part, spec: &mut Value) {
         spec["api"]["hostPort"] = port.into();
     }
     if let Some(host) = api.text("host") {
-        api.note("host", "it is in the certificate (spec.api.sans); the kubeconfig names spec.api.hostIP");
-        spec["api"]["sans"] = json!([host]);
+        spec["api"]["serverName"] = host.into();
     }
 }
 
