@@ -13,7 +13,7 @@ pub mod node_host;
 pub mod reason;
 pub mod registry;
 pub mod rules;
-mod schema;
+pub(crate) mod schema;
 mod text_enum;
 pub mod uses;
 

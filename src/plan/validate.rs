@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_full_spec_is_parsed() {
         let mut spec = sound();
-        spec.servers.memory = Some("2Gi".into());
+        spec.servers.memory = Some("2g".into());
         spec.servers.shm_size = Some("1G".into());
         spec.agents.cpus = Some("0.5".into());
         spec.agents.pids = Some(1024);

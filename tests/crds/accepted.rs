@@ -22,7 +22,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
-            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, cpus: '1.5'},
+            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, shmSize: 64m, cpus: '1.5'},
         agents: {count: 2, maxUnavailable: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
@@ -61,7 +61,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
     (REGISTRY, "registry", "{}"),
     (REGISTRY, "registry.localhost", "{hostname: k3d-registry.localhost, image: 'docker.io/library/registry:3', \
         hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x}, deleteEnabled: true, \
-        env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512Mi}"),
+        env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512m}"),
     (REGISTRY, "cache", "{proxy: {remoteURL: 'https://registry-1.docker.io', credentialsSecret: hub, ttl: 168h}, \
         storage: {hostPath: /srv/registry}, auth: {htpasswdSecret: users, clientSecret: login}, \
         tls: {secretName: tls, caSecretName: ca}, allowedNamespaces: ['*', team-a], localRegistryHosting: false}"),

@@ -196,6 +196,9 @@ fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     agents(scene, &json!({"shmSize": "128Mi", "pids": 4096}));
     assert_ne!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the node is replaced");
     assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
+    let made = inspect(&agent(scene)).expect("it exists")["Id"].clone();
+    agents(scene, &json!({"shmSize": "128m"}));
+    assert_eq!(inspect(&agent(scene)).expect("it exists")["Id"], made, "in other units it is the same size");
     assert_eq!(host_config(scene, "PidsLimit"), json!(4096));
     assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", SHM_SIZE]), "131072");
     import(scene);

@@ -55,8 +55,9 @@ pub struct NodePool {
     #[schemars(length(max = 32), inner(length(max = 384)), transform = schema::taints)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub taints: Vec<String>,
-    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`.
-    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Memory of the host beyond the limit
+    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`, or
+    /// with a lowercase unit as in `docker run --memory`: `2g` is 2Gi, `512m` is 512Mi, `t` is Ti, and `b` are bytes; but
+    /// `k` is 1000 bytes, as in every quantity. Another way to write the same limit changes nothing. K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Memory of the host beyond the limit
     /// is declared as system-reserved, so that the allocatable memory of the Node equals the limit, unless `args`
     /// contains --kubelet-arg=system-reserved. Defaults to no limit. Changing it replaces the nodes of the pool in a
     /// rolling update.

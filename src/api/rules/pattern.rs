@@ -42,8 +42,8 @@ pub const TAINT: &str = concat!(
     r"(=([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?)?",
     r":(NoSchedule|PreferNoSchedule|NoExecute)"
 );
-/// Quantity of memory.
-pub const MEMORY: &str = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)?";
+/// Quantity of memory, with the lowercase units of Docker too.
+pub const MEMORY: &str = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T|b|m|g|t)?";
 /// Decimal number of CPUs.
 pub const CPUS: &str = r"[0-9]{1,4}(\.[0-9]{1,9})?";
 /// Key of a Secret or ConfigMap.

@@ -58,7 +58,7 @@ pub const TAINT_TWICE: &str =
     "duplicate taint: a key may appear only once per effect; remove one of the two taints";
 /// A quantity of memory is invalid.
 pub const MEMORY: &str =
-    "must be a quantity of at least 6Mi with a unit of Ki, Mi, Gi, Ti, k, M, G or T, such as 2Gi";
+    "must be at least 6Mi, with a unit of Ki, Mi, Gi, Ti, k, M, G or T, or with b, m, g or t as in docker run: 2Gi, 2g";
 /// A number of CPUs is invalid.
 pub const CPUS: &str =
     "must be a quoted number of CPUs between 0.01 and 1024 without a unit, such as \"1.5\"";

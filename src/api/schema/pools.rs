@@ -100,12 +100,18 @@ pub fn taints(schema: &mut Schema) {
     );
 }
 
+/// Returns the expression for a quantity of memory in a text. Those of Kubernetes know no `b`, `g` and `t`, and `m` is a
+/// thousandth there.
+pub fn quantity(text: &str) -> String {
+    format!("quantity({text}.replace('m', 'Mi').replace('g', 'Gi').replace('t', 'Ti').replace('b', ''))")
+}
+
 pub fn memory() -> Rule {
     rule(
         format!(
-            "self.matches({}) && quantity(self).compareTo(quantity('6Mi')) >= 0 && \
-             quantity(self).compareTo(quantity('1024Ti')) <= 0",
-            whole(pattern::MEMORY)
+            "self.matches({}) && {of}.compareTo(quantity('6Mi')) >= 0 && {of}.compareTo(quantity('1024Ti')) <= 0",
+            whole(pattern::MEMORY),
+            of = quantity("self"),
         ),
         text::MEMORY,
     )

@@ -17,7 +17,7 @@ use super::{
     judge::AUTH,
     rules::{LIMITS, Limit},
 };
-use crate::api::HOLD_ANNOTATION;
+use crate::api::{HOLD_ANNOTATION, schema};
 
 /// Namespace and name of the operator's ServiceAccount, which creates Registries for LocalClusters that were admitted.
 const OPERATOR: &str = "system:serviceaccount:localcluster-system:localcluster-operator";
@@ -203,6 +203,10 @@ fn limits(Limit { field: name, max, quota, of: _, told: _ }: Limit) -> Vec<Cel> 
     let default = has(&format!("defaults.{name}"));
     let within = match name {
         "pids" => format!("v.{name} <= $p.{max}"),
+        "memory" => {
+            let [own, most] = [format!("v.{name}"), format!("$p.{max}")].map(|text| schema::quantity(&text));
+            format!("{own}.compareTo({most}) <= 0")
+        }
         _ => format!("quantity(v.{name}).compareTo(quantity($p.{max})) <= 0"),
     };
     let highest = Cel {
