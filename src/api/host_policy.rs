@@ -251,6 +251,11 @@ pub struct NodeRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub env: Option<Vec<String>>,
+    /// Keys of `containerLabels` that pools may set, as patterns: `com.example.*`. Tools on the Docker host may act on
+    /// labels of containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    pub container_labels: Option<Vec<String>>,
 }
 
 /// Rules for Registries.

@@ -144,7 +144,7 @@ pub fn file_path(schema: &mut Schema) {
 }
 
 pub fn alias_ip() -> Rule {
-    rule("isIP(self)", text::ALIAS_IP)
+    rule(format!("self == '{}' || isIP(self)", rules::hostnames::HOST_GATEWAY), text::ALIAS_IP)
 }
 
 /// Adds the rules of hostnames of an address.

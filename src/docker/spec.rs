@@ -80,6 +80,8 @@ pub struct ContainerSpec {
     pub host_env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
     pub labels: BTreeMap<String, String>,
+    /// Labels from the user. None of them has a key that the operator uses.
+    pub given_labels: BTreeMap<String, String>,
     /// True for a privileged container, as a K3s node must be.
     pub privileged: bool,
     /// True if its mounts are shared before its process starts, as on a machine, so that mounts propagate to and from
@@ -140,6 +142,7 @@ impl ContainerSpec {
             env: BTreeMap::new(),
             host_env: BTreeMap::new(),
             labels: BTreeMap::new(),
+            given_labels: BTreeMap::new(),
             privileged: false,
             shares_mounts: false,
             tmpfs: Vec::new(),

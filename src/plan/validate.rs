@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
 };
 
 use ipnet::Ipv4Net;
@@ -24,6 +24,7 @@ mod registry;
 
 pub use checker::Problems;
 pub use contents::{Text, ValidFile, ValidManifest};
+pub use host_aliases::AliasTarget;
 pub use kubeconfig::Handout;
 pub use pool::ValidPool;
 pub use ports::{ValidApi, ValidPort};
@@ -88,7 +89,7 @@ pub struct Valid {
     /// Manifests that K3s applies.
     pub manifests: Vec<ValidManifest>,
     /// Addresses of names that nodes and Pods resolve.
-    pub host_aliases: BTreeMap<String, IpAddr>,
+    pub host_aliases: BTreeMap<String, AliasTarget>,
 }
 
 impl Valid {
@@ -257,6 +258,37 @@ mod tests {
         ];
         assert_eq!(found.len(), begin.len(), "{found:?}");
         assert!(found.iter().zip(begin).all(|(f, b)| f.starts_with(b)), "{found:?}");
+    }
+
+    /// Tools of the host take what has such labels for their own; another operator would even remove it.
+    #[test]
+    fn labels_of_containers_are_nobody_elses() {
+        let with = |key: &str, value: &str| {
+            problems(|s| drop(s.agents.container_labels.insert(key.into(), value.into())))
+        };
+        for key in ["team", "com.example/tier", "traefik.http.routers.x", "application", "k3d"] {
+            assert_eq!(with(key, "a=b c\u{fc}"), [""; 0], "{key}");
+        }
+        for key in [
+            "localcluster.dev/uid",
+            "localcluster.dev/allow-namespaces",
+            "app",
+            "k3d.role",
+            "k3s.registry.port.external",
+            "com.docker.compose.project",
+            "io.x-k8s.kind.cluster",
+            "org.testcontainers.session-id",
+        ] {
+            let found = with(key, "x");
+            assert!(found.len() == 1 && found[0].contains("use another key"), "{found:?}");
+        }
+        for key in ["", "a b", ".a", "a=b", &"a".repeat(129)] {
+            let expected = format!("spec.agents.containerLabels[{key}]: {}", text::CONTAINER_LABEL);
+            assert_eq!(with(key, "x"), [expected], "{key}");
+        }
+        for value in ["a\nb", &"x".repeat(1025)] {
+            assert!(with("a", value)[0].contains(text::CONTAINER_LABEL_VALUE));
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
             'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, shmSize: 64m, cpus: '1.5'},
-        agents: {count: 2, maxUnavailable: 2, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
+        agents: {count: 2, maxUnavailable: 2, containerLabels: {team: shop, com.example/tier: 'a b=c', traefik.http.routers.x: ''}, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
@@ -52,7 +52,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             {path: /opt/.x/a-b_c@d, secret: {name: s, key: k}, nodes: Agents}, {path: /x, inline: 'a'}], \
         preloadImages: ['nginx:1.29', 'localhost:5000/a/b_c:V1.2-x', 'registry.example/app:1'], \
         manifests: [{name: a-1, inline: 'kind: A'}, {name: b, secret: {name: s, key: k}}, {name: c, configMap: {name: m, key: k.yaml}}], \
-        hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}]}"),
+        hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}, {ip: host-gateway, hostnames: [host.docker.internal]}]}"),
     (LC, "by-image", "{image: 'registry.example:5000/some/k3s:v1.36.2-k3s1', network: {subnet: 10.44.0.0/16}}"),
     (LC, "by-digest", "{image: 'rancher/k3s:v1@sha256:\
         0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}"),

@@ -193,7 +193,12 @@ fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     let child = scene.child("c");
     let by_default = host_config(scene, "ShmSize");
     let before = inspect(&agent(scene)).expect("it exists")["Id"].clone();
-    agents(scene, &json!({"shmSize": "128Mi", "pids": 4096}));
+    agents(
+        scene,
+        &json!({"shmSize": "128Mi", "pids": 4096, "containerLabels": {"com.example.team": "shop"}}),
+    );
+    let labels = inspect(&agent(scene)).expect("it exists")["Config"]["Labels"].clone();
+    assert_eq!((&labels["com.example.team"], &labels["k3d.role"]), (&json!("shop"), &json!("agent")));
     assert_ne!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the node is replaced");
     assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
     let made = inspect(&agent(scene)).expect("it exists")["Id"].clone();
@@ -208,7 +213,7 @@ fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     child.run(&["delete", "pod/asker", "--now"]);
     let server = inspect(&container(scene, "server-0")).expect("it exists");
     assert_eq!(server["HostConfig"]["ShmSize"], by_default, "the other pool keeps the default");
-    agents(scene, &json!({"shmSize": null, "pids": null}));
+    agents(scene, &json!({"shmSize": null, "pids": null, "containerLabels": null}));
     assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 

@@ -48,6 +48,13 @@ pub struct NodePool {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(transform = schema::labels)]
     pub labels: BTreeMap<String, String>,
+    /// Labels of the node containers, as `docker inspect` shows them and `docker ps --filter label=team=shop` finds them. The
+    /// values are visible to anyone who can inspect containers and must not contain secrets. Keys that the operator, k3d,
+    /// Docker, Compose or kind use are refused. At most 64. Changing them replaces the nodes of the pool in a rolling
+    /// update.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = schema::container_labels)]
+    pub container_labels: BTreeMap<String, String>,
     /// Taints of the Node objects, as `key=value:Effect` or `key:Effect`, where the effect is NoSchedule,
     /// PreferNoSchedule or NoExecute. At most 32. Changing them replaces the nodes of the pool in a rolling update; a
     /// taint that is removed here is removed from the Nodes.

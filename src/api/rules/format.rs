@@ -65,6 +65,8 @@ pub const ENV_NAME: Format = format(pattern::ENV_NAME, 128, text::ENV_NAME);
 pub const LABEL_KEY: Format = format(pattern::LABEL_KEY, 317, text::LABEL_KEY);
 /// Value of a label.
 pub const LABEL_VALUE: Format = format(pattern::LABEL_VALUE, 63, text::LABEL_VALUE);
+/// Key of a label of a container.
+pub const CONTAINER_LABEL: Format = format(pattern::CONTAINER_LABEL, 128, text::CONTAINER_LABEL);
 /// Taint.
 pub const TAINT: Format = format(pattern::TAINT, 512, text::TAINT);
 /// Name of a process limit.

@@ -6,6 +6,9 @@ use super::{Refused, refused};
 /// The domain of Services and Pods in every cluster.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
+/// Word for the Docker host in the place of an address, as `docker run --add-host` has it.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
 /// Names by which Pods reach Services.
 const SERVICES: Refused = refused(
     &["kubernetes", "kubernetes.default", "svc", "*.svc", CLUSTER_DOMAIN, "*.cluster.local"],

@@ -33,6 +33,8 @@ pub const LABEL_KEY: &str = concat!(
     r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?",
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 );
+/// Key of a label of a container.
+pub const CONTAINER_LABEL: &str = r"[A-Za-z0-9]([-A-Za-z0-9_./]{0,126}[A-Za-z0-9])?";
 /// Value of a label.
 pub const LABEL_VALUE: &str = "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?";
 /// Taint: `key=value:Effect` or `key:Effect`.
@@ -85,6 +87,7 @@ pub const ALL: &[&str] = &[
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
+    CONTAINER_LABEL,
     TAINT,
     MEMORY,
     CPUS,

@@ -50,6 +50,13 @@ pub const LABEL_KEY: &str = "must be a valid label key: a name of at most 63 cha
 /// The value of a label is invalid.
 pub const LABEL_VALUE: &str =
     "must be a valid label value: at most 63 letters, digits, hyphens, underscores and dots";
+/// The key of a label of a container is invalid.
+pub const CONTAINER_LABEL: &str = "must be a label key of at most 128 letters, digits and -_./ that starts and ends with \
+     a letter or digit: com.example.team";
+/// The value of a label of a container is too long.
+pub const CONTAINER_LABEL_VALUE: &str = "must have at most 1024 characters and no control characters";
+/// There are too many labels of containers.
+pub const CONTAINER_LABELS: &str = "must have at most 64 labels";
 /// A taint is invalid.
 pub const TAINT: &str = "must be key=value:Effect or key:Effect, where the effect is NoSchedule, \
      PreferNoSchedule or NoExecute";
@@ -57,8 +64,7 @@ pub const TAINT: &str = "must be key=value:Effect or key:Effect, where the effec
 pub const TAINT_TWICE: &str =
     "duplicate taint: a key may appear only once per effect; remove one of the two taints";
 /// A quantity of memory is invalid.
-pub const MEMORY: &str =
-    "must be at least 6Mi, with a unit of Ki, Mi, Gi, Ti, k, M, G or T, or with b, m, g or t as in docker run: 2Gi, 2g";
+pub const MEMORY: &str = "must be at least 6Mi, with a unit of Ki, Mi, Gi, Ti, k, M, G or T, or with b, m, g or t as in docker run: 2Gi, 2g";
 /// A number of CPUs is invalid.
 pub const CPUS: &str =
     "must be a quoted number of CPUs between 0.01 and 1024 without a unit, such as \"1.5\"";
@@ -164,7 +170,8 @@ pub const ONE_CONTENT: &str = "exactly one of inline, secret and configMap is re
 pub const FILE_PATH: &str = "must be an absolute path of letters, digits and -_.+@ without . or .. as a \
      component: /etc/ssl/certs/corp.pem";
 /// The address of a host alias is invalid.
-pub const ALIAS_IP: &str = "must be an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
+pub const ALIAS_IP: &str =
+    "must be an IPv4 or IPv6 address, or host-gateway for the Docker host: 10.0.0.5, 2001:db8::5";
 /// The name of a host alias is invalid.
 pub const ALIAS_NAME: &str = "must be a lowercase DNS name: db.internal";
 /// Two host aliases have the same name.
@@ -215,6 +222,9 @@ pub const ALL: &[&str] = &[
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
+    CONTAINER_LABEL,
+    CONTAINER_LABEL_VALUE,
+    CONTAINER_LABELS,
     TAINT,
     TAINT_TWICE,
     MEMORY,

@@ -45,10 +45,7 @@ pub(super) fn spec(file: &mut Part) -> Value {
         push(&mut spec["hostAliases"], item);
     }
     files(file, &pools, &mut spec);
-    for mut label in file.parts("labels") {
-        label.ignore();
-        label.note("", "labels of containers have no equal, left out");
-    }
+    labels(file, &mut pools);
     registries(file.part("registries"), &mut spec);
     options(file.part("options"), &mut pools, &mut spec);
     pools.into_spec(&mut spec);
@@ -297,9 +294,16 @@ fn runtime(mut runtime: Part, pools: &mut Pools) {
         let item = json!({"name": ulimit.text("name"), "soft": ulimit.number("soft"), "hard": ulimit.number("hard")});
         pools.add(Chosen::ALL, "ulimits", None, &item);
     }
-    for mut label in runtime.parts("labels") {
-        label.ignore();
-        runtime.note("labels", "labels of containers have no equal, left out");
+    labels(&mut runtime, pools);
+}
+
+/// Converts labels of containers. Those of the load balancer have no equal.
+fn labels(part: &mut Part, pools: &mut Pools) {
+    for mut label in part.parts("labels") {
+        let text = label.text("label").unwrap_or_default();
+        let Some(chosen) = pools.of(&mut label, Chosen::ALL) else { continue };
+        let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        pools.add(chosen, "containerLabels", Some(key), &value.into());
     }
 }
 

@@ -32,6 +32,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         env,
         host_env,
         labels,
+        given_labels,
         endpoint: place,
         ports,
         privileged,
@@ -80,7 +81,8 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         image: Some(image.clone()),
         cmd: some(command.iter().chain(host_args).cloned().collect()),
         env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        labels: Some(map(labels)),
+        // Those by which the container is found are its own, whatever the others are.
+        labels: Some(map(given_labels).into_iter().chain(map(labels)).collect()),
         // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
         exposed_ports: some(ports.iter().map(key).collect()),
         host_config: Some(host),

@@ -56,6 +56,7 @@ impl Build<'_> {
             env: pool.env.clone(),
             host_env: proxy::past(&pool.env, &self.inside()),
             labels: self.node_labels(role),
+            given_labels: pool.container_labels.clone(),
             privileged: true,
             shares_mounts: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    judge::AUTH,
+    judge::{AUTH, CONTAINER_LABELS},
     rules::{LIMITS, Limit},
 };
 use crate::api::{HOLD_ANNOTATION, schema};
@@ -158,6 +158,7 @@ fn clusters() -> Vec<Cel> {
             allowed: "'set spec.image to NAME:TAG@sha256:DIGEST'".into(),
         },
         args(),
+        labels(),
         nested("nodes.env", "variables of a pool", "env", "v.name"),
         patterns("clusterNames", "spec.clusterName", "[?$o.spec.?clusterName]", "v"),
         patterns(
@@ -253,6 +254,13 @@ fn gpus() -> Cel {
 fn nested(rule: &'static str, what: &'static str, list: &str, value: &str) -> Cel {
     let inner = format!("v.?{list}.orValue([]).all(v, $p.{rule}.exists(a, {}))", glob(value));
     each(rule, what, ALL_POOLS, &inner)
+}
+
+/// Returns the rule by patterns for the keys of a map in each pool.
+fn labels() -> Cel {
+    let allowed = format!("$p.{CONTAINER_LABELS}.exists(a, {})", glob("key"));
+    let holds = format!("v.?containerLabels.orValue({{}}).all(key, {allowed})");
+    each(CONTAINER_LABELS, "the containerLabels of a pool", ALL_POOLS, &holds)
 }
 
 /// A flag without a value takes it from the next argument, so a pattern with any value denies it.

@@ -76,6 +76,9 @@ pub fn paths(rules: &Rules) -> String {
 /// Field of the rule for registries that are reached from other machines.
 pub const AUTH: &str = "registry.requireAuthBeyondLoopback";
 
+/// Field of the rule for labels of node containers.
+pub const CONTAINER_LABELS: &str = "nodes.containerLabels";
+
 /// Returns the host addresses that the rules allow, for a message.
 pub fn host_ips(rules: &Rules) -> String {
     list(rules.host_ips.iter().flatten())
@@ -164,6 +167,10 @@ impl Judge<'_> {
         }
         for name in pool.env.keys() {
             self.name(&format!("{path}.env"), "nodes.env", rules.env.as_ref(), name);
+        }
+        for key in pool.container_labels.keys() {
+            let field = format!("{path}.containerLabels");
+            self.name(&field, CONTAINER_LABELS, rules.container_labels.as_ref(), key);
         }
         for bind in pool.volumes.values() {
             self.host_path(&format!("{path}.volumes"), bind);

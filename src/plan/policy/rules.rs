@@ -38,6 +38,8 @@ pub struct Rules {
     pub args_deny: Vec<String>,
     /// Environment variables of nodes.
     pub env: Option<Vec<Pattern>>,
+    /// Keys of labels of node containers.
+    pub container_labels: Option<Vec<Pattern>>,
     /// Images of registries.
     pub registry_images: Option<Vec<Pattern>>,
     /// True if images of registries must have a digest.

@@ -29,6 +29,8 @@ pub struct ValidPool {
     pub env: BTreeMap<String, String>,
     /// Labels of the Nodes.
     pub labels: BTreeMap<String, String>,
+    /// Labels of the containers.
+    pub container_labels: BTreeMap<String, String>,
     /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`.
     pub taints: Vec<String>,
     /// Memory limit in bytes.
@@ -77,6 +79,7 @@ impl Checker {
             args,
             env,
             labels,
+            container_labels,
             taints,
             memory,
             shm_size,
@@ -95,6 +98,7 @@ impl Checker {
             args: args.clone(),
             env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
             labels: labels.clone(),
+            container_labels: self.container_labels(&format!("{path}.containerLabels"), container_labels),
             taints: taints.clone(),
             memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
             shm_size: self.memory(&format!("{path}.shmSize"), shm_size.as_deref()),
@@ -130,6 +134,22 @@ impl Checker {
             self.fits(&path, value, &format::LABEL_VALUE);
             self.refuse(&path, key, rules::NODE_LABELS, "");
         }
+    }
+
+    fn container_labels(
+        &mut self,
+        path: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        self.check(labels.len() <= 64, path, text::CONTAINER_LABELS);
+        for (key, value) in labels {
+            let path = format!("{path}[{key}]");
+            self.fits(&path, key, &format::CONTAINER_LABEL);
+            let sound = value.chars().count() <= 1024 && !value.contains(|c: char| c.is_ascii_control());
+            self.check(sound, &path, text::CONTAINER_LABEL_VALUE);
+            self.refuse(&path, key, rules::labels::CONTAINER_LABELS, "");
+        }
+        labels.clone()
     }
 
     fn taints(&mut self, path: &str, taints: &[String]) {

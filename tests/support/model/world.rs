@@ -357,7 +357,9 @@ impl World {
             name: spec.name.clone(),
             image: spec.image.clone(),
             command: spec.command.clone().into(),
-            labels: Arc::new(spec.labels.clone()),
+            labels: Arc::new(
+                spec.given_labels.iter().chain(&spec.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            ),
             mounts: Arc::new(spec.mounts.clone()),
             past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),

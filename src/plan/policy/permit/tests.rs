@@ -2,11 +2,15 @@ use super::*;
 use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
-        spec::{Addressing, Bind, EndpointSettings, FileChange, FileSpec, Limits, VolumeSpec},
+        spec::{
+            Addressing, Bind, ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, Limits,
+            PortBinding, Role, VolumeSpec,
+        },
     },
     plan::{
         management::Management,
         policy::{parse, restrain::restrain},
+        registry::config::HTPASSWD_FILE,
         settings::WithoutPolicy,
         steps::{Plan, Verdict},
     },
@@ -186,6 +190,21 @@ fn containers_are_what_the_policy_allows() {
             "perNode: {maxPids: 2048}",
             Box::new(|_| {}),
             "the pids of k3d-dev-agent-0 (perNode.maxPids: at most 2048)",
+        ),
+        (
+            "nodes: {containerLabels: ['com.example.*']}",
+            Box::new(|s| s.given_labels = BTreeMap::from([("com.example.team".into(), "shop".into())])),
+            "",
+        ),
+        (
+            "nodes: {containerLabels: ['com.example.*']}",
+            Box::new(|s| s.given_labels = BTreeMap::from([("traefik.enable".into(), "true".into())])),
+            "the label traefik.enable of k3d-dev-agent-0 (nodes.containerLabels: com.example.*)",
+        ),
+        (
+            "",
+            Box::new(|s| s.given_labels = BTreeMap::from([(names::UID.into(), "uid-team-b".into())])),
+            "a label has a key of the operator",
         ),
         ("perNode: {maxGpus: 0}", Box::new(|s| s.gpus = Some(Gpus::All)), "perNode.maxGpus: at most 0"),
         (
