@@ -256,6 +256,11 @@ pub struct NodeRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub container_labels: Option<Vec<String>>,
+    /// Docker volumes that pools may mount by `volumeName`, as patterns. The volume itself must allow the namespace too,
+    /// with its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub volumes: Option<Vec<String>>,
 }
 
 /// Rules for Registries.

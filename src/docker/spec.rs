@@ -95,8 +95,10 @@ pub struct ContainerSpec {
     /// Labels of those volumes. Docker creates a missing volume together with the container, which would be unmanaged
     /// without them.
     pub volume_labels: BTreeMap<String, String>,
-    /// Directories of the host by mount path. Docker does not create missing ones.
+    /// Directories and files of the host by mount path. Docker does not create missing ones.
     pub binds: BTreeMap<String, Bind>,
+    /// Volumes of the user by mount path. They exist, and nothing is copied into them.
+    pub given_volumes: BTreeMap<String, VolumeMount>,
     /// Restart policy.
     pub restart_policy: RestartPolicy,
     /// Attachment to the network that it is created on.
@@ -149,6 +151,7 @@ impl ContainerSpec {
             mounts: BTreeMap::new(),
             volume_labels: BTreeMap::new(),
             binds: BTreeMap::new(),
+            given_volumes: BTreeMap::new(),
             restart_policy: RestartPolicy::UnlessStopped,
             endpoint: EndpointSettings::default(),
             ports: Vec::new(),
@@ -235,7 +238,16 @@ impl Gpus {
     }
 }
 
-/// A directory of the host that is mounted into a container.
+/// A volume that is mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// Name of the volume.
+    pub name: String,
+    /// True for a read-only mount.
+    pub read_only: bool,
+}
+
+/// A directory or file of the host that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// Absolute path on the host.

@@ -54,6 +54,8 @@ struct Intent<'a> {
     datastore: Option<&'a String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     given_files: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    given_volumes: Vec<(&'a String, &'a String, bool)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     given_labels: &'a BTreeMap<String, String>,
 }
@@ -78,6 +80,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         extra_hosts,
         files,
         given_files,
+        given_volumes,
         given_labels,
         labels,
         // These follow from the above, from the host or from the role, or take effect without a replacement.
@@ -117,6 +120,10 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         files: files.iter().filter_map(hashed).collect(),
         datastore: labels.get(names::DATASTORE),
         given_files,
+        given_volumes: given_volumes
+            .iter()
+            .map(|(target, given)| (target, &given.name, given.read_only))
+            .collect(),
         given_labels,
     }
 }
@@ -149,6 +156,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 mod tests {
     use super::*;
     use crate::docker::spec::Ulimit;
+    use crate::docker::spec::VolumeMount;
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -195,6 +203,10 @@ mod tests {
             given_labels: [("team".to_owned(), value.to_owned())].into(),
             ..bare()
         };
+        let volume = |name: &str, read_only| ContainerSpec {
+            given_volumes: [("/data".to_owned(), VolumeMount { name: name.into(), read_only })].into(),
+            ..bare()
+        };
         let all = [
             bare(),
             limit(1, 2),
@@ -206,6 +218,9 @@ mod tests {
             pids,
             labelled("a"),
             labelled("b"),
+            volume("a", false),
+            volume("b", false),
+            volume("a", true),
         ];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());

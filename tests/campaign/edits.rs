@@ -41,6 +41,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("taints[]", Some("campaign\\.example/[a-c](=[a-c])?:(NoSchedule|PreferNoSchedule)")),
     ("ulimits[].name", Some("nofile|nproc|core|memlock")),
     ("volumes[].hostPath", Some("/no/such/directory")),
+    ("volumes[].volumeName", Some("campaign-no-volume")),
     ("mountPath", Some("/mnt/[a-c]")),
     ("sans[]", Some("[a-c]\\.campaign\\.example|10\\.9\\.9\\.[1-9]")),
     ("serverName", Some("[a-c]\\.campaign\\.example|127\\.0\\.0\\.1")),
@@ -323,6 +324,7 @@ const ALTERNATIVES: &[&[&str]] = &[
     &["inline", "secretName", "configMapName"],
     &["caSecretName", "caConfigMapName"],
     &["version", "image"],
+    &["hostPath", "volumeName"],
 ];
 
 fn required(schema: &Value) -> BTreeSet<String> {

@@ -27,6 +27,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
+            {volumeName: cache, mountPath: /cache, readOnly: true}, \
             {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
         token: {secretName: my-token, key: the.key},
         network: {subnet: 172.31.16.0/24},

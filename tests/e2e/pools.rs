@@ -1,6 +1,10 @@
 //! Resources of the host for the nodes of a pool: process limits, memory and CPUs, directories, GPUs.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+};
 
 use serde_json::{Value, json};
 
@@ -282,7 +286,9 @@ fn volumes_that_are_allowed(scene: &Scene) {
     refused(scene, &format!("{allowed}-beside"), "Accepted", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link"), "AgentsReady", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link/deep"), "AgentsReady", "HostPathNotAllowed");
-    refused(scene, &format!("{allowed}/file"), "AgentsReady", "HostPathNotFound");
+    refused(scene, &format!("{allowed}/file/deep"), "AgentsReady", "HostPathNotFound");
+    let _socket = UnixListener::bind(dir.path().join("socket")).expect("a socket can be made");
+    refused(scene, &format!("{allowed}/socket"), "AgentsReady", "HostPathNotFound");
     let later = format!("{allowed}/later");
     let message = refused(scene, &later, "AgentsReady", "HostPathNotFound");
     assert!(message.contains(&format!("mkdir -p {later}")), "{message}");
@@ -305,8 +311,18 @@ fn volumes_that_are_allowed(scene: &Scene) {
     assert!(given().contains(&format!("{later}:/data:true")), "{}", given());
 
     let inside = inside.display().to_string();
-    agents(scene, &volume(&inside, json!({"readOnly": true})));
+    // With a file beside the directory, and a volume that allows it. None of them is the operator's.
+    let name = format!("{}-cache", scene.namespace);
+    let label = format!("localcluster.dev/allow-namespaces={}", scene.namespace);
+    docker(&["volume", "create", "--label", &label, &name]);
+    let mut pool = volume(&inside, json!({"readOnly": true}));
+    let file = json!({"hostPath": format!("{allowed}/file"), "mountPath": "/file", "readOnly": true});
+    let cache = json!({"volumeName": name, "mountPath": "/cache"});
+    pool["volumes"].as_array_mut().unwrap().extend([file, cache]);
+    agents(scene, &pool);
     assert!(given().contains(&format!("{inside}:/data:false")), "{}", given());
+    let seen = docker(&["exec", &agent(scene), "sh", "-c", "cat /file && echo y >/cache/y && cat /cache/y"]);
+    assert_eq!(seen, "xy");
     let write = ["exec", &agent(scene), "touch", "/data/from-the-node"];
     assert!(try_docker(&write).is_err_and(|e| e.contains("ead-only")), "the node can write");
     agents(scene, &volume(&inside, json!({})));
@@ -331,6 +347,7 @@ fn volumes_that_are_allowed(scene: &Scene) {
     scene.ready("lc/c");
     assert!(given().contains(&format!("{inside}:/data:true")), "{}", given());
     agents(scene, &json!({"volumes": null}));
+    docker(&["volume", "rm", &name]);
     let names: BTreeSet<String> = scene.picture().into_keys().collect();
     assert_eq!(names, ["agent-0", "server-0", "serverlb"].map(|n| container(scene, n)).into());
     assert!(dir.path().join("data/from-the-host").is_file(), "the directory is the user's, and stays");

@@ -100,9 +100,9 @@ pub struct NodePool {
     #[schemars(length(max = 15))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ulimits: Vec<Ulimit>,
-    /// Directories of the Docker host to mount into each node container, below a path that the operator allows
-    /// (`--allow-host-path`, by default none). All nodes of the pool share them, and their content is never removed. At
-    /// most 16. Changing them replaces the nodes of the pool in a rolling update.
+    /// Directories and files of the Docker host to mount into each node container, below a path that the operator allows
+    /// (`--allow-host-path`, by default none), and Docker volumes that allow the namespace. All nodes of the pool share
+    /// them, and their content is never removed. At most 16. Changing them replaces the nodes of the pool in a rolling update.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = schema::mounts_apart(), merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]

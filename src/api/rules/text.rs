@@ -116,7 +116,7 @@ pub const HOSTNAME_OF_NODE: &str = "containers and volumes of a cluster have suc
 pub const VOLUME_NAME: &str = "must be a valid Docker volume name: at least two letters, digits, underscores, \
      dots and hyphens, starting with a letter or digit";
 /// The path of a host directory is invalid.
-pub const HOST_PATH: &str = "must be the absolute path of a directory on the Docker host without /./, /../, // \
+pub const HOST_PATH: &str = "must be the absolute path of a directory or file on the Docker host without /./, /../, // \
      or a trailing slash: /srv/registry";
 /// A Registry has a host directory and settings of a volume.
 pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: the content of a host directory is \
@@ -191,12 +191,14 @@ pub const ULIMIT_NOFILE: &str =
 /// The path of a volume in the nodes is invalid.
 pub const MOUNT_PATH: &str =
     "must be an absolute path of letters, digits and -_.+@ without . or .. as a component: /data";
+/// A volume has no source, or two.
+pub const ONE_VOLUME_SOURCE: &str = "exactly one of hostPath (a directory or file of the Docker host) and volumeName (a Docker volume) is required";
 /// A volume is mounted below another one.
 pub const MOUNTS_APART: &str =
     "mountPath must be unique and must not be below another mountPath; change one of them";
 /// A file is in a volume.
 pub const FILE_IN_VOLUME: &str = "a path of spec.files is in a volume, so the file would be written to the \
-     directory on the Docker host; use another path, or create the file in that directory";
+     directory, file or volume of the Docker host; use another path, or create the file there";
 /// The number of GPUs is invalid.
 pub const GPUS: &str = "must be all, or a quoted number of GPUs between 1 and 128, such as \"1\"";
 /// A list contains a name twice.
@@ -275,6 +277,7 @@ pub const ALL: &[&str] = &[
     ULIMIT_ORDER,
     ULIMIT_NOFILE,
     MOUNT_PATH,
+    ONE_VOLUME_SOURCE,
     MOUNTS_APART,
     FILE_IN_VOLUME,
     GPUS,

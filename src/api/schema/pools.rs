@@ -168,6 +168,10 @@ pub fn mount_path(schema: &mut Schema) {
     add(schema, [shape(&format::MOUNT_PATH)].into_iter().chain(rules::MOUNTS.iter().map(refused)));
 }
 
+pub fn one_volume_source() -> Rule {
+    rule("has(self.hostPath) != has(self.volumeName)", text::ONE_VOLUME_SOURCE)
+}
+
 pub fn mounts_apart() -> Rule {
     rule(
         "self.all(v, self.exists_one(w, v.mountPath == w.mountPath || v.mountPath.startsWith(w.mountPath + '/')))",

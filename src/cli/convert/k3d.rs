@@ -98,14 +98,28 @@ fn volumes(file: &mut Part, pools: &mut Pools) {
             [host, inner, mode] => (host, inner, mode),
             _ => ("", "", ""),
         };
-        if !host.starts_with('/') || !inner.starts_with('/') {
+        let named = !host.is_empty() && !host.starts_with('.') && !host.contains('/');
+        if !(host.starts_with('/') || named) || !inner.starts_with('/') {
             volume.take("nodeFilters");
-            volume.note("volume", "only directories of the Docker host by their absolute path, left out; see spec.servers.volumes");
+            volume.note(
+                "volume",
+                "only paths of the Docker host that begin with / and names of Docker volumes, left out; see \
+                 spec.servers.volumes",
+            );
             continue;
         }
         let Some(chosen) = pools.of(&mut volume, Chosen::ALL) else { continue };
-        volume.note("volume", "the operator must allow the directory with --allow-host-path");
-        let mut item = json!({"hostPath": host, "mountPath": inner});
+        let mut item = match named {
+            true => json!({"volumeName": host, "mountPath": inner}),
+            false => json!({"hostPath": host, "mountPath": inner}),
+        };
+        volume.note(
+            "volume",
+            match named {
+                true => "the Docker volume must exist, with the label localcluster.dev/allow-namespaces",
+                false => "the operator must allow the path with --allow-host-path",
+            },
+        );
         if mode.split(',').any(|mode| mode == "ro") {
             item["readOnly"] = true.into();
         }

@@ -83,7 +83,7 @@ fn one(
         if mount.text("readOnly").as_deref() == Some("true") {
             item["readOnly"] = true.into();
         }
-        mount.note("hostPath", "the operator must allow the directory with --allow-host-path");
+        mount.note("hostPath", "the operator must allow the path with --allow-host-path");
         shared(&mount, "hostPath");
         pools.add(chosen, "volumes", None, &item);
     }

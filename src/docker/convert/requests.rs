@@ -16,7 +16,7 @@ use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
         Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
-        Ulimit, VolumeSpec,
+        Ulimit, VolumeMount, VolumeSpec,
     },
 };
 
@@ -40,6 +40,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         mounts,
         volume_labels,
         binds,
+        given_volumes,
         tmpfs,
         shm_size,
         gpus,
@@ -58,8 +59,12 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         given_files: _,
     } = spec;
     let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
-    let mounts =
-        mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
+    let given = given_volumes.iter().map(|given| given_mount(given, volume_labels));
+    let mounts = mounts
+        .iter()
+        .map(|mount| volume_mount(mount, volume_labels))
+        .chain(binds.iter().map(bind_mount))
+        .chain(given);
     let host = HostConfig {
         network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
@@ -189,6 +194,15 @@ fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<Strin
         volume_options: Some(MountVolumeOptions { labels: Some(map(labels)), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// Returns the mount of a volume of the user. Nothing of the image is copied into it. If it was removed at this moment, the
+/// engine creates another one, which its labels mark as one to be removed with the cluster.
+fn given_mount((directory, given): (&String, &VolumeMount), labels: &BTreeMap<String, String>) -> Mount {
+    let mut mount = volume_mount((directory, &given.name), labels);
+    mount.read_only = Some(given.read_only);
+    mount.volume_options.iter_mut().for_each(|options| options.no_copy = Some(true));
+    mount
 }
 
 /// Returns a mount instead of an entry of `binds`, for which the engine creates a missing directory.

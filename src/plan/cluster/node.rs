@@ -62,6 +62,7 @@ impl Build<'_> {
             tmpfs: vec!["/run".into(), "/var/run".into()],
             volume_labels: self.labels(None),
             binds: pool.volumes.clone(),
+            given_volumes: pool.named_volumes.clone(),
             restart_policy: RestartPolicy::UnlessStopped,
             mounts,
             endpoint: self.endpoint(allocation.addresses.node(role, index)),

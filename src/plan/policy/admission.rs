@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    judge::{AUTH, CONTAINER_LABELS},
+    judge::{AUTH, CONTAINER_LABELS, NODE_VOLUMES},
     rules::{LIMITS, Limit},
 };
 use crate::api::{HOLD_ANNOTATION, schema};
@@ -159,6 +159,7 @@ fn clusters() -> Vec<Cel> {
         },
         args(),
         labels(),
+        volumes(),
         nested("nodes.env", "variables of a pool", "env", "v.name"),
         patterns("clusterNames", "spec.clusterName", "[?$o.spec.?clusterName]", "v"),
         patterns(
@@ -182,7 +183,7 @@ fn clusters() -> Vec<Cel> {
         ),
         host_paths(
             "the volumes of a pool",
-            (&format!("{ALL_POOLS}.all(pool, pool.?volumes.orValue([])"), ")"),
+            (&format!("{ALL_POOLS}.all(pool, pool.?volumes.orValue([]).filter(v, has(v.hostPath))"), ")"),
             "(v.?readOnly.orValue(false) || !a.?readOnly.orValue(false))",
         ),
         Cel {
@@ -261,6 +262,14 @@ fn labels() -> Cel {
     let allowed = format!("$p.{CONTAINER_LABELS}.exists(a, {})", glob("key"));
     let holds = format!("v.?containerLabels.orValue({{}}).all(key, {allowed})");
     each(CONTAINER_LABELS, "the containerLabels of a pool", ALL_POOLS, &holds)
+}
+
+/// Returns the rule by patterns for the Docker volumes of each pool.
+fn volumes() -> Cel {
+    let allowed = format!("!has(v.volumeName) || $p.{NODE_VOLUMES}.exists(a, {})", glob("v.volumeName"));
+    let holds = format!("pool.?volumes.orValue([]).all(v, {allowed})");
+    let list = format!("{ALL_POOLS}.all(pool, {holds})");
+    Cel { holds: list, ..each(NODE_VOLUMES, "the volumes of a pool", "[]", "true") }
 }
 
 /// A flag without a value takes it from the next argument, so a pattern with any value denies it.

@@ -76,6 +76,9 @@ pub fn paths(rules: &Rules) -> String {
 /// Field of the rule for registries that are reached from other machines.
 pub const AUTH: &str = "registry.requireAuthBeyondLoopback";
 
+/// Field of the rule for Docker volumes in nodes.
+pub const NODE_VOLUMES: &str = "nodes.volumes";
+
 /// Field of the rule for labels of node containers.
 pub const CONTAINER_LABELS: &str = "nodes.containerLabels";
 
@@ -174,6 +177,9 @@ impl Judge<'_> {
         }
         for bind in pool.volumes.values() {
             self.host_path(&format!("{path}.volumes"), bind);
+        }
+        for given in pool.named_volumes.values() {
+            self.name(&format!("{path}.volumes"), NODE_VOLUMES, rules.node_volumes.as_ref(), &given.name);
         }
         if pool.count > 0 {
             self.limits(path, pool);

@@ -77,12 +77,13 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     quota.iter().for_each(|quota| p.quota(quota, &mut rules));
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
-    if let Some(NodeRules { images, require_digest, args_deny, env, container_labels }) = nodes {
+    if let Some(NodeRules { images, require_digest, args_deny, env, container_labels, volumes }) = nodes {
         rules.node_digest = *require_digest == Some(true);
         rules.node_images = p.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
         rules.container_labels = names(container_labels.as_ref());
+        rules.node_volumes = names(volumes.as_ref());
     }
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload, prove_access, shared }) = images {

@@ -13,7 +13,7 @@ use crate::{
         local_cluster::NodePool,
         rules::{self, format, pattern, text},
     },
-    docker::spec::{Bind, Gpus, Ulimit},
+    docker::spec::{Bind, Gpus, Ulimit, VolumeMount},
 };
 
 /// A pool of nodes.
@@ -43,8 +43,10 @@ pub struct ValidPool {
     pub pids: Option<i64>,
     /// Process limits, by name.
     pub ulimits: BTreeMap<String, Ulimit>,
-    /// Host directories, by path in the nodes.
+    /// Host directories and files, by path in the nodes.
     pub volumes: BTreeMap<String, Bind>,
+    /// Docker volumes, by path in the nodes.
+    pub named_volumes: BTreeMap<String, VolumeMount>,
     /// GPUs of the Docker host.
     pub gpus: Option<Gpus>,
 }
@@ -92,6 +94,7 @@ impl Checker {
         self.args(&format!("{path}.args"), args);
         self.labels(&format!("{path}.labels"), labels);
         self.taints(&format!("{path}.taints"), taints);
+        let (paths, named_volumes) = self.volumes(&format!("{path}.volumes"), volumes);
         ValidPool {
             count: (*count).try_into().unwrap_or(0),
             max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
@@ -105,7 +108,8 @@ impl Checker {
             nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
             pids: self.pids(&format!("{path}.pids"), *pids),
             ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
-            volumes: self.volumes(&format!("{path}.volumes"), volumes),
+            volumes: paths,
+            named_volumes,
             gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
         }
     }

@@ -11,8 +11,8 @@ use crate::{
         policy::{
             access,
             judge::{
-                AUTH, CONTAINER_LABELS, allows_ip, allows_path, allows_port, has_digest, host_ips, paths,
-                ranges,
+                AUTH, CONTAINER_LABELS, NODE_VOLUMES, allows_ip, allows_path, allows_port, has_digest,
+                host_ips, paths, ranges,
             },
             rules::{LIMITS, Limit, Rules, Violation, any, patterns},
         },
@@ -37,6 +37,9 @@ impl Gate<'_> {
         }
         for name in spec.mounts.values() {
             self.mount(spec, name)?;
+        }
+        for given in spec.given_volumes.values() {
+            self.given(&given.name)?;
         }
         let Some(rules) = self.rules() else { return Ok(()) };
         self.image(rules, spec)?;
@@ -63,6 +66,17 @@ impl Gate<'_> {
         let violation =
             || Violation::new(format!("the volume {name}"), "registry.volumes", patterns(allowed));
         check(any(allowed, name), violation)
+    }
+
+    /// Permits a mount of a volume of the user, which must consent. It exists, or the operator would create it.
+    fn given(&self, name: &str) -> Permission {
+        let volume = self.host.volumes.iter().find(|v| v.name == *name);
+        let consents = volume.is_some_and(|v| consent::given(&v.labels, self.owner.namespace()));
+        owned(consents, "the volume does not allow it")?;
+        let allowed = self.rules().and_then(|rules| rules.node_volumes.as_ref());
+        let violation =
+            |allowed| Violation::new(format!("the volume {name}"), NODE_VOLUMES, patterns(allowed));
+        allowed.map_or(Ok(()), |allowed| check(any(allowed, name), || violation(allowed)))
     }
 
     fn image(&self, rules: &Rules, spec: &ContainerSpec) -> Permission {

@@ -4,7 +4,7 @@ use crate::{
         engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
         spec::{
             Addressing, Bind, ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, Limits,
-            PortBinding, Role, VolumeSpec,
+            PortBinding, Role, VolumeMount, VolumeSpec,
         },
     },
     plan::{
@@ -82,6 +82,11 @@ fn node(change: impl FnOnce(&mut ContainerSpec)) -> Action {
     };
     change(&mut spec);
     Action::CreateContainer { spec: Box::new(spec), network: Some("own".into()) }
+}
+
+/// Mounts a volume of the user.
+fn given(spec: &mut ContainerSpec, name: &str) {
+    spec.given_volumes.insert("/d".into(), VolumeMount { name: name.into(), read_only: false });
 }
 
 /// Returns why a step is refused.
@@ -201,6 +206,16 @@ fn containers_are_what_the_policy_allows() {
             Box::new(|s| s.given_labels = BTreeMap::from([("traefik.enable".into(), "true".into())])),
             "the label traefik.enable of k3d-dev-agent-0 (nodes.containerLabels: com.example.*)",
         ),
+        ("nodes: {volumes: [consents]}", Box::new(|s| given(s, "consents")), ""),
+        (
+            "nodes: {volumes: []}",
+            Box::new(|s| given(s, "consents")),
+            "the volume consents (nodes.volumes: none)",
+        ),
+        ("", Box::new(|s| given(s, "stranger")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "theirs")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "own")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "unseen")), "the volume does not allow it"),
         (
             "",
             Box::new(|s| s.given_labels = BTreeMap::from([(names::UID.into(), "uid-team-b".into())])),
