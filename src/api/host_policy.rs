@@ -329,6 +329,11 @@ pub struct NetworkRules {
     /// Specifies whether `spec.network.subnet` may be set. Defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explicit_subnet: Option<bool>,
+    /// Docker networks that `spec.network.join` may name, as patterns. The network itself must allow the namespace too,
+    /// with its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 128)))]
+    pub join: Option<Vec<String>>,
 }
 
 /// Rules for ports of the Docker host.

@@ -270,6 +270,15 @@ pub struct NetworkSpec {
     #[schemars(length(max = 18))]
     #[x_kube(validation = schema::subnet(), validation = schema::subnet_range())]
     pub subnet: Option<String>,
+    /// Existing Docker networks that nodes and load balancer join besides the network of the cluster, such as one with
+    /// databases and registries: they and Pods reach its containers by their names, and those reach them. Each network has the driver `bridge`, and its label
+    /// `localcluster.dev/allow-namespaces` contains this namespace in a comma-separated list, or is `*`. The operator
+    /// connects and disconnects its own containers, and changes nothing else about the network. At most 4. Changes take
+    /// effect on the running nodes without a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 128)), transform = schema::joined_networks)]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub join: Vec<String>,
 }
 
 /// Address of the Kubernetes API.

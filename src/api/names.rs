@@ -35,6 +35,9 @@ pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
 /// Label of everything that `localcluster up` creates: the name of the hub. It has no owner among the objects of a
 /// management cluster.
 pub const HUB: &str = "localcluster.dev/hub";
+/// Name that a container has on a network that `spec.network.join` names, by which the operator knows which of the
+/// networks of a container it has connected, and not a user.
+pub const JOINED: &str = "joined.localcluster.internal";
 /// k3d label on all objects.
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).

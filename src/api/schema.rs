@@ -147,6 +147,11 @@ pub fn alias_ip() -> Rule {
     rule(format!("self == '{}' || isIP(self)", rules::hostnames::HOST_GATEWAY), text::ALIAS_IP)
 }
 
+/// Adds the rules of networks to join.
+pub fn joined_networks(schema: &mut Schema) {
+    add_to_items(schema, [shape(&format::NETWORK_NAME), refused(&rules::hostnames::DOCKERS_NETWORKS)]);
+}
+
 /// Adds the rules of hostnames of an address.
 pub fn alias_names(schema: &mut Schema) {
     add_to_items(

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
-use crate::api::local_cluster::NodeRole;
+use crate::api::{local_cluster::NodeRole, names};
 
 /// A desired network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,11 @@ pub struct EndpointSettings {
 }
 
 impl EndpointSettings {
+    /// Returns an endpoint on a network that the spec names.
+    pub fn joined() -> Self {
+        Self { ip: None, aliases: vec![names::JOINED.into()], aside: true }
+    }
+
     /// Returns an endpoint with a fixed address for a container with networks of its own, which keeps its default
     /// gateway: with the gateway of a cluster network, for which Pods may respond, a registry that many clusters use
     /// would depend on a single cluster.

@@ -10,7 +10,7 @@ use crate::{
     },
     child::state::NodeConfig,
     docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
-    k3s::registries::Registries,
+    k3s::{networks::Networks, registries::Registries},
 };
 use std::net::Ipv4Addr;
 
@@ -21,6 +21,10 @@ pub struct Desired {
     pub names: names::ClusterNames,
     /// Network of the cluster.
     pub network: NetworkSpec,
+    /// Docker networks to join besides the cluster's own.
+    pub join: Vec<String>,
+    /// Pod and Service networks.
+    pub networks: Networks,
     /// Addresses of the cluster.
     pub addresses: Addresses,
     /// Servers of the cluster.

@@ -68,6 +68,8 @@ pub struct Valid {
     pub subnet: Option<Ipv4Net>,
     /// Pod and Service networks.
     pub networks: Networks,
+    /// Docker networks to join besides the cluster's own.
+    pub join: Vec<String>,
     /// Host address of the API.
     pub api_ip: Ipv4Addr,
     /// Host port of the API, if the spec names one.
@@ -144,6 +146,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         token,
         subnet,
         networks,
+        join: network.join.clone(),
         api_ip,
         api_port,
         sans,

@@ -30,7 +30,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             {volumeName: cache, mountPath: /cache, readOnly: true}, \
             {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
         token: {secretName: my-token, key: the.key},
-        network: {subnet: 172.31.16.0/24},
+        network: {subnet: 172.31.16.0/24, join: [shared, db_net.1]},
         api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1'], serverName: k8s.example.test},
         ports: [{name: http, port: 80, hostPort: 80}, {name: https, port: 443}, \
             {name: range, port: 30000, endPort: 30063, hostPort: 7000}, {name: one, port: 90, endPort: 90, hostPort: 7064}, \

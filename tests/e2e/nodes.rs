@@ -35,6 +35,7 @@ pub const GROUP: Group = Group {
         ("hosts_files_are_restored", hosts_files_are_restored),
         ("published_ports_lead_to_nodes_that_answer", published_ports_lead_to_nodes_that_answer),
         ("pods_of_the_management_cluster_reach_the_api", pods_of_the_management_cluster_reach_the_api),
+        ("a_network_is_joined_and_left", a_network_is_joined_and_left),
         ("pods_of_another_cluster_reach_the_api", pods_of_another_cluster_reach_the_api),
     ],
 };
@@ -333,6 +334,63 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     docker(&["rm", "-f", &container(scene, "serverlb")]);
     eventually(LIMIT, "the API is reached again", || holds(ask().as_deref() == Ok("ok"), value));
     scene.ready("lc/c");
+}
+
+/// Containers on the network reach the API, and the nodes keep their address and their default route.
+fn a_network_is_joined_and_left(scene: &Scene) {
+    // Its name comes before that of the cluster's own network.
+    let shared = format!("a-{}", scene.namespace);
+    let label = format!("localcluster.dev/allow-namespaces={}", scene.namespace);
+    docker(&["network", "create", "--label", &label, &shared]);
+    let (server, balancer) = (container(scene, "server-0"), container(scene, "serverlb"));
+    let child = scene.child("c");
+    let address = || {
+        let node = child.json(&["node", &server]).unwrap_or_default();
+        let addresses = node["status"]["addresses"].as_array().cloned().unwrap_or_default();
+        addresses.iter().find(|a| a["type"] == "InternalIP").map(|a| a["address"].clone())
+    };
+    let route =
+        || docker(&["exec", &server, "sh", "-c", "ip route | grep default || route -n | grep ^0.0.0.0"]);
+    let id = || docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &server]);
+    let (before, through, made) = (address(), route(), id());
+    scene.patch("lc/c", &json!({"network": {"join": [shared]}}).to_string());
+    scene.ready("lc/c");
+    let on = || docker(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", &shared]);
+    assert!(on().contains(&server) && on().contains(&balancer), "{}", on());
+    assert_eq!(
+        (id(), route()),
+        (made, through.clone()),
+        "the server was restarted, or its default route changed"
+    );
+
+    let script = format!(
+        "cat >/tmp/k && kubectl --kubeconfig /tmp/k --server=https://{balancer}:6443 get --raw /readyz"
+    );
+    let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
+    let run = [
+        "--host",
+        &host,
+        "run",
+        "--rm",
+        "-i",
+        "--network",
+        &shared,
+        "--entrypoint",
+        "sh",
+        &image,
+        "-c",
+        &script,
+    ];
+    assert_eq!(command("docker", &run, &scene.kubeconfig("c", "value")).as_deref(), Ok("ok"));
+
+    // K3s chooses the address of the node when it starts.
+    docker(&["restart", &server]);
+    scene.ready("lc/c");
+    assert_eq!((address(), route()), (before, through));
+    scene.patch("lc/c", &json!({"network": {"join": null}}).to_string());
+    eventually(LIMIT, "the network is left", || holds(on().trim().is_empty(), on));
+    scene.ready("lc/c");
+    docker(&["network", "rm", &shared]);
 }
 
 /// Returns the kubeconfig with another server.

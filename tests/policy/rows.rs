@@ -87,6 +87,9 @@ pub const ROWS: &[Row] = &[
     ("containers: ['a.*']", LC, "{registries: {containers: [{name: a.b}]}}", ""),
     ("containers: ['a.*']", LC, "{registries: {containers: [{name: axb}]}}", "containers"),
     ("network: {explicitSubnet: false}", LC, "{}", ""),
+    ("network: {join: ['shared-*']}", LC, "{network: {join: [shared-db]}}", ""),
+    ("network: {join: ['shared-*']}", LC, "{network: {join: [shared-db, prod]}}", "network.join"),
+    ("network: {join: []}", LC, "{}", ""),
     ("network: {explicitSubnet: false}", LC, "{network: {subnet: 172.31.9.0/24}}", "network.explicitSubnet"),
     ("mode: Audit, network: {explicitSubnet: false}", LC, "{network: {subnet: 172.31.9.0/24}}", ""),
     (

@@ -79,6 +79,8 @@ pub const MOUNT_PATH: Format = format(pattern::FILE_PATH, 255, text::MOUNT_PATH)
 pub const HOST_PATH: Format = format(pattern::HOST_PATH, 1024, text::HOST_PATH);
 /// Name of a Docker volume.
 pub const VOLUME_NAME: Format = format(pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
+/// Name of a Docker network.
+pub const NETWORK_NAME: Format = format(pattern::NETWORK_NAME, 128, text::NETWORK_NAME);
 /// GPUs: all or a number.
 pub const GPUS: Format = format(pattern::GPUS, 3, text::GPUS);
 

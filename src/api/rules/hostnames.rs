@@ -15,6 +15,12 @@ const SERVICES: Refused = refused(
     "Services and Pods of the cluster have such names; use another name",
 );
 
+/// Networks of Docker itself, which containers with another network cannot join, or on which they would be alone.
+pub const DOCKERS_NETWORKS: Refused = refused(
+    &["bridge", "default", "host", "none"],
+    "nodes cannot join these networks of Docker; create one with `docker network create`",
+);
+
 /// Hostnames that users may not assign an address to.
 pub const ALIASES: &[Refused] = &[
     refused(&["localhost"], "every node and Pod resolves it to itself; use another name"),

@@ -52,6 +52,8 @@ pub const CPUS: &str = r"[0-9]{1,4}(\.[0-9]{1,9})?";
 pub const SECRET_KEY: &str = "[-._a-zA-Z0-9]+";
 /// Name of a Docker volume.
 pub const VOLUME_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]+";
+/// Name of a Docker network.
+pub const NETWORK_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]*";
 /// Absolute path on the Docker host, which may contain `.` and `..`.
 pub const HOST_PATH: &str = "(/[-A-Za-z0-9_.@+=~]+)+";
 /// URL of a registry without a path.
@@ -93,6 +95,7 @@ pub const ALL: &[&str] = &[
     CPUS,
     SECRET_KEY,
     VOLUME_NAME,
+    NETWORK_NAME,
     HOST_PATH,
     REMOTE_URL,
     TTL,

@@ -74,6 +74,11 @@ pub const SUBNET: &str =
 /// A subnet is in a reserved range.
 pub const SUBNET_RANGE: &str = "overlaps a range that nodes cannot use: loopback, link-local, multicast, or the \
      default Pod and Service networks of K3s (10.42.0.0/15); use a private subnet such as 10.231.16.0/24";
+/// The name of a Docker network is invalid.
+pub const NETWORK_NAME: &str = "must be the name of a Docker network: letters, digits, underscores, dots and hyphens, \
+     starting with a letter or digit";
+/// There are too many networks to join.
+pub const JOINED: &str = "at most 4 networks can be joined";
 /// A host address is invalid.
 pub const HOST_IP: &str =
     "must be an IPv4 address of the Docker host: 127.0.0.1, or 0.0.0.0 for all addresses";
@@ -233,6 +238,8 @@ pub const ALL: &[&str] = &[
     CPUS,
     SUBNET,
     SUBNET_RANGE,
+    NETWORK_NAME,
+    JOINED,
     HOST_IP,
     PORT,
     SAN,

@@ -31,7 +31,7 @@ pub(super) fn spec(file: &mut Part) -> Value {
             "put the token into a Secret, and name it in spec.token.secretName before the cluster is created",
         );
     }
-    file.instead("network", "every cluster has a network of its own, left out");
+    network(file, &mut spec);
     match file.text("subnet").as_deref() {
         None | Some("auto") => {}
         Some(subnet) => spec["network"]["subnet"] = subnet.into(),
@@ -50,6 +50,24 @@ pub(super) fn spec(file: &mut Part) -> Value {
     options(file.part("options"), &mut pools, &mut spec);
     pools.into_spec(&mut spec);
     spec
+}
+
+/// Converts the network that k3d puts the containers on. Those of Docker itself have no equal.
+fn network(file: &mut Part, spec: &mut Value) {
+    match file.text("network").as_deref() {
+        None => {}
+        Some("bridge" | "host" | "none") => {
+            file.note("network", "every cluster has a network of its own, left out");
+        }
+        Some(name) => {
+            spec["network"]["join"] = json!([name]);
+            file.note(
+                "network",
+                "joined besides a network of the cluster's own; it must exist, with the label \
+                 localcluster.dev/allow-namespaces",
+            );
+        }
+    }
 }
 
 fn push(list: &mut Value, item: Value) {

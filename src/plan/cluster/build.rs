@@ -67,6 +67,8 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
             }),
             labels: build.labels(None),
         },
+        join: valid.join.clone(),
+        networks: valid.networks.clone(),
         addresses: allocation.addresses,
         servers: (0..valid.servers.count).map(|i| build.node(NodeRole::Server, &valid.servers, i)).collect(),
         agents: (0..valid.agents.count).map(|i| build.node(NodeRole::Agent, &valid.agents, i)).collect(),

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    judge::{AUTH, CONTAINER_LABELS, NODE_VOLUMES},
+    judge::{AUTH, CONTAINER_LABELS, JOIN, NODE_VOLUMES},
     rules::{LIMITS, Limit},
 };
 use crate::api::{HOLD_ANNOTATION, schema};
@@ -175,6 +175,7 @@ fn clusters() -> Vec<Cel> {
             holds: "!$o.spec.?network.?subnet.hasValue()".into(),
             allowed: "'must not be set'".into(),
         },
+        patterns(JOIN, "spec.network.join", "$o.spec.?network.?join.orValue([])", "v"),
         each(
             "network.pools",
             "spec.network.subnet",

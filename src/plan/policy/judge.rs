@@ -79,6 +79,9 @@ pub const AUTH: &str = "registry.requireAuthBeyondLoopback";
 /// Field of the rule for Docker volumes in nodes.
 pub const NODE_VOLUMES: &str = "nodes.volumes";
 
+/// Field of the rule for networks of others.
+pub const JOIN: &str = "network.join";
+
 /// Field of the rule for labels of node containers.
 pub const CONTAINER_LABELS: &str = "nodes.containerLabels";
 
@@ -241,6 +244,9 @@ impl Judge<'_> {
     }
 
     fn network(&mut self, valid: &Valid) {
+        for name in &valid.join {
+            self.name("spec.network.join", JOIN, self.rules.join.as_ref(), name);
+        }
         let Some(subnet) = valid.subnet else { return };
         let (rules, what) = (self.rules, format!("spec.network.subnet {subnet}"));
         if rules.no_explicit_subnet {

@@ -92,8 +92,9 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.shared = p.images("spec.images.shared", shared.as_ref()).unwrap_or_default();
         p.check(shared.is_none() || rules.prove_access, "spec.images.shared", SHARED);
     }
-    if let Some(NetworkRules { pools, explicit_subnet }) = network {
+    if let Some(NetworkRules { pools, explicit_subnet, join }) = network {
         rules.pools = pools.as_ref().map(|pools| p.pools(pools));
+        rules.join = names(join.as_ref());
         rules.no_explicit_subnet = *explicit_subnet == Some(false);
     }
     if let Some(PortRules { host_ips, ranges }) = ports {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod container;
 
 use super::{
+    judge::JOIN,
     rules::{Rules, Violation, any, list, patterns},
     standing::Standing,
 };
@@ -17,7 +18,7 @@ use crate::{
     },
     docker::spec::NetworkSpec,
     plan::{
-        consent,
+        consent, joined,
         observed::Host,
         owner::Owner,
         settings::Settings,
@@ -205,8 +206,22 @@ impl Gate<'_> {
             && names::owner_namespace(labels) == Some(self.owner.namespace())
     }
 
+    /// Permits the connection of an own container to a network of the user, which must consent.
+    fn join(&self, id: &str) -> Permission {
+        let network = self.host.networks.iter().find(|n| n.id == id);
+        let allows = network.filter(|n| joined::allows(n, self.owner.namespace()));
+        let Some(network) = allows else {
+            return Err(Refusal::Foreign(
+                "the network is not managed by this operator and does not allow it",
+            ));
+        };
+        let Some(allowed) = self.rules().and_then(|rules| rules.join.as_ref()) else { return Ok(()) };
+        let what = format!("a connection to the network {}", network.name);
+        check(any(allowed, &network.name), || Violation::new(what, JOIN, patterns(allowed)))
+    }
+
     /// Permits a connection of a container to a network: of others' containers only those that consent, and of others'
-    /// networks only those of this operator and of the Node of the management cluster.
+    /// networks only those of this operator, of the Node of the management cluster, and those that consent.
     fn connect(&self, network: &str, container: &Target) -> Permission {
         if self.own(container).is_ok() {
             let ours = self
@@ -214,7 +229,7 @@ impl Gate<'_> {
                 .is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
             let node = self.settings.management.container(self.host, &self.owner.manager);
             let shared = node.is_some_and(|node| node.networks.contains_key(network));
-            return owned(ours || shared, "the network is not managed by this operator");
+            return if ours || shared { Ok(()) } else { self.join(network) };
         }
         self.own_network(network)?;
         let Some(labels) = container.id.as_deref().and_then(|id| self.labels(id)) else {

@@ -68,6 +68,8 @@ pub struct Rules {
     pub pools: Option<Vec<Ipv4Net>>,
     /// True if specs may not name a subnet.
     pub no_explicit_subnet: bool,
+    /// Docker networks that clusters join.
+    pub join: Option<Vec<Pattern>>,
     /// Host addresses of ports.
     pub host_ips: Option<Vec<Ipv4Addr>>,
     /// Ranges of host ports.

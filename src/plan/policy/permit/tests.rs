@@ -62,6 +62,16 @@ fn host() -> Host {
         host.volumes.push(Volume { name: name.into(), labels });
     }
     host.networks.push(Network { id: "shared".into(), ..Network::default() });
+    for (id, driver) in [("joinable", "bridge"), ("overlay", "overlay")] {
+        let network = Network {
+            id: id.into(),
+            name: format!("{id}-name"),
+            driver: driver.into(),
+            labels: consents("team-a"),
+            ..Network::default()
+        };
+        host.networks.push(network);
+    }
     host.volumes.push(Volume { name: "retained".into(), labels: retained });
     host
 }
@@ -136,11 +146,18 @@ fn nothing_of_others_is_changed() {
         ("own", "theirs", false),
         ("shared", "own", true),
         ("stranger", "own", false),
+        ("joinable", "own", true),
+        ("joinable", "consents", false),
+        ("overlay", "own", false),
         ("theirs", "stranger", false),
         ("stranger", "consents", false),
     ] {
         assert_eq!(is_own(&connect(network, id)), permitted, "{id} on {network}");
     }
+    let join = |yaml| refused(yaml, &connect("joinable", "own")).map(|p| p.message).unwrap_or_default();
+    assert_eq!(join("network: {join: ['joinable-*']}"), "");
+    let told = join("network: {join: [other]}");
+    assert!(told.contains("a connection to the network joinable-name (network.join: other)"), "{told}");
     let other = VolumeSpec { name: "x".into(), labels: owner("team-b").labels() };
     assert!(!is_own(&Action::CreateVolume(other)));
     let told = refused("", &Action::RemoveContainer { container: target("theirs") }).unwrap();
