@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use super::{
     object,
     part::Part,
-    pools::{Chosen, Pools},
+    pools::{self, Chosen, Pools},
 };
-use crate::cli::ports;
+use crate::{api::rules::labels, cli::ports};
 
 /// Converts a file.
 pub(super) fn simple(mut file: Part) -> Value {
@@ -45,7 +45,7 @@ pub(super) fn spec(file: &mut Part) -> Value {
         push(&mut spec["hostAliases"], item);
     }
     files(file, &pools, &mut spec);
-    labels(file, &mut pools);
+    container_labels(file, &mut pools);
     registries(file.part("registries"), &mut spec);
     options(file.part("options"), &mut pools, &mut spec);
     pools.into_spec(&mut spec);
@@ -99,7 +99,8 @@ fn api(mut api: Part, spec: &mut Value) {
     if let Some(ip) = api.text("hostIP") {
         spec["api"]["hostIP"] = ip.into();
     }
-    if let Some(port) = api.number("hostPort") {
+    // 0 is any free port.
+    if let Some(port) = api.number("hostPort").filter(|port| *port > 0) {
         spec["api"]["hostPort"] = port.into();
     }
     if let Some(host) = api.text("host") {
@@ -124,6 +125,11 @@ fn volumes(file: &mut Part, pools: &mut Pools) {
                 "only paths of the Docker host that begin with / and names of Docker volumes, left out; see \
                  spec.servers.volumes",
             );
+            continue;
+        }
+        if pools::is_socket(host) {
+            volume.take("nodeFilters");
+            volume.note("volume", pools::SOCKET);
             continue;
         }
         let Some(chosen) = pools.of(&mut volume, Chosen::ALL) else { continue };
@@ -295,12 +301,12 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
             continue;
         }
         if let Some(chosen) = pools.of(&mut arg, Chosen::SERVERS) {
-            pools.add(chosen, "args", None, &text.into());
+            argument(&text, chosen, pools);
         }
     }
     for (key, chosen) in [("extraServerArgs", Chosen::SERVERS), ("extraAgentArgs", Chosen::AGENTS)] {
         for arg in k3s.texts(key) {
-            pools.add(chosen, "args", None, &arg.into());
+            argument(&arg, chosen, pools);
         }
     }
     for mut label in k3s.parts("nodeLabels") {
@@ -311,6 +317,20 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
         }
     }
     runtime(options.part("runtime"), pools);
+}
+
+/// Converts an argument of K3s. Taints and labels of Nodes have fields of their own, and what K3s once called `--no-deploy`
+/// is `--disable`.
+fn argument(text: &str, chosen: Chosen, pools: &mut Pools) {
+    if let Some(taint) = text.strip_prefix("--node-taint=") {
+        pools.add(chosen, "taints", None, &taint.into());
+    } else if let Some((key, value)) = text.strip_prefix("--node-label=").and_then(|l| l.split_once('=')) {
+        pools.add(chosen, "labels", Some(key), &value.into());
+    } else if let Some(names) = text.strip_prefix("--no-deploy=") {
+        pools.add(chosen, "args", None, &format!("--disable={names}").into());
+    } else {
+        pools.add(chosen, "args", None, &text.into());
+    }
 }
 
 fn runtime(mut runtime: Part, pools: &mut Pools) {
@@ -326,15 +346,19 @@ fn runtime(mut runtime: Part, pools: &mut Pools) {
         let item = json!({"name": ulimit.text("name"), "soft": ulimit.number("soft"), "hard": ulimit.number("hard")});
         pools.add(Chosen::ALL, "ulimits", None, &item);
     }
-    labels(&mut runtime, pools);
+    container_labels(&mut runtime, pools);
 }
 
 /// Converts labels of containers. Those of the load balancer have no equal.
-fn labels(part: &mut Part, pools: &mut Pools) {
+fn container_labels(part: &mut Part, pools: &mut Pools) {
     for mut label in part.parts("labels") {
         let text = label.text("label").unwrap_or_default();
         let Some(chosen) = pools.of(&mut label, Chosen::ALL) else { continue };
         let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        if labels::CONTAINER_LABELS.iter().any(|refused| refused.has(key)) {
+            label.note("label", "other tools take containers with such a label for their own, left out");
+            continue;
+        }
         pools.add(chosen, "containerLabels", Some(key), &value.into());
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     object,
     part::Part,
-    pools::{Chosen, Pools},
+    pools::{self, Chosen, Pools},
 };
 use crate::cli::ports;
 
@@ -79,6 +79,19 @@ fn one(
     }
     for mut mount in node.parts("extraMounts") {
         let (host, inner) = (mount.text("hostPath"), mount.text("containerPath"));
+        if host.as_deref().is_some_and(pools::is_socket) {
+            mount.ignore();
+            mount.note("hostPath", pools::SOCKET);
+            continue;
+        }
+        if !host.as_deref().unwrap_or_default().starts_with('/') {
+            mount.ignore();
+            mount.note(
+                "hostPath",
+                "only absolute paths of the Docker host, left out; see spec.servers.volumes",
+            );
+            continue;
+        }
         let mut item = json!({"hostPath": host, "mountPath": inner});
         if mount.text("readOnly").as_deref() == Some("true") {
             item["readOnly"] = true.into();
