@@ -120,10 +120,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         files: files.iter().filter_map(hashed).collect(),
         datastore: labels.get(names::DATASTORE),
         given_files,
-        given_volumes: given_volumes
-            .iter()
-            .map(|(target, given)| (target, &given.name, given.read_only))
-            .collect(),
+        given_volumes: given_volumes.iter().map(|(target, v)| (target, &v.name, v.read_only)).collect(),
         given_labels,
     }
 }

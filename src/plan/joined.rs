@@ -5,6 +5,9 @@
 //!
 //! The default route of the nodes must stay on their own network: K3s and flannel take the address of a node from it. An
 //! engine from version 28 on has a priority for that; earlier ones take the first network by name.
+//!
+//! A container on such a network may have the name of the load balancer there, and K3s sends a bare token to whoever answers.
+//! Until the CA of the cluster is known, which then is part of the token, nothing is connected.
 
 use super::{
     consent,
@@ -37,7 +40,17 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Vec<(Str
     let mut joined = Vec::new();
     for name in &desired.join {
         match find(name, desired, inputs) {
-            Ok(network) => joined.push((network.id.clone(), EndpointSettings::joined())),
+            Ok(network) if inputs.refs.ca_hash.is_some() => {
+                joined.push((network.id.clone(), EndpointSettings::joined()));
+            }
+            // For a moment it may be unknown in a cluster that runs.
+            Ok(network) if is_everywhere(network, inputs) => {}
+            Ok(_) => {
+                let message = format!(
+                    "waiting for the first server before joining {name}: the CA of the cluster is unknown"
+                );
+                plan.waits(ConditionType::NetworkReady, Reason::Pending, message);
+            }
             Err(why) => {
                 let message = format!("spec.network.join: {why}");
                 plan.stalls(ConditionType::NetworkReady, Reason::NotAllowed, message);
@@ -45,6 +58,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Vec<(Str
         }
     }
     joined
+}
+
+/// Reports whether all containers of the cluster are on a network.
+fn is_everywhere(network: &Network, inputs: &Inputs<'_>) -> bool {
+    let mut own = inputs.observed.own.values();
+    own.all(|detail| detail.container.networks.contains_key(&network.id))
 }
 
 /// Returns the network with this name, or why it cannot be joined. Nothing is told of a network that does not consent.

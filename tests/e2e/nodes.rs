@@ -338,8 +338,10 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
 
 /// Containers on the network reach the API, and the nodes keep their address and their default route.
 fn a_network_is_joined_and_left(scene: &Scene) {
-    // Its name comes before that of the cluster's own network.
-    let shared = format!("a-{}", scene.namespace);
+    // Its name comes before that of the cluster's own network, where the engine has priorities.
+    let version = docker(&["version", "-f", "{{.Server.Version}}"]);
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+    let shared = format!("{}-{}", if major >= 28 { "a" } else { "z" }, scene.namespace);
     let label = format!("localcluster.dev/allow-namespaces={}", scene.namespace);
     docker(&["network", "create", "--label", &label, &shared]);
     let (server, balancer) = (container(scene, "server-0"), container(scene, "serverlb"));

@@ -30,6 +30,7 @@ fn id(lab: &Lab, name: &str) -> String {
 fn made() -> Lab {
     let mut lab = script::lab(support::model::lab::spec(1), 0);
     lab.registries.clear();
+    lab.knows_ca = true;
     add(&mut lab, SHARED, &[(names::ALLOW_NAMESPACES, "default")]);
     lab.settle(ENOUGH);
     lab
@@ -110,11 +111,36 @@ fn what_does_not_allow_it_is_not_joined_and_the_cluster_goes_on() {
     assert_eq!(on(&lab, "missing").len(), 3);
 }
 
+/// A container on the network could answer for the load balancer, and would be sent the token.
+#[test]
+fn a_new_cluster_joins_nothing_before_its_ca_is_known() {
+    let mut lab = script::lab(support::model::lab::spec(1), 0);
+    lab.registries.clear();
+    add(&mut lab, SHARED, &[(names::ALLOW_NAMESPACES, "*")]);
+    join(&mut lab, &[SHARED]);
+    for _ in 0..20 {
+        lab.round();
+        assert_eq!(on(&lab, SHARED), [""; 0]);
+    }
+    assert!(told(&lab).1.contains("waiting for the first server before joining shared"), "{:?}", told(&lab));
+    assert_eq!(lab.world.named(AGENT).unwrap().state, State::Running);
+    lab.knows_ca = true;
+    lab.settle(ENOUGH);
+    assert_eq!(on(&lab, SHARED).len(), 3);
+    // For a moment the file of the server cannot be read.
+    lab.knows_ca = false;
+    let before = lab.world.containers.clone();
+    rounds(&mut lab);
+    assert_eq!((on(&lab, SHARED).len(), told(&lab).0.as_str()), (3, "Ready"));
+    assert_eq!(lab.world.containers.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+}
+
 /// The nodes could not reach its containers: K3s routes their addresses to Pods.
 #[test]
 fn a_network_where_pods_are_is_refused() {
     let mut lab = script::lab(support::model::lab::spec(0), 0);
     lab.registries.clear();
+    lab.knows_ca = true;
     let shared = add(&mut lab, SHARED, &[(names::ALLOW_NAMESPACES, "*")]);
     lab.world.networks.get_mut(&shared).unwrap().subnet = "10.42.3.0/24".parse().unwrap();
     join(&mut lab, &[SHARED]);

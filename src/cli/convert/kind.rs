@@ -55,6 +55,9 @@ pub(super) fn spec(file: &mut Part) -> Value {
     spec
 }
 
+/// What to know about what is meant for one of several nodes.
+const ALIKE: &str = "the nodes of a role are all alike, so it applies to all of them";
+
 /// Converts a node. What is meant for one of several nodes of a role applies to all of them.
 fn one(
     node: &mut Part,
@@ -68,7 +71,7 @@ fn one(
     }
     let shared = |node: &Part, key: &str| {
         if !alone {
-            node.note(key, "the nodes of a role are all alike, so it applies to all of them");
+            node.note(key, ALIKE);
         }
     };
     if let Some(Value::Object(labels)) = node.take("labels") {
@@ -77,28 +80,11 @@ fn one(
             pools.add(chosen, "labels", Some(key), value);
         }
     }
-    for mut mount in node.parts("extraMounts") {
-        let (host, inner) = (mount.text("hostPath"), mount.text("containerPath"));
-        if host.as_deref().is_some_and(pools::is_socket) {
-            mount.ignore();
-            mount.note("hostPath", pools::SOCKET);
-            continue;
+    for mount in node.parts("extraMounts") {
+        if !alone {
+            mount.note("hostPath", ALIKE);
         }
-        if !host.as_deref().unwrap_or_default().starts_with('/') {
-            mount.ignore();
-            mount.note(
-                "hostPath",
-                "only absolute paths of the Docker host, left out; see spec.servers.volumes",
-            );
-            continue;
-        }
-        let mut item = json!({"hostPath": host, "mountPath": inner});
-        if mount.text("readOnly").as_deref() == Some("true") {
-            item["readOnly"] = true.into();
-        }
-        mount.note("hostPath", "the operator must allow the path with --allow-host-path");
-        shared(&mount, "hostPath");
-        pools.add(chosen, "volumes", None, &item);
+        extra_mount(mount, chosen, pools);
     }
     for mut mapping in node.parts("extraPortMappings") {
         let mut port = serde_json::Map::new();
@@ -123,6 +109,26 @@ fn one(
             all.push(port);
         }
     }
+}
+
+/// Converts a mount of a path of the host.
+fn extra_mount(mut mount: Part, chosen: Chosen, pools: &mut Pools) {
+    let (host, inner) = (mount.text("hostPath").unwrap_or_default(), mount.text("containerPath"));
+    if pools::is_socket(&host) || !host.starts_with('/') {
+        mount.ignore();
+        let why = match pools::is_socket(&host) {
+            true => pools::SOCKET,
+            false => "only absolute paths of the Docker host, left out; see spec.servers.volumes",
+        };
+        mount.note("hostPath", why);
+        return;
+    }
+    let mut item = json!({"hostPath": host, "mountPath": inner});
+    if mount.text("readOnly").as_deref() == Some("true") {
+        item["readOnly"] = true.into();
+    }
+    mount.note("hostPath", "the operator must allow the path with --allow-host-path");
+    pools.add(chosen, "volumes", None, &item);
 }
 
 fn networking(mut networking: Part, spec: &mut Value, pools: &mut Pools) {

@@ -37,15 +37,16 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         ports,
         privileged,
         restart_policy: policy,
-        mounts,
-        volume_labels,
-        binds,
-        given_volumes,
         tmpfs,
         shm_size,
         gpus,
         ulimits,
         extra_hosts,
+        // Those of `mounts_of`.
+        mounts: _,
+        volume_labels: _,
+        binds: _,
+        given_volumes: _,
         // The limits of `base`.
         memory: _,
         nano_cpus: _,
@@ -59,19 +60,13 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         given_files: _,
     } = spec;
     let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
-    let given = given_volumes.iter().map(|given| given_mount(given, volume_labels));
-    let mounts = mounts
-        .iter()
-        .map(|mount| volume_mount(mount, volume_labels))
-        .chain(binds.iter().map(bind_mount))
-        .chain(given);
     let host = HostConfig {
         network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
         cgroupns_mode: (*privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
-        mounts: some(mounts.collect()),
+        mounts: some(mounts_of(spec)),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
         shm_size: *shm_size,
@@ -94,6 +89,14 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         networking_config: network.map(|id| networking(id, place)),
         ..Default::default()
     }
+}
+
+/// Returns the mounts of volumes and of directories and files of the host.
+fn mounts_of(spec: &ContainerSpec) -> Vec<Mount> {
+    let labels = &spec.volume_labels;
+    let own = spec.mounts.iter().map(|mount| volume_mount(mount, labels));
+    let given = spec.given_volumes.iter().map(|given| given_mount(given, labels));
+    own.chain(spec.binds.iter().map(bind_mount)).chain(given).collect()
 }
 
 /// Returns the limits of a container, and the settings that do not depend on its spec.
