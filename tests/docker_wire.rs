@@ -313,14 +313,19 @@ async fn a_path_is_a_directory_a_link_or_something_else() {
             "path=%2Fdir" => stat(2_147_484_141, ""),
             "path=%2Flink" => stat(134_218_239, "/etc"),
             "path=%2Ffile" => stat(420, ""),
+            "path=%2Fsocket" => stat(16_777_645, ""),
+            "path=%2Fdevice" => stat(69_206_454, ""),
             _ => return json(404, ""),
         };
         Reply::Header("X-Docker-Container-Path-Stat", stat)
     });
-    let info = async |path| engine.path_info("c", path).await.unwrap().map(|i| (i.is_dir, i.is_symlink));
-    assert_eq!(info("/dir").await, Some((true, false)));
-    assert_eq!(info("/link").await, Some((false, true)));
-    assert_eq!(info("/file").await, Some((false, false)));
+    let info =
+        async |path| engine.path_info("c", path).await.unwrap().map(|i| (i.is_dir, i.is_symlink, i.is_file));
+    assert_eq!(info("/dir").await, Some((true, false, false)));
+    assert_eq!(info("/link").await, Some((false, true, false)));
+    assert_eq!(info("/file").await, Some((false, false, true)));
+    assert_eq!(info("/socket").await, Some((false, false, false)));
+    assert_eq!(info("/device").await, Some((false, false, false)));
     assert_eq!(info("/none").await, None);
     assert!(daemon.calls().iter().all(|call| call == "HEAD /containers/c/archive"));
 }

@@ -199,6 +199,32 @@ async fn the_management_cluster_is_told_an_address_that_its_pods_reach() {
     assert_eq!(rig.faults.take_writes(), [] as [String; 0]);
 }
 
+/// The name is for clients of the Docker host; the operator and Pods connect to where they did.
+#[tokio::test(start_paused = true)]
+async fn a_server_name_is_in_the_kubeconfig_and_in_the_certificate() {
+    const NAME: &str = "dev.example.test";
+    let mut rig = Rig::new(lab::settings());
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    let (host, value) = (server(&rig, "kubeconfig"), server(&rig, "value"));
+    let named = host.replace("127.0.0.1", NAME);
+
+    put(&rig, "dev", json!({}), json!({"api": {"serverName": NAME}}));
+    rig.settle(ENOUGH).await;
+    assert_eq!((server(&rig, "kubeconfig"), server(&rig, "value")), (named.clone(), value));
+    assert_eq!(object(&rig).unwrap()["status"]["endpoint"], named);
+    let san = format!("--tls-san={NAME}");
+    let sans = |w: &mut World| {
+        let command = w.container("k3d-dev-server-0").unwrap().command.clone();
+        command.iter().filter(|arg| **arg == san).count()
+    };
+    assert_eq!(rig.world(sans), 1);
+
+    put(&rig, "dev", json!({}), json!({}));
+    rig.settle(ENOUGH).await;
+    assert_eq!((server(&rig, "kubeconfig"), rig.world(sans)), (host, 0));
+}
+
 /// What is missing for new nodes keeps none from being started again.
 #[tokio::test(start_paused = true)]
 async fn a_repair_does_not_wait_for_a_missing_registry() {

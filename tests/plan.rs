@@ -3,6 +3,8 @@
 
 #[path = "plan/in_full.rs"]
 mod in_full;
+#[path = "plan/joined.rs"]
+mod joined;
 #[path = "plan/kept.rs"]
 mod kept;
 #[path = "plan/servers.rs"]

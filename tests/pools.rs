@@ -10,18 +10,26 @@ use std::sync::Arc;
 use localcluster_operator::{
     api::{
         condition::{self, ConditionType},
+        names,
         node_host::HostVolume,
         reason::Reason,
     },
     docker::engine::State,
 };
-use support::model::lab::{Lab, Object, spec};
+use support::model::{
+    lab::{Lab, Object, spec},
+    world::Volume,
+};
 
 const ENOUGH: usize = 60;
 const LOOKER: &str = "k3d-dev-path";
 
 fn volume(path: &str) -> Vec<HostVolume> {
-    vec![HostVolume { host_path: path.into(), mount_path: "/data".into(), read_only: false }]
+    vec![HostVolume { host_path: Some(path.into()), mount_path: "/data".into(), ..HostVolume::default() }]
+}
+
+fn named(name: &str) -> Vec<HostVolume> {
+    vec![HostVolume { volume_name: Some(name.into()), mount_path: "/data".into(), ..HostVolume::default() }]
 }
 
 /// A cluster with two agents, on a host with some directories and a link that leads out of what is allowed.
@@ -88,6 +96,74 @@ fn what_may_not_be_is_told_and_the_nodes_go_on() {
         lab.settle(ENOUGH);
         assert_eq!(lab.world.containers.keys().cloned().collect::<Vec<_>>(), before, "{path}");
     }
+}
+
+#[test]
+fn a_file_is_mounted_and_what_is_neither_is_not() {
+    let mut lab = settled();
+    lab.world.host_files = Arc::new(["/srv/corp.pem".to_owned()].into());
+    lab.clusters[0].edit(|s| s.agents.volumes = volume("/srv/corp.pem"));
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab), ["", "/srv/corp.pem", "/srv/corp.pem"]);
+    lab.clusters[0].edit(|s| s.servers.volumes = volume("/srv/corp.pem/deep"));
+    (0..6).for_each(|_| drop(lab.round()));
+    let (reason, message) = told(&lab, ConditionType::ControlPlaneReady);
+    assert_eq!(reason, Reason::HostPathNotFound, "{message}");
+    assert!(message.contains("/srv/corp.pem on the Docker host is not a directory"), "{message}");
+    assert_eq!(mounted(&lab), ["", "/srv/corp.pem", "/srv/corp.pem"]);
+}
+
+/// The volume is the user's: it must say that it may be used, and is as it was when the cluster is gone.
+#[test]
+fn a_volume_that_allows_it_is_mounted_and_no_other() {
+    let labelled = |pairs: &[(&str, &str)]| Volume {
+        labels: Arc::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()),
+        ..Volume::default()
+    };
+    let theirs = [(names::UID, "u"), (names::MANAGER, "m"), (names::ALLOW_NAMESPACES, "*")];
+    let mut lab = settled();
+    for (name, labels) in [
+        ("silent", &[][..]),
+        ("of-team-b", &[(names::ALLOW_NAMESPACES, "team-b")]),
+        ("of-a-cluster", &theirs),
+        ("cache", &[(names::ALLOW_NAMESPACES, "team-a, default")]),
+    ] {
+        lab.world.volumes.insert(name.into(), labelled(labels));
+    }
+    lab.settle(ENOUGH);
+    let before = lab.world.clone();
+    for name in ["silent", "of-team-b", "of-a-cluster", "missing", "k3d-dev-server-0-state"] {
+        lab.clusters[0].edit(|s| s.agents.volumes = named(name));
+        (0..6).for_each(|_| drop(lab.round()));
+        let (reason, message) = told(&lab, ConditionType::AgentsReady);
+        assert_eq!(reason, Reason::NotAllowed, "{message}");
+        // Whether it exists, is no business of who may not use it.
+        let expected = format!("no Docker volume {name} allows the namespace default; create one with");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!((&lab.world.containers, &lab.world.volumes), (&before.containers, &before.volumes));
+    }
+    let mounted = |lab: &Lab, node: &str| {
+        lab.world.named(&format!("k3d-dev-{node}")).and_then(|n| n.mounts.get("/data").cloned())
+    };
+    lab.clusters[0].edit(|s| s.agents.volumes = named("cache"));
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab, "server-0"), None);
+    assert_eq!(mounted(&lab, "agent-1").as_deref(), Some("cache"));
+
+    // Removed with a node, it keeps that node from coming back, and no other from running.
+    lab.world.remove_container("k3d-dev-agent-1").unwrap();
+    let volume = lab.world.volumes.remove("cache").unwrap();
+    (0..6).for_each(|_| drop(lab.round()));
+    assert_eq!(told(&lab, ConditionType::AgentsReady).0, Reason::NotAllowed);
+    assert!(lab.world.named("k3d-dev-agent-1").is_none() && !lab.world.volumes.contains_key("cache"));
+    assert_eq!(lab.world.named("k3d-dev-agent-0").unwrap().state, State::Running);
+    lab.world.volumes.insert("cache".into(), volume.clone());
+    lab.settle(ENOUGH);
+    assert_eq!(mounted(&lab, "agent-1").as_deref(), Some("cache"));
+
+    lab.clusters[0].deleted = true;
+    lab.settle(ENOUGH);
+    assert_eq!(lab.world.volumes.get("cache"), Some(&volume));
 }
 
 #[test]

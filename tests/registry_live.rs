@@ -287,7 +287,7 @@ async fn a_directory_of_the_host_is_looked_at_and_mounted() {
     assert_eq!(judged(&path("none")).await, HostPath::Missing(path("none")));
     assert_eq!(judged(&path("link/images")).await, HostPath::Link(path("link")));
     assert_eq!(judged(&path("dangling")).await, HostPath::Link(path("dangling")));
-    assert_eq!(judged(&path("file")).await, HostPath::NoDirectory(path("file")));
+    assert_eq!(judged(&path("file")).await, HostPath::File);
     // What is made later is seen too: the container waits as long as the path is wrong.
     fs::create_dir(base.join("none")).unwrap();
     assert_eq!(judged(&path("none")).await, HostPath::Directory);

@@ -8,7 +8,8 @@ use super::schema;
 /// Hostnames of an IP address.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostAlias {
-    /// IPv4 or IPv6 address: `10.0.0.5`, `2001:db8::5`.
+    /// IPv4 or IPv6 address: `10.0.0.5`, `2001:db8::5`. `host-gateway` is the Docker host, at the gateway of the cluster's
+    /// network, as in `docker run --add-host`.
     #[schemars(length(max = 45))]
     #[x_kube(validation = schema::alias_ip())]
     pub ip: String,

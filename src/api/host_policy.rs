@@ -251,6 +251,16 @@ pub struct NodeRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub env: Option<Vec<String>>,
+    /// Keys of `containerLabels` that pools may set, as patterns: `com.example.*`. Tools on the Docker host may act on
+    /// labels of containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    pub container_labels: Option<Vec<String>>,
+    /// Docker volumes that pools may mount by `volumeName`, as patterns. The volume itself must allow the namespace too,
+    /// with its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub volumes: Option<Vec<String>>,
 }
 
 /// Rules for Registries.
@@ -319,6 +329,11 @@ pub struct NetworkRules {
     /// Specifies whether `spec.network.subnet` may be set. Defaults to true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explicit_subnet: Option<bool>,
+    /// Docker networks that `spec.network.join` may name, as patterns. The network itself must allow the namespace too,
+    /// with its label `localcluster.dev/allow-namespaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 128)))]
+    pub join: Option<Vec<String>>,
 }
 
 /// Rules for ports of the Docker host.

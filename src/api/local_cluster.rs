@@ -153,7 +153,7 @@ pub struct LocalClusterSpec {
     pub network: NetworkSpec,
     /// Address of the Kubernetes API. Changing `hostPort` replaces only the load balancer. Changing `hostIP` replaces
     /// the load balancer and, since the serving certificate contains it, the servers in a rolling update. Changing
-    /// `sans` replaces the servers in a rolling update.
+    /// `sans` or `serverName` replaces the servers in a rolling update.
     #[serde(default)]
     pub api: ApiSpec,
     /// Kubeconfig in the Secret `<name>-kubeconfig`. Changes take effect in the running cluster without a restart: what
@@ -282,6 +282,15 @@ pub struct NetworkSpec {
     #[schemars(length(max = 18))]
     #[x_kube(validation = schema::subnet(), validation = schema::subnet_range())]
     pub subnet: Option<String>,
+    /// Existing Docker networks that nodes and load balancer join besides the network of the cluster, such as one with
+    /// databases and registries: they and Pods reach its containers by their names, and those reach them. Each network has the driver `bridge`, and its label
+    /// `localcluster.dev/allow-namespaces` contains this namespace in a comma-separated list, or is `*`. The operator
+    /// connects and disconnects its own containers, and changes nothing else about the network. At most 4. Changes take
+    /// effect on the running nodes without a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(max = 128)), transform = schema::joined_networks)]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub join: Vec<String>,
 }
 
 /// Address of the Kubernetes API.
@@ -305,10 +314,18 @@ pub struct ApiSpec {
     #[schemars(length(max = 32), inner(length(max = 253)), transform = schema::sans)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sans: Vec<String>,
+    /// DNS name or IPv4 address by which clients reach the Docker host: `dev.example.test`. The key `kubeconfig` of the
+    /// Secret and `status.endpoint` contain it instead of `hostIP`, and the serving certificate is valid for it, as for
+    /// `sans`. The clients must resolve it, and `hostIP` must be an address that they reach; the operator itself does not
+    /// use it. Defaults to the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = schema::server_name())]
+    pub server_name: Option<String>,
 }
 
 impl Default for ApiSpec {
     fn default() -> Self {
-        Self { host_ip: loopback(), host_port: None, sans: Vec::new() }
+        Self { host_ip: loopback(), host_port: None, sans: Vec::new(), server_name: None }
     }
 }

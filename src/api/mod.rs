@@ -14,7 +14,7 @@ pub mod reason;
 pub mod reference;
 pub mod registry;
 pub mod rules;
-mod schema;
+pub(crate) mod schema;
 mod text_enum;
 pub mod uses;
 

@@ -40,6 +40,9 @@ pub const SUBNET_CHOICE: &str = "localcluster.dev/subnet-choice";
 pub const HUB: &str = "localcluster.dev/hub";
 /// Label of an agent of `spec.agentPools`: the name of its pool.
 pub const POOL: &str = "localcluster.dev/pool";
+/// Name that a container has on a network that `spec.network.join` names, by which the operator knows which of the
+/// networks of a container it has connected, and not a user.
+pub const JOINED: &str = "joined.localcluster.internal";
 /// k3d label on all objects.
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).

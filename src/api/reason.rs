@@ -173,9 +173,9 @@ reasons! {
         RegistriesInvalid: NeedsUser = "RegistriesInvalid",
         /// The subnet of the spec is outside the ranges that the operator allows.
         SubnetNotAllowed: NeedsUser = "SubnetNotAllowed",
-        /// The host directory of the spec does not exist.
+        /// The host directory or file of the spec does not exist.
         HostPathNotFound: NeedsUser = "HostPathNotFound",
-        /// The operator does not allow mounting the host directory of the spec.
+        /// The operator does not allow mounting the host directory or file of the spec.
         HostPathNotAllowed: NeedsUser = "HostPathNotAllowed",
         /// The Docker engine cannot provide the GPUs of the spec to a container.
         GpuUnavailable: NeedsUser = "GPUUnavailable",

@@ -94,8 +94,8 @@ pub struct RegistrySpec {
     #[schemars(length(max = 64), transform = schema::registry_env)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`.
-    /// Defaults to 1Gi.
+    /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`, or with
+    /// `b`, `m`, `g` or `t` as in `docker run --memory`: `512m`. Defaults to 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 28))]
     #[x_kube(validation = schema::memory())]

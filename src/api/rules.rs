@@ -5,6 +5,7 @@
 
 pub mod format;
 pub mod hostnames;
+pub mod labels;
 pub mod pattern;
 pub mod text;
 

@@ -144,7 +144,12 @@ pub fn file_path(schema: &mut Schema) {
 }
 
 pub fn alias_ip() -> Rule {
-    rule("isIP(self)", text::ALIAS_IP)
+    rule(format!("self == '{}' || isIP(self)", rules::hostnames::HOST_GATEWAY), text::ALIAS_IP)
+}
+
+/// Adds the rules of networks to join.
+pub fn joined_networks(schema: &mut Schema) {
+    add_to_items(schema, [shape(&format::NETWORK_NAME), refused(&rules::hostnames::DOCKERS_NETWORKS)]);
 }
 
 /// Adds the rules of hostnames of an address.
@@ -241,6 +246,10 @@ pub fn subnet_range() -> Rule {
 
 pub fn env_name() -> Rule {
     shape(&format::ENV_NAME)
+}
+
+pub fn server_name() -> Rule {
+    shape(&format::SERVER_NAME)
 }
 
 /// Adds the rules of additional names in the serving certificate.

@@ -230,6 +230,8 @@ pub struct PathInfo {
     pub is_dir: bool,
     /// True for a symbolic link, regardless of its target.
     pub is_symlink: bool,
+    /// True for a regular file, and not for a socket, a device or a pipe.
+    pub is_file: bool,
 }
 
 /// The state of a container.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
-use crate::api::local_cluster::NodeRole;
+use crate::api::{local_cluster::NodeRole, names};
 
 /// A desired network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,11 @@ pub struct EndpointSettings {
 }
 
 impl EndpointSettings {
+    /// Returns an endpoint on a network that the spec names.
+    pub fn joined() -> Self {
+        Self { ip: None, aliases: vec![names::JOINED.into()], aside: true }
+    }
+
     /// Returns an endpoint with a fixed address for a container with networks of its own, which keeps its default
     /// gateway: with the gateway of a cluster network, for which Pods may respond, a registry that many clusters use
     /// would depend on a single cluster.
@@ -80,6 +85,8 @@ pub struct ContainerSpec {
     pub host_env: BTreeMap<String, String>,
     /// Labels, with ownership and the hash.
     pub labels: BTreeMap<String, String>,
+    /// Labels from the user. None of them has a key that the operator uses.
+    pub given_labels: BTreeMap<String, String>,
     /// True for a privileged container, as a K3s node must be.
     pub privileged: bool,
     /// True if its mounts are shared before its process starts, as on a machine, so that mounts propagate to and from
@@ -93,8 +100,10 @@ pub struct ContainerSpec {
     /// Labels of those volumes. Docker creates a missing volume together with the container, which would be unmanaged
     /// without them.
     pub volume_labels: BTreeMap<String, String>,
-    /// Directories of the host by mount path. Docker does not create missing ones.
+    /// Directories and files of the host by mount path. Docker does not create missing ones.
     pub binds: BTreeMap<String, Bind>,
+    /// Volumes of the user by mount path. They exist, and nothing is copied into them.
+    pub given_volumes: BTreeMap<String, VolumeMount>,
     /// Restart policy.
     pub restart_policy: RestartPolicy,
     /// Attachment to the network that it is created on.
@@ -140,12 +149,14 @@ impl ContainerSpec {
             env: BTreeMap::new(),
             host_env: BTreeMap::new(),
             labels: BTreeMap::new(),
+            given_labels: BTreeMap::new(),
             privileged: false,
             shares_mounts: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
             volume_labels: BTreeMap::new(),
             binds: BTreeMap::new(),
+            given_volumes: BTreeMap::new(),
             restart_policy: RestartPolicy::UnlessStopped,
             endpoint: EndpointSettings::default(),
             ports: Vec::new(),
@@ -232,7 +243,16 @@ impl Gpus {
     }
 }
 
-/// A directory of the host that is mounted into a container.
+/// A volume that is mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// Name of the volume.
+    pub name: String,
+    /// True for a read-only mount.
+    pub read_only: bool,
+}
+
+/// A directory or file of the host that is mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// Absolute path on the host.

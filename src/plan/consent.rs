@@ -38,6 +38,23 @@ pub fn option(namespace: &str) -> String {
     format!("--label {}={namespace}", names::ALLOW_NAMESPACES)
 }
 
+/// Returns the message about a volume in this field that does not exist or does not allow a namespace.
+pub fn no_volume(field: &str, name: &str, namespace: &str) -> String {
+    format!(
+        "{field}: no Docker volume {name} allows the namespace {namespace}; {}",
+        of_volume(name, namespace)
+    )
+}
+
+/// Returns how a volume gets to allow a namespace.
+pub fn of_volume(name: &str, namespace: &str) -> String {
+    format!(
+        "create one with `docker volume create {} {name}`. Labels of an existing volume cannot be changed; copy its \
+         content to a new volume with this label",
+        option(namespace)
+    )
+}
+
 /// Returns the message about a Registry that does not allow a namespace. `begun` is true if the nodes of the cluster were
 /// started before, `password` if they may have had a password of it.
 pub fn withheld(registry: &str, namespace: &str, begun: bool, password: bool) -> String {

@@ -14,7 +14,7 @@ use crate::{
     },
     child::state::NodeConfig,
     docker::spec::{ContainerSpec, FileSpec, NetworkSpec, VolumeSpec},
-    k3s::registries::Registries,
+    k3s::{networks::Networks, registries::Registries},
 };
 use std::net::Ipv4Addr;
 
@@ -25,6 +25,10 @@ pub struct Desired {
     pub names: ClusterNames,
     /// Network of the cluster.
     pub network: NetworkSpec,
+    /// Docker networks to join besides the cluster's own.
+    pub join: Vec<String>,
+    /// Pod and Service networks.
+    pub networks: Networks,
     /// Addresses of the cluster.
     pub addresses: Addresses,
     /// Servers of the cluster.

@@ -5,6 +5,8 @@
 //! nor secrets. Its input is versioned by a prefix: a later operator that computes it in another way keeps this
 //! function for containers that carry `v1-`, so that an upgrade of the operator alone replaces nothing (k3k#1078).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -52,6 +54,10 @@ struct Intent<'a> {
     datastore: Option<&'a String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     given_files: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    given_volumes: Vec<(&'a String, &'a String, bool)>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    given_labels: &'a BTreeMap<String, String>,
 }
 
 /// Returns the intent behind a container. Every field of the spec is named: a new one does not compile until it is
@@ -74,6 +80,8 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         extra_hosts,
         files,
         given_files,
+        given_volumes,
+        given_labels,
         labels,
         // These follow from the above, from the host or from the role, or take effect without a replacement.
         name: _,
@@ -112,6 +120,8 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         files: files.iter().filter_map(hashed).collect(),
         datastore: labels.get(names::DATASTORE),
         given_files,
+        given_volumes: given_volumes.iter().map(|(target, v)| (target, &v.name, v.read_only)).collect(),
+        given_labels,
     }
 }
 
@@ -143,6 +153,7 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 mod tests {
     use super::*;
     use crate::docker::spec::Ulimit;
+    use crate::docker::spec::VolumeMount;
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -185,8 +196,29 @@ mod tests {
         let gpus = |gpus| ContainerSpec { gpus: Some(gpus), ..bare() };
         let shm = |size| ContainerSpec { shm_size: Some(size), ..bare() };
         let pids = ContainerSpec { pids: Some(1), ..bare() };
-        let all =
-            [bare(), limit(1, 2), limit(1, 1), gpus(Gpus::All), gpus(Gpus::Count(1)), shm(1), shm(2), pids];
+        let labelled = |value: &str| ContainerSpec {
+            given_labels: [("team".to_owned(), value.to_owned())].into(),
+            ..bare()
+        };
+        let volume = |name: &str, read_only| ContainerSpec {
+            given_volumes: [("/data".to_owned(), VolumeMount { name: name.into(), read_only })].into(),
+            ..bare()
+        };
+        let all = [
+            bare(),
+            limit(1, 2),
+            limit(1, 1),
+            gpus(Gpus::All),
+            gpus(Gpus::Count(1)),
+            shm(1),
+            shm(2),
+            pids,
+            labelled("a"),
+            labelled("b"),
+            volume("a", false),
+            volume("b", false),
+            volume("a", true),
+        ];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());
     }

@@ -12,6 +12,7 @@ use super::{
     inputs::Inputs,
     refs::UsedRegistry,
     steps::{Action, Plan, Target},
+    validate::AliasTarget,
 };
 use crate::{
     api::reason::Reason,
@@ -19,10 +20,15 @@ use crate::{
     k3s::{dns, hosts_file},
 };
 
+/// Returns the addresses of the names in a cluster whose network has this gateway.
+pub fn addresses(aliases: &BTreeMap<String, AliasTarget>, gateway: Ipv4Addr) -> BTreeMap<String, IpAddr> {
+    aliases.iter().map(|(name, target)| (name.clone(), target.address(gateway))).collect()
+}
+
 /// Returns the additional entries in the hosts files of nodes, including the Docker host. Docker rewrites them at
 /// each start.
-pub fn of_nodes(aliases: &BTreeMap<String, IpAddr>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
-    let aliases = aliases.iter().map(|(name, address)| (name.clone(), address.to_string()));
+pub fn of_nodes(aliases: &BTreeMap<String, AliasTarget>, gateway: Ipv4Addr) -> BTreeMap<String, String> {
+    let aliases = addresses(aliases, gateway).into_iter().map(|(name, address)| (name, address.to_string()));
     aliases.chain([(dns::HOST.to_owned(), gateway.to_string())]).collect()
 }
 
@@ -62,7 +68,7 @@ fn may_be(detail: &ContainerDetail, host: &str, ip: IpAddr) -> bool {
 
 /// Returns the errors of names that registries in use have, which resolve to their containers. Only the Registry
 /// objects contain them, so the schema cannot check them.
-pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) -> Vec<String> {
+pub fn taken(aliases: &BTreeMap<String, AliasTarget>, registries: &[UsedRegistry]) -> Vec<String> {
     let taken = registries.iter().filter(|r| aliases.contains_key(&r.hostname));
     taken
         .map(|r| {
@@ -78,18 +84,20 @@ pub fn taken(aliases: &BTreeMap<String, IpAddr>, registries: &[UsedRegistry]) ->
 mod tests {
     use super::*;
 
-    fn aliases(names: &[(&str, &str)]) -> BTreeMap<String, IpAddr> {
-        names.iter().map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap())).collect()
+    fn aliases(names: &[(&str, &str)]) -> BTreeMap<String, AliasTarget> {
+        let target = |ip: &str| ip.parse().map_or(AliasTarget::HostGateway, AliasTarget::Ip);
+        names.iter().map(|(name, ip)| ((*name).to_owned(), target(ip))).collect()
     }
 
     #[test]
     fn the_docker_host_is_always_among_them() {
         let hosts = of_nodes(
-            &aliases(&[("db.internal", "10.0.0.5"), ("six", "2001:db8::5")]),
+            &aliases(&[("db.internal", "10.0.0.5"), ("host", "host-gateway"), ("six", "2001:db8::5")]),
             Ipv4Addr::new(172, 31, 0, 1),
         );
         let lines: Vec<_> = hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
-        assert_eq!(lines, ["db.internal:10.0.0.5", "host.k3d.internal:172.31.0.1", "six:2001:db8::5"]);
+        let host = "host.k3d.internal:172.31.0.1";
+        assert_eq!(lines, ["db.internal:10.0.0.5", "host:172.31.0.1", host, "six:2001:db8::5"]);
     }
 
     #[test]

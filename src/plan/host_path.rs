@@ -1,4 +1,4 @@
-//! Host directories that containers mount: which ones are allowed, and whether they are real directories.
+//! Host directories and files that containers mount: which ones are allowed, and whether they are real ones.
 //!
 //! The operator cannot see the file system of the host, and a symbolic link below an allowed directory could point
 //! outside it. A helper container that is created and never started therefore mounts the allowed directories, and the
@@ -60,8 +60,11 @@ pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
         match info {
             None => return HostPath::Missing(part.clone()),
             Some(info) if info.is_symlink => return HostPath::Link(part.clone()),
-            Some(info) if !info.is_dir => return HostPath::NoDirectory(part.clone()),
-            Some(_) => {}
+            Some(info) if info.is_dir => {}
+            Some(info) if info.is_file && parts.last().is_some_and(|(last, _)| last == part) => {
+                return HostPath::File;
+            }
+            Some(_) => return HostPath::NoDirectory(part.clone()),
         }
     }
     HostPath::Directory
@@ -73,6 +76,8 @@ pub struct Mount<'a> {
     pub path: &'a str,
     /// Condition of the container.
     pub condition: ConditionType,
+    /// True if it may be a regular file instead of a directory.
+    pub or_file: bool,
     /// Advice if the path is a symbolic link.
     pub instead: &'a str,
 }
@@ -104,23 +109,31 @@ impl Look {
         (!paths.is_empty()).then_some(Self { looker, paths })
     }
 
-    /// Reports whether the path of `mount`, one of its paths, is a real directory, so that the container may be
+    /// Reports whether the path of `mount`, one of its paths, is a real directory or file, so that the container may be
     /// created. If not, plans the check or adds a problem.
     pub fn is_sound(&self, plan: &mut Plan, mount: &Mount<'_>, site: &Site<'_>) -> bool {
-        let Mount { path, condition, instead } = *mount;
+        let Mount { path, condition, or_file, instead } = *mount;
+        let no_directory = |part: &str| {
+            let files = if or_file { " or a regular file" } else { "" };
+            format!("{part} on the Docker host is not a directory; make {path} a directory{files}")
+        };
         match site.observed.host_paths.get(path) {
             Some(HostPath::Directory) => return true,
+            Some(HostPath::File) if or_file => return true,
+            Some(HostPath::File) => {
+                plan.stalls(condition, Reason::HostPathNotFound, no_directory(path));
+                return false;
+            }
             Some(HostPath::Missing(part)) => {
+                let what = if or_file && part == path { "path" } else { "directory" };
                 let message = format!(
-                    "the directory {part} does not exist on the Docker host; create it with `mkdir -p {path}`"
+                    "the {what} {part} does not exist on the Docker host; create it with `mkdir -p {path}`"
                 );
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;
             }
             Some(HostPath::NoDirectory(part)) => {
-                let message =
-                    format!("{part} on the Docker host is not a directory; make {path} a directory");
-                plan.stalls(condition, Reason::HostPathNotFound, message);
+                plan.stalls(condition, Reason::HostPathNotFound, no_directory(part));
                 return false;
             }
             Some(HostPath::Link(part)) => {
@@ -179,9 +192,10 @@ pub fn forget(plan: &mut Plan, name: &str, site: &Site<'_>) {
 mod tests {
     use super::*;
 
-    const DIR: Option<PathInfo> = Some(PathInfo { is_dir: true, is_symlink: false });
-    const LINK: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: true });
-    const FILE: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: false });
+    const SOCKET: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: false, is_file: false });
+    const DIR: Option<PathInfo> = Some(PathInfo { is_dir: true, is_symlink: false, is_file: false });
+    const LINK: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: true, is_file: false });
+    const FILE: Option<PathInfo> = Some(PathInfo { is_dir: false, is_symlink: false, is_file: true });
 
     #[test]
     fn only_what_is_in_an_allowed_directory() {
@@ -234,7 +248,9 @@ mod tests {
         assert_eq!(judged(&[DIR, DIR]), HostPath::Directory);
         assert_eq!(judged(&[DIR, LINK, DIR]), HostPath::Link("/1".into()));
         assert_eq!(judged(&[DIR, DIR, LINK]), HostPath::Link("/2".into()));
-        assert_eq!(judged(&[DIR, FILE]), HostPath::NoDirectory("/1".into()));
+        assert_eq!(judged(&[DIR, FILE]), HostPath::File);
+        assert_eq!(judged(&[DIR, FILE, DIR]), HostPath::NoDirectory("/1".into()));
+        assert_eq!(judged(&[DIR, SOCKET]), HostPath::NoDirectory("/1".into()), "such as that of Docker");
         assert_eq!(judged(&[DIR, None, LINK]), HostPath::Missing("/1".into()));
     }
 }

@@ -31,10 +31,11 @@ pub fn name(cluster: &str) -> String {
     format!("{cluster}-kubeconfig")
 }
 
-/// Returns the URL of the API on the Docker host. Clients cannot connect to the unspecified address.
-pub fn host_url(settings: &Settings, host_ip: &str, port: i32) -> String {
+/// Returns the URL of the API on the Docker host: by the name in the spec, or else by the address. Clients cannot connect to
+/// the unspecified address.
+pub fn host_url(settings: &Settings, name: Option<&str>, host_ip: &str, port: i32) -> String {
     let engine = settings.engine_host.as_deref().unwrap_or("127.0.0.1");
-    let host = if host_ip == "0.0.0.0" { engine } else { host_ip };
+    let host = name.unwrap_or(if host_ip == "0.0.0.0" { engine } else { host_ip });
     format!("https://{host}:{port}")
 }
 
@@ -98,7 +99,12 @@ pub fn plan(
         ca: credentials.ca.clone(),
         cluster: desired.names.cluster.clone(),
         balancer: desired.load_balancer.name.clone(),
-        host: host_url(subject.settings, &subject.valid.api_ip.to_string(), allocation.api_port.into()),
+        host: host_url(
+            subject.settings,
+            subject.valid.server_name.as_deref(),
+            &subject.valid.api_ip.to_string(),
+            allocation.api_port.into(),
+        ),
         management: management.unwrap_or_else(|| network_url(allocation)),
     };
     match wanted {

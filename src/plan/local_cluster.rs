@@ -8,7 +8,7 @@ use super::{
     desired::Desired,
     host_aliases,
     inputs::Inputs,
-    inside, manifests, mounts, networks,
+    inside, joined, manifests, mounts, networks,
     nodes::{self, cluster::Cluster, repair, volumes::volumes},
     observed::Host,
     owner::Owner,
@@ -47,7 +47,8 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         }
         return;
     };
-    let site = Site { owner, observed, network: Some(&network.id), further: &[] };
+    let joined = joined::plan(plan, desired, inputs);
+    let site = Site { owner, observed, network: Some(&network.id), further: &joined };
     let addresses = connections::plan(plan, desired, inputs, network);
     let balanced = balancer(plan, desired, inputs, &site);
     if data_loss::plan(plan, desired, inputs) {
@@ -135,8 +136,10 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let spec = &desired.load_balancer;
     let own = site.network.unwrap_or_default();
     let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
-    let further: Vec<(String, EndpointSettings)> =
-        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
+    // The Node of the management cluster may be on a network that the spec names.
+    let shared = shared.filter(|id| site.further.iter().all(|(joined, _)| joined != id));
+    let shared = shared.into_iter().map(|id| (id, EndpointSettings::default()));
+    let further: Vec<(String, EndpointSettings)> = site.further.iter().cloned().chain(shared).collect();
     let site = &Site { further: &further, ..*site };
     let mut standing = site.converge(plan, spec, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {

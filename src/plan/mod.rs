@@ -22,6 +22,7 @@ pub mod host_path;
 pub mod hub;
 pub mod inputs;
 pub mod inside;
+pub mod joined;
 pub mod kubeconfig;
 pub mod local_cluster;
 pub mod management;

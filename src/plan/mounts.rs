@@ -1,9 +1,10 @@
-//! Host directories in nodes, the `volumes` of pools: see [`host_path`](super::host_path).
-//! Existing nodes keep their mounts; only nodes that are about to be created are checked.
+//! Host directories and files and Docker volumes in nodes, the `volumes` of pools: see [`host_path`](super::host_path) and
+//! [`consent`](super::consent). Existing nodes keep their mounts; only nodes that are about to be created are checked.
 
 use std::sync::Arc;
 
 use super::{
+    consent,
     containers::{Site, condition_of, outdated},
     desired::{Desired, Look, Mounts, NodeSpec},
     host_path,
@@ -14,7 +15,10 @@ use super::{
     validate::{Valid, ValidPool},
 };
 use crate::{
-    api::names::{self, ClusterNames, Pool},
+    api::{
+        names::{self, ClusterNames, Pool},
+        reason::Reason,
+    },
     docker::spec::{Bind, Role},
 };
 
@@ -44,21 +48,33 @@ impl Mounts {
         })
     }
 
-    /// Reports whether all mounts of a node are allowed and real directories, so that its container may be created.
-    /// If not, plans the check or adds a problem.
+    /// Reports whether all mounts of a node are allowed, and real directories, files and volumes, so that its container may
+    /// be created. If not, plans the check or adds a problem.
     pub fn allow(&self, plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
-        let host = Site { network: None, ..*site };
+        let host = Site { network: None, further: &[], ..*site };
         let condition = condition_of(node.container.role);
         let instead = "use the path that it points to";
         // All of them are checked to report all errors at once.
         let unsound = node.container.binds.values().filter(|bind| {
             // A path that was not checked must not be mounted, see [`plan`].
             let look = self.look.as_ref().filter(|look| look.paths.contains_key(&bind.source));
-            let mount = host_path::Mount { path: &bind.source, condition, instead };
+            let mount = host_path::Mount { path: &bind.source, condition, or_file: true, instead };
             !look.is_some_and(|look| look.is_sound(plan, &mount, &host))
         });
-        unsound.count() == 0
+        let unsound = unsound.count();
+        let withheld = node.container.given_volumes.values().filter(|given| !consents(&given.name, &host));
+        for given in withheld.clone() {
+            let message = consent::no_volume("volumes", &given.name, site.owner.namespace());
+            plan.stalls(condition, Reason::NotAllowed, message);
+        }
+        unsound == 0 && withheld.count() == 0
     }
+}
+
+/// Reports whether a volume exists that allows the namespace of the cluster.
+fn consents(name: &str, site: &Site<'_>) -> bool {
+    let volume = site.observed.volumes.iter().find(|volume| volume.name == name);
+    volume.is_some_and(|volume| consent::given(&volume.labels, site.owner.namespace()))
 }
 
 /// Adds the problems of mounts that are not allowed, and plans the removal of the helper container once no node is
@@ -73,6 +89,6 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         })
     };
     if !desired.nodes().any(|n| !n.container.binds.is_empty() && to_be_made(n)) {
-        host_path::forget(plan, &name(&desired.names), &Site { network: None, ..*site });
+        host_path::forget(plan, &name(&desired.names), &Site { network: None, further: &[], ..*site });
     }
 }

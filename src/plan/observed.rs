@@ -201,11 +201,13 @@ pub struct Kept {
 pub enum HostPath {
     /// A directory, and so are all of its parents.
     Directory,
+    /// A regular file in such a directory.
+    File,
     /// This component does not exist.
     Missing(String),
     /// This component is a symbolic link.
     Link(String),
-    /// This component is not a directory.
+    /// This component is not a directory, nor a regular file at the end of the path.
     NoDirectory(String),
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
 };
 
 use ipnet::Ipv4Net;
@@ -24,9 +24,10 @@ mod registry;
 
 pub use checker::Problems;
 pub use contents::{Text, ValidFile, ValidManifest};
+pub use host_aliases::AliasTarget;
 pub use kubeconfig::Handout;
 pub use pool::ValidPool;
-pub use ports::ValidPort;
+pub use ports::{ValidApi, ValidPort};
 pub use registries::*;
 pub use registry::{Storage, ValidProxy, ValidRegistry, registry};
 
@@ -69,12 +70,16 @@ pub struct Valid {
     pub subnet: Option<Ipv4Net>,
     /// Pod and Service networks.
     pub networks: Networks,
+    /// Docker networks to join besides the cluster's own.
+    pub join: Vec<String>,
     /// Host address of the API.
     pub api_ip: Ipv4Addr,
     /// Host port of the API, if the spec names one.
     pub api_port: Option<u16>,
-    /// Additional names and addresses in the serving certificate of the API.
+    /// Additional names and addresses in the serving certificate of the API, including the one in kubeconfigs.
     pub sans: Vec<String>,
+    /// Host of the API in kubeconfigs, if it is not the address.
+    pub server_name: Option<String>,
     /// Credential in the kubeconfig Secret.
     pub kubeconfig: Handout,
     /// Published ports.
@@ -88,7 +93,7 @@ pub struct Valid {
     /// Manifests that K3s applies.
     pub manifests: Vec<ValidManifest>,
     /// Addresses of names that nodes and Pods resolve.
-    pub host_aliases: BTreeMap<String, IpAddr>,
+    pub host_aliases: BTreeMap<String, AliasTarget>,
 }
 
 impl Valid {
@@ -144,7 +149,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
-    let (api_ip, api_port, sans) = c.api(api);
+    let ValidApi { host_ip: api_ip, host_port: api_port, sans, server_name } = c.api(api);
     let valid = Valid {
         version: version.clone(),
         image: image.clone(),
@@ -157,9 +162,11 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         token,
         subnet,
         networks,
+        join: network.join.clone(),
         api_ip,
         api_port,
         sans,
+        server_name,
         kubeconfig: c.kubeconfig(kubeconfig),
         ports: c.ports(ports, api_ip, api_port),
         registries: c.registries(namespace, name, registries),
@@ -231,7 +238,7 @@ mod tests {
     #[test]
     fn a_full_spec_is_parsed() {
         let mut spec = sound();
-        spec.servers.memory = Some("2Gi".into());
+        spec.servers.memory = Some("2g".into());
         spec.servers.shm_size = Some("1G".into());
         spec.agents.cpus = Some("0.5".into());
         spec.agents.pids = Some(1024);
@@ -270,6 +277,37 @@ mod tests {
         ];
         assert_eq!(found.len(), begin.len(), "{found:?}");
         assert!(found.iter().zip(begin).all(|(f, b)| f.starts_with(b)), "{found:?}");
+    }
+
+    /// Tools of the host take what has such labels for their own; another operator would even remove it.
+    #[test]
+    fn labels_of_containers_are_nobody_elses() {
+        let with = |key: &str, value: &str| {
+            problems(|s| drop(s.agents.container_labels.insert(key.into(), value.into())))
+        };
+        for key in ["team", "com.example/tier", "traefik.http.routers.x", "application", "k3d"] {
+            assert_eq!(with(key, "a=b c\u{fc}"), [""; 0], "{key}");
+        }
+        for key in [
+            "localcluster.dev/uid",
+            "localcluster.dev/allow-namespaces",
+            "app",
+            "k3d.role",
+            "k3s.registry.port.external",
+            "com.docker.compose.project",
+            "io.x-k8s.kind.cluster",
+            "org.testcontainers.session-id",
+        ] {
+            let found = with(key, "x");
+            assert!(found.len() == 1 && found[0].contains("use another key"), "{found:?}");
+        }
+        for key in ["", "a b", ".a", "a=b", &"a".repeat(129)] {
+            let expected = format!("spec.agents.containerLabels[{key}]: {}", text::CONTAINER_LABEL);
+            assert_eq!(with(key, "x"), [expected], "{key}");
+        }
+        for value in ["a\nb", &"x".repeat(1025)] {
+            assert!(with("a", value)[0].contains(text::CONTAINER_LABEL_VALUE));
+        }
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     let wanted = &desired.load_balancer.ports;
     let ports = ports::reported(valid, allocation, wanted, published, &previous.ports);
     let endpoints = api_port.as_ref().map(|p| Endpoints {
-        host: host_url(view.subject.settings, &p.host_ip, p.host_port),
+        host: host_url(subject.settings, valid.server_name.as_deref(), &p.host_ip, p.host_port),
         network: network_url(allocation),
     });
     let version = nodes.iter().find_map(|n| n.version.clone());

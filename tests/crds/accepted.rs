@@ -22,19 +22,20 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
-            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, cpus: '1.5'},
-        agents: {count: 2, maxUnavailable: 2, excludedIndexes: [0, 31], args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
+            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, shmSize: 64m, cpus: '1.5'},
+        agents: {count: 2, maxUnavailable: 2, excludedIndexes: [0, 31], containerLabels: {team: shop, com.example/tier: 'a b=c', traefik.http.routers.x: ''}, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
+            {volumeName: cache, mountPath: /cache, readOnly: true}, \
             {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
         agentPools: [{name: gpu, count: 2, maxUnavailable: 32, gpus: '1', labels: {a: b}, taints: ['a:NoSchedule'], \
             args: ['--kubelet-arg=max-pods=50'], env: [{name: A, value: b}], memory: 1Gi, shmSize: 1Gi, cpus: '1', pids: 2048, \
             volumes: [{hostPath: /srv, mountPath: /data}], ulimits: [{name: core, soft: 0}]}, {name: a2345678901234567890, \
             count: 28}, {name: pool1, count: 0}],
         token: {secretName: my-token, key: the.key},
-        network: {subnet: 172.31.16.0/24},
-        api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1']},
+        network: {subnet: 172.31.16.0/24, join: [shared, db_net.1]},
+        api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1'], serverName: k8s.example.test},
         ports: [{name: http, port: 80, hostPort: 80}, {name: https, port: 443}, \
             {name: range, port: 30000, endPort: 30063, hostPort: 7000}, {name: one, port: 90, endPort: 90, hostPort: 7064}, \
             {name: range-udp, port: 6440, endPort: 6450, hostPort: 7060, protocol: UDP}, \
@@ -56,7 +57,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             {path: /opt/.x/a-b_c@d, secret: {name: s, key: k}, nodes: Agents}, {path: /x, inline: 'a'}], \
         preloadImages: ['nginx:1.29', 'localhost:5000/a/b_c:V1.2-x', 'registry.example/app:1'], \
         manifests: [{name: a-1, inline: 'kind: A'}, {name: b, secret: {name: s, key: k}}, {name: c, configMap: {name: m, key: k.yaml}}], \
-        hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}]}"),
+        hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}, {ip: host-gateway, hostnames: [host.docker.internal]}]}"),
     (LC, "by-image", "{image: 'registry.example:5000/some/k3s:v1.36.2-k3s1', network: {subnet: 10.44.0.0/16}}"),
     (LC, "by-digest", "{image: 'rancher/k3s:v1@sha256:\
         0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}"),
@@ -65,7 +66,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
     (REGISTRY, "registry", "{}"),
     (REGISTRY, "registry.localhost", "{hostname: k3d-registry.localhost, image: 'docker.io/library/registry:3', \
         hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x}, deleteEnabled: true, \
-        env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512Mi}"),
+        env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512m}"),
     (REGISTRY, "cache", "{proxy: {remoteURL: 'https://registry-1.docker.io', credentialsSecret: hub, ttl: 168h}, \
         storage: {hostPath: /srv/registry}, auth: {htpasswdSecret: users, clientSecret: login}, \
         tls: {secretName: tls, caSecretName: ca}, allowedNamespaces: ['*', team-a], localRegistryHosting: false}"),

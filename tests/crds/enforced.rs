@@ -92,6 +92,7 @@ fn lists_and_texts_are_bounded() {
             "labels": Value::Object(
                 (0..64).map(|i| (format!("{}/{}", ["b"; 126].join("."), name(i, 63)), json!("x".repeat(63)))).collect()
             ),
+            "containerLabels": Value::Object((0..64).map(|i| (name(i, 128), json!("x".repeat(1024)))).collect()),
             "taints": many(32, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63)))),
             "volumes": many(16, &|i| json!({
                 "hostPath": format!("/{}", "h".repeat(1023)),

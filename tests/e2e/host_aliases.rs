@@ -12,12 +12,14 @@ use crate::{
 
 const NAME: &str = "db.e2e.test";
 const ADDRESS: &str = "192.0.2.77";
+/// The Docker host.
+const HOST: &str = "host.e2e.test";
 const SIX: (&str, &str) = ("six.e2e.test", "2001:db8::77");
 
 fn aliases(address: &str) -> String {
     format!(
         r#"{{"hostAliases": [{{"ip": "{address}", "hostnames": ["{NAME}", "short"]}},
-            {{"ip": "{}", "hostnames": ["{}"]}}]}}"#,
+            {{"ip": "{}", "hostnames": ["{}"]}}, {{"ip": "host-gateway", "hostnames": ["{HOST}"]}}]}}"#,
         SIX.1, SIX.0
     )
 }
@@ -44,6 +46,11 @@ fn found(scene: &Scene, address: &str) {
     let hosts = docker(&["exec", &container(scene, "server-0"), "cat", "/etc/hosts"]);
     assert!(hosts.lines().any(|l| l.split_whitespace().eq([SIX.1, SIX.0])), "{hosts}");
     resolves(&child, ASKER, &format!("{}.", SIX.0), SIX.1);
+    // The Docker host, which has the gateway of the cluster's network.
+    let network = scene.get("lc/c")["status"]["network"]["name"].as_str().unwrap_or_default().to_owned();
+    let gateway = docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", &network]);
+    node_finds(scene, HOST, &gateway);
+    resolves(&child, ASKER, &format!("{HOST}."), &gateway);
     // Through the search path, as programs do it.
     resolves(&child, ASKER, NAME, address);
 }

@@ -35,6 +35,7 @@ pub const GROUP: Group = Group {
         ("hosts_files_are_restored", hosts_files_are_restored),
         ("published_ports_lead_to_nodes_that_answer", published_ports_lead_to_nodes_that_answer),
         ("pods_of_the_management_cluster_reach_the_api", pods_of_the_management_cluster_reach_the_api),
+        ("a_network_is_joined_and_left", a_network_is_joined_and_left),
         ("pods_of_another_cluster_reach_the_api", pods_of_another_cluster_reach_the_api),
     ],
 };
@@ -51,7 +52,7 @@ fn agents(scene: &Scene, count: usize) {
         "c",
         &format!(
             "{{servers: {{count: 1, args: [\"--disable=traefik,metrics-server,servicelb\"]}}, agents: {{count: {count}}}, \
-             api: {{hostIP: 0.0.0.0}}, registries: {{use: [{{name: r}}]}}, hostAliases: [{{ip: 192.0.2.7, hostnames: \
+             api: {{hostIP: 0.0.0.0, serverName: localhost}}, registries: {{use: [{{name: r}}]}}, hostAliases: [{{ip: 192.0.2.7, hostnames: \
              [db.e2e.test]}}], ports: [{{name: tcp, port: {DNS_PORT}}}, {{name: udp, port: {DNS_PORT}, protocol: UDP}}]}}"
         ),
     );
@@ -321,6 +322,11 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     let image = world("HTTP_IMAGE");
     let load = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/world");
     command(load, &["load", &image], "").unwrap_or_else(|e| panic!("{e}"));
+    // Clients of the Docker host have the name in the spec, which is in the certificate too.
+    let endpoint = scene.get("lc/c")["status"]["endpoint"].as_str().unwrap_or_default().to_owned();
+    assert!(endpoint.starts_with("https://localhost:"), "{endpoint}");
+    assert!(scene.kubeconfig("c", "kubeconfig").contains(&endpoint));
+    assert_eq!(scene.child("c").run(&["--tls-server-name=localhost", "get", "--raw", "/readyz"]), "ok");
     let value = || scene.kubeconfig("c", "value");
     let ask = || asks(&scene.k, &scene.namespace, &image, &value());
     assert_eq!(ask().as_deref(), Ok("ok"), "{}", value());
@@ -328,6 +334,65 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     docker(&["rm", "-f", &container(scene, "serverlb")]);
     eventually(LIMIT, "the API is reached again", || holds(ask().as_deref() == Ok("ok"), value));
     scene.ready("lc/c");
+}
+
+/// Containers on the network reach the API, and the nodes keep their address and their default route.
+fn a_network_is_joined_and_left(scene: &Scene) {
+    // Its name comes before that of the cluster's own network, where the engine has priorities.
+    let version = docker(&["version", "-f", "{{.Server.Version}}"]);
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+    let shared = format!("{}-{}", if major >= 28 { "a" } else { "z" }, scene.namespace);
+    let label = format!("localcluster.dev/allow-namespaces={}", scene.namespace);
+    docker(&["network", "create", "--label", &label, &shared]);
+    let (server, balancer) = (container(scene, "server-0"), container(scene, "serverlb"));
+    let child = scene.child("c");
+    let address = || {
+        let node = child.json(&["node", &server]).unwrap_or_default();
+        let addresses = node["status"]["addresses"].as_array().cloned().unwrap_or_default();
+        addresses.iter().find(|a| a["type"] == "InternalIP").map(|a| a["address"].clone())
+    };
+    let route =
+        || docker(&["exec", &server, "sh", "-c", "ip route | grep default || route -n | grep ^0.0.0.0"]);
+    let id = || docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &server]);
+    let (before, through, made) = (address(), route(), id());
+    scene.patch("lc/c", &json!({"network": {"join": [shared]}}).to_string());
+    scene.ready("lc/c");
+    let on = || docker(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", &shared]);
+    assert!(on().contains(&server) && on().contains(&balancer), "{}", on());
+    assert_eq!(
+        (id(), route()),
+        (made, through.clone()),
+        "the server was restarted, or its default route changed"
+    );
+
+    let script = format!(
+        "cat >/tmp/k && kubectl --kubeconfig /tmp/k --server=https://{balancer}:6443 get --raw /readyz"
+    );
+    let (host, image) = (world("DOCKER_HOST"), world("NODE_IMAGE"));
+    let run = [
+        "--host",
+        &host,
+        "run",
+        "--rm",
+        "-i",
+        "--network",
+        &shared,
+        "--entrypoint",
+        "sh",
+        &image,
+        "-c",
+        &script,
+    ];
+    assert_eq!(command("docker", &run, &scene.kubeconfig("c", "value")).as_deref(), Ok("ok"));
+
+    // K3s chooses the address of the node when it starts.
+    docker(&["restart", &server]);
+    scene.ready("lc/c");
+    assert_eq!((address(), route()), (before, through));
+    scene.patch("lc/c", &json!({"network": {"join": null}}).to_string());
+    eventually(LIMIT, "the network is left", || holds(on().trim().is_empty(), on));
+    scene.ready("lc/c");
+    docker(&["network", "rm", &shared]);
 }
 
 /// Returns the kubeconfig with another server.

@@ -1,6 +1,10 @@
 //! Pools of agents, and resources of the host for the nodes of a pool: process limits, memory and CPUs, directories, GPUs.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+};
 
 use serde_json::{Value, json};
 
@@ -231,9 +235,17 @@ fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     let child = scene.child("c");
     let by_default = host_config(scene, "ShmSize");
     let before = inspect(&agent(scene)).expect("it exists")["Id"].clone();
-    agents(scene, &json!({"shmSize": "128Mi", "pids": 4096}));
+    agents(
+        scene,
+        &json!({"shmSize": "128Mi", "pids": 4096, "containerLabels": {"com.example.team": "shop"}}),
+    );
+    let labels = inspect(&agent(scene)).expect("it exists")["Config"]["Labels"].clone();
+    assert_eq!((&labels["com.example.team"], &labels["k3d.role"]), (&json!("shop"), &json!("agent")));
     assert_ne!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the node is replaced");
     assert_eq!(host_config(scene, "ShmSize"), json!(128 << 20));
+    let made = inspect(&agent(scene)).expect("it exists")["Id"].clone();
+    agents(scene, &json!({"shmSize": "128m"}));
+    assert_eq!(inspect(&agent(scene)).expect("it exists")["Id"], made, "in other units it is the same size");
     assert_eq!(host_config(scene, "PidsLimit"), json!(4096));
     assert_eq!(docker(&["exec", &agent(scene), "sh", "-c", SHM_SIZE]), "131072");
     import(scene);
@@ -243,7 +255,7 @@ fn shm_size_and_pids_are_those_of_the_node(scene: &Scene) {
     child.run(&["delete", "pod/asker", "--now"]);
     let server = inspect(&container(scene, "server-0")).expect("it exists");
     assert_eq!(server["HostConfig"]["ShmSize"], by_default, "the other pool keeps the default");
-    agents(scene, &json!({"shmSize": null, "pids": null}));
+    agents(scene, &json!({"shmSize": null, "pids": null, "containerLabels": null}));
     assert_eq!(host_config(scene, "ShmSize"), by_default);
 }
 
@@ -312,7 +324,9 @@ fn volumes_that_are_allowed(scene: &Scene) {
     refused(scene, &format!("{allowed}-beside"), "Accepted", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link"), "AgentsReady", "HostPathNotAllowed");
     refused(scene, &format!("{allowed}/link/deep"), "AgentsReady", "HostPathNotAllowed");
-    refused(scene, &format!("{allowed}/file"), "AgentsReady", "HostPathNotFound");
+    refused(scene, &format!("{allowed}/file/deep"), "AgentsReady", "HostPathNotFound");
+    let _socket = UnixListener::bind(dir.path().join("socket")).expect("a socket can be made");
+    refused(scene, &format!("{allowed}/socket"), "AgentsReady", "HostPathNotFound");
     let later = format!("{allowed}/later");
     let message = refused(scene, &later, "AgentsReady", "HostPathNotFound");
     assert!(message.contains(&format!("mkdir -p {later}")), "{message}");
@@ -335,8 +349,18 @@ fn volumes_that_are_allowed(scene: &Scene) {
     assert!(given().contains(&format!("{later}:/data:true")), "{}", given());
 
     let inside = inside.display().to_string();
-    agents(scene, &volume(&inside, json!({"readOnly": true})));
+    // With a file beside the directory, and a volume that allows it. None of them is the operator's.
+    let name = format!("{}-cache", scene.namespace);
+    let label = format!("localcluster.dev/allow-namespaces={}", scene.namespace);
+    docker(&["volume", "create", "--label", &label, &name]);
+    let mut pool = volume(&inside, json!({"readOnly": true}));
+    let file = json!({"hostPath": format!("{allowed}/file"), "mountPath": "/file", "readOnly": true});
+    let cache = json!({"volumeName": name, "mountPath": "/cache"});
+    pool["volumes"].as_array_mut().unwrap().extend([file, cache]);
+    agents(scene, &pool);
     assert!(given().contains(&format!("{inside}:/data:false")), "{}", given());
+    let seen = docker(&["exec", &agent(scene), "sh", "-c", "cat /file && echo y >/cache/y && cat /cache/y"]);
+    assert_eq!(seen, "xy");
     let write = ["exec", &agent(scene), "touch", "/data/from-the-node"];
     assert!(try_docker(&write).is_err_and(|e| e.contains("ead-only")), "the node can write");
     agents(scene, &volume(&inside, json!({})));
@@ -361,6 +385,7 @@ fn volumes_that_are_allowed(scene: &Scene) {
     scene.ready("lc/c");
     assert!(given().contains(&format!("{inside}:/data:true")), "{}", given());
     agents(scene, &json!({"volumes": null}));
+    docker(&["volume", "rm", &name]);
     let names: BTreeSet<String> = scene.picture().into_keys().collect();
     assert_eq!(names, ["agent-0", "server-0", "serverlb"].map(|n| container(scene, n)).into());
     assert!(dir.path().join("data/from-the-host").is_file(), "the directory is the user's, and stays");

@@ -59,6 +59,13 @@ pub struct NodePool {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(transform = schema::labels)]
     pub labels: BTreeMap<String, String>,
+    /// Labels of the node containers, as `docker inspect` shows them and `docker ps --filter label=team=shop` finds them. The
+    /// values are visible to anyone who can inspect containers and must not contain secrets. Keys that the operator, k3d,
+    /// Docker, Compose or kind use are refused. At most 64. Changing them replaces the nodes of the pool in a rolling
+    /// update.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = schema::container_labels)]
+    pub container_labels: BTreeMap<String, String>,
     /// Taints of the Node objects, as `key=value:Effect` or `key:Effect`, where the effect is NoSchedule,
     /// PreferNoSchedule or NoExecute. At most 32. Changing them replaces the nodes of the pool in a rolling update; a
     /// taint that is removed here is removed from the Nodes.
@@ -66,8 +73,9 @@ pub struct NodePool {
     #[schemars(length(max = 32), inner(length(max = 384)), transform = schema::taints)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub taints: Vec<String>,
-    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`.
-    /// K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Memory of the host beyond the limit
+    /// Memory limit of each node container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `2Gi`, or
+    /// with a lowercase unit as in `docker run --memory`: `2g` is 2Gi, `512m` is 512Mi, `t` is Ti, and `b` are bytes; but
+    /// `k` is 1000 bytes, as in every quantity. Another way to write the same limit changes nothing. K3s needs about 1Gi for a server and 512Mi for an agent, without workloads. Memory of the host beyond the limit
     /// is declared as system-reserved, so that the allocatable memory of the Node equals the limit, unless `args`
     /// contains --kubelet-arg=system-reserved. Defaults to no limit. Changing it replaces the nodes of the pool in a
     /// rolling update.
@@ -103,9 +111,9 @@ pub struct NodePool {
     #[schemars(length(max = 15))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ulimits: Vec<Ulimit>,
-    /// Directories of the Docker host to mount into each node container, below a path that the operator allows
-    /// (`--allow-host-path`, by default none). All nodes of the pool share them, and their content is never removed. At
-    /// most 16. Changing them replaces the nodes of the pool in a rolling update.
+    /// Directories and files of the Docker host to mount into each node container, below a path that the operator allows
+    /// (`--allow-host-path`, by default none), and Docker volumes that allow the namespace. All nodes of the pool share
+    /// them, and their content is never removed. At most 16. Changing them replaces the nodes of the pool in a rolling update.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = schema::mounts_apart(), merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]

@@ -41,6 +41,8 @@ pub const NAMESPACE: Format = format(pattern::LABEL, 63, text::NAMESPACE);
 pub const ALLOWED_NAMESPACE: Format = format(pattern::LABEL, 63, text::ALLOWED_NAMESPACE);
 /// DNS name in a serving certificate.
 pub const SAN: Format = format(pattern::DNS, 253, text::SAN);
+/// Name of the API server in kubeconfigs.
+pub const SERVER_NAME: Format = format(pattern::DNS, 253, text::SERVER_NAME);
 /// Name of a published port.
 pub const PORT_NAME: Format = format(pattern::LABEL, 63, text::PORT_NAME);
 /// Host name of a registry.
@@ -65,6 +67,8 @@ pub const ENV_NAME: Format = format(pattern::ENV_NAME, 128, text::ENV_NAME);
 pub const LABEL_KEY: Format = format(pattern::LABEL_KEY, 317, text::LABEL_KEY);
 /// Value of a label.
 pub const LABEL_VALUE: Format = format(pattern::LABEL_VALUE, 63, text::LABEL_VALUE);
+/// Key of a label of a container.
+pub const CONTAINER_LABEL: Format = format(pattern::CONTAINER_LABEL, 128, text::CONTAINER_LABEL);
 /// Taint.
 pub const TAINT: Format = format(pattern::TAINT, 512, text::TAINT);
 /// Name of a process limit.
@@ -77,6 +81,8 @@ pub const MOUNT_PATH: Format = format(pattern::FILE_PATH, 255, text::MOUNT_PATH)
 pub const HOST_PATH: Format = format(pattern::HOST_PATH, 1024, text::HOST_PATH);
 /// Name of a Docker volume.
 pub const VOLUME_NAME: Format = format(pattern::VOLUME_NAME, 253, text::VOLUME_NAME);
+/// Name of a Docker network.
+pub const NETWORK_NAME: Format = format(pattern::NETWORK_NAME, 128, text::NETWORK_NAME);
 /// GPUs: all or a number.
 pub const GPUS: Format = format(pattern::GPUS, 3, text::GPUS);
 

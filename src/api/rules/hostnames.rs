@@ -6,10 +6,19 @@ use super::{Refused, refused};
 /// The domain of Services and Pods in every cluster.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
+/// Word for the Docker host in the place of an address, as `docker run --add-host` has it.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
 /// Names by which Pods reach Services.
 const SERVICES: Refused = refused(
     &["kubernetes", "kubernetes.default", "svc", "*.svc", CLUSTER_DOMAIN, "*.cluster.local"],
     "Services and Pods of the cluster have such names; use another name",
+);
+
+/// Networks of Docker itself, which containers with another network cannot join, or on which they would be alone.
+pub const DOCKERS_NETWORKS: Refused = refused(
+    &["bridge", "default", "host", "none"],
+    "nodes cannot join these networks of Docker; create one with `docker network create`",
 );
 
 /// Hostnames that users may not assign an address to.

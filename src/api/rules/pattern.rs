@@ -36,6 +36,8 @@ pub const LABEL_KEY: &str = concat!(
     r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?",
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 );
+/// Key of a label of a container.
+pub const CONTAINER_LABEL: &str = r"[A-Za-z0-9]([-A-Za-z0-9_./]{0,126}[A-Za-z0-9])?";
 /// Value of a label.
 pub const LABEL_VALUE: &str = "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?";
 /// Taint: `key=value:Effect` or `key:Effect`.
@@ -45,14 +47,16 @@ pub const TAINT: &str = concat!(
     r"(=([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?)?",
     r":(NoSchedule|PreferNoSchedule|NoExecute)"
 );
-/// Quantity of memory.
-pub const MEMORY: &str = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)?";
+/// Quantity of memory, with the lowercase units of Docker too.
+pub const MEMORY: &str = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T|b|m|g|t)?";
 /// Decimal number of CPUs.
 pub const CPUS: &str = r"[0-9]{1,4}(\.[0-9]{1,9})?";
 /// Key of a Secret or ConfigMap.
 pub const SECRET_KEY: &str = "[-._a-zA-Z0-9]+";
 /// Name of a Docker volume.
 pub const VOLUME_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]+";
+/// Name of a Docker network.
+pub const NETWORK_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]*";
 /// Absolute path on the Docker host, which may contain `.` and `..`.
 pub const HOST_PATH: &str = "(/[-A-Za-z0-9_.@+=~]+)+";
 /// URL of a registry without a path.
@@ -89,11 +93,13 @@ pub const ALL: &[&str] = &[
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
+    CONTAINER_LABEL,
     TAINT,
     MEMORY,
     CPUS,
     SECRET_KEY,
     VOLUME_NAME,
+    NETWORK_NAME,
     HOST_PATH,
     REMOTE_URL,
     TTL,

@@ -62,6 +62,13 @@ pub const LABEL_KEY: &str = "must be a valid label key: a name of at most 63 cha
 /// The value of a label is invalid.
 pub const LABEL_VALUE: &str =
     "must be a valid label value: at most 63 letters, digits, hyphens, underscores and dots";
+/// The key of a label of a container is invalid.
+pub const CONTAINER_LABEL: &str = "must be a label key of at most 128 letters, digits and -_./ that starts and ends with \
+     a letter or digit: com.example.team";
+/// The value of a label of a container is too long.
+pub const CONTAINER_LABEL_VALUE: &str = "must have at most 1024 characters and no control characters";
+/// There are too many labels of containers.
+pub const CONTAINER_LABELS: &str = "must have at most 64 labels";
 /// A taint is invalid.
 pub const TAINT: &str = "must be key=value:Effect or key:Effect, where the effect is NoSchedule, \
      PreferNoSchedule or NoExecute";
@@ -69,8 +76,7 @@ pub const TAINT: &str = "must be key=value:Effect or key:Effect, where the effec
 pub const TAINT_TWICE: &str =
     "duplicate taint: a key may appear only once per effect; remove one of the two taints";
 /// A quantity of memory is invalid.
-pub const MEMORY: &str =
-    "must be a quantity of at least 6Mi with a unit of Ki, Mi, Gi, Ti, k, M, G or T, such as 2Gi";
+pub const MEMORY: &str = "must be at least 6Mi, with a unit of Ki, Mi, Gi, Ti, k, M, G or T, or with b, m, g or t as in docker run: 2Gi, 2g";
 /// A number of CPUs is invalid.
 pub const CPUS: &str =
     "must be a quoted number of CPUs between 0.01 and 1024 without a unit, such as \"1.5\"";
@@ -80,6 +86,11 @@ pub const SUBNET: &str =
 /// A subnet is in a reserved range.
 pub const SUBNET_RANGE: &str = "overlaps a range that nodes cannot use: loopback, link-local, multicast, or the \
      default Pod and Service networks of K3s (10.42.0.0/15); use a private subnet such as 10.231.16.0/24";
+/// The name of a Docker network is invalid.
+pub const NETWORK_NAME: &str = "must be the name of a Docker network: letters, digits, underscores, dots and hyphens, \
+     starting with a letter or digit";
+/// There are too many networks to join.
+pub const JOINED: &str = "at most 4 networks can be joined";
 /// A host address is invalid.
 pub const HOST_IP: &str =
     "must be an IPv4 address of the Docker host: 127.0.0.1, or 0.0.0.0 for all addresses";
@@ -87,6 +98,9 @@ pub const HOST_IP: &str =
 pub const PORT: &str = "must be between 1 and 65535";
 /// A name in the serving certificate is invalid.
 pub const SAN: &str = "must be a lowercase DNS name or an IP address";
+/// The name of the API server in kubeconfigs is invalid.
+pub const SERVER_NAME: &str =
+    "must be a lowercase DNS name or an IPv4 address, without a scheme and without a port: dev.example.test";
 /// The name of a port is invalid.
 pub const PORT_NAME: &str = "must be a DNS label of at most 63 lowercase letters, digits and hyphens that starts \
      and ends with a letter or digit";
@@ -119,7 +133,7 @@ pub const HOSTNAME_OF_NODE: &str = "containers and volumes of a cluster have suc
 pub const VOLUME_NAME: &str = "must be a valid Docker volume name: at least two letters, digits, underscores, \
      dots and hyphens, starting with a letter or digit";
 /// The path of a host directory is invalid.
-pub const HOST_PATH: &str = "must be the absolute path of a directory on the Docker host without /./, /../, // \
+pub const HOST_PATH: &str = "must be the absolute path of a directory or file on the Docker host without /./, /../, // \
      or a trailing slash: /srv/registry";
 /// A Registry has a host directory and settings of a volume.
 pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: the content of a host directory is \
@@ -173,7 +187,8 @@ pub const ONE_CONTENT: &str = "exactly one of inline, secret and configMap is re
 pub const FILE_PATH: &str = "must be an absolute path of letters, digits and -_.+@ without . or .. as a \
      component: /etc/ssl/certs/corp.pem";
 /// The address of a host alias is invalid.
-pub const ALIAS_IP: &str = "must be an IPv4 or IPv6 address: 10.0.0.5, 2001:db8::5";
+pub const ALIAS_IP: &str =
+    "must be an IPv4 or IPv6 address, or host-gateway for the Docker host: 10.0.0.5, 2001:db8::5";
 /// The name of a host alias is invalid.
 pub const ALIAS_NAME: &str = "must be a lowercase DNS name: db.internal";
 /// Two host aliases have the same name.
@@ -193,12 +208,14 @@ pub const ULIMIT_NOFILE: &str =
 /// The path of a volume in the nodes is invalid.
 pub const MOUNT_PATH: &str =
     "must be an absolute path of letters, digits and -_.+@ without . or .. as a component: /data";
+/// A volume has no source, or two.
+pub const ONE_VOLUME_SOURCE: &str = "exactly one of hostPath (a directory or file of the Docker host) and volumeName (a Docker volume) is required";
 /// A volume is mounted below another one.
 pub const MOUNTS_APART: &str =
     "mountPath must be unique and must not be below another mountPath; change one of them";
 /// A file is in a volume.
 pub const FILE_IN_VOLUME: &str = "a path of spec.files is in a volume, so the file would be written to the \
-     directory on the Docker host; use another path, or create the file in that directory";
+     directory, file or volume of the Docker host; use another path, or create the file there";
 /// The number of GPUs is invalid.
 pub const GPUS: &str = "must be all, or a quoted number of GPUs between 1 and 128, such as \"1\"";
 /// A list contains a name twice.
@@ -227,15 +244,21 @@ pub const ALL: &[&str] = &[
     ENV_NAME,
     LABEL_KEY,
     LABEL_VALUE,
+    CONTAINER_LABEL,
+    CONTAINER_LABEL_VALUE,
+    CONTAINER_LABELS,
     TAINT,
     TAINT_TWICE,
     MEMORY,
     CPUS,
     SUBNET,
     SUBNET_RANGE,
+    NETWORK_NAME,
+    JOINED,
     HOST_IP,
     PORT,
     SAN,
+    SERVER_NAME,
     PORT_NAME,
     API_PORT,
     END_PORT,
@@ -276,6 +299,7 @@ pub const ALL: &[&str] = &[
     ULIMIT_ORDER,
     ULIMIT_NOFILE,
     MOUNT_PATH,
+    ONE_VOLUME_SOURCE,
     MOUNTS_APART,
     FILE_IN_VOLUME,
     GPUS,

@@ -118,15 +118,35 @@ pub fn node_env(schema: &mut Schema) {
     env(schema, rules::NODE_ENV);
 }
 
+/// Adds bounds to a map.
+fn bounds(schema: &mut Schema, value: u32) {
+    schema.insert("maxProperties".into(), 64.into());
+    schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = value.into();
+}
+
+/// Returns a rule about the keys of a map. A map has a single path for all of them, so the message names the invalid one.
+fn no_key(bad: String, message: &str) -> Rule {
+    let naming = Message::Expression(format!("self.filter(k, {bad})[0] + ': {message}'"));
+    Rule::new(format!("!self.exists(k, {bad})")).message(naming)
+}
+
+/// Adds bounds and rules of labels of containers.
+pub fn container_labels(schema: &mut Schema) {
+    bounds(schema, 1024);
+    let key = format!("!k.matches({})", whole(pattern::CONTAINER_LABEL));
+    let value = r"self[k].matches('[\\x00-\\x1f\\x7f]')".to_owned();
+    let refused = |r: &Refused| no_key(format!("k.matches({})", whole(&r.regex())), r.instead);
+    add(
+        schema,
+        [no_key(key, text::CONTAINER_LABEL), no_key(value, text::CONTAINER_LABEL_VALUE)]
+            .into_iter()
+            .chain(rules::labels::CONTAINER_LABELS.iter().map(refused)),
+    );
+}
+
 /// Adds bounds and rules of labels.
 pub fn labels(schema: &mut Schema) {
-    schema.insert("maxProperties".into(), 64.into());
-    schema.pointer_mut("/additionalProperties").expect("this is a map")["maxLength"] = 63.into();
-    // A map has a single path for all of its keys, so the message names the invalid key.
-    let no_key = |bad: String, message: &str| {
-        let naming = Message::Expression(format!("self.filter(k, {bad})[0] + ': {message}'"));
-        Rule::new(format!("!self.exists(k, {bad})")).message(naming)
-    };
+    bounds(schema, 63);
     let key = format!("!k.matches({}) || k.split('/')[0].size() > 253", whole(pattern::LABEL_KEY));
     let value = format!("!self[k].matches({})", whole(pattern::LABEL_VALUE));
     let refused = |r: &Refused| no_key(format!("k.matches({})", whole(&r.regex())), r.instead);
@@ -149,12 +169,18 @@ pub fn taints(schema: &mut Schema) {
     );
 }
 
+/// Returns the expression for a quantity of memory in a text. Those of Kubernetes know no `b`, `g` and `t`, and `m` is a
+/// thousandth there.
+pub fn quantity(text: &str) -> String {
+    format!("quantity({text}.replace('m', 'Mi').replace('g', 'Gi').replace('t', 'Ti').replace('b', ''))")
+}
+
 pub fn memory() -> Rule {
     rule(
         format!(
-            "self.matches({}) && quantity(self).compareTo(quantity('6Mi')) >= 0 && \
-             quantity(self).compareTo(quantity('1024Ti')) <= 0",
-            whole(pattern::MEMORY)
+            "self.matches({}) && {of}.compareTo(quantity('6Mi')) >= 0 && {of}.compareTo(quantity('1024Ti')) <= 0",
+            whole(pattern::MEMORY),
+            of = quantity("self"),
         ),
         text::MEMORY,
     )
@@ -189,6 +215,10 @@ pub fn ulimit_nofile() -> Rule {
 /// Adds the rules of mount paths.
 pub fn mount_path(schema: &mut Schema) {
     add(schema, [shape(&format::MOUNT_PATH)].into_iter().chain(rules::MOUNTS.iter().map(refused)));
+}
+
+pub fn one_volume_source() -> Rule {
+    rule("has(self.hostPath) != has(self.volumeName)", text::ONE_VOLUME_SOURCE)
 }
 
 pub fn mounts_apart() -> Rule {

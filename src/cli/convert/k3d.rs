@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use super::{
     object,
     part::Part,
-    pools::{Chosen, Pools},
+    pools::{self, Chosen, Pools},
 };
-use crate::cli::ports;
+use crate::{api::rules::labels, cli::ports};
 
 /// Converts a file.
 pub(super) fn simple(mut file: Part) -> Value {
@@ -31,7 +31,7 @@ pub(super) fn spec(file: &mut Part) -> Value {
             "put the token into a Secret, and name it in spec.token.secretName before the cluster is created",
         );
     }
-    file.instead("network", "every cluster has a network of its own, left out");
+    network(file, &mut spec);
     match file.text("subnet").as_deref() {
         None | Some("auto") => {}
         Some(subnet) => spec["network"]["subnet"] = subnet.into(),
@@ -45,16 +45,31 @@ pub(super) fn spec(file: &mut Part) -> Value {
         push(&mut spec["hostAliases"], item);
     }
     files(file, &pools, &mut spec);
-    for mut label in file.parts("labels") {
-        label.ignore();
-        label.note("", "labels of containers have no equal, left out");
-    }
+    container_labels(file, &mut pools);
     registries(file.part("registries"), &mut spec);
     options(file.part("options"), &mut pools, &mut spec);
     for note in pools.into_spec(&mut spec) {
         file.note("agents", &note);
     }
     spec
+}
+
+/// Converts the network that k3d puts the containers on. Those of Docker itself have no equal.
+fn network(file: &mut Part, spec: &mut Value) {
+    match file.text("network").as_deref() {
+        None => {}
+        Some("bridge" | "host" | "none") => {
+            file.note("network", "every cluster has a network of its own, left out");
+        }
+        Some(name) => {
+            spec["network"]["join"] = json!([name]);
+            file.note(
+                "network",
+                "joined besides a network of the cluster's own; it must exist, with the label \
+                 localcluster.dev/allow-namespaces",
+            );
+        }
+    }
 }
 
 fn push(list: &mut Value, item: Value) {
@@ -86,12 +101,12 @@ fn api(mut api: Part, spec: &mut Value) {
     if let Some(ip) = api.text("hostIP") {
         spec["api"]["hostIP"] = ip.into();
     }
-    if let Some(port) = api.number("hostPort") {
+    // 0 is any free port.
+    if let Some(port) = api.number("hostPort").filter(|port| *port > 0) {
         spec["api"]["hostPort"] = port.into();
     }
     if let Some(host) = api.text("host") {
-        api.note("host", "it is in the certificate (spec.api.sans); the kubeconfig names spec.api.hostIP");
-        spec["api"]["sans"] = json!([host]);
+        spec["api"]["serverName"] = host.into();
     }
 }
 
@@ -104,14 +119,33 @@ fn volumes(file: &mut Part, pools: &mut Pools) {
             [host, inner, mode] => (host, inner, mode),
             _ => ("", "", ""),
         };
-        if !host.starts_with('/') || !inner.starts_with('/') {
+        let named = !host.is_empty() && !host.starts_with('.') && !host.contains('/');
+        if !(host.starts_with('/') || named) || !inner.starts_with('/') {
             volume.take("nodeFilters");
-            volume.note("volume", "only directories of the Docker host by their absolute path, left out; see spec.servers.volumes");
+            volume.note(
+                "volume",
+                "only paths of the Docker host that begin with / and names of Docker volumes, left out; see \
+                 spec.servers.volumes",
+            );
+            continue;
+        }
+        if pools::is_socket(host) {
+            volume.take("nodeFilters");
+            volume.note("volume", pools::SOCKET);
             continue;
         }
         let Some(chosen) = pools.of(&mut volume, Chosen::ALL) else { continue };
-        volume.note("volume", "the operator must allow the directory with --allow-host-path");
-        let mut item = json!({"hostPath": host, "mountPath": inner});
+        let mut item = match named {
+            true => json!({"volumeName": host, "mountPath": inner}),
+            false => json!({"hostPath": host, "mountPath": inner}),
+        };
+        volume.note(
+            "volume",
+            match named {
+                true => "the Docker volume must exist, with the label localcluster.dev/allow-namespaces",
+                false => "the operator must allow the path with --allow-host-path",
+            },
+        );
         if mode.split(',').any(|mode| mode == "ro") {
             item["readOnly"] = true.into();
         }
@@ -272,12 +306,12 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
             continue;
         }
         if let Some(chosen) = pools.of(&mut arg, Chosen::SERVERS) {
-            pools.add(&chosen, "args", None, &text.into());
+            argument(&text, &chosen, pools);
         }
     }
     for (key, chosen) in [("extraServerArgs", Chosen::SERVERS), ("extraAgentArgs", Chosen::AGENTS)] {
         for arg in k3s.texts(key) {
-            pools.add(&chosen, "args", None, &arg.into());
+            argument(&arg, &chosen, pools);
         }
     }
     for mut label in k3s.parts("nodeLabels") {
@@ -288,6 +322,20 @@ fn options(mut options: Part, pools: &mut Pools, spec: &mut Value) {
         }
     }
     runtime(options.part("runtime"), pools);
+}
+
+/// Converts an argument of K3s. Taints and labels of Nodes have fields of their own, and what K3s once called `--no-deploy`
+/// is `--disable`.
+fn argument(text: &str, chosen: &Chosen, pools: &mut Pools) {
+    if let Some(taint) = text.strip_prefix("--node-taint=") {
+        pools.add(chosen, "taints", None, &taint.into());
+    } else if let Some((key, value)) = text.strip_prefix("--node-label=").and_then(|l| l.split_once('=')) {
+        pools.add(chosen, "labels", Some(key), &value.into());
+    } else if let Some(names) = text.strip_prefix("--no-deploy=") {
+        pools.add(chosen, "args", None, &format!("--disable={names}").into());
+    } else {
+        pools.add(chosen, "args", None, &text.into());
+    }
 }
 
 fn runtime(mut runtime: Part, pools: &mut Pools) {
@@ -303,9 +351,20 @@ fn runtime(mut runtime: Part, pools: &mut Pools) {
         let item = json!({"name": ulimit.text("name"), "soft": ulimit.number("soft"), "hard": ulimit.number("hard")});
         pools.add(&Chosen::ALL, "ulimits", None, &item);
     }
-    for mut label in runtime.parts("labels") {
-        label.ignore();
-        runtime.note("labels", "labels of containers have no equal, left out");
+    container_labels(&mut runtime, pools);
+}
+
+/// Converts labels of containers. Those of the load balancer have no equal.
+fn container_labels(part: &mut Part, pools: &mut Pools) {
+    for mut label in part.parts("labels") {
+        let text = label.text("label").unwrap_or_default();
+        let Some(chosen) = pools.of(&mut label, Chosen::ALL) else { continue };
+        let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        if labels::CONTAINER_LABELS.iter().any(|refused| refused.has(key)) {
+            label.note("label", "other tools take containers with such a label for their own, left out");
+            continue;
+        }
+        pools.add(&chosen, "containerLabels", Some(key), &value.into());
     }
 }
 

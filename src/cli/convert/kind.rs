@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     object,
     part::Part,
-    pools::{Chosen, Pools},
+    pools::{self, Chosen, Pools},
 };
 use crate::cli::ports;
 
@@ -58,6 +58,9 @@ pub(super) fn spec(file: &mut Part) -> Value {
     spec
 }
 
+/// What to know about what is meant for one of several servers.
+const ALIKE: &str = "servers are all alike, so it applies to all of them";
+
 /// Converts a node. What is meant for one of several servers applies to all of them.
 fn one(
     node: &mut Part,
@@ -71,7 +74,7 @@ fn one(
     }
     let shared = |node: &Part, key: &str| {
         if chosen.servers && several {
-            node.note(key, "servers are all alike, so it applies to all of them");
+            node.note(key, ALIKE);
         }
     };
     if let Some(Value::Object(labels)) = node.take("labels") {
@@ -80,15 +83,9 @@ fn one(
             pools.add(chosen, "labels", Some(key), value);
         }
     }
-    for mut mount in node.parts("extraMounts") {
-        let (host, inner) = (mount.text("hostPath"), mount.text("containerPath"));
-        let mut item = json!({"hostPath": host, "mountPath": inner});
-        if mount.text("readOnly").as_deref() == Some("true") {
-            item["readOnly"] = true.into();
-        }
-        mount.note("hostPath", "the operator must allow the directory with --allow-host-path");
+    for mount in node.parts("extraMounts") {
         shared(&mount, "hostPath");
-        pools.add(chosen, "volumes", None, &item);
+        extra_mount(mount, chosen, pools);
     }
     for mut mapping in node.parts("extraPortMappings") {
         let mut port = serde_json::Map::new();
@@ -113,6 +110,26 @@ fn one(
             all.push(port);
         }
     }
+}
+
+/// Converts a mount of a path of the host.
+fn extra_mount(mut mount: Part, chosen: &Chosen, pools: &mut Pools) {
+    let (host, inner) = (mount.text("hostPath").unwrap_or_default(), mount.text("containerPath"));
+    if pools::is_socket(&host) || !host.starts_with('/') {
+        mount.ignore();
+        let why = match pools::is_socket(&host) {
+            true => pools::SOCKET,
+            false => "only absolute paths of the Docker host, left out; see spec.servers.volumes",
+        };
+        mount.note("hostPath", why);
+        return;
+    }
+    let mut item = json!({"hostPath": host, "mountPath": inner});
+    if mount.text("readOnly").as_deref() == Some("true") {
+        item["readOnly"] = true.into();
+    }
+    mount.note("hostPath", "the operator must allow the path with --allow-host-path");
+    pools.add(chosen, "volumes", None, &item);
 }
 
 fn networking(mut networking: Part, spec: &mut Value, pools: &mut Pools) {

@@ -6,6 +6,14 @@ use serde_json::{Value, json};
 
 use super::part::Part;
 
+/// What to know about the mount of a socket.
+pub(super) const SOCKET: &str = "a socket, left out: only directories and regular files can be mounted";
+
+/// Reports whether a path is that of a socket, by its name.
+pub(super) fn is_socket(path: &str) -> bool {
+    path.ends_with(".sock")
+}
+
 /// The pools of a LocalCluster.
 pub(super) struct Pools {
     count: i64,

@@ -16,7 +16,7 @@ use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
         Bind, ContainerSpec, EndpointSettings, Gpus, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
-        Ulimit, VolumeSpec,
+        Ulimit, VolumeMount, VolumeSpec,
     },
 };
 
@@ -32,18 +32,21 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         env,
         host_env,
         labels,
+        given_labels,
         endpoint: place,
         ports,
         privileged,
         restart_policy: policy,
-        mounts,
-        volume_labels,
-        binds,
         tmpfs,
         shm_size,
         gpus,
         ulimits,
         extra_hosts,
+        // Those of `mounts_of`.
+        mounts: _,
+        volume_labels: _,
+        binds: _,
+        given_volumes: _,
         // The limits of `base`.
         memory: _,
         nano_cpus: _,
@@ -57,15 +60,13 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         given_files: _,
     } = spec;
     let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
-    let mounts =
-        mounts.iter().map(|mount| volume_mount(mount, volume_labels)).chain(binds.iter().map(bind_mount));
     let host = HostConfig {
         network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
         cgroupns_mode: (*privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
-        mounts: some(mounts.collect()),
+        mounts: some(mounts_of(spec)),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
         shm_size: *shm_size,
@@ -80,13 +81,22 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         image: Some(image.clone()),
         cmd: some(command.iter().chain(host_args).cloned().collect()),
         env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        labels: Some(map(labels)),
+        // Those by which the container is found are its own, whatever the others are.
+        labels: Some(map(given_labels).into_iter().chain(map(labels)).collect()),
         // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
         exposed_ports: some(ports.iter().map(key).collect()),
         host_config: Some(host),
         networking_config: network.map(|id| networking(id, place)),
         ..Default::default()
     }
+}
+
+/// Returns the mounts of volumes and of directories and files of the host.
+fn mounts_of(spec: &ContainerSpec) -> Vec<Mount> {
+    let labels = &spec.volume_labels;
+    let own = spec.mounts.iter().map(|mount| volume_mount(mount, labels));
+    let given = spec.given_volumes.iter().map(|given| given_mount(given, labels));
+    own.chain(spec.binds.iter().map(bind_mount)).chain(given).collect()
 }
 
 /// Returns the limits of a container, and the settings that do not depend on its spec.
@@ -187,6 +197,15 @@ fn volume_mount((directory, volume): (&String, &String), labels: &BTreeMap<Strin
         volume_options: Some(MountVolumeOptions { labels: Some(map(labels)), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// Returns the mount of a volume of the user. Nothing of the image is copied into it. If it was removed at this moment, the
+/// engine creates another one, which its labels mark as one to be removed with the cluster.
+fn given_mount((directory, given): (&String, &VolumeMount), labels: &BTreeMap<String, String>) -> Mount {
+    let mut mount = volume_mount((directory, &given.name), labels);
+    mount.read_only = Some(given.read_only);
+    mount.volume_options.iter_mut().for_each(|options| options.no_copy = Some(true));
+    mount
 }
 
 /// Returns a mount instead of an entry of `binds`, for which the engine creates a missing directory.

@@ -126,9 +126,16 @@ pub fn network(network: models::Network) -> Network {
     }
 }
 
+/// Mode bits of Go that no regular file has: those of a directory, a link, devices, a pipe, a socket and others.
+const NO_FILE: u32 = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+
 /// Returns the type of a path by the mode from the engine: the mode bits of Go, on every system.
 pub fn path_info(mode: u32) -> PathInfo {
-    PathInfo { is_dir: mode & (1 << 31) != 0, is_symlink: mode & (1 << 27) != 0 }
+    PathInfo {
+        is_dir: mode & (1 << 31) != 0,
+        is_symlink: mode & (1 << 27) != 0,
+        is_file: mode & NO_FILE == 0,
+    }
 }
 
 /// Converts a volume in a listing.

@@ -10,6 +10,7 @@ use crate::{
     plan::{
         addresses::Addresses,
         desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec, PoolSpec},
+        host_aliases,
         observed::Reached,
         registries, servers,
         steps::Plan,
@@ -66,6 +67,8 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
             }),
             labels: build.labels(None),
         },
+        join: valid.join.clone(),
+        networks: valid.networks.clone(),
         addresses: allocation.addresses,
         servers: build.nodes(NodeRole::Server),
         agents: build.nodes(NodeRole::Agent),
@@ -78,7 +81,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         version,
         registries,
         on_data_loss: valid.on_data_loss,
-        host_aliases: valid.host_aliases.clone(),
+        host_aliases: host_aliases::addresses(&valid.host_aliases, allocation.addresses.gateway()),
         mounts: mounts.clone(),
     }
 }

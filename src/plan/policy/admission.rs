@@ -14,10 +14,10 @@ use k8s_openapi::{
 };
 
 use super::{
-    judge::AUTH,
+    judge::{AUTH, CONTAINER_LABELS, JOIN, NODE_VOLUMES},
     rules::{LIMITS, Limit},
 };
-use crate::api::HOLD_ANNOTATION;
+use crate::api::{HOLD_ANNOTATION, schema};
 
 /// Namespace and name of the operator's ServiceAccount, which creates Registries for LocalClusters that were admitted.
 const OPERATOR: &str = "system:serviceaccount:localcluster-system:localcluster-operator";
@@ -160,6 +160,8 @@ fn clusters() -> Vec<Cel> {
             allowed: "'set spec.image to NAME:TAG@sha256:DIGEST'".into(),
         },
         args(),
+        labels(),
+        volumes(),
         nested("nodes.env", "variables of a pool", "env", "v.name"),
         patterns("clusterNames", "spec.clusterName", "[?$o.spec.?clusterName]", "v"),
         patterns(
@@ -175,6 +177,7 @@ fn clusters() -> Vec<Cel> {
             holds: "!$o.spec.?network.?subnet.hasValue()".into(),
             allowed: "'must not be set'".into(),
         },
+        patterns(JOIN, "spec.network.join", "$o.spec.?network.?join.orValue([])", "v"),
         each(
             "network.pools",
             "spec.network.subnet",
@@ -183,7 +186,7 @@ fn clusters() -> Vec<Cel> {
         ),
         host_paths(
             "the volumes of a pool",
-            (&format!("{ALL_POOLS}.all(pool, pool.?volumes.orValue([])"), ")"),
+            (&format!("{ALL_POOLS}.all(pool, pool.?volumes.orValue([]).filter(v, has(v.hostPath))"), ")"),
             "(v.?readOnly.orValue(false) || !a.?readOnly.orValue(false))",
         ),
         Cel {
@@ -205,6 +208,10 @@ fn limits(Limit { field: name, max, quota, of: _, told: _ }: Limit) -> Vec<Cel> 
     let default = has(&format!("defaults.{name}"));
     let within = match name {
         "pids" => format!("v.{name} <= $p.{max}"),
+        "memory" => {
+            let [own, most] = [format!("v.{name}"), format!("$p.{max}")].map(|text| schema::quantity(&text));
+            format!("{own}.compareTo({most}) <= 0")
+        }
         _ => format!("quantity(v.{name}).compareTo(quantity($p.{max})) <= 0"),
     };
     let highest = Cel {
@@ -251,6 +258,21 @@ fn gpus() -> Cel {
 fn nested(rule: &'static str, what: &'static str, list: &str, value: &str) -> Cel {
     let inner = format!("v.?{list}.orValue([]).all(v, $p.{rule}.exists(a, {}))", glob(value));
     each(rule, what, ALL_POOLS, &inner)
+}
+
+/// Returns the rule by patterns for the keys of a map in each pool.
+fn labels() -> Cel {
+    let allowed = format!("$p.{CONTAINER_LABELS}.exists(a, {})", glob("key"));
+    let holds = format!("v.?containerLabels.orValue({{}}).all(key, {allowed})");
+    each(CONTAINER_LABELS, "the containerLabels of a pool", ALL_POOLS, &holds)
+}
+
+/// Returns the rule by patterns for the Docker volumes of each pool.
+fn volumes() -> Cel {
+    let allowed = format!("!has(v.volumeName) || $p.{NODE_VOLUMES}.exists(a, {})", glob("v.volumeName"));
+    let holds = format!("pool.?volumes.orValue([]).all(v, {allowed})");
+    let list = format!("{ALL_POOLS}.all(pool, {holds})");
+    Cel { holds: list, ..each(NODE_VOLUMES, "the volumes of a pool", "[]", "true") }
 }
 
 /// A flag without a value takes it from the next argument, so a pattern with any value denies it.

@@ -77,6 +77,15 @@ pub fn paths(rules: &Rules) -> String {
 /// Field of the rule for registries that are reached from other machines.
 pub const AUTH: &str = "registry.requireAuthBeyondLoopback";
 
+/// Field of the rule for Docker volumes in nodes.
+pub const NODE_VOLUMES: &str = "nodes.volumes";
+
+/// Field of the rule for networks of others.
+pub const JOIN: &str = "network.join";
+
+/// Field of the rule for labels of node containers.
+pub const CONTAINER_LABELS: &str = "nodes.containerLabels";
+
 /// Returns the host addresses that the rules allow, for a message.
 pub fn host_ips(rules: &Rules) -> String {
     list(rules.host_ips.iter().flatten())
@@ -166,8 +175,15 @@ impl Judge<'_> {
         for name in pool.env.keys() {
             self.name(&format!("{path}.env"), "nodes.env", rules.env.as_ref(), name);
         }
+        for key in pool.container_labels.keys() {
+            let field = format!("{path}.containerLabels");
+            self.name(&field, CONTAINER_LABELS, rules.container_labels.as_ref(), key);
+        }
         for bind in pool.volumes.values() {
             self.host_path(&format!("{path}.volumes"), bind);
+        }
+        for given in pool.named_volumes.values() {
+            self.name(&format!("{path}.volumes"), NODE_VOLUMES, rules.node_volumes.as_ref(), &given.name);
         }
         if pool.count > 0 {
             self.limits(path, pool);
@@ -229,6 +245,9 @@ impl Judge<'_> {
     }
 
     fn network(&mut self, valid: &Valid) {
+        for name in &valid.join {
+            self.name("spec.network.join", JOIN, self.rules.join.as_ref(), name);
+        }
         let Some(subnet) = valid.subnet else { return };
         let (rules, what) = (self.rules, format!("spec.network.subnet {subnet}"));
         if rules.no_explicit_subnet {

@@ -77,11 +77,13 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     quota.iter().for_each(|quota| p.quota(quota, &mut rules));
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
-    if let Some(NodeRules { images, require_digest, args_deny, env }) = nodes {
+    if let Some(NodeRules { images, require_digest, args_deny, env, container_labels, volumes }) = nodes {
         rules.node_digest = *require_digest == Some(true);
         rules.node_images = p.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
+        rules.container_labels = names(container_labels.as_ref());
+        rules.node_volumes = names(volumes.as_ref());
     }
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload, prove_access, shared }) = images {
@@ -90,8 +92,9 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         rules.shared = p.images("spec.images.shared", shared.as_ref()).unwrap_or_default();
         p.check(shared.is_none() || rules.prove_access, "spec.images.shared", SHARED);
     }
-    if let Some(NetworkRules { pools, explicit_subnet }) = network {
+    if let Some(NetworkRules { pools, explicit_subnet, join }) = network {
         rules.pools = pools.as_ref().map(|pools| p.pools(pools));
+        rules.join = names(join.as_ref());
         rules.no_explicit_subnet = *explicit_subnet == Some(false);
     }
     if let Some(PortRules { host_ips, ranges }) = ports {
@@ -296,7 +299,7 @@ mod tests {
                 concurrentStarts: 2, concurrentPulls: 1},
               perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
               defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
-              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY]},
+              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY], containerLabels: ['com.example.*']},
               registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
                 remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
               images: {preload: ['registry.corp/team-a/**'], proveAccess: true, shared: ['docker.io/library/dev:*']},

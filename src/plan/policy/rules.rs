@@ -38,6 +38,10 @@ pub struct Rules {
     pub args_deny: Vec<String>,
     /// Environment variables of nodes.
     pub env: Option<Vec<Pattern>>,
+    /// Keys of labels of node containers.
+    pub container_labels: Option<Vec<Pattern>>,
+    /// Docker volumes in nodes.
+    pub node_volumes: Option<Vec<Pattern>>,
     /// Images of registries.
     pub registry_images: Option<Vec<Pattern>>,
     /// True if images of registries must have a digest.
@@ -48,7 +52,7 @@ pub struct Rules {
     pub remote_urls: Option<Vec<String>>,
     /// True if registries that are reached from other machines must require credentials.
     pub auth_beyond_loopback: bool,
-    /// Unmanaged volumes.
+    /// Unmanaged volumes of registries.
     pub volumes: Option<Vec<Pattern>>,
     /// Images of the Docker host that are imported.
     pub preload: Option<Vec<Pattern>>,
@@ -64,6 +68,8 @@ pub struct Rules {
     pub pools: Option<Vec<Ipv4Net>>,
     /// True if specs may not name a subnet.
     pub no_explicit_subnet: bool,
+    /// Docker networks that clusters join.
+    pub join: Option<Vec<Pattern>>,
     /// Host addresses of ports.
     pub host_ips: Option<Vec<Ipv4Addr>>,
     /// Ranges of host ports.

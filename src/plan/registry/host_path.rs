@@ -33,7 +33,7 @@ pub fn look(desired: &Desired, subject: &Subject<'_>) -> Option<Look> {
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, subject: &Subject<'_>) -> bool {
     let (Some(path), Some(look)) = (path(desired), look(desired, subject)) else { return true };
     let instead = "create a new Registry with the path that it points to";
-    let mount = host_path::Mount { path, condition: ConditionType::ContainerReady, instead };
+    let mount = host_path::Mount { path, condition: ConditionType::ContainerReady, or_file: false, instead };
     look.is_sound(plan, &mount, site)
 }
 

@@ -77,7 +77,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, kept: bool)
         Place::Refused(name) if kept => plan.warnings.push(format!(
             "the images are in the Docker volume {name}, which does not allow the namespace {namespace}: the \
              container continues to use it, but is not recreated on it; {}",
-            instead(name, namespace)
+            consent::of_volume(name, namespace)
         )),
         Place::Taken(VolumeSpec { name, .. }, volume) => {
             plan.stalls(ConditionType::ContainerReady, Reason::NameConflict, taken(inputs.subject.owner, "volume", name, name, &volume.labels));
@@ -104,16 +104,5 @@ pub fn hindrance(desired: &Desired, inputs: &Inputs<'_>) -> Option<String> {
 
 /// Returns the message about a volume that does not exist or does not allow this namespace.
 fn refusal(name: &str, namespace: &str) -> String {
-    format!(
-        "spec.storage.volumeName: no Docker volume {name} allows the namespace {namespace}; {}",
-        instead(name, namespace)
-    )
-}
-
-fn instead(name: &str, namespace: &str) -> String {
-    format!(
-        "create one with `docker volume create {} {name}`. Labels of an existing volume cannot be changed; copy its \
-         content to a new volume with this label",
-        consent::option(namespace)
-    )
+    consent::no_volume("spec.storage.volumeName", name, namespace)
 }

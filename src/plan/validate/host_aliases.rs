@@ -1,6 +1,9 @@
 //! Parsing of `spec.hostAliases`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::checker::Checker;
 use crate::{
@@ -13,6 +16,32 @@ use crate::{
     k3s::networks,
 };
 
+/// What a host alias resolves to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AliasTarget {
+    /// An address.
+    Ip(IpAddr),
+    /// The Docker host, at the gateway of the cluster's network.
+    HostGateway,
+}
+
+impl AliasTarget {
+    fn parse(text: &str) -> Option<Self> {
+        if text == hostnames::HOST_GATEWAY {
+            return Some(Self::HostGateway);
+        }
+        text.parse().ok().filter(|ip| !is_mapped(ip)).map(Self::Ip)
+    }
+
+    /// Returns the address in a cluster whose network has this gateway.
+    pub fn address(self, gateway: Ipv4Addr) -> IpAddr {
+        match self {
+            Self::Ip(ip) => ip,
+            Self::HostGateway => gateway.into(),
+        }
+    }
+}
+
 /// Error for a name of a container of this cluster. The schema cannot check these names.
 const OWN: &str = "the containers of this cluster have such names, and nodes join by them; use another name";
 
@@ -23,14 +52,14 @@ impl Checker {
         host_aliases: &[HostAlias],
         spec: &LocalClusterSpec,
         names: &ClusterNames,
-    ) -> BTreeMap<String, IpAddr> {
+    ) -> BTreeMap<String, AliasTarget> {
         let mut aliases = BTreeMap::new();
         let containers = &spec.registries.containers;
         let domain = networks::domain(&spec.servers.args);
         for (i, HostAlias { ip, hostnames }) in host_aliases.iter().enumerate() {
             let path = format!("spec.hostAliases[{i}]");
-            let ip: Option<IpAddr> = ip.parse().ok().filter(|ip| !is_mapped(ip));
-            self.check(ip.is_some(), format_args!("{path}.ip"), text::ALIAS_IP);
+            let target = AliasTarget::parse(ip);
+            self.check(target.is_some(), format_args!("{path}.ip"), text::ALIAS_IP);
             for (j, name) in hostnames.iter().enumerate() {
                 let path = format!("{path}.hostnames[{j}]");
                 self.fits(&path, name, &format::ALIAS_NAME);
@@ -49,7 +78,8 @@ impl Checker {
                     || names.parse_node(name).is_some_and(|(pool, _)| pool.name().is_none_or(is_pool));
                 self.check(!own, &path, OWN);
                 self.check(containers.iter().all(|c| c.name != *name), &path, text::ALIAS_OF_CONTAINER);
-                let twice = aliases.insert(name.clone(), ip.unwrap_or(IpAddr::from([0; 4]))).is_some();
+                let twice =
+                    aliases.insert(name.clone(), target.unwrap_or(AliasTarget::HostGateway)).is_some();
                 self.check(!twice, &path, text::ALIAS_TWICE);
             }
         }
@@ -67,7 +97,7 @@ mod tests {
     use super::*;
     use crate::{api::local_cluster::RegistryContainer, plan::validate};
 
-    fn parsed(aliases: &[(&str, &[&str])]) -> Result<BTreeMap<String, IpAddr>, Vec<String>> {
+    fn parsed(aliases: &[(&str, &[&str])]) -> Result<BTreeMap<String, AliasTarget>, Vec<String>> {
         let mut spec = LocalClusterSpec::default();
         spec.servers.count = 1;
         let port = 5000;
@@ -83,9 +113,17 @@ mod tests {
 
     #[test]
     fn each_name_has_its_address() {
-        let told = parsed(&[("10.0.0.5", &["db.internal", "db"]), ("2001:db8::5", &["six"])]).unwrap();
-        let lines: Vec<_> = told.iter().map(|(name, ip)| format!("{name} {ip}")).collect();
-        assert_eq!(lines, ["db 10.0.0.5", "db.internal 10.0.0.5", "six 2001:db8::5"]);
+        let told = parsed(&[
+            ("10.0.0.5", &["db.internal", "db"]),
+            ("2001:db8::5", &["six"]),
+            ("host-gateway", &["host.docker.internal"]),
+        ]);
+        let gateway = Ipv4Addr::new(172, 31, 0, 1);
+        let line = |(name, target): (String, AliasTarget)| format!("{name} {}", target.address(gateway));
+        let lines: Vec<_> = told.unwrap().into_iter().map(line).collect();
+        let expected =
+            ["db 10.0.0.5", "db.internal 10.0.0.5", "host.docker.internal 172.31.0.1", "six 2001:db8::5"];
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -107,7 +145,9 @@ mod tests {
             let said = said("10.0.0.5", &["fine", name]);
             assert!(said.starts_with("spec.hostAliases[0].hostnames[1]: ") && said.contains(says), "{said}");
         }
-        for ip in ["10.0.0", "10.0.0.05", "::ffff:10.0.0.5", "db", "fe80::1%eth0", ""] {
+        for ip in
+            ["10.0.0", "10.0.0.05", "::ffff:10.0.0.5", "db", "fe80::1%eth0", "", "gateway", "Host-Gateway"]
+        {
             assert_eq!(said(ip, &["db"]), format!("spec.hostAliases[0].ip: {}", text::ALIAS_IP), "{ip}");
         }
         let twice = parsed(&[("10.0.0.5", &["db"]), ("10.0.0.6", &["db"])]).unwrap_err();

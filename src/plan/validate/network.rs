@@ -7,7 +7,7 @@ use crate::{
     api::{
         LocalClusterSpec,
         local_cluster::NetworkSpec,
-        rules::{self, text},
+        rules::{self, format, text},
     },
     k3s::networks::{self, Networks},
 };
@@ -19,7 +19,14 @@ impl Checker {
         network: &NetworkSpec,
         spec: &LocalClusterSpec,
     ) -> (Option<Ipv4Net>, Networks) {
-        let NetworkSpec { subnet } = network;
+        let NetworkSpec { subnet, join } = network;
+        for (i, name) in join.iter().enumerate() {
+            let path = format!("spec.network.join[{i}]");
+            self.fits(&path, name, &format::NETWORK_NAME);
+            self.refuse(&path, name, std::slice::from_ref(&rules::hostnames::DOCKERS_NETWORKS), "");
+        }
+        self.check(join.len() <= 4, "spec.network.join", text::JOINED);
+        self.distinct("spec.network.join", join.iter());
         let subnet = subnet.as_deref().and_then(|s| self.subnet("spec.network.subnet", s));
         (subnet, self.networks(spec, subnet))
     }
@@ -73,7 +80,7 @@ impl Checker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::problems;
+    use super::{super::tests::problems, text};
 
     fn said(subnet: Option<&str>, args: &[&str], agents: i32) -> Vec<String> {
         problems(|spec| {
@@ -81,6 +88,23 @@ mod tests {
             spec.servers.args = args.iter().map(|arg| (*arg).to_owned()).collect();
             spec.agents.count = agents;
         })
+    }
+
+    #[test]
+    fn networks_to_join_have_names() {
+        let joined = |names: &[&str]| {
+            problems(|spec| spec.network.join = names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(joined(&["shared", "db_1.net", "a", "B-2"]), [""; 0]);
+        for name in ["", "-a", "a b", "a/b"] {
+            assert_eq!(joined(&[name]), [format!("spec.network.join[0]: {}", text::NETWORK_NAME)], "{name}");
+        }
+        for name in ["bridge", "host", "none", "default"] {
+            let said = joined(&["shared", name]);
+            assert!(said.len() == 1 && said[0].contains("docker network create"), "{said:?}");
+        }
+        assert_eq!(joined(&["a", "a"]), [format!("spec.network.join: {}", text::TWICE)]);
+        assert_eq!(joined(&["a", "b", "c", "d", "e"]), [format!("spec.network.join: {}", text::JOINED)]);
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::{
         node_host::{HostVolume, Ulimit},
         rules::{self, format, text},
     },
-    docker::spec::{self, Bind, Gpus},
+    docker::spec::{self, Bind, Gpus, VolumeMount},
 };
+
+/// Host directories and files, and Docker volumes, by path in the nodes.
+type Volumes = (BTreeMap<String, Bind>, BTreeMap<String, VolumeMount>);
 
 impl Checker {
     /// Parses the process limits, by name.
@@ -33,20 +36,32 @@ impl Checker {
         limits
     }
 
-    /// Parses the host directories, by path in the nodes.
-    pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> BTreeMap<String, Bind> {
-        let mut binds: BTreeMap<String, Bind> = BTreeMap::new();
-        for (i, HostVolume { host_path: source, mount_path, read_only }) in volumes.iter().enumerate() {
+    /// Parses the host directories and files, and the Docker volumes, by path in the nodes.
+    pub(super) fn volumes(&mut self, path: &str, volumes: &[HostVolume]) -> Volumes {
+        let (mut binds, mut named): Volumes = Default::default();
+        for (i, HostVolume { host_path, volume_name, mount_path, read_only }) in volumes.iter().enumerate() {
             let at = format!("{path}[{i}]");
-            self.host_path(format_args!("{at}.hostPath"), source);
+            if let Some(source) = host_path {
+                self.host_path(format_args!("{at}.hostPath"), source);
+            }
+            if let Some(name) = volume_name {
+                self.fits(format_args!("{at}.volumeName"), name, &format::VOLUME_NAME);
+            }
+            self.check(host_path.is_some() != volume_name.is_some(), &at, text::ONE_VOLUME_SOURCE);
             let to = format!("{at}.mountPath");
             self.fits(&to, mount_path, &format::MOUNT_PATH);
             self.refuse(&to, mount_path, rules::MOUNTS, "");
-            let apart = binds.keys().all(|other| !is_in(mount_path, other) && !is_in(other, mount_path));
+            let mut others = binds.keys().chain(named.keys());
+            let apart = others.all(|other| !is_in(mount_path, other) && !is_in(other, mount_path));
             self.check(apart, &to, text::MOUNTS_APART);
-            binds.insert(mount_path.clone(), Bind { source: source.clone(), read_only: *read_only });
+            let read_only = *read_only;
+            if let Some(source) = host_path {
+                binds.insert(mount_path.clone(), Bind { source: source.clone(), read_only });
+            } else if let Some(name) = volume_name {
+                named.insert(mount_path.clone(), VolumeMount { name: name.clone(), read_only });
+            }
         }
-        binds
+        (binds, named)
     }
 
     /// Parses the GPUs.
@@ -137,9 +152,9 @@ mod tests {
 
     fn volumes(of: &[(&str, &str)], file: Option<&str>) -> Result<BTreeMap<String, Bind>, Vec<String>> {
         let volume = |(source, target): &(&str, &str)| HostVolume {
-            host_path: (*source).to_owned(),
+            host_path: Some((*source).to_owned()),
             mount_path: (*target).to_owned(),
-            read_only: false,
+            ..HostVolume::default()
         };
         parsed(|s| {
             s.agents.volumes = of.iter().map(volume).collect();
@@ -155,6 +170,25 @@ mod tests {
                 .collect();
         })
         .map(|valid| valid.agents.volumes)
+    }
+
+    #[test]
+    fn a_volume_is_a_path_or_has_a_name() {
+        let parsed = |host_path: Option<&str>, volume_name: Option<&str>| {
+            let [host_path, volume_name] = [host_path, volume_name].map(|text| text.map(str::to_owned));
+            let volume = HostVolume { host_path, volume_name, mount_path: "/data".into(), read_only: true };
+            parsed(|s| s.agents.volumes = vec![volume]).map(|valid| valid.agents)
+        };
+        let named = parsed(None, Some("cache")).unwrap();
+        assert_eq!(named.named_volumes["/data"], VolumeMount { name: "cache".into(), read_only: true });
+        assert!(named.volumes.is_empty());
+        let one = [format!("spec.agents.volumes[0]: {}", text::ONE_VOLUME_SOURCE)];
+        assert_eq!(parsed(None, None).unwrap_err(), one);
+        assert_eq!(parsed(Some("/srv"), Some("cache")).unwrap_err(), one);
+        for name in ["", "a", "/srv", "a b", "-cache"] {
+            let said = parsed(None, Some(name)).unwrap_err();
+            assert_eq!(said, [format!("spec.agents.volumes[0].volumeName: {}", text::VOLUME_NAME)], "{name}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
         local_cluster::{AgentPool, NodePool},
         rules::{self, format, hostnames, pattern, text},
     },
-    docker::spec::{Bind, Gpus, Ulimit},
+    docker::spec::{Bind, Gpus, Ulimit, VolumeMount},
 };
 
 /// A pool of nodes.
@@ -32,6 +32,8 @@ pub struct ValidPool {
     pub env: BTreeMap<String, String>,
     /// Labels of the Nodes.
     pub labels: BTreeMap<String, String>,
+    /// Labels of the containers.
+    pub container_labels: BTreeMap<String, String>,
     /// Taints of the Nodes, as `key=value:Effect` or `key:Effect`.
     pub taints: Vec<String>,
     /// Memory limit in bytes.
@@ -44,8 +46,10 @@ pub struct ValidPool {
     pub pids: Option<i64>,
     /// Process limits, by name.
     pub ulimits: BTreeMap<String, Ulimit>,
-    /// Host directories, by path in the nodes.
+    /// Host directories and files, by path in the nodes.
     pub volumes: BTreeMap<String, Bind>,
+    /// Docker volumes, by path in the nodes.
+    pub named_volumes: BTreeMap<String, VolumeMount>,
     /// GPUs of the Docker host.
     pub gpus: Option<Gpus>,
 }
@@ -121,6 +125,7 @@ impl Checker {
             args,
             env,
             labels,
+            container_labels,
             taints,
             memory,
             shm_size,
@@ -133,6 +138,7 @@ impl Checker {
         self.args(&format!("{path}.args"), args);
         self.labels(&format!("{path}.labels"), labels);
         self.taints(&format!("{path}.taints"), taints);
+        let (paths, named_volumes) = self.volumes(&format!("{path}.volumes"), volumes);
         ValidPool {
             count: (*count).try_into().unwrap_or(0),
             max_unavailable: max_unavailable.and_then(|n| n.try_into().ok()).unwrap_or(1),
@@ -140,13 +146,15 @@ impl Checker {
             args: args.clone(),
             env: self.env(&format!("{path}.env"), env, rules::NODE_ENV),
             labels: labels.clone(),
+            container_labels: self.container_labels(&format!("{path}.containerLabels"), container_labels),
             taints: taints.clone(),
             memory: self.memory(&format!("{path}.memory"), memory.as_deref()),
             shm_size: self.memory(&format!("{path}.shmSize"), shm_size.as_deref()),
             nano_cpus: self.nano_cpus(&format!("{path}.cpus"), cpus.as_deref()),
             pids: self.pids(&format!("{path}.pids"), *pids),
             ulimits: self.ulimits(&format!("{path}.ulimits"), ulimits),
-            volumes: self.volumes(&format!("{path}.volumes"), volumes),
+            volumes: paths,
+            named_volumes,
             gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
         }
     }
@@ -175,6 +183,22 @@ impl Checker {
             self.fits(&path, value, &format::LABEL_VALUE);
             self.refuse(&path, key, rules::NODE_LABELS, "");
         }
+    }
+
+    fn container_labels(
+        &mut self,
+        path: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        self.check(labels.len() <= 64, path, text::CONTAINER_LABELS);
+        for (key, value) in labels {
+            let path = format!("{path}[{key}]");
+            self.fits(&path, key, &format::CONTAINER_LABEL);
+            let sound = value.chars().count() <= 1024 && !value.contains(|c: char| c.is_ascii_control());
+            self.check(sound, &path, text::CONTAINER_LABEL_VALUE);
+            self.refuse(&path, key, rules::labels::CONTAINER_LABELS, "");
+        }
+        labels.clone()
     }
 
     fn taints(&mut self, path: &str, taints: &[String]) {

@@ -30,6 +30,19 @@ pub struct ValidPort {
     pub nodes: NodeSet,
 }
 
+/// Address of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidApi {
+    /// Host address.
+    pub host_ip: Ipv4Addr,
+    /// Host port, if the spec names one.
+    pub host_port: Option<u16>,
+    /// Additional names and addresses in the serving certificate, including the name of the server.
+    pub sans: Vec<String>,
+    /// Host in kubeconfigs, if it is not the address.
+    pub server_name: Option<String>,
+}
+
 impl ValidPort {
     /// Returns the host ports that the spec names.
     pub fn host_ports(&self) -> impl Iterator<Item = u16> + use<> {
@@ -60,8 +73,8 @@ impl Checker {
     }
 
     /// Parses the host address and port of the API, and the names in its certificate.
-    pub(super) fn api(&mut self, api: &ApiSpec) -> (Ipv4Addr, Option<u16>, Vec<String>) {
-        let ApiSpec { host_ip, host_port, sans } = api;
+    pub(super) fn api(&mut self, api: &ApiSpec) -> ValidApi {
+        let ApiSpec { host_ip, host_port, sans, server_name } = api;
         let host_ip = self.host_ip("spec.api.hostIP", host_ip);
         let host_port = host_port.map(|p| self.port("spec.api.hostPort", p));
         for (i, san) in sans.iter().enumerate() {
@@ -69,7 +82,13 @@ impl Checker {
                 self.fits(format_args!("spec.api.sans[{i}]"), san, &format::SAN);
             }
         }
-        (host_ip, host_port, sans.clone())
+        if let Some(name) = server_name {
+            self.fits("spec.api.serverName", name, &format::SERVER_NAME);
+        }
+        // The name may also be one of the others.
+        let named = server_name.iter().filter(|name| !sans.contains(name));
+        let sans = sans.iter().chain(named).cloned().collect();
+        ValidApi { host_ip, host_port, sans, server_name: server_name.clone() }
     }
 
     /// Parses the published ports, which must not conflict with each other or with the port of the API.
@@ -157,6 +176,25 @@ mod tests {
             s.ports = vec![port("a", "0.0.0.0", Some(80))];
         });
         assert_eq!(api, [format!("spec.ports[0].hostPort: {}", text::API_HOST_PORT)]);
+    }
+
+    /// So that no node is replaced for the other field.
+    #[test]
+    fn a_name_of_the_server_is_in_the_certificate_once() {
+        let parsed = |sans: &[&str], name: Option<&str>| {
+            let sans = sans.iter().map(|san| (*san).to_owned()).collect();
+            let server_name = name.map(str::to_owned);
+            Checker::default().api(&ApiSpec { sans, server_name, ..ApiSpec::default() })
+        };
+        let names = |sans: &[&str], name| parsed(sans, name).sans;
+        assert_eq!(names(&["a.test", "b.test"], None), ["a.test", "b.test"]);
+        assert_eq!(names(&["b.test"], Some("a.test")), ["b.test", "a.test"]);
+        assert_eq!(names(&["a.test", "b.test"], Some("a.test")), ["a.test", "b.test"]);
+        assert_eq!(parsed(&[], Some("a.test")).server_name.as_deref(), Some("a.test"));
+        for bad in ["https://a.test", "a.test:6443", "A.test", "2001:db8::1", "", "*.test"] {
+            let found = problems(|s| s.api.server_name = Some(bad.into()));
+            assert_eq!(found, [format!("spec.api.serverName: {}", text::SERVER_NAME)], "{bad}");
+        }
     }
 
     #[test]

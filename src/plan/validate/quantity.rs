@@ -20,22 +20,24 @@ impl Checker {
     }
 }
 
-/// Returns the bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does.
+/// Returns the bytes of a quantity such as `2Gi`, `1.5G` or `536870912`, rounded up as Kubernetes does, or of a size as Docker
+/// has it, such as `2g` or `512m`. `k` is 1000, as it was before there were those of Docker: only a unit that no quantity of
+/// memory has is one of Docker.
 pub fn bytes(quantity: &str) -> Option<i64> {
     if !is(pattern::MEMORY, quantity) {
         return None;
     }
     let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: i128 = match &quantity[digits.len()..] {
-        "" => 1,
+        "" | "b" => 1,
         "k" => 1_000,
         "M" => 1_000_000,
         "G" => 1_000_000_000,
         "T" => 1_000_000_000_000,
         "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
+        "Mi" | "m" => 1 << 20,
+        "Gi" | "g" => 1 << 30,
+        "Ti" | "t" => 1 << 40,
         _ => return None,
     };
     const NANO: i128 = 1_000_000_000;
@@ -72,6 +74,15 @@ mod tests {
             ("1.5G", Some(1_500_000_000)),
             ("1T", Some(1_000_000_000_000)),
             ("536870912", Some(536_870_912)),
+            ("512m", Some(512 << 20)),
+            ("2g", Some(2 << 30)),
+            ("1.5g", Some(3 << 29)),
+            ("1t", Some(1 << 40)),
+            ("7000000b", Some(7_000_000)),
+            ("1024k", Some(1_024_000)),
+            ("512mb", None),
+            ("2gib", None),
+            ("2GiB", None),
             ("0.1", Some(1)),
             ("999999999999999Ti", None),
             ("2 Gi", None),

@@ -211,6 +211,8 @@ pub struct Lab {
     pub chance: Chance,
     /// Whether volumes that no container has are removed between the steps of a plan.
     pub loses_volumes: bool,
+    /// Whether the CA of the only cluster is known once it has one.
+    pub knows_ca: bool,
     /// Agents that worked until the operator stopped them, and don't work again yet.
     pub disturbed: BTreeSet<String>,
     /// The HostPolicy of all namespaces; `None` for none, without which everything is allowed.
@@ -271,6 +273,7 @@ impl Lab {
             inputs: NodeInputs::default(),
             chance: Chance::default(),
             loses_volumes: false,
+            knows_ca: false,
             disturbed: BTreeSet::new(),
             policy: None,
         }
@@ -320,7 +323,13 @@ impl Lab {
         let manifests = manifests.collect();
         Some(Refs {
             token: TOKEN.to_vec(),
-            ca_hash: None,
+            ca_hash: self
+                .world
+                .clusters
+                .keys()
+                .next()
+                .filter(|_| self.knows_ca)
+                .map(|i| super::k3s::ca_hash(*i)),
             next_token: None,
             registries: used.collect::<Option<_>>()?,
             unknown_registries: Vec::new(),

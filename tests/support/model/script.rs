@@ -122,7 +122,7 @@ pub fn specs() -> impl Strategy<Value = LocalClusterSpec> {
             }
             if host {
                 let volume = HostVolume {
-                    host_path: "/srv/images".into(),
+                    host_path: Some("/srv/images".into()),
                     mount_path: "/data".into(),
                     ..HostVolume::default()
                 };

@@ -82,6 +82,8 @@ pub struct World {
     pub host_directories: Arc<BTreeSet<String>>,
     /// Symbolic links of the host.
     pub host_links: Arc<BTreeSet<String>>,
+    /// Regular files of the host, by path.
+    pub host_files: Arc<BTreeSet<String>>,
     /// Whether two networks may have one name, as with engines before API 1.44.
     pub duplicates: bool,
     /// Whether a failed start takes a container off its networks, as with Docker 29.
@@ -201,6 +203,7 @@ impl Default for World {
             failed_starts_disconnect: false,
             host_directories: Arc::new(["/srv", "/srv/images"].map(String::from).into()),
             host_links: Arc::default(),
+            host_files: Arc::default(),
             duplicates: false,
             no_network_plugin: false,
             secrets: Arc::default(),
@@ -331,14 +334,17 @@ impl World {
         if !self.images.contains(&spec.image) {
             return Err(Error::NotFound(format!("No such image: {}", spec.image)));
         }
-        if let Some(bind) = spec.binds.values().find(|b| !self.host_directories.contains(&b.source)) {
+        let exists = |path| self.host_directories.contains(path) || self.host_files.contains(path);
+        if let Some(bind) = spec.binds.values().find(|b| !exists(&b.source)) {
             return Err(Error::Invalid(format!(
                 "invalid mount config for type \"bind\": bind source path does not exist: {}",
                 bind.source
             )));
         }
         let id = self.fresh_id(&spec.name);
-        for volume in spec.mounts.values() {
+        let given = spec.given_volumes.iter().map(|(to, given)| (to.clone(), given.name.clone()));
+        let mounts: BTreeMap<String, String> = spec.mounts.clone().into_iter().chain(given).collect();
+        for volume in mounts.values() {
             let made = || Volume { labels: Arc::new(spec.volume_labels.clone()), ..Volume::default() };
             self.volumes.entry(volume.clone()).or_insert_with(made);
         }
@@ -357,8 +363,10 @@ impl World {
             name: spec.name.clone(),
             image: spec.image.clone(),
             command: spec.command.clone().into(),
-            labels: Arc::new(spec.labels.clone()),
-            mounts: Arc::new(spec.mounts.clone()),
+            labels: Arc::new(
+                spec.given_labels.iter().chain(&spec.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            ),
+            mounts: Arc::new(mounts),
             past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
             wanted_ports: spec.ports.clone().into(),

@@ -40,7 +40,7 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 48] = [
+const CLUSTERS: [Row; 53] = [
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),
@@ -126,6 +126,24 @@ const CLUSTERS: [Row; 48] = [
         "nodes: {env: ['*_PROXY']}",
         "{servers: {env: [{name: A, value: x}]}}",
         "spec.servers.env A (nodes.env: *_PROXY)",
+    ),
+    ("network: {join: ['shared-*']}", "{network: {join: [shared-db]}}", ""),
+    (
+        "network: {join: ['shared-*']}",
+        "{network: {join: [shared-db, prod]}}",
+        "spec.network.join prod (network.join: shared-*)",
+    ),
+    ("nodes: {volumes: [cache]}", "{agents: {volumes: [{volumeName: cache, mountPath: /d}]}}", ""),
+    (
+        "nodes: {volumes: []}",
+        "{agents: {volumes: [{volumeName: cache, mountPath: /d}]}}",
+        "spec.agents.volumes cache (nodes.volumes: none)",
+    ),
+    ("nodes: {containerLabels: ['com.example.*']}", "{agents: {containerLabels: {com.example.team: a}}}", ""),
+    (
+        "nodes: {containerLabels: []}",
+        "{agents: {containerLabels: {traefik.enable: 'true'}}}",
+        "spec.agents.containerLabels traefik.enable (nodes.containerLabels: none)",
     ),
     ("clusterNames: ['{namespace}-*']", "{}", ""),
     ("clusterNames: ['{namespace}-*']", "{clusterName: team-a-x}", ""),

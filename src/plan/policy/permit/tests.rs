@@ -2,11 +2,15 @@ use super::*;
 use crate::{
     docker::{
         engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
-        spec::{Addressing, Bind, EndpointSettings, FileChange, FileSpec, Limits, VolumeSpec},
+        spec::{
+            Addressing, Bind, ContainerSpec, EndpointSettings, FileChange, FileSpec, Gpus, Limits,
+            PortBinding, Role, VolumeMount, VolumeSpec,
+        },
     },
     plan::{
         management::Management,
         policy::{parse, restrain::restrain},
+        registry::config::HTPASSWD_FILE,
         settings::WithoutPolicy,
         steps::{Plan, Verdict},
     },
@@ -58,6 +62,16 @@ fn host() -> Host {
         host.volumes.push(Volume { name: name.into(), labels });
     }
     host.networks.push(Network { id: "shared".into(), ..Network::default() });
+    for (id, driver) in [("joinable", "bridge"), ("overlay", "overlay")] {
+        let network = Network {
+            id: id.into(),
+            name: format!("{id}-name"),
+            driver: driver.into(),
+            labels: consents("team-a"),
+            ..Network::default()
+        };
+        host.networks.push(network);
+    }
     host.volumes.push(Volume { name: "retained".into(), labels: retained });
     host
 }
@@ -78,6 +92,11 @@ fn node(change: impl FnOnce(&mut ContainerSpec)) -> Action {
     };
     change(&mut spec);
     Action::CreateContainer { spec: Box::new(spec), network: Some("own".into()) }
+}
+
+/// Mounts a volume of the user.
+fn given(spec: &mut ContainerSpec, name: &str) {
+    spec.given_volumes.insert("/d".into(), VolumeMount { name: name.into(), read_only: false });
 }
 
 /// Returns why a step is refused.
@@ -127,11 +146,18 @@ fn nothing_of_others_is_changed() {
         ("own", "theirs", false),
         ("shared", "own", true),
         ("stranger", "own", false),
+        ("joinable", "own", true),
+        ("joinable", "consents", false),
+        ("overlay", "own", false),
         ("theirs", "stranger", false),
         ("stranger", "consents", false),
     ] {
         assert_eq!(is_own(&connect(network, id)), permitted, "{id} on {network}");
     }
+    let join = |yaml| refused(yaml, &connect("joinable", "own")).map(|p| p.message).unwrap_or_default();
+    assert_eq!(join("network: {join: ['joinable-*']}"), "");
+    let told = join("network: {join: [other]}");
+    assert!(told.contains("a connection to the network joinable-name (network.join: other)"), "{told}");
     let other = VolumeSpec { name: "x".into(), labels: owner("team-b").labels() };
     assert!(!is_own(&Action::CreateVolume(other)));
     let told = refused("", &Action::RemoveContainer { container: target("theirs") }).unwrap();
@@ -186,6 +212,31 @@ fn containers_are_what_the_policy_allows() {
             "perNode: {maxPids: 2048}",
             Box::new(|_| {}),
             "the pids of k3d-dev-agent-0 (perNode.maxPids: at most 2048)",
+        ),
+        (
+            "nodes: {containerLabels: ['com.example.*']}",
+            Box::new(|s| s.given_labels = BTreeMap::from([("com.example.team".into(), "shop".into())])),
+            "",
+        ),
+        (
+            "nodes: {containerLabels: ['com.example.*']}",
+            Box::new(|s| s.given_labels = BTreeMap::from([("traefik.enable".into(), "true".into())])),
+            "the label traefik.enable of k3d-dev-agent-0 (nodes.containerLabels: com.example.*)",
+        ),
+        ("nodes: {volumes: [consents]}", Box::new(|s| given(s, "consents")), ""),
+        (
+            "nodes: {volumes: []}",
+            Box::new(|s| given(s, "consents")),
+            "the volume consents (nodes.volumes: none)",
+        ),
+        ("", Box::new(|s| given(s, "stranger")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "theirs")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "own")), "the volume does not allow it"),
+        ("", Box::new(|s| given(s, "unseen")), "the volume does not allow it"),
+        (
+            "",
+            Box::new(|s| s.given_labels = BTreeMap::from([(names::UID.into(), "uid-team-b".into())])),
+            "a label has a key of the operator",
         ),
         ("perNode: {maxGpus: 0}", Box::new(|s| s.gpus = Some(Gpus::All)), "perNode.maxGpus: at most 0"),
         (

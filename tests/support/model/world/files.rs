@@ -49,7 +49,7 @@ impl World {
     /// What a path in a container is, where it is in a directory of the host.
     pub fn path_info(&self, key: &str, path: &str) -> Option<PathInfo> {
         let container = self.containers.get(&self.id(key)?)?;
-        let file = PathInfo::default();
+        let file = PathInfo { is_file: true, ..PathInfo::default() };
         if k3s::DATA.contains(&path) {
             return self.volumes.get(&container.volume_of(path)?)?.incarnation.map(|_| file);
         }
@@ -63,7 +63,8 @@ impl World {
         let outside = format!("{from}{}", &path[to.len()..]);
         let is_symlink = self.host_links.contains(&outside);
         let is_dir = self.host_directories.contains(&outside);
-        (is_dir || is_symlink).then_some(PathInfo { is_dir, is_symlink })
+        let is_file = self.host_files.contains(&outside);
+        (is_dir || is_symlink || is_file).then_some(PathInfo { is_dir, is_symlink, is_file })
     }
 
     /// The output of a container: only that of a garbage collection and of a reset of etcd is of interest.
