@@ -65,20 +65,6 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Returns an error with those causes that its message does not contain.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !message.contains(&words) {
-            message = format!("{message}: {words}");
-        }
-        cause = error.source();
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

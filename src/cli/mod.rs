@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod convert;
+pub mod engine;
 mod failure;
 pub mod hub;
 pub mod kubeconfig;
@@ -9,4 +10,5 @@ mod paint;
 mod ports;
 mod valid;
 
-pub use failure::{Failure, Result, causes};
+pub use crate::docker::error::causes;
+pub use failure::{Failure, Result};

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::LocalCluster,
     cli::{
-        Failure, Result, failure,
+        self, Failure, Result,
         kubeconfig::{Files, Origin},
     },
 };
@@ -185,7 +185,7 @@ impl Management {
             Error::Api(status) => format!("{what}: {}", status.message),
             other => format!(
                 "{what}: the management cluster {context} at {server} does not answer: {}; check that it runs",
-                failure::causes(other)
+                cli::causes(other)
             ),
         })
     }
