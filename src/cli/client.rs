@@ -1,6 +1,7 @@
 //! The verbs that speak to a management cluster.
 
 mod apply;
+mod check;
 mod contexts;
 mod convert;
 mod create;
@@ -8,6 +9,7 @@ mod delete;
 mod input;
 mod list;
 mod management;
+mod output;
 mod progress;
 mod spec;
 mod state;
@@ -44,6 +46,8 @@ pub enum Verb {
     Stop(state::Change),
     /// Prints a k3d, kind or ctlptl file as a LocalCluster and Registries
     Convert(convert::Convert),
+    /// Tells whether the Docker host is fit for clusters and what is installed is well, and how to correct what is not
+    Check(check::Check),
     /// Kubeconfigs of clusters
     #[command(subcommand)]
     Kubeconfig(contexts::Verb),
@@ -75,6 +79,7 @@ async fn run(verb: Verb, mut command: clap::Command) -> Result {
         Verb::Start(args) => state::run(args, ClusterState::Running).await,
         Verb::Stop(args) => state::run(args, ClusterState::Stopped).await,
         Verb::Convert(args) => convert::run(&args),
+        Verb::Check(args) => check::run(args).await,
         Verb::Kubeconfig(verb) => contexts::run(verb).await,
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut command, "localcluster", &mut io::stdout());

@@ -3,7 +3,7 @@
 mod context;
 pub mod drive;
 mod execute;
-mod observe;
+pub(super) mod observe;
 
 use std::io::Write;
 

@@ -22,6 +22,9 @@ use crate::{
 /// A management cluster answers at once, or is not there.
 const ANSWERS: Duration = Duration::from_secs(30);
 
+/// Label selector of the Deployments and Pods of operators.
+pub const OPERATOR: &str = "app.kubernetes.io/name=localcluster-operator";
+
 /// The management cluster and the namespace.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Target {
