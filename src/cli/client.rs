@@ -5,15 +5,21 @@ mod check;
 mod contexts;
 mod convert;
 mod create;
+mod containers;
 mod delete;
+mod hold;
+mod import;
 mod input;
 mod list;
+mod logs;
 mod management;
 mod output;
 mod progress;
+mod shell;
 mod spec;
 mod state;
 mod status;
+mod terminal;
 mod tree;
 mod wait;
 
@@ -22,7 +28,7 @@ use std::{io, process::ExitCode};
 use clap::Subcommand;
 use clap_complete::Shell;
 
-use super::Result;
+use super::{Failure, Result};
 use crate::api::local_cluster::ClusterState;
 
 /// Field manager of everything that the command writes.
@@ -44,6 +50,16 @@ pub enum Verb {
     Start(state::Change),
     /// Stops a cluster; its data, ports and addresses are kept
     Stop(state::Change),
+    /// Prints the log of a node, which has that of K3s, its kubelet and containerd
+    Logs(logs::Logs),
+    /// Runs a command in a node, or a shell. Exits with the code of the command
+    Shell(shell::Shell),
+    /// Brings images into all nodes of a cluster: of this Docker Engine, or from archives of `docker save`
+    ///
+    /// They are added to spec.preloadImages, so that nodes that come later have them too.
+    ImportImage(import::Import),
+    /// Keeps a cluster from being deleted when its time to live is over
+    Hold(hold::Hold),
     /// Prints a k3d, kind or ctlptl file as a LocalCluster and Registries
     Convert(convert::Convert),
     /// Tells whether the Docker host is fit for clusters and what is installed is well, and how to correct what is not
@@ -64,7 +80,10 @@ pub async fn execute(verb: Verb, command: clap::Command) -> ExitCode {
     match run(verb, command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            // A command in a container has said itself why it failed.
+            if !matches!(failure, Failure::Ended(_)) {
+                eprintln!("error: {failure}");
+            }
             failure.code()
         }
     }
@@ -78,6 +97,10 @@ async fn run(verb: Verb, mut command: clap::Command) -> Result {
         Verb::Delete(args) => delete::run(args).await,
         Verb::Start(args) => state::run(args, ClusterState::Running).await,
         Verb::Stop(args) => state::run(args, ClusterState::Stopped).await,
+        Verb::Logs(args) => logs::run(args).await,
+        Verb::Shell(args) => shell::run(args).await,
+        Verb::ImportImage(args) => import::run(args).await,
+        Verb::Hold(args) => hold::run(args).await,
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(args).await,
         Verb::Kubeconfig(verb) => contexts::run(verb).await,

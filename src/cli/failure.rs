@@ -16,6 +16,8 @@ pub enum Failure {
     Failed(String),
     /// The object exists and is not Ready, or not stopped, or not deleted.
     NotReady(String),
+    /// The command that ran in a container failed with this code, and has said why itself.
+    Ended(u8),
 }
 
 /// Result of a command.
@@ -27,6 +29,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Failed(_) => FAILED,
             Self::NotReady(_) => NOT_READY,
+            Self::Ended(code) => *code,
         })
     }
 }
@@ -34,7 +37,10 @@ impl Failure {
 impl std::fmt::Display for Failure {
     /// Writes the message on one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Failed(message) | Self::NotReady(message)) = self;
+        let message = match self {
+            Self::Failed(message) | Self::NotReady(message) => message,
+            Self::Ended(code) => return write!(f, "the command exited with code {code}"),
+        };
         let words: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         f.write_str(&words.join(" "))
     }
@@ -55,6 +61,12 @@ impl From<&str> for Failure {
 impl From<kubeconfig::Error> for Failure {
     fn from(error: kubeconfig::Error) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+impl From<crate::docker::error::Error> for Failure {
+    fn from(error: crate::docker::error::Error) -> Self {
+        Self::Failed(super::engine::words(&error))
     }
 }
 

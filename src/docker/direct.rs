@@ -55,6 +55,8 @@ pub struct Run {
     pub command: Vec<String>,
     /// Type of the terminal, such as `xterm`; `None` without one.
     pub terminal: Option<String>,
+    /// Size of the terminal, if known.
+    pub size: Option<Size>,
 }
 
 /// A running command in a container.
@@ -107,6 +109,7 @@ impl BollardEngine {
         let config = ExecConfig {
             attach_stdin: Some(true),
             tty: Some(has_terminal),
+            console_size: run.size.filter(|_| has_terminal).map(|size| vec![size.rows.into(), size.columns.into()]),
             env: run.terminal.map(|kind| vec![format!("TERM={kind}")]),
             ..attach::config(&run.command)
         };

@@ -164,6 +164,13 @@ impl Management {
         }
     }
 
+    /// Prints a docker command that does the same, if the user wants to know.
+    pub fn tell_docker(&self, command: &str) {
+        if self.target.verbose {
+            eprintln!("+ docker {command}");
+        }
+    }
+
     /// Returns what happened to a request in words.
     pub fn told(&self, what: &str, error: &Error) -> Failure {
         let Self { context, server, .. } = self;
