@@ -38,7 +38,8 @@ const ORDER: [&str; 14] = [
 ];
 
 /// Modules that decide. What they import is held to the same rule, however far away.
-const PURE: [&str; 8] = ["time", "api", "k3s", "plan", "status", "cli::convert", "cli::ports", "cli::valid"];
+const PURE: [&str; 9] =
+    ["time", "api", "k3s", "plan", "status", "cli::convert", "cli::ports", "cli::redact", "cli::valid"];
 
 /// Crates that a pure module may name: values, parsers and derives.
 const PURE_CRATES: [&str; 17] = [

@@ -15,6 +15,7 @@ mod logs;
 mod management;
 mod output;
 mod progress;
+mod report;
 mod shell;
 mod spec;
 mod state;
@@ -64,6 +65,8 @@ pub enum Verb {
     Convert(convert::Convert),
     /// Tells whether the Docker host is fit for clusters and what is installed is well, and how to correct what is not
     Check(check::Check),
+    /// Collects what others need to help: objects, Events, logs and descriptions of containers, without secrets
+    Report(report::Report),
     /// Kubeconfigs of clusters
     #[command(subcommand)]
     Kubeconfig(contexts::Verb),
@@ -103,6 +106,7 @@ async fn run(verb: Verb, mut command: clap::Command) -> Result {
         Verb::Hold(args) => hold::run(args).await,
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(args).await,
+        Verb::Report(args) => report::run(args).await,
         Verb::Kubeconfig(verb) => contexts::run(verb).await,
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut command, "localcluster", &mut io::stdout());
