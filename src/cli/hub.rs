@@ -27,8 +27,10 @@ pub enum Verb {
     ///
     /// The flags are the whole state that is wanted: without a flag, its default applies again. Only the port of the API
     /// stays. What is as wanted already is not touched.
+    #[command(after_help = "Example:\n  localcluster up")]
     Up(Box<Up>),
     /// Removes a hub
+    #[command(after_help = "Example:\n  localcluster down --delete-clusters")]
     Down(Down),
 }
 

@@ -4,18 +4,17 @@
 //! its value wherever else it appears; and what looks like a secret (a token, a private key, a password in a URL) is left
 //! out wherever it is.
 
-use std::{
-    collections::BTreeSet,
-    sync::{LazyLock, OnceLock},
-};
+use std::{collections::BTreeSet, sync::LazyLock};
 
-use regex::{Captures, Regex};
+use regex::Regex;
 use serde_json::Value;
 
 /// What a secret is replaced with.
 const HIDDEN: &str = "***";
 /// Shorter values are no secrets, and leaving them out everywhere would only hide the rest.
 const SHORTEST: usize = 6;
+/// Shorter lines of a value are not left out where they stand alone.
+const LONG_LINE: usize = 16;
 /// Annotation with the whole object, as its file had it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Annotations whose values are those of the operator.
@@ -23,8 +22,17 @@ const OWN: &str = "localcluster.dev/";
 /// Variables that every container has, whose values appear everywhere.
 const PLAIN: [&str; 6] = ["PATH", "HOME", "LANG", "TERM", "KUBECONFIG", "CRI_CONFIG_FILE"];
 /// Parts of the names of fields and flags that hold secrets.
-const SECRET: [&str; 9] =
-    ["password", "passwd", "token", "secret", "credential", "datastore-endpoint", "private", "apikey", "auth"];
+const SECRET: [&str; 9] = [
+    "password",
+    "passwd",
+    "token",
+    "secret",
+    "credential",
+    "datastore-endpoint",
+    "private",
+    "apikey",
+    "auth",
+];
 /// Fields with lists of arguments.
 const ARGUMENTS: [&str; 4] = ["args", "cmd", "command", "entrypoint"];
 
@@ -36,7 +44,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"K10[0-9a-f]{16,}::\S+", HIDDEN),
         (r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?", HIDDEN),
         (r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b", HIDDEN),
-        (r"://[^/\s@]+@", "://***@"),
+        (r#"://[^/\s"']+@"#, "://***@"),
         (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", "$1 ***"),
         (r"(client-key-data|client-certificate-data)(\W+)[A-Za-z0-9+/=]+", "$1$2***"),
         (
@@ -52,8 +60,6 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 #[derive(Debug, Default)]
 pub struct Secrets {
     found: BTreeSet<String>,
-    /// All of them as one pattern.
-    known: OnceLock<Option<Regex>>,
 }
 
 impl Secrets {
@@ -65,22 +71,12 @@ impl Secrets {
 
     /// Returns a text without what was found in any description, and what looks like a secret.
     pub fn text(&self, text: &str) -> String {
-        let mut text = match self.known.get_or_init(|| self.pattern()) {
-            Some(known) => known.replace_all(text, |_: &Captures<'_>| HIDDEN).into_owned(),
-            None => text.to_owned(),
-        };
-        for (pattern, left) in PATTERNS.iter() {
-            text = pattern.replace_all(&text, *left).into_owned();
-        }
-        text
-    }
-
-    /// Longer values first: one may be the begin of another.
-    fn pattern(&self) -> Option<Regex> {
-        let mut all: Vec<&String> = self.found.iter().collect();
-        all.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        let all: Vec<String> = all.into_iter().map(|value| regex::escape(value)).collect();
-        if all.is_empty() { None } else { Regex::new(&all.join("|")).ok() }
+        let mut known: Vec<&String> = self.found.iter().collect();
+        // One may be a part of another.
+        known.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        let text =
+            known.into_iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), HIDDEN));
+        PATTERNS.iter().fold(text, |text, (pattern, left)| pattern.replace_all(&text, *left).into_owned())
     }
 
     fn hide(&mut self, value: &mut Value) {
@@ -90,12 +86,17 @@ impl Secrets {
         *value = HIDDEN.into();
     }
 
+    /// Remembers a value, as it is written in JSON, too, and its lines, since a log has one at a time.
     fn remember(&mut self, text: &str) {
         let plain = ["true", "false", "unless-stopped"].contains(&text);
-        if text.len() >= SHORTEST && !plain {
-            self.found.insert(text.to_owned());
-            self.known = OnceLock::new();
+        if text.len() < SHORTEST || plain {
+            return;
         }
+        let escaped = Value::from(text).to_string();
+        self.found.insert(escaped.trim_matches('"').to_owned());
+        self.found.insert(text.to_owned());
+        let lines = text.lines().map(str::trim).filter(|line| line.len() >= LONG_LINE);
+        self.found.extend(lines.map(str::to_owned));
     }
 
     fn walk(&mut self, key: &str, value: &mut Value) {
@@ -103,14 +104,16 @@ impl Secrets {
             Value::Array(items) if key.eq_ignore_ascii_case("env") => {
                 items.iter_mut().for_each(|item| self.variable(item));
             }
-            Value::Array(items) if ARGUMENTS.iter().any(|name| key.eq_ignore_ascii_case(name)) => self.arguments(items),
+            Value::Array(items) if ARGUMENTS.iter().any(|name| key.eq_ignore_ascii_case(name)) => {
+                self.arguments(items)
+            }
             Value::Array(items) => items.iter_mut().for_each(|item| self.walk("", item)),
             Value::Object(fields) => {
                 fields.remove("managedFields");
                 for (key, value) in fields.iter_mut() {
                     match key.as_str() {
                         "annotations" => self.annotations(value),
-                        "inline" if value.is_string() => self.hide(value),
+                        "inline" if value.is_string() => *value = HIDDEN.into(),
                         name if value.is_string() && is_secret(name) => self.hide(value),
                         name => self.walk(name, value),
                     }
@@ -198,11 +201,21 @@ mod tests {
         let mut secrets = Secrets::default();
         let text = secrets.json(object).to_string();
         assert!(!text.contains("hush"), "{text}");
-        for kept in ["plain-name", "dev-kubeconfig", "--tls-san=plain", "PATH=/usr/bin", "\"hold\"", "K=***", "\"path\":\"/x\""]
-        {
+        for kept in [
+            "plain-name",
+            "dev-kubeconfig",
+            "--tls-san=plain",
+            "PATH=/usr/bin",
+            "\"hold\"",
+            "K=***",
+            "\"path\":\"/x\"",
+        ] {
             assert!(text.contains(kept.trim_matches('"')), "{kept} is not in {text}");
         }
-        assert_eq!(secrets.text("the value is hush-env, and hush=docker too"), "the value is ***, and *** too");
+        assert_eq!(
+            secrets.text("the value is hush-env, and hush=docker too"),
+            "the value is ***, and *** too"
+        );
     }
 
     #[test]
@@ -215,20 +228,41 @@ mod tests {
             "-----BEGIN EC PRIVATE KEY-----\nhush\nhush\n-----END EC PRIVATE KEY-----",
             "-----BEGIN PRIVATE KEY-----\nhush cut off",
             "pull from https://me:hush@r.example/v2",
+            "pull from https://me:hu@hush@r.example/v2",
             "proxy http://hush@proxy:3128",
             "Authorization: Bearer hushhushhush",
-            "password=hush, more", "{\"token\": \"hush\"}", "K3S_TOKEN=hush", "client-key-data: hush==",
-            "k3s server --token hush --x", "MY_API-KEY=hush", "abcdef.hush5678hush5678",
+            "password=hush, more",
+            "{\"token\": \"hush\"}",
+            "K3S_TOKEN=hush",
+            "client-key-data: hush==",
+            "k3s server --token hush --x",
+            "MY_API-KEY=hush",
+            "abcdef.hush5678hush5678",
         ] {
             let clean = secrets.text(text);
             assert!(!clean.contains("hush"), "{text} became {clean}");
             assert!(clean.contains(HIDDEN), "{clean}");
         }
         for text in [
-            "Secret default/x not found: create it", "level=info msg=\"starting k3s\"", "https://127.0.0.1:6443/readyz",
-            "the token expires in 5m", "image docker.io/rancher/k3s:v1.36.2-k3s1",
+            "Secret default/x not found: create it",
+            "level=info msg=\"starting k3s\"",
+            "https://127.0.0.1:6443/readyz",
+            "the token expires in 5m",
+            "image docker.io/rancher/k3s:v1.36.2-k3s1",
         ] {
             assert_eq!(secrets.text(text), text);
+        }
+    }
+
+    #[test]
+    fn a_value_of_several_lines_is_left_out_however_it_is_written() {
+        let mut secrets = Secrets::default();
+        let value = "first \"hush\" line of it\nthe second hush line";
+        secrets.json(json!({"env": [{"name": "A", "value": value}]}));
+        for text in
+            [value.to_owned(), json!({"message": value}).to_string(), "the second hush line".to_owned()]
+        {
+            assert!(!secrets.text(&text).contains("hush"), "{text}");
         }
     }
 

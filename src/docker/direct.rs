@@ -109,7 +109,10 @@ impl BollardEngine {
         let config = ExecConfig {
             attach_stdin: Some(true),
             tty: Some(has_terminal),
-            console_size: run.size.filter(|_| has_terminal).map(|size| vec![size.rows.into(), size.columns.into()]),
+            console_size: run
+                .size
+                .filter(|_| has_terminal)
+                .map(|size| vec![size.rows.into(), size.columns.into()]),
             env: run.terminal.map(|kind| vec![format!("TERM={kind}")]),
             ..attach::config(&run.command)
         };
@@ -129,9 +132,7 @@ impl BollardEngine {
     /// Sets the size of the terminal of a command.
     pub async fn resize_session(&self, exec: &str, size: Size) -> Result<()> {
         let options = ResizeExecOptionsBuilder::default().h(size.rows.into()).w(size.columns.into()).build();
-        self.client
-            .call("resize_exec", |docker| async move { docker.resize_exec(exec, options).await })
-            .await
+        self.client.call("resize_exec", |docker| async move { docker.resize_exec(exec, options).await }).await
     }
 
     /// Returns the exit code of a command; `None` while it runs.
@@ -182,7 +183,8 @@ mod tests {
 
     #[test]
     fn docker_load_tells_names() {
-        let told = "Loaded image: app:1\nLoaded image: r.example:5000/a/b:2\nLoaded image ID: sha256:4f\nother\n";
+        let told =
+            "Loaded image: app:1\nLoaded image: r.example:5000/a/b:2\nLoaded image ID: sha256:4f\nother\n";
         assert_eq!(loaded(told), ["app:1", "r.example:5000/a/b:2", "sha256:4f"]);
         assert!(loaded("").is_empty());
     }

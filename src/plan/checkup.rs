@@ -66,7 +66,9 @@ const NEWEST: u32 = 29;
 
 /// Judges the version of an engine that answers at an address.
 pub fn engine(version: &str, address: &str) -> Finding {
-    let of = |level, why: &str| Finding::new("docker", level, format!("Docker Engine {version} at {address}{why}"));
+    let of = |level, why: &str| {
+        Finding::new("docker", level, format!("Docker Engine {version} at {address}{why}"))
+    };
     let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().ok());
     let Some((major, minor)) = numbers.next().flatten().zip(numbers.next().flatten()) else {
         return of(Level::Warning, ": the operator was tested with 20.10 to 29; see docs/engines.md");
@@ -147,7 +149,8 @@ const LONGEST: u8 = 25;
 /// of the host, as far as those are known.
 pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) -> Finding {
     let of = |level, message: String| Finding::new("subnets", level, message);
-    let defaults: Vec<Pool> = DEFAULT_POOLS.iter().filter_map(|(base, size)| Pool::new(base, *size)).collect();
+    let defaults: Vec<Pool> =
+        DEFAULT_POOLS.iter().filter_map(|(base, size)| Pool::new(base, *size)).collect();
     let pools = if pools.is_empty() { &defaults } else { pools };
     if let Some(small) = pools.iter().find(|pool| pool.size > LONGEST) {
         return of(
@@ -160,14 +163,19 @@ pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) 
         );
     }
     let routes = routes.into_iter().flatten().filter(|route| route.prefix_len() > 0);
-    let taken: Vec<Ipv4Net> = host.networks.iter().flat_map(|network| &network.subnets).chain(routes).copied().collect();
+    let taken: Vec<Ipv4Net> =
+        host.networks.iter().flat_map(|network| &network.subnets).chain(routes).copied().collect();
     let all = pools.iter().flat_map(|pool| pool.base.subnets(pool.size).into_iter().flatten());
     let free = all.filter(|subnet| taken.iter().all(|other| !overlap(*subnet, *other))).take(ENOUGH).count();
     let what = "remove unused networks (`docker network prune`), add a pool to default-address-pools in the engine's \
                 daemon.json, or start the operator with --network-pool";
     match free {
-        0 => of(Level::Error, format!("Docker has no free subnet for the network of another cluster: {what}")),
-        ..FEW => of(Level::Warning, format!("Docker has only {free} free subnets, one for each cluster: {what}")),
+        0 => {
+            of(Level::Error, format!("Docker has no free subnet for the network of another cluster: {what}"))
+        }
+        ..FEW => {
+            of(Level::Warning, format!("Docker has only {free} free subnets, one for each cluster: {what}"))
+        }
         ENOUGH => of(Level::Ok, format!("{ENOUGH} or more are free")),
         _ => of(Level::Ok, format!("{free} are free")),
     }
@@ -259,7 +267,8 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_the_condition() {
-        let told = |instances, free| limits(&host(&[]), Ok(HostLimits { inotify_instances: instances, free }));
+        let told =
+            |instances, free| limits(&host(&[]), Ok(HostLimits { inotify_instances: instances, free }));
         assert!(told(8192, 50).iter().all(|found| found.level == Level::Ok));
         let [inotify, disk] = told(10, 3);
         assert!(inotify.level == Level::Warning && inotify.message.contains("sysctl -w"), "{inotify:?}");
@@ -278,6 +287,9 @@ mod tests {
         assert_eq!(dns(&BTreeSet::new(), "r", Ok(())).level, Level::Error);
         assert_eq!(dns(&servers, "r", Ok(())).message, "127.0.0.53 resolves r");
         let away = dns(&servers, "r", Err("no such host".into()));
-        assert!(away.level == Level::Warning && away.message.contains("127.0.0.53 does not resolve r: no such host"));
+        assert!(
+            away.level == Level::Warning
+                && away.message.contains("127.0.0.53 does not resolve r: no such host")
+        );
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     list::columns,
     management::Target,
-    output::{self, Format},
+    output::{self, Data},
 };
 use crate::{
     cli::{Failure, Result, engine::EngineArgs, paint::Paint},
@@ -31,7 +31,7 @@ pub struct Check {
     hub: HubNames,
     /// Format. Defaults to a line for each thing that was looked at
     #[arg(short, long)]
-    output: Option<Format>,
+    output: Option<Data>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub(super) async fn run(args: Check) -> Result {
     let found = all(&args.engine, &args.target, &args.hub).await?;
     let mut out = io::stdout().lock();
     match args.output {
-        Some(format) => output::print(&mut out, &json!(found), format)?,
+        Some(format) => output::print(&mut out, &json!(found), format.into())?,
         None => io::Write::write_all(&mut out, rows(&found, Paint::of(&io::stdout())).as_bytes())?,
     }
     let bad = found.iter().filter(|finding| finding.level == Level::Error).count();

@@ -98,7 +98,8 @@ mod tests {
     use super::*;
 
     fn cluster(state: &str) -> LocalCluster {
-        serde_json::from_value(json!({"metadata": {"name": "dev", "uid": "u"}, "spec": {"state": state}})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "dev", "uid": "u"}, "spec": {"state": state}}))
+            .unwrap()
     }
 
     fn container(name: &str, uid: &str, role: &str, state: State) -> Container {

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     containers::{Containers, short},
+    dry_run::{self, DryRun},
     management::{Management, Target},
     progress::sentence,
     wait::{LOOK_AGAIN, STALLED, Wait},
@@ -50,6 +51,8 @@ pub struct Import {
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
+    dry: DryRun,
+    #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
     target: Target,
@@ -67,6 +70,17 @@ pub(super) async fn run(args: Import) -> Result {
     let management = args.target.connect().await?;
     let cluster = management.cluster(&args.name).await?;
     let containers = Containers::of(&args.engine, &management, &cluster).await?;
+    if args.dry.is_wanted() {
+        let (files, images): (Vec<_>, Vec<_>) =
+            args.images.iter().cloned().partition(|argument| is_archive(argument));
+        let images: Vec<String> = images.iter().map(|image| with_tag(image)).collect();
+        for (what, all) in [("loaded into Docker and imported into", files), ("imported into", images)] {
+            if !all.is_empty() {
+                dry_run::told(&format!("{} would be {what} {}", all.join(", "), args.name));
+            }
+        }
+        return Ok(());
+    }
     let mut wanted = BTreeSet::new();
     for argument in &args.images {
         if is_archive(argument) {
@@ -78,7 +92,7 @@ pub(super) async fn run(args: Import) -> Result {
     }
     add(&management, cluster, &wanted).await?;
     let cluster = management.cluster(&args.name).await?;
-    if cluster.spec.state == ClusterState::Stopped {
+    if cluster.spec.state == ClusterState::Stopped && args.wait.wait {
         let name = &args.name;
         return Err(Failure::NotReady(format!(
             "{name} is stopped: its nodes get the images when it starts; start it with `localcluster start {name}`"
@@ -102,7 +116,8 @@ fn with_tag(image: &str) -> String {
 /// Loads an archive into the engine, and returns its images.
 async fn load(engine: &BollardEngine, file: &str) -> Result<Vec<String>> {
     const PIECE: usize = 256 << 10;
-    let unreadable = |e: io::Error| format!("cannot read {file}: {e}; give the path of an archive of `docker save`");
+    let unreadable =
+        |e: io::Error| format!("cannot read {file}: {e}; give the path of an archive of `docker save`");
     let mut open = fs::File::open(Path::new(file)).map_err(unreadable)?;
     let pieces = std::iter::from_fn(move || {
         let mut piece = vec![0; PIECE];
@@ -139,8 +154,11 @@ async fn add(management: &Management, mut cluster: LocalCluster, wanted: &BTreeS
     let mut valid = json!(cluster);
     valid["spec"]["preloadImages"] = json!(all);
     valid::check("LocalCluster", &valid)?;
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(management.client(), &management.namespace, &ApiResource::erase::<LocalCluster>(&()));
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        management.client(),
+        &management.namespace,
+        &ApiResource::erase::<LocalCluster>(&()),
+    );
     let params = PatchParams::apply(FIELD_MANAGER).validation_strict();
     for tries in 1.. {
         let object = applied(&cluster, wanted, Timestamp::now());
@@ -151,7 +169,9 @@ async fn add(management: &Management, mut cluster: LocalCluster, wanted: &BTreeS
             Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {
                 cluster = management.cluster(&name).await?;
             }
-            Err(error) => return Err(management.told(&format!("cannot change the LocalCluster {name}"), &error)),
+            Err(error) => {
+                return Err(management.told(&format!("cannot change the LocalCluster {name}"), &error));
+            }
         }
     }
     let added: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -191,8 +211,15 @@ async fn until_there(args: &Import, management: &Management, wanted: &BTreeSet<S
     let (mut told, mut stalled, mut waits) = (BTreeSet::new(), None::<Instant>, String::new());
     loop {
         let cluster = management.cluster(name).await?;
+        if cluster.metadata.deletion_timestamp.is_some() {
+            return Err(Failure::NotReady(format!("{name} is being deleted")));
+        }
         let containers = Containers::of(&args.engine, management, &cluster).await?;
-        let (there, missing) = look(&containers, wanted).await?;
+        let (there, mut missing) = look(&containers, wanted).await?;
+        let (desired, existing) = (desired(&cluster), containers.nodes().count());
+        if existing < desired {
+            missing = Some(format!("waiting for {} of {desired} nodes to be created", desired - existing));
+        }
         let say = |line: String| eprintln!("[{:>3}s] {line}", began.elapsed().as_secs());
         for (image, node) in there {
             if told.insert((image.clone(), node.clone())) {
@@ -234,9 +261,12 @@ async fn look(containers: &Containers, wanted: &BTreeSet<String>) -> Result<Look
             missing = Some(format!("waiting for {} to run", node.name));
             continue;
         }
-        let listed = containers.engine.exec(&node.id, &images::list()).await?;
-        // A node that starts has no containerd yet.
-        let held = if listed.code == 0 { images::listed(&listed.stdout) } else { BTreeMap::new() };
+        let held = match containers.engine.exec(&node.id, &images::list()).await {
+            Ok(listed) if listed.code == 0 => images::listed(&listed.stdout),
+            Err(error) if error.is_away() => return Err(error.into()),
+            // A node that starts has no containerd yet, and one that is replaced is stopped.
+            Ok(_) | Err(_) => BTreeMap::new(),
+        };
         for (image, id) in &ids {
             if has(&held, image, id.as_deref()) {
                 there.push(((*image).clone(), short(node).to_owned()));
@@ -253,9 +283,19 @@ fn has(held: &BTreeMap<String, Held>, image: &str, id: Option<&str>) -> bool {
     held.get(&canonical(image)).is_some_and(|held| held.own && id.is_none_or(|id| held.id == id))
 }
 
+/// Returns the number of nodes of the spec.
+fn desired(cluster: &LocalCluster) -> usize {
+    let count = cluster.spec.servers.count.saturating_add(cluster.spec.agents.count);
+    usize::try_from(count).unwrap_or_default()
+}
+
 /// Returns what the operator says of the images, and whether only the user can resolve it.
 fn reason(cluster: &LocalCluster) -> Option<(String, bool)> {
     let status = cluster.status.as_ref()?;
+    let paused = condition::get(&status.conditions, ConditionType::Paused);
+    if let Some(paused) = paused.filter(|paused| paused.status == Status::True.as_str()) {
+        return Some((sentence(&paused.reason, &paused.message), true));
+    }
     if status.observed_generation? < cluster.metadata.generation? {
         return None;
     }
@@ -310,7 +350,8 @@ mod tests {
 
     #[test]
     fn a_node_has_the_image_of_the_engine() {
-        let held = |id: &str, own| [("docker.io/library/app:1".to_owned(), Held { id: id.into(), own })].into();
+        let held =
+            |id: &str, own| [("docker.io/library/app:1".to_owned(), Held { id: id.into(), own })].into();
         assert!(has(&held("sha256:1", true), "app:1", Some("sha256:1")));
         assert!(has(&held("sha256:1", true), "app:1", None), "the engine has it no longer");
         assert!(!has(&held("sha256:0", true), "app:1", Some("sha256:1")), "built again since");
@@ -337,5 +378,6 @@ mod tests {
         assert_eq!(of(1, "ImageImporting", "PortConflict"), Some(("ImageImporting: m".into(), false)));
         assert_eq!(of(1, "ImagePullFailed", "ImagePullFailed"), Some(("ImagePullFailed: m".into(), true)));
         assert_eq!(of(2, "ImageImporting", ""), None);
+        assert_eq!(desired(&cluster(&[], &[])), 1);
     }
 }

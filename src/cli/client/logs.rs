@@ -48,7 +48,8 @@ enum Since {
 }
 
 fn since(text: &str) -> Result<Since, String> {
-    let ago = wait::duration(text).ok().and_then(|length| SignedDuration::try_from(length).ok()).map(Since::Ago);
+    let ago =
+        wait::duration(text).ok().and_then(|length| SignedDuration::try_from(length).ok()).map(Since::Ago);
     ago.or_else(|| text.parse().ok().map(Since::At)).ok_or_else(|| {
         "it is neither a duration nor a time; write such as 10m, 1h30m or 2026-11-30T09:00:00Z".to_owned()
     })

@@ -72,7 +72,9 @@ pub(super) async fn run(args: Report) -> Result {
         number => format!("; {number} things could not be collected, see missing.txt in it"),
     };
     eprintln!("{} written{missing}", file.display());
-    eprintln!("it has no Secrets, and no values of environment variables; look through it before you send it to others");
+    eprintln!(
+        "it has no Secrets, and no values of environment variables; look through it before you send it to others"
+    );
     Ok(())
 }
 

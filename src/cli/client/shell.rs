@@ -76,10 +76,13 @@ pub(super) async fn run(args: Shell) -> Result {
 
 /// Connects a command with the streams of this process until it exits, and returns its exit code.
 async fn attach(engine: &BollardEngine, session: Session, has_terminal: bool) -> Result<i64> {
-    let broken = |e: io::Error| format!("cannot use the terminal: {e}; give the command after --, and its input by a pipe");
+    let broken = |e: io::Error| {
+        format!("cannot use the terminal: {e}; give the command after --, and its input by a pipe")
+    };
     let _raw = if has_terminal { Some(Raw::new().map_err(broken)?) } else { None };
     let listen = |kind| signal(kind).map_err(broken);
-    let (mut resized, mut terminate) = (listen(SignalKind::window_change())?, listen(SignalKind::terminate())?);
+    let (mut resized, mut terminate) =
+        (listen(SignalKind::window_change())?, listen(SignalKind::terminate())?);
     let Session { exec, input, mut output } = session;
     tokio::spawn(feed(input));
     let mut is_sized = false;

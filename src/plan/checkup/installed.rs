@@ -31,7 +31,9 @@ pub fn hub(names: &HubNames, (host, api): (&Host, &Api), all: &Installation, now
     let mut found = Vec::new();
     for (detail, name) in [(&host.server, names.server()), (&host.operator, names.operator())] {
         found.push(match detail {
-            None => of(Level::Error, format!("container {name} does not exist; `localcluster up` creates it")),
+            None => {
+                of(Level::Error, format!("container {name} does not exist; `localcluster up` creates it"))
+            }
             Some(detail) if !names.owns(&detail.container.labels) => of(
                 Level::Error,
                 format!("container {name} is not of a hub of this name; remove or rename it"),
@@ -44,7 +46,10 @@ pub fn hub(names: &HubNames, (host, api): (&Host, &Api), all: &Installation, now
         Api::Away => {}
         Api::Silent(why) => found.push(of(
             Level::Error,
-            format!("its API does not answer: {why}; see `docker logs {}`, or repair it with `localcluster up`", names.server()),
+            format!(
+                "its API does not answer: {why}; see `docker logs {}`, or repair it with `localcluster up`",
+                names.server()
+            ),
         )),
         Api::Answers(answer) => found.extend(answers(names, answer, all, now)),
     }
@@ -58,7 +63,9 @@ fn container(detail: &ContainerDetail) -> Finding {
         state => Finding::new(
             "hub",
             Level::Error,
-            format!("container {name} does not run, it is {state:?}; repair it with `localcluster up`, or see `docker logs {name}`"),
+            format!(
+                "container {name} does not run, it is {state:?}; repair it with `localcluster up`, or see `docker logs {name}`"
+            ),
         ),
     }
 }
@@ -100,7 +107,9 @@ pub fn definitions(context: &str, seen: &[(CustomResourceDefinition, Installed)]
     let judge = |(own, installed): &(CustomResourceDefinition, Installed)| {
         let name = own.metadata.name.clone().unwrap_or_default();
         let (level, message) = match installed {
-            Installed::There(there) if there.spec.versions == own.spec.versions => (Level::Ok, format!("{name} is of this version")),
+            Installed::There(there) if there.spec.versions == own.spec.versions => {
+                (Level::Ok, format!("{name} is of this version"))
+            }
             Installed::There(_) => (
                 Level::Warning,
                 format!(
@@ -129,13 +138,21 @@ pub fn operators(deployments: &[(String, String, i32)], version: &str) -> Vec<Fi
     let judge = |(name, image, available): &(String, String, i32)| match available {
         0 => of(
             Level::Error,
-            format!("the Deployment {name} of {image} has no available Pod; see `kubectl get pods -A -l app.kubernetes.io/name=localcluster-operator`"),
+            format!(
+                "the Deployment {name} of {image} has no available Pod; see `kubectl get pods -A -l app.kubernetes.io/name=localcluster-operator`"
+            ),
         ),
         _ => match image.rsplit_once(':').map(|(_, tag)| tag.trim_start_matches('v')) {
-            Some(tag) if tag.starts_with(|c: char| c.is_ascii_digit()) && tag.contains('.') && tag != version => of(
-                Level::Warning,
-                format!("the Deployment {name} has {image}, and this command is {version}; upgrade the older one"),
-            ),
+            Some(tag)
+                if tag.starts_with(|c: char| c.is_ascii_digit()) && tag.contains('.') && tag != version =>
+            {
+                of(
+                    Level::Warning,
+                    format!(
+                        "the Deployment {name} has {image}, and this command is {version}; upgrade the older one"
+                    ),
+                )
+            }
             _ => of(Level::Ok, format!("the Deployment {name} of {image} is available")),
         },
     };
@@ -147,14 +164,17 @@ pub fn clusters(clusters: &[LocalCluster]) -> Vec<Finding> {
     let mut found = Vec::new();
     for cluster in clusters {
         let name = cluster.metadata.name.as_deref().unwrap_or_default();
-        let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions =
+            cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let is = |type_, status: Status| {
             condition::get(conditions, type_).filter(|condition| condition.status == status.as_str())
         };
         if condition::is_true(conditions, ConditionType::Stopped) {
             continue;
         }
-        if let Some(ready) = is(ConditionType::Ready, Status::False).or(is(ConditionType::Ready, Status::Unknown)) {
+        if let Some(ready) =
+            is(ConditionType::Ready, Status::False).or(is(ConditionType::Ready, Status::Unknown))
+        {
             let message = format!(
                 "{name} is not Ready: {}: {}; see `localcluster status {name}`",
                 ready.reason, ready.message
@@ -162,11 +182,19 @@ pub fn clusters(clusters: &[LocalCluster]) -> Vec<Finding> {
             found.push(Finding::new("clusters", Level::Warning, message));
         }
         if let Some(low) = is(ConditionType::HostReady, Status::False) {
-            found.push(Finding::new("clusters", Level::Warning, format!("{name}: {}: {}", low.reason, low.message)));
+            found.push(Finding::new(
+                "clusters",
+                Level::Warning,
+                format!("{name}: {}: {}", low.reason, low.message),
+            ));
         }
     }
     if found.is_empty() && !clusters.is_empty() {
-        found.push(Finding::new("clusters", Level::Ok, format!("{} in the namespace, none with a problem", clusters.len())));
+        found.push(Finding::new(
+            "clusters",
+            Level::Ok,
+            format!("{} in the namespace, none with a problem", clusters.len()),
+        ));
     }
     found
 }
@@ -218,7 +246,10 @@ mod tests {
         for state in [State::Paused, State::Restarting, State::Exited, State::Created, State::Dead] {
             host.server = Some(part("h-hub".into(), state));
             let found = judge(&host, &Api::Away);
-            assert!(found[0].level == Level::Error && found[0].message.contains("localcluster up"), "{found:?}");
+            assert!(
+                found[0].level == Level::Error && found[0].message.contains("localcluster up"),
+                "{found:?}"
+            );
         }
         host.server = None;
         assert!(judge(&host, &Api::Away)[0].message.contains("h-hub does not exist"));
@@ -240,7 +271,8 @@ mod tests {
 
     #[test]
     fn operators_have_pods_and_this_version() {
-        let judge = |image: &str, available| operators(&[("n/o".into(), image.into(), available)], "0.1.0")[0].level;
+        let judge =
+            |image: &str, available| operators(&[("n/o".into(), image.into(), available)], "0.1.0")[0].level;
         assert_eq!(judge("localcluster-operator:0.1.0", 1), Level::Ok);
         assert_eq!(judge("r.example:5000/op:v0.1.0", 1), Level::Ok);
         assert_eq!(judge("r.example:5000/op:dev", 1), Level::Ok);
@@ -252,14 +284,16 @@ mod tests {
     #[test]
     fn clusters_say_what_they_know_of_the_host() {
         let cluster = |conditions: serde_json::Value| -> LocalCluster {
-            serde_json::from_value(json!({"metadata": {"name": "dev"}, "spec": {}, "status": {"conditions": conditions}})).unwrap()
+            serde_json::from_value(
+                json!({"metadata": {"name": "dev"}, "spec": {}, "status": {"conditions": conditions}}),
+            )
+            .unwrap()
         };
-        let condition = |type_: &str, status: &str, message: &str| {
-            json!({"type": type_, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-11-30T00:00:00Z"})
-        };
+        let condition = |type_: &str, status: &str, message: &str| json!({"type": type_, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-11-30T00:00:00Z"});
         let well = cluster(json!([condition("Ready", "True", ""), condition("HostReady", "Unknown", "")]));
         assert_eq!(levels(&clusters(&[well])), [Level::Ok]);
-        let low = cluster(json!([condition("Ready", "False", "no"), condition("HostReady", "False", "free some")]));
+        let low =
+            cluster(json!([condition("Ready", "False", "no"), condition("HostReady", "False", "free some")]));
         let found = clusters(&[low]);
         assert_eq!(levels(&found), [Level::Warning; 2]);
         assert_eq!(found[1].message, "dev: R: free some");

@@ -59,12 +59,17 @@ async fn seen(engine: &BollardEngine, address: &DockerHost, names: &HubNames) ->
 /// Reports whether the engine runs on this machine: not in a virtual machine, and not outside of this container.
 fn is_this_machine(raw: &Value) -> bool {
     let here = rustix::system::uname();
-    let is = |key: &str, here: &std::ffi::CStr| raw[key].as_str().is_some_and(|there| here.to_str() == Ok(there));
+    let is =
+        |key: &str, here: &std::ffi::CStr| raw[key].as_str().is_some_and(|there| here.to_str() == Ok(there));
     is("KernelVersion", here.release()) && is("Name", here.nodename())
 }
 
 fn elsewhere(check: &'static str) -> Finding {
-    Finding::new(check, Level::Unknown, "the Docker Engine does not run on this machine; run the command on its host")
+    Finding::new(
+        check,
+        Level::Unknown,
+        "the Docker Engine does not run on this machine; run the command on its host",
+    )
 }
 
 fn limits_here(raw: &Value) -> Option<HostLimits> {
@@ -76,12 +81,16 @@ fn limits_here(raw: &Value) -> Option<HostLimits> {
 /// Reports whether it is a container of a cluster or of the hub in which a command can look at the host.
 fn has_shell(container: &Container, names: &HubNames) -> bool {
     let role = container.labels.get(names::ROLE).map(String::as_str);
-    let is_ours = container.labels.contains_key(names::UID) && matches!(role, Some("server" | "agent" | "loadbalancer"))
+    let is_ours = container.labels.contains_key(names::UID)
+        && matches!(role, Some("server" | "agent" | "loadbalancer"))
         || names.owns(&container.labels) && container.name == names.server();
     is_ours && container.state == State::Running
 }
 
-async fn limits_in(engine: &BollardEngine, container: Option<&Container>) -> std::result::Result<HostLimits, String> {
+async fn limits_in(
+    engine: &BollardEngine,
+    container: Option<&Container>,
+) -> std::result::Result<HostLimits, String> {
     let Some(container) = container else {
         return Err("the Docker Engine does not run on this machine, and no node of a cluster and no hub runs in which to \
                     look; run the command on its host, or when there is one"
@@ -117,7 +126,9 @@ mod tests {
     fn pools_are_those_of_the_engine() {
         let raw = json!({"DefaultAddressPools": [{"Base": "10.10.0.0/16", "Size": 24}, {"Base": "fd00::/64", "Size": 80}]});
         assert_eq!(pools(&raw), [Pool::new("10.10.0.0/16", 24).unwrap()]);
-        assert!(pools(&json!({})).is_empty() && !is_this_machine(&json!({"Name": "x", "KernelVersion": "y"})));
+        assert!(
+            pools(&json!({})).is_empty() && !is_this_machine(&json!({"Name": "x", "KernelVersion": "y"}))
+        );
     }
 
     #[test]

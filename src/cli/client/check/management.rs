@@ -1,7 +1,8 @@
 //! The management cluster: its API, definitions, operator, and clusters.
 
 use k8s_openapi::{
-    api::apps::v1::Deployment, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::apps::v1::Deployment,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, api::ListParams};
 
@@ -19,10 +20,14 @@ pub(super) async fn look(target: &Target, has_hub: bool) -> Vec<Finding> {
     let of = |level, message: String| vec![Finding::new("management", level, message)];
     if target.context.is_none() && !has_context(target.files().ok()) {
         let (level, message) = match has_hub {
-            true => (Level::Warning, "the kubeconfig has no current context; `localcluster up` merges that of the hub"),
-            false => {
-                (Level::Error, "there is no hub, and the kubeconfig has no current context; make a hub with `localcluster up`")
-            }
+            true => (
+                Level::Warning,
+                "the kubeconfig has no current context; `localcluster up` merges that of the hub",
+            ),
+            false => (
+                Level::Error,
+                "there is no hub, and the kubeconfig has no current context; make a hub with `localcluster up`",
+            ),
         };
         return of(level, message.into());
     }
@@ -57,7 +62,9 @@ async fn definitions(management: &Management) -> Vec<Finding> {
         let installed = match api.get_opt(&name).await {
             Ok(Some(there)) => Installed::There(Box::new(there)),
             Ok(None) => Installed::Missing,
-            Err(error) => Installed::Unknown(management.told(&format!("cannot read {name}"), &error).to_string()),
+            Err(error) => {
+                Installed::Unknown(management.told(&format!("cannot read {name}"), &error).to_string())
+            }
         };
         seen.push((own, installed));
     }
@@ -77,7 +84,8 @@ async fn operators(management: &Management) -> Vec<Finding> {
         let text = |text: Option<String>| text.unwrap_or_default();
         let name = format!("{}/{}", text(deployment.metadata.namespace), text(deployment.metadata.name));
         let pod = deployment.spec.and_then(|spec| spec.template.spec);
-        let image = pod.and_then(|pod| pod.containers.into_iter().next()).and_then(|container| container.image);
+        let image =
+            pod.and_then(|pod| pod.containers.into_iter().next()).and_then(|container| container.image);
         let available = deployment.status.and_then(|status| status.available_replicas).unwrap_or_default();
         (name, text(image), available)
     };

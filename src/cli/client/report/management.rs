@@ -22,7 +22,10 @@ const LINES: i64 = 5000;
 /// Collects the objects of one or of all namespaces, and returns their UIDs.
 pub(super) async fn collect(bundle: &mut Bundle, management: &Management, all: bool) -> Vec<String> {
     let version = management.client().apiserver_version().await;
-    bundle.found("management/version.json", told(management, "the version of the API", version.map(|v| json!(v))));
+    bundle.found(
+        "management/version.json",
+        told(management, "the version of the API", version.map(|v| json!(v))),
+    );
     let params = ListParams::default();
     let clusters = list(api::<LocalCluster>(management, all), &params).await;
     let registries = list(api::<Registry>(management, all), &params).await;
@@ -62,7 +65,9 @@ fn told(management: &Management, what: &str, found: kube::Result<Value>) -> Resu
 /// Returns those that are about objects of this API: others are of others.
 fn own_events(events: Value) -> Value {
     let is_own = |event: &&Value| {
-        event["involvedObject"]["apiVersion"].as_str().is_some_and(|version| version.starts_with("localcluster.dev/"))
+        event["involvedObject"]["apiVersion"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("localcluster.dev/"))
     };
     events.as_array().into_iter().flatten().filter(is_own).cloned().collect()
 }
