@@ -80,7 +80,7 @@ pub enum Verb {
     /// Prints a k3d, kind or ctlptl file as a LocalCluster and Registries
     #[command(after_help = "Example:\n  localcluster convert k3d.yaml | localcluster create -f -")]
     Convert(convert::Convert),
-    /// Tells whether the Docker host is fit for clusters and what is installed is well, and how to correct what is not
+    /// Checks whether the Docker host is fit for clusters and what is installed is well, and says how to correct what is not
     #[command(after_help = "Example:\n  localcluster check")]
     Check(check::Check),
     /// Collects what others need to help: objects, Events, logs and descriptions of containers, without secrets

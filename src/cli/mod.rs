@@ -8,7 +8,7 @@ pub mod hub;
 pub mod kubeconfig;
 mod paint;
 mod ports;
-mod redact;
+pub mod redact;
 mod valid;
 
 pub use crate::docker::error::causes;

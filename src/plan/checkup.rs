@@ -64,10 +64,10 @@ const OLDEST: (u32, u32) = (20, 10);
 /// Newest major version that it was tested with.
 const NEWEST: u32 = 29;
 
-/// Judges the version of an engine that answers at an address.
-pub fn engine(version: &str, address: &str) -> Finding {
+/// Judges the version of an engine that answers at an address, on a host with a name.
+pub fn engine(version: &str, name: &str, address: &str) -> Finding {
     let of = |level, why: &str| {
-        Finding::new("docker", level, format!("Docker Engine {version} at {address}{why}"))
+        Finding::new("docker", level, format!("Docker Engine {version} on {name} at {address}{why}"))
     };
     let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().ok());
     let Some((major, minor)) = numbers.next().flatten().zip(numbers.next().flatten()) else {
@@ -145,7 +145,8 @@ const FEW: usize = 3;
 /// Longest prefix of a subnet that has room for a cluster.
 const LONGEST: u8 = 25;
 
-/// Judges what is left of the engine's address pools. Docker takes no subnet that overlaps a network of its own or a route
+/// Judges what is left of the engine's address pools; never as an error, since clusters that exist have their subnets, and
+/// an operator with `--network-pool` needs none of these. Docker takes no subnet that overlaps a network of its own or a route
 /// of the host, as far as those are known.
 pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) -> Finding {
     let of = |level, message: String| Finding::new("subnets", level, message);
@@ -154,7 +155,7 @@ pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) 
     let pools = if pools.is_empty() { &defaults } else { pools };
     if let Some(small) = pools.iter().find(|pool| pool.size > LONGEST) {
         return of(
-            Level::Error,
+            Level::Warning,
             format!(
                 "Docker makes subnets of /{} from {}, and a cluster needs a /{LONGEST} or larger: set a size of 24 in \
                  default-address-pools of the engine's daemon.json, or start the operator with --network-pool",
@@ -162,7 +163,7 @@ pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) 
             ),
         );
     }
-    let routes = routes.into_iter().flatten().filter(|route| route.prefix_len() > 0);
+    let routes = routes.into_iter().flatten();
     let taken: Vec<Ipv4Net> =
         host.networks.iter().flat_map(|network| &network.subnets).chain(routes).copied().collect();
     let all = pools.iter().flat_map(|pool| pool.base.subnets(pool.size).into_iter().flatten());
@@ -170,10 +171,11 @@ pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) 
     let what = "remove unused networks (`docker network prune`), add a pool to default-address-pools in the engine's \
                 daemon.json, or start the operator with --network-pool";
     match free {
-        0 => {
-            of(Level::Error, format!("Docker has no free subnet for the network of another cluster: {what}"))
-        }
-        ..FEW => {
+        0 => of(
+            Level::Warning,
+            format!("Docker has no free subnet for the network of another cluster: {what}"),
+        ),
+        1..FEW => {
             of(Level::Warning, format!("Docker has only {free} free subnets, one for each cluster: {what}"))
         }
         ENOUGH => of(Level::Ok, format!("{ENOUGH} or more are free")),
@@ -181,12 +183,13 @@ pub fn subnets(host: &Host, pools: &[Pool], routes: Option<&BTreeSet<Ipv4Net>>) 
     }
 }
 
-/// Parses `/proc/net/route`.
+/// Parses `/proc/net/route`. Docker takes no account of routes by way of a gateway.
 pub fn routes(file: &str) -> BTreeSet<Ipv4Net> {
     let route = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let address = |at: usize| Some(u32::from_str_radix(columns.get(at)?, 16).ok()?.swap_bytes());
-        Ipv4Net::with_netmask(address(1)?.into(), address(7)?.into()).ok()
+        let is_direct = address(2)? == 0;
+        Ipv4Net::with_netmask(address(1)?.into(), address(7)?.into()).ok().filter(|_| is_direct)
     };
     file.lines().skip(1).filter_map(route).collect()
 }
@@ -195,8 +198,9 @@ pub fn routes(file: &str) -> BTreeSet<Ipv4Net> {
 pub fn dns(resolvers: &BTreeSet<String>, registry: &str, resolved: Result<(), String>) -> Finding {
     let of = |level, message: String| Finding::new("dns", level, message);
     if resolvers.is_empty() {
-        let message = "the Docker host has no name server: nodes and Pods resolve no names; add one to /etc/resolv.conf";
-        return of(Level::Error, message.into());
+        let message = "/etc/resolv.conf of the Docker host names no server, and Docker asks 8.8.8.8 and 8.8.4.4 instead; add \
+                       one if these are not reachable";
+        return of(Level::Warning, message.into());
     }
     let all: Vec<&str> = resolvers.iter().map(String::as_str).collect();
     match resolved {
@@ -228,9 +232,9 @@ mod tests {
             ("20.9.1", Level::Error),
             ("", Level::Warning),
         ] {
-            let found = engine(version, "unix:///x");
+            let found = engine(version, "box", "unix:///x");
             assert_eq!(found.level, level, "{found:?}");
-            assert!(found.message.contains("unix:///x"), "{found:?}");
+            assert!(found.message.contains(" on box at unix:///x"), "{found:?}");
         }
     }
 
@@ -242,17 +246,17 @@ mod tests {
     #[test]
     fn subnets_are_counted_by_networks_and_routes() {
         assert_eq!(subnets(&host(&[]), &[], None).message, "31 are free");
-        let vpn = ["0.0.0.0/0", "172.16.0.0/12", "192.168.0.0/17"].map(|s| s.parse().unwrap()).into();
+        let vpn = ["172.16.0.0/12", "192.168.0.0/17"].map(|s| s.parse().unwrap()).into();
         let of = |networks: &[&str]| subnets(&host(networks), &[], Some(&vpn));
         assert_eq!(of(&[]).message, "8 are free");
         let few = of(&["192.168.128.0/18", "192.168.192.0/19"]);
         assert!(few.level == Level::Warning && few.message.contains("only 2 free subnets"), "{few:?}");
         let none = of(&["192.168.128.0/17"]);
-        assert!(none.level == Level::Error && none.message.contains("--network-pool"), "{none:?}");
+        assert!(none.level == Level::Warning && none.message.contains("--network-pool"), "{none:?}");
         let many = subnets(&host(&[]), &[Pool::new("10.0.0.0/8", 24).unwrap()], None);
         assert_eq!((many.level, many.message.as_str()), (Level::Ok, "100 or more are free"));
         let small = subnets(&host(&[]), &[Pool::new("10.0.0.0/24", 28).unwrap()], None);
-        assert!(small.level == Level::Error && small.message.contains("/28 from 10.0.0.0/24"), "{small:?}");
+        assert!(small.level == Level::Warning && small.message.contains("/28 from 10.0.0.0/24"), "{small:?}");
         assert_eq!((Pool::new("10.0.0.0/24", 16), Pool::new("fd00::/64", 80)), (None, None));
     }
 
@@ -261,8 +265,7 @@ mod tests {
         let file = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
             eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             tun0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\nhalf\t0000\n";
-        let expected = ["0.0.0.0/0", "192.168.0.0/16"].map(|s| s.parse().unwrap()).into();
-        assert_eq!(routes(file), expected);
+        assert_eq!(routes(file), ["192.168.0.0/16".parse().unwrap()].into());
     }
 
     #[test]
@@ -284,7 +287,7 @@ mod tests {
     #[test]
     fn names_have_to_resolve() {
         let servers = BTreeSet::from(["127.0.0.53".to_owned()]);
-        assert_eq!(dns(&BTreeSet::new(), "r", Ok(())).level, Level::Error);
+        assert_eq!(dns(&BTreeSet::new(), "r", Ok(())).level, Level::Warning);
         assert_eq!(dns(&servers, "r", Ok(())).message, "127.0.0.53 resolves r");
         let away = dns(&servers, "r", Err("no such host".into()));
         assert!(

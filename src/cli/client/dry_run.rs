@@ -13,7 +13,6 @@ pub struct DryRun {
 /// Where a dry run ends.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Place {
-    /// Nothing is sent to the management cluster
     Client,
 }
 

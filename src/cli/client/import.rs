@@ -81,15 +81,16 @@ pub(super) async fn run(args: Import) -> Result {
         }
         return Ok(());
     }
-    let mut wanted = BTreeSet::new();
-    for argument in &args.images {
-        if is_archive(argument) {
-            management.tell_docker(&format!("load -i {argument}"));
-            wanted.extend(load(&containers.engine, argument).await?);
-        } else {
-            wanted.insert(with_tag(argument));
-        }
+    let (files, names): (Vec<&String>, Vec<&String>) =
+        args.images.iter().partition(|argument| is_archive(argument));
+    let mut wanted: BTreeSet<String> = names.into_iter().map(|image| with_tag(image)).collect();
+    // Nothing is loaded if the rest is refused.
+    check(&cluster, &wanted)?;
+    for file in files {
+        management.tell_docker(&format!("load -i {file}"));
+        wanted.extend(load(&containers.engine, file).await?);
     }
+    check(&cluster, &wanted)?;
     add(&management, cluster, &wanted).await?;
     let cluster = management.cluster(&args.name).await?;
     if cluster.spec.state == ClusterState::Stopped && args.wait.wait {
@@ -147,13 +148,17 @@ async fn load(engine: &BollardEngine, file: &str) -> Result<Vec<String>> {
     Ok(loaded)
 }
 
+/// Checks the spec with these images, too.
+fn check(cluster: &LocalCluster, wanted: &BTreeSet<String>) -> Result {
+    let all: BTreeSet<String> = cluster.spec.preload_images.iter().chain(wanted).cloned().collect();
+    let mut with = json!(cluster);
+    with["spec"]["preloadImages"] = json!(all);
+    Ok(valid::check("LocalCluster", &with)?)
+}
+
 /// Adds images to those of the spec.
 async fn add(management: &Management, mut cluster: LocalCluster, wanted: &BTreeSet<String>) -> Result {
     let name = cluster.name_any();
-    let all: BTreeSet<String> = cluster.spec.preload_images.iter().chain(wanted).cloned().collect();
-    let mut valid = json!(cluster);
-    valid["spec"]["preloadImages"] = json!(all);
-    valid::check("LocalCluster", &valid)?;
     let api: Api<DynamicObject> = Api::namespaced_with(
         management.client(),
         &management.namespace,

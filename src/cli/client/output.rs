@@ -10,20 +10,15 @@ use crate::cli::{Failure, Result};
 /// Format for other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// JSON
     Json,
-    /// YAML
     Yaml,
-    /// Name only
     Name,
 }
 
 /// Format for other programs of what is no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Data {
-    /// JSON
     Json,
-    /// YAML
     Yaml,
 }
 

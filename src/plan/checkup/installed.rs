@@ -41,6 +41,18 @@ pub fn hub(names: &HubNames, (host, api): (&Host, &Api), all: &Installation, now
             Some(detail) => container(detail),
         });
     }
+    let other = host
+        .operator
+        .as_ref()
+        .filter(|operator| is_other(&operator.container.image, env!("CARGO_PKG_VERSION")));
+    if let Some(operator) = other {
+        let message = format!(
+            "the operator is of {}, and this command is {}; `localcluster up` replaces it by that of this version",
+            operator.container.image,
+            env!("CARGO_PKG_VERSION")
+        );
+        found.push(of(Level::Warning, message));
+    }
     match api {
         // Its container has been judged.
         Api::Away => {}
@@ -142,21 +154,22 @@ pub fn operators(deployments: &[(String, String, i32)], version: &str) -> Vec<Fi
                 "the Deployment {name} of {image} has no available Pod; see `kubectl get pods -A -l app.kubernetes.io/name=localcluster-operator`"
             ),
         ),
-        _ => match image.rsplit_once(':').map(|(_, tag)| tag.trim_start_matches('v')) {
-            Some(tag)
-                if tag.starts_with(|c: char| c.is_ascii_digit()) && tag.contains('.') && tag != version =>
-            {
-                of(
-                    Level::Warning,
-                    format!(
-                        "the Deployment {name} has {image}, and this command is {version}; upgrade the older one"
-                    ),
-                )
-            }
-            _ => of(Level::Ok, format!("the Deployment {name} of {image} is available")),
-        },
+        _ if is_other(image, version) => of(
+            Level::Warning,
+            format!(
+                "the Deployment {name} has {image}, and this command is {version}; upgrade the older one"
+            ),
+        ),
+        _ => of(Level::Ok, format!("the Deployment {name} of {image} is available")),
     };
     deployments.iter().map(judge).collect()
+}
+
+/// Reports whether an image of the operator is that of another version, by its tag.
+fn is_other(image: &str, version: &str) -> bool {
+    let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag.trim_start_matches('v'));
+    // Others, such as `dev`, or the port of a registry, say nothing.
+    tag.starts_with(|c: char| c.is_ascii_digit()) && tag.contains('.') && !tag.contains('/') && tag != version
 }
 
 /// Judges the clusters of a namespace: what their conditions say of the host, and whether they are Ready.
@@ -251,6 +264,12 @@ mod tests {
                 "{found:?}"
             );
         }
+        host.operator.as_mut().unwrap().container.image = "localcluster-operator:0.0.9".into();
+        let found = judge(&host, &Api::Away);
+        assert!(
+            found[2].level == Level::Warning && found[2].message.contains("`localcluster up` replaces it"),
+            "{found:?}"
+        );
         host.server = None;
         assert!(judge(&host, &Api::Away)[0].message.contains("h-hub does not exist"));
     }

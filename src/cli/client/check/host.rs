@@ -37,9 +37,10 @@ pub(super) async fn look(engine: &BollardEngine, address: &DockerHost, names: &H
 
 async fn seen(engine: &BollardEngine, address: &DockerHost, names: &HubNames) -> Result<Vec<Finding>> {
     let info = engine.info().await?;
-    let mut found = vec![checkup::engine(&info.version, &address.to_string())];
-    let (containers, networks) = (engine.containers().await?, engine.networks().await?);
     let raw = engine.raw_info().await?;
+    let name = raw["Name"].as_str().unwrap_or("an unnamed host");
+    let mut found = vec![checkup::engine(&info.version, name, &address.to_string())];
+    let (containers, networks) = (engine.containers().await?, engine.networks().await?);
     let is_here = matches!(address, DockerHost::Socket(_)) && is_this_machine(&raw);
     let host = Host { engine: info, containers, networks, ..Host::default() };
     found.push(checkup::cgroups(&host));
