@@ -100,6 +100,26 @@ fn messages() {
     is_golden("messages.txt", &text);
 }
 
+/// Verbs of `localcluster`, besides those of `kubeconfig`.
+const VERBS: [&str; 16] = [
+    "up",
+    "down",
+    "create",
+    "list",
+    "status",
+    "delete",
+    "start",
+    "stop",
+    "logs",
+    "shell",
+    "import-image",
+    "hold",
+    "convert",
+    "check",
+    "report",
+    "completion",
+];
+
 #[test]
 fn help() {
     let mut text = String::new();
@@ -108,14 +128,24 @@ fn help() {
         let help = program.args(command).arg("--help").output().unwrap();
         writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
     }
-    let verbs =
-        ["up", "down", "create", "list", "status", "delete", "start", "stop", "convert", "completion"]
-            .map(|verb| vec![verb]);
+    let verbs = VERBS.map(|verb| vec![verb]);
     let kubeconfig = ["get", "merge", "use"].map(|verb| vec!["kubeconfig", verb]);
     for command in [vec![]].into_iter().chain(verbs).chain(kubeconfig) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_localcluster"));
-        let help = program.args(command).arg("--help").output().unwrap();
-        writeln!(text, "{}", String::from_utf8(help.stdout).unwrap()).unwrap();
+        let help = program.args(&command).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(command.is_empty() || help.contains("\nExample"), "{command:?} has no example: {help}");
+        if command.is_empty() {
+            let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+            let verbs: Vec<&str> = listed
+                .lines()
+                .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+                .filter_map(|line| line.split_whitespace().next())
+                .filter(|verb| !matches!(*verb, "help" | "kubeconfig"))
+                .collect();
+            assert_eq!(verbs, VERBS, "the help of each verb is compared");
+        }
+        writeln!(text, "{help}").unwrap();
     }
     is_golden("help.txt", &text);
 }

@@ -1,5 +1,9 @@
 //! The command for people against a fake of the Kubernetes API: what it writes there, into kubeconfigs and to its user.
 
+#[path = "localcluster/docker.rs"]
+mod docker;
+#[path = "localcluster/engine.rs"]
+mod engine;
 #[path = "support/fakes/kubernetes.rs"]
 mod kubernetes;
 
@@ -408,6 +412,7 @@ async fn kubectl_finds_it_as_a_plugin() {
     );
     let (code, out, _) = desk.run(&["completion", "bash"]).await;
     assert!(code == 0 && out.contains("complete -F _localcluster"), "{out}");
+    assert!(["import-image", "--since", "--off"].iter().all(|word| out.contains(word)), "{out}");
 }
 
 /// Files of other tools, and what they become. `UPDATE=1` writes the results.

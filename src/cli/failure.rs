@@ -16,6 +16,8 @@ pub enum Failure {
     Failed(String),
     /// The object exists and is not Ready, or not stopped, or not deleted.
     NotReady(String),
+    /// The command that ran in a container failed with this code, and has said why itself.
+    Ended(u8),
 }
 
 /// Result of a command.
@@ -27,6 +29,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Failed(_) => FAILED,
             Self::NotReady(_) => NOT_READY,
+            Self::Ended(code) => *code,
         })
     }
 }
@@ -34,7 +37,10 @@ impl Failure {
 impl std::fmt::Display for Failure {
     /// Writes the message on one line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Failed(message) | Self::NotReady(message)) = self;
+        let message = match self {
+            Self::Failed(message) | Self::NotReady(message) => message,
+            Self::Ended(code) => return write!(f, "the command exited with code {code}"),
+        };
         let words: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         f.write_str(&words.join(" "))
     }
@@ -58,25 +64,17 @@ impl From<kubeconfig::Error> for Failure {
     }
 }
 
+impl From<crate::docker::error::Error> for Failure {
+    fn from(error: crate::docker::error::Error) -> Self {
+        Self::Failed(super::engine::words(&error))
+    }
+}
+
 impl From<std::io::Error> for Failure {
     /// Converts an error of standard output.
     fn from(error: std::io::Error) -> Self {
         Self::Failed(format!("cannot write the output: {error}; check where it goes"))
     }
-}
-
-/// Returns an error with those causes that its message does not contain.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !message.contains(&words) {
-            message = format!("{message}: {words}");
-        }
-        cause = error.source();
-    }
-    message
 }
 
 #[cfg(test)]

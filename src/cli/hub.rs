@@ -3,15 +3,16 @@
 mod context;
 pub mod drive;
 mod execute;
-mod observe;
+pub(super) mod observe;
 
-use std::{io::Write, path::PathBuf, str::FromStr};
+use std::io::Write;
 
 use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
+use super::engine::EngineArgs;
 use crate::{
     config::{self, Config},
-    docker::{bollard::BollardEngine, engine::Engine, host::DockerHost},
+    docker::{engine::Engine, host::DockerHost},
     k3s::versions,
     plan::hub::{
         desired::{HubNames, Wanted},
@@ -32,8 +33,10 @@ pub enum Verb {
     ///
     /// The flags are the whole state that is wanted: without a flag, its default applies again. Only the port of the API
     /// stays. What is as wanted already is not touched.
+    #[command(after_help = "Example:\n  localcluster up")]
     Up(Box<Up>),
     /// Removes a hub
+    #[command(after_help = "Example:\n  localcluster down --delete-clusters")]
     Down(Down),
 }
 
@@ -44,19 +47,8 @@ struct Hub {
     #[arg(long, default_value = "localcluster", value_name = "NAME", value_parser = HubNames::new)]
     name: HubNames,
 
-    /// Docker Engine: unix://<path of its socket>, or tcp://<host>:<port> on another machine, with TLS
-    #[arg(
-        long,
-        env = "DOCKER_HOST",
-        default_value = "unix:///var/run/docker.sock",
-        value_name = "URL",
-        value_parser = DockerHost::from_str
-    )]
-    docker_host: DockerHost,
-
-    /// Directory with ca.pem, cert.pem and key.pem for an engine at tcp://
-    #[arg(long, env = "DOCKER_CERT_PATH", value_name = "PATH")]
-    docker_cert_path: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Settings of `up`.
@@ -133,7 +125,7 @@ fn say(line: &str) {
 }
 
 async fn bring_up(up: Up, program: Program) -> Result<(), String> {
-    let engine = up.hub.engine()?;
+    let engine = up.hub.engine.engine()?;
     let print = up.print_kubeconfig;
     let wanted = up.wanted(&engine, program).await?;
     let done = drive::up(&engine, &wanted, &say).await?;
@@ -163,7 +155,7 @@ async fn bring_up(up: Up, program: Program) -> Result<(), String> {
 }
 
 async fn take_down(down: Down, program: Program) -> Result<(), String> {
-    let engine = down.hub.engine()?;
+    let engine = down.hub.engine.engine()?;
     let (names, clusters) = (&down.hub.name, down.clusters());
     let mut changed = drive::down(&engine, names, clusters, &say).await?;
     let name = names.hub();
@@ -179,16 +171,6 @@ async fn take_down(down: Down, program: Program) -> Result<(), String> {
         say("containers of its clusters and registries, if any, keep running: `docker ps` shows them");
     }
     Ok(())
-}
-
-impl Hub {
-    fn engine(&self) -> Result<BollardEngine, String> {
-        let certificates = match &self.docker_host {
-            DockerHost::Socket(_) => None,
-            DockerHost::Tcp(_) => self.docker_cert_path.as_deref(),
-        };
-        BollardEngine::connect_with(&self.docker_host.to_string(), certificates).map_err(|e| e.to_string())
-    }
 }
 
 impl Up {
@@ -209,7 +191,7 @@ impl Up {
             api_port: self.api_port,
             operator_image: self.operator_image.or(own_image).unwrap_or_else(|| OPERATOR_IMAGE.to_owned()),
             operator_args: self.operator_args,
-            socket: self.socket.unwrap_or_else(|| socket(&self.hub.docker_host)),
+            socket: self.socket.unwrap_or_else(|| socket(&self.hub.engine.docker_host)),
             names: self.hub.name,
         })
     }

@@ -150,7 +150,7 @@ impl Preloads {
                 state.lists.insert(id.clone(), list);
                 Ok(Ok(images))
             }
-            Err(error @ (Error::Unavailable(_) | Error::Timeout(_))) => Err(error),
+            Err(error) if error.is_away() => Err(error),
             Err(error) => Ok(Err(error.to_string())),
         }
     }

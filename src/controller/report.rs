@@ -10,17 +10,20 @@ use crate::{
         reason::{Class, Reason},
     },
     docker::error::Error as DockerError,
-    plan::steps::{Plan, Problem, Step},
+    plan::{
+        failures,
+        steps::{Plan, Problem, Step},
+    },
 };
 
 /// Returns the problem of a failed observation of Docker.
 pub fn docker(ctx: &Context, error: &DockerError) -> Problem {
-    let away = matches!(error, DockerError::Unavailable(_) | DockerError::Timeout(_));
+    let away = error.is_away();
     if away {
         ctx.health.set_docker(false);
     }
     let reason = if away { Reason::DockerUnavailable } else { Reason::DockerError };
-    Problem::waits(ConditionType::DockerReachable, reason, error.to_string())
+    Problem::waits(ConditionType::DockerReachable, reason, format!("{error}{}", failures::remedy(error)))
 }
 
 /// Logs the executed steps, and writes their Events.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     api::{Registry, names, reason::Reason, uses::refers},
     docker::engine::{Event, Subject},
+    plan::failures,
 };
 
 /// Senders of the objects to reconcile.
@@ -104,7 +105,7 @@ pub async fn docker_events(ctx: Arc<Context>) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "no Docker events"),
+            Err(error) => tracing::warn!("no Docker events: {error}{}", failures::remedy(&error)),
         }
         if ctx.engine.info().await.is_err() {
             ctx.health.set_docker(false);

@@ -6,6 +6,9 @@ pub enum Error {
     /// The engine cannot be reached: no socket, connection refused or closed.
     #[error("cannot connect to Docker: {0}")]
     Unavailable(String),
+    /// This process may not open the socket of the engine. Who has to grant what depends on the program.
+    #[error("cannot connect to Docker: {0}")]
+    Denied(String),
     /// The call timed out. It may still take effect.
     #[error("timed out waiting for Docker: {0}")]
     Timeout(String),
@@ -53,6 +56,11 @@ const REFUSALS: [&str; 12] = [
 ];
 
 impl Error {
+    /// Reports whether the engine was not reached, so that nothing is known about what the call was for.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Denied(_) | Self::Timeout(_))
+    }
+
     /// Reports whether retrying fails until a user intervenes.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -71,6 +79,7 @@ impl Error {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::Denied(_) => "denied",
             Self::Timeout(_) => "timeout",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
@@ -82,6 +91,21 @@ impl Error {
             Self::Engine(_) => "engine",
         }
     }
+}
+
+/// Returns an error with those causes that its message does not contain: the message of hyper is only "client error
+/// (Connect)".
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !message.contains(&words) {
+            message = format!("{message}: {words}");
+        }
+        cause = error.source();
+    }
+    message
 }
 
 #[cfg(test)]

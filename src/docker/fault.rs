@@ -8,7 +8,7 @@ use std::io;
 
 use bollard::errors::Error as Bollard;
 
-use super::error::Error;
+use super::error::{Error, causes};
 
 /// Returns status code and message of an error response; `None` for any other failure.
 pub fn answer(error: &Bollard) -> Option<(u16, &str)> {
@@ -46,9 +46,9 @@ pub fn error(what: &str, error: Bollard) -> Error {
         Bollard::DockerStreamError { error } => Error::Engine(error),
         Bollard::RequestTimeoutError => Error::Timeout(words(what)),
         Bollard::SocketNotFoundError(path) => Error::Unavailable(format!("socket {path} does not exist")),
-        Bollard::HyperLegacyError { err } => Error::Unavailable(chain(&err)),
-        Bollard::HyperResponseError { err } => Error::Unavailable(chain(&err)),
-        Bollard::IOError { err } => Error::Unavailable(chain(&err)),
+        Bollard::HyperLegacyError { err } => unreached(&err),
+        Bollard::HyperResponseError { err } => unreached(&err),
+        Bollard::IOError { err } => unreached(&err),
         // Serde quotes the invalid value, which may be secret. Enum values and field names are not.
         Bollard::JsonDataError { message, .. }
             if message.starts_with("unknown variant") || message.starts_with("missing field") =>
@@ -145,18 +145,13 @@ pub fn without<'a>(error: Bollard, values: impl IntoIterator<Item = &'a str>) ->
     }
 }
 
-/// What a process without access to the socket lacks.
-const GROUP: &str = "the operator needs the group of the Docker socket (`stat -c %g /var/run/docker.sock` on the host): set \
-    supplementalGroups of its Pod, or docker.group of the Helm chart";
-
-/// Returns an error message with its causes: the one of hyper is only "client error (Connect)".
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes: Vec<_> = std::iter::successors(Some(error), |cause| cause.source()).collect();
-    let text = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let denied = |cause: &&(dyn std::error::Error + 'static)| {
+/// Converts an error of the connection.
+fn unreached(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut all = std::iter::successors(Some(error), |cause| cause.source());
+    let denied = all.any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
-    };
-    if causes.iter().any(denied) { format!("{text}; {GROUP}") } else { text }
+    });
+    if denied { Error::Denied(causes(error)) } else { Error::Unavailable(causes(error)) }
 }
 
 #[cfg(test)]
@@ -255,7 +250,8 @@ mod tests {
     fn causes_are_told() {
         let failed = |kind| error("ping", Bollard::IOError { err: io::Error::from(kind) });
         assert_eq!(failed(io::ErrorKind::ConnectionRefused), Error::Unavailable("connection refused".into()));
-        let denied = failed(io::ErrorKind::PermissionDenied).to_string();
-        assert!(denied.contains("permission denied; ") && denied.contains("supplementalGroups"), "{denied}");
+        let denied = failed(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied, Error::Denied("permission denied".into()));
+        assert_eq!(denied.to_string(), "cannot connect to Docker: permission denied");
     }
 }

@@ -5,6 +5,7 @@ mod attach;
 pub mod bollard;
 pub mod client;
 pub mod convert;
+pub mod direct;
 mod download;
 pub mod elf;
 mod endpoints;

@@ -24,8 +24,8 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
         // The state changed after it was observed, or is about to change. The holder of a name is found at the next
         // look.
         Error::NotFound(_) | Error::Busy(_) | Error::Conflict(_) => return None,
-        Error::Unavailable(m) => {
-            let message = format!("cannot reach the Docker engine: {m}");
+        Error::Unavailable(m) | Error::Denied(m) => {
+            let message = format!("cannot reach the Docker engine: {m}{}", remedy(error));
             return Some(Problem::waits(ConditionType::DockerReachable, Reason::DockerUnavailable, message));
         }
         Error::PortTaken(m) => {
@@ -75,6 +75,18 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
     };
     Some(Problem { condition, reason, message, verdict })
 }
+
+/// Returns what an administrator does so that the operator reaches the engine; empty if that depends on the engine.
+pub fn remedy(error: &Error) -> &'static str {
+    match error {
+        Error::Denied(_) => GROUP,
+        _ => "",
+    }
+}
+
+/// What an operator without access to the socket lacks.
+const GROUP: &str = "; the operator needs the group of the Docker socket (`stat -c %g /var/run/docker.sock` on the host): \
+    set supplementalGroups of its Pod, or docker.group of the Helm chart";
 
 /// Reports whether an error of the engine is about GPUs. Names of objects and images are unlikely to contain these
 /// words: a cluster may be called `gpu`. Engines before 29 use a driver of their own, engines from 28.3 on also use
@@ -302,6 +314,21 @@ mod tests {
         }
         let silent = child::Error::Unreachable("no answer within 5 s".into());
         assert_eq!(told(silent, &plan.problems).0, Reason::ApiNotAnswering);
+    }
+
+    #[test]
+    fn a_closed_socket_names_the_group_that_is_missing() {
+        let start = Action::Start { container: Target { id: None, name: "c".into() } };
+        let of = |error: Error| docker(&start, &error, None).unwrap();
+        let denied = of(Error::Denied("permission denied".into()));
+        assert_eq!(
+            (denied.condition, denied.reason, denied.verdict),
+            (ConditionType::DockerReachable, Reason::DockerUnavailable, Verdict::Waits)
+        );
+        let words = "cannot reach the Docker engine: permission denied; the operator needs the group";
+        assert!(denied.message.starts_with(words), "{}", denied.message);
+        let away = of(Error::Unavailable("no socket".into()));
+        assert_eq!(away.message, "cannot reach the Docker engine: no socket");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::observed::Host;
 use crate::{
     api::{names, reason::Reason},
-    docker::engine::State,
+    docker::engine::{EngineInfo, State},
 };
 
 /// Prints the limits in any running container of the host: inotify instances of a user, and total and free blocks of the
@@ -39,20 +39,25 @@ pub fn parse(output: &str) -> Option<HostLimits> {
 /// Returns the limits that are too low: the reason of the first, and the message about all. `desired` are the names of the
 /// nodes of the cluster.
 pub fn too_low(host: &Host, limits: Option<&HostLimits>, desired: &[&str]) -> Option<(Reason, String)> {
-    let memory = host.engine.lacks_memory_cgroup.then(|| {
-        let message = "the kernel of the Docker host has no memory cgroup, without which K3s exits: add \
-            cgroup_enable=memory cgroup_memory=1 to its command line (on a Raspberry Pi in /boot/firmware/cmdline.txt) \
-            and reboot";
-        (Reason::MemoryCgroupDisabled, message.to_owned())
-    });
+    let memory = memory_cgroup(&host.engine);
     let inotify = limits.and_then(|limits| inotify(limits, nodes(host, desired)));
     let all: Vec<_> = memory.into_iter().chain(inotify).chain(limits.and_then(disk)).collect();
     let reason = all.first()?.0;
     Some((reason, all.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join(". ")))
 }
 
+/// Returns the reason and the message if the kernel cannot limit memory.
+pub fn memory_cgroup(engine: &EngineInfo) -> Option<(Reason, String)> {
+    engine.lacks_memory_cgroup.then(|| {
+        let message = "the kernel of the Docker host has no memory cgroup, without which K3s exits: add \
+            cgroup_enable=memory cgroup_memory=1 to its command line (on a Raspberry Pi in /boot/firmware/cmdline.txt) \
+            and reboot";
+        (Reason::MemoryCgroupDisabled, message.to_owned())
+    })
+}
+
 /// Returns the number of nodes on the host: running ones of all clusters, and desired ones of this one.
-fn nodes(host: &Host, desired: &[&str]) -> u64 {
+pub fn nodes(host: &Host, desired: &[&str]) -> u64 {
     let is_node = |role: &String| role == "server" || role == "agent";
     let running = host
         .containers
@@ -62,7 +67,8 @@ fn nodes(host: &Host, desired: &[&str]) -> u64 {
     u64::try_from(all.len()).unwrap_or(u64::MAX)
 }
 
-fn inotify(limits: &HostLimits, nodes: u64) -> Option<(Reason, String)> {
+/// Returns the reason and the message if so many nodes need more inotify instances.
+pub fn inotify(limits: &HostLimits, nodes: u64) -> Option<(Reason, String)> {
     let (has, needed) = (limits.inotify_instances, nodes.saturating_mul(INSTANCES));
     (has < needed).then(|| {
         let message = format!(
@@ -74,7 +80,8 @@ fn inotify(limits: &HostLimits, nodes: u64) -> Option<(Reason, String)> {
     })
 }
 
-fn disk(limits: &HostLimits) -> Option<(Reason, String)> {
+/// Returns the reason and the message if disk space is short.
+pub fn disk(limits: &HostLimits) -> Option<(Reason, String)> {
     (limits.free < FREE).then(|| {
         let message = format!(
             "less than {FREE} % of the file system of Docker is free, and K3s evicts Pods below 5 %: free space, for example \

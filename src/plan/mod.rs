@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod balance;
 pub mod called;
+pub mod checkup;
 pub mod cluster;
 pub mod connections;
 pub mod consent;

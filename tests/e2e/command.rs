@@ -2,8 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
+use localcluster_operator::k3s::images;
+
 use crate::live::{
-    Kubectl, command,
+    Kubectl, command, docker,
     harness::Group,
     holds, install,
     scene::{LIMIT, Scene},
@@ -35,7 +37,9 @@ impl<'a> User<'a> {
     fn input(&self, args: &[&str], input: &str) -> Result<String, String> {
         let file = format!("--kubeconfig={}", self.kubeconfig.display());
         let more = ["-n", &self.scene.namespace, &file];
-        command(env!("CARGO_BIN_EXE_localcluster"), &[args, &more].concat(), input)
+        // What follows -- is a command in a container.
+        let end = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
+        command(env!("CARGO_BIN_EXE_localcluster"), &[&args[..end], &more, &args[end..]].concat(), input)
     }
 
     fn run(&self, args: &[&str]) -> String {
@@ -82,6 +86,8 @@ fn from_create_to_delete(scene: &Scene) {
     {
         assert!(status.contains(word), "{word} is not in\n{status}");
     }
+    inside(&user);
+    diagnosis(&user);
     let again = user.fails(&["create", "c"], "");
     assert!(again.contains("the LocalCluster c exists in the namespace"), "{again}");
 
@@ -89,12 +95,79 @@ fn from_create_to_delete(scene: &Scene) {
     assert!(scene.picture().values().all(|seen| !seen.running), "{:?}", scene.picture());
     let stopped = user.fails(&["status", "c"], "");
     assert!(stopped.contains("start it with `localcluster start c`"), "{stopped}");
+    let shell = user.fails(&["shell", "c", &host(), "--", "true"], "");
+    assert!(shell.contains("start it with `localcluster start c`"), "{shell}");
+    user.run(&["logs", "c", &host(), "--tail=1"]);
     user.run(&["start", "c", &timeout]);
     user.kubectl(&["get", "--raw", "/readyz"]);
 
     user.run(&["delete", "c", &timeout]);
     scene.is_gone(&[]).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(user.contexts(), before);
+}
+
+/// The engine that the operator uses.
+fn host() -> String {
+    format!("--docker-host={}", world("DOCKER_HOST"))
+}
+
+/// Logs and commands of nodes, and images that get into them.
+fn inside(user: &User<'_>) {
+    let host = host();
+    // Docker's own name for the node is that which the command means.
+    let name = user.run(&["shell", "c", "agent-0", &host, "--", "cat", "/etc/hostname"]);
+    assert_eq!(name, format!("{}-agent-0", user.scene.network("c")));
+    let typed = user.input(&["shell", "c", &host, "--", "sh", "-c", "cat; exit 0"], "typed\n");
+    assert_eq!(typed.as_deref(), Ok("typed"));
+    user.fails(&["shell", "c", &host, "--", "sh", "-c", "exit 7"], "");
+    user.run(&["logs", "c", "agent-0", &host, "--tail=3", "--since=1h"]);
+    let told = user.fails(&["logs", "c", "agent-7", &host], "");
+    assert!(told.contains("c has no node agent-7; it has agent-0, server-0, serverlb"), "{told}");
+
+    let image = format!("{}-imported:1", user.scene.namespace);
+    let tar = scratch("imported.tar");
+    docker(&["tag", &world("BUSYBOX_IMAGE"), &image]);
+    docker(&["save", "-o", &tar.display().to_string(), &image]);
+    docker(&["rmi", &image]);
+    user.run(&["import-image", "c", &tar.display().to_string(), &host, &format!("--timeout={LIMIT}s")]);
+    let list = images::list();
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    let images = user.run(&[&["shell", "c", "agent-0", &host, "--"], &list[..]].concat());
+    assert!(images.contains(image.trim_end_matches(":1")), "{images}");
+    docker(&["rmi", &image]);
+    let _ = fs::remove_file(tar);
+}
+
+/// What helps to find what is wrong, where nothing is.
+fn diagnosis(user: &User<'_>) {
+    let host = host();
+    let found = user.run(&["check", &host]);
+    let levels = found.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+    let levels: Vec<_> = levels.filter(|words| words.len() == 2).map(|words| (words[1], words[0])).collect();
+    for check in ["docker", "cgroups", "management", "definitions"] {
+        assert!(levels.contains(&(check, "ok")), "{check}: {found}");
+    }
+    for check in ["inotify", "disk", "subnets", "dns"] {
+        assert!(levels.iter().any(|(about, _)| *about == check), "{check}: {found}");
+    }
+    let file = scratch("report.tar.gz");
+    let _ = fs::remove_file(&file);
+    let path = file.display().to_string();
+    user.run(&["report", "-o", &path, &host]);
+    let text = command("tar", &["-xzOf", &path], "").expect("it is an archive");
+    assert!(text.contains("\"reason\": \"Ready\""), "{text}");
+    let names = command("tar", &["-tzf", &path], "").expect("it is an archive");
+    let server = format!("{}-server-0", user.scene.network("c"));
+    for part in [format!("docker/containers/{server}.json"), format!("docker/logs/{server}.log")] {
+        assert!(names.contains(&part), "{part} is not in {names}");
+    }
+    let kubeconfig = user.run(&["kubeconfig", "get", "c"]);
+    let token = user.run(&["shell", "c", &host, "--", "cat", "/var/lib/rancher/k3s/server/token"]);
+    let keys = kubeconfig.lines().filter_map(|line| line.trim().strip_prefix("client-key-data: "));
+    for secret in keys.chain([token.trim()]).filter(|secret| !secret.is_empty()) {
+        assert!(!text.contains(secret), "the report has a secret");
+    }
+    let _ = fs::remove_file(file);
 }
 
 fn wrong_input_is_told(scene: &Scene) {

@@ -12,7 +12,8 @@
 //! | join tokens | `k3s::token`, `plan::token` | `tokens` |
 //! | archives of files | `docker::archive` | `archive` |
 //! | `ctr images list`, content of images | `k3s::images`, `k3s::own_image` | `ctr images`, `image` |
-//! | hosts, resolv.conf, /proc and `stat` in containers | `k3s::hosts_file`, `plan::resolvers`, `plan::host_limits` | `hosts`, `resolv.conf`, `limits` |
+//! | hosts, resolv.conf, /proc and `stat` in containers | `k3s::hosts_file`, `plan::resolvers`, `plan::host_limits`, `plan::checkup` | `hosts`, `resolv.conf`, `limits`, `routes` |
+//! | objects, descriptions and logs for a report | `cli::redact` | `report` |
 //! | configuration of a load balancer | `k3s::load_balancer` | `load balancer` |
 //! | metric of kube-proxy | `k3s::kube_proxy` | `kube-proxy` |
 //! | logs of nodes and registries | `k3s::log`, `plan::registry::log`, `docker::convert` | `logs` |
@@ -53,7 +54,7 @@ use localcluster_operator::{
         certificate, dns, etcd, hosts_file, images, kube_proxy, kubeconfig, load_balancer, log, manifests,
         own_image, registries, token, versions,
     },
-    plan::{self, host_limits, observed::Observed, registry, resolvers},
+    plan::{self, checkup, host_limits, observed::Observed, registry, resolvers},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -403,6 +404,18 @@ fn parsers() -> Vec<Parser> {
         }),
         parser("limits", strings(["128\n61255492 3123\n"]), |bytes| {
             black_box(host_limits::parse(&text(bytes)));
+        }),
+        parser("routes", strings(["Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\n"]),
+            |bytes| {
+                black_box(checkup::routes(&text(bytes)));
+            }),
+        parser("report", strings(["{\"env\":[\"A=b c d e\"],\"args\":[\"--token\",\"abcdefgh\"],\"m\":\"http://me:pw@h --token x\"}",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\npassword=x, token: \"y\" K10aaaaaaaaaaaaaaaaaaaa::server:z\n"]), |bytes| {
+            let mut secrets = cli::redact::Secrets::default();
+            if let Ok(value) = serde_json::from_slice(bytes) {
+                black_box(secrets.json(value));
+            }
+            black_box(secrets.text(&text(bytes)));
         }),
         parser("load balancer", strings(["stream { upstream tcp_8080 { server 10.0.0.2:80 max_fails=1;\n server 10.0.0.3:80; } }\n",
             "upstream tcp_6443 {\n  server 10.0.0.10:6443;\n}\nupstream tcp_80 {\n  server 10.0.0.20:80;\n}\n"]), |bytes| {

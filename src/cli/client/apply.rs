@@ -40,10 +40,14 @@ fn text(value: &Value) -> &str {
 
 /// Sets the desired state of a cluster, and leaves the other fields to those who manage them.
 pub(super) async fn state(management: &Management, name: &str, state: ClusterState) -> Result {
-    let patch = json!({"spec": {"state": state}});
+    change(management, name, &json!({"spec": {"state": state}})).await
+}
+
+/// Merges a change into a cluster.
+pub(super) async fn change(management: &Management, name: &str, patch: &Value) -> Result {
     management.tell(&format!("patch {} {name} --type=merge -p '{patch}'", LocalCluster::plural(&())));
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let patched = management.api::<LocalCluster>().patch(name, &params, &Patch::Merge(&patch)).await;
+    let patched = management.api::<LocalCluster>().patch(name, &params, &Patch::Merge(patch)).await;
     match patched {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status))

@@ -17,10 +17,13 @@ use crate::{
 #[derive(Subcommand)]
 pub enum Verb {
     /// Prints the kubeconfig of a cluster
+    #[command(after_help = "Example:\n  localcluster kubeconfig get dev > dev.kubeconfig")]
     Get(Get),
     /// Merges the context of a cluster into the kubeconfig
+    #[command(after_help = "Example:\n  localcluster kubeconfig merge dev --as test")]
     Merge(Merged),
     /// Merges the context of a cluster and makes it the current one
+    #[command(after_help = "Example:\n  localcluster kubeconfig use dev")]
     Use(Merged),
 }
 

@@ -5,11 +5,14 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{
-    apply, contexts, input,
+    apply, contexts,
+    dry_run::Place,
+    input,
     management::{Management, Target},
+    output::{self, Format},
     spec::{self, Flags, Objects},
     wait::Wait,
 };
@@ -39,26 +42,12 @@ pub struct Create {
     no_switch: bool,
     /// Prints the objects and does nothing
     #[arg(long, value_name = "client")]
-    dry_run: Option<DryRun>,
+    dry_run: Option<Place>,
     /// Format of --dry-run
     #[arg(short, long, requires = "dry_run", default_value = "yaml")]
     output: Format,
     #[command(flatten)]
     target: Target,
-}
-
-/// Where a dry run ends.
-#[derive(Clone, Copy, ValueEnum)]
-enum DryRun {
-    /// Nothing is sent to the management cluster
-    Client,
-}
-
-/// Format of objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Yaml,
-    Json,
 }
 
 /// Runs the verb.
@@ -125,13 +114,10 @@ fn print(objects: &Objects, format: Format) -> Result {
     let mut out = io::stdout().lock();
     let many = objects.all().count() > 1;
     for object in objects.all() {
-        match format {
-            Format::Json => writeln!(out, "{object:#}")?,
-            Format::Yaml => {
-                let text = serde_saphyr::to_string(object).map_err(|e| Failure::Failed(e.to_string()))?;
-                write!(out, "{}{text}", if many { "---\n" } else { "" })?;
-            }
+        if many && format == Format::Yaml {
+            writeln!(out, "---")?;
         }
+        output::print(&mut out, object, format)?;
     }
     Ok(())
 }

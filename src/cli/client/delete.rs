@@ -3,7 +3,12 @@
 use clap::Args;
 use kube::api::DeleteParams;
 
-use super::{contexts, management::Target, wait::Wait};
+use super::{
+    contexts,
+    dry_run::{self, DryRun},
+    management::Target,
+    wait::Wait,
+};
 use crate::{api::LocalCluster, cli::Result};
 
 /// What to delete.
@@ -15,15 +20,21 @@ pub struct Delete {
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
+    dry: DryRun,
+    #[command(flatten)]
     target: Target,
 }
 
 /// Runs the verb. A name that does not exist is told before anything is deleted.
-pub(super) async fn run(Delete { names, wait, target }: Delete) -> Result {
+pub(super) async fn run(Delete { names, wait, dry, target }: Delete) -> Result {
     let management = target.connect().await?;
     let mut clusters = Vec::new();
     for name in &names {
         clusters.push((name, management.cluster(name).await?.metadata.uid));
+    }
+    if dry.is_wanted() {
+        dry_run::told(&format!("{} would be deleted with all data", names.join(", ")));
+        return Ok(());
     }
     let waits = if wait.wait { format!("--timeout={}", wait.seconds()) } else { "--wait=false".to_owned() };
     management.tell(&format!("delete lc {} {waits}", names.join(" ")));

@@ -7,7 +7,7 @@ use http::{Request, header::ACCEPT};
 use kube::Resource;
 use serde_json::Value;
 
-use super::management::Target;
+use super::{management::Target, output};
 use crate::{
     api::LocalCluster,
     cli::{Failure, Result},
@@ -41,18 +41,18 @@ enum Format {
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Runs the verb.
-pub(super) async fn run(List { all_namespaces, output, target }: List) -> Result {
+pub(super) async fn run(List { all_namespaces, output: format, target }: List) -> Result {
     let management = target.connect().await?;
-    let format = match output {
+    let flag = match format {
         Some(Format::Wide) => " -o wide",
         Some(Format::Json) => " -o json",
         Some(Format::Yaml) => " -o yaml",
         Some(Format::Name) => " -o name",
         None => "",
     };
-    management.tell(&format!("get lc{}{format}", if all_namespaces { " -A" } else { "" }));
+    management.tell(&format!("get lc{}{flag}", if all_namespaces { " -A" } else { "" }));
     let namespace = (!all_namespaces).then_some(management.namespace.as_str());
-    let as_table = matches!(output, None | Some(Format::Wide));
+    let as_table = matches!(format, None | Some(Format::Wide));
     let accept = if as_table { TABLE } else { "application/json" };
     let request =
         Request::get(LocalCluster::url_path(&(), namespace)).header(ACCEPT, accept).body(Vec::new());
@@ -60,19 +60,16 @@ pub(super) async fn run(List { all_namespaces, output, target }: List) -> Result
     let answer = management.client().request::<Value>(request).await;
     let list = answer.map_err(|error| management.told("cannot list LocalClusters", &error))?;
     let mut out = io::stdout().lock();
-    match output {
-        Some(Format::Json) => writeln!(out, "{list:#}")?,
-        Some(Format::Yaml) => {
-            let text = serde_saphyr::to_string(&list).map_err(|e| Failure::Failed(e.to_string()))?;
-            write!(out, "{text}")?;
-        }
+    match format {
+        Some(Format::Json) => output::print(&mut out, &list, output::Format::Json)?,
+        Some(Format::Yaml) => output::print(&mut out, &list, output::Format::Yaml)?,
         Some(Format::Name) => {
             for item in list["items"].as_array().into_iter().flatten() {
                 writeln!(out, "localcluster.localcluster.dev/{}", cell(&item["metadata"]["name"]))?;
             }
         }
         None | Some(Format::Wide) => {
-            let rows = table(&list, all_namespaces, output.is_some());
+            let rows = table(&list, all_namespaces, format.is_some());
             if rows.len() > 1 {
                 write!(out, "{}", columns(&rows))?;
             } else {

@@ -14,13 +14,16 @@ use serde::de::DeserializeOwned;
 use crate::{
     api::LocalCluster,
     cli::{
-        Failure, Result, failure,
+        self, Failure, Result,
         kubeconfig::{Files, Origin},
     },
 };
 
 /// A management cluster answers at once, or is not there.
 const ANSWERS: Duration = Duration::from_secs(30);
+
+/// Label selector of the Deployments and Pods of operators.
+pub const OPERATOR: &str = "app.kubernetes.io/name=localcluster-operator";
 
 /// The management cluster and the namespace.
 #[derive(Args, Clone, Debug, Default)]
@@ -161,6 +164,13 @@ impl Management {
         }
     }
 
+    /// Prints a docker command that does the same, if the user wants to know.
+    pub fn tell_docker(&self, command: &str) {
+        if self.target.verbose {
+            eprintln!("+ docker {command}");
+        }
+    }
+
     /// Returns what happened to a request in words.
     pub fn told(&self, what: &str, error: &Error) -> Failure {
         let Self { context, server, .. } = self;
@@ -185,7 +195,7 @@ impl Management {
             Error::Api(status) => format!("{what}: {}", status.message),
             other => format!(
                 "{what}: the management cluster {context} at {server} does not answer: {}; check that it runs",
-                failure::causes(other)
+                cli::causes(other)
             ),
         })
     }

@@ -2,7 +2,12 @@
 
 use clap::Args;
 
-use super::{apply, management::Target, wait::Wait};
+use super::{
+    apply,
+    dry_run::{self, DryRun},
+    management::Target,
+    wait::Wait,
+};
 use crate::{api::local_cluster::ClusterState, cli::Result};
 
 /// What to start or to stop.
@@ -13,16 +18,24 @@ pub struct Change {
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
+    dry: DryRun,
+    #[command(flatten)]
     target: Target,
 }
 
 /// Runs the verb.
-pub(super) async fn run(Change { name, wait, target }: Change, state: ClusterState) -> Result {
+pub(super) async fn run(Change { name, wait, dry, target }: Change, state: ClusterState) -> Result {
     let management = target.connect().await?;
     let (condition, done) = match state {
         ClusterState::Running => ("Ready", "is Ready"),
         ClusterState::Stopped => ("Stopped", "is stopped"),
     };
+    if dry.is_wanted() {
+        management.cluster(&name).await?;
+        let done = if state == ClusterState::Running { "started" } else { "stopped" };
+        dry_run::told(&format!("{name} would be {done}"));
+        return Ok(());
+    }
     apply::state(&management, &name, state).await?;
     if !wait.wait {
         return Ok(());

@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// Time between two looks at an object.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long an object must need its user before waiting ends: the operator may not have seen yet what the user did just
 /// before, as the creation of a HostPolicy or a Secret.
-const STALLED: Duration = Duration::from_secs(3);
+pub(super) const STALLED: Duration = Duration::from_secs(3);
 
 /// Whether and how long to wait.
 #[derive(Args, Clone, Debug)]
@@ -39,7 +39,8 @@ pub struct Wait {
     pub timeout: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Parses a duration as the API writes it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = expiry::parse(text).and_then(|duration| Duration::try_from(duration).ok());
     parsed.ok_or_else(|| "it is not a duration; write hours, minutes and seconds, such as 5m or 1h30m".into())
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{execute::execute, observe};
 use crate::{
+    cli::engine,
     docker::{engine::Engine, error::Error},
     plan::hub::{
         desired::{self, HubNames, Wanted},
@@ -202,14 +203,7 @@ async fn with_log(engine: &dyn Engine, container: &str, error: String) -> String
 }
 
 fn words(error: Error) -> String {
-    match error {
-        Error::Unavailable(why) if why.to_lowercase().contains("permission denied") => format!(
-            "cannot connect to Docker: {why}; run the command as a user who may use the socket, in a container with \
-             `docker run --user 0`"
-        ),
-        Error::Unavailable(_) => format!("{error}; start Docker, or name its address with --docker-host"),
-        error => error.to_string(),
-    }
+    engine::words(&error)
 }
 
 fn advice(step: &Step) -> &'static str {

@@ -108,7 +108,7 @@ fn running(host: &Host) -> Option<&str> {
 /// An API that does not answer yet, or whose container ends meanwhile, is no failure of Docker.
 fn silent(error: Error) -> Result<String> {
     match error {
-        Error::Unavailable(_) => Err(error),
+        Error::Unavailable(_) | Error::Denied(_) => Err(error),
         other => Ok(other.to_string()),
     }
 }
