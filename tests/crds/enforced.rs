@@ -106,11 +106,13 @@ fn lists_and_texts_are_bounded() {
         "agents": pool(0),
         "agentPools": many(8, &|i| {
             let mut pool = pool(4);
+            let labels = pool["labels"].as_object().unwrap().clone();
+            pool["labels"] = Value::Object(labels.into_iter().take(32).collect());
             // What is stored has to fit into a request.
             pool["env"] = many(64, &|i| json!({"name": name(i, 128), "value": "x"}));
             pool["name"] = json!(format!("a{}{i}", "x".repeat(18)));
             pool["args"] = many(16, &|_| json!(format!("--v={}", "3".repeat(252))));
-            pool["taints"] = many(16, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63))));
+            pool["taints"] = many(8, &|i| json!(format!("{}/{}=x:PreferNoSchedule", ["b"; 126].join("."), name(i, 63))));
             pool
         }),
         "api": {"sans": many(32, &|i| json!(format!("{}.{}", ["b"; 120].join("."), name(i, 12))))},

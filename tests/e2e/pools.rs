@@ -126,10 +126,17 @@ fn named_pools_have_nodes_of_their_own(scene: &Scene) {
     };
     assert_ne!(replaced["Id"], made["Id"]);
     assert_eq!(address(&replaced), address(&made), "on its address");
+    let gone = |node: &str| {
+        let left = traces(scene, &child, node);
+        assert!(left.is_empty(), "of {node} there is still {left:?}");
+    };
+    pool(json!({"excludedIndexes": [0]}));
+    gone(&extra);
+    let next = container(scene, "extra-1");
+    assert_eq!(inspect(&next).expect("it takes the place of the excluded one")["State"]["Running"], true);
     scene.patch("lc/c", &json!({"agentPools": null}).to_string());
     scene.ready("lc/c");
-    let left = traces(scene, &child, &extra);
-    assert!(left.is_empty(), "of {extra} there is still {left:?}");
+    gone(&next);
     assert_eq!(inspect(&agent(scene)).expect("it exists")["Id"], before, "the other agent is as it was");
 }
 

@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 use super::{add, add_to_items, env, no, refused, rule, shape, whole};
 use crate::api::rules::{self, Refused, format, pattern, text};
 
+/// The beginning of an argument, which contains the whole name of each refused flag. API servers count the cost of a match
+/// by the length of the text, and that of an object is bounded.
+const FLAG: &str = "(self.size() > 64 ? self.substring(0, 64) : self)";
+
 pub fn server_count() -> Rule {
     rule("self.count in [1, 3, 5]", text::SERVERS).field_path(".count")
 }
@@ -32,7 +36,7 @@ pub fn servers(schema: &mut Schema) {
     let useless = rules::server_args().into_iter().map(|(shape, instead)| no(&shape, instead));
     add_to_args(
         schema,
-        [rule(format!("!self.matches(r'^--({})(=|$)')", agent.regex()), agent.instead)]
+        [rule(format!("!{FLAG}.matches(r'^--({})(=|$)')", agent.regex()), agent.instead)]
             .into_iter()
             .chain(useless),
     );
@@ -41,13 +45,13 @@ pub fn servers(schema: &mut Schema) {
 /// Completes the schema of the agent pool, which refuses server flags and more indexes than there are addresses.
 pub fn agents(schema: &mut Schema) {
     let server = &rules::SERVER_FLAGS;
-    add_to_args(schema, [rule(format!("!self.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
+    add_to_args(schema, [rule(format!("!{FLAG}.matches(r'^--({})(=|$)')", server.regex()), server.instead)]);
     let few = "!has(self.excludedIndexes) || self.count + self.excludedIndexes.size() <= 32";
     add(schema, [rule(few, text::EXCLUDED).field_path(".excludedIndexes")]);
 }
 
 /// Completes the schema of further pools of agents: like [`agents`], with a count that has no default, since items of lists
-/// have none, and with fewer and shorter arguments and fewer taints, since API servers bound the cost of the rules of an
+/// have none, and with fewer and shorter arguments, labels and taints, since API servers bound the cost of the rules of an
 /// object, and that of pools is multiplied by their number.
 pub fn agent_pools(schema: &mut Schema) {
     let items = schema.get_mut("items").expect("this is a list");
@@ -58,7 +62,8 @@ pub fn agent_pools(schema: &mut Schema) {
         ("count", "default", Value::Null),
         ("args", "maxItems", 16.into()),
         ("args/items", "maxLength", 256.into()),
-        ("taints", "maxItems", 16.into()),
+        ("taints", "maxItems", 8.into()),
+        ("labels", "maxProperties", 32.into()),
     ] {
         let place = pool.pointer_mut(&format!("/properties/{path}")).expect("a pool has the field");
         let had = place[field].take();
@@ -67,7 +72,8 @@ pub fn agent_pools(schema: &mut Schema) {
     }
     for (field, had, has) in [
         ("args", "At most 64.", "At most 16, of at most 256 characters each."),
-        ("taints", "At most 32.", "At most 16."),
+        ("taints", "At most 32.", "At most 8."),
+        ("labels", "At most 64.", "At most 32."),
     ] {
         let told = pool.pointer_mut(&format!("/properties/{field}/description")).expect("it is described");
         let text = told.as_str().unwrap_or_default();
@@ -100,7 +106,8 @@ fn add_to_args(schema: &mut Schema, rules: impl IntoIterator<Item = Rule>) {
 
 /// Adds the rules of arguments.
 pub fn args(schema: &mut Schema) {
-    let refused = |r: &Refused| rule(format!("!self.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
+    let refused =
+        |r: &Refused| rule(format!("!{FLAG}.matches(r'^--?({})(=|$)')", r.regex()), r.message("--"));
     add_to_items(
         schema,
         [
