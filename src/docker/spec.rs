@@ -56,6 +56,11 @@ impl EndpointSettings {
         Self { ip: None, aliases: vec![names::JOINED.into()], aside: true }
     }
 
+    /// Reports whether this is an endpoint on a network that the spec names.
+    pub fn is_joined(&self) -> bool {
+        self.aliases.iter().any(|alias| alias == names::JOINED)
+    }
+
     /// Returns an endpoint with a fixed address for a container with networks of its own, which keeps its default
     /// gateway: with the gateway of a cluster network, for which Pods may respond, a registry that many clusters use
     /// would depend on a single cluster.

@@ -50,7 +50,8 @@ pub fn docker(action: &Action, error: &Error, names: Option<&ClusterNames>) -> O
         Error::Invalid(m) | Error::Engine(m) if m.contains("bind source path does not exist") => {
             let path = m.rsplit(": ").next().unwrap_or_default();
             let message = format!(
-                "{subject}: the directory {path} does not exist on the Docker host; create it with `mkdir -p {path}`"
+                "{subject}: {path} does not exist on the Docker host; create the file, or the directory with `mkdir -p \
+                 {path}`"
             );
             (Reason::HostPathNotFound, message, Stalls)
         }
@@ -168,6 +169,7 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         Action::CreateNetwork(_) | Action::RemoveNetwork { .. } if names.is_some() => {
             ConditionType::NetworkReady
         }
+        Action::Connect { endpoint, .. } if endpoint.is_joined() => ConditionType::NetworkReady,
         Action::CreateContainer { spec, .. } => condition_of(spec.role),
         Action::RemoveFiles { .. } | Action::DeleteObject { .. } => ConditionType::ManifestsReady,
         Action::SetConfig(map) if map.key == INVENTORY => ConditionType::ManifestsReady,

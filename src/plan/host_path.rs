@@ -125,9 +125,10 @@ impl Look {
                 return false;
             }
             Some(HostPath::Missing(part)) => {
-                let what = if or_file && part == path { "path" } else { "directory" };
+                let file = if or_file && part == path { "file or " } else { "" };
                 let message = format!(
-                    "the {what} {part} does not exist on the Docker host; create it with `mkdir -p {path}`"
+                    "the {file}directory {part} does not exist on the Docker host; create a directory with `mkdir -p \
+                     {path}`"
                 );
                 plan.stalls(condition, Reason::HostPathNotFound, message);
                 return false;

@@ -33,37 +33,55 @@ pub fn allows(network: &Network, namespace: &str) -> bool {
     network.driver == DRIVER && consent::given(&network.labels, namespace)
 }
 
-/// Returns the networks to join, with the endpoint that all containers have there, and plans that they leave those that the
-/// spec no longer names. Adds a problem for each network that cannot be joined. Containers on it stay on it.
-pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Vec<(String, EndpointSettings)> {
+/// Plans that the running containers of the cluster join the networks that the spec names, and leave those that it no longer
+/// names. Adds a problem for each network that cannot be joined. Containers on it stay on it.
+///
+/// A container is connected after its start, so that none stays down for want of a network of others.
+pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     leave(plan, desired, inputs);
-    let mut joined = Vec::new();
     for name in &desired.join {
         match find(name, desired, inputs) {
-            Ok(network) if inputs.refs.ca_hash.is_some() => {
-                joined.push((network.id.clone(), EndpointSettings::joined()));
-            }
-            // For a moment it may be unknown in a cluster that runs.
-            Ok(network) if is_everywhere(network, inputs) => {}
-            Ok(_) => {
-                let message = format!(
-                    "waiting for the first server before joining {name}: the CA of the cluster is unknown"
-                );
-                plan.waits(ConditionType::NetworkReady, Reason::Pending, message);
-            }
+            Ok(network) => join(plan, network, desired, inputs),
             Err(why) => {
                 let message = format!("spec.network.join: {why}");
                 plan.stalls(ConditionType::NetworkReady, Reason::NotAllowed, message);
             }
         }
     }
-    joined
 }
 
-/// Reports whether all containers of the cluster are on a network.
-fn is_everywhere(network: &Network, inputs: &Inputs<'_>) -> bool {
-    let mut own = inputs.observed.own.values();
-    own.all(|detail| detail.container.networks.contains_key(&network.id))
+/// Plans that the load balancer and all nodes that run join a network.
+fn join(plan: &mut Plan, network: &Network, desired: &Desired, inputs: &Inputs<'_>) {
+    let name = &network.name;
+    let known = inputs.refs.ca_hash.is_some();
+    let names = &desired.names;
+    let joins = |name: &str| names.parse_node(name).is_some() || *name == names.load_balancer();
+    let missing = inputs
+        .observed
+        .own
+        .values()
+        .map(|detail| &detail.container)
+        .filter(|c| c.state == State::Running && joins(&c.name) && !c.networks.contains_key(&network.id));
+    for container in missing {
+        if !known {
+            let message = format!(
+                "waiting for the first server before joining {name}: the CA of the cluster is unknown"
+            );
+            plan.waits(ConditionType::NetworkReady, Reason::Pending, message);
+            return;
+        }
+        let message = format!("connecting {} to the network {name}", container.name);
+        plan.waits(ConditionType::NetworkReady, Reason::Updating, message);
+        // What is about to be replaced or restarted is connected then.
+        if plan.steps.iter().all(|step| step.action.subject() != container.name) {
+            let on = Action::Connect {
+                network: network.id.clone(),
+                container: Target::of(container),
+                endpoint: EndpointSettings::joined(),
+            };
+            plan.step(on, &[], "spec.network.join names the network");
+        }
+    }
 }
 
 /// Returns the network with this name, or why it cannot be joined. Nothing is told of a network that does not consent.

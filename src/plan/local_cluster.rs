@@ -47,8 +47,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
         }
         return;
     };
-    let joined = joined::plan(plan, desired, inputs);
-    let site = Site { owner, observed, network: Some(&network.id), further: &joined };
+    let site = Site { owner, observed, network: Some(&network.id), further: &[] };
     let addresses = connections::plan(plan, desired, inputs, network);
     let balanced = balancer(plan, desired, inputs, &site);
     if data_loss::plan(plan, desired, inputs) {
@@ -65,6 +64,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     manifests::plan(plan, desired, inputs, &site);
     mounts::plan(plan, desired, inputs, &site);
     host_aliases::plan(plan, desired, inputs, &site);
+    joined::plan(plan, desired, inputs);
     registries::judge_proxies(plan, desired, inputs, &site);
     if let Child::Reachable(state) = &observed.child {
         let advertised = inputs
@@ -136,10 +136,8 @@ fn balancer(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
     let spec = &desired.load_balancer;
     let own = site.network.unwrap_or_default();
     let shared = inputs.management.network(inputs.observed, &inputs.owner.manager, own);
-    // The Node of the management cluster may be on a network that the spec names.
-    let shared = shared.filter(|id| site.further.iter().all(|(joined, _)| joined != id));
-    let shared = shared.into_iter().map(|id| (id, EndpointSettings::default()));
-    let further: Vec<(String, EndpointSettings)> = site.further.iter().cloned().chain(shared).collect();
+    let further: Vec<(String, EndpointSettings)> =
+        shared.into_iter().map(|id| (id, EndpointSettings::default())).collect();
     let site = &Site { further: &further, ..*site };
     let mut standing = site.converge(plan, spec, &[], None);
     if standing == Standing::Outdated && site.has_image(plan, spec) {

@@ -51,7 +51,7 @@ impl Mounts {
     /// Reports whether all mounts of a node are allowed, and real directories, files and volumes, so that its container may
     /// be created. If not, plans the check or adds a problem.
     pub fn allow(&self, plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
-        let host = Site { network: None, further: &[], ..*site };
+        let host = Site { network: None, ..*site };
         let condition = condition_of(node.container.role);
         let instead = "use the path that it points to";
         // All of them are checked to report all errors at once.
@@ -89,6 +89,6 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site
         })
     };
     if !desired.nodes().any(|n| !n.container.binds.is_empty() && to_be_made(n)) {
-        host_path::forget(plan, &name(&desired.names), &Site { network: None, further: &[], ..*site });
+        host_path::forget(plan, &name(&desired.names), &Site { network: None, ..*site });
     }
 }
