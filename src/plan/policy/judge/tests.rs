@@ -40,7 +40,7 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 53] = [
+const CLUSTERS: [Row; 54] = [
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),
