@@ -5,6 +5,7 @@ mod effective;
 mod host_policy;
 mod policy;
 mod registry;
+pub mod series;
 mod stopped;
 mod surroundings;
 
@@ -136,6 +137,11 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     condition::set(conditions, ConditionType::Paused, (true, Reason::Paused, message), moment);
     condition::set(conditions, ConditionType::Reconciling, (false, Reason::Paused, ""), moment);
     condition::set(conditions, ConditionType::Stalled, (false, Reason::Paused, ""), moment);
+}
+
+/// Reports whether a condition of this type is a stage of the creation of an object.
+pub fn is_stage(type_: ConditionType) -> bool {
+    type_ == ConditionType::Ready || is_judged(type_)
 }
 
 /// Reports whether a condition of this type is part of `Ready`.

@@ -6,6 +6,8 @@ mod ends;
 mod kubeconfigs;
 #[path = "life/led.rs"]
 mod led;
+#[path = "life/measured.rs"]
+mod measured;
 #[path = "life/ports.rs"]
 mod ports;
 #[path = "life/remembered.rs"]

@@ -56,9 +56,12 @@ pub async fn reconcile<K: Managed>(
 
 /// Reconciles an object once its namespace has a worker for it.
 async fn work<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let waits = ctx.metrics.waits(K::KIND);
     let Some(_worker) = ctx.workers.take(K::workers(&ctx.workers)).await else {
         return Ok(Next::await_change());
     };
+    drop(waits);
+    let _runs = ctx.metrics.runs(K::KIND);
     // It may have changed meanwhile.
     let Some(stored) = K::stored(ctx).get(&name_of(object)) else { return Ok(Next::await_change()) };
     let Ok(object) = &stored.0 else { return Ok(Next::await_change()) };
