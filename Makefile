@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart monitoring shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 comma := ,
@@ -28,13 +28,16 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 HELM_VERSION := 3.22.0
 export HELM := $(CACHE)/tools/helm-$(HELM_VERSION)/helm
+PROMTOOL_VERSION := 0.316.0
+export PROMTOOL := $(CACHE)/tools/promtool-$(PROMTOOL_VERSION)/promtool
 MUTANTS_VERSION := 27.1.0
 MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-check: fmt clippy deny crds-check chart shellcheck ## formatting, lints, licenses, generated files, Helm chart, shell scripts
+# Building promtool takes minutes, so the alerts are checked here only where it exists; `make monitoring` builds it.
+check: fmt clippy deny crds-check chart $(if $(wildcard $(PROMTOOL)),monitoring) shellcheck ## formatting, lints, licenses, generated files, Helm chart, shell scripts
 
 fmt:
 	cargo fmt --check
@@ -62,7 +65,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run && \
+		cd tests/world && shellcheck -x world demo e2e matrix lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants ../../.ci/run && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -73,6 +76,14 @@ chart: $(HELM) ## lint the Helm chart, and compare what it renders with tests/ch
 $(HELM):
 	@command -v go >/dev/null || { echo "helm is built from source: install Go 1.24 or later" >&2; exit 1; }
 	GOBIN=$(@D) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+monitoring: $(PROMTOOL) ## check and test the alerts of deploy/monitoring with promtool
+	tests/monitoring/check
+
+# Go modules are served where releases of Prometheus are not. It takes six minutes on two cores.
+$(PROMTOOL):
+	@command -v go >/dev/null || { echo "promtool is built from source: install Go 1.24 or later" >&2; exit 1; }
+	GOBIN=$(@D) CGO_ENABLED=0 go install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
 
 crds: ## generate crds/ from the code
 	$(CRDS) --output crds
