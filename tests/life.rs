@@ -14,6 +14,8 @@ mod ports;
 mod remembered;
 #[path = "life/resolvers.rs"]
 mod resolvers;
+#[path = "life/shown.rs"]
+mod shown;
 mod support;
 #[path = "life/tokens.rs"]
 mod tokens;

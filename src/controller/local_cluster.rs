@@ -95,6 +95,10 @@ impl Managed for LocalCluster {
         status::effective(&self.spec, status);
     }
 
+    fn summarize(status: &mut LocalClusterStatus) {
+        status.reason = status::shown_reason(&status.conditions).map(str::to_owned);
+    }
+
     fn stops_at(status: &LocalClusterStatus) -> Option<Timestamp> {
         status.violation.as_ref().map(|violation| violation.stops_at.0)
     }

@@ -71,6 +71,8 @@ pub trait Managed:
     ) -> Self::Status;
     /// Sets the fields of a status that depend on the object and its policy alone.
     fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
+    /// Sets the fields of a status that summarize its conditions.
+    fn summarize(_status: &mut Self::Status) {}
     /// Returns the time at which the policy stops the object.
     fn stops_at(_status: &Self::Status) -> Option<Timestamp> {
         None
@@ -213,6 +215,7 @@ impl<'p, K: Managed> Pass<'p, K> {
             let conditions = K::conditions_mut(&mut next);
             status::policy_violation(conditions, (&self.standing, stops_at), self.moment);
         }
+        K::summarize(&mut next);
         if *previous == next {
             return Ok(());
         }

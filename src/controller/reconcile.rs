@@ -16,7 +16,7 @@ use super::{
     kube_io::{self, Error},
     panics,
     pass::Managed,
-    times,
+    report, times,
 };
 use crate::{
     api::PAUSED_ANNOTATION,
@@ -92,6 +92,11 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
         status::paused(K::conditions_mut(&mut next), Moment { generation, now: (ctx.now)() });
+        K::summarize(&mut next);
+        if object.meta().deletion_timestamp.is_some() {
+            let why = "the annotation localcluster.dev/paused is true; remove it to continue";
+            report::deletion_waits(ctx, &object.object_ref(&()), why);
+        }
         if object.status() != Some(&next) {
             kube_io::write_status(&ctx.client, object, &next).await?;
         }

@@ -107,6 +107,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
+        reason: None,
         voters: voters(view, previous),
         quorum_reset: subject.quorum_reset(decision).map(str::to_owned),
         expires_at: previous.expires_at.clone(),
@@ -151,11 +152,8 @@ fn pool(specs: &[NodeSpec], role: NodeRole, nodes: &[NodeStatus], observed: &Obs
     let serves = |spec: &&NodeSpec| {
         observed.own_named(&spec.container.name).is_some_and(|d| NodeHealth::of(d, observed).is_ready())
     };
-    PoolStatus {
-        desired: count(specs.len()),
-        replicas: count(nodes.iter().filter(|n| n.role == role && n.container.is_some()).count()),
-        ready: count(specs.iter().filter(serves).count()),
-    }
+    let replicas = count(nodes.iter().filter(|n| n.role == role && n.container.is_some()).count());
+    PoolStatus::new(count(specs.len()), replicas, count(specs.iter().filter(serves).count()))
 }
 
 /// Returns the ports that the load balancer publishes; `None` before its first start. One that was started had its

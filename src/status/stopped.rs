@@ -43,7 +43,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     let pool = |role: NodeRole, desired: usize| {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let replicas = nodes.iter().filter(|n| n.role == role).count();
-        Some(PoolStatus { desired: count(desired), replicas: count(replicas), ready: 0 })
+        Some(PoolStatus::new(count(desired), count(replicas), 0))
     };
     let selector = format!("{}={},{}=agent", names::CLUSTER, valid.names.cluster, names::ROLE);
     let mut next = LocalClusterStatus {
