@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart monitoring shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 comma := ,
@@ -37,7 +37,7 @@ help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 # Building promtool takes minutes, so the alerts are checked here only where it exists; `make monitoring` builds it.
-check: fmt clippy deny crds-check chart $(if $(wildcard $(PROMTOOL)),monitoring) shellcheck ## formatting, lints, licenses, generated files, Helm chart, shell scripts
+check: fmt clippy deny crds-check chart gitops $(if $(wildcard $(PROMTOOL)),monitoring) shellcheck ## formatting, lints, licenses, generated files, Helm chart, GitOps, shell scripts
 
 fmt:
 	cargo fmt --check
@@ -76,6 +76,10 @@ chart: $(HELM) ## lint the Helm chart, and compare what it renders with tests/ch
 $(HELM):
 	@command -v go >/dev/null || { echo "helm is built from source: install Go 1.24 or later" >&2; exit 1; }
 	GOBIN=$(@D) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+gitops: ## health of the objects in Argo CD and Flux, by the libraries that these use
+	@command -v go >/dev/null || { echo "tests/gitops is a Go program: install Go 1.24 or later" >&2; exit 1; }
+	cd tests/gitops && test -z "$$(gofmt -l .)" && go vet . && go run . ../..
 
 monitoring: $(PROMTOOL) ## check and test the alerts of deploy/monitoring with promtool
 	tests/monitoring/check
