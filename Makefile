@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -24,6 +24,8 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 HELM_VERSION := 3.22.0
 export HELM := $(CACHE)/tools/helm-$(HELM_VERSION)/helm
+PROMTOOL_VERSION := 0.316.0
+export PROMTOOL := $(CACHE)/tools/promtool-$(PROMTOOL_VERSION)/promtool
 CRANE_VERSION := 0.22.1
 export CRANE := $(CACHE)/tools/crane-$(CRANE_VERSION)/crane
 CYCLONEDX_VERSION := 0.5.9
@@ -38,7 +40,8 @@ MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 help: ## list targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-check: fmt clippy deny crds-check chart shellcheck workflows ## formatting, lints, licenses, generated files, Helm chart, shell scripts, workflows
+# Building promtool takes minutes, so the alerts are checked here only where it exists; `make monitoring` builds it.
+check: fmt clippy deny crds-check chart gitops $(if $(wildcard $(PROMTOOL)),monitoring) shellcheck workflows ## formatting, lints, licenses, generated files, Helm chart, GitOps, shell scripts, workflows
 
 fmt:
 	cargo fmt --check
@@ -67,7 +70,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../mutants ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce} && \
+		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce} && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -84,6 +87,18 @@ chart: $(HELM) ## lint the Helm chart, and compare what it renders with tests/ch
 $(HELM):
 	@command -v go >/dev/null || { echo "helm is built from source: install Go 1.24 or later" >&2; exit 1; }
 	GOBIN=$(@D) CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+gitops: ## health of the objects in Argo CD and Flux, by the libraries that these use
+	@command -v go >/dev/null || { echo "tests/gitops is a Go program: install Go 1.24 or later" >&2; exit 1; }
+	cd tests/gitops && test -z "$$(gofmt -l .)" && go vet . && go run . ../..
+
+monitoring: $(PROMTOOL) ## check and test the alerts of deploy/monitoring with promtool
+	tests/monitoring/check
+
+# Go modules are served where releases of Prometheus are not. It takes six minutes on two cores.
+$(PROMTOOL):
+	@command -v go >/dev/null || { echo "promtool is built from source: install Go 1.24 or later" >&2; exit 1; }
+	GOBIN=$(@D) CGO_ENABLED=0 go install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
 
 crds: ## generate crds/ and docs/reference from the code
 	$(CRDS) --output crds

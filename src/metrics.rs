@@ -1,5 +1,13 @@
-//! Metrics of the operator. All label values are constants and names of HostPolicies, so that names of users' objects
-//! cannot increase the number of series.
+//! Metrics of the operator.
+//!
+//! The number of series is bounded, whatever users do. Counters and histograms, which stay for the life of the process,
+//! have labels whose values are constants. Names of objects are labels of gauges only, which are computed from the objects
+//! that exist at each scrape: a series vanishes with its object. Only so many objects of a kind have such series
+//! (`--metrics-objects`), the oldest first, so that new objects cannot displace those of others; how many are left out is
+//! a metric as well.
+
+pub mod family;
+mod process;
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +16,19 @@ use std::{
     time::Duration,
 };
 
+use family::{GaugeFamily, Sample};
+
 use http::{Method, Request};
 use prometheus_client::{
-    encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 use tower::util::MapRequestLayer;
@@ -26,10 +43,67 @@ type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram
 /// Buckets from the response of a local socket to the end of a slow stop.
 const SECONDS: [f64; 11] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 
+/// Buckets for the time until a new object is ready: a cluster takes half a minute if its images exist.
+const PROVISIONING: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+
+/// Text formats of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+    /// Prometheus 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// Returns the content type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => prometheus_text::CONTENT_TYPE,
+        }
+    }
+}
+
+/// Returns the metrics of the objects that exist now.
+pub type Source = Box<dyn Fn() -> Vec<GaugeFamily> + Send + Sync>;
+
+/// Metrics that are computed at each scrape. A process that does not hold the Lease has none.
+#[derive(Clone, Default)]
+struct Computed(Arc<Mutex<Option<Arc<Source>>>>);
+
+impl fmt::Debug for Computed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Computed")
+    }
+}
+
+impl Collector for Computed {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for GaugeFamily { name, help, samples } in source.iter().flat_map(|source| source()) {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for Sample { labels, value } in &samples {
+                if labels.is_empty() {
+                    metric.encode_gauge(value)?;
+                } else {
+                    ConstGauge::new(*value).encode(metric.encode_family(labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Metrics of the operator. Clones share their values.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    computed: Computed,
+    provisioning: Histograms<2>,
+    repairs: Counters<2>,
+    running: Family<Labels<1>, Gauge>,
+    waiting: Family<Labels<1>, Gauge>,
     reconciles: Counters<1>,
     reconcile_errors: Counters<2>,
     reconcile_duration: Histograms<1>,
@@ -64,6 +138,11 @@ impl Metrics {
     pub fn new() -> Self {
         let mut new = Self {
             registry: Arc::default(),
+            computed: Computed::default(),
+            provisioning: Family::new_with_constructor(|| Histogram::new(PROVISIONING)),
+            repairs: Family::default(),
+            running: Family::default(),
+            waiting: Family::default(),
             reconciles: Family::default(),
             reconcile_errors: Family::default(),
             reconcile_duration: Family::new_with_constructor(seconds),
@@ -80,8 +159,12 @@ impl Metrics {
             counted: Arc::default(),
             leader: Gauge::default(),
         };
-        let mut r = Registry::with_prefix("localcluster");
+        let mut all = Registry::default();
+        all.sub_registry_with_prefix("process").register_collector(Box::new(process::Process));
+        let r = all.sub_registry_with_prefix("localcluster");
+        r.register_collector(Box::new(new.computed.clone()));
         let m = &new;
+        m.register_work(r);
         r.register("reconciles", "Completed reconciliations, by kind of object", m.reconciles.clone());
         r.register(
             "reconcile_errors",
@@ -109,8 +192,21 @@ impl Metrics {
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         r.register("build_info", "Version of the operator", build);
-        new.registry = Arc::new(r);
+        new.registry = Arc::new(all);
         new
+    }
+
+    fn register_work(&self, r: &mut Registry) {
+        let help = "Time from the creation of an object until a condition was True for the first time";
+        r.register_with_unit("provisioning_duration", help, Unit::Seconds, self.provisioning.clone());
+        r.register("repairs", "Repairs of containers, by kind of object and repair", self.repairs.clone());
+        r.register(
+            "reconciles_running",
+            "Reconciliations in progress, by kind of object",
+            self.running.clone(),
+        );
+        let help = "Objects whose reconciliation waits for others, by kind of object";
+        r.register("reconciles_waiting", help, self.waiting.clone());
     }
 
     /// Counts a reconciliation of an object of `kind`, with the kind of its error if it failed.
@@ -198,11 +294,63 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
+    /// Sets what returns the metrics of the objects that exist.
+    pub fn set_source(&self, source: Source) {
+        *self.computed.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(source));
+    }
+
+    /// Records the time from the creation of an object until a condition such as `Ready` was True for the first time.
+    pub fn provisioned(&self, kind: &'static str, condition: &'static str, took: Duration) {
+        let labels = [("kind", kind), ("condition", condition)];
+        self.provisioning.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a repair, such as `Restart`.
+    pub fn repaired(&self, kind: &'static str, repair: &'static str) {
+        self.repairs.get_or_create(&[("kind", kind), ("repair", repair)]).inc();
+    }
+
+    /// Counts an object of `kind` that waits to be reconciled, until the value is dropped.
+    pub fn waits(&self, kind: &'static str) -> Counted {
+        Counted::new(&self.waiting, kind)
+    }
+
+    /// Counts an object of `kind` that is being reconciled, until the value is dropped.
+    pub fn runs(&self, kind: &'static str) -> Counted {
+        Counted::new(&self.running, kind)
+    }
+
     /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.encode_as(Format::OpenMetrics)
+    }
+
+    /// Returns all metrics in a text format.
+    pub fn encode_as(&self, format: Format) -> Result<String, fmt::Error> {
         let mut out = String::new();
-        text::encode(&mut out, &self.registry)?;
+        match format {
+            Format::OpenMetrics => text::encode(&mut out, &self.registry)?,
+            Format::Prometheus => prometheus_text::encode(&mut out, &self.registry)?,
+        }
         Ok(out)
+    }
+}
+
+/// An object that a gauge counts.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauges: &Family<Labels<1>, Gauge>, kind: &'static str) -> Self {
+        let gauge = gauges.get_or_create(&[("kind", kind)]).clone();
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -259,7 +407,12 @@ mod tests {
         metrics.set_violations(&counts("maxTTL", 3));
         metrics.set_violations(&counts("quota.clusters", 2));
         metrics.set_leader(true);
+        metrics.provisioned("LocalCluster", "Ready", Duration::from_secs(25));
+        metrics.repaired("Registry", "Start");
+        let (running, waiting) = (metrics.runs("Registry"), metrics.waits("LocalCluster"));
+        drop(waiting);
         let text = other.encode().unwrap();
+        drop(running);
         for line in [
             r#"localcluster_policy_violations{policy="teams",field="quota.clusters"} 2"#,
             r#"localcluster_reconciles_total{kind="LocalCluster"} 2"#,
@@ -276,9 +429,49 @@ mod tests {
             r#"localcluster_clusters{ready="false"} 1"#,
             r#"localcluster_orphans{resource="volume"} 2"#,
             "localcluster_leader 1",
+            r#"localcluster_provisioning_duration_seconds_bucket{le="30.0",kind="LocalCluster",condition="Ready"} 1"#,
+            r#"localcluster_repairs_total{kind="Registry",repair="Start"} 1"#,
+            r#"localcluster_reconciles_running{kind="Registry"} 1"#,
+            r#"localcluster_reconciles_waiting{kind="LocalCluster"} 0"#,
+            "# TYPE process_cpu_seconds counter",
+            "# TYPE process_resident_memory_bytes gauge",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
         }
+    }
+    #[test]
+    fn what_is_computed_vanishes_with_its_object() {
+        let metrics = Metrics::new();
+        let gone = Arc::new(Mutex::new(false));
+        let see = gone.clone();
+        metrics.set_source(Box::new(move || {
+            let labels = vec![("name", r#"a "b" \c"#.to_owned())];
+            let samples = if *see.lock().unwrap() { vec![] } else { vec![Sample { labels, value: 1.5 }] };
+            let plain = Sample { labels: Vec::new(), value: 3.0 };
+            vec![
+                GaugeFamily { name: "things", help: "Things", samples },
+                GaugeFamily { name: "plain", help: "Plain", samples: vec![plain] },
+            ]
+        }));
+        for format in [Format::OpenMetrics, Format::Prometheus] {
+            *gone.lock().unwrap() = false;
+            let text = metrics.encode_as(format).unwrap();
+            assert!(text.contains("\nlocalcluster_things{name=\"a \\\"b\\\" \\\\c\"} 1.5\n"), "{text}");
+            assert!(text.contains("\nlocalcluster_plain 3.0\n"), "{text}");
+            *gone.lock().unwrap() = true;
+            let text = metrics.encode_as(format).unwrap();
+            assert!(text.contains("# TYPE localcluster_things gauge") && !text.contains("things{"), "{text}");
+        }
+    }
+
+    #[test]
+    fn counters_have_the_name_of_their_format() {
+        let metrics = Metrics::new();
+        metrics.pulled("ok");
+        let text = metrics.encode_as(Format::Prometheus).unwrap();
+        assert!(text.contains("# TYPE localcluster_image_pulls_total counter\n"), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+        assert!(metrics.encode().unwrap().contains("# TYPE localcluster_image_pulls counter\n"));
     }
 }

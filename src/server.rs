@@ -12,14 +12,14 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::net::TcpListener;
 
 use self::connections::Limited;
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 
 mod connections;
 
@@ -112,14 +112,42 @@ async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, String) {
     }
 }
 
-async fn show(State(metrics): State<Metrics>) -> Response {
-    match metrics.encode() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+async fn show(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let accepted: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = format(&accepted.join(","));
+    match metrics.encode_as(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
     }
+}
+
+/// Returns the format for the value of an Accept header: the one that the client prefers of those that it names. Others
+/// get the format that every scraper reads.
+fn format(accept: &str) -> Format {
+    let mut best = (0.0, Format::Prometheus);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let mut weight = 1.0;
+        let mut version = None;
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name.trim() {
+                "q" => weight = value.trim().parse().unwrap_or(0.0),
+                "version" => version = Some(value.trim().trim_matches('"')),
+                _ => {}
+            }
+        }
+        let format = match (kind.as_str(), version) {
+            ("application/openmetrics-text", None | Some("1.0.0" | "0.0.1")) => Format::OpenMetrics,
+            ("text/plain", None | Some("0.0.4")) => Format::Prometheus,
+            _ => continue,
+        };
+        if weight > best.0 {
+            best = (weight, format);
+        }
+    }
+    best.1
 }
 
 #[cfg(test)]
@@ -171,12 +199,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_end_as_openmetrics_must() {
+    async fn metrics_have_the_format_that_the_scraper_asks_for() {
         let router = metrics(Metrics::new());
         assert_eq!(ask(&router, "/healthz").await.0, 404);
-        let (status, body) = ask(&router, "/metrics").await;
-        assert_eq!(status, 200);
+        let scrape = async |accept: &str| {
+            let request =
+                Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status().as_u16(), 200);
+            let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            (kind, String::from_utf8(body.to_vec()).unwrap())
+        };
+        // That of Prometheus 3.
+        let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;\
+                          version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;\
+                          q=0.3,*/*;q=0.2";
+        let (kind, body) = scrape(prometheus).await;
+        assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
         assert!(body.ends_with("# EOF\n"), "{body}");
+        for plain in
+            ["*/*", "", "text/plain", "text/plain;q=0.9, application/openmetrics-text;q=0.1", "text/html"]
+        {
+            let (kind, body) = scrape(plain).await;
+            assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8", "{plain}");
+            assert!(!body.contains("# EOF"), "{body}");
+        }
+        assert_eq!(format("application/openmetrics-text; version=2.0.0"), Format::Prometheus);
+        assert_eq!(format("application/openmetrics-text"), Format::OpenMetrics);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod host_policy;
 mod policy;
 mod pools;
 mod registry;
+pub mod series;
 mod stopped;
 mod surroundings;
 
@@ -137,6 +138,20 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     condition::set(conditions, ConditionType::Paused, (true, Reason::Paused, message), moment);
     condition::set(conditions, ConditionType::Reconciling, (false, Reason::Paused, ""), moment);
     condition::set(conditions, ConditionType::Stalled, (false, Reason::Paused, ""), moment);
+}
+
+/// Returns the reason that `kubectl get` shows: why the object is paused or stopped, or else the reason of `Ready`.
+pub fn shown_reason(conditions: &[Condition]) -> Option<&str> {
+    let holds = |type_| condition::is_true(conditions, type_).then_some(type_);
+    let shown = holds(ConditionType::Paused).unwrap_or(ConditionType::Ready);
+    let reason =
+        condition::get(conditions, shown).or_else(|| condition::get(conditions, ConditionType::Stopped));
+    reason.map(|c| c.reason.as_str())
+}
+
+/// Reports whether a condition of this type is a stage of the creation of an object.
+pub fn is_stage(type_: ConditionType) -> bool {
+    type_ == ConditionType::Ready || is_judged(type_)
 }
 
 /// Reports whether a condition of this type is part of `Ready`.

@@ -6,12 +6,16 @@ mod ends;
 mod kubeconfigs;
 #[path = "life/led.rs"]
 mod led;
+#[path = "life/measured.rs"]
+mod measured;
 #[path = "life/ports.rs"]
 mod ports;
 #[path = "life/remembered.rs"]
 mod remembered;
 #[path = "life/resolvers.rs"]
 mod resolvers;
+#[path = "life/shown.rs"]
+mod shown;
 mod support;
 #[path = "life/tokens.rs"]
 mod tokens;

@@ -48,15 +48,11 @@ use super::{host_alias::HostAlias, schema};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state", priority = 1),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
-    printcolumn(name = "Servers", type_ = "integer", json_path = ".status.servers.ready"),
-    printcolumn(name = "Agents", type_ = "integer", json_path = ".status.agents.ready"),
+    printcolumn(name = "Servers", type_ = "string", json_path = ".status.servers.summary"),
+    printcolumn(name = "Agents", type_ = "string", json_path = ".status.agents.summary"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

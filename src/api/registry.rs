@@ -30,11 +30,23 @@ use super::{local_cluster::loopback, schema};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".status.cluster"),
     printcolumn(name = "Caches", type_ = "string", json_path = ".status.proxies"),
-    printcolumn(name = "Used-By", type_ = "string", json_path = ".status.usedBy"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Used-By", type_ = "integer", json_path = ".status.users"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Users", type_ = "string", json_path = ".status.usedBy", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = schema::immutable(
@@ -281,6 +293,9 @@ pub struct RegistryStatus {
     /// LocalClusters that use the registry, as `namespace/name`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
+    /// Number of LocalClusters that use the registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<i32>,
     /// Docker volume that contains the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,

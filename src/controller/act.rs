@@ -23,6 +23,7 @@ use crate::{
         decide::Decision,
         desired::Desired,
         failures::{self, Consequence},
+        kubeconfig,
         observed::Observed,
         servers::data_loss,
         steps::{Action, Plan, Problem},
@@ -55,6 +56,14 @@ impl Pass<'_, LocalCluster> {
         if decision.started {
             ctx.turns.done(uid);
         }
+        let status = self.object.status.as_ref();
+        let same = status.filter(|s| s.observed_generation == Some(self.moment.generation));
+        let nodes = same.iter().flat_map(|s| s.nodes.iter().filter(|n| n.container.is_some()));
+        let balancer = same.filter(|s| s.api_port.is_some()).map(|_| desired.load_balancer.name.clone());
+        let names = nodes.map(|n| n.name.clone()).chain(balancer);
+        let existed = ctx.memory.progress.existed(uid, self.moment.generation, names);
+        plan.confirm_repairs(ctx.memory.progress.resumes(uid), |name| existed.contains(name));
+        ctx.memory.progress.set_certificate(uid, kubeconfig::certificate_end(observed));
         let most = usize::try_from(observed.engine.cpus).unwrap_or_default().max(1);
         if decision.begins {
             let ask = Ask {

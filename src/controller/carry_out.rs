@@ -61,6 +61,10 @@ pub async fn carry_out(
     let world = World { engine: &*ctx.engine, child, management: &ctx.client, gate, now: (ctx.now)() };
     let report = execute::execute(&plan.steps, world, &ctx.metrics).await;
     report::events(ctx, object, &plan.steps, &report);
+    let kind = if object.kind.as_deref() == Some("Registry") { "Registry" } else { "LocalCluster" };
+    for repair in report.done.iter().filter_map(|index| plan.steps[*index].repair) {
+        ctx.metrics.repaired(kind, repair.name());
+    }
     for problem in report.done.iter().filter_map(|index| gate.audited(&plan.steps[*index].action)) {
         report::warning(ctx, object, problem.reason, &problem.message);
     }

@@ -20,13 +20,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
-    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, pulls::Pulls,
-    quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns, workers::Workers,
+    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, progress::Progress,
+    pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
+    workers::Workers,
 };
 use crate::{
     api::{
         LocalCluster, Registry,
-        condition::{self, ConditionType},
         uses::{refers, uses},
     },
     child::api::{Connect, Connection},
@@ -93,6 +93,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Metrics.
     pub metrics: Metrics,
+    /// Used and existing subnets of the network pool at the last observation; `None` without a pool.
+    pub subnets: Mutex<Option<(u64, u64)>>,
     /// Inputs of the health endpoints.
     pub health: Arc<Health>,
     /// Reconciliation interval of settled objects.
@@ -111,6 +113,8 @@ pub struct Memory {
     pub api: Backoff<String>,
     /// Delays after passes that took too long.
     pub overdue: super::backoff::Overdue,
+    /// State for metrics.
+    pub progress: Progress,
 }
 
 #[derive(Default)]
@@ -278,6 +282,7 @@ impl Memory {
         self.backoff.cleared(&uid.to_owned());
         self.api.cleared(&uid.to_owned());
         self.overdue.0.cleared(&uid.to_owned());
+        self.progress.forget(uid);
     }
 
     /// Returns the time since which the created cluster does not respond; `now` if it responded before.
@@ -347,17 +352,6 @@ impl Memory {
 }
 
 impl Context {
-    /// Sets the metrics of ready and unready clusters.
-    pub fn count_clusters(&self) {
-        let clusters = self.clusters.state();
-        let is_ready = |guard: &ClusterGuard| {
-            let status = guard.0.as_ref().ok().and_then(|c| c.status.as_ref());
-            status.is_some_and(|s| condition::is_true(&s.conditions, ConditionType::Ready))
-        };
-        let ready = clusters.iter().filter(|guard| is_ready(guard)).count();
-        self.metrics.set_clusters(ready, clusters.len() - ready);
-    }
-
     /// Returns the Registry with this name.
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Registry> {
         let guard = self.registries.get(&ObjectRef::new(name).within(namespace))?;

@@ -105,6 +105,10 @@ pub async fn tear_down<K: Managed>(
     if !problems.is_empty() {
         pass.write_blocked(previous, &problems, K::UNJUDGED).await?;
     }
+    // A Warning reports Docker.
+    for problem in problems.iter().filter(|p| p.condition != ConditionType::DockerReachable) {
+        report::deletion_waits(pass.ctx, &pass.object.object_ref(&()), &problem.message);
+    }
     Ok(Some(requeue::next_due(pass.ctx, &pass.owner.uid, &problems, due)))
 }
 

@@ -1,6 +1,9 @@
 //! The reconciliation of a LocalCluster as a straight line.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -38,7 +41,7 @@ use crate::{
     child::api as child,
     docker::share::Shares,
     plan::{
-        called,
+        addresses, called,
         desired::{Allocation, Desired},
         kubeconfig,
         local_cluster::teardown,
@@ -90,6 +93,10 @@ impl Managed for LocalCluster {
     fn complete(&self, status: &mut LocalClusterStatus, standing: &Standing, moment: Moment) {
         expiry::complete(self, status, standing, moment.now);
         status::effective(&self.spec, status);
+    }
+
+    fn summarize(status: &mut LocalClusterStatus) {
+        status.reason = status::shown_reason(&status.conditions).map(str::to_owned);
     }
 
     fn stops_at(status: &LocalClusterStatus) -> Option<Timestamp> {
@@ -189,6 +196,9 @@ impl Pass<'_, LocalCluster> {
     async fn survey(&self) -> Result<Host, Stop> {
         let host = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
         self.ctx.health.set_docker(true);
+        let pool = self.ctx.settings.network_pool;
+        let usage = pool.map(|pool| addresses::pool_usage(pool, &host.networks));
+        *self.ctx.subnets.lock().unwrap_or_else(PoisonError::into_inner) = usage;
         Ok(host)
     }
 

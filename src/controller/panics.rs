@@ -65,6 +65,7 @@ pub async fn caught<K: Managed>(
         times::PANICKED.as_secs() / 60,
         Moment { generation, now: (ctx.now)() },
     );
+    K::summarize(&mut next);
     kube_io::write_status(&ctx.client, object, &next).await?;
     Ok(Next::requeue(times::PANICKED))
 }

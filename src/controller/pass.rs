@@ -1,6 +1,6 @@
 //! One pass over an object: its context, its outcome, and the interface of the two kinds.
 
-use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -71,6 +71,8 @@ pub trait Managed:
     ) -> Self::Status;
     /// Sets the fields of a status that depend on the object and its policy alone.
     fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
+    /// Sets the fields of a status that summarize its conditions.
+    fn summarize(_status: &mut Self::Status) {}
     /// Returns the time at which the policy stops the object.
     fn stops_at(_status: &Self::Status) -> Option<Timestamp> {
         None
@@ -213,10 +215,12 @@ impl<'p, K: Managed> Pass<'p, K> {
             let conditions = K::conditions_mut(&mut next);
             status::policy_violation(conditions, (&self.standing, stops_at), self.moment);
         }
+        K::summarize(&mut next);
         if *previous == next {
             return Ok(());
         }
         kube_io::write_status(&self.ctx.client, self.object, &next).await?;
+        self.measure(K::conditions(previous), K::conditions(&next));
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
         let stops_at = K::stops_at(&next);
@@ -225,5 +229,14 @@ impl<'p, K: Managed> Pass<'p, K> {
         report::violated(self.ctx, &object, conditions, announced);
         *previous = next;
         Ok(())
+    }
+    /// Records how long the object took to its first conditions.
+    fn measure(&self, before: &[Condition], after: &[Condition]) {
+        let new = self.ctx.memory.progress.turned(&self.owner.uid, before, after);
+        let Some(created) = self.object.creation_timestamp().filter(|_| !new.is_empty()) else { return };
+        let took = Duration::try_from((self.ctx.now)().duration_since(created.0)).unwrap_or_default();
+        for type_ in new {
+            self.ctx.metrics.provisioned(K::KIND, type_.as_str(), took);
+        }
     }
 }

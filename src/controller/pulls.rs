@@ -164,6 +164,12 @@ impl Pulls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the numbers of pulls in progress and of those that wait for others.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running.len(), state.waiting.len())
+    }
+
     /// Returns the state of an image for an object.
     pub async fn state(&self, uid: &str, image: &str) -> Result<ImageState> {
         let present = self.engine.image(image).await?.is_some();

@@ -16,7 +16,7 @@ use super::{
     kube_io::{self, Error},
     panics,
     pass::Managed,
-    times,
+    report, times,
 };
 use crate::{
     api::PAUSED_ANNOTATION,
@@ -56,9 +56,12 @@ pub async fn reconcile<K: Managed>(
 
 /// Reconciles an object once its namespace has a worker for it.
 async fn work<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let waits = ctx.metrics.waits(K::KIND);
     let Some(_worker) = ctx.workers.take(K::workers(&ctx.workers)).await else {
         return Ok(Next::await_change());
     };
+    drop(waits);
+    let _runs = ctx.metrics.runs(K::KIND);
     // It may have changed meanwhile.
     let Some(stored) = K::stored(ctx).get(&name_of(object)) else { return Ok(Next::await_change()) };
     let Ok(object) = &stored.0 else { return Ok(Next::await_change()) };
@@ -89,6 +92,11 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
         status::paused(K::conditions_mut(&mut next), Moment { generation, now: (ctx.now)() });
+        K::summarize(&mut next);
+        if object.meta().deletion_timestamp.is_some() {
+            let why = "the annotation localcluster.dev/paused is true; remove it to continue";
+            report::deletion_waits(ctx, &object.object_ref(&()), why);
+        }
         if object.status() != Some(&next) {
             kube_io::write_status(&ctx.client, object, &next).await?;
         }

@@ -38,6 +38,7 @@ use crate::{
         policy::{permit::Gate, standing::Standing},
         registry::{
             Desired, Inputs, Subject, collection,
+            config::Tls,
             decide::{Decision, Wanted},
             host_path,
             teardown::{self, Deleted},
@@ -130,7 +131,13 @@ impl Managed for Registry {
         let users = users(object, ctx).await?;
         if !users.is_empty() {
             let mut next = previous.clone();
+            next.users = Some(i32::try_from(users.len()).unwrap_or(i32::MAX));
             next.used_by.clone_from(&users);
+            let why = format!(
+                "LocalClusters use the registry: {}; delete them, or remove the registry from their spec.registries",
+                users.join(", ")
+            );
+            report::deletion_waits(ctx, &object.object_ref(&()), &why);
             status::in_use(&mut next.conditions, &users, pass.moment);
             pass.write(previous, next).await?;
             return Ok(Some(Next::requeue(ctx.resync)));
@@ -190,6 +197,13 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
     let (ctx, plan) = (pass.ctx, &mut decision.plan);
     report::notes(ctx, &pass.object.object_ref(&()), &pass.owner.uid, plan);
     let gate = gate(pass, inputs);
+    let (progress, uid) = (&ctx.memory.progress, &pass.owner.uid);
+    let generation = pass.moment.generation;
+    let status = pass.object.status.as_ref().filter(|s| s.observed_generation == Some(generation));
+    let name = status.filter(|s| s.container.is_some()).map(|_| inputs.subject.valid.hostname.clone());
+    let existed = progress.existed(uid, generation, name);
+    progress.set_certificate(uid, inputs.subject.secrets.tls.as_ref().and_then(Tls::end));
+    plan.confirm_repairs(progress.resumes(uid), |name| existed.contains(name));
     let due = hold(ctx, &gate, plan, None);
     let wake = || -> Wake {
         let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());

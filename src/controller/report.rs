@@ -54,6 +54,14 @@ pub fn event(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, n
     publish(ctx, object, EventType::Normal, reason.as_ref(), note);
 }
 
+/// Writes an Event about what the deletion of an object waits for, each once.
+pub fn deletion_waits(ctx: &Context, object: &ObjectReference, why: &str) {
+    let note = format!("the deletion waits: {why}");
+    if ctx.memory.record_once(object.uid.as_deref().unwrap_or_default(), &note) {
+        event(ctx, object, "DeletionWaits", &note);
+    }
+}
+
 /// Writes a Warning Event in the same way.
 pub fn warning(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
     publish(ctx, object, EventType::Warning, reason.as_ref(), note);

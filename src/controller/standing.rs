@@ -1,10 +1,10 @@
 //! Standing of objects under the policy of their namespace.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use kube::{ResourceExt, api::ObjectMeta, core::error_boundary::DeserializeGuard};
+use kube::{ResourceExt, api::ObjectMeta};
 
-use super::{context::Context, pass::Managed};
+use super::{context::Context, pass::Managed, series::decoded};
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
@@ -106,11 +106,6 @@ impl Context {
         let registries = self.registries.state();
         clusters.chain(decoded(&registries).map(|r| policy_object(r, Usage::of_registry(&r.spec)))).collect()
     }
-}
-
-/// Returns the objects of a store that can be decoded.
-fn decoded<K>(state: &[Arc<DeserializeGuard<K>>]) -> impl Iterator<Item = &K> {
-    state.iter().filter_map(|guard| guard.0.as_ref().ok())
 }
 
 fn policy_object<K: Managed>(object: &K, usage: Usage) -> PolicyObject {

@@ -97,6 +97,13 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the numbers of starting and of waiting clusters.
+    pub fn counts(&self) -> (usize, usize) {
+        let mut state = self.lock();
+        state.forget_old();
+        (state.starting.len(), state.waiting.len())
+    }
+
     /// Returns what this cluster waits for; `None` if it may start. Otherwise calls `wake` when it may.
     pub fn take(&self, ask: &Ask<'_>, wake: Wake) -> Option<Wait> {
         let mut state = self.lock();

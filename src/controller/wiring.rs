@@ -1,6 +1,9 @@
 //! Start of the operator: its parts, and the Lease that one process holds.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -165,9 +168,11 @@ impl Process {
             known: Known::new(stop.clone()),
             memory: Memory::default(),
             metrics,
+            subnets: Mutex::default(),
             health,
             now: Timestamp::now,
         });
+        ctx.serve_series(config.metrics_objects);
         controllers::run(ctx, writers, triggered, stop).await;
         Ok(())
     }

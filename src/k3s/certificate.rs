@@ -11,7 +11,12 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// Returns the expiry of the first certificate in a base64-encoded PEM file, as in kubeconfigs; `None` if it cannot be
 /// parsed.
 pub fn end(pem_in_base64: &str) -> Option<Timestamp> {
-    let pem = String::from_utf8(BASE64_STANDARD.decode(pem_in_base64).ok()?).ok()?;
+    end_in_pem(&BASE64_STANDARD.decode(pem_in_base64).ok()?)
+}
+
+/// Returns the expiry of the first certificate in a PEM file; `None` if it cannot be parsed.
+pub fn end_in_pem(pem: &[u8]) -> Option<Timestamp> {
+    let pem = std::str::from_utf8(pem).ok()?;
     let body = pem.split_once("-----BEGIN CERTIFICATE-----")?.1.split_once("-----END CERTIFICATE-----")?.0;
     let body: String = body.split_whitespace().collect();
     end_of(&BASE64_STANDARD.decode(body).ok()?)

@@ -122,6 +122,21 @@ pub fn free_small_subnet(
     })
 }
 
+/// Returns the number of subnets of /24 in `pool` that overlap a network of the engine, and the number of all.
+pub fn pool_usage(pool: Ipv4Net, networks: &[Network]) -> (u64, u64) {
+    let prefix = pool.prefix_len().max(24);
+    let size = |net: Ipv4Net| 1_u64 << (prefix - net.prefix_len());
+    let whole = |net: &Ipv4Net| {
+        let net = Ipv4Net::new(net.network(), net.prefix_len().min(prefix)).unwrap_or(*net).trunc();
+        if net.contains(&pool) { pool } else { net }
+    };
+    let used = networks.iter().flat_map(|n| &n.subnets).filter(|net| overlap(**net, pool)).map(whole);
+    let used: BTreeSet<Ipv4Net> = used.collect();
+    // One network can be a part of another one.
+    let outermost = used.iter().filter(|net| !used.iter().any(|other| other != *net && other.contains(*net)));
+    (outermost.map(|net| size(*net)).sum(), size(pool))
+}
+
 fn is_free(subnet: Ipv4Net, networks: &[Network], others: &[Ipv4Net]) -> bool {
     overlapping(subnet, networks).is_none() && !others.iter().any(|o| overlap(*o, subnet))
 }
@@ -241,6 +256,22 @@ mod tests {
         assert!(net("172.31.3.0/24").contains(&other) && !refused.contains(&other), "{other}");
         let taken = [Network { subnets: vec![pool], ..Network::default() }];
         assert_eq!(free_small_subnet(pool, &taken, &[], &BTreeSet::new(), "uid"), None);
+    }
+
+    #[test]
+    fn each_subnet_of_the_pool_is_in_use_once() {
+        let used = |pool: &str, networks: &[&str]| {
+            let network = |subnet: &&str| Network { subnets: vec![net(subnet)], ..Network::default() };
+            pool_usage(net(pool), &networks.iter().map(network).collect::<Vec<_>>())
+        };
+        assert_eq!(used("10.0.0.0/16", &[]), (0, 256));
+        assert_eq!(
+            used("10.0.0.0/16", &["10.0.1.0/24", "10.0.1.16/28", "10.0.2.0/28", "10.1.0.0/16"]),
+            (2, 256)
+        );
+        assert_eq!(used("10.0.0.0/16", &["10.0.0.0/20", "10.0.3.0/24"]), (16, 256));
+        assert_eq!(used("10.0.0.0/16", &["10.0.0.0/8", "10.0.3.0/24"]), (256, 256));
+        assert_eq!(used("10.0.0.0/25", &["10.0.0.64/28"]), (1, 1));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use site::{Site, condition_of, pull_failed, pull_queued};
 use super::{
     hash,
     owner::taken,
-    steps::{Action, Plan, Target},
+    steps::{Action, Plan, Repair, Target},
 };
 use crate::{
     api::{names, reason::Reason},
@@ -55,7 +55,9 @@ impl Site<'_> {
         if !self.has_image(plan, spec) {
             return Standing::Blocked;
         }
+        let next = plan.steps.len();
         let created = self.create(plan, spec, before, "it did not exist");
+        plan.mark_repair(next, Repair::Recreate);
         self.finish(plan, spec, created, hold)
     }
 

@@ -173,6 +173,11 @@ fn kept_url(existing: &Existing) -> Option<String> {
     kubeconfig::server(std::str::from_utf8(existing.data.get("value")?).ok()?).map(str::to_owned)
 }
 
+/// Returns the end of the client certificate that K3s has written; `None` if it is not known.
+pub fn certificate_end(observed: &Reached) -> Option<Timestamp> {
+    certificate::end(&observed.kubeconfig.credentials.as_ref()?.certificate)
+}
+
 /// Returns the warning about a client certificate that expires soon. A server renews it when it starts, and the operator
 /// then updates the Secret. Nothing else renews it, and the time of a restart is the user's choice.
 pub fn ends_soon(observed: &Reached, now: Timestamp, desired: &Desired) -> Option<String> {

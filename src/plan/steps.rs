@@ -3,6 +3,7 @@
 mod event;
 mod leave_out;
 mod problem;
+mod repair;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub use problem::{Problem, Verdict};
+pub use repair::Repair;
 
 use super::{kubeconfig::template::Template, own_registry::OwnRegistry, secret::Secret};
 use crate::{
@@ -69,6 +71,8 @@ pub struct Step {
     pub after: Vec<usize>,
     /// Reason for the Event; empty for steps that are part of another one.
     pub why: String,
+    /// What it repairs, for metrics.
+    pub repair: Option<Repair>,
 }
 
 /// A change of the Docker host, of the created cluster or of the management cluster.
@@ -319,7 +323,7 @@ impl fmt::Display for Action {
 impl Plan {
     /// Adds a step and returns its index.
     pub fn step(&mut self, action: Action, after: &[usize], why: impl Into<String>) -> usize {
-        self.steps.push(Step { action, after: after.to_vec(), why: why.into() });
+        self.steps.push(Step { action, after: after.to_vec(), why: why.into(), repair: None });
         self.steps.len() - 1
     }
 

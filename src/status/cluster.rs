@@ -110,6 +110,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
     LocalClusterStatus {
         observed_generation: Some(moment.generation),
         conditions,
+        reason: None,
         voters: voters(view, previous),
         quorum_reset: subject.quorum_reset(decision).map(str::to_owned),
         expires_at: previous.expires_at.clone(),

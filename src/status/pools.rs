@@ -37,7 +37,7 @@ pub(super) fn named(
     let of = |name: &str| {
         let spec = pools.get(&Pool::Named(name.to_owned()));
         let its = nodes.iter().filter(|node| node.pool.as_deref() == Some(name));
-        let PoolStatus { desired, replicas, ready } =
+        let PoolStatus { desired, replicas, ready, .. } =
             status(spec.map_or(0, |spec| spec.indexes.len()), its, &serves);
         AgentPoolStatus { name: name.to_owned(), desired, replicas, ready }
     };
@@ -50,11 +50,9 @@ fn status<'a>(
     serves: impl Fn(&str) -> bool,
 ) -> PoolStatus {
     let stays = |node: &&NodeStatus| node.phase != NodePhase::Removing;
-    PoolStatus {
-        desired: count(desired),
-        replicas: count(nodes.clone().filter(|node| node.container.is_some()).count()),
-        ready: count(nodes.filter(stays).filter(|node| serves(&node.name)).count()),
-    }
+    let replicas = nodes.clone().filter(|node| node.container.is_some()).count();
+    let ready = nodes.filter(stays).filter(|node| serves(&node.name)).count();
+    PoolStatus::new(count(desired), count(replicas), count(ready))
 }
 
 /// Returns the number of agents that the scale subresource counts: it sets the count of `spec.agents`, so those of

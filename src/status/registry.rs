@@ -84,6 +84,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         host,
         cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
         host_port,
+        users: Some(i32::try_from(used_by.len()).unwrap_or(i32::MAX)),
         used_by,
         volume: valid.storage.volume(&valid.hostname).map(str::to_owned),
         host_path: valid.storage.host_path().map(str::to_owned),

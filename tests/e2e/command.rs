@@ -79,6 +79,7 @@ fn from_create_to_delete(scene: &Scene) {
     assert_eq!(list.lines().next(), table.lines().next(), "{list}\n{table}");
     let row: Vec<&str> = list.lines().nth(1).expect("there is a cluster").split_whitespace().collect();
     assert_eq!(row[..3], ["c", "True", "Ready"], "{list}");
+    assert_eq!(row[4..6], ["1/1", "1/1"], "servers and agents: {list}");
     assert_eq!(user.run(&["list", "-o", "name"]), scene.run(&["get", "lc", "-o", "name"]));
     let status = user.run(&["status", "c"]);
     let server = format!("{}-server-0", scene.network("c"));

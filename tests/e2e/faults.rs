@@ -137,6 +137,8 @@ fn a_stopped_cluster_needs_no_port(scene: &Scene) {
     scene.run(&["annotate", "lc", "c", &format!("e2e={}", now()), "--overwrite"]);
     pause(Duration::from_secs(5)); // that nothing happens takes time to see
     let lc = scene.get("lc/c");
+    let row = scene.run(&["get", "lc", "c", "--no-headers"]);
+    assert!(row.split_whitespace().any(|column| column == "Stopped"), "{row}");
     for (type_, status) in [("Stopped", "True"), ("Stalled", "False"), ("Reconciling", "False")] {
         assert_eq!(condition(&lc, type_).expect("there is one")["status"], status, "{type_}");
     }

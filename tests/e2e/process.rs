@@ -190,6 +190,12 @@ fn orphans_are_removed_if_that_is_wanted(scene: &Scene) {
     assert_eq!(scene.picture().get(&stays), before.get(&stays), "{}", operator.log());
     let told = http_get(port.into(), "/metrics").expect("they are served");
     assert!(told.contains("localcluster_orphans"), "{told}");
+    let of = format!("{{kind=\"Registry\",namespace=\"{}\",name=\"stays\",", scene.namespace);
+    let ready = format!("localcluster_status_condition{of}type=\"Ready\",status=\"true\"}} 1");
+    assert!(told.lines().any(|line| line.starts_with(&ready)), "{ready} in {told}");
+    let gone = format!("namespace=\"{}\",name=\"gone\"", scene.namespace);
+    assert!(!told.contains(&gone), "the series of an object end with it: {told}");
+    assert!(told.contains("process_resident_memory_bytes "), "{told}");
     assert!(http_get(port.into(), "/healthz").is_err(), "probes are elsewhere");
     docker(&["volume", "rm", &images]);
     delete(scene, "lreg/stays");

@@ -204,6 +204,14 @@ pub fn none_disturbs_another(scene: &Scene) {
     becomes_true(scene, "lc/third", "RegistriesReady");
     scene.run(&["delete", "lreg/extra", "--wait=false"]);
     scene.reason("lreg/extra", "InUse", "InUse");
+    eventually(30, "an Event says what the deletion waits for", || {
+        let told =
+            scene.attempt(&["get", "events", "--field-selector=reason=DeletionWaits", "-o", "name"])?;
+        holds(!told.is_empty(), String::new)
+    });
+    let row = scene.run(&["get", "lreg", "extra", "--no-headers"]);
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert!(row[..3] == ["extra", "True", "Ready"] && row.contains(&"1"), "{row:?}");
     delete(scene, "lc/third");
     scene.run(&["wait", "--for=delete", "lreg/extra", "--timeout=60s"]);
     eventually(60, "everything else is as it was", || {

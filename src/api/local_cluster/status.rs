@@ -17,6 +17,9 @@ pub struct LocalClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Reason of the condition that `kubectl get` shows: `Ready`, or `Stopped` while the cluster is stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Time at which the cluster is deleted because of its time to live. Unset while the annotation `localcluster.dev/hold`
     /// prevents it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +222,16 @@ pub struct PoolStatus {
     pub replicas: i32,
     /// Number of nodes with a Ready Node object, including outdated nodes.
     pub ready: i32,
+    /// Numbers of ready and of desired nodes: `1/2`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+}
+
+impl PoolStatus {
+    /// Creates an instance.
+    pub fn new(desired: i32, replicas: i32, ready: i32) -> Self {
+        Self { desired, replicas, ready, summary: format!("{ready}/{desired}") }
+    }
 }
 
 /// Numbers of nodes in a pool of `spec.agentPools`.

@@ -10,7 +10,7 @@ use crate::{
         engine::{ContainerDetail, State},
         spec::{ContainerSpec, Role},
     },
-    plan::steps::{Action, Plan, Target},
+    plan::steps::{Action, Plan, Repair, Target},
 };
 
 /// State of a container compared with its desired state.
@@ -77,7 +77,7 @@ impl Existing<'_> {
                     None => "it was not running".to_owned(),
                 };
                 plan.waits(self.condition(), Reason::ContainerNotRunning, self.not_running());
-                self.start_again(plan, None, why)
+                self.start_again(plan, None, why, Some(Repair::Start))
             }
             State::Paused => self.unpause(plan),
             State::Restarting => {
@@ -87,7 +87,7 @@ impl Existing<'_> {
                 }
                 // Docker doubles its delay after each exit, up to a minute, and a start has no effect meanwhile.
                 let stopped = self.stop(plan, &[]);
-                self.start_again(plan, Some(stopped), FILES_CHANGED.to_owned())
+                self.start_again(plan, Some(stopped), FILES_CHANGED.to_owned(), None)
             }
             State::Running if !self.is_connected(true) => self.restart_connected(plan),
             State::Running => self.update(plan),
@@ -117,11 +117,18 @@ impl Existing<'_> {
     }
 
     /// Plans the start of a container that was started before, and what it needs first, after the step `after`.
-    fn start_again(&self, plan: &mut Plan, after: Option<usize>, why: String) -> Standing {
+    fn start_again(
+        &self,
+        plan: &mut Plan,
+        after: Option<usize>,
+        why: String,
+        repair: Option<Repair>,
+    ) -> Standing {
         let attached = self.attach(plan, after);
         let pinned = self.pin_token(plan, attached.as_slice()).or(attached);
         let last = self.upload_stale(plan, pinned.as_slice()).or(pinned);
-        Standing::Changing(plan.step(Action::Start { container: self.target() }, last.as_slice(), why))
+        let started = plan.step(Action::Start { container: self.target() }, last.as_slice(), why);
+        Standing::Changing(repair.map_or(started, |repair| plan.mark_repair(started, repair)))
     }
 
     /// Plans the restart of a running container that lost its interface: its processes keep sockets and routes of the
@@ -132,7 +139,8 @@ impl Existing<'_> {
         let stopped = self.stop(plan, &[]);
         let last = self.attach(plan, Some(stopped)).unwrap_or(stopped);
         let start = Action::Start { container: self.target() };
-        Standing::Changing(plan.step(start, &[last], "it was disconnected from its network"))
+        let started = plan.step(start, &[last], "it was disconnected from its network");
+        Standing::Changing(plan.mark_repair(started, Repair::Reconnect))
     }
 
     /// Plans the updates of a running container that need no restart.
@@ -159,11 +167,13 @@ impl Existing<'_> {
     pub(super) fn run_as_it_is(&self, plan: &mut Plan) -> Option<Standing> {
         let detail = self.detail;
         let network = self.site.network.filter(|network| !detail.container.networks.contains_key(*network));
-        let (stopped, why) = match detail.container.state {
+        let (stopped, why, repair) = match detail.container.state {
             State::Paused => return Some(self.unpause(plan)),
-            State::Created | State::Exited if detail.started_at.is_some() => (None, "it was not running"),
+            State::Created | State::Exited if detail.started_at.is_some() => {
+                (None, "it was not running", Repair::Start)
+            }
             State::Running if network.is_some() => {
-                (Some(self.stop(plan, &[])), "it was disconnected from its network")
+                (Some(self.stop(plan, &[])), "it was disconnected from its network", Repair::Reconnect)
             }
             _ => return None,
         };
@@ -176,14 +186,16 @@ impl Existing<'_> {
         }
         let last = connect_all(plan, &self.target(), self.missing_networks(), last, "");
         let start = Action::Start { container: self.target() };
-        Some(Standing::Changing(plan.step(start, last.as_slice(), why)))
+        let started = plan.step(start, last.as_slice(), why);
+        Some(Standing::Changing(plan.mark_repair(started, repair)))
     }
 
     fn unpause(&self, plan: &mut Plan) -> Standing {
         let message = format!("{} is paused; unpausing", self.spec.name);
         plan.waits(self.condition(), Reason::ContainerNotRunning, message);
         let unpause = Action::Unpause { container: self.target() };
-        Standing::Changing(plan.step(unpause, &[], "it was paused"))
+        let unpaused = plan.step(unpause, &[], "it was paused");
+        Standing::Changing(plan.mark_repair(unpaused, Repair::Unpause))
     }
 
     fn set_restart_policy(&self, plan: &mut Plan) -> Option<usize> {

@@ -18,7 +18,7 @@ use crate::{
         desired::{Desired, NodeSpec},
         registries,
         servers::Servers,
-        steps::{Action, Plan},
+        steps::{Action, Plan, Repair},
     },
 };
 
@@ -107,9 +107,12 @@ fn create(plan: &mut Plan, cluster: &Cluster<'_>, node: &NodeSpec) -> Standing {
     // Some of its volumes exist with unknown content, which is observed first.
     let there = |v: &VolumeSpec| inputs.observed.volumes.iter().any(|seen| seen.name == v.name);
     if spec.expects.is_empty() && node.volumes.iter().any(there) {
-        return Standing::Changing(site.make(plan, spec, &before, why));
+        let made = site.make(plan, spec, &before, why);
+        return Standing::Changing(plan.mark_repair(made, Repair::Recreate));
     }
+    let next = plan.steps.len();
     let created = site.create(plan, spec, &before, why);
+    plan.mark_repair(next, Repair::Recreate);
     site.finish(plan, spec, created, hold(inputs))
 }
 

@@ -24,7 +24,7 @@ use crate::{
         desired::{Desired, NodeSpec},
         inputs::Inputs,
         servers::{Absence, Servers},
-        steps::{Plan, Record, Repairs},
+        steps::{Action, Plan, Record, Repair as Mark, Repairs},
     },
     time,
 };
@@ -88,10 +88,19 @@ pub fn plan(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, nodes
                 // A status stores whole seconds.
                 let last = Timestamp::from_second(inputs.now.as_second()).unwrap_or(inputs.now);
                 plan.repairs.insert(name.clone(), Repairs { count: done + 1, last });
+                mark(plan);
             }
             return;
         }
     }
+}
+
+/// Marks the last step of a plan whose last steps are a repair.
+fn mark(plan: &mut Plan) {
+    let Some(last) = plan.steps.last() else { return };
+    // The start of a container that was replaced is a part of its creation.
+    let restarts = matches!(last.action, Action::Start { .. }) && !last.why.is_empty();
+    plan.mark_repair(plan.steps.len() - 1, if restarts { Mark::Restart } else { Mark::Replace });
 }
 
 /// Plans a repair, and reports whether it did.

@@ -3,9 +3,11 @@
 
 use std::fmt::{self, Write};
 
+use jiff::Timestamp;
+
 use crate::{
     docker::spec::{FileChange, FileSpec},
-    k3s::registries::REGISTRY_PORT,
+    k3s::{certificate, registries::REGISTRY_PORT},
     plan::validate::ValidRegistry,
 };
 
@@ -37,6 +39,13 @@ pub struct Tls {
     pub key: Vec<u8>,
     /// CA certificate.
     pub ca: Vec<u8>,
+}
+
+impl Tls {
+    /// Returns the end of the certificate; `None` if it cannot be parsed.
+    pub fn end(&self) -> Option<Timestamp> {
+        certificate::end_in_pem(&self.certificate)
+    }
 }
 
 /// Contents of the Secrets that a Registry references.

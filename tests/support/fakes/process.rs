@@ -1,6 +1,10 @@
 //! The state of a process of the operator over the fakes.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -98,6 +102,7 @@ pub fn start(
         known: Known::default(),
         memory: Memory::default(),
         metrics,
+        subnets: Mutex::default(),
         health: Arc::default(),
         resync: Duration::from_secs(300),
         now,
