@@ -1,6 +1,6 @@
 //! `spec.agentPools`: which nodes a change concerns, and which it does not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use localcluster_operator::{
     api::{
@@ -259,6 +259,22 @@ fn the_containers_of_others_stay() {
     lab.clusters[0].edit(|s| s.agent_pools.retain(|p| p.name != "new"));
     lab.settle(ENOUGH);
     assert!(lab.world.named("k3d-dev-new-0").is_some());
+}
+
+/// Users join machines of their own under any name; a surplus node of ours has an address of the cluster's range.
+#[test]
+fn the_nodes_of_others_stay() {
+    let mut lab = settled_pools();
+    let child = lab.world.clusters.values_mut().next().unwrap();
+    let node = child.nodes["k3d-dev-agent-0"].clone();
+    for (name, ip) in [("k3d-dev-theirs-0", [10, 0, 0, 9]), ("k3d-dev-big-7", [172, 31, 0, 100])] {
+        let mut node = node.clone();
+        node.address = Some(Ipv4Addr::from(ip));
+        child.nodes.insert(name.to_owned(), node);
+    }
+    (0..10).for_each(|_| drop(lab.round()));
+    let nodes = &lab.world.clusters.values().next().unwrap().nodes;
+    assert!(nodes.contains_key("k3d-dev-theirs-0") && !nodes.contains_key("k3d-dev-big-7"));
 }
 
 #[test]
