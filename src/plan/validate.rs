@@ -141,7 +141,6 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         ttl,
     } = spec;
     let mut c = Checker::default();
-    c.fits("metadata.name", name, &format::NAME);
     let names = c.names(namespace, name, cluster_name.as_deref());
     c.node_image(version.as_deref(), image.as_deref());
     let image_pull_secret = image_pull_secret.as_ref().map(|r| c.local_ref("spec.imagePullSecret", r));
@@ -194,6 +193,7 @@ pub fn local_cluster_called(
 
 impl Checker {
     fn names(&mut self, namespace: &str, name: &str, cluster_name: Option<&str>) -> ClusterNames {
+        self.fits("metadata.name", name, &format::NAME);
         if let Some(cluster_name) = cluster_name {
             self.fits("spec.clusterName", cluster_name, &format::CLUSTER_NAME);
         }
