@@ -59,7 +59,7 @@ fn a_pool_has_nodes_of_its_own() {
     assert_eq!(names(&lab), ["agent-0", "big-0", "gpu-0", "gpu-1", "server-0"]);
     assert_eq!(lab.world.named("k3d-dev-gpu-1").unwrap().labels[POOL], "gpu");
     let status = &lab.clusters[0].status;
-    let of = |desired, replicas, ready| PoolStatus { desired, replicas, ready };
+    let of = PoolStatus::new;
     assert_eq!(status.agents, Some(of(4, 4, 4)));
     let pools = status.agent_pools.iter();
     let pools: Vec<_> = pools.map(|p| (p.name.as_str(), p.desired, p.replicas, p.ready)).collect();
