@@ -247,7 +247,7 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
         header(&["get", "lc", "-o", "wide"]),
         "NAME READY REASON STATE VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE IMAGE NETWORK MESSAGE"
     );
-    assert_eq!(header(&["get", "lreg"]), "NAME READY HOST CLUSTER CACHES USED-BY AGE");
+    assert_eq!(header(&["get", "lreg"]), "NAME READY REASON HOST CLUSTER CACHES USED-BY AGE");
 
     let agents = server.must(&["explain", "lc.spec.agents"]);
     for words in [

@@ -198,7 +198,7 @@ pub async fn host_paths(engine: &dyn Engine, observed: &mut Observed, look: &Loo
                 break;
             }
         }
-        observed.host_paths.insert(path.clone(), host_path::judge(&seen));
+        observed.host_paths.insert(path.clone(), host_path::judge(path, &seen));
     }
     Ok(())
 }

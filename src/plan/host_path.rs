@@ -54,16 +54,14 @@ pub fn parts(prefix: &str, path: &str) -> Vec<(String, String)> {
     parts.into_iter().map(|outside| (format!("{MOUNTED}{outside}"), outside)).collect()
 }
 
-/// Returns the kind of a path from the kinds of its components, from the top.
-pub fn judge(parts: &[(String, Option<PathInfo>)]) -> HostPath {
+/// Returns the kind of a path from the kinds of its components, from the top as far as they are directories.
+pub fn judge(path: &str, parts: &[(String, Option<PathInfo>)]) -> HostPath {
     for (part, info) in parts {
         match info {
             None => return HostPath::Missing(part.clone()),
             Some(info) if info.is_symlink => return HostPath::Link(part.clone()),
             Some(info) if info.is_dir => {}
-            Some(info) if info.is_file && parts.last().is_some_and(|(last, _)| last == part) => {
-                return HostPath::File;
-            }
+            Some(info) if info.is_file && part == path => return HostPath::File,
             Some(_) => return HostPath::NoDirectory(part.clone()),
         }
     }
@@ -244,13 +242,15 @@ mod tests {
     fn a_link_anywhere_on_the_way_counts() {
         let judged = |infos: &[Option<PathInfo>]| {
             let parts: Vec<_> = infos.iter().enumerate().map(|(i, info)| (format!("/{i}"), *info)).collect();
-            judge(&parts)
+            judge(&parts.last().unwrap().0.clone(), &parts)
         };
         assert_eq!(judged(&[DIR, DIR]), HostPath::Directory);
         assert_eq!(judged(&[DIR, LINK, DIR]), HostPath::Link("/1".into()));
         assert_eq!(judged(&[DIR, DIR, LINK]), HostPath::Link("/2".into()));
         assert_eq!(judged(&[DIR, FILE]), HostPath::File);
         assert_eq!(judged(&[DIR, FILE, DIR]), HostPath::NoDirectory("/1".into()));
+        let until_file = [("/srv".to_owned(), DIR), ("/srv/file".to_owned(), FILE)];
+        assert_eq!(judge("/srv/file/deep", &until_file), HostPath::NoDirectory("/srv/file".into()));
         assert_eq!(judged(&[DIR, SOCKET]), HostPath::NoDirectory("/1".into()), "such as that of Docker");
         assert_eq!(judged(&[DIR, None, LINK]), HostPath::Missing("/1".into()));
     }

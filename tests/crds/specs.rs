@@ -106,7 +106,7 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (LC, "{agents: {taints: ['a=b:NoSchedule', 'a:NoSchedule']}}", text::TAINT_TWICE),
     (LC, "{agents: {taints: ['a=b:NoSchedule', 'a=b:NoSchedule']}}", "Duplicate value"),
     (LC, "{agents: {containerLabels: {k3d.cluster: x}}}", "by which it and k3d find their containers"),
-    (LC, "{agents: {containerLabels: {app: x}}}", "app: the operator sets these labels"),
+    (LC, "{agents: {containerLabels: {app: x}}}", "the operator sets these labels"),
     (LC, "{agents: {containerLabels: {localcluster.dev/allow-namespaces: '*'}}}", "by which it and k3d find their containers"),
     (LC, "{servers: {containerLabels: {com.docker.compose.project: x}}}", "take containers with these labels for their own"),
     (LC, "{servers: {containerLabels: {'a b': x}}}", text::CONTAINER_LABEL),
