@@ -281,7 +281,7 @@ async fn a_directory_of_the_host_is_looked_at_and_mounted() {
         for (inside, outside) in host_path::parts("/tmp", path) {
             seen.push((outside, world.engine.path_info(&id, &inside).await.unwrap()));
         }
-        host_path::judge(&seen)
+        host_path::judge(path, &seen)
     };
     assert_eq!(judged(&path("deep/images")).await, HostPath::Directory);
     assert_eq!(judged(&path("none")).await, HostPath::Missing(path("none")));

@@ -258,7 +258,7 @@ impl World {
         for (path, prefix) in &look.paths {
             let parts = host_path::parts(prefix, path);
             let infos: Vec<_> = parts.into_iter().map(|(i, o)| (o, self.path_info(&id, &i))).collect();
-            observed.host_paths.insert(path.clone(), host_path::judge(&infos));
+            observed.host_paths.insert(path.clone(), host_path::judge(path, &infos));
         }
     }
 
