@@ -163,9 +163,8 @@ world-down: ## remove the management cluster and everything it created
 
 image: ## build the operator's image, localcluster-operator:dev
 	$(WORLD) docker
-	release/compile $(ARCH) localcluster-operator >/dev/null
 	rm -rf target/image && mkdir -p target/image
-	cp Dockerfile "$$(release/compile $(ARCH) localcluster-operator 2>/dev/null)/localcluster-operator" target/image/
+	bin=$$(release/compile $(ARCH) localcluster-operator) && cp Dockerfile "$$bin/localcluster-operator" target/image/
 	docker build -q -t $(IMAGE) target/image
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
