@@ -114,7 +114,7 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (LC, "{network: {join: ['a b']}}", text::NETWORK_NAME),
     (LC, "{network: {join: [host]}}", "docker network create"),
     (LC, "{network: {join: [a, a]}}", "Duplicate value"),
-    (LC, "{network: {join: [a, b, c, d, e]}}", "Too many"),
+    (LC, "{network: {join: [a, b, c, d, e]}}", "at most 4"),
     (LC, "{agents: {memory: 2GB}}", text::MEMORY),
     (LC, "{agents: {memory: 2gi}}", text::MEMORY),
     (LC, "{agents: {memory: '0'}}", text::MEMORY),

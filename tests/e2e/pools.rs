@@ -112,7 +112,9 @@ fn named_pools_have_nodes_of_their_own(scene: &Scene) {
     let child = scene.child("c");
     let node = child.json(&["node", &extra]).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(node["metadata"]["labels"]["e2e/pool"], "extra");
-    assert_eq!(node["spec"]["taints"][0]["key"], "e2e/own");
+    // Kubernetes may not have taken off its own yet.
+    let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    assert!(taints.iter().any(|taint| taint["key"] == "e2e/own"), "{taints:?}");
     let status = &scene.get("lc/c")["status"];
     assert_eq!(
         (&status["agents"]["ready"], &status["replicas"], &status["agentPools"]),

@@ -159,6 +159,16 @@ async fn a_cache_hands_on_what_its_upstream_has_and_takes_nothing() {
     let inspected = docker(&["inspect", &cache]);
     assert!(!inspected.contains("p\\\"w") && !inspected.contains("#: 'x"));
 
+    // A cache stores a blob after it has handed it on.
+    let stored = format!("-name {}", digest(layer).trim_start_matches("sha256:"));
+    let find = format!(
+        "find /var/lib/registry/docker/registry/v2/blobs {stored} -type d | xargs -I{{}} ls {{}}/data"
+    );
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !docker(&["exec", &cache, "sh", "-c", &format!("{find} 2>/dev/null || true")]).ends_with("/data") {
+        assert!(tokio::time::Instant::now() < until, "the blob is not stored");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     world.engine.stop(&id, 0).await.unwrap();
     assert_eq!(call("GET", &blob, b"", BINARY).await.0, 200, "it is there without the upstream");
 }
