@@ -351,8 +351,11 @@ fn a_network_is_joined_and_left(scene: &Scene) {
         let addresses = node["status"]["addresses"].as_array().cloned().unwrap_or_default();
         addresses.iter().find(|a| a["type"] == "InternalIP").map(|a| a["address"].clone())
     };
-    let route =
-        || docker(&["exec", &server, "sh", "-c", "ip route | grep default || route -n | grep ^0.0.0.0"]);
+    // Docker numbers interfaces anew at each start, by the names of networks.
+    let route = || {
+        let route = docker(&["exec", &server, "sh", "-c", "ip route | grep default"]);
+        route.split(" dev ").next().unwrap_or_default().to_owned()
+    };
     let id = || docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &server]);
     let (before, through, made) = (address(), route(), id());
     scene.patch("lc/c", &json!({"network": {"join": [shared]}}).to_string());
