@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::names;
+use crate::{api::names, docker::engine::Volume};
 
 /// Reports whether the objects of a namespace may use the resource with these labels.
 pub fn given(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
@@ -18,6 +18,11 @@ pub fn given(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
     let names_it =
         allowed.split(',').map(str::trim).any(|a| !namespace.is_empty() && (a == "*" || a == namespace));
     names_it && !is_owned(labels)
+}
+
+/// Reports whether a volume with this name exists that the objects of a namespace may use.
+pub fn to_volume(volumes: &[Volume], name: &str, namespace: &str) -> bool {
+    volumes.iter().any(|volume| volume.name == name && given(&volume.labels, namespace))
 }
 
 /// Reports whether the clusters of a namespace may be connected to the container with these labels: it consents, or k3d

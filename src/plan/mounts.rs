@@ -62,19 +62,15 @@ impl Mounts {
             !look.is_some_and(|look| look.is_sound(plan, &mount, &host))
         });
         let unsound = unsound.count();
-        let withheld = node.container.given_volumes.values().filter(|given| !consents(&given.name, &host));
-        for given in withheld.clone() {
+        let allows = |name| consent::to_volume(&host.observed.volumes, name, host.owner.namespace());
+        let withheld: Vec<_> =
+            node.container.given_volumes.values().filter(|given| !allows(&given.name)).collect();
+        for given in &withheld {
             let message = consent::no_volume("volumes", &given.name, site.owner.namespace());
             plan.stalls(condition, Reason::NotAllowed, message);
         }
-        unsound == 0 && withheld.count() == 0
+        unsound == 0 && withheld.is_empty()
     }
-}
-
-/// Reports whether a volume exists that allows the namespace of the cluster.
-fn consents(name: &str, site: &Site<'_>) -> bool {
-    let volume = site.observed.volumes.iter().find(|volume| volume.name == name);
-    volume.is_some_and(|volume| consent::given(&volume.labels, site.owner.namespace()))
 }
 
 /// Adds the problems of mounts that are not allowed, and plans the removal of the helper container once no node is

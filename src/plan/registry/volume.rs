@@ -57,8 +57,11 @@ fn place<'a>(desired: &'a Desired, inputs: &Inputs<'a>) -> Place<'a> {
             }
         },
         Store::Volume(name) => {
-            let allowed = existing(name).is_some_and(|v| consent::given(&v.labels, owner.namespace()));
-            if allowed { Place::Its } else { Place::Refused(name) }
+            if consent::to_volume(&observed.volumes, name, owner.namespace()) {
+                Place::Its
+            } else {
+                Place::Refused(name)
+            }
         }
     }
 }

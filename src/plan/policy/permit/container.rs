@@ -70,8 +70,7 @@ impl Gate<'_> {
 
     /// Permits a mount of a volume of the user, which must consent. It exists, or the operator would create it.
     fn given(&self, name: &str) -> Permission {
-        let volume = self.host.volumes.iter().find(|v| v.name == *name);
-        let consents = volume.is_some_and(|v| consent::given(&v.labels, self.owner.namespace()));
+        let consents = consent::to_volume(&self.host.volumes, name, self.owner.namespace());
         owned(consents, "the volume does not allow it")?;
         let allowed = self.rules().and_then(|rules| rules.node_volumes.as_ref());
         let violation =
