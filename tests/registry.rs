@@ -211,6 +211,47 @@ fn a_directory_of_the_host_is_looked_at_before_it_is_mounted() {
     rests(&lab);
 }
 
+/// Docker resolves the path of a mount again at each start: who can write to a directory above it can exchange it for a
+/// link to anywhere.
+#[test]
+fn no_directory_is_above_or_below_one_that_another_registry_can_write_to() {
+    for (first, second, allowed) in [
+        ("/srv", "/srv/images", false),
+        ("/srv/images", "/srv", false),
+        ("/srv/images", "/srv/images", true),
+        ("/srv/images", "/srv/images-2", true),
+    ] {
+        let other = Object::new("team-a", "other", on_host(first));
+        let mut lab = Lab::new(Vec::new(), vec![other, Object::new("default", "images", on_host(second))]);
+        for path in [first, second] {
+            Arc::make_mut(&mut lab.world.host_directories).insert(path.into());
+        }
+        for _ in 0..ENOUGH {
+            lab.pass_registry(0, usize::MAX);
+        }
+        assert_eq!(lab.world.containers.len(), 1, "the first one runs");
+        for _ in 0..ENOUGH {
+            lab.round();
+        }
+        assert_eq!(lab.world.named(NAME).is_some(), allowed, "{first} {second}");
+        if !allowed {
+            let conditions = &lab.registries[1].status.conditions;
+            let found = condition::get(conditions, ConditionType::Stalled).expect("it is there");
+            let message = &found.message;
+            assert_eq!(found.reason, Reason::HostPathNotAllowed);
+            assert!(
+                message.contains("another Registry") && message.contains("a directory beside"),
+                "{message}"
+            );
+            // The one that runs is not touched, and the other one takes its turn when it is gone.
+            assert_eq!(lab.world.containers.len(), 1);
+            lab.registries[0].deleted = true;
+            lab.settle(ENOUGH);
+            assert!(lab.world.named(NAME).is_some());
+        }
+    }
+}
+
 #[test]
 fn it_is_looked_at_whenever_the_operator_is_killed() {
     for (passes, cut, _) in all_cuts() {

@@ -47,6 +47,8 @@ pub const JOINED: &str = "joined.localcluster.internal";
 pub const APP: &str = "app";
 /// k3d label: the role of a container (`server`, `agent`, `loadbalancer`, `registry`).
 pub const ROLE: &str = "k3d.role";
+/// Value of [`ROLE`] of the container and the network of a registry.
+pub const REGISTRY_ROLE: &str = "registry";
 /// k3d label: the host port of a registry.
 pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
 /// k3d label: the name of the cluster.
@@ -62,6 +64,11 @@ pub const RENEW_AT: &str = "localcluster.dev/renew-at";
 pub const MAX_CLUSTER_NAME: usize = format::CLUSTER_NAME.max;
 /// Maximum length of a container name that is also a host name.
 pub const MAX_HOSTNAME: usize = format::HOSTNAME.max;
+
+/// Reports whether the container with these labels is a registry, of this operator or another one, or of k3d.
+pub fn is_registry(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(ROLE).is_some_and(|role| role == REGISTRY_ROLE)
+}
 
 /// Returns the namespace of the object that owns the resource with these labels.
 pub fn owner_namespace(labels: &BTreeMap<String, String>) -> Option<&str> {

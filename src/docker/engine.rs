@@ -137,6 +137,8 @@ pub struct Container {
     pub networks: BTreeMap<String, Attachment>,
     /// Host ports that it currently publishes.
     pub ports: Vec<PortBinding>,
+    /// Directories and files of the host that it can write to, sorted.
+    pub writable_binds: Vec<String>,
 }
 
 /// An inspected container.

@@ -190,7 +190,7 @@ impl Table<'_> {
         let Inputs { observed, owner, refs, .. } = *self.inputs;
         let unknown = |c: &&Container| {
             let managed = c.labels.get(names::MANAGER) == Some(&owner.manager);
-            let registry = c.labels.get(names::ROLE).is_some_and(|role| role == "registry");
+            let registry = names::is_registry(&c.labels);
             managed
                 && registry
                 && c.labels.get(names::OWNER).is_some_and(|o| refs.unknown_registries.contains(o))
@@ -204,7 +204,7 @@ impl Table<'_> {
     fn disconnect_unused(&self, plan: &mut Plan) {
         let owner = self.inputs.owner;
         for (container, place) in attached(self.inputs.observed, self.network) {
-            let registry = container.labels.get(names::ROLE).is_some_and(|r| r == "registry");
+            let registry = names::is_registry(&container.labels);
             let managed = container.labels.get(names::MANAGER) == Some(&owner.manager);
             // Docker allocates addresses of the other half: an address in this range was assigned by the operator.
             let placed = place.pinned.or(place.ip).is_some_and(|ip| self.desired.addresses.is_registry(ip));

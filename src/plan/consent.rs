@@ -29,7 +29,7 @@ pub fn to_volume(volumes: &[Volume], name: &str, namespace: &str) -> bool {
 /// created it as a registry, which serves the clusters of the host, with labels that cannot be changed.
 pub fn connects(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
     let has = |key: &str, value: &str| labels.get(key).is_some_and(|v| v == value);
-    let of_k3d = has(names::APP, "k3d") && has(names::ROLE, "registry") && !is_owned(labels);
+    let of_k3d = has(names::APP, "k3d") && names::is_registry(labels) && !is_owned(labels);
     of_k3d || given(labels, namespace)
 }
 

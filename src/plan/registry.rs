@@ -151,7 +151,7 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     let host_port = host_port(plan, subject, host)?;
     let mut labels = owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
-    labels.insert(names::ROLE.into(), "registry".into());
+    labels.insert(names::ROLE.into(), names::REGISTRY_ROLE.into());
     labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
     labels.insert(names::NETWORK.into(), names::registry_network(&valid.hostname));

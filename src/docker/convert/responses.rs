@@ -7,7 +7,7 @@ use std::{
 
 use bollard::models::{
     self, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    PortMap, PortSummary, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum,
+    MountPoint, PortMap, PortSummary, RestartPolicyNameEnum, SystemInfo, SystemInfoCgroupVersionEnum,
 };
 
 use crate::{
@@ -43,6 +43,7 @@ pub fn container(summary: ContainerSummary) -> Container {
         state: summary.state.map_or(State::Created, summary_state),
         networks: attachments(&id, &name, networks),
         ports: sorted(summary.ports.unwrap_or_default().into_iter().filter_map(published).collect()),
+        writable_binds: writable_binds(summary.mounts.as_deref().unwrap_or_default()),
         id,
         name,
     }
@@ -57,8 +58,10 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
     let settings = response.network_settings.unwrap_or_default();
     let status = state.status.map_or(State::Created, detail_state);
     let ended = matches!(status, State::Exited | State::Dead | State::Restarting | State::Removing);
-    let mounts = response.mounts.unwrap_or_default().into_iter();
+    let mounts = response.mounts.unwrap_or_default();
+    let writable_binds = writable_binds(&mounts);
     let mut volumes: Vec<String> = mounts
+        .into_iter()
         .filter(|mount| mount.typ.as_deref() == Some("volume"))
         .filter_map(|mount| mount.name)
         .collect();
@@ -79,6 +82,7 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
             state: status,
             networks: attachments(&id, &name, settings.networks),
             ports: port_map(settings.ports),
+            writable_binds,
             id,
             name,
         },
@@ -96,6 +100,14 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         has_no_network,
         limits,
     }
+}
+
+/// Returns the directories and files of the host that are mounted writable.
+fn writable_binds(mounts: &[MountPoint]) -> Vec<String> {
+    let writable = |m: &&MountPoint| m.typ.as_deref() == Some("bind") && m.rw == Some(true);
+    let mut binds: Vec<String> = mounts.iter().filter(writable).filter_map(|m| m.source.clone()).collect();
+    binds.sort();
+    binds
 }
 
 /// Converts a restart policy. One that was set from outside and that also restarts the container is left unchanged.

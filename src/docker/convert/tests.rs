@@ -282,6 +282,11 @@ fn a_running_container_is_listed_with_its_places_and_ports() {
             {"PrivatePort": 443, "Type": "tcp"},
         ],
         "HostConfig": {"NetworkMode": "c9e2"},
+        "Mounts": [
+            {"Type": "bind", "Source": "/srv/a", "Destination": "/a", "Mode": "", "RW": true},
+            {"Type": "bind", "Source": "/srv/b", "Destination": "/b", "Mode": "ro", "RW": false},
+            {"Type": "volume", "Name": "v", "Source": "/var/lib/docker/volumes/v/_data", "Destination": "/v", "RW": true},
+        ],
         "NetworkSettings": {"Networks": {
             "lab": {
                 "IPAMConfig": {"IPv4Address": "10.213.250.5"}, "Links": null, "Aliases": null,
@@ -310,6 +315,7 @@ fn a_running_container_is_listed_with_its_places_and_ports() {
                 ("d00d".into(), place("bridge", "172.17.0.2", None)),
             ]),
             ports: vec![port("0.0.0.0", 8080, 80, "tcp"), port("::", 8080, 80, "tcp")],
+            writable_binds: vec!["/srv/a".into()],
         }
     );
 }

@@ -235,7 +235,7 @@ impl Gate<'_> {
         let Some(labels) = container.id.as_deref().and_then(|id| self.labels(id)) else {
             return Err(Refusal::Foreign("the container is unknown"));
         };
-        let registry = labels.get(names::ROLE).is_some_and(|role| role == "registry");
+        let registry = names::is_registry(labels);
         if registry && labels.get(names::MANAGER) == Some(&self.owner.manager) {
             return Ok(());
         }

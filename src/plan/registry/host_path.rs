@@ -2,7 +2,7 @@
 
 use super::{Desired, Store, Subject};
 use crate::{
-    api::{condition::ConditionType, names},
+    api::{condition::ConditionType, names, reason::Reason},
     docker::spec::Role,
     plan::{containers::Site, desired::Look, host_path, steps::Plan},
 };
@@ -32,9 +32,32 @@ pub fn look(desired: &Desired, subject: &Subject<'_>) -> Option<Look> {
 /// check or adds a problem. Without a host path, returns true.
 pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, subject: &Subject<'_>) -> bool {
     let (Some(path), Some(look)) = (path(desired), look(desired, subject)) else { return true };
+    if is_entangled(path, site) {
+        let message = format!(
+            "spec.storage.hostPath: {path} must not be mounted: another Registry on this Docker host writes to a \
+             directory above or below it, and the lower one of both could be exchanged for a link to anywhere; create \
+             a new Registry with a directory beside that one"
+        );
+        plan.stalls(ConditionType::Accepted, Reason::HostPathNotAllowed, message);
+        return false;
+    }
     let instead = "create a new Registry with the path that it points to";
     let mount = host_path::Mount { path, condition: ConditionType::ContainerReady, or_file: false, instead };
     look.is_sound(plan, &mount, site)
+}
+
+/// Reports whether the registry of another object can write to a directory above or below `path`. Docker resolves a path
+/// again at each start of a container, without a check of the operator: who can write to a directory above it can
+/// replace it with a symbolic link to any directory of the host. Nodes are not considered: they are privileged.
+fn is_entangled(path: &str, site: &Site<'_>) -> bool {
+    let below = |path: &str, other: &str| {
+        path.strip_prefix(other)
+            .is_some_and(|rest| rest.starts_with('/') || (other == "/" && !rest.is_empty()))
+    };
+    let others = site.observed.containers.iter().filter(|c| {
+        names::is_registry(&c.labels) && c.labels.contains_key(names::MANAGER) && !site.owner.owns(&c.labels)
+    });
+    others.flat_map(|c| &c.writable_binds).any(|other| below(path, other) || below(other, path))
 }
 
 /// Plans the removal of the helper container once it is no longer needed.

@@ -61,7 +61,7 @@ fn create(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) {
     let Inputs { subject, observed } = *inputs;
     let mut labels = subject.owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
-    labels.insert(names::ROLE.into(), "registry".into());
+    labels.insert(names::ROLE.into(), names::REGISTRY_ROLE.into());
     let name = names::registry_network(&desired.container.name);
     let spec = NetworkSpec { name, addressing: None, labels };
     if !networks::is_free(plan, &spec, subject.owner, observed, ConditionType::ContainerReady) {

@@ -213,6 +213,7 @@ impl World {
             )]),
             files: BTreeMap::new(),
             binds: Default::default(),
+            writable_binds: Arc::from([]),
             created: None,
             started: Some(self.clock),
             started_again: 0,

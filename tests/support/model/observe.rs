@@ -282,6 +282,7 @@ impl World {
                 .map(place)
                 .collect(),
             ports: if c.is_up() { c.wanted_ports.to_vec() } else { Vec::new() },
+            writable_binds: c.writable_binds.to_vec(),
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Container {
     pub past_proxy: Arc<[String]>,
     /// Directories of the host by directory.
     pub binds: Arc<BTreeMap<String, String>>,
+    /// Those of the host's directories that it can write to.
+    pub writable_binds: Arc<[String]>,
     pub wanted_ports: Arc<[PortBinding]>,
     pub limits: Limits,
     pub state: State,
@@ -369,6 +371,7 @@ impl World {
             mounts: Arc::new(mounts),
             past_proxy: proxy::lists(env.iter().map(String::as_str)).into(),
             binds: Arc::new(spec.binds.iter().map(|(to, b)| (to.clone(), b.source.clone())).collect()),
+            writable_binds: spec.binds.values().filter(|b| !b.read_only).map(|b| b.source.clone()).collect(),
             wanted_ports: spec.ports.clone().into(),
             limits: spec.limits(),
             state: State::Created,
