@@ -85,6 +85,9 @@ fn host_path_that_is_allowed(scene: &Scene) {
     scene.ready("lreg/there");
     let host =
         scene.get("lreg/there")["status"]["host"].as_str().expect("the status has its host").to_owned();
+    // Above and below what another Registry writes to.
+    refused(scene, "above", &allowed);
+    refused(scene, "below", &format!("{inside}/docker"));
     let image = format!("{host}/e2e/kept:1");
     push(&image, None).unwrap_or_else(|e| panic!("{e}"));
     docker(&["rm", "-fv", &container(scene, "there")]);
