@@ -2,6 +2,8 @@
 
 #[path = "life/ends.rs"]
 mod ends;
+#[path = "life/images.rs"]
+mod images;
 #[path = "life/kubeconfigs.rs"]
 mod kubeconfigs;
 #[path = "life/led.rs"]

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     api::{Registry, names, reason::Reason, uses::refers},
     docker::engine::{Event, Subject},
+    k3s::images::canonical,
     plan::failures,
 };
 
@@ -217,6 +218,22 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
             if event.action == "destroy" {
                 given_up(ctx);
             }
+        }
+        Subject::Image(references) => image(ctx, references, &event.action),
+    }
+}
+
+/// Triggers a reconciliation of the objects that wait for an image that cannot be pulled, and of the LocalClusters that
+/// have one of these references in `preloadImages`. A build or an archive may report only the ID of an image.
+fn image(ctx: &Context, references: &[String], action: &str) {
+    let names: Vec<String> = references.iter().map(|reference| canonical(reference)).collect();
+    let is_named = matches!(action, "tag" | "pull");
+    select(ctx, |_, conditions| conditions.iter().any(|c| c.reason == Reason::ImagePullFailed));
+    for guard in ctx.clusters.state() {
+        let Ok(c) = &guard.0 else { continue };
+        let mut wanted = c.spec.preload_images.iter();
+        if wanted.any(|image| !is_named || names.contains(&canonical(image))) {
+            ctx.triggers.clusters.send(ObjectRef::from_obj(&*guard)).ok();
         }
     }
 }

@@ -387,4 +387,6 @@ pub enum Subject {
     },
     /// A volume, by name.
     Volume(String),
+    /// An image, by references: an ID and a name, of which the engine may tell one.
+    Image(Vec<String>),
 }

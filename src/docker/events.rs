@@ -42,7 +42,7 @@ pub fn stream(
     since: Option<String>,
     own: Arc<OwnExecs>,
 ) -> BoxStream<'static, Result<Event>> {
-    let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume"])]);
+    let types = std::collections::HashMap::from([("type", vec!["container", "network", "volume", "image"])]);
     let mut options = EventsOptionsBuilder::default().filters(&types);
     if let Some(since) = &since {
         options = options.since(since);
@@ -110,6 +110,10 @@ fn event(message: EventMessage, own: &OwnExecs) -> Option<Event> {
             container: attributes.remove("container"),
         },
         EventMessageTypeEnum::VOLUME if of_volume(&action) => Subject::Volume(id),
+        // The ID may be the reference; the name is without a tag then.
+        EventMessageTypeEnum::IMAGE if of_image(&action) => {
+            Subject::Image([id].into_iter().chain(attributes.remove("name")).collect())
+        }
         _ => return None,
     };
     Some(Event { subject, action, labels: BTreeMap::new() })
@@ -156,6 +160,12 @@ fn of_network(action: &str) -> bool {
 
 fn of_volume(action: &str) -> bool {
     matches!(action, "create" | "destroy" | "remove")
+}
+
+/// Reports whether an action may give a name to another image. `save` and `push` only read. Docker 29 with containerd's
+/// store reports a build without a name as `create`.
+fn of_image(action: &str) -> bool {
+    matches!(action, "tag" | "load" | "pull" | "import" | "create")
 }
 
 #[cfg(test)]
@@ -219,7 +229,8 @@ mod tests {
             ("container", "top"),
             ("volume", "mount"),
             ("volume", "unmount"),
-            ("image", "pull"),
+            ("image", "save"),
+            ("image", "push"),
         ] {
             let json =
                 format!(r#"{{"Type":"{kind}","Action":"{action}","Actor":{{"ID":"x","Attributes":{{}}}}}}"#);
@@ -233,6 +244,21 @@ mod tests {
         assert_eq!(record(json).unwrap().action, "health_status: healthy");
         let json = r#"{"Type":"volume","Action":"destroy","Actor":{"ID":"v"}}"#;
         assert_eq!(record(json).unwrap().subject, Subject::Volume("v".into()));
+    }
+
+    #[test]
+    fn a_new_image_is_news_with_its_names() {
+        let image = |action: &str, id: &str, name: &str| {
+            let attributes = format!(r#"{{"name":"{name}"}}"#);
+            let json = format!(
+                r#"{{"Type":"image","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{attributes}}}}}"#
+            );
+            record(&json).map(|event| event.subject)
+        };
+        let names = |all: [&str; 2]| Some(Subject::Image(all.map(str::to_owned).into()));
+        assert_eq!(image("tag", "sha256:1", "app:1"), names(["sha256:1", "app:1"]));
+        assert_eq!(image("pull", "app:1", "app"), names(["app:1", "app"]));
+        assert_eq!(image("untag", "sha256:1", "app:1"), None);
     }
 
     #[test]

@@ -68,6 +68,8 @@ impl Changes {
             // Containers have the networks that they are on.
             Subject::Network { .. } => drop((count(&self.networks), count(&self.containers))),
             Subject::Volume(_) => drop(count(&self.volumes)),
+            // Images are asked for each time.
+            Subject::Image(_) => {}
         }
     }
 }

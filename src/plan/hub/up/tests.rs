@@ -46,6 +46,7 @@ fn container(spec: &ContainerSpec) -> ContainerDetail {
             state: State::Running,
             networks: BTreeMap::from([("net".to_owned(), place)]),
             ports: spec.ports.clone(),
+            writable_binds: Vec::new(),
         },
         wanted_ports: spec.ports.clone(),
         restart_policy: RestartPolicy::UnlessStopped,
