@@ -71,8 +71,10 @@ fn section(path: &str, schema: &JSONSchemaProps, page: &mut String) {
 fn refused(schema: &JSONSchemaProps, page: &mut String) {
     let fields = schema.properties.iter().flatten();
     let rules = fields.flat_map(|(name, field)| of_rules(field).map(move |said| (Some(name), said)));
-    let mut rules = of_rules(schema).map(|said| (None, said)).chain(rules).peekable();
-    if rules.peek().is_some() {
+    let mut rules: Vec<_> = of_rules(schema).map(|said| (None, said)).chain(rules).collect();
+    // One for each kind of pool, with the same message.
+    rules.dedup();
+    if !rules.is_empty() {
         let _ = writeln!(page, "\nRefused with the message:\n");
     }
     for (field, message) in rules {
