@@ -13,7 +13,7 @@ use localcluster_operator::{
         RegistrySpec,
         condition::{self, ConditionType},
         reason::Reason,
-        registry::{ProxySpec, StorageSpec},
+        registry::{GarbageCollectionSpec, ProxySpec, StorageSpec},
     },
     docker::engine::State,
 };
@@ -88,6 +88,36 @@ fn a_garbage_collection_stops_the_registry_and_starts_it_again() {
     ask(&mut lab, Some("2"));
     lab.settle(ENOUGH);
     assert_eq!(collected(&lab), done("2"));
+}
+
+/// The schedule's collections are like those of the annotation, of which each still happens once.
+#[test]
+fn a_schedule_begins_garbage_collections() {
+    let hourly = GarbageCollectionSpec { schedule: "0 * * * *".into() };
+    let spec = RegistrySpec { garbage_collection: Some(hourly), ..RegistrySpec::default() };
+    for (passes, cut, _) in all_cuts() {
+        let mut lab = settled(spec.clone());
+        ask(&mut lab, Some("1"));
+        lab.settle(ENOUGH);
+        assert_eq!(collected(&lab), done("1"));
+        let last = |lab: &Lab| lab.registries[0].status.garbage_collection.as_ref().unwrap().time.0;
+        let begin = last(&lab);
+        lab.world.clock += 3600;
+        for _ in 0..passes {
+            lab.pass_registry(0, usize::MAX);
+        }
+        lab.pass_registry(0, cut);
+        lab.registries[0].forget();
+        lab.settle(ENOUGH);
+        rests(&lab);
+        assert_eq!(collected(&lab), done("1"), "the annotation's request stays done");
+        let second = last(&lab);
+        assert!(second.duration_since(begin).as_hours() >= 1, "{passes} {cut}");
+        assert!((0..3).all(|_| lab.round().is_empty()), "once for each time");
+        ask(&mut lab, Some("2"));
+        lab.settle(ENOUGH);
+        assert_eq!(collected(&lab), done("2"));
+    }
 }
 
 /// What an edit of the image did ends with it; another default of the operator changes nothing.

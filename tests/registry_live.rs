@@ -96,6 +96,7 @@ impl Subject {
             refused: &Default::default(),
             living: &Default::default(),
             request: None,
+            created: None,
             now: jiff::Timestamp::UNIX_EPOCH,
         })
     }

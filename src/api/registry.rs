@@ -53,6 +53,7 @@ use super::{local_cluster::loopback, schema};
     "hostname",
     "clusters and the names of pushed images refer to it; create a new Registry instead"
 ))]
+#[x_kube(validation = schema::schedule_of_cache())]
 pub struct RegistrySpec {
     /// Image of the registry, with a tag or a digest: `docker.io/library/registry:3`. Defaults to the image that the
     /// operator is configured with, see `status.defaultImage`.
@@ -106,6 +107,10 @@ pub struct RegistrySpec {
     #[schemars(length(max = 64), transform = schema::registry_env)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
+    /// Removes regularly what deleted images leave behind. Not possible for a pull-through cache, which removes expired
+    /// images itself. A change does not affect the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub garbage_collection: Option<GarbageCollectionSpec>,
     /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`, or with
     /// `b`, `m`, `g` or `t` as in `docker run --memory`: `512m`. Defaults to 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +150,7 @@ impl Default for RegistrySpec {
             tls: None,
             delete_enabled: false,
             env: Vec::new(),
+            garbage_collection: None,
             memory: None,
             allowed_namespaces: Vec::new(),
             local_registry_hosting: true,
@@ -162,6 +168,18 @@ impl RegistrySpec {
         let tls = tls.flat_map(|t| [Some(t.secret_name.as_str()), t.ca_secret_name.as_deref()]);
         proxy.chain(auth.flatten()).chain(tls.flatten())
     }
+}
+
+/// Garbage collection of the images.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GarbageCollectionSpec {
+    /// Times at which the registry is stopped, for seconds to minutes, to remove blobs that no image refers to: minute,
+    /// hour, day of the month, month and day of the week in UTC, as for a CronJob. `0 3 * * *` is each day at 03:00. A time
+    /// that passed more than an hour ago, since the operator was not running, is skipped.
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = schema::schedule())]
+    pub schedule: String,
 }
 
 /// Storage of the images.
@@ -311,7 +329,7 @@ pub struct RegistryStatus {
     /// Image for a spec without `image`. It stays when the operator is configured with another default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_image: Option<String>,
-    /// Last requested garbage collection.
+    /// Last garbage collection that the annotation or the schedule requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbage_collection: Option<GarbageCollectionStatus>,
 }
@@ -320,8 +338,8 @@ pub struct RegistryStatus {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GarbageCollectionStatus {
-    /// Value of the annotation `localcluster.dev/garbage-collect` that requested it; a different value requests another
-    /// one. A value longer than 64 bytes is represented by its hash.
+    /// Value of the annotation `localcluster.dev/garbage-collect` that requested one last; a different value requests
+    /// another one. A value longer than 64 bytes is represented by its hash. Empty if only the schedule has requested any.
     pub request: String,
     /// Time of completion.
     pub time: Time,

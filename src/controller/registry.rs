@@ -115,6 +115,7 @@ impl Managed for Registry {
             refused: &refused,
             living: &living,
             request: request.as_deref(),
+            created: object.creation_timestamp().map(|time| time.0),
             now: pass.moment.now,
         };
         let wanted = subject.desire(&host).map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
@@ -278,5 +279,8 @@ async fn act(
     }
     let next = status::registry(previous, view(&problems), pass.moment);
     pass.write(previous, next).await?;
-    Ok(Outcome::Next(requeue::next_due(ctx, &pass.owner.uid, &problems, due)))
+    let next = requeue::next_due(ctx, &pass.owner.uid, &problems, due);
+    let schedule = inputs.subject.valid.schedule.as_ref().filter(|_| problems.is_empty() && due.is_none());
+    let collection = schedule.and_then(|schedule| schedule.after(pass.moment.now));
+    Ok(Outcome::Next(collection.map_or(next, |at| requeue::at(ctx, at, pass.moment.now))))
 }

@@ -38,6 +38,7 @@ pub mod decide;
 pub mod host_path;
 pub mod log;
 pub mod network;
+pub mod schedule;
 pub mod teardown;
 pub mod volume;
 
@@ -63,6 +64,8 @@ pub struct Subject<'a> {
     pub living: &'a BTreeSet<String>,
     /// Garbage collection that the annotation requests, see [`collection::request`].
     pub request: Option<&'a str>,
+    /// Time of the creation of the Registry; `None` if it is unknown.
+    pub created: Option<Timestamp>,
     /// Current time.
     pub now: Timestamp,
 }
@@ -259,9 +262,7 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
 
 /// Reports whether a garbage collection is requested and not done.
 fn begins(inputs: &Inputs<'_>) -> bool {
-    let done = inputs.subject.previous.garbage_collection.as_ref().map(|g| g.request.as_str());
-    inputs.subject.request.is_some_and(|request| Some(request) != done)
-        && inputs.subject.valid.proxy.is_none()
+    inputs.subject.valid.proxy.is_none() && collection::requested(&inputs.subject).is_some()
 }
 
 /// Plans the connection of a replaced registry to the networks of the clusters that use it, at the same addresses.

@@ -31,6 +31,7 @@ pub const GROUP: Group = Group {
         ("host_path_needs_permission", host_path_needs_permission),
         ("host_path_that_is_allowed", host_path_that_is_allowed),
         ("garbage_is_removed_and_pushes_stay", garbage_is_removed_and_pushes_stay),
+        ("garbage_is_removed_by_a_schedule", garbage_is_removed_by_a_schedule),
     ],
 };
 
@@ -198,4 +199,23 @@ pub fn garbage_is_removed_and_pushes_stay(scene: &Scene) {
         docker(&["rmi", image]);
     }
     delete(scene, "lreg/g");
+}
+
+fn garbage_is_removed_by_a_schedule(scene: &Scene) {
+    scene.apply("Registry", "s", "{garbageCollection: {schedule: \"* * * * *\"}}");
+    scene.ready("lreg/s");
+    let id = inspect(&container(scene, "s")).expect("it exists")["Id"].clone();
+    let done = eventually(LIMIT, "the next minute begins", || {
+        let done = scene.try_get("lreg/s")?["status"]["garbageCollection"].clone();
+        holds(done["succeeded"] == true, || done.to_string()).map(|()| done)
+    });
+    assert_eq!(done["request"], "", "{done}");
+    scene.apply("Registry", "s", "{}");
+    scene.ready("lreg/s");
+    assert_eq!(
+        inspect(&container(scene, "s")).expect("it exists")["Id"],
+        id,
+        "it is stopped and started, not replaced"
+    );
+    delete(scene, "lreg/s");
 }

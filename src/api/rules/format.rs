@@ -59,6 +59,8 @@ pub const ENDPOINT: Format = format(pattern::ENDPOINT, 270, text::ENDPOINT);
 pub const REMOTE_URL: Format = format(pattern::REMOTE_URL, 270, text::REMOTE_URL);
 /// Duration that a cache keeps images.
 pub const TTL: Format = format(pattern::TTL, 32, text::TTL);
+/// Times of a garbage collection.
+pub const SCHEDULE: Format = format(pattern::SCHEDULE, 64, text::SCHEDULE);
 /// K3s argument.
 pub const ARG: Format = format(pattern::ARG, 1024, text::ARG);
 /// Name of an environment variable.

@@ -53,6 +53,8 @@ pub const MEMORY: &str = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T|b|m|g|
 pub const CPUS: &str = r"[0-9]{1,4}(\.[0-9]{1,9})?";
 /// Key of a Secret or ConfigMap.
 pub const SECRET_KEY: &str = "[-._a-zA-Z0-9]+";
+/// Five fields of a cron expression, without a time zone.
+pub const SCHEDULE: &str = "[-0-9A-Za-z*/,?#]+( [-0-9A-Za-z*/,?#]+){4}";
 /// Name of a Docker volume.
 pub const VOLUME_NAME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]+";
 /// Name of a Docker network.
@@ -98,6 +100,7 @@ pub const ALL: &[&str] = &[
     MEMORY,
     CPUS,
     SECRET_KEY,
+    SCHEDULE,
     VOLUME_NAME,
     NETWORK_NAME,
     HOST_PATH,

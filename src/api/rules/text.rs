@@ -138,6 +138,11 @@ pub const HOST_PATH: &str = "must be the absolute path of a directory or file on
 /// A Registry has a host directory and settings of a volume.
 pub const HOST_PATH_ALONE: &str = "hostPath excludes volumeName and retain: the content of a host directory is \
      never removed; remove the other fields";
+/// A schedule is invalid.
+pub const SCHEDULE: &str =
+    "must be a cron expression: minute, hour, day of the month, month and day of the week in UTC: 0 3 * * *";
+/// A cache has a garbage collection.
+pub const SCHEDULE_OF_CACHE: &str = "garbageCollection is not possible with proxy: a cache removes expired images itself, see proxy.ttl; remove it";
 /// The URL of a cached registry is invalid.
 pub const REMOTE_URL: &str = "must be the URL of a registry without a path: https://registry-1.docker.io for \
      Docker Hub, https://quay.io";
@@ -273,6 +278,8 @@ pub const ALL: &[&str] = &[
     VOLUME_NAME,
     HOST_PATH,
     HOST_PATH_ALONE,
+    SCHEDULE,
+    SCHEDULE_OF_CACHE,
     REMOTE_URL,
     TTL,
     LIFETIME,

@@ -96,6 +96,14 @@ pub fn host_path_alone() -> Rule {
     )
 }
 
+pub fn schedule() -> Rule {
+    shape(&format::SCHEDULE)
+}
+
+pub fn schedule_of_cache() -> Rule {
+    rule("!has(self.garbageCollection) || !has(self.proxy)", text::SCHEDULE_OF_CACHE)
+}
+
 pub fn remote_url() -> Rule {
     shape(&format::REMOTE_URL)
 }

@@ -1,4 +1,4 @@
-//! Garbage collection: on request the registry is stopped, a container on the same data removes the blobs that no
+//! Garbage collection: on request, or by a schedule, the registry is stopped, a container on the same data removes the blobs that no
 //! manifest references, and the registry is started again.
 //!
 //! No push loses data silently. There are no writes while blobs are checked and removed: the registry is stopped
@@ -10,6 +10,9 @@
 //! Every state of the two containers has one continuation, so the operator can be killed at any time: the request is
 //! in a label of the collecting container, and the result is in the status before that container is removed.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
@@ -31,6 +34,8 @@ use crate::{
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";
 /// Maximum length of a request that is stored unhashed.
 const MAX_REQUEST: usize = 64;
+/// Start of a request by the schedule, before its time.
+const BY_SCHEDULE: &str = "schedule:";
 
 /// State of a garbage collection.
 #[derive(Debug, PartialEq)]
@@ -41,14 +46,29 @@ pub enum Course {
     Busy,
 }
 
-/// Returns the name of a request: the value of the annotation, or its hash if it is long.
+/// Returns the name of a request: the value of the annotation, or its hash if it is long or could be one of the schedule.
 pub fn request(annotation: &str) -> Option<String> {
     let value = annotation.trim();
     if value.is_empty() {
         return None;
     }
-    let long = value.len() > MAX_REQUEST;
-    Some(if long { format!("sha256:{}", names::hex(&Sha256::digest(value)[..16])) } else { value.to_owned() })
+    let other = value.len() > MAX_REQUEST || value.starts_with(BY_SCHEDULE);
+    Some(if other {
+        format!("sha256:{}", names::hex(&Sha256::digest(value)[..16]))
+    } else {
+        value.to_owned()
+    })
+}
+
+/// Returns the request without a result: that of the annotation first, whose result counts for the schedule too.
+pub fn requested<'a>(subject: &Subject<'a>) -> Option<Cow<'a, str>> {
+    let done = subject.previous.garbage_collection.as_ref();
+    let annotation = subject.request.filter(|request| done.is_none_or(|done| done.request != **request));
+    annotation.map(Cow::Borrowed).or_else(|| {
+        let last = done.map(|done| done.time.0).max(subject.created);
+        let due = subject.valid.schedule.as_ref()?.due(last, subject.now)?;
+        Some(Cow::Owned(format!("{BY_SCHEDULE}{due}")))
+    })
 }
 
 /// Returns the container that collects.
@@ -77,7 +97,9 @@ pub fn plan(plan: &mut Plan, desired: &Desired, site: &Site<'_>, inputs: &Inputs
     let collection = Collection { desired, site, inputs };
     match site.own(&collection.name()) {
         Some(detail) => collection.proceed(plan, detail),
-        None => collection.requested().map_or(Course::Free(None), |request| collection.begin(plan, request)),
+        None => {
+            requested(&inputs.subject).map_or(Course::Free(None), |request| collection.begin(plan, &request))
+        }
     }
 }
 
@@ -94,14 +116,14 @@ impl Collection<'_> {
         super::helper_name(&self.desired.container.name, "gc")
     }
 
-    /// Returns the last request with a result.
-    fn done(&self) -> Option<&str> {
-        self.inputs.subject.previous.garbage_collection.as_ref().map(|g| g.request.as_str())
-    }
-
-    /// Returns the current request if it has no result yet.
-    fn requested(&self) -> Option<&str> {
-        self.inputs.subject.request.filter(|r| Some(*r) != self.done())
+    /// Reports whether the status has the result of a request.
+    fn is_done(&self, request: &str) -> bool {
+        self.inputs.subject.previous.garbage_collection.as_ref().is_some_and(|done| {
+            match scheduled(request) {
+                Some(time) => done.time.0 >= time,
+                None => done.request == request,
+            }
+        })
     }
 
     fn failed(&self, request: &str, message: impl Into<String>) -> Course {
@@ -168,8 +190,10 @@ impl Collection<'_> {
                 let (succeeded, message) = outcome(detail, lines.map(Vec::as_slice).unwrap_or_default());
                 remove(plan, detail, &format!("garbage collection ended: {message}"));
                 let request = request_of(detail);
-                let known = self.done() == Some(request);
-                Course::Free((!known).then(|| result(&self.inputs.subject, request, succeeded, message)))
+                Course::Free(
+                    (!self.is_done(request))
+                        .then(|| result(&self.inputs.subject, request, succeeded, message)),
+                )
             }
         }
     }
@@ -184,7 +208,9 @@ impl Collection<'_> {
             return self.failed(request, format!("failed to start: {error}"));
         }
         let spec = collector(self.desired, &self.inputs.subject, request);
-        if self.requested() != Some(request) || outdated(self.site.observed, detail, &spec, None) {
+        if requested(&self.inputs.subject).as_deref() != Some(request)
+            || outdated(self.site.observed, detail, &spec, None)
+        {
             remove(plan, detail, "the request for garbage collection changed");
             return Course::Free(None);
         }
@@ -211,6 +237,11 @@ impl Collection<'_> {
     }
 }
 
+/// Returns the time of a request by the schedule.
+fn scheduled(request: &str) -> Option<Timestamp> {
+    request.strip_prefix(BY_SCHEDULE)?.parse().ok()
+}
+
 /// Returns the request that a container was created for.
 fn request_of(detail: &ContainerDetail) -> &str {
     detail.container.labels.get(REQUEST).map(String::as_str).unwrap_or_default()
@@ -228,7 +259,17 @@ fn busy(plan: &mut Plan, what: &str) {
 }
 
 fn result(subject: &Subject<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {
-    GarbageCollectionStatus { request: request.to_owned(), time: Time(subject.now), succeeded, message }
+    let request = match scheduled(request) {
+        // The last request of the annotation is done and stays so.
+        Some(_) => subject.previous.garbage_collection.as_ref().map(|last| last.request.clone()),
+        None => Some(request.to_owned()),
+    };
+    GarbageCollectionStatus {
+        request: request.unwrap_or_default(),
+        time: Time(subject.now),
+        succeeded,
+        message,
+    }
 }
 
 /// Returns the result of a completed collection, by its exit code and output.
@@ -269,6 +310,7 @@ mod tests {
         let long = request(&"x".repeat(300)).unwrap();
         assert!(long.starts_with("sha256:") && long.len() < MAX_REQUEST, "{long}");
         assert_ne!(request(&"y".repeat(300)), Some(long));
+        assert!(request("schedule:2026-11-30T03:00:00Z").unwrap().starts_with("sha256:"));
     }
 
     #[test]

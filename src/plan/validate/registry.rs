@@ -6,10 +6,11 @@ use super::checker::{Checker, Problems, is};
 use crate::{
     api::{
         RegistrySpec, names,
-        registry::{AuthSpec, ProxySpec, StorageSpec, TlsSpec},
+        registry::{AuthSpec, GarbageCollectionSpec, ProxySpec, StorageSpec, TlsSpec},
         rules::{self, format, hostnames, pattern, text},
     },
     k3s::registries::upstream_of,
+    plan::registry::schedule::Schedule,
 };
 
 /// Parsed spec of a Registry.
@@ -37,6 +38,8 @@ pub struct ValidRegistry {
     pub env: BTreeMap<String, String>,
     /// Memory limit in bytes.
     pub memory: Option<i64>,
+    /// Times of garbage collections.
+    pub schedule: Option<Schedule>,
 }
 
 /// Storage of the images of a Registry.
@@ -117,6 +120,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         tls,
         delete_enabled,
         env,
+        garbage_collection,
         memory,
         allowed_namespaces,
         local_registry_hosting: _,
@@ -143,6 +147,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         c.object_name("spec.tls.caSecretName", ca_secret_name.as_ref());
     }
     c.allowed_namespaces("spec.allowedNamespaces", allowed_namespaces);
+    c.check(garbage_collection.is_none() || proxy.is_none(), "spec", text::SCHEDULE_OF_CACHE);
     let valid = ValidRegistry {
         hostname: names::registry(namespace, name, hostname.as_deref()),
         image: image.clone(),
@@ -155,6 +160,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         delete_enabled: *delete_enabled,
         env: c.env("spec.env", env, rules::REGISTRY_ENV),
         memory: c.memory("spec.memory", memory.as_deref()),
+        schedule: c.schedule("spec.garbageCollection.schedule", garbage_collection.as_ref()),
     };
     c.done(valid)
 }
@@ -183,6 +189,15 @@ impl Checker {
             self.check(volume_name.is_none() && !retain, path, text::HOST_PATH_ALONE);
         }
         Storage::of(spec)
+    }
+
+    fn schedule(&mut self, path: &str, spec: Option<&GarbageCollectionSpec>) -> Option<Schedule> {
+        let GarbageCollectionSpec { schedule } = spec?;
+        self.fits(path, schedule, &format::SCHEDULE);
+        let parsed = Schedule::parse(schedule);
+        // A text of that form may still have a field that is out of range.
+        self.check(parsed.is_some() || !is(pattern::SCHEDULE, schedule), path, text::SCHEDULE);
+        parsed
     }
 
     fn allowed_namespaces(&mut self, path: &str, namespaces: &[String]) {
@@ -387,6 +402,23 @@ mod tests {
             assert_eq!((storage.volume("images"), storage.is_kept()), (volume, kept), "{spec:?}");
             assert_eq!(storage.host_path().is_some(), spec.host_path.is_some(), "{spec:?}");
         }
+    }
+
+    #[test]
+    fn a_schedule_is_a_cron_expression_of_a_registry_that_is_no_cache() {
+        let with = |schedule: &str| RegistrySpec {
+            garbage_collection: Some(GarbageCollectionSpec { schedule: schedule.into() }),
+            ..RegistrySpec::default()
+        };
+        assert_eq!(problems(with("0 3 * * *")), [""; 0]);
+        for bad in ["daily", "0 3 * * * UTC", "0 25 * * *", "* * * *", ""] {
+            assert_eq!(problems(with(bad)), [format!("spec.garbageCollection.schedule: {}", text::SCHEDULE)]);
+        }
+        let cache = RegistrySpec {
+            garbage_collection: with("0 3 * * *").garbage_collection,
+            ..proxy("https://quay.io", None)
+        };
+        assert_eq!(problems(cache), [format!("spec: {}", text::SCHEDULE_OF_CACHE)]);
     }
 
     #[test]

@@ -592,6 +592,7 @@ impl Lab {
             refused: &object.refused,
             living: &living,
             request: object.request.as_deref(),
+            created: None,
             now,
         };
         let wanted = match subject.desire(&observed) {
