@@ -31,9 +31,9 @@ impl Context {
         }
         let living = all.iter().filter_map(|(_, meta)| meta.uid.clone()).collect();
         let policies = self.policies.all();
-        Adoptions::of(claims, &living, |namespace, manager| {
-            Consent::of(&self.policy_of(&policies, namespace), manager)
-        })
+        let consent =
+            |namespace: &str, manager: &str| Consent::of(&self.policy_of(&policies, namespace), manager);
+        self.policies.adopting(|consent| Adoptions::of(claims, &living, consent), consent)
     }
 }
 

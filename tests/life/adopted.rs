@@ -121,6 +121,10 @@ async fn a_policy_decides_whether_another_management_cluster_may_lose_something(
     assert!(rig.settled(), "{}", message(&rig, "Ready"));
     policy(&rig, json!({"adopt": ["gone"], "unknown": true}));
     rig.round().await;
+    assert!(rig.settled(), "what runs is not given up: {}", message(&rig, "Ready"));
+    let mut rig = rig.restart();
+    rig.round().await;
+    assert!(!rig.settled(), "a new process knows of no consent");
     rig.api.delete(&path("localclusters", "dev"));
     for _ in 0..3 {
         rig.round().await;

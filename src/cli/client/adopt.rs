@@ -26,14 +26,18 @@ use super::{
     wait::Wait,
 };
 use crate::{
-    api::{ADOPTS_ANNOTATION, LocalCluster, Registry},
+    api::{ADOPTS_ANNOTATION, LocalCluster, Registry, names},
     cli::{
         Failure, Result,
         adoptable::{self, Existing, How, Key, Leftover},
         engine::{EngineArgs, words},
+        hub::observe,
         kubeconfig::Merge,
     },
-    docker::engine::Engine,
+    docker::{
+        bollard::BollardEngine,
+        engine::{Container, Engine, State},
+    },
     plan::{
         adoption::{Kind, Pair},
         record,
@@ -52,6 +56,9 @@ pub struct Adopt {
     /// Adopts everything, of the namespace that -n names or of all
     #[arg(long)]
     all: bool,
+    /// Management cluster whose clusters and registries are adopted, as the list shows it. May be repeated; defaults to any
+    #[arg(long, value_name = "ID")]
+    from: Vec<String>,
     /// File with the LocalCluster and Registries, where no record of them is left; - is standard input
     #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "all")]
     file: Option<PathBuf>,
@@ -93,7 +100,7 @@ pub(super) async fn run(args: Adopt) -> Result {
     } else {
         args.target.namespace.clone()
     };
-    let mut found = look(&management, &args.engine, namespace.as_deref()).await?;
+    let mut found = look(&management, (&args.engine, &args.from), namespace.as_deref()).await?;
     if let (Some(file), Some(namespace)) = (&file, &namespace) {
         let of_file = adoptable::keyed(file.all(), namespace);
         let keys: BTreeSet<Key> = of_file.keys().cloned().collect();
@@ -132,13 +139,33 @@ fn nothing(args: &Adopt, management: &Management, namespace: Option<&str>) -> Re
 }
 
 /// Looks at Docker and at the management cluster.
-async fn look(management: &Management, args: &EngineArgs, namespace: Option<&str>) -> Result<Found> {
+async fn look(
+    management: &Management,
+    (args, from): (&EngineArgs, &[String]),
+    namespace: Option<&str>,
+) -> Result<Found> {
     let engine = args.engine()?;
     let told = |error| Failure::Failed(words(&error));
     let (containers, networks, volumes) =
         tokio::try_join!(engine.containers(), engine.networks(), engine.volumes()).map_err(told)?;
+    // A user may have no right to read it.
+    let system = Api::<Namespace>::all(management.client()).get_opt("kube-system").await;
+    let manager = system.ok().flatten().and_then(|namespace| namespace.metadata.uid);
     let mut on_host = adoptable::on_host(&containers, &networks, &volumes);
     on_host.retain(|key, _| namespace.is_none_or(|namespace| key.1 == namespace));
+    let hubs = hubs(&engine, &containers).await;
+    for (hub, of) in hubs.iter().filter(|(_, of)| manager.as_ref() != Some(*of)) {
+        let theirs = |leftover: &Leftover| leftover.pairs.iter().any(|pair| pair.manager == *of);
+        if on_host.values().any(theirs) {
+            eprintln!("left out: what the hub in the container {hub} manages, which runs");
+        }
+    }
+    let is_offered = |pair: &Pair| {
+        let own = manager.as_ref() == Some(&pair.manager);
+        (own || !hubs.values().any(|of| *of == pair.manager))
+            && (from.is_empty() || from.contains(&pair.manager))
+    };
+    on_host.values_mut().for_each(|leftover| leftover.pairs.retain(is_offered));
     let mut existing = BTreeMap::new();
     for cluster in all::<LocalCluster>(management, namespace).await? {
         let object = Existing::new(&cluster.metadata, cluster.spec.registries.create.is_some());
@@ -159,10 +186,21 @@ async fn look(management: &Management, args: &EngineArgs, namespace: Option<&str
         };
         objects.insert(key.clone(), object);
     }
-    // A user may have no right to read it.
-    let system = Api::<Namespace>::all(management.client()).get_opt("kube-system").await;
-    let manager = system.ok().flatten().and_then(|namespace| namespace.metadata.uid);
     Ok(Found { leftovers, existing, objects, manager })
+}
+
+/// Returns the management clusters that run as hubs on the engine, by the names of their containers. Of others nothing on the
+/// engine tells whether they run.
+async fn hubs(engine: &BollardEngine, containers: &[Container]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let args = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
+    for hub in containers.iter().filter(|c| c.labels.contains_key(names::HUB) && c.state == State::Running) {
+        // That of the operator has no kubectl.
+        if let Ok(uid) = observe::kubectl(engine, &hub.id, &args).await {
+            found.insert(hub.name.clone(), uid.trim().to_owned());
+        }
+    }
+    found
 }
 
 async fn all<K>(management: &Management, namespace: Option<&str>) -> Result<Vec<K>>
@@ -281,6 +319,15 @@ async fn adopt(args: &Adopt, management: &Management, found: &Found) -> Result {
             }
         }
         return Ok(());
+    }
+    let others = found.others();
+    if args.all && others.len() > 1 {
+        let others: Vec<&str> = others.into_iter().collect();
+        return Err(Failure::Failed(format!(
+            "cannot adopt all: the Docker Engine has clusters or registries of several other management clusters, {}; name \
+             those that no longer exist with --from",
+            others.join(" and ")
+        )));
     }
     warn(found);
     let (mut failures, mut adopted) = (Vec::new(), Vec::new());
