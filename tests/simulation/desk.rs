@@ -134,7 +134,7 @@ impl Desk {
             Op::Put(number, pick) => specs::put(&self.api, *number, *pick),
             Op::Delete(number) => self.api.delete(&specs::of(*number)),
             Op::Pause(number, paused) => self.pause(*number, *paused),
-            Op::Restore(number) => specs::restore(&self.api, &self.world.lock().unwrap(), *number),
+            Op::Restore(number) => specs::restore(&self.api, &self.world, *number),
             Op::Secrets(pick) => specs::secrets(&self.api, *pick),
             Op::Policy(pick) => specs::policy(&self.api, *pick),
             Op::Outside(pick) => {

@@ -1,6 +1,6 @@
 //! Objects of chance: specs that the schema lets through.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::api::{ADOPTS_ANNOTATION, names};
@@ -57,10 +57,11 @@ pub fn adopts(object: &Value) -> Value {
 
 /// Loses the object with this number, and makes it again from a backup, with another UID. A person has looked at the labels
 /// of all that there is of it and of its Registry.
-pub fn restore(api: &FakeApi, world: &World, number: u8) {
+pub fn restore(api: &FakeApi, world: &Mutex<World>, number: u8) {
     let (at, (_, namespace, name)) = (of(number), OBJECTS[usize::from(number) % OBJECTS.len()]);
     let Some(old) = api.get(&at).filter(|o| o["metadata"]["deletionTimestamp"].is_null()) else { return };
     let own = [format!("{namespace}/{name}"), format!("{namespace}/{}", names::own_registry(name))];
+    let world = world.lock().unwrap().clone();
     let labels = world.containers.values().map(|c| &c.labels);
     let labels = labels.chain(world.networks.values().map(|n| &n.labels));
     let labels = labels.chain(world.volumes.values().map(|v| &v.labels));
