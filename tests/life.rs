@@ -1,5 +1,7 @@
 //! What happens to clusters in the course of their lives, by the reconciles over fakes of Docker and Kubernetes.
 
+#[path = "life/adopted.rs"]
+mod adopted;
 #[path = "life/ends.rs"]
 mod ends;
 #[path = "life/images.rs"]

@@ -1,5 +1,7 @@
 //! The command for people against a fake of the Kubernetes API: what it writes there, into kubeconfigs and to its user.
 
+#[path = "localcluster/adopt.rs"]
+mod adopt;
 #[path = "localcluster/docker.rs"]
 mod docker;
 #[path = "localcluster/engine.rs"]

@@ -88,6 +88,14 @@ pub struct HostPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 63)))]
     pub cluster_names: Option<Vec<String>>,
+    /// Other management clusters that objects may take clusters and registries over from with the annotation
+    /// `localcluster.dev/adopts`, as patterns for the UID of their namespace `kube-system`: `*` is all of them. The Docker
+    /// host does not show whether an operator there still runs, which would manage the same containers. Unlike other fields,
+    /// without this one there are none, and the mode does not matter. What an earlier object of this management cluster left
+    /// may always be taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub adopt: Option<Vec<String>>,
     /// Rules for the networks of LocalClusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRules>,

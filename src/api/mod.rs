@@ -35,5 +35,9 @@ pub const RESET_QUORUM_ANNOTATION: &str = "localcluster.dev/reset-quorum";
 /// Annotation that requests a garbage collection of a Registry with each new value: the registry is stopped while blobs
 /// that no image references are removed.
 pub const GARBAGE_COLLECT_ANNOTATION: &str = "localcluster.dev/garbage-collect";
+/// Annotation by which an object takes over what Docker's labels give to an earlier object of the same kind, namespace and
+/// name: `<UID>@<management cluster>`, several with commas between them. That of a LocalCluster counts for the Registry of its
+/// `spec.registries.create` too.
+pub const ADOPTS_ANNOTATION: &str = "localcluster.dev/adopts";
 /// Finalizer that keeps an object until all its resources on the Docker host are removed.
 pub const FINALIZER: &str = "localcluster.dev/docker";

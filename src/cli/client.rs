@@ -1,5 +1,6 @@
 //! The verbs that speak to a management cluster.
 
+mod adopt;
 mod apply;
 mod check;
 mod containers;
@@ -77,6 +78,13 @@ pub enum Verb {
     /// Keeps a cluster from being deleted when its time to live is over
     #[command(after_help = "Example:\n  localcluster hold dev")]
     Hold(hold::Hold),
+    /// Takes over clusters and registries on the Docker host whose objects were lost; lists them without arguments
+    ///
+    /// For a hub that was lost or made anew, and for objects that were restored under another UID. Containers run on.
+    #[command(
+        after_help = "Examples:\n  localcluster adopt\n  localcluster adopt --all\n  localcluster adopt dev -f dev.yaml"
+    )]
+    Adopt(Box<adopt::Adopt>),
     /// Prints a k3d, kind or ctlptl file as a LocalCluster and Registries
     #[command(after_help = "Example:\n  localcluster convert k3d.yaml | localcluster create -f -")]
     Convert(convert::Convert),
@@ -126,6 +134,7 @@ async fn run(verb: Verb, mut command: clap::Command) -> Result {
         Verb::Shell(args) => shell::run(args).await,
         Verb::ImportImage(args) => import::run(args).await,
         Verb::Hold(args) => hold::run(args).await,
+        Verb::Adopt(args) => adopt::run(*args).await,
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(args).await,
         Verb::Report(args) => report::run(args).await,

@@ -1,5 +1,6 @@
 //! The command for people, `localcluster`.
 
+mod adoptable;
 pub mod client;
 pub mod convert;
 pub mod engine;

@@ -122,7 +122,8 @@ async fn remove<K: Managed>(
     let (ctx, owner) = (pass.ctx, &pass.owner);
     let object = pass.object.object_ref(&());
     for _ in 0..PASSES {
-        let observed = match observe::engine(&*ctx.engine, owner).await {
+        let adoptions = ctx.adoptions();
+        let observed = match observe::engine(&*ctx.engine, owner, &adoptions).await {
             Ok(observed) => observed,
             Err(error) => {
                 let mut problem = report::docker(ctx, &error);
@@ -131,6 +132,11 @@ async fn remove<K: Managed>(
             }
         };
         ctx.health.set_docker(true);
+        if let Some(mut problem) = adoptions.is_pending(K::ADOPTS, owner, &observed) {
+            // It may be its own, and nobody would remove it later.
+            problem.message = format!("the deletion waits: {}", problem.message);
+            return Some((vec![problem], None));
+        }
         let mut plan = Plan::default();
         teardown(&mut plan, &observed);
         if plan.is_settled() {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{management_api::ManagementApi, times};
 use crate::{
-    api::{FINALIZER, HostPolicy, LocalCluster, Registry, names::MANAGED_BY},
+    api::{ADOPTS_ANNOTATION, FINALIZER, HostPolicy, LocalCluster, Registry, names::MANAGED_BY},
     plan::{
         failures::WriteError,
         own_registry::OwnRegistry,
@@ -196,7 +196,7 @@ impl ManagementApi for Client {
 
     async fn apply_registry(&self, registry: &OwnRegistry) -> Result<(), WriteError> {
         let api = Api::<Registry>::namespaced(self.clone(), registry.owner.namespace());
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": Registry::api_version(&()),
             "kind": Registry::kind(&()),
             "metadata": {
@@ -207,6 +207,9 @@ impl ManagementApi for Client {
             },
             "spec": registry.spec,
         });
+        if let Some(adopts) = &registry.adopts {
+            patch["metadata"]["annotations"] = json!({ADOPTS_ANNOTATION: adopts});
+        }
         let patched = bounded(api.patch(&registry.name, &apply_params(), &Patch::Apply(patch))).await;
         patched.map_err(write_error)?;
         Ok(())

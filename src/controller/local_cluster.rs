@@ -27,6 +27,7 @@ use super::{
     pass::{Managed, Outcome, Pass, Stop},
     ports,
     reach::{self, Seen},
+    record,
     resolve::{self, Resolved},
     standing, stopped,
     workers::Workers,
@@ -41,7 +42,9 @@ use crate::{
     child::api as child,
     docker::share::Shares,
     plan::{
-        addresses, called,
+        addresses,
+        adoption::{self, Kind},
+        called,
         desired::{Allocation, Desired},
         kubeconfig,
         local_cluster::teardown,
@@ -57,6 +60,7 @@ use crate::{
 
 impl Managed for LocalCluster {
     type Status = LocalClusterStatus;
+    const ADOPTS: Kind = Kind::LocalCluster;
     const KIND: &'static str = "LocalCluster";
     const PASSES: usize = 6;
     const UNJUDGED: ConditionType = ConditionType::NetworkReady;
@@ -139,7 +143,7 @@ impl Pass<'_, LocalCluster> {
         let before = previous.clone();
         let interruptions = self.ctx.interruptions.from_now();
         let chosen = self.validate(None)?;
-        let host = self.survey().await?;
+        let host = self.host().await?;
         if let Some(problem) = standing::refused(&self.standing, !host.own.is_empty()) {
             return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
         }
@@ -147,6 +151,12 @@ impl Pass<'_, LocalCluster> {
             Some(name) if name != chosen.names.cluster => self.validate(Some(&name))?,
             _ => chosen,
         };
+        let names = &valid.names;
+        let is_named = |name: &str| names.parse_node(name).is_some() || name == names.load_balancer();
+        let own = (Kind::LocalCluster, &self.owner);
+        if let Some(problem) = adoption::left(own, &host, LocalCluster::UNJUDGED, is_named) {
+            return Err(Stop::Blocked(vec![problem], LocalCluster::UNJUDGED));
+        }
         if self.standing.problem.is_some() {
             // A new cluster would not be created in its place.
             valid.on_data_loss = DataLoss::Stop;
@@ -169,6 +179,7 @@ impl Pass<'_, LocalCluster> {
         let wanted = subject.desire(&allocated, &reached);
         let observed = self.details(&subject, child.as_deref(), &wanted.desired, reached).await?;
         let mut decision = subject.decide(&allocated, &wanted, &observed);
+        record::plan(self, &mut decision.plan, &observed, &valid.names.load_balancer()).await;
         let due = self.admit(&valid, &wanted.desired, &observed, &mut decision).await?;
         let view = ClusterView {
             subject: &subject,
@@ -192,10 +203,9 @@ impl Pass<'_, LocalCluster> {
         valid.map_err(Stop::Invalid)
     }
 
-    /// Observes everything on the engine, and the managed containers of the object in full.
-    async fn survey(&self) -> Result<Host, Stop> {
-        let host = self.docker(observe::engine(&*self.ctx.engine, &self.owner).await)?;
-        self.ctx.health.set_docker(true);
+    /// Observes the host, and how much of the pool of subnets is in use.
+    async fn host(&self) -> Result<Host, Stop> {
+        let host = self.survey().await?;
         let pool = self.ctx.settings.network_pool;
         let usage = pool.map(|pool| addresses::pool_usage(pool, &host.networks));
         *self.ctx.subnets.lock().unwrap_or_else(PoisonError::into_inner) = usage;

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod act;
+mod adoptions;
 pub mod backoff;
 mod balance;
 mod carry_out;
@@ -37,6 +38,7 @@ pub mod pulls;
 pub mod quorum;
 pub mod reach;
 pub mod reconcile;
+mod record;
 pub mod references;
 pub mod referrers;
 pub mod registry;

@@ -15,6 +15,7 @@ use crate::{
     },
     k3s::{self, hosts_file, registries},
     plan::{
+        adoption::Adoptions,
         containers::outdated,
         desired::{Desired, Look},
         host_path,
@@ -28,16 +29,18 @@ use crate::{
 };
 
 /// Lists the engine's objects and inspects the owner's containers. Images, files and the created cluster follow once
-/// the required ones are known.
+/// the required ones are known. What objects adopted has their labels.
 ///
 /// An inspection waits while the engine works on the container, and never returns if that never ends. A listing returns,
 /// and has all that matters about the containers of others: an inspection adds the network aliases, of which they have none.
-pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Host> {
+pub async fn engine(engine: &dyn Engine, owner: &Owner, adoptions: &Adoptions) -> Result<Host> {
     let (info, mut containers, networks, volumes) =
         tokio::try_join!(engine.info(), engine.containers(), engine.networks(), engine.volumes())?;
+    let is_own =
+        |labels| owner.owns(labels) || adoptions.owner(labels).is_some_and(|adopter| adopter == owner);
     let inspecting: FuturesUnordered<_> = containers
         .iter()
-        .filter(|c| owner.owns(&c.labels))
+        .filter(|c| is_own(&c.labels))
         .map(|c| async move { Ok::<_, Error>((c.id.clone(), engine.inspect(&c.id).await?)) })
         .collect();
     let details: BTreeMap<String, Option<ContainerDetail>> = inspecting.try_collect().await?;
@@ -49,7 +52,9 @@ pub async fn engine(engine: &dyn Engine, owner: &Owner) -> Result<Host> {
             container.clone_from(&detail.container);
         }
     }
-    Ok(Host { engine: info, containers, own, networks, volumes })
+    let mut host = Host { engine: info, containers, own, networks, volumes };
+    adoptions.read_all(&mut host);
+    Ok(host)
 }
 
 /// Reads the volumes of nodes that were created and never started.

@@ -40,11 +40,15 @@ pub(super) async fn run(ctx: Arc<Context>) {
 pub async fn look(ctx: &Context, seen: &mut Sweep) {
     // An object may come or go while Docker is asked.
     let mut uids = uids(ctx);
-    let host = match host(ctx).await {
+    let adopted = ctx.adoptions();
+    let mut host = match host(ctx).await {
         Ok(host) => host,
         Err(error) => return tracing::debug!(%error, "looking for Docker objects without an owner"),
     };
     uids.append(&mut self::uids(ctx));
+    // What an object adopts is its own, and no longer that of the one that is gone.
+    ctx.adoptions().read_all(&mut host);
+    adopted.read_all(&mut host);
     report(ctx, &host, &uids);
     if let Some(after) = ctx.settings.remove_orphans_after {
         sweep(ctx, seen, after, &host, uids).await;

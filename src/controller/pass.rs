@@ -13,16 +13,19 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     access::User,
+    adoptions,
     context::Context,
     kube_io::{self, Error},
+    observe,
     pulls::Asker,
     report,
     workers::Workers,
 };
 use crate::{
-    api::condition::ConditionType,
+    api::{ADOPTS_ANNOTATION, condition::ConditionType},
     docker::{error::Error as DockerError, share::Shares},
     plan::{
+        adoption::{self, Kind},
         observed::{Host, Observed},
         owner::Owner,
         policy::{permit::Gate, standing::Standing},
@@ -44,6 +47,8 @@ pub trait Managed:
 {
     /// Type of its status.
     type Status: Clone + Default + PartialEq + Serialize + Send + Sync;
+    /// Kind by which it adopts.
+    const ADOPTS: Kind;
     /// Name for logs and metrics.
     const KIND: &'static str;
     /// Number of passes of one reconciliation before other objects have their turn.
@@ -146,11 +151,7 @@ pub struct Pass<'a, K> {
 impl<'p, K: Managed> Pass<'p, K> {
     /// Creates a pass.
     pub fn new(object: &'p K, ctx: &'p Arc<Context>, last: bool) -> Self {
-        let owner = Owner {
-            uid: object.uid().unwrap_or_default(),
-            manager: ctx.manager.clone(),
-            object: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
-        };
+        let owner = adoptions::owner(object.meta(), &ctx.manager);
         let generation = object.meta().generation.unwrap_or_default();
         let standing = match object.meta().deletion_timestamp {
             Some(_) => Standing::default(),
@@ -189,6 +190,23 @@ impl<'p, K: Managed> Pass<'p, K> {
     /// Marks the images of the host that the namespace has not shown access to.
     pub async fn observe_access(&self, observed: &mut Observed) -> Result<(), DockerError> {
         self.ctx.policies.proofs.observe(&*self.ctx.engine, self.user(), observed).await
+    }
+
+    /// Observes everything on the engine, and the object's containers in full. Ends the pass if the object names
+    /// something to adopt that it cannot have.
+    pub async fn survey(&self) -> Result<Host, Stop> {
+        let annotation = self.object.meta().annotations.as_ref().and_then(|all| all.get(ADOPTS_ANNOTATION));
+        let errors = annotation.map(|text| adoption::parse(text).1).unwrap_or_default();
+        if !errors.is_empty() {
+            return Err(Stop::Invalid(errors));
+        }
+        let adoptions = self.ctx.adoptions();
+        let host = self.docker(observe::engine(&*self.ctx.engine, &self.owner, &adoptions).await)?;
+        self.ctx.health.set_docker(true);
+        match adoptions.problem(K::ADOPTS, &self.owner, &host) {
+            Some(problem) => Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs)),
+            None => Ok(host),
+        }
     }
 
     /// Returns an observation of Docker. A failed one ends the pass.

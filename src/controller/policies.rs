@@ -1,6 +1,7 @@
 //! HostPolicies in the shell, the namespaces that they select, and what objects were granted of their quotas.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,7 +18,10 @@ use super::access::Proofs;
 use crate::{
     api::HostPolicy,
     metrics::Counts,
-    plan::policy::{parse, rules::Violation, select::Policy, usage::Grants},
+    plan::{
+        adoption::Consent,
+        policy::{parse, rules::Violation, select::Policy, usage::Grants},
+    },
 };
 
 /// A HostPolicy in the watch: one that cannot be decoded refuses instead of being ignored.
@@ -36,7 +40,11 @@ pub struct Policies {
     grants: Mutex<Grants>,
     violations: Mutex<Violations>,
     parsed: Mutex<Parsed>,
+    adopting: Mutex<Adopting>,
 }
+
+/// Namespaces that may adopt, with the other management clusters that they may adopt from.
+type Adopting = BTreeSet<(String, String)>;
 
 /// Name of a policy, and those of its fields that an object violates.
 type Violated = (String, BTreeSet<&'static str>);
@@ -83,6 +91,7 @@ impl Policies {
     /// Creates the part of the shared state.
     pub fn new(policies: Store<PolicyGuard>, namespaces: Store<PartialObjectMeta<Namespace>>) -> Self {
         let (grants, violations, parsed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let adopting = Mutex::default();
         Self {
             policies,
             namespaces,
@@ -91,6 +100,7 @@ impl Policies {
             grants,
             violations,
             parsed,
+            adopting,
         }
     }
 
@@ -125,6 +135,30 @@ impl Policies {
     pub fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
         let known = self.namespaces.get(&ObjectRef::new(namespace))?;
         Some(known.labels().clone())
+    }
+
+    /// Decides about adoptions by `consent`, which is asked for namespaces and management clusters. What was allowed stays so
+    /// while it is not known: what runs is not given up for a moment.
+    pub fn adopting<T>(
+        &self,
+        decide: impl FnOnce(&dyn Fn(&str, &str) -> Consent) -> T,
+        consent: impl Fn(&str, &str) -> Consent,
+    ) -> T {
+        let mut before = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = RefCell::new(Adopting::new());
+        let decided = decide(&|namespace: &str, manager: &str| {
+            let key = (namespace.to_owned(), manager.to_owned());
+            let now = match consent(namespace, manager) {
+                Consent::Unknown if before.contains(&key) => Consent::Given,
+                other => other,
+            };
+            if now == Consent::Given {
+                given.borrow_mut().insert(key);
+            }
+            now
+        });
+        *before = given.into_inner();
+        decided
     }
 
     /// Removes what a deleted object was granted.

@@ -20,6 +20,7 @@ use super::{
     pace::Pace,
     pass::{Managed, Outcome, Pass, Stop},
     pulls::Wake,
+    record,
     registry_probe::probe,
     registry_refs, report, requeue, standing,
     watches::{listed, managed},
@@ -32,6 +33,7 @@ use crate::{
     },
     docker::{error::Error as DockerError, share::Shares},
     plan::{
+        adoption::{self, Kind},
         called,
         failures::Consequence,
         observed::{Host, Observed},
@@ -51,6 +53,7 @@ use crate::{
 
 impl Managed for Registry {
     type Status = RegistryStatus;
+    const ADOPTS: Kind = Kind::Registry;
     const KIND: &'static str = "Registry";
     const PASSES: usize = 5;
     const UNJUDGED: ConditionType = ConditionType::ContainerReady;
@@ -93,14 +96,17 @@ impl Managed for Registry {
         let namespace = object.namespace().unwrap_or_default();
         let valid = validate::registry(&namespace, &object.name_any(), &object.spec);
         let mut valid = valid.map_err(Stop::Invalid)?;
-        let host = pass.docker(observe::engine(&*ctx.engine, owner).await)?;
-        ctx.health.set_docker(true);
+        let host = pass.survey().await?;
         if let Some(problem) = standing::refused(&pass.standing, !host.own.is_empty()) {
             return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));
         }
         let living = ctx.living_registries();
         let (explicit, reported) = (object.spec.hostname.as_deref(), previous.cluster.as_deref());
         valid.hostname = called::registry(owner, explicit, reported, &host, &living);
+        let own = (Kind::Registry, owner);
+        if let Some(problem) = adoption::left(own, &host, Self::UNJUDGED, |name| name == valid.hostname) {
+            return Err(Stop::Blocked(vec![problem], Self::UNJUDGED));
+        }
         let secrets = registry_refs::secrets(ctx, &namespace, &valid).await?;
         let secrets = secrets.map_err(|problems| Stop::Blocked(problems, Self::UNJUDGED))?;
         let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
@@ -123,6 +129,7 @@ impl Managed for Registry {
         pass.docker(pass.observe_access(&mut observed).await)?;
         let inputs = Inputs { subject, observed: &observed };
         let mut decision = inputs.decide(&wanted);
+        record::plan(pass, &mut decision.plan, &observed, &valid.hostname).await;
         let due = admit(pass, &inputs, &mut decision).await;
         act(pass, previous, &inputs, (&wanted, &decision), due).await
     }

@@ -51,7 +51,7 @@ impl Context {
     }
 
     /// Returns the standing of the objects in a namespace before their specs are judged.
-    fn policy_of(&self, policies: &[Policy], namespace: &str) -> Standing {
+    pub(super) fn policy_of(&self, policies: &[Policy], namespace: &str) -> Standing {
         let labels = self.policies.labels(namespace);
         Standing::of(policies, (namespace, labels.as_ref()), self.settings.without_policy)
     }

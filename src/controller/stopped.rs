@@ -9,7 +9,7 @@ use super::{
     carry_out::{carry_out, hold, of_docker},
     kube_io::Error,
     pass::{Outcome, Pass},
-    requeue,
+    record, requeue,
 };
 use crate::{
     api::{
@@ -38,6 +38,7 @@ pub async fn pass(
     ctx.pulls.keep(&owner.uid, &[]);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
+    record::plan(pass, &mut plan, observed, &valid.names.load_balancer()).await;
     let gate = pass.gate(observed, BTreeSet::new());
     let due = hold(ctx, &gate, &mut plan, Some(&valid.names));
     // It needs another spec or another policy.

@@ -166,7 +166,8 @@ fn select(ctx: &Context, wanted: impl Fn(&ObjectMeta, &[Condition]) -> bool) {
 }
 
 /// Triggers a reconciliation of the objects that an event may concern.
-pub async fn event(ctx: &Arc<Context>, event: Event) {
+pub async fn event(ctx: &Arc<Context>, mut event: Event) {
+    ctx.adoptions().read(&mut event.labels);
     match &event.subject {
         // Whoever changed a file is not in a hurry: the next reconciliation reads it.
         Subject::Container(id) if event.is_of_files() => {
@@ -205,8 +206,9 @@ pub async fn event(ctx: &Arc<Context>, event: Event) {
                 && event.action == "disconnect"
                 // An inspection of a container that hangs would keep all later events waiting.
                 && let Ok(listed) = ctx.engine.containers().await
-                && let Some(container) = listed.into_iter().find(|c| c.id == *container)
+                && let Some(mut container) = listed.into_iter().find(|c| c.id == *container)
             {
+                ctx.adoptions().read(&mut container.labels);
                 ctx.interruptions.by(&event, &container.labels);
                 owner(ctx, &container.labels);
             }

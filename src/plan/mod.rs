@@ -5,6 +5,7 @@
 //! planning again leads to the same end.
 
 pub mod addresses;
+pub mod adoption;
 pub mod balance;
 pub mod called;
 pub mod checkup;
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod ports;
 pub mod preload;
 pub mod queue;
+pub mod record;
 pub mod refs;
 pub mod refused;
 pub mod registries;

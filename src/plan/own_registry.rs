@@ -1,11 +1,14 @@
 //! The Registry of a LocalCluster with `spec.registries.create`.
 
+use kube::api::ObjectMeta;
+
 use super::{
     owner::Owner,
     steps::{Action, Plan},
 };
 use crate::api::{
-    LocalCluster, Registry, RegistrySpec, condition::ConditionType, names, reason::Reason, uses::is_owned,
+    ADOPTS_ANNOTATION, LocalCluster, Registry, RegistrySpec, condition::ConditionType, names, reason::Reason,
+    uses::is_owned,
 };
 
 /// A desired Registry in the namespace of its owner, which it is deleted with.
@@ -17,6 +20,8 @@ pub struct OwnRegistry {
     pub owner: Owner,
     /// Its spec.
     pub spec: RegistrySpec,
+    /// What the LocalCluster adopts, which it adopts too. It has this of its own, since it outlives the LocalCluster.
+    pub adopts: Option<String>,
 }
 
 /// Returns the name of the cluster's own Registry.
@@ -36,6 +41,9 @@ pub fn plan(plan: &mut Plan, cluster: &LocalCluster, owner: &Owner, existing: Op
         }
         return;
     };
+    let adopts = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(ADOPTS_ANNOTATION).cloned();
+    let wanted = adopts(&cluster.metadata);
+    let is_adopting = |registry: &Registry| wanted.is_none() || adopts(&registry.metadata) == wanted;
     let why = match (existing, ours) {
         (Some(_), None) => {
             let message = format!(
@@ -45,11 +53,14 @@ pub fn plan(plan: &mut Plan, cluster: &LocalCluster, owner: &Owner, existing: Op
             plan.stalls(ConditionType::ResolvedRefs, Reason::NameConflict, message);
             return;
         }
-        (Some(registry), Some(_)) if registry.spec == *spec => return,
+        (Some(registry), Some(_)) if registry.spec == *spec && is_adopting(registry) => return,
+        (Some(registry), Some(_)) if registry.spec == *spec => {
+            "its cluster takes over what an earlier one left"
+        }
         (Some(_), Some(_)) => "spec.registries.create changed",
         (None, _) => "it did not exist",
     };
-    let registry = OwnRegistry { name, owner: owner.clone(), spec: spec.clone() };
+    let registry = OwnRegistry { name, owner: owner.clone(), spec: spec.clone(), adopts: wanted };
     plan.step(Action::ApplyRegistry(Box::new(registry)), &[], why);
 }
 
@@ -90,6 +101,29 @@ mod tests {
             planned(true, Some(&own)).0,
             ["ApplyRegistry dev-registry (spec.registries.create changed)"]
         );
+    }
+
+    #[test]
+    fn it_takes_over_what_the_cluster_takes_over() {
+        let annotated = |text: &str| Some([(ADOPTS_ANNOTATION.to_owned(), text.to_owned())].into());
+        let adopted = |cluster: Option<&str>, own: Option<&str>| {
+            let mut dev = LocalCluster::new("dev", LocalClusterSpec::default());
+            dev.metadata.uid = Some("cluster".into());
+            dev.metadata.annotations = cluster.and_then(annotated);
+            dev.spec.registries.create = Some(RegistrySpec::default());
+            let owner = Owner { uid: "cluster".into(), manager: "m".into(), object: "team/dev".into() };
+            let mut registry = registry(Some("cluster"));
+            registry.metadata.annotations = own.and_then(annotated);
+            let mut made = Plan::default();
+            plan(&mut made, &dev, &owner, Some(&registry));
+            made.steps.into_iter().next().map(|step| match step.action {
+                Action::ApplyRegistry(registry) => registry.adopts.unwrap_or_default(),
+                other => panic!("{other}"),
+            })
+        };
+        assert_eq!(adopted(Some("u@m"), None).as_deref(), Some("u@m"));
+        assert_eq!(adopted(Some("u@m"), Some("u@m")), None);
+        assert_eq!(adopted(None, Some("of a user")), None);
     }
 
     #[test]

@@ -72,9 +72,16 @@ pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<
             format!("managed by the {kind} {object}{elsewhere}")
         },
     );
+    let same = object.is_some_and(|object| *object == owner.object);
+    let adopt = if same {
+        ". What an earlier object of this name left is taken over with the annotation localcluster.dev/adopts, which \
+         `localcluster adopt` writes"
+    } else {
+        ""
+    };
     format!(
         "a {what} named {name}{id} already exists on this Docker host and is {manager}; it is left unchanged. \
-         Remove or rename it, or use another name for this object"
+         Remove or rename it, or use another name for this object{adopt}"
     )
 }
 

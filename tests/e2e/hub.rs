@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::live::{
-    Kubectl, docker, harness::Group, inspect, operator::settings, scene::Scene, scratch, try_docker, world,
+    Kubectl, docker, eventually, harness::Group, inspect, operator::settings, scene::Scene, scratch,
+    try_docker, world,
 };
 
 pub const GROUP: Group = Group {
@@ -107,6 +108,43 @@ fn cluster_of(hub: &Hub) -> String {
     format!("{}-c", hub.name)
 }
 
+/// The hub is lost with all that it kept. A new one takes over the cluster, which runs on.
+fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
+    let of_cluster = || -> Vec<String> {
+        let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name=k3d-{cluster}-")]);
+        let ids: Vec<&str> = ids.lines().collect();
+        let args = [&["inspect", "-f", "{{.Name}} {{.Id}} {{.State.StartedAt}}"], &ids[..]].concat();
+        let mut all: Vec<String> = docker(&args).lines().map(str::to_owned).collect();
+        all.sort();
+        all
+    };
+    // Its record is written once all else is done.
+    let keeper = format!("k3d-{cluster}-serverlb");
+    eventually(30, "the record of the cluster", || {
+        try_docker(&["cp", &format!("{keeper}:/etc/localcluster/object.json"), "-"]).map(drop)
+    });
+    let before = of_cluster();
+    docker(&["rm", "-fv", &hub.part("operator"), &hub.part("hub")]);
+    docker(&["volume", "rm", &hub.part("hub")]);
+    hub.up();
+    let listed = k.run(&["get", "lc", "-A", "-o", "name"]);
+    assert_eq!(listed, "", "the new hub knows nothing");
+
+    let host = format!("--docker-host={}", world("DOCKER_HOST"));
+    let adopt = |args: &[&str]| {
+        let file = format!("--kubeconfig={}", hub.kubeconfig.display());
+        let args = [&["adopt", &host, "--context", &hub.name, &file], args].concat();
+        crate::live::command(env!("CARGO_BIN_EXE_localcluster"), &args, "").unwrap_or_else(|e| panic!("{e}"))
+    };
+    let listed = adopt(&["-n", "default"]);
+    let row = listed.lines().find(|line| line.contains(cluster)).unwrap_or_else(|| panic!("{listed}"));
+    assert!(row.ends_with("the object is created again from its record"), "{listed}");
+    // Others use the engine, so not all.
+    adopt(&[cluster, "-n", "default", "--timeout=180s"]);
+    assert_eq!(of_cluster(), before, "the same containers run on");
+    k.run(&["wait", "--for=condition=Ready", &format!("lc/{cluster}"), "--timeout=10s"]);
+}
+
 fn a_hub_comes_works_is_repaired_and_goes(scene: &Scene) {
     let hub = Hub::new(scene);
     let told = hub.up();
@@ -155,6 +193,8 @@ fn a_hub_comes_works_is_repaired_and_goes(scene: &Scene) {
     let shown = docker(&["inspect", &hub.part("hub"), &hub.part("operator")]);
     assert!(token.len() > 100 && !shown.contains(&token), "{shown}");
     assert!(!shown.contains("K3S_TOKEN"), "{shown}");
+
+    lost(&hub, &k, &cluster);
 
     let refused = hub.run(&["down"]).expect_err("there is a cluster");
     assert!(refused.contains(&format!("LocalCluster default/{cluster}")), "{refused}");

@@ -35,6 +35,8 @@ pub struct State {
     pub info: Value,
     /// Containers as `docker inspect` describes them.
     pub containers: Vec<Value>,
+    /// Files in containers, by container ID and path.
+    pub files: Vec<(String, String, Vec<u8>)>,
     /// Log of all containers.
     pub log: (String, String),
     /// IDs of images by name.
@@ -114,6 +116,15 @@ impl Docker {
             ("GET", ["containers", id, "json"]) => {
                 known(self.set(|state| state.containers.iter().find(|c| c["Id"] == *id).cloned()))
             }
+            ("GET", ["containers", id, "archive"]) => {
+                let path = query.split('&').find_map(|part| part.strip_prefix("path=")).unwrap_or_default();
+                let path = path.replace("%2F", "/");
+                let file = self.set(|state| {
+                    let mut files = state.files.iter();
+                    files.find(|(of, at, _)| of == id && *at == path).map(|(_, _, content)| content.clone())
+                });
+                file.map_or_else(|| known(None), |content| archive(&path, &content).into_response())
+            }
             ("GET", ["containers", _, "logs"]) => {
                 let (out, err) = self.set(|state| state.log.clone());
                 Body::from([frame(1, &out), frame(2, &err)].concat()).into_response()
@@ -172,6 +183,17 @@ impl Docker {
         let head = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", "tcp");
         head.body(Body::empty()).unwrap()
     }
+}
+
+/// The archive of a file.
+fn archive(path: &str, content: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o600);
+    header.set_size(content.len() as u64);
+    archive.append_data(&mut header, path.rsplit('/').next().unwrap(), content).unwrap();
+    archive.into_inner().unwrap()
 }
 
 /// A container in a list.

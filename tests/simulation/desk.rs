@@ -134,6 +134,7 @@ impl Desk {
             Op::Put(number, pick) => specs::put(&self.api, *number, *pick),
             Op::Delete(number) => self.api.delete(&specs::of(*number)),
             Op::Pause(number, paused) => self.pause(*number, *paused),
+            Op::Restore(number) => specs::restore(&self.api, &self.world, *number),
             Op::Secrets(pick) => specs::secrets(&self.api, *pick),
             Op::Policy(pick) => specs::policy(&self.api, *pick),
             Op::Outside(pick) => {
@@ -164,7 +165,10 @@ impl Desk {
     fn pause(&self, number: u8, paused: bool) {
         let path = specs::of(number);
         if let Some(mut object) = self.api.get(&path) {
-            let annotations = if paused { json!({PAUSED_ANNOTATION: "true"}) } else { json!({}) };
+            let mut annotations = specs::adopts(&object);
+            if paused {
+                annotations[PAUSED_ANNOTATION] = json!("true");
+            }
             object["metadata"]["annotations"] = annotations;
             self.api.store(&path, object);
         }

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
     api::{
-        names,
+        ADOPTS_ANNOTATION, names,
         reason::{Class, Reason},
     },
     docker::engine::State,
@@ -359,9 +359,8 @@ impl Life {
 
     /// The name of a container of an object of which this holds.
     fn own(&self, object: &Value, holds: impl Fn(&Container) -> bool) -> Option<String> {
-        let uid = &object["metadata"]["uid"];
         let world = self.world.lock().unwrap();
-        let own = |c: &&Container| c.labels.get(names::UID).is_some_and(|u| u == uid);
+        let own = |c: &&Container| is_of(object, &c.labels);
         world.containers.values().filter(own).find(|c| holds(c)).map(|c| c.name.clone())
     }
 
@@ -388,11 +387,10 @@ impl Life {
         let mut wanted: BTreeSet<String> = nodes.collect();
         let mut missing: Vec<String> = wanted.iter().filter(|n| !world.works(n)).cloned().collect();
         wanted.insert(format!("k3d-{cluster}-serverlb"));
-        let uid = object["metadata"]["uid"].as_str().unwrap();
-        let own = world.containers.values().filter(|c| c.labels.get(names::UID).is_some_and(|u| u == uid));
+        let own = world.containers.values().filter(|c| is_of(object, &c.labels));
         let own: BTreeSet<String> = own.map(|c| c.name.clone()).collect();
         missing.extend(wanted.symmetric_difference(&own).cloned());
-        let networks = world.networks.values().filter(|n| n.labels.get(names::UID).is_some_and(|u| u == uid));
+        let networks = world.networks.values().filter(|n| is_of(object, &n.labels));
         if networks.count() != 1 {
             missing.push("one network".into());
         }
@@ -471,6 +469,16 @@ impl Life {
         });
         format!("{}\n{}", conditions.collect::<Vec<_>>().join("\n"), self.world.lock().unwrap().brief())
     }
+}
+
+/// Whether something with these labels is an object's own, or was taken over by it.
+fn is_of(object: &Value, labels: &BTreeMap<String, String>) -> bool {
+    let metadata = &object["metadata"];
+    let adopts = metadata["annotations"][ADOPTS_ANNOTATION].as_str().unwrap_or_default();
+    let named = format!("{}/{}", metadata["namespace"].as_str().unwrap(), metadata["name"].as_str().unwrap());
+    labels.get(names::UID).is_some_and(|uid| {
+        metadata["uid"] == **uid || adopts.contains(uid.as_str()) && labels.get(names::OWNER) == Some(&named)
+    })
 }
 
 fn needs_user(reason: &str) -> bool {

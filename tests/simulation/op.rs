@@ -24,6 +24,8 @@ pub enum Op {
     Delete(u8),
     /// A user has the operator leave it alone, or no longer.
     Pause(u8, bool),
+    /// The object is lost without its finalizer, and made again from a backup to take over what it left.
+    Restore(u8),
     /// A user changes the Secrets, or removes them.
     Secrets(u8),
     /// An administrator sets one of a few HostPolicies, or removes it.
@@ -147,6 +149,7 @@ fn others(chance: &mut Chance) -> Op {
         8 => Op::Policy(byte(chance, 8)),
         9..=10 => Op::Stranger(byte(chance, 6), byte(chance, 64)),
         11 => Op::StrangersLeave,
+        12 => Op::Restore(byte(chance, OBJECTS.len())),
         _ => Op::Outside(u16::try_from(chance.below(1 << 16)).unwrap()),
     }
 }

@@ -1,10 +1,19 @@
 //! Objects of chance: specs that the schema lets through.
 
+use std::{collections::BTreeSet, sync::Mutex};
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use localcluster_operator::api::{ADOPTS_ANNOTATION, names};
 use serde_json::{Value, json};
 
 use super::op::OBJECTS;
-use crate::support::{fakes::api::FakeApi, model::lab::Chance};
+use crate::support::{
+    fakes::api::FakeApi,
+    model::{
+        lab::{Chance, MANAGER},
+        world::World,
+    },
+};
 
 /// Parts of all secret values, which must be nowhere else.
 pub const SECRETS: [&str; 3] = ["sesame-one", "sesame-two", "sesame-key"];
@@ -28,15 +37,45 @@ pub fn put(api: &FakeApi, number: u8, pick: u64) {
         "localclusters" => ("LocalCluster", cluster(&mut chance)),
         _ => ("Registry", registry(&mut chance)),
     };
-    let metadata = json!({"name": name, "namespace": namespace});
+    let at = of(number);
+    let annotations = api.get(&at).map_or_else(|| json!({}), |old| adopts(&old));
+    let metadata = json!({"name": name, "namespace": namespace, "annotations": annotations});
     let object = json!({
         "apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec,
     });
-    let at = of(number);
     if api.get(&at).is_some_and(|o| !o["metadata"]["deletionTimestamp"].is_null()) {
         return;
     }
     api.put(&at, object);
+}
+
+/// Returns the annotation by which an object takes over, alone.
+pub fn adopts(object: &Value) -> Value {
+    let adopts = &object["metadata"]["annotations"][ADOPTS_ANNOTATION];
+    if adopts.is_null() { json!({}) } else { json!({ADOPTS_ANNOTATION: adopts}) }
+}
+
+/// Loses the object with this number, and makes it again from a backup, with another UID. A person has looked at the labels
+/// of all that there is of it and of its Registry.
+pub fn restore(api: &FakeApi, world: &Mutex<World>, number: u8) {
+    let (at, (_, namespace, name)) = (of(number), OBJECTS[usize::from(number) % OBJECTS.len()]);
+    let Some(old) = api.get(&at).filter(|o| o["metadata"]["deletionTimestamp"].is_null()) else { return };
+    let own = [format!("{namespace}/{name}"), format!("{namespace}/{}", names::own_registry(name))];
+    let world = world.lock().unwrap().clone();
+    let labels = world.containers.values().map(|c| &c.labels);
+    let labels = labels.chain(world.networks.values().map(|n| &n.labels));
+    let labels = labels.chain(world.volumes.values().map(|v| &v.labels));
+    let labels = labels.filter(|l| l.get(names::OWNER).is_some_and(|owner| own.contains(owner)));
+    let mut pairs: BTreeSet<String> =
+        labels.filter_map(|l| Some(format!("{}@{}", l.get(names::UID)?, l.get(names::MANAGER)?))).collect();
+    pairs.insert(format!("{}@{MANAGER}", old["metadata"]["uid"].as_str().unwrap()));
+    let before = old["metadata"]["annotations"][ADOPTS_ANNOTATION].as_str().unwrap_or_default();
+    pairs.extend(before.split(',').filter(|pair| !pair.is_empty()).map(str::to_owned));
+    let text = pairs.into_iter().collect::<Vec<_>>().join(",");
+    api.remove(&at);
+    let metadata = json!({"name": name, "namespace": namespace, "annotations": {ADOPTS_ANNOTATION: text}});
+    let (version, kind, spec) = (&old["apiVersion"], &old["kind"], &old["spec"]);
+    api.put(&at, json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}));
 }
 
 fn cluster(chance: &mut Chance) -> Value {

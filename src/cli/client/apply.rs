@@ -15,22 +15,28 @@ use crate::{
 /// Applies objects, server-side.
 pub(super) async fn all(management: &Management, objects: &Objects) -> Result {
     for object in objects.all() {
-        let mut object = object.clone();
-        let own = object["metadata"]["namespace"].as_str();
-        let namespace = own.unwrap_or(&management.namespace).to_owned();
-        object["metadata"]["namespace"] = namespace.as_str().into();
-        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        let resource = if kind == "Registry" {
-            ApiResource::erase::<Registry>(&())
-        } else {
-            ApiResource::erase::<LocalCluster>(&())
-        };
-        let api: Api<DynamicObject> = Api::namespaced_with(management.client(), &namespace, &resource);
-        let params = PatchParams::apply(FIELD_MANAGER).validation_strict();
-        let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
-        applied.map_err(|error| management.told(&format!("cannot apply the {kind} {name}"), &error))?;
-        eprintln!("{kind} {name} applied in the namespace {namespace}");
+        one(management, object).await?;
     }
+    Ok(())
+}
+
+/// Applies an object, server-side.
+pub(super) async fn one(management: &Management, object: &Value) -> Result {
+    let mut object = object.clone();
+    let own = object["metadata"]["namespace"].as_str();
+    let namespace = own.unwrap_or(&management.namespace).to_owned();
+    object["metadata"]["namespace"] = namespace.as_str().into();
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    let resource = if kind == "Registry" {
+        ApiResource::erase::<Registry>(&())
+    } else {
+        ApiResource::erase::<LocalCluster>(&())
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(management.client(), &namespace, &resource);
+    let params = PatchParams::apply(FIELD_MANAGER).validation_strict();
+    let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
+    applied.map_err(|error| management.told(&format!("cannot apply the {kind} {name}"), &error))?;
+    eprintln!("{kind} {name} applied in the namespace {namespace}");
     Ok(())
 }
 

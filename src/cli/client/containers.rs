@@ -4,12 +4,13 @@ use kube::ResourceExt;
 
 use super::management::Management;
 use crate::{
-    api::{LocalCluster, local_cluster::ClusterState, names},
+    api::{ADOPTS_ANNOTATION, LocalCluster, local_cluster::ClusterState, names},
     cli::{Failure, Result, engine::EngineArgs},
     docker::{
         bollard::BollardEngine,
         engine::{Container, Engine, State},
     },
+    plan::adoption::{self, Pair},
 };
 
 /// Containers of a cluster.
@@ -57,7 +58,14 @@ impl Containers {
 
 fn own(all: Vec<Container>, cluster: &LocalCluster) -> Vec<Container> {
     let uid = cluster.metadata.uid.as_ref();
-    let is_own = |c: &Container| uid.is_some() && c.labels.get(names::UID) == uid;
+    let object = format!("{}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let annotation = cluster.annotations().get(ADOPTS_ANNOTATION);
+    let adopts = annotation.map(|text| adoption::parse(text).0).unwrap_or_default();
+    let adopted = |c: &Container| {
+        c.labels.get(names::OWNER) == Some(&object)
+            && Pair::of(&c.labels).is_some_and(|pair| adopts.contains(&pair))
+    };
+    let is_own = |c: &Container| uid.is_some() && c.labels.get(names::UID) == uid || adopted(c);
     all.into_iter().filter(|c| is_own(c) && role(c).is_some()).collect()
 }
 

@@ -91,6 +91,20 @@ impl Target {
 }
 
 impl Management {
+    /// Returns the same management cluster with another namespace.
+    pub fn within(&self, namespace: &str) -> Self {
+        let Self { client, context, server, namespace: _, files, target } = self;
+        let (client, context, server) = (client.clone(), context.clone(), server.clone());
+        Self {
+            client,
+            context,
+            server,
+            namespace: namespace.to_owned(),
+            files: files.clone(),
+            target: target.clone(),
+        }
+    }
+
     /// Returns the client.
     pub fn client(&self) -> Client {
         self.client.clone()

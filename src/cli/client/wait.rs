@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        LocalCluster,
+        LocalCluster, Registry,
         condition::{self, ConditionType},
     },
     cli::{Failure, Result, paint::Paint},
@@ -94,6 +94,35 @@ impl Wait {
                 }
                 Outcome::NeedsUser(_) | Outcome::Waits(_) => sleep(LOOK_AGAIN).await,
             }
+        }
+    }
+
+    /// Waits until a Registry is Ready.
+    pub async fn until_registry(&self, management: &Management, name: &str) -> Result {
+        let began = Instant::now();
+        loop {
+            let registry = management.find::<Registry>(name).await?;
+            let status = registry.as_ref().and_then(|registry| {
+                let status = registry.status.as_ref()?;
+                (status.observed_generation == registry.metadata.generation).then_some(status)
+            });
+            let ready = status.and_then(|status| condition::get(&status.conditions, ConditionType::Ready));
+            if ready.is_some_and(|ready| ready.status == "True") {
+                eprintln!("Registry {name} is Ready after {} s", began.elapsed().as_secs());
+                return Ok(());
+            }
+            if began.elapsed() >= self.timeout {
+                let why = ready.map_or_else(
+                    || "no operator has processed it; check that one runs".to_owned(),
+                    |ready| progress::sentence(&ready.reason, &ready.message),
+                );
+                return Err(Failure::NotReady(format!(
+                    "the Registry {name} is not Ready after {}: {why}; see `kubectl describe registry {name}`, or wait \
+                     longer with --timeout",
+                    self.seconds()
+                )));
+            }
+            sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -57,6 +57,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         registry,
         images,
         containers,
+        adopt,
         cluster_names,
         network,
         ports,
@@ -70,6 +71,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     let mut rules = Rules {
         audit: *mode == Some(Mode::Audit),
         containers: names(containers.as_ref()),
+        adopt: names(adopt.as_ref()).unwrap_or_default(),
         cluster_names: cluster_names.clone(),
         host_paths: host_paths.as_ref().map(|paths| p.host_paths(paths)),
         ..Rules::default()

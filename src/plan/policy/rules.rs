@@ -62,6 +62,8 @@ pub struct Rules {
     pub shared: Vec<Pattern>,
     /// Unmanaged containers.
     pub containers: Option<Vec<Pattern>>,
+    /// Other management clusters that objects may adopt from. If empty, there are none.
+    pub adopt: Vec<Pattern>,
     /// Names of clusters on the Docker host.
     pub cluster_names: Option<Vec<String>>,
     /// Networks that contain all subnets.

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::bundle::Bundle;
 use crate::{
-    api::{HostPolicy, LocalCluster, Registry},
+    api::{ADOPTS_ANNOTATION, HostPolicy, LocalCluster, Registry},
     cli::client::management::{Management, OPERATOR},
+    plan::adoption,
 };
 
 /// Lines of each log.
@@ -32,6 +33,9 @@ pub(super) async fn collect(bundle: &mut Bundle, management: &Management, all: b
     let mut uids = Vec::new();
     for (path, found) in [("localclusters", clusters), ("registries", registries)] {
         let items = found.as_ref().ok().and_then(Value::as_array).into_iter().flatten();
+        let adopted =
+            items.clone().filter_map(|item| item["metadata"]["annotations"][ADOPTS_ANNOTATION].as_str());
+        uids.extend(adopted.flat_map(|text| adoption::parse(text).0).map(|pair| pair.uid));
         uids.extend(items.filter_map(|item| item["metadata"]["uid"].as_str().map(str::to_owned)));
         bundle.found(&format!("management/{path}.json"), told(management, path, found));
     }
