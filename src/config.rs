@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{Args, builder::NonEmptyStringValueParser};
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
+
+mod choices;
+
+pub use choices::{LogFormat, Role, WithoutPolicy};
 
 use crate::{docker::host::DockerHost, plan::expiry};
 
@@ -24,6 +28,15 @@ pub const DEFAULT_VERSION: &str = "v1.36.2+k3s1";
 /// Settings of `run`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Part that this process has
+    #[arg(long, env = "LOCALCLUSTER_ROLE", default_value = "all", value_enum)]
+    pub role: Role,
+
+    /// Image of the placeholder Pods by which objects are placed on one of several Docker hosts. Defaults to that of the
+    /// Pod of this process
+    #[arg(long, env = "LOCALCLUSTER_HOLD_IMAGE", value_name = "IMAGE")]
+    pub hold_image: Option<String>,
+
     /// Docker Engine to run clusters on: unix://<path of its socket>, or tcp://<host>:<port> on another machine, with TLS
     #[arg(
         long,
@@ -170,7 +183,7 @@ pub struct Config {
     )]
     pub remove_orphans_after: OrphansAfter,
 
-    /// Node that this process runs on. No Registry may have its name
+    /// Node that this process runs on, which the role agent needs. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
 
@@ -249,25 +262,6 @@ pub enum ManagementContainer {
     Named(String),
     /// No container.
     None,
-}
-
-/// What objects may do in a namespace that no HostPolicy selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum WithoutPolicy {
-    /// Nothing is created
-    Refuse,
-    /// Everything that the other settings allow
-    Unrestricted,
-}
-
-/// Format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Human-readable text
-    Text,
-    /// One JSON object per line
-    Json,
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {
