@@ -42,7 +42,7 @@ const KUBECTL: [&str; 16] = [
     "wait",
 ];
 /// Flags of kubectl that commands use; true if a value follows as a word of its own.
-const KUBECTL_FLAGS: [(&str, bool); 27] = [
+const KUBECTL_FLAGS: [(&str, bool); 28] = [
     ("-n", true),
     ("--namespace", true),
     ("-A", false),
@@ -68,6 +68,7 @@ const KUBECTL_FLAGS: [(&str, bool); 27] = [
     ("--dry-run", true),
     ("--overwrite", false),
     ("--server-side", false),
+    ("--field-manager", true),
     ("--from-file", true),
     ("--manifest-url", true),
 ];
