@@ -19,7 +19,7 @@ pub use effective::effective;
 pub use host_policy::{PolicyObject, PolicyView, host_policy};
 pub use placement::{is_placed, placed, placement_ignored, without_placed};
 pub use policy::policy_violation;
-pub use registry::{RegistryView, in_use, registry, registry_blocked};
+pub use registry::{RegistryView, registry, registry_blocked, still_used};
 pub use stopped::{StoppedView, stopped};
 
 use crate::{

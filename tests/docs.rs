@@ -1,5 +1,8 @@
 //! The documentation leads somewhere: every relative link of every page, with its anchor; and the book has every page.
 
+#[path = "docs/commands.rs"]
+mod commands;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -98,7 +98,7 @@ fn messages() {
 }
 
 /// Verbs of `localcluster`, besides those of `kubeconfig`.
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "up",
     "down",
     "create",
@@ -111,6 +111,7 @@ const VERBS: [&str; 16] = [
     "shell",
     "import-image",
     "hold",
+    "adopt",
     "convert",
     "check",
     "report",

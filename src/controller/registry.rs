@@ -143,14 +143,12 @@ impl Managed for Registry {
         let users = users(object, ctx).await?;
         if !users.is_empty() {
             let mut next = previous.clone();
-            next.users = Some(i32::try_from(users.len()).unwrap_or(i32::MAX));
-            next.used_by.clone_from(&users);
             let why = format!(
                 "LocalClusters use the registry: {}; delete them, or remove the registry from their spec.registries",
                 users.join(", ")
             );
             report::deletion_waits(ctx, &object.object_ref(&()), &why);
-            status::in_use(&mut next.conditions, &users, pass.moment);
+            status::still_used(&mut next, &users, pass.moment);
             pass.write(previous, next).await?;
             return Ok(Some(Next::requeue(ctx.resync)));
         }

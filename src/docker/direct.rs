@@ -17,7 +17,14 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::AsyncWrite;
 
-use super::{attach, bollard::BollardEngine, engine::Result, error::Error, fault};
+use super::{
+    attach,
+    bollard::BollardEngine,
+    convert,
+    engine::{EngineInfo, Result},
+    error::Error,
+    fault,
+};
 
 /// Which part of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +80,13 @@ impl BollardEngine {
     /// Returns what the engine says about itself and its host.
     pub async fn raw_info(&self) -> Result<Value> {
         self.client.call("info", |docker| async move { docker.info().await }).await.map(json)
+    }
+
+    /// Returns the same, and what of it the operator uses.
+    pub async fn both_infos(&self) -> Result<(EngineInfo, Value)> {
+        let info = self.client.call("info", |docker| async move { docker.info().await }).await?;
+        let raw = json(info.clone());
+        Ok((convert::info(info), raw))
     }
 
     /// Returns the versions of the engine and of its parts.

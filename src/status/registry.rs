@@ -87,7 +87,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         host,
         cluster: Some(format!("{}:{}", valid.hostname, crate::k3s::registries::REGISTRY_PORT)),
         host_port,
-        users: Some(i32::try_from(used_by.len()).unwrap_or(i32::MAX)),
+        users: users(&used_by),
         used_by,
         volume: valid.storage.volume(&valid.hostname).map(str::to_owned),
         host_path: valid.storage.host_path().map(str::to_owned),
@@ -98,8 +98,19 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     }
 }
 
+fn users(used_by: &[String]) -> Option<i32> {
+    Some(i32::try_from(used_by.len()).unwrap_or(i32::MAX))
+}
+
+/// Sets the users of a registry whose deletion waits for them.
+pub fn still_used(status: &mut RegistryStatus, used_by: &[String], moment: Moment) {
+    status.users = users(used_by);
+    status.used_by = used_by.to_vec();
+    in_use(&mut status.conditions, used_by, moment);
+}
+
 /// Sets the condition `InUse`.
-pub fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
+fn in_use(conditions: &mut Vec<Condition>, used_by: &[String], moment: Moment) {
     if used_by.is_empty() {
         condition::set(conditions, ConditionType::InUse, (false, Reason::NotInUse, ""), moment);
     } else {

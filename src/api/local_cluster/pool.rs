@@ -13,6 +13,13 @@ use crate::api::{
     schema,
 };
 
+/// Most arguments of a pool of `spec.agentPools`, and most characters of each.
+pub const POOL_ARGS: (usize, usize) = (16, 256);
+/// Most taints of such a pool.
+pub const POOL_TAINTS: usize = 8;
+/// Most labels of such a pool.
+pub const POOL_LABELS: usize = 32;
+
 /// A pool of nodes with the same role and configuration.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,7 +5,10 @@ use schemars::Schema;
 use serde_json::{Value, json};
 
 use super::{add, add_to_items, env, no, refused, rule, shape, whole};
-use crate::api::rules::{self, Refused, format, pattern, text};
+use crate::api::{
+    local_cluster::{POOL_ARGS, POOL_LABELS, POOL_TAINTS},
+    rules::{self, Refused, format, pattern, text},
+};
 
 /// The beginning of an argument, which contains the whole name of each refused flag. API servers count the cost of a match
 /// by the length of the text, and that of an object is bounded.
@@ -60,10 +63,10 @@ pub fn agent_pools(schema: &mut Schema) {
     pool.insert("required".into(), json!(["name", "count"]));
     for (path, field, value) in [
         ("count", "default", Value::Null),
-        ("args", "maxItems", 16.into()),
-        ("args/items", "maxLength", 256.into()),
-        ("taints", "maxItems", 8.into()),
-        ("labels", "maxProperties", 32.into()),
+        ("args", "maxItems", POOL_ARGS.0.into()),
+        ("args/items", "maxLength", POOL_ARGS.1.into()),
+        ("taints", "maxItems", POOL_TAINTS.into()),
+        ("labels", "maxProperties", POOL_LABELS.into()),
     ] {
         let place = pool.pointer_mut(&format!("/properties/{path}")).expect("a pool has the field");
         let had = place[field].take();

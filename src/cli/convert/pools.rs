@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 use serde_json::{Value, json};
 
 use super::part::Part;
+use crate::api::local_cluster::{POOL_ARGS, POOL_LABELS, POOL_TAINTS};
 
 /// What to know about the mount of a socket.
 pub(super) const SOCKET: &str = "a socket, left out: only directories and regular files can be mounted";
@@ -153,6 +154,7 @@ impl Pools {
             let name = format!("pool{}", number + 1);
             settings["name"] = name.as_str().into();
             settings["count"] = indices.len().into();
+            notes.extend(fit(&mut settings, &name));
             let which: Vec<String> = indices.iter().map(usize::to_string).collect();
             notes.push(format!(
                 "agent {} differs from spec.agents, so it is in the pool {name} of spec.agentPools, whose nodes are named \
@@ -166,6 +168,40 @@ impl Pools {
         }
         notes
     }
+}
+
+/// Leaves out what a pool of agents cannot have, and returns what to tell about it.
+fn fit(settings: &mut Value, name: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut left = |number: usize, what: &str, most: String| {
+        if number > 0 {
+            notes.push(format!(
+                "{number} of the {what} of the pool {name} are left out: a pool of spec.agentPools has at most {most}; \
+                 have these agents in spec.agents, which may have more"
+            ));
+        }
+    };
+    let (args, length) = POOL_ARGS;
+    if let Some(list) = settings["args"].as_array_mut() {
+        let before = list.len();
+        list.retain(|arg| arg.as_str().is_none_or(|arg| arg.chars().count() <= length));
+        list.truncate(args);
+        left(before - list.len(), "arguments", format!("{args}, of at most {length} characters each"));
+    }
+    if let Some(list) = settings["taints"].as_array_mut() {
+        left(list.len().saturating_sub(POOL_TAINTS), "taints", POOL_TAINTS.to_string());
+        list.truncate(POOL_TAINTS);
+    }
+    if let Some(labels) = settings["labels"].as_object_mut() {
+        left(labels.len().saturating_sub(POOL_LABELS), "labels", POOL_LABELS.to_string());
+        let keys: Vec<String> = labels.keys().skip(POOL_LABELS).cloned().collect();
+        keys.iter().for_each(|key| drop(labels.remove(key)));
+    }
+    // An index of what is missing is null.
+    if let Some(settings) = settings.as_object_mut() {
+        settings.retain(|_, value| !value.is_null());
+    }
+    notes
 }
 
 /// The number of agents that are told apart; no LocalCluster has more than 32, and the file may contain any number.
@@ -235,6 +271,29 @@ mod tests {
         );
         assert_eq!(notes.len(), 2);
         assert!(notes[1].starts_with("agent 2 differs from spec.agents"), "{notes:?}");
+    }
+
+    /// API servers refuse more, and a user would learn it only there.
+    #[test]
+    fn a_pool_gets_no_more_than_it_can_have() {
+        let mut pools = Pools::new(1, 3);
+        for number in 0..18 {
+            pools.add(&Chosen::agent(0), "args", None, &format!("--node-label=n{number}=x").into());
+        }
+        pools.add(&Chosen::agent(0), "args", None, &format!("--kubelet-arg={}", "x".repeat(300)).into());
+        (0..9).for_each(|n| pools.add(&Chosen::agent(0), "taints", None, &format!("t{n}:NoSchedule").into()));
+        (0..33).for_each(|n| pools.add(&Chosen::agent(0), "labels", Some(&format!("l{n}")), &"x".into()));
+        let mut spec = json!({});
+        let notes = pools.into_spec(&mut spec);
+        let pool = &spec["agentPools"][0];
+        let counts = ["args", "taints"].map(|field| pool[field].as_array().unwrap().len());
+        assert_eq!((counts, pool["labels"].as_object().unwrap().len()), ([16, 8], 32));
+        for (note, begins) in
+            notes.iter().zip(["3 of the arguments", "1 of the taints", "1 of the labels", "agent 0"])
+        {
+            assert!(note.starts_with(begins), "{note}");
+        }
+        assert_eq!(notes.len(), 4);
     }
 
     #[test]

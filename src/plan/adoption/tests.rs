@@ -92,13 +92,13 @@ fn a_policy_decides_about_other_management_clusters_only() {
     assert_eq!(Consent::of(&rules(&[], true), "gone"), Consent::Refused("p".into()), "audited");
     assert_eq!(Consent::of(&rules(&["other"], false), "gone"), Consent::Refused("p".into()));
     assert_eq!(Consent::of(&rules(&["other", "go*"], false), "gone"), Consent::Given);
-    let unknown = Problem::waits(ConditionType::Accepted, Reason::Pending, "x".into());
+    let unknown = Problem::waits(ConditionType::Accepted, Reason::Pending, "x");
     assert_eq!(
         Consent::of(&Standing { problem: Some(unknown), ..rules(&["*"], false) }, "gone"),
         Consent::Unknown
     );
 
-    let host = |manager| {
+    let host = |manager: &str| {
         let labels = labels("team/dev", "old", manager, &[]);
         Host { networks: vec![Network { labels, ..Network::default() }], ..Host::default() }
     };

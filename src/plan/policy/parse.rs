@@ -79,14 +79,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     quota.iter().for_each(|quota| p.quota(quota, &mut rules));
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
-    if let Some(NodeRules { images, require_digest, args_deny, env, container_labels, volumes }) = nodes {
-        rules.node_digest = *require_digest == Some(true);
-        rules.node_images = p.images("spec.nodes.images", images.as_ref());
-        rules.args_deny.clone_from(args_deny);
-        rules.env = names(env.as_ref());
-        rules.container_labels = names(container_labels.as_ref());
-        rules.node_volumes = names(volumes.as_ref());
-    }
+    nodes.iter().for_each(|nodes| p.nodes(nodes, &mut rules));
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload, prove_access, shared }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
@@ -136,6 +129,16 @@ impl Parser {
     fn some<T>(&mut self, parsed: Option<T>, path: &str, message: &str) -> Option<T> {
         self.check(parsed.is_some(), path, message);
         parsed
+    }
+
+    fn nodes(&mut self, nodes: &NodeRules, rules: &mut Rules) {
+        let NodeRules { images, require_digest, args_deny, env, container_labels, volumes } = nodes;
+        rules.node_digest = *require_digest == Some(true);
+        rules.node_images = self.images("spec.nodes.images", images.as_ref());
+        rules.args_deny.clone_from(args_deny);
+        rules.env = names(env.as_ref());
+        rules.container_labels = names(container_labels.as_ref());
+        rules.node_volumes = names(volumes.as_ref());
     }
 
     fn quota(&mut self, quota: &api::Quota, rules: &mut Rules) {

@@ -36,8 +36,7 @@ pub(super) async fn look(engine: &BollardEngine, address: &DockerHost, names: &H
 }
 
 async fn seen(engine: &BollardEngine, address: &DockerHost, names: &HubNames) -> Result<Vec<Finding>> {
-    let info = engine.info().await?;
-    let raw = engine.raw_info().await?;
+    let (info, raw) = engine.both_infos().await?;
     let name = raw["Name"].as_str().unwrap_or("an unnamed host");
     let mut found = vec![checkup::engine(&info.version, name, &address.to_string())];
     let (containers, networks) = (engine.containers().await?, engine.networks().await?);
