@@ -25,7 +25,7 @@ use super::{
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
-    ports,
+    placed, ports,
     reach::{self, Seen},
     record,
     resolve::{self, Resolved},
@@ -165,6 +165,10 @@ impl Pass<'_, LocalCluster> {
         let own = (Kind::LocalCluster, &self.owner);
         if let Some(problem) = adoption::left(own, &host, LocalCluster::UNJUDGED, is_named) {
             return Err(Stop::Blocked(vec![problem], LocalCluster::UNJUDGED));
+        }
+        if self.ctx.hosting.is_some() && placed::is_ephemeral(self.object) {
+            // Its data may be on another host, which it does not need.
+            valid.on_data_loss = DataLoss::Recreate;
         }
         if self.standing.problem.is_some() {
             // A new cluster would not be created in its place.
