@@ -2,6 +2,8 @@
 
 #[path = "life/ends.rs"]
 mod ends;
+#[path = "life/host_images.rs"]
+mod host_images;
 #[path = "life/images.rs"]
 mod images;
 #[path = "life/kubeconfigs.rs"]

@@ -13,6 +13,7 @@ pub mod execute;
 mod expiry;
 pub mod files;
 mod hang;
+pub mod host_images;
 pub mod host_limits;
 pub mod interruptions;
 pub mod known;
