@@ -6,6 +6,7 @@ use std::{
     error::Error,
     fs,
     io::{self, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{self, ExitCode},
 };
@@ -20,7 +21,7 @@ use localcluster_operator::{
     },
     config::Config,
     controller,
-    docker::{tunnel, tunnels},
+    docker::{listener, tunnel, tunnels},
     plan::policy::{admission, check},
     telemetry,
 };
@@ -54,6 +55,12 @@ enum Command {
     /// Forwards the connections of an operator, in a container that it has no route to
     #[command(hide = true)]
     Forward,
+    /// Passes the connections to an address on to an operator, in the load balancer of a cluster
+    #[command(hide = true)]
+    Listen {
+        /// Address to listen on
+        address: SocketAddr,
+    },
 }
 
 #[derive(Subcommand)]
@@ -116,7 +123,8 @@ fn main() -> ExitCode {
         Command::Policy(PolicyCommand::Check(check)) => check_policy(&check),
         Command::Policy(PolicyCommand::Admission) => print_admission(),
         Command::Hold => hold(),
-        Command::Forward => forward(),
+        Command::Forward => forward(None),
+        Command::Listen { address } => forward(Some(address)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,12 +172,16 @@ async fn hold() -> Result<()> {
     }
 }
 
-/// Runs the forwarder, which an operator without a route starts in a container.
+/// Runs the forwarder, which an operator starts in a container: for its own connections, or for those to an address.
 #[tokio::main(flavor = "current_thread")]
-async fn forward() -> Result<()> {
+async fn forward(address: Option<SocketAddr>) -> Result<()> {
     // They take space only, so a container whose files cannot be changed keeps them.
     let _ = env::current_exe().and_then(|own| tunnels::remove_others(&own));
-    let ended = tunnel::forward(tokio::io::stdin(), tokio::io::stdout()).await;
+    let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+    let ended = match address {
+        None => tunnel::forward(input, output).await,
+        Some(address) => listener::listen(address, input, output).await,
+    };
     // The runtime would wait for its thread that reads standard input, which may never end.
     if let Err(error) = ended {
         eprintln!("error: {error}");

@@ -37,6 +37,8 @@ mod hardening;
 mod host_aliases;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/host_images.rs"]
+mod host_images;
 #[path = "e2e/hub.rs"]
 mod hub;
 #[path = "e2e/idle.rs"]

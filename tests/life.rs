@@ -4,6 +4,8 @@
 mod adopted;
 #[path = "life/ends.rs"]
 mod ends;
+#[path = "life/host_images.rs"]
+mod host_images;
 #[path = "life/images.rs"]
 mod images;
 #[path = "life/kubeconfigs.rs"]

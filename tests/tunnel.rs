@@ -12,6 +12,7 @@ use std::{
 use futures::StreamExt;
 use localcluster_operator::docker::{
     engine::{Attached, Engine},
+    listener::{self, Incoming},
     spec::{ContainerSpec, Role},
     tunnel::{self, Tunnel},
     tunnels::{Tunnels, remove_others},
@@ -19,7 +20,7 @@ use localcluster_operator::docker::{
 use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::Command,
     time::{sleep, timeout},
 };
@@ -259,4 +260,106 @@ fn a_forwarder_removes_those_of_other_versions() {
     assert_eq!(names(), ["localcluster-forward-1", "localcluster-forward-2", "nginx"]);
     remove_others(&path("localcluster-forward-2")).unwrap();
     assert_eq!(names(), ["localcluster-forward-2", "nginx"]);
+}
+
+/// A listener within this process, and its task.
+async fn listening(address: SocketAddr) -> (Incoming, tokio::task::JoinHandle<std::io::Result<()>>) {
+    let (input, stdin) = duplex(1 << 10);
+    let (stdout, output) = duplex(1 << 10);
+    let task = tokio::spawn(listener::listen(address, stdin, stdout));
+    let attached =
+        Attached { input: Box::pin(input.compat_write()), output: ReaderStream::new(output).boxed() };
+    (Incoming::start(attached).await.unwrap(), task)
+}
+
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn connections_to_a_listener_come_with_the_address_of_their_peer() {
+    let address = free();
+    let (mut incoming, _task) = listening(address).await;
+    let large: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
+    let node = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"question").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await.unwrap();
+        (stream.local_addr().unwrap(), read)
+    };
+    let operator = async {
+        let mut stream = incoming.next().await.unwrap();
+        let peer = listener::peer(&mut stream).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "question");
+        stream.write_all(&large).await.unwrap();
+        stream.shutdown().await.unwrap();
+        peer
+    };
+    let ((local, read), peer) = timeout(LIMIT, futures::future::join(node, operator)).await.unwrap();
+    assert_eq!(local, peer);
+    assert!(read == large);
+}
+
+/// A node that keeps its side open does not keep the connection.
+#[tokio::test]
+async fn a_connection_ends_with_the_operators_side() {
+    let address = free();
+    let (mut incoming, _task) = listening(address).await;
+    let mut node = TcpStream::connect(address).await.unwrap();
+    drop(timeout(LIMIT, incoming.next()).await.unwrap());
+    assert_eq!(timeout(LIMIT, node.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_listener_ends_with_its_operator_and_tells_it_of_its_own_end() {
+    let address = free();
+    let (incoming, task) = listening(address).await;
+    drop(incoming);
+    timeout(LIMIT, task).await.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    let (mut incoming, task) = listening(address).await;
+    task.abort();
+    assert!(timeout(LIMIT, incoming.next()).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_hears_nothing_exits_and_an_idle_one_goes_on() {
+    let (incoming, task) = listening(free()).await;
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!task.is_finished(), "heartbeats keep it");
+    drop(incoming);
+    let (_input, stdin) = duplex(1 << 10);
+    let (stdout, _output) = duplex(1 << 10);
+    let error = timeout(Duration::from_secs(61), listener::listen(free(), stdin, stdout)).await;
+    assert_eq!(error.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+}
+
+/// The real program listens, says why it cannot, and ends with its input.
+#[tokio::test]
+async fn the_program_listens() {
+    let address = free();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_localcluster-operator"));
+        let command = command.arg("listen").arg(address.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = start();
+    let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let attached =
+        Attached { input: Box::pin(input.compat_write()), output: ReaderStream::new(output).boxed() };
+    let mut incoming = Incoming::start(attached).await.unwrap();
+    let node = TcpStream::connect(address).await.unwrap();
+    let mut stream = timeout(LIMIT, incoming.next()).await.unwrap().unwrap();
+    assert_eq!(listener::peer(&mut stream).await.unwrap(), node.local_addr().unwrap());
+    let second = timeout(LIMIT, start().wait_with_output()).await.unwrap().unwrap();
+    let words = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && second.stdout.is_empty(), "{second:?}");
+    assert!(words.starts_with(&format!("error: cannot listen on {address}: ")), "{words}");
+    drop((stream, incoming));
+    let ended = timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
 }

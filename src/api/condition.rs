@@ -35,7 +35,8 @@ string_enum! {
         LoadBalancerReady = "LoadBalancerReady",
         /// LocalCluster: all registries that the cluster uses respond.
         RegistriesReady = "RegistriesReady",
-        /// LocalCluster: all nodes have the images of `spec.preloadImages`.
+        /// LocalCluster: all nodes have the images of `spec.preloadImages`, and can ask for those of the Docker host if
+        /// `spec.images.fromDockerHost` is true.
         ImagesReady = "ImagesReady",
         /// LocalCluster: the cluster contains all objects of `spec.manifests`, and none that was removed from them.
         ManifestsReady = "ManifestsReady",

@@ -307,7 +307,8 @@ pub struct RegistryRules {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageRules {
-    /// Images that `spec.preloadImages` may contain, as patterns.
+    /// Images that `spec.preloadImages` may contain, and that nodes get with `spec.images.fromDockerHost`, as patterns. An
+    /// empty list allows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     pub preload: Option<Vec<String>>,

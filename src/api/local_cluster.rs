@@ -189,6 +189,9 @@ pub struct LocalClusterSpec {
     #[schemars(length(max = 32), inner(length(max = 255)), transform = schema::preload_images)]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub preload_images: Vec<String>,
+    /// Images that the nodes use.
+    #[serde(default, skip_serializing_if = "ImagesSpec::is_default")]
+    pub images: ImagesSpec,
     /// Kubernetes manifests that K3s applies in the cluster. At most 32. Changes take effect in the running cluster
     /// within 30 seconds without a restart. Objects that are removed from a manifest, or belong to a manifest that is
     /// removed from the list, are deleted. The cluster is Ready when all objects exist.

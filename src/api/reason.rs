@@ -89,6 +89,8 @@ reasons! {
         CheckingImageAccess: Progress = "CheckingImageAccess",
         /// An image of the Docker host is being imported on a node.
         ImageImporting: Progress = "ImageImporting",
+        /// Nodes cannot ask for images of the Docker host: nobody listens for them in the load balancer.
+        HostImagesUnavailable: Progress = "HostImagesUnavailable",
         /// The container of a node is running; the Node is not Ready yet.
         NodeStarting: Progress = "NodeStarting",
         /// A node lost the password that its Node was registered with, and joins with a new one.
@@ -181,6 +183,8 @@ reasons! {
         GpuUnavailable: NeedsUser = "GPUUnavailable",
         /// Nodes send requests for a registry on their own network to a proxy.
         RegistryBehindProxy: NeedsUser = "RegistryBehindProxy",
+        /// Nodes of this cluster cannot ask for images of the Docker host.
+        HostImagesUnsupported: NeedsUser = "HostImagesUnsupported",
         /// The node image lacks a required component.
         NodeImageInvalid: NeedsUser = "NodeImageInvalid",
         /// Clusters cannot verify the certificate of the registry.

@@ -19,10 +19,10 @@ use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
-    logs::Logs, pace::Pace, place::Hosting, policies::Policies, preload::Preloads, probe::Probe,
-    progress::Progress, pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers,
-    turns::Turns, workers::Workers,
+    backoff::Backoff, files::Files, host_images::HostImages, host_limits::Limits,
+    interruptions::Interruptions, known::Known, logs::Logs, pace::Pace, place::Hosting, policies::Policies,
+    preload::Preloads, probe::Probe, progress::Progress, pulls::Pulls, quorum::Quorum, resolvers::Resolvers,
+    times, triggers::Triggers, turns::Turns, workers::Workers,
 };
 use crate::{
     api::{
@@ -67,6 +67,8 @@ pub struct Context {
     pub workers: Workers,
     /// Imports of images into nodes.
     pub preloads: Preloads,
+    /// Images of the Docker host for nodes that ask for them.
+    pub host_images: HostImages,
     /// Cache of container files.
     pub files: Files,
     /// Logs of failing nodes.

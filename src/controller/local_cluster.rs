@@ -20,6 +20,7 @@ use super::{
     details::details,
     drive::tear_down,
     expiry, hang,
+    host_images::Terms,
     interruptions::Pending,
     kube_io::{self, Error},
     local_cluster::child::ChildApi,
@@ -46,10 +47,10 @@ use crate::{
         addresses,
         adoption::{self, Kind},
         called,
-        desired::{Allocation, Desired},
+        desired::{Allocation, Desired, HostImages as DesiredImages},
         kubeconfig,
         local_cluster::teardown,
-        observed::{Host, Observed, Reached},
+        observed::{Host, Listening, Observed, Reached},
         policy::{standing::Standing, stop},
         refs::Refs,
         steps::{Plan, Problem},
@@ -132,6 +133,7 @@ impl Managed for LocalCluster {
         pass: &Pass<'_, Self>,
         previous: &mut LocalClusterStatus,
     ) -> Result<Option<Next>, Error> {
+        pass.ctx.host_images.forget(&pass.owner.uid);
         let namespace = pass.object.namespace().unwrap_or_default();
         let existing = called::cluster(&pass.owner, &Host::default(), previous);
         let spec = &pass.object.spec;
@@ -385,7 +387,33 @@ impl Pass<'_, LocalCluster> {
         self.docker(manifests::observe(&ctx.files, child, &mut observed, desired, refs).await)?;
         self.docker(ctx.preloads.observe((&ctx.pulls, uid), &mut observed, desired).await)?;
         self.docker(self.observe_access(&mut observed).await)?;
+        observed.host_images = self.serve_host_images(desired, &observed);
         Ok(observed)
+    }
+
+    /// Has the nodes' requests for images of the Docker host answered, if the spec wants it. A cluster that its policy only
+    /// tolerates gets no more of them.
+    fn serve_host_images(&self, desired: &Desired, observed: &Observed) -> Option<Listening> {
+        let ctx = self.ctx;
+        let Some(DesiredImages::Served { address, own }) =
+            desired.host_images.as_ref().filter(|_| self.standing.problem.is_none())
+        else {
+            ctx.host_images.forget(&self.owner.uid);
+            return None;
+        };
+        let terms = Terms {
+            owner: self.owner.clone(),
+            network: desired.network.name.clone(),
+            own: own.clone(),
+            rules: self.standing.rules.clone(),
+            settings: self.settings.clone(),
+        };
+        let (triggers, object) = (ctx.triggers.clone(), self.object.object_ref(&()));
+        let namespace = self.owner.namespace().to_owned();
+        let name = object.name.unwrap_or_default();
+        let turned = Box::new(move || triggers.cluster(&namespace, &name));
+        let balancer = observed.own_named(&desired.load_balancer.name);
+        ctx.host_images.observe(balancer, *address, terms, turned)
     }
 
     /// Returns the end of a pass without an allocation.

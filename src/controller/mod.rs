@@ -15,6 +15,7 @@ pub mod execute;
 mod expiry;
 pub mod files;
 mod hang;
+pub mod host_images;
 pub mod host_limits;
 mod hosting;
 pub mod hosts;

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use super::{
     backoff::{Backoff, jitter},
@@ -49,6 +49,21 @@ pub struct Preloads {
     state: Arc<Mutex<State>>,
     backoff: Arc<Backoff<Key>>,
     turns: Arc<Shares>,
+    /// Imports of an image into a node follow each other.
+    one: Arc<Mutex<HashMap<Key, Weak<Single>>>>,
+}
+
+type Single = tokio::sync::Mutex<()>;
+
+/// A manifest in containerd of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Media type.
+    pub kind: String,
+    /// Digest.
+    pub digest: String,
+    /// Content.
+    pub content: String,
 }
 
 /// ID of a container and reference of an image.
@@ -84,7 +99,51 @@ impl Preloads {
             state: Arc::default(),
             backoff: Arc::new(Backoff::new(times::IMPORT)),
             turns: Arc::new(Shares::new(AT_ONCE)),
+            one: Arc::default(),
         }
+    }
+
+    /// Waits until nobody else imports an image into a node.
+    async fn alone(&self, container: &str, image: &str) -> OwnedMutexGuard<()> {
+        let single = {
+            let mut all = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|_, single| single.strong_count() > 0);
+            let single = all.entry((container.to_owned(), images::canonical(image))).or_default();
+            single.upgrade().unwrap_or_else(|| {
+                let new = Arc::new(Single::default());
+                *single = Arc::downgrade(&new);
+                new
+            })
+        };
+        single.lock_owned().await
+    }
+
+    /// Returns the manifest by which containerd of a node knows an image of the host with this ID. The image is imported
+    /// unless containerd has it.
+    pub async fn provide(&self, container: &str, image: &str, id: &str) -> Result<Manifest> {
+        let _alone = self.alone(container, image).await;
+        let list = async || self.engine.exec(container, &images::list()).await?.succeeded();
+        let mut target = images::made_of(&list().await?, image, id);
+        if target.is_none() {
+            let done = self.put(container, image, |digest| images::label_asked(image, id, digest)).await;
+            self.lock().lists.remove(container);
+            done?;
+            target = images::made_of(&list().await?, image, id);
+        }
+        let missing = || Error::Engine(format!("{image} does not stand for what was imported last"));
+        let (kind, digest) = target.ok_or_else(missing)?;
+        let content = self.engine.exec(container, &images::content(&digest)).await?.succeeded()?;
+        Ok(Manifest { kind, digest, content })
+    }
+
+    /// Imports an image into a node, gives it its own ID, and labels it.
+    async fn put(&self, container: &str, image: &str, label: impl FnOnce(&str) -> Vec<String>) -> Result<()> {
+        let _turn = self.turns.acquire().await;
+        tracing::info!(image, container, "putting the image into the node");
+        self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;
+        let digest = self.make_own(container, image).await?.ok_or_else(|| missing(image))?;
+        self.engine.exec(container, &label(&digest)).await?.succeeded()?;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,16 +265,12 @@ impl Preloads {
 
     /// Imports an image into a node, and waits until containerd lists it.
     async fn bring(&self, container: &str, import: &Import) -> Result<()> {
-        let _turn = self.turns.acquire().await;
         let Import { image, id, .. } = import;
-        tracing::info!(image, node = import.container.name, "putting the image into the node");
-        self.engine.pipe_image(image, container, &images::import()).await?.succeeded()?;
+        let _alone = self.alone(container, image).await;
+        self.put(container, image, |digest| images::label(image, id, digest)).await?;
         let name = images::canonical(image);
-        let missing = || Error::Engine(format!("containerd does not tell of {name} after its import"));
-        let digest = self.make_own(container, image).await?.ok_or_else(missing)?;
-        self.engine.exec(container, &images::label(image, id, &digest)).await?.succeeded()?;
         let held = self.ask(container).await?.remove(&name).filter(|held| held.id == *id);
-        if held.ok_or_else(missing)?.own {
+        if held.ok_or_else(|| missing(image))?.own {
             return Ok(());
         }
         // The CRI plugin of containerd labels a new image a moment later, with the target that its name had before.
@@ -281,4 +336,8 @@ impl Preloads {
         let content = serde_json::from_str(&ended.succeeded()?);
         content.map(Some).map_err(|e| Error::Engine(format!("containerd's content {digest} is no JSON: {e}")))
     }
+}
+
+fn missing(image: &str) -> Error {
+    Error::Engine(format!("containerd does not tell of {} after its import", images::canonical(image)))
 }

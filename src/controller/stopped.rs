@@ -37,6 +37,7 @@ pub async fn pass(
     let Pass { object: cluster, ctx, owner, moment, .. } = pass;
     // It starts when it runs again, and asks for its turn then.
     ctx.turns.done(&owner.uid);
+    ctx.host_images.forget(&owner.uid);
     ctx.pulls.keep(&owner.uid, &[]);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);

@@ -43,6 +43,12 @@ pub const ACCESS_PROVEN: Duration = Duration::from_secs(3600);
 pub const PULL_FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 /// Delay after a failed import of an image into a node.
 pub const IMPORT: Limits = Limits { first: Duration::from_secs(2), last: Duration::from_secs(60) };
+/// Period in which an image whose import into a node failed is not imported again when the node asks for it.
+pub const IMPORT_REFUSED: Duration = Duration::from_secs(10);
+/// Delays after the listener for nodes that ask for images of the Docker host ended.
+pub const LISTEN: Limits = Limits { first: Duration::from_secs(1), last: Duration::from_secs(60) };
+/// Time in which a node sends a request for an image after it connected.
+pub const NODE_ASKS: Duration = Duration::from_secs(10);
 /// Delay until occupied host ports are tried again.
 pub const TRY_PORTS: Duration = Duration::from_secs(10);
 /// Longest time a cluster counts as starting without becoming ready, and longest time that a cluster stays in the queue

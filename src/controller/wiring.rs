@@ -18,6 +18,7 @@ use super::{
     context::{Context, Memory},
     controllers::{self, Writers},
     files::Files,
+    host_images::HostImages,
     host_limits::Limits,
     hosts,
     interruptions::Interruptions,
@@ -204,6 +205,8 @@ impl Process {
         let writers = Writers::default();
         let reporter =
             Reporter { controller: "localcluster-operator".into(), instance: std::env::var("HOSTNAME").ok() };
+        let preloads = Preloads::new(engine.clone(), config.resync);
+        let tunnels = Tunnels::new(engine.clone(), "/proc/self/exe".into());
         let ctx = Arc::new(Context {
             recorder: Recorder::new(client.clone(), reporter),
             pulls: Pulls::new(engine.clone(), metrics.clone()),
@@ -213,14 +216,15 @@ impl Process {
             // With others, the load balancer answers no queries.
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             quorum: Quorum::new(engine.clone()),
-            preloads: Preloads::new(engine.clone(), config.resync),
+            host_images: HostImages::new(engine.clone(), tunnels.clone(), preloads.clone()),
+            preloads,
             files: Files::new(engine.clone(), config.resync),
             logs: Logs::new(engine.clone()),
             hosting: node.map(|node| Hosting { node, pods: writers.pods.as_reader() }),
             settings: settings(&config),
             resync: config.resync,
             client,
-            tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
+            tunnels,
             engine,
             connector: Arc::new(KubeConnector { metrics: metrics.clone() }),
             probe: Arc::new(probe::Http),

@@ -15,6 +15,7 @@ pub mod events;
 pub mod fault;
 pub mod host;
 mod images;
+pub mod listener;
 mod output;
 mod pipe;
 mod pull;

@@ -5,6 +5,8 @@
 //! line of the operator, the address to connect to, and a line of the forwarder, `ok` or an error. An empty line is a
 //! heartbeat: the forwarder exits if it receives no line for a while, since an engine that is killed does not close its
 //! standard input.
+//!
+//! In the other direction, for what nodes ask the operator, see [`listener`](super::listener).
 
 use std::{
     future::poll_fn,
@@ -40,17 +42,17 @@ use super::engine::Attached;
 /// First line of the forwarder. Anything else is an error of the engine.
 const GREETING: &str = "localcluster-forward 1";
 /// Answer to a line that was obeyed.
-const OK: &str = "ok";
+pub(super) const OK: &str = "ok";
 /// Maximum length of a line.
 const LINE: usize = 1024;
 /// Time for the forwarder's answer, which includes its connection.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// Time for a connection of the forwarder. All its addresses are local.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Time without a line after which the forwarder exits.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// Time without a connection after which the operator closes a tunnel.
 const IDLE: Duration = Duration::from_secs(120);
 /// Time for closing a tunnel in order.
@@ -89,6 +91,8 @@ pub struct Tunnel {
     /// Cloned by each connection, so that the number of connections is known.
     open: Arc<()>,
     used: Mutex<Instant>,
+    /// Connections that the forwarder opens; those of a [`forward`] open none.
+    listens: bool,
     end: CancellationToken,
     _ends: DropGuard,
 }
@@ -96,20 +100,39 @@ pub struct Tunnel {
 impl Tunnel {
     /// Creates a tunnel over the streams of a forwarder. Fails with the message of whatever does not greet.
     pub async fn start(attached: Attached) -> io::Result<Arc<Self>> {
+        Self::begin(attached, GREETING, None).await
+    }
+
+    /// Creates a tunnel over the streams of a program with this greeting. The connections that the program opens are sent
+    /// to `opened`; those for which there is no room are closed. A tunnel that receives such connections does not end for
+    /// having none.
+    pub(super) async fn begin(
+        attached: Attached,
+        greeting: &str,
+        opened: Option<mpsc::Sender<Stream>>,
+    ) -> io::Result<Arc<Self>> {
         let mut output = attached.output.into_async_read().compat();
         let first = timeout(ANSWER, read_line(&mut output)).await.map_err(|_| late())??;
-        if first != GREETING {
+        if first != greeting {
             return Err(io::Error::other(if first.is_empty() { "it exits".to_owned() } else { first }));
         }
         let both = tokio::io::join(output, attached.input.compat_write()).compat();
         let connection = yamux::Connection::new(both, yamux::Config::default(), yamux::Mode::Client);
         let (requests, requested) = mpsc::channel(1);
-        let end = CancellationToken::new();
-        tokio::spawn(drive(connection, requested, end.clone()));
+        let (end, open) = (CancellationToken::new(), Arc::new(()));
+        let (listens, count) = (opened.is_some(), open.clone());
+        let accept = move |stream: yamux::Stream| {
+            let stream = Stream { io: stream.compat(), _open: count.clone() };
+            if let Some(opened) = &opened {
+                let _ = opened.try_send(stream);
+            }
+        };
+        tokio::spawn(drive(connection, requested, accept, end.clone()));
         let tunnel = Arc::new(Self {
             requests,
-            open: Arc::new(()),
+            open,
             used: Mutex::new(Instant::now()),
+            listens,
             _ends: end.clone().drop_guard(),
             end,
         });
@@ -147,7 +170,8 @@ impl Tunnel {
 
     fn is_idle(&self) -> bool {
         let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::strong_count(&self.open) == 1 && used.elapsed() > IDLE
+        // The tunnel itself, and its task, count too.
+        !self.listens && Arc::strong_count(&self.open) == 2 && used.elapsed() > IDLE
     }
 }
 
@@ -191,6 +215,7 @@ impl Connection for Stream {
 async fn drive<T>(
     mut connection: yamux::Connection<T>,
     mut requested: mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
+    mut accept: impl FnMut(yamux::Stream),
     end: CancellationToken,
 ) where
     T: futures::AsyncRead + futures::AsyncWrite + Unpin,
@@ -212,8 +237,7 @@ async fn drive<T>(
                 continue;
             }
             match connection.poll_next_inbound(cx) {
-                // The forwarder opens none.
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(stream))) => accept(stream),
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
@@ -223,7 +247,7 @@ async fn drive<T>(
         () = work => {}
         () = end.cancelled() => {}
     }
-    drop(requested);
+    drop((requested, accept));
     let _ = timeout(CLOSE, poll_fn(|cx| connection.poll_close(cx))).await;
 }
 
@@ -286,7 +310,7 @@ async fn connect(line: &str) -> Result<TcpStream, String> {
 }
 
 /// Reads a line byte by byte, since what follows it belongs to the connection. Returns what there is if the stream ends.
-async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+pub(super) async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < LINE && AsyncReadExt::read(stream, &mut byte).await? == 1 && byte != *b"\n" {
@@ -299,6 +323,6 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the forwarder has exited")
 }
 
-fn late() -> io::Error {
+pub(super) fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "timed out")
 }

@@ -21,7 +21,8 @@ use tokio::{
 use super::{
     archive,
     elf::{self, Program},
-    engine::Engine,
+    engine::{Attached, Engine},
+    listener::Incoming,
     share::{self, Caller, Limits, Shares},
     spec::{FileChange, FileSpec},
     tunnel::{Dial, Stream, Tunnel},
@@ -32,6 +33,10 @@ use crate::api::names;
 const PLACE: &str = "/usr/local/bin/localcluster-forward-";
 /// Subcommand that runs the forwarder.
 pub const SUBCOMMAND: &str = "forward";
+/// Subcommand that runs the listener.
+pub const LISTEN: &str = "listen";
+/// Beginning of the words with which the program itself fails.
+const FAILS: &str = "error: ";
 
 /// Maximum numbers of concurrent copies. A container that hangs delays only those of its namespace.
 const COPIES: Limits = Limits { object: 1, namespace: 1, all: 2 };
@@ -91,22 +96,41 @@ impl Tunnels {
         opened.await.map_err(io::Error::other)?
     }
 
-    async fn start(&self, container: &str) -> Result<Arc<Tunnel>, String> {
-        let place = self.place.get_or_init(|| self.find_place()).await.clone()?;
-        let exists = self.engine.path_info(container, &place).await.map_err(|e| e.to_string())?.is_some();
-        // A file that does not run may be the beginning of one whose copy was interrupted.
-        if exists && let Ok(tunnel) = self.run(container, &place).await? {
-            return Ok(tunnel);
-        }
-        self.copy(container, &place).await?;
-        self.run(container, &place).await?.map_err(|e| e.to_string())
+    /// Listens on an address in the network of a container, and returns the connections to it. The listener ends when they
+    /// are dropped.
+    pub async fn listen(&self, container: &str, address: SocketAddr) -> io::Result<Incoming> {
+        let command = [LISTEN.to_owned(), address.to_string()];
+        self.running(container, &command, Incoming::start).await.map_err(io::Error::other)
     }
 
-    /// Runs the forwarder. The inner result is its own, the outer one that of the engine.
-    async fn run(&self, container: &str, place: &str) -> Result<io::Result<Arc<Tunnel>>, String> {
-        let command = [place.to_owned(), SUBCOMMAND.to_owned()];
-        let attached = self.engine.attach_exec(container, &command).await.map_err(|e| e.to_string())?;
-        Ok(Tunnel::start(attached).await)
+    async fn start(&self, container: &str) -> Result<Arc<Tunnel>, String> {
+        self.running(container, &[SUBCOMMAND.to_owned()], Tunnel::start).await
+    }
+
+    /// Runs the program with these arguments in a container, which is copied there if necessary.
+    async fn running<T>(
+        &self,
+        container: &str,
+        arguments: &[String],
+        begin: impl AsyncFn(Attached) -> io::Result<T>,
+    ) -> Result<T, String> {
+        let place = self.place.get_or_init(|| self.find_place()).await.clone()?;
+        let exists = self.engine.path_info(container, &place).await.map_err(|e| e.to_string())?.is_some();
+        let command: Vec<String> = [place.clone()].into_iter().chain(arguments.iter().cloned()).collect();
+        if exists {
+            match begin(self.run(container, &command).await?).await {
+                Ok(begun) => return Ok(begun),
+                Err(error) if error.to_string().starts_with(FAILS) => return Err(error.to_string()),
+                // A file that does not run may be the beginning of one whose copy was interrupted.
+                Err(_) => {}
+            }
+        }
+        self.copy(container, &place).await?;
+        begin(self.run(container, &command).await?).await.map_err(|e| e.to_string())
+    }
+
+    async fn run(&self, container: &str, command: &[String]) -> Result<Attached, String> {
+        self.engine.attach_exec(container, command).await.map_err(|e| e.to_string())
     }
 
     async fn copy(&self, container: &str, place: &str) -> Result<(), String> {

@@ -67,3 +67,6 @@ pub const LEASES: [(&str, &str); 2] =
     [("k3s", "wrangler.cattle.io/node"), ("k3s-etcd", "wrangler.cattle.io/managed-etcd-controller")];
 /// Port of the supervisor and the Kubernetes API.
 pub const API_PORT: u16 = 6443;
+/// Port of the load balancer on the network of the cluster at which nodes ask for images of the Docker host. K3s listens
+/// there on nodes, so no port of theirs with this number is published.
+pub const HOST_IMAGES_PORT: u16 = 6444;

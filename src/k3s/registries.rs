@@ -5,6 +5,7 @@
 
 mod check;
 mod endpoint;
+mod host_images;
 mod mirrored;
 mod parse;
 mod render;

@@ -44,6 +44,25 @@ impl Version {
         Some(Self { numbers, pre, build: build.parse().ok()? })
     }
 
+    /// Reports whether K3s knows mirrors of all registries, and containerd still asks the registry itself after them.
+    pub fn has_mirrors_of_all(&self) -> bool {
+        let [major, minor, patch] = self.numbers;
+        if major > 1 {
+            return true;
+        }
+        match minor {
+            ..26 => false,
+            26 => patch >= 15,
+            27 => patch >= 12,
+            28 => patch >= 8,
+            29 => patch >= 3,
+            // k3s-io/k3s#11857
+            31 => patch != 6,
+            32 => patch != 2,
+            _ => true,
+        }
+    }
+
     /// Reports whether the kubelet rejects hosts with cgroup v1 by default (Kubernetes 1.35 and later).
     pub fn refuses_cgroup_v1(&self) -> bool {
         (self.numbers[0], self.numbers[1]) >= (1, 35)
@@ -89,6 +108,27 @@ mod tests {
             ("localhost:5000/k3s", None),
         ] {
             assert_eq!(of_image(image).as_deref(), version, "{image}");
+        }
+    }
+
+    #[test]
+    fn mirrors_of_all_registries_are_known_to_some() {
+        let knows = |version: &str| Version::parse(version).unwrap().has_mirrors_of_all();
+        for (first, before) in [
+            ("v1.26.15", "v1.26.14"),
+            ("v1.27.12", "v1.27.11"),
+            ("v1.28.8", "v1.28.7"),
+            ("v1.29.3", "v1.29.2"),
+        ] {
+            assert!(knows(&format!("{first}+k3s1")) && !knows(&format!("{before}+k3s1")), "{first}");
+        }
+        for broken in ["v1.25.16+k3s4", "v1.31.6+k3s1", "v1.32.2+k3s1"] {
+            assert!(!knows(broken), "{broken}");
+        }
+        for good in
+            ["v1.30.0+k3s1", "v1.31.5+k3s1", "v1.31.7+k3s1", "v1.32.3+k3s1", "v1.36.2+k3s1", "v2.0.0+k3s1"]
+        {
+            assert!(knows(good), "{good}");
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     cluster::{self, Basis},
     desired::{Allocation, Binding, Desired},
     failures::{self, Consequence},
+    host_images,
     inputs::{Inputs, Request},
     kubeconfig, local_cluster,
     nodes::repair,
@@ -108,6 +109,7 @@ impl Subject<'_> {
         let problems = problems.into_iter().flatten().cloned().collect();
         let mut plan = Plan { problems, ..Plan::default() };
         local_cluster::plan(&mut plan, &wanted.desired, &inputs);
+        host_images::plan(&mut plan, &wanted.desired, observed, &self.previous.conditions);
         let (allocation, desired) = (&allocated.allocation, &wanted.desired);
         let kubeconfig = kubeconfig::plan(&mut plan, self, allocation, desired, observed);
         let begins = turns::begins(&plan, &wanted.desired, observed, &self.previous.conditions);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -47,6 +47,8 @@ pub struct Desired {
     pub foreign_registries: Vec<String>,
     /// Images of the Docker host to import on all nodes.
     pub preload: Vec<String>,
+    /// Images of the Docker host that nodes get when they ask for them; `None` if they get none.
+    pub host_images: Option<HostImages>,
     /// Node image for a spec with neither version nor image.
     pub default_image: String,
     /// K3s version that the Nodes must report, if the tag of the image contains one.
@@ -88,6 +90,20 @@ impl PoolSpec {
     pub fn of(pool: &ValidPool) -> Self {
         Self { indexes: pool.indexes().collect(), max_unavailable: pool.max_unavailable }
     }
+}
+
+/// Images of the Docker host for the nodes that ask for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostImages {
+    /// They are served.
+    Served {
+        /// Address that the nodes ask.
+        address: SocketAddr,
+        /// Registries of the cluster, whose images come from nowhere else.
+        own: BTreeSet<String>,
+    },
+    /// The cluster cannot use them, for this reason.
+    Unsupported(String),
 }
 
 /// A node.

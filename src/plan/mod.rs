@@ -19,6 +19,7 @@ pub mod expiry;
 pub mod failures;
 pub mod hash;
 pub mod host_aliases;
+pub mod host_images;
 pub mod host_limits;
 pub mod host_path;
 pub mod hub;

@@ -130,6 +130,8 @@ pub struct Observed {
     pub registries: BTreeMap<String, BTreeMap<String, Auth>>,
     /// Observed state of the images to import on all nodes.
     pub preload: Preload,
+    /// Whether nodes can ask for images of the Docker host; `None` while the load balancer does not run.
+    pub host_images: Option<Listening>,
     /// Observed state of manifests.
     pub manifests: ObservedManifests,
     /// Running nodes, by container ID, that the cluster rejects because their Node has another password.
@@ -277,5 +279,16 @@ pub enum ImportState {
     /// It is in progress.
     Running,
     /// The last import failed with this error. It is retried after its backoff.
+    Failed(String),
+}
+
+/// State of the listener for nodes that ask for images of the Docker host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// It starts for the first time.
+    Starting,
+    /// It listens.
+    Up,
+    /// It ended or does not start, with the reason. It is started again.
     Failed(String),
 }

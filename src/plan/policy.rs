@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admission;
 pub mod check;
+pub mod host_images;
 pub mod judge;
 pub mod parse;
 pub mod pattern;

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     containers::{Site, outdated},
-    desired::{Desired, NodeRegistries},
+    desired::{Desired, HostImages, NodeRegistries},
     inputs::Inputs,
     refs::{NodeInputs, Refs, UsedRegistry},
     steps::{Action, Plan, Target},
@@ -34,10 +34,19 @@ use crate::{
 /// Directories of a node that only contain desired files.
 pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
 
+/// Reports whether K3s adds an endpoint of its own to the containerd configuration, in its own format.
+pub fn is_embedded(valid: &Valid) -> bool {
+    valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"))
+}
+
 /// Returns the registry configuration of the nodes.
-pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistries {
-    // K3s adds an endpoint of its own to the containerd configuration then, in its own format.
-    let live = !valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"));
+pub fn of_nodes(
+    valid: &Valid,
+    refs: &Refs,
+    inputs: &NodeInputs,
+    host_images: Option<&HostImages>,
+) -> NodeRegistries {
+    let live = !is_embedded(valid);
     let change = if live { FileChange::Live } else { FileChange::Recreate };
     let valid = &valid.registries;
     let mirrored: Vec<Mirrored> = mirrored(valid, refs);
@@ -64,6 +73,9 @@ pub fn of_nodes(valid: &Valid, refs: &Refs, inputs: &NodeInputs) -> NodeRegistri
     }
     merged.merge(typed);
     merged.merge(inputs.config.clone());
+    if let Some(HostImages::Served { address, own }) = host_images {
+        merged.put_first(&format!("http://{address}"), own);
+    }
     for (path, (mode, content)) in &inputs.certificates {
         put(path.clone(), *mode, content.clone());
     }

@@ -35,7 +35,7 @@ use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, SecretKeyRef},
+        local_cluster::{ClusterState, DataLoss, ImagesSpec, SecretKeyRef},
         names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
@@ -90,6 +90,8 @@ pub struct Valid {
     pub files: Vec<ValidFile>,
     /// Images of the Docker host to import on all nodes.
     pub preload_images: Vec<String>,
+    /// True if nodes get images of the Docker host when they ask for them.
+    pub images_from_host: bool,
     /// Manifests that K3s applies.
     pub manifests: Vec<ValidManifest>,
     /// Addresses of names that nodes and Pods resolve.
@@ -136,6 +138,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         registries,
         files,
         preload_images,
+        images: ImagesSpec { from_docker_host },
         manifests,
         host_aliases,
         ttl,
@@ -173,6 +176,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         registries: c.registries(namespace, name, registries),
         files: c.files(files),
         preload_images: c.images(preload_images),
+        images_from_host: *from_docker_host,
         manifests: c.manifests(manifests),
         host_aliases: c.host_aliases(host_aliases, spec, &names),
         names,

@@ -7,7 +7,7 @@ pub use crate::live::cluster::{container, nodes_are_ready, push};
 use crate::{
     changes, drift,
     hardening::table,
-    idle,
+    host_images, idle,
     live::{
         Kubectl, command, eventually,
         harness::Group,
@@ -25,6 +25,7 @@ pub const GROUP: Group = Group {
         ("both_kubeconfigs_answer", both_kubeconfigs_answer),
         ("containers_have_the_documented_settings", containers_have_the_documented_settings),
         ("image_runs_by_each_of_its_names", image_runs_by_each_of_its_names),
+        ("images_of_the_docker_host", host_images::images_of_the_docker_host),
         ("wait_after_an_edit_waits", wait_after_an_edit_waits),
         ("second_apply_writes_nothing", idle::second_apply_writes_nothing),
         ("two_idle_minutes", idle::two_idle_minutes),

@@ -56,6 +56,31 @@ pub struct FileEntry {
     pub nodes: NodeSet,
 }
 
+/// Images that the nodes of a cluster use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagesSpec {
+    /// Specifies whether nodes use the images that the Docker host has, each under its own name: after
+    /// `docker build -t app:1 .`, a Pod with `image: app:1` runs, without a push and without a list. When a node pulls an
+    /// image by a tag, what the Docker host has by this name is imported into the node; the host takes precedence over
+    /// the registry, as it does for `docker run`. An image that is built, pulled or loaded again is imported again when a
+    /// node pulls it the next time (`imagePullPolicy: Always`). Images that the host does not have, images by digest,
+    /// those of the registries in `registries.use`, `create` and `containers`, and those of registries with rewrites come
+    /// from their registries, so that a push to a registry of the cluster counts. With `registries.defaultEndpoint: false`,
+    /// only the host and the mirrors are asked. A policy limits the images by `images.preload` and `images.proveAccess`.
+    /// It needs K3s v1.29.3 or later, and cannot be used with --embedded-registry. Changes take effect on the running nodes
+    /// without a restart; imported images stay. Defaults to false.
+    #[serde(default)]
+    pub from_docker_host: bool,
+}
+
+impl ImagesSpec {
+    /// Reports whether no field is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A manifest that K3s applies. Exactly one of `inline`, `secret` and `configMap` provides its content.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -64,7 +64,7 @@ pub(super) async fn resolve(
     }
     if look.whole {
         // Valid parts may be invalid together: a password without a user name, rewrites without an endpoint.
-        let merged = node_registries(valid, &refs, &inputs).merged;
+        let merged = node_registries(valid, &refs, &inputs, None).merged;
         for problem in registries::check(&merged, &|_| true) {
             look.whole = false;
             let message = format!("spec.registries, all together: {problem}");

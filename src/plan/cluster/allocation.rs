@@ -15,7 +15,7 @@ use crate::{
         settings::Settings,
         steps::Plan,
         subject::Subject,
-        validate::ValidPort,
+        validate::{Valid, ValidPort},
     },
 };
 
@@ -42,7 +42,7 @@ pub fn allocate(
 
     let api = Published { name: "api", protocol: Protocol::Tcp, port: k3s::API_PORT };
     let api_port = host_ports.allocate(plan, api, kept_api_port)?;
-    let mut listeners = Listeners::new(settings);
+    let mut listeners = Listeners::new(settings, valid);
     let mut ports = Vec::new();
     for (port, kept) in valid.ports.iter().zip(kept) {
         let published = Published { name: &port.name, protocol: port.protocol, port: port.port };
@@ -149,11 +149,12 @@ impl<'a> HostPorts<'a> {
 struct Listeners(BTreeSet<(Protocol, u16)>);
 
 impl Listeners {
-    /// Returns the ports that the load balancer listens on in every cluster.
-    fn new(settings: &Settings) -> Self {
+    /// Returns the ports that the load balancer listens on besides the published ones.
+    fn new(settings: &Settings, valid: &Valid) -> Self {
         let dns = [Protocol::Tcp, Protocol::Udp].map(|protocol| (protocol, k3s::load_balancer::DNS_PORT));
         let dns = dns.into_iter().filter(|_| settings.node_dns.is_empty());
-        Self([(Protocol::Tcp, k3s::API_PORT)].into_iter().chain(dns).collect())
+        let images = valid.images_from_host.then_some((Protocol::Tcp, k3s::HOST_IMAGES_PORT));
+        Self([(Protocol::Tcp, k3s::API_PORT)].into_iter().chain(dns).chain(images).collect())
     }
 
     /// Adds a port with those that follow it, and returns the first; `None` if there is no room for them.

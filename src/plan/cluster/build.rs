@@ -10,7 +10,7 @@ use crate::{
     plan::{
         addresses::Addresses,
         desired::{Allocation, Desired, Mounts, NodeRegistries, NodeSpec, PoolSpec},
-        host_aliases,
+        host_aliases, host_images,
         observed::Reached,
         registries, servers,
         steps::Plan,
@@ -43,7 +43,9 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
     let version = versions::of_image(&image);
     let refuses = version.as_deref().and_then(Version::parse).is_none_or(|v| v.refuses_cgroup_v1());
     let cgroup_v1 = observed.engine.cgroup_v1 && refuses;
-    let registries = refs.inputs.as_ref().map(|inputs| registries::of_nodes(valid, refs, inputs));
+    let host_images = host_images::of_cluster(valid, refs, allocation, version.as_deref());
+    let registries = refs.inputs.as_ref();
+    let registries = registries.map(|i| registries::of_nodes(valid, refs, i, host_images.as_ref()));
     let mounts = Mounts::new(valid, owner, &image, &settings.allowed_host_paths);
     let build = Build {
         basis,
@@ -77,6 +79,7 @@ pub fn desired(plan: &mut Plan, basis: Basis<'_>) -> Desired {
         awaited: build.awaited(),
         foreign_registries: valid.registries.containers.iter().map(|c| c.name.clone()).collect(),
         preload: valid.preload_images.clone(),
+        host_images,
         default_image: default,
         version,
         registries,

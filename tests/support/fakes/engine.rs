@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -23,12 +24,16 @@ use localcluster_operator::{
             PathInfo, RegistryAuth, Result, State, Update, Volume,
         },
         error::Error,
+        listener,
         spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
         tunnel,
     },
     k3s::{etcd, manifests::ObjectRef},
 };
-use tokio::{io::duplex, time::timeout};
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream, duplex},
+    time::timeout,
+};
 use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
 
 use super::faults::{Fault, Faults, Side};
@@ -38,6 +43,18 @@ use crate::support::model::{observe, world::World};
 pub struct Fake {
     pub world: Arc<Mutex<World>>,
     pub faults: Arc<Faults>,
+}
+
+/// Listens as the program does in a container. It says why it does not to standard error, which is not a stream of this
+/// process.
+async fn listen(address: SocketAddr, stdin: DuplexStream, mut stdout: DuplexStream) {
+    let address = if address.ip().is_loopback() { address } else { SocketAddr::from(([127, 0, 0, 1], 0)) };
+    if let Err(error) = std::net::TcpListener::bind(address) {
+        let words = format!("error: cannot listen on {address}: {error}\n");
+        stdout.write_all(words.as_bytes()).await.unwrap();
+        return;
+    }
+    drop(listener::listen(address, stdin, stdout).await);
 }
 
 impl Fake {
@@ -264,7 +281,10 @@ impl Engine for Fake {
             let (stdout, output) = duplex(64 << 10);
             let output = ReaderStream::new(output).boxed();
             if is_there {
-                tokio::spawn(tunnel::forward(stdin, stdout));
+                match command.get(2).map(|address| address.parse().unwrap()) {
+                    None => drop(tokio::spawn(tunnel::forward(stdin, stdout))),
+                    Some(address) => drop(tokio::spawn(listen(address, stdin, stdout))),
+                }
                 return Ok(Attached { input: Box::pin(input.compat_write()), output });
             }
             let failed = futures::stream::iter([Err(std::io::Error::other("exec failed: no such file"))]);

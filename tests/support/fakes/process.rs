@@ -19,6 +19,7 @@ use localcluster_operator::{
     controller::{
         context::{ClusterGuard, Context, Memory, RegistryGuard},
         files::Files,
+        host_images::HostImages,
         host_limits::Limits,
         interruptions::Interruptions,
         known::Known,
@@ -75,10 +76,12 @@ pub fn start(
     let (triggers, triggered) = Triggers::new();
     let stores = Stores::default();
     let (client, metrics) = (api.client(), Metrics::new());
+    let tunnels = Tunnels::new(engine.clone(), "/proc/self/exe".into());
+    let preloads = Preloads::new(engine.clone(), Duration::from_secs(300));
     let ctx = Context {
         recorder: Recorder::new(client.clone(), Reporter::from("test")),
         client,
-        tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
+        tunnels: tunnels.clone(),
         connector: fake.clone(),
         probe: fake.clone(),
         hosting: None,
@@ -91,7 +94,8 @@ pub fn start(
             .observed(HostLimits { inotify_instances: 8192, free: 50 }),
         resolvers: Resolvers::new(engine.clone(), None),
         quorum: Quorum::new(engine.clone()),
-        preloads: Preloads::new(engine.clone(), Duration::from_secs(300)),
+        host_images: HostImages::new(engine.clone(), tunnels, preloads.clone()),
+        preloads,
         logs: Logs::new(engine.clone()),
         files: Files::new(engine.clone(), Duration::from_secs(300)),
         engine,

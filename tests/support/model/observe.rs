@@ -150,6 +150,7 @@ impl World {
             own,
         };
         Observed {
+            host_images: None,
             // The kubeconfig follows from what the servers wrote.
             reached: Reached {
                 host,

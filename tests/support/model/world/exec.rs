@@ -70,8 +70,10 @@ impl World {
         }
         // All that is labelled is labelled with its id.
         if let Some((name, id)) = command.iter().find_map(|arg| {
-            let id = arg.strip_prefix(images::ID_LABEL)?.strip_prefix('=')?;
-            Some((command[command.len() - 4].clone(), id.to_owned()))
+            let labels = [images::ID_LABEL, images::ASKED_LABEL];
+            let id = labels.into_iter().find_map(|label| arg.strip_prefix(label)?.strip_prefix('='))?;
+            let name = command.iter().skip_while(|word| *word != "label").nth(1)?;
+            Some((name.clone(), id.to_owned()))
         }) {
             let Some(label) = images.get_mut(&name) else {
                 let stderr = format!("ctr: image {name}: not found\n");
