@@ -1,7 +1,10 @@
 //! What the agent of a host does for objects besides running them: it stops those whose placeholder ends, lets the
 //! placeholder go then, and removes what is left of objects that are bound to another host.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, runtime::controller::Action as Next};
@@ -69,7 +72,7 @@ async fn clear<K: Managed>(
 ) -> Next {
     let pass = Pass::new(object, ctx, true);
     let owner = &pass.owner;
-    let host = match observe::engine(&*ctx.engine, owner).await {
+    let host = match observe::engine(&*ctx.engine, owner, &ctx.adoptions()).await {
         Ok(host) => host,
         Err(error) => {
             tracing::debug!(object = owner.object, %error, "looking for what is left of an object");
@@ -98,8 +101,13 @@ async fn clear<K: Managed>(
 pub async fn let_go(ctx: &Context, ending: &Pod) -> Result<bool, Error> {
     let Some((.., uid)) = pod::owner(ending) else { return Ok(true) };
     let owner = Owner { uid, object: String::new(), manager: ctx.manager.clone() };
+    let adoptions = ctx.adoptions();
+    // Also what the object adopted.
+    let is_its = |labels: &BTreeMap<String, String>| {
+        owner.owns(labels) || adoptions.owner(labels).is_some_and(|by| by.uid == owner.uid)
+    };
     match ctx.engine.containers().await {
-        Ok(all) if !all.iter().any(|c| owner.owns(&c.labels) && c.state.is_up()) => {}
+        Ok(all) if !all.iter().any(|c| is_its(&c.labels) && c.state.is_up()) => {}
         Ok(_) => return Ok(false),
         Err(error) => {
             tracing::debug!(%error, "looking whether an object has stopped");
