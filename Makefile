@@ -204,7 +204,7 @@ newest:
 
 hosts: image ## end-to-end tests with several Docker hosts in one management cluster: GROUPS="drain placement::a_test", HOSTS="28 28 28"
 	cargo test $(LOCKED) --no-run --test hosts
-	tests/world/hosts with bash -c 'tests/world/hosts load $(IMAGE) && cargo test $(LOCKED) --test hosts -- $(GROUPS)'
+	OPERATOR_IMAGE=$(IMAGE) tests/world/hosts with cargo test $(LOCKED) --test hosts -- $(GROUPS)
 
 hosts-down: ## remove these hosts
 	tests/world/hosts down
