@@ -24,6 +24,15 @@ pub const DEFAULT_VERSION: &str = "v1.36.2+k3s1";
 /// Settings of `run`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Part that this process has
+    #[arg(long, env = "LOCALCLUSTER_ROLE", default_value = "all", value_enum)]
+    pub role: Role,
+
+    /// Image of the placeholder Pods by which objects are placed on one of several Docker hosts. Defaults to that of the
+    /// Pod of this process
+    #[arg(long, env = "LOCALCLUSTER_HOLD_IMAGE", value_name = "IMAGE")]
+    pub hold_image: Option<String>,
+
     /// Docker Engine to run clusters on: unix://<path of its socket>, or tcp://<host>:<port> on another machine, with TLS
     #[arg(
         long,
@@ -170,7 +179,7 @@ pub struct Config {
     )]
     pub remove_orphans_after: OrphansAfter,
 
-    /// Node that this process runs on. No Registry may have its name
+    /// Node that this process runs on, which the role agent needs. No Registry may have its name
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub node_name: Option<String>,
 
@@ -259,6 +268,17 @@ pub enum WithoutPolicy {
     Refuse,
     /// Everything that the other settings allow
     Unrestricted,
+}
+
+/// Part of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Everything, on a single Docker host
+    All,
+    /// Places LocalClusters and Registries on one of several Docker hosts. Needs no Docker Engine
+    Controller,
+    /// Runs those that are placed on the Docker host --node-name
+    Agent,
 }
 
 /// Format of log lines.

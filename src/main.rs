@@ -48,6 +48,9 @@ enum Command {
     /// Judges objects by HostPolicies without a cluster
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Does nothing until it is killed: the container of a placeholder Pod
+    #[command(hide = true)]
+    Hold,
     /// Forwards the connections of an operator, in a container that it has no route to
     #[command(hide = true)]
     Forward,
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Command::Crds(Crds { format, output: None, check: None }) => print_crds(format),
         Command::Policy(PolicyCommand::Check(check)) => check_policy(&check),
         Command::Policy(PolicyCommand::Admission) => print_admission(),
+        Command::Hold => hold(),
         Command::Forward => forward(),
     };
     match done {
@@ -144,6 +148,20 @@ async fn run(config: Config) -> Result<()> {
         on_signal.cancel();
     });
     Ok(controller::run(config, stop).await?)
+}
+
+/// Holds the place of an object on its Docker host. The signal that ends a Pod is ignored: the agent of the host stops the
+/// object first, and then shortens the time that the Pod has left.
+#[tokio::main(flavor = "current_thread")]
+async fn hold() -> Result<()> {
+    // Process 1 of a container is not ended by a signal that it does not handle, but others are.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
 }
 
 /// Runs the forwarder, which an operator without a route starts in a container.

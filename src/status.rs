@@ -3,6 +3,7 @@
 mod cluster;
 mod effective;
 mod host_policy;
+mod placement;
 mod policy;
 mod pools;
 mod registry;
@@ -16,6 +17,7 @@ pub use crate::api::condition::Moment;
 pub use cluster::{ClusterView, cluster, cluster_blocked};
 pub use effective::effective;
 pub use host_policy::{PolicyObject, PolicyView, host_policy};
+pub use placement::{is_placed, placed, placement_ignored, without_placed};
 pub use policy::policy_violation;
 pub use registry::{RegistryView, in_use, registry, registry_blocked};
 pub use stopped::{StoppedView, stopped};

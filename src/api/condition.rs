@@ -63,6 +63,10 @@ string_enum! {
         /// LocalCluster, neutral: Pods of the management cluster reach the API at the URL in the key `value` of the
         /// kubeconfig Secret, as the operator's own Pod does.
         ReachableFromPods = "ReachableFromPods",
+        /// Its placeholder Pod has a Docker host, where there are several. Not part of `Ready`.
+        Scheduled = "Scheduled",
+        /// Its Docker host is ready and its agent responds, where there are several. Not part of `Ready`.
+        HostReachable = "HostReachable",
         /// LocalCluster, neutral: the cluster is stopped, as desired. There is no `Ready` condition then.
         Stopped = "Stopped",
     }

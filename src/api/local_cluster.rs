@@ -18,7 +18,7 @@ pub use ports::*;
 pub use registries::*;
 pub use status::*;
 
-use super::{host_alias::HostAlias, schema};
+use super::{host_alias::HostAlias, placement::Placement, schema};
 
 /// Desired state of the cluster.
 ///
@@ -56,6 +56,7 @@ use super::{host_alias::HostAlias, schema};
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.host", priority = 1),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     printcolumn(name = "Network", type_ = "string", json_path = ".status.network.subnet", priority = 1),
     printcolumn(
@@ -212,6 +213,9 @@ pub struct LocalClusterSpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::lifetime())]
     pub ttl: Option<String>,
+    /// Docker host to run on, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// Desired power state of a cluster.

@@ -10,6 +10,7 @@ pub mod host_policy;
 pub mod local_cluster;
 pub mod names;
 pub mod node_host;
+pub mod placement;
 pub mod reason;
 pub mod reference;
 pub mod registry;

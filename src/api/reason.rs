@@ -206,6 +206,33 @@ reasons! {
         /// The operator failed to process the object.
         InternalError: NeedsUser = "InternalError",
 
+        // Reasons of the placement on one of several Docker hosts.
+
+        /// The placeholder Pod has a host.
+        Scheduled: Success = "Scheduled",
+        /// The placeholder Pod was created, and the scheduler has not decided yet.
+        Scheduling: Progress = "Scheduling",
+        /// The placeholder Pod is being deleted, so the object is stopped in order.
+        Evicted: Retry = "Evicted",
+        /// The scheduler finds no host for the placeholder Pod.
+        Unschedulable: Retry = "Unschedulable",
+        /// A scheduling gate holds the placeholder Pod back.
+        SchedulingGated: Retry = "SchedulingGated",
+        /// A ResourceQuota does not admit the placeholder Pod.
+        QuotaExceeded: Retry = "QuotaExceeded",
+        /// The API server refuses the placeholder Pod.
+        PlaceholderRefused: NeedsUser = "PlaceholderRefused",
+        /// The host that the object is bound to is cordoned.
+        HostCordoned: Retry = "HostCordoned",
+        /// The host is not ready, or gone.
+        HostLost: Retry = "HostLost",
+        /// The host is gone for good, and the object is bound to it.
+        HostGone: NeedsUser = "HostGone",
+        /// The agent of the host, or its Docker Engine, does not respond.
+        AgentDown: Retry = "AgentDown",
+        /// The operator runs for a single Docker host.
+        PlacementIgnored: Neutral = "PlacementIgnored",
+
         // Reasons of neutral conditions.
 
         /// The kernel of the Docker host has no memory cgroup.
@@ -236,5 +263,24 @@ reasons! {
         Stopped: Neutral = "Stopped",
         /// The desired state of the cluster is Running.
         NotStopped: Neutral = "NotStopped",
+    }
+}
+
+impl Reason {
+    /// Reports whether this is a reason why an object has no Docker host, or one that is lost.
+    pub fn is_of_placement(self) -> bool {
+        matches!(
+            self,
+            Self::Scheduling
+                | Self::Evicted
+                | Self::Unschedulable
+                | Self::SchedulingGated
+                | Self::QuotaExceeded
+                | Self::PlaceholderRefused
+                | Self::HostCordoned
+                | Self::HostLost
+                | Self::HostGone
+                | Self::AgentDown
+        )
     }
 }

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{local_cluster::loopback, schema};
+use super::{local_cluster::loopback, placement::Placement, schema};
 
 /// Desired state of the registry.
 ///
@@ -40,6 +40,7 @@ use super::{local_cluster::loopback, schema};
     printcolumn(name = "Caches", type_ = "string", json_path = ".status.proxies"),
     printcolumn(name = "Used-By", type_ = "integer", json_path = ".status.users"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Docker-Host", type_ = "string", json_path = ".status.dockerHost", priority = 1),
     printcolumn(name = "Users", type_ = "string", json_path = ".status.usedBy", priority = 1),
     printcolumn(
         name = "Message",
@@ -125,6 +126,9 @@ pub struct RegistrySpec {
     /// affect the container.
     #[serde(default = "yes")]
     pub local_registry_hosting: bool,
+    /// Docker host to run on, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// Returns the default of fields that are enabled unless the spec disables them.
@@ -148,6 +152,7 @@ impl Default for RegistrySpec {
             memory: None,
             allowed_namespaces: Vec::new(),
             local_registry_hosting: true,
+            placement: None,
         }
     }
 }
@@ -284,6 +289,16 @@ pub struct RegistryStatus {
     /// Address for pushing images from the Docker host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Node of the management cluster that is the Docker host of the registry, where there are several (roles
+    /// `controller` and `agent`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_host: Option<String>,
+    /// Internal address of that node.
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    /// Pod in the same namespace by which the host was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<String>,
     /// Host name and port of the registry in the clusters that use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,

@@ -205,6 +205,11 @@ pub fn host_path() -> Rule {
     )
 }
 
+pub fn recreates_what_is_ephemeral() -> Rule {
+    rule("self.hostLoss != 'Recreate' || self.data == 'Ephemeral'", text::RECREATES_WHAT_IS_EPHEMERAL)
+        .field_path(".hostLoss")
+}
+
 pub fn lifetime() -> Rule {
     rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::LIFETIME)
 }

@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     backoff::Backoff, files::Files, host_limits::Limits, interruptions::Interruptions, known::Known,
-    logs::Logs, pace::Pace, policies::Policies, preload::Preloads, probe::Probe, progress::Progress,
-    pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers, turns::Turns,
-    workers::Workers,
+    logs::Logs, pace::Pace, place::Hosting, policies::Policies, preload::Preloads, probe::Probe,
+    progress::Progress, pulls::Pulls, quorum::Quorum, resolvers::Resolvers, times, triggers::Triggers,
+    turns::Turns, workers::Workers,
 };
 use crate::{
     api::{
@@ -53,6 +53,8 @@ pub struct Context {
     pub connector: Arc<dyn Connect>,
     /// Client for registry health checks.
     pub probe: Arc<dyn Probe>,
+    /// The host that this process is the agent of; `None` for the one host of the role `all`.
+    pub hosting: Option<Hosting>,
     /// Settings of the operator.
     pub settings: Settings,
     /// ID of the management cluster.

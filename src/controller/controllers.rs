@@ -1,11 +1,15 @@
 //! The controllers of both kinds.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Resource,
+    core::error_boundary::DeserializeGuard,
     runtime::{
         Controller, Predicate, WatchStreamExt,
         controller::{Action as Next, Config, Error as ControllerError},
@@ -19,14 +23,22 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    agent,
     context::{ClusterGuard, Context, RegistryGuard},
-    kube_io, orphans, policy_status,
+    kube_io, orphans,
+    pass::Managed,
+    place::PlacedStatus,
+    policy_status,
     reconcile::{failed, reconcile},
     referrers, times,
     triggers::{self, Triggered},
     watches::{managed, metadata, watched},
 };
-use crate::api::{LocalCluster, Registry};
+use crate::api::{
+    LocalCluster, Registry,
+    condition::{self, ConditionType},
+    reason::Reason,
+};
 
 /// Writers of the stores of all kinds.
 #[derive(Default)]
@@ -34,6 +46,7 @@ pub(super) struct Writers {
     pub(super) clusters: Writer<ClusterGuard>,
     pub(super) registries: Writer<RegistryGuard>,
     pub(super) policies: policy_status::Writers,
+    pub(super) pods: Writer<Pod>,
 }
 
 /// Runs both controllers until `stop` is cancelled and the running reconciliations are complete.
@@ -45,7 +58,13 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
     };
     let orphans = stop.run_until_cancelled(orphans::run(ctx.clone()));
     let events = stop.run_until_cancelled(triggers::docker_events(ctx.clone()));
+    let agent = async {
+        if ctx.hosting.is_some() {
+            agent::run(&ctx, writers.pods, &stop).await;
+        }
+    };
     tokio::join!(
+        agent,
         clusters(&ctx, writers.clusters, triggered.clusters, &stop),
         registries(&ctx, writers.registries, triggered.registries, &stop),
         policy_status::run(ctx.clone(), writers.policies, &stop),
@@ -71,7 +90,7 @@ async fn clusters(
                 triggers::registries_of(&on_deletion, cluster);
             }
         })
-        .predicate_filter(relevant(), Default::default())
+        .predicate_filter(relevant().combine(placement_of::<LocalCluster>), Default::default())
         .inspect_ok(move |cluster| triggers::registries_of(&on_change, cluster));
     let (of_secret, of_map) = (ctx.clone(), ctx.clone());
     Controller::for_stream(clusters, ctx.clusters.clone())
@@ -102,7 +121,7 @@ async fn registries(
             on_change.policies.changed.notify_one();
             triggers::clusters_of(&on_change, registry);
         })
-        .predicate_filter(relevant(), Default::default());
+        .predicate_filter(relevant().combine(placement_of::<Registry>), Default::default());
     // A separate watch: a stream that two controllers share ends for both when one of them lags behind.
     let secrets = metadata::<Secret>(ctx, "Secret");
     Controller::for_stream(registries, ctx.registries.clone())
@@ -123,6 +142,18 @@ fn settings() -> Config {
 /// Returns the changes that a reconciliation follows: not those of the status.
 fn relevant<K: Resource + 'static>() -> impl Predicate<K> {
     predicates::generation.combine(predicates::finalizers).combine(predicates::annotations)
+}
+
+/// Returns what the role `controller` says about the placement of an object, which a reconciliation follows too.
+fn placement_of<K: Managed>(guard: &DeserializeGuard<K>) -> Option<u64> {
+    let status = guard.0.as_ref().ok()?.status()?;
+    let conditions = K::conditions(status);
+    // It writes this one too while no agent does.
+    let docker = condition::get(conditions, ConditionType::DockerReachable).map(|c| &c.reason);
+    let mut hasher = DefaultHasher::new();
+    (status.place().host, docker.filter(|reason| Reason::parse(reason).is_some_and(Reason::is_of_placement)))
+        .hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 async fn log_error<K: Resource>(

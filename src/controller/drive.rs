@@ -32,6 +32,15 @@ const OVERDUE: &str = "the reconciliation is repeated: it took longer than 180s 
 
 /// Reconciles an object as far as possible now.
 pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    passes(object, ctx, None).await
+}
+
+/// Keeps an object stopped on this host, for the reason `why`.
+pub async fn rest<K: Managed>(object: &K, ctx: &Arc<Context>, why: &str) -> Result<Next, Error> {
+    passes(object, ctx, Some(why)).await
+}
+
+async fn passes<K: Managed>(object: &K, ctx: &Arc<Context>, rest: Option<&str>) -> Result<Next, Error> {
     let mut previous = object.status().cloned().unwrap_or_default();
     let began = Instant::now();
     for number in 1..=K::PASSES {
@@ -43,7 +52,7 @@ pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, E
         if number == 1 && object.expire(ctx, &pass.standing).await? {
             return Ok(Next::await_change());
         }
-        match run(&pass, &mut previous).await? {
+        match run(&pass, &mut previous, rest).await? {
             Outcome::Again => {}
             Outcome::Next(next) => return Ok(next),
         }
@@ -52,9 +61,16 @@ pub async fn apply<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, E
 }
 
 /// Runs a pass, and writes the status of one that ends early.
-async fn run<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result<Outcome, Error> {
+async fn run<K: Managed>(
+    pass: &Pass<'_, K>,
+    previous: &mut K::Status,
+    rest: Option<&str>,
+) -> Result<Outcome, Error> {
     // Boxed, since the passes of a reconciliation would take the space of several in a debug build.
-    let looked = timeout(times::PASS, Box::pin(K::look_and_act(pass, previous))).await;
+    let looked = match rest {
+        None => timeout(times::PASS, Box::pin(K::look_and_act(pass, previous))).await,
+        Some(why) => timeout(times::PASS, Box::pin(K::rest(pass, previous, why))).await,
+    };
     let Ok(looked) = looked else { return overdue(pass, previous).await.map(Outcome::Next) };
     pass.ctx.memory.overdue.0.cleared(&pass.owner.uid);
     match looked {

@@ -18,6 +18,10 @@ pub struct Known {
     pub policies: SetOnce<()>,
     /// Set when all Namespaces are listed.
     pub namespaces: SetOnce<()>,
+    /// Set when all placeholders on the host are listed.
+    pub pods: SetOnce<()>,
+    /// True if there are placeholders: for the agent of a host.
+    has_pods: bool,
     stop: CancellationToken,
 }
 
@@ -27,11 +31,19 @@ impl Known {
         Self { stop, ..Self::default() }
     }
 
+    /// Returns the same, which is complete only with the placeholders on the host if there are any.
+    pub fn with_pods(self, has_pods: bool) -> Self {
+        Self { has_pods, ..self }
+    }
+
     /// Waits until all kinds are listed; returns false if the operator stops before.
     pub async fn all(&self) -> bool {
         let all = async {
             let (clusters, registries) = (self.clusters.wait(), self.registries.wait());
-            tokio::join!(clusters, registries, self.policies.wait(), self.namespaces.wait())
+            tokio::join!(clusters, registries, self.policies.wait(), self.namespaces.wait());
+            if self.has_pods {
+                self.pods.wait().await;
+            }
         };
         self.stop.run_until_cancelled(all).await.is_some()
     }

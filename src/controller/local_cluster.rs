@@ -28,7 +28,7 @@ use super::{
     ports,
     reach::{self, Seen},
     resolve::{self, Resolved},
-    standing, stopped,
+    rest, standing, stopped,
     workers::Workers,
 };
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
         condition::ConditionType,
         local_cluster::DataLoss,
         names::{self, ClusterNames},
+        reason::Reason,
     },
     child::api as child,
     docker::share::Shares,
@@ -111,6 +112,14 @@ impl Managed for LocalCluster {
         ctx.standing_of_cluster(self)
     }
 
+    async fn rest(
+        pass: &Pass<'_, Self>,
+        previous: &mut LocalClusterStatus,
+        why: &str,
+    ) -> Result<Outcome, Stop> {
+        pass.rest(previous, why).await
+    }
+
     async fn look_and_act(pass: &Pass<'_, Self>, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
         pass.look_and_act(previous).await
     }
@@ -154,7 +163,8 @@ impl Pass<'_, LocalCluster> {
         let violates = stop::cause(previous, &self.standing, self.moment.now);
         if valid.stopped || violates.is_some() {
             let cause = violates.filter(|_| !valid.stopped);
-            return Ok(stopped::pass(self, previous, (&valid, cause.as_deref()), &host).await?);
+            let cause = cause.as_deref().map(|why| (Reason::PolicyViolation, why));
+            return Ok(stopped::pass(self, previous, (&valid, cause), &host).await?);
         }
         let refs = self.resolve(&valid, &host).await?;
         let chose = self.choose_subnet(&valid, &before, &host).await?;
@@ -179,6 +189,17 @@ impl Pass<'_, LocalCluster> {
             problems: &decision.plan.problems,
         };
         self.act(previous, view, child.as_deref(), due).await
+    }
+
+    /// Stops the cluster, whatever its spec says, and keeps it so.
+    async fn rest(&self, previous: &mut LocalClusterStatus, why: &str) -> Result<Outcome, Stop> {
+        let host = self.survey().await?;
+        let called = called::cluster(&self.owner, &host, previous);
+        let Ok(valid) = self.validate(called.as_deref()) else {
+            return Err(rest::stop(self, why, ConditionType::LoadBalancerReady).await);
+        };
+        let cause = (Reason::Evicted, why);
+        Ok(stopped::pass(self, previous, (&valid, Some(cause)), &host).await?)
     }
 
     /// Validates the spec, with the name that the cluster already has on the host, if it has one.

@@ -124,7 +124,7 @@ async fn listed(ctx: &Context) -> std::result::Result<Living, kube_io::Error> {
 }
 
 /// Returns the UIDs of all objects that the watches know, including those that cannot be decoded.
-fn uids(ctx: &Context) -> BTreeSet<String> {
+pub(super) fn uids(ctx: &Context) -> BTreeSet<String> {
     let clusters = ctx.clusters.state();
     clusters.iter().filter_map(|guard| guard.uid()).chain(ctx.living_registries()).collect()
 }

@@ -17,7 +17,7 @@ use super::{
     context::Context,
     kube_io::{self, Error},
     pass::Managed,
-    times,
+    placed, times,
 };
 use crate::status::{self, Moment};
 
@@ -66,6 +66,6 @@ pub async fn caught<K: Managed>(
         Moment { generation, now: (ctx.now)() },
     );
     K::summarize(&mut next);
-    kube_io::write_status(&ctx.client, object, &next).await?;
+    kube_io::write_status(&ctx.client, object, &placed::own::<K>(ctx, &next)).await?;
     Ok(Next::requeue(times::PANICKED))
 }

@@ -15,6 +15,8 @@ use super::{
     access::User,
     context::Context,
     kube_io::{self, Error},
+    place::{Placed, PlacedStatus},
+    placed,
     pulls::Asker,
     report,
     workers::Workers,
@@ -35,6 +37,7 @@ use crate::{
 /// A kind that the operator reconciles.
 pub trait Managed:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Placed
     + Clone
     + DeserializeOwned
     + Debug
@@ -43,7 +46,7 @@ pub trait Managed:
     + 'static
 {
     /// Type of its status.
-    type Status: Clone + Default + PartialEq + Serialize + Send + Sync;
+    type Status: PlacedStatus + Clone + Default + PartialEq + Serialize + Send + Sync;
     /// Name for logs and metrics.
     const KIND: &'static str;
     /// Number of passes of one reconciliation before other objects have their turn.
@@ -71,6 +74,12 @@ pub trait Managed:
     ) -> Self::Status;
     /// Sets the fields of a status that depend on the object and its policy alone.
     fn complete(&self, _status: &mut Self::Status, _standing: &Standing, _moment: Moment) {}
+    /// Keeps an object stopped that is not to run on this host for this reason.
+    fn rest(
+        pass: &Pass<'_, Self>,
+        previous: &mut Self::Status,
+        why: &str,
+    ) -> impl Future<Output = Result<Outcome, Stop>> + Send;
     /// Sets the fields of a status that summarize its conditions.
     fn summarize(_status: &mut Self::Status) {}
     /// Returns the time at which the policy stops the object.
@@ -214,12 +223,15 @@ impl<'p, K: Managed> Pass<'p, K> {
             let stops_at = K::stops_at(&next);
             let conditions = K::conditions_mut(&mut next);
             status::policy_violation(conditions, (&self.standing, stops_at), self.moment);
+            if self.ctx.hosting.is_none() {
+                status::placement_ignored(conditions, self.object.placement().is_some(), self.moment);
+            }
         }
         K::summarize(&mut next);
         if *previous == next {
             return Ok(());
         }
-        kube_io::write_status(&self.ctx.client, self.object, &next).await?;
+        kube_io::write_status(&self.ctx.client, self.object, &placed::own::<K>(self.ctx, &next)).await?;
         self.measure(K::conditions(previous), K::conditions(&next));
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));

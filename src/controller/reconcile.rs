@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use super::{
     backoff::jitter,
     context::Context,
-    drive,
+    drive, hosting,
     kube_io::{self, Error},
     panics,
     pass::Managed,
-    report, times,
+    placed, report, times,
 };
 use crate::{
     api::PAUSED_ANNOTATION,
     docker::share::Caller,
+    plan::placement::duty::Duty,
     status::{self, Moment},
 };
 
@@ -88,6 +89,10 @@ pub async fn of<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Erro
 
 /// Applies or deletes the object.
 async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let duty = hosting::duty(object, ctx);
+    if duty.as_ref().is_some_and(|duty| !duty.is_here()) {
+        return hosting::fulfil(object, ctx, duty).await;
+    }
     if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
@@ -98,14 +103,17 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
             report::deletion_waits(ctx, &object.object_ref(&()), why);
         }
         if object.status() != Some(&next) {
-            kube_io::write_status(&ctx.client, object, &next).await?;
+            kube_io::write_status(&ctx.client, object, &placed::own::<K>(ctx, &next)).await?;
         }
         return Ok(Next::await_change());
     }
     if object.meta().deletion_timestamp.is_none() {
         // Set before anything is created, because a deletion in between would leave it behind.
         kube_io::set_finalizer(&ctx.client, object, true).await?;
-        return drive::apply(object, ctx).await;
+        return match duty {
+            None | Some(Duty::Run) => drive::apply(object, ctx).await,
+            duty => hosting::fulfil(object, ctx, duty).await,
+        };
     }
     match drive::cleanup(object, ctx).await? {
         Some(next) => Ok(next),

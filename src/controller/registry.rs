@@ -21,7 +21,7 @@ use super::{
     pass::{Managed, Outcome, Pass, Stop},
     pulls::Wake,
     registry_probe::probe,
-    registry_refs, report, requeue, standing,
+    registry_refs, report, requeue, rest, standing,
     watches::{listed, managed},
     workers::Workers,
 };
@@ -86,6 +86,10 @@ impl Managed for Registry {
 
     fn standing(&self, ctx: &Context) -> Standing {
         ctx.standing_of_registry(self)
+    }
+
+    async fn rest(pass: &Pass<'_, Self>, _previous: &mut RegistryStatus, why: &str) -> Result<Outcome, Stop> {
+        Err(rest::stop(pass, why, ConditionType::ContainerReady).await)
     }
 
     async fn look_and_act(pass: &Pass<'_, Self>, previous: &mut RegistryStatus) -> Result<Outcome, Stop> {

@@ -15,6 +15,7 @@ use crate::{
     api::{
         LocalCluster, LocalClusterStatus,
         condition::{self, ConditionType},
+        reason::Reason,
     },
     plan::{
         local_cluster,
@@ -25,11 +26,12 @@ use crate::{
     status::{self, StoppedView},
 };
 
-/// Observes the cluster and stops its containers. `cause` says why the policy stops it.
+/// Observes the cluster and stops its containers. `cause` says why it is stopped
+/// although its spec says otherwise.
 pub async fn pass(
     pass: &Pass<'_, LocalCluster>,
     previous: &mut LocalClusterStatus,
-    (valid, cause): (&Valid, Option<&str>),
+    (valid, cause): (&Valid, Option<(Reason, &str)>),
     observed: &Host,
 ) -> Result<Outcome, Error> {
     let Pass { object: cluster, ctx, owner, moment, .. } = pass;
@@ -41,7 +43,11 @@ pub async fn pass(
     let gate = pass.gate(observed, BTreeSet::new());
     let due = hold(ctx, &gate, &mut plan, Some(&valid.names));
     // It needs another spec or another policy.
-    let frozen = pass.standing.problem.clone().filter(|_| cause.is_some());
+    let frozen = pass
+        .standing
+        .problem
+        .clone()
+        .filter(|_| cause.is_some_and(|(reason, _)| reason == Reason::PolicyViolation));
     plan.problems.extend(frozen.map(|problem| {
         let message = format!("the cluster is stopped; {}", problem.message);
         Problem { message, ..problem }

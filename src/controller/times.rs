@@ -102,3 +102,11 @@ pub const LEADER_TRUSTED: Duration = Duration::from_secs(30);
 pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);
 /// Pause before changes of HostPolicies and of what they apply to take effect, in which they are collected.
 pub const POLICY_STATUS: Duration = Duration::from_millis(500);
+/// Interval at which an agent looks for placeholders that are being deleted and whose objects are gone.
+pub const ENDINGS: Duration = Duration::from_secs(2);
+/// Period in which several changes lead to one look at the placement of all objects.
+pub const PLACE: Duration = Duration::from_millis(200);
+/// Interval at which the placement of all objects is looked at without a change: heartbeats may have stopped.
+pub const PLACE_AGAIN: Duration = Duration::from_secs(5);
+/// Time after which a placeholder that the API server refused is tried again.
+pub const REFUSED: Duration = Duration::from_secs(10);

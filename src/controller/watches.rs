@@ -39,9 +39,28 @@ where
         + Sync
         + 'static,
 {
+    selected(ctx, name, (apis, watcher::Config::default()), writer, known)
+}
+
+/// Does the same for the objects that a configuration selects.
+pub(super) fn selected<K>(
+    ctx: &Arc<Context>,
+    name: &'static str,
+    (apis, config): (Vec<Api<K>>, watcher::Config),
+    writer: Writer<K>,
+    known: fn(&Known) -> &SetOnce<()>,
+) -> BoxStream<'static, Result<K, watcher::Error>>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
     let set = ctx.clone();
-    let watches =
-        apis.into_iter().map(|api| watcher(api, watcher::Config::default()).default_backoff().boxed());
+    let watches = apis.into_iter().map(|api| watcher(api, config.clone()).default_backoff().boxed());
     let stream = merged(watches.collect())
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)

@@ -19,11 +19,14 @@ use super::{
     controllers::{self, Writers},
     files::Files,
     host_limits::Limits,
+    hosts,
     interruptions::Interruptions,
     known::Known,
     kube_io,
     logs::Logs,
     panics,
+    place::Hosting,
+    place_io,
     policies::Policies,
     preload::Preloads,
     probe,
@@ -36,7 +39,7 @@ use super::{
 };
 use crate::{
     child::connect::KubeConnector,
-    config::{self, Config, ManagementContainer},
+    config::{self, Config, ManagementContainer, Role},
     docker::{bollard::BollardEngine, engine::Engine, remembered::Remembered, spec, tunnels::Tunnels},
     lease::{Elector, Lost},
     metrics::Metrics,
@@ -59,6 +62,18 @@ pub enum Error {
     /// The address of the Docker engine cannot be used.
     #[error("Docker: {0}")]
     Docker(#[from] crate::docker::error::Error),
+    /// The agent does not know its Node.
+    #[error(
+        "--role=agent runs what is placed on one node; set --node-name, or NODE_NAME by the downward API \
+             (spec.nodeName)"
+    )]
+    NoNode,
+    /// The image of placeholders is unknown.
+    #[error(
+        "the image of placeholder Pods is unknown: this process knows no Pod that it runs in; set POD_NAME by the \
+             downward API (metadata.name), or --hold-image"
+    )]
+    NoImage,
     /// The Lease is lost to another process.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -73,6 +88,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let metrics = Metrics::new();
     let health = Arc::new(Health::default());
     listen(&config, &health, &metrics, &stop).await?;
+    if config.role == Role::Controller {
+        return place(config, &metrics, health, stop).await;
+    }
 
     let engine =
         BollardEngine::connect_with(&config.docker_host.to_string(), config.docker_cert_path.as_deref())?;
@@ -81,8 +99,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     if engine.info().await.is_ok() {
         health.set_docker(true);
     }
-    let me = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("process-{}", std::process::id()));
-    let elector = Elector::new(client.clone(), &config.namespace, "localcluster-operator", &me);
+    let elector = Elector::new(client.clone(), &config.namespace, &lease(&config)?, &me(config.role));
     let roles = (health.clone(), metrics.clone());
     let on_role = move |role: server::Role| {
         roles.0.set_role(role);
@@ -91,6 +108,55 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let process = Process { config, client, engine, metrics, health, stop: stop.clone() };
     let work = || process.lead();
     elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// Runs the role `controller` until `stop` is cancelled.
+async fn place(
+    config: Config,
+    metrics: &Metrics,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let client = management_client(metrics).await.map_err(|e| Error::Kube(e.to_string()))?;
+    let image = match config.hold_image.clone() {
+        Some(image) => image,
+        None => own_image(&client, &config.namespace).await?,
+    };
+    // It has no engine that its readiness depends on.
+    health.set_docker(true);
+    let elector = Elector::new(client.clone(), &config.namespace, &lease(&config)?, &me(config.role));
+    let roles = (health.clone(), metrics.clone());
+    let on_role = move |role: server::Role| {
+        roles.0.set_role(role);
+        roles.1.set_leader(role == server::Role::Leader);
+    };
+    let settings = hosts::Settings { image, namespaces: config.namespaces };
+    let work = || hosts::run(client, settings, health, stop.clone());
+    elector.lead(&stop, on_role, work).await?;
+    Ok(())
+}
+
+/// Returns the image of the Pod of this process.
+async fn own_image(client: &Client, namespace: &str) -> Result<String, Error> {
+    let Ok(name) = std::env::var("POD_NAME") else { return Err(Error::NoImage) };
+    place_io::image_of_pod(client, namespace, &name).await?.ok_or(Error::NoImage)
+}
+
+/// Returns the name of the Lease that one process of this role holds, or of this role on this node.
+fn lease(config: &Config) -> Result<String, Error> {
+    Ok(match (config.role, &config.node_name) {
+        (Role::All, _) => "localcluster-operator".into(),
+        (Role::Controller, _) => "localcluster-controller".into(),
+        (Role::Agent, Some(node)) => format!("localcluster-agent-{node}"),
+        (Role::Agent, None) => return Err(Error::NoNode),
+    })
+}
+
+/// Returns the name of this process. In the network of its Node, a Pod has the host name of the Node, as has another one.
+fn me(role: Role) -> String {
+    let pod = std::env::var("POD_NAME").ok().filter(|_| role != Role::All);
+    let name = pod.or_else(|| std::env::var("HOSTNAME").ok());
+    name.unwrap_or_else(|| format!("process-{}", std::process::id()))
 }
 
 /// Serves probes and metrics, at one address or at two.
@@ -134,6 +200,7 @@ impl Process {
         let Self { config, client, engine, metrics, health, stop } = self;
         let manager = kube_io::manager(&client).await?;
         let (triggers, triggered) = Triggers::new();
+        let node = config.node_name.clone().filter(|_| config.role == Role::Agent);
         let writers = Writers::default();
         let reporter =
             Reporter { controller: "localcluster-operator".into(), instance: std::env::var("HOSTNAME").ok() };
@@ -149,6 +216,7 @@ impl Process {
             preloads: Preloads::new(engine.clone(), config.resync),
             files: Files::new(engine.clone(), config.resync),
             logs: Logs::new(engine.clone()),
+            hosting: node.map(|node| Hosting { node, pods: writers.pods.as_reader() }),
             settings: settings(&config),
             resync: config.resync,
             client,
@@ -165,7 +233,7 @@ impl Process {
                 writers.policies.policies.as_reader(),
                 writers.policies.namespaces.as_reader(),
             ),
-            known: Known::new(stop.clone()),
+            known: Known::new(stop.clone()).with_pods(config.role == Role::Agent),
             memory: Memory::default(),
             metrics,
             subnets: Mutex::default(),

@@ -35,6 +35,7 @@ pub mod observed;
 pub mod orphans;
 pub mod own_registry;
 pub mod owner;
+pub mod placement;
 pub mod policy;
 pub mod ports;
 pub mod preload;

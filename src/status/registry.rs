@@ -79,6 +79,9 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         (previous.host.clone(), previous.host_port)
     };
     RegistryStatus {
+        docker_host: previous.docker_host.clone(),
+        host_ip: previous.host_ip.clone(),
+        placeholder: previous.placeholder.clone(),
         observed_generation: Some(moment.generation),
         conditions,
         host,

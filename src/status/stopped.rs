@@ -34,8 +34,8 @@ pub struct StoppedView<'a> {
     pub observed: &'a Host,
     /// Problems of the plan and of failed steps.
     pub problems: &'a [Problem],
-    /// Why its policy stops it; `None` if its spec says so.
-    pub cause: Option<&'a str>,
+    /// Why its policy or its placement stops it; `None` if its spec says so.
+    pub cause: Option<(Reason, &'a str)>,
 }
 
 /// Returns the status of a cluster that is stopped or stopping. Conditions that are not observed while it is stopped
@@ -60,7 +60,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     };
     let mut all = problems.to_vec();
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
-    let told = Told::new(cause, rests);
+    let told = Told::new(cause.map(|(_, why)| why), rests);
     all.extend(unseen(previous, &view, &told));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     for type_ in surroundings::TYPES {
@@ -71,7 +71,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
         set_stopped(&mut next.conditions, &told.message, moment);
     } else {
         sum_up(&mut next.conditions, &CLUSTER, &all, moment);
-        let reason = if cause.is_some() { Reason::PolicyViolation } else { Reason::Stopping };
+        let reason = cause.map_or(Reason::Stopping, |(reason, _)| reason);
         condition::set(&mut next.conditions, ConditionType::Stopped, (rests, reason, &told.message), moment);
     }
     next

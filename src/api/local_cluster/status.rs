@@ -30,6 +30,16 @@ pub struct LocalClusterStatus {
     /// Violation of a HostPolicy that stops the cluster (`onViolation: Stop`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub violation: Option<ViolationStatus>,
+    /// Node of the management cluster that is the Docker host of the cluster, where there are several (roles `controller`
+    /// and `agent`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Internal address of that node.
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    /// Pod in the same namespace by which the host was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<String>,
     /// K3s version of the servers, as reported by their Nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -15,6 +15,9 @@ pub const PRELOAD_IMAGE: &str = "must be an image reference with a tag and witho
 /// The name of a manifest is invalid.
 pub const MANIFEST_NAME: &str = "must be a DNS label of at most 40 lowercase letters, digits and hyphens that \
      starts and ends with a letter or digit";
+/// An object that is bound to its host is to be made anew elsewhere.
+pub const RECREATES_WHAT_IS_EPHEMERAL: &str = "hostLoss Recreate makes the object anew without its data, so it needs \
+     data: Ephemeral; set that, or hostLoss: Wait";
 /// The name of a LocalCluster is invalid.
 pub const NAME: &str = "metadata.name of a LocalCluster becomes part of host names and labels: it must be a DNS \
      label of at most 63 lowercase letters, digits and hyphens, without dots";

@@ -120,6 +120,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         memory,
         allowed_namespaces,
         local_registry_hosting: _,
+        placement: _,
     } = spec;
     let mut c = Checker::default();
     c.check(name.len() <= 63, "metadata.name", text::REGISTRY_NAME);

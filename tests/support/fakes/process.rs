@@ -81,6 +81,7 @@ pub fn start(
         tunnels: Tunnels::new(engine.clone(), "/proc/self/exe".into()),
         connector: fake.clone(),
         probe: fake.clone(),
+        hosting: None,
         settings,
         manager: lab::MANAGER.into(),
         pulls: Pulls::new(engine.clone(), metrics.clone()),

@@ -1,0 +1,122 @@
+//! What both kinds say about their placement.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    api::{
+        LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
+        placement::{Amount, Placement},
+    },
+    plan::{
+        placement::{self, Kind},
+        validate,
+    },
+};
+
+/// The host that a process is the agent of.
+pub struct Hosting {
+    /// Name of its Node.
+    pub node: String,
+    /// Placeholders that are bound to it.
+    pub pods: Store<Pod>,
+}
+
+impl Hosting {
+    /// Returns a Pod on this host.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(name).within(namespace))
+    }
+}
+
+/// An object that is placed on one of several Docker hosts.
+pub trait Placed {
+    /// Its kind.
+    const PLACED: Kind;
+    /// Returns where the object may run.
+    fn placement(&self) -> Option<&Placement>;
+    /// Returns what its placeholder requests, or the problems of its spec.
+    fn requests(&self) -> Result<BTreeMap<String, Amount>, String>;
+}
+
+/// Where an object is placed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the host.
+    pub host: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// Name of the placeholder.
+    pub placeholder: Option<String>,
+}
+
+/// The status of an object that is placed.
+pub trait PlacedStatus {
+    /// Name of the field with the host.
+    const HOST: &'static str;
+    /// Returns where the object is placed.
+    fn place(&self) -> Place;
+    /// Replaces where the object is placed.
+    fn set_place(&mut self, place: Place);
+}
+
+impl Placed for LocalCluster {
+    const PLACED: Kind = Kind::Cluster;
+
+    fn placement(&self) -> Option<&Placement> {
+        self.spec.placement.as_ref()
+    }
+
+    fn requests(&self) -> Result<BTreeMap<String, Amount>, String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let valid = validate::local_cluster(&namespace, &self.name_any(), &self.spec);
+        let valid = valid.map_err(|problems| problems.join("; "))?;
+        Ok(placement::cluster_requests(&valid, &self.spec.placement.clone().unwrap_or_default()))
+    }
+}
+
+impl PlacedStatus for LocalClusterStatus {
+    const HOST: &'static str = "host";
+
+    fn place(&self) -> Place {
+        let Self { host, host_ip, placeholder, .. } = self;
+        Place { host: host.clone(), ip: host_ip.clone(), placeholder: placeholder.clone() }
+    }
+
+    fn set_place(&mut self, place: Place) {
+        (self.host, self.host_ip, self.placeholder) = (place.host, place.ip, place.placeholder);
+    }
+}
+
+impl Placed for Registry {
+    const PLACED: Kind = Kind::Registry;
+
+    fn placement(&self) -> Option<&Placement> {
+        self.spec.placement.as_ref()
+    }
+
+    fn requests(&self) -> Result<BTreeMap<String, Amount>, String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let valid = validate::registry(&namespace, &self.name_any(), &self.spec);
+        let memory = valid.map_err(|problems| problems.join("; "))?.memory;
+        Ok(placement::registry_requests(memory, &self.spec.placement.clone().unwrap_or_default()))
+    }
+}
+
+impl PlacedStatus for RegistryStatus {
+    const HOST: &'static str = "dockerHost";
+
+    fn place(&self) -> Place {
+        let Self { docker_host, host_ip, placeholder, .. } = self;
+        Place { host: docker_host.clone(), ip: host_ip.clone(), placeholder: placeholder.clone() }
+    }
+
+    fn set_place(&mut self, place: Place) {
+        (self.docker_host, self.host_ip, self.placeholder) = (place.host, place.ip, place.placeholder);
+    }
+}

@@ -1,0 +1,46 @@
+//! Objects that are placed on one of several Docker hosts, as both roles see them.
+
+use kube::ResourceExt;
+
+use super::{
+    context::Context,
+    pass::Managed,
+    place::{Place, PlacedStatus},
+};
+use crate::{
+    api::PAUSED_ANNOTATION,
+    plan::placement::{Object, is_held},
+    status,
+};
+
+/// Returns an object as far as its placement needs it.
+pub fn object<K: Managed>(object: &K) -> Object {
+    let paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|value| value == "true");
+    Object {
+        kind: K::PLACED,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        deleting: object.meta().deletion_timestamp.is_some(),
+        paused,
+        held: is_held(object.finalizers()),
+        placement: object.placement().cloned().unwrap_or_default(),
+        requests: object.requests(),
+        host: object.status().and_then(|status| status.place().host),
+    }
+}
+
+/// Returns the part of a status that this process writes: that of the role `controller` has a field manager of its own.
+pub fn own<K: Managed>(ctx: &Context, status: &K::Status) -> K::Status {
+    let mut own = status.clone();
+    if ctx.hosting.is_some() {
+        strip::<K>(&mut own);
+    }
+    own
+}
+
+/// Removes the part of a status that the role `controller` writes.
+pub fn strip<K: Managed>(status: &mut K::Status) {
+    status.set_place(Place::default());
+    status::without_placed(K::conditions_mut(status));
+}
