@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{Args, builder::NonEmptyStringValueParser};
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
+
+mod choices;
+
+pub use choices::{LogFormat, Role, WithoutPolicy};
 
 use crate::{docker::host::DockerHost, plan::expiry};
 
@@ -258,36 +262,6 @@ pub enum ManagementContainer {
     Named(String),
     /// No container.
     None,
-}
-
-/// What objects may do in a namespace that no HostPolicy selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub enum WithoutPolicy {
-    /// Nothing is created
-    Refuse,
-    /// Everything that the other settings allow
-    Unrestricted,
-}
-
-/// Part of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Everything, on a single Docker host
-    All,
-    /// Places LocalClusters and Registries on one of several Docker hosts. Needs no Docker Engine
-    Controller,
-    /// Runs those that are placed on the Docker host --node-name
-    Agent,
-}
-
-/// Format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Human-readable text
-    Text,
-    /// One JSON object per line
-    Json,
 }
 
 fn network_pool(s: &str) -> Result<Ipv4Net, String> {

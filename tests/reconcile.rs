@@ -7,6 +7,8 @@ mod bad_luck;
 mod consent;
 #[path = "reconcile/hanging.rs"]
 mod hanging;
+#[path = "reconcile/hosts.rs"]
+mod hosts;
 #[path = "reconcile/secrets.rs"]
 mod secrets;
 mod support;

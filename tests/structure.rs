@@ -312,9 +312,14 @@ fn what_decides_reaches_nothing_outside() {
 }
 
 /// Files of the shell that change something, and why each may.
-const WRITERS: [(&str, &str); 15] = [
+const WRITERS: [(&str, &str); 20] = [
     ("execute", "executes the steps"),
     ("kube_io", "implements the writes to the management cluster"),
+    ("place_io", "implements the writes about placeholders and Nodes"),
+    ("hosts", "takes the mark of a silent agent away"),
+    ("hosts/act", "carries out the decisions about the placement of objects, each of which is one call"),
+    ("agent", "marks its own Node"),
+    ("hosting", "lets a placeholder go when its object has stopped"),
     ("pass", "writes the status"),
     ("policy_status", "writes the status of HostPolicies, which have no plan"),
     ("panics", "writes the status after a panic"),
@@ -352,7 +357,7 @@ const READS: [&str; 17] = [
 ];
 
 /// Calls that change something in the management cluster: methods of `kube::Api`, and functions that call them.
-const KUBE_WRITES: [&str; 10] = [
+const KUBE_WRITES: [&str; 18] = [
     ".create(",
     ".patch(",
     ".patch_status(",
@@ -363,6 +368,14 @@ const KUBE_WRITES: [&str; 10] = [
     "kube_io::write_status(",
     "kube_io::write_policy_status",
     "kube_io::set_finalizer(",
+    "place_io::write_place(",
+    "place_io::write_unchanged_status(",
+    "place_io::patch_node(",
+    "place_io::create_placeholder(",
+    "place_io::delete_placeholder(",
+    "place_io::end_placeholder(",
+    "place_io::release_placeholder(",
+    "place_io::apply_budget(",
 ];
 
 /// Calls of the methods of a trait that are no reads. `receiver` ends the expression that they are called on.

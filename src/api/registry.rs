@@ -126,7 +126,10 @@ pub struct RegistrySpec {
     /// affect the container.
     #[serde(default = "yes")]
     pub local_registry_hosting: bool,
-    /// Docker host to run on, where there are several.
+    /// Docker host to run on, if the operator runs for several (roles `controller` and `agent`): for each object a
+    /// placeholder Pod is scheduled, which requests what the object needs, and the object runs on the node of that Pod. If
+    /// the operator runs for a single Docker host (role `all`), the field is not heeded, which the condition `Scheduled`
+    /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
 }

@@ -74,7 +74,7 @@ async fn endings(ctx: &Context) {
 }
 
 /// Looks once for such placeholders.
-async fn end(ctx: &Context) {
+pub async fn end(ctx: &Context) {
     let Some(hosting) = &ctx.hosting else { return };
     let pods = hosting.pods.state();
     let ending = |found: &&Arc<Pod>| pod::is_terminating(found) && pod::is_held(found);

@@ -2,7 +2,7 @@
 
 pub mod access;
 mod act;
-mod agent;
+pub mod agent;
 pub mod backoff;
 mod balance;
 mod carry_out;

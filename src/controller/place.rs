@@ -14,7 +14,7 @@ use crate::{
         placement::{Amount, Placement},
     },
     plan::{
-        placement::{self, Kind},
+        placement::{self, Kind, Near},
         validate,
     },
 };
@@ -40,6 +40,8 @@ pub trait Placed {
     const PLACED: Kind;
     /// Returns where the object may run.
     fn placement(&self) -> Option<&Placement>;
+    /// Returns the objects on whose host it runs.
+    fn near(&self) -> Vec<Near>;
     /// Returns what its placeholder requests, or the problems of its spec.
     fn requests(&self) -> Result<BTreeMap<String, Amount>, String>;
 }
@@ -72,6 +74,17 @@ impl Placed for LocalCluster {
         self.spec.placement.as_ref()
     }
 
+    /// Returns the Registries that it uses. Its own one follows it.
+    fn near(&self) -> Vec<Near> {
+        let own = self.namespace().unwrap_or_default();
+        let used = self.spec.registries.used.iter().map(|used| Near {
+            kind: Kind::Registry,
+            namespace: if used.namespace.is_empty() { own.clone() } else { used.namespace.clone() },
+            name: used.name.clone(),
+        });
+        used.collect()
+    }
+
     fn requests(&self) -> Result<BTreeMap<String, Amount>, String> {
         let namespace = self.namespace().unwrap_or_default();
         let valid = validate::local_cluster(&namespace, &self.name_any(), &self.spec);
@@ -98,6 +111,14 @@ impl Placed for Registry {
 
     fn placement(&self) -> Option<&Placement> {
         self.spec.placement.as_ref()
+    }
+
+    /// Returns the cluster whose own Registry it is.
+    fn near(&self) -> Vec<Near> {
+        let namespace = self.namespace().unwrap_or_default();
+        let owner = self.owner_references().iter().find(|owner| owner.kind == Kind::Cluster.name());
+        let cluster = owner.map(|owner| Near { kind: Kind::Cluster, namespace, name: owner.name.clone() });
+        cluster.into_iter().collect()
     }
 
     fn requests(&self) -> Result<BTreeMap<String, Amount>, String> {

@@ -27,6 +27,7 @@ pub fn object<K: Managed>(object: &K) -> Object {
         placement: object.placement().cloned().unwrap_or_default(),
         requests: object.requests(),
         host: object.status().and_then(|status| status.place().host),
+        near: object.near(),
     }
 }
 

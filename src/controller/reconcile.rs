@@ -89,11 +89,15 @@ pub async fn of<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Erro
 
 /// Applies or deletes the object.
 async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let is_paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true");
     let duty = hosting::duty(object, ctx);
+    if is_paused && duty.as_ref().is_some_and(|duty| !duty.is_here()) {
+        return Ok(Next::await_change());
+    }
     if duty.as_ref().is_some_and(|duty| !duty.is_here()) {
         return hosting::fulfil(object, ctx, duty).await;
     }
-    if object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true") {
+    if is_paused {
         let mut next = object.status().cloned().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
         status::paused(K::conditions_mut(&mut next), Moment { generation, now: (ctx.now)() });

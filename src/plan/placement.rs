@@ -88,6 +88,19 @@ pub struct Object {
     pub requests: Result<BTreeMap<String, Amount>, String>,
     /// Host that it is bound to.
     pub host: Option<String>,
+    /// Objects on whose host it runs: images are pulled from a Registry on the same host only.
+    pub near: Vec<Near>,
+}
+
+/// An object on whose host another one runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
 }
 
 impl Object {

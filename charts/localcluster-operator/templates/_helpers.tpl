@@ -39,3 +39,39 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
   value: {{ $value | quote }}
 {{- end }}
 {{- end }}
+
+{{/* Changes the Pod of a Deployment or DaemonSet as the values say. */}}
+{{- define "localcluster-operator.pod" -}}
+{{- $pod := .object.spec.template.spec }}
+{{- $container := index $pod.containers 0 }}
+{{- $values := .root.Values }}
+{{- $docker := $values.docker }}
+
+{{- $_ := set $container "image" (include "localcluster-operator.image" .root) }}
+{{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy }}
+{{- $_ := set $container "resources" $values.resources }}
+{{- $_ := set $container "env" (concat $container.env (include "localcluster-operator.env" .root | fromYamlArray)) }}
+
+{{- $security := $pod.securityContext }}
+{{- if kindIs "invalid" $docker.group }}
+{{- $user := kindIs "invalid" $docker.user | ternary 0 $docker.user | int64 }}
+{{- $_ := unset $security "supplementalGroups" }}
+{{- $_ := set $security "runAsUser" $user }}
+{{- $_ := set $security "runAsGroup" $user }}
+{{- $_ := set $security "runAsNonRoot" (ne $user 0) }}
+{{- else }}
+{{- $_ := set $security "supplementalGroups" (list (int64 $docker.group)) }}
+{{- if not (kindIs "invalid" $docker.user) }}{{ $_ := set $security "runAsUser" (int64 $docker.user) }}{{ end }}
+{{- end }}
+{{- $volume := index $pod.volumes 0 }}
+{{- $_ := set $volume.hostPath "path" $docker.socket }}
+
+{{- if $values.hostNetwork }}
+{{- $_ := set $pod "hostNetwork" true }}
+{{- $_ := set $pod "dnsPolicy" "ClusterFirstWithHostNet" }}
+{{- end }}
+{{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
+{{- $metadata := .object.spec.template.metadata }}
+{{- $_ := set $metadata "labels" (merge $metadata.labels $values.podLabels) }}
+{{- $_ := set $metadata "annotations" (merge $metadata.annotations $values.podAnnotations) }}
+{{- end }}

@@ -74,7 +74,8 @@ pub(super) fn render(
         todo.map(|todo| Branch { title: "what to do".into(), rows: vec![todo] }),
     ];
     let branches: Vec<Branch> = branches.into_iter().flatten().collect();
-    let mut out = format!("LocalCluster {namespace}/{name}: {word}\n");
+    let host = status.host.as_ref().map(|host| format!(" on the host {host}")).unwrap_or_default();
+    let mut out = format!("LocalCluster {namespace}/{name}: {word}{host}\n");
     for (at, branch) in branches.iter().enumerate() {
         let last = at + 1 == branches.len();
         let (knee, line) = if last { ("└─", "  ") } else { ("├─", "│ ") };

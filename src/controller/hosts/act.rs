@@ -62,12 +62,13 @@ impl Placer {
         if before == place && all && count == conditions.len() {
             return Ok(());
         }
-        let written = json!({
-            K::Status::HOST: place.host,
-            "hostIP": place.ip,
-            "placeholder": place.placeholder,
-            "conditions": conditions,
-        });
+        let mut written = json!({"placeholder": place.placeholder, "conditions": conditions});
+        // What is left out is removed.
+        for (field, value) in [(K::Status::HOST, place.host), ("hostIP", place.ip)] {
+            if let Some(value) = value {
+                written[field] = value.into();
+            }
+        }
         place_io::write_place(&self.client, object, written).await
     }
 

@@ -15,6 +15,8 @@ use crate::api::names::{self, MANAGED_BY, UID};
 
 /// Label of placeholders: the kind of the object.
 pub const PLACEHOLDER: &str = "localcluster.dev/placeholder";
+/// Label of placeholders: the name of the object, which has at most 63 characters.
+const NAME: &str = "localcluster.dev/name";
 /// Annotation of a placeholder: the hash of what the spec of its object says about it.
 pub const HASH: &str = "localcluster.dev/placement-hash";
 /// Finalizer of a placeholder: containers of its object may run on its host.
@@ -25,7 +27,8 @@ pub const GRACE: i64 = 120;
 /// Returns the hash of what the spec of an object says about its placeholder.
 pub fn hash(object: &Object) -> String {
     let requests = object.requests.as_ref().ok();
-    let said = json!([object.placement, requests, object.host.as_ref().filter(|_| object.is_sticky())]);
+    let host = object.host.as_ref().filter(|_| object.is_sticky());
+    let said = json!([object.placement, requests, host, near(object)]);
     names::hex(&Sha256::digest(said.to_string())[..8])
 }
 
@@ -61,7 +64,7 @@ pub fn desired(
         "containers": [container(requests, image)],
     });
     let optional = [
-        ("affinity", placement.affinity.as_ref().map(|affinity| affinity.0.clone())),
+        ("affinity", affinity(object)),
         ("priorityClassName", placement.priority_class_name.clone().map(Value::from)),
         ("schedulerName", placement.scheduler_name.clone().map(Value::from)),
         ("topologySpreadConstraints", spread(placement)),
@@ -72,6 +75,37 @@ pub fn desired(
         }
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata(object), "spec": spec})
+}
+
+/// Returns the terms by which an object runs on the host of others.
+fn near(object: &Object) -> Vec<Value> {
+    let term = |near: &super::Near| {
+        json!({
+            "labelSelector": {"matchLabels": {PLACEHOLDER: near.kind.name(), NAME: near.name}},
+            "namespaces": [near.namespace],
+            "topologyKey": HOSTNAME,
+        })
+    };
+    object.near.iter().map(term).collect()
+}
+
+/// Returns the affinity of the spec, with that to other objects.
+fn affinity(object: &Object) -> Option<Value> {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let given = object.placement.affinity.as_ref().map(|affinity| affinity.0.clone());
+    let near = near(object);
+    if near.is_empty() {
+        return given;
+    }
+    // What is no object is refused by the API server, with its field.
+    let mut affinity = given.filter(Value::is_object).unwrap_or_else(|| json!({}));
+    if !affinity["podAffinity"].is_object() {
+        affinity["podAffinity"] = json!({});
+    }
+    let pods = &mut affinity["podAffinity"];
+    let terms = pods[REQUIRED].as_array().cloned().unwrap_or_default();
+    pods[REQUIRED] = terms.into_iter().chain(near).collect();
+    Some(affinity)
 }
 
 fn spread(placement: &crate::api::placement::Placement) -> Option<Value> {
@@ -97,7 +131,8 @@ fn container(requests: &BTreeMap<String, crate::api::placement::Amount>, image: 
 
 fn metadata(object: &Object) -> Value {
     let mut labels = object.placement.labels.clone();
-    let own = [MANAGED_BY, (PLACEHOLDER, object.kind.name()), (UID, object.uid.as_str())];
+    let kind = (PLACEHOLDER, object.kind.name());
+    let own = [MANAGED_BY, kind, (NAME, object.name.as_str()), (UID, object.uid.as_str())];
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let mut annotations = BTreeMap::from([(HASH, hash(object))]);
     if object.is_sticky() {

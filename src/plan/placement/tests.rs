@@ -54,6 +54,7 @@ fn object(kind: &str, host: Option<&str>) -> Object {
         placement: Placement { data, host_loss, ..Placement::default() },
         requests: Ok(BTreeMap::from([("cpu".to_owned(), Amount(json!("1")))])),
         host: host.map(str::to_owned),
+        near: Vec::new(),
     }
 }
 
@@ -329,6 +330,23 @@ fn the_placeholder_is_restricted_and_requests_what_the_spec_says() {
     assert_eq!((security.allow_privilege_escalation, security.privileged), (Some(false), None));
     assert_eq!(spec.security_context.unwrap().run_as_non_root, Some(true));
     assert_eq!(pod::owner(&pod).map(|(kind, ..)| kind), Some(Kind::Cluster));
+}
+
+#[test]
+fn a_cluster_runs_on_the_host_of_its_registries() {
+    let mut object = object("sticky", None);
+    object.near = vec![Near { kind: Kind::Registry, namespace: "shared".into(), name: "images".into() }];
+    let given =
+        json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}});
+    object.placement.affinity = Some(crate::api::placement::PodField(given));
+    let pod = placeholder(&object, "new", "").unwrap();
+    let affinity = pod.spec.unwrap().affinity.unwrap().pod_affinity.unwrap();
+    let terms = affinity.required_during_scheduling_ignored_during_execution.unwrap();
+    assert_eq!(
+        terms.iter().map(|t| t.topology_key.as_str()).collect::<Vec<_>>(),
+        ["zone", "kubernetes.io/hostname"]
+    );
+    assert_eq!(terms[1].namespaces.as_deref(), Some(&["shared".to_owned()][..]));
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct KubernetesApi {
 #[derive(Clone, Default)]
 pub struct State {
     objects: BTreeMap<String, Value>,
+    /// What each field manager applied to a status, by the path of the object.
+    statuses: BTreeMap<String, BTreeMap<String, Value>>,
     version: u64,
     /// Effect of the last request, until the hooks have examined it.
     effect: Option<Effect>,
@@ -275,6 +277,7 @@ impl State {
 
     /// Removes an object, and deletes all objects that it owns.
     fn remove(&mut self, path: &str) {
+        self.statuses.remove(path);
         let Some(removed) = self.objects.remove(path) else { return };
         let Some(uid) = removed["metadata"]["uid"].as_str() else { return };
         let owned = |object: &Value| {
@@ -327,7 +330,7 @@ impl State {
             ("PUT" | "PATCH", Some(object)) if !meets(&object, &body["metadata"]) => refusal(409, method),
             ("PUT", Some(_)) => (200, self.store(path, body)),
             ("PATCH", Some(mut object)) if path != whole => {
-                object["status"] = body["status"].clone();
+                object["status"] = self.apply_status(whole, query, &body["status"]);
                 self.effect = Some(Effect::StatusWritten(object.clone()));
                 (200, self.store(whole, object))
             }
@@ -344,6 +347,35 @@ impl State {
             }
             (_, _) => refusal(404, method),
         }
+    }
+
+    /// Implements server-side apply of a status with force, for its fields and for each condition. Returns what all field
+    /// managers say together.
+    fn apply_status(&mut self, path: &str, query: &str, status: &Value) -> Value {
+        let manager = query.split('&').find_map(|q| q.strip_prefix("fieldManager=")).unwrap_or_default();
+        let applied = self.statuses.entry(path.to_owned()).or_default();
+        let types = |status: &Value| -> Vec<Value> {
+            let conditions = status["conditions"].as_array().into_iter().flatten();
+            conditions.map(|c| c["type"].clone()).collect()
+        };
+        let own = types(status);
+        let mut all = status.clone();
+        for other in applied.iter_mut().filter(|(name, _)| *name != manager).map(|(_, other)| other) {
+            let Some(fields) = other.as_object_mut() else { continue };
+            fields.retain(|field, _| field == "conditions" || status[field].is_null());
+            if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+                conditions.retain(|c| !own.contains(&c["type"]));
+            }
+            for (field, value) in fields {
+                match (value.as_array(), all[field.as_str()].as_array_mut()) {
+                    (Some(more), Some(found)) if field == "conditions" => found.extend(more.clone()),
+                    _ if all[field.as_str()].is_null() => all[field.as_str()] = value.clone(),
+                    _ => {}
+                }
+            }
+        }
+        applied.insert(manager.to_owned(), status.clone());
+        all
     }
 
     /// Implements server-side apply, with field managers for the keys of `data` only.

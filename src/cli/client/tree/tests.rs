@@ -107,3 +107,10 @@ fn times_have_two_units() {
     let after = |seconds| until(now(), now() + jiff::SignedDuration::from_secs(seconds));
     assert_eq!([-5, 59, 61, 3600, 90_000].map(after), ["0s", "59s", "1m1s", "1h0m", "1d1h"]);
 }
+
+#[test]
+fn a_cluster_on_one_of_several_hosts() {
+    let status = json!({"host": "node-b"});
+    let text = rendered(&cluster(json!({}), status, &[condition("Ready", "True", "Ready", "")]), &Ok(Vec::new()));
+    assert_eq!(text.lines().next(), Some("LocalCluster default/dev: Ready on the host node-b"));
+}
