@@ -49,7 +49,8 @@ pub struct Placement {
     #[serde(default)]
     pub resources: PlacementResources,
     /// Sticky: the object is bound for good to the host that it was first placed on, `status.host`, as a local volume is.
-    /// Ephemeral: when its placeholder is gone, it may be made anew on another host, without its data. Defaults to Sticky.
+    /// Ephemeral: when its placeholder is gone, it may be made anew on another host, without its
+    /// data; a cluster then is, too, when its data is lost, whatever `onDataLoss` says. Defaults to Sticky.
     #[serde(default)]
     pub data: Data,
     /// Stop: when its host is drained, the object is stopped in order. Block: a PodDisruptionBudget refuses the eviction

@@ -37,10 +37,10 @@ use super::{
 };
 use crate::{
     plan::placement::{
-        Object,
+        Kind, Object,
         heartbeat::{self, Heartbeats},
         hosts::{Host, Hosts},
-        judge::{Refusal, Seen, judge},
+        judge::{Refusal, Seen, is_unattended, judge},
         pod,
     },
     server::Health,
@@ -135,6 +135,28 @@ impl Placer {
         let (hosts, clusters, registries) = (&hosts, self.clusters.state(), self.registries.state());
         stream::iter(clusters).for_each_concurrent(8, |guard| self.tend(guard, hosts)).await;
         stream::iter(registries).for_each_concurrent(8, |guard| self.tend(guard, hosts)).await;
+        self.release(hosts).await;
+    }
+
+    /// Lets placeholders go that no agent lets go, and whose objects are gone.
+    async fn release(&self, hosts: &Hosts) {
+        let found = self.pods.state();
+        for found in found.iter().filter(|found| is_unattended(found, hosts)) {
+            let Some((kind, namespace, name, uid)) = pod::owner(found) else { continue };
+            let living = match kind {
+                Kind::Cluster => {
+                    self.clusters.get(&ObjectRef::new(&name).within(&namespace)).and_then(|o| o.uid())
+                }
+                Kind::Registry => {
+                    self.registries.get(&ObjectRef::new(&name).within(&namespace)).and_then(|o| o.uid())
+                }
+            };
+            if living != Some(uid)
+                && let Err(error) = place_io::release_placeholder(&self.client, found).await
+            {
+                tracing::warn!(pod = found.name_any(), namespace, %error, "cannot let a placeholder go");
+            }
+        }
     }
 
     /// Takes the mark away from Nodes whose agents are silent.

@@ -25,7 +25,7 @@ use super::{
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
-    ports,
+    placed, ports,
     reach::{self, Seen},
     resolve::{self, Resolved},
     rest, standing, stopped,
@@ -156,6 +156,10 @@ impl Pass<'_, LocalCluster> {
             Some(name) if name != chosen.names.cluster => self.validate(Some(&name))?,
             _ => chosen,
         };
+        if self.ctx.hosting.is_some() && placed::is_ephemeral(self.object) {
+            // Its data may be on another host, which it does not need.
+            valid.on_data_loss = DataLoss::Recreate;
+        }
         if self.standing.problem.is_some() {
             // A new cluster would not be created in its place.
             valid.on_data_loss = DataLoss::Stop;

@@ -8,7 +8,7 @@ use super::{
     place::{Place, PlacedStatus},
 };
 use crate::{
-    api::PAUSED_ANNOTATION,
+    api::{PAUSED_ANNOTATION, placement::Data},
     plan::placement::{Object, is_held},
     status,
 };
@@ -29,6 +29,11 @@ pub fn object<K: Managed>(object: &K) -> Object {
         host: object.status().and_then(|status| status.place().host),
         near: object.near(),
     }
+}
+
+/// Reports whether an object may be made anew without its data.
+pub fn is_ephemeral<K: Managed>(object: &K) -> bool {
+    object.placement().is_some_and(|placement| placement.data == Data::Ephemeral)
 }
 
 /// Returns the part of a status that this process writes: that of the role `controller` has a field manager of its own.

@@ -295,3 +295,31 @@ fn management(config: &Config) -> Management {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn lease_of(args: &[&str]) -> Result<String, String> {
+        let line = Line::parse_from([&["run"], args].concat());
+        lease(&line.config).map_err(|error| error.to_string())
+    }
+
+    /// Two agents of one node never act at once, and those of two nodes do not wait for each other.
+    #[test]
+    fn each_node_has_a_lease() {
+        assert_eq!(lease_of(&["--node-name=a"]).unwrap(), "localcluster-operator");
+        assert_eq!(lease_of(&["--role=controller", "--node-name=a"]).unwrap(), "localcluster-controller");
+        assert_eq!(lease_of(&["--role=agent", "--node-name=a"]).unwrap(), "localcluster-agent-a");
+        assert_eq!(lease_of(&["--role=agent", "--node-name=b"]).unwrap(), "localcluster-agent-b");
+        assert!(lease_of(&["--role=agent"]).unwrap_err().contains("set --node-name"));
+    }
+}

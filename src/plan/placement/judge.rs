@@ -134,6 +134,13 @@ fn reachable(hosts: &Hosts, host: &str) -> Told {
     }
 }
 
+/// Reports whether the finalizer of a placeholder is removed although no agent does it: it is being deleted, and has no
+/// host, or one that is gone for good.
+pub fn is_unattended(pod: &Pod, hosts: &Hosts) -> bool {
+    let unattended = pod::node(pod).is_none_or(|node| hosts.state(node) == State::Gone);
+    pod::is_terminating(pod) && pod::is_held(pod) && unattended
+}
+
 impl Seen<'_> {
     fn decide(&self, act: Option<Act>, scheduled: Told) -> Decision {
         Decision { act, host: self.object.host.clone(), scheduled: Some(scheduled), reachable: None }
@@ -164,8 +171,7 @@ impl Seen<'_> {
 
     /// Returns the removal of the finalizer of a placeholder that is being deleted, if no agent does it.
     fn release(&self, pod: &Pod) -> Option<Act> {
-        let unattended = pod::node(pod).is_none_or(|node| self.hosts.state(node) == State::Gone);
-        (pod::is_terminating(pod) && pod::is_held(pod) && unattended).then_some(Act::Release)
+        is_unattended(pod, self.hosts).then_some(Act::Release)
     }
 
     fn living(&self) -> Decision {

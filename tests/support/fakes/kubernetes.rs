@@ -367,10 +367,13 @@ impl State {
                 conditions.retain(|c| !own.contains(&c["type"]));
             }
             for (field, value) in fields {
-                match (value.as_array(), all[field.as_str()].as_array_mut()) {
-                    (Some(more), Some(found)) if field == "conditions" => found.extend(more.clone()),
-                    _ if all[field.as_str()].is_null() => all[field.as_str()] = value.clone(),
-                    _ => {}
+                let said = &mut all[field.as_str()];
+                if said.is_null() {
+                    *said = value.clone();
+                } else if let (Some(more), Some(found), "conditions") =
+                    (value.as_array(), said.as_array_mut(), field.as_str())
+                {
+                    found.extend(more.clone());
                 }
             }
         }

@@ -111,6 +111,7 @@ fn times_have_two_units() {
 #[test]
 fn a_cluster_on_one_of_several_hosts() {
     let status = json!({"host": "node-b"});
-    let text = rendered(&cluster(json!({}), status, &[condition("Ready", "True", "Ready", "")]), &Ok(Vec::new()));
+    let text =
+        rendered(&cluster(json!({}), status, &[condition("Ready", "True", "Ready", "")]), &Ok(Vec::new()));
     assert_eq!(text.lines().next(), Some("LocalCluster default/dev: Ready on the host node-b"));
 }
