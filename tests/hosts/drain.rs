@@ -19,9 +19,10 @@ pub const GROUP: crate::live::harness::Group = crate::live::harness::Group {
     setup: || {
         rack::install();
         let scene = Scene::new("drain").with(Sampler::begin());
-        // A real one, with data.
-        let placement = on(host(2), "");
-        scene.apply("LocalCluster", "c", &format!("{{servers: {{count: 1}}, placement: {placement}}}"));
+        // A real one, with data. This test and the agent's Pod reach its API at the address of the host.
+        let (placement, address) = (on(host(2), ""), &host(2).address);
+        let spec = format!("{{servers: {{count: 1}}, api: {{hostIP: {address}}}, placement: {placement}}}");
+        scene.apply("LocalCluster", "c", &spec);
         scene.ready("lc/c");
         scene.child("c").run(&["create", "configmap", "precious", "--from-literal=key=value"]);
         scene
