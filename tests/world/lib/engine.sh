@@ -204,10 +204,12 @@ link_host() {
 	ip link set "$link" up
 }
 
-# engine_pids COMMAND... prints the processes with these names in the engine's network namespace.
+# engine_pids COMMAND... prints the processes with these names in the engine's network namespace and root tree. A Node in that
+# network has a containerd of its own.
 engine_pids() {
-	local pid
+	local pid name
 	for pid in $(ip netns pids "$netns" 2>/dev/null); do
+		[ -d "/proc/$pid/root$engine_run" ] || continue
 		# shellcheck disable=SC2254 # patterns
 		for name; do case $(cat "/proc/$pid/comm" 2>/dev/null) in $name) echo "$pid" ;; esac done
 	done
