@@ -220,13 +220,15 @@ impl Drop for Marked {
 /// State and start of all containers of an object, by name.
 pub type Picture = BTreeMap<String, (String, String, bool)>;
 
-/// Returns the containers of a cluster that a host has; none if its engine does not answer.
+/// Returns the containers of a cluster that a host has, without the one that reads the host's resolvers and ends; none if
+/// its engine does not answer.
 pub fn picture(scene: &Scene, cluster: &str, host: &Host) -> Picture {
     let filter = format!("name=^{}-", scene.network(cluster));
     let list = try_docker_at(&host.engine, &["ps", "-aq", "--no-trunc", "--filter", &filter]);
     let ids = list.unwrap_or_default();
     let containers = ids.lines().filter_map(|id| inspect_at(&host.engine, id));
     containers
+        .filter(|c| !name(c).ends_with("-resolvers"))
         .map(|c| (name(&c).to_owned(), seen(&c)))
         .map(|(name, s)| (name, (s.id, s.started, s.running)))
         .collect()
