@@ -83,7 +83,7 @@ fn out_of_service_recreates_what_is_ephemeral(scene: &Scene) {
     let word = Marked::out_of_service(lost());
     let new = bound(scene, "lc/roaming", &[lost()]);
     runs_on(scene, "roaming", new, IDLE);
-    let message = scene.reason("lc/sticky", "HostReachable", "HostGone");
+    let message = scene.reason("lc/sticky", "Scheduled", "HostGone");
     assert!(message.contains("; "), "it names a way out: {message}");
     assert_eq!(scene.get("lc/sticky")["status"]["host"], lost().node.as_str());
     is_nowhere_else(scene, "sticky", lost());
