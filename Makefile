@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -15,7 +15,7 @@ ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 # Tests that need the test world (Docker, images, a management cluster). All other files of tests/ run anywhere.
 LIVE := %_live crds e2e
-TESTS := $(filter-out bench soak,$(basename $(notdir $(wildcard tests/*.rs))))
+TESTS := $(filter-out bench hosts soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
 UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
 LONG := exhaustive plan reconcile repair simulation storms
@@ -70,7 +70,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} && \
+		cd tests/world && shellcheck -x world demo e2e hosts matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -201,6 +201,13 @@ matrix: world image e2e-build ## a short list of end-to-end tests on other Docke
 # The newest engine that is packaged, with the topology that differs most, and registry and nginx in new versions.
 newest:
 	tests/world/matrix $(IMAGE) 28@host
+
+hosts: image ## end-to-end tests with several Docker hosts in one management cluster: GROUPS="drain placement::a_test", HOSTS="28 28 28"
+	cargo test $(LOCKED) --no-run --test hosts
+	OPERATOR_IMAGE=$(IMAGE) tests/world/hosts with cargo test $(LOCKED) --test hosts -- $(GROUPS)
+
+hosts-down: ## remove these hosts
+	tests/world/hosts down
 
 upgrade: world image ## upgrades the operator from another commit while clusters run: FROM=COMMIT
 	tests/world/upgrade "$(FROM)" $(IMAGE)

@@ -158,18 +158,18 @@ async fn run(config: Config) -> Result<()> {
     Ok(controller::run(config, stop).await?)
 }
 
-/// Holds the place of an object on its Docker host. The signal that ends a Pod is ignored: the agent of the host stops the
-/// object first, and then shortens the time that the Pod has left.
+/// Holds the place of an object on its Docker host until a signal ends it. The Pod stays until the agent of the host has
+/// stopped the object, by its finalizer and not by this process: the kubelet does not heed a grace period that is shortened
+/// while it waits for a container to end.
 #[tokio::main(flavor = "current_thread")]
 async fn hold() -> Result<()> {
-    // Process 1 of a container is not ended by a signal that it does not handle, but others are.
+    // Process 1 of a container is not ended by a signal that it does not handle.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => return Ok(()),
-        }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    Ok(())
 }
 
 /// Runs the forwarder, which an operator starts in a container: for its own connections, or for those to an address.

@@ -88,8 +88,18 @@ pub fn docker(args: &[&str]) -> String {
 
 /// Runs the docker command line.
 pub fn try_docker(args: &[&str]) -> Result<String, String> {
-    let host = world("DOCKER_HOST");
-    command("docker", &[&["--host", &host], args].concat(), "")
+    try_docker_at(&world("DOCKER_HOST"), args)
+}
+
+/// Runs the docker command line with one of several engines.
+pub fn try_docker_at(engine: &str, args: &[&str]) -> Result<String, String> {
+    command("docker", &[&["--host", engine], args].concat(), "")
+}
+
+/// Returns the addresses of the engines that the operator uses: one, or those of all hosts of `tests/world/hosts`.
+pub fn engines() -> Vec<String> {
+    let several = env::var("WORLD_HOST_SOCKETS").ok();
+    several.map_or_else(|| vec![world("DOCKER_HOST")], |all| all.split(' ').map(str::to_owned).collect())
 }
 
 /// Builds an image from the directory `context`, or from a Dockerfile alone if it is `-`; returns its ID. Without the
@@ -115,9 +125,14 @@ pub fn docker_logs(name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Returns `docker inspect` of an object; `None` if it does not exist.
+/// Returns `docker inspect` of a container; `None` if it does not exist.
 pub fn inspect(name: &str) -> Option<Value> {
-    let text = try_docker(&["container", "inspect", name]).ok()?;
+    inspect_at(&world("DOCKER_HOST"), name)
+}
+
+/// Returns `docker inspect` of a container of one of several engines; `None` if it does not exist.
+pub fn inspect_at(engine: &str, name: &str) -> Option<Value> {
+    let text = try_docker_at(engine, &["container", "inspect", name]).ok()?;
     serde_json::from_str::<Vec<Value>>(&text).ok()?.into_iter().next()
 }
 

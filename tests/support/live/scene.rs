@@ -11,7 +11,10 @@ use std::{
 use localcluster_operator::api::names;
 use serde_json::Value;
 
-use super::{DEPLOYMENT, Kubectl, SYSTEM, docker, eventually, holds, inspect, manager, scratch, try_docker};
+use super::{
+    DEPLOYMENT, Kubectl, SYSTEM, engines, eventually, holds, inspect_at, manager, scratch, try_docker,
+    try_docker_at,
+};
 
 /// Time limit of anything on a busy machine.
 pub const LIMIT: u64 = 240;
@@ -179,10 +182,15 @@ impl Scene {
 
     /// Returns `docker inspect` of all containers that objects of this namespace own.
     pub fn containers(&self) -> Vec<Value> {
+        engines().iter().flat_map(|engine| self.containers_at(engine)).collect()
+    }
+
+    /// Returns those of them that one of several engines has.
+    pub fn containers_at(&self, engine: &str) -> Vec<Value> {
         let filter = format!("label=localcluster.dev/manager={}", manager());
-        let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]);
-        let all: Vec<Value> = ids.split_whitespace().filter_map(inspect).collect();
-        let mine: Vec<Value> = all.into_iter().filter(|c| self.owns(&c["Config"]["Labels"])).collect();
+        let ids = all_of(engine, &["ps", "-aq", "--no-trunc", "--filter", &filter]);
+        let all = ids.split_whitespace().filter_map(|id| inspect_at(engine, id));
+        let mine: Vec<Value> = all.filter(|c| self.owns(&c["Config"]["Labels"])).collect();
         let mounts = mine.iter().flat_map(|c| c["Mounts"].as_array().into_iter().flatten());
         let names = mounts.filter_map(|m| m["Name"].as_str().map(str::to_owned));
         self.volumes.lock().unwrap_or_else(|e| e.into_inner()).extend(names);
@@ -211,12 +219,17 @@ impl Scene {
 
     /// Returns a line for each Docker object of this namespace.
     pub fn in_docker(&self) -> Vec<String> {
-        let mut left: Vec<String> =
-            self.containers().iter().map(|c| format!("container {}", name(c))).collect();
+        engines().iter().flat_map(|engine| self.in_docker_at(engine)).collect()
+    }
+
+    /// Returns those of them that one of several engines has.
+    pub fn in_docker_at(&self, engine: &str) -> Vec<String> {
+        let containers = self.containers_at(engine);
+        let mut left: Vec<String> = containers.iter().map(|c| format!("container {}", name(c))).collect();
         let filter = format!("label=localcluster.dev/manager={}", manager());
         for kind in ["network", "volume"] {
-            for one in docker(&[kind, "ls", "-q", "--filter", &filter]).split_whitespace() {
-                let Ok(text) = try_docker(&[kind, "inspect", one]) else { continue };
+            for one in all_of(engine, &[kind, "ls", "-q", "--filter", &filter]).split_whitespace() {
+                let Ok(text) = try_docker_at(engine, &[kind, "inspect", one]) else { continue };
                 let Ok(found) = serde_json::from_str::<Value>(&text) else { continue };
                 if self.owns(&found[0]["Labels"]) {
                     left.push(format!("{kind} {}", found[0]["Name"].as_str().unwrap_or(one)));
@@ -229,12 +242,14 @@ impl Scene {
     /// Returns an error if Docker has anything of this namespace, including volumes without labels.
     pub fn is_gone(&self, kept: &[&str]) -> Result<(), String> {
         let mut left = self.in_docker();
-        let volumes = docker(&["volume", "ls", "-q"]);
         let noted = self.volumes.lock().unwrap_or_else(|e| e.into_inner());
-        left.extend(volumes.lines().filter(|v| noted.contains(*v)).map(|v| format!("volume {v}")));
-        let names = docker(&["ps", "-a", "--format", "{{.Names}}"]);
-        let prefix = format!("k3d-{}", self.namespace);
-        left.extend(names.lines().filter(|n| n.starts_with(&prefix)).map(|n| format!("container {n}")));
+        for engine in engines() {
+            let volumes = all_of(&engine, &["volume", "ls", "-q"]);
+            left.extend(volumes.lines().filter(|v| noted.contains(*v)).map(|v| format!("volume {v}")));
+            let names = all_of(&engine, &["ps", "-a", "--format", "{{.Names}}"]);
+            let prefix = format!("k3d-{}", self.namespace);
+            left.extend(names.lines().filter(|n| n.starts_with(&prefix)).map(|n| format!("container {n}")));
+        }
         left.retain(|l| !kept.iter().any(|k| l.ends_with(k)));
         holds(left.is_empty(), || format!("left in Docker: {left:?}"))
     }
@@ -291,7 +306,9 @@ impl Scene {
         print(self.attempt(&["get", "lc,lreg", "-o", "wide"]));
         print(self.attempt(&["get", "events", "--sort-by=.metadata.creationTimestamp"]));
         print(self.k.attempt(&["-n", SYSTEM, "logs", "--tail=40", DEPLOYMENT]));
-        print(try_docker(&["ps", "-a", "--filter", &format!("name={}", self.namespace)]));
+        for engine in engines() {
+            print(try_docker_at(&engine, &["ps", "-a", "--filter", &format!("name={}", self.namespace)]));
+        }
     }
 }
 
@@ -309,15 +326,22 @@ impl Drop for Scene {
                 self.patch_finalizers(object);
             }
         }
-        for left in self.in_docker() {
-            let (kind, name) = left.split_once(' ').expect("a kind and a name");
-            let _ = match kind {
-                "container" => try_docker(&["rm", "-fv", name]),
-                _ => try_docker(&[kind, "rm", name]),
-            };
+        for engine in engines() {
+            for left in self.in_docker_at(&engine) {
+                let (kind, name) = left.split_once(' ').expect("a kind and a name");
+                let _ = match kind {
+                    "container" => try_docker_at(&engine, &["rm", "-fv", name]),
+                    _ => try_docker_at(&engine, &[kind, "rm", name]),
+                };
+            }
         }
         let _ = self.k.attempt(&["delete", "namespace", &self.namespace, "--timeout=60s"]);
     }
+}
+
+/// Runs the docker command line with an engine; a failure fails the test.
+fn all_of(engine: &str, args: &[&str]) -> String {
+    try_docker_at(engine, args).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Returns a container's name from `docker inspect`.

@@ -139,51 +139,80 @@ load() {
 	}
 }
 
-# world_install applies deploy/ through an overlay with the settings of this world.
-world_install() {
-	known
-	bring "$operator_image"
+# operator_tag sets name and tag of the operator's image in Nodes. The tag is unique for each build, so that a new build is
+# rolled out, and for each world, which removes it.
+operator_tag() {
 	docker image inspect "$operator_image" >/dev/null 2>&1 || die "Docker has no $operator_image; first: make image"
-	# The tag is unique for each build, so that a new build is rolled out, and for each world, which removes it.
-	local tag overlay=$state/overlay name
-	tag=$world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
 	name=localcluster-operator
+	tag=$world-$(docker image inspect -f '{{.Id}}' "$operator_image" | cut -d: -f2 | cut -c1-12)
+}
+
+load_operator() {
 	docker tag "$operator_image" "$name:$tag"
 	load "$name:$tag"
 	docker rmi "$name:$tag" >/dev/null
+}
+
+# write_overlay KINDS GROUPS COMPONENT... writes a kustomization of deploy/ with the settings of this world for the Pods of
+# these kinds, as "Deployment DaemonSet", with the groups of the Docker socket, as "999, 998".
+write_overlay() {
+	local overlay=$state/overlay kinds=$1 groups=$2 component kind setting
+	shift 2
 	mkdir -p "$overlay"
 	cat >"$overlay/kustomization.yaml" <<-END
 		apiVersion: kustomize.config.k8s.io/v1beta1
 		kind: Kustomization
 		resources: [$(realpath --relative-to="$overlay" "$root/deploy")]
+		components: [$(for component; do echo "$(realpath --relative-to="$overlay" "$root/deploy/$component"),"; done)]
 		images: [{name: $name, newName: docker.io/library/$name, newTag: $tag}]
 		patches:
-		- target: {kind: Deployment, name: $name}
-		  patch: |
-		    - {op: add, path: /spec/template/spec/securityContext/supplementalGroups, value: [$(stat -c %g "$socket")]}
-		    - {op: add, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}
 	END
-	local setting
-	for setting in LOCALCLUSTER_NODE_IMAGE_REPOSITORY="$node_repository" LOCALCLUSTER_DEFAULT_VERSION="$version" \
-		LOCALCLUSTER_LOAD_BALANCER_IMAGE="$lb_image" LOCALCLUSTER_REGISTRY_IMAGE="$registry_image" \
-		LOCALCLUSTER_NETWORK_POOL=10.231.0.0/16; do
-		echo "    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: ${setting%%=*}, value: \"${setting#*=}\"}}"
+	for kind in $kinds; do
+		cat <<-END
+			- target: {kind: $kind, name: localcluster-.*}
+			  patch: |
+			    - {op: add, path: /spec/template/spec/securityContext/supplementalGroups, value: [$groups]}
+			    - {op: add, path: /spec/template/spec/containers/0/imagePullPolicy, value: Never}
+		END
+		for setting in LOCALCLUSTER_NODE_IMAGE_REPOSITORY="$node_repository" LOCALCLUSTER_DEFAULT_VERSION="$version" \
+			LOCALCLUSTER_LOAD_BALANCER_IMAGE="$lb_image" LOCALCLUSTER_REGISTRY_IMAGE="$registry_image" \
+			LOCALCLUSTER_NETWORK_POOL=10.231.0.0/16; do
+			echo "    - {op: add, path: /spec/template/spec/containers/0/env/-, value: {name: ${setting%%=*}, value: \"${setting#*=}\"}}"
+		done
 	done >>"$overlay/kustomization.yaml"
+}
+
+# apply_overlay WORKLOAD... applies it and waits until these are rolled out.
+apply_overlay() {
+	local workload
 	say "kubectl apply -k deploy/ (image $name:$tag)"
-	k apply --server-side --force-conflicts -k "$overlay" >"$state/install.log" 2>&1 || {
+	k apply --server-side --force-conflicts -k "$state/overlay" >"$state/install.log" 2>&1 || {
 		cat "$state/install.log" >&2
 		die "cannot apply deploy/"
 	}
 	k wait --for=condition=Established --timeout=30s crd/localclusters.localcluster.dev crd/registries.localcluster.dev \
 		crd/hostpolicies.localcluster.dev >/dev/null
 	open_policy
-	k -n localcluster-system rollout status --timeout=120s "deployment/$name" >"$state/install.log" 2>&1 || {
-		cat "$state/install.log" >&2
-		k -n localcluster-system describe pods >&2
-		k -n localcluster-system logs --tail=50 "deployment/$name" >&2 || true
-		die "the operator's Deployment is not available"
-	}
-	say "the operator runs: $(k -n localcluster-system get pods -o 'jsonpath={.items[0].metadata.name}')"
+	for workload; do
+		k -n localcluster-system rollout status --timeout=120s "$workload" >"$state/install.log" 2>&1 || {
+			cat "$state/install.log" >&2
+			k -n localcluster-system describe pods >&2
+			k -n localcluster-system logs --tail=50 "$workload" >&2 || true
+			die "the operator's $workload is not available"
+		}
+	done
+	say "the operator runs: $(k -n localcluster-system get pods -o 'jsonpath={.items[*].metadata.name}')"
+}
+
+# world_install applies deploy/ through an overlay with the settings of this world.
+world_install() {
+	local name tag
+	known
+	bring "$operator_image"
+	operator_tag
+	load_operator
+	write_overlay Deployment "$(stat -c %g "$socket")"
+	apply_overlay "deployment/$name"
 }
 
 # open_policy allows everything in all namespaces, unless a policy of a test has a higher priority.

@@ -35,7 +35,9 @@ engine_names() { # engine_names 28-containerd
 	local clone
 	clone=$(echo "$root" | sha256sum | cut -c1-4)
 	netns=lco-$1-$clone
-	link=lco${1/-containerd/c}-$clone
+	link=lco$1-$clone
+	link=${link/-containerd/c}
+	link=${link/-host/h}
 	# Short, since paths of sockets have at most 107 characters.
 	engine_run=/run/$netns
 	engine_dir=$root/target/engines/$1
@@ -128,13 +130,13 @@ build_dockerd() {
 	}
 }
 
-# link_rules -I|-D adds or deletes what lets the engine reach the networks of the machine.
+# link_rules -I|-D SUBNET LINK NAME adds or deletes what lets a subnet behind a link reach the networks of the machine.
 link_rules() {
-	local comment=(-m comment --comment "$netns")
-	iptables -t nat "$1" POSTROUTING -s "$(cat "$engine_run/subnet")" ! -o "$link" "${comment[@]}" -j MASQUERADE
+	local comment=(-m comment --comment "$4")
+	iptables -t nat "$1" POSTROUTING -s "$2" ! -o "$3" "${comment[@]}" -j MASQUERADE
 	# An engine of the machine drops what it does not know.
-	iptables "$1" FORWARD -i "$link" "${comment[@]}" -j ACCEPT
-	iptables "$1" FORWARD -o "$link" "${comment[@]}" -j ACCEPT
+	iptables "$1" FORWARD -i "$3" "${comment[@]}" -j ACCEPT
+	iptables "$1" FORWARD -o "$3" "${comment[@]}" -j ACCEPT
 }
 
 link_engine() {
@@ -152,14 +154,76 @@ link_engine() {
 	ip -n "$netns" link set lo up
 	ip -n "$netns" route add default via "10.99.$third.1"
 	echo 1 >/proc/sys/net/ipv4/ip_forward
-	link_rules -I
+	link_rules -I "$(cat "$engine_run/subnet")" "$link" "$netns"
+}
+
+# switch_names sets the names of the switch that joins the engines of several hosts (`hosts`).
+switch_names() {
+	switch=lcosw-$(echo "$root" | sha256sum | cut -c1-4)
+	switch_run=/run/$switch
+}
+
+# link_switch makes the switch: a bridge with a subnet that the machine routes.
+link_switch() {
+	local third=0
+	[ ! -e "/sys/class/net/$switch" ] || return 0
+	remove_switch
+	while [ -n "$(ip -4 -o address show to "10.98.$third.0/24")" ]; do third=$((third + 1)); done
+	mkdir -p "$switch_run"
+	echo "10.98.$third" >"$switch_run/prefix"
+	ip link add "$switch" type bridge
+	ip address add "10.98.$third.1/24" dev "$switch"
+	ip link set "$switch" up
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	link_rules -I "10.98.$third.0/24" "$switch" "$switch"
+}
+
+remove_switch() {
+	local prefix
+	if prefix=$(cat "$switch_run/prefix" 2>/dev/null); then
+		link_rules -D "$prefix.0/24" "$switch" "$switch" 2>/dev/null || true
+	fi
+	ip link delete "$switch" 2>/dev/null || true
+	rm -rf "$switch_run"
+}
+
+# link_host ADDRESS connects the engine's network namespace to the switch, as a machine in a rack.
+link_host() {
+	if [ ! -e "/run/netns/$netns" ]; then
+		ip link delete "$link" 2>/dev/null || true
+		ip netns add "$netns"
+		ip -n "$netns" link set lo up
+	fi
+	if [ ! -e "/sys/class/net/$link" ]; then
+		ip link add "$link" type veth peer name eth0 netns "$netns"
+		ip -n "$netns" address add "$1/24" dev eth0
+		ip -n "$netns" link set eth0 up
+		ip -n "$netns" route add default via "${1%.*}.1"
+		ip link set "$link" master "$switch"
+	fi
+	ip link set "$link" up
+}
+
+# engine_pids COMMAND... prints the processes with these names in the engine's network namespace and root tree. A Node in that
+# network has a containerd of its own.
+engine_pids() {
+	local pid name
+	for pid in $(ip netns pids "$netns" 2>/dev/null); do
+		[ -d "/proc/$pid/root$engine_run" ] || continue
+		# shellcheck disable=SC2254 # patterns
+		for name; do case $(cat "/proc/$pid/comm" 2>/dev/null) in $name) echo "$pid" ;; esac done
+	done
 }
 
 launch_engine() {
-	local tree program=dockerd args=(--host "$DOCKER_HOST" --pidfile "$engine_run/dockerd.pid" --exec-root "$engine_run/exec"
+	local tree old program=dockerd args=(--host "$DOCKER_HOST" --pidfile "$engine_run/dockerd.pid" --exec-root "$engine_run/exec"
 		--data-root "$engine_dir/data")
 	tree=$(tree_dir)
-	mkdir -p "$engine_dir/data" "$engine_dir/images"
+	mkdir -p "$engine_run" "$engine_dir/data" "$engine_dir/images"
+	# An engine that was killed may have left them, and any process may have that pid now.
+	pid_of dockerd "$engine_run/dockerd.pid" >/dev/null || rm -f "$engine_run/dockerd.pid"
+	pid_of containerd "$engine_run/exec/containerd/containerd.pid" >/dev/null ||
+		rm -f "$engine_run/exec/containerd/containerd.pid"
 	if [ "$engine_major" = 29 ]; then
 		build_dockerd
 		program=$engine_run/dockerd
@@ -181,9 +245,12 @@ launch_engine() {
 	[ "$(readlink -f "$tree/etc/resolv.conf")" = "$resolvers" ] || cp --remove-destination "$resolvers" "$tree/etc/resolv.conf"
 	say "starting Docker $engine in the network namespace $netns; log: $engine_dir/dockerd.log"
 	# The clone too, since tests mount files of it.
-	setsid nsenter --net="/run/netns/$netns" unshare --mount --propagation private \
-		"$here/engine/in-root" "$tree" "$root $engine_run" \
-		"$program" "${args[@]}" >>"$engine_dir/dockerd.log" 2>&1 </dev/null 9>&- &
+	local enter=(unshare --mount --propagation private "$here/engine/in-root" "$tree" "$root $engine_run")
+	# What runs on after an engine was killed has its mounts where that engine was.
+	old=$(engine_pids 'containerd*' | sed -n 1p)
+	[ -z "$old" ] || enter=(nsenter --mount="/proc/$old/ns/mnt")
+	setsid nsenter --net="/run/netns/$netns" "${enter[@]}" "$program" "${args[@]}" \
+		>>"$engine_dir/dockerd.log" 2>&1 </dev/null 9>&- &
 	local child=$!
 	up_or_dead() { docker_answers || ! kill -0 "$child" 2>/dev/null; }
 	within 90 up_or_dead || true
@@ -199,21 +266,38 @@ launch_engine() {
 
 # stop_dockerd stops the engine and its containers, also those that an engine left which was killed.
 stop_dockerd() {
-	local pid file
+	local pid
 	if pid=$(pid_of dockerd "$engine_run/dockerd.pid"); then
 		gone() { [ ! -e "/proc/$pid" ] || is_zombie "$pid"; }
 		kill "$pid"
 		within 60 gone || die "Docker $engine (pid $pid) does not stop"
 	fi
+	kill_engine
+}
+
+# kill_engine kills the engine and everything that it runs at once.
+kill_engine() {
+	local file
+	engine_pids dockerd containerd | xargs -r kill -9 2>/dev/null || true
 	for file in "$engine_run"/exec/containerd/daemon/io.containerd.runtime.v2.task/moby/*/init.pid; do
 		[ ! -e "$file" ] || kill -9 "$(cat "$file")" 2>/dev/null || true
 	done
-	for pid in $(ip netns pids "$netns" 2>/dev/null); do
-		case $(cat "/proc/$pid/comm" 2>/dev/null) in
-		dockerd | containerd | containerd-shim* | docker-proxy) kill -9 "$pid" 2>/dev/null || true ;;
-		esac
-	done
+	engine_pids 'containerd-shim*' docker-proxy | xargs -r kill -9 2>/dev/null || true
 	rm -f "$engine_run/dockerd.pid"
+	remove_cgroups
+}
+
+# remove_cgroups removes the cgroups of containers that nobody is left to remove. They are empty once the processes are gone.
+remove_cgroups() {
+	local container
+	empty() {
+		find /sys/fs/cgroup -depth -type d -path "*/docker/$container*" -exec rmdir {} + 2>/dev/null
+		[ -z "$(find /sys/fs/cgroup -type d -name "$container" 2>/dev/null)" ]
+	}
+	for container in "$engine_dir"/data/containers/*; do
+		container=${container##*/}
+		[ "$container" = '*' ] || within 10 empty || say "left in /sys/fs/cgroup: the container $container of Docker $engine"
+	done
 }
 
 # remove_engine NAME removes everything of an engine except the tree, which is in the cache.
@@ -221,19 +305,21 @@ remove_engine() {
 	local netns link engine_run engine_dir
 	engine_names "$1"
 	stop_dockerd
-	[ ! -e "$engine_run/subnet" ] || link_rules -D 2>/dev/null || true
+	[ ! -e "$engine_run/subnet" ] || link_rules -D "$(cat "$engine_run/subnet")" "$link" "$netns" 2>/dev/null || true
 	ip link delete "$link" 2>/dev/null || true
 	[ ! -e "/run/netns/$netns" ] || ip netns delete "$netns"
 	rm -rf "$engine_run" "$engine_dir"
 	say "removed Docker $1"
 }
 
-# remove_engines removes all engines of this clone.
+# remove_engines removes all engines of this clone, also those of hosts.
 remove_engines() {
 	local directory
 	for directory in "$root"/target/engines/*; do
 		[ ! -d "$directory" ] || remove_engine "${directory##*/}"
 	done
+	switch_names
+	remove_switch
 }
 
 # bring IMAGE... copies images of the machine's engine to this one, unless it has them. Their IDs differ if the stores do.
