@@ -35,10 +35,10 @@ mod ha;
 mod hardening;
 #[path = "e2e/host_aliases.rs"]
 mod host_aliases;
-#[path = "e2e/hostile.rs"]
-mod hostile;
 #[path = "e2e/host_images.rs"]
 mod host_images;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/hub.rs"]
 mod hub;
 #[path = "e2e/idle.rs"]

@@ -3,12 +3,7 @@
 
 use crate::{
     cluster::{container, push},
-    live::{
-        Kubectl, docker, eventually, holds, now,
-        operator::Absence,
-        scene::Scene,
-        world,
-    },
+    live::{Kubectl, docker, eventually, holds, now, operator::Absence, scene::Scene, world},
 };
 
 /// No registry has this name, and no list.
