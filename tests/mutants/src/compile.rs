@@ -78,17 +78,20 @@ fn check(settings: &Settings, files: &BTreeMap<&str, Rewritten>) -> BTreeSet<u32
     wrong
 }
 
-/// Returns the changes that an error comes from: those at its own place, or else at another one that it names.
+/// Returns the changes that an error comes from: those at its own place, or else at
+/// another one that it names, or else those that follow.
 fn owners(error: &Value, files: &BTreeMap<&str, Rewritten>) -> Vec<u32> {
     let mut spans: Vec<_> = error["spans"].as_array().into_iter().flatten().collect();
     spans.sort_by_key(|span| span["is_primary"] != true);
-    let at = |span: &&Value| {
+    let place = |span: &&Value| {
         let file = files.get(span["file_name"].as_str()?)?;
         let [start, end] = ["byte_start", "byte_end"].map(|name| span[name].as_u64().map(|at| at as usize));
-        let ids = file.owners(start?..end?);
-        (!ids.is_empty()).then(|| ids.to_vec())
+        Some((file, start?..end?))
     };
-    spans.iter().find_map(at).unwrap_or_default()
+    let places: Vec<_> = spans.iter().filter_map(place).collect();
+    let around = places.iter().map(|(file, range)| file.owners(range.clone()));
+    let after = places.iter().map(|(file, range)| file.after(range.end));
+    around.chain(after).find(|ids| !ids.is_empty()).unwrap_or_default().to_vec()
 }
 
 /// Builds the test programs, and returns the name and path of each.

@@ -34,10 +34,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reports whether it fails to compile as a change of the source if it does when compiled in beside the original.
-    /// `impl Trait` is one type, which a constant is not.
+    /// Reports whether it can be chosen at run time. `impl Trait` is one type, which a constant beside it is not.
     pub fn expressible(&self) -> bool {
-        self.genre != Genre::FnValue || !self.returns.contains("impl ")
+        !self.returns.contains("impl ") || self.genre != Genre::FnValue || self.replacement == "None"
     }
 }
 

@@ -52,8 +52,11 @@ fn main() -> ExitCode {
     let changes = list::parse(&fs::read_to_string(list).expect("the list of changes"));
     let digest = tree::digest(&here);
     let mut results = Results::open(&settings.out.join("results.jsonl"), digest, env::var("LEFT").is_ok());
-    let mut dropped: BTreeSet<u32> =
-        changes.iter().filter(|change| results.is_dropped(&change.name)).map(|change| change.id).collect();
+    let mut dropped: BTreeSet<u32> = changes
+        .iter()
+        .filter(|change| results.is_dropped(&change.name) || !change.expressible())
+        .map(|change| change.id)
+        .collect();
     let rewritten = compile::rewritten(&settings, &here, &changes, &mut dropped);
     for change in changes.iter().filter(|change| dropped.contains(&change.id)) {
         let verdict = if change.expressible() { Verdict::Unviable } else { Verdict::NotJudged };

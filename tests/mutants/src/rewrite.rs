@@ -13,11 +13,18 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
-    /// Returns the changes that an error at a range of the text comes from: those of the smallest part around it.
+    /// Returns the changes that an error at a range of the text comes from: those of the smallest part around it, if it
+    /// is in one.
     pub fn owners(&self, range: Range<usize>) -> &[u32] {
         let around = |owned: &&(Range<usize>, _)| owned.0.start <= range.start && range.end <= owned.0.end;
         let smallest = self.owners.iter().filter(around).min_by_key(|(owned, _)| owned.len());
         smallest.map_or(&[], |(_, ids)| ids)
+    }
+
+    /// Returns the changes of the first part after a place: a `match` that lacks an arm is an error at its head.
+    pub fn after(&self, place: usize) -> &[u32] {
+        let after = self.owners.iter().filter(|(owned, _)| owned.start >= place);
+        after.min_by_key(|(owned, _)| (owned.start, owned.len())).map_or(&[], |(_, ids)| ids)
     }
 }
 
@@ -101,7 +108,7 @@ mod tests {
     #[test]
     fn each_genre_is_chosen_at_run_time() {
         use Genre::*;
-        let cases: [(&str, &[(Genre, &str, &str)], &str); 15] = [
+        let cases: [(&str, &[(Genre, &str, &str)], &str); 16] = [
             (
                 "fn f() -> u8 { g() }",
                 &[(FnValue, "g()", "0"), (FnValue, "g()", "1")],
@@ -140,6 +147,12 @@ mod tests {
                 "fn f() { match a { 1 => 2, _ => 3 } }",
                 &[(MatchArm, "1", "")],
                 "fn f() { match a { 1 if !on(1) && (true) => 2, _ => 3 } }",
+            ),
+            // An arm with a guard closes no match: only those with guards can be left out.
+            (
+                "fn f() { match a { _ if b => 1, 2 if c => 3, 4 => 5, d => 6 } }",
+                &[(MatchArm, "2", ""), (MatchArm, "4", "")],
+                "fn f() { match a { _ if b => 1, 2 if !on(1) && (c) => 3, 4 => 5, d => 6 } }",
             ),
             (
                 "fn f() { S { a: 1, ..d() } }",
@@ -194,5 +207,6 @@ mod tests {
         assert_eq!(owners("two"), [2]);
         assert_eq!(owners("=="), [3]);
         assert_eq!(owners("fn f"), [0; 0]);
+        assert_eq!(rewritten.after(0), [1]);
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, ops::Range};
 
 use proc_macro2::Span;
 use syn::{
-    Arm, BinOp, Block, Expr, ExprBinary, ExprStruct, ExprUnary, ImplItemFn, ItemFn, Member, Signature,
-    TraitItemFn,
+    Arm, BinOp, Block, Expr, ExprBinary, ExprMatch, ExprStruct, ExprUnary, ImplItemFn, ItemFn, Member, Pat,
+    Signature, TraitItemFn,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -102,6 +102,28 @@ impl<'a> Finder<'a> {
         let start = block.brace_token.span.open().byte_range().end;
         self.add(start..start, &changes, changes.iter().map(one).collect());
     }
+
+    /// Without an arm for all that is left, only an arm with a guard can be left out.
+    fn arm(&mut self, arm: &Arm, is_closed: bool) {
+        let guard = arm.guard.as_ref().map(|(_, guard)| &**guard);
+        let mut left_out = self.at(Genre::MatchArm, arm.span());
+        left_out.retain(|_| is_closed || guard.is_some());
+        let constant = guard.map(|guard| self.at(Genre::MatchArmGuard, guard.span())).unwrap_or_default();
+        let all: Vec<_> = left_out.iter().chain(&constant).copied().collect();
+        if !all.is_empty() {
+            let mut pieces = vec![text(" if ")];
+            pieces.extend(left_out.iter().map(|change| text(format!("!{} && ", on(change.id)))));
+            pieces.push(text("("));
+            for change in &constant {
+                let (not, and) = if change.replacement == "true" { ("", "||") } else { ("!", "&&") };
+                pieces.push(text(format!("{not}{} {and} (", on(change.id))));
+            }
+            pieces.push(guard.map_or_else(|| text("true"), source));
+            pieces.push(text(")".repeat(constant.len() + 1) + " "));
+            let range = arm.pat.span().byte_range().end..arm.fat_arrow_token.span().byte_range().start;
+            self.add(range, &all, pieces);
+        }
+    }
 }
 
 /// `a && b` or `a || b`, each the other one if the change is chosen, without a second copy of the operands.
@@ -189,25 +211,13 @@ impl<'a> Visit<'a> for Finder<'_> {
         visit::visit_expr_unary(self, expression);
     }
 
-    fn visit_arm(&mut self, arm: &'a Arm) {
-        let left_out = self.at(Genre::MatchArm, arm.span());
-        let guard = arm.guard.as_ref().map(|(_, guard)| &**guard);
-        let constant = guard.map(|guard| self.at(Genre::MatchArmGuard, guard.span())).unwrap_or_default();
-        let all: Vec<_> = left_out.iter().chain(&constant).copied().collect();
-        if !all.is_empty() {
-            let mut pieces = vec![text(" if ")];
-            pieces.extend(left_out.iter().map(|change| text(format!("!{} && ", on(change.id)))));
-            pieces.push(text("("));
-            for change in &constant {
-                let (not, and) = if change.replacement == "true" { ("", "||") } else { ("!", "&&") };
-                pieces.push(text(format!("{not}{} {and} (", on(change.id))));
-            }
-            pieces.push(guard.map_or_else(|| text("true"), source));
-            pieces.push(text(")".repeat(constant.len() + 1) + " "));
-            let range = arm.pat.span().byte_range().end..arm.fat_arrow_token.span().byte_range().start;
-            self.add(range, &all, pieces);
+    fn visit_expr_match(&mut self, expression: &'a ExprMatch) {
+        let is_closed =
+            expression.arms.iter().any(|arm| matches!(arm.pat, Pat::Wild(_)) && arm.guard.is_none());
+        for arm in &expression.arms {
+            self.arm(arm, is_closed);
         }
-        visit::visit_arm(self, arm);
+        visit::visit_expr_match(self, expression);
     }
 
     fn visit_expr_struct(&mut self, expression: &'a ExprStruct) {
