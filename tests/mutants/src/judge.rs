@@ -1,6 +1,7 @@
 //! Whether a test notices a change.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::Mutex,
     thread,
@@ -46,7 +47,7 @@ fn one(settings: &Settings, change: &Change, tests: &[Test]) -> (Verdict, String
     let id = change.id.to_string();
     for group in groups(reaching, &module(&change.file)) {
         let names: Vec<_> = group.iter().map(|test| &*test.name).collect();
-        match run(&settings.tree, &group[0].program, &names, limit(&group), &[("MUTANT", &id)]) {
+        match run(&settings.tree, &group[0].program, &names, limit(&group), &[("MUTANT", &id)]).0 {
             Ended::Passed => {}
             Ended::Failed => return (Verdict::Caught, names.join(" ")),
             Ended::TimedOut => return (Verdict::TimedOut, names.join(" ")),
@@ -74,25 +75,62 @@ fn module(file: &str) -> String {
 /// Divides tests into groups that run in one process: the tests beside the code first, and then the quickest. As the first
 /// ones usually notice a change, the groups grow.
 fn groups<'a>(mut tests: Vec<&'a Test>, module: &str) -> Vec<Vec<&'a Test>> {
-    tests.sort_by_key(|test| (!(test.inner && test.name.starts_with(module)), !test.inner, test.takes));
-    let mut groups: Vec<Vec<&Test>> = Vec::new();
+    let rank = |test: &Test| (!(test.inner && test.name.starts_with(module)), !test.inner);
+    tests.sort_by_key(|test| (rank(test), test.takes));
+    let (mut groups, mut rest) = (Vec::new(), &tests[..]);
     let mut most = Duration::from_millis(50);
-    for test in tests {
-        match groups.last_mut() {
-            Some(group)
-                if group[0].program == test.program
-                    && group.len() < 200
-                    && total(group) + test.takes <= most =>
-            {
-                group.push(test);
-            }
-            _ => {
-                if !groups.is_empty() {
-                    most = (most * 2).min(Duration::from_secs(5));
-                }
-                groups.push(vec![test]);
-            }
+    while let Some(first) = rest.first() {
+        let mut sum = Duration::ZERO;
+        let fits = |test: &&&Test| {
+            sum += test.takes;
+            rank(test) == rank(first) && (sum <= most || std::ptr::eq(**test, *first))
+        };
+        let (now, later) = rest.split_at(rest.iter().take_while(fits).take(200).count());
+        let mut by_program: BTreeMap<_, Vec<&Test>> = BTreeMap::new();
+        for test in now {
+            by_program.entry(&test.program).or_default().push(test);
         }
+        groups.extend(by_program.into_values());
+        most = (most * 2).min(Duration::from_secs(2));
+        rest = later;
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn tests_beside_the_code_come_first_and_then_the_quickest() {
+        let test = |program: &str, name: &str, takes| Test {
+            program: program.into(),
+            name: name.into(),
+            inner: program == "lib",
+            takes: Duration::from_millis(takes),
+            reaches: BTreeSet::new(),
+        };
+        let tests = [
+            test("plan", "slow", 500),
+            test("policy", "quick", 1),
+            test("plan", "quick", 2),
+            test("lib", "plan::steps::tests::a", 40),
+            test("lib", "plan::step::tests::b", 3),
+            test("lib", "plan::step::tests::c", 4),
+        ];
+        let groups = groups(tests.iter().collect(), &module("src/plan/step/mod.rs"));
+        let names: Vec<_> =
+            groups.iter().map(|group| group.iter().map(|test| &*test.name).collect::<Vec<_>>()).collect();
+        let expected = [
+            &["plan::step::tests::b", "plan::step::tests::c"][..],
+            &["plan::steps::tests::a"],
+            &["quick"],
+            &["quick"],
+            &["slow"],
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(module("src/status.rs"), "status::");
+    }
 }

@@ -3,11 +3,11 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
     run::{Ended, run},
 };
 
-/// Longer tests judge nothing.
-const LONGEST: Duration = Duration::from_secs(3);
+/// Tests that take more CPU time judge nothing: a change that is left is judged by all that reach it.
+const LONGEST: Duration = Duration::from_millis(600);
 
 /// A test that passes without a change.
 pub struct Test {
@@ -28,13 +28,16 @@ pub struct Test {
     pub reaches: BTreeSet<u32>,
 }
 
-/// Runs each test alone. Those that fail are left out, too: some read the sources.
+/// Runs each test alone. Those that fail are left out, too: some read the sources. A file names those that take too long, so
+/// that they need not be run again.
 pub fn tests(settings: &Settings, programs: &[(String, PathBuf)]) -> Vec<Test> {
     let names = programs.iter().flat_map(|(program, path)| {
         let inner = !settings.programs.contains(program);
         names(settings, path).into_iter().map(move |name| (path.clone(), name, inner))
     });
-    let queue = Mutex::new(names.collect::<Vec<_>>());
+    let slow_file = settings.out.join("slow.txt");
+    let mut slow = lines(&slow_file);
+    let queue = Mutex::new(names.filter(|(_, name, _)| !slow.contains(name)).collect::<Vec<_>>());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for worker in 0..settings.jobs {
@@ -43,12 +46,21 @@ pub fn tests(settings: &Settings, programs: &[(String, PathBuf)]) -> Vec<Test> {
                 let record = settings.out.join(format!("reached-{worker}"));
                 while let Some((program, name, inner)) = { queue.lock().expect("a queue").pop() } {
                     let test = alone(settings, &record, program, name, inner);
-                    found.lock().expect("a list").extend(test);
+                    found.lock().expect("a list").push(test);
                 }
             });
         }
     });
-    let mut tests = found.into_inner().expect("a list");
+    let (mut tests, mut failed) = (Vec::new(), BTreeSet::new());
+    for one in found.into_inner().expect("a list") {
+        match one {
+            Ok(test) => tests.push(test),
+            Err((name, Ended::Failed)) => drop(failed.insert(name)),
+            Err((name, Ended::Passed | Ended::TimedOut)) => drop(slow.insert(name)),
+        }
+    }
+    fs::write(slow_file, slow.iter().map(|name| format!("{name}\n")).collect::<String>()).expect("a list");
+    println!("{} tests take too long; these fail without a change: {failed:?}", slow.len());
     tests.sort_by_key(|test| test.takes);
     let total: Duration = tests.iter().map(|test| test.takes).sum();
     println!("{} tests judge; all of them take {:.0} s", tests.len(), total.as_secs_f64());
@@ -72,17 +84,25 @@ fn names(settings: &Settings, program: &PathBuf) -> BTreeSet<String> {
     &list(&[]) - &list(&["--ignored"])
 }
 
-fn alone(settings: &Settings, record: &PathBuf, program: PathBuf, name: String, inner: bool) -> Option<Test> {
+fn lines(file: &Path) -> BTreeSet<String> {
+    fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Returns a test, or its name and how it ended if it cannot judge.
+fn alone(
+    settings: &Settings,
+    record: &Path,
+    program: PathBuf,
+    name: String,
+    inner: bool,
+) -> Result<Test, (String, Ended)> {
     let _ = fs::remove_file(record);
-    let began = Instant::now();
     let path = record.to_str().expect("a path that is UTF-8");
-    let ended = run(&settings.tree, &program, &[&name], LONGEST, &[("MUTANTS_REACHED", path)]);
-    let takes = began.elapsed();
-    if ended != Ended::Passed {
-        println!("leaves out {name}: {ended:?}");
-        return None;
+    let environment = [("MUTANTS_REACHED", path)];
+    let (ended, takes) = run(&settings.tree, &program, &[&name], LONGEST * 15, &environment);
+    if ended != Ended::Passed || takes > LONGEST {
+        return Err((name, ended));
     }
-    let reached = fs::read_to_string(record).unwrap_or_default();
-    let reaches = reached.lines().filter_map(|line| line.parse().ok()).collect();
-    Some(Test { program, name, inner, takes, reaches })
+    let reaches = lines(record).iter().filter_map(|line| line.parse().ok()).collect();
+    Ok(Test { program, name, inner, takes, reaches })
 }
