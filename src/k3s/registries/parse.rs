@@ -314,6 +314,10 @@ mod tests {
                  backslash ($1)",
             ),
             ("configs: {r: {auth: {username: u, password: \"hunter2\\!\"}}}", "use single quotes"),
+            // What is wrong is none of these.
+            ("mirrors: 'hunter2' hunter2", "see the K3s documentation"),
+            ("mirrors: 'hunter2' \\!", "see the K3s documentation"),
+            ("mirrors: \"\\n\" hunter2", "see the K3s documentation"),
             ("hunter2", "mirrors and configs"),
             ("[hunter2]", "mirrors and configs"),
         ] {
