@@ -38,14 +38,19 @@ pub fn judge(settings: &Settings, changes: &[&Change], tests: &[Test], results: 
     });
 }
 
-/// Runs the tests that reach a change until one fails.
+/// Runs the tests that reach a change until one fails, or the time for it is over.
 fn one(settings: &Settings, change: &Change, tests: &[Test]) -> (Verdict, String) {
     let reaching: Vec<_> = tests.iter().filter(|test| test.reaches.contains(&change.id)).collect();
     if reaching.is_empty() {
         return (Verdict::Unreached, String::new());
     }
     let id = change.id.to_string();
+    let mut spent = Duration::ZERO;
     for group in groups(reaching, &module(&change.file)) {
+        if spent > settings.budget {
+            break;
+        }
+        spent += total(&group);
         let names: Vec<_> = group.iter().map(|test| &*test.name).collect();
         match run(&settings.tree, &group[0].program, &names, limit(&group), &[("MUTANT", &id)]).0 {
             Ended::Passed => {}

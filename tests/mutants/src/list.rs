@@ -1,5 +1,7 @@
 //! The changes, as cargo-mutants lists them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde_json::Value;
 
 /// What is changed.
@@ -38,6 +40,14 @@ impl Change {
     pub fn expressible(&self) -> bool {
         !self.returns.contains("impl ") || self.genre != Genre::FnValue || self.replacement == "None"
     }
+}
+
+/// Returns a digest of the changes and their IDs for these sources.
+pub fn digest(changes: &[Change], sources: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sources.hash(&mut hasher);
+    changes.iter().for_each(|change| change.name.hash(&mut hasher));
+    hasher.finish()
 }
 
 /// Parses the output of `cargo mutants --list --json`.

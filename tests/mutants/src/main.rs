@@ -18,7 +18,7 @@ mod run;
 mod sites;
 mod tree;
 
-use std::{collections::BTreeSet, env, fs, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, env, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use results::{Results, Verdict};
 
@@ -34,6 +34,12 @@ pub struct Settings {
     pub programs: Vec<String>,
     /// How many changes are judged at a time.
     pub jobs: usize,
+    /// CPU time of the tests that judge one change.
+    pub budget: Duration,
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 /// Arguments: the list of changes (the JSON of cargo-mutants), and the names of the programs in tests/. The current
@@ -47,7 +53,8 @@ fn main() -> ExitCode {
         tree: here.join("target/mutants/tree"),
         target: here.join("target"),
         programs: arguments.collect(),
-        jobs: env::var("JOBS").map_or(2, |jobs| jobs.parse().expect("JOBS is a number")),
+        jobs: number("JOBS", 2) as usize,
+        budget: Duration::from_secs(number("BUDGET", 20)),
     };
     let changes = list::parse(&fs::read_to_string(list).expect("the list of changes"));
     let digest = tree::digest(&here);
@@ -69,9 +76,13 @@ fn main() -> ExitCode {
         rewritten
     );
     let programs = compile::programs(&settings);
-    let left: Vec<_> = changes.iter().filter(|change| results.of(&change.name).is_none()).collect();
+    let only = env::var("ONLY").unwrap_or_default();
+    let left: Vec<_> = changes
+        .iter()
+        .filter(|change| results.of(&change.name).is_none() && change.file.starts_with(&only))
+        .collect();
     if !left.is_empty() {
-        let tests = reach::tests(&settings, &programs);
+        let tests = reach::tests(&settings, &programs, list::digest(&changes, digest));
         judge::judge(&settings, &left, &tests, &mut results);
     }
     report::print(&settings.out, &changes, &results)

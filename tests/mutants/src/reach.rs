@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
+
 use crate::{
     Settings,
     run::{Ended, run},
@@ -28,9 +30,49 @@ pub struct Test {
     pub reaches: BTreeSet<u32>,
 }
 
+/// Returns what each test reaches: from a file if the tests and changes are the same, and else by running them.
+pub fn tests(settings: &Settings, programs: &[(String, PathBuf)], digest: u64) -> Vec<Test> {
+    let file = settings.out.join("reached.jsonl");
+    let mut tests = read(&file, digest).unwrap_or_else(|| {
+        let tests = measured(settings, programs);
+        let lines: String = tests.iter().map(|test| format!("{}\n", test.line())).collect();
+        fs::write(&file, format!("{}\n{lines}", json!({ "digest": digest })))
+            .expect("what is reached is written");
+        tests
+    });
+    tests.sort_by_key(|test| test.takes);
+    let total: Duration = tests.iter().map(|test| test.takes).sum();
+    println!("{} tests judge; all of them take {:.0} s", tests.len(), total.as_secs_f64());
+    tests
+}
+
+impl Test {
+    fn line(&self) -> Value {
+        let Self { program, name, inner, takes, reaches } = self;
+        json!({"program": program, "name": name, "inner": inner, "micros": takes.as_micros() as u64, "reaches": reaches})
+    }
+
+    fn of_line(line: &Value) -> Option<Self> {
+        let reaches = line["reaches"].as_array()?.iter();
+        Some(Self {
+            program: line["program"].as_str()?.into(),
+            name: line["name"].as_str()?.to_owned(),
+            inner: line["inner"].as_bool()?,
+            takes: Duration::from_micros(line["micros"].as_u64()?),
+            reaches: reaches.filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect(),
+        })
+    }
+}
+
+fn read(file: &Path, digest: u64) -> Option<Vec<Test>> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+    (lines.next()?["digest"] == digest).then(|| lines.map(|line| Test::of_line(&line)).collect())?
+}
+
 /// Runs each test alone. Those that fail are left out, too: some read the sources. A file names those that take too long, so
 /// that they need not be run again.
-pub fn tests(settings: &Settings, programs: &[(String, PathBuf)]) -> Vec<Test> {
+fn measured(settings: &Settings, programs: &[(String, PathBuf)]) -> Vec<Test> {
     let names = programs.iter().flat_map(|(program, path)| {
         let inner = !settings.programs.contains(program);
         names(settings, path).into_iter().map(move |name| (path.clone(), name, inner))
@@ -61,9 +103,6 @@ pub fn tests(settings: &Settings, programs: &[(String, PathBuf)]) -> Vec<Test> {
     }
     fs::write(slow_file, slow.iter().map(|name| format!("{name}\n")).collect::<String>()).expect("a list");
     println!("{} tests take too long; these fail without a change: {failed:?}", slow.len());
-    tests.sort_by_key(|test| test.takes);
-    let total: Duration = tests.iter().map(|test| test.takes).sum();
-    println!("{} tests judge; all of them take {:.0} s", tests.len(), total.as_secs_f64());
     tests
 }
 

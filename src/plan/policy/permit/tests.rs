@@ -324,6 +324,13 @@ fn containers_are_what_the_policy_allows() {
         ),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "unseen".into()))), "another owner"),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))), ""),
+        ("registry: {volumes: []}", Box::new(|s| drop(s.mounts.insert("/x".into(), "own".into()))), ""),
+        ("registry: {volumes: []}", Box::new(|s| drop(s.mounts.insert("/x".into(), "retained".into()))), ""),
+        (
+            "priority: 1",
+            Box::new(|s| drop(s.mounts.insert("/x".into(), "lost".into()))),
+            "the volume does not allow it",
+        ),
         (
             "registry: {volumes: []}",
             Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))),
