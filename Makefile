@@ -232,7 +232,7 @@ campaign: world image ## random edits of specs on real clusters, each compared w
 	$(WORLD) with bash -c '$(WORLD) load $(IMAGE) && cargo test $(LOCKED) --test campaign_live'
 
 # Its own package has its own tests, as nothing else builds it.
-mutants: $(MUTANTS) ## changes of the pure core that no test notices: DIFF=main for a branch, SHARD=0/40 for every 40th, LEFT=1
+mutants: $(MUTANTS) ## changes of the pure core that no test notices: DIFF=main for a branch, ONLY=src/k3s, SHARD=0/40, LEFT=1
 	cargo test --quiet $(LOCKED) --manifest-path tests/mutants/Cargo.toml --target-dir target/mutants/tool
 	MUTANTS=$(MUTANTS) tests/mutants/run
 
