@@ -257,6 +257,9 @@ mod tests {
     /// K3s reads YAML 1.1 and ignores unknown keys.
     #[test]
     fn what_k3s_takes_is_taken() {
+        // What is not set is as if it were not there.
+        let all = parse("mirrors: {r.test: {endpoint: ~, rewrite: ~}}", &|_| true).unwrap();
+        assert_eq!(all.mirrors["r.test"].endpoints, [""; 0]);
         let all =
             parse("{x-a: &a [x], mirrors: {r.test: {endpoint: *a, x-b: {endpoints: 1}}}, x-c: ~}", &|_| true);
         assert_eq!(all.unwrap().mirrors["r.test"].endpoints, ["x"]);
