@@ -11,18 +11,20 @@ use serde_json::Value;
 
 use crate::{
     Settings,
-    list::Change,
+    list::{Change, Genre},
     rewrite::{self, Rewritten},
     sites, tree,
 };
 
-/// Writes the tree with all changes that compile. Adds the others to `dropped`, and returns the number of sites.
+/// Writes the tree with all changes that compile. Adds the others to `dropped`, and returns the number of sites, and the
+/// changes of functions that have none, since they are constant.
 pub fn rewritten(
     settings: &Settings,
     repository: &Path,
     changes: &[Change],
     dropped: &mut BTreeSet<u32>,
-) -> usize {
+) -> (usize, BTreeSet<u32>) {
+    let mut constant = BTreeSet::new();
     let mut by_file: BTreeMap<&str, Vec<&Change>> = BTreeMap::new();
     for change in changes {
         by_file.entry(&change.file).or_default().push(change);
@@ -45,7 +47,12 @@ pub fn rewritten(
                 changes.iter().copied().filter(|change| !dropped.contains(&change.id)).collect();
             let sites = sites::sites(&source, &kept);
             let found: BTreeSet<_> = sites.iter().flat_map(|site| &site.ids).collect();
-            dropped.extend(kept.iter().map(|change| change.id).filter(|id| !found.contains(id)));
+            for change in kept.iter().filter(|change| !found.contains(&change.id)) {
+                dropped.insert(change.id);
+                if change.genre == Genre::FnValue {
+                    constant.insert(change.id);
+                }
+            }
             count += sites.len();
             let rewritten = rewrite::rewrite(&source, &sites);
             tree::write(&settings.tree.join(file), rewritten.text.as_bytes(), 0o644);
@@ -53,7 +60,7 @@ pub fn rewritten(
         }
         let wrong = check(settings, &files);
         if wrong.is_empty() {
-            return count;
+            return (count, constant);
         }
         println!("{} changes do not compile", wrong.len());
         dropped.extend(wrong);

@@ -64,16 +64,18 @@ fn main() -> ExitCode {
         .filter(|change| results.is_dropped(&change.name) || !change.expressible())
         .map(|change| change.id)
         .collect();
-    let rewritten = compile::rewritten(&settings, &here, &changes, &mut dropped);
+    let (sites, constant) = compile::rewritten(&settings, &here, &changes, &mut dropped);
     for change in changes.iter().filter(|change| dropped.contains(&change.id)) {
-        let verdict = if change.expressible() { Verdict::Unviable } else { Verdict::NotJudged };
-        results.add(&change.name, verdict, "");
+        let compiles = !change.expressible() || constant.contains(&change.id);
+        if results.of(&change.name).is_none() {
+            results.add(&change.name, if compiles { Verdict::NotJudged } else { Verdict::Unviable }, "");
+        }
     }
     println!(
         "{} of {} changes are compiled in, at {} sites",
         changes.len() - dropped.len(),
         changes.len(),
-        rewritten
+        sites
     );
     let programs = compile::programs(&settings);
     let only = env::var("ONLY").unwrap_or_default();

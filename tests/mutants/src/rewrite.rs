@@ -105,10 +105,13 @@ mod tests {
         text.replace("crate::mutant::on", "on")
     }
 
+    /// A source, its changes, and what it becomes.
+    type Row = (&'static str, &'static [(Genre, &'static str, &'static str)], &'static str);
+
     #[test]
     fn each_genre_is_chosen_at_run_time() {
         use Genre::*;
-        let cases: [(&str, &[(Genre, &str, &str)], &str); 16] = [
+        let cases: [Row; 16] = [
             (
                 "fn f() -> u8 { g() }",
                 &[(FnValue, "g()", "0"), (FnValue, "g()", "1")],
