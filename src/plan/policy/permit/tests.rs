@@ -402,6 +402,31 @@ fn containers_are_what_the_policy_allows() {
     assert!(told("", &wanted("evil:1")).contains("the image of the operator"));
 }
 
+#[test]
+fn a_load_balancer_may_keep_the_image_that_it_has() {
+    let (owner, mut host, settings, standing) = (owner("team-a"), host(), settings(), standing(""));
+    let labels = owner.labels();
+    let has = Container {
+        name: "k3d-dev-agent-0".into(),
+        image: "nginx:0".into(),
+        ..container("balancer", labels)
+    };
+    host.own.insert("balancer".into(), ContainerDetail { container: has, ..ContainerDetail::default() });
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep: BTreeSet::new(),
+        proven: BTreeSet::new(),
+    };
+    let permitted = |image: &str| {
+        let made = node(|s| (s.role, s.privileged, s.image) = (Role::LoadBalancer, false, image.to_owned()));
+        gate.permit(&made).is_ok()
+    };
+    assert!(permitted("nginx:0") && permitted("nginx:1") && !permitted("evil:1"));
+}
+
 /// What is executed although a policy that audits does not allow it is reported, and what is of others stays theirs.
 #[test]
 fn a_policy_that_audits_permits_all_but_what_is_of_others() {
