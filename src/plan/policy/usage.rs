@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_port_of_the_host_counts() {
-        let yaml = "{metadata: {name: dev}, spec: {ports: [{port: 80}, {port: 30000, endPort: 30009}]}}";
+        let yaml = "{metadata: {name: dev}, spec: {ports: [{name: a, port: 80}, {name: b, port: 30000, endPort: 30009}]}}";
         let cluster: LocalCluster = serde_saphyr::from_str(yaml).unwrap();
         // That of the API too.
         assert_eq!(Usage::of_cluster(&cluster, Limits::default()).host_ports, 1 + 10 + 1);
