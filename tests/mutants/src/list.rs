@@ -42,10 +42,10 @@ impl Change {
     }
 }
 
-/// Returns a digest of the changes and their IDs for these sources.
-pub fn digest(changes: &[Change], sources: u64) -> u64 {
+/// Returns a digest of the changes and their IDs, and of what judges them.
+pub fn digest(changes: &[Change], judges: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    sources.hash(&mut hasher);
+    judges.hash(&mut hasher);
     changes.iter().for_each(|change| change.name.hash(&mut hasher));
     hasher.finish()
 }

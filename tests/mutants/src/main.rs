@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         .filter(|change| results.of(&change.name).is_none() && change.file.starts_with(&only))
         .collect();
     if !left.is_empty() {
-        let tests = reach::tests(&settings, &programs, list::digest(&changes, digest));
+        let tests = reach::tests(&settings, &programs, list::digest(&changes, (digest, &programs)));
         judge::judge(&settings, &left, &tests, &mut results);
     }
     report::print(&settings.out, &changes, &results)
