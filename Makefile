@@ -45,6 +45,7 @@ check: fmt clippy deny crds-check chart gitops $(if $(wildcard $(PROMTOOL)),moni
 
 fmt:
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/mutants/Cargo.toml
 
 clippy:
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
@@ -70,7 +71,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e hosts matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} && \
+		cd tests/world && shellcheck -x world demo e2e hosts matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants/run ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 
@@ -237,8 +238,10 @@ campaign: world image ## random edits of specs on real clusters, each compared w
 	cargo test $(LOCKED) --no-run --test campaign_live
 	$(WORLD) with bash -c '$(WORLD) load $(IMAGE) && cargo test $(LOCKED) --test campaign_live'
 
-mutants: $(MUTANTS) ## changes of the pure core that no test notices: SHARD=0/40 for every 40th, DIFF=main for a branch
-	MUTANTS=$(MUTANTS) tests/mutants
+# Its own package has its own tests, as nothing else builds it.
+mutants: $(MUTANTS) ## changes of the pure core that no test notices: DIFF=main for a branch, ONLY=src/k3s, SHARD=0/40, LEFT=1
+	cargo test --quiet $(LOCKED) --manifest-path tests/mutants/Cargo.toml --target-dir target/mutants/tool
+	MUTANTS=$(MUTANTS) tests/mutants/run
 
 $(MUTANTS):
 	cargo install cargo-mutants --debug --version $(MUTANTS_VERSION) --locked --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)

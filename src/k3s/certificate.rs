@@ -95,6 +95,14 @@ CCqGSM49BAMCA0kAMEYCIQDfUiGB6vb5BiunnaHuWKDn1LwsxC2io7oHFSUWHLuL
             let end = end(&BASE64_STANDARD.encode(pem)).unwrap();
             assert_eq!(end.to_string(), want);
         }
+        // A two-digit year of the last century.
+        let body: String = THIS_CENTURY.lines().filter(|l| !l.starts_with('-')).collect();
+        let mut der = BASE64_STANDARD.decode(body).unwrap();
+        let at = der.windows(13).position(|part| part == b"271125142502Z").unwrap();
+        for (years, want) in [(b"50", "1950-11-25T14:25:02Z"), (b"49", "2049-11-25T14:25:02Z")] {
+            der[at..at + 2].copy_from_slice(years);
+            assert_eq!(end_of(&der).unwrap().to_string(), want);
+        }
         for none in ["", "CERT", "Q0VSVA=="] {
             assert_eq!(end(none), None);
         }

@@ -116,6 +116,7 @@ mod tests {
         let alone = ask(&[]);
         assert_eq!(alone[..2], ["sh", "-c"]);
         assert!(alone[2].ends_with("|| exit 1") && asks(&alone), "{alone:?}");
+        assert!(!asks(&[]) && !asks(&["sh".into(), "-c".into(), "k3s kubectl get nodes".into()]));
         let far = ask(&[Ipv4Addr::new(10, 42, 1, 0)]);
         let pings = "|| exit 1; ping -c1 -W1 10.42.1.0 >/dev/null 2>&1 || ping -c1 -W1 10.42.1.1 >/dev/null 2>&1 || \
             exit 3";

@@ -242,5 +242,6 @@ users:
     fn errors_show_nothing_of_the_file() {
         let told = parse("users: [secret-key-here").err().unwrap().to_string();
         assert!(!told.contains("secret") && told.lines().count() == 1, "{told}");
+        assert!(told.contains("line 1"), "{told}");
     }
 }

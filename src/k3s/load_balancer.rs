@@ -140,8 +140,11 @@ mod tests {
             "  upstream udp_53 {\n    # None of these is known to answer.\n    server 172.31.0.11:"
         ));
         assert_eq!(placed(&file), BTreeSet::new());
+        let others = "upstream tcp_80 {\n  # written by hand\n  server 172.31.0.11:80;\n";
+        assert_eq!(placed(others), [ip(11)].into());
         assert_eq!(placed("nonsense\n  upstream x {\n server y;\n"), BTreeSet::new());
     }
+
     #[test]
     fn only_the_network_of_the_cluster_may_query_the_resolver() {
         let file = render(&[], Some("172.31.0.0/24".parse().unwrap()));

@@ -184,6 +184,7 @@ mod tests {
             ("apiVersion: v1\nmetadata: {name: hunter2}", "kind is missing"),
             ("apiVersion: v1\nkind: A", "metadata.name is missing"),
             ("apiVersion: v1\nkind: A\nmetadata: {name: 7}", "metadata.name must be a string"),
+            ("apiVersion: v1\nkind: A\nmetadata: {name: ''}", "metadata.name must be a string"),
             ("apiVersion: v1\nkind: A\nmetadata: {generateName: hunter2-}", "metadata.generateName"),
             (
                 "apiVersion: v1\nkind: A\nmetadata: {name: a}\n---\napiVersion: v1\nkind: B",

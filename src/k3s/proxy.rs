@@ -141,7 +141,7 @@ mod tests {
         {
             assert!(passes(list, host), "{host}");
         }
-        for host in ["svc", "lab.example", "mycorp.example", "k3d-other", "172.31.0.5", ""] {
+        for host in ["svc", "lab.example", "mycorp.example", "k3d-other", "172.31.0.5", "", ".svc"] {
             assert!(!passes(list, host), "{host}");
         }
         assert!(passes("a,*", "anything") && !passes("", "anything") && !passes(".", "anything"));

@@ -243,6 +243,12 @@ mod tests {
     }
 
     #[test]
+    fn the_files_that_it_names_are_those_of_all_hosts() {
+        let all = read("configs: {r: {tls: {ca_file: /ca}}, s: {tls: {cert_file: /c, key_file: /k}}, t: {}}");
+        assert_eq!(named(&all), ["/c", "/ca", "/k"].into());
+    }
+
+    #[test]
     fn one_way_to_log_in_does_not_mix_with_another() {
         let with = |auth: &str| format!("configs: {{r: {{auth: {auth}}}}}");
         let merged = |base: &str, over: &str| {

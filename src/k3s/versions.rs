@@ -138,6 +138,11 @@ mod tests {
             .map(|t| Version::parse(t).unwrap());
         v.sort();
         assert_eq!(v.map(|v| (v.numbers[1], v.build)), [(9, 1), (36, 1), (36, 2), (36, 10)]);
+        for text in ["v1.36.1-rc1+k3s2", "v1.36.2+k3s1"] {
+            assert_eq!(Version::parse(text).unwrap().to_string(), text);
+        }
+        let old = |text| Version::parse(text).unwrap().refuses_cgroup_v1();
+        assert!(!old("v1.34.9+k3s1") && old("v1.35.0+k3s1") && old("v2.0.0+k3s1"));
         assert!(Version::parse("v1.36+k3s1").is_none() && Version::parse("1.36.2+k3s1").is_none());
     }
 }

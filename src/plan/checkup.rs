@@ -255,6 +255,8 @@ mod tests {
         assert!(none.level == Level::Warning && none.message.contains("--network-pool"), "{none:?}");
         let many = subnets(&host(&[]), &[Pool::new("10.0.0.0/8", 24).unwrap()], None);
         assert_eq!((many.level, many.message.as_str()), (Level::Ok, "100 or more are free"));
+        let least = subnets(&host(&[]), &[Pool::new("10.0.0.0/16", LONGEST).unwrap()], None);
+        assert_eq!(least.level, Level::Ok, "{least:?}");
         let small = subnets(&host(&[]), &[Pool::new("10.0.0.0/24", 28).unwrap()], None);
         assert!(small.level == Level::Warning && small.message.contains("/28 from 10.0.0.0/24"), "{small:?}");
         assert_eq!((Pool::new("10.0.0.0/24", 16), Pool::new("fd00::/64", 80)), (None, None));

@@ -115,6 +115,18 @@ mod tests {
         assert!(said(true, true).contains("rotate") && said(true, true).contains("shared/images"));
     }
 
+    /// Others have labels of k3d too: its nodes and load balancers.
+    #[test]
+    fn registries_of_k3d_serve_the_clusters_of_the_host() {
+        let (app, role) = ((names::APP, "k3d"), (names::ROLE, "registry"));
+        let connects = |list: &[(&str, &str)]| connects(&labels(list), "team-a");
+        assert!(connects(&[app, role]) && connects(&[(names::ALLOW_NAMESPACES, "team-a")]));
+        for no in [&[app][..], &[role], &[app, (names::ROLE, "server")], &[app, role, (names::UID, "x")], &[]]
+        {
+            assert!(!connects(no), "{no:?}");
+        }
+    }
+
     #[test]
     fn what_an_object_owns_never_consents() {
         for own in [names::UID, names::MANAGER] {

@@ -81,6 +81,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_is_of_the_object_that_owns_it() {
+        let owner = Owner { uid: "1".into(), ..Owner::default() };
+        let of = |owners: &[&str]| {
+            let owners = owners.iter().map(|uid| (*uid).to_owned()).collect();
+            Existing { owners, ..Existing::default() }.is_owned(&owner)
+        };
+        assert!(of(&["1"]) && of(&["2", "1"]) && !of(&["2"]) && !of(&[]));
+    }
+
+    #[test]
+    fn it_is_as_desired_with_the_same_data_and_whatever_others_add() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let desired = Secret {
+            name: "dev".into(),
+            owner: Owner::default(),
+            labels: map(&[("a", "1")]),
+            annotations: map(&[("b", "2")]),
+            data: BTreeMap::from([("token".to_owned(), b"t".to_vec())]),
+        };
+        assert_eq!(desired.all_labels(), map(&[("a", "1"), MANAGED_BY]));
+        let same = Existing {
+            labels: map(&[("a", "1"), ("theirs", "x"), MANAGED_BY]),
+            annotations: map(&[("b", "2"), ("theirs", "x")]),
+            data: desired.data.clone(),
+            ..Existing::default()
+        };
+        assert!(same.is(&desired));
+        for other in [
+            Existing { labels: map(&[("a", "1")]), ..same.clone() },
+            Existing { labels: map(&[("a", "2"), MANAGED_BY]), ..same.clone() },
+            Existing { annotations: BTreeMap::new(), ..same.clone() },
+            Existing { annotations: map(&[("b", "3")]), ..same.clone() },
+            Existing { data: BTreeMap::new(), ..same.clone() },
+        ] {
+            assert!(!other.is(&desired), "{:?} {:?}", other.labels, other.annotations);
+        }
+    }
+
+    #[test]
     fn no_data_is_printed() {
         let data = BTreeMap::from([("token".to_owned(), b"hunter2".to_vec())]);
         let secret = Secret {

@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_stopped_only_if_it_says_so() {
+        let stopped =
+            |state| local_cluster("default", "dev", &LocalClusterSpec { state, ..sound() }).unwrap().stopped;
+        assert!(stopped(ClusterState::Stopped) && !stopped(ClusterState::Running));
+        for (ttl, lives) in [("72h", true), ("30m", true), ("3 days", false), ("", false)] {
+            assert_eq!(problems(|s| s.ttl = Some(ttl.into())).is_empty(), lives, "{ttl}");
+        }
+    }
+
+    #[test]
     fn a_full_spec_is_parsed() {
         let mut spec = sound();
         spec.servers.memory = Some("2g".into());

@@ -338,6 +338,11 @@ mod tests {
                 r#"configs["r.test"]: configs apply to the host of an endpoint, and no endpoint of r.test uses this entry; use configs["a"] or configs["b:1"], or, for r.test itself, which K3s tries last, add it as the last endpoint: https://r.test"#,
             ),
             (
+                "{mirrors: {r.test: {endpoint: ['https://r.test:1', 'https://r.test:2']}}, configs: {r.test: {auth: \
+                 {identity_token: pw}}}}",
+                r#"use configs["r.test:1"] or configs["r.test:2"]"#,
+            ),
+            (
                 "{mirrors: {docker.io: {endpoint: [a]}}, configs: {docker.io: {tls: {insecure_skip_verify: true}}}}",
                 "https://registry-1.docker.io",
             ),
@@ -350,6 +355,23 @@ mod tests {
             let found = problems(text);
             assert!(found.len() == 1 && found[0].contains(told), "{text}: {found:#?}");
             assert!(!found[0].contains("pw") && !found[0].contains("hunter2"), "{found:#?}");
+        }
+    }
+
+    /// Of a part, another source may give the rest.
+    #[test]
+    fn what_a_complete_file_lacks_is_told() {
+        let told = |text: &str| check(&parse(text, &|_| true).unwrap(), &|_| true);
+        let sound = "{mirrors: {r.test: , s.test: {endpoint: [x]}, t.test: {endpoint: [x], rewrite: {a: b}}}, \
+                     configs: {r: {}, s: {auth: {username: u, password: p}}, t: {auth: {identity_token: t}}}}";
+        assert_eq!(told(sound), [""; 0]);
+        for (text, words) in [
+            ("mirrors: {r.test: {rewrite: {a: b}}}", r#"mirrors["r.test"].rewrite: rewrites only apply"#),
+            ("configs: {r: {auth: {username: u}}}", r#"configs["r"].auth: username and password"#),
+            ("configs: {r: {auth: {password: p}}}", r#"configs["r"].auth: username and password"#),
+        ] {
+            let found = told(text);
+            assert!(found.len() == 1 && found[0].starts_with(words), "{text}: {found:#?}");
         }
     }
 
@@ -377,6 +399,7 @@ mod tests {
             "{mirrors: {r.test: {endpoint: [a, r.test]}}, configs: {r.test: {auth: {identity_token: t}}}}",
             "{mirrors: {r.test: {endpoint: [a]}}, configs: {a: {}, r.test: {auth: {identity_token: t}}}}",
             "{mirrors: {r.test: }, configs: {r.test: {auth: {identity_token: t}}}}",
+            "{mirrors: {r.test: {endpoint: ['https://other:5443']}}, configs: {another: {auth: {identity_token: t}}}}",
             "{mirrors: {'r:5000': {endpoint: ['http://r:5000']}, r.test: }, configs: {'r:5000': {}, r: {auth: \
              {identity_token: t}}}}",
             // Single words that are registries.

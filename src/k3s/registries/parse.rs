@@ -257,6 +257,9 @@ mod tests {
     /// K3s reads YAML 1.1 and ignores unknown keys.
     #[test]
     fn what_k3s_takes_is_taken() {
+        // What is not set is as if it were not there.
+        let all = parse("mirrors: {r.test: {endpoint: ~, rewrite: ~}}", &|_| true).unwrap();
+        assert_eq!(all.mirrors["r.test"].endpoints, [""; 0]);
         let all =
             parse("{x-a: &a [x], mirrors: {r.test: {endpoint: *a, x-b: {endpoints: 1}}}, x-c: ~}", &|_| true);
         assert_eq!(all.unwrap().mirrors["r.test"].endpoints, ["x"]);
@@ -314,6 +317,10 @@ mod tests {
                  backslash ($1)",
             ),
             ("configs: {r: {auth: {username: u, password: \"hunter2\\!\"}}}", "use single quotes"),
+            // What is wrong is none of these.
+            ("mirrors: 'hunter2' hunter2", "see the K3s documentation"),
+            ("mirrors: 'hunter2' \\!", "see the K3s documentation"),
+            ("mirrors: \"\\n\" hunter2", "see the K3s documentation"),
             ("hunter2", "mirrors and configs"),
             ("[hunter2]", "mirrors and configs"),
         ] {

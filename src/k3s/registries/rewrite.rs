@@ -128,7 +128,7 @@ fn unknown_group(pattern: &Regex, name: &str) -> Option<String> {
     if pattern.capture_names().flatten().any(|n| n == name) {
         return None;
     }
-    Some(if digits > 0 && has(&name[..digits]) {
+    Some(if has(&name[..digits]) {
         format!("use ${{{}}}{}", &name[..digits], &name[digits..])
     } else {
         "use $1 for the first group".into()
@@ -166,6 +166,10 @@ mod tests {
             ("^pause(:.*)?$", "p"),
             ("^(?:a|b:c)/(.*)", "$1"),
             ("^[[:alpha:]:]+", "x"),
+            ("^a{2,}", "x"),
+            // A slash that need not be there.
+            ("^(?:/a)*b", "c"),
+            (&"a".repeat(255), &"b".repeat(255)),
         ] {
             assert_eq!(problem(pattern, replacement), None, "{pattern} {replacement}");
         }
@@ -184,10 +188,15 @@ mod tests {
             ("(?x) a b", "c", "RE2"),
             ("a{1001}", "c", "RE2"),
             ("[a-z&&b]", "c", "RE2"),
+            (&"a".repeat(256), "b", "at most 255"),
+            ("a", &"b".repeat(256), "at most 255"),
+            ("^(?:/a)+b", "c", "no leading slash"),
+            ("^(?:/a){2,}b", "c", "no leading slash"),
             ("^a", "b/$1", "parentheses"),
             ("^(a)", "b/$2", "use $1 to $1"),
             ("^(a)", "b/$1x", "use ${1}x"),
             ("^(a)", "b/$x", "use $1"),
+            ("^(a)", "b/$2x", "use $1 for the first group"),
             ("^(a)", "b$", "remove it"),
             ("^(a)", "b$$1", "remove it"),
             (

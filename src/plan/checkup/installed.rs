@@ -249,6 +249,12 @@ mod tests {
         answer.leader = Some(("me".into(), NOW - SignedDuration::from_secs(5)));
         let answers = |answer: &Answer| Api::Answers(Box::new(answer.clone()));
         assert_eq!(levels(&judge(&host, &answers(&answer))), [Level::Ok; 4]);
+        answer.leader = Some(("me".into(), NOW - STALE));
+        assert_eq!(levels(&judge(&host, &answers(&answer))), [Level::Ok; 4]);
+        host.operator.as_mut().unwrap().container.labels.clear();
+        let found = judge(&host, &answers(&answer));
+        assert!(found[1].level == Level::Error && found[1].message.contains("not of a hub"), "{found:?}");
+        host.operator = Some(part("h-operator".into(), State::Running));
         answer.leader = Some(("me".into(), NOW - SignedDuration::from_secs(90)));
         answer.applied.pop_first();
         let found = judge(&host, &answers(&answer));

@@ -142,4 +142,16 @@ mod tests {
         assert_eq!(documents(POLICY)[0]["metadata"]["name"], POLICY_NAME);
         assert!(policy().contains("kubernetes.io/metadata.name"));
     }
+
+    #[test]
+    fn what_is_applied_is_a_list() {
+        let all = Installation::new();
+        let read: Value = serde_json::from_str(&all.manifest()).unwrap();
+        assert_eq!((&read["kind"], read["items"].as_array()), (&json!("List"), Some(&all.objects)));
+        let mark: Value = serde_json::from_str(&initialized()).unwrap();
+        assert_eq!(
+            mark["items"].as_array().unwrap().iter().map(key).collect::<Vec<_>>(),
+            [format!("ConfigMap/{INITIALIZED}")]
+        );
+    }
 }

@@ -176,6 +176,10 @@ mod tests {
             assert_eq!(of(image, &[image]), Need::Registry, "{image}");
         }
         assert_eq!(of("dev:1", &["dev:1"]), Need::Nothing);
+        // Docker found it by a part of its ID; or it has the name by its digest alone.
+        assert_eq!(of("dev:1", &["r.example/team-b/app:1"]), Need::Registry);
+        let pulled = names(&[], &["dev@sha256:aa"]);
+        assert_eq!(need(&rules, &settings(), "dev:1", &pulled), Need::Nothing);
         assert_eq!(of("sha256:1", &["r.example/team-b/app:1"]), Need::Registry);
         let audits = Rules { audit: true, ..rules.clone() };
         assert!(

@@ -330,6 +330,8 @@ mod tests {
                 && rules.max_ttl.unwrap().as_hours() == 336
         );
         assert_eq!(rules.stop_after, Some(SignedDuration::from_hours(2)));
+        let images = "{namespaceSelector: {}, nodes: {images: ['**', '**/k3s', 'localhost/k3s:*', '*.corp/**', 'r:5000/a']}}";
+        assert_eq!(parsed(images).errors, [""; 0]);
         let stop_after = |yaml| parsed(yaml).rules.stop_after.map(|grace| grace.as_hours());
         assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Stop}"), Some(24));
         assert_eq!(stop_after("{namespaceSelector: {}, onViolation: Keep, grace: 1h}"), None);

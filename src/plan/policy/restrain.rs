@@ -60,3 +60,24 @@ pub fn is_of_policy(problem: &Problem) -> bool {
         && problem.verdict == Verdict::Stalls
         && reasons.contains(&problem.reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_of_the_policy_by_its_condition_verdict_and_reason() {
+        let accepted = |reason| Problem::stalls(ConditionType::Accepted, reason, "x");
+        for (reason, of_policy) in [
+            (Reason::PolicyViolation, true),
+            (Reason::NoPolicy, true),
+            (Reason::PolicyInvalid, true),
+            (Reason::InternalError, false),
+        ] {
+            assert_eq!(is_of_policy(&accepted(reason)), of_policy, "{reason}");
+        }
+        let audited = Problem { verdict: Verdict::Waits, ..accepted(Reason::PolicyViolation) };
+        let elsewhere = Problem::stalls(ConditionType::ImagesReady, Reason::PolicyViolation, "x");
+        assert!(!is_of_policy(&audited) && !is_of_policy(&elsewhere));
+    }
+}

@@ -239,6 +239,33 @@ mod tests {
     }
 
     #[test]
+    fn every_port_of_the_host_counts() {
+        let yaml = "{metadata: {name: dev}, spec: {ports: [{name: a, port: 80}, {name: b, port: 30000, endPort: 30009}]}}";
+        let cluster: LocalCluster = serde_saphyr::from_str(yaml).unwrap();
+        // That of the API too.
+        assert_eq!(Usage::of_cluster(&cluster, Limits::default()).host_ports, 1 + 10 + 1);
+        let spec = RegistrySpec { memory: Some("2Gi".into()), ..RegistrySpec::default() };
+        let usage = Usage { registries: 1, memory: 2 << 30, host_ports: 1, ..Usage::default() };
+        assert_eq!(Usage::of_registry(&spec), usage);
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_not_exceeded() {
+        let quota = Quota { clusters: Some(2), registries: Some(0), ..Quota::default() };
+        let usage = |clusters, registries| Usage { clusters, registries, ..Usage::default() };
+        let told =
+            |own, sum| quota.exceeded(&own, &sum, "ns").iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(usage(1, 0), usage(2, 9)), [""; 0], "it has no registry");
+        assert_eq!(
+            told(usage(1, 1), usage(3, 1)),
+            [
+                "3 LocalClusters in namespace ns (quota.clusters: at most 2)",
+                "1 Registries in namespace ns (quota.registries: at most 0)"
+            ]
+        );
+    }
+
+    #[test]
     fn pools_of_agents_count_with_their_own_limits() {
         let yaml = "{metadata: {name: dev}, spec: {servers: {count: 1, memory: 1Gi}, agentPools: [{name: big, count: 3, \
             memory: 4Gi}, {name: gpu, count: 2}, {name: new, count: 1}]},

@@ -119,6 +119,14 @@ mod tests {
         assert_eq!(told["nofile"], spec::Ulimit { soft: 1024, hard: 4096 });
         assert_eq!(told["memlock"], spec::Ulimit { soft: -1, hard: -1 });
         assert_eq!(told["core"], spec::Ulimit { soft: 0, hard: -1 });
+        let sound = |name, soft, hard| limits(&[(name, soft, hard)]).is_ok();
+        assert!(sound("core", 0, Some(1024)) && sound("core", 0, Some(0)) && sound("memlock", -1, Some(-1)));
+        assert!(!sound("core", 1, Some(0)) && !sound("core", -1, Some(1)));
+        for below in [(-2, Some(-1)), (-1, Some(-2)), (-2, None)] {
+            assert!(!sound("core", below.0, below.1), "{below:?}");
+        }
+        assert!(sound("nofile", 0, Some(1)) && sound("nofile", 0, Some(0)));
+        assert!(!sound("nofile", -1, None) && !sound("nofile", 1, Some(-1)));
     }
 
     #[test]

@@ -127,4 +127,7 @@ fn a_long_list_is_cut() {
     let many: BTreeSet<Object> = (10..30).map(|n| object(&n.to_string(), false)).collect();
     let refused = told(Clusters::Refuse, &host(), &Objects::Known(many));
     assert!(refused.contains("default/19, 10 more;"), "{refused}");
+    let ten: BTreeSet<Object> = (10..20).map(|n| object(&n.to_string(), false)).collect();
+    let refused = told(Clusters::Refuse, &host(), &Objects::Known(ten));
+    assert!(refused.contains("default/19;"), "{refused}");
 }

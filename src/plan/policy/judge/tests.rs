@@ -294,3 +294,18 @@ fn a_held_cluster_has_no_time_to_live() {
     assert_eq!(told("9h"), [hold]);
     assert_eq!(told("8h"), ["spec.ttl 9h (maxTTL: at most 8h)", hold]);
 }
+
+/// Whatever the default is now.
+#[test]
+fn a_cluster_is_judged_by_the_default_image_that_it_keeps() {
+    let rules = rules("nodes: {images: ['docker.io/rancher/k3s:*']}");
+    let mut object: LocalCluster = serde_json::from_value(object("LocalCluster", "{}")).unwrap();
+    let valid = validate::local_cluster("team-a", "dev", &object.spec).unwrap();
+    let mut told = |image: &str| {
+        object.status = Some(serde_json::from_value(json!({"defaultImage": image})).unwrap());
+        let found = cluster(&rules, &object, &valid, &Settings::sample());
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(told("rancher/k3s:v1.30.0-k3s1"), "");
+    assert!(told("evil.example/k3s:1").contains("the image evil.example/k3s:1 (nodes.images: "));
+}

@@ -1,5 +1,7 @@
 use super::*;
 use crate::{
+    api::registry::RegistrySpec,
+    child::account::AccountRole,
     docker::{
         engine::{Attachment, Container, ContainerDetail, Network, State, Volume},
         spec::{
@@ -8,9 +10,12 @@ use crate::{
         },
     },
     plan::{
+        kubeconfig::template::{Frame, Template},
         management::Management,
+        own_registry::OwnRegistry,
         policy::{parse, restrain::restrain},
         registry::config::HTPASSWD_FILE,
+        secret::Secret,
         settings::WithoutPolicy,
         steps::{Plan, Verdict},
     },
@@ -72,7 +77,22 @@ fn host() -> Host {
         };
         host.networks.push(network);
     }
-    host.volumes.push(Volume { name: "retained".into(), labels: retained });
+    // Of a cluster that is gone, of another namespace, and of another operator.
+    let with = |key: &str, value: &str| {
+        let mut labels = retained.clone();
+        labels.insert(key.to_owned(), value.to_owned());
+        labels
+    };
+    let mut lost = retained.clone();
+    lost.remove(VOLUME_OF);
+    for (name, labels) in [
+        ("lost", lost),
+        ("retained-elsewhere", with(names::OWNER, "team-b/images")),
+        ("retained-by-another", with(names::MANAGER, "other")),
+        ("retained", retained),
+    ] {
+        host.volumes.push(Volume { name: name.into(), labels });
+    }
     host
 }
 
@@ -131,7 +151,11 @@ fn nothing_of_others_is_changed() {
             assert_eq!(is_own(&action), own, "{action} {id}");
         }
     }
-    assert!(is_own(&Action::RemoveVolume { name: "retained".into() }));
+    for (name, own) in
+        [("retained", true), ("lost", false), ("retained-elsewhere", false), ("retained-by-another", false)]
+    {
+        assert_eq!(is_own(&Action::RemoveVolume { name: name.into() }), own, "{name}");
+    }
     let connect = |network: &str, id: &str| Action::Connect {
         network: network.into(),
         container: target(id),
@@ -158,10 +182,52 @@ fn nothing_of_others_is_changed() {
     assert_eq!(join("network: {join: ['joinable-*']}"), "");
     let told = join("network: {join: [other]}");
     assert!(told.contains("a connection to the network joinable-name (network.join: other)"), "{told}");
+    let given = |yaml| refused(yaml, &connect("own", "consents")).map(|p| p.message).unwrap_or_default();
+    assert_eq!(given("containers: ['cons*']"), "");
+    let told = given("containers: [other]");
+    assert!(told.contains("a connection of the container consents (containers: other)"), "{told}");
     let other = VolumeSpec { name: "x".into(), labels: owner("team-b").labels() };
     assert!(!is_own(&Action::CreateVolume(other)));
     let told = refused("", &Action::RemoveContainer { container: target("theirs") }).unwrap();
     assert!(told.reason == Reason::InternalError && told.verdict == Verdict::Stalls, "{told:?}");
+}
+
+/// In the management cluster, where the operator may write to all namespaces.
+#[test]
+fn objects_are_made_and_deleted_for_the_owner_alone() {
+    let is_own = |action: &Action| refused("", action).is_none();
+    let (uid, name) = ("1".to_owned(), "dev".to_owned());
+    for (namespace, own) in [("team-a", true), ("team-b", false)] {
+        let (namespace, owner) = (namespace.to_owned(), owner(namespace));
+        let secret = Secret {
+            name: name.clone(),
+            owner: owner.clone(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            data: BTreeMap::new(),
+        };
+        let frame = Frame {
+            name: name.clone(),
+            owner: owner.clone(),
+            ca: String::new(),
+            cluster: name.clone(),
+            balancer: String::new(),
+            host: String::new(),
+            management: String::new(),
+        };
+        let template = Template { frame, role: AccountRole::View, ttl: jiff::SignedDuration::from_hours(1) };
+        let registry = OwnRegistry { name: name.clone(), owner, spec: RegistrySpec::default() };
+        for action in [
+            Action::CreateSecret(secret.clone()),
+            Action::ApplySecret(secret),
+            Action::IssueToken(template.into()),
+            Action::ApplyRegistry(registry.into()),
+            Action::DeleteSecret { namespace: namespace.clone(), name: name.clone(), uid: uid.clone() },
+            Action::DeleteRegistry { namespace, name: name.clone(), uid: uid.clone() },
+        ] {
+            assert_eq!(is_own(&action), own, "{action}");
+        }
+    }
 }
 
 #[test]
@@ -258,6 +324,13 @@ fn containers_are_what_the_policy_allows() {
         ),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "unseen".into()))), "another owner"),
         ("priority: 1", Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))), ""),
+        ("registry: {volumes: []}", Box::new(|s| drop(s.mounts.insert("/x".into(), "own".into()))), ""),
+        ("registry: {volumes: []}", Box::new(|s| drop(s.mounts.insert("/x".into(), "retained".into()))), ""),
+        (
+            "priority: 1",
+            Box::new(|s| drop(s.mounts.insert("/x".into(), "lost".into()))),
+            "the volume does not allow it",
+        ),
         (
             "registry: {volumes: []}",
             Box::new(|s| drop(s.mounts.insert("/x".into(), "consents".into()))),
@@ -329,6 +402,31 @@ fn containers_are_what_the_policy_allows() {
     assert!(told("", &wanted("evil:1")).contains("the image of the operator"));
 }
 
+#[test]
+fn a_load_balancer_may_keep_the_image_that_it_has() {
+    let (owner, mut host, settings, standing) = (owner("team-a"), host(), settings(), standing(""));
+    let labels = owner.labels();
+    let has = Container {
+        name: "k3d-dev-agent-0".into(),
+        image: "nginx:0".into(),
+        ..container("balancer", labels)
+    };
+    host.own.insert("balancer".into(), ContainerDetail { container: has, ..ContainerDetail::default() });
+    let gate = Gate {
+        owner: &owner,
+        host: &host,
+        settings: &settings,
+        standing: Some(&standing),
+        keep: BTreeSet::new(),
+        proven: BTreeSet::new(),
+    };
+    let permitted = |image: &str| {
+        let made = node(|s| (s.role, s.privileged, s.image) = (Role::LoadBalancer, false, image.to_owned()));
+        gate.permit(&made).is_ok()
+    };
+    assert!(permitted("nginx:0") && permitted("nginx:1") && !permitted("evil:1"));
+}
+
 /// What is executed although a policy that audits does not allow it is reported, and what is of others stays theirs.
 #[test]
 fn a_policy_that_audits_permits_all_but_what_is_of_others() {
@@ -394,6 +492,22 @@ fn a_frozen_object_keeps_what_it_has() {
     created.own.insert("own".into(), detail);
     let first = Gate { host: &created, ..gate.clone() };
     assert!(first.permit(&Action::Start { container: target("own") }).is_err());
+    // Also if it only needs an image, and if it is reported already.
+    let waiting = standing.problem.clone().unwrap();
+    for mut plan in [
+        Plan { pulls: vec!["x".into()], ..Plan::default() },
+        Plan { proofs: vec!["x".into()], ..Plan::default() },
+        Plan { problems: vec![waiting.clone()], ..Plan::default() },
+    ] {
+        plan.forgets = true;
+        restrain(&mut plan, &gate);
+        assert_eq!(plan.problems.first(), Some(&waiting));
+        assert_eq!(plan, Plan { problems: plan.problems.clone(), ..Plan::default() });
+    }
+    let other = Problem::stalls(ConditionType::Accepted, Reason::InternalError, "other");
+    let mut plan = Plan { problems: vec![other.clone()], ..Plan::default() };
+    restrain(&mut plan, &gate);
+    assert_eq!(plan.problems, [other]);
     // Nothing is wrong with one that needs nothing.
     let mut plan = Plan::default();
     restrain(&mut plan, &gate);
