@@ -35,7 +35,7 @@ use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, ImagesSpec, SecretKeyRef},
+        local_cluster::{ClusterState, DataLoss, ImagesSpec, LocalRef, SecretKeyRef},
         names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
@@ -148,8 +148,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
     c.node_image(version.as_deref(), image.as_deref());
-    let image_pull_secret = image_pull_secret.as_ref().map(|r| c.local_ref("spec.imagePullSecret", r));
-    let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
+    let (image_pull_secret, token) = secrets(&mut c, image_pull_secret.as_ref(), token.as_ref());
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
@@ -184,6 +183,16 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     c.files_apart(spec);
     c.lifetime(ttl.as_deref());
     c.done(valid)
+}
+
+/// Parses the references to the Secrets of the node image and of the join token.
+fn secrets(
+    c: &mut Checker,
+    pull: Option<&LocalRef>,
+    token: Option<&SecretKeyRef>,
+) -> (Option<String>, Option<SecretKeyRef>) {
+    let pull = pull.map(|r| c.local_ref("spec.imagePullSecret", r));
+    (pull, token.map(|t| c.secret_key("spec.token", t)))
 }
 
 /// Parses the spec of a cluster that already has this name on the Docker host, whatever the current naming rule is.

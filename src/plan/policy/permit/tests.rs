@@ -216,7 +216,7 @@ fn objects_are_made_and_deleted_for_the_owner_alone() {
             management: String::new(),
         };
         let template = Template { frame, role: AccountRole::View, ttl: jiff::SignedDuration::from_hours(1) };
-        let registry = OwnRegistry { name: name.clone(), owner, spec: RegistrySpec::default() };
+        let registry = OwnRegistry { name: name.clone(), owner, spec: RegistrySpec::default(), adopts: None };
         for action in [
             Action::CreateSecret(secret.clone()),
             Action::ApplySecret(secret),
