@@ -151,7 +151,7 @@ impl Managed for LocalCluster {
 impl Pass<'_, LocalCluster> {
     /// The straight line: validate, resolve, observe, decide, execute, status.
     async fn look_and_act(&self, previous: &mut LocalClusterStatus) -> Result<Outcome, Stop> {
-        let before = previous.clone();
+        let mut before = previous.clone();
         let interruptions = self.ctx.interruptions.from_now();
         let chosen = self.validate(None)?;
         let host = self.host().await?;
@@ -169,8 +169,11 @@ impl Pass<'_, LocalCluster> {
             return Err(Stop::Blocked(vec![problem], LocalCluster::UNJUDGED));
         }
         if self.ctx.hosting.is_some() && placed::is_ephemeral(self.object) {
-            // Its data may be on another host, which it does not need.
+            // Its data may be on another host, which it does not need, and what was allocated there may be taken here.
             valid.on_data_loss = DataLoss::Recreate;
+            if self.owner.has_nothing(&host.containers, &host.networks, &host.volumes) {
+                before.forget_allocation();
+            }
         }
         if self.standing.problem.is_some() {
             // A new cluster would not be created in its place.

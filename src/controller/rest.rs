@@ -17,7 +17,8 @@ use crate::{
 
 /// Stops all containers of an object, in no order, and returns the end of the pass with the problem of this condition.
 pub async fn stop<K: Managed>(pass: &Pass<'_, K>, why: &str, condition: ConditionType) -> Stop {
-    let host = match pass.docker(observe::engine(&*pass.ctx.engine, &pass.owner, &pass.ctx.adoptions()).await) {
+    let host = match pass.docker(observe::engine(&*pass.ctx.engine, &pass.owner, &pass.ctx.adoptions()).await)
+    {
         Ok(host) => host,
         Err(stop) => return stop,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     api::names::{self, VOLUME_OF},
-    docker::engine::Network,
+    docker::engine::{Container, Network, Volume},
 };
 
 /// Owner of Docker resources: the UID of an object, in the management cluster with this ID. Names prove nothing.
@@ -32,6 +32,13 @@ impl Owner {
     /// Reports whether the subnet that Docker chooses for the object is read from this network.
     pub fn owns_choice(&self, network: &Network) -> bool {
         self.owns(&network.labels) && network.labels.contains_key(names::SUBNET_CHOICE)
+    }
+
+    /// Reports whether none of these is the object's.
+    pub fn has_nothing(&self, containers: &[Container], networks: &[Network], volumes: &[Volume]) -> bool {
+        let containers = containers.iter().map(|c| &c.labels);
+        let others = networks.iter().map(|n| &n.labels).chain(volumes.iter().map(|v| &v.labels));
+        !containers.chain(others).any(|labels| self.owns(labels))
     }
 
     /// Returns the namespace of the object.

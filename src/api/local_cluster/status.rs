@@ -108,6 +108,15 @@ pub struct LocalClusterStatus {
     pub registries: Vec<UsedRegistryStatus>,
 }
 
+impl LocalClusterStatus {
+    /// Forgets what was allocated on a Docker host.
+    pub fn forget_allocation(&mut self) {
+        (self.network, self.api_port) = (None, None);
+        self.ports.clear();
+        self.nodes.clear();
+    }
+}
+
 /// Violation of a HostPolicy that stops the cluster.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
