@@ -35,7 +35,7 @@ use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, ImagesSpec, SecretKeyRef},
+        local_cluster::{ClusterState, DataLoss, ImagesSpec, LocalRef, SecretKeyRef},
         names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
@@ -145,8 +145,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     } = spec;
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
-    c.node_image(version.as_deref(), image.as_deref());
-    let image_pull_secret = image_pull_secret.as_ref().map(|r| c.local_ref("spec.imagePullSecret", r));
+    let image_pull_secret = c.node_image(version.as_deref(), image.as_deref(), image_pull_secret);
     let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
@@ -179,8 +178,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         host_aliases: c.host_aliases(host_aliases, spec, &names),
         names,
     };
-    c.files_apart(spec);
-    c.lifetime(ttl.as_deref());
+    c.whole(spec, ttl.as_deref());
     c.done(valid)
 }
 
@@ -204,7 +202,13 @@ impl Checker {
         ClusterNames::new(names::cluster(namespace, name, cluster_name))
     }
 
-    fn node_image(&mut self, version: Option<&str>, image: Option<&str>) {
+    /// Checks the node image, and returns the name of the Secret for it.
+    fn node_image(
+        &mut self,
+        version: Option<&str>,
+        image: Option<&str>,
+        pull_secret: &Option<LocalRef>,
+    ) -> Option<String> {
         if let Some(version) = version {
             self.fits("spec.version", version, &format::VERSION);
         }
@@ -212,6 +216,13 @@ impl Checker {
             self.fits("spec.image", image, &format::IMAGE);
         }
         self.check(version.is_none() || image.is_none(), "spec", text::VERSION_OR_IMAGE);
+        pull_secret.as_ref().map(|r| self.local_ref("spec.imagePullSecret", r))
+    }
+
+    /// Checks what concerns several fields, and the time to live.
+    fn whole(&mut self, spec: &LocalClusterSpec, ttl: Option<&str>) {
+        self.files_apart(spec);
+        self.lifetime(ttl);
     }
 
     fn lifetime(&mut self, ttl: Option<&str>) {
