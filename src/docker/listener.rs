@@ -85,9 +85,7 @@ pub async fn listen(
     let mut open = JoinSet::new();
     let (mut accepted, mut heard) = (None, Instant::now());
     loop {
-        while open.try_join_next().is_some() {}
-        let has_room = open.len() < CONNECTIONS;
-        let event = poll_fn(|cx| poll(cx, (&listener, has_room), &mut connection, &mut accepted));
+        let event = poll_fn(|cx| poll(cx, (&listener, &mut open), &mut connection, &mut accepted));
         match timeout_at(heard + SILENCE, event).await.map_err(|_| late())?? {
             Event::Asked(stream) => {
                 heard = Instant::now();
@@ -102,7 +100,7 @@ pub async fn listen(
 /// Moves the bytes of all connections until something happens.
 fn poll<T: futures::AsyncRead + futures::AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
-    (listener, has_room): (&TcpListener, bool),
+    (listener, open): (&TcpListener, &mut JoinSet<()>),
     connection: &mut yamux::Connection<T>,
     accepted: &mut Option<(TcpStream, SocketAddr)>,
 ) -> Poll<io::Result<Event>> {
@@ -111,8 +109,9 @@ fn poll<T: futures::AsyncRead + futures::AsyncWrite + Unpin>(
         if accepted.is_none()
             && let Poll::Ready(new) = listener.poll_accept(cx)
         {
+            while open.try_join_next().is_some() {}
             match new {
-                Ok(new) if has_room => *accepted = Some(new),
+                Ok(new) if open.len() < CONNECTIONS => *accepted = Some(new),
                 // It is closed.
                 Ok(_) => continue,
                 Err(error) if [ConnectionAborted, ConnectionReset].contains(&error.kind()) => continue,

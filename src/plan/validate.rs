@@ -147,8 +147,8 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     } = spec;
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
-    c.node_image(version.as_deref(), image.as_deref());
-    let (image_pull_secret, token) = secrets(&mut c, image_pull_secret.as_ref(), token.as_ref());
+    let image_pull_secret = c.node_image(version.as_deref(), image.as_deref(), image_pull_secret);
+    let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
@@ -180,19 +180,8 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         host_aliases: c.host_aliases(host_aliases, spec, &names),
         names,
     };
-    c.files_apart(spec);
-    c.lifetime(ttl.as_deref());
+    c.whole(spec, ttl.as_deref());
     c.done(valid)
-}
-
-/// Parses the references to the Secrets of the node image and of the join token.
-fn secrets(
-    c: &mut Checker,
-    pull: Option<&LocalRef>,
-    token: Option<&SecretKeyRef>,
-) -> (Option<String>, Option<SecretKeyRef>) {
-    let pull = pull.map(|r| c.local_ref("spec.imagePullSecret", r));
-    (pull, token.map(|t| c.secret_key("spec.token", t)))
 }
 
 /// Parses the spec of a cluster that already has this name on the Docker host, whatever the current naming rule is.
@@ -215,7 +204,13 @@ impl Checker {
         ClusterNames::new(names::cluster(namespace, name, cluster_name))
     }
 
-    fn node_image(&mut self, version: Option<&str>, image: Option<&str>) {
+    /// Checks the node image, and returns the name of the Secret for it.
+    fn node_image(
+        &mut self,
+        version: Option<&str>,
+        image: Option<&str>,
+        pull_secret: &Option<LocalRef>,
+    ) -> Option<String> {
         if let Some(version) = version {
             self.fits("spec.version", version, &format::VERSION);
         }
@@ -223,6 +218,13 @@ impl Checker {
             self.fits("spec.image", image, &format::IMAGE);
         }
         self.check(version.is_none() || image.is_none(), "spec", text::VERSION_OR_IMAGE);
+        pull_secret.as_ref().map(|r| self.local_ref("spec.imagePullSecret", r))
+    }
+
+    /// Checks what concerns several fields, and the time to live.
+    fn whole(&mut self, spec: &LocalClusterSpec, ttl: Option<&str>) {
+        self.files_apart(spec);
+        self.lifetime(ttl);
     }
 
     fn lifetime(&mut self, ttl: Option<&str>) {

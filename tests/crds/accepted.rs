@@ -55,7 +55,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             config: {secretName: regs, key: my.yaml}, defaultEndpoint: false}, \
         files: [{path: /etc/ssl/certs/corp.pem, configMap: {name: c, key: ca.pem}, nodes: All}, \
             {path: /opt/.x/a-b_c@d, secret: {name: s, key: k}, nodes: Agents}, {path: /x, inline: 'a'}], \
-        preloadImages: ['nginx:1.29', 'localhost:5000/a/b_c:V1.2-x', 'registry.example/app:1'], \
+        images: {fromDockerHost: true}, preloadImages: ['nginx:1.29', 'localhost:5000/a/b_c:V1.2-x', 'registry.example/app:1'], \
         manifests: [{name: a-1, inline: 'kind: A'}, {name: b, secret: {name: s, key: k}}, {name: c, configMap: {name: m, key: k.yaml}}], \
         hostAliases: [{ip: 10.0.0.5, hostnames: [db.internal, db, xcluster.local]}, {ip: '2001:db8::5', hostnames: [s]}, {ip: host-gateway, hostnames: [host.docker.internal]}]}"),
     (LC, "by-image", "{image: 'registry.example:5000/some/k3s:v1.36.2-k3s1', network: {subnet: 10.44.0.0/16}}"),

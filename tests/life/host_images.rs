@@ -65,3 +65,19 @@ async fn a_cluster_that_cannot_ask_says_so_and_runs() {
         assert_eq!(rig.told("ControlPlaneReady").0, "True");
     }
 }
+
+/// The load balancer listens there for nodes.
+#[tokio::test(start_paused = true)]
+async fn its_port_is_nobody_elses() {
+    for (images, port) in [(false, 6444), (true, 17_000)] {
+        let mut rig = Rig::new(lab::settings());
+        let ports = json!([{"name": "x", "port": 6444, "hostPort": 17_000}]);
+        put(&rig, "dev", json!({}), json!({"images": {"fromDockerHost": images}, "ports": ports}));
+        for _ in 0..ENOUGH {
+            rig.round().await;
+        }
+        let published = rig.world(|w| w.named("k3d-dev-serverlb").unwrap().wanted_ports.clone());
+        let listens = published.iter().find(|p| p.host_port == 17_000).unwrap().port;
+        assert_eq!(listens, port, "{images}");
+    }
+}
