@@ -43,7 +43,11 @@ const FAILURES: usize = 5;
 const SHRINKING: Duration = Duration::from_secs(60);
 
 /// What failed once, by what it is about, and the script for it.
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 5] = [
+    (
+        "of two voters the surplus one is killed after it was asked to leave etcd",
+        r#"[{"Put":[3,16403581499804737291]},{"Put":[1,16608863562231534615]},{"Ticks":3},{"Meanwhile":[6,{"Pause":[2,false]}]},{"Put":[3,17141198323535259623]},{"Ticks":3},{"Outside":20893}]"#,
+    ),
     (
         "of two voters one is lost while a third server waits to join",
         r#"[{"Put":[1,17327745660623525254]},{"Put":[0,6943528016907110479]},{"Put":[3,8691867382502995470]},"StrangersLeave",{"Ticks":1},{"Ticks":1},{"Outside":28254}]"#,

@@ -9,7 +9,10 @@ use super::valid;
 use crate::{
     api::{ADOPTS_ANNOTATION, LocalCluster, Registry, names},
     docker::engine::{Container, Network, Volume},
-    plan::adoption::{Kind, Pair, parse},
+    plan::{
+        adoption::{Pair, parse},
+        kind::Kind,
+    },
 };
 
 /// Kind, namespace and name of an object.

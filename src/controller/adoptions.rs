@@ -9,7 +9,8 @@ use super::context::Context;
 use crate::{
     api::ADOPTS_ANNOTATION,
     plan::{
-        adoption::{self, Adoptions, Claim, Consent, Kind, Pair},
+        adoption::{self, Adoptions, Claim, Consent, Pair},
+        kind::Kind,
         owner::Owner,
     },
 };

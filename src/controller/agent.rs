@@ -9,9 +9,12 @@ use kube::runtime::{reflector::store::Writer, watcher};
 use tokio_util::sync::CancellationToken;
 
 use super::{context::Context, hosting, orphans, place_io, times, watches};
-use crate::plan::placement::{
-    Kind, heartbeat,
-    pod::{self, PLACEHOLDER},
+use crate::plan::{
+    kind::Kind,
+    placement::{
+        heartbeat,
+        pod::{self, PLACEHOLDER},
+    },
 };
 
 /// Works until `stop` is cancelled.
@@ -30,7 +33,7 @@ async fn follow(ctx: &Arc<Context>, writer: Writer<Pod>) {
     while let Some(found) = pods.next().await {
         let Some((kind, namespace, name, _)) = found.ok().as_ref().and_then(pod::owner) else { continue };
         match kind {
-            Kind::Cluster => ctx.triggers.cluster(&namespace, &name),
+            Kind::LocalCluster => ctx.triggers.cluster(&namespace, &name),
             Kind::Registry => ctx.triggers.registry(&namespace, &name),
         }
     }

@@ -104,7 +104,12 @@ pub async fn cleanup<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Optio
 /// namespace.
 async fn overdue<K: Managed>(pass: &Pass<'_, K>, previous: &mut K::Status) -> Result<Next, Error> {
     let delay = pass.ctx.memory.overdue.0.failed(pass.owner.uid.clone(), Instant::now(), jitter());
-    tracing::warn!(kind = K::KIND, object = pass.owner.object, ?delay, "a reconciliation took too long");
+    tracing::warn!(
+        kind = K::KIND.as_str(),
+        object = pass.owner.object,
+        ?delay,
+        "a reconciliation took too long"
+    );
     let problem = Problem::unknown(K::UNJUDGED, Reason::DeadlineExceeded, OVERDUE);
     pass.write_blocked(previous, &[problem], K::UNJUDGED).await?;
     Ok(Next::requeue(delay))
@@ -148,7 +153,7 @@ async fn remove<K: Managed>(
             }
         };
         ctx.health.set_docker(true);
-        if let Some(mut problem) = adoptions.is_pending(K::ADOPTS, owner, &observed) {
+        if let Some(mut problem) = adoptions.is_pending(K::KIND, owner, &observed) {
             // It may be its own, and nobody would remove it later.
             problem.message = format!("the deletion waits: {}", problem.message);
             return Some((vec![problem], None));

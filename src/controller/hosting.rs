@@ -35,7 +35,7 @@ pub fn duty<K: Managed>(object: &K, ctx: &Context) -> Option<Duty> {
 
 /// Returns the placeholder of an object, if it is on this host.
 fn placeholder<K: Managed>(object: &K, ctx: &Context) -> Option<Arc<Pod>> {
-    let name = K::PLACED.placeholder(&object.name_any());
+    let name = K::KIND.placeholder(&object.name_any());
     let found = ctx.hosting.as_ref()?.pod(&object.namespace().unwrap_or_default(), &name)?;
     pod::is_of(&found, &object.uid().unwrap_or_default()).then_some(found)
 }

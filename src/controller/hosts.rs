@@ -36,12 +36,15 @@ use super::{
     place_io, placed, times,
 };
 use crate::{
-    plan::placement::{
-        Kind, Object,
-        heartbeat::{self, Heartbeats},
-        hosts::{Host, Hosts},
-        judge::{Refusal, Seen, is_unattended, judge},
-        pod,
+    plan::{
+        kind::Kind,
+        placement::{
+            Object,
+            heartbeat::{self, Heartbeats},
+            hosts::{Host, Hosts},
+            judge::{Refusal, Seen, is_unattended, judge},
+            pod,
+        },
     },
     server::Health,
 };
@@ -144,7 +147,7 @@ impl Placer {
         for found in found.iter().filter(|found| is_unattended(found, hosts)) {
             let Some((kind, namespace, name, uid)) = pod::owner(found) else { continue };
             let living = match kind {
-                Kind::Cluster => {
+                Kind::LocalCluster => {
                     self.clusters.get(&ObjectRef::new(&name).within(&namespace)).and_then(|o| o.uid())
                 }
                 Kind::Registry => {
@@ -184,10 +187,10 @@ impl Placer {
         let Ok(object) = &guard.0 else { return };
         match self.place(object, hosts).await {
             Ok(()) => {}
-            Err(error) if error.is_stale() => tracing::debug!(kind = K::KIND, %error, "out of date"),
+            Err(error) if error.is_stale() => tracing::debug!(kind = K::KIND.as_str(), %error, "out of date"),
             Err(error) => {
                 let (namespace, name) = (object.namespace(), object.name_any());
-                tracing::warn!(kind = K::KIND, namespace, name, %error, "will try again");
+                tracing::warn!(kind = K::KIND.as_str(), namespace, name, %error, "will try again");
             }
         }
     }

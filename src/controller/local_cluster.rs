@@ -44,10 +44,9 @@ use crate::{
     child::api as child,
     docker::share::Shares,
     plan::{
-        addresses,
-        adoption::{self, Kind},
-        called,
+        addresses, adoption, called,
         desired::{Allocation, Desired, HostImages as DesiredImages},
+        kind::Kind,
         kubeconfig,
         local_cluster::teardown,
         observed::{Host, Listening, Observed, Reached},
@@ -62,8 +61,6 @@ use crate::{
 
 impl Managed for LocalCluster {
     type Status = LocalClusterStatus;
-    const ADOPTS: Kind = Kind::LocalCluster;
-    const KIND: &'static str = "LocalCluster";
     const PASSES: usize = 6;
     const UNJUDGED: ConditionType = ConditionType::NetworkReady;
 

@@ -56,7 +56,7 @@ pub async fn caught<K: Managed>(
         return result;
     }
     ctx.memory.breaks(&uid, generation);
-    ctx.metrics.panicked(K::KIND);
+    ctx.metrics.panicked(K::KIND.as_str());
     let place = PLACE.take().unwrap_or_else(|| "an unknown place".to_owned());
     let mut next = object.status().cloned().unwrap_or_default();
     status::broken(

@@ -27,7 +27,7 @@ use crate::{
     api::{ADOPTS_ANNOTATION, condition::ConditionType},
     docker::{error::Error as DockerError, share::Shares},
     plan::{
-        adoption::{self, Kind},
+        adoption,
         observed::{Host, Observed},
         owner::Owner,
         policy::{permit::Gate, standing::Standing},
@@ -50,10 +50,6 @@ pub trait Managed:
 {
     /// Type of its status.
     type Status: PlacedStatus + Clone + Default + PartialEq + Serialize + Send + Sync;
-    /// Kind by which it adopts.
-    const ADOPTS: Kind;
-    /// Name for logs and metrics.
-    const KIND: &'static str;
     /// Number of passes of one reconciliation before other objects have their turn.
     const PASSES: usize;
     /// First condition that cannot be evaluated without Docker.
@@ -212,7 +208,7 @@ impl<'p, K: Managed> Pass<'p, K> {
         let adoptions = self.ctx.adoptions();
         let host = self.docker(observe::engine(&*self.ctx.engine, &self.owner, &adoptions).await)?;
         self.ctx.health.set_docker(true);
-        match adoptions.problem(K::ADOPTS, &self.owner, &host) {
+        match adoptions.problem(K::KIND, &self.owner, &host) {
             Some(problem) => Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs)),
             None => Ok(host),
         }
@@ -266,7 +262,7 @@ impl<'p, K: Managed> Pass<'p, K> {
         let Some(created) = self.object.creation_timestamp().filter(|_| !new.is_empty()) else { return };
         let took = Duration::try_from((self.ctx.now)().duration_since(created.0)).unwrap_or_default();
         for type_ in new {
-            self.ctx.metrics.provisioned(K::KIND, type_.as_str(), took);
+            self.ctx.metrics.provisioned(K::KIND.as_str(), type_.as_str(), took);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::{
         placement::{Amount, Placement},
     },
     plan::{
-        placement::{self, Kind, Near},
+        kind::Kind,
+        placement::{self, Near},
         validate,
     },
 };
@@ -37,7 +38,7 @@ impl Hosting {
 /// An object that is placed on one of several Docker hosts.
 pub trait Placed {
     /// Its kind.
-    const PLACED: Kind;
+    const KIND: Kind;
     /// Returns where the object may run.
     fn placement(&self) -> Option<&Placement>;
     /// Returns the objects on whose host it runs.
@@ -68,7 +69,7 @@ pub trait PlacedStatus {
 }
 
 impl Placed for LocalCluster {
-    const PLACED: Kind = Kind::Cluster;
+    const KIND: Kind = Kind::LocalCluster;
 
     fn placement(&self) -> Option<&Placement> {
         self.spec.placement.as_ref()
@@ -107,7 +108,7 @@ impl PlacedStatus for LocalClusterStatus {
 }
 
 impl Placed for Registry {
-    const PLACED: Kind = Kind::Registry;
+    const KIND: Kind = Kind::Registry;
 
     fn placement(&self) -> Option<&Placement> {
         self.spec.placement.as_ref()
@@ -116,8 +117,9 @@ impl Placed for Registry {
     /// Returns the cluster whose own Registry it is.
     fn near(&self) -> Vec<Near> {
         let namespace = self.namespace().unwrap_or_default();
-        let owner = self.owner_references().iter().find(|owner| owner.kind == Kind::Cluster.name());
-        let cluster = owner.map(|owner| Near { kind: Kind::Cluster, namespace, name: owner.name.clone() });
+        let owner = self.owner_references().iter().find(|owner| owner.kind == Kind::LocalCluster.as_str());
+        let cluster =
+            owner.map(|owner| Near { kind: Kind::LocalCluster, namespace, name: owner.name.clone() });
         cluster.into_iter().collect()
     }
 

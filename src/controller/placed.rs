@@ -17,7 +17,7 @@ use crate::{
 pub fn object<K: Managed>(object: &K) -> Object {
     let paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|value| value == "true");
     Object {
-        kind: K::PLACED,
+        kind: K::KIND,
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),

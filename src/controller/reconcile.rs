@@ -36,7 +36,7 @@ pub async fn reconcile<K: Managed>(
             // A newer version of the operator may use fields that this one cannot decode. The object is not changed.
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
             tracing::error!(
-                kind = K::KIND,
+                kind = K::KIND.as_str(),
                 namespace,
                 name,
                 error = invalid.error,
@@ -57,19 +57,19 @@ pub async fn reconcile<K: Managed>(
 
 /// Reconciles an object once its namespace has a worker for it.
 async fn work<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error> {
-    let waits = ctx.metrics.waits(K::KIND);
+    let waits = ctx.metrics.waits(K::KIND.as_str());
     let Some(_worker) = ctx.workers.take(K::workers(&ctx.workers)).await else {
         return Ok(Next::await_change());
     };
     drop(waits);
-    let _runs = ctx.metrics.runs(K::KIND);
+    let _runs = ctx.metrics.runs(K::KIND.as_str());
     // It may have changed meanwhile.
     let Some(stored) = K::stored(ctx).get(&name_of(object)) else { return Ok(Next::await_change()) };
     let Ok(object) = &stored.0 else { return Ok(Next::await_change()) };
     let began = Instant::now();
     let result = of(object, ctx).await;
     let error = result.as_ref().err().filter(|e| !e.is_stale()).map(|_| "kubernetes");
-    ctx.metrics.reconciled(K::KIND, began.elapsed(), error);
+    ctx.metrics.reconciled(K::KIND.as_str(), began.elapsed(), error);
     ctx.count_clusters();
     if result.is_ok() {
         ctx.memory.api.cleared(&object.uid().unwrap_or_default());
@@ -132,10 +132,10 @@ async fn tend<K: Managed>(object: &K, ctx: &Arc<Context>) -> Result<Next, Error>
 pub fn failed<K: Managed>(object: &DeserializeGuard<K>, error: &Error, ctx: &Context) -> Next {
     let (namespace, name) = (object.namespace(), object.name_any());
     if error.is_stale() {
-        tracing::debug!(kind = K::KIND, namespace, name, %error, "out of date");
+        tracing::debug!(kind = K::KIND.as_str(), namespace, name, %error, "out of date");
         return Next::requeue(times::SOON);
     }
     let delay: Duration = ctx.memory.api.failed(object.uid().unwrap_or_default(), Instant::now(), jitter());
-    tracing::warn!(kind = K::KIND, namespace, name, %error, ?delay, "will try again");
+    tracing::warn!(kind = K::KIND.as_str(), namespace, name, %error, ?delay, "will try again");
     Next::requeue(delay)
 }

@@ -33,9 +33,9 @@ use crate::{
     },
     docker::{error::Error as DockerError, share::Shares},
     plan::{
-        adoption::{self, Kind},
-        called,
+        adoption, called,
         failures::Consequence,
+        kind::Kind,
         observed::{Host, Observed},
         policy::{permit::Gate, standing::Standing},
         registry::{
@@ -53,8 +53,6 @@ use crate::{
 
 impl Managed for Registry {
     type Status = RegistryStatus;
-    const ADOPTS: Kind = Kind::Registry;
-    const KIND: &'static str = "Registry";
     const PASSES: usize = 5;
     const UNJUDGED: ConditionType = ConditionType::ContainerReady;
 

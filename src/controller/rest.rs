@@ -29,7 +29,7 @@ pub async fn stop<K: Managed>(pass: &Pass<'_, K>, why: &str, condition: Conditio
     hold(pass.ctx, &gate, &mut plan, None);
     let of = (&pass.object.object_ref(&()), &gate);
     let carried = carry_out(pass.ctx, of, &plan, None, of_docker(None)).await;
-    let message = format!("the {} is stopped: {why}", K::PLACED.noun());
+    let message = format!("the {} is stopped: {why}", K::KIND.noun());
     let rests = Problem::waits(condition, Reason::Evicted, message);
     Stop::Blocked(carried.problems().into_iter().chain([rests]).collect(), condition)
 }

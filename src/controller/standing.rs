@@ -110,7 +110,7 @@ impl Context {
 
 fn policy_object<K: Managed>(object: &K, usage: Usage) -> PolicyObject {
     PolicyObject {
-        kind: K::KIND,
+        kind: K::KIND.as_str(),
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         usage,

@@ -6,48 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    kind::Kind,
     observed::Host,
     owner::{Owner, taken},
     policy::standing::Standing,
     steps::Problem,
 };
-use crate::api::{
-    ADOPTS_ANNOTATION,
-    condition::ConditionType,
-    names::{self, VOLUME_OF},
-    reason::Reason,
-};
+use crate::api::{ADOPTS_ANNOTATION, condition::ConditionType, names, reason::Reason};
 
 /// Labels of containers, networks and volumes.
 type Labels = BTreeMap<String, String>;
 
 /// Most pairs in an annotation.
 const MOST: usize = 32;
-
-/// A kind of objects. A LocalCluster and a Registry may have one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A LocalCluster.
-    LocalCluster,
-    /// A Registry.
-    Registry,
-}
-
-impl Kind {
-    /// Returns the kind of the object that a resource with these labels was created for.
-    pub fn of(labels: &Labels) -> Self {
-        let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
-        if registry || labels.contains_key(VOLUME_OF) { Self::Registry } else { Self::LocalCluster }
-    }
-
-    /// Returns its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LocalCluster => "LocalCluster",
-            Self::Registry => "Registry",
-        }
-    }
-}
 
 /// What the labels of Docker give things to: the UID of an object, and the ID of the management cluster that it was in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

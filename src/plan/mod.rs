@@ -26,6 +26,7 @@ pub mod hub;
 pub mod inputs;
 pub mod inside;
 pub mod joined;
+pub mod kind;
 pub mod kubeconfig;
 pub mod local_cluster;
 pub mod management;

@@ -16,6 +16,7 @@ pub mod pod;
 
 use std::collections::BTreeMap;
 
+use super::kind::Kind;
 use crate::{
     api::{
         FINALIZER,
@@ -23,47 +24,6 @@ use crate::{
     },
     plan::validate::Valid,
 };
-
-/// Kind of an object that is placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A LocalCluster.
-    Cluster,
-    /// A Registry.
-    Registry,
-}
-
-impl Kind {
-    /// Returns the name of the kind in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cluster => "LocalCluster",
-            Self::Registry => "Registry",
-        }
-    }
-
-    /// Returns the kind with this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Cluster, Self::Registry].into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// Returns what it is called in messages.
-    pub fn noun(self) -> &'static str {
-        match self {
-            Self::Cluster => "cluster",
-            Self::Registry => "registry",
-        }
-    }
-
-    /// Returns the name of the placeholder of an object. No LocalCluster has a name with a dot, so none has the
-    /// placeholder of a Registry.
-    pub fn placeholder(self, name: &str) -> String {
-        match self {
-            Self::Cluster => format!("{name}-host"),
-            Self::Registry => format!("{name}.registry"),
-        }
-    }
-}
 
 /// An object to place.
 #[derive(Clone, Debug, PartialEq)]

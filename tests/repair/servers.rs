@@ -147,6 +147,30 @@ fn a_server_waits_for_the_others_to_agree_without_it() {
 
 /// A server that joined etcd and whose Node nobody has seen yet: without it the first one has no majority, and nobody
 /// answers the question whether it may go.
+/// Docker does not start it again, and the one that stays has no majority without it.
+#[test]
+fn a_surplus_server_that_dies_while_it_leaves_etcd_is_started_to_leave() {
+    let mut lab = Lab::new(vec![Object::new("default", "dev", spec(0))], Vec::new());
+    lab.clusters[0].edit(|s| s.servers.count = 3);
+    lab.settle(ENOUGH);
+    lab.clusters[0].edit(|s| s.servers.count = 1);
+    let leaves = |lab: &Lab| {
+        let last = lab.world.named("k3d-dev-server-1").expect("it has not left");
+        last.restart_policy == localcluster_operator::docker::spec::RestartPolicy::No
+            && lab.world.named("k3d-dev-server-2").is_none()
+    };
+    while !leaves(&lab) {
+        // Nothing happens between two passes.
+        if lab.pass(0, usize::MAX).is_empty() {
+            lab.world.tick();
+        }
+    }
+    lab.world.interfere(&Outside::Kill("k3d-dev-server-1".into()));
+    lab.settle(ENOUGH);
+    assert!(lab.world.named("k3d-dev-server-1").is_none());
+    assert!(lab.world.works(SERVER));
+}
+
 #[test]
 fn a_surplus_server_gives_its_vote_before_it_goes() {
     for hindrance in [

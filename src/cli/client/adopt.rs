@@ -32,7 +32,7 @@ use crate::{
         engine::EngineArgs,
         kubeconfig::Merge,
     },
-    plan::adoption::Kind,
+    plan::kind::Kind,
 };
 use found::{Found, look};
 

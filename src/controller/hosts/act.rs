@@ -54,7 +54,7 @@ impl Placer {
         let before = previous.place();
         // The address of a host that is gone is not known any more.
         let ip = ip.or_else(|| before.ip.clone().filter(|_| before.host == host));
-        let place = Place { host, ip, placeholder: Some(K::PLACED.placeholder(&object.name_any())) };
+        let place = Place { host, ip, placeholder: Some(K::KIND.placeholder(&object.name_any())) };
         let conditions = status::placed(K::conditions(&previous), decision, moment);
         let same = |c: &_| K::conditions(&previous).contains(c);
         let all = conditions.iter().all(same);
@@ -103,7 +103,7 @@ impl Placer {
         act: Act,
         hosts: &Hosts,
     ) -> Result<(), Error> {
-        let (kind, name, namespace) = (K::KIND, object.name_any(), object.namespace());
+        let (kind, name, namespace) = (K::KIND.as_str(), object.name_any(), object.namespace());
         tracing::debug!(kind, namespace, name, ?act, "placing");
         match (act, found) {
             (Act::Create, _) => self.create(object, placed, hosts).await,

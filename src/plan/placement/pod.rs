@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Kind, Object,
+    Object,
     hosts::{DOCKER, HOSTNAME, Hosts, READY},
 };
-use crate::api::names::{self, MANAGED_BY, UID};
+use crate::{
+    api::names::{self, MANAGED_BY, UID},
+    plan::kind::Kind,
+};
 
 /// Label of placeholders: the kind of the object.
 pub const PLACEHOLDER: &str = "localcluster.dev/placeholder";
@@ -81,7 +84,7 @@ pub fn desired(
 fn near(object: &Object) -> Vec<Value> {
     let term = |near: &super::Near| {
         json!({
-            "labelSelector": {"matchLabels": {PLACEHOLDER: near.kind.name(), NAME: near.name}},
+            "labelSelector": {"matchLabels": {PLACEHOLDER: near.kind.as_str(), NAME: near.name}},
             "namespaces": [near.namespace],
             "topologyKey": HOSTNAME,
         })
@@ -131,7 +134,7 @@ fn container(requests: &BTreeMap<String, crate::api::placement::Amount>, image: 
 
 fn metadata(object: &Object) -> Value {
     let mut labels = object.placement.labels.clone();
-    let kind = (PLACEHOLDER, object.kind.name());
+    let kind = (PLACEHOLDER, object.kind.as_str());
     let own = [MANAGED_BY, kind, (NAME, object.name.as_str()), (UID, object.uid.as_str())];
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let mut annotations = BTreeMap::from([(HASH, hash(object))]);
@@ -146,7 +149,7 @@ fn metadata(object: &Object) -> Value {
         "finalizers": [RUNS],
         "ownerReferences": [{
             "apiVersion": "localcluster.dev/v1alpha1",
-            "kind": object.kind.name(),
+            "kind": object.kind.as_str(),
             "name": object.name,
             "uid": object.uid,
             "controller": true,
@@ -173,7 +176,7 @@ pub fn budget(object: &Object) -> Value {
 pub fn owner(pod: &Pod) -> Option<(Kind, String, String, String)> {
     let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
     let kind = Kind::parse(&owner.kind)?;
-    (pod.labels().get(PLACEHOLDER).map(String::as_str) == Some(kind.name()))
+    (pod.labels().get(PLACEHOLDER).map(String::as_str) == Some(kind.as_str()))
         .then(|| (kind, pod.namespace().unwrap_or_default(), owner.name.clone(), owner.uid.clone()))
 }
 

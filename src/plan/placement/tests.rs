@@ -44,7 +44,7 @@ fn object(kind: &str, host: Option<&str>) -> Object {
         other => panic!("{other}"),
     };
     Object {
-        kind: Kind::Cluster,
+        kind: Kind::LocalCluster,
         namespace: "team".into(),
         name: "dev".into(),
         uid: "u".into(),
@@ -329,7 +329,7 @@ fn the_placeholder_is_restricted_and_requests_what_the_spec_says() {
     let security = container.security_context.as_ref().unwrap();
     assert_eq!((security.allow_privilege_escalation, security.privileged), (Some(false), None));
     assert_eq!(spec.security_context.unwrap().run_as_non_root, Some(true));
-    assert_eq!(pod::owner(&pod).map(|(kind, ..)| kind), Some(Kind::Cluster));
+    assert_eq!(pod::owner(&pod).map(|(kind, ..)| kind), Some(Kind::LocalCluster));
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn no_two_placeholders_have_one_name() {
     let names: BTreeSet<String> = ["a", "a-host", "a-registry", "a.registry", "a.registry-host"]
         .iter()
         .flat_map(|name| {
-            let cluster = (!name.contains('.')).then(|| Kind::Cluster.placeholder(name));
+            let cluster = (!name.contains('.')).then(|| Kind::LocalCluster.placeholder(name));
             cluster.into_iter().chain([Kind::Registry.placeholder(name)])
         })
         .collect();

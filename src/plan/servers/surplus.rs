@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
+
 use super::{Absence, ServerHealth, Servers};
 use crate::{
     api::{condition::ConditionType, local_cluster::NodeRole, reason::Reason},
@@ -14,6 +16,7 @@ use crate::{
         nodes::lifecycle::drained,
         steps::{Action, Plan, Target},
     },
+    time::after,
 };
 
 /// Reason in Events for a server that is removed.
@@ -21,6 +24,9 @@ const SURPLUS: &str = "it is a surplus server";
 
 /// Reason in Events for the etcd member of a server that is removed.
 const NO_NODE: &str = "its server is a surplus server without a Node";
+
+/// Time without the API after which a server that exited while it left etcd counts as one that did not leave.
+const DEAD: SignedDuration = SignedDuration::from_secs(60);
 
 fn waits(plan: &mut Plan, message: String) {
     plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
@@ -127,16 +133,25 @@ impl Servers<'_> {
         }
     }
 
+    /// Reports whether a server that was asked to leave etcd may have exited before it left: the others would soon respond
+    /// without it. If it did leave, it cannot join again while the API does not respond.
+    fn may_have_died_leaving(&self, detail: &ContainerDetail) -> bool {
+        let due = |ended| self.cluster.inputs.now >= after(ended, DEAD);
+        detail.container.state == State::Exited && !detail.restarts() && detail.ended_at.is_some_and(due)
+    }
+
     /// Plans what brings a surplus server back to work while the API does not respond. Stopped or off its network, a
     /// voter may be what the others lack for a majority, and then the API, which its removal waits for, never responds.
     fn bring_back(&self, plan: &mut Plan, index: usize, health: &ServerHealth<'_>) {
         // A server that has left etcd is not restarted by Docker either.
-        let own = health.detail.filter(|d| d.started_at.is_some() && d.restarts());
+        let died = health.detail.is_some_and(|d| self.may_have_died_leaving(d));
+        let own = health.detail.filter(|d| d.started_at.is_some() && (d.restarts() || died));
         let (Some(detail), Some(network)) = (own, self.cluster.site.network) else { return };
         let why = "the other servers may need its vote";
         let state = detail.container.state;
         if health.is_connected || !matches!(state, State::Running | State::Exited) {
-            if let Some(action) = wake(detail) {
+            let start = died.then(|| Action::Start { container: Target::of(&detail.container) });
+            if let Some(action) = start.or_else(|| wake(detail)) {
                 plan.step(action, &[], why);
             }
             return;

@@ -20,10 +20,7 @@ use crate::{
         bollard::BollardEngine,
         engine::{Container, Engine, State},
     },
-    plan::{
-        adoption::{Kind, Pair},
-        record,
-    },
+    plan::{adoption::Pair, kind::Kind, record},
 };
 
 /// Longest record, as long as what the operator writes.
