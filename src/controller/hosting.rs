@@ -95,9 +95,8 @@ async fn clear<K: Managed>(
 
 /// Lets a placeholder go that is being deleted if nothing of its object runs on this host. Reports whether it did.
 ///
-/// The container of a placeholder ignores the signal that ends it. A file of the downward API would not tell it when it may
-/// end, since the kubelet does not update volumes of a Pod that is being deleted; so the agent shortens the time that
-/// it has left, which needs no connection between the two.
+/// The finalizer keeps the Pod, and its name, until then. Its container ends before: it cannot wait for the agent, since the
+/// kubelet updates no volume of a Pod that is being deleted, and does not heed a grace period that is shortened meanwhile.
 pub async fn let_go(ctx: &Context, ending: &Pod) -> Result<bool, Error> {
     let Some((.., uid)) = pod::owner(ending) else { return Ok(true) };
     let owner = Owner { uid, object: String::new(), manager: ctx.manager.clone() };
@@ -114,7 +113,6 @@ pub async fn let_go(ctx: &Context, ending: &Pod) -> Result<bool, Error> {
             return Ok(false);
         }
     }
-    place_io::end_placeholder(&ctx.client, ending).await?;
     place_io::release_placeholder(&ctx.client, ending).await?;
     tracing::info!(pod = ending.name_any(), namespace = ending.namespace(), "let a placeholder go");
     Ok(true)

@@ -122,14 +122,6 @@ pub async fn delete_placeholder(client: &Client, pod: &Pod) -> Result<(), Error>
     delete(client, pod, DeleteParams::background()).await
 }
 
-/// Ends the container of a placeholder that is being deleted, which otherwise has a time to wait for its agent.
-pub async fn end_placeholder(client: &Client, pod: &Pod) -> Result<(), Error> {
-    if pod.metadata.deletion_grace_period_seconds.is_some_and(|left| left <= 1) {
-        return Ok(());
-    }
-    delete(client, pod, DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::background() }).await
-}
-
 /// Removes the finalizer of a placeholder.
 pub async fn release_placeholder(client: &Client, pod: &Pod) -> Result<(), Error> {
     let left: Vec<&String> = pod.finalizers().iter().filter(|finalizer| *finalizer != RUNS).collect();

@@ -24,8 +24,6 @@ const NAME: &str = "localcluster.dev/name";
 pub const HASH: &str = "localcluster.dev/placement-hash";
 /// Finalizer of a placeholder: containers of its object may run on its host.
 pub const RUNS: &str = "localcluster.dev/runs";
-/// Time in seconds that the agent has to stop the object in order.
-pub const GRACE: i64 = 120;
 
 /// Returns the hash of what the spec of an object says about its placeholder.
 pub fn hash(object: &Object) -> String {
@@ -57,7 +55,6 @@ pub fn desired(
         "hostname": "hold",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": GRACE,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},

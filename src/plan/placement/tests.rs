@@ -322,7 +322,6 @@ fn the_placeholder_is_restricted_and_requests_what_the_spec_says() {
     assert_eq!(selector, ["disk=fast", "kubernetes.io/hostname=a.local", "localcluster.dev/docker=ready"]);
     assert_eq!(pod.metadata.labels.as_ref().unwrap()["localcluster.dev/uid"], "u");
     assert_eq!(pod.metadata.name.as_deref(), Some("dev-host"));
-    assert_eq!(spec.termination_grace_period_seconds, Some(120));
     assert_eq!((spec.automount_service_account_token, spec.volumes), (Some(false), None));
     let container = &spec.containers[0];
     assert_eq!(container.resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0, "1");
