@@ -54,7 +54,7 @@ fn only_namespace_name_and_kind_of_the_labels_make_an_owner() {
     assert_eq!(owner("team/dev", "older", "gone", &[]), None);
     // A Registry with the name of the cluster.
     assert_eq!(owner("team/dev", "old", "gone", &[REGISTRY]), None);
-    assert_eq!(owner("team/dev", "old", "gone", &[(VOLUME_OF, "x")]), None);
+    assert_eq!(owner("team/dev", "old", "gone", &[(names::VOLUME_OF, "x")]), None);
     // Nothing without the labels.
     assert!(adoptions.owner(&Labels::new()).is_none());
 }
@@ -131,7 +131,7 @@ fn what_is_adopted_is_read_as_the_objects_own_and_keeps_its_other_labels() {
     let mut host = Host {
         containers: vec![container(theirs), container(untouched.clone())],
         volumes: vec![Volume {
-            labels: labels("team/images", "old", "gone", &[(VOLUME_OF, "x")]),
+            labels: labels("team/images", "old", "gone", &[(names::VOLUME_OF, "x")]),
             ..Volume::default()
         }],
         ..Host::default()
@@ -142,5 +142,5 @@ fn what_is_adopted_is_read_as_the_objects_own_and_keeps_its_other_labels() {
         labels("team/images", "new", "m", &[REGISTRY, (names::SPEC_HASH, "v1-x")])
     );
     assert_eq!(host.containers[1].labels, untouched);
-    assert_eq!(host.volumes[0].labels, labels("team/images", "new", "m", &[(VOLUME_OF, "x")]));
+    assert_eq!(host.volumes[0].labels, labels("team/images", "new", "m", &[(names::VOLUME_OF, "x")]));
 }
