@@ -23,7 +23,7 @@ const KINDS: [&str; 10] = [
     "events",
 ];
 /// Verbs of kubectl that commands use, with those of plugins.
-const KUBECTL: [&str; 16] = [
+const KUBECTL: [&str; 17] = [
     "annotate",
     "apply",
     "create",
@@ -37,6 +37,7 @@ const KUBECTL: [&str; 16] = [
     "localcluster",
     "logs",
     "patch",
+    "run",
     "rollout",
     "scale",
     "wait",
@@ -207,7 +208,7 @@ fn kubectl(args: &[String]) -> Result<(), String> {
     if !KUBECTL.contains(verb) {
         return Err(format!("the verb {verb} is not known here; add it if kubectl has it"));
     }
-    if matches!(*verb, "apply" | "exec" | "krew" | "logs") {
+    if matches!(*verb, "apply" | "exec" | "krew" | "logs" | "run") {
         return Ok(());
     }
     let named = objects.first().copied().unwrap_or_default();
