@@ -245,7 +245,7 @@ fn kubectl_get_and_explain_tell_what_people_ask() {
     assert_eq!(header(&["get", "lc"]), "NAME READY REASON VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE");
     assert_eq!(
         header(&["get", "lc", "-o", "wide"]),
-        "NAME READY REASON STATE VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE IMAGE NETWORK MESSAGE"
+        "NAME READY REASON STATE VERSION SERVERS AGENTS ENDPOINT EXPIRES AGE HOST IMAGE NETWORK MESSAGE"
     );
     assert_eq!(header(&["get", "lreg"]), "NAME READY REASON HOST CLUSTER CACHES USED-BY AGE");
 

@@ -160,7 +160,7 @@ async fn take_down(down: Down, program: Program) -> Result<(), String> {
     let mut changed = drive::down(&engine, names, clusters, &say).await?;
     let name = names.hub();
     if program == Program::People {
-        changed |= context::remove(&engine, name).await?;
+        changed |= context::remove(&engine, name, clusters).await?;
     }
     if !changed {
         say(&format!("there is no hub {name}; nothing had to be removed"));

@@ -168,6 +168,11 @@ impl Files {
         Ok(edit::management(files.iter().map(|(_, file)| file)))
     }
 
+    /// Returns the same of those that were merged by way of the context `via` of a management cluster.
+    pub fn merged_via(&self, via: &str) -> Result<Vec<(String, Origin)>, Error> {
+        Ok(self.read()?.iter().flat_map(|(_, file)| edit::merged_via(file, via)).collect())
+    }
+
     /// Returns the origins of all contexts that were merged by this command, with the names of the contexts.
     pub fn merged(&self) -> Result<Vec<(String, Origin)>, Error> {
         Ok(self.read()?.iter().flat_map(|(_, file)| edit::merged(file)).collect())

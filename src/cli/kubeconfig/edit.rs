@@ -112,6 +112,15 @@ pub(super) fn merged(file: &Value) -> Vec<(String, Origin)> {
     entries(file, CONTEXT).filter_map(marked).collect()
 }
 
+/// Returns those of the contexts that were merged by way of a context of a management cluster.
+pub(super) fn merged_via(file: &Value, via: &str) -> Vec<(String, Origin)> {
+    let all = merged(file).into_iter();
+    all.filter(|(name, _)| {
+        get(file, CONTEXT, name).and_then(mark).and_then(|mark| text(mark, VIA)) == Some(via)
+    })
+    .collect()
+}
+
 /// Returns the entry with the mark, which replaces an earlier one; other extensions stay.
 fn marked(mut entry: Value, origin: &Origin, names: &[(&str, Option<&str>)]) -> Value {
     let mut mark = json!({"owner": origin.owner, "management": origin.management});
