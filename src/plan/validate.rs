@@ -142,8 +142,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         manifests,
         host_aliases,
         ttl,
-        // A part of the Pod that the API server checks.
-        placement: _,
+        placement: _, // The API server checks it, in the Pod.
     } = spec;
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
