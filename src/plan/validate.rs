@@ -142,12 +142,12 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         manifests,
         host_aliases,
         ttl,
-        placement: _, // The API server checks it, in the Pod.
+        // A part of the Pod that the API server checks.
+        placement: _,
     } = spec;
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
     let image_pull_secret = c.node_image(version.as_deref(), image.as_deref(), image_pull_secret);
-    let token = token.as_ref().map(|t| c.secret_key("spec.token", t));
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
@@ -161,7 +161,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         servers,
         agents,
         agent_pools,
-        token,
+        token: token.as_ref().map(|t| c.secret_key("spec.token", t)),
         subnet,
         networks,
         join: network.join.clone(),

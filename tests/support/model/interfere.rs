@@ -215,6 +215,7 @@ impl World {
             binds: Default::default(),
             writable_binds: Arc::from([]),
             created: None,
+            ended: None,
             started: Some(self.clock),
             started_again: 0,
             exit_code: None,

@@ -297,7 +297,7 @@ impl World {
             created_at: c.created.map(at),
             started_at: c.started.map(at),
             started_again: c.started_again,
-            ended_at: (c.state == State::Exited).then(|| self.now()),
+            ended_at: (c.state == State::Exited).then(|| c.ended.map_or_else(|| self.now(), at)),
             exit_code: c.exit_code,
             error: c.error.clone(),
             wanted_ports: c.wanted_ports.to_vec(),

@@ -126,6 +126,8 @@ pub struct Container {
     /// When a server that keeps its data in etcd was made; nothing depends on it for others.
     pub created: Option<i64>,
     pub started: Option<i64>,
+    /// When one ended that Docker does not start again: a server that leaves etcd. Of others, nothing depends on it.
+    pub ended: Option<i64>,
     /// How often it was started again because it had ended by itself.
     pub started_again: u32,
     pub exit_code: Option<i64>,
@@ -378,6 +380,7 @@ impl World {
             networks,
             files: BTreeMap::new(),
             created: spec.labels.contains_key(names::DATASTORE).then_some(self.clock),
+            ended: None,
             started: None,
             started_again: 0,
             exit_code: None,

@@ -97,8 +97,11 @@ impl World {
 
     /// Ends a container's process.
     pub fn end(&mut self, key: &str, code: i64) -> Result<()> {
+        let clock = self.clock;
         let container = self.container(key)?;
         if container.is_up() {
+            let leaves = container.created.is_some() && container.restart_policy == RestartPolicy::No;
+            container.ended = leaves.then_some(clock);
             container.state = State::Exited;
             container.exit_code = Some(code);
             container.serving = false;
