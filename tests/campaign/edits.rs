@@ -23,6 +23,9 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("registry.hostname", None),
     ("storage.volumeName", None),
     ("storage.hostPath", None),
+    // Not heeded where there is one Docker host.
+    ("placement", None),
+    ("schedule", Some("0 [0-9] 1 [1-9] \\*")),
     (
         "args[]",
         Some(
