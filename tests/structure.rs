@@ -42,10 +42,11 @@ const PURE: [&str; 9] =
     ["time", "api", "k3s", "plan", "status", "cli::convert", "cli::ports", "cli::redact", "cli::valid"];
 
 /// Crates that a pure module may name: values, parsers and derives.
-const PURE_CRATES: [&str; 17] = [
+const PURE_CRATES: [&str; 18] = [
     "async_trait",
     "base64",
     "bytes",
+    "cronexpr",
     "futures",
     "ipnet",
     "jiff",

@@ -20,7 +20,6 @@ use super::{
     details::details,
     drive::tear_down,
     expiry, hang,
-    host_images::Terms,
     interruptions::Pending,
     kube_io::{self, Error},
     local_cluster::child::ChildApi,
@@ -45,11 +44,11 @@ use crate::{
     docker::share::Shares,
     plan::{
         addresses, adoption, called,
-        desired::{Allocation, Desired, HostImages as DesiredImages},
+        desired::{Allocation, Desired},
         kind::Kind,
         kubeconfig,
         local_cluster::teardown,
-        observed::{Host, Listening, Observed, Reached},
+        observed::{Host, Observed, Reached},
         policy::{standing::Standing, stop},
         refs::Refs,
         steps::{Plan, Problem},
@@ -389,31 +388,6 @@ impl Pass<'_, LocalCluster> {
         self.docker(self.observe_access(&mut observed).await)?;
         observed.host_images = self.serve_host_images(desired, &observed);
         Ok(observed)
-    }
-
-    /// Has the nodes' requests for images of the Docker host answered, if the spec wants it. A cluster that its policy only
-    /// tolerates gets no more of them.
-    fn serve_host_images(&self, desired: &Desired, observed: &Observed) -> Option<Listening> {
-        let ctx = self.ctx;
-        let Some(DesiredImages::Served { address, own }) =
-            desired.host_images.as_ref().filter(|_| self.standing.problem.is_none())
-        else {
-            ctx.host_images.forget(&self.owner.uid);
-            return None;
-        };
-        let terms = Terms {
-            owner: self.owner.clone(),
-            network: desired.network.name.clone(),
-            own: own.clone(),
-            rules: self.standing.rules.clone(),
-            settings: self.settings.clone(),
-        };
-        let (triggers, object) = (ctx.triggers.clone(), self.object.object_ref(&()));
-        let namespace = self.owner.namespace().to_owned();
-        let name = object.name.unwrap_or_default();
-        let turned = Box::new(move || triggers.cluster(&namespace, &name));
-        let balancer = observed.own_named(&desired.load_balancer.name);
-        ctx.host_images.observe(balancer, *address, terms, turned)
     }
 
     /// Returns the end of a pass without an allocation.

@@ -57,6 +57,7 @@ pub mod resolve;
 pub mod resolvers;
 mod rest;
 pub mod series;
+mod served_images;
 mod sizes;
 mod standing;
 mod stopped;
