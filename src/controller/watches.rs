@@ -8,7 +8,7 @@ use futures::{
     stream::{BoxStream, select_all},
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::ListParams,
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{WatchStreamExt, reflector::store::Writer, watcher},
@@ -81,7 +81,14 @@ pub(super) fn managed<K>(ctx: &Context) -> Vec<Api<K>>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
-    let (client, namespaces) = (&ctx.client, &ctx.settings.namespaces);
+    namespaced(&ctx.client, &ctx.settings.namespaces)
+}
+
+/// Returns the APIs of a kind in these namespaces; in all if there are none.
+pub(super) fn namespaced<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
     if namespaces.is_empty() {
         return vec![Api::all(client.clone())];
     }

@@ -101,14 +101,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         health.set_docker(true);
     }
     let elector = Elector::new(client.clone(), &config.namespace, &lease(&config)?, &me(config.role));
-    let roles = (health.clone(), metrics.clone());
-    let on_role = move |role: server::Role| {
-        roles.0.set_role(role);
-        roles.1.set_leader(role == server::Role::Leader);
-    };
+    let on_role = tell_role(&health, &metrics);
     let process = Process { config, client, engine, metrics, health, stop: stop.clone() };
     let work = || process.lead();
     elector.lead(&stop, on_role, work).await?.unwrap_or(Ok(()))
+}
+
+/// Returns what tells probes and metrics of the role that this process has by its Lease.
+fn tell_role(health: &Arc<Health>, metrics: &Metrics) -> impl Fn(server::Role) + use<> {
+    let (health, metrics) = (health.clone(), metrics.clone());
+    move |role| {
+        health.set_role(role);
+        metrics.set_leader(role == server::Role::Leader);
+    }
 }
 
 /// Runs the role `controller` until `stop` is cancelled.
@@ -126,11 +131,7 @@ async fn place(
     // It has no engine that its readiness depends on.
     health.set_docker(true);
     let elector = Elector::new(client.clone(), &config.namespace, &lease(&config)?, &me(config.role));
-    let roles = (health.clone(), metrics.clone());
-    let on_role = move |role: server::Role| {
-        roles.0.set_role(role);
-        roles.1.set_leader(role == server::Role::Leader);
-    };
+    let on_role = tell_role(&health, metrics);
     let settings = hosts::Settings { image, namespaces: config.namespaces };
     let work = || hosts::run(client, settings, health, stop.clone());
     elector.lead(&stop, on_role, work).await?;

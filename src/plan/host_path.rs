@@ -26,12 +26,18 @@ use crate::{
 /// Mount point of the host directories in the helper container.
 const MOUNTED: &str = "/host";
 
+/// Reports whether a path is a directory or below it.
+pub fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Returns the longest allowed directory that contains `path`.
 pub fn allowed<'a>(path: &str, allowed: &'a [String]) -> Option<&'a str> {
-    let within = |prefix: &&String| {
-        path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    allowed.iter().filter(within).max_by_key(|prefix| prefix.len()).map(String::as_str)
+    allowed
+        .iter()
+        .filter(|prefix| is_within(path, prefix))
+        .max_by_key(|prefix| prefix.len())
+        .map(String::as_str)
 }
 
 /// Returns the problem of a path that must not be mounted. `field` is its field in the spec.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::kind::Kind;
 use crate::{
-    api::names::{self, VOLUME_OF},
+    api::names,
     docker::engine::{Container, Network, Volume},
 };
 
@@ -69,8 +70,7 @@ pub fn taken(owner: &Owner, what: &str, name: &str, id: &str, labels: &BTreeMap<
     let manager = object.map_or_else(
         || "not managed by this object".to_owned(),
         |object| {
-            let registry = labels.get(names::ROLE).is_some_and(|role| role.starts_with("registry"));
-            let kind = if registry || labels.contains_key(VOLUME_OF) { "Registry" } else { "LocalCluster" };
+            let kind = Kind::of(labels).as_str();
             let elsewhere = if labels.get(names::MANAGER) == Some(&owner.manager) {
                 ""
             } else {

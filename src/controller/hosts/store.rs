@@ -7,7 +7,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource,
-    core::NamespaceResourceScope,
     runtime::{WatchStreamExt, reflector::store::Writer, watcher},
 };
 use tokio::sync::{Notify, SetOnce};
@@ -17,6 +16,7 @@ use crate::{
     controller::{
         context::{ClusterGuard, RegistryGuard},
         merge::merged,
+        watches::namespaced,
     },
     plan::placement::pod::PLACEHOLDER,
 };
@@ -41,17 +41,22 @@ impl Watches {
         let own = all.clone().labels(PLACEHOLDER);
         let [clusters, registries, pods, nodes, budgets] = &self.listed;
         tokio::join!(
-            self.watch(apis::<ClusterGuard>(client, namespaces), all.clone(), writers.clusters, clusters),
             self.watch(
-                apis::<RegistryGuard>(client, namespaces),
+                namespaced::<ClusterGuard>(client, namespaces),
+                all.clone(),
+                writers.clusters,
+                clusters
+            ),
+            self.watch(
+                namespaced::<RegistryGuard>(client, namespaces),
                 all.clone(),
                 writers.registries,
                 registries
             ),
             // One that is not a placeholder has the name of one: the API server says so when one is created.
-            self.watch(apis::<Pod>(client, namespaces), own.clone(), writers.pods, pods),
+            self.watch(namespaced::<Pod>(client, namespaces), own.clone(), writers.pods, pods),
             self.watch(vec![Api::<Node>::all(client.clone())], all, writers.nodes, nodes),
-            self.watch(apis::<PodDisruptionBudget>(client, namespaces), own, writers.budgets, budgets),
+            self.watch(namespaced::<PodDisruptionBudget>(client, namespaces), own, writers.budgets, budgets),
         );
     }
 
@@ -88,15 +93,4 @@ impl Watches {
             }
         }
     }
-}
-
-/// Returns the APIs of a kind in the namespaces whose objects are placed.
-fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    if namespaces.is_empty() {
-        return vec![Api::all(client.clone())];
-    }
-    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
 }

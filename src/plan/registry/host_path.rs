@@ -50,14 +50,14 @@ pub fn is_sound(plan: &mut Plan, desired: &Desired, site: &Site<'_>, subject: &S
 /// again at each start of a container, without a check of the operator: who can write to a directory above it can
 /// replace it with a symbolic link to any directory of the host. Nodes are not considered: they are privileged.
 fn is_entangled(path: &str, site: &Site<'_>) -> bool {
-    let below = |path: &str, other: &str| {
-        path.strip_prefix(other)
-            .is_some_and(|rest| rest.starts_with('/') || (other == "/" && !rest.is_empty()))
+    let nested = |other: &String| {
+        path != other
+            && (other == "/" || host_path::is_within(path, other) || host_path::is_within(other, path))
     };
     let others = site.observed.containers.iter().filter(|c| {
         names::is_registry(&c.labels) && c.labels.contains_key(names::MANAGER) && !site.owner.owns(&c.labels)
     });
-    others.flat_map(|c| &c.writable_binds).any(|other| below(path, other) || below(other, path))
+    others.flat_map(|c| &c.writable_binds).any(nested)
 }
 
 /// Plans the removal of the helper container once it is no longer needed.

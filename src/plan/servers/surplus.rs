@@ -32,11 +32,11 @@ fn waits(plan: &mut Plan, message: String) {
     plan.waits(ConditionType::ControlPlaneReady, Reason::ScalingServers, message);
 }
 
-/// Returns the action that wakes a sleeping server; `None` if it is running, or if K3s was asked to remove it from etcd.
-fn wake(detail: &ContainerDetail) -> Option<Action> {
+/// Returns the action that wakes a sleeping server; `None` if it is running, or if it has exited and may not start.
+fn wake(detail: &ContainerDetail, may_start: bool) -> Option<Action> {
     let container = Target::of(&detail.container);
     match detail.container.state {
-        State::Exited if detail.restarts() => Some(Action::Start { container }),
+        State::Exited if may_start => Some(Action::Start { container }),
         State::Paused => Some(Action::Unpause { container }),
         State::Created
         | State::Running
@@ -94,7 +94,8 @@ impl Servers<'_> {
             return waits(plan, message);
         }
         let asleep = health.detail.filter(|_| health.is_connected && health.may_vote_unreported);
-        match asleep.and_then(wake) {
+        // Docker does not restart one that K3s was asked to remove from etcd.
+        match asleep.and_then(|detail| wake(detail, detail.restarts())) {
             Some(action) => {
                 plan.step(action, &[], "it can only leave etcd while it is running");
             }
@@ -150,8 +151,7 @@ impl Servers<'_> {
         let why = "the other servers may need its vote";
         let state = detail.container.state;
         if health.is_connected || !matches!(state, State::Running | State::Exited) {
-            let start = died.then(|| Action::Start { container: Target::of(&detail.container) });
-            if let Some(action) = start.or_else(|| wake(detail)) {
+            if let Some(action) = wake(detail, true) {
                 plan.step(action, &[], why);
             }
             return;
