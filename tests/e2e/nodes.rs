@@ -42,8 +42,9 @@ pub const GROUP: Group = Group {
 
 /// The cluster's own DNS on its nodes, over UDP and TCP.
 const DNS_PORT: u16 = 30100;
-/// Timeout of a response.
-const WITHIN: Duration = Duration::from_secs(1);
+/// Timeout of a response. It is below `proxy_connect_timeout`, which a node that does not answer costs, and above the
+/// second after which a client repeats a lost SYN.
+const WITHIN: Duration = Duration::from_millis(1900);
 
 /// Sets the number of agents.
 fn agents(scene: &Scene, count: usize) {
@@ -270,11 +271,11 @@ fn published_ports_lead_to_nodes_that_answer(scene: &Scene) {
             by_tcp.0
         );
         assert!(by_udp.0 > 20 && by_tcp.0 > 20, "hardly anything was asked");
-        assert_eq!(
-            (by_udp.1, by_tcp.1),
-            (Vec::new(), Vec::new()),
-            "questions without an answer, to {count} agents"
-        );
+        assert!(by_tcp.1.is_empty(), "questions by TCP without an answer, to {count} agents: {:?}", by_tcp.1);
+        // When nginx loads a configuration, its old worker drops the UDP answers that it still waits for:
+        // `ngx_stream_proxy_process` ends sessions of datagrams if `ngx_exiting`. Each agent that joins or leaves is one
+        // new configuration. A node that does not answer would lose every second or third question.
+        assert!(by_udp.1.len() <= 2, "questions by UDP without an answer, to {count} agents: {:?}", by_udp.1);
         // Ready means that published ports lead to all of them.
         assert_eq!(led_to(scene).len(), count + 1);
     }
