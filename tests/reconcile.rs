@@ -5,6 +5,8 @@
 mod bad_luck;
 #[path = "reconcile/consent.rs"]
 mod consent;
+#[path = "reconcile/default_registries.rs"]
+mod default_registries;
 #[path = "reconcile/hanging.rs"]
 mod hanging;
 #[path = "reconcile/hosts.rs"]

@@ -1,5 +1,6 @@
 //! The kind `HostPolicy`: what the objects of selected namespaces may use of the Docker host.
 
+mod defaults;
 mod status;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -7,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use defaults::{Defaults, NamedRegistry};
 pub use status::{HostPolicyStatus, Usage};
 
 /// Rules for the LocalClusters and Registries in the selected namespaces.
@@ -208,33 +210,6 @@ pub struct PerNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_gpus: Option<i32>,
-}
-
-/// Values for fields that a LocalCluster does not set.
-///
-/// Limits apply to nodes when they are created, and count for the quota. A change of them concerns nodes that are created
-/// or replaced from then on: those that exist are neither replaced nor restarted for it.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Defaults {
-    /// Memory limit of each node whose pool sets no `memory`: `2Gi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub memory: Option<String>,
-    /// CPU limit of each node whose pool sets no `cpus`: `2`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub cpus: Option<String>,
-    /// Highest number of processes and threads of each node whose pool sets no `pids`, 1024 to 4194304: `8192`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 4_194_304))]
-    pub pids: Option<i32>,
-    /// Time to live of a LocalCluster without `spec.ttl`: `72h`. It begins with the creation of the LocalCluster, or when
-    /// the default first applies to one that exists, and then ends no earlier than after this time. A default that
-    /// becomes shorter begins again, but does not extend the life.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub ttl: Option<String>,
 }
 
 /// Rules for the nodes of LocalClusters.

@@ -25,10 +25,7 @@ use super::{
     times, triggers::Triggers, turns::Turns, workers::Workers,
 };
 use crate::{
-    api::{
-        LocalCluster, Registry,
-        uses::{refers, uses},
-    },
+    api::{LocalCluster, Registry, uses::uses},
     child::api::{Connect, Connection},
     docker::{engine::Engine, tunnels::Tunnels},
     metrics::Metrics,
@@ -369,19 +366,19 @@ impl Context {
 
     /// Returns the LocalClusters that use a Registry, as `namespace/name`.
     pub fn users(&self, namespace: &str, name: &str) -> Vec<String> {
-        self.clusters_of(namespace, name, uses)
+        self.clusters_of(namespace, name, |c, r| uses(c, r) || self.uses_by_default(c, r))
     }
 
     /// Returns the LocalClusters that name a Registry, even if it does not allow them.
     pub fn referrers(&self, namespace: &str, name: &str) -> Vec<String> {
-        self.clusters_of(namespace, name, refers)
+        self.clusters_of(namespace, name, |c, r| self.refers(c, r))
     }
 
     fn clusters_of(
         &self,
         namespace: &str,
         name: &str,
-        relation: fn(&LocalCluster, &Registry) -> bool,
+        relation: impl Fn(&LocalCluster, &Registry) -> bool,
     ) -> Vec<String> {
         let Some(registry) = self.registry(namespace, name) else { return Vec::new() };
         let mut found: Vec<String> = self

@@ -242,8 +242,7 @@ impl Pass<'_, LocalCluster> {
     /// the cluster's own Registry. Returns `None` if it did, since the references are then read again. With incomplete
     /// references, existing nodes are kept, and no cluster is created.
     async fn resolve(&self, valid: &Valid, host: &Host) -> Result<Option<Refs>, Stop> {
-        let Resolved { refs, mut plan } =
-            resolve::refs(self.ctx, self.object, &self.owner, valid, host).await?;
+        let Resolved { refs, mut plan } = resolve::refs(self, valid, host).await?;
         if self.prepare(&mut plan, valid, host).await {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use super::{
     context::{ClusterGuard, Context, RegistryGuard},
     references,
 };
-use crate::api::{LocalCluster, Registry, uses::refers};
+use crate::api::{LocalCluster, Registry};
 
 /// Returns the LocalClusters that a Secret belongs to, or that reference it themselves or through a Registry.
 pub fn users_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<ClusterGuard>> {
@@ -20,7 +20,7 @@ pub fn users_of_secret(ctx: &Context, secret: &PartialObjectMeta<Secret>) -> Vec
         let itself = cluster.namespace() == namespace
             && ([format!("{own}-kubeconfig"), format!("{own}-token")].contains(&name)
                 || references::secrets(&cluster.spec).contains(&name.as_str()));
-        itself || through.iter().any(|registry| refers(cluster, registry))
+        itself || through.iter().any(|registry| ctx.refers(cluster, registry))
     })
 }
 

@@ -10,6 +10,7 @@ use self::registries::Look;
 use super::{
     context::Context,
     kube_io::{self, Error},
+    pass::Pass,
     sizes,
 };
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     plan::{
         observed::Host,
         own_registry,
-        owner::Owner,
         refs::Refs,
         steps::Plan,
         token::{self, OfServers, Token, Tokens},
@@ -27,6 +27,7 @@ use crate::{
     },
 };
 
+mod defaults;
 mod manifests;
 mod registries;
 
@@ -40,18 +41,14 @@ pub struct Resolved {
 
 /// Reads all references. A missing token blocks everything; any other missing reference only prevents the creation and
 /// change of nodes.
-pub async fn refs(
-    ctx: &Context,
-    cluster: &LocalCluster,
-    owner: &Owner,
-    valid: &Valid,
-    observed: &Host,
-) -> Result<Resolved, Error> {
+pub async fn refs(pass: &Pass<'_, LocalCluster>, valid: &Valid, observed: &Host) -> Result<Resolved, Error> {
+    let Pass { ctx, object: cluster, owner, .. } = pass;
     let mut plan = Plan::default();
     let existing = ctx.registry(owner.namespace(), &own_registry::name(owner));
     own_registry::plan(&mut plan, cluster, owner, existing.as_ref());
     let mut look = Look::new(ctx, &mut plan);
-    let nodes = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
+    let mut nodes = registries::resolve(&mut look, owner.namespace(), valid, observed).await?;
+    defaults::add(pass, valid, observed, &mut nodes).await?;
     let mut ca_hash = None;
     let token = match of_servers(ctx, valid, observed).await {
         Ok(OfServers { in_use, ca_hash: known }) => {

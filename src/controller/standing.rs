@@ -10,9 +10,11 @@ use crate::{
         LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
         condition::{self, ConditionType},
         reason::Reason,
+        uses::refers,
     },
     docker::spec::Limits,
     plan::{
+        default_registries,
         policy::{
             judge,
             rules::{Rules, Violation},
@@ -54,6 +56,29 @@ impl Context {
     pub(super) fn policy_of(&self, policies: &[Policy], namespace: &str) -> Standing {
         let labels = self.policies.labels(namespace);
         Standing::of(policies, (namespace, labels.as_ref()), self.settings.without_policy)
+    }
+
+    /// Reports whether the spec of the cluster or its HostPolicy names the registry.
+    pub fn refers(&self, cluster: &LocalCluster, registry: &Registry) -> bool {
+        refers(cluster, registry) || self.is_default(cluster, registry)
+    }
+
+    /// Reports whether the cluster uses the registry because its HostPolicy names it.
+    pub fn uses_by_default(&self, cluster: &LocalCluster, registry: &Registry) -> bool {
+        let namespace = cluster.namespace().unwrap_or_default();
+        cluster.metadata.deletion_timestamp.is_none()
+            && self.is_default(cluster, registry)
+            && default_registries::judge(registry, "", &namespace) == default_registries::Use::Yes
+    }
+
+    fn is_default(&self, cluster: &LocalCluster, registry: &Registry) -> bool {
+        let policies = self.policies.all();
+        let some =
+            policies.iter().any(|p| default_registries::contain(&p.rules.default_registries, registry));
+        some && {
+            let standing = self.policy_of(&policies, &cluster.namespace().unwrap_or_default());
+            default_registries::contain(&standing.rules.default_registries, registry)
+        }
     }
 
     /// Returns the standing of an object, and grants it what it uses if nothing is against it.

@@ -13,7 +13,7 @@ use super::{
     times,
 };
 use crate::{
-    api::{Registry, names, reason::Reason, uses::refers},
+    api::{Registry, names, reason::Reason},
     docker::engine::{Event, Subject},
     k3s::images::canonical,
     plan::failures,
@@ -61,7 +61,7 @@ pub fn registries_of(ctx: &Context, cluster: &ClusterGuard) {
     let concerned = |registry: &Registry| {
         // Also one that the cluster no longer uses, which has it in its status.
         let used = registry.status.as_ref().is_some_and(|s| s.used_by.contains(&user));
-        used || cluster.0.as_ref().is_ok_and(|c| refers(c, registry))
+        used || cluster.0.as_ref().is_ok_and(|c| ctx.refers(c, registry))
     };
     for registry in ctx.registries.state() {
         let own = registry.namespace().unwrap_or_default();

@@ -132,10 +132,16 @@ struct Table<'a> {
 impl Table<'_> {
     /// Plans the connection of a Registry. Adds a problem if it is not ready.
     fn use_registry(&mut self, plan: &mut Plan, registry: &UsedRegistry) {
-        self.addresses.insert(registry.hostname.clone(), None);
         let its = |c: &&Container| c.name == registry.hostname && registry.owner.owns(&c.labels);
         let container = self.inputs.observed.containers.iter().find(its);
         let name = &registry.name;
+        if registry.by_default {
+            if let Some(container) = container.filter(|c| self.has_room(c)) {
+                self.connect(plan, container, &format!("the Registry {name} of its HostPolicy"));
+            }
+            return;
+        }
+        self.addresses.insert(registry.hostname.clone(), None);
         let why = match (&registry.trouble, container) {
             (Some(trouble), None) => Some(format!("waiting for the Registry {name}: {trouble}")),
             (None, None) => Some(format!("waiting for the Registry {name}: it has no container yet")),
@@ -151,6 +157,11 @@ impl Table<'_> {
         if let Some(container) = container {
             self.connect(plan, container, &format!("the Registry {name}"));
         }
+    }
+
+    /// Reports whether a container is on the network, or there is an address for it.
+    fn has_room(&self, container: &Container) -> bool {
+        container.networks.contains_key(&self.network.id) || self.free(&container.name).is_some()
     }
 
     /// Plans the connection of an unmanaged container if it may be connected. Adds a problem if it may not be, or is

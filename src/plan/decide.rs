@@ -107,7 +107,7 @@ impl Subject<'_> {
         };
         let problems = [&self.refs.problems, &allocated.problems, &wanted.problems];
         let problems = problems.into_iter().flatten().cloned().collect();
-        let mut plan = Plan { problems, ..Plan::default() };
+        let mut plan = Plan { problems, warnings: self.refs.warnings.clone(), ..Plan::default() };
         local_cluster::plan(&mut plan, &wanted.desired, &inputs);
         host_images::plan(&mut plan, &wanted.desired, observed, &self.previous.conditions);
         let (allocation, desired) = (&allocated.allocation, &wanted.desired);

@@ -14,6 +14,7 @@ pub mod connections;
 pub mod consent;
 pub mod containers;
 pub mod decide;
+pub mod default_registries;
 pub mod desired;
 pub mod expiry;
 pub mod failures;

@@ -31,6 +31,8 @@ pub struct Refs {
     pub inputs: Option<NodeInputs>,
     /// Problems of the references.
     pub problems: Vec<Problem>,
+    /// References that are left out, which holds up nothing.
+    pub warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for Refs {
@@ -45,11 +47,22 @@ impl std::fmt::Debug for Refs {
             manifests,
             inputs,
             problems,
+            warnings,
         } = self;
         let mut debug = f.debug_struct("Refs");
         debug.field("ca_hash", ca_hash).field("registries", registries);
         debug.field("unknown_registries", unknown_registries).field("manifests", manifests);
-        debug.field("inputs", inputs).field("problems", problems).finish_non_exhaustive()
+        debug.field("inputs", inputs).field("problems", problems).field("warnings", warnings);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Refs {
+    /// Keeps what the cluster has of these Registries, each as `namespace/name`: its nodes stay unchanged, and their
+    /// containers on its network.
+    pub fn keep(&mut self, registries: Vec<String>) {
+        self.inputs.take_if(|_| !registries.is_empty());
+        self.unknown_registries.extend(registries);
     }
 }
 
@@ -96,6 +109,8 @@ pub struct UsedRegistry {
     pub upstream: Option<String>,
     /// True if it is advertised to tools in the cluster.
     pub hosting: bool,
+    /// True if only the HostPolicy names it: the cluster does not wait for it.
+    pub by_default: bool,
     /// Why it is not ready according to its own status. A status without information is no problem: the state of the
     /// container shows whether it is running.
     pub trouble: Option<String>,

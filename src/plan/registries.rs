@@ -154,8 +154,8 @@ pub fn refresh(plan: &mut Plan, desired: &Desired, detail: &ContainerDetail, inp
 /// before the cluster used the registry. NO_PROXY is read at start, and no node is replaced for a registry unless the
 /// user requests it.
 pub fn judge_proxies(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>, site: &Site<'_>) {
-    let used: BTreeSet<&String> =
-        inputs.refs.registries.iter().map(|r| &r.hostname).chain(&desired.foreign_registries).collect();
+    let named = inputs.refs.registries.iter().filter(|r| !r.by_default);
+    let used: BTreeSet<&String> = named.map(|r| &r.hostname).chain(&desired.foreign_registries).collect();
     for node in desired.nodes().filter(|n| !n.container.host_env.is_empty()) {
         let name = &node.container.name;
         let Some(detail) = site.own(name) else { continue };

@@ -208,15 +208,16 @@ fn voters(view: &ClusterView<'_>, previous: &LocalClusterStatus) -> Vec<String> 
 
 /// Returns the Registry objects in use, followed by unmanaged containers.
 fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
-    let names = refs.registries.iter().map(|r| &r.name);
-    let names = names.chain(valid.registries.containers.iter().map(|c| &c.name));
+    let named = refs.registries.iter().map(|r| (&r.name, r.by_default));
+    let named = named.chain(valid.registries.containers.iter().map(|c| (&c.name, false)));
     let mirrored = registries::mirrored(&valid.registries, refs);
     let mut seen = BTreeSet::new();
-    names
+    named
         .zip(mirrored)
         .filter(|(_, m)| seen.insert(m.address()))
-        .map(|(name, mirrored)| UsedRegistryStatus {
+        .map(|((name, by_default), mirrored)| UsedRegistryStatus {
             name: name.clone(),
+            by_default,
             cluster: mirrored.address(),
             mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
             host: mirrored.host,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const HUB: &str = "/apis/localcluster.dev/v1alpha1/namespaces/shared/registries/hub";
+pub const HUB: &str = "/apis/localcluster.dev/v1alpha1/namespaces/shared/registries/hub";
 
 /// The Registry of the other namespace: with a password and a CA if `secret`.
 fn put_hub(rig: &Rig, allowed: &[&str], secret: bool) {
@@ -52,14 +52,14 @@ fn put_user(rig: &Rig) {
     });
 }
 
-async fn rounds(rig: &mut Rig) {
+pub async fn rounds(rig: &mut Rig) {
     for _ in 0..ENOUGH {
         rig.round().await;
     }
 }
 
 /// Nodes that have the text anywhere in their configuration of registries.
-fn have(rig: &Rig, text: &str) -> BTreeSet<String> {
+pub fn have(rig: &Rig, text: &str) -> BTreeSet<String> {
     rig.world(|w| {
         let nodes =
             w.containers.values().filter(|c| c.name.contains("-server-") || c.name.contains("-agent-"));
@@ -74,16 +74,16 @@ fn have(rig: &Rig, text: &str) -> BTreeSet<String> {
     })
 }
 
-fn connected(rig: &Rig) -> usize {
+pub fn connected(rig: &Rig) -> usize {
     rig.world(|w| w.named("hub.example").unwrap().networks.len())
 }
 
-fn nodes(rig: &Rig) -> Vec<String> {
+pub fn nodes(rig: &Rig) -> Vec<String> {
     ["k3d-dev-server-0", "k3d-dev-agent-0"].map(|name| rig.world(|w| w.id(name).unwrap())).into()
 }
 
 /// What the registries are called in the cluster.
-fn told_inside(rig: &Rig) -> String {
+pub fn told_inside(rig: &Rig) -> String {
     rig.world(|w| w.clusters.values().map(|c| format!("{:?}", c.config)).collect())
 }
 

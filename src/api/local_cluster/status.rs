@@ -348,4 +348,7 @@ pub struct UsedRegistryStatus {
     /// Registry names that images can be pulled with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
+    /// True if the HostPolicy of the namespace names it in `defaults.registries`, and the spec does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
 }

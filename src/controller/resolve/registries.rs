@@ -119,7 +119,8 @@ impl Look<'_> {
         self.plan.stalls(ConditionType::ResolvedRefs, Reason::NotAllowed, message);
     }
 
-    async fn registry(
+    /// Reads the contents of a Registry.
+    pub(super) async fn registry(
         &mut self,
         namespace: &str,
         key: &RegistryKey,
@@ -150,6 +151,7 @@ impl Look<'_> {
             auth,
             upstream: registry.spec.proxy.as_ref().and_then(|p| registries::upstream_of(&p.remote_url).ok()),
             hosting: registry.spec.local_registry_hosting,
+            by_default: false,
             trouble: failing.map(|c| c.message.clone()),
         })
     }

@@ -15,13 +15,16 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation,
-            PerNode, PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, Mode, NamedRegistry, NetworkRules, NodeRules,
+            OnViolation, PerNode, PortRules, RegistryRules,
         },
         rules::{format, text},
     },
     docker::spec::{Bind, Limits},
-    plan::{expiry, validate::quantity},
+    plan::{
+        expiry,
+        validate::{RegistryKey, quantity},
+    },
 };
 
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
@@ -181,13 +184,18 @@ impl Parser {
     }
 
     fn defaults(&mut self, defaults: &Defaults, rules: &mut Rules) {
-        let Defaults { memory, cpus, pids, ttl } = defaults;
+        let Defaults { memory, cpus, pids, ttl, registries } = defaults;
         rules.defaults = Limits {
             memory: self.memory("spec.defaults.memory", memory.as_deref()),
             nano_cpus: self.cpus("spec.defaults.cpus", cpus.as_deref()),
             pids: self.pids("spec.defaults.pids", *pids),
         };
         rules.default_ttl = self.ttl("spec.defaults.ttl", ttl.as_deref());
+        let key = |NamedRegistry { namespace, name }: &NamedRegistry| RegistryKey {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        rules.default_registries = registries.iter().map(key).collect();
     }
 
     /// Checks that the defaults are allowed: every object that leaves a field out would violate the policy.

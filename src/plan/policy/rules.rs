@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::{pattern::Pattern, usage::Quota};
 use crate::{
     docker::spec::{Bind, Limits},
-    plan::settings::Settings,
+    plan::{settings::Settings, validate::RegistryKey},
 };
 
 /// Rules of a HostPolicy.
@@ -28,6 +28,8 @@ pub struct Rules {
     pub defaults: Limits,
     /// Time to live where the spec has none.
     pub default_ttl: Option<SignedDuration>,
+    /// Registries that clusters use besides those of their specs.
+    pub default_registries: Vec<RegistryKey>,
     /// Highest number of GPUs of a node.
     pub max_gpus: Option<i64>,
     /// Node images.

@@ -336,6 +336,7 @@ impl Lab {
             manifests,
             inputs,
             problems: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
