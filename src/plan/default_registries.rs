@@ -65,11 +65,12 @@ pub fn contain(defaults: &[RegistryKey], registry: &Registry) -> bool {
 /// Returns those that the cluster had according to its status, as `namespace/name`: they stay while the policy is unknown.
 pub fn had(status: &LocalClusterStatus, namespace: &str) -> Vec<String> {
     let had = status.registries.iter().filter(|used| used.by_default);
-    had.map(|used| match used.name.contains('/') {
-        true => used.name.clone(),
-        false => format!("{namespace}/{}", used.name),
-    })
-    .collect()
+    had.map(|used| object(&used.name, namespace)).collect()
+}
+
+/// Returns a Registry as `namespace/name`, which a status in this namespace calls so.
+pub fn object(name: &str, namespace: &str) -> String {
+    if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 #[cfg(test)]

@@ -18,17 +18,15 @@ use crate::{
         cluster::image_of,
         containers::outdated,
         decide::Decision,
+        default_registries,
         desired::{Allocation, Desired, NodeSpec},
         kubeconfig::{host_url, network_url},
         nodes::health::NodeHealth,
         observed::Observed,
         owner::short,
-        ports,
-        refs::Refs,
-        registries, servers,
+        ports, registries, servers,
         steps::{Plan, Problem, Repairs},
         subject::Subject,
-        validate::Valid,
     },
 };
 
@@ -84,7 +82,7 @@ pub struct ClusterView<'a> {
 /// Returns the status of a LocalCluster.
 pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Moment) -> LocalClusterStatus {
     let ClusterView { subject, allocation, desired, observed, decision, problems } = *view;
-    let Subject { valid, refs, .. } = *subject;
+    let Subject { valid, .. } = *subject;
     let Plan { unjudged, forgets, .. } = decision.plan;
     let mut conditions = previous.conditions.clone();
     judge(&mut conditions, &CLUSTER, problems, unjudged, moment);
@@ -135,7 +133,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         replicas: Some(pools::scaled(&nodes)),
         selector: Some(pools::selector(&desired.names)),
         nodes,
-        registries: used_registries(valid, refs),
+        registries: used_registries(subject),
     }
 }
 
@@ -206,23 +204,26 @@ fn voters(view: &ClusterView<'_>, previous: &LocalClusterStatus) -> Vec<String> 
     all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Returns the Registry objects in use, followed by unmanaged containers.
-fn used_registries(valid: &Valid, refs: &Refs) -> Vec<UsedRegistryStatus> {
+/// Returns the Registry objects in use, followed by unmanaged containers and by what the cluster keeps while it is not known
+/// whether it uses it.
+fn used_registries(subject: &Subject<'_>) -> Vec<UsedRegistryStatus> {
+    let Subject { valid, refs, owner, previous, .. } = *subject;
     let named = refs.registries.iter().map(|r| (&r.name, r.by_default));
     let named = named.chain(valid.registries.containers.iter().map(|c| (&c.name, false)));
     let mirrored = registries::mirrored(&valid.registries, refs);
+    let used = named.zip(mirrored).map(|((name, by_default), mirrored)| UsedRegistryStatus {
+        name: name.clone(),
+        by_default,
+        cluster: mirrored.address(),
+        mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
+        host: mirrored.host,
+    });
+    let kept = previous.registries.iter().filter(|used| {
+        let object = default_registries::object(&used.name, owner.namespace());
+        used.by_default && refs.unknown_registries.contains(&object)
+    });
     let mut seen = BTreeSet::new();
-    named
-        .zip(mirrored)
-        .filter(|(_, m)| seen.insert(m.address()))
-        .map(|((name, by_default), mirrored)| UsedRegistryStatus {
-            name: name.clone(),
-            by_default,
-            cluster: mirrored.address(),
-            mirrors: mirrored.names().into_iter().chain(mirrored.upstream.clone()).collect(),
-            host: mirrored.host,
-        })
-        .collect()
+    used.chain(kept.cloned()).filter(|used| seen.insert(used.cluster.clone())).collect()
 }
 
 fn node(spec: &NodeSpec, desired: &Desired, observed: &Observed) -> NodeStatus {

@@ -110,7 +110,8 @@ impl Rig {
     pub async fn reconcile(&mut self) {
         for object in self.api.all("registries") {
             self.sync();
-            let object: Registry = serde_json::from_value(object).unwrap();
+            // One that cannot be decoded is not reconciled.
+            let Ok(object) = serde_json::from_value::<Registry>(object) else { continue };
             drop(reconcile::of(&object, &self.ctx).await);
         }
         for object in self.api.all("localclusters") {
