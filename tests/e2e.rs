@@ -17,6 +17,8 @@ mod command;
 mod contents;
 #[path = "e2e/contents_manifests.rs"]
 mod contents_manifests;
+#[path = "e2e/default_registries.rs"]
+mod default_registries;
 #[path = "e2e/deletion.rs"]
 mod deletion;
 #[path = "e2e/dns.rs"]

@@ -49,15 +49,14 @@ pub fn unused(registry: &Registry, policy: &str, why: &str) -> String {
 }
 
 /// Returns those of the policy that the spec does not name.
-pub fn others<'a>(
-    defaults: &'a [RegistryKey],
-    valid: &'a Valid,
-) -> impl Iterator<Item = &'a RegistryKey> + 'a {
-    defaults.iter().filter(|key| !valid.registries.used.contains(key))
+pub fn others(defaults: &[NamedRegistry], valid: &Valid) -> Vec<RegistryKey> {
+    let key =
+        |named: &NamedRegistry| RegistryKey { namespace: named.namespace.clone(), name: named.name.clone() };
+    defaults.iter().map(key).filter(|key| !valid.registries.used.contains(key)).collect()
 }
 
 /// Reports whether the defaults contain the Registry.
-pub fn contain(defaults: &[RegistryKey], registry: &Registry) -> bool {
+pub fn contain(defaults: &[NamedRegistry], registry: &Registry) -> bool {
     let (namespace, name) = (registry.metadata.namespace.as_deref(), registry.metadata.name.as_deref());
     defaults.iter().any(|key| Some(&*key.namespace) == namespace && Some(&*key.name) == name)
 }
@@ -116,7 +115,9 @@ mod tests {
         let why = told(with(|_| {}, "team-b"));
         assert!(why.contains("infra/hub") && why.contains("HostPolicy teams"), "{why}");
         assert!(why.ends_with("add team-b or *"), "{why}");
-        let login = |r: &mut Registry| r.spec.auth = Some(AuthSpec::default());
+        let login = |r: &mut Registry| {
+            r.spec.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
+        };
         assert!(told(with(login, "team-a")).contains("requires a login"));
     }
 
@@ -134,7 +135,8 @@ mod tests {
         let defaults = [key("infra", "hub"), key("infra", "quay")];
         let spec = serde_saphyr::from_str("registries: {use: [{name: quay, namespace: infra}]}").unwrap();
         let valid = validate::local_cluster("team-a", "dev", &spec).unwrap();
-        assert_eq!(others(&defaults, &valid).collect::<Vec<_>>(), [&defaults[0]]);
+        let left = RegistryKey { namespace: "infra".into(), name: "hub".into() };
+        assert_eq!(others(&defaults, &valid), [left]);
         assert!(contain(&defaults, &cache()) && !contain(&defaults[1..], &cache()));
         assert!(!contain(&[key("team-a", "hub")], &cache()));
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{container, push},
+    default_registries::a_policy_names_a_registry,
     life::{host_port, resolves, resolves_by_tcp, resolves_by_udp},
     live::{
         Kubectl, build, command, docker, eventually,
@@ -35,6 +36,7 @@ pub const GROUP: Group = Group {
         ("hosts_files_are_restored", hosts_files_are_restored),
         ("published_ports_lead_to_nodes_that_answer", published_ports_lead_to_nodes_that_answer),
         ("pods_of_the_management_cluster_reach_the_api", pods_of_the_management_cluster_reach_the_api),
+        ("a_policy_names_a_registry", a_policy_names_a_registry),
         ("a_network_is_joined_and_left", a_network_is_joined_and_left),
         ("pods_of_another_cluster_reach_the_api", pods_of_another_cluster_reach_the_api),
     ],

@@ -33,10 +33,10 @@ pub const GROUP: Group = Group {
 };
 
 /// Applies the policy of the namespace, above the one of the world that allows everything. It is removed on drop.
-struct Policy<'a>(&'a Scene);
+pub struct Policy<'a>(&'a Scene);
 
 impl<'a> Policy<'a> {
-    fn new(scene: &'a Scene, rules: &str) -> Self {
+    pub fn new(scene: &'a Scene, rules: &str) -> Self {
         let policy = Self(scene);
         policy.apply(rules);
         policy

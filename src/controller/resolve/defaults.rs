@@ -33,7 +33,7 @@ pub(super) async fn add(
     }
     let policy = pass.standing.policy.as_deref().unwrap_or_default();
     let host = pass.ctx.hosting.as_ref().map(|hosting| hosting.node.as_str());
-    for key in default_registries::others(&pass.standing.rules.default_registries, valid) {
+    for key in &default_registries::others(&pass.standing.rules.default_registries, valid) {
         let object = ObjectRef::new(&key.name).within(&key.namespace);
         let Some(guard) = pass.ctx.registries.get(&object) else { continue };
         let Ok(registry) = &guard.0 else {

@@ -15,16 +15,13 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, Mode, NamedRegistry, NetworkRules, NodeRules,
-            OnViolation, PerNode, PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation,
+            PerNode, PortRules, RegistryRules,
         },
         rules::{format, text},
     },
     docker::spec::{Bind, Limits},
-    plan::{
-        expiry,
-        validate::{RegistryKey, quantity},
-    },
+    plan::{expiry, validate::quantity},
 };
 
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
@@ -191,11 +188,7 @@ impl Parser {
             pids: self.pids("spec.defaults.pids", *pids),
         };
         rules.default_ttl = self.ttl("spec.defaults.ttl", ttl.as_deref());
-        let key = |NamedRegistry { namespace, name }: &NamedRegistry| RegistryKey {
-            namespace: namespace.clone(),
-            name: name.clone(),
-        };
-        rules.default_registries = registries.iter().map(key).collect();
+        rules.default_registries.clone_from(registries);
     }
 
     /// Checks that the defaults are allowed: every object that leaves a field out would violate the policy.

@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 
 use super::{pattern::Pattern, usage::Quota};
 use crate::{
+    api::host_policy::NamedRegistry,
     docker::spec::{Bind, Limits},
-    plan::{settings::Settings, validate::RegistryKey},
+    plan::settings::Settings,
 };
 
 /// Rules of a HostPolicy.
@@ -29,7 +30,7 @@ pub struct Rules {
     /// Time to live where the spec has none.
     pub default_ttl: Option<SignedDuration>,
     /// Registries that clusters use besides those of their specs.
-    pub default_registries: Vec<RegistryKey>,
+    pub default_registries: Vec<NamedRegistry>,
     /// Highest number of GPUs of a node.
     pub max_gpus: Option<i64>,
     /// Node images.
