@@ -2,7 +2,7 @@
 //! chose them, so none of them may hold up a cluster, or restart one that runs.
 
 use super::validate::{RegistryKey, Valid};
-use crate::api::{LocalClusterStatus, Registry, uses::allows};
+use crate::api::{LocalClusterStatus, Registry, host_policy::NamedRegistry, uses::allows};
 
 /// Whether a cluster uses a Registry that its spec does not name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_the_spec_names_is_no_default() {
         let key =
-            |namespace: &str, name: &str| RegistryKey { namespace: namespace.into(), name: name.into() };
+            |namespace: &str, name: &str| NamedRegistry { namespace: namespace.into(), name: name.into() };
         let defaults = [key("infra", "hub"), key("infra", "quay")];
         let spec = serde_saphyr::from_str("registries: {use: [{name: quay, namespace: infra}]}").unwrap();
         let valid = validate::local_cluster("team-a", "dev", &spec).unwrap();
