@@ -1,6 +1,8 @@
 //! Lives of many objects in one process, from one seed each, in virtual time: the real reconciles of both kinds over the
 //! fakes of Docker and of both Kubernetes APIs, while users edit, strangers interfere, calls fail and processes die.
 
+#[path = "simulation/allocator.rs"]
+mod allocator;
 #[path = "simulation/desk.rs"]
 mod desk;
 #[path = "simulation/events.rs"]
@@ -38,6 +40,10 @@ use std::{
 use life::live;
 use op::{Op, script};
 use sum::{Kept, Sum};
+
+/// Half of the time of a life is that of the system's allocator otherwise.
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// How many lives a run has that is given no minutes.
 const LIVES: u64 = 40;

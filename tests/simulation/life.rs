@@ -243,7 +243,7 @@ impl Life {
         let mut hasher = DefaultHasher::new();
         let world = self.world.lock().unwrap();
         for c in world.containers.values() {
-            (&c.name, format!("{:?}", c.state), c.serving).hash(&mut hasher);
+            (&c.name, c.state, c.serving).hash(&mut hasher);
         }
         for object in self.objects() {
             (object["metadata"]["name"].as_str(), condition(&object, "Ready")).hash(&mut hasher);
@@ -280,8 +280,8 @@ impl Life {
         if sins.is_empty() { Ok(()) } else { Err(sins.join("\n")) }
     }
 
-    fn objects(&self) -> Vec<Value> {
-        self.api.all("localclusters").into_iter().chain(self.api.all("registries")).collect()
+    fn objects(&self) -> Vec<Arc<Value>> {
+        ["localclusters", "registries"].iter().flat_map(|kind| self.api.stored(kind).into_values()).collect()
     }
 
     /// An object that is neither Ready nor waits for its user, if there is one.
@@ -401,7 +401,7 @@ impl Life {
         }
         let encoded: Vec<String> = secret.iter().map(|s| BASE64_STANDARD.encode(s)).collect();
         secret.extend(encoded);
-        let mut shown: Vec<String> = self.objects().iter().map(Value::to_string).collect();
+        let mut shown: Vec<String> = self.objects().iter().map(|o| o.to_string()).collect();
         shown.extend(self.api.all("events").iter().map(Value::to_string));
         let world = self.world.lock().unwrap();
         shown.extend(world.containers.values().map(|c| format!("{:?} {:?}", c.labels, c.command)));
