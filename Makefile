@@ -246,7 +246,7 @@ mutants: $(MUTANTS) ## changes of the pure core that no test notices: DIFF=main 
 $(MUTANTS):
 	cargo install cargo-mutants --debug --version $(MUTANTS_VERSION) --locked --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)
 
-# `simulate`: optimized, with the checks of a debug build. What lives of a commit add up to is kept.
+# `simulate`: optimized, with the overflow checks of a debug build. What lives of a commit add up to is kept.
 simulate: export MINUTES ?= $(if $(LIVES),,10)
 simulate: export SEED ?= 1
 simulate: export SUM ?= $(shell git diff --quiet HEAD && echo $(CURDIR)/target/lives/$$(git rev-parse --short=12 HEAD))
