@@ -246,10 +246,11 @@ mutants: $(MUTANTS) ## changes of the pure core that no test notices: DIFF=main 
 $(MUTANTS):
 	cargo install cargo-mutants --debug --version $(MUTANTS_VERSION) --locked --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)
 
-# `simulate`: optimized, with the checks of a debug build.
-simulate: export MINUTES ?= 10
+# `simulate`: optimized, with the overflow checks of a debug build. What lives of a commit add up to is kept.
+simulate: export MINUTES ?= $(if $(LIVES),,10)
 simulate: export SEED ?= 1
-simulate: ## lives of many objects with faults of every kind, on all cores: MINUTES=10 SEED=1
+simulate: export SUM ?= $(shell git diff --quiet HEAD && echo $(CURDIR)/target/lives/$$(git rev-parse --short=12 HEAD))
+simulate: ## lives of many objects with faults of every kind, on all cores: MINUTES=10 or LIVES=1000000, SEED=1
 	cargo test $(LOCKED) --profile simulate --test simulation -- --nocapture lives_go_well
 
 # Also restarts the Docker engine and all its containers.

@@ -1,5 +1,6 @@
 //! Keeps the record of an object in one of its containers, see [`record`].
 
+use kube::core::object::HasSpec;
 use serde::Serialize;
 
 use super::{
@@ -10,7 +11,12 @@ use crate::plan::{observed::Host, record, steps::Plan};
 
 /// Plans the record of an object in its container with this name, once nothing else is left to do. Of an object that
 /// violates its policy, the last spec that was carried out is kept.
-pub async fn plan<K: Managed + Serialize>(pass: &Pass<'_, K>, plan: &mut Plan, host: &Host, container: &str) {
+pub async fn plan<K: Managed + HasSpec<Spec: Serialize>>(
+    pass: &Pass<'_, K>,
+    plan: &mut Plan,
+    host: &Host,
+    container: &str,
+) {
     let Some(detail) = host.own_named(container).filter(|detail| record::takes(detail)) else { return };
     if !plan.steps.is_empty() || pass.standing.problem.is_some() {
         return;

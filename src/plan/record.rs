@@ -3,7 +3,7 @@
 //! spec names them. Like all files in containers, it is readable for those who may use the Docker Engine, and in the container
 //! for root.
 
-use kube::Resource;
+use kube::{Resource, core::object::HasSpec};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ const ANNOTATIONS: &str = "localcluster.dev/";
 const PASSING: [&str; 2] = [ADOPTS_ANNOTATION, RESET_QUORUM_ANNOTATION];
 
 /// Returns the record of an object.
-pub fn of<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Vec<u8> {
+pub fn of<K: Resource<DynamicType = ()> + HasSpec<Spec: Serialize>>(object: &K) -> Vec<u8> {
     let meta = object.meta();
     let mut metadata = Map::new();
     metadata.insert("name".into(), json!(meta.name));
@@ -40,7 +40,7 @@ pub fn of<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Vec<u8> {
     if !annotations.is_empty() {
         metadata.insert("annotations".into(), annotations.into());
     }
-    let spec = serde_json::to_value(object).map(|mut object| object["spec"].take()).unwrap_or_default();
+    let spec = serde_json::to_value(object.spec()).unwrap_or_default();
     let record = json!({
         "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "spec": spec,
     });

@@ -1,8 +1,7 @@
 //! A life: a host, the operator on it, and what happens to both.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
+    collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex},
     time::Duration,
@@ -24,6 +23,7 @@ use super::{
     operator::{KINDS, Operator},
     policy,
     specs::{self, SECRETS},
+    sum::Sum,
 };
 use crate::support::{
     fakes::{api::FakeApi, faults::Faults, process, rig::condition},
@@ -42,42 +42,6 @@ const GONE: usize = 60;
 /// Ticks in which a settled operator must write nothing.
 const IDLE: usize = 12;
 
-/// What lives add up to.
-#[derive(Default)]
-pub struct Sum {
-    pub lives: u64,
-    pub ops: u64,
-    pub calls: u64,
-    pub on_a_core: Duration,
-    pub states: BTreeSet<u64>,
-    pub covered: BTreeSet<(String, String)>,
-}
-
-impl Sum {
-    /// Adds what other lives add up to.
-    pub fn add(&mut self, mut other: Self) {
-        self.lives += other.lives;
-        self.ops += other.ops;
-        self.calls += other.calls;
-        self.on_a_core += other.on_a_core;
-        self.states.append(&mut other.states);
-        self.covered.append(&mut other.covered);
-    }
-}
-
-impl fmt::Display for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, ops, calls, on_a_core, states, covered } = self;
-        let (states, pairs) = (states.len(), covered.len());
-        let each = on_a_core.as_secs_f64() * 1000.0 / (*lives).max(1) as f64;
-        write!(
-            f,
-            "{lives} lives of {each:.1} ms, {ops} operations, {calls} calls, {states} distinct states, \
-             {pairs} pairs of call and fault"
-        )
-    }
-}
-
 pub struct Life {
     desk: Arc<Mutex<Desk>>,
     world: Arc<Mutex<World>>,
@@ -89,7 +53,7 @@ pub struct Life {
     /// The ticks until the clock is where it was.
     ahead: usize,
     number: u64,
-    states: BTreeSet<u64>,
+    states: HashSet<u64>,
     now: &'static str,
 }
 
@@ -105,7 +69,7 @@ pub fn live(script: &[Op], sum: &mut Sum) -> Result<(), String> {
         let mut desk = life.desk.lock().unwrap();
         sum.calls += desk.calls as u64;
         sum.covered.append(&mut desk.covered);
-        sum.states.append(&mut life.states);
+        sum.states.extend(&life.states);
         drop(desk);
         result.map_err(|why| format!("{}: {why}\n{}", life.now, life.told()))
     })
@@ -131,7 +95,7 @@ impl Life {
             silent: false,
             ahead: 0,
             number: 1,
-            states: BTreeSet::new(),
+            states: HashSet::new(),
             now: "in the life",
         }
     }
@@ -279,7 +243,7 @@ impl Life {
         let mut hasher = DefaultHasher::new();
         let world = self.world.lock().unwrap();
         for c in world.containers.values() {
-            (&c.name, format!("{:?}", c.state), c.serving).hash(&mut hasher);
+            (&c.name, c.state, c.serving).hash(&mut hasher);
         }
         for object in self.objects() {
             (object["metadata"]["name"].as_str(), condition(&object, "Ready")).hash(&mut hasher);
@@ -316,8 +280,8 @@ impl Life {
         if sins.is_empty() { Ok(()) } else { Err(sins.join("\n")) }
     }
 
-    fn objects(&self) -> Vec<Value> {
-        self.api.all("localclusters").into_iter().chain(self.api.all("registries")).collect()
+    fn objects(&self) -> Vec<Arc<Value>> {
+        ["localclusters", "registries"].iter().flat_map(|kind| self.api.stored(kind).into_values()).collect()
     }
 
     /// An object that is neither Ready nor waits for its user, if there is one.
@@ -437,7 +401,7 @@ impl Life {
         }
         let encoded: Vec<String> = secret.iter().map(|s| BASE64_STANDARD.encode(s)).collect();
         secret.extend(encoded);
-        let mut shown: Vec<String> = self.objects().iter().map(Value::to_string).collect();
+        let mut shown: Vec<String> = self.objects().iter().map(|o| o.to_string()).collect();
         shown.extend(self.api.all("events").iter().map(Value::to_string));
         let world = self.world.lock().unwrap();
         shown.extend(world.containers.values().map(|c| format!("{:?} {:?}", c.labels, c.command)));

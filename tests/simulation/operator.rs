@@ -30,6 +30,7 @@ use localcluster_operator::{
     },
     docker::remembered::Remembered,
 };
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -41,7 +42,7 @@ use crate::support::{
     fakes::{
         api::FakeApi,
         engine::Fake,
-        faults::Faults,
+        faults::{Faults, let_go_on},
         process::{self, Stores},
     },
     model::lab::{self, Chance},
@@ -67,10 +68,12 @@ pub struct Operator {
     stores: Stores,
     triggered: Triggered,
     /// What the watches have seen last, by path.
-    seen: [BTreeMap<String, Value>; KINDS.len()],
+    seen: [BTreeMap<String, Arc<Value>>; KINDS.len()],
     mark: (u64, usize),
     due: BTreeMap<Key, Instant>,
     followed: Followed,
+    /// What there was when [`Followed`] had nothing to do; it has nothing to do as long as that is all.
+    idle: Option<(u64, usize)>,
     events: JoinHandle<()>,
     /// The containers and networks that Docker has told of.
     told: Arc<Shot>,
@@ -101,6 +104,7 @@ impl Operator {
         let ctx = Arc::new(ctx);
         let mut operator = Self {
             followed: Followed::new(&ctx),
+            idle: None,
             events: tokio::spawn(triggers::docker_events(ctx.clone())),
             ctx,
             faults,
@@ -151,16 +155,14 @@ impl Operator {
     fn watch_kind(&mut self, kind: usize) {
         let now = self.api.stored(KINDS[kind]);
         let before = std::mem::take(&mut self.seen[kind]);
-        for (path, object) in before.iter().filter(|(path, _)| !now.contains_key(*path)) {
+        for (_, object) in before.iter().filter(|(path, _)| !now.contains_key(*path)) {
             self.changed(kind, object, None);
-            let key = key(kind, object);
-            self.due.remove(&key);
-            let _ = path;
+            self.due.remove(&key(kind, object));
         }
         for (path, object) in &now {
             let old = before.get(path);
-            if old != Some(object) {
-                self.changed(kind, object, Some(old));
+            if old.is_none_or(|old| !Arc::ptr_eq(old, object) && old != object) {
+                self.changed(kind, object, Some(old.map(|old| &**old)));
             }
         }
         self.seen[kind] = now;
@@ -183,7 +185,7 @@ impl Operator {
             }
             "hostpolicies" => drop(apply::<PolicyGuard>(&mut self.stores.policies, object, was.is_some())),
             _ => {
-                let secret: PartialObjectMeta<_> = serde_json::from_value(object.clone()).unwrap();
+                let secret = PartialObjectMeta::deserialize(object).unwrap();
                 let now = Instant::now();
                 for user in referrers::users_of_secret(&self.ctx, &secret) {
                     self.due.insert((0, user.namespace.unwrap_or_default(), user.name), now);
@@ -213,8 +215,8 @@ impl Operator {
         for _ in 0..12 {
             self.watch();
             self.tell(silent);
-            rest().await;
-            self.followed.follow(&self.ctx).await;
+            let_go_on(30).await;
+            self.follow().await;
             self.take_triggered();
             let now = Instant::now();
             let due: Vec<Key> =
@@ -226,8 +228,19 @@ impl Operator {
                 self.due.remove(key);
             }
             self.reconcile(due).await;
-            rest().await;
+            let_go_on(30).await;
         }
+    }
+
+    /// Follows the HostPolicies, which looks at all objects.
+    async fn follow(&mut self) {
+        if self.idle == Some(self.mark) && !self.lagging.contains(&true) {
+            return;
+        }
+        let calls = |operator: &Self| operator.desk.lock().unwrap().calls;
+        let before = calls(self);
+        self.followed.follow(&self.ctx).await;
+        self.idle = (calls(self) == before).then_some(self.mark);
     }
 
     /// The rules of the HostPolicy, as this process knows it.
@@ -320,13 +333,6 @@ async fn one(ctx: Arc<Context>, key: Key) -> (Key, Option<Next>) {
     (key, next)
 }
 
-/// Lets tasks in the background go on.
-async fn rest() {
-    for _ in 0..30 {
-        tokio::task::yield_now().await;
-    }
-}
-
 fn key(kind: usize, object: &Value) -> Key {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
     (kind, text("namespace"), text("name"))
@@ -336,7 +342,7 @@ fn apply<K>(writer: &mut Writer<K>, object: &Value, exists: bool) -> K
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
 {
-    let parsed: K = serde_json::from_value(object.clone()).unwrap();
+    let parsed = K::deserialize(object).unwrap();
     let event = if exists { Event::Apply(parsed.clone()) } else { Event::Delete(parsed.clone()) };
     writer.apply_watcher_event(&event);
     parsed

@@ -131,7 +131,7 @@ impl FakeApi {
     }
 
     /// Returns all objects of a kind by their paths.
-    pub fn stored(&self, kind: &str) -> BTreeMap<String, Value> {
+    pub fn stored(&self, kind: &str) -> BTreeMap<String, Arc<Value>> {
         self.api.stored(kind)
     }
 

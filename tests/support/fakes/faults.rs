@@ -1,6 +1,7 @@
 //! Failures on demand: the k-th call to one of the three sides goes wrong.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Mutex,
@@ -13,6 +14,25 @@ use localcluster_operator::docker::engine::{Event, Subject};
 use tokio::sync::Notify;
 
 use crate::support::model::lab::Chance;
+
+thread_local! {
+    /// How often calls on this thread have let others have their turn.
+    static TURNS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Lets the tasks in the background go on, for so many turns at most, until all of them wait for something.
+pub async fn let_go_on(most: u32) {
+    let mut quiet = 0;
+    for _ in 0..most {
+        let before = TURNS.get();
+        tokio::task::yield_now().await;
+        // What runs goes on until it waits, unless a call lets others have their turn.
+        quiet = if TURNS.get() == before { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            return;
+        }
+    }
+}
 
 /// Who is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +112,7 @@ impl Faults {
     pub async fn take_time(&self) {
         let turns = self.turns.lock().unwrap().as_mut().map_or(0, |chance| chance.below(3));
         for _ in 0..turns {
+            TURNS.set(TURNS.get() + 1);
             tokio::task::yield_now().await;
         }
     }

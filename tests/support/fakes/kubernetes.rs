@@ -70,7 +70,7 @@ pub struct KubernetesApi {
 /// The stored objects.
 #[derive(Clone, Default)]
 pub struct State {
-    objects: BTreeMap<String, Value>,
+    objects: BTreeMap<String, Arc<Value>>,
     /// What each field manager applied to a status, by the path of the object.
     statuses: BTreeMap<String, BTreeMap<String, Value>>,
     version: u64,
@@ -134,20 +134,19 @@ impl KubernetesApi {
 
     /// Returns the object at a path.
     pub fn get(&self, path: &str) -> Option<Value> {
-        self.state.lock().unwrap().objects.get(path).cloned()
+        self.state.lock().unwrap().read(path)
     }
 
     /// Returns all objects of a kind, in its plural; all objects for `""`.
     pub fn all(&self, kind: &str) -> Vec<Value> {
-        let state = self.state.lock().unwrap();
-        let of_kind = if kind.is_empty() { "/".to_owned() } else { format!("/{kind}/") };
-        state.objects.iter().filter(|(p, _)| p.contains(&of_kind)).map(|(_, o)| o.clone()).collect()
+        self.stored(kind).into_values().map(Arc::unwrap_or_clone).collect()
     }
 
-    /// Returns all objects of a kind, in its plural, by their paths.
-    pub fn stored(&self, kind: &str) -> BTreeMap<String, Value> {
+    /// Returns all objects of a kind, in its plural, by their paths; all objects for `""`. An object that was not written
+    /// since is the same value.
+    pub fn stored(&self, kind: &str) -> BTreeMap<String, Arc<Value>> {
         let state = self.state.lock().unwrap();
-        let of_kind = format!("/{kind}/");
+        let of_kind = if kind.is_empty() { "/".to_owned() } else { format!("/{kind}/") };
         let found = state.objects.iter().filter(|(p, _)| p.contains(&of_kind));
         found.map(|(p, o)| (p.clone(), o.clone())).collect()
     }
@@ -255,23 +254,28 @@ impl KubernetesApi {
 }
 
 impl State {
+    /// Returns the object at a path.
+    fn read(&self, path: &str) -> Option<Value> {
+        self.objects.get(path).map(|object| (**object).clone())
+    }
+
     /// Stores an object with a new resource version if it differs from the stored one. A deleted object that loses its
     /// last finalizer is removed instead.
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         let metadata = &object["metadata"];
-        let held = self.objects.get(path).is_some_and(has_finalizers);
+        let held = self.objects.get(path).is_some_and(|old| has_finalizers(old));
         if held && !has_finalizers(&object) && !metadata["deletionTimestamp"].is_null() {
             self.remove(path);
             self.effect = Some(Effect::Finalized(object.clone()));
             return object;
         }
         let versioned = !metadata["resourceVersion"].is_null();
-        if versioned && self.objects.get(path).is_some_and(|old| *old == object) {
+        if versioned && self.objects.get(path).is_some_and(|old| **old == object) {
             return object;
         }
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.objects.insert(path.to_owned(), object.clone());
+        self.objects.insert(path.to_owned(), Arc::new(object.clone()));
         object
     }
 
@@ -290,7 +294,7 @@ impl State {
     }
 
     fn delete(&mut self, path: &str) {
-        let Some(mut object) = self.objects.get(path).cloned() else { return };
+        let Some(mut object) = self.read(path) else { return };
         if has_finalizers(&object) {
             object["metadata"]["deletionTimestamp"] = json!("2023-11-14T22:13:20Z");
             self.store(path, object);
@@ -318,7 +322,7 @@ impl State {
             return (201, json!({"spec": {}, "status": {"authenticated": body["spec"]["token"] == "good"}}));
         }
         let whole = path.strip_suffix("/status").unwrap_or(path);
-        let found = self.objects.get(whole).cloned();
+        let found = self.read(whole);
         match (method.as_str(), found) {
             ("GET", Some(object)) => (200, object),
             ("GET", None) => self.list(path, query).map_or(refusal(404, method), |list| (200, list)),
@@ -343,7 +347,7 @@ impl State {
                     return refusal(409, method);
                 }
                 self.delete(path);
-                (200, self.objects.get(path).cloned().unwrap_or(object))
+                (200, self.read(path).unwrap_or(object))
             }
             (_, _) => refusal(404, method),
         }
@@ -383,7 +387,7 @@ impl State {
 
     /// Implements server-side apply, with field managers for the keys of `data` only.
     fn apply(&mut self, path: &str, query: &str, mut body: Value) -> (u16, Value) {
-        let found = self.objects.get(path).cloned();
+        let found = self.read(path);
         if found.as_ref().is_some_and(|object| !meets(object, &body["metadata"])) {
             return refusal(409, &Method::PATCH);
         }
@@ -434,7 +438,7 @@ impl State {
             .iter()
             .filter(|(at, object)| in_collection(at) && node.is_none_or(|n| object["spec"]["nodeName"] == n))
             .filter(|(_, object)| label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == value))
-            .map(|(_, object)| object)
+            .map(|(_, object)| &**object)
             .collect();
         Some(
             json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),

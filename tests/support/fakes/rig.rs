@@ -222,9 +222,9 @@ impl Rig {
 }
 
 pub fn condition(object: &Value, type_: &str) -> (String, String) {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let found = conditions.iter().find(|c| c["type"] == type_);
+    let found = conditions.find(|c| c["type"] == type_);
     found.map(|c| (text(&c["status"]), text(&c["reason"]))).unwrap_or_default()
 }
 
