@@ -160,3 +160,6 @@ pub fn is_stage(type_: ConditionType) -> bool {
 fn is_judged(type_: ConditionType) -> bool {
     cluster::CLUSTER.contains(&type_) || registry::REGISTRY.contains(&type_)
 }
+
+#[cfg(test)]
+mod tests;

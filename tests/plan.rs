@@ -1,12 +1,18 @@
 //! The planner against a model of Docker and K3s: whatever happened before, it leads to what is wanted, and stays
 //! there.
 
+#[path = "plan/data_loss.rs"]
+mod data_loss;
 #[path = "plan/in_full.rs"]
 mod in_full;
 #[path = "plan/joined.rs"]
 mod joined;
+#[path = "plan/judged.rs"]
+mod judged;
 #[path = "plan/kept.rs"]
 mod kept;
+#[path = "plan/quorum.rs"]
+mod quorum;
 #[path = "plan/servers.rs"]
 mod servers;
 #[path = "plan/subnets.rs"]

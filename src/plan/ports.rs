@@ -198,4 +198,56 @@ mod tests {
             "127.0.0.1:1-2, 4, 6, 65535 are in use by a; 127.0.0.1:3 is in use by b"
         );
     }
+
+    fn status(host_port: i32, (port, end_port): (i32, Option<i32>), problem: Option<&str>) -> PortStatus {
+        PortStatus {
+            name: "web".into(),
+            host_ip: "127.0.0.1".into(),
+            host_port,
+            port,
+            end_port,
+            protocol: Protocol::Udp,
+            problem: problem.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_published_port_is_in_the_way_at_the_same_address_or_where_one_is_every_address() {
+        let binds = |ip: &str, host_port: u16, protocol: Protocol, wanted: &str| {
+            let protocol = protocol.docker().into();
+            let published = PortBinding { host_ip: ip.into(), host_port, port: 1, protocol };
+            is_bound_by(&published, &(Protocol::Tcp, wanted.parse().unwrap(), 80))
+        };
+        for (ip, wanted) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("0.0.0.0", "0.0.0.0"),
+        ] {
+            assert!(binds(ip, 80, Protocol::Tcp, wanted), "{ip} {wanted}");
+            assert!(!binds(ip, 81, Protocol::Tcp, wanted), "{ip} {wanted}");
+            assert!(!binds(ip, 80, Protocol::Udp, wanted), "{ip} {wanted}");
+        }
+        assert!(!binds("127.0.0.2", 80, Protocol::Tcp, "127.0.0.1"));
+        assert!(!binds("::", 80, Protocol::Tcp, "127.0.0.1"));
+    }
+
+    #[test]
+    fn a_status_remembers_the_ports_that_were_not_published() {
+        let ports = |status: PortStatus| {
+            let status = LocalClusterStatus { ports: vec![status], ..LocalClusterStatus::default() };
+            let all = remembered(&status).into_iter();
+            all.map(|(protocol, ip, port)| {
+                assert_eq!((protocol, ip), (Protocol::Udp, Ipv4Addr::LOCALHOST));
+                port
+            })
+            .collect::<Vec<_>>()
+        };
+        let held = Some("in use");
+        assert_eq!(ports(status(8000, (80, None), held)), [8000]);
+        assert_eq!(ports(status(8000, (80, None), None)), [0_u16; 0]);
+        assert_eq!(ports(status(8000, (80, Some(82)), held)), [8000, 8001, 8002]);
+        assert_eq!(ports(status(65535, (80, Some(82)), held)), [65535]);
+        assert_eq!(ports(status(70000, (80, None), held)), [0_u16; 0]);
+    }
 }

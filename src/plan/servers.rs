@@ -24,7 +24,12 @@ pub use members::{
 };
 
 use super::nodes::{cluster::Cluster, health::REPORT_LIMIT};
-use crate::{api::local_cluster::NodeRole, child::state::ChildState, time::after};
+use crate::{
+    api::local_cluster::NodeRole,
+    child::state::ChildState,
+    plan::steps::{Action, Plan},
+    time::after,
+};
 
 /// Voters of a cluster of which most have lost their data.
 #[derive(Clone, Debug)]
@@ -121,8 +126,9 @@ impl<'a> Servers<'a> {
         self.cluster.state().map(|state| state.voters().len())
     }
 
-    /// Reports whether the other servers have quorum without one; `false` while the API does not respond.
-    pub fn has_quorum_without(&self, name: &str, absence: Absence) -> bool {
+    /// Reports whether the other servers have quorum without one; `false` while the API does not respond. A server that the
+    /// plan already takes away does not count: two that are taken by the same plan would be absent at the same time.
+    pub fn has_quorum_without(&self, plan: &Plan, name: &str, absence: Absence) -> bool {
         let Some(reported) = self.cluster.state().map(ChildState::voters) else { return false };
         let count = reported.len();
         let voters = match absence {
@@ -134,7 +140,8 @@ impl<'a> Servers<'a> {
             Absence::Removed => count - usize::from(reported.contains(name)),
             Absence::Unregistered => count + usize::from(!reported.contains(name)),
         };
-        self.others(name).filter(|(_, health)| health.counts_for_quorum).count() * 2 > voters
+        let counts = |other: &str, h: &ServerHealth<'_>| h.counts_for_quorum && !is_taken(plan, other);
+        self.others(name).filter(|(other, h)| counts(other, h)).count() * 2 > voters
     }
 
     /// Returns the voters with and without data if most have lost their data.
@@ -167,4 +174,13 @@ impl<'a> Servers<'a> {
         let started = self.health(name).detail.and_then(|d| d.started_at);
         observed.leaders.get(name) == Some(&false) && started.is_some_and(|at| now >= after(at, REPORT_LIMIT))
     }
+}
+
+/// Reports whether a plan stops a server, or removes it from etcd.
+fn is_taken(plan: &Plan, name: &str) -> bool {
+    plan.steps.iter().any(|step| match &step.action {
+        Action::Stop { container, .. } => container.name == name,
+        Action::LeaveEtcd { node } => node == name,
+        _ => false,
+    })
 }

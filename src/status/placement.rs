@@ -49,3 +49,59 @@ pub fn placement_ignored(conditions: &mut Vec<Condition>, is_placed: bool, momen
         conditions.retain(|c| c.type_ != ConditionType::Scheduled || c.reason != ignored.as_str());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::condition::Status;
+
+    fn moment(second: i64) -> Moment {
+        Moment { generation: 3, now: Timestamp::from_second(second).unwrap() }
+    }
+
+    fn decision(scheduled: Option<bool>, reachable: Option<bool>) -> Decision {
+        let told = |met| Told { met, reason: Reason::Scheduled, message: "why".into() };
+        let (scheduled, reachable) = (scheduled.map(told), reachable.map(told));
+        Decision { act: None, host: None, scheduled, reachable }
+    }
+
+    fn rows(conditions: &[Condition]) -> Vec<String> {
+        conditions.iter().map(|c| format!("{} {} {}", c.type_, c.status, c.message)).collect()
+    }
+
+    #[test]
+    fn the_controller_writes_its_two_conditions_and_no_others() {
+        let mut before = Vec::new();
+        condition::set(&mut before, ConditionType::Ready, (true, Reason::Ready, ""), moment(1));
+        let conditions = placed(&before, &decision(Some(true), Some(false)), moment(1));
+        assert_eq!(rows(&conditions), ["Scheduled True why", "HostReachable False why"]);
+        before.extend(conditions);
+        assert_eq!(before.iter().map(is_placed).collect::<Vec<_>>(), [false, true, true]);
+        let later = placed(&before, &decision(Some(true), None), moment(2));
+        assert_eq!(rows(&later), ["Scheduled True why"], "an object without a host");
+        assert_eq!(later[0].last_transition_time, before[1].last_transition_time, "it is the same");
+        without_placed(&mut before);
+        assert_eq!(rows(&before), ["Ready True "]);
+    }
+
+    #[test]
+    fn a_placement_that_is_not_heeded_is_told_while_there_is_one() {
+        let mut conditions = Vec::new();
+        for type_ in [ConditionType::Ready, ConditionType::HostReachable] {
+            condition::set(&mut conditions, type_, (Status::True, Reason::Ready, ""), moment(1));
+        }
+        let others = conditions.clone();
+        placement_ignored(&mut conditions, true, moment(2));
+        let told = condition::get(&conditions, ConditionType::Scheduled).unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PlacementIgnored"));
+        placement_ignored(&mut conditions, false, moment(3));
+        assert_eq!(conditions, others);
+        // What another installation told stays.
+        condition::set(&mut conditions, ConditionType::Scheduled, (true, Reason::Scheduled, ""), moment(4));
+        let others = conditions.clone();
+        placement_ignored(&mut conditions, false, moment(5));
+        assert_eq!(conditions, others);
+    }
+}

@@ -67,3 +67,60 @@ pub(super) fn scaled(nodes: &[NodeStatus]) -> i32 {
 pub(super) fn selector(names: &ClusterNames) -> String {
     format!("{}={},{}=agent,!{}", names::CLUSTER, names.cluster, names::ROLE, names::POOL)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node of a pool, by the name of one in `spec.agentPools`, or by its role; with a container, unless it is missing.
+    fn node(name: &str, pool: &str, phase: NodePhase) -> NodeStatus {
+        let role = if pool == "server" { NodeRole::Server } else { NodeRole::Agent };
+        NodeStatus {
+            name: name.into(),
+            role,
+            pool: (!matches!(pool, "server" | "agent")).then(|| pool.into()),
+            phase,
+            container: (phase != NodePhase::Pending).then(|| "1".into()),
+            ..NodeStatus::default()
+        }
+    }
+
+    fn spec(indexes: &[usize]) -> PoolSpec {
+        PoolSpec { indexes: indexes.iter().copied().collect(), max_unavailable: 1 }
+    }
+
+    #[test]
+    fn nodes_are_counted_by_their_role_and_by_their_pool() {
+        let pools = BTreeMap::from([
+            (Pool::Servers, spec(&[0])),
+            (Pool::Agents, spec(&[0, 1, 2])),
+            (Pool::Named("gpu".into()), spec(&[4, 7])),
+            (Pool::Named("new".into()), spec(&[0])),
+        ]);
+        let nodes = [
+            node("s0", "server", NodePhase::Ready),
+            node("a0", "agent", NodePhase::Ready),
+            node("a1", "agent", NodePhase::Outdated),
+            node("a2", "agent", NodePhase::Pending),
+            node("a3", "agent", NodePhase::Removing),
+            node("g4", "gpu", NodePhase::Ready),
+            node("g7", "gpu", NodePhase::NotRunning),
+            node("o0", "old", NodePhase::Removing),
+        ];
+        // Those that are removed serve to the end, and count no more.
+        let serves = |name: &str| !matches!(name, "a2" | "g7");
+        let of = |role| of_role(&pools, role, &nodes, serves);
+        assert_eq!(of(NodeRole::Server), PoolStatus::new(1, 1, 1));
+        assert_eq!(of(NodeRole::Agent), PoolStatus::new(6, 6, 3));
+        let counts: Vec<_> = named(&pools, &nodes, serves)
+            .into_iter()
+            .map(|pool| (pool.name, pool.desired, pool.replicas, pool.ready))
+            .collect();
+        let expected = [("gpu", 2, 2, 1), ("new", 1, 0, 0), ("old", 0, 1, 0)];
+        assert_eq!(counts, expected.map(|(name, a, b, c)| (name.to_owned(), a, b, c)));
+        assert_eq!(scaled(&nodes), 3, "agents of spec.agents with a container");
+        let selector = selector(&ClusterNames::new("k3d-dev"));
+        let labels = [names::CLUSTER, names::ROLE, names::POOL];
+        assert_eq!(selector, format!("{}=k3d-dev,{}=agent,!{}", labels[0], labels[1], labels[2]));
+    }
+}

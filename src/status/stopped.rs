@@ -115,14 +115,11 @@ fn unseen(previous: &LocalClusterStatus, view: &StoppedView<'_>, told: &Told) ->
         all.push(Problem::waits(ConditionType::NetworkReady, Reason::Stopped, message));
     }
     all.push(match &previous.kubeconfig_secret {
-        _ if valid.kubeconfig == Handout::Nothing => {
-            Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen)
-        }
-        Some(_) => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen),
-        None => {
+        None if valid.kubeconfig != Handout::Nothing => {
             let message = "the kubeconfig does not exist: it is written when the cluster has run";
             Problem::waits(ConditionType::KubeconfigReady, Reason::Stopped, message)
         }
+        Some(_) | None => Problem::unknown(ConditionType::KubeconfigReady, Reason::Stopped, unseen),
     });
     all
 }

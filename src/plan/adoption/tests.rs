@@ -144,3 +144,83 @@ fn what_is_adopted_is_read_as_the_objects_own_and_keeps_its_other_labels() {
     assert_eq!(host.containers[1].labels, untouched);
     assert_eq!(host.volumes[0].labels, labels("team/images", "new", "m", &[(names::VOLUME_OF, "x")]));
 }
+
+#[test]
+fn a_pair_has_two_ids_of_up_to_64_characters() {
+    let long = "u".repeat(64);
+    let (longest, first, second) = (format!("{long}@{long}"), format!("{long}u@m"), format!("u@{long}m"));
+    for good in ["u@m", "A-z_0.9@a.b-c_d", longest.as_str()] {
+        let (pairs, errors) = parse(good);
+        assert_eq!((pairs.len(), errors.len()), (1, 0), "{good}");
+    }
+    for bad in [first.as_str(), second.as_str(), "u/v@m", "u@m/n"] {
+        assert_eq!(parse(bad).0.len(), 0, "{bad}");
+    }
+    let pairs = |n: usize| (0..n).map(|n| format!("u{n}@m")).collect::<Vec<_>>().join(",");
+    for (count, kept, errors) in [(MOST, MOST, 0), (MOST + 1, MOST, 1)] {
+        let parsed = parse(&pairs(count));
+        assert_eq!((parsed.0.len(), parsed.1.len()), (kept, errors), "{count}");
+    }
+}
+
+#[test]
+fn an_object_may_name_itself() {
+    let adoptions = all(claim(Kind::LocalCluster, "team/dev", "new@gone"));
+    assert!(adoptions.owner(&labels("team/dev", "new", "gone", &[])).is_some(), "it was restored elsewhere");
+}
+
+#[test]
+fn inspected_containers_are_read_like_listed_ones() {
+    let adoptions = all(claim(Kind::LocalCluster, "team/dev", "old@gone"));
+    let theirs = || labels("team/dev", "old", "gone", &[]);
+    let mut host = Host::default();
+    host.own.entry("1".into()).or_default().container.labels = theirs();
+    let untouched = host.clone();
+    adoptions.read_all(&mut host);
+    assert_eq!(host.own["1"].container.labels, labels("team/dev", "new", "m", &[]));
+    let mut host = untouched;
+    Adoptions::default().read_all(&mut host);
+    assert_eq!(host.own["1"].container.labels, theirs());
+}
+
+#[test]
+fn a_denial_is_told_of_what_is_on_the_host_only() {
+    let adoptions = all(claim(Kind::LocalCluster, "team/dev", "living@m,old@m"));
+    let owner = claim(Kind::LocalCluster, "team/dev", "").owner;
+    let told = |uid: &str, change: fn(&mut Host, Labels)| {
+        let mut host = Host::default();
+        change(&mut host, labels("team/dev", uid, "m", &[]));
+        adoptions.problem(Kind::LocalCluster, &owner, &host).is_some()
+    };
+    let container = |host: &mut Host, labels| {
+        host.containers = vec![Container { labels, ..Container::default() }];
+    };
+    assert!(told("living", container));
+    assert!(told("living", |host, labels| host.networks = vec![Network { labels, ..Network::default() }]));
+    assert!(!told("old", container), "it is adopted");
+    assert!(!told("strange", container), "nobody names it");
+}
+
+#[test]
+fn nothing_is_made_beside_what_an_earlier_object_left() {
+    let owner = Owner { uid: "new".into(), manager: "m".into(), object: "team/dev".into() };
+    let left = |name: &str, labels: Labels, more: fn(&mut Host)| {
+        let container = Container { name: name.into(), labels, ..Container::default() };
+        let mut host = Host { containers: vec![container], ..Host::default() };
+        more(&mut host);
+        let of = (Kind::LocalCluster, &owner);
+        super::left(of, &host, ConditionType::NetworkReady, |name| name == "k3d-dev-server-0")
+            .map(|problem| (problem.condition, problem.reason))
+    };
+    let nothing = |_: &mut Host| ();
+    let server = "k3d-dev-server-0";
+    let found = Some((ConditionType::NetworkReady, Reason::NameConflict));
+    assert_eq!(left(server, labels("team/dev", "old", "m", &[]), nothing), found);
+    assert_eq!(left(server, labels("team/dev", "old", "gone", &[]), nothing), found);
+    assert_eq!(left("other", labels("team/dev", "old", "m", &[]), nothing), None, "no name of it");
+    assert_eq!(left(server, labels("team/other", "old", "m", &[]), nothing), None, "of another object");
+    assert_eq!(left(server, labels("team/dev", "old", "m", &[REGISTRY]), nothing), None, "of another kind");
+    assert_eq!(left(server, labels("team/dev", "new", "m", &[]), nothing), None, "its own");
+    let begun = |host: &mut Host| drop(host.own.insert("1".into(), Default::default()));
+    assert_eq!(left(server, labels("team/dev", "old", "m", &[]), begun), None, "it has begun");
+}

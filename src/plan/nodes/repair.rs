@@ -111,7 +111,7 @@ fn repair_node(plan: &mut Plan, cluster: &Cluster<'_>, servers: &Servers<'_>, re
     let one_of_several = server && servers.are_several();
     let hangs = health.hung_since.is_some();
     // It may be a voter, whatever the state of its kubelet. If no API responds, there is no quorum to lose.
-    if one_of_several && !hangs && !servers.has_quorum_without(&spec.name, Absence::Stopped) {
+    if one_of_several && !hangs && !servers.has_quorum_without(plan, &spec.name, Absence::Stopped) {
         let message = format!(
             "waiting for etcd quorum without {} before repairing it: its Node is not Ready",
             spec.name

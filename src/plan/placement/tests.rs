@@ -1,4 +1,4 @@
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,11 @@ use super::{
     judge::{Act, Decision, Refusal, Seen, judge},
     *,
 };
-use crate::api::reason::Reason;
+use crate::{
+    api::{names, reason::Reason},
+    docker::engine::{Container, Network, State as ContainerState, Volume},
+    plan::{self, owner::Owner, steps::Plan},
+};
 
 /// A host: `ready`, `cordoned`, `silent` (its agent), `notready` and silent, `partly` (its kubelet only), `off`, `gone`.
 fn node(name: &str, state: &str) -> Option<Node> {
@@ -130,6 +134,7 @@ fn each_event_has_one_answer() {
         ("recreate", Some("a"), "notready", "ending", "a", "-", Some("a"), "Evicted", "HostLost"),
         ("recreate", Some("a"), "notready", "none", "", "-", Some("a"), "HostLost", "HostLost"),
         ("sticky", Some("a"), "notready", "pending", "", "-", Some("a"), "HostLost", "HostLost"),
+        ("sticky", Some("a"), "notready", "none", "", "Create", Some("a"), "Scheduling", "HostLost"),
         // A user says that it is off, or deletes the Node.
         ("recreate", Some("a"), "off", "running", "a", "Delete", Some("a"), "HostLost", "HostLost"),
         ("recreate", Some("a"), "off", "ending", "a", "Release", Some("a"), "Evicted", "HostLost"),
@@ -396,4 +401,192 @@ fn an_agent_is_silent_when_its_heartbeat_stays_the_same() {
     // It is taken away once, and the clock of the agent counts for nothing.
     assert_eq!(beats.silent([super::tests::node("a", "silent").unwrap()].iter(), at(2000)), [""; 0]);
     assert_eq!(beats.silent([&second].into_iter(), at(3000)), [""; 0]);
+}
+
+#[test]
+fn a_placeholder_is_let_go_without_an_agent_only_while_it_is_deleted_and_nobody_else_can() {
+    let object = object("sticky", Some("a"));
+    for state in ["ready", "cordoned", "silent", "notready", "partly", "off", "gone"] {
+        for (found, is_deleted, on) in [
+            ("running", false, true),
+            ("pending", false, false),
+            ("ending", true, true),
+            ("ending-unbound", true, false),
+        ] {
+            let mut pod = placeholder(&object, found, "a").unwrap();
+            let lost = !on || matches!(state, "off" | "gone");
+            let is_unattended = |pod: &Pod| super::judge::is_unattended(pod, &hosts(state));
+            assert_eq!(is_unattended(&pod), is_deleted && lost, "{state} {found}");
+            pod.metadata.finalizers = None;
+            assert!(!is_unattended(&pod), "nothing keeps it: {state} {found}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_spec_is_told_of_what_was_bound_before_and_is_valid() {
+    let mut after = object("sticky", Some("a"));
+    after.placement.node_selector.insert("disk".into(), "fast".into());
+    let running = placeholder(&object("sticky", Some("a")), "running", "a");
+    let message = |object: &Object| {
+        let told = decide(object, running.as_ref(), &hosts("ready")).scheduled.unwrap();
+        assert!(told.met);
+        told.message
+    };
+    assert!(message(&after).contains("spec.placement or the limits of the nodes changed"));
+    assert_eq!(message(&Object { host: None, ..after.clone() }), "", "it was bound a moment ago");
+    assert_eq!(message(&Object { requests: Err("servers.count".into()), ..after }), "");
+}
+
+#[test]
+fn an_agent_says_why_an_object_rests() {
+    let object = object("sticky", Some("a"));
+    for (found, why) in [
+        ("ending", "its placeholder Pod dev-host is being deleted"),
+        ("evicted", "its placeholder Pod dev-host has ended"),
+        ("creating", "its placeholder Pod dev-host does not run yet"),
+        ("none", "it has no placeholder Pod dev-host on this host; the cluster starts again with one"),
+    ] {
+        let duty = duty(&object, "a", placeholder(&object, found, "a").as_ref());
+        assert_eq!(duty, Duty::Rest(why.into()), "{found}");
+    }
+}
+
+#[test]
+fn the_agent_of_the_host_in_the_status_writes_the_status() {
+    for (duty, is_here) in [
+        (Duty::Run, true),
+        (Duty::Rest(String::new()), true),
+        (Duty::Delete { last: true }, true),
+        (Duty::Delete { last: false }, false),
+        (Duty::Elsewhere { keeps_data: true }, false),
+        (Duty::Unbound, false),
+    ] {
+        assert_eq!(duty.is_here(), is_here, "{duty:?}");
+    }
+}
+
+#[test]
+fn only_the_finalizer_of_the_operator_keeps_an_object() {
+    let held = |all: &[&str]| is_held(&all.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+    assert!(held(&[FINALIZER]) && held(&["foregroundDeletion", FINALIZER]));
+    assert!(!held(&[]) && !held(&["foregroundDeletion"]));
+}
+
+#[test]
+fn a_registry_requests_its_memory_and_a_little_more() {
+    let told = |memory| {
+        let all = registry_requests(memory, &Placement::default());
+        all.into_iter().map(|(k, v)| format!("{k}={}", v.0)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told(None), r#"cpu="10m" memory="64Mi""#);
+    assert_eq!(told(Some(1 << 20)), r#"cpu="10m" memory="65Mi""#);
+    assert_eq!(told(Some((1 << 20) + 1)), r#"cpu="10m" memory="66Mi""#, "it is rounded up");
+}
+
+#[test]
+fn a_silent_agent_loses_its_mark_and_nothing_else() {
+    assert_eq!(heartbeat::silent(), json!({"metadata": {"labels": {"localcluster.dev/docker": null}}}));
+}
+
+#[test]
+fn a_host_has_the_address_in_its_network_and_the_label_by_which_it_is_selected() {
+    let mut node = node("a", "ready").unwrap();
+    let addresses = json!([
+        {"type": "Hostname", "address": "a"},
+        {"type": "ExternalIP", "address": "203.0.113.1"},
+        {"type": "InternalIP", "address": "192.0.2.1"},
+    ]);
+    node.status.as_mut().unwrap().addresses = serde_json::from_value(addresses).unwrap();
+    let host = Host::of(&node);
+    assert_eq!(host.ip.as_deref(), Some("192.0.2.1"));
+    assert_eq!(host.hostname.as_deref(), Some("a.local"));
+}
+
+#[test]
+fn what_is_left_on_another_host_stops_before_it_goes_and_sticky_data_stays() {
+    let owner = Owner { uid: "u".into(), manager: "m".into(), object: "team/dev".into() };
+    let other = Owner { uid: "v".into(), ..owner.clone() };
+    let container = |name: &str, of: &Owner, state| Container {
+        id: name.into(),
+        name: name.into(),
+        labels: of.labels(),
+        state,
+        ..Container::default()
+    };
+    let volume = |name: &str, more: Option<&str>| {
+        let mut labels = owner.labels();
+        labels.extend(more.map(|key| (key.to_owned(), "images".to_owned())));
+        Volume { name: name.into(), labels }
+    };
+    let mut host = plan::observed::Host {
+        containers: vec![
+            container("runs", &owner, ContainerState::Running),
+            container("paused", &owner, ContainerState::Paused),
+            container("exited", &owner, ContainerState::Exited),
+            container("others", &other, ContainerState::Running),
+        ],
+        networks: vec![Network { name: "net".into(), labels: owner.labels(), ..Network::default() }],
+        volumes: vec![volume("state", None), volume("images", Some(names::VOLUME_OF))],
+        ..plan::observed::Host::default()
+    };
+    let steps = |host: &plan::observed::Host, keeps_data| {
+        let mut plan = Plan::default();
+        leftovers::remove(&mut plan, &owner, host, keeps_data);
+        plan.steps.iter().map(|step| step.action.to_string()).collect::<Vec<_>>()
+    };
+    for keeps_data in [false, true] {
+        assert_eq!(steps(&host, keeps_data), ["Stop runs", "Stop paused"]);
+    }
+    for container in &mut host.containers[..2] {
+        container.state = ContainerState::Exited;
+    }
+    let stays =
+        ["RemoveContainer exited", "RemoveContainer paused", "RemoveContainer runs", "RemoveNetwork net"];
+    let sorted = |keeps_data| {
+        let mut steps = steps(&host, keeps_data);
+        steps.sort();
+        steps
+    };
+    assert_eq!(sorted(true), stays);
+    // Images of a Registry may be kept on purpose.
+    assert_eq!(sorted(false), [&stays[..], &["RemoveVolume state"]].concat());
+}
+
+#[test]
+fn the_scheduler_says_why_by_one_condition_only() {
+    let object = object("sticky", None);
+    let mut pod = placeholder(&object, "pending", "").unwrap();
+    let reason = |pod: &Pod| pod::unscheduled(pod).map(|c| c.reason.clone().unwrap_or_default());
+    assert_eq!(reason(&pod).as_deref(), Some("Unschedulable"));
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions[0].status = "True".into();
+    conditions.push(PodCondition {
+        type_: "Ready".into(),
+        status: "False".into(),
+        ..PodCondition::default()
+    });
+    assert_eq!(reason(&pod), None);
+}
+
+#[test]
+fn a_placeholder_is_spread_as_the_spec_says_and_its_budget_refuses_its_eviction() {
+    let mut object = object("sticky", None);
+    let constraints =
+        |object: &Object| placeholder(object, "new", "").unwrap().spec.unwrap().topology_spread_constraints;
+    assert_eq!(constraints(&object), None);
+    let given = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+    object.placement.topology_spread_constraints = vec![crate::api::placement::PodField(given)];
+    let spread = constraints(&object).unwrap();
+    assert_eq!((spread.len(), spread[0].topology_key.as_str()), (1, "zone"));
+
+    let budget = pod::budget(&object);
+    let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"localcluster.dev/uid": "u"}}});
+    assert_eq!(budget["spec"], spec);
+    let metadata = &budget["metadata"];
+    assert_eq!(
+        (&metadata["name"], &metadata["ownerReferences"][0]["uid"]),
+        (&json!("dev-host"), &json!("u"))
+    );
+    assert!(metadata["finalizers"].is_null(), "it goes with its object");
 }

@@ -77,6 +77,8 @@ mod tests {
         for good in ["0 3 * * *", "*/15 0-6 1,15 * MON-FRI", "0 3 29 2 *"] {
             assert!(Schedule::parse(good).is_some(), "{good}");
         }
+        let three = Schedule::parse("0 3 * * *");
+        assert!(three == Schedule::parse("0 3 * * *") && three != Schedule::parse("0 4 * * *"));
         let never = Schedule::parse("0 3 31 2 *");
         assert_eq!(never.and_then(|never| never.after(at("00:00:00"))), None);
     }

@@ -198,8 +198,11 @@ fn with_quorum(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{child::state::Child, docker::engine::Container};
-    use crate::{docker::spec::RestartPolicy, plan::observed::Host};
+    use crate::{
+        child::state::{Child, Member},
+        docker::{engine::Container, spec::RestartPolicy},
+        plan::observed::Host,
+    };
 
     fn second(s: i64) -> Timestamp {
         Timestamp::from_second(s).unwrap()
@@ -279,5 +282,154 @@ mod tests {
                 assert_eq!(led(&observed, 150), wanted, "{leaders:?}, {reachable}");
             }
         }
+    }
+    /// The second of two servers, which was made and started at 100 and votes, with changes to its container and its Node.
+    /// Without a Node if `node` is `None`.
+    struct Second {
+        observed: Reached,
+        etcd: bool,
+    }
+
+    impl Second {
+        fn new(
+            detail: impl FnOnce(&mut ContainerDetail),
+            node: Option<&dyn Fn(&mut Node)>,
+            voters: &[&str],
+        ) -> Self {
+            let mut observed = servers([Some(105), Some(105)]);
+            let name = "k3d-dev-server-1";
+            let own = observed.host.own.get_mut(name).unwrap();
+            own.created_at = Some(second(100));
+            own.container.networks.insert("net".into(), Default::default());
+            detail(own);
+            let Child::Reachable(state) = &mut observed.child else { panic!("it is up") };
+            match node {
+                Some(change) => change(state.nodes.get_mut(name).unwrap()),
+                None => drop(state.nodes.remove(name)),
+            }
+            let member = |node: &&str| Member { node: (*node).into(), ..Member::default() };
+            state.members = Some(voters.iter().map(member).collect());
+            Self { observed, etcd: true }
+        }
+
+        fn at<T>(&self, now: i64, ask: impl FnOnce(ServerHealth<'_>) -> T) -> T {
+            let name = "k3d-dev-server-1";
+            let Self { observed, etcd } = self;
+            let evidence = Evidence { observed, network: Some("net"), etcd: *etcd, now: second(now) };
+            ask(ServerHealth::of(evidence, name, Server { detail: observed.own.get(name), data: true }))
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_just_made_may_vote_before_its_node_tells() {
+        let unseen = |server: &Second, now| server.at(now, |health| health.may_vote_unreported);
+        let joins = Second::new(|_| (), None, &[]);
+        assert_eq!([279, 280].map(|now| unseen(&joins, now)), [true, false], "for three minutes");
+        assert!(!unseen(&Second { etcd: false, ..joins }, 200));
+        assert!(!unseen(&Second::new(|d| d.started_at = None, None, &[]), 200), "it was never started");
+        assert!(!unseen(&Second::new(|d| d.created_at = None, None, &[]), 200));
+        let with_node = |change: &dyn Fn(&mut Node)| unseen(&Second::new(|_| (), Some(change), &[]), 200);
+        assert!(with_node(&|n| n.voter = None));
+        assert!(!with_node(&|n| (n.voter, n.left) = (None, true)));
+        assert!(!with_node(&|n| n.voter = Some(false)));
+        assert!(!with_node(&|n| n.voter = Some(true)));
+    }
+
+    #[test]
+    fn a_server_lacks_its_node_when_it_had_three_minutes_to_make_it() {
+        let lacks = |server: &Second, now| server.at(now, |health| health.lacks_node);
+        let late = Second::new(|_| (), None, &[]);
+        assert_eq!([279, 280].map(|now| lacks(&late, now)), [false, true]);
+        assert!(!lacks(&Second::new(|_| (), Some(&|_| ()), &[]), 280));
+        assert!(!lacks(&Second::new(|d| d.started_at = None, None, &[]), 280));
+        // One that runs has the same time after each start, and one that does not run had its time.
+        let again = Second::new(|d| d.started_at = Some(second(200)), None, &[]);
+        assert_eq!([379, 380].map(|now| lacks(&again, now)), [false, true]);
+        let stopped = |d: &mut ContainerDetail| {
+            (d.started_at, d.container.state) = (Some(second(200)), State::Exited);
+        };
+        assert_eq!([279, 280].map(|now| lacks(&Second::new(stopped, None, &[]), now)), [false, true]);
+    }
+
+    #[test]
+    fn who_counts_for_the_quorum_serves_or_has_just_written_to_etcd() {
+        let counts = |server: &Second, now| server.at(now, |health| health.counts_for_quorum);
+        let unready = |n: &mut Node| n.ready = false;
+        let writes = Second::new(|_| (), Some(&unready), &[]);
+        assert_eq!([134, 135].map(|now| counts(&writes, now)), [true, false], "within half a minute");
+        assert!(writes.at(134, |health| !health.serves));
+        assert!(!counts(&Second { etcd: false, ..writes }, 134));
+        let written = |at: i64| {
+            Second::new(|_| (), Some(&move |n| (n.ready, n.api_renewed) = (false, Some(second(at)))), &[])
+        };
+        assert_eq!([99, 100].map(|at| counts(&written(at), 120)), [false, true], "since its start");
+        for (change, why) in [
+            (
+                &(|d: &mut ContainerDetail| d.container.networks.clear()) as &dyn Fn(&mut ContainerDetail),
+                "off its network",
+            ),
+            (&|d| d.container.state = State::Exited, "stopped"),
+            (&|d| d.started_at = None, "never started"),
+        ] {
+            assert!(!counts(&Second::new(change, Some(&unready), &[]), 120), "{why}");
+        }
+        // Whether it votes says its Node or etcd; one that leaves does not count.
+        let votes = |change: &dyn Fn(&mut Node), voters: &[&str]| {
+            let change = |n: &mut Node| {
+                unready(n);
+                change(n);
+            };
+            counts(&Second::new(|_| (), Some(&change), voters), 120)
+        };
+        let own = ["k3d-dev-server-1"];
+        assert!(!votes(&|n| n.voter = Some(false), &["k3d-dev-server-0"]));
+        assert!(!votes(&|n| n.voter = None, &[]));
+        assert!(votes(&|n| n.voter = Some(false), &own) && votes(&|n| n.voter = None, &own));
+        assert!(!votes(&|n| n.leaving = true, &own) && !votes(&|n| n.left = true, &own));
+        // Without a report of its kubelet since its start it does not serve, even if its Node is Ready.
+        let serves = |change: &dyn Fn(&mut Node)| {
+            Second::new(|_| (), Some(change), &own).at(500, |h| (h.serves, h.counts_for_quorum))
+        };
+        assert_eq!(serves(&|_| ()), (true, true));
+        Second::new(|_| (), Some(&|_| ()), &own).at(500, |health| {
+            assert!(health.node.is_some() && health.has_data && health.is_voter && health.api_responds);
+            assert!(health.detail.is_some() && health.is_connected && health.is_running());
+        });
+        assert_eq!(serves(&|n| n.renewed = Some(second(99))), (false, false));
+        assert_eq!(serves(&|n| n.api_renewed = Some(second(99))), (false, false));
+        assert_eq!(serves(&|n| n.leaving = true), (false, false));
+        let single = Second { etcd: false, ..Second::new(|_| (), Some(&|n| n.voter = None), &[]) };
+        assert!(single.at(500, |health| health.serves && health.counts_for_quorum));
+    }
+
+    #[test]
+    fn others_need_not_wait_for_a_server_that_joined_or_that_lasts_without_its_kubelet() {
+        let own = ["k3d-dev-server-1"];
+        let joined = |server: Second, now| server.at(now, |health| health.has_joined());
+        assert!(joined(Second::new(|_| (), None, &own), 279));
+        assert!(!joined(Second::new(|_| (), None, &own), 280), "its Node has to tell it then");
+        assert!(!joined(Second::new(|_| (), None, &[]), 279));
+        assert!(
+            !joined(Second::new(|_| (), Some(&|n| n.voter = Some(true)), &[]), 279),
+            "etcd itself tells it"
+        );
+        assert!(!joined(Second::new(|d| d.container.state = State::Paused, None, &own), 279));
+        assert!(!joined(Second::new(|d| d.container.networks.clear(), None, &own), 279));
+
+        let dependable = |change: &dyn Fn(&mut Node), now| {
+            let server = Second::new(|_| (), Some(change), &own);
+            server.at(now, |health| [false, true].map(|repaired| health.is_dependable(repaired)))
+        };
+        assert_eq!(dependable(&|_| (), 120), [true, true]);
+        let unready = |at: i64| move |n: &mut Node| (n.ready, n.api_renewed) = (false, Some(second(at)));
+        assert_eq!(dependable(&unready(279), 279), [false, false], "it has just started");
+        assert_eq!(dependable(&unready(280), 280), [true, true]);
+        assert_eq!(dependable(&unready(200), 280), [false, false], "it does not count");
+        // It will be restarted, unless that was done.
+        let silent = |n: &mut Node| {
+            unready(280)(n);
+            n.renewed = Some(second(99));
+        };
+        assert_eq!(dependable(&silent, 280), [false, true]);
     }
 }

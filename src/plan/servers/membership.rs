@@ -80,7 +80,7 @@ impl Servers<'_> {
                 // If it was the only voter when its Node was deleted, it is still a voter, and the others may need
                 // it. A restart decides: it recreates its Node, or K3s exits because the server was removed from
                 // etcd.
-                Some(detail) if !self.has_quorum_without(name, Absence::Unregistered) => {
+                Some(detail) if !self.has_quorum_without(plan, name, Absence::Unregistered) => {
                     lifecycle::restart(plan, detail, &[], NOT_JOINED)
                 }
                 _ => self.remove(plan, name, "its Node no longer exists"),
@@ -109,7 +109,7 @@ impl Servers<'_> {
     /// Plans that a server with a kubelet that never reported leaves etcd, if the others keep quorum. It is then
     /// removed and rejoins as a new member.
     pub fn expel(&self, plan: &mut Plan, detail: &ContainerDetail) {
-        if self.has_quorum_without(&detail.container.name, Absence::Removed) {
+        if self.has_quorum_without(plan, &detail.container.name, Absence::Removed) {
             self.leave(plan, detail, &[], NOT_JOINED);
         }
     }
@@ -126,7 +126,7 @@ impl Servers<'_> {
     /// be called for a server that may still register its Node. Returns what is waited for if there is such a member.
     pub(super) fn remove_member(&self, plan: &mut Plan, name: &str, why: &str) -> Option<String> {
         let member = self.cluster.state()?.member_without_node(name)?;
-        if !self.has_quorum_without(name, Absence::Removed) {
+        if !self.has_quorum_without(plan, name, Absence::Removed) {
             return Some(format!("waiting for etcd quorum without {name} before removing its etcd member"));
         }
         let mut before = leases::release(plan, self.cluster.inputs);

@@ -36,7 +36,7 @@ impl Servers<'_> {
                 self.replace_serving(plan, server, after);
                 return true;
             }
-            if !self.are_several() || self.may_be_replaced_unreported(name) {
+            if !self.are_several() || self.may_be_replaced_unreported(plan, name) {
                 self.cluster.site.replace(plan, &server.container, &[], OUTDATED);
                 return true;
             }
@@ -53,7 +53,7 @@ impl Servers<'_> {
         if let Some((other, _)) = self.others(name).find(|(_, other)| !other.serves) {
             return waits(plan, format!("waiting for {other} to be ready before replacing {name}"));
         }
-        if !self.has_quorum_without(name, Absence::Stopped) {
+        if !self.has_quorum_without(plan, name, Absence::Stopped) {
             return waits(plan, format!("waiting for etcd quorum without {name} before replacing it"));
         }
         if drained(plan, &self.cluster, name, ConditionType::ControlPlaneReady) {
@@ -81,14 +81,14 @@ impl Servers<'_> {
     /// Reports whether a server that seems not to work may be replaced. A running one may still be a voter, so the
     /// others must have quorum without it. While the API does not respond, the state of a running server is unknown:
     /// the cause may be the start of other servers or of the load balancer.
-    fn may_be_replaced_unreported(&self, name: &str) -> bool {
+    fn may_be_replaced_unreported(&self, plan: &Plan, name: &str) -> bool {
         let health = self.health(name);
         if !health.is_running() || !health.is_connected {
             return true;
         }
         if self.cluster.is_reachable() {
             // Once it is stopped, nothing shows that it is a voter.
-            return !health.may_vote_unreported && self.has_quorum_without(name, Absence::Stopped);
+            return !health.may_vote_unreported && self.has_quorum_without(plan, name, Absence::Stopped);
         }
         // A server that is about to be started may be the only one missing for quorum.
         let rests = |health: &ServerHealth<'_>| {

@@ -114,7 +114,7 @@ impl Servers<'_> {
             if node.leaving {
                 return waits(plan, format!("removing {name} from etcd"));
             }
-            if !self.has_quorum_without(name, Absence::Removed) {
+            if !self.has_quorum_without(plan, name, Absence::Removed) {
                 return waits(plan, format!("waiting for etcd quorum without {name} before removing it"));
             }
             if health.serves && !drained(plan, &self.cluster, name, ConditionType::ControlPlaneReady) {
