@@ -26,8 +26,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
 /// Interval of attempts by a standby, and after an error.
 const RETRY: Duration = Duration::from_secs(2);
-/// Timeout of a call.
-const CALL: Duration = Duration::from_secs(5);
+/// Timeout of a call: a renewal has [`LEASE`] - 2 * [`RENEW`], in which one without a response is read and tried again.
+const CALL: Duration = Duration::from_secs(3);
 
 /// Error for a Lease that this process no longer holds.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -63,6 +63,16 @@ enum Outcome {
     Theirs(String),
     /// Another client wrote meanwhile. Reading again shows who.
     Raced,
+    /// There was no response to a write of this spec, which may have taken effect.
+    Unanswered(Box<LeaseSpec>),
+}
+
+/// A write without a response.
+struct Sent {
+    /// Time before the request.
+    at: Instant,
+    /// What was to be written.
+    spec: Box<LeaseSpec>,
 }
 
 /// A renewal.
@@ -130,6 +140,9 @@ impl Elector {
                     }
                 }
                 Ok(Outcome::Raced) => continue,
+                Ok(Outcome::Unanswered(_)) => {
+                    tracing::warn!(lease = self.name, error = unanswered(), "cannot acquire the Lease");
+                }
                 Err(error) => tracing::warn!(lease = self.name, error, "cannot acquire the Lease"),
             }
             sleep(RETRY).await;
@@ -150,21 +163,40 @@ impl Elector {
     }
 
     /// Returns the renewal or the name of another holder. `written` is the Lease as this process wrote it last: as long as
-    /// no other process writes, it need not be read.
+    /// no other process writes, it need not be read. After a write without a response, it is read at once: a write that took
+    /// effect is as good as one with a response, and there is little time for another one.
     async fn renew(&self, written: Box<Lease>) -> Result<Renewal, String> {
-        let mut known = Some(written);
+        let (mut known, mut sent) = (Some(written), None);
         loop {
             let at = Instant::now();
+            if let Some(sent) = sent.take() {
+                match self.took_effect(sent).await {
+                    Ok(Some(renewal)) => return Ok(renewal),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(lease = self.name, error, "cannot read the Lease"),
+                }
+            }
             match self.attempt(known.take()).await {
                 Ok(Outcome::Mine(lease)) => return Ok(Renewal { at, lease }),
                 Ok(Outcome::Theirs(holder)) => return Err(holder),
                 Ok(Outcome::Raced) => {}
+                Ok(Outcome::Unanswered(spec)) => {
+                    tracing::warn!(lease = self.name, error = unanswered(), "cannot renew the Lease");
+                    sent = Some(Sent { at, spec });
+                }
                 Err(error) => {
                     tracing::warn!(lease = self.name, error, "cannot renew the Lease");
                     sleep(RETRY).await;
                 }
             }
         }
+    }
+
+    /// Returns the renewal if a write without a response took effect.
+    async fn took_effect(&self, Sent { at, spec }: Sent) -> Result<Option<Renewal>, String> {
+        let found = self.call(self.api.get_opt(&self.name)).await?.map_err(|e| e.to_string())?;
+        let lease = found.filter(|lease| lease.spec.as_ref().is_some_and(|found| is_same(found, &spec)));
+        Ok(lease.map(|lease| Renewal { at, lease: Box::new(lease) }))
     }
 
     /// Acquires or renews the Lease, which is read unless it is known.
@@ -183,17 +215,19 @@ impl Elector {
     /// Replaces this version of the Lease, and no other.
     async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> Result<Outcome, String> {
         let exists = found.is_some();
+        let sent = Box::new(spec.clone());
         let written = match found {
             Some(mut lease) => {
                 lease.spec = Some(spec);
-                self.call(self.api.replace(&self.name, &PostParams::default(), &lease)).await?
+                self.call(self.api.replace(&self.name, &PostParams::default(), &lease)).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(spec) };
-                self.call(self.api.create(&PostParams::default(), &lease)).await?
+                self.call(self.api.create(&PostParams::default(), &lease)).await
             }
         };
+        let Ok(written) = written else { return Ok(Outcome::Unanswered(sent)) };
         match written {
             Ok(lease) => Ok(Outcome::Mine(Box::new(lease))),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Raced),
@@ -209,7 +243,10 @@ impl Elector {
             let found = self.call(self.api.get_opt(&self.name)).await?.map_err(|e| e.to_string())?;
             let spec = found.as_ref().and_then(|lease| lease.spec.as_ref());
             match spec.and_then(|current| released_spec(current, &self.me, (self.clock)())) {
-                Some(spec) => self.write(found, spec).await.map(drop),
+                Some(spec) => match self.write(found, spec).await? {
+                    Outcome::Unanswered(_) => Err(unanswered()),
+                    Outcome::Mine(_) | Outcome::Theirs(_) | Outcome::Raced => Ok(()),
+                },
                 None => Ok(()),
             }
         };
@@ -220,8 +257,18 @@ impl Elector {
     }
 
     async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, String> {
-        timeout(CALL, call).await.map_err(|_| format!("no response within {}s", CALL.as_secs()))
+        timeout(CALL, call).await.map_err(|_| unanswered())
     }
+}
+
+fn unanswered() -> String {
+    format!("no response within {}s", CALL.as_secs())
+}
+
+/// Reports whether a Lease has the spec that was written. A [`MicroTime`] has microseconds once it was written.
+fn is_same(found: &LeaseSpec, written: &LeaseSpec) -> bool {
+    let renewed = |spec: &LeaseSpec| spec.renew_time.as_ref().map(|time| time.0.as_microsecond());
+    found.holder_identity == written.holder_identity && renewed(found) == renewed(written)
 }
 
 /// Returns the spec with which `me` holds the Lease for `seconds` from `now` on; `None` while another process holds it.

@@ -20,6 +20,8 @@ mod ports;
 mod remembered;
 #[path = "life/resolvers.rs"]
 mod resolvers;
+#[path = "life/services.rs"]
+mod services;
 #[path = "life/shown.rs"]
 mod shown;
 mod support;

@@ -189,7 +189,8 @@ async fn from_nothing_to_a_context_and_back() {
     assert!(!said.contains("hush"), "{said}");
     let dev = desk.api.get(DEV).unwrap();
     assert_eq!(dev["metadata"]["namespace"], "default");
-    let spec = json!({"agents": {"count": 2}, "ports": [{"name": "tcp-80", "port": 80, "hostPort": 8080}]});
+    let ports = json!([{"name": "tcp-80", "port": 80, "hostPort": 8080}]);
+    let spec = json!({"agents": {"count": 2}, "ports": ports, "images": {"fromDockerHost": true}});
     assert_eq!((&dev["spec"], &dev["metadata"]["name"]), (&spec, &"dev".into()));
     let merged = desk.kubeconfig();
     assert_eq!((&merged["current-context"], &merged["x-mine"]), (&"k3d-dev".into(), &"kept".into()));

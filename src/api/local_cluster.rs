@@ -150,7 +150,7 @@ pub struct LocalClusterSpec {
     pub network: NetworkSpec,
     /// Address of the Kubernetes API. Changing `hostPort` replaces only the load balancer. Changing `hostIP` replaces
     /// the load balancer and, since the serving certificate contains it, the servers in a rolling update. Changing
-    /// `sans` or `serverName` replaces the servers in a rolling update.
+    /// `sans`, `serverName` or `service` replaces the servers in a rolling update.
     #[serde(default)]
     pub api: ApiSpec,
     /// Kubeconfig in the Secret `<name>-kubeconfig`. Changes take effect in the running cluster without a restart: what
@@ -328,10 +328,36 @@ pub struct ApiSpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::server_name())]
     pub server_name: Option<String>,
+    /// Service in the same namespace of the management cluster, named like the object, that leads to the API: None or
+    /// ClusterIP. With ClusterIP, Pods of the management cluster reach the API at `https://<name>.<namespace>.svc`, also
+    /// after its address has changed. The key `value` of the kubeconfig Secret contains that URL, and the serving
+    /// certificate is valid for it. An existing Service with this name that is not the object's is left unchanged.
+    /// Defaults to None.
+    #[serde(default)]
+    pub service: ApiService,
+}
+
+/// Type of the Service that leads to the API.
+#[derive(
+    JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum ApiService {
+    /// There is no Service.
+    #[default]
+    None,
+    /// A Service without a selector, with a cluster IP.
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
 }
 
 impl Default for ApiSpec {
     fn default() -> Self {
-        Self { host_ip: loopback(), host_port: None, sans: Vec::new(), server_name: None }
+        Self {
+            host_ip: loopback(),
+            host_port: None,
+            sans: Vec::new(),
+            server_name: None,
+            service: ApiService::None,
+        }
     }
 }

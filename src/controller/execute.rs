@@ -155,9 +155,7 @@ impl Run<'_> {
             Action::ForgetPassword { node } => self.child()?.forget_password(node).await?,
             Action::LeaveEtcd { node } => self.child()?.leave_etcd(node).await?,
             Action::RemoveMember(member) => self.child()?.remove_member(member).await?,
-            Action::ReleaseLease { name, holder: _, version } => {
-                self.child()?.release_lease(name, version).await?;
-            }
+            Action::ReleaseLease { name, version, .. } => self.child()?.release_lease(name, version).await?,
             Action::SetConfig(wanted) => self.child()?.set_config(wanted).await?,
             Action::DeleteObject { object, uid } => self.child()?.delete_object(object, uid).await?,
             Action::GrantAccess { role } => self.child()?.grant(*role).await?,
@@ -168,6 +166,7 @@ impl Run<'_> {
             Action::DeleteSecret { namespace, name, uid } => {
                 management.delete_secret(namespace, name, uid).await?;
             }
+            Action::Service(change) => management.change_service(change).await?,
             Action::ApplyRegistry(registry) => management.apply_registry(registry).await?,
             Action::DeleteRegistry { namespace, name, uid } => {
                 management.delete_registry(namespace, name, uid).await?;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt::Debug, future::Future};
 use async_trait::async_trait;
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Namespace, Secret},
+    api::{
+        core::v1::{ConfigMap, Namespace, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{
@@ -14,7 +17,7 @@ use kube::{
     core::{NamespaceResourceScope, PartialObjectMeta},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{management_api::ManagementApi, times};
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
         own_registry::OwnRegistry,
         owner::Owner,
         secret::{Existing, Secret as DesiredSecret},
+        service::objects::{ApiEndpoints, ApiService, PORT, PORT_NAME, ServiceChange},
     },
 };
 
@@ -178,8 +182,7 @@ pub async fn manager(client: &Client) -> Result<String, Error> {
 impl ManagementApi for Client {
     async fn create_secret(&self, secret: &DesiredSecret) -> Result<(), WriteError> {
         let api = Api::<Secret>::namespaced(self.clone(), secret.owner.namespace());
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        bounded(api.create(&params, &secret_object(secret))).await.map_err(write_error)?;
+        bounded(api.create(&create_params(), &secret_object(secret))).await.map_err(write_error)?;
         Ok(())
     }
 
@@ -192,6 +195,22 @@ impl ManagementApi for Client {
 
     async fn delete_secret(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError> {
         delete(&Api::<Secret>::namespaced(self.clone(), namespace), name, uid).await
+    }
+
+    async fn change_service(&self, change: &ServiceChange) -> Result<(), WriteError> {
+        let owner = change.owner();
+        let services = || Api::<Service>::namespaced(self.clone(), owner.namespace());
+        let slices = || Api::<EndpointSlice>::namespaced(self.clone(), owner.namespace());
+        match change {
+            ServiceChange::Apply(service) => {
+                write(&services(), service.uid.as_deref(), service_object(owner)).await
+            }
+            ServiceChange::ApplyEndpoints(slice) => {
+                write(&slices(), slice.uid.as_deref(), slice_object(slice)).await
+            }
+            ServiceChange::Delete { uid, .. } => delete(&services(), owner.name(), uid).await,
+            ServiceChange::DeleteEndpoints { uid, .. } => delete(&slices(), owner.name(), uid).await,
+        }
     }
 
     async fn apply_registry(&self, registry: &OwnRegistry) -> Result<(), WriteError> {
@@ -220,6 +239,68 @@ impl ManagementApi for Client {
     }
 }
 
+/// Returns the metadata of an object with the name of its owner.
+fn metadata(owner: &Owner, labels: BTreeMap<String, String>) -> Value {
+    json!({
+        "name": owner.name(),
+        "namespace": owner.namespace(),
+        "labels": labels,
+        "ownerReferences": [owner_reference(owner)],
+    })
+}
+
+/// Returns a Service without a selector.
+fn service_object(owner: &Owner) -> Value {
+    json!({
+        "metadata": metadata(owner, ApiService::labels()),
+        "spec": {
+            "type": "ClusterIP",
+            "ipFamilies": ["IPv4"],
+            "ports": [{"name": PORT_NAME, "port": PORT, "protocol": "TCP"}],
+        },
+    })
+}
+
+fn slice_object(slice: &ApiEndpoints) -> Value {
+    let addresses = slice.addresses();
+    let endpoints = match addresses.is_empty() {
+        true => Vec::new(),
+        false => vec![json!({"addresses": addresses, "conditions": {"ready": true}})],
+    };
+    json!({
+        "metadata": metadata(&slice.owner, slice.labels()),
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [{"name": PORT_NAME, "port": slice.port(), "protocol": "TCP"}],
+    })
+}
+
+/// Creates an object, or updates the one with this UID. An apply would also change one that another client has created in
+/// the meantime.
+async fn write<K>(api: &Api<K>, uid: Option<&str>, mut object: Value) -> Result<(), WriteError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+{
+    object["apiVersion"] = K::api_version(&()).into();
+    object["kind"] = K::kind(&()).into();
+    let written = match uid {
+        Some(uid) => {
+            object["metadata"]["uid"] = uid.into();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            bounded(api.patch(&name, &apply_params(), &Patch::Apply(object))).await
+        }
+        None => {
+            let object = serde_json::from_value(object).map_err(|e| WriteError::Invalid(e.to_string()))?;
+            bounded(api.create(&create_params(), &object)).await
+        }
+    };
+    written.map(drop).map_err(|error| match write_error(error) {
+        // The API server does not call it a conflict that the one with this UID is gone, and another one has its name.
+        WriteError::Invalid(message) if message.contains("metadata.uid") => WriteError::Changed,
+        other => other,
+    })
+}
+
 /// Deletes the object with this UID.
 async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
 where
@@ -231,6 +312,10 @@ where
         Err(error) if error.is_stale() => Ok(()),
         other => other.map(drop).map_err(write_error),
     }
+}
+
+fn create_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
 fn apply_params() -> PatchParams {

@@ -29,7 +29,7 @@ use super::{
     reach::{self, Seen},
     record,
     resolve::{self, Resolved},
-    rest, standing, stopped,
+    rest, services, standing, stopped,
     workers::Workers,
 };
 use crate::{
@@ -346,11 +346,12 @@ impl Pass<'_, LocalCluster> {
         let secret = || kube_io::existing_secret(&self.ctx.client, self.owner.namespace(), &name);
         // At the same time, once it exists.
         let connected = self.ctx.memory.link(&self.owner.uid).is_some();
+        let service = services::observe(&self.ctx.client, &self.owner, valid, subject.previous);
         let early = async { if connected { Some(secret().await) } else { None } };
         let child = reach::child(self.ctx, subject, &mut reached, allocation);
         // Boxed, since a pass is a large future in a debug build, and this is a large part of it.
-        let seen = Box::pin(async { tokio::join!(child, early) });
-        let (Seen { credentials, child, path }, early) = tokio::select! {
+        let seen = Box::pin(async { tokio::join!(child, early, service) });
+        let (Seen { credentials, child, path }, early, service) = tokio::select! {
             seen = seen => seen,
             () = interruptions.of(&self.owner.uid) => return Err(Stop::Interrupted),
         };
@@ -360,6 +361,7 @@ impl Pass<'_, LocalCluster> {
                 None => secret().await?,
             };
         }
+        reached.service = service?;
         reached.kubeconfig.accepted = reach::accepts(valid, child.as_deref(), &reached.kubeconfig).await;
         reached.kubeconfig.credentials = credentials;
         reached.kubeconfig.path = path;

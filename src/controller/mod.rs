@@ -58,6 +58,7 @@ pub mod resolvers;
 mod rest;
 pub mod series;
 mod served_images;
+mod services;
 mod sizes;
 mod standing;
 mod stopped;

@@ -9,7 +9,7 @@ use super::{
     carry_out::{carry_out, hold, of_docker},
     kube_io::Error,
     pass::{Outcome, Pass},
-    record, requeue,
+    record, requeue, services,
 };
 use crate::{
     api::{
@@ -20,6 +20,7 @@ use crate::{
     plan::{
         local_cluster,
         observed::Host,
+        service,
         steps::{Plan, Problem},
         validate::Valid,
     },
@@ -41,6 +42,11 @@ pub async fn pass(
     ctx.pulls.keep(&owner.uid, &[]);
     let mut plan = Plan::default();
     local_cluster::stop(&mut plan, &valid.names, observed);
+    // Where it moves to another host, the Service may lead there already.
+    let moves = cause.is_some_and(|(reason, _)| reason == Reason::Evicted);
+    if plan.steps.is_empty() && !moves {
+        service::stop(&mut plan, owner, &services::observe(&ctx.client, owner, valid, previous).await?);
+    }
     record::plan(pass, &mut plan, observed, &valid.names.load_balancer()).await;
     let gate = pass.gate(observed, BTreeSet::new());
     let due = hold(ctx, &gate, &mut plan, Some(&valid.names));

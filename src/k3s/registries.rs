@@ -23,6 +23,8 @@ pub use super::hosts_toml::neutral_hosts;
 
 /// Port that a registry listens on in its container.
 pub const REGISTRY_PORT: u16 = 5000;
+/// Argument of servers with which nodes ask each other for images.
+pub const EMBEDDED_REGISTRY: &str = "--embedded-registry";
 
 /// Content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

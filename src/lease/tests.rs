@@ -160,6 +160,61 @@ async fn a_leader_that_can_not_renew_stops_before_another_may_start() {
     }
 }
 
+/// Writes without a response, of which some take effect.
+#[derive(Default)]
+struct Silent {
+    /// How the next writes fail.
+    next: Mutex<Vec<Failure>>,
+    /// How all writes fail after these.
+    then: Mutex<Option<Failure>>,
+}
+
+impl Hooks for Silent {
+    fn gate(&self, _: &str, writes: bool) -> Option<Failure> {
+        if !writes {
+            return None;
+        }
+        self.next.lock().unwrap().pop().or(*self.then.lock().unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_a_response_costs_no_lease() {
+    for next in [vec![Failure::Lost], vec![Failure::Hangs]] {
+        let silent = Arc::<Silent>::default();
+        let (api, start) = (KubernetesApi::with(silent.clone()), Instant::now());
+        let leader = contend(elector(&api, "a", start));
+        leader.leads.cancelled().await;
+        for _ in 0..5 {
+            silent.next.lock().unwrap().extend(next.clone());
+            tokio::time::sleep(2 * LEASE).await;
+            assert!(!leader.task.is_finished(), "{next:?}");
+        }
+        assert_eq!(api.get(PATH).unwrap()["spec"]["leaseTransitions"], 1);
+    }
+    // As long as writes take effect, the Lease is held.
+    let silent = Arc::<Silent>::default();
+    let (api, start) = (KubernetesApi::with(silent.clone()), Instant::now());
+    let leader = contend(elector(&api, "a", start));
+    leader.leads.cancelled().await;
+    *silent.then.lock().unwrap() = Some(Failure::Lost);
+    tokio::time::sleep(10 * LEASE).await;
+    assert!(!leader.task.is_finished());
+    // One that another process took meanwhile is lost, whatever was sent.
+    let taken = api.clone();
+    tokio::spawn(async move {
+        loop {
+            let mut lease = taken.get(PATH).unwrap();
+            lease["spec"]["holderIdentity"] = json!("b");
+            lease["spec"]["renewTime"] = json!("2026-11-25T01:00:00.000000Z");
+            taken.put(PATH, lease);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let lost = Lost::Taken { lease: "operator".to_owned(), by: "b".to_owned() };
+    assert_eq!(leader.task.await.unwrap(), Err(lost));
+}
+
 /// The requests, of which the next write fails if that is wanted.
 #[derive(Default)]
 struct Requests {

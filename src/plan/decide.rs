@@ -14,7 +14,7 @@ use super::{
     observed::{Host, Observed, Reached},
     ports,
     refused::Refused,
-    servers,
+    servers, service,
     steps::{Action, Plan, Problem, Record, Step},
     subject::Subject,
     turns,
@@ -45,6 +45,8 @@ pub struct Decision {
     pub started: bool,
     /// What the kubeconfig Secret hands out.
     pub kubeconfig: kubeconfig::Handed,
+    /// Name of the Service that leads to the API if the status refers to it.
+    pub service: Option<String>,
     /// Warning about a client certificate that expires soon.
     pub certificate: Option<String>,
     /// Repairs in the last status.
@@ -111,6 +113,7 @@ impl Subject<'_> {
         local_cluster::plan(&mut plan, &wanted.desired, &inputs);
         host_images::plan(&mut plan, &wanted.desired, observed, &self.previous.conditions);
         let (allocation, desired) = (&allocated.allocation, &wanted.desired);
+        let service = service::plan(&mut plan, self, desired, observed);
         let kubeconfig = kubeconfig::plan(&mut plan, self, allocation, desired, observed);
         let begins = turns::begins(&plan, &wanted.desired, observed, &self.previous.conditions);
         Decision {
@@ -119,6 +122,7 @@ impl Subject<'_> {
             started: turns::works(observed),
             certificate: kubeconfig::ends_soon(observed, self.now, desired),
             kubeconfig,
+            service,
             repairs,
         }
     }
@@ -155,12 +159,13 @@ impl Subject<'_> {
 
 impl Decision {
     /// Reports whether the status is written before the steps are executed. A repair is counted first, since an
-    /// operator that is killed by it would forget it.
+    /// operator that is killed by it would forget it. So would it forget a Service that its status does not name.
     pub fn is_written_first(&self, subject: &Subject<'_>) -> bool {
-        let LocalClusterStatus { observed_generation, conditions, .. } = subject.previous;
+        let LocalClusterStatus { observed_generation, conditions, api_service, .. } = subject.previous;
         let outdated = self.plan.outdates(subject.generation, *observed_generation, conditions);
         let counted = self.plan.repairs != self.repairs;
-        outdated || counted || self.plan.forgets || self.plan.steps.is_empty()
+        let named = self.service.is_some() && api_service.is_none();
+        outdated || counted || named || self.plan.forgets || self.plan.steps.is_empty()
     }
 
     /// Reports whether a status that is written first may be written while the steps are executed: they only start again

@@ -155,6 +155,10 @@ pub fn management(action: &Action, error: &WriteError, names: Option<&ClusterNam
             let message = format!("spec.registries.create: {message}");
             Some(Problem::stalls(ConditionType::Accepted, Reason::InvalidSpec, message))
         }
+        (Action::Service(_), WriteError::Invalid(message)) => {
+            let message = format!("spec.api.service: {message}");
+            Some(Problem::stalls(ConditionType::KubeconfigReady, Reason::InvalidSpec, message))
+        }
         (_, WriteError::Invalid(_) | WriteError::Failed(_)) => {
             let message = format!("the management cluster rejected {action}: {error}; retrying");
             Some(Problem::waits(about(action, names), Reason::ApiRefused, message))
@@ -180,7 +184,8 @@ pub fn about(action: &Action, names: Option<&ClusterNames>) -> ConditionType {
         | Action::DeleteSecret { .. }
         | Action::GrantAccess { .. }
         | Action::RevokeAccess { .. }
-        | Action::IssueToken(_) => ConditionType::KubeconfigReady,
+        | Action::IssueToken(_)
+        | Action::Service(_) => ConditionType::KubeconfigReady,
         other => {
             let Some(names) = names else { return condition_of(Role::Registry) };
             let subject = other.subject();
@@ -227,7 +232,11 @@ pub enum Consequence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::steps::{Plan, Target};
+    use crate::plan::{
+        owner::Owner,
+        service::objects::{ApiService, ServiceChange},
+        steps::{Plan, Target},
+    };
 
     #[test]
     fn a_host_without_gpus_needs_a_person() {
@@ -285,6 +294,25 @@ mod tests {
             problem.stalled() && problem.message.contains("use an image that contains /bin/sh"),
             "{problem:?}"
         );
+    }
+
+    #[test]
+    fn a_service_that_cannot_exist_needs_a_person() {
+        let service = ApiService { owner: Owner::default(), uid: None };
+        let action = Action::Service(ServiceChange::Apply(service));
+        let of = |error: WriteError| management(&action, &error, None);
+        let problem = of(WriteError::Invalid("metadata.name: Invalid value: \"0\"".into())).unwrap();
+        assert!(
+            problem.stalled() && problem.message.starts_with("spec.api.service: metadata.name"),
+            "{problem:?}"
+        );
+        assert_eq!(
+            (problem.condition, problem.reason),
+            (ConditionType::KubeconfigReady, Reason::InvalidSpec)
+        );
+        let failed = of(WriteError::Failed("no response".into())).unwrap();
+        assert_eq!((failed.stalled(), failed.condition), (false, ConditionType::KubeconfigReady));
+        assert_eq!(of(WriteError::Changed), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::{
     desired::{Allocation, Desired},
     observed::Reached,
     secret::{Existing, Secret},
+    service::{self, FromPods},
     settings::Settings,
     steps::{Action, Plan},
     subject::Subject,
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     api::{condition::ConditionType, local_cluster::KubeconfigStatus, reason::Reason},
-    child::path::Path,
     k3s::{API_PORT, certificate, kubeconfig},
 };
 
@@ -150,23 +150,15 @@ fn stays_valid(own: &Existing, name: &str) -> Option<String> {
     ))
 }
 
-/// Returns the URL of the API for Pods of the management cluster. If its Node is a container of this engine, Docker
-/// assigns the address of the load balancer on the network of that Node, and assigns another one when the load balancer
-/// is recreated. While it has none, the URL in the Secret is kept. Otherwise, it is where the operator reaches the API
-/// itself; `None` if it does not, or only where Pods do not.
+/// Returns the URL of the API for Pods of the management cluster: that of the Service if there is one, or else the address.
+/// While the address is not known, the URL in the Secret is kept. `None` if Pods do not reach the API.
 fn management_url(subject: &Subject<'_>, desired: &Desired, observed: &Reached) -> Option<String> {
-    let own = observed.network_of(desired.addresses.subnet);
-    let own = own.map(|n| n.id.as_str()).unwrap_or_default();
-    let (settings, manager) = (&subject.settings.management, &subject.owner.manager);
-    let kept = || kept_url(observed.kubeconfig.secret.as_ref()?);
-    match (settings.place(observed, manager, own, &desired.load_balancer.name), observed.kubeconfig.path) {
-        (Some(Some(ip)), _) => Some(format!("https://{ip}:{API_PORT}")),
-        (Some(None), _) | (None, None) => kept(),
-        (None, Some(Path::Direct(address))) if !address.ip().is_loopback() => {
-            Some(format!("https://{address}"))
-        }
-        (None, Some(Path::Direct(_) | Path::Tunnel)) => None,
-    }
+    let service = service::url(subject, observed);
+    service.or_else(|| match service::from_pods(subject, desired, observed) {
+        FromPods::At(address) => Some(format!("https://{address}")),
+        FromPods::Unknown => kept_url(observed.kubeconfig.secret.as_ref()?),
+        FromPods::Nowhere => None,
+    })
 }
 
 fn kept_url(existing: &Existing) -> Option<String> {

@@ -53,6 +53,7 @@ pub mod resolvers;
 pub mod rotation;
 pub mod secret;
 pub mod servers;
+pub mod service;
 pub mod settings;
 pub mod steps;
 pub mod subject;

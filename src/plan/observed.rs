@@ -10,7 +10,7 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{host_limits::HostLimits, queue::Wait, secret};
+use super::{host_limits::HostLimits, queue::Wait, secret, service::objects::ObservedService};
 use crate::{
     api::names,
     child::{
@@ -74,6 +74,9 @@ pub struct Reached {
     pub child: Child,
     /// Kubeconfig of the created cluster.
     pub kubeconfig: ObservedKubeconfig,
+    /// What has the name of the Service that leads to the API, and of its EndpointSlice. Observed if the spec asks for the
+    /// Service or the status knows of one.
+    pub service: ObservedService,
     /// Servers that do not respond inside their container either, by name, with the time since which no API responds.
     /// They are queried after a while.
     pub hung: BTreeMap<String, Timestamp>,

@@ -27,7 +27,9 @@ use crate::{
     },
     k3s::{
         self, proxy,
-        registries::{HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host},
+        registries::{
+            EMBEDDED_REGISTRY, HostConfig, Mirrored, Registries, Scheme, Tls, of_registries, on_host,
+        },
     },
 };
 
@@ -36,7 +38,7 @@ pub const DIRECTORIES: [&str; 2] = [k3s::HOSTS_DIR, CERTIFICATES];
 
 /// Reports whether K3s adds an endpoint of its own to the containerd configuration, in its own format.
 pub fn is_embedded(valid: &Valid) -> bool {
-    valid.servers.args.iter().any(|arg| arg.starts_with("--embedded-registry"))
+    valid.servers.args.iter().any(|arg| arg.starts_with(EMBEDDED_REGISTRY))
 }
 
 /// Returns the registry configuration of the nodes.

@@ -4,20 +4,26 @@ mod event;
 mod leave_out;
 mod problem;
 mod repair;
+mod repairs;
+mod target;
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use problem::{Problem, Verdict};
 pub use repair::Repair;
+pub use repairs::{Record, Repairs};
+pub use target::Target;
 
-use super::{kubeconfig::template::Template, own_registry::OwnRegistry, secret::Secret};
+use super::{
+    kubeconfig::template::Template, own_registry::OwnRegistry, secret::Secret,
+    service::objects::ServiceChange,
+};
 use crate::{
     api::{
         condition::{self, ConditionType},
-        local_cluster::NodeRepairs,
         reason::Reason,
     },
     child::{
@@ -25,7 +31,7 @@ use crate::{
         state::{ClusterConfigMap, Member, NodeConfig},
     },
     docker::{
-        engine::{Container, Network},
+        engine::Network,
         spec::{ContainerSpec, EndpointSettings, FileSpec, NetworkSpec, RestartPolicy, VolumeSpec},
     },
     k3s::manifests::ObjectRef,
@@ -193,6 +199,8 @@ pub enum Action {
         name: String,
         uid: String,
     },
+    /// Changes the Service in the management cluster that leads to the API of the created cluster.
+    Service(ServiceChange),
     /// Creates or updates the Registry of a LocalCluster.
     ApplyRegistry(Box<OwnRegistry>),
     /// Deletes the Registry of a LocalCluster.
@@ -201,27 +209,6 @@ pub enum Action {
         name: String,
         uid: String,
     },
-}
-
-/// A container to act on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Name of the container.
-    pub name: String,
-    /// ID of the container; `None` for one that an earlier step of the plan creates.
-    pub id: Option<String>,
-}
-
-impl Target {
-    /// Returns the target for a container that the plan creates.
-    pub fn new(spec: &ContainerSpec) -> Self {
-        Self { name: spec.name.clone(), id: None }
-    }
-
-    /// Returns the target for an existing container.
-    pub fn of(container: &Container) -> Self {
-        Self { name: container.name.clone(), id: Some(container.id.clone()) }
-    }
 }
 
 impl Action {
@@ -266,6 +253,7 @@ impl Action {
             Self::CreateSecret(_) => "CreateSecret",
             Self::ApplySecret(_) => "ApplySecret",
             Self::DeleteSecret { .. } => "DeleteSecret",
+            Self::Service(change) => change.kind(),
             Self::ApplyRegistry(_) => "ApplyRegistry",
             Self::DeleteRegistry { .. } => "DeleteRegistry",
         }
@@ -303,9 +291,9 @@ impl Action {
             Self::GrantAccess { role } | Self::RevokeAccess { role, .. } => role.account(),
             Self::IssueToken(template) => template.name(),
             Self::CreateSecret(secret) | Self::ApplySecret(secret) => &secret.name,
-            Self::DeleteSecret { name, .. } => name,
+            Self::Service(change) => change.owner().name(),
             Self::ApplyRegistry(registry) => &registry.name,
-            Self::DeleteRegistry { name, .. } => name,
+            Self::DeleteSecret { name, .. } | Self::DeleteRegistry { name, .. } => name,
         }
     }
 }
@@ -371,22 +359,3 @@ pub struct Import {
     /// ID of the image on the Docker host.
     pub id: String,
 }
-
-/// Repairs of a node since it was last Ready for long enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repairs {
-    /// Number of repairs.
-    pub count: u32,
-    /// Start of the last repair.
-    pub last: Timestamp,
-}
-
-impl Repairs {
-    /// Returns the repairs for a status.
-    pub fn reported(&self) -> NodeRepairs {
-        NodeRepairs { count: self.count.try_into().unwrap_or(i32::MAX), last: Some(Time(self.last)) }
-    }
-}
-
-/// Repairs by node name.
-pub type Record = BTreeMap<String, Repairs>;

@@ -80,6 +80,8 @@ pub struct Valid {
     pub sans: Vec<String>,
     /// Host of the API in kubeconfigs, if it is not the address.
     pub server_name: Option<String>,
+    /// DNS name of the Service that leads to the API, if there is to be one.
+    pub api_service: Option<String>,
     /// Credential in the kubeconfig Secret.
     pub kubeconfig: Handout,
     /// Published ports.
@@ -151,7 +153,8 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
     let (servers, agents) = c.pools(servers, agents);
     let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
-    let ValidApi { host_ip: api_ip, host_port: api_port, sans, server_name } = c.api(api);
+    let ValidApi { host_ip: api_ip, host_port: api_port, sans, server_name, service } =
+        c.api((namespace, name), api);
     let valid = Valid {
         version: version.clone(),
         image: image.clone(),
@@ -169,6 +172,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         api_port,
         sans,
         server_name,
+        api_service: service,
         kubeconfig: c.kubeconfig(kubeconfig),
         ports: c.ports(ports, api_ip, api_port),
         registries: c.registries(namespace, name, registries),

@@ -123,6 +123,7 @@ pub fn cluster(previous: &LocalClusterStatus, view: &ClusterView<'_>, moment: Mo
         endpoint: endpoints.as_ref().map(|e| e.host.clone()),
         endpoints,
         kubeconfig_secret: decision.kubeconfig.secret.clone(),
+        api_service: decision.service.clone(),
         kubeconfig: decision.kubeconfig.token.clone(),
         api_port,
         ports,

@@ -35,7 +35,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             count: 28}, {name: pool1, count: 0}],
         token: {secretName: my-token, key: the.key},
         network: {subnet: 172.31.16.0/24, join: [shared, db_net.1]},
-        api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1'], serverName: k8s.example.test},
+        api: {hostIP: 0.0.0.0, hostPort: 6550, sans: [k8s.example.test, 10.0.0.1, 'fd00::1'], serverName: k8s.example.test, service: ClusterIP},
         ports: [{name: http, port: 80, hostPort: 80}, {name: https, port: 443}, \
             {name: range, port: 30000, endPort: 30063, hostPort: 7000}, {name: one, port: 90, endPort: 90, hostPort: 7064}, \
             {name: range-udp, port: 6440, endPort: 6450, hostPort: 7060, protocol: UDP}, \

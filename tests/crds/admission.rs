@@ -187,6 +187,13 @@ impl Drop for Limited<'_> {
 fn written(kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let (version, rest) = match kind {
         "Secret" => ("v1", json!({"type": "Opaque", "stringData": {"value": "x"}})),
+        "Service" => {
+            ("v1", json!({"spec": {"type": "ClusterIP", "ports": [{"name": "https", "port": 443}]}}))
+        }
+        "EndpointSlice" => {
+            let ports = json!([{"name": "https", "port": 6443}]);
+            ("discovery.k8s.io/v1", json!({"addressType": "IPv4", "endpoints": [], "ports": ports}))
+        }
         _ => ("localcluster.dev/v1alpha1", json!({"spec": {}})),
     };
     let mut object = json!({
@@ -199,6 +206,9 @@ fn written(kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
         },
     });
     object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    if kind == "EndpointSlice" {
+        object["metadata"]["labels"]["kubernetes.io/service-name"] = json!("dev");
+    }
     change(&mut object);
     object
 }
@@ -245,11 +255,35 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     for (name, change, words) in of_secrets {
         refused(&create, &written("Secret", name, change), words);
     }
+    let of_services: [(&str, &str, Change, &str); 8] = [
+        ("Service", "other", nothing, "no Service of this name or owner"),
+        ("Service", "dev", alone, "no Service of this name or owner"),
+        ("Service", "dev", |o| o["spec"]["selector"] = json!({"app": "theirs"}), "with a selector"),
+        ("Service", "dev", |o| o["spec"]["type"] = json!("NodePort"), "no Service of this type"),
+        ("Service", "dev", |o| o["spec"]["externalIPs"] = json!(["10.0.0.1"]), "without external addresses"),
+        ("EndpointSlice", "other", nothing, "no EndpointSlice of this name or owner"),
+        ("EndpointSlice", "dev", alone, "no EndpointSlice of this name or owner"),
+        (
+            "EndpointSlice",
+            "dev",
+            |o| o["metadata"]["labels"]["kubernetes.io/service-name"] = json!("theirs"),
+            "no EndpointSlice of another Service",
+        ),
+    ];
+    for (kind, name, change, words) in of_services {
+        refused(&create, &written(kind, name, change), words);
+    }
     refused(&create, &written(REGISTRY, "other", nothing), "no Registry of this name or owner");
     refused(&create, &written(REGISTRY, "dev-registry", alone), "no Registry of this name or owner");
     refused(&create, &written(LC, "dev", alone), "creates no LocalClusters");
     // What it writes.
-    for (kind, name) in [("Secret", "dev-kubeconfig"), ("Secret", "dev-token"), (REGISTRY, "dev-registry")] {
+    for (kind, name) in [
+        ("Secret", "dev-kubeconfig"),
+        ("Secret", "dev-token"),
+        ("Service", "dev"),
+        ("EndpointSlice", "dev"),
+        (REGISTRY, "dev-registry"),
+    ] {
         let Output { ok, stderr, .. } = limited.said(&create, &written(kind, name, nothing));
         assert!(ok, "{kind} {name}: {stderr}");
     }
@@ -268,10 +302,18 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     let uid = server.get("lc/dev")["metadata"]["uid"].clone();
     let of_dev = |o: &mut Value| o["metadata"]["ownerReferences"][0]["uid"] = uid.clone();
     server.must_with(&create, &written("Secret", "dev-token", alone).to_string());
+    for kind in ["Service", "EndpointSlice"] {
+        server.must_with(&create, &written(kind, "dev", alone).to_string());
+    }
     server.must_with(&create, &written(REGISTRY, "users", alone).to_string());
     server.must_with(&create, &written(REGISTRY, "dev-registry", of_dev).to_string());
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=operator", "-f", "-"];
     refused(&apply, &written("Secret", "dev-token", nothing), "a Secret that is not of this LocalCluster");
+    for kind in ["Service", "EndpointSlice"] {
+        refused(&apply, &written(kind, "dev", nothing), "of this name or owner");
+        let deleted = limited.said(&["delete", kind, "dev", "--wait=false"], &Value::Null);
+        assert!(!deleted.ok && deleted.stderr.contains("of this name or owner"), "{}", deleted.stderr);
+    }
     let deletes: Change = |o| o["spec"]["deleteEnabled"] = json!(true);
     refused(&apply, &written(REGISTRY, "users", deletes), "the spec of a Registry that it did not create");
     let patch =
@@ -315,7 +357,7 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     // Others are not concerned.
     server.must_with(&create, &written("Secret", "anything", alone).to_string());
     server.must(&["patch", "lc/dev", "--type=merge", "-p", r#"{"spec": {"agents": {"count": 2}}}"#]);
-    for name in ["secrets", "registries", "localclusters"] {
+    for name in ["secrets", "services", "endpointslices", "registries", "localclusters"] {
         let policy =
             format!("validatingadmissionpolicy/{name}.operator.localcluster.dev-{}", server.namespace);
         eventually("the types are checked", || {

@@ -196,6 +196,7 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (LC, "{api: {serverName: '2001:db8::1'}}", text::SERVER_NAME),
     (LC, "{api: {serverName: Dev.example.test}}", text::SERVER_NAME),
     (LC, "{api: {serverName: ''}}", text::SERVER_NAME),
+    (LC, "{api: {service: NodePort}}", "Unsupported value"),
     (LC, "{kubeconfig: {access: Root}}", "Unsupported value"),
     (LC, "{kubeconfig: {ttl: 9m59s}}", text::TOKEN_TTL),
     (LC, "{kubeconfig: {ttl: 8760h1s}}", text::TOKEN_TTL),

@@ -337,6 +337,26 @@ fn pods_of_the_management_cluster_reach_the_api(scene: &Scene) {
     docker(&["rm", "-f", &container(scene, "serverlb")]);
     eventually(LIMIT, "the API is reached again", || holds(ask().as_deref() == Ok("ok"), value));
     scene.ready("lc/c");
+
+    // With a Service, the URL stays, and the certificate is valid for it.
+    scene.patch("lc/c", "{\"api\": {\"service\": \"ClusterIP\"}}");
+    scene.ready("lc/c");
+    let url = format!("https://c.{}.svc", scene.namespace);
+    assert!(value().contains(&format!("server: {url}\n")), "{}", value());
+    let by_name = || {
+        let text = value();
+        let kept = text.lines().filter(|line| !line.contains("tls-server-name"));
+        asks(&scene.k, &scene.namespace, &image, &kept.map(|line| format!("{line}\n")).collect::<String>())
+    };
+    eventually(LIMIT, "the Service leads to the API", || {
+        let (asked, named) = (ask(), by_name());
+        holds([&asked, &named].iter().all(|a| a.as_deref() == Ok("ok")), || format!("{asked:?} {named:?}"))
+    });
+    let before = value();
+    docker(&["rm", "-f", &container(scene, "serverlb")]);
+    eventually(LIMIT, "the Service leads to the API again", || holds(ask().as_deref() == Ok("ok"), value));
+    scene.ready("lc/c");
+    assert_eq!(value(), before);
 }
 
 /// Containers on the network reach the API, and the nodes keep their address and their default route.

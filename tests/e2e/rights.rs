@@ -32,8 +32,9 @@ pub const GROUP: Group = Group {
 };
 
 /// All permissions in any namespace: resource, object names, verbs.
-const EVERYWHERE: [&str; 10] = [
+const EVERYWHERE: [&str; 12] = [
     "configmaps [] [get list watch]",
+    "endpointslices.discovery.k8s.io [] [get create patch delete]",
     "events.events.k8s.io [] [create patch]",
     "hostpolicies.localcluster.dev [] [list watch]",
     "hostpolicies.localcluster.dev/status [] [patch]",
@@ -43,6 +44,7 @@ const EVERYWHERE: [&str; 10] = [
     "registries.localcluster.dev [] [list watch patch create delete]",
     "registries.localcluster.dev/status [] [patch]",
     "secrets [] [get list watch create patch delete]",
+    "services [] [get create patch delete]",
 ];
 
 /// Additional permissions in the operator's own namespace.
@@ -62,7 +64,7 @@ fn of_the_service_account(scene: &Scene) {
     };
     assert_eq!(allowed(&scene.namespace), EVERYWHERE);
     let mut at_home = EVERYWHERE.to_vec();
-    at_home.insert(4, AT_HOME);
+    at_home.insert(5, AT_HOME);
     assert_eq!(allowed(SYSTEM), at_home);
     // They are sufficient: no request in this run so far was forbidden.
     let log = scene.k.run(&["-n", SYSTEM, "logs", DEPLOYMENT]);
@@ -98,10 +100,11 @@ fn of_what_it_writes(scene: &Scene) {
         let told = scene.k.input(&create, &stolen.to_string()).err().unwrap_or_default();
         holds(told.contains("the operator writes no Secret of this type"), || told)
     });
-    let spec = "{registries: {create: {storage: {retain: false}}}}";
+    let spec = "{registries: {create: {storage: {retain: false}}}, api: {service: ClusterIP}}";
     scene.apply("LocalCluster", "limited", spec);
-    // Its token, its Registry, its kubeconfig, finalizers and status.
+    // Its token, its Registry, its kubeconfig, its Service, finalizers and status.
     scene.ready("lc/limited");
+    scene.run(&["get", "service/limited", "endpointslice/limited"]);
     scene.run(&["get", "secret", "limited-token", "limited-kubeconfig"]);
     let changed =
         "{\"registries\": {\"create\": {\"storage\": {\"retain\": false}, \"deleteEnabled\": true}}}";
@@ -216,15 +219,20 @@ fn used() -> BTreeSet<String> {
 /// Objects of each kind are created, changed and deleted, in every way that has requests of its own.
 fn what_is_granted_is_used(scene: &Scene) {
     scene.config_map("hubs", &[("registries.yaml", "mirrors: {}")]);
-    let more = "registries: {create: {}, config: {configMapName: hubs}}";
+    let more = "registries: {create: {}, config: {configMapName: hubs}}, api: {service: ClusterIP}";
     scene.apply("LocalCluster", "used", &format!("{{servers: {{count: 1}}, agents: {{count: 0}}, {more}}}"));
     scene.ready("lc/used");
+    // It puts them right at its next look.
+    for object in ["service/used", "endpointslice/used"] {
+        scene.run(&["label", object, "app.kubernetes.io/managed-by-"]);
+    }
     scene.patch("lc/used", "{\"registries\": {\"create\": {\"deleteEnabled\": true}}}");
     scene.ready("lreg/used-registry");
     scene.ready("lc/used");
-    scene.patch("lc/used", "{\"kubeconfig\": {\"access\": \"None\"}}");
-    eventually(LIMIT, "its kubeconfig is deleted", || {
-        let gone = scene.attempt(&["get", "secret", "used-kubeconfig"]).is_err();
+    scene.patch("lc/used", "{\"kubeconfig\": {\"access\": \"None\"}, \"api\": {\"service\": \"None\"}}");
+    eventually(LIMIT, "its kubeconfig and its Service are deleted", || {
+        let there = |object: &str| scene.attempt(&["get", object]).is_ok();
+        let gone = !["secret/used-kubeconfig", "service/used", "endpointslice/used"].into_iter().any(there);
         holds(gone, || "it exists".into())
     });
     scene.patch("lc/used", "{\"registries\": null}");

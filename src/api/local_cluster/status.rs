@@ -59,6 +59,9 @@ pub struct LocalClusterStatus {
     /// Secret in the same namespace that contains the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<String>,
+    /// Service in the same namespace that leads to the API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_service: Option<String>,
     /// Token in the kubeconfig. Unset for the client certificate of K3s and without a kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<KubeconfigStatus>,

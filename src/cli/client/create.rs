@@ -32,7 +32,9 @@ pub struct Create {
     /// File with a LocalCluster and Registries to apply, instead of flags; - is standard input. The cluster may exist
     #[arg(
         short, long = "filename", id = "file", value_name = "FILE",
-        conflicts_with_all = ["servers", "agents", "ports", "version", "image", "registries", "k3s_args", "ttl"]
+        conflicts_with_all = [
+            "servers", "agents", "ports", "version", "image", "registries", "k3s_args", "ttl", "no_host_images"
+        ]
     )]
     file: Option<PathBuf>,
     #[command(flatten)]

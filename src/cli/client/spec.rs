@@ -10,6 +10,10 @@ use crate::{
         ports::{self, Nodes},
         valid,
     },
+    k3s::{
+        registries::EMBEDDED_REGISTRY,
+        versions::{self, Version},
+    },
 };
 
 /// What can be said of a cluster without a file.
@@ -39,6 +43,20 @@ pub struct Flags {
     /// Deletes the cluster this long after its creation, such as 8h
     #[arg(long)]
     ttl: Option<String>,
+    /// Has nodes pull all images from registries, also those that Docker has already
+    #[arg(long)]
+    no_host_images: bool,
+}
+
+impl Flags {
+    /// Reports whether nodes get images of the Docker host when they ask for them, as they do unless the flags say
+    /// otherwise or K3s cannot: the operator would report that. `args` are those of the servers.
+    fn images_from_host(&self, args: &[Value]) -> bool {
+        let version = self.version.clone().or_else(|| versions::of_image(self.image.as_deref()?));
+        let old = version.and_then(|v| Version::parse(&v)).is_some_and(|v| !v.has_mirrors_of_all());
+        let is_embedded = |arg: &Value| arg.as_str().is_some_and(|arg| arg.starts_with(EMBEDDED_REGISTRY));
+        !self.no_host_images && !old && !args.iter().any(is_embedded)
+    }
 }
 
 /// Objects to apply.
@@ -94,6 +112,10 @@ pub(super) fn from_flags(name: &str, namespace: Option<&str>, flags: &Flags) -> 
                 None => spec[pool]["args"] = json!([arg]),
             }
         }
+    }
+    let args = spec["servers"]["args"].as_array().cloned().unwrap_or_default();
+    if flags.images_from_host(&args) {
+        spec["images"] = json!({"fromDockerHost": true});
     }
     let cluster = json!({"metadata": {"name": name}, "spec": spec});
     complete(Objects { cluster, registries: Vec::new() }, namespace)

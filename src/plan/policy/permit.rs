@@ -129,6 +129,7 @@ impl Gate<'_> {
             Action::DeleteSecret { namespace, name: _, uid: _ } => {
                 owned(namespace == self.owner.namespace(), "the Secret is in another namespace")
             }
+            Action::Service(change) => self.is_owner(change.owner()),
             Action::ApplyRegistry(registry) => self.is_owner(&registry.owner),
             Action::DeleteRegistry { namespace, name: _, uid: _ } => {
                 owned(namespace == self.owner.namespace(), "the Registry is in another namespace")

@@ -1,7 +1,7 @@
 //! Events of completed steps: the reason is a state in UpperCamelCase, the message a sentence.
 
 use super::{Action, Step};
-use crate::child::account::NAMESPACE;
+use crate::{child::account::NAMESPACE, plan::service::objects::ServiceChange};
 
 impl Step {
     /// Returns the reason and the message of the Event for the completed step; `None` for a step that is part of
@@ -67,6 +67,16 @@ fn completed(action: &Action) -> (&'static str, String) {
         Action::DeleteSecret { .. } => ("DeletedSecret", format!("Deleted Secret {name}")),
         Action::CreateSecret(_) => ("CreatedSecret", format!("Created Secret {name}")),
         Action::ApplySecret(_) => ("AppliedSecret", format!("Applied Secret {name}")),
+        Action::Service(change) => match change {
+            ServiceChange::Apply(_) => ("AppliedService", format!("Applied Service {name}")),
+            ServiceChange::Delete { .. } => ("DeletedService", format!("Deleted Service {name}")),
+            ServiceChange::ApplyEndpoints(_) => {
+                ("AppliedEndpointSlice", format!("Applied EndpointSlice {name}"))
+            }
+            ServiceChange::DeleteEndpoints { .. } => {
+                ("DeletedEndpointSlice", format!("Deleted EndpointSlice {name}"))
+            }
+        },
         Action::ApplyRegistry(_) => ("AppliedRegistry", format!("Applied Registry {name}")),
         Action::DeleteRegistry { .. } => ("DeletedRegistry", format!("Deleted Registry {name}")),
     }

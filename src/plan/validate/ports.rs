@@ -7,7 +7,7 @@ use std::{
 
 use super::checker::Checker;
 use crate::api::{
-    local_cluster::{ApiSpec, NodeSet, PortSpec, Protocol},
+    local_cluster::{ApiService, ApiSpec, NodeSet, PortSpec, Protocol},
     rules::{self, format, text},
 };
 
@@ -37,10 +37,12 @@ pub struct ValidApi {
     pub host_ip: Ipv4Addr,
     /// Host port, if the spec names one.
     pub host_port: Option<u16>,
-    /// Additional names and addresses in the serving certificate, including the name of the server.
+    /// Additional names and addresses in the serving certificate, including those of the server and of the Service.
     pub sans: Vec<String>,
     /// Host in kubeconfigs, if it is not the address.
     pub server_name: Option<String>,
+    /// DNS name of the Service that leads to it, if there is to be one.
+    pub service: Option<String>,
 }
 
 impl ValidPort {
@@ -73,8 +75,8 @@ impl Checker {
     }
 
     /// Parses the host address and port of the API, and the names in its certificate.
-    pub(super) fn api(&mut self, api: &ApiSpec) -> ValidApi {
-        let ApiSpec { host_ip, host_port, sans, server_name } = api;
+    pub(super) fn api(&mut self, (namespace, name): (&str, &str), api: &ApiSpec) -> ValidApi {
+        let ApiSpec { host_ip, host_port, sans, server_name, service } = api;
         let host_ip = self.host_ip("spec.api.hostIP", host_ip);
         let host_port = host_port.map(|p| self.port("spec.api.hostPort", p));
         for (i, san) in sans.iter().enumerate() {
@@ -85,10 +87,14 @@ impl Checker {
         if let Some(name) = server_name {
             self.fits("spec.api.serverName", name, &format::SERVER_NAME);
         }
-        // The name may also be one of the others.
-        let named = server_name.iter().filter(|name| !sans.contains(name));
+        let service = match service {
+            ApiService::None => None,
+            ApiService::ClusterIp => Some(format!("{name}.{namespace}.svc")),
+        };
+        // They may also be among the others.
+        let named = server_name.iter().chain(&service).filter(|name| !sans.contains(name));
         let sans = sans.iter().chain(named).cloned().collect();
-        ValidApi { host_ip, host_port, sans, server_name: server_name.clone() }
+        ValidApi { host_ip, host_port, sans, server_name: server_name.clone(), service }
     }
 
     /// Parses the published ports, which must not conflict with each other or with the port of the API.
@@ -184,13 +190,24 @@ mod tests {
         let parsed = |sans: &[&str], name: Option<&str>| {
             let sans = sans.iter().map(|san| (*san).to_owned()).collect();
             let server_name = name.map(str::to_owned);
-            Checker::default().api(&ApiSpec { sans, server_name, ..ApiSpec::default() })
+            Checker::default().api(("team-a", "dev"), &ApiSpec { sans, server_name, ..ApiSpec::default() })
         };
         let names = |sans: &[&str], name| parsed(sans, name).sans;
         assert_eq!(names(&["a.test", "b.test"], None), ["a.test", "b.test"]);
         assert_eq!(names(&["b.test"], Some("a.test")), ["b.test", "a.test"]);
         assert_eq!(names(&["a.test", "b.test"], Some("a.test")), ["a.test", "b.test"]);
         assert_eq!(parsed(&[], Some("a.test")).server_name.as_deref(), Some("a.test"));
+        let of_service = |sans: &[&str], service| {
+            let sans = sans.iter().map(|san| (*san).to_owned()).collect();
+            let api =
+                Checker::default().api(("team-a", "dev"), &ApiSpec { sans, service, ..ApiSpec::default() });
+            (api.sans, api.service)
+        };
+        let name = "dev.team-a.svc".to_owned();
+        assert_eq!(of_service(&[], ApiService::None), (vec![], None));
+        for sans in [&[][..], &["dev.team-a.svc"]] {
+            assert_eq!(of_service(sans, ApiService::ClusterIp), (vec![name.clone()], Some(name.clone())));
+        }
         for bad in ["https://a.test", "a.test:6443", "A.test", "2001:db8::1", "", "*.test"] {
             let found = problems(|s| s.api.server_name = Some(bad.into()));
             assert_eq!(found, [format!("spec.api.serverName: {}", text::SERVER_NAME)], "{bad}");

@@ -37,6 +37,14 @@ pub fn secret(name: &str) -> String {
     format!("/api/v1/namespaces/default/secrets/{name}")
 }
 
+pub fn service(name: &str) -> String {
+    format!("/api/v1/namespaces/default/services/{name}")
+}
+
+pub fn endpoint_slice(name: &str) -> String {
+    format!("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/{name}")
+}
+
 impl FakeApi {
     pub fn new(world: Arc<Mutex<World>>, faults: Arc<Faults>) -> Self {
         let sins = Arc::default();
@@ -202,6 +210,7 @@ impl Hooks for Judge {
                 missing.push("load balancer".into());
             }
             missing.extend(of_kubeconfig(&world, &object["spec"]["kubeconfig"], api, name));
+            missing.extend(of_service(&object["spec"]["api"]["service"], api, name));
         } else if object["kind"] == "Registry"
             && world.named(&format!("k3d-{name}")).is_none_or(|c| !c.is_up())
         {
@@ -240,6 +249,13 @@ fn of_kubeconfig(world: &World, spec: &Value, api: &KubernetesApi, name: &str) -
     (!fits || left.iter().any(|role| Some(**role) != wanted)).then(|| {
         format!("kubeconfig for {access}: it has {rights:?} {}, and there is {left:?}", token.is_some())
     })
+}
+
+/// What is wrong with the Service of a cluster that is said to be Ready.
+fn of_service(wanted: &Value, api: &KubernetesApi, name: &str) -> Option<String> {
+    let wanted = wanted == "ClusterIP";
+    let there = [service(name), endpoint_slice(name)].map(|at| api.get(&at).is_some());
+    (there != [wanted; 2]).then(|| format!("Service and EndpointSlice: {there:?}"))
 }
 
 impl World {

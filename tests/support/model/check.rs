@@ -12,6 +12,7 @@ use localcluster_operator::{
     plan::{
         observed::Observed,
         owner::Owner,
+        service::objects::{Existing, ServiceChange},
         steps::{Action, Plan, Target},
     },
 };
@@ -107,6 +108,17 @@ pub fn plan(plan: &Plan, owner: &Owner, observed: &Observed) {
             Action::DeleteSecret { namespace, uid, .. } => {
                 let existing = observed.kubeconfig.secret.as_ref();
                 namespace == owner.namespace() && existing.is_some_and(|e| e.is_owned(owner) && e.uid == *uid)
+            }
+            Action::Service(change) => {
+                let (service, endpoints) = observed.service.own(owner);
+                let uid = |own: Option<&Existing>| own.map(|own| own.uid.clone());
+                let fits = match change {
+                    ServiceChange::Apply(new) => new.uid == uid(service),
+                    ServiceChange::ApplyEndpoints(slice) => slice.uid == uid(endpoints),
+                    ServiceChange::Delete { uid: of, .. } => uid(service).as_ref() == Some(of),
+                    ServiceChange::DeleteEndpoints { uid: of, .. } => uid(endpoints).as_ref() == Some(of),
+                };
+                change.owner() == owner && fits
             }
             Action::ApplyRegistry(registry) => registry.owner == *owner,
             Action::DeleteRegistry { namespace, .. } => namespace == owner.namespace(),

@@ -42,6 +42,7 @@ use localcluster_operator::{
             teardown::{self, Deleted},
         },
         secret::{Existing, Secret},
+        service::objects::{ApiService, Existing as ExistingService, PORT, ServiceChange},
         settings::{Settings, WithoutPolicy},
         steps::{Action, Plan, Problem, Step, Target},
         subject::Subject,
@@ -136,6 +137,10 @@ impl World {
             }
             Action::CreateSecret(secret) => return self.create_secret(secret),
             Action::ApplySecret(secret) => return self.apply_secret(secret),
+            Action::Service(change) => {
+                self.change_service(change);
+                return Ok(());
+            }
             Action::ApplyRegistry(_) | Action::DeleteRegistry { .. } => {
                 panic!("the model's clusters have no Registry of their own")
             }
@@ -168,6 +173,43 @@ impl World {
         Arc::make_mut(&mut self.secrets)
             .insert((secret.owner.namespace().to_owned(), secret.name.clone()), existing);
         Ok(())
+    }
+}
+
+/// The Services of the management cluster.
+impl World {
+    fn change_service(&mut self, change: &ServiceChange) {
+        let owner = change.owner();
+        let key = (owner.namespace().to_owned(), owner.name().to_owned());
+        let found = Arc::make_mut(&mut self.services).entry(key).or_default();
+        match change {
+            ServiceChange::Apply(_) => {
+                found.service = Some(ExistingService {
+                    labels: ApiService::labels(),
+                    type_: "ClusterIP".into(),
+                    port: Some(PORT),
+                    ..existing(owner)
+                });
+            }
+            ServiceChange::ApplyEndpoints(endpoints) => {
+                found.endpoints = Some(ExistingService {
+                    labels: endpoints.labels(),
+                    port: Some(endpoints.port()),
+                    addresses: endpoints.addresses(),
+                    ..existing(owner)
+                });
+            }
+            ServiceChange::Delete { .. } => found.service = None,
+            ServiceChange::DeleteEndpoints { .. } => found.endpoints = None,
+        }
+    }
+}
+
+fn existing(owner: &Owner) -> ExistingService {
+    ExistingService {
+        uid: format!("uid-{}", owner.name()),
+        owners: vec![owner.uid.clone()],
+        ..ExistingService::default()
     }
 }
 
@@ -417,6 +459,8 @@ impl Lab {
         let written = self.world.read(&server, KUBECONFIG_FILE);
         observed.reached.kubeconfig.credentials = written.map(|_| credentials());
         observed.reached.kubeconfig.secret = self.world.secret(&owner, &kubeconfig::name(owner.name()));
+        let key = (owner.namespace().to_owned(), owner.name().to_owned());
+        observed.reached.service = self.world.services.get(&key).cloned().unwrap_or_default();
         if valid.kubeconfig.role().is_some()
             && let Some(token) = observed.kubeconfig.secret.as_ref().and_then(kubeconfig::tokens::token)
         {

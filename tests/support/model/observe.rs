@@ -26,6 +26,7 @@ use localcluster_operator::{
         owner::Owner,
         registries::DIRECTORIES,
         registry, servers,
+        service::objects::ObservedService,
         validate::certificate,
     },
 };
@@ -163,6 +164,7 @@ impl World {
                 limits: None,
                 resolvers_changed,
                 kubeconfig: ObservedKubeconfig::default(),
+                service: ObservedService::default(),
             },
             images: failed.chain(images).collect(),
             files,

@@ -32,7 +32,7 @@ use localcluster_operator::{
         load_balancer::CONFIG_FILE,
         proxy,
     },
-    plan::secret::Existing,
+    plan::{secret::Existing, service::objects::ObservedService},
 };
 
 use super::k3s::Cluster;
@@ -92,6 +92,8 @@ pub struct World {
     pub no_network_plugin: bool,
     /// The Secrets of the management cluster that the operator wrote, by namespace and name.
     pub secrets: Arc<BTreeMap<(String, String), Existing>>,
+    /// The Services of the management cluster with their EndpointSlices, by namespace and name.
+    pub services: Arc<BTreeMap<(String, String), ObservedService>>,
     /// The created clusters, by incarnation.
     pub clusters: BTreeMap<u8, Cluster>,
     /// What servers write as the admin's certificate when they start.
@@ -211,6 +213,7 @@ impl Default for World {
             duplicates: false,
             no_network_plugin: false,
             secrets: Arc::default(),
+            services: Arc::default(),
             clusters: BTreeMap::new(),
             certificate: CERTIFICATE.into(),
             resolvers: 0,

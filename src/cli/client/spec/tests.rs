@@ -14,6 +14,7 @@ fn flags() -> Flags {
             "--kubelet-arg=v=4@agent:*".into(),
         ],
         ttl: Some("8h".into()),
+        no_host_images: false,
     }
 }
 
@@ -32,6 +33,7 @@ fn flags_become_a_cluster() {
                 {"name": "udp-53", "port": 53, "hostPort": 53, "protocol": "UDP", "nodes": "Agents"},
             ],
             "registries": {"use": [{"name": "registry"}, {"name": "cache", "namespace": "shared"}]},
+            "images": {"fromDockerHost": true},
         },
     });
     assert_eq!(objects, Ok(Objects { cluster, registries: vec![] }));
@@ -41,15 +43,32 @@ fn flags_become_a_cluster() {
 fn without_flags_everything_has_its_default() {
     let objects = from_flags("dev", None, &Flags::default()).unwrap();
     let expected = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": "LocalCluster",
-        "metadata": {"name": "dev"}, "spec": {}});
+        "metadata": {"name": "dev"}, "spec": {"images": {"fromDockerHost": true}}});
     assert_eq!((objects.name(), &objects.cluster), ("dev", &expected));
+}
+
+/// The operator would report a cluster that cannot use them as one that needs its user.
+#[test]
+fn nodes_get_images_of_the_docker_host_unless_they_cannot_or_must_not() {
+    let flags = |change: fn(&mut Flags)| {
+        let mut flags = Flags::default();
+        change(&mut flags);
+        from_flags("dev", None, &flags).unwrap().cluster["spec"]["images"]["fromDockerHost"] == true
+    };
+    assert!(flags(|_| {}));
+    assert!(flags(|f| f.version = Some("v1.36.2+k3s1".into())));
+    assert!(flags(|f| f.image = Some("registry.example/k3s:custom".into())));
+    assert!(!flags(|f| f.no_host_images = true));
+    assert!(!flags(|f| f.version = Some("v1.25.16+k3s4".into())));
+    assert!(!flags(|f| f.image = Some("rancher/k3s:v1.31.6-k3s1".into())));
+    assert!(!flags(|f| f.k3s_args = vec!["--embedded-registry".into()]));
 }
 
 #[test]
 fn a_pool_without_a_count_has_the_default_of_the_api_server() {
     let flags = Flags { k3s_args: vec!["--disable=traefik".into()], ..Flags::default() };
     let objects = from_flags("dev", None, &flags).unwrap();
-    assert_eq!(objects.cluster["spec"], json!({"servers": {"args": ["--disable=traefik"]}}));
+    assert_eq!(objects.cluster["spec"]["servers"], json!({"args": ["--disable=traefik"]}));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
         policy::{parse, restrain::restrain},
         registry::config::HTPASSWD_FILE,
         secret::Secret,
+        service::objects::{ApiEndpoints, ApiService, ServiceChange},
         settings::WithoutPolicy,
         steps::{Plan, Verdict},
     },
@@ -216,12 +217,19 @@ fn objects_are_made_and_deleted_for_the_owner_alone() {
             management: String::new(),
         };
         let template = Template { frame, role: AccountRole::View, ttl: jiff::SignedDuration::from_hours(1) };
+        let its = owner.clone();
+        let service = ApiService { owner: owner.clone(), uid: None };
+        let endpoints = ApiEndpoints { owner: owner.clone(), uid: None, address: None };
         let registry = OwnRegistry { name: name.clone(), owner, spec: RegistrySpec::default(), adopts: None };
         for action in [
             Action::CreateSecret(secret.clone()),
             Action::ApplySecret(secret),
             Action::IssueToken(template.into()),
             Action::ApplyRegistry(registry.into()),
+            Action::Service(ServiceChange::Apply(service)),
+            Action::Service(ServiceChange::ApplyEndpoints(endpoints)),
+            Action::Service(ServiceChange::Delete { owner: its.clone(), uid: uid.clone() }),
+            Action::Service(ServiceChange::DeleteEndpoints { owner: its, uid: uid.clone() }),
             Action::DeleteSecret { namespace: namespace.clone(), name: name.clone(), uid: uid.clone() },
             Action::DeleteRegistry { namespace, name: name.clone(), uid: uid.clone() },
         ] {
