@@ -9,6 +9,8 @@ mod consent;
 mod hanging;
 #[path = "reconcile/hosts.rs"]
 mod hosts;
+#[path = "reconcile/many_hosts.rs"]
+mod many_hosts;
 #[path = "reconcile/secrets.rs"]
 mod secrets;
 mod support;

@@ -75,7 +75,7 @@ impl Checker {
     /// Parses the host address and port of the API, and the names in its certificate.
     pub(super) fn api(&mut self, api: &ApiSpec) -> ValidApi {
         let ApiSpec { host_ip, host_port, sans, server_name } = api;
-        let host_ip = self.host_ip("spec.api.hostIP", host_ip);
+        let host_ip = host_ip.as_deref().map(|ip| self.host_ip("spec.api.hostIP", ip));
         let host_port = host_port.map(|p| self.port("spec.api.hostPort", p));
         for (i, san) in sans.iter().enumerate() {
             if san.parse::<IpAddr>().is_err() {
@@ -88,6 +88,7 @@ impl Checker {
         // The name may also be one of the others.
         let named = server_name.iter().filter(|name| !sans.contains(name));
         let sans = sans.iter().chain(named).cloned().collect();
+        let host_ip = host_ip.unwrap_or(Ipv4Addr::LOCALHOST);
         ValidApi { host_ip, host_port, sans, server_name: server_name.clone() }
     }
 
