@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench explore mutants simulate campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench explore mutants simulate simulate-hosts campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -252,6 +252,13 @@ simulate: export SEED ?= 1
 simulate: export SUM ?= $(shell git diff --quiet HEAD && echo $(CURDIR)/target/lives/$$(git rev-parse --short=12 HEAD))
 simulate: ## lives of many objects with faults of every kind, on all cores: MINUTES=10 or LIVES=1000000, SEED=1
 	cargo test $(LOCKED) --profile simulate --test simulation -- --nocapture lives_go_well
+
+simulate-hosts: export MINUTES ?= 10
+simulate-hosts: export SEED ?= 1
+simulate-hosts: export HOSTS ?= 10
+simulate-hosts: export CLUSTERS ?= 100
+simulate-hosts: ## lives of many clusters on many Docker hosts: MINUTES=10 SEED=1 HOSTS=10 CLUSTERS=100
+	cargo test $(LOCKED) --profile simulate --test reconcile -- --nocapture lives_on_many_hosts_go_well
 
 # Also restarts the Docker engine and all its containers.
 soak: export DOCKER_RESTART ?= 1

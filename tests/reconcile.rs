@@ -11,6 +11,8 @@ mod default_registries;
 mod hanging;
 #[path = "reconcile/hosts.rs"]
 mod hosts;
+#[path = "reconcile/many_hosts.rs"]
+mod many_hosts;
 #[path = "reconcile/secrets.rs"]
 mod secrets;
 mod support;

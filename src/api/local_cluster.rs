@@ -300,15 +300,16 @@ pub struct NetworkSpec {
 }
 
 /// Address of the Kubernetes API.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiSpec {
     /// IPv4 address of the Docker host that the port of the API is bound to. Defaults to 127.0.0.1, which only accepts
-    /// connections from the host itself; 0.0.0.0 accepts connections from everywhere that the host is reachable from.
-    #[serde(rename = "hostIP", default = "loopback")]
+    /// connections from the host itself; 0.0.0.0 accepts connections from everywhere that the host is reachable from. If
+    /// the operator runs for several Docker hosts, the default is the address of the host, `status.hostIP`.
+    #[serde(rename = "hostIP", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = schema::host_ip())]
-    pub host_ip: String,
+    pub host_ip: Option<String>,
     /// Port of the Docker host, 1 to 65535. Defaults to a free port that is allocated once and kept; see
     /// `status.apiPort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -348,16 +349,4 @@ pub enum ApiService {
     /// A Service without a selector, with a cluster IP.
     #[serde(rename = "ClusterIP")]
     ClusterIp,
-}
-
-impl Default for ApiSpec {
-    fn default() -> Self {
-        Self {
-            host_ip: loopback(),
-            host_port: None,
-            sans: Vec::new(),
-            server_name: None,
-            service: ApiService::None,
-        }
-    }
 }

@@ -25,7 +25,7 @@ use super::{
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
-    placed, ports,
+    place, placed, ports,
     reach::{self, Seen},
     record,
     resolve::{self, Resolved},
@@ -221,12 +221,13 @@ impl Pass<'_, LocalCluster> {
     /// Validates the spec, with the name that the cluster already has on the host, if it has one.
     fn validate(&self, called: Option<&str>) -> Result<Valid, Stop> {
         let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
-        let spec = &self.object.spec;
+        let spec = place::spec(self.ctx.hosting.as_ref(), &self.object.spec);
         let valid = match called {
-            Some(called) => validate::local_cluster_called(&namespace, &name, spec, called),
-            None => validate::local_cluster(&namespace, &name, spec),
+            Some(called) => validate::local_cluster_called(&namespace, &name, &spec, called),
+            None => validate::local_cluster(&namespace, &name, &spec),
         };
-        valid.map_err(Stop::Invalid)
+        let valid = valid.map_err(Stop::Invalid)?;
+        Ok(Valid { restart: placed::restart(self.ctx, self.object), ..valid })
     }
 
     /// Observes the host, and how much of the pool of subnets is in use.

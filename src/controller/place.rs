@@ -1,6 +1,6 @@
 //! What both kinds say about their placement.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -10,7 +10,8 @@ use kube::{
 
 use crate::{
     api::{
-        LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
+        LocalCluster, LocalClusterSpec, LocalClusterStatus, Registry, RegistryStatus,
+        local_cluster::ApiSpec,
         placement::{Amount, Placement},
     },
     plan::{
@@ -24,6 +25,8 @@ use crate::{
 pub struct Hosting {
     /// Name of its Node.
     pub node: String,
+    /// Its address, which the APIs of clusters are bound to.
+    pub ip: Option<Ipv4Addr>,
     /// Placeholders that are bound to it.
     pub pods: Store<Pod>,
 }
@@ -32,6 +35,18 @@ impl Hosting {
     /// Returns a Pod on this host.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.pods.get(&ObjectRef::new(name).within(namespace))
+    }
+}
+
+/// Returns the spec of a cluster as it is meant where it runs: of several hosts, others than this one reach its API, unless
+/// it says otherwise.
+pub fn spec<'a>(hosting: Option<&Hosting>, spec: &'a LocalClusterSpec) -> Cow<'a, LocalClusterSpec> {
+    match hosting.and_then(|hosting| hosting.ip) {
+        Some(ip) if spec.api.host_ip.is_none() => {
+            let api = ApiSpec { host_ip: Some(ip.to_string()), ..spec.api.clone() };
+            Cow::Owned(LocalClusterSpec { api, ..spec.clone() })
+        }
+        _ => Cow::Borrowed(spec),
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     api::{PAUSED_ANNOTATION, placement::Data},
+    docker::spec::RestartPolicy,
     plan::placement::{Object, is_held},
     status,
 };
@@ -34,6 +35,15 @@ pub fn object<K: Managed>(object: &K) -> Object {
 /// Reports whether an object may be made anew without its data.
 pub fn is_ephemeral<K: Managed>(object: &K) -> bool {
     object.placement().is_some_and(|placement| placement.data == Data::Ephemeral)
+}
+
+/// Returns the restart policy of the containers of an object. One that may be made anew elsewhere must not run here too when
+/// this host returns: its agent starts it, not Docker.
+pub fn restart<K: Managed>(ctx: &Context, object: &K) -> RestartPolicy {
+    match ctx.hosting.is_some() && is_ephemeral(object) {
+        true => RestartPolicy::No,
+        false => RestartPolicy::UnlessStopped,
+    }
 }
 
 /// Returns the part of a status that this process writes: that of the role `controller` has a field manager of its own.

@@ -19,6 +19,7 @@ use super::{
     observe,
     pace::Pace,
     pass::{Managed, Outcome, Pass, Stop},
+    placed,
     pulls::Wake,
     record,
     registry_probe::probe,
@@ -98,6 +99,7 @@ impl Managed for Registry {
         let namespace = object.namespace().unwrap_or_default();
         let valid = validate::registry(&namespace, &object.name_any(), &object.spec);
         let mut valid = valid.map_err(Stop::Invalid)?;
+        valid.restart = placed::restart(ctx, object);
         let host = pass.survey().await?;
         if let Some(problem) = standing::refused(&pass.standing, !host.own.is_empty()) {
             return Err(Stop::Blocked(vec![problem], ConditionType::ResolvedRefs));

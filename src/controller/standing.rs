@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::{ResourceExt, api::ObjectMeta};
 
-use super::{context::Context, pass::Managed, series::decoded};
+use super::{context::Context, pass::Managed, place, series::decoded};
 use crate::{
     api::{
         LocalCluster, LocalClusterStatus, Registry, RegistryStatus,
@@ -32,7 +32,8 @@ impl Context {
     /// Returns the standing of a LocalCluster. One with an invalid spec is not judged.
     pub fn standing_of_cluster(&self, cluster: &LocalCluster) -> Standing {
         let namespace = cluster.namespace().unwrap_or_default();
-        let valid = validate::local_cluster(&namespace, &cluster.name_any(), &cluster.spec);
+        let spec = place::spec(self.hosting.as_ref(), &cluster.spec);
+        let valid = validate::local_cluster(&namespace, &cluster.name_any(), &spec);
         let judged = |rules: &Rules| {
             let valid = valid.as_ref().ok();
             valid.map(|valid| judge::cluster(rules, cluster, valid, &self.settings)).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Start of the operator: its parts, and the Lease that one process holds.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
 };
 
@@ -221,7 +221,7 @@ impl Process {
             preloads,
             files: Files::new(engine.clone(), config.resync),
             logs: Logs::new(engine.clone()),
-            hosting: node.map(|node| Hosting { node, pods: writers.pods.as_reader() }),
+            hosting: node.map(|node| Hosting { node, ip: host_ip(&config), pods: writers.pods.as_reader() }),
             settings: settings(&config),
             resync: config.resync,
             client,
@@ -277,6 +277,14 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
+/// Returns the IPv4 address of this Pod's Node, if it is known.
+fn host_ip(config: &Config) -> Option<Ipv4Addr> {
+    match config.host_ip {
+        Some(IpAddr::V4(ip)) => Some(ip),
+        Some(IpAddr::V6(_)) | None => None,
+    }
+}
+
 /// Returns how the Node of the management cluster is found.
 fn management(config: &Config) -> Management {
     match &config.management_container {
@@ -285,10 +293,7 @@ fn management(config: &Config) -> Management {
         // A container on another machine may have the address of the Node by coincidence.
         ManagementContainer::Auto if config.docker_host.remote().is_some() => Management::None,
         ManagementContainer::Auto => {
-            let ip = match config.host_ip {
-                Some(IpAddr::V4(ip)) => Some(ip),
-                Some(IpAddr::V6(_)) | None => None,
-            };
+            let ip = host_ip(config);
             if let (None, Some(node)) = (ip, &config.node_name) {
                 tracing::warn!(
                     node,

@@ -7,7 +7,11 @@ use super::{
     steps::{Action, Plan},
 };
 use crate::api::{
-    ADOPTS_ANNOTATION, LocalCluster, Registry, RegistrySpec, condition::ConditionType, names, reason::Reason,
+    ADOPTS_ANNOTATION, LocalCluster, Registry, RegistrySpec,
+    condition::ConditionType,
+    names,
+    placement::{Data, Placement},
+    reason::Reason,
     uses::is_owned,
 };
 
@@ -41,6 +45,7 @@ pub fn plan(plan: &mut Plan, cluster: &LocalCluster, owner: &Owner, existing: Op
         }
         return;
     };
+    let spec = &placed(spec, cluster);
     let adopts = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(ADOPTS_ANNOTATION).cloned();
     let wanted = adopts(&cluster.metadata);
     let is_adopting = |registry: &Registry| wanted.is_none() || adopts(&registry.metadata) == wanted;
@@ -62,6 +67,18 @@ pub fn plan(plan: &mut Plan, cluster: &LocalCluster, owner: &Owner, existing: Op
     };
     let registry = OwnRegistry { name, owner: owner.clone(), spec: spec.clone(), adopts: wanted };
     plan.step(Action::ApplyRegistry(Box::new(registry)), &[], why);
+}
+
+/// Returns the spec with the placement that it gets if it has none: the Registry follows its cluster, so it may be made anew
+/// elsewhere where the cluster may.
+fn placed(spec: &RegistrySpec, cluster: &LocalCluster) -> RegistrySpec {
+    let of_cluster = cluster.spec.placement.as_ref().filter(|placement| placement.data == Data::Ephemeral);
+    let follows = of_cluster.map(|placement| Placement {
+        data: placement.data,
+        host_loss: placement.host_loss,
+        ..Placement::default()
+    });
+    RegistrySpec { placement: spec.placement.clone().or(follows), ..spec.clone() }
 }
 
 #[cfg(test)]
@@ -101,6 +118,24 @@ mod tests {
             planned(true, Some(&own)).0,
             ["ApplyRegistry dev-registry (spec.registries.create changed)"]
         );
+    }
+
+    #[test]
+    fn it_may_be_made_anew_where_its_cluster_may() {
+        let follows = |data: Data, own: Option<Placement>| {
+            let mut dev = LocalCluster::new("dev", LocalClusterSpec::default());
+            dev.spec.placement = Some(Placement { data, ..Placement::default() });
+            placed(&RegistrySpec { placement: own, ..RegistrySpec::default() }, &dev)
+                .placement
+                .map(|p| p.data)
+        };
+        assert_eq!(follows(Data::Ephemeral, None), Some(Data::Ephemeral));
+        assert_eq!(
+            follows(Data::Ephemeral, Some(Placement::default())),
+            Some(Data::Sticky),
+            "it says otherwise"
+        );
+        assert_eq!(follows(Data::Sticky, None), None);
     }
 
     #[test]

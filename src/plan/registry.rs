@@ -173,6 +173,7 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
             protocol: "tcp".into(),
         }],
         memory: valid.memory,
+        restart_policy: valid.restart,
         files: config::files(valid, subject.secrets),
         ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
     };

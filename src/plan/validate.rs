@@ -39,6 +39,7 @@ use crate::{
         names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
+    docker::spec::RestartPolicy,
     k3s::{networks::Networks, registries::named},
 };
 use checker::Checker;
@@ -56,6 +57,8 @@ pub struct Valid {
     pub stopped: bool,
     /// Policy for lost data.
     pub on_data_loss: DataLoss,
+    /// Restart policy of its containers, but of several servers.
+    pub restart: RestartPolicy,
     /// Secret with the credentials for the node image.
     pub image_pull_secret: Option<String>,
     /// Servers.
@@ -160,6 +163,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         image: image.clone(),
         stopped: *state == ClusterState::Stopped,
         on_data_loss: *on_data_loss,
+        restart: RestartPolicy::UnlessStopped,
         image_pull_secret,
         servers,
         agents,

@@ -60,7 +60,7 @@ pub fn stopped(previous: &LocalClusterStatus, view: StoppedView<'_>, moment: Mom
     };
     let mut all = problems.to_vec();
     let rests = !observed.own.values().any(|d| d.container.state.is_up());
-    let told = Told::new(cause.map(|(_, why)| why), rests);
+    let told = Told::new(cause, rests);
     all.extend(unseen(previous, &view, &told));
     judge_each(&mut next.conditions, &CLUSTER, &all, None, moment);
     for type_ in surroundings::TYPES {
@@ -85,10 +85,12 @@ struct Told {
 }
 
 impl Told {
-    fn new(cause: Option<&str>, rests: bool) -> Self {
-        let cause = cause.unwrap_or("spec.state is Stopped");
+    fn new(cause: Option<(Reason, &str)>, rests: bool) -> Self {
+        // What its policy says is told as a problem of its own.
+        let placement = cause.map(|(reason, _)| reason).filter(|reason| reason.is_of_placement());
+        let cause = cause.map_or("spec.state is Stopped", |(_, why)| why);
         let (reason, message) = match rests {
-            true => (Reason::Stopped, format!("the cluster is stopped: {cause}")),
+            true => (placement.unwrap_or(Reason::Stopped), format!("the cluster is stopped: {cause}")),
             false => (Reason::Stopping, format!("stopping the containers: {cause}")),
         };
         Self { reason, message, unseen: format!("not observed while {cause}") }

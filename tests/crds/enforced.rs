@@ -156,7 +156,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
         let lc = server.get(&format!("lc/{name}"));
         let shown = json!({
             "agents": {"count": 0},
-            "api": {"hostIP": "127.0.0.1", "service": "None"},
+            "api": {"service": "None"},
             "kubeconfig": {"access": "Admin"},
             "network": {},
             "onDataLoss": "Stop",

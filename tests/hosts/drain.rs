@@ -19,11 +19,12 @@ pub const GROUP: crate::live::harness::Group = crate::live::harness::Group {
     setup: || {
         rack::install();
         let scene = Scene::new("drain").with(Sampler::begin());
-        // A real one, with data. This test and the agent's Pod reach its API at the address of the host.
-        let (placement, address) = (on(host(2), ""), &host(2).address);
-        let spec = format!("{{servers: {{count: 1}}, api: {{hostIP: {address}}}, placement: {placement}}}");
+        // A real one, with data. This test reaches its API at the address of the host, as another machine does.
+        let spec = format!("{{servers: {{count: 1}}, placement: {}}}", on(host(2), ""));
         scene.apply("LocalCluster", "c", &spec);
         scene.ready("lc/c");
+        let endpoint = scene.get("lc/c")["status"]["endpoint"].to_string();
+        assert!(endpoint.contains(&format!("https://{}:", host(2).address)), "{endpoint}");
         scene.child("c").run(&["create", "configmap", "precious", "--from-literal=key=value"]);
         scene
     },

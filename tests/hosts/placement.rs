@@ -27,6 +27,7 @@ pub const GROUP: crate::live::harness::Group = crate::live::harness::Group {
         ("spread_constraints_choose_different_hosts", spread_constraints_choose_different_hosts),
         ("a_quota_refuses_the_third", a_quota_refuses_the_third),
         ("a_cluster_of_higher_priority_takes_the_place", a_cluster_of_higher_priority_takes_the_place),
+        ("a_registry_without_a_host_is_corrected", a_registry_without_a_host_is_corrected),
         ("nothing_was_twice", nothing_was_twice),
     ],
 };
@@ -130,6 +131,24 @@ fn a_quota_refuses_the_third(scene: &Scene) {
     let host = bound(scene, "lc/third", &[]);
     runs_on(scene, "third", host, IDLE);
     delete(scene, &["first", "second", "third"]);
+}
+
+/// The agent of the cluster writes its Registry, which no host takes yet.
+fn a_registry_without_a_host_is_corrected(scene: &Scene) {
+    let spec = idle(&on(host(2), ""));
+    let spec = spec.replacen('{', "{registries: {create: {memory: 500Gi}}, ", 1);
+    scene.apply("LocalCluster", "owner", &spec);
+    let own = "registry/owner-registry";
+    scene.reason(own, "Scheduled", "Unschedulable");
+    scene.patch("lc/owner", r#"{"registries": {"create": {"memory": "64Mi"}}}"#);
+    eventually(LIMIT, "the Registry is on the host of its cluster", || {
+        let seen = scene.try_get(own)?;
+        holds(seen["spec"]["memory"] == "64Mi", || format!("it was not written: {}", seen["spec"]))?;
+        let ready = condition(&seen, "Ready")?;
+        holds(ready["status"] == "True", || ready.to_string())?;
+        holds(seen["status"]["dockerHost"] == host(2).node.as_str(), || seen["status"].to_string())
+    });
+    delete(scene, &["owner"]);
 }
 
 /// PriorityClasses, removed on drop.

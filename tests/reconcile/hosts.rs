@@ -1,9 +1,15 @@
 //! Several Docker hosts: the role `controller` and two agents over one API, each agent with a Docker of its own. The test is
 //! scheduler, kubelet and Pod garbage collector.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
 
-use k8s_openapi::api::{core::v1::Node, policy::v1::PodDisruptionBudget};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use kube::{
     core::PartialObjectMeta,
     runtime::{reflector::store::Writer, watcher},
@@ -33,17 +39,20 @@ use crate::support::{
     model::world::{BEGIN, World},
 };
 
+/// Address of all hosts.
+const IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
 /// A Docker host with its agent.
-struct Host {
-    name: &'static str,
-    world: Arc<Mutex<World>>,
-    ctx: Arc<Context>,
-    stores: Stores,
-    pods: Writer<k8s_openapi::api::core::v1::Pod>,
+pub struct Host {
+    pub name: &'static str,
+    pub world: Arc<Mutex<World>>,
+    pub ctx: Arc<Context>,
+    pub stores: Stores,
+    pub pods: Writer<Pod>,
     /// Whether its agent runs.
-    agent: bool,
+    pub agent: bool,
     /// Whether its kubelet runs.
-    kubelet: bool,
+    pub kubelet: bool,
 }
 
 struct Hosts {
@@ -53,7 +62,7 @@ struct Hosts {
     hosts: Vec<Host>,
 }
 
-fn fill<K>(writer: &mut Writer<K>, objects: impl IntoIterator<Item = Value>)
+pub fn fill<K>(writer: &mut Writer<K>, objects: impl IntoIterator<Item = Value>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned,
 {
@@ -63,6 +72,25 @@ where
         writer.apply_watcher_event(&watcher::Event::InitApply(object));
     }
     writer.apply_watcher_event(&watcher::Event::InitDone);
+}
+
+/// A Node that is ready.
+pub fn node(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "localcluster.dev/docker": "ready"}},
+        "spec": {},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [{"type": "InternalIP", "address": IP}],
+        },
+    })
+}
+
+/// Whether a Node has all labels that a Pod selects.
+pub fn is_selected(node: &Value, pod: &Value) -> bool {
+    let mut selector = pod["spec"]["nodeSelector"].as_object().into_iter().flatten();
+    node["spec"]["unschedulable"] != true
+        && selector.all(|(key, value)| node["metadata"]["labels"][key] == *value)
 }
 
 fn placeholder() -> String {
@@ -76,18 +104,28 @@ impl Host {
 
     /// A new process of the agent, with an empty memory.
     fn over(name: &'static str, api: &FakeApi, world: Arc<Mutex<World>>) -> Self {
-        let faults = Arc::new(Faults::default());
+        Self::with(name, api, world, Arc::new(Faults::default()))
+    }
+
+    /// A new process of the agent, whose calls go wrong in this way.
+    pub fn with(name: &'static str, api: &FakeApi, world: Arc<Mutex<World>>, faults: Arc<Faults>) -> Self {
         let fake = Arc::new(Fake { world: world.clone(), faults: faults.clone() });
         let api = api.with_faults(faults);
         let (mut ctx, stores, _) = process::start(&fake, fake.clone(), &api, lab::settings());
         let pods = Writer::default();
-        ctx.hosting = Some(Hosting { node: name.into(), pods: pods.as_reader() });
+        ctx.hosting = Some(Hosting { node: name.into(), ip: Some(IP), pods: pods.as_reader() });
         Self { name, world, ctx: Arc::new(ctx), stores, pods, agent: true, kubelet: true }
     }
 
     /// What the watches of the agent do.
     fn sync(&mut self, api: &FakeApi) {
         fill(&mut self.stores.clusters, api.all("localclusters"));
+        fill(&mut self.pods, api.all("pods").into_iter().filter(|pod| pod["spec"]["nodeName"] == self.name));
+        self.know(api);
+    }
+
+    /// What its watches know from the beginning on.
+    pub fn know(&mut self, api: &FakeApi) {
         fill(&mut self.stores.registries, api.all("registries"));
         fill(&mut self.stores.policies, api.all("hostpolicies"));
         self.stores.namespaces.apply_watcher_event(&watcher::Event::Init);
@@ -95,7 +133,6 @@ impl Host {
             serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
         self.stores.namespaces.apply_watcher_event(&watcher::Event::InitApply(namespace));
         self.stores.namespaces.apply_watcher_event(&watcher::Event::InitDone);
-        fill(&mut self.pods, api.all("pods").into_iter().filter(|pod| pod["spec"]["nodeName"] == self.name));
         for known in [
             &self.ctx.known.clusters,
             &self.ctx.known.registries,
@@ -143,15 +180,7 @@ impl Hosts {
     }
 
     fn put_node(&self, name: &str) {
-        let node = json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "localcluster.dev/docker": "ready"}},
-            "spec": {},
-            "status": {
-                "conditions": [{"type": "Ready", "status": "True"}],
-                "addresses": [{"type": "InternalIP", "address": "192.0.2.7"}],
-            },
-        });
-        self.api.store(&format!("/api/v1/nodes/{name}"), node);
+        self.api.store(&format!("/api/v1/nodes/{name}"), node(name));
     }
 
     fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
@@ -188,14 +217,9 @@ impl Hosts {
                 continue;
             }
             if node.is_null() {
-                let selector = pod["spec"]["nodeSelector"].as_object().unwrap().clone();
                 let fits = |host: &&Host| {
-                    let Some(node) = self.api.get(&format!("/api/v1/nodes/{}", host.name)) else {
-                        return false;
-                    };
-                    host.kubelet
-                        && node["spec"]["unschedulable"] != true
-                        && selector.iter().all(|(key, value)| node["metadata"]["labels"][key] == *value)
+                    let node = self.api.get(&format!("/api/v1/nodes/{}", host.name));
+                    host.kubelet && node.is_some_and(|node| is_selected(&node, &pod))
                 };
                 let found = self.hosts.iter().find(fits).map(|host| host.name);
                 self.change(&path, |pod| match found {
@@ -309,6 +333,9 @@ async fn a_cluster_runs_on_the_host_of_its_placeholder() {
     assert_eq!(all.told("Scheduled"), ("True".into(), "Scheduled".into()));
     assert_eq!(all.told("HostReachable"), ("True".into(), "Reachable".into()));
     assert_eq!(all.has("b"), (0, 0), "the other agent makes nothing");
+    // Other machines reach it.
+    let endpoint = status["endpoint"].as_str().unwrap();
+    assert!(endpoint.starts_with("https://192.0.2.7:"), "{endpoint}");
     // When all is settled, nobody writes.
     for _ in 0..3 {
         all.round().await;
@@ -335,7 +362,7 @@ async fn a_drain_stops_it_in_order_and_an_uncordon_starts_it_with_its_data() {
     all.api.delete(&placeholder());
     all.until("waiting for its host", |all| all.is("Scheduled", "HostCordoned")).await;
     assert_eq!((all.has("a"), all.has("b")), ((0, volumes), (0, 0)));
-    assert_eq!(all.told("Ready").0, "False");
+    assert_eq!(all.told("Ready"), ("False".into(), "Evicted".into()));
     assert_eq!(all.told("Stopped"), ("True".into(), "Evicted".into()));
     assert_ne!(all.api.get(&placeholder()).unwrap()["metadata"]["uid"], first["metadata"]["uid"]);
     all.cordon("a", false);
@@ -409,6 +436,7 @@ async fn a_lost_host_keeps_what_is_sticky() {
 async fn what_is_ephemeral_is_made_anew_when_a_user_says_that_its_host_is_off() {
     let mut all = Hosts::running(json!({"data": "Ephemeral", "hostLoss": "Recreate"})).await;
     all.lose("a");
+    let ran = all.host("a").world.lock().unwrap().lose_power();
     for _ in 0..10 {
         all.round().await;
     }
@@ -421,8 +449,11 @@ async fn what_is_ephemeral_is_made_anew_when_a_user_says_that_its_host_is_off() 
         node["spec"]["taints"] = json!([{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]);
     });
     all.until("elsewhere", |all| all.runs_on("b")).await;
-    // It returns with the old copy, which runs.
-    assert!(all.has("a").0 > 0);
+    // It returns with the old copy, which its Docker does not start.
+    assert!(!ran.is_empty());
+    all.host("a").world.lock().unwrap().boot(ran);
+    assert_eq!(all.has("a").0, 0);
+    assert!(all.has("a").1 > 0, "its volumes are there");
     all.put_node("a");
     let api = all.api.clone();
     let host = all.host("a");
@@ -482,6 +513,26 @@ async fn a_registry_is_placed_stopped_and_started_too() {
     assert_eq!(told(&all, "Ready"), ("False".into(), "Evicted".into()));
     all.cordon("a", false);
     all.until("running again", |all| told(all, "Ready").0 == "True" && all.has("a").0 == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_judges_the_address_that_the_api_gets() {
+    let mut all = Hosts::new();
+    let policy = json!({
+        "apiVersion": "localcluster.dev/v1alpha1", "kind": "HostPolicy", "metadata": {"name": "loopback"},
+        "spec": {"namespaceSelector": {}, "ports": {"hostIPs": ["127.0.0.1"]}},
+    });
+    all.api.put_cluster("/apis/localcluster.dev/v1alpha1/hostpolicies/loopback", policy);
+    all.put(json!({}));
+    all.until("refused", |all| all.is("Ready", "PolicyViolation")).await;
+    let conditions = all.cluster()["status"]["conditions"].to_string();
+    assert!(conditions.contains("spec.api with hostIP 192.0.2.7"), "{conditions}");
+    assert_eq!(all.has("a").0, 0);
+    all.change(&path("localclusters", "dev"), |object| {
+        object["spec"]["api"] = json!({"hostIP": "127.0.0.1"});
+        object["metadata"]["generation"] = json!(2);
+    });
+    all.until("running", |all| all.runs_on("a")).await;
 }
 
 #[tokio::test(start_paused = true)]

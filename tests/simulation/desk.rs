@@ -12,7 +12,7 @@ use localcluster_operator::{
     api::{PAUSED_ANNOTATION, names},
     docker::{
         engine::State,
-        spec::{NetworkSpec, PortBinding, RestartPolicy},
+        spec::{NetworkSpec, PortBinding},
     },
 };
 use serde_json::json;
@@ -177,14 +177,8 @@ impl Desk {
     /// All of the engine's containers end, and those that are to be started again are.
     pub fn reboot(&mut self) {
         let mut world = self.world.lock().unwrap();
-        let ids: Vec<String> =
-            world.containers.iter().filter(|(_, c)| c.is_up()).map(|(id, _)| id.clone()).collect();
-        ids.iter().for_each(|id| world.end(id, 255).unwrap());
-        for id in ids {
-            if world.containers[&id].restart_policy == RestartPolicy::UnlessStopped {
-                drop(world.start(&id));
-            }
-        }
+        let ran = world.lose_power();
+        world.boot(ran);
         drop(world);
         self.others_did();
     }

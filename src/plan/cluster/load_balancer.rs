@@ -46,6 +46,7 @@ impl Build<'_> {
             endpoint: self.endpoint(allocation.addresses.load_balancer()),
             ports: self.published(),
             files: vec![config, applied],
+            restart_policy: valid.restart,
             ..ContainerSpec::bare(name, Role::LoadBalancer, image)
         }
     }

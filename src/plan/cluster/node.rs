@@ -66,7 +66,7 @@ impl Build<'_> {
             volume_labels: self.labels(None),
             binds: pool.volumes.clone(),
             given_volumes: pool.named_volumes.clone(),
-            restart_policy: RestartPolicy::UnlessStopped,
+            restart_policy: self.restart_policy(of),
             mounts,
             endpoint: self.endpoint(ip),
             ports: Vec::new(),
@@ -85,6 +85,13 @@ impl Build<'_> {
         };
         let config = NodeConfig { labels: pool.labels.clone(), taints: pool.taints.clone() };
         Some(NodeSpec { pool: of.clone(), container, volumes, config, mounts: self.mounts.clone() })
+    }
+
+    /// Returns the restart policy of a node. Of several servers, one without restarts is one that leaves etcd.
+    fn restart_policy(&self, of: &Pool) -> RestartPolicy {
+        let valid = self.basis.subject.valid;
+        let several = valid.servers.count > 1 || self.existing.len() > 1;
+        if *of == Pool::Servers && several { RestartPolicy::UnlessStopped } else { valid.restart }
     }
 
     /// Returns the command line of K3s.

@@ -77,7 +77,7 @@ impl Checker {
     /// Parses the host address and port of the API, and the names in its certificate.
     pub(super) fn api(&mut self, (namespace, name): (&str, &str), api: &ApiSpec) -> ValidApi {
         let ApiSpec { host_ip, host_port, sans, server_name, service } = api;
-        let host_ip = self.host_ip("spec.api.hostIP", host_ip);
+        let host_ip = host_ip.as_deref().map(|ip| self.host_ip("spec.api.hostIP", ip));
         let host_port = host_port.map(|p| self.port("spec.api.hostPort", p));
         for (i, san) in sans.iter().enumerate() {
             if san.parse::<IpAddr>().is_err() {
@@ -94,6 +94,7 @@ impl Checker {
         // They may also be among the others.
         let named = server_name.iter().chain(&service).filter(|name| !sans.contains(name));
         let sans = sans.iter().chain(named).cloned().collect();
+        let host_ip = host_ip.unwrap_or(Ipv4Addr::LOCALHOST);
         ValidApi { host_ip, host_port, sans, server_name: server_name.clone(), service }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         registry::{AuthSpec, GarbageCollectionSpec, ProxySpec, StorageSpec, TlsSpec},
         rules::{self, format, hostnames, pattern, text},
     },
+    docker::spec::RestartPolicy,
     k3s::registries::upstream_of,
     plan::registry::schedule::Schedule,
 };
@@ -18,6 +19,8 @@ use crate::{
 pub struct ValidRegistry {
     /// Name of the container, which is its DNS name in clusters.
     pub hostname: String,
+    /// Restart policy of the container.
+    pub restart: RestartPolicy,
     /// Image, if the spec names one.
     pub image: Option<String>,
     /// Host address.
@@ -151,6 +154,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
     c.check(garbage_collection.is_none() || proxy.is_none(), "spec", text::SCHEDULE_OF_CACHE);
     let valid = ValidRegistry {
         hostname: names::registry(namespace, name, hostname.as_deref()),
+        restart: RestartPolicy::UnlessStopped,
         image: image.clone(),
         host_ip: c.host_ip("spec.hostIP", host_ip),
         host_port: host_port.map(|p| c.port("spec.hostPort", p)),

@@ -110,6 +110,23 @@ impl World {
         Ok(())
     }
 
+    /// Ends all containers that run, and returns which.
+    pub fn lose_power(&mut self) -> Vec<String> {
+        let up = self.containers.iter().filter(|(_, c)| c.is_up());
+        let up: Vec<String> = up.map(|(id, _)| id.clone()).collect();
+        up.iter().for_each(|id| self.end(id, 255).unwrap());
+        up
+    }
+
+    /// Starts those of the containers that ran when the power was lost that Docker is to start again.
+    pub fn boot(&mut self, ran: Vec<String>) {
+        for id in ran {
+            if self.containers[&id].restart_policy == RestartPolicy::UnlessStopped {
+                drop(self.start(&id));
+            }
+        }
+    }
+
     pub fn pause(&mut self, key: &str) -> Result<()> {
         let container = self.container(key)?;
         if container.state == State::Running {
