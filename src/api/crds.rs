@@ -6,14 +6,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{HostPolicy, LocalCluster, Registry};
+use super::{HostPolicy, LocalCluster, LocalClusterClaim, LocalClusterPool, Registry};
 
 /// Returns all definitions, each with its file name.
 pub fn all() -> Vec<(String, CustomResourceDefinition)> {
-    [LocalCluster::crd(), Registry::crd(), HostPolicy::crd()]
-        .map(finish)
-        .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
-        .into()
+    [
+        LocalCluster::crd(),
+        Registry::crd(),
+        HostPolicy::crd(),
+        LocalClusterPool::crd(),
+        LocalClusterClaim::crd(),
+    ]
+    .map(finish)
+    .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
+    .into()
 }
 
 /// Completes what the derive macro cannot express: `spec` is optional if all of its fields are; `status` has a

@@ -46,7 +46,9 @@ fn section(path: &str, schema: &JSONSchemaProps, page: &mut String) {
     let mut below = Vec::new();
     for (name, field) in fields {
         let (mut kind, object) = kind(field);
-        if let Some((suffix, schema)) = object {
+        // The spec of a template is that of a kind, which has a page of its own.
+        let is_template = name == "spec" && path.ends_with(".template");
+        if let Some((suffix, schema)) = object.filter(|_| !is_template) {
             let path = format!("{path}.{name}{suffix}");
             kind = format!("[{kind}](#{})", anchor(&path));
             below.push((path, schema));
