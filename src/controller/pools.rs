@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{context::ClusterGuard, kube_io::Error, times};
+use super::{context::ClusterGuard, times};
 use crate::{
     api::{LocalClusterClaim, LocalClusterPool},
     plan::pool::{
