@@ -116,10 +116,8 @@ impl Pools {
         writers: &Writers,
         now: fn() -> Timestamp,
     ) -> Self {
-        let reporter = Reporter {
-            controller: "localcluster-operator".into(),
-            instance: std::env::var("HOSTNAME").ok(),
-        };
+        let reporter =
+            Reporter { controller: "localcluster-operator".into(), instance: std::env::var("HOSTNAME").ok() };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
@@ -141,7 +139,9 @@ impl Pools {
     pub async fn round(&self) -> Duration {
         let claims = self.claims();
         let mut keys: BTreeSet<Key> = claims.keys().cloned().collect();
-        keys.extend(self.pools.state().iter().map(|pool| (pool.namespace().unwrap_or_default(), pool.name_any())));
+        keys.extend(
+            self.pools.state().iter().map(|pool| (pool.namespace().unwrap_or_default(), pool.name_any())),
+        );
         if keys.is_empty() {
             return times::POOLS_AGAIN;
         }
@@ -204,7 +204,8 @@ impl Pools {
         }
         let living = |pool: &&LocalClusterPool| pool.metadata.deletion_timestamp.is_none();
         let pool = guard.as_ref().and_then(|guard| guard.0.as_ref().ok()).filter(living);
-        let claims: Vec<&LocalClusterClaim> = claims.iter().filter_map(|guard| guard.0.as_ref().ok()).collect();
+        let claims: Vec<&LocalClusterClaim> =
+            claims.iter().filter_map(|guard| guard.0.as_ref().ok()).collect();
         let (none, now) = (Namespace::default(), (self.now)());
         let known = namespaces.get(namespace).unwrap_or(&none);
         let refused = claims.iter().filter(|claim| self.refused(**claim).is_some());
@@ -219,8 +220,11 @@ impl Pools {
         };
         let decision = decide(&view);
         let courses = claims.iter().zip(&decision.courses);
-        let done = join_all(courses.map(|(claim, course)| self.claim(claim, course, (&view, &decision.counts), known)));
-        let (done, stepped) = tokio::join!(done, join_all(decision.steps.iter().map(|step| self.step(pool, step, known))));
+        let done = join_all(
+            courses.map(|(claim, course)| self.claim(claim, course, (&view, &decision.counts), known)),
+        );
+        let (done, stepped) =
+            tokio::join!(done, join_all(decision.steps.iter().map(|step| self.step(pool, step, known))));
         let written = match pool {
             Some(pool) => self.write_pool(pool, &decision.counts).await,
             None => Ok(()),
@@ -244,7 +248,8 @@ impl Pools {
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         let generation = object.meta().generation.unwrap_or_default();
         let refusal = self.refusals().get(uid).cloned()?;
-        (refusal.generation == generation && refusal.since.elapsed() < times::POOLS_REFUSED).then_some(refusal)
+        (refusal.generation == generation && refusal.since.elapsed() < times::POOLS_REFUSED)
+            .then_some(refusal)
     }
 
     /// Remembers what was refused of an object, or that it was admitted. Reports whether that is new.

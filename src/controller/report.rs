@@ -68,7 +68,12 @@ pub fn warning(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>,
 }
 
 /// Writes an Event in the background.
-pub fn publish(recorder: &Recorder, object: &ObjectReference, (type_, reason): (EventType, &str), note: &str) {
+pub fn publish(
+    recorder: &Recorder,
+    object: &ObjectReference,
+    (type_, reason): (EventType, &str),
+    note: &str,
+) {
     let note: String = note.chars().take(1000).collect();
     let action: String = note.chars().take(120).collect();
     let event = Event { type_, reason: reason.into(), note: Some(note), action, secondary: None };

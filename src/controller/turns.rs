@@ -233,7 +233,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_limits_its_namespaces_and_leaves_their_places_to_others() {
         let turns = Turns::default();
-        let take = |uid, namespace, own| turns.take(&Ask { uid, namespace, host: 3, own, idle: false }, no_wake());
+        let take =
+            |uid, namespace, own| turns.take(&Ask { uid, namespace, host: 3, own, idle: false }, no_wake());
         assert_eq!(take("a1", "a", Some(1)), None);
         assert_eq!(take("a2", "a", Some(1)), Some(Wait::Namespace(1)));
         assert_eq!((take("b1", "b", None), take("b2", "b", None)), (None, None));

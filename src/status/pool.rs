@@ -38,15 +38,17 @@ pub fn cluster_pool(
         _ if full => (Reason::Ready, String::new()),
         (_, Some(why)) => (
             Reason::ClusterRefused,
-            format!("the API server refuses a cluster of this pool: {why}; correct spec.template, or ask whoever set the rule"),
+            format!(
+                "the API server refuses a cluster of this pool: {why}; correct spec.template, or ask whoever set the rule"
+            ),
         ),
         (Some((name, why)), None) => (
             Reason::ClusterStalled,
-            format!("the cluster {name} of this pool needs you: {why}; correct spec.template, or delete the LocalCluster {name} to have it made again"),
+            format!(
+                "the cluster {name} of this pool needs you: {why}; correct spec.template, or delete the LocalCluster {name} to have it made again"
+            ),
         ),
-        (None, None) => {
-            (Reason::Filling, format!("{} of {wanted} clusters are ready{rest}", counts.ready))
-        }
+        (None, None) => (Reason::Filling, format!("{} of {wanted} clusters are ready{rest}", counts.ready)),
     };
     sum_up(&mut next.conditions, reason, &message, moment);
     next.reason = Some(reason.to_string());
@@ -114,25 +116,16 @@ pub fn cluster_claim(
         }
     };
     let why = if bound == Reason::Bound { "" } else { &message };
-    condition::set(
-        &mut next.conditions,
-        ConditionType::Bound,
-        (bound == Reason::Bound, bound, why),
-        moment,
-    );
+    condition::set(&mut next.conditions, ConditionType::Bound, (bound == Reason::Bound, bound, why), moment);
     sum_up(&mut next.conditions, ready, &message, moment);
     next.reason = Some(ready.to_string());
-    next.expires_at = claims::end(&LocalClusterClaim { status: Some(next.clone()), ..claim.clone() }).map(Time);
+    next.expires_at =
+        claims::end(&LocalClusterClaim { status: Some(next.clone()), ..claim.clone() }).map(Time);
     next
 }
 
 /// Sets what the status of a claim says about its cluster.
-fn has(
-    next: &mut LocalClusterClaimStatus,
-    cluster: &LocalCluster,
-    bound_at: Option<Time>,
-    moment: Moment,
-) {
+fn has(next: &mut LocalClusterClaimStatus, cluster: &LocalCluster, bound_at: Option<Time>, moment: Moment) {
     // Whole seconds, as in the API.
     let now = jiff::Timestamp::from_second(moment.now.as_second()).unwrap_or(moment.now);
     next.bound_at = bound_at.or(Some(Time(now)));
@@ -169,10 +162,7 @@ fn readiness(cluster: &LocalCluster) -> (Reason, String) {
     (reason, format!("the cluster {name}: {}", ready.message))
 }
 
-fn waits(
-    claim: &LocalClusterClaim,
-    pool: Option<(&LocalClusterPool, &Counts)>,
-) -> (Reason, String) {
+fn waits(claim: &LocalClusterClaim, pool: Option<(&LocalClusterPool, &Counts)>) -> (Reason, String) {
     let name = &claim.spec.pool_name;
     let Some((pool, counts)) = pool else {
         let message = format!(
@@ -271,7 +261,11 @@ mod tests {
 
     #[test]
     fn a_claim_keeps_what_it_knew_of_a_cluster_that_is_gone() {
-        let has = cluster_claim(&claim(&LocalClusterClaimStatus::default()), &ClaimView::Has(&cluster(json!({}))), MOMENT);
+        let has = cluster_claim(
+            &claim(&LocalClusterClaimStatus::default()),
+            &ClaimView::Has(&cluster(json!({}))),
+            MOMENT,
+        );
         let later = Moment { now: Timestamp::from_second(60).unwrap(), ..MOMENT };
         let gone = cluster_claim(&claim(&has), &ClaimView::Lost, later);
         assert_eq!(told(&gone.conditions, ConditionType::Bound), is("True", "Bound"));

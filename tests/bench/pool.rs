@@ -25,13 +25,19 @@ pub fn run(scale: &Scale, report: &mut Report) {
     let commands: Vec<f64> = (0..scale.claims.min(10))
         .map(|_| {
             timed(|| {
-                scene.apply("LocalClusterPool", "ci", &format!("{{replicas: {REPLICAS}, template: {{spec: {spec}}}}}"));
+                scene.apply(
+                    "LocalClusterPool",
+                    "ci",
+                    &format!("{{replicas: {REPLICAS}, template: {{spec: {spec}}}}}"),
+                );
                 scene.ready("lcpool/ci");
             })
         })
         .collect();
     report.seconds("kubectl apply and wait", &commands);
-    for (case, more) in [("claim: Ready", ""), ("claim with a port: Ready", ", ports: [{name: http, port: 80}]")] {
+    for (case, more) in
+        [("claim: Ready", ""), ("claim with a port: Ready", ", ports: [{name: http, port: 80}]")]
+    {
         let claims: Vec<f64> = (0..scale.claims).map(|index| claim(&scene, index, more)).collect();
         report.compared(case, &claims, "kubectl apply and wait");
     }

@@ -330,7 +330,8 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
 /// The operator creates LocalClusters of pools, and moves them to claims.
 fn of_pools(server: &Server, limited: &Limited<'_>) {
     // An object of an owner that does not exist would be deleted.
-    let owners = [("LocalClusterPool", json!({"replicas": 0})), ("LocalClusterClaim", json!({"poolName": "none"}))];
+    let owners =
+        [("LocalClusterPool", json!({"replicas": 0})), ("LocalClusterClaim", json!({"poolName": "none"}))];
     let uids = owners.map(|(kind, spec)| {
         let metadata = json!({"name": "ci"});
         let object = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
@@ -361,9 +362,12 @@ fn of_pools(server: &Server, limited: &Limited<'_>) {
     let Output { ok, stderr, .. } = limited.said(&create, &made);
     assert!(ok, "{stderr}");
     server.must_with(&create, &made.to_string());
-    let patch = |patch: Value| limited.said(&["patch", "lc/ci-x", "--type=merge", "-p", &patch.to_string()], &Value::Null);
+    let patch = |patch: Value| {
+        limited.said(&["patch", "lc/ci-x", "--type=merge", "-p", &patch.to_string()], &Value::Null)
+    };
     let ports = json!([{"name": "http", "port": 80}]);
-    let moved = json!({"ownerReferences": owner("LocalClusterClaim"), "labels": {"localcluster.dev/claim": "one"}});
+    let moved =
+        json!({"ownerReferences": owner("LocalClusterClaim"), "labels": {"localcluster.dev/claim": "one"}});
     for allowed in [
         json!({"spec": {"state": "Stopped"}}),
         json!({"metadata": moved}),
@@ -376,7 +380,10 @@ fn of_pools(server: &Server, limited: &Limited<'_>) {
         (json!({"spec": {"ports": ports}}), "except for state and ports"),
         (json!({"metadata": moved, "spec": {"agents": {"count": 2}}}), "except for state and ports"),
         (json!({"metadata": {"ownerReferences": owner("LocalCluster")}}), "except from a LocalClusterPool"),
-        (json!({"metadata": {"labels": {"localcluster.dev/claim": "one"}}}), "except for localcluster.dev/claim"),
+        (
+            json!({"metadata": {"labels": {"localcluster.dev/claim": "one"}}}),
+            "except for localcluster.dev/claim",
+        ),
         (
             json!({"metadata": {"ownerReferences": owner("LocalClusterClaim"), "labels": {"a": "b"}}}),
             "except for localcluster.dev/claim",
@@ -388,7 +395,10 @@ fn of_pools(server: &Server, limited: &Limited<'_>) {
     }
     // What a claim has is not the pool's any more.
     server.must(&["patch", "lc/ci-x", "--type=merge", "-p", &json!({"metadata": moved}).to_string()]);
-    for refused in [json!({"spec": {"state": "Stopped"}}), json!({"metadata": {"ownerReferences": owner("LocalClusterPool")}})] {
+    for refused in [
+        json!({"spec": {"state": "Stopped"}}),
+        json!({"metadata": {"ownerReferences": owner("LocalClusterPool")}}),
+    ] {
         assert!(!patch(refused.clone()).ok, "{refused}");
     }
 }

@@ -21,9 +21,18 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     (CLAIM, "one", "{}", "Required value"),
     (CLAIM, "one", "{poolName: Ci}", text::OBJECT_NAME),
     (CLAIM, "one", "{poolName: ci, lifetime: 0h}", text::LIFETIME),
-    (CLAIM, "one", "{poolName: ci, ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}",
-        text::HOST_PORT_TWICE),
-    (CLAIM, "a234567890123456789012345678901234567890123456789012345678901234", "{poolName: ci}", text::CLAIM_NAME),
+    (
+        CLAIM,
+        "one",
+        "{poolName: ci, ports: [{name: a, port: 80, hostPort: 8080}, {name: b, port: 81, hostPort: 8080}]}",
+        text::HOST_PORT_TWICE,
+    ),
+    (
+        CLAIM,
+        "a234567890123456789012345678901234567890123456789012345678901234",
+        "{poolName: ci}",
+        text::CLAIM_NAME,
+    ),
 ];
 
 #[test]

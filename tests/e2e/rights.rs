@@ -162,7 +162,9 @@ fn of_users(scene: &Scene) {
         scene.run(&["create", "rolebinding", &user, &role, &subject]);
         // Through aggregation, by a controller.
         eventually(60, "objects can be read", || holds(can(&user, "list", "localclusters"), || user.clone()));
-        for what in ["localclusters", "registries", "localclusters/scale", "localclusterpools", "localclusterclaims"] {
+        for what in
+            ["localclusters", "registries", "localclusters/scale", "localclusterpools", "localclusterclaims"]
+        {
             for verb in ["create", "update", "patch", "delete", "deletecollection"] {
                 assert!(!can(&user, verb, what), "{user} may {verb} {what}");
             }

@@ -3,7 +3,7 @@
 use kube::runtime::{reflector::store::Writer, watcher::Event};
 use localcluster_operator::controller::{
     context::ClusterGuard,
-    pools::{ClaimGuard, Pools, PoolGuard, Writers},
+    pools::{ClaimGuard, PoolGuard, Pools, Writers},
 };
 use serde::de::DeserializeOwned;
 
@@ -175,10 +175,18 @@ async fn claims_wait_in_order_and_get_the_next_that_is_ready() {
 async fn a_claim_starts_a_stopped_cluster_with_its_ports_and_ends_with_its_lifetime() {
     let mut rig = Rig::new(lab::settings());
     let mut desk = Desk::new(&rig);
-    pool(&rig, json!({"standby": "Stopped", "template": {"spec": {"ports": [{"name": "http", "port": 80}]}}}));
+    pool(
+        &rig,
+        json!({"standby": "Stopped", "template": {"spec": {"ports": [{"name": "http", "port": 80}]}}}),
+    );
     until(&mut rig, &mut desk, "stopped", |rig| free(rig).iter().any(|c| is(c, "Stopped"))).await;
     let stopped = free(&rig);
-    assert!(rig.world(|w| !w.named(&format!("k3d-{}-server-0", stopped[0]["metadata"]["name"].as_str().unwrap())).unwrap().state.is_up()));
+    assert!(rig.world(|w| {
+        !w.named(&format!("k3d-{}-server-0", stopped[0]["metadata"]["name"].as_str().unwrap()))
+            .unwrap()
+            .state
+            .is_up()
+    }));
     claim(&rig, "one", json!({"ports": [{"name": "web", "port": 8080}], "lifetime": "1h"}));
     desk.look(&rig).await;
     let one = claimed(&rig, "one");

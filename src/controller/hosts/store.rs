@@ -51,7 +51,12 @@ impl Watches {
         let [known, registries, pods, nodes, budgets] = &self.listed;
         let nodes_api = vec![Api::<Node>::all(client.clone())];
         tokio::join!(
-            follow((namespaced::<ClusterGuard>(client, namespaces), all.clone()), writers.clusters, known, &both),
+            follow(
+                (namespaced::<ClusterGuard>(client, namespaces), all.clone()),
+                writers.clusters,
+                known,
+                &both
+            ),
             follow(
                 (namespaced::<RegistryGuard>(client, namespaces), all.clone()),
                 writers.registries,

@@ -1,9 +1,6 @@
 //! What is done for a claim and for a pool.
 
-use kube::{
-    Resource, ResourceExt,
-    runtime::events::EventType,
-};
+use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{Namespace, Pools, io};
 use crate::{
@@ -67,7 +64,12 @@ impl Pools {
     }
 
     /// Has a claim take a cluster: its status names the cluster first, then the cluster becomes its own.
-    async fn take(&self, claim: &LocalClusterClaim, cluster: &LocalCluster, named: bool) -> Result<(), Error> {
+    async fn take(
+        &self,
+        claim: &LocalClusterClaim,
+        cluster: &LocalCluster,
+        named: bool,
+    ) -> Result<(), Error> {
         let claim = if named { claim.clone() } else { self.tell(claim, &ClaimView::Takes(cluster)).await? };
         let taken = io::patch(&self.client, cluster, &template::taking(&claim, cluster)).await;
         match taken {
@@ -75,8 +77,17 @@ impl Pools {
                 self.remember(&claim, None);
                 let claim = self.tell(&claim, &ClaimView::Has(&cluster)).await?;
                 let (name, namespace) = (cluster.name_any(), cluster.namespace());
-                tracing::info!(claim = claim.name_any(), namespace, cluster = name, "a claim has its cluster");
-                self.event(&claim, (EventType::Normal, "Bound"), &format!("the claim has the cluster {name}"));
+                tracing::info!(
+                    claim = claim.name_any(),
+                    namespace,
+                    cluster = name,
+                    "a claim has its cluster"
+                );
+                self.event(
+                    &claim,
+                    (EventType::Normal, "Bound"),
+                    &format!("the claim has the cluster {name}"),
+                );
                 Ok(())
             }
             Err(error) => {
@@ -110,7 +121,11 @@ impl Pools {
     }
 
     /// Writes the status of a claim, if it is another one. Returns the claim as it is then.
-    async fn tell(&self, claim: &LocalClusterClaim, view: &ClaimView<'_>) -> Result<LocalClusterClaim, Error> {
+    async fn tell(
+        &self,
+        claim: &LocalClusterClaim,
+        view: &ClaimView<'_>,
+    ) -> Result<LocalClusterClaim, Error> {
         if self.is_told(claim, view) {
             return Ok(claim.clone());
         }
@@ -140,7 +155,13 @@ impl Pools {
                 Some(cluster) => {
                     kube_io::delete_unchanged(&self.client, cluster).await?;
                     let (name, namespace) = (&member.name, cluster.namespace());
-                    tracing::info!(pool = member.pool, namespace, cluster = name, why, "a cluster of a pool is deleted");
+                    tracing::info!(
+                        pool = member.pool,
+                        namespace,
+                        cluster = name,
+                        why,
+                        "a cluster of a pool is deleted"
+                    );
                     if let Some(pool) = pool {
                         let note = format!("deleting the cluster {name}: {why}");
                         self.event(pool, (EventType::Normal, "ClusterDeleted"), &note);
@@ -156,8 +177,17 @@ impl Pools {
         match io::create(&self.client, &template::cluster(pool, name)).await {
             Ok(()) => {
                 self.remember(pool, None);
-                tracing::info!(pool = pool.name_any(), namespace = pool.namespace(), cluster = name, "a pool creates a cluster");
-                self.event(pool, (EventType::Normal, "ClusterCreated"), &format!("created the cluster {name}"));
+                tracing::info!(
+                    pool = pool.name_any(),
+                    namespace = pool.namespace(),
+                    cluster = name,
+                    "a pool creates a cluster"
+                );
+                self.event(
+                    pool,
+                    (EventType::Normal, "ClusterCreated"),
+                    &format!("created the cluster {name}"),
+                );
                 Ok(())
             }
             Err(error) => {

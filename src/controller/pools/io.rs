@@ -28,7 +28,8 @@ pub async fn create(client: &Client, cluster: &LocalCluster) -> Result<(), Error
 /// Patches a LocalCluster, and returns what it is then. The patch says which version it is for.
 pub async fn patch(client: &Client, cluster: &LocalCluster, patch: &Value) -> Result<LocalCluster, Error> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    bounded(api::<LocalCluster>(client, cluster).patch(&cluster.name_any(), &params, &Patch::Merge(patch))).await
+    bounded(api::<LocalCluster>(client, cluster).patch(&cluster.name_any(), &params, &Patch::Merge(patch)))
+        .await
 }
 
 /// Applies the complete status of a claim if it still has the version that was read, and returns what it is then.
@@ -44,8 +45,12 @@ pub async fn write_claim(
         "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    bounded(api::<LocalClusterClaim>(client, claim).patch_status(&claim.name_any(), &params, &Patch::Apply(patch)))
-        .await
+    bounded(api::<LocalClusterClaim>(client, claim).patch_status(
+        &claim.name_any(),
+        &params,
+        &Patch::Apply(patch),
+    ))
+    .await
 }
 
 /// Returns why the API server refuses a write, if it does for what the write says.

@@ -80,8 +80,7 @@ pub(super) fn courses<'a>(view: &View<'a>) -> Vec<Course<'a>> {
         (created, claim.metadata.name.clone())
     };
     order.sort_by_cached_key(|index| age(view.claims[*index]));
-    let mut courses: Vec<Option<Course<'a>>> =
-        view.claims.iter().map(|claim| settled(claim, view)).collect();
+    let mut courses: Vec<Option<Course<'a>>> = view.claims.iter().map(|claim| settled(claim, view)).collect();
     let mut free = view.free();
     // What a claim has named is its own, whatever happened since: the write that takes it may be on its way.
     for index in &order {
@@ -92,9 +91,8 @@ pub(super) fn courses<'a>(view: &View<'a>) -> Vec<Course<'a>> {
         }
     }
     let mut ready: Vec<&Member> = free.into_iter().filter(|member| member.is_available()).collect();
-    ready.sort_by_key(|member| {
-        (!view.is_current(member), !member.is_running(), member.created, &member.name)
-    });
+    ready
+        .sort_by_key(|member| (!view.is_current(member), !member.is_running(), member.created, &member.name));
     let mut ready = ready.into_iter();
     for index in order {
         if courses[index].is_none() {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::api::{
-    CLAIM_LABEL, HOLD_ANNOTATION, LocalCluster, LocalClusterClaim, LocalClusterPool, LocalClusterSpec, POOL_LABEL,
-    TEMPLATE_ANNOTATION,
+    CLAIM_LABEL, HOLD_ANNOTATION, LocalCluster, LocalClusterClaim, LocalClusterPool, LocalClusterSpec,
+    POOL_LABEL, TEMPLATE_ANNOTATION,
     cluster_pool::ClusterTemplate,
     local_cluster::{ClusterState, PortSpec},
     names::{MANAGED_BY, hex},
@@ -60,7 +60,10 @@ fn sorted(value: Value) -> Value {
 
 /// Returns names for new clusters of a pool, those left out that exist. The same ones come again until they are taken:
 /// whoever does not know yet that a cluster exists creates it again, which the API server refuses, and no other one.
-pub fn names<'a>(pool: &'a LocalClusterPool, taken: &'a BTreeSet<String>) -> impl Iterator<Item = String> + 'a {
+pub fn names<'a>(
+    pool: &'a LocalClusterPool,
+    taken: &'a BTreeSet<String>,
+) -> impl Iterator<Item = String> + 'a {
     let (name, uid) = (pool.name_any(), pool.uid().unwrap_or_default());
     let all = (0u32..).map(move |number| format!("{name}-{}", suffix(&uid, number)));
     all.filter(|name| !taken.contains(name))
@@ -152,7 +155,8 @@ mod tests {
     }
 
     fn claim(ports: Value) -> LocalClusterClaim {
-        let (metadata, spec) = (json!({"name": "one", "uid": "c"}), json!({"poolName": "ci", "ports": ports}));
+        let (metadata, spec) =
+            (json!({"name": "one", "uid": "c"}), json!({"poolName": "ci", "ports": ports}));
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
     }
 
@@ -173,7 +177,10 @@ mod tests {
         ] {
             assert_ne!(of(other.clone()), plain, "{other}");
         }
-        assert_eq!(sorted(json!({"b": [{"d": 1, "c": 2}], "a": 0})).to_string(), r#"{"a":0,"b":[{"c":2,"d":1}]}"#);
+        assert_eq!(
+            sorted(json!({"b": [{"d": 1, "c": 2}], "a": 0})).to_string(),
+            r#"{"a":0,"b":[{"c":2,"d":1}]}"#
+        );
     }
 
     #[test]
@@ -212,13 +219,19 @@ mod tests {
             json!([{"apiVersion": "localcluster.dev/v1alpha1", "kind": "LocalClusterPool", "name": "ci", "uid": "p",
                 "controller": true}])
         );
-        assert_eq!((&made["spec"]["state"], &made["spec"]["agents"]["count"]), (&json!("Running"), &json!(2)));
+        assert_eq!(
+            (&made["spec"]["state"], &made["spec"]["agents"]["count"]),
+            (&json!("Running"), &json!(2))
+        );
     }
 
     #[test]
     fn a_claim_moves_the_version_that_was_read_with_its_ports() {
-        let mut cluster = cluster(&pool(json!({"spec": {"ports": [
-            {"name": "http", "port": 80}, {"name": "dns", "port": 53}]}})), "ci-x");
+        let mut cluster = cluster(
+            &pool(json!({"spec": {"ports": [
+            {"name": "http", "port": 80}, {"name": "dns", "port": 53}]}})),
+            "ci-x",
+        );
         cluster.metadata.resource_version = Some("7".into());
         cluster.metadata.uid = Some("u".into());
         let patch = taking(&claim(json!([])), &cluster);
@@ -227,14 +240,18 @@ mod tests {
         assert_eq!((&meta["resourceVersion"], &meta["uid"]), (&json!("7"), &json!("u")));
         assert_eq!(meta["labels"], json!({"localcluster.dev/claim": "one"}));
         assert_eq!(meta["ownerReferences"].as_array().map(Vec::len), Some(1));
-        assert_eq!((&meta["ownerReferences"][0]["kind"], &meta["ownerReferences"][0]["uid"]),
-            (&json!("LocalClusterClaim"), &json!("c")));
+        assert_eq!(
+            (&meta["ownerReferences"][0]["kind"], &meta["ownerReferences"][0]["uid"]),
+            (&json!("LocalClusterClaim"), &json!("c"))
+        );
 
         cluster.spec.state = ClusterState::Stopped;
-        let patch = taking(&claim(json!([{"name": "http", "port": 8080}, {"name": "own", "port": 90}])), &cluster);
+        let patch =
+            taking(&claim(json!([{"name": "http", "port": 8080}, {"name": "own", "port": 90}])), &cluster);
         assert_eq!(patch["spec"]["state"], "Running");
         let ports = patch["spec"]["ports"].as_array().unwrap();
-        let ports: Vec<_> = ports.iter().map(|p| (p["name"].as_str().unwrap(), p["port"].as_i64().unwrap())).collect();
+        let ports: Vec<_> =
+            ports.iter().map(|p| (p["name"].as_str().unwrap(), p["port"].as_i64().unwrap())).collect();
         assert_eq!(ports, [("dns", 53), ("http", 8080), ("own", 90)]);
         assert_eq!(state(&cluster, ClusterState::Running)["metadata"]["resourceVersion"], "7");
     }

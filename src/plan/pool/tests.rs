@@ -26,7 +26,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn pool(spec: Value) -> LocalClusterPool {
-    serde_json::from_value(json!({"metadata": {"name": "ci", "namespace": "n", "uid": "pool"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "ci", "namespace": "n", "uid": "pool"}, "spec": spec}))
+        .unwrap()
 }
 
 fn claim(name: &str, created: i64) -> LocalClusterClaim {
@@ -130,7 +131,10 @@ fn what_a_claim_has_named_is_its_own() {
     // Another claim was faster, or it is gone.
     let other = member("x", Holder::Claim("uid-b".into()), Phase::Ready);
     assert_eq!(of(&[other, free("y", Phase::Ready)]), ["y", "Has"]);
-    assert_eq!(of(&[Member { deleting: true, ..free("x", Phase::Ready) }, free("y", Phase::Ready)]), ["y", "Waits"]);
+    assert_eq!(
+        of(&[Member { deleting: true, ..free("x", Phase::Ready) }, free("y", Phase::Ready)]),
+        ["y", "Waits"]
+    );
 }
 
 #[test]
@@ -138,7 +142,8 @@ fn a_claim_has_one_cluster_for_its_life() {
     let mut bound = claim("a", 1);
     let conditions = json!([{"type": "Bound", "status": "True", "reason": "Bound", "message": "",
         "lastTransitionTime": at(0).to_string()}]);
-    bound.status = Some(serde_json::from_value(json!({"clusterUID": "uid-x", "conditions": conditions})).unwrap());
+    bound.status =
+        Some(serde_json::from_value(json!({"clusterUID": "uid-x", "conditions": conditions})).unwrap());
     let held = |name| member(name, Holder::Claim("uid-a".into()), Phase::Ready);
     let pool = pool(json!({"replicas": 1}));
     let of = |members: &[Member]| decided(&pool, &[&bound], members, |d| (takes(&d.courses), d.steps.len()));
@@ -177,7 +182,11 @@ fn a_pool_fills_and_shrinks() {
     let strange = member("s", Holder::Pool("other".into()), Phase::Ready);
     let deleted = Member { deleting: true, ..free("d", Phase::Ready) };
     assert_eq!(steps(&two, &[claimed, strange, deleted, free("a", starting())]), ["create"]);
-    let many = [free("a", starting()), free("b", Phase::Ready), Member { created: at(5), ..free("c", Phase::Ready) }];
+    let many = [
+        free("a", starting()),
+        free("b", Phase::Ready),
+        Member { created: at(5), ..free("c", Phase::Ready) },
+    ];
     assert_eq!(steps(&two, &many), ["delete a"]);
     assert_eq!(steps(&pool(json!({"replicas": 1})), &many), ["delete a", "delete c"]);
     assert_eq!(steps(&pool(json!({"replicas": 0})), &many[..1]), ["delete a"]);
@@ -192,7 +201,10 @@ fn old_clusters_are_replaced_one_at_a_time_when_the_others_are_ready() {
     assert_eq!(steps(&two, &[free("a", Phase::Ready), old("b", Phase::Ready)]), ["delete b"]);
     // What no claim can take goes at once.
     assert_eq!(steps(&two, &[old("a", starting()), old("b", Phase::Ready)]), ["delete a"]);
-    assert_eq!(steps(&two, &[old("a", starting()), old("b", Phase::Stalled("x".into()))]), ["delete b", "delete a"]);
+    assert_eq!(
+        steps(&two, &[old("a", starting()), old("b", Phase::Stalled("x".into()))]),
+        ["delete b", "delete a"]
+    );
     let aged = pool(json!({"replicas": 1, "maxAge": "1h"}));
     let young = Member { created: at(NOW - 3599), ..free("a", Phase::Ready) };
     assert_eq!(steps(&aged, std::slice::from_ref(&young)), [""; 0]);
@@ -224,7 +236,10 @@ fn without_a_pool_claims_wait_and_keep_what_they_have() {
         now: at(NOW),
     };
     let decision = decide(&view);
-    assert_eq!((takes(&decision.courses), decision.steps.len()), (vec!["Has".to_owned(), "Waits".to_owned()], 0));
+    assert_eq!(
+        (takes(&decision.courses), decision.steps.len()),
+        (vec!["Has".to_owned(), "Waits".to_owned()], 0)
+    );
 }
 
 /// The API server: what is stored, with versions.
@@ -248,7 +263,11 @@ enum Write {
     Delete(String, u64),
     /// A claim names a cluster, or says that it has it.
     Claim(LocalClusterClaim, u64),
-    Take { cluster: String, version: u64, claim: String },
+    Take {
+        cluster: String,
+        version: u64,
+        claim: String,
+    },
 }
 
 impl Server {
@@ -278,19 +297,27 @@ impl Server {
                 (*version, member.state, member.phase) = (next, *state, starting());
             }
             Write::Delete(name, seen) => {
-                let Some((_, member)) = self.members.get(name).filter(|(v, _)| v == seen) else { return false };
+                let Some((_, member)) = self.members.get(name).filter(|(v, _)| v == seen) else {
+                    return false;
+                };
                 let uid = member.uid.clone();
                 assert!(!self.told.values().any(|told| *told == uid), "a claim has {uid}, which was deleted");
                 self.members.remove(name);
             }
             Write::Claim(claim, seen) => {
                 let stored = self.claims.get_mut(&claim.name_any());
-                let Some((version, stored)) = stored.filter(|(version, _)| version == seen) else { return false };
+                let Some((version, stored)) = stored.filter(|(version, _)| version == seen) else {
+                    return false;
+                };
                 (*version, *stored) = (next, claim.clone());
                 let status = claim.status.clone().unwrap_or_default();
                 if let (Some(_), Some(uid)) = (&status.bound_at, status.cluster_uid) {
                     let before = self.told.insert(claim.name_any(), uid.clone());
-                    assert!(before.is_none_or(|before| before == uid), "{} has another cluster", claim.name_any());
+                    assert!(
+                        before.is_none_or(|before| before == uid),
+                        "{} has another cluster",
+                        claim.name_any()
+                    );
                 }
             }
             Write::Take { cluster, version: seen, claim } => {
@@ -307,7 +334,13 @@ impl Server {
     }
 
     /// Looks at this view and executes what it decides on `server`: each write may fail to arrive, or be late.
-    fn act(&self, pool: &LocalClusterPool, server: &mut Self, fate: &mut impl FnMut() -> Fate, late: &mut Vec<Write>) {
+    fn act(
+        &self,
+        pool: &LocalClusterPool,
+        server: &mut Self,
+        fate: &mut impl FnMut() -> Fate,
+        late: &mut Vec<Write>,
+    ) {
         let members: Vec<Member> = self.members.values().map(|(_, member)| member.clone()).collect();
         let claims: Vec<&LocalClusterClaim> = self.claims.values().map(|(_, claim)| claim).collect();
         let (courses, steps) = decided(pool, &claims, &members, |decision| {
