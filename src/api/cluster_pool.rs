@@ -91,17 +91,30 @@ impl Default for LocalClusterPoolSpec {
 }
 
 /// The LocalClusters that a pool creates.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterTemplate {
     /// Metadata of the clusters.
     #[serde(default)]
     pub metadata: TemplateMetadata,
     /// Spec of the clusters, as of a LocalCluster, with three differences: `clusterName` and `network.subnet` cannot be
     /// set, since no two clusters can have the same, and `state` is not heeded, see `standby`.
-    #[serde(default)]
+    #[serde(default = "ClusterTemplate::no_spec")]
     #[schemars(transform = schema::template)]
     #[x_kube(validation = schema::own_name_and_subnet())]
     pub spec: LocalClusterSpec,
+}
+
+impl ClusterTemplate {
+    /// Returns what a spec without fields means, which is not what `Default` returns: that has no servers.
+    fn no_spec() -> LocalClusterSpec {
+        serde_json::from_value(serde_json::json!({})).expect("all fields have defaults")
+    }
+}
+
+impl Default for ClusterTemplate {
+    fn default() -> Self {
+        Self { metadata: TemplateMetadata::default(), spec: Self::no_spec() }
+    }
 }
 
 /// Metadata of the clusters of a pool. Keys that begin with `localcluster.dev/` are left out, except for the annotation

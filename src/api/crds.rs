@@ -41,6 +41,14 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             });
             schema.required.take_if(|fields| fields.is_empty());
         }
+        // The defaults of its fields are those of a LocalCluster.
+        let spec = schema.properties.as_mut().and_then(|p| p.get_mut("spec"));
+        if let Some(template) = spec.and_then(|spec| spec.properties.as_mut()?.get_mut("template")) {
+            for part in template.properties.iter_mut().flat_map(|parts| parts.values_mut()) {
+                part.default = Some(JSON(json!({})));
+            }
+            template.default = Some(JSON(json!({})));
+        }
         if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }

@@ -258,14 +258,14 @@ async fn what_the_api_server_refuses_is_told_and_tried_again() {
     let mut desk = Desk::new(&rig);
     pool(&rig, json!({}));
     let collection = "POST /apis/localcluster.dev/v1alpha1/namespaces/default/localclusters";
-    rig.faults.every(Some((collection, Fault::Refused)));
+    rig.api.refuse(collection, 403);
     desk.look(&rig).await;
     let told = |rig: &Rig| condition(&rig.api.get(&path("localclusterpools", "ci")).unwrap(), "Stalled");
     assert_eq!(told(&rig), ("True".into(), "ClusterRefused".into()));
     rig.faults.take_writes();
     desk.look(&rig).await;
     assert!(rig.faults.take_writes().iter().all(|write| !write.contains("localclusters")), "it waits");
-    rig.faults.every(None);
+    rig.api.heal();
     until(&mut rig, &mut desk, "full", |rig| is_full(rig, 1)).await;
     assert_eq!(told(&rig).0, "False");
 }

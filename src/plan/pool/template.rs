@@ -29,7 +29,7 @@ pub fn hash(template: &ClusterTemplate) -> String {
     let content = json!({
         "labels": labels,
         "annotations": annotations,
-        "spec": without(spec(&wanted), &spec(&LocalClusterSpec::default())),
+        "spec": without(spec(&wanted), &spec(&ClusterTemplate::default().spec)),
     });
     hex(&Sha256::digest(sorted(content).to_string())[..8])
 }

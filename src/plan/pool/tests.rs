@@ -258,7 +258,8 @@ struct Server {
 /// A write of the operator, about the version that it has seen.
 #[derive(Clone, Debug)]
 enum Write {
-    Create(String),
+    /// With the hash of the template.
+    Create(String, String),
     Set(String, u64, ClusterState),
     Delete(String, u64),
     /// A claim names a cluster, or says that it has it.
@@ -280,12 +281,13 @@ impl Server {
     fn write(&mut self, write: &Write) -> bool {
         let next = self.next();
         match write {
-            Write::Create(name) => {
+            Write::Create(name, template) => {
                 if self.members.contains_key(name) {
                     return false;
                 }
                 self.created += 1;
                 let mut made = free(name, starting());
+                made.template.clone_from(template);
                 made.uid = format!("{name}/{}", self.created);
                 made.created = at(i64::try_from(self.created).unwrap());
                 self.members.insert(name.clone(), (next, made));
@@ -343,6 +345,7 @@ impl Server {
     ) {
         let members: Vec<Member> = self.members.values().map(|(_, member)| member.clone()).collect();
         let claims: Vec<&LocalClusterClaim> = self.claims.values().map(|(_, claim)| claim).collect();
+        let template = template::hash(&pool.spec.template);
         let (courses, steps) = decided(pool, &claims, &members, |decision| {
             let courses: Vec<(String, Option<(String, bool)>)> = claims
                 .iter()
@@ -356,7 +359,7 @@ impl Server {
                     (claim.name_any(), taken)
                 })
                 .collect();
-            let steps: Vec<Write> = decision.steps.iter().map(|step| self.step(step)).collect();
+            let steps: Vec<Write> = decision.steps.iter().map(|step| self.step(step, &template)).collect();
             (courses, steps)
         });
         for write in steps {
@@ -383,9 +386,9 @@ impl Server {
         }
     }
 
-    fn step(&self, step: &Step<'_>) -> Write {
+    fn step(&self, step: &Step<'_>, template: &str) -> Write {
         match step {
-            Step::Create(name) => Write::Create(name.clone()),
+            Step::Create(name) => Write::Create(name.clone(), template.to_owned()),
             Step::Set(member, state) => Write::Set(member.name.clone(), self.members[&member.name].0, *state),
             Step::Delete(member, _) => Write::Delete(member.name.clone(), self.members[&member.name].0),
         }
