@@ -5,6 +5,7 @@ mod effective;
 mod host_policy;
 mod placement;
 mod policy;
+mod pool;
 mod pools;
 mod registry;
 pub mod series;
@@ -19,6 +20,7 @@ pub use effective::effective;
 pub use host_policy::{PolicyObject, PolicyView, host_policy};
 pub use placement::{is_placed, placed, placement_ignored, without_placed};
 pub use policy::policy_violation;
+pub use pool::{ClaimView, cluster_claim, cluster_pool};
 pub use registry::{RegistryView, registry, registry_blocked, still_used};
 pub use stopped::{StoppedView, stopped};
 

@@ -33,10 +33,13 @@ mod many;
 mod own_time;
 #[path = "bench/paths.rs"]
 mod paths;
+#[path = "bench/pool.rs"]
+mod pool;
 #[path = "bench/registries.rs"]
 mod registries;
 
 use figures::Report;
+use live::operator::{Operator, Victim};
 
 /// Measures how long things take.
 #[derive(Parser)]
@@ -49,6 +52,9 @@ struct Args {
     /// Lists the benches
     #[arg(long)]
     list: bool,
+    /// Runs the operator as a process in place of the installed Pod: what was built just now, without an image of it
+    #[arg(long)]
+    process: bool,
 }
 
 /// How much is measured.
@@ -72,6 +78,9 @@ pub struct Scale {
     /// Clusters of `many`, with half a GB of memory each
     #[arg(long, env = "MANY", default_value_t = 20)]
     many: usize,
+    /// Claims of `pool`, with and without a port
+    #[arg(long, env = "CLAIMS", default_value_t = 25)]
+    claims: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,6 +92,7 @@ enum Bench {
     Many,
     Paths,
     Calls,
+    Pool,
 }
 
 impl Bench {
@@ -95,6 +105,7 @@ impl Bench {
             Self::Many => "many",
             Self::Paths => "paths",
             Self::Calls => "calls",
+            Self::Pool => "pool",
         }
     }
 
@@ -107,6 +118,7 @@ impl Bench {
             Self::Many => many::run(scale, report),
             Self::Paths => paths::run(scale, report),
             Self::Calls => calls::run(scale, report),
+            Self::Pool => pool::run(scale, report),
         }
     }
 }
@@ -125,6 +137,11 @@ fn main() -> ExitCode {
     let path = target.join("bench.jsonl");
     let mut report = Report::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     live::install();
+    let _operator = args.process.then(|| {
+        let operator = Operator::new(&live::world("DOCKER_HOST"), &[], Victim::default());
+        operator.start();
+        operator
+    });
     let mut failed = Vec::new();
     for bench in benches {
         report.begin(bench.name());

@@ -18,7 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::{CustomResourceExt, ResourceExt};
 use localcluster_operator::{
     api::{
-        HostPolicy, LocalCluster, LocalClusterSpec, Registry, crds,
+        HostPolicy, LocalCluster, LocalClusterClaim, LocalClusterPool, LocalClusterSpec, Registry, crds,
         rules::{self, text},
     },
     plan::validate,
@@ -33,6 +33,8 @@ mod admission;
 mod documents;
 #[path = "crds/enforced.rs"]
 mod enforced;
+#[path = "crds/pools.rs"]
+mod pools;
 #[path = "crds/server.rs"]
 mod server;
 #[path = "crds/specs.rs"]
@@ -94,9 +96,14 @@ fn no_item_of_a_list_has_a_default_and_each_tells_what_is_taken() {
         schema.open_api_v3_schema.unwrap()
     };
     let mut seen = Vec::new();
-    for ((_, crd), written) in
-        crds::all().iter().zip([LocalCluster::crd(), Registry::crd(), HostPolicy::crd()])
-    {
+    let written = [
+        LocalCluster::crd(),
+        Registry::crd(),
+        HostPolicy::crd(),
+        LocalClusterPool::crd(),
+        LocalClusterClaim::crd(),
+    ];
+    for ((_, crd), written) in crds::all().iter().zip(written) {
         walk("", &root(crd), &root(&written), false, &mut seen);
     }
     assert!(seen.iter().any(|path| path == ".spec.ports[].hostIP"), "{seen:?}");

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 mod changes;
 #[path = "e2e/chart.rs"]
 mod chart;
+#[path = "e2e/claims.rs"]
+mod claims;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/command.rs"]

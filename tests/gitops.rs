@@ -1,11 +1,15 @@
 //! Objects in the states that GitOps tools tell apart, as the operator writes them, for their tests in `tests/gitops`
 //! (`make gitops`). `UPDATE=1 cargo test --test gitops` writes them.
 
+#[path = "gitops/pools.rs"]
+mod pools;
 mod support;
 
 use std::{collections::BTreeMap, env, fs, path::Path, sync::atomic::Ordering};
 
-use localcluster_operator::api::{LocalCluster, Registry, condition::ConditionType};
+use localcluster_operator::api::{
+    LocalCluster, LocalClusterClaim, LocalClusterPool, Registry, condition::ConditionType,
+};
 use serde_json::{Value, json};
 use support::{
     fakes::{
@@ -101,14 +105,20 @@ fn cleaned(mut object: Value) -> Value {
 #[tokio::test(start_paused = true)]
 async fn objects_are_in_the_states_that_gitops_tools_tell_apart() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/gitops/argocd/localcluster.dev");
-    for kind in ["LocalCluster", "Registry"] {
+    for kind in ["LocalCluster", "Registry", "LocalClusterPool", "LocalClusterClaim"] {
         let directory = root.join(kind).join("testdata");
-        let states = states(kind).await;
+        let states = match kind {
+            "LocalClusterPool" => pools::pools(),
+            "LocalClusterClaim" => pools::claims(),
+            kind => states(kind).await,
+        };
         for (name, object) in &states {
             // What the schema requires is there.
             let text = object.to_string();
             match kind {
                 "Registry" => drop(serde_json::from_str::<Registry>(&text).unwrap()),
+                "LocalClusterPool" => drop(serde_json::from_str::<LocalClusterPool>(&text).unwrap()),
+                "LocalClusterClaim" => drop(serde_json::from_str::<LocalClusterClaim>(&text).unwrap()),
                 _ => drop(serde_json::from_str::<LocalCluster>(&text).unwrap()),
             }
             let text = serde_saphyr::to_string(&cleaned(object.clone())).unwrap();
@@ -123,6 +133,9 @@ async fn objects_are_in_the_states_that_gitops_tools_tell_apart() {
         let files: Vec<String> =
             files.map(|f| f.file_stem().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(files.len(), states.len(), "{files:?}");
+        if kind.starts_with("LocalClusterP") || kind.starts_with("LocalClusterC") {
+            continue;
+        }
         for (name, reason) in [("stalled", "InvalidSpec"), ("ready", "Ready"), ("paused", "Paused")] {
             assert_eq!(condition(&states[name], ConditionType::Ready.as_str()).1, reason, "{kind} {name}");
         }

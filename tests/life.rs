@@ -2,6 +2,8 @@
 
 #[path = "life/adopted.rs"]
 mod adopted;
+#[path = "life/claims.rs"]
+mod claims;
 #[path = "life/ends.rs"]
 mod ends;
 #[path = "life/host_images.rs"]

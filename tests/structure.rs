@@ -313,12 +313,14 @@ fn what_decides_reaches_nothing_outside() {
 }
 
 /// Files of the shell that change something, and why each may.
-const WRITERS: [(&str, &str); 20] = [
+const WRITERS: [(&str, &str); 22] = [
     ("execute", "executes the steps"),
     ("kube_io", "implements the writes to the management cluster"),
     ("place_io", "implements the writes about placeholders and Nodes"),
     ("hosts", "takes the mark of a silent agent away"),
     ("hosts/act", "carries out the decisions about the placement of objects, each of which is one call"),
+    ("pools/act", "carries out the decisions about pools and claims, each of which is one call"),
+    ("pools/io", "implements the writes about pools and claims"),
     ("agent", "marks its own Node"),
     ("hosting", "lets a placeholder go when its object has stopped"),
     ("pass", "writes the status"),
@@ -358,7 +360,7 @@ const READS: [&str; 17] = [
 ];
 
 /// Calls that change something in the management cluster: methods of `kube::Api`, and functions that call them.
-const KUBE_WRITES: [&str; 18] = [
+const KUBE_WRITES: [&str; 21] = [
     ".create(",
     ".patch(",
     ".patch_status(",
@@ -369,6 +371,9 @@ const KUBE_WRITES: [&str; 18] = [
     "kube_io::write_status(",
     "kube_io::write_policy_status",
     "kube_io::set_finalizer(",
+    "io::create(",
+    "io::patch(",
+    "io::write_claim(",
     "place_io::write_place(",
     "place_io::write_unchanged_status(",
     "place_io::patch_node(",

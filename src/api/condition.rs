@@ -48,6 +48,8 @@ string_enum! {
         Reachable = "Reachable",
         /// Registry, neutral: LocalClusters use it, so a deletion waits for them.
         InUse = "InUse",
+        /// LocalClusterClaim: it has taken a cluster, which it keeps.
+        Bound = "Bound",
         /// Abnormal-true: the operator is reconciling the object or waiting for something that needs no intervention. Never
         /// together with [`Stalled`](Self::Stalled).
         Reconciling = "Reconciling",

@@ -6,14 +6,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{HostPolicy, LocalCluster, Registry};
+use super::{HostPolicy, LocalCluster, LocalClusterClaim, LocalClusterPool, Registry};
 
 /// Returns all definitions, each with its file name.
 pub fn all() -> Vec<(String, CustomResourceDefinition)> {
-    [LocalCluster::crd(), Registry::crd(), HostPolicy::crd()]
-        .map(finish)
-        .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
-        .into()
+    [
+        LocalCluster::crd(),
+        Registry::crd(),
+        HostPolicy::crd(),
+        LocalClusterPool::crd(),
+        LocalClusterClaim::crd(),
+    ]
+    .map(finish)
+    .map(|crd| (format!("{}.yaml", crd.spec.names.plural), crd))
+    .into()
 }
 
 /// Completes what the derive macro cannot express: `spec` is optional if all of its fields are; `status` has a
@@ -34,6 +40,14 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
                 fields
             });
             schema.required.take_if(|fields| fields.is_empty());
+        }
+        // The defaults of its fields are those of a LocalCluster.
+        let spec = schema.properties.as_mut().and_then(|p| p.get_mut("spec"));
+        if let Some(template) = spec.and_then(|spec| spec.properties.as_mut()?.get_mut("template")) {
+            for part in template.properties.iter_mut().flat_map(|parts| parts.values_mut()) {
+                part.default = Some(JSON(json!({})));
+            }
+            template.default = Some(JSON(json!({})));
         }
         if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));

@@ -1,8 +1,10 @@
-//! The API: the kinds [`LocalCluster`], [`Registry`] and [`HostPolicy`], their conditions, and the names and labels of their objects on
-//! the Docker host.
+//! The API: the kinds [`LocalCluster`], [`Registry`], [`HostPolicy`], [`LocalClusterPool`] and [`LocalClusterClaim`], their
+//! conditions, and the names and labels of their objects on the Docker host.
 //!
 //! It contains types only: nothing here communicates with Kubernetes or Docker.
 
+pub mod cluster_claim;
+pub mod cluster_pool;
 pub mod condition;
 pub mod crds;
 pub mod host_alias;
@@ -19,6 +21,8 @@ pub(crate) mod schema;
 mod text_enum;
 pub mod uses;
 
+pub use cluster_claim::{LocalClusterClaim, LocalClusterClaimSpec, LocalClusterClaimStatus};
+pub use cluster_pool::{LocalClusterPool, LocalClusterPoolSpec, LocalClusterPoolStatus};
 pub use host_policy::{HostPolicy, HostPolicySpec, HostPolicyStatus};
 pub use local_cluster::{LocalCluster, LocalClusterSpec, LocalClusterStatus};
 pub use registry::{Registry, RegistrySpec, RegistryStatus};
@@ -42,3 +46,10 @@ pub const GARBAGE_COLLECT_ANNOTATION: &str = "localcluster.dev/garbage-collect";
 pub const ADOPTS_ANNOTATION: &str = "localcluster.dev/adopts";
 /// Finalizer that keeps an object until all its resources on the Docker host are removed.
 pub const FINALIZER: &str = "localcluster.dev/docker";
+/// Label of a LocalCluster that a LocalClusterPool has created: the name of the pool. Its owner reference, and not the label,
+/// says whether it is free.
+pub const POOL_LABEL: &str = "localcluster.dev/pool";
+/// Label of a LocalCluster that a LocalClusterClaim has taken: the name of the claim.
+pub const CLAIM_LABEL: &str = "localcluster.dev/claim";
+/// Annotation of a LocalCluster that a LocalClusterPool has created: the hash of the template that it was made from.
+pub const TEMPLATE_ANNOTATION: &str = "localcluster.dev/template-hash";

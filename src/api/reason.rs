@@ -57,6 +57,9 @@ reasons! {
         /// Nothing needs user intervention.
         NotStalled: Success = "NotStalled",
 
+        /// The claim has its cluster.
+        Bound: Success = "Bound",
+
         // Progress.
 
         /// Not evaluated yet: an earlier condition is not met.
@@ -98,7 +101,17 @@ reasons! {
         /// The cluster cannot create Pods yet: the service account `default` is missing.
         ServiceAccountMissing: Progress = "ServiceAccountMissing",
 
+        /// Clusters of the pool start.
+        Filling: Progress = "Filling",
+        /// The claim waits until a cluster of the pool is ready.
+        WaitingForCluster: Progress = "WaitingForCluster",
+        /// The claim is taking a cluster.
+        Binding: Progress = "Binding",
+
         // Failures that can resolve without intervention.
+
+        /// The pool of the claim does not exist.
+        PoolNotFound: Retry = "PoolNotFound",
 
         /// The Docker engine does not respond.
         DockerUnavailable: Retry = "DockerUnavailable",
@@ -209,6 +222,17 @@ reasons! {
         RepairGivenUp: NeedsUser = "RepairGivenUp",
         /// The operator failed to process the object.
         InternalError: NeedsUser = "InternalError",
+
+        // Reasons of pools and claims.
+
+        /// A cluster of the pool needs the user.
+        ClusterStalled: NeedsUser = "ClusterStalled",
+        /// The API server does not admit the clusters of the pool.
+        ClusterRefused: NeedsUser = "ClusterRefused",
+        /// The API server does not admit what the claim asks of its cluster.
+        ClaimRefused: NeedsUser = "ClaimRefused",
+        /// The cluster of the claim is deleted.
+        ClusterGone: NeedsUser = "ClusterGone",
 
         // Reasons of the placement on one of several Docker hosts.
 

@@ -86,6 +86,41 @@ pub fn local_cluster_name() -> Rule {
     )
 }
 
+/// A member is named after its pool, with six characters more, and carries the name in a label.
+pub fn cluster_pool_name() -> Rule {
+    rule(
+        format!("self.metadata.name.size() <= 57 && self.metadata.name.matches({})", whole(pattern::LABEL)),
+        text::POOL_OBJECT_NAME,
+    )
+}
+
+/// The cluster of a claim carries its name in a label.
+pub fn cluster_claim_name() -> Rule {
+    rule("self.metadata.name.size() <= 63", text::CLAIM_NAME)
+}
+
+pub fn own_name_and_subnet() -> Rule {
+    rule("!has(self.clusterName) && !has(self.network.subnet)", text::TEMPLATE_NAME)
+}
+
+/// Removes the rules about changes from the spec of a cluster that is a template: a change of it makes other clusters.
+pub fn template(schema: &mut Schema) {
+    if let Some(fields) = schema.as_object_mut() {
+        allow_changes(fields);
+    }
+}
+
+fn allow_changes(fields: &mut serde_json::Map<String, serde_json::Value>) {
+    if let Some(rules) = fields.get_mut("x-kubernetes-validations").and_then(|rules| rules.as_array_mut()) {
+        rules.retain(|rule| !rule["rule"].as_str().is_some_and(|rule| rule.contains("oldSelf")));
+    }
+    for value in fields.values_mut() {
+        if let Some(below) = value.as_object_mut() {
+            allow_changes(below);
+        }
+    }
+}
+
 pub fn version() -> Rule {
     shape(&format::VERSION)
 }

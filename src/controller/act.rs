@@ -25,6 +25,7 @@ use crate::{
         failures::{self, Consequence},
         kubeconfig,
         observed::Observed,
+        pool::member,
         servers::data_loss,
         steps::{Action, Plan, Problem},
         turns,
@@ -71,6 +72,7 @@ impl Pass<'_, LocalCluster> {
                 namespace: self.owner.namespace(),
                 host: most,
                 own: self.standing.rules.concurrent_starts,
+                idle: member::is_free(&self.object.metadata),
             };
             if let Some(why) = ctx.turns.take(&ask, wake(ctx, self.object)) {
                 turns::wait(plan, why);

@@ -18,7 +18,7 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ use super::{
     pass::Managed,
     place::PlacedStatus,
     policy_status,
+    pools::{self, Pools},
     reconcile::{failed, reconcile},
     referrers, times,
     triggers::{self, Triggered},
@@ -63,9 +64,20 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
             agent::run(&ctx, writers.pods, &stop).await;
         }
     };
+    let claimed = pools::Writers::default();
+    let pools = Pools::new(ctx.client.clone(), ctx.clusters.clone(), &claimed, ctx.now);
+    let changed = pools.wake();
+    let pools = async {
+        // With several hosts, the role `controller` has them.
+        if ctx.hosting.is_none() {
+            let known = async { ctx.known.clusters.wait().await };
+            pools::run(pools, claimed, &ctx.settings.namespaces, known.map(drop), &stop).await;
+        }
+    };
     tokio::join!(
         agent,
-        clusters(&ctx, writers.clusters, triggered.clusters, &stop),
+        pools,
+        clusters(&ctx, writers.clusters, (triggered.clusters, changed), &stop),
         registries(&ctx, writers.registries, triggered.registries, &stop),
         policy_status::run(ctx.clone(), writers.policies, &stop),
         known,
@@ -78,7 +90,7 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
 async fn clusters(
     ctx: &Arc<Context>,
     writer: Writer<ClusterGuard>,
-    triggered: UnboundedReceiver<ObjectRef<ClusterGuard>>,
+    (triggered, changed): (UnboundedReceiver<ObjectRef<ClusterGuard>>, Arc<Notify>),
     stop: &CancellationToken,
 ) {
     let (on_deletion, on_change) = (ctx.clone(), ctx.clone());
@@ -86,6 +98,7 @@ async fn clusters(
         // The last event of an object equals the previous one, so the predicates would drop it.
         .inspect_ok(move |cluster| {
             on_deletion.policies.changed.notify_one();
+            changed.notify_one();
             if cluster.meta().deletion_timestamp.is_some() {
                 triggers::registries_of(&on_deletion, cluster);
             }

@@ -33,7 +33,9 @@ use super::{
     context::{ClusterGuard, RegistryGuard},
     kube_io::Error,
     pass::Managed,
-    place_io, placed, times,
+    place_io, placed,
+    pools::{self, Pools},
+    times,
 };
 use crate::{
     plan::{
@@ -94,7 +96,11 @@ pub(super) async fn run(client: Client, settings: Settings, health: Arc<Health>,
     let writers = Writers::default();
     let placer = Placer::new(client, settings.image, &writers, Timestamp::now);
     let watches = store::Watches::default();
-    let follow = watches.follow(&placer.client, &settings.namespaces, writers);
+    let claimed = pools::Writers::default();
+    let pools = Pools::new(placer.client.clone(), placer.clusters.clone(), &claimed, Timestamp::now);
+    let wake = pools.wake();
+    let follow = watches.follow(&placer.client, &settings.namespaces, writers, &wake);
+    let pools = pools::run(pools, claimed, &settings.namespaces, watches.known(), &stop);
     let place = async {
         watches.known().await;
         health.set_watches(true);
@@ -105,7 +111,7 @@ pub(super) async fn run(client: Client, settings: Settings, health: Arc<Health>,
             tokio::time::sleep(times::PLACE).await;
         }
     };
-    stop.run_until_cancelled(async { tokio::join!(follow, place) }).await;
+    stop.run_until_cancelled(async { tokio::join!(follow, place, pools) }).await;
 }
 
 impl Placer {

@@ -37,6 +37,7 @@ mod place_io;
 pub mod placed;
 pub mod policies;
 pub mod policy_status;
+pub mod pools;
 mod ports;
 pub mod preload;
 pub mod probe;

@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
     plan::{
         observed::ImageState,
-        queue::{self, Request, Served},
+        queue::{self, Free, Request, Served},
     },
 };
 
@@ -98,7 +98,7 @@ struct Waiting {
 
 impl Waiting {
     fn request(&self) -> Request<'_> {
-        Request { namespace: &self.namespace, most: self.most }
+        Request { namespace: &self.namespace, most: self.most, idle: false }
     }
 }
 
@@ -139,7 +139,7 @@ impl State {
         let counted = self.running.values().filter(|r| r.since.elapsed() < times::SLOW_PULL).count();
         let requests: Vec<Request<'_>> = self.waiting.iter().map(Waiting::request).collect();
         let free = AT_ONCE.saturating_sub(counted).min(1);
-        let index = *queue::next(&requests, &self.served(), free).first()?;
+        let index = *queue::next(&requests, &self.served(), Free { all: free, idle: 0 }).first()?;
         let Waiting { key, auth, uid, namespace, wake, .. } = self.waiting.remove(index);
         self.pulls += 1;
         self.last.insert(namespace.clone(), self.pulls);

@@ -1,7 +1,7 @@
 //! Events of a reconciliation, and its problem with Docker.
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::{context::Context, execute::Report, times};
 use crate::{
@@ -51,7 +51,7 @@ pub fn notes(ctx: &Context, object: &ObjectReference, uid: &str, plan: &Plan) {
 /// Writes a Normal Event in the background, so that it delays and fails nothing. kube's recorder merges Events with the
 /// same reason and action even if their notes differ, so the action contains the note.
 pub fn event(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
-    publish(ctx, object, EventType::Normal, reason.as_ref(), note);
+    publish(&ctx.recorder, object, (EventType::Normal, reason.as_ref()), note);
 }
 
 /// Writes an Event about what the deletion of an object waits for, each once.
@@ -64,14 +64,20 @@ pub fn deletion_waits(ctx: &Context, object: &ObjectReference, why: &str) {
 
 /// Writes a Warning Event in the same way.
 pub fn warning(ctx: &Context, object: &ObjectReference, reason: impl AsRef<str>, note: &str) {
-    publish(ctx, object, EventType::Warning, reason.as_ref(), note);
+    publish(&ctx.recorder, object, (EventType::Warning, reason.as_ref()), note);
 }
 
-fn publish(ctx: &Context, object: &ObjectReference, type_: EventType, reason: &str, note: &str) {
+/// Writes an Event in the background.
+pub fn publish(
+    recorder: &Recorder,
+    object: &ObjectReference,
+    (type_, reason): (EventType, &str),
+    note: &str,
+) {
     let note: String = note.chars().take(1000).collect();
     let action: String = note.chars().take(120).collect();
     let event = Event { type_, reason: reason.into(), note: Some(note), action, secondary: None };
-    let (recorder, object) = (ctx.recorder.clone(), object.clone());
+    let (recorder, object) = (recorder.clone(), object.clone());
     tokio::spawn(async move {
         if let Ok(Err(error)) = tokio::time::timeout(times::EVENT, recorder.publish(&event, &object)).await {
             tracing::debug!(%error, "an Event was not written");

@@ -116,3 +116,11 @@ pub const PLACE: Duration = Duration::from_millis(200);
 pub const PLACE_AGAIN: Duration = Duration::from_secs(5);
 /// Time after which a placeholder that the API server refused is tried again.
 pub const REFUSED: Duration = Duration::from_secs(10);
+/// Interval at which all pools are looked at without a change.
+pub const POOLS_AGAIN: Duration = Duration::from_secs(60);
+/// Delay after a failed call for a pool.
+pub const POOLS_RETRY: Duration = Duration::from_secs(2);
+/// Time after which what the API server refused of a pool or a claim is tried again.
+pub const POOLS_REFUSED: Duration = Duration::from_secs(30);
+/// Number of pools that are looked at at a time.
+pub const POOLS_AT_ONCE: usize = 8;

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{pulls::Wake, times};
-use crate::plan::queue::{self, Request, Served, Wait};
+use crate::plan::queue::{self, Free, Request, Served, Wait};
 
 /// Starting and waiting clusters, by UID.
 #[derive(Default)]
@@ -30,6 +30,7 @@ struct State {
 struct Starting {
     namespace: String,
     since: Instant,
+    idle: bool,
 }
 
 struct Waiting {
@@ -37,6 +38,7 @@ struct Waiting {
     namespace: String,
     /// Number of clusters of its namespace that may start at a time.
     most: usize,
+    idle: bool,
     asked: Instant,
     wake: Option<Wake>,
 }
@@ -51,6 +53,8 @@ pub struct Ask<'a> {
     pub host: usize,
     /// The same for its namespace, if that is limited.
     pub own: Option<usize>,
+    /// Nobody waits for it: it is for a pool.
+    pub idle: bool,
 }
 
 impl State {
@@ -81,14 +85,15 @@ impl State {
         let asking: Vec<usize> =
             (0..self.waiting.len()).filter(|i| self.waiting[*i].asked.elapsed() < times::ASKS).collect();
         let requests: Vec<Request<'_>> = asking.iter().map(|i| self.waiting[*i].request()).collect();
-        let free = self.most.saturating_sub(self.starting.len());
+        let idle = self.starting.values().filter(|starting| starting.idle).count();
+        let free = Free::of(self.most, self.starting.len(), idle);
         queue::next(&requests, &self.served(), free).into_iter().map(|i| asking[i]).collect()
     }
 }
 
 impl Waiting {
     fn request(&self) -> Request<'_> {
-        Request { namespace: &self.namespace, most: self.most }
+        Request { namespace: &self.namespace, most: self.most, idle: self.idle }
     }
 }
 
@@ -114,7 +119,8 @@ impl Turns {
         state.most = ask.host;
         let most = ask.own.unwrap_or(usize::MAX);
         let (uid, namespace, asked) = (ask.uid.to_owned(), ask.namespace.to_owned(), Instant::now());
-        let new = Waiting { uid, namespace: namespace.clone(), most, asked, wake: Some(wake) };
+        let idle = ask.idle;
+        let new = Waiting { uid, namespace: namespace.clone(), most, idle, asked, wake: Some(wake) };
         let place = match state.waiting.iter().position(|w| w.uid == ask.uid) {
             Some(place) => {
                 state.waiting[place] = new;
@@ -132,7 +138,7 @@ impl Turns {
         state.turns += 1;
         let turn = state.turns;
         state.last.insert(namespace.clone(), turn);
-        state.starting.insert(ask.uid.to_owned(), Starting { namespace, since: asked });
+        state.starting.insert(ask.uid.to_owned(), Starting { namespace, since: asked, idle });
         None
     }
 
@@ -162,7 +168,7 @@ mod tests {
     use super::*;
 
     fn ask<'a>(uid: &'a str, namespace: &'a str, host: usize) -> Ask<'a> {
-        Ask { uid, namespace, host, own: None }
+        Ask { uid, namespace, host, own: None, idle: false }
     }
 
     fn no_wake() -> Wake {
@@ -227,7 +233,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_limits_its_namespaces_and_leaves_their_places_to_others() {
         let turns = Turns::default();
-        let take = |uid, namespace, own| turns.take(&Ask { uid, namespace, host: 3, own }, no_wake());
+        let take =
+            |uid, namespace, own| turns.take(&Ask { uid, namespace, host: 3, own, idle: false }, no_wake());
         assert_eq!(take("a1", "a", Some(1)), None);
         assert_eq!(take("a2", "a", Some(1)), Some(Wait::Namespace(1)));
         assert_eq!((take("b1", "b", None), take("b2", "b", None)), (None, None));
@@ -249,5 +256,21 @@ mod tests {
         assert!(take("next", "b"));
         turns.done("next");
         assert!(take("hangs", "a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clusters_for_a_pool_start_when_nobody_else_waits() {
+        let turns = Turns::default();
+        let take = |uid: &str, idle| turns.take(&Ask { idle, ..ask(uid, "team", 2) }, no_wake()).is_none();
+        assert!(take("pool1", true) && !take("pool2", true), "a place is left");
+        assert!(take("asked1", false) && !take("asked2", false));
+        turns.done("pool1");
+        assert!(!take("pool2", true) && take("asked2", false));
+        turns.done("asked1");
+        assert!(take("pool2", true));
+        // A claim has taken one that waits.
+        assert!(!take("pool3", true));
+        turns.done("asked2");
+        assert!(!take("pool3", true) && take("pool3", false));
     }
 }

@@ -76,6 +76,41 @@ where
     swallow(ctx, name, stream)
 }
 
+/// Watches what these APIs and a configuration select, and keeps it in the store of `writer`. Sets `listed` when all is
+/// listed, and calls `changed` after each change. Never returns.
+pub(super) async fn follow<K>(
+    (apis, config): (Vec<Api<K>>, watcher::Config),
+    writer: Writer<K>,
+    listed: &SetOnce<()>,
+    changed: &(dyn Fn() + Sync),
+) where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let watches =
+        apis.into_iter().map(|api| watcher(api, config.clone()).default_backoff().boxed()).collect();
+    let mut events =
+        merged(watches).modify(|object| object.meta_mut().managed_fields = None).reflect(writer).boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::InitDone) => {
+                // A watch that starts again has set it before.
+                listed.set(()).ok();
+                changed();
+            }
+            Ok(_) => changed(),
+            Err(error) => {
+                tracing::warn!(watch = %K::kind(&()), %error, "a watch failed and goes on");
+            }
+        }
+    }
+}
+
 /// Returns the APIs of a kind in the namespaces that the operator manages.
 pub(super) fn managed<K>(ctx: &Context) -> Vec<Api<K>>
 where

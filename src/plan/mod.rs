@@ -41,6 +41,7 @@ pub mod own_registry;
 pub mod owner;
 pub mod placement;
 pub mod policy;
+pub mod pool;
 pub mod ports;
 pub mod preload;
 pub mod queue;

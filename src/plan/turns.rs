@@ -50,6 +50,9 @@ pub fn works(observed: &Reached) -> bool {
 fn waits(why: Wait) -> String {
     match why {
         Wait::Host => "queued: as many clusters as the host has CPUs are already starting".to_owned(),
+        Wait::Others => "queued: nobody waits for this cluster of a pool, and one place is left for clusters that somebody \
+                         asks for"
+            .to_owned(),
         Wait::Namespace(most) => format!(
             "queued: as many clusters of the namespace as its HostPolicy allows are already starting \
              (quota.concurrentStarts: {most})"

@@ -328,7 +328,7 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
         (
             "lc/dev",
             r#"{"metadata": {"annotations": {"localcluster.dev/paused": "x"}}}"#,
-            "labels, annotations",
+            "does not change annotations",
         ),
         ("lreg/users", r#"{"metadata": {"labels": {"a": "b"}}}"#, "does not change labels and annotations"),
         (
@@ -354,6 +354,7 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
         users.stderr
     );
     assert!(own.ok, "{}", own.stderr);
+    of_pools(&server, &limited);
     // Others are not concerned.
     server.must_with(&create, &written("Secret", "anything", alone).to_string());
     server.must(&["patch", "lc/dev", "--type=merge", "-p", r#"{"spec": {"agents": {"count": 2}}}"#]);
@@ -365,5 +366,81 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
             let none = checked["expressionWarnings"].is_null() && !checked.is_null();
             if none { Ok(()) } else { Err(checked.to_string()) }
         });
+    }
+}
+
+/// The operator creates LocalClusters of pools, and moves them to claims.
+fn of_pools(server: &Server, limited: &Limited<'_>) {
+    // An object of an owner that does not exist would be deleted.
+    let owners =
+        [("LocalClusterPool", json!({"replicas": 0})), ("LocalClusterClaim", json!({"poolName": "none"}))];
+    let uids = owners.map(|(kind, spec)| {
+        let metadata = json!({"name": "ci"});
+        let object = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        server.must_with(&["create", "-f", "-"], &object.to_string());
+        (kind, server.get(&format!("{kind}/ci"))["metadata"]["uid"].clone())
+    });
+    let owner = |kind: &str| {
+        let uid = uids.iter().find(|(of, _)| *of == kind).map_or(json!("u-1"), |(_, uid)| uid.clone());
+        json!([{"apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "name": "ci", "uid": uid, "controller": true}])
+    };
+    let of_pool = |o: &mut Value| {
+        o["metadata"]["ownerReferences"] = owner("LocalClusterPool");
+        o["metadata"]["labels"]["localcluster.dev/pool"] = json!("ci");
+    };
+    let create = ["create", "-f", "-"];
+    for (name, change) in [
+        ("ci-x", &nothing as &dyn Fn(&mut Value)),
+        ("other", &of_pool),
+        ("ci-x", &|o| {
+            of_pool(o);
+            o["metadata"]["labels"]["localcluster.dev/pool"] = json!("other");
+        }),
+    ] {
+        let Output { ok, stderr, .. } = limited.said(&create, &written(LC, name, change));
+        assert!(!ok && stderr.contains("creates no LocalCluster of this name or owner"), "{name}: {stderr}");
+    }
+    let made = written(LC, "ci-x", of_pool);
+    let Output { ok, stderr, .. } = limited.said(&create, &made);
+    assert!(ok, "{stderr}");
+    server.must_with(&create, &made.to_string());
+    let patch = |patch: Value| {
+        limited.said(&["patch", "lc/ci-x", "--type=merge", "-p", &patch.to_string()], &Value::Null)
+    };
+    let ports = json!([{"name": "http", "port": 80}]);
+    let moved =
+        json!({"ownerReferences": owner("LocalClusterClaim"), "labels": {"localcluster.dev/claim": "one"}});
+    for allowed in [
+        json!({"spec": {"state": "Stopped"}}),
+        json!({"metadata": moved}),
+        json!({"metadata": moved, "spec": {"state": "Stopped", "ports": ports}}),
+    ] {
+        let Output { ok, stderr, .. } = patch(allowed.clone());
+        assert!(ok, "{allowed}: {stderr}");
+    }
+    for (refused, words) in [
+        (json!({"spec": {"ports": ports}}), "except for state and ports"),
+        (json!({"metadata": moved, "spec": {"agents": {"count": 2}}}), "except for state and ports"),
+        (json!({"metadata": {"ownerReferences": owner("LocalCluster")}}), "except from a LocalClusterPool"),
+        (
+            json!({"metadata": {"labels": {"localcluster.dev/claim": "one"}}}),
+            "except for localcluster.dev/claim",
+        ),
+        (
+            json!({"metadata": {"ownerReferences": owner("LocalClusterClaim"), "labels": {"a": "b"}}}),
+            "except for localcluster.dev/claim",
+        ),
+        (json!({"metadata": {"annotations": {"a": "b"}}}), "does not change annotations"),
+    ] {
+        let Output { ok, stderr, .. } = patch(refused.clone());
+        assert!(!ok && stderr.contains(words), "{refused}: {stderr}");
+    }
+    // What a claim has is not the pool's any more.
+    server.must(&["patch", "lc/ci-x", "--type=merge", "-p", &json!({"metadata": moved}).to_string()]);
+    for refused in [
+        json!({"spec": {"state": "Stopped"}}),
+        json!({"metadata": {"ownerReferences": owner("LocalClusterPool")}}),
+    ] {
+        assert!(!patch(refused.clone()).ok, "{refused}");
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
+    claims,
     live::{
         DEPLOYMENT, Kubectl, SYSTEM, docker, eventually,
         harness::Group,
@@ -27,18 +28,24 @@ pub const GROUP: Group = Group {
         ("of_what_it_writes", of_what_it_writes),
         ("of_the_process", of_the_process),
         ("of_users", of_users),
+        // Before the last one: it uses what is granted for pools.
+        ("a_claim_takes_a_ready_cluster", claims::a_claim_takes_a_ready_cluster),
         ("what_is_granted_is_used", what_is_granted_is_used),
     ],
 };
 
 /// All permissions in any namespace: resource, object names, verbs.
-const EVERYWHERE: [&str; 12] = [
+const EVERYWHERE: [&str; 16] = [
     "configmaps [] [get list watch]",
     "endpointslices.discovery.k8s.io [] [get create patch delete]",
     "events.events.k8s.io [] [create patch]",
     "hostpolicies.localcluster.dev [] [list watch]",
     "hostpolicies.localcluster.dev/status [] [patch]",
-    "localclusters.localcluster.dev [] [list watch patch delete]",
+    "localclusterclaims.localcluster.dev [] [list watch delete]",
+    "localclusterclaims.localcluster.dev/status [] [patch]",
+    "localclusterpools.localcluster.dev [] [list watch]",
+    "localclusterpools.localcluster.dev/status [] [patch]",
+    "localclusters.localcluster.dev [] [list watch patch get create delete]",
     "localclusters.localcluster.dev/status [] [patch]",
     "namespaces [] [get list watch]",
     "registries.localcluster.dev [] [list watch patch create delete]",
@@ -158,7 +165,9 @@ fn of_users(scene: &Scene) {
         scene.run(&["create", "rolebinding", &user, &role, &subject]);
         // Through aggregation, by a controller.
         eventually(60, "objects can be read", || holds(can(&user, "list", "localclusters"), || user.clone()));
-        for what in ["localclusters", "registries", "localclusters/scale"] {
+        for what in
+            ["localclusters", "registries", "localclusters/scale", "localclusterpools", "localclusterclaims"]
+        {
             for verb in ["create", "update", "patch", "delete", "deletecollection"] {
                 assert!(!can(&user, verb, what), "{user} may {verb} {what}");
             }
@@ -172,7 +181,16 @@ fn of_users(scene: &Scene) {
         assert!(can(&user, verb, "localclusters") && can(&user, verb, "registries"), "{verb}");
     }
     assert!(can(&user, "patch", "localclusters/scale") && !can(&user, "get", "secrets"));
-    for name in ["view", "edit", "admin", "trusted"] {
+    assert!(can(&user, "create", "localclusterpools") && can(&user, "create", "localclusterclaims"));
+    // Who may claim creates nothing else.
+    let user = format!("{}-claims", scene.namespace);
+    let subject = format!("--user={user}");
+    scene.run(&["create", "rolebinding", &user, "--clusterrole=localcluster-claim", &subject]);
+    assert!(can(&user, "create", "localclusterclaims") && can(&user, "get", "localclusters"));
+    for verb in ["create", "update", "patch", "delete"] {
+        assert!(!can(&user, verb, "localclusters") && !can(&user, verb, "localclusterpools"), "{verb}");
+    }
+    for name in ["view", "edit", "admin", "trusted", "claims"] {
         scene.run(&["delete", "rolebinding", &format!("{}-{name}", scene.namespace)]);
     }
 }

@@ -1,4 +1,4 @@
-// Checks what GitOps tools make of LocalClusters and Registries: the health scripts of deploy/gitops/argocd, run by the Lua
+// Checks what GitOps tools make of LocalClusters, Registries, pools and claims: the health scripts of deploy/gitops/argocd, run by the Lua
 // that Argo CD uses, in the format of its own tests; kstatus, which Flux, kpt and cli-utils use; and the CEL expressions
 // of deploy/gitops/flux. The objects are written by tests/gitops.rs.
 package main
@@ -239,7 +239,7 @@ func main() {
 	read(filepath.Join(root, "tests/gitops/expected.yaml"), &expected)
 	var checks fluxChecks
 	read(filepath.Join(root, "deploy/gitops/flux/kustomization.yaml"), &checks)
-	for _, kind := range []string{"LocalCluster", "Registry"} {
+	for _, kind := range []string{"LocalCluster", "Registry", "LocalClusterPool", "LocalClusterClaim"} {
 		directory := filepath.Join(root, "deploy/gitops/argocd/localcluster.dev", kind)
 		testArgo(directory)
 		testStatus(directory, expected[kind], checks)

@@ -21,6 +21,15 @@ pub const RECREATES_WHAT_IS_EPHEMERAL: &str = "hostLoss Recreate makes the objec
 /// The name of a LocalCluster is invalid.
 pub const NAME: &str = "metadata.name of a LocalCluster becomes part of host names and labels: it must be a DNS \
      label of at most 63 lowercase letters, digits and hyphens, without dots";
+/// The name of a LocalClusterPool is invalid.
+pub const POOL_OBJECT_NAME: &str = "metadata.name of a LocalClusterPool becomes part of the names of its clusters: it must be \
+     a DNS label of at most 57 lowercase letters, digits and hyphens, without dots";
+/// The name of a LocalClusterClaim is too long.
+pub const CLAIM_NAME: &str = "metadata.name of a LocalClusterClaim becomes a label of its cluster: it must have at most 63 \
+     characters";
+/// A template says what only one cluster can have.
+pub const TEMPLATE_NAME: &str = "clusterName and network.subnet cannot be set in a template: each cluster of the pool has its \
+     own; remove them";
 /// The name of a Registry is too long.
 pub const REGISTRY_NAME: &str =
     "metadata.name of a Registry becomes part of a host name: it must have at most 63 characters";
@@ -237,6 +246,9 @@ pub const ALL: &[&str] = &[
     PRELOAD_IMAGE,
     MANIFEST_NAME,
     NAME,
+    POOL_OBJECT_NAME,
+    CLAIM_NAME,
+    TEMPLATE_NAME,
     REGISTRY_NAME,
     CLUSTER_NAME,
     SERVERS,

@@ -88,7 +88,7 @@ pub fn condition_of(role: Role) -> ConditionType {
 /// Returns the message about a pull that waits for others.
 pub fn pull_queued(image: &str, why: Wait) -> String {
     match why {
-        Wait::Host => {
+        Wait::Host | Wait::Others => {
             format!("queued to pull {image}: as many images as possible at a time are already being pulled")
         }
         Wait::Namespace(most) => format!(

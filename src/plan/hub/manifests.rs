@@ -123,7 +123,7 @@ mod tests {
         ] {
             assert!(all.keys.contains(key), "{key} is not in {:?}", all.keys);
         }
-        assert_eq!(all.definitions.len(), 3);
+        assert_eq!(all.definitions.len(), 5);
         assert_eq!(all, Installation::new());
         assert!(all.objects.iter().all(|o| o["metadata"]["labels"][LABEL] == json!(all.hash)));
         let at = |kind| all.objects.iter().position(|o| o["kind"] == kind).unwrap();

@@ -112,6 +112,16 @@ impl FakeApi {
         self.api.put(path, object);
     }
 
+    /// Refuses all requests with this prefix with this status, until [`FakeApi::heal`].
+    pub fn refuse(&self, call: &str, status: u16) {
+        self.api.refuse(call, status);
+    }
+
+    /// Refuses nothing any more.
+    pub fn heal(&self) {
+        self.api.heal();
+    }
+
     /// Removes an object at once.
     pub fn remove(&self, path: &str) {
         self.api.remove(path);

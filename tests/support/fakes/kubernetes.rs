@@ -327,6 +327,11 @@ impl State {
             ("GET", Some(object)) => (200, object),
             ("GET", None) => self.list(path, query).map_or(refusal(404, method), |list| (200, list)),
             ("POST", _) => {
+                let mut body = body;
+                if !body["spec"].is_null() {
+                    body["metadata"]["generation"] = json!(1);
+                    body["metadata"]["creationTimestamp"] = json!("2023-11-14T22:13:20Z");
+                }
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
                 let exists = self.objects.contains_key(&path);
                 if exists { refusal(409, method) } else { (201, self.create(&path, body)) }
@@ -339,7 +344,12 @@ impl State {
                 (200, self.store(whole, object))
             }
             ("PATCH", Some(mut object)) => {
+                let before = object["spec"].clone();
                 merge(&mut object, body);
+                if before != object["spec"] {
+                    let generation = object["metadata"]["generation"].as_u64().unwrap_or_default();
+                    object["metadata"]["generation"] = json!(generation + 1);
+                }
                 (200, self.store(path, object))
             }
             ("DELETE", Some(object)) => {

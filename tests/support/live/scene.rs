@@ -320,6 +320,8 @@ impl Drop for Scene {
             self.explain();
         }
         let _ = self.attempt(&["annotate", "lc,lreg", "--all", "localcluster.dev/paused-"]);
+        // A pool would make others.
+        let _ = self.attempt(&["delete", "lcclaim,lcpool", "--all", "--timeout=60s"]);
         let _ = self.attempt(&["delete", "lc,lreg", "--all", "--timeout=60s"]);
         for kind in ["lc", "lreg"] {
             for object in self.attempt(&["get", kind, "-o", "name"]).unwrap_or_default().lines() {

@@ -1,4 +1,4 @@
--- Health of LocalClusters and Registries in Argo CD, by the conditions that docs/status.md describes. Argo CD reports an
+-- Health of LocalClusters, Registries, pools and claims in Argo CD, by the conditions that docs/status.md describes. Argo CD reports an
 -- object that is being deleted as Progressing by itself.
 local status = obj.status or {}
 local conditions = {}

@@ -1,0 +1,1 @@
+../LocalCluster/health.lua
