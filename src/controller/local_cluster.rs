@@ -226,7 +226,12 @@ impl Pass<'_, LocalCluster> {
             Some(called) => validate::local_cluster_called(&namespace, &name, spec, called),
             None => validate::local_cluster(&namespace, &name, spec),
         };
-        valid.map_err(Stop::Invalid)
+        let mut valid = valid.map_err(Stop::Invalid)?;
+        let ttl = kubeconfig::default_ttl(&spec.kubeconfig, self.object.status.as_ref(), &self.standing);
+        if ttl.is_some() {
+            valid.kubeconfig = Handout::of(spec.kubeconfig.access, ttl);
+        }
+        Ok(valid)
     }
 
     /// Observes the host, and how much of the pool of subnets is in use.

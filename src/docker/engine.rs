@@ -4,7 +4,13 @@
 //! that the model of the planner, the fake with injected faults and the real engine are interchangeable.
 //! Implementations limit the duration of every call.
 
-use std::{collections::BTreeMap, io, net::Ipv4Addr, pin::Pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    pin::Pin,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -118,6 +124,10 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Architecture of the host as the kernel names it: `x86_64`, `aarch64`, …; empty if unknown.
     pub architecture: String,
+    /// Names of the OCI runtimes that it is configured with.
+    pub runtimes: BTreeSet<String>,
+    /// Name of the one that containers have by default; empty if unknown.
+    pub default_runtime: String,
 }
 
 /// A container in a listing.
@@ -172,6 +182,10 @@ pub struct ContainerDetail {
     pub has_no_network: bool,
     /// Limits that it was created with.
     pub limits: Limits,
+    /// OCI runtime that it was created with. Engines show their default one for a container that was created without.
+    pub runtime: Option<String>,
+    /// True for a privileged container.
+    pub privileged: bool,
 }
 
 impl ContainerDetail {

@@ -29,6 +29,8 @@ pub fn info(info: SystemInfo) -> EngineInfo {
         memory: info.mem_total.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
         architecture: info.architecture.unwrap_or_default(),
+        runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
+        default_runtime: info.default_runtime.unwrap_or_default(),
     }
 }
 
@@ -99,6 +101,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         hostname: config.hostname.unwrap_or_default(),
         has_no_network,
         limits,
+        runtime: host.runtime.filter(|name| !name.is_empty()),
+        privileged: host.privileged == Some(true),
     }
 }
 
