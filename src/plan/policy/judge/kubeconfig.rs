@@ -37,15 +37,16 @@ impl Judge<'_> {
             Violation::new(format!("spec.kubeconfig.access {access:?}"), ACCESS, self::access(rules))
         });
         let Some(max) = rules.max_token_ttl else { return };
-        let what = ttl.as_ref().map_or("no spec.kubeconfig.ttl".into(), |ttl| format!("spec.kubeconfig.ttl {ttl}"));
+        let (what, must) = match ttl {
+            Some(ttl) => (format!("spec.kubeconfig.ttl {ttl}"), ""),
+            None => ("no spec.kubeconfig.ttl".to_owned(), "must be set, "),
+        };
         let ttl = ttl.as_deref().map_or(rules.token_ttl, expiry::parse);
         let holds = match Handout::of(*access, ttl) {
             Handout::Nothing => true,
             Handout::Token(_, life) => life <= max,
             Handout::Certificate => false,
         };
-        self.check(holds, || {
-            Violation::new(what, TOKEN_TTL, format!("must be set, at most {max:#}"))
-        });
+        self.check(holds, || Violation::new(what, TOKEN_TTL, format!("{must}at most {max:#}")));
     }
 }

@@ -82,7 +82,7 @@ const CLUSTERS: [Row; 70] = [
     (
         "kubeconfig: {maxTTL: 24h}",
         "{kubeconfig: {access: Edit, ttl: 25h}}",
-        "spec.kubeconfig.ttl 25h (kubeconfig.maxTTL: must be set, at most 24h)",
+        "spec.kubeconfig.ttl 25h (kubeconfig.maxTTL: at most 24h)",
     ),
     ("kubeconfig: {maxTTL: 24h}, defaults: {kubeconfigTTL: 8h}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
