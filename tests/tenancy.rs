@@ -521,10 +521,16 @@ fn no_field_changes_anything_of_another_namespace() {
         unchanged(&lab, yaml);
         lab.clusters.truncate(1);
     }
-    for field in
-        ["svc.cluster.local", "docker.io", "host.k3d.internal", "hostPath: /}", "K3S_TOKEN", "--data-dir",
-            "localcluster.dev/uid", "/usr/bin/evil"]
-    {
+    for field in [
+        "svc.cluster.local",
+        "docker.io",
+        "host.k3d.internal",
+        "hostPath: /}",
+        "K3S_TOKEN",
+        "--data-dir",
+        "localcluster.dev/uid",
+        "/usr/bin/evil",
+    ] {
         assert!(refused.iter().any(|spec| spec.contains(field)), "{field}: {refused:#?}");
     }
 }

@@ -160,8 +160,8 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::{Isolation, Ulimit};
     use crate::docker::spec::VolumeMount;
+    use crate::docker::spec::{Isolation, Ulimit};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")

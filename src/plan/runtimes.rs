@@ -11,7 +11,8 @@ use crate::{api::reason::Reason, plan::policy::rules};
 /// Reports whether the engine has the runtime of a node, so that its container may be created. If not, adds the problem.
 pub fn exists(plan: &mut Plan, node: &NodeSpec, site: &Site<'_>) -> bool {
     let engine = &site.observed.engine;
-    let Some(runtime) = node.container.runtime.as_ref().filter(|name| !engine.runtimes.contains(*name)) else {
+    let Some(runtime) = node.container.runtime.as_ref().filter(|name| !engine.runtimes.contains(*name))
+    else {
         return true;
     };
     let (field, source) = match &node.container.given_isolation.runtime {

@@ -71,8 +71,7 @@ fn wanted(node: &NodeSpec) -> Isolation {
 /// Returns what an existing node has. An engine shows its default runtime for a container that was created without one, which
 /// no policy chose.
 fn isolation(detail: &ContainerDetail, node: &NodeSpec, default: &str) -> Isolation {
-    let chosen =
-        |runtime: &&String| *runtime != default || node.container.runtime.as_ref() == Some(*runtime);
+    let chosen = |runtime: &&String| *runtime != default || node.container.runtime.as_ref() == Some(*runtime);
     Isolation {
         runtime: detail.runtime.as_ref().filter(chosen).cloned(),
         privileged: Some(detail.privileged),

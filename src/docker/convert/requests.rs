@@ -68,7 +68,8 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         runtime: runtime.clone(),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
-        cgroupns_mode: ((*privileged || role.is_node()) && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        cgroupns_mode: ((*privileged || role.is_node()) && !cgroup_v1)
+            .then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         mounts: some(mounts_of(spec)),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),

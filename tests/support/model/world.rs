@@ -20,8 +20,8 @@ use localcluster_operator::{
         engine::{Ended, EngineInfo, ImageNames, PathInfo, RegistryAuth, State, Update},
         error::Error,
         spec::{
-            ContainerSpec, EndpointSettings, FileSpec, Isolation, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
-            VolumeSpec,
+            ContainerSpec, EndpointSettings, FileSpec, Isolation, Limits, NetworkSpec, PortBinding,
+            RestartPolicy, Role, VolumeSpec,
         },
     },
     k3s::{

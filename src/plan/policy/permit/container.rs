@@ -172,7 +172,8 @@ fn isolation(rules: &Rules, spec: &ContainerSpec) -> Permission {
     if let Some(allowed) = &rules.runtimes {
         let runtime = spec.runtime.as_deref();
         check(runtime.is_some_and(|runtime| any(allowed, runtime)), || {
-            let which = runtime.map_or("default runtime of the engine".into(), |name| format!("runtime {name}"));
+            let which =
+                runtime.map_or("default runtime of the engine".into(), |name| format!("runtime {name}"));
             let what = format!("the {which} of {}", spec.name);
             Violation::new(what, RUNTIMES, patterns(allowed))
         })?;

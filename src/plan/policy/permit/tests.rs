@@ -257,8 +257,7 @@ fn a_kubeconfig_is_what_the_policy_allows() {
         host: String::new(),
         management: String::new(),
     };
-    let credentials =
-        Credentials { ca: "Y2E=".into(), certificate: "Y2VydA==".into(), key: "a2V5".into() };
+    let credentials = Credentials { ca: "Y2E=".into(), certificate: "Y2VydA==".into(), key: "a2V5".into() };
     let certificate = Action::ApplySecret(frame.clone().certified(&credentials));
     let template = |role| Template { frame: frame.clone(), role, ttl: SignedDuration::from_hours(9) };
     let token = |role| Action::IssueToken(template(role).into());

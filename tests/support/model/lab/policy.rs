@@ -135,7 +135,10 @@ fn is_within(rules: &Rules, action: &Action) -> bool {
                 && within(has.nano_cpus, max.nano_cpus)
                 && within(has.pids, max.pids);
             let isolated = !node
-                || (rules.runtimes.as_ref().is_none_or(|all| spec.runtime.as_ref().is_some_and(|r| any(all, r)))
+                || (rules
+                    .runtimes
+                    .as_ref()
+                    .is_none_or(|all| spec.runtime.as_ref().is_some_and(|r| any(all, r)))
                     && !(rules.unprivileged && spec.privileged));
             let ports = spec.ports.iter().all(|port| {
                 rules.ranges.as_ref().is_none_or(|all| all.iter().any(|r| r.contains(&port.host_port)))
