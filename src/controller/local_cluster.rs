@@ -227,10 +227,8 @@ impl Pass<'_, LocalCluster> {
             None => validate::local_cluster(&namespace, &name, spec),
         };
         let mut valid = valid.map_err(Stop::Invalid)?;
-        let ttl = kubeconfig::default_ttl(&spec.kubeconfig, self.object.status.as_ref(), &self.standing);
-        if ttl.is_some() {
-            valid.kubeconfig = Handout::of(spec.kubeconfig.access, ttl);
-        }
+        let default = kubeconfig::default_ttl(&spec.kubeconfig, self.object.status.as_ref(), &self.standing);
+        valid.kubeconfig = valid.kubeconfig.or_for(spec.kubeconfig.access, default);
         Ok(valid)
     }
 

@@ -4,13 +4,7 @@
 //! that the model of the planner, the fake with injected faults and the real engine are interchangeable.
 //! Implementations limit the duration of every call.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::Ipv4Addr,
-    pin::Pin,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::Ipv4Addr, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -124,8 +118,8 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Architecture of the host as the kernel names it: `x86_64`, `aarch64`, …; empty if unknown.
     pub architecture: String,
-    /// Names of the OCI runtimes that it is configured with.
-    pub runtimes: BTreeSet<String>,
+    /// Names of the OCI runtimes that it is configured with, sorted.
+    pub runtimes: Vec<String>,
     /// Name of the one that containers have by default; empty if unknown.
     pub default_runtime: String,
 }

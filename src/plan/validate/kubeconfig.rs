@@ -44,6 +44,11 @@ impl Handout {
         }
     }
 
+    /// Returns this credential, or one with these rights and the life that a HostPolicy sets, if it sets one.
+    pub fn or_for(self, access: KubeconfigAccess, default: Option<SignedDuration>) -> Self {
+        default.map_or(self, |ttl| Self::of(access, Some(ttl)))
+    }
+
     /// Returns the rights of the tokens.
     pub fn role(self) -> Option<AccountRole> {
         match self {
