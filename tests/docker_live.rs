@@ -34,6 +34,8 @@ mod mounts;
 mod refusals;
 #[path = "docker_live/resolvers.rs"]
 mod resolvers;
+#[path = "docker_live/runtimes.rs"]
+mod runtimes;
 #[path = "docker_live/subnets.rs"]
 mod subnets;
 #[path = "support/live/docker.rs"]

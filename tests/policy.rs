@@ -10,10 +10,12 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use localcluster_operator::{
     api::reason::Reason,
     controller::policy_status::Followed,
     docker::spec::Limits,
+    k3s::kubeconfig,
     plan::{
         policy::{admission, check},
         settings::{Settings, WithoutPolicy},
@@ -33,7 +35,7 @@ use support::{
 const ENOUGH: usize = 60;
 
 /// Policies that some of the specs of random lives violate.
-const POLICIES: [&str; 8] = [
+const POLICIES: [&str; 10] = [
     "priority: 1",
     "nodes: {images: ['docker.io/rancher/k3s:*']}",
     "nodes: {argsDeny: ['--kubelet-arg=*']}, ports: {ranges: [{from: 20000, to: 20099}]}",
@@ -42,6 +44,8 @@ const POLICIES: [&str; 8] = [
     "nodes: {requireDigest: true}",
     "defaults: {memory: 1Gi, cpus: '1', pids: 4096}, perNode: {maxMemory: 2Gi, maxCpus: '2', maxPids: 8192}",
     "network: {pools: [10.9.0.0/16]}, ports: {ranges: [{from: 30000, to: 30099}, {from: 8080, to: 8080}]}",
+    "nodes: {runtimes: ['sysbox-*'], privileged: false}, defaults: {runtime: sysbox-runc, privileged: false}",
+    "kubeconfig: {access: [View], maxTTL: 24h}",
 ];
 
 proptest! {
@@ -384,6 +388,116 @@ async fn defaults_are_those_of_new_nodes_and_what_runs_keeps_its_own() {
     assert_eq!(told(&rig, "dev", "Ready"), is("False", "PolicyViolation"));
     let (_, why) = told(&rig, "dev", "PolicyViolation");
     assert_eq!(why, "PolicyViolation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_default_runtime_is_that_of_new_nodes() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({"agents": {"count": 1}}));
+    rig.settle(ENOUGH).await;
+    let has = |rig: &Rig, node: &str| {
+        rig.world(|w| {
+            let isolation = &w.named(&format!("k3d-dev-{node}")).unwrap().isolation;
+            (isolation.runtime.clone().unwrap(), isolation.privileged)
+        })
+    };
+    let (before, sysbox) = (("runc".to_owned(), Some(true)), ("sysbox-runc".to_owned(), Some(false)));
+    let rules = json!({
+        "nodes": {"runtimes": ["sysbox-runc"], "privileged": false},
+        "defaults": {"runtime": "sysbox-runc", "privileged": false},
+    });
+    policy(&rig, "teams", team(rules));
+    rig.settle(ENOUGH).await;
+    assert_eq!((has(&rig, "server-0"), effective(&rig)), (before.clone(), Value::Null));
+    put(&rig, "dev", json!({"agents": {"count": 2}}));
+    rig.settle(ENOUGH).await;
+    assert_eq!((has(&rig, "agent-0"), has(&rig, "agent-1")), (before, sysbox.clone()));
+    assert_eq!(effective(&rig), Value::Null, "the nodes differ");
+    rig.world(|w| w.interfere(&Outside::Remove("k3d-dev-agent-0".into())));
+    rig.settle(ENOUGH).await;
+    assert_eq!(has(&rig, "agent-0"), sysbox);
+    let shown = json!({"agents": {"runtime": "sysbox-runc", "privileged": false}});
+    assert_eq!(effective(&rig), shown);
+    // Of nodes that exist it is shown as long as they have it.
+    policy(&rig, "teams", team(json!({})));
+    rig.settle(ENOUGH).await;
+    assert_eq!(effective(&rig), shown);
+    // One that the engine lacks makes nothing.
+    policy(&rig, "teams", team(json!({"defaults": {"runtime": "kata"}})));
+    put(&rig, "dev", json!({"agents": {"count": 3}}));
+    rig.pass().await;
+    rig.round().await;
+    let (_, why) = told(&rig, "dev", "AgentsReady");
+    assert_eq!(why, "RuntimeNotFound");
+    assert!(rig.world(|w| w.named("k3d-dev-agent-2").is_none()));
+}
+
+/// Whether the kubeconfig has a token, and its text.
+fn handed_out(rig: &Rig) -> (bool, String) {
+    let secret = rig.api.get(&support::fakes::api::secret("dev-kubeconfig")).unwrap();
+    let data = secret["data"]["kubeconfig"].as_str().unwrap().to_owned();
+    let text = String::from_utf8(BASE64_STANDARD.decode(&data).unwrap()).unwrap();
+    (kubeconfig::token(&text).is_some(), text)
+}
+
+/// Without it, a certificate would be handed out that nobody can revoke.
+#[tokio::test(start_paused = true)]
+async fn a_default_life_of_tokens_stays_while_no_rules_are_known() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({}));
+    rig.settle(ENOUGH).await;
+    assert!(!handed_out(&rig).0);
+    let limited = json!({"kubeconfig": {"maxTTL": "8h"}, "defaults": {"kubeconfigTTL": "8h"}});
+    policy(&rig, "teams", team(limited));
+    rig.settle(ENOUGH).await;
+    let token = handed_out(&rig);
+    assert!(token.0, "it applies to what runs");
+    assert_eq!(effective(&rig), json!({"kubeconfigTTL": "8h"}));
+    policy(&rig, "teams", team(json!({"quota": {"memory": "much"}})));
+    for _ in 0..3 {
+        rig.pass().await;
+        rig.round().await;
+    }
+    assert_eq!((handed_out(&rig), effective(&rig)), (token.clone(), json!({"kubeconfigTTL": "8h"})));
+    rig.api.remove("/apis/localcluster.dev/v1alpha1/hostpolicies/teams");
+    for _ in 0..3 {
+        rig.pass().await;
+        rig.round().await;
+    }
+    assert_eq!(told(&rig, "dev", "PolicyViolation").1, "NoPolicy");
+    assert_eq!((handed_out(&rig), effective(&rig)), (token, json!({"kubeconfigTTL": "8h"})));
+    // With a policy that has none it ends.
+    policy(&rig, "teams", team(json!({})));
+    rig.settle(ENOUGH).await;
+    assert!(!handed_out(&rig).0);
+    assert_eq!(effective(&rig), Value::Null);
+}
+
+/// What the Secret has is kept, and nothing that the policy does not allow is written to it.
+#[tokio::test(start_paused = true)]
+async fn a_kubeconfig_that_violates_the_policy_freezes_the_cluster() {
+    let mut rig = strict();
+    policy(&rig, "teams", team(json!({})));
+    put(&rig, "dev", json!({}));
+    rig.settle(ENOUGH).await;
+    let before = handed_out(&rig);
+    policy(&rig, "teams", team(json!({"kubeconfig": {"access": ["View"]}})));
+    rig.settle(ENOUGH).await;
+    assert_eq!(told(&rig, "dev", "PolicyViolation"), is("True", "PolicyViolation"));
+    assert_eq!(told(&rig, "dev", "Ready").0, "True");
+    assert_eq!(handed_out(&rig), before);
+    put(&rig, "dev", json!({"kubeconfig": {"access": "Edit"}}));
+    for _ in 0..3 {
+        rig.pass().await;
+        rig.round().await;
+    }
+    assert_eq!(handed_out(&rig), before);
+    put(&rig, "dev", json!({"kubeconfig": {"access": "View"}}));
+    rig.settle(ENOUGH).await;
+    assert!(handed_out(&rig).0);
+    assert_eq!(told(&rig, "dev", "PolicyViolation").0, "False");
 }
 
 /// Days of the fake clock.

@@ -99,6 +99,59 @@ fn what_may_not_be_is_told_and_the_nodes_go_on() {
 }
 
 #[test]
+fn another_runtime_replaces_one_node_after_the_other_and_an_unknown_one_none() {
+    let has = |lab: &Lab, node: &str| {
+        let node = lab.world.named(&format!("k3d-dev-{node}")).unwrap();
+        (node.isolation.runtime.clone().unwrap_or_default(), node.isolation.privileged == Some(true))
+    };
+    let by_default = ("runc".to_owned(), true);
+    let mut lab = settled();
+    assert_eq!(has(&lab, "agent-0"), by_default);
+    let before: Vec<_> = lab.world.containers.keys().cloned().collect();
+    for role in ["server", "agent"] {
+        lab.clusters[0].edit(|s| {
+            let pool = if role == "server" { &mut s.servers } else { &mut s.agents };
+            pool.runtime = Some("kata".into());
+        });
+        (0..6).for_each(|_| drop(lab.round()));
+        let type_ =
+            if role == "server" { ConditionType::ControlPlaneReady } else { ConditionType::AgentsReady };
+        let (reason, message) = told(&lab, type_);
+        assert_eq!(reason, Reason::RuntimeNotFound, "{message}");
+        assert_eq!(
+            message,
+            format!(
+                "spec.{role}s.runtime: no node of the pool is created or replaced, since the Docker engine has no OCI \
+                 runtime kata; install it on the Docker host and add it to the engine's daemon.json, or change the \
+                 spec to one that it has: runc, sysbox-runc"
+            )
+        );
+        assert_eq!(told(&lab, ConditionType::Stalled).0, Reason::RuntimeNotFound);
+        assert_eq!(lab.world.containers.keys().cloned().collect::<Vec<_>>(), before, "{role}");
+        assert!(lab.world.containers.values().all(|c| c.state == State::Running), "{role}");
+        lab.clusters[0].edit(|s| (s.servers.runtime, s.agents.runtime) = (None, None));
+        lab.settle(ENOUGH);
+        assert_eq!(lab.world.containers.keys().cloned().collect::<Vec<_>>(), before, "{role}");
+    }
+    lab.clusters[0].edit(|s| {
+        s.agents.runtime = Some("sysbox-runc".into());
+        s.agents.privileged = Some(false);
+    });
+    // That at most one agent is down at a time, the lab itself looks after.
+    lab.settle(ENOUGH);
+    for (node, expected) in [
+        ("server-0", by_default.clone()),
+        ("agent-0", ("sysbox-runc".to_owned(), false)),
+        ("agent-1", ("sysbox-runc".to_owned(), false)),
+    ] {
+        assert_eq!(has(&lab, node), expected, "{node}");
+    }
+    lab.clusters[0].edit(|s| (s.agents.runtime, s.agents.privileged) = (None, None));
+    lab.settle(ENOUGH);
+    assert_eq!(has(&lab, "agent-1"), by_default);
+}
+
+#[test]
 fn a_file_is_mounted_and_what_is_neither_is_not() {
     let mut lab = settled();
     lab.world.host_files = Arc::new(["/srv/corp.pem".to_owned()].into());

@@ -80,6 +80,7 @@ impl Subject {
                 pool_required: false,
                 remove_orphans_after: None,
                 node_defaults: Default::default(),
+                node_isolation: Default::default(),
                 without_policy: WithoutPolicy::Unrestricted,
                 namespaces: Vec::new(),
             },

@@ -393,6 +393,18 @@ fn of_others(lab: &Lab) -> (Vec<Container>, BTreeMap<String, Volume>, BTreeSet<S
     (containers, volumes, networks)
 }
 
+/// Containers of team-a that are on a network of team-b.
+fn intruders(lab: &Lab) -> Vec<String> {
+    let of = |labels: &BTreeMap<String, String>, namespace: &str| {
+        labels.get(names::OWNER).is_some_and(|owner| owner.starts_with(&format!("{namespace}/")))
+    };
+    let theirs: Vec<&String> =
+        lab.world.networks.iter().filter(|(_, n)| of(&n.labels, "team-b")).map(|(id, _)| id).collect();
+    assert!(theirs.len() >= 2, "{theirs:?}");
+    let own = lab.world.containers.values().filter(|c| of(&c.labels, "team-a"));
+    own.filter(|c| theirs.iter().any(|id| c.networks.contains_key(*id))).map(|c| c.name.clone()).collect()
+}
+
 /// Each field by which an object can name something, or take a place, but `registries.use`, which `tests/reconcile/consent.rs`
 /// tests with the reads of the operator: whatever becomes of the object, and after its
 /// deletion, all of the others' is as it was.
@@ -415,8 +427,10 @@ fn no_field_changes_anything_of_another_namespace() {
     lab.settle(ENOUGH);
     let before = of_others(&lab);
     assert!(before.0.len() >= 5 && before.2.len() >= 2, "{before:#?}");
-    let unchanged =
-        |lab: &Lab, what: &str| assert!(of_others(lab) == before, "{what}: {:#?}", of_others(lab));
+    let unchanged = |lab: &Lab, what: &str| {
+        assert!(of_others(lab) == before, "{what}: {:#?}", of_others(lab));
+        assert_eq!(intruders(lab), [""; 0], "{what}");
+    };
 
     let registries = [
         format!("storage: {{volumeName: {node}-state}}"),
@@ -461,6 +475,14 @@ fn no_field_changes_anything_of_another_namespace() {
         containers.iter().map(|name| format!("registries: {{containers: [{{name: {name}}}]}}")).collect();
     clusters.extend([
         format!("clusterName: {theirs}"),
+        format!("network: {{join: [k3d-{theirs}]}}"),
+        format!("network: {{join: [{}]}}", names::registry_network(&private)),
+        "network: {join: [bridge]}".to_owned(),
+        "agents: {count: 1, volumes: [{volumeName: pgdata, mountPath: /d}]}".to_owned(),
+        format!("agents: {{count: 1, volumes: [{{volumeName: {node}-state, mountPath: /d}}]}}"),
+        "agents: {count: 1, containerLabels: {localcluster.dev/uid: x}}".to_owned(),
+        "agents: {count: 1, runtime: /usr/bin/evil}".to_owned(),
+        "images: {fromDockerHost: true}".to_owned(),
         format!("network: {{subnet: {subnet}}}"),
         "network: {subnet: 172.17.0.0/16}".to_owned(),
         "ports: [{name: web, port: 80, hostPort: 8080, hostIP: 0.0.0.0}]".to_owned(),
@@ -499,9 +521,16 @@ fn no_field_changes_anything_of_another_namespace() {
         unchanged(&lab, yaml);
         lab.clusters.truncate(1);
     }
-    for field in
-        ["svc.cluster.local", "docker.io", "host.k3d.internal", "hostPath: /}", "K3S_TOKEN", "--data-dir"]
-    {
+    for field in [
+        "svc.cluster.local",
+        "docker.io",
+        "host.k3d.internal",
+        "hostPath: /}",
+        "K3S_TOKEN",
+        "--data-dir",
+        "localcluster.dev/uid",
+        "/usr/bin/evil",
+    ] {
         assert!(refused.iter().any(|spec| spec.contains(field)), "{field}: {refused:#?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The kind `HostPolicy`: what the objects of selected namespaces may use of the Docker host.
 
-mod defaults;
+mod nodes;
 mod status;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use defaults::{Defaults, NamedRegistry};
+pub use nodes::{Defaults, KubeconfigRules, NamedRegistry, NodeRules, PerNode};
 pub use status::{HostPolicyStatus, Usage};
 
 /// Rules for the LocalClusters and Registries in the selected namespaces.
@@ -74,6 +74,9 @@ pub struct HostPolicySpec {
     /// Rules for the nodes of LocalClusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeRules>,
+    /// Rules for the kubeconfigs of LocalClusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<KubeconfigRules>,
     /// Rules for Registries, including those of `spec.registries.create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryRules>,
@@ -187,63 +190,6 @@ pub struct Quota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub concurrent_pulls: Option<i32>,
-}
-
-/// Limits for each node of a LocalCluster.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PerNode {
-    /// Highest `memory` of a pool: `4Gi`. Every pool of nodes must set it then, or the policy `defaults.memory`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub max_memory: Option<String>,
-    /// Highest `cpus` of a pool: `4`. Every pool of nodes must set it then, or the policy `defaults.cpus`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub max_cpus: Option<String>,
-    /// Highest `pids` of a pool, 1024 to 4194304: `16384`. Every pool of nodes must set it then, or the policy
-    /// `defaults.pids`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 4_194_304))]
-    pub max_pids: Option<i32>,
-    /// Highest number of GPUs of a node. `gpus: all` is more than any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub max_gpus: Option<i32>,
-}
-
-/// Rules for the nodes of LocalClusters.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeRules {
-    /// Node images, as patterns. A `version` is the tag of the operator's node image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 512)))]
-    pub images: Option<Vec<String>>,
-    /// Specifies whether images must be named by digest, `docker.io/rancher/k3s:v1.36.2-k3s1@sha256:…`: Docker then runs
-    /// exactly this content, whatever the tag refers to. `spec.image` must be set then. Defaults to false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub require_digest: Option<bool>,
-    /// K3s arguments that are refused, as patterns: `--kube-apiserver-arg=*`. A flag without a value is refused if its
-    /// pattern has one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 512)))]
-    pub args_deny: Vec<String>,
-    /// Environment variables that pools may set, as patterns. K3s also takes many of its arguments from variables that
-    /// begin with `K3S_`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
-    pub env: Option<Vec<String>>,
-    /// Keys of `containerLabels` that pools may set, as patterns: `com.example.*`. Tools on the Docker host may act on
-    /// labels of containers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
-    pub container_labels: Option<Vec<String>>,
-    /// Docker volumes that pools may mount by `volumeName`, as patterns. The volume itself must allow the namespace too,
-    /// with its label `localcluster.dev/allow-namespaces`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 255)))]
-    pub volumes: Option<Vec<String>>,
 }
 
 /// Rules for Registries.

@@ -192,6 +192,8 @@ reasons! {
         HostPathNotFound: NeedsUser = "HostPathNotFound",
         /// The operator does not allow mounting the host directory or file of the spec.
         HostPathNotAllowed: NeedsUser = "HostPathNotAllowed",
+        /// The Docker engine has no OCI runtime with the name in the spec or in the HostPolicy.
+        RuntimeNotFound: NeedsUser = "RuntimeNotFound",
         /// The Docker engine cannot provide the GPUs of the spec to a container.
         GpuUnavailable: NeedsUser = "GPUUnavailable",
         /// Nodes send requests for a registry on their own network to a proxy.

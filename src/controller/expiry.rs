@@ -16,6 +16,7 @@ use crate::{
     api::{LocalCluster, LocalClusterStatus, local_cluster::ViolationStatus},
     plan::{
         expiry::{self, Due},
+        kubeconfig,
         policy::{standing::Standing, stop, term::Term},
     },
 };
@@ -83,7 +84,9 @@ pub fn complete(
 ) {
     let default = expiry::default(cluster, status, standing, now);
     status.expires_at = expiry::of(cluster, default).map(|expiry| Time(expiry.at));
+    let token = kubeconfig::default_ttl(&cluster.spec.kubeconfig, Some(&*status), standing);
     let effective = status.effective.get_or_insert_default();
+    effective.kubeconfig_ttl = token.map(expiry::text);
     effective.ttl = default.map(|term| expiry::text(term.length));
     effective.ttl_since = default.map(|term| Time(term.since));
     let grace = stop::grace(status, standing, now);

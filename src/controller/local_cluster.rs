@@ -227,7 +227,9 @@ impl Pass<'_, LocalCluster> {
             None => validate::local_cluster(&namespace, &name, &spec),
         };
         let valid = valid.map_err(Stop::Invalid)?;
-        Ok(Valid { restart: placed::restart(self.ctx, self.object), ..valid })
+        let default = kubeconfig::default_ttl(&spec.kubeconfig, self.object.status.as_ref(), &self.standing);
+        let kubeconfig = valid.kubeconfig.or_for(spec.kubeconfig.access, default);
+        Ok(Valid { restart: placed::restart(self.ctx, self.object), kubeconfig, ..valid })
     }
 
     /// Observes the host, and how much of the pool of subnets is in use.

@@ -270,6 +270,7 @@ pub fn settings(config: &Config) -> Settings {
         remove_orphans_after: config.remove_orphans_after.0,
         namespaces: config.namespaces.clone(),
         node_defaults: spec::Limits::default(),
+        node_isolation: spec::Isolation::default(),
         without_policy: match config.without_policy {
             config::WithoutPolicy::Refuse => WithoutPolicy::Refuse,
             config::WithoutPolicy::Unrestricted => WithoutPolicy::Unrestricted,

@@ -193,7 +193,7 @@ impl Engine for BollardEngine {
 
     async fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Result<String> {
         // Not cached: the engine at the socket may change.
-        let cgroup_v1 = spec.privileged && self.info().await?.cgroup_v1;
+        let cgroup_v1 = (spec.privileged || spec.role.is_node()) && self.info().await?.cgroup_v1;
         let mut body = convert::container_body(spec, network, cgroup_v1);
         if spec.shares_mounts {
             body.entrypoint =

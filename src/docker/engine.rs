@@ -118,6 +118,10 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Architecture of the host as the kernel names it: `x86_64`, `aarch64`, …; empty if unknown.
     pub architecture: String,
+    /// Names of the OCI runtimes that it is configured with, sorted.
+    pub runtimes: Vec<String>,
+    /// Name of the one that containers have by default; empty if unknown.
+    pub default_runtime: String,
 }
 
 /// A container in a listing.
@@ -172,6 +176,10 @@ pub struct ContainerDetail {
     pub has_no_network: bool,
     /// Limits that it was created with.
     pub limits: Limits,
+    /// OCI runtime that it was created with. Engines show their default one for a container that was created without.
+    pub runtime: Option<String>,
+    /// True for a privileged container.
+    pub privileged: bool,
 }
 
 impl ContainerDetail {

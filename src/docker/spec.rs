@@ -92,8 +92,13 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// Labels from the user. None of them has a key that the operator uses.
     pub given_labels: BTreeMap<String, String>,
-    /// True for a privileged container, as a K3s node must be.
+    /// True for a privileged container, as a K3s node must be, except with an OCI runtime such as Sysbox.
     pub privileged: bool,
+    /// OCI runtime; `None` for the default one of the engine.
+    pub runtime: Option<String>,
+    /// What the spec sets of those two: a change of it replaces the container. A HostPolicy decides where the spec does
+    /// not, and a container keeps what it was created with.
+    pub given_isolation: Isolation,
     /// True if its mounts are shared before its process starts, as on a machine, so that mounts propagate to and from
     /// the containers in it. Not part of the hash: nodes get it when they are replaced for other reasons, and existing
     /// ones are not replaced for it.
@@ -156,6 +161,8 @@ impl ContainerSpec {
             labels: BTreeMap::new(),
             given_labels: BTreeMap::new(),
             privileged: false,
+            runtime: None,
+            given_isolation: Isolation::default(),
             shares_mounts: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
@@ -206,6 +213,25 @@ impl Limits {
             memory: self.memory.or(other.memory),
             nano_cpus: self.nano_cpus.or(other.nano_cpus),
             pids: self.pids.or(other.pids),
+        }
+    }
+}
+
+/// What separates a node container from the host; `None` where it is not decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Isolation {
+    /// Name of an OCI runtime.
+    pub runtime: Option<String>,
+    /// True for a privileged container.
+    pub privileged: Option<bool>,
+}
+
+impl Isolation {
+    /// Returns this isolation, and where it is not decided the other one.
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            runtime: self.runtime.as_ref().or(other.runtime.as_ref()).cloned(),
+            privileged: self.privileged.or(other.privileged),
         }
     }
 }
@@ -281,6 +307,13 @@ pub enum Role {
     NodeHelper,
     /// A hub or its operator, which no object owns.
     Hub,
+}
+
+impl Role {
+    /// Reports whether it is that of a K3s node.
+    pub fn is_node(self) -> bool {
+        matches!(self, Self::Node(_))
+    }
 }
 
 /// A file in a container.

@@ -58,6 +58,10 @@ struct Intent<'a> {
     given_volumes: Vec<(&'a String, &'a String, bool)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     given_labels: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privileged: Option<bool>,
 }
 
 /// Returns the intent behind a container. Every field of the spec is named: a new one does not compile until it is
@@ -82,6 +86,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         given_files,
         given_volumes,
         given_labels,
+        given_isolation,
         labels,
         // These follow from the above, from the host or from the role, or take effect without a replacement.
         name: _,
@@ -90,6 +95,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         host_env: _,
         defaults: _,
         privileged: _,
+        runtime: _,
         shares_mounts: _,
         tmpfs: _,
         volume_labels: _,
@@ -122,6 +128,8 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         given_files,
         given_volumes: given_volumes.iter().map(|(target, v)| (target, &v.name, v.read_only)).collect(),
         given_labels,
+        runtime: given_isolation.runtime.as_ref(),
+        privileged: given_isolation.privileged,
     }
 }
 
@@ -152,8 +160,8 @@ pub fn matches(label: Option<&str>, spec: &ContainerSpec, network: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::spec::Ulimit;
     use crate::docker::spec::VolumeMount;
+    use crate::docker::spec::{Isolation, Ulimit};
 
     fn bare() -> ContainerSpec {
         ContainerSpec::bare("c", Role::Registry, "i:1")
@@ -204,8 +212,16 @@ mod tests {
             given_volumes: [("/data".to_owned(), VolumeMount { name: name.into(), read_only })].into(),
             ..bare()
         };
+        let isolation = |runtime: Option<&str>, privileged| ContainerSpec {
+            given_isolation: Isolation { runtime: runtime.map(str::to_owned), privileged },
+            ..bare()
+        };
         let all = [
             bare(),
+            isolation(Some("runc"), None),
+            isolation(Some("sysbox-runc"), None),
+            isolation(None, Some(false)),
+            isolation(None, Some(true)),
             limit(1, 2),
             limit(1, 1),
             gpus(Gpus::All),

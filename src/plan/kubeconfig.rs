@@ -9,7 +9,9 @@ use template::{Frame, Template};
 
 use super::{
     desired::{Allocation, Desired},
+    expiry,
     observed::Reached,
+    policy::standing::Standing,
     secret::{Existing, Secret},
     service::{self, FromPods},
     settings::Settings,
@@ -18,7 +20,12 @@ use super::{
     validate::Handout,
 };
 use crate::{
-    api::{condition::ConditionType, local_cluster::KubeconfigStatus, reason::Reason},
+    api::{
+        LocalClusterStatus,
+        condition::ConditionType,
+        local_cluster::{KubeconfigAccess, KubeconfigSpec, KubeconfigStatus},
+        reason::Reason,
+    },
     k3s::{API_PORT, certificate, kubeconfig},
 };
 
@@ -29,6 +36,29 @@ const CERTIFICATE_NEAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Returns the name of the Secret.
 pub fn name(cluster: &str) -> String {
     format!("{cluster}-kubeconfig")
+}
+
+/// Reports whether a Secret hands out a client certificate.
+pub fn hands_out_certificate(secret: &Secret) -> bool {
+    let text = secret.data.get("kubeconfig").and_then(|file| std::str::from_utf8(file).ok());
+    text.and_then(kubeconfig::certificate).is_some()
+}
+
+/// Returns the life of tokens that the policy sets for a cluster without one of its own. `status` is the last one: while it is
+/// unknown which rules apply, the life stays, and what would be handed out without it is not.
+pub fn default_ttl(
+    spec: &KubeconfigSpec,
+    status: Option<&LocalClusterStatus>,
+    standing: &Standing,
+) -> Option<SignedDuration> {
+    if spec.ttl.is_some() || spec.access == KubeconfigAccess::None {
+        return None;
+    }
+    let no_rules = standing.policy.is_none() && standing.problem.is_some();
+    if no_rules || standing.is_unknown() {
+        return expiry::parse(status?.effective.as_ref()?.kubeconfig_ttl.as_deref()?);
+    }
+    standing.rules.token_ttl
 }
 
 /// Returns the URL of the API on the Docker host: by the name in the spec, or else by the address. Clients cannot connect to

@@ -52,6 +52,7 @@ pub mod registries;
 pub mod registry;
 pub mod resolvers;
 pub mod rotation;
+pub mod runtimes;
 pub mod secret;
 pub mod servers;
 pub mod service;

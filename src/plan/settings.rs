@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use jiff::SignedDuration;
 
 use super::management::Management;
-use crate::docker::spec::Limits;
+use crate::docker::spec::{Isolation, Limits};
 
 /// Settings of the operator.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Settings {
     pub remove_orphans_after: Option<SignedDuration>,
     /// Limits of nodes where the spec has none.
     pub node_defaults: Limits,
+    /// OCI runtime and privileges of nodes where the spec does not decide.
+    pub node_isolation: Isolation,
     /// What objects may do in a namespace that no HostPolicy selects.
     pub without_policy: WithoutPolicy,
     /// Namespaces whose objects the operator manages; all if empty.
@@ -94,6 +96,7 @@ impl Settings {
             node_repair_after: None,
             remove_orphans_after: None,
             node_defaults: Limits::default(),
+            node_isolation: Isolation::default(),
             without_policy: WithoutPolicy::Refuse,
             namespaces: Vec::new(),
         }

@@ -22,10 +22,10 @@ pub mod quantity;
 mod registries;
 mod registry;
 
-pub use checker::Problems;
+pub use checker::{Problems, is};
 pub use contents::{Text, ValidFile, ValidManifest};
 pub use host_aliases::AliasTarget;
-pub use kubeconfig::Handout;
+pub use kubeconfig::{Handout, TOKEN_LIFE, TOKEN_LIVES};
 pub use pool::ValidPool;
 pub use ports::{ValidApi, ValidPort};
 pub use registries::*;

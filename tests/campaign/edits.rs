@@ -37,6 +37,9 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("cpus", Some("1|1\\.5|2")),
     ("shmSize", Some("64Mi|96Mi|128M|64m")),
     ("gpus", Some("all|1")),
+    ("runtime", Some("no-such-runtime")),
+    // The runtimes of this machine run no K3s without privileges.
+    ("privileged", None),
     ("env[].name", Some("CAMPAIGN_[A-C]")),
     ("value", Some("[ -~]{0,12}")),
     ("containerLabels{}", Some("campaign\\.example\\.[a-c]")),

@@ -22,14 +22,14 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
             labels: {tier: control, example.com/Zone_1: '', node-role.kubernetes.io/worker: 'true', \
             topology.kubernetes.io/zone: z.1}, \
             taints: ['node-role.kubernetes.io/control-plane=true:NoSchedule', 'a:NoExecute', 'a:NoSchedule', \
-            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, shmSize: 64m, cpus: '1.5'},
+            'aPrefer:NoSchedule', 'a:PreferNoSchedule'], memory: 1.5Gi, shmSize: 64m, cpus: '1.5', runtime: sysbox-runc, privileged: false},
         agents: {count: 2, maxUnavailable: 2, excludedIndexes: [0, 31], containerLabels: {team: shop, com.example/tier: 'a b=c', traefik.http.routers.x: ''}, args: ['--kubelet-arg=max-pods=50', '--snapshotter=native', '--disable-apiserver-lb'], \
             memory: '536870912', cpus: '2', ulimits: [{name: nofile, soft: 1024, hard: 1048576}, \
             {name: memlock, soft: -1}, {name: core, soft: 0, hard: -1}, {name: stack, soft: 1, hard: 1}], \
             volumes: [{hostPath: /srv/data, mountPath: /data, readOnly: true}, {hostPath: /srv, mountPath: /data2}, \
             {volumeName: cache, mountPath: /cache, readOnly: true}, \
             {hostPath: /srv/s, mountPath: /var/lib/rancher/k3s/storage}], gpus: all},
-        agentPools: [{name: gpu, count: 2, maxUnavailable: 32, gpus: '1', labels: {a: b}, taints: ['a:NoSchedule'], \
+        agentPools: [{name: gpu, count: 2, maxUnavailable: 32, gpus: '1', runtime: nvidia, privileged: true, labels: {a: b}, taints: ['a:NoSchedule'], \
             args: ['--kubelet-arg=max-pods=50'], env: [{name: A, value: b}], memory: 1Gi, shmSize: 1Gi, cpus: '1', pids: 2048, \
             volumes: [{hostPath: /srv, mountPath: /data}], ulimits: [{name: core, soft: 0}]}, {name: a2345678901234567890, \
             count: 28}, {name: pool1, count: 0}],

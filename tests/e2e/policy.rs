@@ -23,6 +23,7 @@ pub const GROUP: Group = Group {
         ("a_limited_namespace_gets_what_its_policy_allows", a_limited_namespace_gets_what_its_policy_allows),
         ("a_stricter_policy_stops_nothing", a_stricter_policy_stops_nothing),
         ("defaults_are_those_of_new_nodes", defaults_are_those_of_new_nodes),
+        ("nodes_have_the_runtime_of_the_policy", nodes_have_the_runtime_of_the_policy),
         ("starts_of_a_namespace_take_turns", starts_of_a_namespace_take_turns),
         ("a_violation_stops_a_cluster_after_its_grace", a_violation_stops_a_cluster_after_its_grace),
         ("a_violation_is_refused_at_apply", a_violation_is_refused_at_apply),
@@ -132,6 +133,40 @@ fn defaults_are_those_of_new_nodes(scene: &Scene) {
     assert_ne!(limits(1 << 30), id);
     effective("1Gi");
     delete(scene, "lc/limited");
+}
+
+/// A runtime that every engine has beside its default one. It is runc, in which an unprivileged K3s does not start; this image
+/// does nothing.
+const RUNTIME: &str = "io.containerd.runc.v2";
+
+fn nodes_have_the_runtime_of_the_policy(scene: &Scene) {
+    let rules = format!(
+        "nodes: {{runtimes: ['{RUNTIME}'], privileged: false}}, defaults: {{runtime: {RUNTIME}, privileged: false}}"
+    );
+    let policy = Policy::new(scene, &rules);
+    scene.apply("LocalCluster", "plain", &idle_cluster(""));
+    let name = format!("{}-server-0", scene.network("plain"));
+    let node = || inspect(&name).unwrap_or_default();
+    eventually(LIMIT, "the node runs as the policy says", || {
+        let (node, host) = (node(), node()["HostConfig"].clone());
+        let made = host["Runtime"] == RUNTIME && host["Privileged"] == false && host["CapDrop"].is_null();
+        holds(made && node["State"]["Running"] == true, || host.to_string())
+    });
+    eventually(LIMIT, "the status shows it", || {
+        let seen = scene.try_get("lc/plain")?["status"]["effective"]["servers"].clone();
+        holds(seen == json!({"runtime": RUNTIME, "privileged": false}), || seen.to_string())
+    });
+    let id = node()["Id"].clone();
+    scene.patch("lc/plain", r#"{"servers": {"privileged": true}}"#);
+    let told = scene.reason("lc/plain", "PolicyViolation", "PolicyViolation");
+    assert!(told.contains("privileged nodes of spec.servers (nodes.privileged: "), "{told}");
+    policy.apply("mode: Enforce");
+    scene.patch("lc/plain", r#"{"servers": {"privileged": null, "runtime": "no-such-runtime"}}"#);
+    let told = scene.reason("lc/plain", "ControlPlaneReady", "RuntimeNotFound");
+    assert!(told.contains("has no OCI runtime no-such-runtime") && told.contains(RUNTIME), "{told}");
+    assert_eq!(node()["Id"], id, "it is not replaced");
+    assert_eq!(node()["State"]["Running"], true);
+    delete(scene, "lc/plain");
 }
 
 fn starts_of_a_namespace_take_turns(scene: &Scene) {

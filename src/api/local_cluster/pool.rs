@@ -132,6 +132,19 @@ pub struct NodePool {
     #[schemars(length(max = 3))]
     #[x_kube(validation = schema::gpus())]
     pub gpus: Option<String>,
+    /// OCI runtime of each node container, as in `docker run --runtime`: one that `docker info` lists under Runtimes, such
+    /// as `sysbox-runc`. While the Docker engine has no such runtime, no node of the pool is created or replaced. Defaults
+    /// to the default runtime of the Docker engine. Changing it replaces the nodes of the pool in a rolling update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = schema::runtime())]
+    pub runtime: Option<String>,
+    /// Specifies whether each node container is privileged, as K3s requires with the usual runtimes: whoever may create
+    /// Pods in the cluster then has all rights on the Docker host. With `false`, a node works only with a runtime that
+    /// runs K3s without privileges: Sysbox, which refuses privileged containers. Defaults to true. Changing it
+    /// replaces the nodes of the pool in a rolling update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
 }
 
 /// A further pool of agents.

@@ -134,13 +134,13 @@ pub struct ViolationStatus {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Effective {
-    /// Limits of the servers.
+    /// Values for the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub servers: Option<EffectiveLimits>,
-    /// Limits of the agents of `spec.agents`.
+    pub servers: Option<EffectiveNodes>,
+    /// Values for the agents of `spec.agents`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub agents: Option<EffectiveLimits>,
-    /// Limits of the agents of each pool of `spec.agentPools`.
+    pub agents: Option<EffectiveNodes>,
+    /// Values for the agents of each pool of `spec.agentPools`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub agent_pools: Vec<EffectivePool>,
@@ -150,13 +150,16 @@ pub struct Effective {
     /// Time from which the time to live counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_since: Option<Time>,
+    /// Life of the token in the kubeconfig.
+    #[serde(rename = "kubeconfigTTL", skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_ttl: Option<String>,
 }
 
-/// Limits of each node container of a pool. Where its nodes have different ones, because the HostPolicy was changed after
+/// What each node container of a pool has. Where its nodes have different limits, because the HostPolicy was changed after
 /// some of them were created, the highest.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EffectiveLimits {
+pub struct EffectiveNodes {
     /// Memory limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
@@ -166,16 +169,22 @@ pub struct EffectiveLimits {
     /// Highest number of processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<i32>,
+    /// OCI runtime. Where nodes have different ones, there is none here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// False if no node is privileged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
 }
 
-/// Limits of each node container of a pool of `spec.agentPools`.
+/// What each node container of a pool of `spec.agentPools` has.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectivePool {
     /// Name of the pool.
     pub name: String,
-    /// Limits.
+    /// Values for its nodes.
     #[serde(flatten)]
-    pub limits: EffectiveLimits,
+    pub nodes: EffectiveNodes,
 }
 
 /// URLs of the API.

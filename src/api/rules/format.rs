@@ -87,6 +87,8 @@ pub const VOLUME_NAME: Format = format(pattern::VOLUME_NAME, 253, text::VOLUME_N
 pub const NETWORK_NAME: Format = format(pattern::NETWORK_NAME, 128, text::NETWORK_NAME);
 /// GPUs: all or a number.
 pub const GPUS: Format = format(pattern::GPUS, 3, text::GPUS);
+/// Name of an OCI runtime.
+pub const RUNTIME: Format = format(pattern::RUNTIME, 63, text::RUNTIME);
 
 /// Limits of processes of a node: K3s does not start with much fewer, and the kernel has no more.
 pub const PIDS: std::ops::RangeInclusive<i32> = 1024..=4_194_304;

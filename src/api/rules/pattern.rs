@@ -71,6 +71,8 @@ pub const HOST: &str = r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?";
 pub const FILE_PATH: &str = r"(/\.?[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+";
 /// `all`, or a number from 1 to 128.
 pub const GPUS: &str = "all|[1-9][0-9]?|1[01][0-9]|12[0-8]";
+/// Name of an OCI runtime. Engines also take paths of programs, which are not meant.
+pub const RUNTIME: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]*";
 /// Name of a process limit.
 pub const ULIMIT: &str =
     "core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack";
@@ -109,6 +111,7 @@ pub const ALL: &[&str] = &[
     HOST,
     FILE_PATH,
     GPUS,
+    RUNTIME,
     ULIMIT,
     ENDPOINT,
     ENDPOINT_PATH,

@@ -235,6 +235,9 @@ pub const FILE_IN_VOLUME: &str = "a path of spec.files is in a volume, so the fi
      directory, file or volume of the Docker host; use another path, or create the file there";
 /// The number of GPUs is invalid.
 pub const GPUS: &str = "must be all, or a quoted number of GPUs between 1 and 128, such as \"1\"";
+/// The name of an OCI runtime is invalid.
+pub const RUNTIME: &str =
+    "must be the name of an OCI runtime that `docker info` lists, of letters, digits and _.-: sysbox-runc";
 /// A list contains a name twice.
 pub const TWICE: &str = "duplicate entry: a name may appear only once; remove one of them";
 
@@ -325,5 +328,6 @@ pub const ALL: &[&str] = &[
     MOUNTS_APART,
     FILE_IN_VOLUME,
     GPUS,
+    RUNTIME,
     TWICE,
 ];

@@ -241,3 +241,7 @@ pub fn mounts_apart() -> Rule {
 pub fn gpus() -> Rule {
     shape(&format::GPUS)
 }
+
+pub fn runtime() -> Rule {
+    shape(&format::RUNTIME)
+}

@@ -36,6 +36,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         endpoint: place,
         ports,
         privileged,
+        runtime,
         restart_policy: policy,
         tmpfs,
         shm_size,
@@ -54,6 +55,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         defaults: _,
         // Steps of their own, or decisions of whoever creates the container.
         role,
+        given_isolation: _,
         shares_mounts: _,
         expects: _,
         files: _,
@@ -63,9 +65,11 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
     let host = HostConfig {
         network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
         privileged: Some(*privileged),
+        runtime: runtime.clone(),
         restart_policy: Some(restart_policy(*policy)),
         // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
-        cgroupns_mode: (*privileged && !cgroup_v1).then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        cgroupns_mode: ((*privileged || role.is_node()) && !cgroup_v1)
+            .then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         mounts: some(mounts_of(spec)),
         tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
@@ -102,7 +106,8 @@ fn mounts_of(spec: &ContainerSpec) -> Vec<Mount> {
 /// Returns the limits of a container, and the settings that do not depend on its spec.
 fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
-    let base = if spec.privileged { every_container() } else { restricted() };
+    // A node without privileges has what its runtime gives it: Sysbox all capabilities, in a user namespace.
+    let base = if spec.privileged || spec.role.is_node() { every_container() } else { restricted() };
     HostConfig { memory: memory.or(base.memory), nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
 }
 
@@ -152,7 +157,7 @@ const PROCESSES: i64 = 4096;
 /// connections, and a registry for many concurrent pushes. The cache of files counts, but is freed first.
 const MEMORY: i64 = 1 << 30;
 
-/// Returns the settings of all containers that are not privileged. They are not part of the hash: existing containers get
+/// Returns the settings of all containers that are not nodes. They are not part of the hash: existing containers get
 /// them when they are replaced for other reasons.
 fn restricted() -> HostConfig {
     HostConfig {

@@ -29,6 +29,8 @@ pub fn info(info: SystemInfo) -> EngineInfo {
         memory: info.mem_total.unwrap_or_default(),
         cpus: info.ncpu.unwrap_or_default(),
         architecture: info.architecture.unwrap_or_default(),
+        runtimes: sorted(info.runtimes.unwrap_or_default().into_keys().collect()),
+        default_runtime: info.default_runtime.unwrap_or_default(),
     }
 }
 
@@ -99,6 +101,8 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         hostname: config.hostname.unwrap_or_default(),
         has_no_network,
         limits,
+        runtime: host.runtime.filter(|name| !name.is_empty()),
+        privileged: host.privileged == Some(true),
     }
 }
 
@@ -246,9 +250,9 @@ fn host_ip(ip: Option<String>) -> String {
     ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.to_string())
 }
 
-fn sorted(mut ports: Vec<PortBinding>) -> Vec<PortBinding> {
-    ports.sort();
-    ports
+fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+    all.sort();
+    all
 }
 
 fn bare(name: &str) -> String {

@@ -180,8 +180,26 @@ fn helpers_that_work_on_files_are_on_no_network() {
 fn the_cgroup_namespace_is_private_only_where_that_works() {
     let mode = |spec: &ContainerSpec, v1| container_body(spec, None, v1).host_config.unwrap().cgroupns_mode;
     assert_eq!(mode(&node(), true), None);
-    assert_eq!(mode(&ContainerSpec { privileged: false, ..node() }, false), None);
+    assert_eq!(mode(&ContainerSpec::bare("r", Role::Registry, "i:1"), false), None);
     assert_eq!(mode(&node(), false), Some(HostConfigCgroupnsModeEnum::PRIVATE));
+    let unprivileged = ContainerSpec { privileged: false, ..node() };
+    assert_eq!(mode(&unprivileged, false), Some(HostConfigCgroupnsModeEnum::PRIVATE));
+    assert_eq!(mode(&unprivileged, true), None);
+}
+
+/// Its runtime decides what it may do, and Docker's default applies where that says nothing: K3s does not start with less.
+#[test]
+fn a_node_without_privileges_is_not_restricted_like_other_containers() {
+    let host = |spec: &ContainerSpec| container_body(spec, None, false).host_config.unwrap();
+    let made = host(&ContainerSpec {
+        privileged: false,
+        runtime: Some("sysbox-runc".into()),
+        memory: None,
+        ..node()
+    });
+    assert_eq!((made.privileged, made.runtime.as_deref()), (Some(false), Some("sysbox-runc")));
+    assert_eq!((made.cap_drop, made.security_opt, made.pids_limit, made.memory), (None, None, None, None));
+    assert_eq!((host(&node()).privileged, host(&node()).runtime), (Some(true), None));
 }
 
 #[test]
@@ -250,7 +268,8 @@ fn a_reference_without_a_tag_means_latest() {
 fn an_engine_that_does_not_tell_has_cgroup_v1() {
     for (version, v1) in [(json!("1"), true), (json!("2"), false), (json!(null), true)] {
         let json = json!({"ID": "A:B", "ServerVersion": "20.10.24", "CgroupVersion": version,
-            "MemTotal": 8_589_934_592_i64, "NCPU": 4, "Architecture": "x86_64"});
+            "MemTotal": 8_589_934_592_i64, "NCPU": 4, "Architecture": "x86_64", "DefaultRuntime": "runc",
+            "Runtimes": {"sysbox-runc": {"path": "/usr/bin/sysbox-runc"}, "runc": {"path": "runc"}}});
         let expected = EngineInfo {
             lacks_memory_cgroup: false,
             id: "A:B".into(),
@@ -259,6 +278,8 @@ fn an_engine_that_does_not_tell_has_cgroup_v1() {
             memory: 8 << 30,
             cpus: 4,
             architecture: "x86_64".into(),
+            runtimes: ["runc", "sysbox-runc"].map(String::from).into(),
+            default_runtime: "runc".into(),
         };
         assert_eq!(info(serde_json::from_value(json).unwrap()), expected);
     }

@@ -42,6 +42,7 @@ impl Build<'_> {
             memory: pool.memory.or(defaults.memory),
             nano_cpus: pool.nano_cpus.or(defaults.nano_cpus),
         };
+        let isolation = pool.isolation.or(&settings.node_isolation);
         let engine = &observed.engine;
         let host_args = reserved::argument(limits, engine.memory, engine.cpus, &pool.args);
         let volume = |kind: &str| names::volume(&name, kind);
@@ -60,7 +61,9 @@ impl Build<'_> {
             host_env: proxy::past(&pool.env, &self.inside()),
             labels: self.node_labels(of),
             given_labels: pool.container_labels.clone(),
-            privileged: true,
+            privileged: isolation.privileged != Some(false),
+            runtime: isolation.runtime,
+            given_isolation: pool.isolation.clone(),
             shares_mounts: true,
             tmpfs: vec!["/run".into(), "/var/run".into()],
             volume_labels: self.labels(None),

@@ -2,7 +2,7 @@
 
 use super::{
     cluster::Cluster,
-    hold::{hold, unknown_content},
+    hold::{hold, host_has, unknown_content},
     rejoin,
     volumes::{has_volume, volumes},
 };
@@ -41,7 +41,7 @@ pub fn converge(
         cluster.site.has_image(plan, spec);
         return Standing::Blocked;
     }
-    if !node.mounts.allow(plan, node, cluster.site) || !servers.may_begin(plan, &spec.name) {
+    if !host_has(plan, cluster, node) || !servers.may_begin(plan, &spec.name) {
         return Standing::Blocked;
     }
     create(plan, cluster, node)

@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use crate::{
     api::reason::Reason,
-    plan::{containers::condition_of, desired::NodeSpec, inputs::Inputs, steps::Plan},
+    plan::{containers::condition_of, desired::NodeSpec, inputs::Inputs, runtimes, steps::Plan},
 };
 
 /// Returns why nodes must not be started for the first time yet. A cluster that has started never waits for its
@@ -36,5 +36,10 @@ pub fn blocked(plan: &mut Plan, cluster: &Cluster<'_>, node: &NodeSpec) -> bool 
         plan.waits(condition_of(node.container.role), reason, message);
         return true;
     }
-    !cluster.site.has_image(plan, &node.container) || !node.mounts.allow(plan, node, cluster.site)
+    !cluster.site.has_image(plan, &node.container) || !host_has(plan, cluster, node)
+}
+
+/// Reports whether the Docker host has what a new container of a node uses of it. If not, adds the problems.
+pub fn host_has(plan: &mut Plan, cluster: &Cluster<'_>, node: &NodeSpec) -> bool {
+    runtimes::exists(plan, node, cluster.site) && node.mounts.allow(plan, node, cluster.site)
 }

@@ -3,6 +3,8 @@
 //! They contain the rules for which the spec alone decides, and refuse nothing that [`judge`](super::judge) allows. A rule
 //! that an object violated before does not refuse its updates, as the operator keeps such an object.
 
+mod pools;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -13,11 +15,16 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use pools::{ALL_POOLS, args, gpus, labels, limits, nested, runtimes, unprivileged, volumes};
+
 use super::{
-    judge::{AUTH, CONTAINER_LABELS, JOIN, NODE_VOLUMES},
-    rules::{LIMITS, Limit},
+    judge::{ACCESS, AUTH, JOIN, TOKEN_TTL},
+    rules::LIMITS,
 };
-use crate::api::{HOLD_ANNOTATION, schema};
+use crate::{
+    api::HOLD_ANNOTATION,
+    plan::{expiry, validate::TOKEN_LIFE},
+};
 
 /// Namespace and name of the operator's ServiceAccount, which creates Registries for LocalClusters that were admitted.
 const OPERATOR: &str = "system:serviceaccount:localcluster-system:localcluster-operator";
@@ -132,11 +139,6 @@ fn patterns(rule: &'static str, what: &'static str, list: &str, value: &str) -> 
     each(rule, what, list, &format!("$p.{rule}.exists(a, {})", glob(value)))
 }
 
-/// Pools of a LocalCluster with nodes. Both have types of their own.
-const POOLS: &str = "([?dyn($o).spec.?servers, ?dyn($o).spec.?agents] + \
-                     dyn($o).spec.?agentPools.orValue([])).filter(v, v.?count.orValue(0) > 0)";
-const ALL_POOLS: &str =
-    "([?dyn($o).spec.?servers, ?dyn($o).spec.?agents] + dyn($o).spec.?agentPools.orValue([]))";
 const PORTS: &str = "$o.spec.?ports.orValue([])";
 const LOOPBACK: &str = "'127.0.0.1'";
 
@@ -151,6 +153,10 @@ fn clusters() -> Vec<Cel> {
         // Of a range, the last one too.
         ranges("the hostPort of spec.ports", PORTS, "v.hostPort + v.?endPort.orValue(v.port) - v.port"),
         gpus(),
+        runtimes(),
+        unprivileged(),
+        access(),
+        token_ttl(),
         Cel {
             rule: "nodes.requireDigest",
             what: "an image without a digest",
@@ -203,32 +209,29 @@ fn clusters() -> Vec<Cel> {
     all
 }
 
-/// Returns the rules for a limit of nodes.
-fn limits(Limit { field: name, max, quota, of: _, told: _ }: Limit) -> Vec<Cel> {
-    let default = has(&format!("defaults.{name}"));
-    let within = match name {
-        "pids" => format!("v.{name} <= $p.{max}"),
-        "memory" => {
-            let [own, most] = [format!("v.{name}"), format!("$p.{max}")].map(|text| schema::quantity(&text));
-            format!("{own}.compareTo({most}) <= 0")
-        }
-        _ => format!("quantity(v.{name}).compareTo(quantity($p.{max})) <= 0"),
-    };
-    let highest = Cel {
-        rule: max,
-        what: "the limits of a pool",
-        applies: has(max),
-        holds: format!("{POOLS}.all(v, has(v.{name}) ? {within} : {default})"),
-        allowed: format!("'{name} must be set, at most ' + string($p.{max})"),
-    };
-    let set = quota.map(|(rule, _)| Cel {
-        rule,
-        what: "the limits of a pool",
-        applies: has(rule),
-        holds: format!("{POOLS}.all(v, has(v.{name}) || {default})"),
-        allowed: format!("'{name} must be set'"),
-    });
-    [highest].into_iter().chain(set).collect()
+fn access() -> Cel {
+    Cel {
+        rule: ACCESS,
+        what: "spec.kubeconfig.access",
+        applies: has(ACCESS),
+        holds: format!("$o.spec.?kubeconfig.?access.orValue('Admin') in $p.{ACCESS}"),
+        allowed: format!("$p.{ACCESS}.join(', ')"),
+    }
+}
+
+/// Without a life, Admin has a certificate, and others a token with the default one.
+fn token_ttl() -> Cel {
+    let (access, max) = ("$o.spec.?kubeconfig.?access.orValue('Admin')", format!("duration($p.{TOKEN_TTL})"));
+    let set = format!("duration($o.spec.kubeconfig.ttl) <= {max}");
+    let default = format!("duration('{}') <= {max}", expiry::text(TOKEN_LIFE));
+    let unset = format!("{} || ({access} != 'Admin' && {default})", has("defaults.kubeconfigTTL"));
+    Cel {
+        rule: TOKEN_TTL,
+        what: "the life of the token in the kubeconfig",
+        applies: has(TOKEN_TTL),
+        holds: format!("{access} == 'None' || ($o.spec.?kubeconfig.?ttl.hasValue() ? {set} : ({unset}))"),
+        allowed: format!("'spec.kubeconfig.ttl must be set, at most ' + $p.{TOKEN_TTL}"),
+    }
 }
 
 fn ranges(what: &'static str, list: &str, port: &str) -> Cel {
@@ -241,48 +244,6 @@ fn ranges(what: &'static str, list: &str, port: &str) -> Cel {
             &format!("!has(v.hostPort) || $p.ports.ranges.exists(a, a.from <= {port} && {port} <= a.to)"),
         )
     }
-}
-
-fn gpus() -> Cel {
-    let rule = "perNode.maxGpus";
-    Cel {
-        rule,
-        what: "the gpus of a pool",
-        applies: has(rule),
-        holds: format!("{POOLS}.all(v, !has(v.gpus) || (v.gpus != 'all' && int(v.gpus) <= $p.{rule}))"),
-        allowed: format!("'at most ' + string($p.{rule})"),
-    }
-}
-
-/// Returns a rule by patterns for a list in each pool.
-fn nested(rule: &'static str, what: &'static str, list: &str, value: &str) -> Cel {
-    let inner = format!("v.?{list}.orValue([]).all(v, $p.{rule}.exists(a, {}))", glob(value));
-    each(rule, what, ALL_POOLS, &inner)
-}
-
-/// Returns the rule by patterns for the keys of a map in each pool.
-fn labels() -> Cel {
-    let allowed = format!("$p.{CONTAINER_LABELS}.exists(a, {})", glob("key"));
-    let holds = format!("v.?containerLabels.orValue({{}}).all(key, {allowed})");
-    each(CONTAINER_LABELS, "the containerLabels of a pool", ALL_POOLS, &holds)
-}
-
-/// Returns the rule by patterns for the Docker volumes of each pool.
-fn volumes() -> Cel {
-    let allowed = format!("!has(v.volumeName) || $p.{NODE_VOLUMES}.exists(a, {})", glob("v.volumeName"));
-    let holds = format!("pool.?volumes.orValue([]).all(v, {allowed})");
-    let list = format!("{ALL_POOLS}.all(pool, {holds})");
-    Cel { holds: list, ..each(NODE_VOLUMES, "the volumes of a pool", "[]", "true") }
-}
-
-/// A flag without a value takes it from the next argument, so a pattern with any value denies it.
-fn args() -> Cel {
-    let rule = "nodes.argsDeny";
-    let flag = r"'^-*\\Q' + a.split('=', 2)[0].replace('*', '\\E[^=]*\\Q') + '\\E'";
-    let value =
-        r"(a.contains('=') ? '(=\\Q' + a.split('=', 2)[1].replace('*', '\\E.*\\Q') + '\\E)?' : '(=.*)?')";
-    let denied = format!("$p.{rule}.exists(a, arg.matches({flag} + {value} + '$'))");
-    each(rule, "arguments of a pool", ALL_POOLS, &format!("v.?args.orValue([]).all(arg, !{denied})"))
 }
 
 /// Returns the rule for host directories of a list, which is between two parts of the expression. `writes` is true if what

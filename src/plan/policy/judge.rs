@@ -1,6 +1,10 @@
 //! Judgement of specs by the rules of a HostPolicy: all that a spec says, for messages that name its fields.
 
+mod kubeconfig;
+
 use std::net::Ipv4Addr;
+
+pub use kubeconfig::{ACCESS, TOKEN_TTL, access, allows_access};
 
 use super::{
     pattern::{Pattern, denies},
@@ -35,6 +39,7 @@ pub fn cluster(rules: &Rules, object: &LocalCluster, valid: &Valid, settings: &S
     if let Some((key, own)) = &valid.registries.own {
         judge.registry("spec.registries.create", &key.name, own, settings);
     }
+    judge.kubeconfig(object);
     judge.lifetime(object);
     judge.found
 }
@@ -82,6 +87,12 @@ pub const NODE_VOLUMES: &str = "nodes.volumes";
 
 /// Field of the rule for networks of others.
 pub const JOIN: &str = "network.join";
+
+/// Field of the rule for OCI runtimes of nodes.
+pub const RUNTIMES: &str = "nodes.runtimes";
+
+/// Field of the rule for privileges of nodes.
+pub const PRIVILEGED: &str = "nodes.privileged";
 
 /// Field of the rule for labels of node containers.
 pub const CONTAINER_LABELS: &str = "nodes.containerLabels";
@@ -187,6 +198,7 @@ impl Judge<'_> {
         }
         if pool.count > 0 {
             self.limits(path, pool);
+            self.isolation(path, pool);
         }
     }
 
@@ -225,6 +237,25 @@ impl Judge<'_> {
             let what = format!("{path}.gpus {told}");
             self.check(fits, || Violation::new(what, "perNode.maxGpus", format!("at most {max}")));
         }
+    }
+
+    /// Checks what separates the nodes of a pool from the host. A pool that leaves it to the engine must not, if it matters.
+    fn isolation(&mut self, path: &str, pool: &ValidPool) {
+        let rules = self.rules;
+        let has = pool.isolation.or(&rules.default_isolation);
+        match (&rules.runtimes, has.runtime) {
+            (allowed, Some(runtime)) => {
+                self.name(&format!("{path}.runtime"), RUNTIMES, allowed.as_ref(), &runtime);
+            }
+            (Some(allowed), None) => {
+                let allowed = format!("must be set, {}", patterns(allowed));
+                self.found.push(Violation::new(format!("{path} without runtime"), RUNTIMES, allowed));
+            }
+            (None, None) => {}
+        }
+        self.check(!rules.unprivileged || has.privileged == Some(false), || {
+            Violation::new(format!("privileged nodes of {path}"), PRIVILEGED, "privileged must be false")
+        });
     }
 
     fn host_path(&mut self, field: &str, bind: &Bind) {

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::{
     pattern::Pattern,
-    rules::{LIMITS, Limit, Rules},
+    rules::{LIMITS, Limit, Rules, any},
     select::{Policy, Selector},
     usage::Usage,
 };
@@ -15,13 +15,16 @@ use crate::{
     api::{
         HostPolicySpec,
         host_policy::{
-            self as api, Defaults, HostPathRule, ImageRules, Mode, NetworkRules, NodeRules, OnViolation,
-            PerNode, PortRules, RegistryRules,
+            self as api, Defaults, HostPathRule, ImageRules, KubeconfigRules, Mode, NetworkRules, NodeRules,
+            OnViolation, PerNode, PortRules, RegistryRules,
         },
-        rules::{format, text},
+        rules::{format, pattern, text},
     },
-    docker::spec::{Bind, Limits},
-    plan::{expiry, validate::quantity},
+    docker::spec::{Bind, Isolation, Limits},
+    plan::{
+        expiry,
+        validate::{TOKEN_LIVES, is, quantity},
+    },
 };
 
 const MEMORY: &str = "must be a quantity of memory: 16Gi, 512Mi";
@@ -54,6 +57,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
         per_node,
         defaults,
         nodes,
+        kubeconfig,
         registry,
         images,
         containers,
@@ -80,6 +84,7 @@ pub fn policy(name: &str, spec: &HostPolicySpec) -> Policy {
     per_node.iter().for_each(|limits| p.per_node(limits, &mut rules));
     defaults.iter().for_each(|defaults| p.defaults(defaults, &mut rules));
     nodes.iter().for_each(|nodes| p.nodes(nodes, &mut rules));
+    kubeconfig.iter().for_each(|kubeconfig| p.kubeconfig(kubeconfig, &mut rules));
     registry.iter().for_each(|registry| p.registry(registry, &mut rules));
     if let Some(ImageRules { preload, prove_access, shared }) = images {
         rules.preload = p.images("spec.images.preload", preload.as_ref());
@@ -132,13 +137,31 @@ impl Parser {
     }
 
     fn nodes(&mut self, nodes: &NodeRules, rules: &mut Rules) {
-        let NodeRules { images, require_digest, args_deny, env, container_labels, volumes } = nodes;
+        let NodeRules {
+            images,
+            require_digest,
+            runtimes,
+            privileged,
+            args_deny,
+            env,
+            container_labels,
+            volumes,
+        } = nodes;
+        rules.runtimes = names(runtimes.as_ref());
+        rules.unprivileged = *privileged == Some(false);
         rules.node_digest = *require_digest == Some(true);
         rules.node_images = self.images("spec.nodes.images", images.as_ref());
         rules.args_deny.clone_from(args_deny);
         rules.env = names(env.as_ref());
         rules.container_labels = names(container_labels.as_ref());
         rules.node_volumes = names(volumes.as_ref());
+    }
+
+    fn kubeconfig(&mut self, kubeconfig: &KubeconfigRules, rules: &mut Rules) {
+        let KubeconfigRules { access, max_ttl } = kubeconfig;
+        self.check(access.as_ref().is_none_or(|a| !a.is_empty()), "spec.kubeconfig.access", NONE);
+        rules.access.clone_from(access);
+        rules.max_token_ttl = self.token_ttl("spec.kubeconfig.maxTTL", max_ttl.as_deref());
     }
 
     fn quota(&mut self, quota: &api::Quota, rules: &mut Rules) {
@@ -181,7 +204,7 @@ impl Parser {
     }
 
     fn defaults(&mut self, defaults: &Defaults, rules: &mut Rules) {
-        let Defaults { memory, cpus, pids, ttl, registries } = defaults;
+        let Defaults { memory, cpus, pids, ttl, kubeconfig_ttl, runtime, privileged, registries } = defaults;
         rules.defaults = Limits {
             memory: self.memory("spec.defaults.memory", memory.as_deref()),
             nano_cpus: self.cpus("spec.defaults.cpus", cpus.as_deref()),
@@ -189,6 +212,10 @@ impl Parser {
         };
         rules.default_ttl = self.ttl("spec.defaults.ttl", ttl.as_deref());
         rules.default_registries.clone_from(registries);
+        rules.token_ttl = self.token_ttl("spec.defaults.kubeconfigTTL", kubeconfig_ttl.as_deref());
+        let named = runtime.as_deref().is_none_or(|name| is(pattern::RUNTIME, name));
+        self.check(named, "spec.defaults.runtime", text::RUNTIME);
+        rules.default_isolation = Isolation { runtime: runtime.clone(), privileged: *privileged };
     }
 
     /// Checks that the defaults are allowed: every object that leaves a field out would violate the policy.
@@ -200,6 +227,13 @@ impl Parser {
         }
         let holds = rules.default_ttl.zip(rules.max_ttl).is_none_or(|(ttl, max)| ttl <= max);
         self.check(holds, "spec.defaults.ttl", "must be at most spec.maxTTL");
+        let holds = rules.token_ttl.zip(rules.max_token_ttl).is_none_or(|(ttl, max)| ttl <= max);
+        self.check(holds, "spec.defaults.kubeconfigTTL", "must be at most spec.kubeconfig.maxTTL");
+        let Isolation { runtime, privileged } = &rules.default_isolation;
+        let holds = rules.runtimes.as_ref().zip(runtime.as_ref()).is_none_or(|(all, name)| any(all, name));
+        self.check(holds, "spec.defaults.runtime", "must match spec.nodes.runtimes");
+        let holds = !(rules.unprivileged && *privileged == Some(true));
+        self.check(holds, "spec.defaults.privileged", "must be false with spec.nodes.privileged: false");
     }
 
     fn grace(&mut self, grace: Option<&str>) -> Option<SignedDuration> {
@@ -208,6 +242,11 @@ impl Parser {
 
     fn ttl(&mut self, path: &str, ttl: Option<&str>) -> Option<SignedDuration> {
         ttl.and_then(|text| self.some(expiry::parse(text), path, TTL))
+    }
+
+    fn token_ttl(&mut self, path: &str, ttl: Option<&str>) -> Option<SignedDuration> {
+        let life = |text| expiry::parse(text).filter(|ttl| TOKEN_LIVES.contains(ttl));
+        ttl.and_then(|text| self.some(life(text), path, text::TOKEN_TTL))
     }
 
     fn pids(&mut self, path: &str, pids: Option<i32>) -> Option<i64> {
@@ -292,6 +331,7 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::local_cluster::KubeconfigAccess;
 
     fn parsed(yaml: &str) -> Policy {
         policy("teams", &serde_saphyr::from_str::<HostPolicySpec>(yaml).unwrap())
@@ -304,8 +344,9 @@ mod tests {
               quota: {clusters: 3, registries: 4, nodes: 9, cpus: '8', memory: 16Gi, hostPorts: 16,
                 concurrentStarts: 2, concurrentPulls: 1},
               perNode: {maxMemory: 4Gi, maxCpus: '1.5', maxPids: 16384, maxGpus: 0},
-              defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h},
-              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY], containerLabels: ['com.example.*']},
+              defaults: {memory: 2Gi, cpus: '1', pids: 8192, ttl: 72h, kubeconfigTTL: 8h, runtime: sysbox-runc, privileged: false},
+              kubeconfig: {access: [View, None], maxTTL: 48h},
+              nodes: {images: ['docker.io/rancher/k3s:*'], requireDigest: true, runtimes: ['sysbox-*'], privileged: false, argsDeny: ['--kube-apiserver-arg=*'], env: [HTTP_PROXY], containerLabels: ['com.example.*']},
               registry: {images: ['docker.io/library/registry:3'], requireDigest: true, hostnames: ['k3d-{namespace}-*'],
                 remoteURLs: ['https://quay.io'], requireAuthBeyondLoopback: true, volumes: []},
               images: {preload: ['registry.corp/team-a/**'], proveAccess: true, shared: ['docker.io/library/dev:*']},
@@ -321,6 +362,12 @@ mod tests {
         assert_eq!((rules.max.memory, rules.max.pids, rules.max_gpus), (Some(4 << 30), Some(16384), Some(0)));
         let defaults = Limits { memory: Some(2 << 30), nano_cpus: Some(1_000_000_000), pids: Some(8192) };
         assert_eq!((rules.defaults, rules.default_ttl.unwrap().as_hours()), (defaults, 72));
+        let isolation = Isolation { runtime: Some("sysbox-runc".into()), privileged: Some(false) };
+        assert_eq!((rules.default_isolation, rules.unprivileged), (isolation, true));
+        assert!(rules.runtimes.unwrap()[0].matches("sysbox-runc"));
+        assert_eq!(rules.access.unwrap(), [KubeconfigAccess::View, KubeconfigAccess::None]);
+        let lives = (rules.token_ttl.unwrap().as_hours(), rules.max_token_ttl.unwrap().as_hours());
+        assert_eq!(lives, (8, 48));
         assert_eq!((rules.volumes, rules.containers), (Some(Vec::new()), Some(Vec::new())));
         assert_eq!(rules.ranges, Some(vec![30000..=30999]));
         assert!(rules.node_digest && rules.registry_digest && rules.audit && rules.prove_access);
@@ -363,6 +410,22 @@ mod tests {
             ),
             ("maxTTL: 1h, defaults: {ttl: 2h}", "spec.defaults.ttl: must be at most spec.maxTTL"),
             ("perNode: {maxGpus: -1}", "spec.perNode.maxGpus: "),
+            ("defaults: {runtime: /usr/bin/runc}", "spec.defaults.runtime: must be the name"),
+            (
+                "nodes: {runtimes: ['sysbox-*']}, defaults: {runtime: runc}",
+                "spec.defaults.runtime: must match spec.nodes.runtimes",
+            ),
+            (
+                "nodes: {privileged: false}, defaults: {privileged: true}",
+                "spec.defaults.privileged: must be false",
+            ),
+            ("kubeconfig: {access: []}", "spec.kubeconfig.access: must not be empty"),
+            ("kubeconfig: {maxTTL: 1m}", "spec.kubeconfig.maxTTL: must be 10m to"),
+            ("defaults: {kubeconfigTTL: 1d}", "spec.defaults.kubeconfigTTL: must be 10m to"),
+            (
+                "kubeconfig: {maxTTL: 1h}, defaults: {kubeconfigTTL: 2h}",
+                "spec.defaults.kubeconfigTTL: must be at most spec.kubeconfig.maxTTL",
+            ),
             ("nodes: {images: ['rancher/k3s:*']}", "spec.nodes.images[0]: "),
             ("images: {shared: ['docker.io/library/dev:*']}", "spec.images.shared: has no effect"),
             ("images: {proveAccess: true, shared: ['dev:*']}", "spec.images.shared[0]: "),

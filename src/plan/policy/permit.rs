@@ -5,22 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod container;
 
+use jiff::SignedDuration;
+
 use super::{
-    judge::JOIN,
+    judge::{self, ACCESS, JOIN, TOKEN_TTL, allows_access},
     rules::{Rules, Violation, any, list, patterns},
     standing::Standing,
 };
 use crate::{
     api::{
         condition::ConditionType,
+        local_cluster::KubeconfigAccess,
         names::{self, VOLUME_OF},
         reason::Reason,
     },
     docker::spec::NetworkSpec,
     plan::{
-        consent, joined,
+        consent, joined, kubeconfig,
         observed::Host,
         owner::Owner,
+        secret::Secret,
         settings::Settings,
         steps::{Action, Problem, Target},
     },
@@ -124,8 +128,14 @@ impl Gate<'_> {
             | Action::GrantAccess { .. }
             | Action::RevokeAccess { .. }
             | Action::DeleteObject { .. } => Ok(()),
-            Action::CreateSecret(secret) | Action::ApplySecret(secret) => self.is_owner(&secret.owner),
-            Action::IssueToken(template) => self.is_owner(template.owner()),
+            Action::CreateSecret(secret) | Action::ApplySecret(secret) => {
+                self.is_owner(&secret.owner)?;
+                self.hand_out(secret)
+            }
+            Action::IssueToken(template) => {
+                self.is_owner(template.owner())?;
+                self.issue(template.role.access(), Some(template.ttl))
+            }
             Action::DeleteSecret { namespace, name: _, uid: _ } => {
                 owned(namespace == self.owner.namespace(), "the Secret is in another namespace")
             }
@@ -221,16 +231,45 @@ impl Gate<'_> {
         check(any(allowed, &network.name), || Violation::new(what, JOIN, patterns(allowed)))
     }
 
+    /// Permits a Secret with a kubeconfig. The client certificate of K3s has all rights, and a life that no rule for tokens
+    /// allows. What a token may be was decided when it was issued.
+    fn hand_out(&self, secret: &Secret) -> Permission {
+        let certificate = kubeconfig::hands_out_certificate(secret);
+        if certificate { self.issue(KubeconfigAccess::Admin, None) } else { Ok(()) }
+    }
+
+    /// Permits a credential with these rights, and this life if it is a token.
+    fn issue(&self, access: KubeconfigAccess, ttl: Option<SignedDuration>) -> Permission {
+        let Some(rules) = self.rules() else { return Ok(()) };
+        check(allows_access(rules, access), || {
+            Violation::new(format!("a kubeconfig with access {access:?}"), ACCESS, judge::access(rules))
+        })?;
+        let Some(max) = rules.max_token_ttl else { return Ok(()) };
+        check(ttl.is_some_and(|ttl| ttl <= max), || {
+            let what = ttl.map_or("a client certificate".into(), |ttl| format!("a token for {ttl:#}"));
+            Violation::new(format!("{what} in a kubeconfig"), TOKEN_TTL, format!("at most {max:#}"))
+        })
+    }
+
+    /// Reports whether an own registry is on a network of another object of this operator, whose cluster uses it. One that is
+    /// made in its place is connected there again.
+    fn is_used_on(&self, network: &str, container: &Target) -> bool {
+        let ours =
+            self.network_labels(network).is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
+        let mut own = self.host.containers.iter().filter(|c| self.owner.owns(&c.labels));
+        ours && own.any(|c| {
+            c.name == container.name && names::is_registry(&c.labels) && c.networks.contains_key(network)
+        })
+    }
+
     /// Permits a connection of a container to a network: of others' containers only those that consent, and of others'
-    /// networks only those of this operator, of the Node of the management cluster, and those that consent.
+    /// networks only those of clusters that use the registry, of the Node of the management cluster, and those that consent.
     fn connect(&self, network: &str, container: &Target) -> Permission {
         if self.own(container).is_ok() {
-            let ours = self
-                .network_labels(network)
-                .is_some_and(|l| l.get(names::MANAGER) == Some(&self.owner.manager));
+            let known = self.own_network(network).is_ok() || self.is_used_on(network, container);
             let node = self.settings.management.container(self.host, &self.owner.manager);
             let shared = node.is_some_and(|node| node.networks.contains_key(network));
-            return if ours || shared { Ok(()) } else { self.join(network) };
+            return if known || shared { Ok(()) } else { self.join(network) };
         }
         self.own_network(network)?;
         let Some(labels) = container.id.as_deref().and_then(|id| self.labels(id)) else {

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 
 use super::{pattern::Pattern, usage::Quota};
 use crate::{
-    api::host_policy::NamedRegistry,
-    docker::spec::{Bind, Limits},
+    api::{host_policy::NamedRegistry, local_cluster::KubeconfigAccess},
+    docker::spec::{Bind, Isolation, Limits},
     plan::settings::Settings,
 };
 
@@ -27,6 +27,8 @@ pub struct Rules {
     pub max: Limits,
     /// Limits of nodes where the spec has none.
     pub defaults: Limits,
+    /// OCI runtime and privileges of nodes where the spec does not decide.
+    pub default_isolation: Isolation,
     /// Time to live where the spec has none.
     pub default_ttl: Option<SignedDuration>,
     /// Registries that clusters use besides those of their specs.
@@ -37,6 +39,16 @@ pub struct Rules {
     pub node_images: Option<Vec<Pattern>>,
     /// True if node images must have a digest.
     pub node_digest: bool,
+    /// OCI runtimes of nodes.
+    pub runtimes: Option<Vec<Pattern>>,
+    /// True if nodes must not be privileged.
+    pub unprivileged: bool,
+    /// Rights of kubeconfigs.
+    pub access: Option<Vec<KubeconfigAccess>>,
+    /// Longest life of a token in a kubeconfig.
+    pub max_token_ttl: Option<SignedDuration>,
+    /// Life of such a token where the spec has none.
+    pub token_ttl: Option<SignedDuration>,
     /// K3s arguments that are refused.
     pub args_deny: Vec<String>,
     /// Environment variables of nodes.
@@ -89,10 +101,11 @@ pub struct Rules {
 
 impl Rules {
     /// Returns the settings for the objects of a namespace: ports and subnets are allocated where the policy allows them,
-    /// and nodes have its default limits.
+    /// and nodes have its defaults.
     pub fn settings(&self, settings: &Settings) -> Settings {
         let mut settings = settings.clone();
         settings.node_defaults = self.defaults;
+        settings.node_isolation = self.default_isolation.clone();
         if let Some(range) = self.ranges.as_ref().and_then(|ranges| ranges.first()) {
             settings.port_range = range.clone();
         }

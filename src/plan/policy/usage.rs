@@ -12,7 +12,7 @@ use super::rules::{self, Violation};
 use crate::{
     api::{
         LocalCluster, RegistrySpec,
-        local_cluster::{EffectiveLimits, NodePool, PortSpec},
+        local_cluster::{EffectiveNodes, NodePool, PortSpec},
     },
     docker::spec::Limits,
     plan::validate::quantity,
@@ -43,9 +43,9 @@ impl Usage {
         let effective = cluster.status.as_ref().and_then(|status| status.effective.as_ref());
         let had = |name: &str| {
             let pool = effective?.agent_pools.iter().find(|pool| pool.name == name);
-            pool.map(|pool| &pool.limits)
+            pool.map(|pool| &pool.nodes)
         };
-        let pools: Vec<(&NodePool, Option<&EffectiveLimits>)> = [
+        let pools: Vec<(&NodePool, Option<&EffectiveNodes>)> = [
             (&spec.servers, effective.and_then(|e| e.servers.as_ref())),
             (&spec.agents, effective.and_then(|e| e.agents.as_ref())),
         ]
@@ -53,10 +53,10 @@ impl Usage {
         .chain(spec.agent_pools.iter().map(|pool| (&pool.pool, had(&pool.name))))
         .collect();
         let sum = |of: fn(&NodePool) -> Option<i64>,
-                   had: fn(&EffectiveLimits) -> Option<i64>,
+                   had: fn(&EffectiveNodes) -> Option<i64>,
                    default: Option<i64>|
          -> u64 {
-            let each = |(pool, has): &(&NodePool, Option<&EffectiveLimits>)| {
+            let each = |(pool, has): &(&NodePool, Option<&EffectiveNodes>)| {
                 let limit = of(pool).or_else(|| has.and_then(had).max(default));
                 unsigned(limit).saturating_mul(count(pool))
             };

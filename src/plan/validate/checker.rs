@@ -110,7 +110,7 @@ pub(super) fn whole(pattern: &str) -> Regex {
 }
 
 /// Reports whether `value` matches a `pattern` of [`pattern`] completely.
-pub(super) fn is(pattern: &'static str, value: &str) -> bool {
+pub fn is(pattern: &'static str, value: &str) -> bool {
     static COMPILED: LazyLock<BTreeMap<&'static str, Regex>> =
         LazyLock::new(|| pattern::ALL.iter().map(|p| (*p, whole(p))).collect());
     COMPILED.get(pattern).is_some_and(|regex| regex.is_match(value))

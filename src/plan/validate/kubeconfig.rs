@@ -1,5 +1,7 @@
 //! Credential in the kubeconfig Secret: `spec.kubeconfig`.
 
+use std::ops::RangeInclusive;
+
 use jiff::SignedDuration;
 
 use super::checker::Checker;
@@ -13,10 +15,10 @@ use crate::{
 };
 
 /// Life of a token without a `ttl` in the spec.
-const DEFAULT: SignedDuration = SignedDuration::from_hours(24);
+pub const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(24);
 /// Shortest life of a token, which Kubernetes requires, and longest one: that of the client certificate of K3s.
-const LIMITS: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_mins(10), SignedDuration::from_hours(8760));
+pub const TOKEN_LIVES: RangeInclusive<SignedDuration> =
+    SignedDuration::from_mins(10)..=SignedDuration::from_hours(8760);
 
 /// Credential in the kubeconfig Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,23 @@ pub enum Handout {
 }
 
 impl Handout {
+    /// Returns the credential of a spec. `ttl` is the life of the token, if the spec or its HostPolicy sets one.
+    pub fn of(access: KubeconfigAccess, ttl: Option<SignedDuration>) -> Self {
+        let token = |role| Self::Token(role, ttl.unwrap_or(TOKEN_LIFE));
+        match access {
+            KubeconfigAccess::Admin if ttl.is_none() => Self::Certificate,
+            KubeconfigAccess::Admin => token(AccountRole::Admin),
+            KubeconfigAccess::Edit => token(AccountRole::Edit),
+            KubeconfigAccess::View => token(AccountRole::View),
+            KubeconfigAccess::None => Self::Nothing,
+        }
+    }
+
+    /// Returns this credential, or one with these rights and the life that a HostPolicy sets, if it sets one.
+    pub fn or_for(self, access: KubeconfigAccess, default: Option<SignedDuration>) -> Self {
+        default.map_or(self, |ttl| Self::of(access, Some(ttl)))
+    }
+
     /// Returns the rights of the tokens.
     pub fn role(self) -> Option<AccountRole> {
         match self {
@@ -43,19 +62,11 @@ impl Checker {
     /// Parses the credential.
     pub(super) fn kubeconfig(&mut self, kubeconfig: &KubeconfigSpec) -> Handout {
         let KubeconfigSpec { access, ttl } = kubeconfig;
-        let life = ttl.as_deref().and_then(expiry::parse).filter(|ttl| *ttl >= LIMITS.0 && *ttl <= LIMITS.1);
+        let life = ttl.as_deref().and_then(expiry::parse).filter(|ttl| TOKEN_LIVES.contains(ttl));
         self.check(ttl.is_none() || life.is_some(), "spec.kubeconfig.ttl", text::TOKEN_TTL);
-        let token = |role| Handout::Token(role, life.unwrap_or(DEFAULT));
-        match access {
-            KubeconfigAccess::Admin if ttl.is_none() => Handout::Certificate,
-            KubeconfigAccess::Admin => token(AccountRole::Admin),
-            KubeconfigAccess::Edit => token(AccountRole::Edit),
-            KubeconfigAccess::View => token(AccountRole::View),
-            KubeconfigAccess::None => {
-                self.check(ttl.is_none(), "spec.kubeconfig.ttl", text::KUBECONFIG_WITHOUT_TTL);
-                Handout::Nothing
-            }
-        }
+        let none = *access == KubeconfigAccess::None;
+        self.check(!none || ttl.is_none(), "spec.kubeconfig.ttl", text::KUBECONFIG_WITHOUT_TTL);
+        Handout::of(*access, life)
     }
 }
 

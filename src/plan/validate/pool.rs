@@ -14,7 +14,7 @@ use crate::{
         local_cluster::{AgentPool, NodePool},
         rules::{self, format, hostnames, pattern, text},
     },
-    docker::spec::{Bind, Gpus, Ulimit, VolumeMount},
+    docker::spec::{Bind, Gpus, Isolation, Ulimit, VolumeMount},
 };
 
 /// A pool of nodes.
@@ -52,6 +52,8 @@ pub struct ValidPool {
     pub named_volumes: BTreeMap<String, VolumeMount>,
     /// GPUs of the Docker host.
     pub gpus: Option<Gpus>,
+    /// OCI runtime and privileges.
+    pub isolation: Isolation,
 }
 
 impl ValidPool {
@@ -134,7 +136,12 @@ impl Checker {
             ulimits,
             volumes,
             gpus,
+            runtime,
+            privileged,
         } = pool;
+        if let Some(runtime) = runtime {
+            self.fits(format_args!("{path}.runtime"), runtime, &format::RUNTIME);
+        }
         self.args(&format!("{path}.args"), args);
         self.labels(&format!("{path}.labels"), labels);
         self.taints(&format!("{path}.taints"), taints);
@@ -156,6 +163,7 @@ impl Checker {
             volumes: paths,
             named_volumes,
             gpus: self.gpus(&format!("{path}.gpus"), gpus.as_deref()),
+            isolation: Isolation { runtime: runtime.clone(), privileged: *privileged },
         }
     }
 

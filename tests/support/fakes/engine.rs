@@ -37,7 +37,10 @@ use tokio::{
 use tokio_util::{compat::TokioAsyncWriteCompatExt, io::ReaderStream};
 
 use super::faults::{Fault, Faults, Side};
-use crate::support::model::{observe, world::World};
+use crate::support::model::{
+    observe,
+    world::{World, runtimes},
+};
 
 #[derive(Clone)]
 pub struct Fake {
@@ -111,7 +114,7 @@ impl Engine for Fake {
                 version: "29".into(),
                 cpus: 2,
                 architecture: "x86_64".into(),
-                ..EngineInfo::default()
+                ..runtimes()
             })
         })
         .await

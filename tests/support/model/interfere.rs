@@ -206,6 +206,7 @@ impl World {
             past_proxy: Arc::from([]),
             wanted_ports: ports.into(),
             limits: Default::default(),
+            isolation: Default::default(),
             state: State::Running,
             networks: BTreeMap::from([(
                 super::world::BRIDGE.to_owned(),

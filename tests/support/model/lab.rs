@@ -278,6 +278,7 @@ pub fn settings() -> Settings {
         node_repair_after: Some(SignedDuration::from_mins(2)),
         remove_orphans_after: None,
         node_defaults: Default::default(),
+        node_isolation: Default::default(),
         without_policy: WithoutPolicy::Unrestricted,
         namespaces: Vec::new(),
     }

@@ -140,7 +140,7 @@ impl World {
         let probed = running.map(|d| (d.container.name.clone(), self.kube_proxy(&d.container.name)));
         let balance = Balance { placed, probed: probed.collect() };
         let host = Host {
-            engine: EngineInfo { id: "engine".into(), version: "29".into(), ..EngineInfo::default() },
+            engine: EngineInfo { id: "engine".into(), version: "29".into(), ..super::world::runtimes() },
             networks: self.networks.iter().map(|(id, n)| network(id, n)).collect(),
             volumes: self
                 .volumes
@@ -309,6 +309,8 @@ impl World {
             hostname: c.name.clone(),
             has_no_network: c.networks.is_empty(),
             limits: c.limits,
+            runtime: c.isolation.runtime.clone(),
+            privileged: c.isolation.privileged == Some(true),
         }
     }
 

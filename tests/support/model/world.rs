@@ -17,11 +17,11 @@ use ipnet::Ipv4Net;
 use localcluster_operator::{
     api::names,
     docker::{
-        engine::{Ended, ImageNames, PathInfo, RegistryAuth, State, Update},
+        engine::{Ended, EngineInfo, ImageNames, PathInfo, RegistryAuth, State, Update},
         error::Error,
         spec::{
-            ContainerSpec, EndpointSettings, FileSpec, Limits, NetworkSpec, PortBinding, RestartPolicy, Role,
-            VolumeSpec,
+            ContainerSpec, EndpointSettings, FileSpec, Isolation, Limits, NetworkSpec, PortBinding,
+            RestartPolicy, Role, VolumeSpec,
         },
     },
     k3s::{
@@ -51,6 +51,17 @@ const STATE_DIR: &str = "/var/lib/rancher/k3s/agent";
 pub const CERTIFICATE: &str = "CERT";
 /// Docker's default network.
 pub const BRIDGE: &str = "bridge~0";
+/// OCI runtimes of the engine, the default one first.
+const RUNTIMES: [&str; 2] = ["runc", "sysbox-runc"];
+
+/// Returns what the engine tells about its runtimes.
+pub fn runtimes() -> EngineInfo {
+    EngineInfo {
+        runtimes: RUNTIMES.map(String::from).into(),
+        default_runtime: RUNTIMES[0].into(),
+        ..EngineInfo::default()
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
@@ -120,6 +131,7 @@ pub struct Container {
     pub writable_binds: Arc<[String]>,
     pub wanted_ports: Arc<[PortBinding]>,
     pub limits: Limits,
+    pub isolation: Isolation,
     pub state: State,
     /// By network id. A stopped container keeps its place on a network that is gone.
     pub networks: BTreeMap<String, Place>,
@@ -379,6 +391,10 @@ impl World {
             writable_binds: spec.binds.values().filter(|b| !b.read_only).map(|b| b.source.clone()).collect(),
             wanted_ports: spec.ports.clone().into(),
             limits: spec.limits(),
+            isolation: Isolation {
+                runtime: Some(spec.runtime.clone().unwrap_or_else(|| RUNTIMES[0].to_owned())),
+                privileged: Some(spec.privileged),
+            },
             state: State::Created,
             networks,
             files: BTreeMap::new(),

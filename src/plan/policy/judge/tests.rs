@@ -40,7 +40,51 @@ fn of_registry(policy: &str, spec: &str) -> Vec<String> {
 /// Policy, spec, and what is told about it; nothing if it is allowed.
 type Row = (&'static str, &'static str, &'static str);
 
-const CLUSTERS: [Row; 54] = [
+const CLUSTERS: [Row; 70] = [
+    ("nodes: {runtimes: ['sysbox-*']}", "{servers: {runtime: sysbox-runc}}", ""),
+    ("nodes: {runtimes: ['sysbox-*']}", "{servers: {runtime: sysbox-runc}, agents: {runtime: runc}}", ""),
+    (
+        "nodes: {runtimes: ['sysbox-*']}",
+        "{servers: {runtime: sysbox-runc}, agents: {count: 1, runtime: runc}}",
+        "spec.agents.runtime runc (nodes.runtimes: sysbox-*)",
+    ),
+    (
+        "nodes: {runtimes: ['sysbox-*']}",
+        "{}",
+        "spec.servers without runtime (nodes.runtimes: must be set, sysbox-*)",
+    ),
+    ("nodes: {runtimes: ['sysbox-*']}, defaults: {runtime: sysbox-runc}", "{}", ""),
+    ("nodes: {privileged: true}", "{}", ""),
+    (
+        "nodes: {privileged: false}",
+        "{}",
+        "privileged nodes of spec.servers (nodes.privileged: privileged must be false)",
+    ),
+    ("nodes: {privileged: false}", "{servers: {privileged: false}}", ""),
+    ("nodes: {privileged: false}, defaults: {privileged: false}", "{}", ""),
+    (
+        "nodes: {privileged: false}, defaults: {privileged: false}",
+        "{agentPools: [{name: gpu, count: 1, privileged: true}]}",
+        "privileged nodes of spec.agentPools[gpu] (nodes.privileged: privileged must be false)",
+    ),
+    (
+        "kubeconfig: {access: [View, None]}",
+        "{}",
+        "spec.kubeconfig.access Admin (kubeconfig.access: View, None)",
+    ),
+    ("kubeconfig: {access: [View, None]}", "{kubeconfig: {access: View, ttl: 48h}}", ""),
+    (
+        "kubeconfig: {maxTTL: 24h}",
+        "{}",
+        "no spec.kubeconfig.ttl (kubeconfig.maxTTL: must be set, at most 24h)",
+    ),
+    ("kubeconfig: {maxTTL: 24h}", "{kubeconfig: {access: None}}", ""),
+    (
+        "kubeconfig: {maxTTL: 24h}",
+        "{kubeconfig: {access: Edit, ttl: 25h}}",
+        "spec.kubeconfig.ttl 25h (kubeconfig.maxTTL: at most 24h)",
+    ),
+    ("kubeconfig: {maxTTL: 24h}, defaults: {kubeconfigTTL: 8h}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{version: v1.35.1+k3s1}", ""),
     ("nodes: {images: ['docker.io/rancher/k3s:*']}", "{image: 'rancher/k3s:v1.36.2-k3s1'}", ""),

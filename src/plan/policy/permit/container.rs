@@ -11,8 +11,8 @@ use crate::{
         policy::{
             access,
             judge::{
-                AUTH, CONTAINER_LABELS, NODE_VOLUMES, allows_ip, allows_path, allows_port, has_digest,
-                host_ips, paths, ranges,
+                AUTH, CONTAINER_LABELS, NODE_VOLUMES, PRIVILEGED, RUNTIMES, allows_ip, allows_path,
+                allows_port, has_digest, host_ips, paths, ranges,
             },
             rules::{LIMITS, Limit, Rules, Violation, any, patterns},
         },
@@ -25,7 +25,7 @@ impl Gate<'_> {
     pub(super) fn create_container(&self, spec: &ContainerSpec, network: Option<&str>) -> Permission {
         self.creates()?;
         self.is_owned(&spec.labels)?;
-        let node = matches!(spec.role, Role::Node(_));
+        let node = spec.role.is_node();
         owned(node || !spec.privileged, "only nodes are privileged")?;
         owned(spec.role != Role::Hub, "no object has a hub")?;
         match (network, spec.role) {
@@ -49,7 +49,7 @@ impl Gate<'_> {
         if spec.role == Role::Registry {
             requires_auth(rules, spec)?;
         }
-        if node { limits(rules, spec) } else { Ok(()) }
+        if node { limits(rules, spec).and_then(|()| isolation(rules, spec)) } else { Ok(()) }
     }
 
     /// Permits a mount of a volume: the object's own, or one that consents.
@@ -164,6 +164,22 @@ fn limits(rules: &Rules, spec: &ContainerSpec) -> Permission {
     check(rules.max_gpus.is_none_or(|max| gpus <= max), || {
         let max = rules.max_gpus.unwrap_or_default();
         Violation::new(format!("the GPUs of {}", spec.name), "perNode.maxGpus", format!("at most {max}"))
+    })
+}
+
+/// Permits what separates a node from the host.
+fn isolation(rules: &Rules, spec: &ContainerSpec) -> Permission {
+    if let Some(allowed) = &rules.runtimes {
+        let runtime = spec.runtime.as_deref();
+        check(runtime.is_some_and(|runtime| any(allowed, runtime)), || {
+            let which =
+                runtime.map_or("default runtime of the engine".into(), |name| format!("runtime {name}"));
+            let what = format!("the {which} of {}", spec.name);
+            Violation::new(what, RUNTIMES, patterns(allowed))
+        })?;
+    }
+    check(!(rules.unprivileged && spec.privileged), || {
+        Violation::new(format!("the privileged node {}", spec.name), PRIVILEGED, "privileged must be false")
     })
 }
 

@@ -1,3 +1,5 @@
+use jiff::Timestamp;
+
 use super::*;
 use crate::{
     api::registry::RegistrySpec,
@@ -9,6 +11,7 @@ use crate::{
             PortBinding, Role, VolumeMount, VolumeSpec,
         },
     },
+    k3s::kubeconfig::Credentials,
     plan::{
         kubeconfig::template::{Frame, Template},
         management::Management,
@@ -68,6 +71,13 @@ fn host() -> Host {
         host.volumes.push(Volume { name: name.into(), labels });
     }
     host.networks.push(Network { id: "shared".into(), ..Network::default() });
+    let mut others = owner("team-b").labels();
+    others.insert(names::MANAGER.into(), "another".into());
+    host.networks.push(Network { id: "other-operator".into(), labels: others, ..Network::default() });
+    let mut registry = container("registry", owner("team-a").labels());
+    registry.labels.insert(names::ROLE.into(), "registry".into());
+    registry.networks = ["theirs", "other-operator"].map(|id| (id.to_owned(), Attachment::default())).into();
+    host.containers.push(registry);
     for (id, driver) in [("joinable", "bridge"), ("overlay", "overlay")] {
         let network = Network {
             id: id.into(),
@@ -174,6 +184,11 @@ fn nothing_of_others_is_changed() {
         ("joinable", "own", true),
         ("joinable", "consents", false),
         ("overlay", "own", false),
+        // A network of another object of the operator, unless the registry was on it.
+        ("theirs", "own", false),
+        ("theirs", "registry", true),
+        ("own", "registry", true),
+        ("other-operator", "registry", false),
         ("theirs", "stranger", false),
         ("stranger", "consents", false),
     ] {
@@ -238,6 +253,46 @@ fn objects_are_made_and_deleted_for_the_owner_alone() {
     }
 }
 
+/// One that is in the Secret stays there, and ends by itself.
+#[test]
+fn a_kubeconfig_is_what_the_policy_allows() {
+    let frame = Frame {
+        name: "dev-kubeconfig".into(),
+        owner: owner("team-a"),
+        ca: String::new(),
+        cluster: "dev".into(),
+        balancer: String::new(),
+        host: String::new(),
+        management: String::new(),
+    };
+    let credentials = Credentials { ca: "Y2E=".into(), certificate: "Y2VydA==".into(), key: "a2V5".into() };
+    let certificate = Action::ApplySecret(frame.clone().certified(&credentials));
+    let template = |role| Template { frame: frame.clone(), role, ttl: SignedDuration::from_hours(9) };
+    let token = |role| Action::IssueToken(template(role).into());
+    let held = Action::ApplySecret(template(AccountRole::Admin).filled("a.b.c", Timestamp::UNIX_EPOCH));
+    for (yaml, action, words) in [
+        ("", &certificate, ""),
+        ("kubeconfig: {access: [Admin]}", &certificate, ""),
+        (
+            "kubeconfig: {access: [View, Edit]}",
+            &certificate,
+            "a kubeconfig with access Admin (kubeconfig.access: View, Edit)",
+        ),
+        (
+            "kubeconfig: {maxTTL: 24h}",
+            &certificate,
+            "a client certificate in a kubeconfig (kubeconfig.maxTTL: at most 24h)",
+        ),
+        ("kubeconfig: {access: [View], maxTTL: 9h}", &token(AccountRole::View), ""),
+        ("kubeconfig: {access: [View]}", &token(AccountRole::Edit), "with access Edit (kubeconfig.access"),
+        ("kubeconfig: {maxTTL: 8h}", &token(AccountRole::View), "a token for 9h in a kubeconfig"),
+        ("kubeconfig: {access: [View], maxTTL: 1h}", &held, ""),
+    ] {
+        let message = refused(yaml, action).map(|p| p.message).unwrap_or_default();
+        assert!(message.contains(words) && message.is_empty() == words.is_empty(), "{yaml}: {message}");
+    }
+}
+
 #[test]
 fn containers_are_what_the_policy_allows() {
     let told = |yaml: &str, action: &Action| refused(yaml, action).map(|p| p.message).unwrap_or_default();
@@ -260,6 +315,23 @@ fn containers_are_what_the_policy_allows() {
             Box::new(|s| s.image = "registry.corp/k3s:1".into()),
             "the image registry.corp/k3s:1 (images.proveAccess: ",
         ),
+        ("nodes: {runtimes: [sysbox-runc]}", Box::new(|s| s.runtime = Some("sysbox-runc".into())), ""),
+        (
+            "nodes: {runtimes: [sysbox-runc]}",
+            Box::new(|s| s.runtime = Some("runc".into())),
+            "the runtime runc of k3d-dev-agent-0 (nodes.runtimes: sysbox-runc)",
+        ),
+        (
+            "nodes: {runtimes: [sysbox-runc]}",
+            Box::new(|_| {}),
+            "the default runtime of the engine of k3d-dev-agent-0 (nodes.runtimes: sysbox-runc)",
+        ),
+        (
+            "nodes: {privileged: false}",
+            Box::new(|_| {}),
+            "the privileged node k3d-dev-agent-0 (nodes.privileged: ",
+        ),
+        ("nodes: {privileged: false}", Box::new(|s| s.privileged = false), ""),
         ("perNode: {maxMemory: 1Gi}", Box::new(|s| s.memory = Some(1 << 30)), ""),
         (
             "perNode: {maxMemory: 1Gi}",

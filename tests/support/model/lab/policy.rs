@@ -134,6 +134,12 @@ fn is_within(rules: &Rules, action: &Action) -> bool {
             let limits = within(has.memory, max.memory)
                 && within(has.nano_cpus, max.nano_cpus)
                 && within(has.pids, max.pids);
+            let isolated = !node
+                || (rules
+                    .runtimes
+                    .as_ref()
+                    .is_none_or(|all| spec.runtime.as_ref().is_some_and(|r| any(all, r)))
+                    && !(rules.unprivileged && spec.privileged));
             let ports = spec.ports.iter().all(|port| {
                 rules.ranges.as_ref().is_none_or(|all| all.iter().any(|r| r.contains(&port.host_port)))
             });
@@ -142,7 +148,7 @@ fn is_within(rules: &Rules, action: &Action) -> bool {
                 || rules.host_paths.as_ref().is_none_or(|paths| {
                     spec.binds.values().all(|b| paths.iter().any(|p| b.source.starts_with(&p.source)))
                 });
-            image && digest && limits && ports && binds
+            image && digest && limits && isolated && ports && binds
         }
         _ => true,
     }
