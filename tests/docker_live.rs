@@ -16,7 +16,7 @@ use localcluster_operator::{
         archive,
         engine::{Attachment, Engine, Event, RegistryAuth, State, Subject, Update},
         error::Error,
-        spec::{EndpointSettings, FileChange, FileSpec, RestartPolicy},
+        spec::{ContainerSpec, EndpointSettings, FileChange, FileSpec, RestartPolicy, Role},
     },
     plan::{
         failures,
@@ -128,7 +128,8 @@ async fn a_container_is_made_as_asked_and_runs() {
 #[tokio::test]
 async fn an_unprivileged_container_has_few_capabilities() {
     let world = World::new("caps");
-    let id = world.engine.create_container(&world.spec("c"), None).await.unwrap();
+    let spec = ContainerSpec { role: Role::LoadBalancer, ..world.spec("c") };
+    let id = world.engine.create_container(&spec, None).await.unwrap();
     world.engine.start(&id).await.unwrap();
     let status = docker(&["exec", &id, "cat", "/proc/1/status"]);
     let value =

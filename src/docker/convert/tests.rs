@@ -139,8 +139,8 @@ fn gpus_are_asked_for_as_by_docker_run() {
 
 #[test]
 fn what_is_not_given_is_left_to_the_engine() {
-    let ContainerSpec { name, role, image, labels, .. } = node();
-    let spec = ContainerSpec { labels, ..ContainerSpec::bare(name, role, image) };
+    let ContainerSpec { name, image, labels, .. } = node();
+    let spec = ContainerSpec { labels, ..ContainerSpec::bare(name, Role::LoadBalancer, image) };
     assert_eq!(
         serde_json::to_value(container_body(&spec, None, false)).unwrap(),
         json!({
