@@ -209,7 +209,7 @@ struct Process {
     turns: Arc<Mutex<Turns>>,
     lags: bool,
     /// Objects by path, as the watches have shown them last.
-    seen: BTreeMap<String, Value>,
+    seen: BTreeMap<String, Arc<Value>>,
 }
 
 impl Process {
@@ -225,7 +225,12 @@ impl Process {
     }
 
     /// Applies to a store what has changed of a kind since the last time. Returns the paths.
-    fn watch<K>(&mut self, writer: &mut Writer<K>, now: &BTreeMap<String, Value>, kind: &str) -> Vec<String>
+    fn watch<K>(
+        &mut self,
+        writer: &mut Writer<K>,
+        now: &BTreeMap<String, Arc<Value>>,
+        kind: &str,
+    ) -> Vec<String>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
     {
