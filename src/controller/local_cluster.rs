@@ -25,7 +25,7 @@ use super::{
     local_cluster::child::ChildApi,
     manifests, observe,
     pass::{Managed, Outcome, Pass, Stop},
-    place, placed, ports,
+    placed, ports,
     reach::{self, Seen},
     record,
     resolve::{self, Resolved},
@@ -53,7 +53,7 @@ use crate::{
         refs::Refs,
         steps::{Plan, Problem},
         subject::Subject,
-        validate::{self, Handout, Valid},
+        validate::{Handout, Valid},
     },
     status::{self, ClusterView, Moment},
 };
@@ -216,20 +216,6 @@ impl Pass<'_, LocalCluster> {
         };
         let cause = (Reason::Evicted, why);
         Ok(stopped::pass(self, previous, (&valid, Some(cause)), &host).await?)
-    }
-
-    /// Validates the spec, with the name that the cluster already has on the host, if it has one.
-    fn validate(&self, called: Option<&str>) -> Result<Valid, Stop> {
-        let (namespace, name) = (self.object.namespace().unwrap_or_default(), self.object.name_any());
-        let spec = place::spec(self.ctx.hosting.as_ref(), &self.object.spec);
-        let valid = match called {
-            Some(called) => validate::local_cluster_called(&namespace, &name, &spec, called),
-            None => validate::local_cluster(&namespace, &name, &spec),
-        };
-        let valid = valid.map_err(Stop::Invalid)?;
-        let default = kubeconfig::default_ttl(&spec.kubeconfig, self.object.status.as_ref(), &self.standing);
-        let kubeconfig = valid.kubeconfig.or_for(spec.kubeconfig.access, default);
-        Ok(Valid { restart: placed::restart(self.ctx, self.object), kubeconfig, ..valid })
     }
 
     /// Observes the host, and how much of the pool of subnets is in use.

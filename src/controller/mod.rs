@@ -61,6 +61,7 @@ pub mod series;
 mod served_images;
 mod services;
 mod sizes;
+mod spec;
 mod standing;
 mod stopped;
 pub mod times;

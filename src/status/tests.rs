@@ -128,7 +128,7 @@ fn of_a_paused_object_nothing_is_known_to_be_met() {
         conditions.iter().filter(|c| c.message == "before").map(|c| c.type_.as_str()).collect();
     assert_eq!(
         kept,
-        ["InUse", "PolicyViolation", "Ambiguous", "Scheduled", "HostReachable", "Stopped"],
+        ["InUse", "Bound", "PolicyViolation", "Ambiguous", "Scheduled", "HostReachable", "Stopped"],
         "they are not what it observes"
     );
     for (type_, status) in [
