@@ -100,7 +100,8 @@ pub fn cluster_claim_name() -> Rule {
 }
 
 pub fn own_name_and_subnet() -> Rule {
-    rule("!has(self.clusterName) && !has(self.network.subnet)", text::TEMPLATE_NAME)
+    // Also of the default `{}`, which has no `network` when the API server checks the definition.
+    rule("!has(self.clusterName) && !(has(self.network) && has(self.network.subnet))", text::TEMPLATE_NAME)
 }
 
 /// Removes the rules about changes from the spec of a cluster that is a template: a change of it makes other clusters.
