@@ -102,9 +102,6 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         restart_policy: _,
         expects: _,
     } = spec;
-    let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
-    let mut ports: Vec<_> = ports.iter().map(port).collect();
-    ports.sort();
     Intent {
         image,
         command,
@@ -114,7 +111,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         network: network.filter(|_| *role != Role::Registry),
         ip: ip.map(|ip| ip.to_string()),
         aliases,
-        ports,
+        ports: published(ports),
         memory: *memory,
         shm_size: *shm_size,
         nano_cpus: *nano_cpus,
@@ -131,6 +128,14 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         runtime: given_isolation.runtime.as_ref(),
         privileged: given_isolation.privileged,
     }
+}
+
+/// Returns the published ports, in an order of their own.
+fn published(ports: &[PortBinding]) -> Vec<String> {
+    let port = |p: &PortBinding| format!("{}:{}:{}/{}", p.host_ip, p.host_port, p.port, p.protocol);
+    let mut ports: Vec<_> = ports.iter().map(port).collect();
+    ports.sort();
+    ports
 }
 
 /// Returns path, mode and hash of a file whose change replaces the container.

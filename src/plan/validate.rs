@@ -122,9 +122,9 @@ impl Valid {
     }
 }
 
-/// Parses the spec of a LocalCluster.
+/// Parses the spec of a LocalCluster. Every field is named, here and in the functions for its parts: a new one does not
+/// compile until it is validated.
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
-    // Every field is named, here and in the functions for its parts: a new one does not compile until it is validated.
     let LocalClusterSpec {
         version,
         image,
@@ -147,38 +147,34 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         manifests,
         host_aliases,
         ttl,
-        // A part of the Pod that the API server checks.
-        placement: _,
+        placement: _, // A part of the Pod that the API server checks.
     } = spec;
     let mut c = Checker::default();
     let names = c.names(namespace, name, cluster_name.as_deref());
-    let image_pull_secret = c.node_image(version.as_deref(), image.as_deref(), image_pull_secret);
     let (servers, agents) = c.pools(servers, agents);
-    let agent_pools = c.agent_pools(agent_pools, spec);
     let (subnet, networks) = c.network(network, spec);
-    let ValidApi { host_ip: api_ip, host_port: api_port, sans, server_name, service } =
-        c.api((namespace, name), api);
+    let api = c.api((namespace, name), api);
     let valid = Valid {
         version: version.clone(),
         image: image.clone(),
         stopped: *state == ClusterState::Stopped,
         on_data_loss: *on_data_loss,
         restart: RestartPolicy::UnlessStopped,
-        image_pull_secret,
+        image_pull_secret: c.node_image(version.as_deref(), image.as_deref(), image_pull_secret),
         servers,
         agents,
-        agent_pools,
+        agent_pools: c.agent_pools(agent_pools, spec),
         token: token.as_ref().map(|t| c.secret_key("spec.token", t)),
         subnet,
         networks,
         join: network.join.clone(),
-        api_ip,
-        api_port,
-        sans,
-        server_name,
-        api_service: service,
+        api_ip: api.host_ip,
+        api_port: api.host_port,
+        sans: api.sans,
+        server_name: api.server_name,
+        api_service: api.service,
         kubeconfig: c.kubeconfig(kubeconfig),
-        ports: c.ports(ports, api_ip, api_port),
+        ports: c.ports(ports, api.host_ip, api.host_port),
         registries: c.registries(namespace, name, registries),
         files: c.files(files),
         preload_images: c.images(preload_images),

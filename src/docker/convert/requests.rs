@@ -35,8 +35,6 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         given_labels,
         endpoint: place,
         ports,
-        privileged,
-        runtime,
         restart_policy: policy,
         tmpfs,
         shm_size,
@@ -48,7 +46,9 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         volume_labels: _,
         binds: _,
         given_volumes: _,
-        // The limits of `base`.
+        // Privileges and limits, those of `base`.
+        privileged: _,
+        runtime: _,
         memory: _,
         nano_cpus: _,
         pids: _,
@@ -61,17 +61,12 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         files: _,
         given_files: _,
     } = spec;
-    let env: BTreeMap<_, _> = env.iter().chain(host_env).collect();
     let host = HostConfig {
         network_mode: network.or_else(|| isolated(*role)).map(str::to_owned),
-        privileged: Some(*privileged),
-        runtime: runtime.clone(),
         restart_policy: Some(restart_policy(*policy)),
-        // A privileged container uses the namespace of the host by default. On cgroup v1 it must.
-        cgroupns_mode: ((*privileged || role.is_node()) && !cgroup_v1)
-            .then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        cgroupns_mode: own_cgroups(spec, cgroup_v1),
         mounts: some(mounts_of(spec)),
-        tmpfs: (!tmpfs.is_empty()).then(|| tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
+        tmpfs: scratch(tmpfs),
         port_bindings: (!ports.is_empty()).then(|| bindings(ports)),
         shm_size: *shm_size,
         device_requests: gpus.map(|gpus| vec![device_request(gpus)]),
@@ -84,7 +79,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         user: user(*role),
         image: Some(image.clone()),
         cmd: some(command.iter().chain(host_args).cloned().collect()),
-        env: some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: some(variables(env, host_env)),
         // Those by which the container is found are its own, whatever the others are.
         labels: Some(map(given_labels).into_iter().chain(map(labels)).collect()),
         // A binding alone publishes nothing: the engine ignores a port that is not exposed too.
@@ -93,6 +88,23 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         networking_config: network.map(|id| networking(id, place)),
         ..Default::default()
     }
+}
+
+/// Returns the cgroup namespace. A privileged container uses that of the host by default. On cgroup v1 it must.
+fn own_cgroups(spec: &ContainerSpec, cgroup_v1: bool) -> Option<HostConfigCgroupnsModeEnum> {
+    let own = (spec.privileged || spec.role.is_node()) && !cgroup_v1;
+    own.then_some(HostConfigCgroupnsModeEnum::PRIVATE)
+}
+
+/// Returns directories with a tmpfs of the engine's default options.
+fn scratch(paths: &[String]) -> Option<HashMap<String, String>> {
+    (!paths.is_empty()).then(|| paths.iter().map(|path| (path.clone(), String::new())).collect())
+}
+
+/// Returns environment variables; those of the host have precedence.
+fn variables(own: &BTreeMap<String, String>, of_host: &BTreeMap<String, String>) -> Vec<String> {
+    let all: BTreeMap<_, _> = own.iter().chain(of_host).collect();
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// Returns the mounts of volumes and of directories and files of the host.
@@ -108,7 +120,14 @@ fn base(spec: &ContainerSpec) -> HostConfig {
     let Limits { memory, nano_cpus, pids } = spec.limits();
     // A node without privileges has what its runtime gives it: Sysbox all capabilities, in a user namespace.
     let base = if spec.privileged || spec.role.is_node() { every_container() } else { restricted() };
-    HostConfig { memory: memory.or(base.memory), nano_cpus, pids_limit: pids.or(base.pids_limit), ..base }
+    HostConfig {
+        privileged: Some(spec.privileged),
+        runtime: spec.runtime.clone(),
+        memory: memory.or(base.memory),
+        nano_cpus,
+        pids_limit: pids.or(base.pids_limit),
+        ..base
+    }
 }
 
 /// Returns the network mode of the helpers that only work on files.

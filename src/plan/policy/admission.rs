@@ -157,14 +157,7 @@ fn clusters() -> Vec<Cel> {
         unprivileged(),
         access(),
         token_ttl(),
-        Cel {
-            rule: "nodes.requireDigest",
-            what: "an image without a digest",
-            applies: format!("{}.orValue(false)", field("nodes.requireDigest")),
-            // A cluster that exists keeps its default.
-            holds: "$o.spec.?image.orValue($o.?status.?defaultImage.orValue($o.?status.?image.orValue(''))).contains('@sha256:')".into(),
-            allowed: "'set spec.image to NAME:TAG@sha256:DIGEST'".into(),
-        },
+        digest(),
         args(),
         labels(),
         volumes(),
@@ -207,6 +200,17 @@ fn clusters() -> Vec<Cel> {
         },
     ]);
     all
+}
+
+fn digest() -> Cel {
+    Cel {
+        rule: "nodes.requireDigest",
+        what: "an image without a digest",
+        applies: format!("{}.orValue(false)", field("nodes.requireDigest")),
+        // A cluster that exists keeps its default.
+        holds: "$o.spec.?image.orValue($o.?status.?defaultImage.orValue($o.?status.?image.orValue(''))).contains('@sha256:')".into(),
+        allowed: "'set spec.image to NAME:TAG@sha256:DIGEST'".into(),
+    }
 }
 
 fn access() -> Cel {

@@ -263,7 +263,7 @@ enum Write {
     Set(String, u64, ClusterState),
     Delete(String, u64),
     /// A claim names a cluster, or says that it has it.
-    Claim(LocalClusterClaim, u64),
+    Claim(Box<LocalClusterClaim>, u64),
     Take {
         cluster: String,
         version: u64,
@@ -311,7 +311,7 @@ impl Server {
                 let Some((version, stored)) = stored.filter(|(version, _)| version == seen) else {
                     return false;
                 };
-                (*version, *stored) = (next, claim.clone());
+                (*version, *stored) = (next, (**claim).clone());
                 let status = claim.status.clone().unwrap_or_default();
                 if let (Some(_), Some(uid)) = (&status.bound_at, status.cluster_uid) {
                     let before = self.told.insert(claim.name_any(), uid.clone());
@@ -371,7 +371,7 @@ impl Server {
             let (mut seen, mut claim) = self.claims[&name].clone();
             if names {
                 claim = told(&claim, member, false);
-                if !send(server, Write::Claim(claim.clone(), seen), fate(), late) {
+                if !send(server, Write::Claim(Box::new(claim.clone()), seen), fate(), late) {
                     continue;
                 }
                 seen = server.version;
@@ -382,7 +382,7 @@ impl Server {
                     continue;
                 }
             }
-            send(server, Write::Claim(told(&claim, member, true), seen), fate(), late);
+            send(server, Write::Claim(Box::new(told(&claim, member, true)), seen), fate(), late);
         }
     }
 

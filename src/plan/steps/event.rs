@@ -67,18 +67,20 @@ fn completed(action: &Action) -> (&'static str, String) {
         Action::DeleteSecret { .. } => ("DeletedSecret", format!("Deleted Secret {name}")),
         Action::CreateSecret(_) => ("CreatedSecret", format!("Created Secret {name}")),
         Action::ApplySecret(_) => ("AppliedSecret", format!("Applied Secret {name}")),
-        Action::Service(change) => match change {
-            ServiceChange::Apply(_) => ("AppliedService", format!("Applied Service {name}")),
-            ServiceChange::Delete { .. } => ("DeletedService", format!("Deleted Service {name}")),
-            ServiceChange::ApplyEndpoints(_) => {
-                ("AppliedEndpointSlice", format!("Applied EndpointSlice {name}"))
-            }
-            ServiceChange::DeleteEndpoints { .. } => {
-                ("DeletedEndpointSlice", format!("Deleted EndpointSlice {name}"))
-            }
-        },
+        Action::Service(change) => of_service(change, name),
         Action::ApplyRegistry(_) => ("AppliedRegistry", format!("Applied Registry {name}")),
         Action::DeleteRegistry { .. } => ("DeletedRegistry", format!("Deleted Registry {name}")),
+    }
+}
+
+fn of_service(change: &ServiceChange, name: &str) -> (&'static str, String) {
+    match change {
+        ServiceChange::Apply(_) => ("AppliedService", format!("Applied Service {name}")),
+        ServiceChange::Delete { .. } => ("DeletedService", format!("Deleted Service {name}")),
+        ServiceChange::ApplyEndpoints(_) => ("AppliedEndpointSlice", format!("Applied EndpointSlice {name}")),
+        ServiceChange::DeleteEndpoints { .. } => {
+            ("DeletedEndpointSlice", format!("Deleted EndpointSlice {name}"))
+        }
     }
 }
 
