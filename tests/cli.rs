@@ -111,7 +111,7 @@ fn printed_crds_are_what_the_api_server_takes() {
     let yaml = stdout(&mut operator(&["crds"]));
     let crds: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();
     let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
-    assert_eq!(kinds, ["LocalCluster", "Registry", "HostPolicy"]);
+    assert_eq!(kinds, ["LocalCluster", "Registry", "HostPolicy", "LocalClusterPool", "LocalClusterClaim"]);
 }
 
 #[test]
