@@ -60,8 +60,8 @@ pub struct LocalClusterPoolSpec {
     /// they are.
     #[serde(default)]
     pub template: ClusterTemplate,
-    /// State in which clusters wait for a claim. Running: a claim has its cluster in less than a second. Stopped: each
-    /// cluster is stopped once it was ready, needs neither CPU nor memory, and a claim starts it, which takes seconds.
+    /// State in which clusters wait for a claim. Running: a claim has its cluster at once. Stopped: each cluster is stopped
+    /// once it was ready, needs neither CPU nor memory, and a claim starts it, which takes seconds.
     #[serde(default)]
     pub standby: Standby,
     /// Age at which a cluster that no claim has taken is replaced, such as `24h`, so that its images and certificates do
