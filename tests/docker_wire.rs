@@ -17,7 +17,7 @@ use localcluster_operator::docker::{
     engine::{Engine, RegistryAuth, Subject},
     error::Error,
     share::Caller,
-    spec::{Addressing, Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, VolumeSpec},
+    spec::{Addressing, Bind, ContainerSpec, EndpointSettings, NetworkSpec, RestartPolicy, Role, VolumeSpec},
 };
 
 #[path = "docker_wire/events.rs"]
@@ -154,7 +154,8 @@ async fn one_status_has_one_meaning_for_each_call() {
         }),
         labels: BTreeMap::new(),
     };
-    assert!(matches!(engine.create_container(&spec(), None).await, Err(Error::Conflict(_))));
+    let balancer = ContainerSpec { role: Role::LoadBalancer, ..spec() };
+    assert!(matches!(engine.create_container(&balancer, None).await, Err(Error::Conflict(_))));
     assert!(matches!(engine.create_network(&network).await, Err(Error::Conflict(_))));
     assert!(matches!(engine.remove_container("c").await, Err(Error::Busy(_))));
     assert!(matches!(engine.start("c").await, Err(Error::Busy(_))));
@@ -337,7 +338,10 @@ async fn a_directory_of_the_host_is_a_mount_and_what_runs_once_is_not_started_ag
     let bind = Bind { source: "/srv/x".into(), read_only: true };
     let binds = BTreeMap::from([("/data".to_owned(), bind)]);
     engine
-        .create_container(&ContainerSpec { binds, restart_policy: RestartPolicy::No, ..spec() }, None)
+        .create_container(
+            &ContainerSpec { role: Role::Registry, binds, restart_policy: RestartPolicy::No, ..spec() },
+            None,
+        )
         .await
         .unwrap();
     let body: serde_json::Value = serde_json::from_slice(&daemon.seen()[0].body).unwrap();
