@@ -307,7 +307,7 @@ fn the_base_and_the_samples_are_taken() {
     assert_eq!(taken.lines().count(), 2, "{taken}");
     fs::write(own.join("kustomization.yaml"), text.replace("/admission", "/operator-admission")).unwrap();
     let taken = server.must_with(apply, &render("target/tmp/admission"));
-    assert_eq!(taken.lines().count(), 6, "{taken}");
+    assert_eq!(taken.lines().count(), 10, "{taken}");
     let own = root().join("target/tmp/network-policy");
     fs::create_dir_all(&own).unwrap();
     let text = "kind: Kustomization\ncomponents: [../../../deploy/network-policy]\n";

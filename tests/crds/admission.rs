@@ -275,7 +275,7 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
     }
     refused(&create, &written(REGISTRY, "other", nothing), "no Registry of this name or owner");
     refused(&create, &written(REGISTRY, "dev-registry", alone), "no Registry of this name or owner");
-    refused(&create, &written(LC, "dev", alone), "creates no LocalClusters");
+    refused(&create, &written(LC, "dev", alone), "creates no LocalCluster of this name or owner");
     // What it writes.
     for (kind, name) in [
         ("Secret", "dev-kubeconfig"),

@@ -114,7 +114,9 @@ fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
         let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name=k3d-{cluster}-")]);
         let ids: Vec<&str> = ids.lines().collect();
         let args = [&["inspect", "-f", "{{.Name}} {{.Id}} {{.State.StartedAt}}"], &ids[..]].concat();
-        let mut all: Vec<String> = docker(&args).lines().map(str::to_owned).collect();
+        // The container that shows the resolvers of the host is there for a moment now and then.
+        let lasts = |line: &&str| !line.contains("-resolvers ");
+        let mut all: Vec<String> = docker(&args).lines().filter(lasts).map(str::to_owned).collect();
         all.sort();
         all
     };
