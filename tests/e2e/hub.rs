@@ -111,12 +111,14 @@ fn cluster_of(hub: &Hub) -> String {
 /// The hub is lost with all that it kept. A new one takes over the cluster, which runs on.
 fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
     let of_cluster = || -> Vec<String> {
-        let ids = docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name=k3d-{cluster}-")]);
-        let ids: Vec<&str> = ids.lines().collect();
-        let args = [&["inspect", "-f", "{{.Name}} {{.Id}} {{.State.StartedAt}}"], &ids[..]].concat();
+        let filter = format!("name=k3d-{cluster}-");
+        let listed =
+            docker(&["ps", "-a", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.Names}}"]);
         // The container that shows the resolvers of the host is there for a moment now and then.
-        let lasts = |line: &&str| !line.contains("-resolvers ");
-        let mut all: Vec<String> = docker(&args).lines().filter(lasts).map(str::to_owned).collect();
+        let lasting = listed.lines().filter(|line| !line.ends_with("-resolvers"));
+        let ids: Vec<&str> = lasting.filter_map(|line| line.split(' ').next()).collect();
+        let args = [&["inspect", "-f", "{{.Name}} {{.Id}} {{.State.StartedAt}}"], &ids[..]].concat();
+        let mut all: Vec<String> = docker(&args).lines().map(str::to_owned).collect();
         all.sort();
         all
     };
