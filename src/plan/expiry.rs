@@ -1,6 +1,7 @@
 //! Expiry of a cluster, and the notice before it.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::policy::{standing::Standing, term::Term};
 use crate::api::{HOLD_ANNOTATION, LocalCluster, LocalClusterStatus};
@@ -42,16 +43,20 @@ impl Expiry {
     }
 }
 
+/// Reports whether the annotation [`HOLD_ANNOTATION`] keeps an object beyond its life.
+pub fn is_held(meta: &ObjectMeta) -> bool {
+    let annotations = meta.annotations.as_ref();
+    annotations.and_then(|all| all.get(HOLD_ANNOTATION)).is_some_and(|value| value != "false")
+}
+
 /// Returns the expiry of a cluster; `None` without a valid time to live, or while the annotation holds the cluster. The
 /// default of its policy is that of a spec without one. The validity of the rest of the spec does not matter.
 pub fn of(cluster: &LocalCluster, default: Option<Term>) -> Option<Expiry> {
-    let annotations = cluster.metadata.annotations.as_ref();
-    let held = annotations.and_then(|a| a.get(HOLD_ANNOTATION)).is_some_and(|v| v != "false");
     let life = match cluster.spec.ttl.as_deref() {
         Some(ttl) => Term { since: created(cluster)?, length: parse(ttl)? },
         None => default?,
     };
-    let at = life.end().filter(|_| !held)?;
+    let at = life.end().filter(|_| !is_held(&cluster.metadata))?;
     // Never before its beginning, however short its life.
     let notice = at.checked_sub((life.length / 10).clamp(NOTICE.0, NOTICE.1)).ok()?.max(life.since);
     Some(Expiry { at, notice })

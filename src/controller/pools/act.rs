@@ -126,10 +126,10 @@ impl Pools {
         claim: &LocalClusterClaim,
         view: &ClaimView<'_>,
     ) -> Result<LocalClusterClaim, Error> {
-        if self.is_told(claim, view) {
+        let next = status::cluster_claim(claim, view, self.moment(claim));
+        if claim.status.as_ref() == Some(&next) {
             return Ok(claim.clone());
         }
-        let next = status::cluster_claim(claim, view, self.moment(claim));
         io::write_claim(&self.client, claim, &next).await
     }
 

@@ -314,8 +314,6 @@ impl Judge<'_> {
     fn lifetime(&mut self, object: &LocalCluster) {
         let Some(max) = self.rules.max_ttl else { return };
         let allowed = format!("at most {max:#}");
-        let annotations = object.metadata.annotations.as_ref();
-        let held = annotations.and_then(|a| a.get(HOLD_ANNOTATION)).is_some_and(|v| v != "false");
         match object.spec.ttl.as_deref() {
             // Not longer than the longest.
             None if self.rules.default_ttl.is_some() => {}
@@ -327,7 +325,7 @@ impl Judge<'_> {
                 Violation::new(format!("spec.ttl {ttl}"), "maxTTL", allowed)
             }),
         }
-        self.check(!held, || {
+        self.check(!expiry::is_held(&object.metadata), || {
             Violation::new(format!("the annotation {HOLD_ANNOTATION}"), "maxTTL", "must not be set")
         });
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{
-        HOLD_ANNOTATION, LocalClusterClaim,
+        LocalClusterClaim,
         condition::{self, ConditionType},
     },
     plan::expiry,
@@ -38,8 +38,7 @@ pub enum Course<'a> {
 
 /// Returns the time at which a claim is deleted.
 pub fn end(claim: &LocalClusterClaim) -> Option<Timestamp> {
-    let annotations = claim.metadata.annotations.as_ref();
-    if annotations.and_then(|all| all.get(HOLD_ANNOTATION)).is_some_and(|value| value != "false") {
+    if expiry::is_held(&claim.metadata) {
         return None;
     }
     let since = claim.status.as_ref()?.bound_at.as_ref()?.0;
