@@ -54,11 +54,16 @@ fn metrics() -> Metrics {
         let cluster = json!({"metadata": meta, "spec": {}, "status": {
             "observedGeneration": 1, "conditions": [condition], "servers": pool, "agents": pool, "expiresAt": time,
             "kubeconfigSecret": "dev-kubeconfig"}});
+        let mut broken = cluster.clone();
+        broken["metadata"]["name"] = json!("broken");
+        broken["status"]["conditions"][0]["status"] = json!("False");
+        broken["status"]["conditions"][0]["reason"] = json!("PortConflict");
         let registry = json!({"metadata": meta, "spec": {}, "status": {"conditions": [condition]}});
         let cluster: LocalCluster = serde_json::from_value(cluster).unwrap();
+        let broken: LocalCluster = serde_json::from_value(broken).unwrap();
         let registry: Registry = serde_json::from_value(registry).unwrap();
         series::of(&Inventory {
-            clusters: vec![&cluster],
+            clusters: vec![&cluster, &broken],
             registries: vec![&registry],
             most: 10,
             certificate: &|_| Some(Timestamp::UNIX_EPOCH),
@@ -192,11 +197,48 @@ fn the_dashboard_uses_metrics_that_exist() {
     assert!(used.len() > 20, "{used:?}");
 }
 
-/// The format 0.0.4 as well, which `make monitoring` has promtool read.
+/// Writes a file that `make monitoring` has promtool read.
+fn for_promtool(name: &str, text: &str) {
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), text).unwrap();
+}
+
+/// A test for promtool: each query of the dashboard has a number over the series of a scrape. Those that only grow do so every
+/// minute, for without it no rate is a number.
+#[test]
+fn promtool_gets_every_query_of_the_dashboard() {
+    let text = metrics().encode_as(Format::Prometheus).unwrap();
+    let grows = ["_total", "_bucket", "_sum", "_count"];
+    let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let values = match grows.iter().any(|suffix| name.ends_with(suffix)) {
+            true => format!("0+{value}x90"),
+            false => format!("{value}x90"),
+        };
+        json!({"series": series, "values": values})
+    });
+    let dashboard: Value = serde_json::from_str(&file("deploy/monitoring/dashboard.json")).unwrap();
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|p| p["targets"].as_array().into_iter().flatten());
+    let queries = targets.map(|target| {
+        let query = target["expr"].as_str().unwrap().replace("$namespace", ".*");
+        // Nothing is greater than what is not a number.
+        let expr = format!("count(({query}) >= 0) > bool 0");
+        json!({"expr": expr, "eval_time": "80m", "exp_samples": [{"labels": "{}", "value": 1}]})
+    });
+    let test = json!({"interval": "1m", "input_series": series.collect::<Vec<_>>(),
+        "promql_expr_test": queries.collect::<Vec<_>>()});
+    for_promtool("dashboard_test.yaml", &json!({"evaluation_interval": "1m", "tests": [test]}).to_string());
+}
+
+/// The format 0.0.4 as well, which promtool reads.
 #[test]
 fn both_formats_have_the_same_metrics() {
     let text = metrics().encode_as(Format::Prometheus).unwrap();
-    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("metrics.txt"), &text).unwrap();
+    for_promtool("metrics.txt", &text);
     let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let typed: BTreeSet<String> = typed.map(|(name, _)| name.to_owned()).collect();
     assert_eq!(typed, exposed().into_keys().collect());
