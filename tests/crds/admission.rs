@@ -371,11 +371,14 @@ fn whoever_has_the_operators_token_writes_only_what_the_operator_writes() {
 
 /// The operator creates LocalClusters of pools, and moves them to claims.
 fn of_pools(server: &Server, limited: &Limited<'_>) {
-    // An object of an owner that does not exist would be deleted.
-    let owners =
-        [("LocalClusterPool", json!({"replicas": 0})), ("LocalClusterClaim", json!({"poolName": "none"}))];
-    let uids = owners.map(|(kind, spec)| {
-        let metadata = json!({"name": "ci"});
+    // An object of an owner that does not exist would be deleted; so would one that an operator, which runs there, finds
+    // to be too many for its pool. A pool that is being deleted has no clusters deleted by the operator.
+    let owners = [
+        ("LocalClusterPool", json!({"replicas": 0}), json!(["localcluster.dev/held"])),
+        ("LocalClusterClaim", json!({"poolName": "none"}), json!([])),
+    ];
+    let uids = owners.map(|(kind, spec, finalizers)| {
+        let metadata = json!({"name": "ci", "finalizers": finalizers});
         let object = json!({"apiVersion": "localcluster.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
         server.must_with(&["create", "-f", "-"], &object.to_string());
         (kind, server.get(&format!("{kind}/ci"))["metadata"]["uid"].clone())
@@ -400,9 +403,11 @@ fn of_pools(server: &Server, limited: &Limited<'_>) {
         let Output { ok, stderr, .. } = limited.said(&create, &written(LC, name, change));
         assert!(!ok && stderr.contains("creates no LocalCluster of this name or owner"), "{name}: {stderr}");
     }
-    let made = written(LC, "ci-x", of_pool);
+    let mut made = written(LC, "ci-x", of_pool);
     let Output { ok, stderr, .. } = limited.said(&create, &made);
     assert!(ok, "{stderr}");
+    server.must(&["delete", "lcpool/ci", "--wait=false"]);
+    made["metadata"]["annotations"]["localcluster.dev/paused"] = json!("true");
     server.must_with(&create, &made.to_string());
     let patch = |patch: Value| {
         limited.said(&["patch", "lc/ci-x", "--type=merge", "-p", &patch.to_string()], &Value::Null)
@@ -443,4 +448,5 @@ fn of_pools(server: &Server, limited: &Limited<'_>) {
     ] {
         assert!(!patch(refused.clone()).ok, "{refused}");
     }
+    server.must(&["patch", "lcpool/ci", "--type=merge", "-p", r#"{"metadata": {"finalizers": null}}"#]);
 }
