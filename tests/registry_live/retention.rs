@@ -165,8 +165,8 @@ async fn a_retention_leaves_every_kept_tag_whole() {
     let kept = [
         ("app", "index"),
         ("app", "shared"),
-        ("app", &referrers),
-        ("app", &signature),
+        ("app", referrers.as_str()),
+        ("app", signature.as_str()),
         ("team/other", "alone"),
     ];
     let mut before = Vec::new();

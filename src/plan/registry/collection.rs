@@ -18,7 +18,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::{Desired, Inputs, Subject, config::CONFIG_FILE, host_path, log::last_words, retention, volume};
+use super::{
+    Desired, Inputs, Subject,
+    config::{CONFIG_FILE, DATA},
+    host_path,
+    log::last_words,
+    retention, volume,
+};
 use crate::{
     api::{condition::ConditionType, names, reason::Reason, registry::GarbageCollectionStatus},
     docker::{
@@ -83,7 +89,7 @@ pub fn collector(desired: &Desired, subject: &Subject<'_>, request: &str) -> Con
     let mut command = vec!["garbage-collect".to_owned(), CONFIG_FILE.to_owned()];
     let mut files = registry.files.clone();
     if let Some(retention) = &subject.valid.retention {
-        command = retention.command(command);
+        command = retention.command(DATA, command);
         files.push(retention::script());
     }
     ContainerSpec {

@@ -8,7 +8,6 @@
 
 use jiff::SignedDuration;
 
-use super::config::DATA;
 use crate::docker::spec::{FileChange, FileSpec};
 
 /// The script in a collecting container.
@@ -26,12 +25,12 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Returns the command that applies the rules and then runs the garbage collection `collect`. The time is that of the
-    /// container: a command with a time in it would be another one each time it is planned.
-    pub fn command(&self, collect: Vec<String>) -> Vec<String> {
+    /// Returns the command that applies the rules to the data of a registry and then runs the garbage collection `collect`.
+    /// The time is that of the container: a command with a time in it would be another one each time it is planned.
+    pub fn command(&self, data: &str, collect: Vec<String>) -> Vec<String> {
         let (tags, seconds) =
             (self.keep_tags.unwrap_or_default(), self.keep_for.map_or(0, |time| time.as_secs()));
-        let begin = ["sh", SCRIPT_FILE, DATA].map(str::to_owned);
+        let begin = ["sh", SCRIPT_FILE, data].map(str::to_owned);
         let rules = [tags.to_string(), seconds.to_string(), "registry".to_owned()];
         begin.into_iter().chain(rules).chain(collect).collect()
     }
@@ -59,9 +58,9 @@ mod tests {
     fn a_rule_that_is_not_given_keeps_nothing() {
         let command = |keep_tags, keep_for: Option<i64>| {
             let keep_for = keep_for.map(SignedDuration::from_hours);
-            Retention { keep_tags, keep_for }.command(vec!["garbage-collect".into()]).join(" ")
+            Retention { keep_tags, keep_for }.command("/data", vec!["garbage-collect".into()]).join(" ")
         };
-        let begin = "sh /etc/localcluster/retention.sh /var/lib/registry";
+        let begin = "sh /etc/localcluster/retention.sh /data";
         assert_eq!(command(Some(3), None), format!("{begin} 3 0 registry garbage-collect"));
         assert_eq!(command(None, Some(2)), format!("{begin} 0 7200 registry garbage-collect"));
         assert_eq!(command(Some(1), Some(720)), format!("{begin} 1 2592000 registry garbage-collect"));

@@ -190,10 +190,11 @@ if [ -d "$root/repositories" ]; then
     removed_images=$(grep -c . "$work/images" || true)
     remove <"$work/tags"
     # An earlier removal that was interrupted, or a push: the registry would list a tag that nobody can pull.
-    find . -path '*/_manifests/tags/*' -prune -print >"$work/all"
+    find . -path '*/_manifests/tags/*' -prune -type d -print >"$work/all"
+    sed -n '/^\.\/[A-Za-z0-9._/-]*\/_manifests\/tags\/[A-Za-z0-9._-]*$/p' "$work/all" >"$work/tags"
     while read -r tag; do
         [ -e "$tag/current/link" ] || echo "$tag"
-    done <"$work/all" >"$work/broken"
+    done <"$work/tags" >"$work/broken"
     remove <"$work/broken"
     # The former images of tags.
     find . -path '*/_manifests/tags/*/index/*/*' -prune -print >"$work/all"
