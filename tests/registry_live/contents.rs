@@ -33,11 +33,7 @@ pub(super) async fn exchange(
     let answer = client.request(request).await.unwrap();
     let headers = answer.headers().iter();
     let headers = headers.map(|(k, v)| (k.to_string(), v.to_str().unwrap_or_default().to_owned())).collect();
-    (
-        answer.status().as_u16(),
-        headers,
-        answer.into_body().collect(&world, &subject).await.unwrap().to_bytes(),
-    )
+    (answer.status().as_u16(), headers, answer.into_body().collect().await.unwrap().to_bytes())
 }
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

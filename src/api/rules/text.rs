@@ -164,7 +164,8 @@ pub const RETENTION: &str =
 /// The number of tags to keep is invalid.
 pub const KEEP_TAGS: &str = "must be between 1 and 10000";
 /// The time to keep a tag is invalid.
-pub const KEEP_FOR: &str = "must be a positive number of hours, minutes and seconds in this order: 720h, 1h30m; leave it out for no limit";
+pub const KEEP_FOR: &str =
+    "must be a positive number of hours, minutes and seconds in this order: 720h, 1h30m";
 /// The URL of a cached registry is invalid.
 pub const REMOTE_URL: &str = "must be the URL of a registry without a path: https://registry-1.docker.io for \
      Docker Hub, https://quay.io";
