@@ -5,6 +5,8 @@ mod support;
 
 #[path = "registry/network.rs"]
 mod network;
+#[path = "registry/retention.rs"]
+mod retention;
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use localcluster_operator::{
         RegistrySpec,
         condition::{self, ConditionType},
         reason::Reason,
-        registry::{GarbageCollectionSpec, ProxySpec, StorageSpec},
+        registry::{GarbageCollectionSpec, ProxySpec, RetentionSpec, StorageSpec},
     },
     docker::engine::State,
 };
@@ -140,7 +142,9 @@ fn an_image_that_is_taken_out_of_the_spec_is_the_one_before() {
 /// In whatever pass and after whatever step the operator dies, and whatever is asked for then.
 #[test]
 fn it_goes_on_where_it_was_killed() {
-    for spec in [RegistrySpec::default(), on_host("/srv/images")] {
+    let kept = RetentionSpec { keep_tags: Some(1), keep_for: None };
+    let with_retention = RegistrySpec { retention: Some(kept), ..RegistrySpec::default() };
+    for spec in [RegistrySpec::default(), with_retention, on_host("/srv/images")] {
         let before = settled(spec);
         for (passes, cut, ticks) in all_cuts() {
             let mut killed = before.clone();

@@ -13,7 +13,7 @@ use std::{
 use localcluster_operator::{
     api::{
         RegistrySpec, RegistryStatus,
-        registry::{AuthSpec, ProxySpec, TlsSpec},
+        registry::{AuthSpec, ProxySpec, RetentionSpec, TlsSpec},
     },
     controller::probe::{Http, Probe, Question, Target, Trouble},
     docker::{
@@ -38,6 +38,8 @@ use localcluster_operator::{
 
 #[path = "registry_live/contents.rs"]
 mod contents;
+#[path = "registry_live/retention.rs"]
+mod retention;
 #[allow(dead_code)] // other tests use the rest
 #[path = "support/live/docker.rs"]
 mod support;

@@ -55,6 +55,7 @@ use super::{local_cluster::loopback, placement::Placement, schema};
     "clusters and the names of pushed images refer to it; create a new Registry instead"
 ))]
 #[x_kube(validation = schema::schedule_of_cache())]
+#[x_kube(validation = schema::retention_of_cache())]
 pub struct RegistrySpec {
     /// Image of the registry, with a tag or a digest: `docker.io/library/registry:3`. Defaults to the image that the
     /// operator is configured with, see `status.defaultImage`.
@@ -112,6 +113,10 @@ pub struct RegistrySpec {
     /// images itself. A change does not affect the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub garbage_collection: Option<GarbageCollectionSpec>,
+    /// Tags and images that each garbage collection keeps; it removes the others. Defaults to none: all tags are kept. Not
+    /// possible for a pull-through cache. A change does not affect the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
     /// Memory limit of the container, as a quantity in bytes with a unit of Ki, Mi, Gi, Ti, k, M, G or T: `512Mi`, or with
     /// `b`, `m`, `g` or `t` as in `docker run --memory`: `512m`. Defaults to 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +163,7 @@ impl Default for RegistrySpec {
             delete_enabled: false,
             env: Vec::new(),
             garbage_collection: None,
+            retention: None,
             memory: None,
             allowed_namespaces: Vec::new(),
             local_registry_hosting: true,
@@ -188,6 +194,25 @@ pub struct GarbageCollectionSpec {
     #[schemars(length(max = 64))]
     #[x_kube(validation = schema::schedule())]
     pub schedule: String,
+}
+
+/// Tags and images that garbage collections keep, in each repository. A tag is removed only if each rule that is given
+/// allows it. The age of a tag is the time since it was last pushed. What refers to a kept image, such as its signatures, and
+/// what it consists of, such as the images of its platforms, is kept with it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = schema::retention_rules())]
+pub struct RetentionSpec {
+    /// Number of tags to keep in each repository, those that were pushed last; 1 to 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub keep_tags: Option<i32>,
+    /// Time to keep a tag after it was last pushed, in hours, minutes and seconds: `720h`, `1h30m`. An image that has no tag
+    /// any more is kept for this time too, counted from its own push; without the field, for a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = schema::keep_for())]
+    pub keep_for: Option<String>,
 }
 
 /// Storage of the images.

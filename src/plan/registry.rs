@@ -38,6 +38,7 @@ pub mod decide;
 pub mod host_path;
 pub mod log;
 pub mod network;
+pub mod retention;
 pub mod schedule;
 pub mod teardown;
 pub mod volume;

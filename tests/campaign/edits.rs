@@ -26,6 +26,7 @@ const WORDS: &[(&str, Option<&str>)] = &[
     // Not heeded where there is one Docker host.
     ("placement", None),
     ("schedule", Some("0 [0-9] 1 [1-9] \\*")),
+    ("keepFor", Some("[1-9]{1,3}h|90m")),
     (
         "args[]",
         Some(

@@ -129,7 +129,8 @@ fn on_disk(container: &str, digest: &str) -> bool {
 }
 
 pub fn garbage_is_removed_and_pushes_stay(scene: &Scene) {
-    scene.apply("Registry", "g", "{deleteEnabled: true}");
+    // The retention keeps the only tag of each repository, of pushes meanwhile too.
+    scene.apply("Registry", "g", "{deleteEnabled: true, retention: {keepTags: 1}}");
     scene.ready("lreg/g");
     let status = scene.get("lreg/g")["status"].clone();
     let (host, container) = (status["host"].as_str().expect("host"), container(scene, "g"));
@@ -202,14 +203,26 @@ pub fn garbage_is_removed_and_pushes_stay(scene: &Scene) {
 }
 
 fn garbage_is_removed_by_a_schedule(scene: &Scene) {
-    scene.apply("Registry", "s", "{garbageCollection: {schedule: \"* * * * *\"}}");
+    scene.apply("Registry", "s", "{}");
     scene.ready("lreg/s");
+    let host = scene.get("lreg/s")["status"]["host"].as_str().expect("the status has its host").to_owned();
+    // A third one would be kept with the second one if both were pushed in the same second.
+    let [old, new] = ["old", "new"].map(|tag| {
+        let image = format!("{host}/e2e/retained:{tag}");
+        push(&image, None).unwrap_or_else(|e| panic!("{e}"));
+        image
+    });
+    let links = "/var/lib/registry/docker/registry/v2/repositories/e2e/retained/_manifests";
+    let old_link = format!("{links}/tags/old/current/link");
+    docker(&["exec", &container(scene, "s"), "touch", "-d", "2020-01-01 00:00", &old_link]);
+    scene.apply("Registry", "s", "{garbageCollection: {schedule: \"* * * * *\"}, retention: {keepTags: 1}}");
     let id = inspect(&container(scene, "s")).expect("it exists")["Id"].clone();
     let done = eventually(LIMIT, "the next minute begins", || {
         let done = scene.try_get("lreg/s")?["status"]["garbageCollection"].clone();
         holds(done["succeeded"] == true, || done.to_string()).map(|()| done)
     });
     assert_eq!(done["request"], "", "{done}");
+    println!("        {}", done["message"]);
     scene.apply("Registry", "s", "{}");
     scene.ready("lreg/s");
     assert_eq!(
@@ -217,5 +230,8 @@ fn garbage_is_removed_by_a_schedule(scene: &Scene) {
         id,
         "it is stopped and started, not replaced"
     );
+    assert!(try_docker(&["pull", "-q", &old]).is_err(), "the retention does not keep it");
+    docker(&["pull", "-q", &new]);
+    docker(&["rmi", &new]);
     delete(scene, "lreg/s");
 }

@@ -2,30 +2,43 @@
 
 use super::*;
 
-/// Talks to a registry as a client does: status and a header.
+/// Talks to a registry as a client does: status and headers.
 pub(super) async fn call(
     method: &str,
     url: &str,
     body: &[u8],
     kind: &str,
 ) -> (u16, BTreeMap<String, String>) {
-    use http_body_util::Full;
+    let (status, headers, _) = exchange(method, url, body, kind).await;
+    (status, headers)
+}
+
+/// Talks to a registry as a client does: status, headers and body.
+pub(super) async fn exchange(
+    method: &str,
+    url: &str,
+    body: &[u8],
+    kind: &str,
+) -> (u16, BTreeMap<String, String>, bytes::Bytes) {
+    use http_body_util::{BodyExt, Full};
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     let request = axum::http::Request::builder()
         .method(method)
         .uri(url)
         .header("content-type", kind)
-        .header("accept", MANIFEST)
+        .header("accept", format!("{MANIFEST}, {INDEX}"))
         .body(Full::new(bytes::Bytes::copy_from_slice(body)))
         .unwrap();
     let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(request).await.unwrap();
     let headers = answer.headers().iter();
     let headers = headers.map(|(k, v)| (k.to_string(), v.to_str().unwrap_or_default().to_owned())).collect();
-    (answer.status().as_u16(), headers)
+    (answer.status().as_u16(), headers, answer.into_body().collect().await.unwrap().to_bytes())
 }
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(super) const BINARY: &str = "application/octet-stream";
 
@@ -55,6 +68,26 @@ pub(super) fn manifest(config: &[u8], layer: &[u8]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Collects the garbage of a registry that is stopped, as the operator does.
+pub(super) async fn collect(world: &World, subject: &Subject) -> (bool, String) {
+    let collector = make(world, &subject.collector()).await;
+    world.engine.start(&collector).await.unwrap();
+    docker(&["wait", &collector]);
+    let detail = world.engine.inspect(&collector).await.unwrap().unwrap();
+    assert_eq!(detail.container.state, State::Exited, "it is not started again");
+    let lines = world.engine.logs(&collector, 100_000).await.unwrap();
+    world.engine.remove_container(&collector).await.unwrap();
+    collection::outcome(&detail, &lines)
+}
+
+/// Starts a registry and waits until it answers. Returns its URL.
+pub(super) async fn up(world: &World, id: &str, hostname: &str) -> String {
+    world.engine.start(id).await.unwrap();
+    let ip = address(world, id).await;
+    assert_eq!(ask(&Question { to: at(ip), hostname, ca: None, login: None }).await, Ok(200));
+    format!("http://{ip}:5000/v2")
+}
+
 /// What [`collection`] says of a push that is under way, by the registry itself.
 #[tokio::test]
 async fn a_garbage_collection_keeps_images_and_refuses_halves() {
@@ -64,26 +97,9 @@ async fn a_garbage_collection_keeps_images_and_refuses_halves() {
     let subject = Subject::new(&world, spec, Secrets::default());
     let wanted = subject.desired().container;
     let id = make(&world, &wanted).await;
-    let collect = async || {
-        let collector = make(&world, &subject.collector()).await;
-        world.engine.start(&collector).await.unwrap();
-        docker(&["wait", &collector]);
-        let detail = world.engine.inspect(&collector).await.unwrap().unwrap();
-        assert_eq!(detail.container.state, State::Exited, "it is not started again");
-        let lines = world.engine.logs(&collector, 100_000).await.unwrap();
-        world.engine.remove_container(&collector).await.unwrap();
-        collection::outcome(&detail, &lines)
-    };
-    assert_eq!(collect().await, (true, "nothing to remove: no image was pushed yet".into()));
+    assert_eq!(collect(&world, &subject).await, (true, "nothing to remove: no image was pushed yet".into()));
 
-    let up = async || {
-        world.engine.start(&id).await.unwrap();
-        let ip = address(&world, &id).await;
-        let question = Question { to: at(ip), hostname: &wanted.name, ca: None, login: None };
-        assert_eq!(ask(&question).await, Ok(200));
-        format!("http://{ip}:5000/v2/app")
-    };
-    let base = up().await;
+    let base = format!("{}/app", up(&world, &id, &wanted.name).await);
     let (config, layer, half) =
         (b"{}".as_slice(), b"a layer".as_slice(), b"a layer of a push under way".as_slice());
     push_blob(&base, config).await;
@@ -94,9 +110,9 @@ async fn a_garbage_collection_keeps_images_and_refuses_halves() {
     // The second push has sent its layer, and not yet its manifest.
     push_blob(&base, half).await;
     world.engine.stop(&id, 15).await.unwrap();
-    assert_eq!(collect().await, (true, "1 blob removed".into()));
+    assert_eq!(collect(&world, &subject).await, (true, "1 blob removed".into()));
 
-    let base = up().await;
+    let base = format!("{}/app", up(&world, &id, &wanted.name).await);
     for part in [
         format!("manifests/{}", digest(&whole)),
         format!("blobs/{}", digest(layer)),

@@ -155,6 +155,17 @@ pub const SCHEDULE: &str =
     "must be a cron expression: minute, hour, day of the month, month and day of the week in UTC: 0 3 * * *";
 /// A cache has a garbage collection.
 pub const SCHEDULE_OF_CACHE: &str = "garbageCollection is not possible with proxy: a cache removes expired images itself, see proxy.ttl; remove it";
+/// A cache has a retention.
+pub const RETENTION_OF_CACHE: &str =
+    "retention is not possible with proxy: a cache removes expired images itself, see proxy.ttl; remove it";
+/// A retention has no rule.
+pub const RETENTION: &str =
+    "has no rule: set keepTags, keepFor or both, or remove retention to keep all tags";
+/// The number of tags to keep is invalid.
+pub const KEEP_TAGS: &str = "must be between 1 and 10000";
+/// The time to keep a tag is invalid.
+pub const KEEP_FOR: &str =
+    "must be a positive number of hours, minutes and seconds in this order: 720h, 1h30m";
 /// The URL of a cached registry is invalid.
 pub const REMOTE_URL: &str = "must be the URL of a registry without a path: https://registry-1.docker.io for \
      Docker Hub, https://quay.io";
@@ -298,6 +309,10 @@ pub const ALL: &[&str] = &[
     HOST_PATH_ALONE,
     SCHEDULE,
     SCHEDULE_OF_CACHE,
+    RETENTION_OF_CACHE,
+    RETENTION,
+    KEEP_TAGS,
+    KEEP_FOR,
     REMOTE_URL,
     TTL,
     LIFETIME,

@@ -104,6 +104,18 @@ pub fn schedule_of_cache() -> Rule {
     rule("!has(self.garbageCollection) || !has(self.proxy)", text::SCHEDULE_OF_CACHE)
 }
 
+pub fn retention_of_cache() -> Rule {
+    rule("!has(self.retention) || !has(self.proxy)", text::RETENTION_OF_CACHE)
+}
+
+pub fn retention_rules() -> Rule {
+    rule("has(self.keepTags) || has(self.keepFor)", text::RETENTION)
+}
+
+pub fn keep_for() -> Rule {
+    rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::KEEP_FOR)
+}
+
 pub fn remote_url() -> Rule {
     shape(&format::REMOTE_URL)
 }

@@ -1,6 +1,8 @@
 //! Garbage collection: on request, or by a schedule, the registry is stopped, a container on the same data removes the blobs that no
 //! manifest references, and the registry is started again.
 //!
+//! If the spec has a retention, the container first removes the tags and images that it does not keep.
+//!
 //! No push loses data silently. There are no writes while blobs are checked and removed: the registry is stopped
 //! before the other container starts, and started after that one has exited. A push that is in progress when the
 //! registry stops either has uploaded its manifest, so its blobs are kept, or uploads it later. The new process of
@@ -16,7 +18,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::{Desired, Inputs, Subject, config::CONFIG_FILE, host_path, log::last_words, volume};
+use super::{
+    Desired, Inputs, Subject,
+    config::{CONFIG_FILE, DATA},
+    host_path,
+    log::last_words,
+    retention, volume,
+};
 use crate::{
     api::{condition::ConditionType, names, reason::Reason, registry::GarbageCollectionStatus},
     docker::{
@@ -78,8 +86,14 @@ pub fn collector(desired: &Desired, subject: &Subject<'_>, request: &str) -> Con
     labels.insert(names::APP.into(), "k3d".into());
     labels.insert(names::ROLE.into(), "registry-gc".into());
     labels.insert(REQUEST.into(), request.to_owned());
+    let mut command = vec!["garbage-collect".to_owned(), CONFIG_FILE.to_owned()];
+    let mut files = registry.files.clone();
+    if let Some(retention) = &subject.valid.retention {
+        command = retention.command(DATA, command);
+        files.push(retention::script());
+    }
     ContainerSpec {
-        command: vec!["garbage-collect".into(), CONFIG_FILE.into()],
+        command,
         env: registry.env.clone(),
         labels,
         mounts: registry.mounts.clone(),
@@ -87,7 +101,7 @@ pub fn collector(desired: &Desired, subject: &Subject<'_>, request: &str) -> Con
         binds: registry.binds.clone(),
         restart_policy: RestartPolicy::No,
         memory: registry.memory,
-        files: registry.files.clone(),
+        files,
         ..ContainerSpec::bare(super::helper_name(&registry.name, "gc"), Role::RegistryHelper, &registry.image)
     }
 }
@@ -291,12 +305,23 @@ pub fn outcome(detail: &ContainerDetail, lines: &[String]) -> (bool, String) {
         let (_, rest) = line.split_once(" blobs marked, ")?;
         rest.split_once(" blobs")?.0.parse::<u64>().ok()
     });
-    match blobs {
-        Some(0) => (true, "nothing to remove".into()),
-        Some(1) => (true, "1 blob removed".into()),
-        Some(n) => (true, format!("{n} blobs removed")),
-        None => (true, "done".into()),
+    let retention = lines.iter().rev().find_map(|line| retention::removed(line));
+    let mut message = match blobs {
+        Some(0) if retention.is_some() => "no blob removed".into(),
+        Some(0) => "nothing to remove".into(),
+        Some(n) => counted(n, "blob", " removed"),
+        None => "done".into(),
+    };
+    if let Some((tags, images)) = retention {
+        let (tags, images) = (counted(tags, "tag", ""), counted(images, "image", ""));
+        message = format!("{tags} and {images} removed by spec.retention, {message}");
     }
+    (true, message)
+}
+
+fn counted(n: u64, thing: &str, rest: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {thing}{plural}{rest}")
 }
 
 #[cfg(test)]
@@ -324,6 +349,22 @@ mod tests {
         assert_eq!(ended(0, &[&output(1)]), (true, "1 blob removed".into()));
         assert_eq!(ended(0, &[&output(0)]), (true, "nothing to remove".into()));
         assert_eq!(ended(0, &[]), (true, "done".into()));
+        let retention =
+            |tags: u32, images: u32| format!("retention: {tags} tags and {images} images removed");
+        assert_eq!(ended(0, &[&output(0), &retention(0, 0)]), (true, "nothing to remove".into()));
+        assert_eq!(
+            ended(0, &[&output(2), &retention(1, 3)]),
+            (true, "1 tag and 3 images removed by spec.retention, 2 blobs removed".into())
+        );
+        // The blobs belong to kept images too.
+        assert_eq!(
+            ended(0, &[&output(0), &retention(2, 1)]),
+            (true, "2 tags and 1 image removed by spec.retention, no blob removed".into())
+        );
+        assert_eq!(
+            ended(1, &["panic: retention: cannot read ./data", "x"]),
+            (false, "failed (exit code 1): panic: retention: cannot read ./data".into())
+        );
         let nothing = "failed to garbage collect: failed to mark: filesystem: Path not found: /docker/registry/v2/repositories";
         assert_eq!(ended(1, &[nothing]), (true, "nothing to remove: no image was pushed yet".into()));
         assert_eq!(ended(137, &[]), (false, "failed (exit code 137)".into()));

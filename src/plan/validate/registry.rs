@@ -6,12 +6,15 @@ use super::checker::{Checker, Problems, is};
 use crate::{
     api::{
         RegistrySpec, names,
-        registry::{AuthSpec, GarbageCollectionSpec, ProxySpec, StorageSpec, TlsSpec},
+        registry::{AuthSpec, GarbageCollectionSpec, ProxySpec, RetentionSpec, StorageSpec, TlsSpec},
         rules::{self, format, hostnames, pattern, text},
     },
     docker::spec::RestartPolicy,
     k3s::registries::upstream_of,
-    plan::registry::schedule::Schedule,
+    plan::{
+        expiry,
+        registry::{retention::Retention, schedule::Schedule},
+    },
 };
 
 /// Parsed spec of a Registry.
@@ -43,6 +46,8 @@ pub struct ValidRegistry {
     pub memory: Option<i64>,
     /// Times of garbage collections.
     pub schedule: Option<Schedule>,
+    /// What garbage collections keep; `None` for all tags.
+    pub retention: Option<Retention>,
 }
 
 /// Storage of the images of a Registry.
@@ -124,6 +129,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         delete_enabled,
         env,
         garbage_collection,
+        retention,
         memory,
         allowed_namespaces,
         local_registry_hosting: _,
@@ -152,6 +158,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
     }
     c.allowed_namespaces("spec.allowedNamespaces", allowed_namespaces);
     c.check(garbage_collection.is_none() || proxy.is_none(), "spec", text::SCHEDULE_OF_CACHE);
+    c.check(retention.is_none() || proxy.is_none(), "spec", text::RETENTION_OF_CACHE);
     let valid = ValidRegistry {
         hostname: names::registry(namespace, name, hostname.as_deref()),
         restart: RestartPolicy::UnlessStopped,
@@ -166,6 +173,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         env: c.env("spec.env", env, rules::REGISTRY_ENV),
         memory: c.memory("spec.memory", memory.as_deref()),
         schedule: c.schedule("spec.garbageCollection.schedule", garbage_collection.as_ref()),
+        retention: c.retention("spec.retention", retention.as_ref()),
     };
     c.done(valid)
 }
@@ -205,6 +213,16 @@ impl Checker {
         parsed
     }
 
+    fn retention(&mut self, path: &str, spec: Option<&RetentionSpec>) -> Option<Retention> {
+        let RetentionSpec { keep_tags, keep_for } = spec?;
+        self.check(keep_tags.is_some() || keep_for.is_some(), path, text::RETENTION);
+        let tags = keep_tags.and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=10_000).contains(n));
+        self.check(tags.is_some() == keep_tags.is_some(), format_args!("{path}.keepTags"), text::KEEP_TAGS);
+        let time = keep_for.as_deref().and_then(expiry::parse);
+        self.check(time.is_some() == keep_for.is_some(), format_args!("{path}.keepFor"), text::KEEP_FOR);
+        Some(Retention { keep_tags: tags, keep_for: time })
+    }
+
     fn allowed_namespaces(&mut self, path: &str, namespaces: &[String]) {
         for (i, namespace) in namespaces.iter().enumerate().filter(|(_, namespace)| *namespace != "*") {
             self.fits(format_args!("{path}[{i}]"), namespace, &format::ALLOWED_NAMESPACE);
@@ -238,6 +256,8 @@ impl Checker {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::{api::local_cluster::NodeRole, k3s::NODE_VOLUMES};
 
@@ -293,6 +313,35 @@ mod tests {
                 "{ttl:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_retention_has_rules() {
+        let retained = |keep_tags: Option<i32>, keep_for: Option<&str>| {
+            let retention = RetentionSpec { keep_tags, keep_for: keep_for.map(str::to_owned) };
+            RegistrySpec { retention: Some(retention), ..RegistrySpec::default() }
+        };
+        let hours = SignedDuration::from_hours;
+        for (tags, time, want) in [
+            (Some(1), None, (Some(1), None)),
+            (None, Some("720h"), (None, Some(hours(720)))),
+            (Some(10_000), Some("0h60m"), (Some(10_000), Some(hours(1)))),
+        ] {
+            let valid = registry("default", "images", &retained(tags, time)).unwrap();
+            assert_eq!(valid.retention, Some(Retention { keep_tags: want.0, keep_for: want.1 }));
+        }
+        for tags in [i32::MIN, 0, 10_001] {
+            let want = [format!("spec.retention.keepTags: {}", text::KEEP_TAGS)];
+            assert_eq!(problems(retained(Some(tags), None)), want);
+        }
+        for time in ["", "0s", "30d", "1h "] {
+            let want = [format!("spec.retention.keepFor: {}", text::KEEP_FOR)];
+            assert_eq!(problems(retained(None, Some(time))), want, "{time:?}");
+        }
+        assert_eq!(problems(retained(None, None)), [format!("spec.retention: {}", text::RETENTION)]);
+        let of_cache =
+            RegistrySpec { retention: retained(Some(1), None).retention, ..proxy("https://q", None) };
+        assert_eq!(problems(of_cache), [format!("spec: {}", text::RETENTION_OF_CACHE)]);
     }
 
     #[test]

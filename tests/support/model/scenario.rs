@@ -202,7 +202,8 @@ impl Scenario {
             }
             Self::Users => put_secrets(rig, "second"),
             Self::Collect => {
-                put_registry_with(rig, json!({"localcluster.dev/garbage-collect": "now"}), json!({}));
+                let spec = json!({"retention": {"keepTags": 3}});
+                put_registry_with(rig, json!({"localcluster.dev/garbage-collect": "now"}), spec);
             }
             Self::Fill => fill(rig, &[("one", &["a", "b"])]),
             Self::Refill => {

@@ -473,7 +473,7 @@ impl Container {
 
     /// Whether it is a garbage collection of a registry.
     pub fn collects(&self) -> bool {
-        self.command.first().is_some_and(|c| c == "garbage-collect")
+        self.command.iter().any(|arg| arg == "garbage-collect")
     }
 
     /// Whether it is a server that makes itself etcd's only member.
