@@ -31,7 +31,8 @@ where
 impl Desk {
     fn new(rig: &Rig) -> Self {
         let (clusters, writers) = (Writer::<ClusterGuard>::default(), Writers::default());
-        let pools = Pools::new(rig.api.client(), clusters.as_reader(), &writers, process::now);
+        let (client, metrics) = (rig.api.client(), rig.ctx.metrics.clone());
+        let pools = Pools::new(client, clusters.as_reader(), &writers, metrics, process::now);
         let mut desk = Self { pools, clusters, writers };
         desk.listen(rig);
         desk
