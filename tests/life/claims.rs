@@ -174,10 +174,10 @@ async fn a_claim_with_a_port_waits_for_its_load_balancer_alone() {
     rig.faults.take_writes();
     rig.reconcile().await;
     let writes = rig.faults.take_writes();
+    assert_eq!(rig.api.all("localclusters").len(), 1);
     desk.look(&rig).await;
     assert!(is(&claimed(&rig, "one"), "Ready"), "{:#}", claimed(&rig, "one"));
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(rig.api.all("localclusters").len(), 1);
     // Nobody waits for the last upload: the record of the object.
     let brief = |write: &String| {
         let words: Vec<&str> = write.split(' ').collect();
@@ -190,8 +190,7 @@ async fn a_claim_with_a_port_waits_for_its_load_balancer_alone() {
     let took = "localcluster_provisioning_duration_seconds_bucket{le=\"0.25\",kind=\"LocalClusterClaim\",condition=\"Ready\"} 1";
     let metrics = rig.ctx.metrics.encode().unwrap();
     assert!(metrics.contains(took), "{metrics}");
-    // The next one follows.
-    desk.look(&rig).await;
+    // Now the next one is made.
     assert_eq!(rig.api.all("localclusters").len(), 2);
 }
 

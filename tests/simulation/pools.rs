@@ -268,3 +268,39 @@ pub fn unsettled(api: &FakeApi) -> Option<String> {
     }
     None
 }
+
+#[test]
+fn a_cluster_that_is_given_twice_or_goes_back_is_found() {
+    let api = FakeApi::new(Default::default(), Default::default());
+    let owned = |kind: &str, owner: &str| {
+        let owner = json!({"kind": kind, "uid": owner});
+        json!({"metadata": {"uid": "x", "labels": {CLAIM_LABEL: "one"}, "ownerReferences": [owner]}})
+    };
+    let told = |cluster: &str| {
+        let conditions = json!([{"type": "Bound", "status": "True"}]);
+        json!({"metadata": {"uid": "a"}, "status": {"clusterUID": cluster, "conditions": conditions}})
+    };
+    let (cluster, claim) = (path("localclusters", "team", "ci-x"), path("localclusterclaims", "team", "job"));
+    let given = owned("LocalClusterClaim", "a");
+    let mut deleted = given.clone();
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    for (object, has, sin) in [
+        (given.clone(), "x", None),
+        (owned("LocalClusterClaim", "b"), "x", Some("given twice")),
+        (owned("LocalClusterPool", "p"), "x", Some("is in a pool")),
+        (deleted, "x", Some("is deleted")),
+        (given.clone(), "y", Some("another cluster")),
+    ] {
+        let mut ledger = Ledger::default();
+        for (object, has) in [(owned("LocalClusterPool", "p"), None), (given.clone(), Some("x"))] {
+            api.store(&cluster, object);
+            has.map_or_else(|| api.remove(&claim), |has| api.store(&claim, told(has)));
+            assert_eq!(ledger.look(&api), [""; 0]);
+        }
+        api.store(&cluster, object);
+        api.store(&claim, told(has));
+        let found = ledger.look(&api).join("; ");
+        assert_eq!(found.is_empty(), sin.is_none(), "{found}");
+        assert!(sin.is_none_or(|sin| found.contains(sin)), "{found}");
+    }
+}
