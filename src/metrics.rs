@@ -456,12 +456,29 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
         }
     }
+
+    #[test]
+    fn metrics_of_two_sources_are_one() {
+        let metrics = Metrics::new();
+        for (kind, value) in [("a", 1.0), ("b", 2.0)] {
+            metrics.add_source(Box::new(move || {
+                let samples = vec![Sample { labels: vec![("kind", kind.to_owned())], value }];
+                vec![GaugeFamily { name: "things", help: "Things", samples }]
+            }));
+        }
+        let text = metrics.encode().unwrap();
+        assert_eq!(text.matches("# TYPE localcluster_things gauge").count(), 1, "{text}");
+        for line in [r#"localcluster_things{kind="a"} 1.0"#, r#"localcluster_things{kind="b"} 2.0"#] {
+            assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+        }
+    }
+
     #[test]
     fn what_is_computed_vanishes_with_its_object() {
         let metrics = Metrics::new();
         let gone = Arc::new(Mutex::new(false));
         let see = gone.clone();
-        metrics.set_source(Box::new(move || {
+        metrics.add_source(Box::new(move || {
             let labels = vec![("name", r#"a "b" \c"#.to_owned())];
             let samples = if *see.lock().unwrap() { vec![] } else { vec![Sample { labels, value: 1.5 }] };
             let plain = Sample { labels: Vec::new(), value: 3.0 };

@@ -229,6 +229,9 @@ impl Life {
     }
 
     async fn tick(&mut self) {
+        if self.desk.lock().unwrap().ledger.is_some() {
+            pools::collect(&self.api);
+        }
         for _ in 0..SLICES {
             self.work().await;
             tokio::time::advance(Duration::from_secs(TICK.unsigned_abs()) / SLICES).await;

@@ -130,6 +130,22 @@ pub fn calm(api: &FakeApi) {
     }
 }
 
+/// What Kubernetes' garbage collector does: a cluster goes whose pool or claim was gone when it was made or taken.
+pub fn collect(api: &FakeApi) {
+    let owners: BTreeSet<String> = ["localclusterpools", "localclusterclaims"]
+        .iter()
+        .flat_map(|kind| api.all(kind))
+        .map(|o| uid(&o))
+        .collect();
+    for (at, cluster) in api.stored("localclusters") {
+        let owner = cluster["metadata"]["ownerReferences"][0]["uid"].as_str();
+        let deleted = !cluster["metadata"]["deletionTimestamp"].is_null();
+        if owner.is_some_and(|owner| !deleted && !owners.contains(owner)) {
+            api.delete(&at);
+        }
+    }
+}
+
 /// Deletes all pools and claims.
 pub fn delete_all(api: &FakeApi) {
     for kind in ["localclusterclaims", "localclusterpools"] {
