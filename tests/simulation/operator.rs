@@ -163,7 +163,8 @@ impl Operator {
         }
         // A watch that is late has something left to see.
         self.mark = if self.lagging.contains(&true) { (0, 0) } else { mark.0 };
-        for kind in 0..if self.keeper.is_some() { KINDS.len() } else { ALWAYS } {
+        let kinds = if self.keeper.is_some() { KINDS.len() } else { ALWAYS };
+        for kind in 0..kinds {
             if !self.lagging[kind] {
                 self.watch_kind(kind);
             }
