@@ -236,10 +236,10 @@ impl Life {
             self.work().await;
             tokio::time::advance(Duration::from_secs(TICK.unsigned_abs()) / SLICES).await;
         }
-        if let Some((mut former, left)) = self.former.take() {
+        if let Some((former, left)) = self.former.take() {
             match left.checked_sub(1) {
                 Some(left) => self.former = Some((former, left)),
-                None => former.land().await,
+                None => self.land(former).await,
             }
         }
         let clock = {
@@ -262,10 +262,26 @@ impl Life {
         self.states.insert(hasher.finish());
     }
 
+    /// What was on its way lands. A volume of a cluster that is gone meanwhile stays until an administrator removes it: the
+    /// operator only names it.
+    async fn land(&mut self, mut former: Operator) {
+        let before = self.desk.lock().unwrap().shot();
+        former.land().await;
+        let gone = |uid: Option<&String>| {
+            uid.is_some_and(|uid| self.objects().iter().all(|object| object["metadata"]["uid"] != **uid))
+        };
+        let mut world = self.world.lock().unwrap();
+        world.volumes.retain(|name, volume| {
+            before.volumes.contains_key(name)
+                || !is_ours(&volume.labels)
+                || !gone(volume.labels.get(names::UID))
+        });
+    }
+
     /// What is wrong is over, and nothing happens any more.
     async fn calm(&mut self) {
-        if let Some((mut former, _)) = self.former.take() {
-            former.land().await;
+        if let Some((former, _)) = self.former.take() {
+            self.land(former).await;
         }
         let faults = &self.operator.faults;
         faults.away.store(false, std::sync::atomic::Ordering::Relaxed);
