@@ -110,7 +110,7 @@ pub fn whole(chance: &mut Chance) -> u64 {
 }
 
 /// One of so many lives has pools, which take twice the time.
-const POOLED: u64 = 5;
+const POOLED: u64 = 10;
 
 /// Returns the life of a seed: a few objects, and what happens to them.
 pub fn script(seed: u64) -> Vec<Op> {
