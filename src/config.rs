@@ -220,8 +220,8 @@ pub struct Config {
     #[arg(long, env = "LOCALCLUSTER_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Highest number of LocalClusters, and of Registries, with metrics of their own, whose labels contain their names.
-    /// The oldest have them; 0 for none
+    /// Highest number of LocalClusters, of Registries, and of LocalClusterPools with metrics of their own, whose labels
+    /// contain their names. The oldest have them; 0 for none
     #[arg(long, env = "LOCALCLUSTER_METRICS_OBJECTS", default_value_t = 1000, value_name = "NUMBER")]
     pub metrics_objects: usize,
 

@@ -43,8 +43,10 @@ type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram
 /// Buckets from the response of a local socket to the end of a slow stop.
 const SECONDS: [f64; 11] = [0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 
-/// Buckets for the time until a new object is ready: a cluster takes half a minute if its images exist.
-const PROVISIONING: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+/// Buckets for the time until a new object is ready: a claim of a pool takes less than a second, a cluster half a minute if
+/// its images exist.
+const PROVISIONING: [f64; 13] =
+    [0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
 /// Text formats of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,22 @@ pub type Source = Box<dyn Fn() -> Vec<GaugeFamily> + Send + Sync>;
 
 /// Metrics that are computed at each scrape. A process that does not hold the Lease has none.
 #[derive(Clone, Default)]
-struct Computed(Arc<Mutex<Option<Arc<Source>>>>);
+struct Computed(Arc<Mutex<Vec<Arc<Source>>>>);
+
+impl Computed {
+    /// Returns the metrics of all sources, each metric once.
+    fn families(&self) -> Vec<GaugeFamily> {
+        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<GaugeFamily> = Vec::new();
+        for family in sources.iter().flat_map(|source| source()) {
+            match all.iter_mut().find(|known| known.name == family.name) {
+                Some(known) => known.samples.extend(family.samples),
+                None => all.push(family),
+            }
+        }
+        all
+    }
+}
 
 impl fmt::Debug for Computed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,8 +97,7 @@ impl fmt::Debug for Computed {
 
 impl Collector for Computed {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for GaugeFamily { name, help, samples } in source.iter().flat_map(|source| source()) {
+        for GaugeFamily { name, help, samples } in self.families() {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for Sample { labels, value } in &samples {
                 if labels.is_empty() {
@@ -294,9 +310,9 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
-    /// Sets what returns the metrics of the objects that exist.
-    pub fn set_source(&self, source: Source) {
-        *self.computed.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(source));
+    /// Adds what returns metrics of objects that exist.
+    pub fn add_source(&self, source: Source) {
+        self.computed.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(source));
     }
 
     /// Records the time from the creation of an object until a condition such as `Ready` was True for the first time.
@@ -440,12 +456,29 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
         }
     }
+
+    #[test]
+    fn metrics_of_two_sources_are_one() {
+        let metrics = Metrics::new();
+        for (kind, value) in [("a", 1.0), ("b", 2.0)] {
+            metrics.add_source(Box::new(move || {
+                let samples = vec![Sample { labels: vec![("kind", kind.to_owned())], value }];
+                vec![GaugeFamily { name: "things", help: "Things", samples }]
+            }));
+        }
+        let text = metrics.encode().unwrap();
+        assert_eq!(text.matches("# TYPE localcluster_things gauge").count(), 1, "{text}");
+        for line in [r#"localcluster_things{kind="a"} 1.0"#, r#"localcluster_things{kind="b"} 2.0"#] {
+            assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+        }
+    }
+
     #[test]
     fn what_is_computed_vanishes_with_its_object() {
         let metrics = Metrics::new();
         let gone = Arc::new(Mutex::new(false));
         let see = gone.clone();
-        metrics.set_source(Box::new(move || {
+        metrics.add_source(Box::new(move || {
             let labels = vec![("name", r#"a "b" \c"#.to_owned())];
             let samples = if *see.lock().unwrap() { vec![] } else { vec![Sample { labels, value: 1.5 }] };
             let plain = Sample { labels: Vec::new(), value: 3.0 };

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use localcluster_operator::{
     api::{
-        LocalCluster, Registry,
+        LocalCluster, LocalClusterPool, Registry,
         condition::{ConditionType, Status},
     },
     metrics::{Format, Metrics},
@@ -44,7 +44,7 @@ fn metrics() -> Metrics {
     metrics.provisioned("LocalCluster", "Ready", second);
     metrics.repaired("LocalCluster", "Start");
     drop((metrics.runs("LocalCluster"), metrics.waits("LocalCluster")));
-    metrics.set_source(Box::new(|| {
+    metrics.add_source(Box::new(|| {
         let time = "2026-01-01T00:00:00Z";
         let condition = json!({"type": "Ready", "status": "True", "reason": "Ready", "message": "",
             "lastTransitionTime": time});
@@ -72,6 +72,8 @@ fn metrics() -> Metrics {
             queues: Queues::default(),
         })
     }));
+    metrics
+        .add_source(Box::new(|| series::of_pools(&[&LocalClusterPool::new("ci", Default::default())], 10)));
     metrics
 }
 
@@ -133,7 +135,9 @@ fn check(expr: &str, exposed: &BTreeMap<String, Metric>) -> BTreeSet<String> {
             let known: Vec<String> = match &matched[1] {
                 "type" | "condition" => ConditionType::ALL.iter().map(ToString::to_string).collect(),
                 "status" => Status::ALL.iter().map(|status| status.as_str().to_lowercase()).collect(),
-                "kind" => vec!["LocalCluster".into(), "Registry".into()],
+                "kind" => ["LocalCluster", "Registry", "LocalClusterPool", "LocalClusterClaim"]
+                    .map(String::from)
+                    .into(),
                 "credential" => vec!["certificate".into(), "token".into()],
                 "error" => vec!["kubernetes".into(), "panic".into()],
                 "result" => vec!["ok".into(), "failed".into()],

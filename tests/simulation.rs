@@ -15,6 +15,8 @@ mod op;
 mod operator;
 #[path = "simulation/policy.rs"]
 mod policy;
+#[path = "simulation/pools.rs"]
+mod pools;
 #[path = "simulation/shot.rs"]
 mod shot;
 #[path = "simulation/shrink.rs"]

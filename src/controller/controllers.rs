@@ -51,7 +51,13 @@ pub(super) struct Writers {
 }
 
 /// Runs both controllers until `stop` is cancelled and the running reconciliations are complete.
-pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggered, stop: CancellationToken) {
+pub(super) async fn run(
+    ctx: Arc<Context>,
+    writers: Writers,
+    triggered: Triggered,
+    metrics_objects: usize,
+    stop: CancellationToken,
+) {
     let known = async {
         if ctx.known.all().await {
             ctx.health.set_watches(true);
@@ -65,11 +71,13 @@ pub(super) async fn run(ctx: Arc<Context>, writers: Writers, triggered: Triggere
         }
     };
     let claimed = pools::Writers::default();
-    let pools = Pools::new(ctx.client.clone(), ctx.clusters.clone(), &claimed, ctx.now);
+    let (client, metrics) = (ctx.client.clone(), ctx.metrics.clone());
+    let pools = Pools::new(client, ctx.clusters.clone(), &claimed, metrics, ctx.now);
     let changed = pools.wake();
     let pools = async {
         // With several hosts, the role `controller` has them.
         if ctx.hosting.is_none() {
+            pools.serve_series(metrics_objects);
             let known = async { ctx.known.clusters.wait().await };
             pools::run(pools, claimed, &ctx.settings.namespaces, known.map(drop), &stop).await;
         }

@@ -38,6 +38,7 @@ use super::{
     times,
 };
 use crate::{
+    metrics::Metrics,
     plan::{
         kind::Kind,
         placement::{
@@ -58,6 +59,8 @@ pub struct Settings {
     pub image: String,
     /// Namespaces whose objects are placed; all if empty.
     pub namespaces: Vec<String>,
+    /// Number of pools that have metrics of their own.
+    pub metrics_objects: usize,
 }
 
 /// Writers of the stores.
@@ -92,12 +95,20 @@ pub struct Placer {
 }
 
 /// Runs the role until `stop` is cancelled.
-pub(super) async fn run(client: Client, settings: Settings, health: Arc<Health>, stop: CancellationToken) {
+pub(super) async fn run(
+    client: Client,
+    settings: Settings,
+    health: Arc<Health>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let writers = Writers::default();
     let placer = Placer::new(client, settings.image, &writers, Timestamp::now);
     let watches = store::Watches::default();
     let claimed = pools::Writers::default();
-    let pools = Pools::new(placer.client.clone(), placer.clusters.clone(), &claimed, Timestamp::now);
+    let (client, clusters) = (placer.client.clone(), placer.clusters.clone());
+    let pools = Pools::new(client, clusters, &claimed, metrics, Timestamp::now);
+    pools.serve_series(settings.metrics_objects);
     let wake = pools.wake();
     let follow = watches.follow(&placer.client, &settings.namespaces, writers, &wake);
     let pools = pools::run(pools, claimed, &settings.namespaces, watches.known(), &stop);

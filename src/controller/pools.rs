@@ -5,6 +5,7 @@
 
 mod act;
 mod io;
+mod measure;
 mod store;
 
 use std::{
@@ -29,14 +30,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{context::ClusterGuard, times};
+use super::{context::ClusterGuard, series::decoded, times};
+use measure::Waits;
+
 use crate::{
     api::{LocalClusterClaim, LocalClusterPool},
+    metrics::Metrics,
     plan::pool::{
         decide::{View, decide},
         member::Member,
         template,
     },
+    status::series,
 };
 
 /// A LocalClusterPool in the watch.
@@ -63,6 +68,8 @@ pub struct Pools {
     changed: Arc<Notify>,
     recorder: Recorder,
     refused: Mutex<BTreeMap<String, Refusal>>,
+    metrics: Metrics,
+    waits: Waits,
     now: fn() -> Timestamp,
 }
 
@@ -114,6 +121,7 @@ impl Pools {
         client: Client,
         clusters: Store<ClusterGuard>,
         writers: &Writers,
+        metrics: Metrics,
         now: fn() -> Timestamp,
     ) -> Self {
         let reporter =
@@ -126,6 +134,8 @@ impl Pools {
             claims: writers.claims.as_reader(),
             changed: Arc::default(),
             refused: Mutex::default(),
+            metrics,
+            waits: Waits::default(),
             now,
         }
     }
@@ -135,8 +145,16 @@ impl Pools {
         self.changed.clone()
     }
 
+    /// Serves the metrics of the pools that exist, of at most `most` of them.
+    pub fn serve_series(&self, most: usize) {
+        let pools = self.pools.clone();
+        let source = move || series::of_pools(&decoded(&pools.state()).collect::<Vec<_>>(), most);
+        self.metrics.add_source(Box::new(source));
+    }
+
     /// Looks once at all pools and claims. Returns the time until something is due that no watch tells.
     pub async fn round(&self) -> Duration {
+        self.waits.see(decoded(&self.claims.state()), (self.now)());
         let claims = self.claims();
         let mut keys: BTreeSet<Key> = claims.keys().cloned().collect();
         keys.extend(

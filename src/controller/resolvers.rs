@@ -8,12 +8,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::{pulls::Wake, sizes};
+use super::{pulls::Wake, sizes, times};
 use crate::{
     docker::{
-        engine::{Engine, Result, State},
+        engine::{ContainerDetail, Engine, Result, State},
         share,
         spec::ContainerSpec,
     },
@@ -49,7 +49,8 @@ struct Balancer {
     started: Option<Timestamp>,
     /// Time at which that start was first observed.
     since: Instant,
-    /// Resolvers at the first look since; `None` before it. A change between the start and that look is missed.
+    /// Resolvers at the first look since; `None` before it. A change between the start and that look, which is
+    /// [`times::RESOLVERS`] later, is missed.
     resolvers: Option<BTreeSet<String>>,
 }
 
@@ -99,6 +100,13 @@ impl Resolvers {
         let left = host.own_named(&helper.name).map(|d| d.container.id.clone());
         let (engine, shared) = (self.engine.clone(), self.state.clone());
         share::spawn(async move {
+            // The container would take the time of those that somebody waits for.
+            sleep(times::RESOLVERS).await;
+            let same = |d: &ContainerDetail| d.container.state == State::Running && d.started_at == started;
+            if !matches!(engine.inspect(&id).await, Ok(Some(detail)) if same(&detail)) {
+                lock(&shared).looking = false;
+                return;
+            }
             let at = Instant::now();
             if let Some(left) = left {
                 // The operator was interrupted while it existed.

@@ -16,7 +16,7 @@ impl Context {
     pub fn serve_series(self: &Arc<Self>, most: usize) {
         let ctx = Arc::downgrade(self);
         let source = move || ctx.upgrade().map(|ctx| ctx.series(most)).unwrap_or_default();
-        self.metrics.set_source(Box::new(source));
+        self.metrics.add_source(Box::new(source));
     }
 
     /// Returns the metrics of the objects that exist.

@@ -132,8 +132,9 @@ async fn place(
     health.set_docker(true);
     let elector = Elector::new(client.clone(), &config.namespace, &lease(&config)?, &me(config.role));
     let on_role = tell_role(&health, metrics);
-    let settings = hosts::Settings { image, namespaces: config.namespaces };
-    let work = || hosts::run(client, settings, health, stop.clone());
+    let (namespaces, metrics_objects) = (config.namespaces, config.metrics_objects);
+    let settings = hosts::Settings { image, namespaces, metrics_objects };
+    let work = || hosts::run(client, settings, health, metrics.clone(), stop.clone());
     elector.lead(&stop, on_role, work).await?;
     Ok(())
 }
@@ -246,7 +247,7 @@ impl Process {
             now: Timestamp::now,
         });
         ctx.serve_series(config.metrics_objects);
-        controllers::run(ctx, writers, triggered, stop).await;
+        controllers::run(ctx, writers, triggered, config.metrics_objects, stop).await;
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::{
     kubeconfig, local_cluster,
     nodes::repair,
     observed::{Host, Observed, Reached},
-    ports,
+    ports, record,
     refused::Refused,
     servers, service,
     steps::{Action, Plan, Problem, Record, Step},
@@ -159,19 +159,24 @@ impl Subject<'_> {
 
 impl Decision {
     /// Reports whether the status is written before the steps are executed. A repair is counted first, since an
-    /// operator that is killed by it would forget it. So would it forget a Service that its status does not name.
+    /// operator that is killed by it would forget it. So would it forget a Service that its status does not name. Nobody
+    /// waits for a record of what is Ready.
     pub fn is_written_first(&self, subject: &Subject<'_>) -> bool {
         let LocalClusterStatus { observed_generation, conditions, api_service, .. } = subject.previous;
         let outdated = self.plan.outdates(subject.generation, *observed_generation, conditions);
         let counted = self.plan.repairs != self.repairs;
         let named = self.service.is_some() && api_service.is_none();
-        outdated || counted || named || self.plan.forgets || self.plan.steps.is_empty()
+        let records = self.plan.steps.iter().all(record::is_one);
+        outdated || counted || named || self.plan.forgets || records
     }
 
-    /// Reports whether a status that is written first may be written while the steps are executed: they only start again
-    /// what is not running, so that the status has been untrue since before. A repair need not wait for it.
+    /// Reports whether a status that is written first may be written while the steps are executed: they only record the
+    /// object, or start again what is not running, so that the status has been untrue since before. A repair need not wait
+    /// for it.
     pub fn is_written_along(&self, subject: &Subject<'_>) -> bool {
-        let starts = |step: &Step| matches!(step.action, Action::Start { .. } | Action::Unpause { .. });
+        let starts = |step: &Step| {
+            matches!(step.action, Action::Start { .. } | Action::Unpause { .. }) || record::is_one(step)
+        };
         let known = subject.previous.observed_generation == Some(subject.generation);
         let steps = &self.plan.steps;
         let counted = self.plan.repairs != self.repairs;

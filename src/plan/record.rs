@@ -7,7 +7,7 @@ use kube::{Resource, core::object::HasSpec};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::steps::{Action, Plan, Target};
+use super::steps::{Action, Plan, Step, Target};
 use crate::{
     api::{ADOPTS_ANNOTATION, RESET_QUORUM_ANNOTATION},
     docker::{
@@ -57,6 +57,12 @@ pub fn takes(detail: &ContainerDetail) -> bool {
 pub fn plan(plan: &mut Plan, detail: &ContainerDetail, content: Vec<u8>) {
     let file = FileSpec { path: FILE.to_owned(), mode: 0o600, content, change: FileChange::Keep };
     plan.step(Action::Upload { container: Target::of(&detail.container), files: vec![file] }, &[], "");
+}
+
+/// Reports whether a step does nothing but that.
+pub fn is_one(step: &Step) -> bool {
+    let Action::Upload { files, .. } = &step.action else { return false };
+    !files.is_empty() && files.iter().all(|file| file.path == FILE)
 }
 
 #[cfg(test)]

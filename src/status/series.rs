@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::{
     api::{
-        LocalCluster, Registry,
+        LocalCluster, LocalClusterPool, Registry,
         condition::{self, ConditionType, Status},
         local_cluster::PoolStatus,
     },
@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Names and meanings of the metrics.
-pub const METRICS: [(&str, &str); 28] = [
-    ("objects", "LocalClusters and Registries, by kind"),
+pub const METRICS: [(&str, &str); 33] = [
+    ("objects", "LocalClusters, Registries and LocalClusterPools, by kind"),
     (
         "objects_without_series",
         "Objects without metrics of their own, which exceed --metrics-objects, by kind",
@@ -51,6 +51,11 @@ pub const METRICS: [(&str, &str); 28] = [
         "Expiry of the certificate of the registry, as a Unix time",
     ),
     ("registry_users", "LocalClusters that use the registry"),
+    ("pool_replicas_desired", "spec.replicas of the pool"),
+    ("pool_replicas_existing", "Clusters of the pool that no claim has taken"),
+    ("pool_replicas_ready", "Clusters of the pool that a claim can take now"),
+    ("pool_claimed", "Clusters of the pool that claims have taken"),
+    ("pool_claims_waiting", "Claims that wait for a cluster of the pool"),
     ("starts_running", "Clusters that are starting"),
     ("starts_queued", "Clusters that wait for others to start"),
     ("image_pulls_running", "Image pulls in progress"),
@@ -96,8 +101,7 @@ pub struct Queues {
 
 /// Returns all metrics, also those without samples.
 pub fn of(inventory: &Inventory<'_>) -> Vec<GaugeFamily> {
-    let metric = |(name, help)| GaugeFamily { name, help, samples: Vec::new() };
-    let mut all = Series(METRICS.into_iter().map(metric).collect());
+    let mut all = Series::new();
     all.add("metrics_objects", Vec::new(), count(inventory.most));
     for cluster in all.chosen("LocalCluster", &inventory.clusters, inventory.most, |c| &c.metadata) {
         all.cluster(cluster, inventory);
@@ -106,6 +110,15 @@ pub fn of(inventory: &Inventory<'_>) -> Vec<GaugeFamily> {
         all.registry(registry, inventory);
     }
     all.host(inventory);
+    all.0
+}
+
+/// Returns the metrics of pools, of at most `most` of them.
+pub fn of_pools(pools: &[&LocalClusterPool], most: usize) -> Vec<GaugeFamily> {
+    let mut all = Series::new();
+    for pool in all.chosen("LocalClusterPool", pools, most, |p| &p.metadata) {
+        all.pool(pool);
+    }
     all.0
 }
 
@@ -133,6 +146,11 @@ impl Object<'_> {
 }
 
 impl Series {
+    fn new() -> Self {
+        let metric = |(name, help)| GaugeFamily { name, help, samples: Vec::new() };
+        Self(METRICS.into_iter().map(metric).collect())
+    }
+
     fn add(&mut self, name: &str, labels: Vec<(&'static str, String)>, value: f64) {
         let metric = self.0.iter_mut().find(|metric| metric.name == name);
         metric.expect("it is in the list").samples.push(Sample { labels, value });
@@ -231,6 +249,21 @@ impl Series {
         self.add("registry_users", object.own(&[]), count(status.used_by.len()));
     }
 
+    fn pool(&mut self, pool: &LocalClusterPool) {
+        let object = Object { kind: "LocalClusterPool", meta: &pool.metadata };
+        let status = pool.status.clone().unwrap_or_default();
+        self.object(object, &status.conditions, status.observed_generation);
+        for (name, count) in [
+            ("pool_replicas_desired", pool.spec.replicas),
+            ("pool_replicas_existing", status.replicas),
+            ("pool_replicas_ready", status.ready_replicas),
+            ("pool_claimed", status.claimed),
+            ("pool_claims_waiting", status.waiting),
+        ] {
+            self.add(name, object.own(&[]), f64::from(count));
+        }
+    }
+
     /// Adds what all objects share.
     fn host(&mut self, inventory: &Inventory<'_>) {
         let Inventory { clusters, registries, ports, subnets, queues, .. } = inventory;
@@ -303,6 +336,10 @@ mod tests {
             queues: Queues { queued: 2, ..Queues::default() },
         });
         assert_eq!(all.len(), METRICS.len());
+        told(&all)
+    }
+
+    fn told(all: &[GaugeFamily]) -> Vec<String> {
         let labels = |labels: &[(&'static str, String)]| {
             labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
         };
@@ -371,6 +408,36 @@ mod tests {
             has(&lines, line);
         }
         assert!(!lines.iter().any(|l| l.contains("Mine")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_pool_shows_what_it_has_and_what_is_wanted_of_it() {
+        let pool = |name: &str, created: &str| -> LocalClusterPool {
+            let meta =
+                json!({"namespace": "team", "name": name, "creationTimestamp": created, "generation": 3});
+            let conditions = json!([{"type": "Stalled", "status": "True", "reason": "ClusterStalled", "message": "",
+                "lastTransitionTime": created}]);
+            let status = json!({"replicas": 2, "readyReplicas": 1, "claimed": 5, "waiting": 4,
+                "observedGeneration": 2, "conditions": conditions});
+            serde_json::from_value(json!({"metadata": meta, "spec": {"replicas": 3}, "status": status}))
+                .unwrap()
+        };
+        let pools = [pool("ci", "1970-01-01T00:00:10Z"), pool("later", "1970-01-01T00:00:11Z")];
+        let lines = told(&of_pools(&pools.iter().collect::<Vec<_>>(), 1));
+        for line in [
+            "pool_replicas_desired namespace=team,name=ci 3",
+            "pool_replicas_existing namespace=team,name=ci 2",
+            "pool_replicas_ready namespace=team,name=ci 1",
+            "pool_claimed namespace=team,name=ci 5",
+            "pool_claims_waiting namespace=team,name=ci 4",
+            "observed_generation kind=LocalClusterPool,namespace=team,name=ci 2",
+            "status_condition kind=LocalClusterPool,namespace=team,name=ci,type=Stalled,status=true 1",
+            "objects kind=LocalClusterPool 2",
+            "objects_without_series kind=LocalClusterPool 1",
+        ] {
+            has(&lines, line);
+        }
+        assert!(!lines.iter().any(|line| line.contains("name=later")), "{lines:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Pools and claims: the real controller beside the real reconciles, with a failure at each of its calls.
 
+use std::time::Duration;
+
 use kube::runtime::{reflector::store::Writer, watcher::Event};
 use localcluster_operator::controller::{
     context::ClusterGuard,
@@ -31,7 +33,8 @@ where
 impl Desk {
     fn new(rig: &Rig) -> Self {
         let (clusters, writers) = (Writer::<ClusterGuard>::default(), Writers::default());
-        let pools = Pools::new(rig.api.client(), clusters.as_reader(), &writers, process::now);
+        let (client, metrics) = (rig.api.client(), rig.ctx.metrics.clone());
+        let pools = Pools::new(client, clusters.as_reader(), &writers, metrics, process::now);
         let mut desk = Self { pools, clusters, writers };
         desk.listen(rig);
         desk
@@ -148,6 +151,52 @@ async fn a_claim_takes_a_ready_cluster_and_the_pool_makes_another() {
         rig.round().await;
     }
     assert_eq!(rig.api.all("localclusters"), [Value::Null; 0]);
+}
+
+/// A claim with a port is Ready after one reconcile between two looks, without a wait in between, by the replacement of the
+/// load balancer alone. The pool makes the next cluster after that.
+#[tokio::test(start_paused = true)]
+async fn a_claim_with_a_port_waits_for_its_load_balancer_alone() {
+    let mut rig = Rig::new(lab::settings());
+    let mut desk = Desk::new(&rig);
+    pool(&rig, json!({"replicas": 1}));
+    until(&mut rig, &mut desk, "full", |rig| is_full(rig, 1)).await;
+    // A cluster that has been in the pool for a while.
+    for _ in 0..12 {
+        rig.round().await;
+        desk.look(&rig).await;
+    }
+    claim(&rig, "one", json!({"ports": [{"name": "web", "port": 8080}]}));
+    let began = tokio::time::Instant::now();
+    desk.look(&rig).await;
+    let one = claimed(&rig, "one");
+    assert!(is(&one, "Bound") && !is(&one, "Ready"), "{one}");
+    // Nobody waits for the record of the object, however long that takes.
+    let name = one["status"]["clusterName"].as_str().unwrap();
+    let record = format!("upload k3d-{name}-serverlb~1 etc/localcluster/object.json");
+    rig.faults.hang(&[&record]);
+    rig.faults.take_writes();
+    let hangs = tokio::time::timeout(Duration::from_millis(100), rig.reconcile()).await;
+    assert!(hangs.is_err());
+    let writes = rig.faults.take_writes();
+    assert_eq!(rig.api.all("localclusters").len(), 1);
+    desk.look(&rig).await;
+    assert!(is(&claimed(&rig, "one"), "Ready"), "{:#}", claimed(&rig, "one"));
+    assert!(began.elapsed() <= Duration::from_millis(100), "{:?}", began.elapsed());
+    let brief = |write: &String| {
+        let words: Vec<&str> = write.split(' ').collect();
+        let status = words.last().is_some_and(|path| path.ends_with("/status"));
+        if status { "status".to_owned() } else { words[1].to_owned() }
+    };
+    let brief: Vec<String> = writes.iter().filter(|write| !write.contains(&record)).map(brief).collect();
+    let wanted = ["exec", "status", "stop", "remove", "create", "upload", "start", "status"];
+    assert_eq!(brief, wanted, "{writes:#?}");
+    let took = "localcluster_provisioning_duration_seconds_bucket{le=\"0.25\",kind=\"LocalClusterClaim\",condition=\"Ready\"} 1";
+    let metrics = rig.ctx.metrics.encode().unwrap();
+    assert!(metrics.contains(took), "{metrics}");
+    rig.faults.hang(&[]);
+    // Now the next one is made.
+    assert_eq!(rig.api.all("localclusters").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

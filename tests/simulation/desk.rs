@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::{
     op::{OBJECTS, Op, Wrong},
+    pools::{self, Ledger},
     shot::{Shot, Shots},
     specs,
 };
@@ -52,6 +53,8 @@ pub struct Desk {
     pub turns: Vec<(u8, Turn)>,
     /// What must not be.
     pub sins: Vec<String>,
+    /// Who has had which cluster of a pool, in a life with pools.
+    pub ledger: Option<Ledger>,
     shots: Shots,
     /// What is on the engine, as others left it or as it was found sound.
     sound: Arc<Shot>,
@@ -80,6 +83,7 @@ impl Desk {
             api,
             turns: Vec::new(),
             sins: Vec::new(),
+            ledger: None,
             shots: Shots::default(),
             sound: Arc::default(),
             strangers: Shot::default(),
@@ -112,6 +116,13 @@ impl Desk {
         self.disturbed = true;
     }
 
+    /// No cluster of a pool is given twice, or goes back.
+    pub fn check_claims(&mut self) {
+        if let Some(ledger) = &mut self.ledger {
+            self.sins.extend(ledger.look(&self.api));
+        }
+    }
+
     /// The operator has changed nothing that is not its own.
     pub fn check_strangers(&mut self) {
         let now = self.shot();
@@ -137,6 +148,15 @@ impl Desk {
             Op::Restore(number) => specs::restore(&self.api, &self.world, *number),
             Op::Secrets(pick) => specs::secrets(&self.api, *pick),
             Op::Policy(pick) => specs::policy(&self.api, *pick),
+            Op::Pool(number, pick) => pools::put(&self.api, *number, *pick),
+            Op::PoolGone(number) => pools::end(&self.api, *number),
+            Op::Claim(number, pick) => pools::ask(&self.api, *number, *pick),
+            Op::ClaimGone(number) => pools::give_up(&self.api, *number),
+            Op::Member(number) => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.delete(&self.api, *number);
+                }
+            }
             Op::Outside(pick) => {
                 let mut world = self.world.lock().unwrap();
                 let possible = world.possible();
@@ -186,6 +206,7 @@ impl Desk {
     /// A call of a process: what happens before it, and how it goes wrong.
     fn call(&mut self, side: Side, call: &str, writes: bool, dead: &AtomicBool) -> Option<Fault> {
         self.calls += 1;
+        self.check_claims();
         let mut due = Vec::new();
         let mut later = Vec::new();
         for (after, turn) in std::mem::take(&mut self.turns) {
@@ -301,8 +322,8 @@ fn kind(side: Side, call: &str) -> String {
     match (side, &words[..]) {
         (Side::Kube, [method, path]) => {
             let parts: Vec<&str> = path.split('/').collect();
-            let kind =
-                OBJECTS.iter().map(|o| o.0).chain(["secrets", "hostpolicies"]).find(|k| parts.contains(k));
+            let others = ["secrets", "hostpolicies", "localclusterpools", "localclusterclaims"];
+            let kind = OBJECTS.iter().map(|o| o.0).chain(others).find(|k| parts.contains(k));
             let status = if path.ends_with("/status") { "/status" } else { "" };
             format!("{method} {}{status}", kind.unwrap_or("other"))
         }

@@ -22,6 +22,7 @@ use super::{
     op::{OBJECTS, Op},
     operator::{KINDS, Operator},
     policy,
+    pools::{self, Ledger},
     specs::{self, SECRETS},
     sum::Sum,
 };
@@ -62,7 +63,7 @@ pub fn live(script: &[Op], sum: &mut Sum) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut life = Life::new();
+        let mut life = Life::new(script.iter().any(pools::concerns));
         let result = life.whole(script).await;
         sum.lives += 1;
         sum.ops += script.len() as u64;
@@ -76,7 +77,7 @@ pub fn live(script: &[Op], sum: &mut Sum) -> Result<(), String> {
 }
 
 impl Life {
-    fn new() -> Self {
+    fn new(has_pools: bool) -> Self {
         let world = Arc::new(Mutex::new(World::default()));
         process::set_clock(BEGIN);
         let api = FakeApi::new(world.clone(), Arc::new(Faults::default()));
@@ -84,7 +85,9 @@ impl Life {
         specs::secrets(&api, 0);
         world.lock().unwrap().foreign("stranger", &[]);
         world.lock().unwrap().volumes.entry("strange".into()).or_default();
-        let desk = Arc::new(Mutex::new(Desk::new(world.clone(), api.clone())));
+        let mut desk = Desk::new(world.clone(), api.clone());
+        desk.ledger = has_pools.then(Ledger::default);
+        let desk = Arc::new(Mutex::new(desk));
         let operator = Operator::start(&desk, 1);
         Self {
             desk,
@@ -123,6 +126,7 @@ impl Life {
         for number in 0..OBJECTS.len() {
             self.api.delete(&specs::of(u8::try_from(number).unwrap()));
         }
+        pools::delete_all(&self.api);
         let mut left = GONE;
         while !self.is_empty() {
             if left == 0 {
@@ -219,18 +223,23 @@ impl Life {
                 self.former = Some((former, 0));
             }
         }
-        self.desk.lock().unwrap().check_strangers();
+        let mut desk = self.desk.lock().unwrap();
+        desk.check_claims();
+        desk.check_strangers();
     }
 
     async fn tick(&mut self) {
+        if self.desk.lock().unwrap().ledger.is_some() {
+            pools::collect(&self.api);
+        }
         for _ in 0..SLICES {
             self.work().await;
             tokio::time::advance(Duration::from_secs(TICK.unsigned_abs()) / SLICES).await;
         }
-        if let Some((mut former, left)) = self.former.take() {
+        if let Some((former, left)) = self.former.take() {
             match left.checked_sub(1) {
                 Some(left) => self.former = Some((former, left)),
-                None => former.land().await,
+                None => self.land(former).await,
             }
         }
         let clock = {
@@ -253,10 +262,26 @@ impl Life {
         self.states.insert(hasher.finish());
     }
 
+    /// What was on its way lands. A volume of a cluster that is gone meanwhile stays until an administrator removes it: the
+    /// operator only names it.
+    async fn land(&mut self, mut former: Operator) {
+        let before = self.desk.lock().unwrap().shot();
+        former.land().await;
+        let gone = |uid: Option<&String>| {
+            uid.is_some_and(|uid| self.objects().iter().all(|object| object["metadata"]["uid"] != **uid))
+        };
+        let mut world = self.world.lock().unwrap();
+        world.volumes.retain(|name, volume| {
+            before.volumes.contains_key(name)
+                || !is_ours(&volume.labels)
+                || !gone(volume.labels.get(names::UID))
+        });
+    }
+
     /// What is wrong is over, and nothing happens any more.
     async fn calm(&mut self) {
-        if let Some((mut former, _)) = self.former.take() {
-            former.land().await;
+        if let Some((former, _)) = self.former.take() {
+            self.land(former).await;
         }
         let faults = &self.operator.faults;
         faults.away.store(false, std::sync::atomic::Ordering::Relaxed);
@@ -266,6 +291,7 @@ impl Life {
         faults.hang_up();
         let mut desk = self.desk.lock().unwrap();
         desk.turns.clear();
+        pools::calm(&self.api);
         for number in 0..OBJECTS.len() {
             desk.happen(&Op::Pause(u8::try_from(number).unwrap(), false));
         }
@@ -286,7 +312,7 @@ impl Life {
 
     /// An object that is neither Ready nor waits for its user, if there is one.
     fn unsettled(&self) -> Option<String> {
-        self.objects().iter().find_map(|object| {
+        let unsettled = self.objects().iter().find_map(|object| {
             let name = format!("{} {}", object["metadata"]["namespace"], object["metadata"]["name"]);
             let used = condition(object, "InUse").0 == "True";
             if used && !object["metadata"]["deletionTimestamp"].is_null() {
@@ -318,7 +344,8 @@ impl Life {
             }
             let user = needs_user(&reason) && reason != "InternalError";
             (!user).then(|| format!("{name} {ready} {reason}"))
-        })
+        });
+        unsettled.or_else(|| pools::unsettled(&self.api))
     }
 
     /// The name of a container of an object of which this holds.
@@ -417,7 +444,7 @@ impl Life {
         let labels = world.containers.values().map(|c| &c.labels);
         let labels = labels.chain(world.networks.values().map(|n| &n.labels));
         let mut labels = labels.chain(world.volumes.values().map(|v| &v.labels));
-        self.objects().is_empty() && !labels.any(|l| is_ours(l))
+        self.objects().is_empty() && pools::is_empty(&self.api) && !labels.any(|l| is_ours(l))
     }
 
     /// The objects and the world, for whoever reads a failure.

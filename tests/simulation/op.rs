@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pools;
 use crate::support::{fakes::faults::Fault, model::lab::Chance};
 
 /// The objects of all lives: kind, namespace and name.
@@ -61,6 +62,16 @@ pub enum Op {
     Clock(i8),
     /// The image of a node is in no registry, or is again.
     Image(bool),
+    /// A user applies the pool with this number, with a spec of chance.
+    Pool(u8, u64),
+    /// A user deletes it.
+    PoolGone(u8),
+    /// A user creates the claim with this number, with a spec of chance.
+    Claim(u8, u64),
+    /// A user deletes it.
+    ClaimGone(u8),
+    /// A user deletes one of the clusters that pools made.
+    Member(u8),
 }
 
 /// How a call goes wrong.
@@ -90,13 +101,16 @@ impl From<Wrong> for Fault {
     }
 }
 
-fn byte(chance: &mut Chance, below: usize) -> u8 {
+pub fn byte(chance: &mut Chance, below: usize) -> u8 {
     u8::try_from(chance.below(below)).unwrap()
 }
 
-fn whole(chance: &mut Chance) -> u64 {
+pub fn whole(chance: &mut Chance) -> u64 {
     (0..4).fold(0, |all, _| all << 16 | u64::try_from(chance.below(1 << 16)).unwrap())
 }
+
+/// One of so many lives has pools, which take twice the time.
+const POOLED: u64 = 10;
 
 /// Returns the life of a seed: a few objects, and what happens to them.
 pub fn script(seed: u64) -> Vec<Op> {
@@ -113,7 +127,7 @@ pub fn script(seed: u64) -> Vec<Op> {
     for _ in 0..3 + chance.below(16) {
         ops.push(any(&mut chance));
     }
-    ops
+    if seed % POOLED == 0 { pools::among(ops, &mut chance) } else { ops }
 }
 
 fn any(chance: &mut Chance) -> Op {

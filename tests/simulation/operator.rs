@@ -25,6 +25,7 @@ use localcluster_operator::{
         context::{ClusterGuard, Context, RegistryGuard},
         policies::PolicyGuard,
         policy_status::Followed,
+        pools::{ClaimGuard, PoolGuard, Pools, Writers},
         reconcile, referrers,
         triggers::{self, Triggered},
     },
@@ -49,13 +50,23 @@ use crate::support::{
 };
 
 /// Kinds that are watched, by number.
-pub const KINDS: [&str; 4] = ["localclusters", "registries", "hostpolicies", "secrets"];
+pub const KINDS: [&str; 6] =
+    ["localclusters", "registries", "hostpolicies", "secrets", "localclusterpools", "localclusterclaims"];
+/// How many of them concern lives without pools.
+const ALWAYS: usize = 4;
 
 /// An object: its kind's number, namespace and name.
 type Key = (usize, String, String);
 
 /// Reconciles that go on.
-type Running = Pin<Box<dyn Future<Output = Vec<(Key, Option<Next>)>>>>;
+type Running = Pin<Box<dyn Future<Output = (Vec<(Key, Option<Next>)>, Option<Duration>)>>>;
+
+/// The controller of pools, in a life that has some.
+struct Keeper {
+    pools: Arc<Pools>,
+    writers: Writers,
+    due: Instant,
+}
 
 pub struct Operator {
     pub ctx: Arc<Context>,
@@ -71,6 +82,7 @@ pub struct Operator {
     seen: [BTreeMap<String, Arc<Value>>; KINDS.len()],
     mark: (u64, usize),
     due: BTreeMap<Key, Instant>,
+    keeper: Option<Keeper>,
     followed: Followed,
     /// What there was when [`Followed`] had nothing to do; it has nothing to do as long as that is all.
     idle: Option<(u64, usize)>,
@@ -102,7 +114,13 @@ impl Operator {
         let engine = Arc::new(Remembered::new((*fake).clone()));
         let (ctx, stores, triggered) = process::start(&fake, engine, &api, lab::settings());
         let ctx = Arc::new(ctx);
+        let keeper = desk.lock().unwrap().ledger.is_some().then(|| {
+            let (client, writers) = (api.client(), Writers::default());
+            let pools = Pools::new(client, ctx.clusters.clone(), &writers, ctx.metrics.clone(), process::now);
+            Keeper { pools: Arc::new(pools), writers, due: Instant::now() }
+        });
         let mut operator = Self {
+            keeper,
             followed: Followed::new(&ctx),
             idle: None,
             events: tokio::spawn(triggers::docker_events(ctx.clone())),
@@ -145,7 +163,8 @@ impl Operator {
         }
         // A watch that is late has something left to see.
         self.mark = if self.lagging.contains(&true) { (0, 0) } else { mark.0 };
-        for kind in 0..KINDS.len() {
+        let kinds = if self.keeper.is_some() { KINDS.len() } else { ALWAYS };
+        for kind in 0..kinds {
             if !self.lagging[kind] {
                 self.watch_kind(kind);
             }
@@ -171,6 +190,20 @@ impl Operator {
     /// An object was deleted, or is another one than it `was`.
     fn changed(&mut self, kind: usize, object: &Value, was: Option<Option<&Value>>) {
         let relevant = was.is_some_and(|was| was.is_none_or(|was| is_relevant(was, object)));
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| kind == 0 || kind >= ALWAYS) {
+            keeper.due = Instant::now();
+            match KINDS[kind] {
+                "localclusterpools" => {
+                    drop(apply::<PoolGuard>(&mut keeper.writers.pools, object, was.is_some()));
+                    return;
+                }
+                "localclusterclaims" => {
+                    drop(apply::<ClaimGuard>(&mut keeper.writers.claims, object, was.is_some()));
+                    return;
+                }
+                _ => {}
+            }
+        }
         match KINDS[kind] {
             "localclusters" => {
                 let guard: ClusterGuard = apply(&mut self.stores.clusters, object, was.is_some());
@@ -221,7 +254,8 @@ impl Operator {
             let now = Instant::now();
             let due: Vec<Key> =
                 self.due.iter().filter(|(_, at)| **at <= now).map(|(k, _)| k.clone()).collect();
-            if due.is_empty() || self.is_dead() {
+            let tends = self.keeper.as_ref().is_some_and(|keeper| keeper.due <= now);
+            if (due.is_empty() && !tends) || self.is_dead() {
                 return;
             }
             for key in &due {
@@ -262,12 +296,14 @@ impl Operator {
         }
     }
 
-    /// Reconciles these objects, as far as they are known, at the same time.
+    /// Reconciles these objects, as far as they are known, at the same time, and looks at the pools if that is due.
     async fn reconcile(&mut self, keys: Vec<Key>) {
         self.know();
         let all = keys.into_iter().map(|key| one(self.ctx.clone(), key));
-        let mut running: Running = Box::pin(join_all(all.collect::<Vec<_>>()));
-        let done = tokio::select! {
+        let (all, pools) = (join_all(all.collect::<Vec<_>>()), self.pools_due());
+        let round = async move { Some(pools?.round().await) };
+        let mut running: Running = Box::pin(async move { tokio::join!(all, round) });
+        let (done, next_round) = tokio::select! {
             biased;
             done = &mut running => done,
             () = self.faults.late.notified() => {
@@ -276,12 +312,23 @@ impl Operator {
             }
         };
         let now = Instant::now();
+        if let Some((keeper, next)) = self.keeper.as_mut().zip(next_round) {
+            keeper.due = keeper.due.min(now + next);
+        }
         for (key, next) in done {
             if let Some(wait) = next.as_ref().and_then(delay) {
                 let due = self.due.entry(key).or_insert(now + wait);
                 *due = (*due).min(now + wait);
             }
         }
+    }
+
+    /// Returns the controller of pools if it is to look at them now.
+    fn pools_due(&mut self) -> Option<Arc<Pools>> {
+        let now = Instant::now();
+        let keeper = self.keeper.as_mut().filter(|keeper| keeper.due <= now)?;
+        keeper.due = now + Duration::from_secs(3600);
+        Some(keeper.pools.clone())
     }
 
     /// Has the desk know the clusters as this process does.

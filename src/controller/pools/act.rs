@@ -4,7 +4,10 @@ use kube::{Resource, ResourceExt, runtime::events::EventType};
 
 use super::{Namespace, Pools, io};
 use crate::{
-    api::{LocalCluster, LocalClusterClaim, LocalClusterPool},
+    api::{
+        LocalCluster, LocalClusterClaim, LocalClusterPool,
+        condition::{self, ConditionType},
+    },
     controller::{
         kube_io::{self, Error},
         place_io, report,
@@ -130,7 +133,12 @@ impl Pools {
         if claim.status.as_ref() == Some(&next) {
             return Ok(claim.clone());
         }
-        io::write_claim(&self.client, claim, &next).await
+        let written = io::write_claim(&self.client, claim, &next).await?;
+        let ready = condition::is_true(&next.conditions, ConditionType::Ready);
+        if let Some(took) = ready.then(|| self.waits.took(claim)).flatten() {
+            self.metrics.provisioned("LocalClusterClaim", ConditionType::Ready.as_str(), took);
+        }
+        Ok(written)
     }
 
     /// Does a step of a pool.

@@ -1,10 +1,10 @@
 //! What becomes of a claim.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     decide::View,
-    member::{Holder, Member},
+    member::{Holder, Member, Phase},
 };
 use crate::{
     api::{
@@ -12,7 +12,11 @@ use crate::{
         condition::{self, ConditionType},
     },
     plan::expiry,
+    time,
 };
+
+/// Longest time for which a pool makes no other cluster while that of a claim becomes what the claim asks of it.
+const SERVED: SignedDuration = SignedDuration::from_secs(10);
 
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,25 @@ fn held<'a>(claim: &LocalClusterClaim, view: &View<'a>) -> impl Iterator<Item = 
 pub(super) fn surplus<'a>(claim: &'a LocalClusterClaim, view: &View<'a>) -> impl Iterator<Item = &'a Member> {
     let own = named(claim).filter(|_| is_bound(claim));
     held(claim, view).filter(move |member| !member.deleting && own.is_some_and(|own| member.uid != own))
+}
+
+/// Returns until when at most the host is left to a claim: it takes a cluster now, or that becomes what the claim asks of
+/// it. A cluster that starts at the same time takes seconds of all cores.
+pub(super) fn served_until(
+    claim: &LocalClusterClaim,
+    course: &Course<'_>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let since = match course {
+        Course::Takes { .. } => now,
+        Course::Has(member) if matches!(member.phase, Phase::Starting(_)) && !member.deleting => {
+            // Of a clock that was ahead, nothing is known.
+            let bound_at = claim.status.as_ref()?.bound_at.as_ref()?.0;
+            Some(bound_at).filter(|at| *at <= now)?
+        }
+        _ => return None,
+    };
+    Some(time::after(since, SERVED)).filter(|until| *until > now)
 }
 
 /// Returns what becomes of each claim, in the order of `view.claims`. Who asked first is served first.

@@ -112,13 +112,26 @@ pub fn decide<'a>(view: &View<'a>) -> Decision<'a> {
     };
     let free: Vec<&Member> = view.free().into_iter().filter(|member| !is_taken(member)).collect();
     let mut steps: Vec<Step<'a>> = view.pool.map_or_else(Vec::new, |pool| steps(pool, &free, view));
+    let served = served_until(&courses, view);
+    if served.is_some() {
+        steps.retain(|step| !matches!(step, Step::Create(_)));
+    }
     let unknown = view.claims.iter().flat_map(|claim| claims::surplus(claim, view));
     steps.extend(unknown.map(|member| Step::Delete(member, "the claim has another cluster")));
     let ends = view.claims.iter().filter_map(|claim| claims::end(claim));
     let ages = free.iter().filter_map(|member| view.too_old_at(member));
-    let wake = ends.chain(ages).filter(|at| *at > view.now).min();
+    let wake = ends.chain(ages).chain(served).filter(|at| *at > view.now).min();
     let counts = counts(&free, &courses, view);
     Decision { courses, steps, counts, wake }
+}
+
+/// Returns until when the pool makes no cluster, since claims are being served and none waits for one.
+fn served_until(courses: &[Course<'_>], view: &View<'_>) -> Option<Timestamp> {
+    if courses.contains(&Course::Waits) {
+        return None;
+    }
+    let served = view.claims.iter().zip(courses);
+    served.filter_map(|(claim, course)| claims::served_until(claim, course, view.now)).max()
 }
 
 fn counts(free: &[&Member], courses: &[Course<'_>], view: &View<'_>) -> Counts {

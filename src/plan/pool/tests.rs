@@ -193,6 +193,35 @@ fn a_pool_fills_and_shrinks() {
 }
 
 #[test]
+fn the_next_cluster_is_made_when_the_claims_are_served() {
+    let pool = pool(json!({"replicas": 1}));
+    let mut one = claim("a", 1);
+    let of = |claims: &[&LocalClusterClaim], members: &[Member]| {
+        decided(&pool, claims, members, |d| (takes(&d.courses), d.steps.len(), d.wake))
+    };
+    let later = Some(at(NOW + 10));
+    assert_eq!(of(&[&one], &[free("x", Phase::Ready)]), (vec!["x".to_owned()], 0, later));
+    // Somebody waits for the next one.
+    let two = claim("b", 2);
+    assert_eq!(of(&[&one, &two], &[free("x", Phase::Ready)]).1, 1);
+    let held = |phase| [member("x", Holder::Claim("uid-a".into()), phase)];
+    let bound = |claim: &mut LocalClusterClaim, second: i64| {
+        let status = json!({"clusterUID": "uid-x", "boundAt": at(second).to_string()});
+        claim.status = Some(serde_json::from_value(status).unwrap());
+    };
+    bound(&mut one, NOW - 9);
+    assert_eq!(of(&[&one], &held(starting())), (vec!["Has".to_owned()], 0, Some(at(NOW + 1))));
+    assert_eq!(of(&[&one], &held(Phase::Ready)).1, 1);
+    assert_eq!(of(&[&one], &held(Phase::Stalled("PortConflict".into()))).1, 1);
+    assert_eq!(of(&[&one], &[Member { deleting: true, ..held(starting())[0].clone() }]).1, 1);
+    // It is not waited for longer, nor by a clock that was ahead.
+    for second in [NOW - 10, NOW + 1] {
+        bound(&mut one, second);
+        assert_eq!(of(&[&one], &held(starting())), (vec!["Has".to_owned()], 1, None), "{second}");
+    }
+}
+
+#[test]
 fn old_clusters_are_replaced_one_at_a_time_when_the_others_are_ready() {
     let old = |name: &str, phase| Member { template: "old".into(), ..free(name, phase) };
     let two = pool(json!({"replicas": 2}));

@@ -200,7 +200,9 @@ impl Engine for Fake {
         for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
             paths.push(entry.unwrap().path().unwrap().display().to_string());
         }
-        self.write(&format!("upload {container} {}", paths.join(" ")), |w| {
+        let call = format!("upload {container} {}", paths.join(" "));
+        self.faults.hold(&call).await;
+        self.write(&call, |w| {
             for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
                 let mut entry = entry.unwrap();
                 let path = format!("/{}", entry.path().unwrap().display());
