@@ -24,6 +24,8 @@ use localcluster_operator::{
     },
 };
 
+#[path = "docker_live/flushes.rs"]
+mod flushes;
 #[path = "docker_live/hardened.rs"]
 mod hardened;
 #[path = "support/hardening.rs"]

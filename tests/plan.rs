@@ -26,7 +26,7 @@ use localcluster_operator::{
     api::{
         LocalClusterSpec, RegistrySpec,
         host_alias::HostAlias,
-        local_cluster::ClusterState,
+        local_cluster::{ClusterState, Durability},
         names::{self, ClusterNames, Pool},
         reason::Reason,
     },

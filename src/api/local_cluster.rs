@@ -112,6 +112,16 @@ pub struct LocalClusterSpec {
     /// with a new CA and a new kubeconfig. Defaults to Stop.
     #[serde(default)]
     pub on_data_loss: DataLoss,
+    /// Durable or Ephemeral. Durable: what K3s and Pods write is on the disk of the Docker host when they rely on it.
+    /// Ephemeral, for clusters that nobody keeps, such as those of CI: the nodes do not wait for the disk. What K3s, its
+    /// datastore, containerd and Pods flush stays in the memory of the Docker host until its kernel writes it, usually
+    /// within half a minute. Restarts, kills and replacements of nodes, and a restart of Docker, lose nothing. WARNING:
+    /// when the Docker host or its virtual machine crashes or loses power, the cluster, the volumes of its Pods, and what
+    /// Pods wrote to directories and Docker volumes of `volumes` may be damaged: delete the cluster then, and create it
+    /// again. Docker 26 and earlier, and nodes with `privileged: false`, write as if it were Durable. Changing it replaces
+    /// all nodes in a rolling update and keeps the data. Defaults to Durable.
+    #[serde(default)]
+    pub durability: Durability,
     /// Name of the cluster on the Docker host; nodes are named `k3d-<clusterName>-server-0` and so on. Must be a DNS
     /// label of at most 32 characters. Defaults to the name of the object; in namespaces other than `default`, to
     /// `<namespace>-<name>-<hash>`, truncated to 32 characters. Immutable: it cannot be set, changed or removed after
@@ -242,6 +252,16 @@ pub enum DataLoss {
     Stop,
     /// A new, empty cluster replaces the lost one.
     Recreate,
+}
+
+/// What a crash of the Docker host may damage.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// Nothing: what is flushed is on the disk.
+    #[default]
+    Durable,
+    /// The whole cluster: nodes do not wait for the disk.
+    Ephemeral,
 }
 
 /// Reference to an object in the same namespace.

@@ -1,5 +1,6 @@
 //! Conversion between the types of the operator and the models of bollard. Pure.
 
+mod flushes;
 mod requests;
 mod responses;
 

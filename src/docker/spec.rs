@@ -103,6 +103,9 @@ pub struct ContainerSpec {
     /// the containers in it. Not part of the hash: nodes get it when they are replaced for other reasons, and existing
     /// ones are not replaced for it.
     pub shares_mounts: bool,
+    /// True if its processes do not wait until the disk of the host has what they flush. It applies to privileged
+    /// containers only.
+    pub skips_flushes: bool,
     /// Directories with a tmpfs.
     pub tmpfs: Vec<String>,
     /// Volume names by mount path.
@@ -164,6 +167,7 @@ impl ContainerSpec {
             runtime: None,
             given_isolation: Isolation::default(),
             shares_mounts: false,
+            skips_flushes: false,
             tmpfs: Vec::new(),
             mounts: BTreeMap::new(),
             volume_labels: BTreeMap::new(),

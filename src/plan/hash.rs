@@ -62,6 +62,8 @@ struct Intent<'a> {
     runtime: Option<&'a String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     privileged: Option<bool>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    skips_flushes: bool,
 }
 
 /// Returns the intent behind a container. Every field of the spec is named: a new one does not compile until it is
@@ -87,6 +89,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         given_volumes,
         given_labels,
         given_isolation,
+        skips_flushes,
         labels,
         // These follow from the above, from the host or from the role, or take effect without a replacement.
         name: _,
@@ -127,6 +130,7 @@ fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
         given_labels,
         runtime: given_isolation.runtime.as_ref(),
         privileged: given_isolation.privileged,
+        skips_flushes: *skips_flushes,
     }
 }
 
@@ -239,6 +243,7 @@ mod tests {
             volume("a", false),
             volume("b", false),
             volume("a", true),
+            ContainerSpec { skips_flushes: true, ..bare() },
         ];
         let hashes: std::collections::BTreeSet<String> = all.iter().map(|spec| of(spec, None)).collect();
         assert_eq!(hashes.len(), all.len());

@@ -35,7 +35,7 @@ use super::expiry;
 use crate::{
     api::{
         LocalClusterSpec,
-        local_cluster::{ClusterState, DataLoss, ImagesSpec, LocalRef, SecretKeyRef},
+        local_cluster::{ClusterState, DataLoss, Durability, ImagesSpec, LocalRef, SecretKeyRef},
         names::{self, ClusterNames, Pool},
         rules::{format, text},
     },
@@ -57,6 +57,8 @@ pub struct Valid {
     pub stopped: bool,
     /// Policy for lost data.
     pub on_data_loss: DataLoss,
+    /// True if nodes do not wait for the disk.
+    pub ephemeral: bool,
     /// Restart policy of its containers, but of several servers.
     pub restart: RestartPolicy,
     /// Secret with the credentials for the node image.
@@ -131,6 +133,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         image_pull_secret,
         state,
         on_data_loss,
+        durability,
         cluster_name,
         servers,
         agents,
@@ -159,6 +162,7 @@ pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Re
         image: image.clone(),
         stopped: *state == ClusterState::Stopped,
         on_data_loss: *on_data_loss,
+        ephemeral: *durability == Durability::Ephemeral,
         restart: RestartPolicy::UnlessStopped,
         image_pull_secret: c.node_image(version.as_deref(), image.as_deref(), image_pull_secret),
         servers,

@@ -12,7 +12,7 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
         hostPort: null}, network: {subnet: null}, ports: null, token: null}"),
     (LC, "pool-of-settings-only", "{servers: {memory: 2Gi}}"),
     (LC, "full", "{
-        version: v1.36.2-rc1+k3s12, clusterName: full-2, ttl: 0h90m, imagePullSecret: {name: reg.cred},
+        version: v1.36.2-rc1+k3s12, durability: Ephemeral, clusterName: full-2, ttl: 0h90m, imagePullSecret: {name: reg.cred},
         servers: {count: 1, args: ['--disable=traefik', '--disable=servicelb', '--secrets-encryption', \
             '--kubelet-arg=max-pods=50', '--tls-san-security=false', '--disable-cloud-controller', '--v=3', \
             '--disable=my-kube-proxy, scheduler-x', '--flannel-backend=wireguard-native', \

@@ -157,6 +157,7 @@ fn good_input_is_taken_and_defaults_are_shown() {
         let shown = json!({
             "agents": {"count": 0},
             "api": {"service": "None"},
+            "durability": "Durable",
             "kubeconfig": {"access": "Admin"},
             "network": {},
             "onDataLoss": "Stop",

@@ -24,6 +24,7 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (LC, "{clusterName: de.v}", text::CLUSTER_NAME),
     (LC, "{clusterName: ''}", text::CLUSTER_NAME),
     (LC, "{clusterName: a23456789012345678901234567890123}", "Too long"),
+    (LC, "{durability: Sometimes}", "Unsupported value"),
     (LC, "{servers: {count: 0}}", text::SERVERS),
     (LC, "{servers: {count: 2}}", text::SERVERS),
     (LC, "{servers: {count: 7}}", text::SERVERS),

@@ -214,3 +214,49 @@ fn an_image_that_is_taken_out_of_the_spec_is_the_one_before() {
     assert_eq!(images(&lab), newer);
     assert_ne!(newer, before);
 }
+
+/// It is the nodes that wait for the disk or do not. Their data does not depend on it, so that no server is given up, and no
+/// majority of several: each is replaced on its volumes.
+#[test]
+fn durability_is_that_of_all_nodes_and_a_change_keeps_the_data() {
+    for servers in [1, 3] {
+        let mut spec = support::model::lab::spec(1);
+        spec.servers.count = servers;
+        let mut lab = settled(spec);
+        let seen = |lab: &Lab| -> Vec<bool> {
+            let is_node = |name: &str| name.contains("-server-") || name.contains("-agent-");
+            let nodes = lab.world.containers.values().filter(|c| is_node(&c.name));
+            nodes.map(|c| c.skips_flushes).collect()
+        };
+        let nodes = usize::try_from(servers).unwrap() + 1;
+        assert_eq!(seen(&lab), vec![false; nodes]);
+        let (before, clusters) = (lab.world.normal(), lab.world.clusters.len());
+        let load_balancer = lab.world.id("k3d-dev-serverlb");
+        lab.clusters[0].edit(|s| s.durability = Durability::Ephemeral);
+        lab.settle(ENOUGH);
+        assert_eq!(seen(&lab), vec![true; nodes]);
+        assert_eq!(lab.world.id("k3d-dev-serverlb"), load_balancer, "it flushes nothing that matters");
+        assert_eq!(lab.world.clusters.len(), clusters, "with {servers} servers a new cluster was made");
+        lab.clusters[0].edit(|s| s.durability = Durability::Durable);
+        lab.settle(ENOUGH);
+        assert_eq!((lab.world.normal(), lab.world.clusters.len()), (before, clusters));
+    }
+}
+
+/// As it is for a change of anything else about the containers.
+#[test]
+fn a_stopped_cluster_changes_its_durability_when_it_runs_again() {
+    let mut lab = settled(support::model::lab::spec(1));
+    lab.clusters[0].edit(|s| s.state = ClusterState::Stopped);
+    lab.settle(ENOUGH);
+    let ids = |lab: &Lab| ["k3d-dev-server-0", "k3d-dev-agent-0"].map(|name| lab.world.id(name));
+    let before = ids(&lab);
+    lab.clusters[0].edit(|s| s.durability = Durability::Ephemeral);
+    lab.settle(ENOUGH);
+    assert_eq!(ids(&lab), before);
+    lab.clusters[0].edit(|s| s.state = ClusterState::Running);
+    lab.settle(ENOUGH);
+    assert!(ids(&lab).iter().zip(&before).all(|(now, before)| now != before));
+    assert!(lab.world.named("k3d-dev-server-0").unwrap().skips_flushes);
+    assert_eq!(lab.world.clusters.len(), 1);
+}

@@ -121,6 +121,9 @@ fn cluster(chance: &mut Chance) -> Value {
     if maybe(5) {
         spec["agents"]["excludedIndexes"] = json!([0]);
     }
+    if maybe(6) {
+        spec["durability"] = json!("Ephemeral");
+    }
     spec
 }
 

@@ -12,6 +12,7 @@ use bollard::{
     },
 };
 
+use super::flushes;
 use crate::docker::{
     engine::{RegistryAuth, Update},
     spec::{
@@ -49,6 +50,7 @@ pub fn container_body(spec: &ContainerSpec, network: Option<&str>, cgroup_v1: bo
         // Privileges and limits, those of `base`.
         privileged: _,
         runtime: _,
+        skips_flushes: _,
         memory: _,
         nano_cpus: _,
         pids: _,
@@ -126,6 +128,7 @@ fn base(spec: &ContainerSpec) -> HostConfig {
         memory: memory.or(base.memory),
         nano_cpus,
         pids_limit: pids.or(base.pids_limit),
+        security_opt: flushes::skipped(spec).or(base.security_opt),
         ..base
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::HostConfigCgroupnsModeEnum;
+use bollard::models::{HostConfig, HostConfigCgroupnsModeEnum};
 use serde_json::json;
 
 use super::*;
@@ -200,6 +200,17 @@ fn a_node_without_privileges_is_not_restricted_like_other_containers() {
     assert_eq!((made.privileged, made.runtime.as_deref()), (Some(false), Some("sysbox-runc")));
     assert_eq!((made.cap_drop, made.security_opt, made.pids_limit, made.memory), (None, None, None, None));
     assert_eq!((host(&node()).privileged, host(&node()).runtime), (Some(true), None));
+}
+
+#[test]
+fn a_node_that_skips_flushes_has_one_option_more() {
+    let host = |spec: ContainerSpec| container_body(&spec, None, false).host_config.unwrap();
+    let skips = |spec| host(ContainerSpec { skips_flushes: true, ..spec });
+    let options = skips(node()).security_opt.unwrap();
+    assert!(options.len() == 1 && options[0].starts_with("seccomp={"), "{options:?}");
+    assert_eq!(HostConfig { security_opt: None, ..skips(node()) }, host(node()));
+    let other = ContainerSpec::bare("lb", Role::LoadBalancer, "i:1");
+    assert_eq!(skips(other.clone()), host(other), "what is not privileged stays restricted");
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Build<'_> {
             runtime: isolation.runtime,
             given_isolation: pool.isolation.clone(),
             shares_mounts: true,
+            skips_flushes: valid.ephemeral,
             tmpfs: vec!["/run".into(), "/var/run".into()],
             volume_labels: self.labels(None),
             binds: pool.volumes.clone(),

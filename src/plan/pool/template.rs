@@ -166,12 +166,17 @@ mod tests {
         let plain = of(json!({}));
         // A change of this value replaces the clusters of all pools when the operator is upgraded.
         assert_eq!(plain, "6aa688af1559799e");
-        for same in [json!({"spec": {"agents": {"count": 0}}}), json!({"spec": {"state": "Stopped"}})] {
+        for same in [
+            json!({"spec": {"agents": {"count": 0}}}),
+            json!({"spec": {"state": "Stopped"}}),
+            json!({"spec": {"durability": "Durable"}}),
+        ] {
             assert_eq!(of(same.clone()), plain, "{same}");
         }
         for other in [
             json!({"spec": {"agents": {"count": 1}}}),
             json!({"spec": {"version": "v1.36.2+k3s1"}}),
+            json!({"spec": {"durability": "Ephemeral"}}),
             json!({"metadata": {"labels": {"a": "b"}}}),
             json!({"metadata": {"annotations": {"a": "b"}}}),
         ] {

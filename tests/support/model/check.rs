@@ -206,8 +206,9 @@ impl World {
             labels.remove(names::DATASTORE);
             let places: BTreeMap<_, _> = c.networks.iter().map(|(n, p)| (network(n), p)).collect();
             let text = format!(
-                "{} {} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?} {told:?}",
+                "{} {} {} {:?} {labels:?} {:?} {:?} {:?} {places:?} {:?} {:?} {told:?}",
                 c.image,
+                c.skips_flushes,
                 c.restart_policy == RestartPolicy::UnlessStopped,
                 c.command,
                 c.mounts,

@@ -207,6 +207,7 @@ impl World {
             wanted_ports: ports.into(),
             limits: Default::default(),
             isolation: Default::default(),
+            skips_flushes: false,
             state: State::Running,
             networks: BTreeMap::from([(
                 super::world::BRIDGE.to_owned(),

@@ -132,6 +132,7 @@ pub struct Container {
     pub wanted_ports: Arc<[PortBinding]>,
     pub limits: Limits,
     pub isolation: Isolation,
+    pub skips_flushes: bool,
     pub state: State,
     /// By network id. A stopped container keeps its place on a network that is gone.
     pub networks: BTreeMap<String, Place>,
@@ -395,6 +396,7 @@ impl World {
                 runtime: Some(spec.runtime.clone().unwrap_or_else(|| RUNTIMES[0].to_owned())),
                 privileged: Some(spec.privileged),
             },
+            skips_flushes: spec.skips_flushes,
             state: State::Created,
             networks,
             files: BTreeMap::new(),
