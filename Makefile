@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench explore mutants simulate simulate-hosts campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench bench-ready explore mutants simulate simulate-hosts campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -219,10 +219,13 @@ demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a
 demo-down: ## remove the demo
 	tests/world/demo down
 
-bench: world image ## durations, next to K3s's own: BENCH="create life drift registries many paths calls", KILLS=100, …
+bench: world image ## durations, next to K3s's own: BENCH="create life drift registries many paths calls pool ready", KILLS=100, …
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test bench
 	$(WORLD) with cargo test $(LOCKED) --test bench -- $(BENCH)
+
+bench-ready: ## from nothing to the first Pod, by phases, next to `docker run`, and to k3d and kind by path: K3D=…, KIND=…, ROUNDS=3
+	$(MAKE) --no-print-directory bench BENCH=ready
 
 explore: export PROPTEST_CASES ?= 1000
 explore: export EXPLORE_ALL ?= 1

@@ -35,8 +35,12 @@ mod own_time;
 mod paths;
 #[path = "bench/pool.rs"]
 mod pool;
+#[path = "bench/ready.rs"]
+mod ready;
 #[path = "bench/registries.rs"]
 mod registries;
+#[path = "bench/tools.rs"]
+mod tools;
 
 use figures::Report;
 use live::operator::{Operator, Victim};
@@ -60,7 +64,7 @@ struct Args {
 /// How much is measured.
 #[derive(clap::Args)]
 pub struct Scale {
-    /// Rounds: 3 of `create`, 1 of `registries`
+    /// Rounds: 3 of `create` and of `ready`, 1 of `registries`
     #[arg(long, env = "ROUNDS")]
     rounds: Option<usize>,
     /// Agents of `life`
@@ -93,6 +97,7 @@ enum Bench {
     Paths,
     Calls,
     Pool,
+    Ready,
 }
 
 impl Bench {
@@ -106,6 +111,7 @@ impl Bench {
             Self::Paths => "paths",
             Self::Calls => "calls",
             Self::Pool => "pool",
+            Self::Ready => "ready",
         }
     }
 
@@ -119,6 +125,7 @@ impl Bench {
             Self::Paths => paths::run(scale, report),
             Self::Calls => calls::run(scale, report),
             Self::Pool => pool::run(scale, report),
+            Self::Ready => ready::run(scale, report),
         }
     }
 }
@@ -126,7 +133,7 @@ impl Bench {
 fn main() -> ExitCode {
     let args = Args::parse();
     let wanted = |bench: &Bench| args.benches.is_empty() || args.benches.contains(bench);
-    let benches = Bench::value_variants().iter().copied().filter(wanted);
+    let benches: Vec<Bench> = Bench::value_variants().iter().copied().filter(wanted).collect();
     if args.list {
         for bench in benches {
             println!("{}: test", bench.name());
@@ -136,7 +143,10 @@ fn main() -> ExitCode {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's target directory");
     let path = target.join("bench.jsonl");
     let mut report = Report::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    live::install();
+    // One has a hub with an operator of its own, and measures what a machine does that has nothing else.
+    if benches.iter().any(|bench| *bench != Bench::Ready) {
+        live::install();
+    }
     let _operator = args.process.then(|| {
         let operator = Operator::new(&live::world("DOCKER_HOST"), &[], Victim::default());
         operator.start();

@@ -7,8 +7,8 @@ use crate::{
     Scale,
     clock::{clock, promptly, time},
     figures::Report,
-    live::{Foreign, cluster::container, holds, inspect, scene::Scene, try_docker, world},
-    small_cluster,
+    live::{cluster::container, holds, inspect, scene::Scene, try_docker},
+    small_cluster, tools,
 };
 
 /// How long each phase may take, in seconds.
@@ -50,16 +50,8 @@ struct Round {
 /// Runs the bare image.
 fn docker_run(scene: &Scene) -> Round {
     let name = format!("{}-bare", scene.namespace);
-    let label = format!("--label=localcluster.dev/world={}", world("NETWORK"));
-    let hostname = format!("--hostname={name}");
-    // K3s ends when one of its parts fails. It starts again then, as the operator's containers do.
-    let restart = "--restart=unless-stopped";
-    let args = [&label, &hostname, restart, "--privileged", "--tmpfs=/run", "--tmpfs=/var/run"];
-    let mut server = vec!["server", "--disable=traefik,metrics-server,servicelb"];
-    // K3s refuses a machine with cgroup v1 otherwise.
-    server.extend((world("CGROUP_VERSION") != "2").then_some("--kubelet-arg=fail-cgroupv1=false"));
     let began = clock();
-    let _container = Foreign::program(&world("NODE_IMAGE"), &args, &name, &server);
+    let _container = tools::bare(&name, &[]);
     let phases = phases(&name, began);
     Round { phases, ready: phases[3] }
 }

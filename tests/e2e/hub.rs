@@ -1,13 +1,7 @@
 //! `localcluster up` and `down`: a hub beside the management cluster of the tests, from nothing to nothing.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
-
 use crate::live::{
-    Kubectl, docker, eventually, harness::Group, inspect, operator::settings, scene::Scene, scratch,
-    try_docker, world,
+    Kubectl, docker, eventually, harness::Group, hub::Hub, inspect, scene::Scene, try_docker, world,
 };
 
 pub const GROUP: Group = Group {
@@ -15,93 +9,6 @@ pub const GROUP: Group = Group {
     setup: || Scene::new("hub"),
     tests: &[("a_hub_comes_works_is_repaired_and_goes", a_hub_comes_works_is_repaired_and_goes)],
 };
-
-/// A hub with names of its own; removed on drop, whatever is left of it.
-struct Hub {
-    name: String,
-    kubeconfig: PathBuf,
-}
-
-impl Hub {
-    fn new(scene: &Scene) -> Self {
-        let name = format!("{}-try", scene.namespace);
-        let kubeconfig = scratch(&format!("{name}.kubeconfig"));
-        let _ = std::fs::remove_file(&kubeconfig);
-        Self { name, kubeconfig }
-    }
-
-    fn part(&self, part: &str) -> String {
-        format!("{}-{part}", self.name)
-    }
-
-    /// Runs a verb, and returns what it printed.
-    fn run(&self, args: &[&str]) -> Result<String, String> {
-        let out = Command::new(env!("CARGO_BIN_EXE_localcluster"))
-            .args(args)
-            .args(["--name", &self.name, "--docker-host", &world("DOCKER_HOST")])
-            .env("KUBECONFIG", &self.kubeconfig)
-            .stdin(Stdio::null())
-            .output()
-            .expect("it can be started");
-        let told =
-            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        println!("        localcluster {}: {told}", args[0]);
-        if out.status.success() { Ok(told) } else { Err(told) }
-    }
-
-    fn up(&self) -> String {
-        let image = world("NODE_IMAGE");
-        let operator = world("OPERATOR_IMAGE");
-        let mut args =
-            vec!["up".to_owned(), "--image".to_owned(), image, "--operator-image".to_owned(), operator];
-        for (name, value) in settings() {
-            if let Some(flag) = name.strip_prefix("LOCALCLUSTER_") {
-                let flag = flag.to_lowercase().replace('_', "-");
-                args.push(format!("--operator-arg=--{flag}={value}"));
-            }
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        self.run(&args).unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    /// IDs and start times of both containers.
-    fn containers(&self) -> Vec<String> {
-        let of = |part: &str| docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", &self.part(part)]);
-        ["hub", "operator"].map(of).into()
-    }
-
-    /// Everything on the engine that has its name or that its clusters made.
-    fn left(&self) -> Vec<String> {
-        let filter = format!("name={}", self.name);
-        let of = |list: &[&str]| docker(&[list, &["--filter", &filter, "--format", "{{.Name}}"]].concat());
-        let containers = docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
-        let all = [containers, of(&["volume", "ls"]), of(&["network", "ls"])].join("\n");
-        all.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-    }
-
-    /// The anonymous volumes of its containers.
-    fn anonymous(&self) -> Vec<String> {
-        let inspected = inspect(&self.part("hub")).expect("the hub exists");
-        let mounts = inspected["Mounts"].as_array().cloned().unwrap_or_default();
-        mounts.iter().filter_map(|m| m["Name"].as_str()).map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            for part in ["hub", "operator"] {
-                let _ = try_docker(&["logs", "--tail", "20", &self.part(part)]).map(|log| eprintln!("{log}"));
-            }
-            let _ = self.run(&["down", "--delete-clusters"]);
-        }
-        for part in ["operator", "hub"] {
-            let _ = try_docker(&["rm", "-fv", &self.part(part)]);
-        }
-        let _ = try_docker(&["volume", "rm", &self.part("hub")]);
-        let _ = try_docker(&["network", "rm", &self.part("hub")]);
-    }
-}
 
 /// The name of a cluster that no other test has.
 fn cluster_of(hub: &Hub) -> String {
@@ -135,11 +42,7 @@ fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
     assert_eq!(listed, "", "the new hub knows nothing");
 
     let host = format!("--docker-host={}", world("DOCKER_HOST"));
-    let adopt = |args: &[&str]| {
-        let file = format!("--kubeconfig={}", hub.kubeconfig.display());
-        let args = [&["adopt", &host, "--context", &hub.name, &file], args].concat();
-        crate::live::command(env!("CARGO_BIN_EXE_localcluster"), &args, "").unwrap_or_else(|e| panic!("{e}"))
-    };
+    let adopt = |args: &[&str]| hub.client(&[&["adopt", &host], args].concat());
     let listed = adopt(&["-n", "default"]);
     let row = listed.lines().find(|line| line.contains(cluster)).unwrap_or_else(|| panic!("{listed}"));
     assert!(row.ends_with("the object is created again from its record"), "{listed}");
@@ -150,7 +53,7 @@ fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
 }
 
 fn a_hub_comes_works_is_repaired_and_goes(scene: &Scene) {
-    let hub = Hub::new(scene);
+    let hub = Hub::new(&format!("{}-try", scene.namespace));
     let told = hub.up();
     assert!(told.contains(&format!("hub {} is ready", hub.name)), "{told}");
     let inspected = inspect(&hub.part("hub")).expect("the hub runs");

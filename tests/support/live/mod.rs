@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod harness;
 pub mod http_proxy;
+pub mod hub;
 pub mod operator;
 pub mod probe;
 pub mod proxy;
