@@ -8,12 +8,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{pulls::Wake, sizes, times};
+use super::{pulls::Wake, sizes};
 use crate::{
     docker::{
-        engine::{ContainerDetail, Engine, Result, State},
+        engine::{Engine, Result, State},
         share,
         spec::ContainerSpec,
     },
@@ -49,8 +49,7 @@ struct Balancer {
     started: Option<Timestamp>,
     /// Time at which that start was first observed.
     since: Instant,
-    /// Resolvers at the first look since; `None` before it. A change between the start and that look, which is
-    /// [`times::RESOLVERS`] later, is missed.
+    /// Resolvers at the first look since; `None` before it. A change between the start and that look is missed.
     resolvers: Option<BTreeSet<String>>,
 }
 
@@ -100,13 +99,6 @@ impl Resolvers {
         let left = host.own_named(&helper.name).map(|d| d.container.id.clone());
         let (engine, shared) = (self.engine.clone(), self.state.clone());
         share::spawn(async move {
-            // The container would take the time of those that somebody waits for.
-            sleep(times::RESOLVERS).await;
-            let same = |d: &ContainerDetail| d.container.state == State::Running && d.started_at == started;
-            if !matches!(engine.inspect(&id).await, Ok(Some(detail)) if same(&detail)) {
-                lock(&shared).looking = false;
-                return;
-            }
             let at = Instant::now();
             if let Some(left) = left {
                 // The operator was interrupted while it existed.

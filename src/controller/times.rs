@@ -81,8 +81,6 @@ pub const TO_REPORT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Timeout of a call to the management cluster's API. kube's own retries can last for minutes (kube-rs/kube#2007).
 pub const API_CALL: Duration = Duration::from_secs(15);
-/// Delay of the observation of the Docker host's resolvers after the start of a load balancer, which others wait for.
-pub const RESOLVERS: Duration = Duration::from_secs(3);
 /// Timeout of the connection to the API of a created cluster.
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// Period in which a connection through Docker is used before direct ones are tried again.

@@ -19,7 +19,14 @@ use super::{
     subject::Subject,
     turns,
 };
-use crate::{api::LocalClusterStatus, docker::error::Error};
+use crate::{
+    api::{
+        LocalClusterStatus,
+        condition::{self, ConditionType},
+        reason::{Class, Reason},
+    },
+    docker::error::Error,
+};
 
 /// Allocation of a LocalCluster and its problems.
 pub struct Allocated {
@@ -160,13 +167,15 @@ impl Subject<'_> {
 impl Decision {
     /// Reports whether the status is written before the steps are executed. A repair is counted first, since an
     /// operator that is killed by it would forget it. So would it forget a Service that its status does not name. Nobody
-    /// waits for a record of what is Ready.
+    /// waits for a record of what is Ready, but one that fails is not Ready in between.
     pub fn is_written_first(&self, subject: &Subject<'_>) -> bool {
         let LocalClusterStatus { observed_generation, conditions, api_service, .. } = subject.previous;
         let outdated = self.plan.outdates(subject.generation, *observed_generation, conditions);
         let counted = self.plan.repairs != self.repairs;
         let named = self.service.is_some() && api_service.is_none();
-        let records = self.plan.steps.iter().all(record::is_one);
+        let ready = condition::get(conditions, ConditionType::Ready);
+        let failed = ready.and_then(|c| Reason::parse(&c.reason)).is_some_and(|r| r.class() == Class::Retry);
+        let records = self.plan.steps.iter().all(|step| record::is_one(step) && !failed);
         outdated || counted || named || self.plan.forgets || records
     }
 

@@ -68,6 +68,7 @@ struct Intent<'a> {
 
 /// Returns the intent behind a container. Every field of the spec is named: a new one does not compile until it is
 /// decided whether a change of it replaces the container.
+#[allow(clippy::too_many_lines, reason = "it names every field twice")]
 fn intent<'a>(spec: &'a ContainerSpec, network: Option<&'a str>) -> Intent<'a> {
     let ContainerSpec {
         image,

@@ -126,6 +126,7 @@ impl Valid {
 
 /// Parses the spec of a LocalCluster. Every field is named, here and in the functions for its parts: a new one does not
 /// compile until it is validated.
+#[allow(clippy::too_many_lines, reason = "it names every field twice")]
 pub fn local_cluster(namespace: &str, name: &str, spec: &LocalClusterSpec) -> Result<Valid, Problems> {
     let LocalClusterSpec {
         version,
