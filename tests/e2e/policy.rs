@@ -160,8 +160,9 @@ fn nodes_have_the_runtime_of_the_policy(scene: &Scene) {
     scene.patch("lc/plain", r#"{"servers": {"privileged": true}}"#);
     let told = scene.reason("lc/plain", "PolicyViolation", "PolicyViolation");
     assert!(told.contains("privileged nodes of spec.servers (nodes.privileged: "), "{told}");
-    policy.apply("mode: Enforce");
+    // In this order: the new policy allows what was refused.
     scene.patch("lc/plain", r#"{"servers": {"privileged": null, "runtime": "no-such-runtime"}}"#);
+    policy.apply("mode: Enforce");
     let told = scene.reason("lc/plain", "ControlPlaneReady", "RuntimeNotFound");
     assert!(told.contains("has no OCI runtime no-such-runtime") && told.contains(RUNTIME), "{told}");
     assert_eq!(node()["Id"], id, "it is not replaced");

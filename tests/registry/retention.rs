@@ -234,7 +234,8 @@ fn an_image_without_a_tag_has_the_time_of_a_tag_or_a_day() {
 
 #[test]
 fn nothing_is_removed_if_anything_is_not_understood() {
-    let harm: [(fn(&Store), &str); 4] = [
+    type Harm = (fn(&Store), &'static str);
+    let harm: [Harm; 4] = [
         (
             |store| fs::remove_dir_all(format!("{}/blobs", store.root())).unwrap(),
             "cannot read ../blobs/sha256/",

@@ -127,7 +127,7 @@ pub fn script(seed: u64) -> Vec<Op> {
     for _ in 0..3 + chance.below(16) {
         ops.push(any(&mut chance));
     }
-    if seed % POOLED == 0 { pools::among(ops, &mut chance) } else { ops }
+    if seed.is_multiple_of(POOLED) { pools::among(ops, &mut chance) } else { ops }
 }
 
 fn any(chance: &mut Chance) -> Op {
