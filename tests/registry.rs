@@ -105,10 +105,7 @@ fn a_schedule_begins_garbage_collections() {
         let last = |lab: &Lab| lab.registries[0].status.garbage_collection.as_ref().unwrap().time.0;
         let begin = last(&lab);
         lab.world.clock += 3600;
-        for _ in 0..passes {
-            lab.pass_registry(0, usize::MAX);
-        }
-        lab.pass_registry(0, cut);
+        die(&mut lab, passes, cut);
         lab.registries[0].forget();
         lab.settle(ENOUGH);
         rests(&lab);
@@ -149,10 +146,7 @@ fn it_goes_on_where_it_was_killed() {
         for (passes, cut, ticks) in all_cuts() {
             let mut killed = before.clone();
             ask(&mut killed, Some("1"));
-            for _ in 0..passes {
-                killed.pass_registry(0, usize::MAX);
-            }
-            killed.pass_registry(0, cut);
+            die(&mut killed, passes, cut);
             if ticks {
                 killed.world.tick();
             }
@@ -167,6 +161,14 @@ fn it_goes_on_where_it_was_killed() {
             }
         }
     }
+}
+
+/// The operator makes these passes, and dies in the next one after so many steps.
+fn die(lab: &mut Lab, passes: usize, cut: usize) {
+    for _ in 0..passes {
+        lab.pass_registry(0, usize::MAX);
+    }
+    lab.pass_registry(0, cut);
 }
 
 fn all_cuts() -> impl Iterator<Item = (usize, usize, bool)> {
@@ -187,10 +189,7 @@ fn what_was_done_to_its_containers_meanwhile_is_put_right() {
         for (passes, cut, ticks) in all_cuts() {
             let mut lab = before.clone();
             ask(&mut lab, Some("1"));
-            for _ in 0..passes {
-                lab.pass_registry(0, usize::MAX);
-            }
-            lab.pass_registry(0, cut);
+            die(&mut lab, passes, cut);
             meddle(&mut lab);
             if ticks {
                 lab.world.tick();
@@ -290,10 +289,7 @@ fn no_directory_is_above_or_below_one_that_another_registry_can_write_to() {
 fn it_is_looked_at_whenever_the_operator_is_killed() {
     for (passes, cut, _) in all_cuts() {
         let mut lab = lab(on_host("/srv/images"));
-        for _ in 0..passes {
-            lab.pass_registry(0, usize::MAX);
-        }
-        lab.pass_registry(0, cut);
+        die(&mut lab, passes, cut);
         lab.registries[0].forget();
         lab.settle(ENOUGH);
         rests(&lab);

@@ -247,7 +247,12 @@ pub fn recreates_what_is_ephemeral() -> Rule {
 }
 
 pub fn lifetime() -> Rule {
-    rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::LIFETIME)
+    positive_time(text::LIFETIME)
+}
+
+/// The rule of a time that is not zero, with its message.
+fn positive_time(message: &str) -> Rule {
+    rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), message)
 }
 
 pub fn token_ttl() -> Rule {

@@ -447,10 +447,7 @@ fn rules_change_in_the_middle_of_a_collection() {
         for (passes, cut, ticks) in all_cuts() {
             let mut lab = before.clone();
             ask(&mut lab, Some("1"));
-            for _ in 0..passes {
-                lab.pass_registry(0, usize::MAX);
-            }
-            lab.pass_registry(0, cut);
+            die(&mut lab, passes, cut);
             let started = lab.world.named("k3d-images-gc").is_some_and(|c| c.started.is_some());
             lab.registries[0].edit(edit);
             if ticks {
@@ -478,10 +475,7 @@ fn nothing_is_left_of_a_registry_that_is_deleted_meanwhile() {
     for (passes, cut, ticks) in all_cuts() {
         let mut lab = before.clone();
         ask(&mut lab, Some("1"));
-        for _ in 0..passes {
-            lab.pass_registry(0, usize::MAX);
-        }
-        lab.pass_registry(0, cut);
+        die(&mut lab, passes, cut);
         if ticks {
             lab.world.tick();
         }

@@ -3,7 +3,7 @@
 use kube::core::Rule;
 use schemars::Schema;
 
-use super::{add, add_to_items, env, no, refused, rule, shape, whole};
+use super::{add, add_to_items, env, no, positive_time, refused, rule, shape, whole};
 use crate::api::rules::{
     self,
     format::{self, Format},
@@ -113,7 +113,7 @@ pub fn retention_rules() -> Rule {
 }
 
 pub fn keep_for() -> Rule {
-    rule(format!("!self.matches(r'^[0hms]*$') && self.matches({})", whole(pattern::TTL)), text::KEEP_FOR)
+    positive_time(text::KEEP_FOR)
 }
 
 pub fn remote_url() -> Rule {
