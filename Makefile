@@ -219,7 +219,7 @@ demo: world image ## a cluster and a registry by kubectl apply, and a Pod from a
 demo-down: ## remove the demo
 	tests/world/demo down
 
-bench: world image ## durations, next to K3s's own: BENCH="create life drift registries many paths calls pool ready", KILLS=100, …
+bench: world image ## durations, next to K3s's own: BENCH="create life drift registries many paths calls pool ready images", KILLS=100, …
 	$(WORLD) images --second
 	cargo test $(LOCKED) --no-run --test bench
 	$(WORLD) with cargo test $(LOCKED) --test bench -- $(BENCH)

@@ -21,6 +21,8 @@ mod create;
 mod drift;
 #[path = "bench/figures.rs"]
 mod figures;
+#[path = "bench/images.rs"]
+mod images;
 #[path = "bench/life.rs"]
 mod life;
 #[path = "bench/listen.rs"]
@@ -29,6 +31,8 @@ mod listen;
 mod live;
 #[path = "bench/many.rs"]
 mod many;
+#[path = "bench/noise.rs"]
+mod noise;
 #[path = "bench/own_time.rs"]
 mod own_time;
 #[path = "bench/paths.rs"]
@@ -64,7 +68,7 @@ struct Args {
 /// How much is measured.
 #[derive(clap::Args)]
 pub struct Scale {
-    /// Rounds: 3 of `create` and of `ready`, 1 of `registries`
+    /// Rounds: 3 of `create`, `ready` and `images`, 1 of `registries`
     #[arg(long, env = "ROUNDS")]
     rounds: Option<usize>,
     /// Agents of `life`
@@ -73,9 +77,9 @@ pub struct Scale {
     /// Kills of each container of `drift`
     #[arg(long, env = "KILLS", default_value_t = 100)]
     kills: usize,
-    /// Megabytes of the image of `registries`
-    #[arg(long, env = "SIZE", default_value_t = 200)]
-    size: u64,
+    /// Megabytes of the image: 200 of `registries`; `images` has one of 10 and one of 1000
+    #[arg(long, env = "SIZE")]
+    size: Option<u64>,
     /// Minutes without a change of `calls`, a part of an hour
     #[arg(long, env = "IDLE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
     idle: u64,
@@ -98,6 +102,7 @@ enum Bench {
     Calls,
     Pool,
     Ready,
+    Images,
 }
 
 impl Bench {
@@ -112,6 +117,7 @@ impl Bench {
             Self::Calls => "calls",
             Self::Pool => "pool",
             Self::Ready => "ready",
+            Self::Images => "images",
         }
     }
 
@@ -126,6 +132,7 @@ impl Bench {
             Self::Calls => calls::run(scale, report),
             Self::Pool => pool::run(scale, report),
             Self::Ready => ready::run(scale, report),
+            Self::Images => images::run(scale, report),
         }
     }
 }

@@ -137,7 +137,6 @@ const ALONE: &[&str] = &[
     "dns::outside_names_are_still_forwarded",
     "dns::pods_and_nodes_resolve_what_the_host_resolves",
     "dns::a_change_of_the_hosts_resolvers_is_followed",
-    "dns::host_aliases_reach_nodes_and_pods",
     "registries::authority_changes_without_a_restart",
     "registries::own_certificate_changes_without_a_restart",
     "registries::changes_take_two_seconds",

@@ -1,11 +1,6 @@
 //! A large image, from `docker push` on the host to a Pod that runs, on one node and on three, pulled from a registry
 //! directly, through a pull-through cache that has never seen it, and through one that has.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-};
-
 use serde_json::Value;
 
 use crate::{
@@ -13,24 +8,18 @@ use crate::{
     clock::timed,
     figures::Report,
     live::{
-        Kubectl, build,
+        Kubectl,
         cluster::container,
         docker, eventually, http,
-        registries::{Setup, Upstream, busybox, join_registry},
+        registries::{Setup, Upstream, join_registry},
         scene::Scene,
         try_docker,
     },
+    noise::{Built, forget},
     small_cluster,
 };
 
 const MANIFEST: &str = "Accept: application/vnd.docker.distribution.manifest.v2+json\r\n";
-
-/// Removes an image from a node with all its names, so that the next Pod pulls all of it again: the kubelet's names of
-/// an image are those of the same digest.
-const FORGET: &str = r#"
-images() { ctr -a /run/k3s/containerd/containerd.sock -n k8s.io images "$@"; }
-digest=$(images ls | awk -v i="$1" '$1 == i {print $3}')
-images rm --sync $(images ls | awk -v d="$digest" '$3 == d {print $1}')"#;
 
 /// Measures it.
 pub fn run(scale: &Scale, report: &mut Report) {
@@ -46,7 +35,7 @@ pub fn run(scale: &Scale, report: &mut Report) {
         scene.ready(object);
     }
 
-    let size = scale.size;
+    let size = scale.size.unwrap_or(200);
     let bench = Pulls { scene: &scene, child: scene.child("c"), upstream: &upstream, size };
     let mut seconds = Seconds::default();
     for round in 0..scale.rounds.unwrap_or(1) {
@@ -117,15 +106,9 @@ impl Pulls<'_> {
         seconds.three.warm.push(self.pods_run(&image, &nodes));
     }
 
-    /// Pushes an image that waits when it runs, with noise of its own in it, which no compression makes smaller; returns
-    /// the seconds of the push.
+    /// Builds and pushes an image; returns the seconds of the push.
     fn push(&self, image: &str) -> f64 {
-        let dir = busybox();
-        let mut noise = File::create(dir.path().join("root/noise")).expect("a file can be created");
-        let random = File::open("/dev/urandom").expect("the kernel has noise");
-        io::copy(&mut random.take(self.size << 20), &mut noise).expect("the noise fits on the disk");
-        build(image, &dir.path().display().to_string(), "");
-        let built = Built(image);
+        let built = Built::new(image, self.size);
         timed(|| drop(docker(&["push", "-q", built.0])))
     }
 
@@ -145,7 +128,7 @@ impl Pulls<'_> {
         });
         self.child.run(&["delete", "pod", "--all", "--now"]);
         for node in nodes {
-            docker(&["exec", node, "sh", "-ec", FORGET, "-", image]);
+            forget(node, image);
         }
         seconds
     }
@@ -163,14 +146,5 @@ impl Pulls<'_> {
         eventually(60, &format!("the cache has {repository}"), || {
             try_docker(&["exec", &self.scene.registry("cache"), "test", "-s", &blob])
         });
-    }
-}
-
-/// An image on the host, for as long as this lives.
-struct Built<'a>(&'a str);
-
-impl Drop for Built<'_> {
-    fn drop(&mut self) {
-        let _ = try_docker(&["rmi", self.0]);
     }
 }

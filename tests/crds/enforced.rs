@@ -5,19 +5,17 @@ use super::*;
 #[test]
 fn bad_input_is_refused_with_what_to_write_instead() {
     let server = Server::new("bad");
-    let create = &["create", "--dry-run=server", "-f", "-"];
     for (kind, spec, says) in BAD {
-        server.must_refuse(create, &object(kind, "dev", spec), says);
+        server.must_refuse_object(&object(kind, "dev", spec), says);
     }
     for (kind, name, says) in BAD_NAMES {
-        server.must_refuse(create, &object(kind, name, "{}"), says);
+        server.must_refuse_object(&object(kind, name, "{}"), says);
     }
 }
 
 #[test]
 fn every_flag_and_variable_of_the_tables_is_refused() {
     let server = Server::new("tables");
-    let create = &["create", "--dry-run=server", "-f", "-"];
     let example = |name: &str| name.replace('*', "x");
     for refused in rules::FLAGS {
         let args: Vec<_> = refused
@@ -26,7 +24,7 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
             .flat_map(|n| [format!("--{}=x", example(n)), format!("--{}", example(n))])
             .collect();
         let spec = json!({"servers": {"args": args}}).to_string();
-        let errors = server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
+        let errors = server.must_refuse_object(&object(LC, "dev", &spec), refused.instead);
         for (i, arg) in args.iter().enumerate() {
             assert!(errors.contains(&format!("args[{i}]")), "{arg}: {errors}");
         }
@@ -34,28 +32,27 @@ fn every_flag_and_variable_of_the_tables_is_refused() {
     for (pool, refused) in [("agents", rules::SERVER_FLAGS), ("servers", rules::AGENT_FLAGS)] {
         for name in refused.names {
             let spec = json!({pool: {"args": [format!("--{}=x", example(name))]}}).to_string();
-            server.must_refuse(create, &object(LC, "dev", &spec), refused.instead);
+            server.must_refuse_object(&object(LC, "dev", &spec), refused.instead);
         }
     }
     let tables = [(LC, rules::NODE_ENV), (REGISTRY, rules::REGISTRY_ENV)];
     for (kind, refused) in tables.iter().flat_map(|(kind, table)| table.iter().map(move |r| (kind, r))) {
         let env: Vec<_> = refused.names.iter().map(|n| json!({"name": example(n)})).collect();
         let spec = if *kind == LC { json!({"agents": {"env": env}}) } else { json!({"env": env}) };
-        let errors = server.must_refuse(create, &object(kind, "dev", &spec.to_string()), refused.instead);
+        let errors = server.must_refuse_object(&object(kind, "dev", &spec.to_string()), refused.instead);
         for (i, var) in env.iter().enumerate() {
             assert!(errors.contains(&format!("env[{i}]")), "{var}: {errors}");
         }
     }
     for name in rules::NODE_LABELS.iter().flat_map(|r| r.names) {
         let spec = json!({"agents": {"labels": {*name: "x"}}}).to_string();
-        server.must_refuse(create, &object(LC, "dev", &spec), rules::NODE_LABELS[0].instead);
+        server.must_refuse_object(&object(LC, "dev", &spec), rules::NODE_LABELS[0].instead);
     }
 }
 
 #[test]
 fn lists_and_texts_are_bounded() {
     let server = Server::new("bounds");
-    let create = &["create", "--dry-run=server", "-f", "-"];
     let many = |n: usize, item: &dyn Fn(usize) -> Value| Value::from((0..n).map(item).collect::<Vec<_>>());
     let named = |i: usize| json!({"name": format!("a{i}")});
     let port = |i: usize| json!({"name": format!("a{i}"), "port": 80});
@@ -79,8 +76,8 @@ fn lists_and_texts_are_bounded() {
             &|n| json!({"hostAliases": [{"ip": "10.0.0.5", "hostnames": many(n, &|i| json!(format!("a{i}")))}]}),
         ),
     ] {
-        server.must_with(create, &object(LC, "dev", &spec(n).to_string()));
-        server.must_refuse(create, &object(LC, "dev", &spec(n + 1).to_string()), "Too many");
+        server.must_take(&object(LC, "dev", &spec(n).to_string()));
+        server.must_refuse_object(&object(LC, "dev", &spec(n + 1).to_string()), "Too many");
     }
     // All at once: what rules cost to run is bounded too.
     let name = |i: usize, n: usize| format!("{}{i}", "a".repeat(n - 2));
@@ -137,9 +134,9 @@ fn lists_and_texts_are_bounded() {
             "hostnames": many(16, &|j| json!(format!("{}.a{i}-{j}", ["b"; 120].join(".")))),
         })),
     });
-    server.must_with(create, &object(LC, "dev", &most.to_string()));
+    server.must_take(&object(LC, "dev", &most.to_string()));
 
-    let long = |spec: Value| server.must_refuse(create, &object(LC, "dev", &spec.to_string()), "Too long");
+    let long = |spec: Value| server.must_refuse_object(&object(LC, "dev", &spec.to_string()), "Too long");
     long(json!({"servers": {"args": [format!("--v={}", "3".repeat(1024))]}}));
     long(json!({"servers": {"env": [{"name": "A", "value": "x".repeat(4097)}]}}));
 }
@@ -148,7 +145,7 @@ fn lists_and_texts_are_bounded() {
 fn good_input_is_taken_and_defaults_are_shown() {
     let server = Server::new("good");
     for (kind, name, spec) in GOOD {
-        server.must_with(&["create", "--dry-run=server", "-f", "-"], &object(kind, name, spec));
+        server.must_take(&object(kind, name, spec));
     }
     for name in ["dev", "nulls"] {
         let (kind, _, spec) = GOOD.iter().find(|(_, n, _)| *n == name).unwrap();

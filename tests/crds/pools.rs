@@ -39,7 +39,7 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
 fn pools_and_claims_are_refused_with_what_to_write_instead() {
     let server = Server::new("pools-bad");
     for (kind, name, spec, says) in REFUSED {
-        server.must_refuse(&["create", "--dry-run=server", "-f", "-"], &object(kind, name, spec), says);
+        server.must_refuse_object(&object(kind, name, spec), says);
     }
 }
 

@@ -1,10 +1,19 @@
 //! The API server that the tests ask.
 
+use http::Request;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::runtime::Runtime;
+
 use super::*;
 
 /// The API server, with the definitions applied, and a namespace that goes with it.
 pub(super) struct Server {
     kubeconfig: PathBuf,
+    /// Asks without kubectl, which takes longer to start than all API servers to answer.
+    client: OnceLock<(Runtime, Client)>,
     pub(super) namespace: String,
 }
 
@@ -24,7 +33,7 @@ impl Server {
             kubeconfig.display()
         );
         let namespace = format!("crds-{name}-{}", std::process::id());
-        let server = Self { kubeconfig, namespace };
+        let server = Self { kubeconfig, client: OnceLock::new(), namespace };
         static APPLIED: OnceLock<()> = OnceLock::new();
         APPLIED.get_or_init(|| {
             let dir = root().join("crds");
@@ -67,7 +76,6 @@ impl Server {
 
     pub(super) fn must_refuse(&self, args: &[&str], input: &str, says: &str) -> String {
         let output = self.run(args, input);
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(!output.ok, "taken, instead of {says:?}: kubectl {}\n{input}", args.join(" "));
         assert!(
             words(&unescaped(&output.stderr)).contains(&words(says)),
@@ -76,6 +84,47 @@ impl Server {
             output.stderr
         );
         output.stderr
+    }
+
+    /// Creates an object as `kubectl create --dry-run=server` does; returns what the API server says against it.
+    fn refusal(&self, object: &str) -> Option<String> {
+        let (runtime, client) = self.client.get_or_init(|| {
+            let runtime = Runtime::new().unwrap();
+            let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default());
+            let client = runtime.block_on(async { Client::try_from(config.await.unwrap()).unwrap() });
+            (runtime, client)
+        });
+        let body: Value = serde_saphyr::from_str(object).unwrap();
+        let plural = match body["kind"].as_str().unwrap() {
+            LC => "localclusters",
+            REGISTRY => "registries",
+            "LocalClusterPool" => "localclusterpools",
+            "LocalClusterClaim" => "localclusterclaims",
+            kind => panic!("{kind} has no plural here"),
+        };
+        let group = format!("{}/namespaces/{}", body["apiVersion"].as_str().unwrap(), self.namespace);
+        let path = format!("/apis/{group}/{plural}?dryRun=All&fieldValidation=Strict");
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(serde_json::to_vec(&body).unwrap()).unwrap();
+        match runtime.block_on(client.request::<Value>(request)) {
+            Ok(_) => None,
+            Err(kube::Error::Api(status)) => Some(status.message),
+            Err(e) => panic!("{object}\n{e}"),
+        }
+    }
+
+    pub(super) fn must_take(&self, object: &str) {
+        if let Some(why) = self.refusal(object) {
+            panic!("{object}\n{why}");
+        }
+    }
+
+    /// Returns what the API server says.
+    pub(super) fn must_refuse_object(&self, object: &str, says: &str) -> String {
+        let Some(said) = self.refusal(object) else { panic!("taken, instead of {says:?}: {object}") };
+        assert!(words(&unescaped(&said)).contains(&words(says)), "{object}\nwants {says:?}, got {said}");
+        said
     }
 
     pub(super) fn get(&self, what: &str) -> Value {
@@ -93,4 +142,8 @@ impl Drop for Server {
 /// Some refusals quote the message.
 fn unescaped(text: &str) -> String {
     text.replace("\\\"", "\"")
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

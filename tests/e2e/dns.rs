@@ -127,9 +127,10 @@ fn names_resolve_in_pods(scene: &Scene) {
     resolves(&scene.child("c"), ASKER, "kubernetes.default.svc.cluster.local.", &api);
 }
 
-/// A resolver of this test serves as that of the host.
-pub fn outside_names_are_still_forwarded(scene: &Scene) {
+/// A resolver of this test serves as that of the host. The names of the registry and of host aliases are the operator's.
+fn outside_names_are_still_forwarded(scene: &Scene) {
     const OUTSIDE: &str = "192.0.2.99";
+    host_aliases::set(scene);
     let (child, host) = (scene.child("c"), HostResolvers::replace());
     let server = Server::start(host.address(1), "outside.e2e.test", OUTSIDE, host.before());
     host.set(server.address);
@@ -142,6 +143,7 @@ pub fn outside_names_are_still_forwarded(scene: &Scene) {
     resolves(&child, ASKER, &format!("{name}."), &address(scene, &name));
     drop(host);
     restart_load_balancer(scene);
+    host_aliases::remove(scene);
 }
 
 /// Restarts the load balancer, which asks the resolvers that the host had when it started.

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{container, nodes_are_ready},
-    dns::{ASKER, RELOAD, outside_names_are_still_forwarded, resolves},
+    dns::{ASKER, RELOAD, resolves},
     live::{
         docker, eventually, holds,
         scene::{LIMIT, Scene, is_ready},
@@ -55,14 +55,25 @@ fn found(scene: &Scene, address: &str) {
     resolves(&child, ASKER, NAME, address);
 }
 
+/// Sets them, and waits until Pods know them.
+pub fn set(scene: &Scene) {
+    scene.patch("lc/c", &aliases(ADDRESS));
+    scene.ready("lc/c");
+    resolves(&scene.child("c"), ASKER, &format!("{NAME}."), ADDRESS);
+}
+
+/// Removes them.
+pub fn remove(scene: &Scene) {
+    scene.patch("lc/c", r#"{"hostAliases": null}"#);
+    scene.ready("lc/c");
+}
+
 pub fn host_aliases_reach_nodes_and_pods(scene: &Scene) {
     scene.patch("lc/c", &aliases("192.0.2.76"));
     scene.ready("lc/c");
     found(scene, "192.0.2.76");
-    scene.patch("lc/c", &aliases(ADDRESS));
-    scene.ready("lc/c");
+    set(scene);
     found(scene, ADDRESS);
-    outside_names_are_still_forwarded(scene);
 
     docker(&["restart", &container(scene, "server-0")]);
     eventually(LIMIT, "the server works again", || {
@@ -71,8 +82,7 @@ pub fn host_aliases_reach_nodes_and_pods(scene: &Scene) {
     });
     found(scene, ADDRESS);
 
-    scene.patch("lc/c", r#"{"hostAliases": null}"#);
-    scene.ready("lc/c");
+    remove(scene);
     let said = node_takes(scene, NAME);
     assert!(!said.contains(ADDRESS), "{said}");
     let child = scene.child("c");
