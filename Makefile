@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image book release publish reproduce upgrade demo demo-down bench bench-ready explore mutants simulate simulate-hosts campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image localcluster book release publish reproduce upgrade demo demo-down bench bench-ready explore mutants simulate simulate-hosts campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -169,6 +169,10 @@ image: ## build the operator's image, localcluster-operator:dev
 	docker build -q -t $(IMAGE) target/image
 	@docker image inspect -f '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 	@[ $$(docker image inspect -f '{{.Size}}' $(IMAGE)) -lt 25000000 ] || { echo "the image must stay below 25 MB" >&2; exit 1; }
+
+localcluster: ## the command, target/bin/localcluster, and the image of the operator that it starts
+	$(MAKE) --no-print-directory image "IMAGE=localcluster-operator:$$(release/version)"
+	bin=$$(release/compile $(ARCH) localcluster) && mkdir -p target/bin && cp "$$bin/localcluster" target/bin/
 
 export ARCHS ?= amd64 arm64
 # The world copies it from the node image where there is none.

@@ -61,9 +61,9 @@ type Way = fn(&Images<'_>, u64) -> f64;
 
 /// The ways of the operator.
 const WAYS: [(&str, Way); 3] = [
-    ("push and pull", Images::pushed),
-    ("preloadImages", Images::preloaded),
-    ("images.fromDockerHost", Images::served),
+    ("push and pull", |images, size| images.pushed(size)),
+    ("preloadImages", |images, size| images.preloaded(size)),
+    ("images.fromDockerHost", |images, size| images.served(size)),
 ];
 
 /// The cluster, and what it is made with.

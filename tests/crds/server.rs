@@ -91,8 +91,11 @@ impl Server {
         let (runtime, client) = self.client.get_or_init(|| {
             let runtime = Runtime::new().unwrap();
             let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
-            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default());
-            let client = runtime.block_on(async { Client::try_from(config.await.unwrap()).unwrap() });
+            let client = runtime.block_on(async {
+                let options = KubeConfigOptions::default();
+                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+                Client::try_from(config).unwrap()
+            });
             (runtime, client)
         });
         let body: Value = serde_saphyr::from_str(object).unwrap();

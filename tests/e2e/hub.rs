@@ -1,7 +1,10 @@
 //! `localcluster up` and `down`: a hub beside the management cluster of the tests, from nothing to nothing.
 
+use std::fs;
+
 use crate::live::{
-    Kubectl, docker, eventually, harness::Group, hub::Hub, inspect, scene::Scene, try_docker, world,
+    Kubectl, command, docker, eventually, harness::Group, hub::Hub, inspect, registries::Dir, scene::Scene,
+    try_docker, world,
 };
 
 pub const GROUP: Group = Group {
@@ -52,22 +55,44 @@ fn lost(hub: &Hub, k: &Kubectl, cluster: &str) {
     k.run(&["wait", "--for=condition=Ready", &format!("lc/{cluster}"), "--timeout=10s"]);
 }
 
+/// A hub with a cluster, as the GitHub action makes it, and the report that it saves.
+fn by_action(hub: &Hub, cluster: &str) {
+    let runner = Dir::new("runner");
+    let told = hub.action(
+        "cluster",
+        runner.path(),
+        &[("NAME", cluster), ("CREATE_ARGS", "--k3s-arg=--disable=traefik,metrics-server,servicelb\n")],
+    );
+    assert!(told.contains(&format!("hub {} is ready", hub.name)), "{told}");
+    let output = || fs::read_to_string(runner.path().join("output")).expect("it was written");
+    assert_eq!(output(), format!("context=k3d-{cluster}\n"));
+    // The next steps of the job have the cluster at once.
+    let k = Kubectl::new(hub.kubeconfig.clone());
+    let node = k.run(&["get", "nodes", "-o", "name"]);
+    assert_eq!(node, format!("node/k3d-{cluster}-server-0"));
+
+    hub.action("report", runner.path(), &[]);
+    let archive = output().lines().find_map(|line| line.strip_prefix("file=").map(str::to_owned));
+    let archive = archive.unwrap_or_else(|| panic!("{}", output()));
+    let names = command("tar", &["-tzf", &archive], "").unwrap_or_else(|e| panic!("{e}"));
+    assert!(names.contains(cluster), "{names}");
+    let content = command("tar", &["-xzOf", &archive], "").unwrap_or_else(|e| panic!("{e}"));
+    let key =
+        k.run(&["config", "view", "--raw", "--minify", "-o", "jsonpath={.users[0].user.client-key-data}"]);
+    assert!(key.len() > 100 && !content.contains(&key), "the report has the key of the kubeconfig");
+}
+
 fn a_hub_comes_works_is_repaired_and_goes(scene: &Scene) {
     let hub = Hub::new(&format!("{}-try", scene.namespace));
-    let told = hub.up();
-    assert!(told.contains(&format!("hub {} is ready", hub.name)), "{told}");
+    let cluster = cluster_of(&hub);
+    by_action(&hub, &cluster);
     let inspected = inspect(&hub.part("hub")).expect("the hub runs");
     assert_eq!(inspected["HostConfig"]["Privileged"], false);
     let volumes = hub.anonymous();
 
-    // What it is for.
     let k = Kubectl::new(hub.kubeconfig.clone());
-    let cluster = cluster_of(&hub);
-    k.apply(&format!(
-        "apiVersion: localcluster.dev/v1alpha1\nkind: LocalCluster\nmetadata: {{name: {cluster}}}\n\
-         spec: {{servers: {{args: [\"--disable=traefik,metrics-server,servicelb\"]}}}}\n"
-    ));
-    k.run(&["wait", "--for=condition=Ready", &format!("lc/{cluster}"), "--timeout=300s"]);
+    // The current context is that of the cluster.
+    k.run(&["config", "use-context", &hub.name]);
 
     // Again: nothing changes.
     let before = hub.containers();

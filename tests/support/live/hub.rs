@@ -1,7 +1,8 @@
 //! A hub of the command `localcluster`, beside the management cluster of the tests.
 
 use std::{
-    path::PathBuf,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -41,20 +42,49 @@ impl Hub {
         if out.status.success() { Ok(told) } else { Err(told) }
     }
 
-    /// Brings it up with the images and settings of the world.
+    /// Arguments of `up` with the images and settings of the world.
+    fn up_args() -> Vec<String> {
+        let images = [("--image", "NODE_IMAGE"), ("--operator-image", "OPERATOR_IMAGE")];
+        let images = images.map(|(flag, name)| format!("{flag}={}", world(name)));
+        let settings = settings().into_iter().filter_map(|(name, value)| {
+            let flag = name.strip_prefix("LOCALCLUSTER_")?.to_lowercase().replace('_', "-");
+            Some(format!("--operator-arg=--{flag}={value}"))
+        });
+        images.into_iter().chain(settings).collect()
+    }
+
+    /// Brings it up.
     pub fn up(&self) -> String {
-        let image = world("NODE_IMAGE");
-        let operator = world("OPERATOR_IMAGE");
-        let mut args =
-            vec!["up".to_owned(), "--image".to_owned(), image, "--operator-image".to_owned(), operator];
-        for (name, value) in settings() {
-            if let Some(flag) = name.strip_prefix("LOCALCLUSTER_") {
-                let flag = flag.to_lowercase().replace('_', "-");
-                args.push(format!("--operator-arg=--{flag}={value}"));
-            }
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let args = Self::up_args();
+        let args: Vec<&str> = ["up"].into_iter().chain(args.iter().map(String::as_str)).collect();
         self.run(&args).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Runs a script of the GitHub action as a runner does, which has this directory; returns what it printed.
+    pub fn action(&self, script: &str, runner: &Path, variables: &[(&str, &str)]) -> String {
+        let up = [
+            Self::up_args(),
+            vec![format!("--name={}", self.name), format!("--docker-host={}", world("DOCKER_HOST"))],
+        ];
+        // What the action has put into the path before, comes first.
+        let paths = fs::read_to_string(runner.join("path")).unwrap_or_default();
+        let paths = format!("{}:{}", paths.trim(), env::var("PATH").unwrap_or_default());
+        let out = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("action").join(script))
+            .env("PATH", paths.trim_start_matches(':'))
+            .env("RUNNER_TEMP", runner)
+            .env("GITHUB_PATH", runner.join("path"))
+            .env("GITHUB_OUTPUT", runner.join("output"))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("PROGRAM", env!("CARGO_BIN_EXE_localcluster"))
+            .env("UP_ARGS", up.concat().join("\n"))
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it can be started");
+        let told =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "action/{script}: {told}");
+        told
     }
 
     /// Runs a verb that is about what the hub manages, and returns what it printed.
