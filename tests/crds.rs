@@ -209,7 +209,9 @@ fn the_operator_says_the_same_about_objects_that_are_older_than_a_rule() {
     let rows = BAD.iter().map(|(kind, spec, says)| (object(kind, "dev", &with_defaults(kind, spec)), says));
     let names =
         BAD_NAMES.iter().map(|(kind, name, says)| (object(kind, name, &with_defaults(kind, "{}")), says));
-    for (object, says) in rows.chain(names).filter(|(_, says)| !SCHEMA_SAYS.contains(says)) {
+    for (object, says) in
+        rows.chain(names).filter(|(_, says)| !SCHEMA_SAYS.iter().any(|own| says.starts_with(own)))
+    {
         let found = problems(&object);
         let told = found.as_ref().is_some_and(|f| f.iter().any(|p| p.contains(says)));
         assert!(told, "{object}wants {says:?}, found {found:#?}");

@@ -390,16 +390,14 @@ pub(super) const BAD: &[(&str, &str, &str)] = &[
     (REGISTRY, "{env: [{name: 'a b'}]}", text::ENV_NAME),
 ];
 
-/// What the API server says of its own: types, bounds and duplicates.
+/// What the API server says of its own begins with one of these: types, bounds and duplicates.
 pub(super) const SCHEMA_SAYS: &[&str] = &[
     "Duplicate value",
     "Required value",
     "Too long",
     "Unsupported value",
     "at least 1",
-    "greater than or equal to -1",
-    "greater than or equal to 0",
-    "greater than or equal to 1",
+    "greater than or equal to",
     "less than or equal to",
     "metadata.name",
     "must be of type integer",
