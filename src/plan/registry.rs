@@ -139,7 +139,7 @@ impl Store {
 }
 
 /// Returns the name of a temporary helper container of the registry `hostname`.
-fn helper_name(hostname: &str, what: &str) -> String {
+pub fn helper_name(hostname: &str, what: &str) -> String {
     // It is also the host name of the container.
     let room = MAX_HOSTNAME - what.len() - 1;
     format!("{}-{what}", hostname.get(..room).unwrap_or(hostname).trim_end_matches(['.', '-']))

@@ -10,7 +10,7 @@ use super::*;
 const CONTAINER: &str = "k3d-images";
 
 fn fill(rig: &Rig, gibibytes: i64) {
-    rig.world(|w| drop(w.sizes.insert(CONTAINER.into(), gibibytes << 30)));
+    rig.world(|w| w.sizes.insert(CONTAINER.into(), gibibytes << 30));
 }
 
 /// Six minutes go by. Returns the Registry, and how often its storage was measured.

@@ -7,6 +7,7 @@ mod unpack;
 
 use std::{
     fs::{self, File},
+    future::Future,
     io::{self, BufWriter, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,8 +28,10 @@ use crate::{
     docker::{
         bollard::BollardEngine,
         engine::{Container, Engine, State},
+        error::Error,
+        spec::{Bind, ContainerSpec, Role},
     },
-    plan::registry::config::DATA,
+    plan::registry::{self, config::DATA},
 };
 
 use contents::{Links, ROOT, VERSION};
@@ -124,8 +127,7 @@ async fn import(args: Import) -> Result {
         let open = || File::open(&args.file).map_err(unreadable);
         // Nothing is written of an archive that is not in order.
         let (file, caches) = (open()?, about.caches.clone());
-        let checked = blocking(move || unpack::unpack(file, caches.as_deref(), None::<Store<'_, io::Sink>>));
-        checked.await.map_err(unreadable)?;
+        blocking(move || check(file, caches.as_deref())).await.map_err(unreadable)?;
         storage.import(&about, open()?).await?
     };
     eprintln!(
@@ -136,6 +138,11 @@ async fn import(args: Import) -> Result {
         unpacked.1
     );
     Ok(())
+}
+
+/// Checks an archive for a registry that caches `caches`, and returns its numbers.
+pub fn check(archive: impl Read, caches: Option<&str>) -> io::Result<Summary> {
+    unpack::unpack(archive, caches, None::<Store<'_, io::Sink>>).map(|unpacked| unpacked.summary)
 }
 
 /// Returns the numbers of an archive in words.
@@ -224,15 +231,36 @@ impl Storage {
         )))
     }
 
+    /// Creates a container with the same storage, which is never started, and returns its name. Docker keeps a container
+    /// locked while it sends or takes an archive, so that even the operator could not look at it meanwhile.
+    async fn helper(&self) -> Result<String> {
+        let detail = self.engine.inspect(&self.container).await?;
+        let detail = detail.ok_or_else(|| format!("the container {} is gone; try again", self.container))?;
+        let name = registry::helper_name(&detail.container.name, "archive");
+        let mut spec = ContainerSpec::bare(name.clone(), Role::RegistryHelper, &detail.container.image);
+        let (volume, bind) = (detail.volumes.first(), detail.container.writable_binds.first());
+        spec.mounts.extend(volume.map(|volume| (DATA.to_owned(), volume.clone())));
+        let bind = bind.filter(|_| volume.is_none()).cloned();
+        spec.binds.extend(bind.map(|source| (DATA.to_owned(), Bind { source, read_only: false })));
+        match self.engine.create_container(&spec, None).await {
+            Ok(_) => Ok(name),
+            Err(Error::Conflict(_)) => Err(Failure::Failed(format!(
+                "the container {name} exists: another export or import is running, or was killed; remove it in that case \
+                 with `docker rm {name}`, and try again"
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Returns what Docker sends of a directory of the storage.
-    fn read(&self, directory: &str) -> Result<Received> {
+    fn read(&self, helper: &str, directory: &str) -> Result<Received> {
         let path = format!("{DATA}/{ROOT}/{directory}");
-        Ok(Received::of(self.engine.download_archive(&self.container, &path)?))
+        Ok(Received::of(self.engine.download_archive(helper, &path)?))
     }
 
     /// Returns the links and tags.
-    async fn links(&self) -> Result<Links> {
-        let archive = self.read("repositories")?;
+    async fn links(&self, helper: &str) -> Result<Links> {
+        let archive = self.read(helper, "repositories")?;
         let read = blocking(move || pack::links(archive)).await;
         Ok(read.map_err(|e| format!("cannot read the storage of {}: {e}", self.container))?)
     }
@@ -240,19 +268,26 @@ impl Storage {
     /// Writes the archive of all images. Images that are pushed meanwhile are in it whole or not at all.
     pub async fn export(&self, about: About, out: impl Write + Send + 'static) -> Result<Summary> {
         let before = self.run().await?;
-        let path = format!("{DATA}/{ROOT}/repositories");
-        if self.engine.path_info(&self.container, &path).await?.is_none() {
-            return Err(Failure::Failed(format!("{} has no images yet: nothing was pushed", about.registry)));
-        }
-        let tags = self.links().await?.tags;
-        // What the tags refer to was there when they were read.
-        let links = Links { links: self.links().await?.links, tags };
-        let blobs = self.read("blobs")?;
-        let registry = about.registry.clone();
-        let packed = blocking(move || pack::pack(out, &about, &links, blobs)).await;
-        let summary = packed.map_err(|e| format!("cannot export {registry}: {e}"))?;
+        let helper = self.helper().await?;
+        let packed = interruptible(self.pack(&helper, about, out)).await;
+        self.engine.remove_container(&helper).await?;
+        let summary = packed?;
         self.check(&before).await?;
         Ok(summary)
+    }
+
+    async fn pack(&self, helper: &str, about: About, out: impl Write + Send + 'static) -> Result<Summary> {
+        let path = format!("{DATA}/{ROOT}/repositories");
+        if self.engine.path_info(helper, &path).await?.is_none() {
+            return Err(Failure::Failed(format!("{} has no images yet: nothing was pushed", about.registry)));
+        }
+        let tags = self.links(helper).await?.tags;
+        // What the tags refer to was there when they were read.
+        let links = Links { links: self.links(helper).await?.links, tags };
+        let blobs = self.read(helper, "blobs")?;
+        let registry = about.registry.clone();
+        let packed = blocking(move || pack::pack(out, &about, &links, blobs)).await;
+        Ok(packed.map_err(|e| format!("cannot export {registry}: {e}"))?)
     }
 
     /// Adds the images of an archive. Returns its numbers, and that of the blobs that were new.
@@ -262,37 +297,57 @@ impl Storage {
         archive: impl Read + Send + 'static,
     ) -> Result<(Summary, usize)> {
         let before = self.run().await?;
-        let refuses = self.engine.inspect(&self.container).await?;
-        if refuses.is_some_and(|detail| detail.container.labels.contains_key(names::READ_ONLY)) {
+        let detail = self.engine.inspect(&self.container).await?;
+        if detail.is_some_and(|detail| registry::fill::refuses(&detail)) {
             return Err(Failure::Failed(format!(
                 "{} takes no images: its storage is full; raise spec.storage.maxSize",
                 about.registry
             )));
         }
-        let wrong = |e: io::Error| format!("cannot import into {}: {e}", about.registry);
-        let Unpacked { links, summary, new } = self.blobs(about, archive).await?;
+        let helper = self.helper().await?;
+        let unpacked = interruptible(self.unpack(&helper, (about, &before), archive)).await;
+        self.engine.remove_container(&helper).await?;
+        let unpacked = unpacked?;
         self.check(&before).await?;
+        Ok(unpacked)
+    }
+
+    async fn unpack(
+        &self,
+        helper: &str,
+        (about, before): (&About, &Run),
+        archive: impl Read + Send + 'static,
+    ) -> Result<(Summary, usize)> {
+        let Unpacked { links, summary, new } = self.blobs(helper, about, archive).await?;
+        // The images become visible only if all that they need is still there.
+        self.check(before).await?;
         let (out, body) = Sent::new();
         let written = spawn_blocking(move || unpack::write_links(out, &links));
-        self.engine.upload_archive(&self.container, DATA, body).await?;
-        written.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked))).map_err(wrong)?;
-        self.check(&before).await?;
+        self.engine.upload_archive(helper, DATA, body).await?;
+        let written = written.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        written.map_err(|e| format!("cannot import into {}: {e}", about.registry))?;
         Ok((summary, new))
     }
 
     /// Writes the blobs of an archive, and returns the rest of it.
-    async fn blobs(&self, about: &About, archive: impl Read + Send + 'static) -> Result<Unpacked> {
+    async fn blobs(
+        &self,
+        helper: &str,
+        about: &About,
+        archive: impl Read + Send + 'static,
+    ) -> Result<Unpacked> {
         let (out, body) = Sent::new();
         let (engine, container, caches) = (self.engine.clone(), self.container.clone(), about.caches.clone());
         let runtime = Handle::current();
         let read = spawn_blocking(move || {
+            // In the container of the registry, since the other one is locked meanwhile.
             let mut has = |path: &str, size: u64| {
                 let found = runtime.block_on(engine.file_size(&container, &format!("{DATA}/{path}")));
                 found.map(|there| there == Some(size)).map_err(io::Error::other)
             };
             unpack::unpack(archive, caches.as_deref(), Some(Store::new(&mut has, out)))
         });
-        let uploaded = self.engine.upload_archive(&self.container, DATA, body).await;
+        let uploaded = self.engine.upload_archive(helper, DATA, body).await;
         let read = read.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
         match (read, uploaded) {
             (Ok(unpacked), Ok(())) => Ok(unpacked),
@@ -301,6 +356,14 @@ impl Storage {
             (Err(e), _) => Err(Failure::Failed(format!("cannot import into {}: {e}", about.registry))),
             (Ok(_), Err(error)) => Err(error.into()),
         }
+    }
+}
+
+/// Ends work when the user interrupts it, so that what it made can be removed.
+async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted".into())),
     }
 }
 

@@ -295,7 +295,7 @@ mod tests {
     fn a_full_registry_differs_by_its_maintenance() {
         let [open, full] = [false, true].map(|full| render(&valid(|_| {}), &Secrets::default(), full));
         let added: Vec<&str> = full.lines().filter(|line| !open.lines().any(|l| l == *line)).collect();
-        assert_eq!(added, ["  maintenance:", "    readonly:"]);
+        assert_eq!(added, ["  maintenance:", "    readonly:", "      enabled: true"]);
         #[derive(serde::Deserialize)]
         struct File {
             storage: std::collections::BTreeMap<String, serde_json::Value>,
