@@ -104,6 +104,9 @@ async fn an_archive_has_every_tag_whole_and_adds_to_what_is_there() {
         assert_eq!(after.get(image), Some(content), "{image}");
     }
     assert_eq!(after["app:own"], own);
+    let names =
+        docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", &format!("name={}", world.name(""))]);
+    assert!(!names.contains("-archive\n") && !names.ends_with("-archive"), "{names}");
     // Nothing is sent twice, and what is there is a registry like others.
     let (_, new) = to.import(&about(None), io::Cursor::new(archive)).await.unwrap();
     assert_eq!((new, everything(&target).await), (0, after.clone()));
@@ -123,12 +126,14 @@ async fn a_cache_serves_what_was_imported_without_its_upstream() {
     let world = World::new("cached");
     let (upstream, upstream_id, url) = running(&world, "upstream", deletable()).await;
     let source = Client { url: url.clone(), id: &upstream_id };
-    source.push("app", Some("1"), "one").await;
+    // In no other registry that may get the address of the upstream once that is stopped.
+    let repository = "only/here";
+    source.push(repository, Some("1"), "one").await;
     let proxy =
         ProxySpec { remote_url: url.trim_end_matches("/v2").to_owned(), credentials_secret: None, ttl: None };
     let spec = RegistrySpec { proxy: Some(proxy), ..RegistrySpec::default() };
     let (from, from_id, url) = running(&world, "from", spec.clone()).await;
-    let pulled = Client { url, id: &from_id }.pull("app", "1").await;
+    let pulled = Client { url, id: &from_id }.pull(repository, "1").await;
     let of = about(Some("upstream"));
     // A cache stores a blob after it has handed it on.
     let until = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -145,5 +150,5 @@ async fn a_cache_serves_what_was_imported_without_its_upstream() {
     world.engine.stop(&upstream.container, 0).await.unwrap();
     let (_, new) = to.import(&of, io::Cursor::new(archive)).await.unwrap();
     assert_eq!(new, 3);
-    assert_eq!(Client { url, id: &to_id }.pull("app", "1").await, pulled);
+    assert_eq!(Client { url, id: &to_id }.pull(repository, "1").await, pulled);
 }
