@@ -97,7 +97,7 @@ fn messages() {
     is_golden("messages.txt", &text);
 }
 
-/// Verbs of `localcluster`, besides those of `kubeconfig`.
+/// Verbs of `localcluster`, besides those of `registry` and `kubeconfig`.
 const VERBS: [&str; 17] = [
     "up",
     "down",
@@ -128,7 +128,8 @@ fn help() {
     }
     let verbs = VERBS.map(|verb| vec![verb]);
     let kubeconfig = ["get", "merge", "use"].map(|verb| vec!["kubeconfig", verb]);
-    for command in [vec![]].into_iter().chain(verbs).chain(kubeconfig) {
+    let registry = ["export", "import"].map(|verb| vec!["registry", verb]);
+    for command in [vec![]].into_iter().chain(verbs).chain(registry).chain(kubeconfig) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_localcluster"));
         let help = program.args(&command).arg("--help").output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
@@ -139,7 +140,7 @@ fn help() {
                 .lines()
                 .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
                 .filter_map(|line| line.split_whitespace().next())
-                .filter(|verb| !matches!(*verb, "help" | "kubeconfig"))
+                .filter(|verb| !matches!(*verb, "help" | "registry" | "kubeconfig"))
                 .collect();
             assert_eq!(verbs, VERBS, "the help of each verb is compared");
         }

@@ -6,6 +6,8 @@ mod adopted;
 mod claims;
 #[path = "life/ends.rs"]
 mod ends;
+#[path = "life/full.rs"]
+mod full;
 #[path = "life/host_images.rs"]
 mod host_images;
 #[path = "life/images.rs"]

@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "registry/full.rs"]
+mod full;
 #[path = "registry/network.rs"]
 mod network;
 #[path = "registry/retention.rs"]

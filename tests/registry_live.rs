@@ -36,10 +36,14 @@ use localcluster_operator::{
     },
 };
 
+#[path = "registry_live/archives.rs"]
+mod archives;
 #[path = "registry_live/contents.rs"]
 mod contents;
 #[path = "registry_live/retention.rs"]
 mod retention;
+#[path = "registry_live/storage.rs"]
+mod storage;
 #[allow(dead_code)] // other tests use the rest
 #[path = "support/live/docker.rs"]
 mod support;
@@ -98,6 +102,7 @@ impl Subject {
             previous: &RegistryStatus::default(),
             refused: &Default::default(),
             living: &Default::default(),
+            used: None,
             request: None,
             created: None,
             now: jiff::Timestamp::UNIX_EPOCH,

@@ -46,6 +46,9 @@ string_enum! {
         ContainerReady = "ContainerReady",
         /// Registry: the registry responds to requests.
         Reachable = "Reachable",
+        /// Registry, abnormal-true: its storage has almost reached `spec.storage.maxSize`, or has exceeded it. Only with
+        /// that field, and not part of `Ready`.
+        StorageFull = "StorageFull",
         /// Registry, neutral: LocalClusters use it, so a deletion waits for them.
         InUse = "InUse",
         /// LocalClusterClaim: it has taken a cluster, which it keeps.

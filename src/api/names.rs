@@ -49,6 +49,8 @@ pub const APP: &str = "app";
 pub const ROLE: &str = "k3d.role";
 /// Value of [`ROLE`] of the container and the network of a registry.
 pub const REGISTRY_ROLE: &str = "registry";
+/// Label of the container of a registry that refuses pushes because its storage is full.
+pub const READ_ONLY: &str = "localcluster.dev/read-only";
 /// k3d label: the host port of a registry.
 pub const EXTERNAL_PORT: &str = "k3s.registry.port.external";
 /// k3d label: the name of the cluster.

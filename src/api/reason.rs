@@ -281,6 +281,13 @@ reasons! {
         /// No other HostPolicy has the same priority and selects the same namespace.
         Unique: Neutral = "Unique",
 
+        /// The storage of the registry is below 90 % of its maximum size.
+        BelowMaxSize: Neutral = "BelowMaxSize",
+        /// The storage of the registry has reached 90 % of its maximum size.
+        NearMaxSize: Neutral = "NearMaxSize",
+        /// The storage of the registry has reached its maximum size.
+        MaxSizeExceeded: Neutral = "MaxSizeExceeded",
+
         /// LocalClusters use the Registry; the message lists them.
         InUse: Neutral = "InUse",
         /// No LocalCluster uses the Registry.

@@ -5,6 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod storage;
+
+pub use storage::{MAX_SIZE, StorageSpec, StorageStatus};
+
 use super::{local_cluster::loopback, placement::Placement, schema};
 
 /// Desired state of the registry.
@@ -215,40 +219,6 @@ pub struct RetentionSpec {
     pub keep_for: Option<String>,
 }
 
-/// Storage of the images.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = schema::immutable(
-    "volumeName",
-    "the images would remain in the old volume; create a new Registry instead"
-))]
-#[x_kube(validation = schema::immutable(
-    "hostPath",
-    "the images would remain in the old directory; create a new Registry instead"
-))]
-#[x_kube(validation = schema::host_path_alone())]
-pub struct StorageSpec {
-    /// Keeps the volume of the registry when the object is deleted; a Registry with the same hostname in the same
-    /// namespace reuses it. The value at the time of deletion applies. Defaults to false. A change does not affect the
-    /// container.
-    #[serde(default)]
-    pub retain: bool,
-    /// Existing Docker volume to use instead of one that the operator creates. Its label
-    /// `localcluster.dev/allow-namespaces` must contain this namespace in a comma-separated list, or be `*`. The volume
-    /// is never removed. Immutable: it cannot be set, changed or removed after creation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    #[x_kube(validation = schema::volume_name())]
-    pub volume_name: Option<String>,
-    /// Absolute path of a directory of the Docker host to use instead of a volume: `/srv/registry`. The directory must
-    /// exist, without symbolic links in its path, below a path that the operator allows (`--allow-host-path`, by
-    /// default none). Its content is never removed. Immutable: it cannot be set, changed or removed after creation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    #[x_kube(validation = schema::host_path())]
-    pub host_path: Option<String>,
-}
-
 /// A pull-through cache of another registry.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -372,9 +342,12 @@ pub struct RegistryStatus {
     /// Image for a spec without `image`. It stays when the operator is configured with another default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_image: Option<String>,
-    /// Last garbage collection that the annotation or the schedule requested.
+    /// Last garbage collection that the annotation, the schedule or `spec.storage.maxSize` requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbage_collection: Option<GarbageCollectionStatus>,
+    /// Storage of a registry with `spec.storage.maxSize`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
 }
 
 /// A completed garbage collection.
@@ -382,7 +355,7 @@ pub struct RegistryStatus {
 #[serde(rename_all = "camelCase")]
 pub struct GarbageCollectionStatus {
     /// Value of the annotation `localcluster.dev/garbage-collect` that requested one last; a different value requests
-    /// another one. A value longer than 64 bytes is represented by its hash. Empty if only the schedule has requested any.
+    /// another one. A value longer than 64 bytes is represented by its hash. Empty if the annotation has requested none.
     pub request: String,
     /// Time of completion.
     pub time: Time,
@@ -390,4 +363,7 @@ pub struct GarbageCollectionStatus {
     pub succeeded: bool,
     /// Result in words.
     pub message: String,
+    /// Smallest size of the storage since then, of a registry with `spec.storage.maxSize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<String>,
 }

@@ -17,6 +17,7 @@ mod logs;
 mod management;
 mod output;
 mod progress;
+pub mod registry;
 mod report;
 mod shell;
 mod spec;
@@ -94,6 +95,9 @@ pub enum Verb {
     /// Collects what others need to help: objects, Events, logs and descriptions of containers, without secrets
     #[command(after_help = "Example:\n  localcluster report -o report.tar.gz")]
     Report(report::Report),
+    /// Images of registries and caches as archives, for machines without a network
+    #[command(subcommand)]
+    Registry(registry::Verb),
     /// Kubeconfigs of clusters
     #[command(subcommand)]
     Kubeconfig(contexts::Verb),
@@ -138,6 +142,7 @@ async fn run(verb: Verb, mut command: clap::Command) -> Result {
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(args).await,
         Verb::Report(args) => report::run(args).await,
+        Verb::Registry(verb) => registry::run(verb).await,
         Verb::Kubeconfig(verb) => contexts::run(verb).await,
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut command, "localcluster", &mut io::stdout());

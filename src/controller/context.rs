@@ -20,9 +20,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     backoff::Backoff, files::Files, host_images::HostImages, host_limits::Limits,
-    interruptions::Interruptions, known::Known, logs::Logs, pace::Pace, place::Hosting, policies::Policies,
-    preload::Preloads, probe::Probe, progress::Progress, pulls::Pulls, quorum::Quorum, resolvers::Resolvers,
-    times, triggers::Triggers, turns::Turns, workers::Workers,
+    interruptions::Interruptions, known::Known, logs::Logs, measures::Measures, pace::Pace, place::Hosting,
+    policies::Policies, preload::Preloads, probe::Probe, progress::Progress, pulls::Pulls, quorum::Quorum,
+    resolvers::Resolvers, times, triggers::Triggers, turns::Turns, workers::Workers,
 };
 use crate::{
     api::{LocalCluster, Registry, uses::uses},
@@ -72,6 +72,8 @@ pub struct Context {
     pub logs: Logs,
     /// Limits of the Docker host.
     pub limits: Limits,
+    /// Sizes of the storage of registries.
+    pub measures: Measures,
     /// Quorum of clusters with several servers.
     pub quorum: Quorum,
     /// Resolvers of the Docker host.

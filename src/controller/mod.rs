@@ -26,6 +26,7 @@ pub mod local_cluster;
 pub mod logs;
 mod management_api;
 pub mod manifests;
+pub mod measures;
 mod merge;
 pub mod observe;
 pub mod orphans;

@@ -253,6 +253,7 @@ impl<'p, K: Managed> Pass<'p, K> {
         let announced = stops_at.is_some() && stops_at != K::stops_at(previous);
         let conditions = (K::conditions(previous), K::conditions(&next));
         report::violated(self.ctx, &object, conditions, announced);
+        report::filled(self.ctx, &object, conditions);
         *previous = next;
         Ok(())
     }

@@ -116,6 +116,8 @@ impl Managed for Registry {
         let annotation = object.annotations().get(GARBAGE_COLLECT_ANNOTATION);
         let request = annotation.and_then(|value| collection::request(value));
         let (before, refused) = (previous.clone(), ctx.memory.refused(&owner.uid));
+        let running = host.own_named(&valid.hostname);
+        let used = valid.max_size.and_then(|_| ctx.measures.size(&owner.uid, running, wake(pass)));
         let subject = Subject {
             valid: &valid,
             secrets: &secrets,
@@ -124,6 +126,7 @@ impl Managed for Registry {
             previous: &before,
             refused: &refused,
             living: &living,
+            used,
             request: request.as_deref(),
             created: object.creation_timestamp().map(|time| time.0),
             now: pass.moment.now,
@@ -201,6 +204,13 @@ fn gate<'a>(pass: &'a Pass<'_, Registry>, inputs: &Inputs<'a>) -> Gate<'a> {
     pass.full_gate(inputs.observed, BTreeSet::from([inputs.subject.valid.hostname.clone()]))
 }
 
+/// Returns what triggers a reconciliation of the object.
+fn wake(pass: &Pass<'_, Registry>) -> Wake {
+    let (triggers, name) = (pass.ctx.triggers.clone(), pass.object.name_any());
+    let namespace = pass.object.namespace().unwrap_or_default();
+    Box::new(move || triggers.registry(&namespace, &name))
+}
+
 /// Starts pulls, removes the steps that are not due from the plan, and checks the registry if it is as desired. Returns
 /// the delay until the first of these steps is due.
 async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut Decision) -> Option<Duration> {
@@ -215,17 +225,12 @@ async fn admit(pass: &Pass<'_, Registry>, inputs: &Inputs<'_>, decision: &mut De
     progress.set_certificate(uid, inputs.subject.secrets.tls.as_ref().and_then(Tls::end));
     plan.confirm_repairs(progress.resumes(uid), |name| existed.contains(name));
     let due = hold(ctx, &gate, plan, None);
-    let wake = || -> Wake {
-        let (triggers, name) = (ctx.triggers.clone(), pass.object.name_any());
-        let namespace = pass.object.namespace().unwrap_or_default();
-        Box::new(move || triggers.registry(&namespace, &name))
-    };
     ctx.pulls.keep(&pass.owner.uid, &plan.pulls);
     for image in &plan.pulls {
-        ctx.pulls.start(pass.asker(), image, None, wake());
+        ctx.pulls.start(pass.asker(), image, None, wake(pass));
     }
     for image in plan.proofs.clone() {
-        let asked = ctx.policies.proofs.start(&ctx.engine, pass.user(), (&image, None), wake()).await;
+        let asked = ctx.policies.proofs.start(&ctx.engine, pass.user(), (&image, None), wake(pass)).await;
         plan.problems.extend(asked.err().map(|error| report::docker(ctx, &error)));
     }
     if plan.steps.is_empty() && !plan.problems.iter().any(|p| p.condition == ConditionType::ContainerReady) {
@@ -251,6 +256,7 @@ async fn act(
         problems,
         used_by: users.clone(),
         collected: decision.collected.clone(),
+        used: inputs.subject.used,
     };
     let mut problems = Vec::new();
     if !plan.steps.is_empty() {

@@ -104,6 +104,16 @@ pub fn violated(
     }
 }
 
+/// Writes a Warning when the storage of a registry becomes nearly full, and when it becomes full.
+pub fn filled(ctx: &Context, object: &ObjectReference, (before, after): (&[Condition], &[Condition])) {
+    let type_ = ConditionType::StorageFull;
+    let full = |conditions| condition::get(conditions, type_).filter(|c| c.status == "True");
+    let Some(condition) = full(after) else { return };
+    if full(before).is_none_or(|was| was.reason != condition.reason) {
+        warning(ctx, object, &condition.reason, &condition.message);
+    }
+}
+
 /// Writes an Event when the object becomes ready, and a Warning when it is not ready for another reason than before.
 pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let Some(ready) = condition::get(after, ConditionType::Ready) else { return };

@@ -25,6 +25,7 @@ use super::{
     known::Known,
     kube_io,
     logs::Logs,
+    measures::Measures,
     panics,
     place::Hosting,
     place_io,
@@ -215,6 +216,7 @@ impl Process {
             turns: Turns::default(),
             workers: Workers::new(stop.clone()),
             limits: Limits::new(engine.clone(), config.resync),
+            measures: Measures::new(engine.clone()),
             // With others, the load balancer answers no queries.
             resolvers: Resolvers::new(engine.clone(), config.node_dns.is_empty().then_some(config.resync)),
             quorum: Quorum::new(engine.clone()),

@@ -40,6 +40,18 @@ fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     archive.into_inner().expect("memory takes every write")
 }
 
+/// Returns the header of a regular file of root that anyone may read, of the current time.
+pub fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    header.set_size(size);
+    header
+}
+
 /// Returns the command that removes files from a container. Files that do not exist are no failure.
 pub fn removal(paths: &[String]) -> Vec<String> {
     ["rm", "-f", "--"].iter().map(|arg| (*arg).to_owned()).chain(paths.iter().cloned()).collect()

@@ -1,5 +1,5 @@
 //! What only people ask an engine for, by the command: descriptions as Docker writes them, logs while they are written,
-//! terminals, and images from files. The operator needs none of it, so it is not part of the interface of engines.
+//! terminals, images from files, and archives of any size. The operator needs none of it, so it is not part of the interface of engines.
 
 use std::{io, pin::Pin};
 
@@ -9,7 +9,10 @@ use bollard::{
     errors::Error as Failure,
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
-    query_parameters::{ImportImageOptionsBuilder, LogsOptionsBuilder, ResizeExecOptionsBuilder},
+    query_parameters::{
+        ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
+        LogsOptionsBuilder, ResizeExecOptionsBuilder, UploadToContainerOptionsBuilder,
+    },
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, future, stream::BoxStream};
@@ -165,6 +168,35 @@ impl BollardEngine {
         let lines = records.map_ok(|record| record.stream.unwrap_or_default());
         let told: Vec<String> = lines.try_collect().await.map_err(|e| fault::error("load_images", e))?;
         Ok(loaded(&told.concat()))
+    }
+
+    /// Returns the archive of a path in a container while it is read.
+    pub fn download_archive(&self, container: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let chunks = self.client.docker()?.download_from_container(container, Some(options));
+        Ok(chunks.map_err(|e| fault::error("read_archive", e)).boxed())
+    }
+
+    /// Unpacks an archive in a directory of a container while it is written.
+    pub async fn upload_archive(
+        &self,
+        container: &str,
+        path: &str,
+        archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<()> {
+        let options = UploadToContainerOptionsBuilder::default().path(path).build();
+        let body = bollard::body_try_stream(archive);
+        let uploaded = self.client.docker()?.upload_to_container(container, Some(options), body).await;
+        uploaded.map_err(|e| fault::error("upload_archive", e))
+    }
+
+    /// Returns the size of a file in a container; `None` if it does not exist.
+    pub async fn file_size(&self, container: &str, path: &str) -> Result<Option<u64>> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        let found = self.client.call("stat_path", |docker| async move {
+            fault::found(docker.get_container_archive_info(container, Some(options)).await)
+        });
+        Ok(found.await?.and_then(|stat| u64::try_from(stat.size).ok()))
     }
 }
 

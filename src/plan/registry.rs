@@ -35,6 +35,7 @@ use crate::{
 pub mod collection;
 pub mod config;
 pub mod decide;
+pub mod fill;
 pub mod host_path;
 pub mod log;
 pub mod network;
@@ -63,6 +64,8 @@ pub struct Subject<'a> {
     pub refused: &'a Refused,
     /// UIDs of all existing Registries.
     pub living: &'a BTreeSet<String>,
+    /// Size of the storage in bytes at the last measurement; `None` if it is unknown.
+    pub used: Option<i64>,
     /// Garbage collection that the annotation requests, see [`collection::request`].
     pub request: Option<&'a str>,
     /// Time of the creation of the Registry; `None` if it is unknown.
@@ -136,7 +139,7 @@ impl Store {
 }
 
 /// Returns the name of a temporary helper container of the registry `hostname`.
-fn helper_name(hostname: &str, what: &str) -> String {
+pub fn helper_name(hostname: &str, what: &str) -> String {
     // It is also the host name of the container.
     let room = MAX_HOSTNAME - what.len() - 1;
     format!("{}-{what}", hostname.get(..room).unwrap_or(hostname).trim_end_matches(['.', '-']))
@@ -159,6 +162,10 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     labels.insert(names::EXTERNAL_PORT.into(), host_port.to_string());
     labels.insert("k3s.registry.port.internal".into(), REGISTRY_PORT.to_string());
     labels.insert(names::NETWORK.into(), names::registry_network(&valid.hostname));
+    let read_only = fill::is_read_only(subject, host);
+    if read_only {
+        labels.insert(names::READ_ONLY.into(), "true".into());
+    }
     let runs = image_of(host, &valid.hostname);
     let default_image =
         default_image(subject.previous.default_image.as_ref(), runs.as_ref(), &settings.registry_image);
@@ -175,7 +182,7 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
         }],
         memory: valid.memory,
         restart_policy: valid.restart,
-        files: config::files(valid, subject.secrets),
+        files: config::files(valid, subject.secrets, read_only),
         ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
     };
     let store = Store::of(&valid.storage, &valid.hostname, owner);
@@ -253,7 +260,12 @@ pub fn plan(plan: &mut Plan, desired: &Desired, inputs: &Inputs<'_>) -> Option<G
     let standing = if lost { Standing::Outdated } else { site.converge(plan, spec, &after, None) };
     match standing {
         Standing::Outdated if site.has_image(plan, spec) => {
-            let why = if lost { "a failed start took it off its network" } else { "its spec changed" };
+            let why = match own.map(fill::refuses) {
+                _ if lost => "a failed start took it off its network",
+                Some(false) if spec.labels.contains_key(names::READ_ONLY) => "its storage is full",
+                Some(true) if !spec.labels.contains_key(names::READ_ONLY) => "its storage has room again",
+                _ => "its spec changed",
+            };
             let standing = site.replace(plan, spec, &[], why);
             rejoin(plan, spec, observed, &site, standing);
         }

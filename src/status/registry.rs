@@ -2,17 +2,26 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Moment, judge};
+use super::{Moment, judge, surroundings::kept};
 use crate::{
     api::{
         RegistryStatus,
         condition::{self, ConditionType},
         reason::Reason,
-        registry::GarbageCollectionStatus,
+        registry::{GarbageCollectionStatus, StorageStatus},
     },
     docker::spec::PortBinding,
     k3s::registries::on_host,
-    plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry},
+    plan::{
+        observed::Observed,
+        owner::short,
+        registry::{
+            self,
+            fill::{self, Fill},
+        },
+        steps::Problem,
+        validate::ValidRegistry,
+    },
 };
 
 /// Conditions of a Registry in the order in which `Ready` evaluates them: causes before effects.
@@ -52,11 +61,13 @@ pub struct RegistryView<'a> {
     pub used_by: Vec<String>,
     /// Result of a completed garbage collection.
     pub collected: Option<GarbageCollectionStatus>,
+    /// Size of the storage in bytes at the last measurement; `None` if it is unknown.
+    pub used: Option<i64>,
 }
 
 /// Returns the status of a Registry.
 pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Moment) -> RegistryStatus {
-    let RegistryView { valid, desired, observed, problems, used_by, collected } = view;
+    let RegistryView { valid, desired, observed, problems, used_by, collected, used } = view;
     let mut conditions = previous.conditions.clone();
     let of = |type_| problems.iter().any(|p: &Problem| p.condition == type_);
     let mut problems = problems.to_vec();
@@ -66,6 +77,13 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     }
     judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
+    let fill = used.and_then(|used| Fill::of(used, valid.max_size));
+    storage_full(&mut conditions, valid, fill, moment);
+    let mut garbage_collection = collected.or_else(|| previous.garbage_collection.clone());
+    if let (Some(done), Some(fill)) = (&mut garbage_collection, fill) {
+        done.used = Some(fill::least(done.used.as_deref(), fill));
+    }
+    let storage = fill.map(|fill| StorageStatus { used: fill.told() });
     let detail = observed.own_named(&valid.hostname);
     // A registry that was started had its port then, and gets it again.
     let ip = valid.host_ip;
@@ -94,7 +112,8 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         proxies: valid.proxy.as_ref().map(|p| p.upstream.clone()),
         container: detail.map(|d| short(&d.container.id).to_owned()),
         default_image: Some(desired.default_image.clone()),
-        garbage_collection: collected.or_else(|| previous.garbage_collection.clone()),
+        garbage_collection,
+        storage: storage.or_else(|| previous.storage.clone()).filter(|_| valid.max_size.is_some()),
     }
 }
 
@@ -107,6 +126,28 @@ pub fn still_used(status: &mut RegistryStatus, used_by: &[String], moment: Momen
     status.users = users(used_by);
     status.used_by = used_by.to_vec();
     in_use(&mut status.conditions, used_by, moment);
+}
+
+const NOT_MEASURED: &str =
+    "the size of the storage is not known yet: it is measured while the registry runs, by du in its image";
+
+/// Sets the condition `StorageFull`. A size that is unknown for a moment leaves it unchanged.
+fn storage_full(conditions: &mut Vec<Condition>, valid: &ValidRegistry, fill: Option<Fill>, moment: Moment) {
+    let type_ = ConditionType::StorageFull;
+    if valid.max_size.is_none() {
+        return conditions.retain(|c| c.type_ != type_);
+    }
+    let (status, reason, message) = match fill {
+        Some(fill) => {
+            let (is_full, reason, message) = fill.judge(valid.proxy.is_some());
+            (is_full.into(), reason, message)
+        }
+        None => match kept(conditions, type_) {
+            (status, Reason::Pending, _) => (status, Reason::Pending, NOT_MEASURED.to_owned()),
+            kept => kept,
+        },
+    };
+    condition::set(conditions, type_, (status, reason, &message), moment);
 }
 
 /// Sets the condition `InUse`.

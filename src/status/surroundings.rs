@@ -28,7 +28,7 @@ pub fn set(conditions: &mut Vec<Condition>, view: &ClusterView<'_>, moment: Mome
 }
 
 /// Returns what a condition was before.
-fn kept(conditions: &[Condition], type_: ConditionType) -> Judgement {
+pub(super) fn kept(conditions: &[Condition], type_: ConditionType) -> Judgement {
     let pending = || (Status::Unknown, Reason::Pending, "not observed yet".to_owned());
     let Some(before) = condition::get(conditions, type_) else { return pending() };
     match Status::parse(&before.status).zip(Reason::parse(&before.reason)) {

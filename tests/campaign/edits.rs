@@ -27,6 +27,8 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("placement", None),
     ("schedule", Some("0 [0-9] 1 [1-9] \\*")),
     ("keepFor", Some("[1-9]{1,3}h|90m")),
+    // More than the images of a campaign.
+    ("maxSize", Some("[1-9]Ti|900Gi|1T|2t")),
     (
         "args[]",
         Some(

@@ -65,11 +65,11 @@ pub(super) const GOOD: &[(&str, &str, &str)] = &[
         registries: {configs: [{host: '*', tls: {insecureSkipVerify: true}}]}}"),
     (REGISTRY, "registry", "{}"),
     (REGISTRY, "registry.localhost", "{hostname: k3d-registry.localhost, image: 'docker.io/library/registry:3', \
-        hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x}, deleteEnabled: true, \
+        hostIP: 0.0.0.0, hostPort: 5000, storage: {retain: true, volumeName: my_images-1.x, maxSize: 1.5Ti}, deleteEnabled: true, \
         env: [{name: REGISTRY_LOG_LEVEL, value: debug}, {name: OTEL_TRACES_EXPORTER, value: none}], memory: 512m, \
         garbageCollection: {schedule: '*/15 0-6 1,15 * MON-FRI'}, retention: {keepTags: 10000, keepFor: 1h30m}}"),
     (REGISTRY, "cache", "{proxy: {remoteURL: 'https://registry-1.docker.io', credentialsSecret: hub, ttl: 168h}, \
-        storage: {hostPath: /srv/registry}, auth: {htpasswdSecret: users, clientSecret: login}, \
+        storage: {hostPath: /srv/registry, maxSize: 500m}, auth: {htpasswdSecret: users, clientSecret: login}, \
         tls: {secretName: tls, caSecretName: ca}, allowedNamespaces: ['*', team-a], localRegistryHosting: false}"),
     (REGISTRY, "nulls", "{proxy: null, auth: null, tls: null, storage: {hostPath: null, retain: false}, \
         allowedNamespaces: null}"),

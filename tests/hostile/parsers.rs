@@ -10,7 +10,7 @@
 //! | Nodes and Leases of a created cluster | `child::nodes`, `k3s::versions` | `Nodes`, `Leases` |
 //! | members and leader of etcd | `child::etcd`, `k3s::etcd` | `members`, `leader` |
 //! | join tokens | `k3s::token`, `plan::token` | `tokens` |
-//! | archives of files | `docker::archive` | `archive` |
+//! | archives of files, and of registries | `docker::archive`, `cli::client::registry` | `archive`, `registry` |
 //! | `ctr images list`, content of images | `k3s::images`, `k3s::own_image` | `ctr images`, `image` |
 //! | hosts, resolv.conf, /proc and `stat` in containers | `k3s::hosts_file`, `plan::resolvers`, `plan::host_limits`, `plan::checkup` | `hosts`, `resolv.conf`, `limits`, `routes` |
 //! | objects, descriptions and logs for a report | `cli::redact` | `report` |
@@ -230,6 +230,26 @@ fn tokens_of(bytes: &[u8]) {
     black_box(plan::token::of_servers(&[files.clone(), files]));
 }
 
+/// What `localcluster registry export` writes, with one blob.
+fn registry_archive() -> Vec<u8> {
+    let blob = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let mut made = tar::Builder::new(Vec::new());
+    for (path, content) in [
+        (
+            "localcluster-registry.json".to_owned(),
+            r#"{"version":1,"registry":"default/images","caches":null}"#,
+        ),
+        (format!("docker/registry/v2/blobs/sha256/44/{blob}/data"), "{}"),
+        ("localcluster-registry.end".to_owned(), "1"),
+    ] {
+        let mut header = archive::header(content.len() as u64);
+        made.append_data(&mut header, path, content.as_bytes()).unwrap();
+    }
+    let made = made.into_inner().unwrap();
+    assert!(cli::client::registry::check(made.as_slice(), None).is_ok());
+    made
+}
+
 pub fn archives() -> Vec<Vec<u8>> {
     let file = |path: &str, size| FileSpec {
         path: path.into(),
@@ -373,6 +393,9 @@ fn parsers() -> Vec<Parser> {
         parser("tokens", strings(["K10ab12::server:0123456789abcdef\n", "0123456789abcdef", "abcdef.0123456789abcdef"]), tokens_of),
         parser("archive", archives(), |bytes| {
             black_box((archive::single(bytes).is_ok(), archive::tree(bytes, "/etc/certs.d").is_ok()));
+        }),
+        parser("registry", vec![registry_archive()], |bytes| {
+            black_box(cli::client::registry::check(bytes, None).is_ok());
         }),
         parser(
             "ctr images",

@@ -12,9 +12,9 @@ use super::{
 const DAYS: u64 = 9 * 24 * 3600;
 
 /// A client of a registry, and its container.
-struct Client<'a> {
-    url: String,
-    id: &'a str,
+pub(super) struct Client<'a> {
+    pub(super) url: String,
+    pub(super) id: &'a str,
 }
 
 impl Client<'_> {
@@ -25,7 +25,7 @@ impl Client<'_> {
     }
 
     /// Pushes an image, by its digest without a tag.
-    async fn push(&self, repository: &str, tag: Option<&str>, content: &str) -> String {
+    pub(super) async fn push(&self, repository: &str, tag: Option<&str>, content: &str) -> String {
         let (config, layer) = (format!("{{\"of\": \"{content}\"}}"), format!("layer of {content}"));
         let base = format!("{}/{repository}", self.url);
         push_blob(&base, config.as_bytes()).await;
@@ -36,7 +36,7 @@ impl Client<'_> {
     }
 
     /// Pushes an image of several platforms.
-    async fn push_index(&self, repository: &str, tag: &str) -> (String, [String; 2]) {
+    pub(super) async fn push_index(&self, repository: &str, tag: &str) -> (String, [String; 2]) {
         let platforms = [
             self.push(repository, None, &format!("{tag} amd64")).await,
             self.push(repository, None, &format!("{tag} arm64")).await,
@@ -59,7 +59,7 @@ impl Client<'_> {
         docker(&["exec", self.id, "touch", "-d", &format!("@{}", now - DAYS), &path]);
     }
 
-    async fn tags(&self, repository: &str) -> Vec<String> {
+    pub(super) async fn tags(&self, repository: &str) -> Vec<String> {
         let (_, _, body) =
             exchange("GET", &format!("{}/{repository}/tags/list", self.url), b"", BINARY).await;
         let list: Value = serde_json::from_slice(&body).unwrap();
@@ -69,7 +69,7 @@ impl Client<'_> {
     }
 
     /// Pulls an image with everything that it consists of. Returns the digests.
-    async fn pull(&self, repository: &str, reference: &str) -> BTreeSet<String> {
+    pub(super) async fn pull(&self, repository: &str, reference: &str) -> BTreeSet<String> {
         let (mut waiting, mut pulled) = (vec![reference.to_owned()], BTreeSet::new());
         while let Some(reference) = waiting.pop() {
             let url = format!("{}/{repository}/manifests/{reference}", self.url);
@@ -93,7 +93,7 @@ impl Client<'_> {
         pulled
     }
 
-    async fn gone(&self, repository: &str, reference: &str) -> bool {
+    pub(super) async fn gone(&self, repository: &str, reference: &str) -> bool {
         let url = format!("{}/{repository}/manifests/{reference}", self.url);
         call("GET", &url, b"", BINARY).await.0 == 404
     }

@@ -158,6 +158,9 @@ pub const SCHEDULE_OF_CACHE: &str = "garbageCollection is not possible with prox
 /// A cache has a retention.
 pub const RETENTION_OF_CACHE: &str =
     "retention is not possible with proxy: a cache removes expired images itself, see proxy.ttl; remove it";
+/// The size of the storage of a registry is invalid.
+pub const MAX_SIZE: &str =
+    "must be at least 1Mi, with a unit of Ki, Mi, Gi, Ti, k, M, G or T, or with b, m, g or t: 20Gi, 500Mi";
 /// A retention has no rule.
 pub const RETENTION: &str =
     "has no rule: set keepTags, keepFor or both, or remove retention to keep all tags";
@@ -310,6 +313,7 @@ pub const ALL: &[&str] = &[
     SCHEDULE,
     SCHEDULE_OF_CACHE,
     RETENTION_OF_CACHE,
+    MAX_SIZE,
     RETENTION,
     KEEP_TAGS,
     KEEP_FOR,

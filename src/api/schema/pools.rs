@@ -186,13 +186,18 @@ pub fn quantity(text: &str) -> String {
 }
 
 pub fn memory() -> Rule {
+    size("6Mi", text::MEMORY)
+}
+
+/// Returns the rule for a quantity of bytes that is not below `least`.
+pub fn size(least: &str, message: &str) -> Rule {
     rule(
         format!(
-            "self.matches({}) && {of}.compareTo(quantity('6Mi')) >= 0 && {of}.compareTo(quantity('1024Ti')) <= 0",
+            "self.matches({}) && {of}.compareTo(quantity('{least}')) >= 0 && {of}.compareTo(quantity('1024Ti')) <= 0",
             whole(pattern::MEMORY),
             of = quantity("self"),
         ),
-        text::MEMORY,
+        message,
     )
 }
 

@@ -3,7 +3,7 @@
 use kube::core::Rule;
 use schemars::Schema;
 
-use super::{add, add_to_items, env, no, positive_time, refused, rule, shape, whole};
+use super::{add, add_to_items, env, no, positive_time, refused, rule, shape, size, whole};
 use crate::api::rules::{
     self,
     format::{self, Format},
@@ -94,6 +94,10 @@ pub fn host_path_alone() -> Rule {
         "!has(self.hostPath) || (!has(self.volumeName) && !(has(self.retain) && self.retain))",
         text::HOST_PATH_ALONE,
     )
+}
+
+pub fn max_size() -> Rule {
+    size("1Mi", text::MAX_SIZE)
 }
 
 pub fn schedule() -> Rule {

@@ -1,4 +1,4 @@
-//! Garbage collection: on request, or by a schedule, the registry is stopped, a container on the same data removes the blobs that no
+//! Garbage collection: on request, by a schedule, or since its storage is nearly full, the registry is stopped, a container on the same data removes the blobs that no
 //! manifest references, and the registry is started again.
 //!
 //! If the spec has a retention, the container first removes the tags and images that it does not keep.
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Desired, Inputs, Subject,
     config::{CONFIG_FILE, DATA},
-    host_path,
+    fill, host_path,
     log::last_words,
     retention, volume,
 };
@@ -44,6 +44,8 @@ pub const REQUEST: &str = "localcluster.dev/garbage-collect";
 const MAX_REQUEST: usize = 64;
 /// Start of a request by the schedule, before its time.
 const BY_SCHEDULE: &str = "schedule:";
+/// Start of a request because the storage is nearly full, before the time of the last collection.
+const BY_SIZE: &str = "size:";
 
 /// State of a garbage collection.
 #[derive(Debug, PartialEq)]
@@ -54,13 +56,13 @@ pub enum Course {
     Busy,
 }
 
-/// Returns the name of a request: the value of the annotation, or its hash if it is long or could be one of the schedule.
+/// Returns the name of a request: the value of the annotation, or its hash if it is long or could be one of the operator.
 pub fn request(annotation: &str) -> Option<String> {
     let value = annotation.trim();
     if value.is_empty() {
         return None;
     }
-    let other = value.len() > MAX_REQUEST || value.starts_with(BY_SCHEDULE);
+    let other = value.len() > MAX_REQUEST || is_by_itself(value);
     Some(if other {
         format!("sha256:{}", names::hex(&Sha256::digest(value)[..16]))
     } else {
@@ -72,11 +74,24 @@ pub fn request(annotation: &str) -> Option<String> {
 pub fn requested<'a>(subject: &Subject<'a>) -> Option<Cow<'a, str>> {
     let done = subject.previous.garbage_collection.as_ref();
     let annotation = subject.request.filter(|request| done.is_none_or(|done| done.request != **request));
-    annotation.map(Cow::Borrowed).or_else(|| {
+    let scheduled = || {
         let last = done.map(|done| done.time.0).max(subject.created);
         let due = subject.valid.schedule.as_ref()?.due(last, subject.now)?;
-        Some(Cow::Owned(format!("{BY_SCHEDULE}{due}")))
-    })
+        Some(format!("{BY_SCHEDULE}{due}"))
+    };
+    let by_size = || fill::collects(subject).then(|| by_size(done));
+    annotation.map(Cow::Borrowed).or_else(|| scheduled().or_else(by_size).map(Cow::Owned))
+}
+
+/// Returns the request because the storage is nearly full. The next one after a collection has another name.
+fn by_size(last: Option<&GarbageCollectionStatus>) -> String {
+    let last = last.map_or("none".to_owned(), |last| last.time.0.as_second().to_string());
+    format!("{BY_SIZE}{last}")
+}
+
+/// Reports whether a request is one of the operator, and not of the annotation.
+fn is_by_itself(request: &str) -> bool {
+    [BY_SCHEDULE, BY_SIZE].iter().any(|begin| request.starts_with(begin))
 }
 
 /// Returns the container that collects.
@@ -135,6 +150,7 @@ impl Collection<'_> {
         self.inputs.subject.previous.garbage_collection.as_ref().is_some_and(|done| {
             match scheduled(request) {
                 Some(time) => done.time.0 >= time,
+                None if request.starts_with(BY_SIZE) => by_size(Some(done)) != request,
                 None => done.request == request,
             }
         })
@@ -273,16 +289,16 @@ fn busy(plan: &mut Plan, what: &str) {
 }
 
 fn result(subject: &Subject<'_>, request: &str, succeeded: bool, message: String) -> GarbageCollectionStatus {
-    let request = match scheduled(request) {
-        // The last request of the annotation is done and stays so.
-        Some(_) => subject.previous.garbage_collection.as_ref().map(|last| last.request.clone()),
-        None => Some(request.to_owned()),
-    };
+    // The last request of the annotation is done and stays so.
+    let last = || subject.previous.garbage_collection.as_ref().map(|last| last.request.clone());
+    let request = if is_by_itself(request) { last() } else { Some(request.to_owned()) };
     GarbageCollectionStatus {
         request: request.unwrap_or_default(),
         time: Time(subject.now),
         succeeded,
         message,
+        // Measured when the registry runs again.
+        used: None,
     }
 }
 
@@ -335,7 +351,9 @@ mod tests {
         let long = request(&"x".repeat(300)).unwrap();
         assert!(long.starts_with("sha256:") && long.len() < MAX_REQUEST, "{long}");
         assert_ne!(request(&"y".repeat(300)), Some(long));
-        assert!(request("schedule:2026-11-30T03:00:00Z").unwrap().starts_with("sha256:"));
+        for own in ["schedule:2026-11-30T03:00:00Z", "size:none"] {
+            assert!(request(own).unwrap().starts_with("sha256:"), "{own}");
+        }
     }
 
     #[test]

@@ -97,14 +97,16 @@ impl Secrets {
 
 /// Returns the files that the registry reads. It reads all of them only at start, except for the list of users: it
 /// checks the modification time with every request and rereads the list when that differs (2.8 and 3 alike).
-pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
+/// A `read_only` registry refuses pushes and deletions with the status 405.
+pub fn files(valid: &ValidRegistry, secrets: &Secrets, read_only: bool) -> Vec<FileSpec> {
     let file = |path: &str, content: &[u8], change| FileSpec {
         path: path.into(),
         mode: 0o600,
         content: content.to_vec(),
         change,
     };
-    let mut files = vec![file(CONFIG_FILE, render(valid, secrets).as_bytes(), FileChange::Recreate)];
+    let mut files =
+        vec![file(CONFIG_FILE, render(valid, secrets, read_only).as_bytes(), FileChange::Recreate)];
     if let Some(tls) = &secrets.tls {
         files.push(file(CERTIFICATE_FILE, &tls.certificate, FileChange::Recreate));
         files.push(file(KEY_FILE, &tls.key, FileChange::Recreate));
@@ -116,7 +118,7 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
 }
 
 /// Renders the configuration. Environment variables of the user override it.
-fn render(valid: &ValidRegistry, secrets: &Secrets) -> String {
+fn render(valid: &ValidRegistry, secrets: &Secrets, read_only: bool) -> String {
     let mut out = format!(
         "# Written by localcluster-operator.
 version: 0.1
@@ -131,7 +133,7 @@ storage:
     enabled: {delete}
   cache:
     blobdescriptor: inmemory
-http:
+{maintenance}http:
   addr: :{REGISTRY_PORT}
   # What is under way when the registry is stopped comes to its end.
   draintimeout: 5s
@@ -139,6 +141,8 @@ http:
     X-Content-Type-Options: [nosniff]
 ",
         delete = valid.delete_enabled,
+        // Only then, so that the containers of others keep their hash.
+        maintenance = if read_only { "  maintenance:\n    readonly:\n      enabled: true\n" } else { "" },
     );
     let mut line = |text: &str| writeln!(out, "{text}").expect("writing to a String never fails");
     if secrets.tls.is_some() {
@@ -259,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_plain_registry() {
-        insta::assert_snapshot!(render(&valid(|s| s.delete_enabled = true), &Secrets::default()), @r#"
+        insta::assert_snapshot!(render(&valid(|s| s.delete_enabled = true), &Secrets::default(), false), @r#"
         # Written by localcluster-operator.
         version: 0.1
         log:
@@ -288,13 +292,26 @@ mod tests {
     }
 
     #[test]
+    fn a_full_registry_differs_by_its_maintenance() {
+        let [open, full] = [false, true].map(|full| render(&valid(|_| {}), &Secrets::default(), full));
+        let added: Vec<&str> = full.lines().filter(|line| !open.lines().any(|l| l == *line)).collect();
+        assert_eq!(added, ["  maintenance:", "    readonly:", "      enabled: true"]);
+        #[derive(serde::Deserialize)]
+        struct File {
+            storage: std::collections::BTreeMap<String, serde_json::Value>,
+        }
+        let read: File = serde_saphyr::from_str(&full).unwrap();
+        assert_eq!(read.storage["maintenance"], serde_json::json!({"readonly": {"enabled": true}}));
+    }
+
+    #[test]
     fn a_cache_with_everything() {
         let valid = valid(|s| {
             cache(s);
             s.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
             s.tls = Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None });
         });
-        insta::assert_snapshot!(render(&valid, &all()), @r#"
+        insta::assert_snapshot!(render(&valid, &all(), false), @r#"
         # Written by localcluster-operator.
         version: 0.1
         log:
@@ -332,7 +349,7 @@ mod tests {
           password: "p\"w: \\x"
           ttl: 168h
         "#);
-        let files = files(&valid, &all());
+        let files = files(&valid, &all(), false);
         let told: Vec<_> = files.iter().map(|f| format!("{} {:o} {:?}", f.path, f.mode, f.change)).collect();
         assert_eq!(
             told,
@@ -347,7 +364,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_in_what_is_printed() {
-        let text = format!("{:?} {:?}", all(), files(&valid(cache), &all()));
+        let text = format!("{:?} {:?}", all(), files(&valid(cache), &all(), false));
         for secret in ["p\"w", "$2y$", "client-password", "certificate\"", "user"] {
             assert!(!text.contains(secret), "{text}");
         }
@@ -403,7 +420,7 @@ mod tests {
             }
             let login = Login { username: username.clone(), password: password.clone() };
             let secrets = Secrets { upstream: Some(login), ..Secrets::default() };
-            let text = render(&valid(cache), &secrets);
+            let text = render(&valid(cache), &secrets, false);
             prop_assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
             let file: File = serde_saphyr::from_str(&text).unwrap();
             prop_assert_eq!(file.proxy.remoteurl, "https://registry-1.docker.io");

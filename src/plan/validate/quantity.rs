@@ -1,14 +1,25 @@
 //! Memory and CPU quantities.
 
 use super::checker::{Checker, is};
-use crate::api::rules::{self, pattern, text};
+use crate::api::{
+    registry::MAX_SIZE,
+    rules::{self, pattern, text},
+};
 
 impl Checker {
     /// Parses a quantity of memory as bytes.
     pub(super) fn memory(&mut self, path: &str, memory: Option<&str>) -> Option<i64> {
-        let memory = memory?;
-        let bytes = bytes(memory).filter(|b| (rules::MEMORY.0..=rules::MEMORY.1).contains(b));
-        self.check(bytes.is_some(), path, text::MEMORY);
+        self.size((path, text::MEMORY), memory?, rules::MEMORY)
+    }
+
+    /// Parses the maximum size of a storage as bytes.
+    pub(super) fn max_size(&mut self, path: &str, size: Option<&str>) -> Option<i64> {
+        self.size((path, text::MAX_SIZE), size?, MAX_SIZE)
+    }
+
+    fn size(&mut self, (path, message): (&str, &str), size: &str, (least, most): (i64, i64)) -> Option<i64> {
+        let bytes = bytes(size).filter(|bytes| (least..=most).contains(bytes));
+        self.check(bytes.is_some(), path, message);
         bytes
     }
 

@@ -32,6 +32,8 @@ pub struct ValidRegistry {
     pub host_port: Option<u16>,
     /// Storage of the images.
     pub storage: Storage,
+    /// Size in bytes up to which the storage may grow.
+    pub max_size: Option<i64>,
     /// Upstream registry of a cache.
     pub proxy: Option<ValidProxy>,
     /// Authentication.
@@ -67,7 +69,7 @@ pub enum Storage {
 impl Storage {
     /// Parses the storage of a spec, which need not be valid.
     pub fn of(spec: &StorageSpec) -> Self {
-        let StorageSpec { retain, volume_name, host_path } = spec;
+        let StorageSpec { retain, volume_name, host_path, max_size: _ } = spec;
         match (host_path, volume_name) {
             (Some(path), _) => Self::HostPath(path.clone()),
             (None, Some(name)) => Self::Volume(name.clone()),
@@ -146,6 +148,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         None => ("metadata.name", &names::registry(namespace, name, None)),
     };
     c.own_hostname(path, called);
+    let max_size = c.max_size("spec.storage.maxSize", storage.max_size.as_deref());
     let storage = c.storage("spec.storage", storage);
     let proxy = proxy.as_ref().and_then(|p| c.proxy("spec.proxy", p));
     if let Some(AuthSpec { htpasswd_secret, client_secret }) = auth {
@@ -166,6 +169,7 @@ pub fn registry(namespace: &str, name: &str, spec: &RegistrySpec) -> Result<Vali
         host_ip: c.host_ip("spec.hostIP", host_ip),
         host_port: host_port.map(|p| c.port("spec.hostPort", p)),
         storage,
+        max_size,
         proxy,
         auth: auth.clone(),
         tls: tls.clone(),
@@ -193,7 +197,7 @@ impl Checker {
     }
 
     fn storage(&mut self, path: &str, spec: &StorageSpec) -> Storage {
-        let StorageSpec { retain, volume_name, host_path } = spec;
+        let StorageSpec { retain, volume_name, host_path, max_size: _ } = spec;
         if let Some(name) = volume_name {
             self.fits(format_args!("{path}.volumeName"), name, &format::VOLUME_NAME);
         }
@@ -345,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn a_storage_has_room_for_an_image() {
+        let sized = |size: &str| {
+            let storage = StorageSpec { max_size: Some(size.into()), ..StorageSpec::default() };
+            RegistrySpec { storage, ..RegistrySpec::default() }
+        };
+        for (size, bytes) in [("20Gi", 20 << 30), ("1Mi", 1 << 20), ("1.5G", 1_500_000_000)] {
+            assert_eq!(registry("default", "images", &sized(size)).unwrap().max_size, Some(bytes), "{size}");
+        }
+        for size in ["", "0", "1023Ki", "much", "20GB", "2000Ti"] {
+            let want = [format!("spec.storage.maxSize: {}", text::MAX_SIZE)];
+            assert_eq!(problems(sized(size)), want, "{size:?}");
+        }
+    }
+
+    #[test]
     fn paths_lead_where_they_say() {
         for path in ["/srv/registry", "/srv/a.b/..c", "/a"] {
             assert_eq!(problems(stored(path)), [] as [String; 0], "{path}");
@@ -451,7 +470,7 @@ mod tests {
             // A spec that is older than the rule against it.
             (false, mine, path, None, true),
         ] {
-            let spec = StorageSpec { retain, volume_name, host_path };
+            let spec = StorageSpec { retain, volume_name, host_path, max_size: None };
             let storage = Storage::of(&spec);
             assert_eq!((storage.volume("images"), storage.is_kept()), (volume, kept), "{spec:?}");
             assert_eq!(storage.host_path().is_some(), spec.host_path.is_some(), "{spec:?}");

@@ -637,6 +637,7 @@ impl Lab {
             previous: &object.status,
             refused: &object.refused,
             living: &living,
+            used: self.world.size(&valid),
             request: object.request.as_deref(),
             created: None,
             now,
@@ -702,6 +703,7 @@ impl Lab {
                 problems: &problems,
                 used_by: Vec::new(),
                 collected: None,
+                used: self.world.size(&valid),
             };
             object.status = status::registry(&object.status, view, object.moment(&self.world));
         }
@@ -715,6 +717,13 @@ impl World {
         !self.containers.values().any(|c| owner.owns(&c.labels))
             && !self.networks.values().any(|n| owner.owns(&n.labels))
             && !self.volumes.values().any(|v| owner.owns(&v.labels))
+    }
+
+    /// What is measured of the storage of a registry while it runs.
+    fn size(&self, valid: &ValidRegistry) -> Option<i64> {
+        let running = localcluster_operator::docker::engine::State::Running;
+        self.named(&valid.hostname).filter(|c| c.state == running)?;
+        valid.max_size.and_then(|_| self.sizes.get(&valid.hostname).copied())
     }
 
     /// Whether a node serves its cluster now.

@@ -32,7 +32,7 @@ use localcluster_operator::{
         load_balancer::CONFIG_FILE,
         proxy,
     },
-    plan::{secret::Existing, service::objects::ObservedService},
+    plan::{registry::fill, secret::Existing, service::objects::ObservedService},
 };
 
 use super::k3s::Cluster;
@@ -87,6 +87,8 @@ pub struct World {
     pub pools: Arc<Vec<Ipv4Net>>,
     /// Routes of the host.
     pub routes: Arc<Vec<Ipv4Net>>,
+    /// Sizes of the storage of registries that can be measured, in bytes, by host name.
+    pub sizes: BTreeMap<String, i64>,
     /// Host ports that processes hold which are no containers.
     pub held_ports: BTreeSet<u16>,
     /// Directories of the host.
@@ -212,6 +214,7 @@ impl Default for World {
             volumes: BTreeMap::new(),
             images: BTreeSet::new(),
             rebuilt: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             unknown_images: BTreeSet::new(),
             built: BTreeSet::new(),
             private: BTreeSet::new(),

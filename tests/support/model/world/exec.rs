@@ -13,6 +13,12 @@ impl World {
             return Ok(self.hub_exec(key, command));
         }
         let container = self.container(key)?;
+        if command == fill::COMMAND {
+            let name = container.name.clone();
+            let size = self.sizes.get(&name).ok_or_else(|| Error::Engine("exec: no du".into()))?;
+            return Ok(said(&format!("{}\t/var/lib/registry\n", size >> 10)));
+        }
+        let container = self.container(key)?;
         if command.iter().any(|a| a == "/readyz") {
             return Ok(Ended { code: i64::from(container.hung.is_some()), ..Ended::default() });
         }
