@@ -102,7 +102,7 @@ struct Route;
 
 impl Route {
     fn new() -> Self {
-        let ended = Command::new("ip").args(["route", "add", "local", POOL, "dev", "lo"]).status();
+        let ended = Command::new("ip").args(["route", "replace", "local", POOL, "dev", "lo"]).status();
         assert!(ended.expect("ip is there").success(), "there is no route to {POOL}: only root can make one");
         Self
     }
@@ -243,7 +243,7 @@ impl<'a> Scene<'a> {
         let taken = self.engine.counts.take();
         report.values("idle: CPU time in an hour", &[hourly(operator.cpu() - cpu)], "s");
         report.values("idle: memory in each minute", &sizes, "MiB");
-        report.values("idle: peak of memory", &[operator.peak()], "MiB");
+        self.memory("idle", operator, report);
         report.values("idle: open sockets", &[number(operator.sockets())], "count");
         for (request, count) in operator::requests(began) {
             report.values(&format!("idle: an hour: management {request}"), &[hourly(number(count))], "count");
@@ -321,6 +321,7 @@ impl<'a> Scene<'a> {
 
     fn memory(&self, name: &str, operator: &Operator, report: &mut Report) {
         report.values(&format!("{name}: memory"), &[operator.rss()], "MiB");
+        report.values(&format!("{name}: memory without the binary's"), &[operator.own()], "MiB");
         report.values(&format!("{name}: peak of memory"), &[operator.peak()], "MiB");
     }
 
