@@ -1,7 +1,7 @@
 # Targets for development; `make` lists them. All work in a clean clone on a new Debian machine.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image localcluster book release publish reproduce upgrade demo demo-down bench bench-ready explore mutants simulate simulate-hosts campaign soak world-down
+.PHONY: help check fmt clippy deny crds-check chart gitops monitoring shellcheck workflows crds test unit unit-build unit-short unit-long world e2e e2e-all e2e-build matrix newest hosts hosts-down image localcluster book release publish reproduce upgrade demo demo-down bench bench-ready bench-scale explore mutants simulate simulate-hosts campaign soak world-down
 
 WORLD := tests/world/world
 CACHE ?= $(or $(WORLD_CACHE),$(HOME)/.cache/localcluster-operator)
@@ -15,7 +15,7 @@ ARCH := $(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 # Tests that need the test world (Docker, images, a management cluster). All other files of tests/ run anywhere.
 LIVE := %_live crds e2e
-TESTS := $(filter-out bench hosts soak,$(basename $(notdir $(wildcard tests/*.rs))))
+TESTS := $(filter-out bench hosts scale soak,$(basename $(notdir $(wildcard tests/*.rs))))
 LIVE_TESTS := $(filter $(LIVE),$(TESTS))
 UNIT_TESTS := $(filter-out $(LIVE),$(TESTS))
 LONG := exhaustive plan reconcile repair simulation storms
@@ -230,6 +230,14 @@ bench: world image ## durations, next to K3s's own: BENCH="create life drift reg
 
 bench-ready: ## from nothing to the first Pod, by phases, next to `docker run`, and to k3d and kind by path: K3D=…, KIND=…, ROUNDS=3
 	$(MAKE) --no-print-directory bench BENCH=ready
+
+bench-scale: export CLUSTERS ?= 500
+bench-scale: export REGISTRIES ?= 100
+bench-scale: export IDLE ?= 6
+bench-scale: export OPERATOR ?= target/image/localcluster-operator
+bench-scale: world image ## memory and requests of the operator with many objects on a fake of Docker: CLUSTERS=500 REGISTRIES=100 IDLE=6
+	cargo test $(LOCKED) --no-run --test scale
+	$(WORLD) with cargo test $(LOCKED) --test scale
 
 explore: export PROPTEST_CASES ?= 1000
 explore: export EXPLORE_ALL ?= 1

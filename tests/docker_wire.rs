@@ -275,6 +275,39 @@ async fn no_more_than_eight_calls_are_under_way() {
     server.abort();
 }
 
+/// A list of a thousand containers takes many megabytes while it is read, and a look at each object needs one.
+#[tokio::test]
+async fn one_list_is_under_way_at_a_time() {
+    let (running, most, all) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let (counter, maximum, sum) = (running.clone(), most.clone(), all.clone());
+    let app = axum::Router::new().fallback(move || {
+        let (running, most, all) = (counter.clone(), maximum.clone(), sum.clone());
+        async move {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            all.fetch_add(1, Ordering::SeqCst);
+            // A second one, if it may come, comes while this one is still here.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+            "[]"
+        }
+    });
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let engine = engine(&socket);
+    let answers = future::join_all((0..8).map(|_| engine.containers())).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // The first one's is from before the others asked; they share another one.
+    assert_eq!([&most, &all].map(|count| count.load(Ordering::SeqCst)), [1, 2]);
+    let answers = future::join_all((0..8).map(|_| engine.networks())).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!([&most, &all].map(|count| count.load(Ordering::SeqCst)), [1, 4]);
+    server.abort();
+}
+
 #[tokio::test]
 async fn logs_are_lines_in_order() {
     fn frame(stream: u8, text: &str) -> Vec<u8> {

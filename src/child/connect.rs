@@ -11,14 +11,25 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::FuturesOrdered};
+use hyper::{
+    Uri,
+    rt::{Read, Write},
+};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::{client::legacy, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{Connection as Connected, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
 use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt},
     config::AuthInfo,
 };
 use tokio::time::{error::Elapsed, timeout};
+use tower::Service;
 
 use super::{
     api::{Access, Connect, Connection, Error},
@@ -35,6 +46,10 @@ use crate::{
 
 /// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
+
+/// Time after which a connection that nobody uses is closed. A look at a cluster needs about ten at once, and while a cluster
+/// changes, the next look follows within seconds; afterwards, they would take most of the operator's memory.
+const UNUSED: Duration = Duration::from_secs(10);
 
 /// Name of the API in metrics.
 const API: &str = "cluster";
@@ -57,7 +72,7 @@ impl Connect for KubeConnector {
         };
         let has_route = all_missed.iter().any(|(path, missed)| shows_route(*path, missed.got));
         if let Some(tunnel) = access.tunnel.as_ref().filter(|_| access.is_due || !has_route) {
-            let client = |config| through(config, tunnel.clone(), &self.metrics);
+            let client = |config| client(config, Connector(tunnel.clone()), &self.metrics);
             match attempt(Path::Tunnel, &identity, access, limit, client).await {
                 Ok(connection) => return Ok(connection),
                 Err(missed) => all_missed.push(missed),
@@ -76,8 +91,9 @@ async fn directly(
     metrics: &Metrics,
 ) -> Result<Connection, Vec<(Path, Missed)>> {
     let client = |config| {
-        let client = ClientBuilder::try_from(config)?.with_layer(&metrics.requests_to(API));
-        Ok(client.with_layer(&Limits).build())
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        client(config, connector, metrics)
     };
     let addresses = access.candidates.iter();
     let mut attempts: FuturesOrdered<_> =
@@ -161,15 +177,22 @@ async fn attempt(
     }
 }
 
-/// Returns a client that connects through a tunnel, with the timeouts of the configuration. Its TLS connection ends at
-/// the API server.
-fn through(config: Config, tunnel: Arc<dyn Dial>, metrics: &Metrics) -> kube::Result<Client> {
-    let https = config.rustls_https_connector_with_connector(Connector(tunnel))?;
+/// Returns a client with the timeouts of the configuration. Its TLS connections end at the API server, whatever connects.
+fn client<C>(config: Config, connector: C, metrics: &Metrics) -> kube::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connected + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let https = config.rustls_https_connector_with_connector(connector)?;
     let mut limited = TimeoutConnector::new(https);
     limited.set_connect_timeout(config.connect_timeout);
     limited.set_read_timeout(config.read_timeout);
     limited.set_reset_reader_on_write(config.reset_reader_on_write);
-    let client = legacy::Client::builder(TokioExecutor::new()).build(limited);
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    // Without a timer, a connection stays until the next one is needed.
+    let client = builder.pool_idle_timeout(UNUSED).pool_timer(TokioTimer::new()).build(limited);
     let namespace = config.default_namespace.clone();
     let client = ClientBuilder::new(client, namespace).with_layer(&config.base_uri_layer());
     Ok(client.with_layer(&metrics.requests_to(API)).with_layer(&Limits).build())

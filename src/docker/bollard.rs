@@ -30,6 +30,7 @@ use super::{
     },
     error::Error,
     events, fault, images,
+    listing::Listing,
     output::Output,
     pipe, pull,
     spec::{ContainerSpec, EndpointSettings, NetworkSpec, VolumeSpec},
@@ -45,6 +46,9 @@ const LOG_LIMIT: usize = 1 << 20;
 /// succeed as soon as there is one: each has its own connection.
 pub struct BollardEngine {
     pub(super) client: Client,
+    containers: Listing<Vec<Container>>,
+    networks: Listing<Vec<Network>>,
+    volumes: Listing<Vec<Volume>>,
 }
 
 impl BollardEngine {
@@ -56,7 +60,9 @@ impl BollardEngine {
     /// Returns the engine at this address. Over TCP, `certificates` is a directory with `ca.pem`, `cert.pem` and
     /// `key.pem`.
     pub fn connect_with(host: &str, certificates: Option<&Path>) -> Result<Self> {
-        Ok(Self { client: Client::connect(host, certificates)? })
+        let client = Client::connect(host, certificates)?;
+        let (containers, networks, volumes) = Default::default();
+        Ok(Self { client, containers, networks, volumes })
     }
 
     /// Sets the timeouts.
@@ -80,10 +86,11 @@ impl Engine for BollardEngine {
 
     async fn containers(&self) -> Result<Vec<Container>> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
-        let list = self
-            .client
-            .call("list_containers", |docker| async move { docker.list_containers(Some(options)).await });
-        Ok(list.await?.into_iter().map(convert::container).collect())
+        let list = |docker: Docker| async move {
+            let list = docker.list_containers(Some(options)).await?;
+            Ok(list.into_iter().map(convert::container).collect())
+        };
+        self.client.list("list_containers", &self.containers, list).await
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerDetail>> {
@@ -94,16 +101,19 @@ impl Engine for BollardEngine {
     }
 
     async fn networks(&self) -> Result<Vec<Network>> {
-        let list =
-            self.client.call("list_networks", |docker| async move { docker.list_networks(None).await });
-        Ok(list.await?.into_iter().map(convert::network).collect())
+        let list = |docker: Docker| async move {
+            let list = docker.list_networks(None).await?;
+            Ok(list.into_iter().map(convert::network).collect())
+        };
+        self.client.list("list_networks", &self.networks, list).await
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
-        let list = self.client.call("list_volumes", |docker| async move {
-            docker.list_volumes(None::<ListVolumesOptions>).await
-        });
-        Ok(list.await?.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
+        let list = |docker: Docker| async move {
+            let list = docker.list_volumes(None::<ListVolumesOptions>).await?;
+            Ok(list.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
+        };
+        self.client.list("list_volumes", &self.volumes, list).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<String>> {

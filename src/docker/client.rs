@@ -17,6 +17,7 @@ use super::{
     events::OwnExecs,
     fault,
     host::DockerHost,
+    listing::Listing,
     share::{Limits, Shares},
     tls,
 };
@@ -141,13 +142,41 @@ impl Client {
     {
         let client = self.docker()?;
         let _turn = self.calls.acquire().await;
+        self.measured(what, limit, call(client), failed).await
+    }
+
+    /// Executes a call that has its turn.
+    async fn measured<T>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        call: impl Future<Output = std::result::Result<T, Failure>>,
+        failed: impl FnOnce(&str, Failure) -> Error,
+    ) -> Result<T> {
         let began = Instant::now();
-        let answer = match timeout(limit, call(client)).await {
+        let answer = match timeout(limit, call).await {
             Ok(answer) => answer.map_err(|failure| failed(what, failure)),
             Err(_) => Err(Error::Timeout(format!("{} took longer than {limit:?}", fault::words(what)))),
         };
         self.metrics.docker_call(what, answer.as_ref().map_or_else(Error::name, |_| "ok"), began.elapsed());
         answer
+    }
+
+    /// Executes a call that lists all objects of a kind, or waits for one of another caller that begins from now on.
+    /// Whoever waits has its turn already, so that it never waits for a namespace whose calls hang; the time that it waits
+    /// is no part of its own call's.
+    pub(super) async fn list<T: Clone, F>(
+        &self,
+        what: &'static str,
+        listing: &Listing<T>,
+        call: impl FnOnce(Docker) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Failure>>,
+    {
+        let client = self.docker()?;
+        let _turn = self.calls.acquire().await;
+        listing.ask(self.measured(what, self.timeouts.quick, call(client), fault::error)).await
     }
 
     /// Executes a call within the timeout of calls without one of their own.

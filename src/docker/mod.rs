@@ -16,6 +16,7 @@ pub mod fault;
 pub mod host;
 mod images;
 pub mod listener;
+mod listing;
 mod output;
 mod pipe;
 mod pull;

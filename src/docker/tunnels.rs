@@ -135,9 +135,12 @@ impl Tunnels {
 
     async fn copy(&self, container: &str, place: &str) -> Result<(), String> {
         let _turn = self.copying.acquire().await;
-        let content = self.program().await?;
-        let file = FileSpec { path: place.to_owned(), mode: 0o755, content, change: FileChange::Keep };
-        let archive = archive::pack(&[file]);
+        let archive = {
+            // Not in memory beside its archive for longer than that takes.
+            let content = self.program().await?;
+            let file = FileSpec { path: place.to_owned(), mode: 0o755, content, change: FileChange::Keep };
+            archive::pack(&[file])
+        };
         self.engine.upload(container, archive).await.map_err(|e| e.to_string())
     }
 

@@ -131,6 +131,11 @@ impl Report {
         self.add(figure);
     }
 
+    /// Adds values of this unit.
+    pub fn values(&mut self, case: &str, values: &[f64], unit: &'static str) {
+        self.add(Figure::of(self.bench, case, values, unit));
+    }
+
     /// Adds a number of things.
     pub fn count(&mut self, case: &str, number: usize) {
         let number = u32::try_from(number).expect("few things are counted");
