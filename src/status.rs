@@ -130,7 +130,7 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     let message = "not observed while the annotation localcluster.dev/paused is true; remove it to resume";
     let judged = |c: &Condition| {
         let is_observed = |t: &ConditionType| {
-            *t == ConditionType::Ready || is_judged(*t) || surroundings::TYPES.contains(t)
+            is_stage(*t) || *t == ConditionType::UpstreamReady || surroundings::TYPES.contains(t)
         };
         ConditionType::parse(&c.type_).filter(is_observed)
     };

@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "registry/cache.rs"]
+mod cache;
 #[path = "registry/network.rs"]
 mod network;
 #[path = "registry/retention.rs"]

@@ -36,6 +36,8 @@ use localcluster_operator::{
     },
 };
 
+#[path = "registry_live/cache.rs"]
+mod cache;
 #[path = "registry_live/contents.rs"]
 mod contents;
 #[path = "registry_live/retention.rs"]

@@ -46,6 +46,8 @@ string_enum! {
         ContainerReady = "ContainerReady",
         /// Registry: the registry responds to requests.
         Reachable = "Reachable",
+        /// Registry that is a pull-through cache, neutral: its upstream registry answers and does not limit the rate of pulls.
+        UpstreamReady = "UpstreamReady",
         /// Registry, neutral: LocalClusters use it, so a deletion waits for them.
         InUse = "InUse",
         /// LocalClusterClaim: it has taken a cluster, which it keeps.

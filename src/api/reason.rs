@@ -281,6 +281,11 @@ reasons! {
         /// No other HostPolicy has the same priority and selects the same namespace.
         Unique: Neutral = "Unique",
 
+        /// The upstream registry of a cache does not answer.
+        UpstreamUnreachable: Neutral = "UpstreamUnreachable",
+        /// The upstream registry of a cache limits the rate of pulls.
+        RateLimited: Neutral = "RateLimited",
+
         /// LocalClusters use the Registry; the message lists them.
         InUse: Neutral = "InUse",
         /// No LocalCluster uses the Registry.

@@ -10,7 +10,10 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{host_limits::HostLimits, queue::Wait, secret, service::objects::ObservedService};
+use super::{
+    host_limits::HostLimits, queue::Wait, registry::upstream::Upstream, secret,
+    service::objects::ObservedService,
+};
 use crate::{
     api::names,
     child::{
@@ -145,6 +148,8 @@ pub struct Observed {
     pub log_errors: BTreeMap<String, String>,
     /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
+    /// What a cache tells of its upstream registry; `None` while nothing is known.
+    pub upstream: Option<Upstream>,
     /// Checked host directories, by path.
     pub host_paths: BTreeMap<String, HostPath>,
     /// Hosts files of running nodes, by container ID.

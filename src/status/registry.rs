@@ -6,13 +6,19 @@ use super::{Moment, judge};
 use crate::{
     api::{
         RegistryStatus,
-        condition::{self, ConditionType},
+        condition::{self, ConditionType, Status},
         reason::Reason,
         registry::GarbageCollectionStatus,
     },
     docker::spec::PortBinding,
     k3s::registries::on_host,
-    plan::{observed::Observed, owner::short, registry, steps::Problem, validate::ValidRegistry},
+    plan::{
+        observed::Observed,
+        owner::short,
+        registry::{self, upstream},
+        steps::Problem,
+        validate::ValidRegistry,
+    },
 };
 
 /// Conditions of a Registry in the order in which `Ready` evaluates them: causes before effects.
@@ -66,6 +72,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
     }
     judge(&mut conditions, &REGISTRY, &problems, None, moment);
     in_use(&mut conditions, &used_by, moment);
+    upstream_ready(&mut conditions, (valid, desired, observed), moment);
     let detail = observed.own_named(&valid.hostname);
     // A registry that was started had its port then, and gets it again.
     let ip = valid.host_ip;
@@ -107,6 +114,37 @@ pub fn still_used(status: &mut RegistryStatus, used_by: &[String], moment: Momen
     status.users = users(used_by);
     status.used_by = used_by.to_vec();
     in_use(&mut status.conditions, used_by, moment);
+}
+
+/// Sets the condition `UpstreamReady`, which only a cache has.
+fn upstream_ready(
+    conditions: &mut Vec<Condition>,
+    (valid, desired, observed): (&ValidRegistry, &registry::Desired, &Observed),
+    moment: Moment,
+) {
+    let type_ = ConditionType::UpstreamReady;
+    let Some(proxy) = &valid.proxy else { return conditions.retain(|c| c.type_ != type_.as_str()) };
+    let Some(told) = &observed.upstream else {
+        let message = if upstream::is_scripted(observed.own_named(&valid.hostname), &desired.container.image)
+        {
+            "not observed until the registry runs"
+        } else {
+            "not observed: the image of the registry has another entry point than the official ones"
+        };
+        condition::set(conditions, type_, (Status::Unknown, Reason::Pending, message), moment);
+        return;
+    };
+    let Some((reason, mut message, error)) = told.problem(proxy) else {
+        condition::set(conditions, type_, (true, Reason::Reachable, ""), moment);
+        return;
+    };
+    // The error may be another one each time, with the number of a port in it.
+    let same = |c: &&Condition| c.reason == reason.as_str() && c.message.starts_with(&message);
+    match condition::get(conditions, type_).filter(same) {
+        Some(before) => message.clone_from(&before.message),
+        None => message.push_str(&error),
+    }
+    condition::set(conditions, type_, (false, reason, &message), moment);
 }
 
 /// Sets the condition `InUse`.

@@ -16,6 +16,8 @@ pub const DATA: &str = "/var/lib/registry";
 /// Configuration file. The entry point of the image serves with the file if it is the only argument and ends in
 /// `.yml`.
 pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
+/// Configuration file of a cache that serves without its upstream.
+pub const OFFLINE_FILE: &str = "/etc/localcluster/offline.yml";
 /// File with the users of a registry that requires credentials.
 pub const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
@@ -104,7 +106,7 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
         content: content.to_vec(),
         change,
     };
-    let mut files = vec![file(CONFIG_FILE, render(valid, secrets).as_bytes(), FileChange::Recreate)];
+    let mut files = vec![file(CONFIG_FILE, render(valid, secrets, false).as_bytes(), FileChange::Recreate)];
     if let Some(tls) = &secrets.tls {
         files.push(file(CERTIFICATE_FILE, &tls.certificate, FileChange::Recreate));
         files.push(file(KEY_FILE, &tls.key, FileChange::Recreate));
@@ -115,8 +117,15 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets) -> Vec<FileSpec> {
     files
 }
 
-/// Renders the configuration. Environment variables of the user override it.
-fn render(valid: &ValidRegistry, secrets: &Secrets) -> String {
+/// Returns the file with the configuration of a cache that serves without its upstream: what it has, and nobody changes that.
+/// It contains no secret.
+pub fn offline(valid: &ValidRegistry, secrets: &Secrets) -> FileSpec {
+    let content = render(valid, secrets, true).into_bytes();
+    FileSpec { path: OFFLINE_FILE.into(), mode: 0o600, content, change: FileChange::Replace }
+}
+
+/// Renders the configuration, or that of a cache without its upstream. Environment variables of the user override it.
+fn render(valid: &ValidRegistry, secrets: &Secrets, offline: bool) -> String {
     let mut out = format!(
         "# Written by localcluster-operator.
 version: 0.1
@@ -131,7 +140,7 @@ storage:
     enabled: {delete}
   cache:
     blobdescriptor: inmemory
-http:
+{maintenance}http:
   addr: :{REGISTRY_PORT}
   # What is under way when the registry is stopped comes to its end.
   draintimeout: 5s
@@ -139,6 +148,7 @@ http:
     X-Content-Type-Options: [nosniff]
 ",
         delete = valid.delete_enabled,
+        maintenance = if offline { "  maintenance:\n    readonly:\n      enabled: true\n" } else { "" },
     );
     let mut line = |text: &str| writeln!(out, "{text}").expect("writing to a String never fails");
     if secrets.tls.is_some() {
@@ -157,7 +167,7 @@ http:
         line("    realm: localcluster");
         line(&format!("    path: {HTPASSWD_FILE}"));
     }
-    if let Some(proxy) = &valid.proxy {
+    if let Some(proxy) = valid.proxy.as_ref().filter(|_| !offline) {
         line("proxy:");
         line(&format!("  remoteurl: {}", quoted(&proxy.remote_url)));
         if let Some(login) = &secrets.upstream {
@@ -259,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_plain_registry() {
-        insta::assert_snapshot!(render(&valid(|s| s.delete_enabled = true), &Secrets::default()), @r#"
+        insta::assert_snapshot!(render(&valid(|s| s.delete_enabled = true), &Secrets::default(), false), @r#"
         # Written by localcluster-operator.
         version: 0.1
         log:
@@ -294,7 +304,7 @@ mod tests {
             s.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
             s.tls = Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None });
         });
-        insta::assert_snapshot!(render(&valid, &all()), @r#"
+        insta::assert_snapshot!(render(&valid, &all(), false), @r#"
         # Written by localcluster-operator.
         version: 0.1
         log:
@@ -343,6 +353,21 @@ mod tests {
                 "/etc/localcluster/htpasswd 600 Live",
             ]
         );
+    }
+
+    #[test]
+    fn a_cache_without_its_upstream_takes_nothing() {
+        let valid = valid(|s| {
+            cache(s);
+            s.tls = Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None });
+            s.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
+        });
+        let (serving, alone) = (render(&valid, &all(), false), offline(&valid, &all()));
+        let alone = String::from_utf8(alone.content).unwrap();
+        let (common, proxy) = serving.split_once("proxy:").unwrap();
+        let readonly = "  maintenance:\n    readonly:\n      enabled: true\nhttp:";
+        assert_eq!(alone, common.replace("http:", readonly), "it differs in nothing else");
+        assert!(proxy.contains("password"));
     }
 
     #[test]
@@ -403,7 +428,7 @@ mod tests {
             }
             let login = Login { username: username.clone(), password: password.clone() };
             let secrets = Secrets { upstream: Some(login), ..Secrets::default() };
-            let text = render(&valid(cache), &secrets);
+            let text = render(&valid(cache), &secrets, false);
             prop_assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
             let file: File = serde_saphyr::from_str(&text).unwrap();
             prop_assert_eq!(file.proxy.remoteurl, "https://registry-1.docker.io");
