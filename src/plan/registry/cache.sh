@@ -59,7 +59,8 @@ answers() {
         echo 'no answer within 10 seconds'
     else
         # Without the word that would make it the last word of the container.
-        { grep -m 1 -e 'panic: ' -e 'level=fatal' "$work/log" || tail -n 1 "$work/log"; } | sed 's/^panic: //' | head -c 1000
+        { grep -m 1 -e 'panic: ' -e 'level=fatal' "$work/log" || tail -n 1 "$work/log"; } |
+            sed 's/^panic: //' | head -c 1000
     fi >"$work/report"
     # A reader sees one report or the other.
     mv "$work/report" "$report"
