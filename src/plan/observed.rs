@@ -10,10 +10,7 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use super::{
-    host_limits::HostLimits, queue::Wait, registry::upstream::Upstream, secret,
-    service::objects::ObservedService,
-};
+use super::{host_limits::HostLimits, queue::Wait, secret, service::objects::ObservedService};
 use crate::{
     api::names,
     child::{
@@ -219,6 +216,17 @@ pub enum HostPath {
     Link(String),
     /// This component is not a directory, nor a regular file at the end of the path.
     NoDirectory(String),
+}
+
+/// What a cache tells of its upstream registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// It answers.
+    Answers,
+    /// It has recently rejected a request because there were too many.
+    Limits,
+    /// It does not answer, for this reason.
+    Silent(String),
 }
 
 /// State of an image.

@@ -134,7 +134,7 @@ fn upstream_ready(
         condition::set(conditions, type_, (Status::Unknown, Reason::Pending, message), moment);
         return;
     };
-    let Some((reason, mut message, error)) = told.problem(proxy) else {
+    let Some((reason, mut message, error)) = upstream::problem(told, proxy) else {
         condition::set(conditions, type_, (true, Reason::Reachable, ""), moment);
         return;
     };

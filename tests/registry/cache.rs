@@ -33,6 +33,7 @@ fn only_a_cache_runs_the_script() {
     assert_eq!(command(&lab), upstream::command());
     let script = lab.world.read(NAME, SCRIPT_FILE).unwrap();
     assert_eq!(&*script, upstream::SCRIPT.as_bytes());
+    lab.round();
     assert_eq!(told(&lab, ConditionType::UpstreamReady).0, "True");
     lab.registries[0].edit(|s| s.proxy = None);
     lab.settle(ENOUGH);
@@ -48,6 +49,7 @@ fn an_image_with_another_entry_point_gets_its_configuration_file_as_before() {
     own_entrypoint(&mut lab, "own:1");
     lab.settle(ENOUGH);
     assert_eq!((command(&lab), lab.world.made[NAME]), (vec![CONFIG_FILE.into()], 2));
+    lab.round();
     let (status, _, message) = told(&lab, ConditionType::UpstreamReady);
     assert!(status == "Unknown" && message.contains("entry point"), "{status}: {message}");
     let id = lab.world.id(NAME);

@@ -2,7 +2,10 @@
 
 use localcluster_operator::{
     docker::spec::{FileSpec, RestartPolicy},
-    plan::registry::upstream::{LINES, REPORT_FILE, REPORT_LIMIT, Upstream, told},
+    plan::{
+        observed::Upstream,
+        registry::upstream::{LINES, REPORT_FILE, REPORT_LIMIT, told},
+    },
 };
 use tokio::time::{Instant, sleep};
 
@@ -220,8 +223,10 @@ async fn a_cache_tells_that_its_upstream_limits_the_rate() {
     limiting.command = ["/bin/sh", "-c", LIMITING].map(String::from).into();
     let upstream = world.engine.create_container(&limiting, Some(&network)).await.unwrap();
     world.engine.start(&upstream).await.unwrap();
-    until(10, "it listens", async || docker(&["exec", &upstream, "cat", "/proc/net/tcp"]).contains(":1388 "))
-        .await;
+    until(10, "it listens", async || {
+        docker(&["exec", &upstream, "cat", "/proc/net/tcp", "/proc/net/tcp6"]).contains(":1388 ")
+    })
+    .await;
     let subject =
         Subject::new(&world, proxy(format!("http://{}:5000", world.name("upstream"))), Secrets::default());
     let mut wanted = subject.desired().container;

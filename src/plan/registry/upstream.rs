@@ -18,7 +18,7 @@ use crate::{
         engine::ContainerDetail,
         spec::{FileChange, FileSpec},
     },
-    plan::validate::ValidProxy,
+    plan::{observed::Upstream, validate::ValidProxy},
 };
 
 /// The script in the container of a cache.
@@ -37,17 +37,6 @@ pub const LIMITED_FOR: SignedDuration = SignedDuration::from_mins(10);
 const ANSWERS: &str = "answers";
 /// Entry point of the official images, which executes any command. They have a shell.
 const ENTRYPOINT: &str = "/entrypoint.sh";
-
-/// What a cache tells of its upstream registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
-    /// It answers.
-    Answers,
-    /// It has recently rejected a request because there were too many.
-    Limits,
-    /// It does not answer, for this reason.
-    Silent(String),
-}
 
 /// Reports whether the container of a cache can run the script. An image with another entry point than the official ones may
 /// accept nothing but a configuration file, and have no shell. The entry point is known from the container that an image was
@@ -106,34 +95,30 @@ fn is_recent(line: &str, now: Timestamp) -> bool {
     time.is_some_and(|time| now.duration_since(time) < LIMITED_FOR)
 }
 
-impl Upstream {
-    /// Returns the reason why a cache does not get everything from its upstream, in a word and in two parts of a sentence. The
-    /// first does not depend on the error; `None` if it does.
-    pub fn problem(&self, proxy: &ValidProxy) -> Option<(Reason, String, String)> {
-        let url = &proxy.remote_url;
-        match self {
-            Self::Answers => None,
-            Self::Limits => {
-                let cure = match &proxy.credentials_secret {
-                    Some(secret) => {
-                        format!("wait, or put a login with a higher limit into the Secret {secret}")
-                    }
-                    None => {
-                        "set spec.proxy.credentialsSecret, since a login mostly has a higher limit".to_owned()
-                    }
-                };
-                let what = format!(
-                    "images that are not cached cannot be pulled: {url} limits the rate of pulls (429 Too Many Requests); {cure}"
-                );
-                Some((Reason::RateLimited, what, String::new()))
-            }
-            Self::Silent(words) => {
-                let what = format!(
-                    "only cached images can be pulled: {url} does not answer; check the network of the Docker host, and \
-                     spec.proxy.remoteURL"
-                );
-                Some((Reason::UpstreamUnreachable, what, format!(". The error is: {words}")))
-            }
+/// Returns the reason why a cache does not get everything from its upstream, in a word and in two parts of a sentence. The first
+/// part does not depend on the error. `None` if it gets everything.
+pub fn problem(told: &Upstream, proxy: &ValidProxy) -> Option<(Reason, String, String)> {
+    let url = &proxy.remote_url;
+    match told {
+        Upstream::Answers => None,
+        Upstream::Limits => {
+            let cure = match &proxy.credentials_secret {
+                Some(secret) => format!("wait, or put a login with a higher limit into the Secret {secret}"),
+                None => {
+                    "set spec.proxy.credentialsSecret, since a login mostly has a higher limit".to_owned()
+                }
+            };
+            let what = format!(
+                "images that are not cached cannot be pulled: {url} limits the rate of pulls (429 Too Many Requests); {cure}"
+            );
+            Some((Reason::RateLimited, what, String::new()))
+        }
+        Upstream::Silent(words) => {
+            let what = format!(
+                "only cached images can be pulled: {url} does not answer; check the network of the Docker host, and \
+                 spec.proxy.remoteURL"
+            );
+            Some((Reason::UpstreamUnreachable, what, format!(". The error is: {words}")))
         }
     }
 }
