@@ -71,7 +71,7 @@ crds-check:
 
 shellcheck:
 	@if command -v shellcheck >/dev/null; then \
-		cd tests/world && shellcheck -x world demo e2e hosts matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants/run ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} ../../src/plan/registry/retention.sh && \
+		cd tests/world && shellcheck -x world demo e2e hosts matrix upgrade lib/*.sh engine/in-root node-image/{build,build-images,check,mirror.sh,rootfs.sh,runc-wrap} ../../deploy/samples/tenancy/demo.sh ../chart/check ../monitoring/check ../mutants/run ../../.ci/run ../../action/{cluster,report} ../../docs/build ../../release/{build,check,compile,publish,reproduce,version} ../../src/plan/registry/{cache,retention}.sh && \
 		echo "shellcheck: ok"; \
 	else echo "shellcheck: not installed; not checked"; fi
 

@@ -130,8 +130,8 @@ pub fn paused(conditions: &mut Vec<Condition>, moment: Moment) {
     let message = "not observed while the annotation localcluster.dev/paused is true; remove it to resume";
     let judged = |c: &Condition| {
         let is_observed = |t: &ConditionType| {
-            matches!(t, ConditionType::Ready | ConditionType::StorageFull)
-                || is_judged(*t)
+            matches!(t, ConditionType::StorageFull | ConditionType::UpstreamReady)
+                || is_stage(*t)
                 || surroundings::TYPES.contains(t)
         };
         ConditionType::parse(&c.type_).filter(is_observed)

@@ -2,6 +2,8 @@
 
 #[path = "life/adopted.rs"]
 mod adopted;
+#[path = "life/caches.rs"]
+mod caches;
 #[path = "life/claims.rs"]
 mod claims;
 #[path = "life/ends.rs"]

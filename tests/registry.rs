@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "registry/cache.rs"]
+mod cache;
 #[path = "registry/full.rs"]
 mod full;
 #[path = "registry/network.rs"]

@@ -38,6 +38,8 @@ use localcluster_operator::{
 
 #[path = "registry_live/archives.rs"]
 mod archives;
+#[path = "registry_live/cache.rs"]
+mod cache;
 #[path = "registry_live/contents.rs"]
 mod contents;
 #[path = "registry_live/retention.rs"]

@@ -49,6 +49,8 @@ string_enum! {
         /// Registry, abnormal-true: its storage has almost reached `spec.storage.maxSize`, or has exceeded it. Only with
         /// that field, and not part of `Ready`.
         StorageFull = "StorageFull",
+        /// Registry that is a pull-through cache, neutral: its upstream registry answers and does not limit the rate of pulls.
+        UpstreamReady = "UpstreamReady",
         /// Registry, neutral: LocalClusters use it, so a deletion waits for them.
         InUse = "InUse",
         /// LocalClusterClaim: it has taken a cluster, which it keeps.

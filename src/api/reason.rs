@@ -287,6 +287,10 @@ reasons! {
         NearMaxSize: Neutral = "NearMaxSize",
         /// The storage of the registry has reached its maximum size.
         MaxSizeExceeded: Neutral = "MaxSizeExceeded",
+        /// The upstream registry of a cache does not answer.
+        UpstreamUnreachable: Neutral = "UpstreamUnreachable",
+        /// The upstream registry of a cache limits the rate of pulls.
+        RateLimited: Neutral = "RateLimited",
 
         /// LocalClusters use the Registry; the message lists them.
         InUse: Neutral = "InUse",

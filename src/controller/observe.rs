@@ -23,7 +23,12 @@ use crate::{
         observed::{Host, Kept, Observed, Reached},
         owner::Owner,
         registries::DIRECTORIES,
-        registry::{config::Secrets, log},
+        registry::{
+            Subject,
+            config::Secrets,
+            log,
+            upstream::{self, LINES, REPORT_FILE, REPORT_LIMIT},
+        },
         servers::is_made_for_etcd,
     },
 };
@@ -234,6 +239,24 @@ pub async fn registry_logs(
     }
     observed.logs = logs;
     Ok(())
+}
+
+/// Observes what a cache that runs tells of its upstream registry. Nothing depends on it, so what cannot be read is left out:
+/// with some log drivers, Docker has no log to read.
+pub async fn upstream(engine: &dyn Engine, observed: &mut Observed, subject: &Subject<'_>) -> Result<()> {
+    let Subject { valid, secrets, now, .. } = *subject;
+    let running = observed.own_named(&valid.hostname).filter(|d| d.container.state == State::Running);
+    let (Some(detail), true) = (running, valid.proxy.is_some()) else { return Ok(()) };
+    let id = &detail.container.id;
+    let report = engine.read_file(id, REPORT_FILE, REPORT_LIMIT);
+    let (report, lines) = futures::join!(report, engine.logs(id, LINES));
+    observed.upstream = upstream::told(readable(report)?.as_deref(), &readable(lines)?, secrets, now);
+    Ok(())
+}
+
+/// Returns what was read, or nothing if the engine responds that it cannot be read.
+fn readable<T: Default>(read: Result<T>) -> Result<T> {
+    read.or_else(|error| if error.is_away() { Err(error) } else { Ok(T::default()) })
 }
 
 /// Reports whether a file of this container can be read and is needed.

@@ -249,6 +249,7 @@ impl<'p, K: Managed> Pass<'p, K> {
         self.measure(K::conditions(previous), K::conditions(&next));
         let object = self.object.object_ref(&());
         report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
+        report::upstream(self.ctx, &object, K::conditions(previous), K::conditions(&next));
         let stops_at = K::stops_at(&next);
         let announced = stops_at.is_some() && stops_at != K::stops_at(previous);
         let conditions = (K::conditions(previous), K::conditions(&next));

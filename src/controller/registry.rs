@@ -23,7 +23,7 @@ use super::{
     pulls::Wake,
     record,
     registry_probe::probe,
-    registry_refs, report, requeue, rest, standing,
+    registry_refs, report, requeue, rest, standing, times,
     watches::{listed, managed},
     workers::Workers,
 };
@@ -50,6 +50,7 @@ use crate::{
         validate,
     },
     status::{self, Moment, RegistryView},
+    time,
 };
 
 impl Managed for Registry {
@@ -196,6 +197,7 @@ async fn details(
     }
     let (registry, collector) = (&desired.container.name, collection::collector(desired, subject, "").name);
     observe::registry_logs(&*ctx.engine, &mut observed, subject.secrets, registry, &collector).await?;
+    observe::upstream(&*ctx.engine, &mut observed, subject).await?;
     Ok(observed)
 }
 
@@ -295,7 +297,10 @@ async fn act(
     let next = status::registry(previous, view(&problems), pass.moment);
     pass.write(previous, next).await?;
     let next = requeue::next_due(ctx, &pass.owner.uid, &problems, due);
-    let schedule = inputs.subject.valid.schedule.as_ref().filter(|_| problems.is_empty() && due.is_none());
-    let collection = schedule.and_then(|schedule| schedule.after(pass.moment.now));
-    Ok(Outcome::Next(collection.map_or(next, |at| requeue::at(ctx, at, pass.moment.now))))
+    let (valid, now) = (inputs.subject.valid, pass.moment.now);
+    let again = valid.proxy.as_ref().map(|_| time::after(now, times::UPSTREAM));
+    // A cache has no schedule.
+    let again = again.or_else(|| valid.schedule.as_ref()?.after(now));
+    let again = again.filter(|_| problems.is_empty() && due.is_none());
+    Ok(Outcome::Next(again.map_or(next, |at| requeue::at(ctx, at, now))))
 }

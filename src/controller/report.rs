@@ -114,6 +114,20 @@ pub fn filled(ctx: &Context, object: &ObjectReference, (before, after): (&[Condi
     }
 }
 
+/// Writes a Warning when the upstream of a cache becomes silent or limits the rate of pulls, and an Event when that is over.
+pub fn upstream(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
+    let type_ = ConditionType::UpstreamReady;
+    let (was, Some(is)) = (condition::get(before, type_), condition::get(after, type_)) else { return };
+    if was.is_some_and(|was| was.reason == is.reason) {
+        return;
+    }
+    if is.status == "False" {
+        warning(ctx, object, &is.reason, &is.message);
+    } else if is.status == "True" && was.is_some_and(|was| was.status == "False") {
+        event(ctx, object, type_, "the upstream registry answers again, and accepts requests");
+    }
+}
+
 /// Writes an Event when the object becomes ready, and a Warning when it is not ready for another reason than before.
 pub fn turned(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
     let Some(ready) = condition::get(after, ConditionType::Ready) else { return };

@@ -104,6 +104,8 @@ pub const LEADER_ANSWER: Duration = Duration::from_secs(4);
 pub const ASK_LEADER: Duration = Duration::from_secs(5);
 /// Period for which its response is trusted.
 pub const LEADER_TRUSTED: Duration = Duration::from_secs(30);
+/// Interval at which a cache is looked at for what it tells of its upstream: no event of Docker tells that.
+pub const UPSTREAM: SignedDuration = SignedDuration::from_secs(60);
 /// Timeout of a registry's response.
 pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);
 /// Period for which the measured size of a storage is trusted. A little less than the default resync.

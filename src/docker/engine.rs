@@ -42,8 +42,7 @@ pub trait Engine: Send + Sync {
     async fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()>;
     /// Returns the names of an image; `None` if it does not exist on the engine.
     async fn image_names(&self, reference: &str) -> Result<Option<ImageNames>>;
-    /// Succeeds if the registry of an image lets its manifest be read with these credentials, or without any. Nothing is
-    /// pulled.
+    /// Succeeds if the registry of an image lets its manifest be read with these credentials, or without. Pulls nothing.
     async fn check_access(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<()>;
 
     /// Creates a network and returns its ID.
@@ -96,8 +95,7 @@ pub trait Engine: Send + Sync {
     async fn remove_container(&self, container: &str) -> Result<()>;
     /// Returns the last lines of the log of a container, oldest first.
     async fn logs(&self, container: &str, lines: u32) -> Result<Vec<String>>;
-    /// Subscribes to the events of the engine. The stream ends with the connection; events may be lost, so they are
-    /// only hints.
+    /// Subscribes to the events of the engine until the connection ends. Events may be lost: they are only hints.
     async fn events(&self) -> Result<BoxStream<'static, Result<Event>>>;
 }
 
@@ -180,6 +178,8 @@ pub struct ContainerDetail {
     pub runtime: Option<String>,
     /// True for a privileged container.
     pub privileged: bool,
+    /// Entry point, which is that of its image; empty if there is none.
+    pub entrypoint: Vec<String>,
 }
 
 impl ContainerDetail {

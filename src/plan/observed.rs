@@ -145,6 +145,8 @@ pub struct Observed {
     pub log_errors: BTreeMap<String, String>,
     /// Last log lines of exited containers, by ID, if they are needed.
     pub logs: BTreeMap<String, Vec<String>>,
+    /// What a cache tells of its upstream registry; `None` while nothing is known.
+    pub upstream: Option<Upstream>,
     /// Checked host directories, by path.
     pub host_paths: BTreeMap<String, HostPath>,
     /// Hosts files of running nodes, by container ID.
@@ -214,6 +216,17 @@ pub enum HostPath {
     Link(String),
     /// This component is not a directory, nor a regular file at the end of the path.
     NoDirectory(String),
+}
+
+/// What a cache tells of its upstream registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// It answers.
+    Answers,
+    /// It has recently rejected a request because there were too many.
+    Limits,
+    /// It does not answer, for this reason.
+    Silent(String),
 }
 
 /// State of an image.

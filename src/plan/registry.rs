@@ -27,7 +27,7 @@ use crate::{
     },
     docker::{
         engine::State,
-        spec::{Bind, ContainerSpec, EndpointSettings, PortBinding, Role, VolumeSpec},
+        spec::{Bind, ContainerSpec, EndpointSettings, FileSpec, PortBinding, Role, VolumeSpec},
     },
     k3s::registries::REGISTRY_PORT,
 };
@@ -42,6 +42,7 @@ pub mod network;
 pub mod retention;
 pub mod schedule;
 pub mod teardown;
+pub mod upstream;
 pub mod volume;
 
 use collection::Course;
@@ -170,8 +171,9 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
     let default_image =
         default_image(subject.previous.default_image.as_ref(), runs.as_ref(), &settings.registry_image);
     let image = valid.image.clone().unwrap_or_else(|| default_image.clone());
+    let (command, files) = serving(subject, host, &image, read_only);
     let mut container = ContainerSpec {
-        command: vec![CONFIG_FILE.into()],
+        command,
         env: valid.env.clone(),
         labels,
         ports: vec![PortBinding {
@@ -182,12 +184,23 @@ pub fn desired(plan: &mut Plan, subject: &Subject<'_>, host: &Host) -> Option<De
         }],
         memory: valid.memory,
         restart_policy: valid.restart,
-        files: config::files(valid, subject.secrets, read_only),
+        files,
         ..ContainerSpec::bare(&valid.hostname, Role::Registry, image)
     };
     let store = Store::of(&valid.storage, &valid.hostname, owner);
     store.mount(&mut container);
     Some(Desired { container, store, host_port, default_image })
+}
+
+/// Returns how the container serves: its command and its files.
+fn serving(subject: &Subject<'_>, host: &Host, image: &str, read_only: bool) -> (Vec<String>, Vec<FileSpec>) {
+    let Subject { valid, secrets, .. } = *subject;
+    let mut files = config::files(valid, secrets, read_only);
+    if valid.proxy.is_none() || !upstream::is_scripted(host.own_named(&valid.hostname), image) {
+        return (vec![CONFIG_FILE.into()], files);
+    }
+    files.extend([config::offline(valid, secrets), upstream::script()]);
+    (upstream::command(), files)
 }
 
 /// Returns the host port: the one in the spec, the previous one, or a free one.

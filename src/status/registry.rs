@@ -6,7 +6,7 @@ use super::{Moment, judge, surroundings::kept};
 use crate::{
     api::{
         RegistryStatus,
-        condition::{self, ConditionType},
+        condition::{self, ConditionType, Status},
         reason::Reason,
         registry::{GarbageCollectionStatus, StorageStatus},
     },
@@ -18,6 +18,7 @@ use crate::{
         registry::{
             self,
             fill::{self, Fill},
+            upstream,
         },
         steps::Problem,
         validate::ValidRegistry,
@@ -84,6 +85,7 @@ pub fn registry(previous: &RegistryStatus, view: RegistryView<'_>, moment: Momen
         done.used = Some(fill::least(done.used.as_deref(), fill));
     }
     let storage = fill.map(|fill| StorageStatus { used: fill.told() });
+    upstream_ready(&mut conditions, (valid, desired, observed), moment);
     let detail = observed.own_named(&valid.hostname);
     // A registry that was started had its port then, and gets it again.
     let ip = valid.host_ip;
@@ -148,6 +150,37 @@ fn storage_full(conditions: &mut Vec<Condition>, valid: &ValidRegistry, fill: Op
         },
     };
     condition::set(conditions, type_, (status, reason, &message), moment);
+}
+
+/// Sets the condition `UpstreamReady`, which only a cache has.
+fn upstream_ready(
+    conditions: &mut Vec<Condition>,
+    (valid, desired, observed): (&ValidRegistry, &registry::Desired, &Observed),
+    moment: Moment,
+) {
+    let type_ = ConditionType::UpstreamReady;
+    let Some(proxy) = &valid.proxy else { return conditions.retain(|c| c.type_ != type_.as_str()) };
+    let Some(told) = &observed.upstream else {
+        let message = if upstream::is_scripted(observed.own_named(&valid.hostname), &desired.container.image)
+        {
+            "not observed until the registry runs"
+        } else {
+            "not observed: the image of the registry has another entry point than the official ones"
+        };
+        condition::set(conditions, type_, (Status::Unknown, Reason::Pending, message), moment);
+        return;
+    };
+    let Some((reason, mut message, error)) = upstream::problem(told, proxy) else {
+        condition::set(conditions, type_, (true, Reason::Reachable, ""), moment);
+        return;
+    };
+    // The error may be another one each time, with the number of a port in it.
+    let same = |c: &&Condition| c.reason == reason.as_str() && c.message.starts_with(&message);
+    match condition::get(conditions, type_).filter(same) {
+        Some(before) => message.clone_from(&before.message),
+        None => message.push_str(&error),
+    }
+    condition::set(conditions, type_, (false, reason, &message), moment);
 }
 
 /// Sets the condition `InUse`.

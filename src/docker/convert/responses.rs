@@ -103,6 +103,7 @@ pub fn detail(response: ContainerInspectResponse) -> ContainerDetail {
         limits,
         runtime: host.runtime.filter(|name| !name.is_empty()),
         privileged: host.privileged == Some(true),
+        entrypoint: config.entrypoint.unwrap_or_default(),
     }
 }
 

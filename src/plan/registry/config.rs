@@ -16,6 +16,8 @@ pub const DATA: &str = "/var/lib/registry";
 /// Configuration file. The entry point of the image serves with the file if it is the only argument and ends in
 /// `.yml`.
 pub const CONFIG_FILE: &str = "/etc/localcluster/registry.yml";
+/// Configuration file of a cache that serves without its upstream.
+pub const OFFLINE_FILE: &str = "/etc/localcluster/offline.yml";
 /// File with the users of a registry that requires credentials.
 pub const HTPASSWD_FILE: &str = "/etc/localcluster/htpasswd";
 const CERTIFICATE_FILE: &str = "/etc/localcluster/tls.crt";
@@ -117,7 +119,14 @@ pub fn files(valid: &ValidRegistry, secrets: &Secrets, read_only: bool) -> Vec<F
     files
 }
 
-/// Renders the configuration. Environment variables of the user override it.
+/// Returns the file with the configuration of a cache that serves without its upstream: what it has, and nobody changes that.
+/// It contains no secret.
+pub fn offline(valid: &ValidRegistry, secrets: &Secrets) -> FileSpec {
+    let content = render(valid, secrets, true).into_bytes();
+    FileSpec { path: OFFLINE_FILE.into(), mode: 0o600, content, change: FileChange::Replace }
+}
+
+/// Renders the configuration. One that is read-only has no upstream. Environment variables of the user override it.
 fn render(valid: &ValidRegistry, secrets: &Secrets, read_only: bool) -> String {
     let mut out = format!(
         "# Written by localcluster-operator.
@@ -161,7 +170,7 @@ storage:
         line("    realm: localcluster");
         line(&format!("    path: {HTPASSWD_FILE}"));
     }
-    if let Some(proxy) = &valid.proxy {
+    if let Some(proxy) = valid.proxy.as_ref().filter(|_| !read_only) {
         line("proxy:");
         line(&format!("  remoteurl: {}", quoted(&proxy.remote_url)));
         if let Some(login) = &secrets.upstream {
@@ -360,6 +369,21 @@ mod tests {
                 "/etc/localcluster/htpasswd 600 Live",
             ]
         );
+    }
+
+    #[test]
+    fn a_cache_without_its_upstream_takes_nothing() {
+        let valid = valid(|s| {
+            cache(s);
+            s.tls = Some(TlsSpec { secret_name: "tls".into(), ca_secret_name: None });
+            s.auth = Some(AuthSpec { htpasswd_secret: "users".into(), client_secret: None });
+        });
+        let (serving, alone) = (render(&valid, &all(), false), offline(&valid, &all()));
+        let alone = String::from_utf8(alone.content).unwrap();
+        let (common, proxy) = serving.split_once("proxy:").unwrap();
+        let readonly = "  maintenance:\n    readonly:\n      enabled: true\nhttp:";
+        assert_eq!(alone, common.replace("http:", readonly), "it differs in nothing else");
+        assert!(proxy.contains("password"));
     }
 
     #[test]

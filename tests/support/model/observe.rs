@@ -25,7 +25,11 @@ use localcluster_operator::{
         },
         owner::Owner,
         registries::DIRECTORIES,
-        registry, servers,
+        registry::{
+            self,
+            upstream::{self, REPORT_FILE},
+        },
+        servers,
         service::objects::ObservedService,
         validate::certificate,
     },
@@ -177,6 +181,7 @@ impl World {
             refused_arguments: BTreeMap::new(),
             log_errors: BTreeMap::new(),
             logs,
+            upstream: None,
             host_paths: BTreeMap::new(),
             hosts,
         }
@@ -251,6 +256,11 @@ impl World {
         if let Some(look) = registry::host_path::look(desired, subject) {
             self.look(observed, &look);
         }
+        if subject.valid.proxy.is_some() {
+            let (report, lines) =
+                (self.read(&desired.container.name, REPORT_FILE), self.log(&desired.container.name));
+            observed.upstream = upstream::told(report.as_deref(), &lines, subject.secrets, subject.now);
+        }
     }
 
     /// What the directories of the host are, where there is a container to look at them.
@@ -311,6 +321,7 @@ impl World {
             limits: c.limits,
             runtime: c.isolation.runtime.clone(),
             privileged: c.isolation.privileged == Some(true),
+            entrypoint: self.upstreams.entrypoints.get(&c.image).cloned().unwrap_or_default(),
         }
     }
 

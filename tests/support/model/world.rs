@@ -113,8 +113,21 @@ pub struct World {
     pub certificate: Arc<str>,
     /// The host's resolvers.
     pub resolvers: u8,
+    /// The upstream registries of caches.
+    pub upstreams: Arc<Upstreams>,
     /// How many containers or networks of a name were made. Small, so that state spaces stay finite.
     pub made: BTreeMap<String, u8>,
+}
+
+/// What the caches meet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Upstreams {
+    /// Why none answers.
+    pub silent: Option<String>,
+    /// What the caches have logged.
+    pub log: Vec<String>,
+    /// Entry points of images that have another one than the official images.
+    pub entrypoints: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -233,6 +246,7 @@ impl Default for World {
             clusters: BTreeMap::new(),
             certificate: CERTIFICATE.into(),
             resolvers: 0,
+            upstreams: Arc::default(),
             made: BTreeMap::new(),
         }
     }

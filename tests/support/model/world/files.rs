@@ -1,6 +1,9 @@
 //! Files of containers and of the host, and what containers print.
 
-use localcluster_operator::plan::resolvers;
+use localcluster_operator::plan::{
+    registry::upstream::{REPORT_FILE, SCRIPT_FILE},
+    resolvers,
+};
 
 use super::*;
 
@@ -28,6 +31,11 @@ impl World {
         let container = self.containers.get(&self.id(key)?)?;
         if path == resolvers::FILE && container.networks.contains_key(BRIDGE) {
             return Some(Arc::from(format!("nameserver 10.0.0.{}\n", container.resolvers).into_bytes()));
+        }
+        if path == REPORT_FILE {
+            let reports = container.state == State::Running && container.is_cache();
+            let report = self.upstreams.silent.as_deref().unwrap_or("answers");
+            return reports.then(|| Arc::from(report.as_bytes()));
         }
         match container.volume_of(path) {
             Some(volume) => self.volumes.get(&volume)?.files.get(path).cloned(),
@@ -75,7 +83,15 @@ impl World {
         match id {
             _ if collects => vec!["images".into(), line.into()],
             Some(id) if self.containers[&id].resets() => self.reset_log(&id),
+            Some(id) if self.containers[&id].is_cache() => self.upstreams.log.clone(),
             _ => Vec::new(),
         }
+    }
+}
+
+impl Container {
+    /// Whether it runs the script of a pull-through cache.
+    fn is_cache(&self) -> bool {
+        self.command.iter().any(|word| word == SCRIPT_FILE)
     }
 }
