@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
@@ -102,7 +102,7 @@ struct Route;
 
 impl Route {
     fn new() -> Self {
-        let ended = Command::new("ip").args(["route", "add", "local", POOL, "dev", "lo"]).status();
+        let ended = Command::new("ip").args(["route", "replace", "local", POOL, "dev", "lo"]).status();
         assert!(ended.expect("ip is there").success(), "there is no route to {POOL}: only root can make one");
         Self
     }
@@ -243,7 +243,7 @@ impl<'a> Scene<'a> {
         let taken = self.engine.counts.take();
         report.values("idle: CPU time in an hour", &[hourly(operator.cpu() - cpu)], "s");
         report.values("idle: memory in each minute", &sizes, "MiB");
-        report.values("idle: peak of memory", &[operator.peak()], "MiB");
+        self.memory("idle", operator, report);
         report.values("idle: open sockets", &[number(operator.sockets())], "count");
         for (request, count) in operator::requests(began) {
             report.values(&format!("idle: an hour: management {request}"), &[hourly(number(count))], "count");
@@ -321,6 +321,7 @@ impl<'a> Scene<'a> {
 
     fn memory(&self, name: &str, operator: &Operator, report: &mut Report) {
         report.values(&format!("{name}: memory"), &[operator.rss()], "MiB");
+        report.values(&format!("{name}: memory without the binary's"), &[operator.own()], "MiB");
         report.values(&format!("{name}: peak of memory"), &[operator.peak()], "MiB");
     }
 
@@ -405,7 +406,6 @@ async fn each<F: Future<Output = ()> + Send + 'static>(
         // There may be too many open files for a moment.
         let Ok((tcp, _)) = listener.accept().await else { continue };
         let Ok(SocketAddr::V4(address)) = tcp.local_addr() else { continue };
-        debug_assert!(IpAddr::V4(*address.ip()).is_ipv4());
         tokio::spawn(serve(tcp, *address.ip()));
     }
 }

@@ -56,10 +56,10 @@ impl Authority {
             path,
             &format!("req {new} -subj /O=system:masters/CN=system:admin -keyout admin.key -out admin.csr"),
         );
-        openssl(
-            path,
-            "x509 -req -in admin.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out admin.crt",
-        );
+        // With extensions, without which openssl makes one of version 1, which nobody accepts.
+        fs::write(path.join("admin.ext"), "extendedKeyUsage=clientAuth\n").expect("it is ours");
+        let signed = "-CA ca.crt -CAkey ca.key -set_serial 1 -days 30 -extfile admin.ext";
+        openssl(path, &format!("x509 -req -in admin.csr {signed} -out admin.crt"));
         let data = |name: &str| BASE64_STANDARD.encode(fs::read(path.join(name)).expect("it was written"));
         let kubeconfig = format!(
             "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: \

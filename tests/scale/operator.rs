@@ -98,6 +98,11 @@ impl Operator {
         self.size("VmRSS")
     }
 
+    /// Returns the part of it that is not of its file, in MiB.
+    pub fn own(&self) -> f64 {
+        self.size("RssAnon")
+    }
+
     /// Returns the most memory that it held since [`Self::forget_peak`], in MiB.
     pub fn peak(&self) -> f64 {
         self.size("VmHWM")

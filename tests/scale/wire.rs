@@ -246,8 +246,14 @@ fn rest(engine: &Engine, method: &Method, path: &[&str], _: &[u8]) -> Answer {
     }
 }
 
+/// Where the operator copies its program to, for a connection that has no route.
+const FORWARDER: &str = "/usr/local/bin/localcluster-forward-";
+
 /// Runs a command in a container, and returns its output.
 fn run(engine: &Engine, container: &str, command: &[String]) -> Result<String, Refusal> {
+    if command.first().is_some_and(|program| program.starts_with(FORWARDER)) {
+        engine.counts.note("docker: programs that forward".to_owned());
+    }
     // The one that writes the hosts file.
     if let [_, _, script, _, content] = command
         && let Some((_, file)) = script.rsplit_once('>')
@@ -269,6 +275,11 @@ fn unpack(engine: &Engine, id: &str, bytes: &[u8]) -> Result<(), Refusal> {
         let path = format!("/{}", entry.path().map_err(bad)?.display());
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(bad)?;
+        if path.starts_with(FORWARDER) {
+            engine.counts.note("docker: copies of the operator's program".to_owned());
+            // Its content is of no use here.
+            content.clear();
+        }
         engine.state().container(id)?.files.insert(path, content);
     }
     Ok(())
