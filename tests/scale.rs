@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
@@ -406,7 +406,6 @@ async fn each<F: Future<Output = ()> + Send + 'static>(
         // There may be too many open files for a moment.
         let Ok((tcp, _)) = listener.accept().await else { continue };
         let Ok(SocketAddr::V4(address)) = tcp.local_addr() else { continue };
-        debug_assert!(IpAddr::V4(*address.ip()).is_ipv4());
         tokio::spawn(serve(tcp, *address.ip()));
     }
 }
