@@ -39,10 +39,7 @@ use super::{
     limits::Limits,
     path::Path,
 };
-use crate::{
-    docker::tunnel::{Connector, Dial},
-    metrics::Metrics,
-};
+use crate::{docker::tunnel::Connector, metrics::Metrics};
 
 /// Timeout of a TCP connection with its TLS handshake. All candidates are local.
 const CONNECT: Duration = Duration::from_secs(2);
