@@ -120,7 +120,7 @@ impl Report {
 
     /// Adds seconds.
     pub fn seconds(&mut self, case: &str, values: &[f64]) {
-        self.add(Figure::of(self.bench, case, values, "s"));
+        self.values(case, values, "s");
     }
 
     /// Adds seconds, and their ratio to those of an earlier case of this bench.
@@ -139,7 +139,7 @@ impl Report {
     /// Adds a number of things.
     pub fn count(&mut self, case: &str, number: usize) {
         let number = u32::try_from(number).expect("few things are counted");
-        self.add(Figure::of(self.bench, case, &[f64::from(number)], "count"));
+        self.values(case, &[f64::from(number)], "count");
     }
 
     fn add(&mut self, figure: Figure) {
