@@ -138,7 +138,8 @@ async fn a_cache_starts_without_its_upstream_and_goes_back_to_it() {
     let started = world.engine.inspect(&id).await.unwrap().unwrap().started_at;
     world.engine.start(&image.registry).await.unwrap();
     let back = "localcluster: the upstream registry answers again";
-    until(30, back, async || world.engine.logs(&id, LINES).await.unwrap().iter().any(|line| line == back))
+    // The script asks every 15 s, and waits up to 10 s for the answer: longer on a host whose cores are all in use.
+    until(120, back, async || world.engine.logs(&id, LINES).await.unwrap().iter().any(|line| line == back))
         .await;
     let cache = up(&world, &id, &wanted.name).await;
     until(10, "what has expired is deleted", async || !has(&id, &digest(&image.layer))).await;
