@@ -234,8 +234,9 @@ pub struct ProxySpec {
     #[schemars(length(max = 253))]
     #[x_kube(validation = schema::object_name())]
     pub credentials_secret: Option<String>,
-    /// Time that an image is cached, in hours, minutes and seconds: `168h`, `1h30m`. `0s` keeps images indefinitely.
-    /// Defaults to the default of the registry, one week. It only applies to registry images of version 3 and later.
+    /// Time that an image is cached, in hours, minutes and seconds: `168h`, `1h30m`; then it is removed.
+    /// Registry images before version 3 know no other time than one week. Defaults to `0s`: images are kept, unless
+    /// `deleteEnabled` is true, with which the registry's own default applies, one week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = schema::ttl())]

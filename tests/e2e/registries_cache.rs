@@ -84,10 +84,22 @@ pub fn upstream_down(scene: &Scene) {
     let upstream = &scene.stage::<Stage>().upstream;
     let image = cached(scene, "gone");
     upstream.control("stop");
+    // As when a host starts that is offline.
+    let cache = container(scene, "cache");
+    docker(&["restart", &cache]);
+    let why = scene.reason("lreg/cache", "UpstreamReady", "UpstreamUnreachable");
+    assert!(why.starts_with("only cached images can be pulled: "), "{why}");
+    scene.ready("lreg/cache");
     let (child, node) = b(scene);
     pulls(&child, &image, &node);
     upstream.control("start");
     eventually(30, "the upstream is back", || http("GET", u64::from(upstream.port), "/v2/", "").map(drop));
+    eventually(30, "the cache goes back to it", || {
+        let log = try_docker(&["logs", "--tail=20", &cache])?;
+        holds(log.contains("localcluster: the upstream registry answers again"), || log)
+    });
+    let port = status(scene, "cache")["hostPort"].as_u64().expect("the status has its port");
+    eventually(LIMIT, "the cache answers", || http("GET", port, "/v2/", "").map(drop));
 }
 
 pub fn push_to_a_cache_is_refused(scene: &Scene) {

@@ -67,7 +67,7 @@ impl Image {
 
 fn proxy(remote_url: String) -> RegistrySpec {
     let proxy = ProxySpec { remote_url, credentials_secret: None, ttl: Some("1h".into()) };
-    RegistrySpec { proxy: Some(proxy), delete_enabled: true, ..RegistrySpec::default() }
+    RegistrySpec { proxy: Some(proxy), ..RegistrySpec::default() }
 }
 
 /// Whether the cache has the content of an image.

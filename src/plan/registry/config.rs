@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     docker::spec::{FileChange, FileSpec},
     k3s::{certificate, registries::REGISTRY_PORT},
-    plan::validate::ValidRegistry,
+    plan::validate::{ValidProxy, ValidRegistry},
 };
 
 /// Data directory of a registry.
@@ -126,6 +126,11 @@ pub fn offline(valid: &ValidRegistry, secrets: &Secrets) -> FileSpec {
     FileSpec { path: OFFLINE_FILE.into(), mode: 0o600, content, change: FileChange::Replace }
 }
 
+/// Reports whether a cache was told to remove images after a time.
+fn expires(proxy: &ValidProxy) -> bool {
+    proxy.ttl.as_ref().is_some_and(|ttl| ttl.contains(|digit| ('1'..='9').contains(&digit)))
+}
+
 /// Renders the configuration. One that is read-only has no upstream. Environment variables of the user override it.
 fn render(valid: &ValidRegistry, secrets: &Secrets, read_only: bool) -> String {
     let mut out = format!(
@@ -149,7 +154,8 @@ storage:
   headers:
     X-Content-Type-Options: [nosniff]
 ",
-        delete = valid.delete_enabled,
+        // Without it, nothing that has expired is removed.
+        delete = valid.delete_enabled || valid.proxy.as_ref().is_some_and(expires),
         // Only then, so that the containers of others keep their hash.
         maintenance = if read_only { "  maintenance:\n    readonly:\n      enabled: true\n" } else { "" },
     );
@@ -331,7 +337,7 @@ mod tests {
           filesystem:
             rootdirectory: /var/lib/registry
           delete:
-            enabled: false
+            enabled: true
           cache:
             blobdescriptor: inmemory
         http:
@@ -369,6 +375,20 @@ mod tests {
                 "/etc/localcluster/htpasswd 600 Live",
             ]
         );
+    }
+
+    #[test]
+    fn a_cache_removes_what_has_expired_only_if_it_is_told_a_time() {
+        for (ttl, removes) in
+            [(None, false), (Some("0s"), false), (Some("0h0m"), false), (Some("1h30m"), true)]
+        {
+            let valid = valid(|s| {
+                cache(s);
+                s.proxy.as_mut().unwrap().ttl = ttl.map(str::to_owned);
+            });
+            let rendered = render(&valid, &all(), false);
+            assert!(rendered.contains(&format!("delete:\n    enabled: {removes}\n")), "{ttl:?}: {rendered}");
+        }
     }
 
     #[test]
