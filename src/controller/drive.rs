@@ -164,6 +164,7 @@ async fn remove<K: Managed>(
             ctx.memory.forget(&owner.uid);
             ctx.pulls.keep(&owner.uid, &[]);
             ctx.policies.forget(&owner.uid);
+            ctx.measures.forget(&owner.uid);
             return None;
         }
         // A deletion in progress is no problem.

@@ -45,8 +45,6 @@ impl Measures {
         let detail = detail.filter(|d| d.container.state == State::Running)?;
         let run = (detail.container.id.clone(), detail.started_at);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of objects that are gone, or have no maximum any more.
-        last.retain(|of, measure| of == uid || measure.at.elapsed() < times::MEASURE_FORGOTTEN);
         let known = last.get(uid).filter(|measure| measure.run == run);
         let used = known.and_then(|measure| measure.used);
         if known.is_some_and(|measure| measure.at.elapsed() < times::MEASURED) {
@@ -68,5 +66,10 @@ impl Measures {
             }
         });
         used
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }

@@ -246,18 +246,18 @@ impl<'p, K: Managed> Pass<'p, K> {
             return Ok(());
         }
         kube_io::write_status(&self.ctx.client, self.object, &placed::own::<K>(self.ctx, &next)).await?;
-        self.measure(K::conditions(previous), K::conditions(&next));
+        let conditions = (K::conditions(previous), K::conditions(&next));
+        self.measure(conditions.0, conditions.1);
         let object = self.object.object_ref(&());
-        report::turned(self.ctx, &object, K::conditions(previous), K::conditions(&next));
-        report::upstream(self.ctx, &object, K::conditions(previous), K::conditions(&next));
+        report::turned(self.ctx, &object, conditions.0, conditions.1);
+        report::beside(self.ctx, &object, conditions);
         let stops_at = K::stops_at(&next);
         let announced = stops_at.is_some() && stops_at != K::stops_at(previous);
-        let conditions = (K::conditions(previous), K::conditions(&next));
         report::violated(self.ctx, &object, conditions, announced);
-        report::filled(self.ctx, &object, conditions);
         *previous = next;
         Ok(())
     }
+
     /// Records how long the object took to its first conditions.
     fn measure(&self, before: &[Condition], after: &[Condition]) {
         let new = self.ctx.memory.progress.turned(&self.owner.uid, before, after);

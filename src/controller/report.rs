@@ -104,27 +104,24 @@ pub fn violated(
     }
 }
 
-/// Writes a Warning when the storage of a registry becomes nearly full, and when it becomes full.
-pub fn filled(ctx: &Context, object: &ObjectReference, (before, after): (&[Condition], &[Condition])) {
-    let type_ = ConditionType::StorageFull;
-    let full = |conditions| condition::get(conditions, type_).filter(|c| c.status == "True");
-    let Some(condition) = full(after) else { return };
-    if full(before).is_none_or(|was| was.reason != condition.reason) {
-        warning(ctx, object, &condition.reason, &condition.message);
-    }
-}
+/// Conditions of which `Ready` does not depend, and the status of each that people have to know of.
+const BESIDE: [(ConditionType, &str); 2] =
+    [(ConditionType::StorageFull, "True"), (ConditionType::UpstreamReady, "False")];
 
-/// Writes a Warning when the upstream of a cache becomes silent or limits the rate of pulls, and an Event when that is over.
-pub fn upstream(ctx: &Context, object: &ObjectReference, before: &[Condition], after: &[Condition]) {
-    let type_ = ConditionType::UpstreamReady;
-    let (was, Some(is)) = (condition::get(before, type_), condition::get(after, type_)) else { return };
-    if was.is_some_and(|was| was.reason == is.reason) {
-        return;
+/// Writes a Warning when the storage of a registry becomes nearly full and when it becomes full, and when the upstream of a cache
+/// becomes silent or limits the rate of pulls; an Event when that is over.
+pub fn beside(ctx: &Context, object: &ObjectReference, (before, after): (&[Condition], &[Condition])) {
+    for (type_, told) in BESIDE {
+        let (was, Some(is)) = (condition::get(before, type_), condition::get(after, type_)) else { continue };
+        if is.status == told && was.is_none_or(|was| was.reason != is.reason) {
+            warning(ctx, object, &is.reason, &is.message);
+        }
     }
-    if is.status == "False" {
-        warning(ctx, object, &is.reason, &is.message);
-    } else if is.status == "True" && was.is_some_and(|was| was.status == "False") {
-        event(ctx, object, type_, "the upstream registry answers again, and accepts requests");
+    let upstream = |conditions| condition::get(conditions, ConditionType::UpstreamReady);
+    let is = |condition: Option<&Condition>, status| condition.is_some_and(|c| c.status == status);
+    if is(upstream(before), "False") && is(upstream(after), "True") {
+        let message = "the upstream registry answers again, and accepts requests";
+        event(ctx, object, ConditionType::UpstreamReady, message);
     }
 }
 

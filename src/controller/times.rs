@@ -112,8 +112,6 @@ pub const REGISTRY_ANSWER: Duration = Duration::from_secs(2);
 pub const MEASURED: Duration = Duration::from_secs(4 * 60);
 /// Timeout of a measurement, which reads every directory of the storage.
 pub const MEASURE: Duration = Duration::from_secs(120);
-/// Time after which a size that nobody asks for is forgotten.
-pub const MEASURE_FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// Pause before changes of HostPolicies and of what they apply to take effect, in which they are collected.
 pub const POLICY_STATUS: Duration = Duration::from_millis(500);
 /// Interval at which an agent looks for placeholders that are being deleted and whose objects are gone.

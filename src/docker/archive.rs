@@ -16,7 +16,7 @@ use super::spec::FileSpec;
 /// Modification times are the current time and not a constant, since K3s only processes a changed manifest, and a
 /// registry a changed list of users, if its time differs.
 pub fn pack(files: &[FileSpec]) -> Vec<u8> {
-    pack_at(files, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    pack_at(files, now())
 }
 
 /// Size of a block of an archive.
@@ -34,16 +34,9 @@ fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::with_capacity(size(files)));
     // A header has a resolution of one second, which would hide a second change within it.
     let exact = format!("{}.{:09}", age.as_secs(), age.subsec_nanos());
-    let mtime = age.as_secs();
     for file in files {
         archive.append_pax_extensions([("mtime", exact.as_bytes())]).expect("memory takes every write");
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(file.mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(mtime);
-        header.set_size(file.content.len() as u64);
+        let mut header = header_of(file.mode, age.as_secs(), file.content.len() as u64);
         archive
             .append_data(&mut header, relative(&file.path), file.content.as_slice())
             .expect("memory takes every write and the path is plain");
@@ -53,14 +46,23 @@ fn pack_at(files: &[FileSpec], age: Duration) -> Vec<u8> {
 
 /// Returns the header of a regular file of root that anyone may read, of the current time.
 pub fn header(size: u64) -> tar::Header {
+    header_of(0o644, now().as_secs(), size)
+}
+
+fn header_of(mode: u32, mtime: u64, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
+    header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_mtime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    header.set_mtime(mtime);
     header.set_size(size);
     header
+}
+
+/// Returns the time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Returns the command that removes files from a container. Files that do not exist are no failure.

@@ -1,5 +1,6 @@
 //! What only people ask an engine for, by the command: descriptions as Docker writes them, logs while they are written,
-//! terminals, images from files, and archives of any size. The operator needs none of it, so it is not part of the interface of engines.
+//! terminals, images from files, and archives of any size. The operator needs none of it, so it is not part of the interface
+//! of engines.
 
 use std::{io, pin::Pin};
 

@@ -141,6 +141,12 @@ impl State {
         self.networks.get(key).or_else(named).map_or_else(|| missing(key), Ok)
     }
 
+    /// Returns the ID and the name of a network.
+    fn network_named(&self, key: &str) -> Result<(String, String), Refusal> {
+        let network = self.network(key)?;
+        Ok((network.id.clone(), network.body["Name"].as_str().unwrap_or_default().to_owned()))
+    }
+
     /// Gives a running container its address on a network.
     fn attach(&mut self, id: &str, network: &str) {
         let Ok(place) = self.containers[id].places.get(network).cloned().map_or_else(|| missing(network), Ok)
@@ -316,9 +322,7 @@ impl Engine {
 
     pub fn connect(&self, network: &str, body: &Value) -> Result<(), Refusal> {
         let mut state = self.state();
-        let (network, name) = state
-            .network(network)
-            .map(|n| (n.id.clone(), n.body["Name"].as_str().unwrap_or_default().to_owned()))?;
+        let (network, name) = state.network_named(network)?;
         let container = state.container(body["Container"].as_str().unwrap_or_default())?;
         let place = Place { network: network.clone(), settings: body["EndpointConfig"].clone(), ip: None };
         container.places.insert(name.clone(), place);
@@ -333,9 +337,7 @@ impl Engine {
 
     pub fn disconnect(&self, network: &str, body: &Value) -> Result<(), Refusal> {
         let mut state = self.state();
-        let (network, name) = state
-            .network(network)
-            .map(|n| (n.id.clone(), n.body["Name"].as_str().unwrap_or_default().to_owned()))?;
+        let (network, name) = state.network_named(network)?;
         let id = state.id(body["Container"].as_str().unwrap_or_default())?;
         state.detach(&id, &name);
         state.container(&id)?.places.remove(&name);

@@ -27,11 +27,11 @@ use crate::{
     cli::{Failure, Result, engine::EngineArgs},
     docker::{
         bollard::BollardEngine,
-        engine::{Container, Engine, State},
+        engine::{Container, ContainerDetail, Engine, State},
         error::Error,
         spec::{Bind, ContainerSpec, Role},
     },
-    plan::registry::{self, config::DATA},
+    plan::registry::{self, collection, config::DATA},
 };
 
 use contents::{Links, ROOT, VERSION};
@@ -201,13 +201,18 @@ pub struct Storage {
 type Run = (String, Option<Timestamp>, Option<Timestamp>);
 
 impl Storage {
+    /// Returns the container of the registry.
+    async fn detail(&self) -> Result<ContainerDetail> {
+        let detail = self.engine.inspect(&self.container).await?;
+        Ok(detail.ok_or_else(|| format!("the container {} is gone; try again", self.container))?)
+    }
+
     /// Returns the current run of the registry. Fails during a garbage collection, which removes what no link refers to.
     async fn run(&self) -> Result<Run> {
-        let detail = self.engine.inspect(&self.container).await?;
-        let detail = detail.ok_or_else(|| format!("the container {} is gone; try again", self.container))?;
+        let detail = self.detail().await?;
         let uid = detail.container.labels.get(names::UID);
         let collects = |c: &Container| {
-            c.labels.get(names::ROLE).is_some_and(|role| role == "registry-gc")
+            c.labels.get(names::ROLE).is_some_and(|role| role == collection::ROLE)
                 && c.labels.get(names::UID) == uid
                 && c.state != State::Exited
         };
@@ -234,8 +239,7 @@ impl Storage {
     /// Creates a container with the same storage, which is never started, and returns its name. Docker keeps a container
     /// locked while it sends or takes an archive, so that even the operator could not look at it meanwhile.
     async fn helper(&self) -> Result<String> {
-        let detail = self.engine.inspect(&self.container).await?;
-        let detail = detail.ok_or_else(|| format!("the container {} is gone; try again", self.container))?;
+        let detail = self.detail().await?;
         let name = registry::helper_name(&detail.container.name, "archive");
         let mut spec = ContainerSpec::bare(name.clone(), Role::RegistryHelper, &detail.container.image);
         let (volume, bind) = (detail.volumes.first(), detail.container.writable_binds.first());
@@ -297,8 +301,7 @@ impl Storage {
         archive: impl Read + Send + 'static,
     ) -> Result<(Summary, usize)> {
         let before = self.run().await?;
-        let detail = self.engine.inspect(&self.container).await?;
-        if detail.is_some_and(|detail| registry::fill::refuses(&detail)) {
+        if registry::fill::refuses(&self.detail().await?) {
             return Err(Failure::Failed(format!(
                 "{} takes no images: its storage is full; raise spec.storage.maxSize",
                 about.registry

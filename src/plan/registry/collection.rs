@@ -1,5 +1,5 @@
-//! Garbage collection: on request, by a schedule, or since its storage is nearly full, the registry is stopped, a container on the same data removes the blobs that no
-//! manifest references, and the registry is started again.
+//! Garbage collection: on request, by a schedule, or since its storage is nearly full, the registry is stopped, a container
+//! on the same data removes the blobs that no manifest references, and the registry is started again.
 //!
 //! If the spec has a retention, the container first removes the tags and images that it does not keep.
 //!
@@ -42,6 +42,8 @@ use crate::{
 pub const REQUEST: &str = "localcluster.dev/garbage-collect";
 /// Maximum length of a request that is stored unhashed.
 const MAX_REQUEST: usize = 64;
+/// Role of the container that collects.
+pub const ROLE: &str = "registry-gc";
 /// Start of a request by the schedule, before its time.
 const BY_SCHEDULE: &str = "schedule:";
 /// Start of a request because the storage is nearly full, before the time of the last collection.
@@ -99,7 +101,7 @@ pub fn collector(desired: &Desired, subject: &Subject<'_>, request: &str) -> Con
     let registry = &desired.container;
     let mut labels = subject.owner.labels();
     labels.insert(names::APP.into(), "k3d".into());
-    labels.insert(names::ROLE.into(), "registry-gc".into());
+    labels.insert(names::ROLE.into(), ROLE.into());
     labels.insert(REQUEST.into(), request.to_owned());
     let mut command = vec!["garbage-collect".to_owned(), CONFIG_FILE.to_owned()];
     let mut files = registry.files.clone();

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use super::{command, docker, inspect, operator::settings, scratch, try_docker, world};
@@ -36,8 +36,7 @@ impl Hub {
             .stdin(Stdio::null())
             .output()
             .expect("it can be started");
-        let told =
-            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let told = told(&out);
         println!("        localcluster {}: {told}", args[0]);
         if out.status.success() { Ok(told) } else { Err(told) }
     }
@@ -81,8 +80,7 @@ impl Hub {
             .stdin(Stdio::null())
             .output()
             .expect("it can be started");
-        let told =
-            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let told = told(&out);
         assert!(out.status.success(), "action/{script}: {told}");
         told
     }
@@ -136,4 +134,9 @@ impl Drop for Hub {
         let _ = try_docker(&["volume", "rm", &self.part("hub")]);
         let _ = try_docker(&["network", "rm", &self.part("hub")]);
     }
+}
+
+/// Returns all that a program printed.
+fn told(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }

@@ -50,7 +50,7 @@ impl Read for Received {
     }
 }
 
-/// Writes what Docker gets, in a thread that may block. Docker sees the end only if [`Sent::end`] is called.
+/// Writes what Docker gets, in a thread that may block. What was not flushed at the end is an error for Docker.
 pub struct Sent {
     chunks: Sender<io::Result<Bytes>>,
     chunk: Vec<u8>,

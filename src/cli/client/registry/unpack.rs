@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256, Sha512};
 use super::{
     contents::{ABOUT, About, END, Item, Links, VERSION, index_path, linked},
     pack::Summary,
-    stream::Whole,
+    stream::{Counted, Whole},
 };
 use crate::{api::names::hex, docker::archive::header};
 
@@ -87,6 +87,10 @@ fn foreign() -> io::Error {
     invalid("it is no archive of `localcluster registry export`; export a registry first")
 }
 
+fn alien(path: &str) -> io::Error {
+    invalid(format!("{path} is no part of the storage of a registry; export it again"))
+}
+
 fn cut() -> io::Error {
     invalid("it is cut short: its end is missing; export or copy it again")
 }
@@ -120,16 +124,15 @@ impl Reader {
             return about(&small(entry)?, caches);
         }
         if self.ended || !entry.header().entry_type().is_file() {
-            return Err(invalid(format!("{path} is no part of the storage of a registry; export it again")));
+            return Err(alien(&path));
         }
         if path == END {
             self.ended = true;
             let told = String::from_utf8(small(entry)?).ok().and_then(|text| text.parse().ok());
             return if told == Some(self.entries) { Ok(()) } else { Err(cut()) };
         }
-        let item = Item::parse(&path).filter(|item| item.rank() >= self.rank).ok_or_else(|| {
-            invalid(format!("{path} is no part of the storage of a registry; export it again"))
-        })?;
+        let item = Item::parse(&path).filter(|item| item.rank() >= self.rank);
+        let item = item.ok_or_else(|| alien(&path))?;
         self.rank = item.rank();
         self.entries += 1;
         self.item(item, entry, store)
@@ -213,7 +216,7 @@ fn blob<R: Read, W: Write>(
     store: &mut Option<Store<'_, W>>,
 ) -> io::Result<bool> {
     let (size, path) = (entry.size(), Item::Blob(digest.to_owned()).path());
-    let mut hashed = Hashed { inner: entry, hash: Hash::of(digest), bytes: 0 };
+    let mut hashed = Hashed { inner: Counted::new(entry), hash: Hash::of(digest) };
     if let Some(Store { has, archive }) = store
         && !has(&path, size)?
     {
@@ -242,9 +245,8 @@ impl Hash {
 
 /// Reads and hashes.
 struct Hashed<R> {
-    inner: R,
+    inner: Counted<R>,
     hash: Hash,
-    bytes: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
@@ -255,14 +257,13 @@ impl<R: Read> Read for Hashed<R> {
             Hash::Sha256(hash) => hash.update(read),
             Hash::Sha512(hash) => hash.update(read),
         }
-        self.bytes += count as u64;
         Ok(count)
     }
 }
 
 impl<R> Hashed<R> {
     fn check(self, digest: &str, size: u64) -> io::Result<()> {
-        if self.bytes != size {
+        if self.inner.bytes != size {
             return Err(cut());
         }
         let is = match self.hash {
